@@ -1,0 +1,194 @@
+"""The configuration of a line, as types. Every field says what it means and its unit.
+
+No reject threshold has a default: a line that throws parts away says at what it does so.
+A part's own options live with the part (`type:` names its file), not here.
+Source: docs/config_changes.md lists every change to these names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+PartTable = dict[str, Any]
+"""A part as written: `type:` and that part's options, not yet checked against its file."""
+
+Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, Meta(gt=0.0)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every section: immutable, and an unknown key is a fault."""
+
+
+class Reconnect(Section):
+    """What to do when a camera is lost."""
+
+    attempts: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Tries before the daemon gives up with exit code 75; 0 means for ever."""
+    first_ms: Annotated[float, Meta(ge=1, le=60_000)] = 200
+    """Pause before the first try; doubled at each further one."""
+    max_ms: Annotated[float, Meta(ge=1, le=600_000)] = 5_000
+    """Longest pause."""
+
+
+class Capture(Section):
+    """Between the camera and the ring."""
+
+    ring_slots: Annotated[int, Meta(ge=2, le=1024)] = 8
+    """Frames of pixels held at once, per camera."""
+    overload: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
+    """Which frame gets NO_VERDICT(overrun) when all slots are taken; `block` makes the
+    camera wait instead and suits folders, not lines."""
+    wrong_shape: Literal["no_verdict", "letterbox"] = "no_verdict"
+    """What to do with a picture that is not of the models' size."""
+    timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 1_000
+    """Longest silence of a free-running camera before it counts as lost."""
+    reconnect: Reconnect = Reconnect()
+
+
+class Optics(Section):
+    """From pixels to the part's surface."""
+
+    mm_per_px_x: Positive
+    mm_per_px_y: Positive
+
+
+class GateRule(Section):
+    """What the gate's defect probability means."""
+
+    suspect_at: Ratio
+    """At or above it the segmenter looks; below it the frame passes."""
+    reject_at: Ratio
+    """At or above it the frame is rejected whatever the segmenter finds."""
+    degraded_reject_at: Ratio
+    """Threshold when the gate decides alone for lack of time; at most `reject_at`."""
+    reject_code: Annotated[int, Meta(ge=1, le=65_535)]
+    """Code of a reject by the gate alone."""
+
+
+class ClassRule(Section):
+    """When a region of one class makes the frame a reject: all given bounds passed."""
+
+    score: Ratio
+    """Least mean probability."""
+    area_px: Annotated[int, Meta(ge=1)] | None = None
+    """Least area in frame pixels. Give this or `area_mm2`, not both."""
+    area_mm2: Positive | None = None
+    """Least area in mm²."""
+    severity: Annotated[int, Meta(ge=1, le=9)]
+    """1 (cosmetic) to 9 (dangerous); the most severe fatal region names the reject code."""
+    reject_code: Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class Decide(Section):
+    """The thresholds. `gate` goes with a gate, `classes` with a segmenter."""
+
+    gate: GateRule | None = None
+    classes: dict[str, ClassRule] = {}
+    """One rule for every class of the segmenter."""
+    max_regions: Annotated[int, Meta(ge=1, le=16)] = 8
+    """Regions listed in a verdict; `regions_total` counts them all."""
+
+
+class Engines(Section):
+    """The models. At least one of the two."""
+
+    gate: PartTable | None = None
+    segmenter: PartTable | None = None
+
+
+class Inspect(Section):
+    """The workers between ring and verdict."""
+
+    workers: Annotated[int, Meta(ge=1, le=16)] = 1
+    """Threads that judge frames, each with engines of its own."""
+    keep_warm_ms: Annotated[float, Meta(ge=0, le=60_000)] = 1_000
+    """Idle time after which a warm-up inference runs; 0 turns it off."""
+
+
+class ActBy(Section):
+    """When the ejector needs the verdict."""
+
+    travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 0
+    """Time from the camera to the ejector; 0 means the frame's deadline."""
+    gate_distance_counts: Annotated[int, Meta(ge=0)] | None = None
+    """Encoder counts from the camera to the ejector."""
+
+
+class Publish(Section):
+    """The wire to gateways, pages and archives."""
+
+    verdicts: str = "tcp://127.0.0.1:5590"
+    """PUB address: verdicts, heartbeat, status."""
+    replay: str = "tcp://127.0.0.1:5591"
+    """ROUTER address: replay requests, acknowledgements, triggers."""
+    heartbeat_ms: Annotated[float, Meta(ge=5, le=10_000)] = 50
+    status_ms: Annotated[float, Meta(ge=50, le=60_000)] = 1_000
+    high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Messages queued for one slow subscriber before its newest are lost (it asks for replay)."""
+    mask: bool = False
+    """Send the run-length class map as a third part of each live message."""
+    insecure: bool = False
+    """Permit an address beyond this machine without CURVE. Written out, or refused."""
+    curve: str | None = None
+    """Folder with the server's key pair and `clients/`, the public keys let in."""
+
+
+class SpoolFile(Section):
+    """The memory-mapped file that every verdict stands in before it is sent."""
+
+    folder: str = "/dev/shm/edgeinspect"
+    """Folder of the spool. It survives `kill -9` anywhere, a power cut only on a disk."""
+    slots: Annotated[int, Meta(ge=64, le=1_000_000)] = 4_096
+    """Verdicts held for replay and recovery."""
+
+
+class Alarms(Section):
+    """When a person must be called."""
+
+    no_verdict_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 20
+    degraded_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    reject_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    """Rejecting everything is never normal."""
+
+
+class RealTime(Section):
+    """What the daemon asks of the kernel. Refused with an error when not permitted."""
+
+    fifo_priority: Annotated[int, Meta(ge=1, le=98)] | None = None
+    """SCHED_FIFO priority of capture, guard and publisher; needs CAP_SYS_NICE."""
+    lock_memory: bool = False
+    """mlockall; needs CAP_IPC_LOCK."""
+    cpus: list[Annotated[int, Meta(ge=0, le=4096)]] = []
+    """Processors the daemon may use; empty means all."""
+    switch_interval_us: Annotated[float, Meta(ge=10, le=50_000)] = 500
+    """How long one Python thread may delay another."""
+
+
+class LineConfig(Section):
+    """One line: cameras, models, thresholds, wire."""
+
+    schema: Literal[1]
+    line: Name
+    """The line's name in topics, file names and verdicts."""
+    budget_ms: Annotated[float, Meta(gt=0, le=600_000)]
+    """From capture to published verdict. One budget a line: deadlines are then in the order
+    of capture, which is what lets verdicts leave in order without ever waiting past theirs."""
+    cameras: dict[Name, PartTable]
+    """`name: {type: ..., options}`, at least one."""
+    engines: Engines
+    optics: Optics
+    decide: Decide
+    capture: Capture = Capture()
+    inspect: Inspect = Inspect()
+    act_by: ActBy = ActBy()
+    publish: Publish = Publish()
+    spool: SpoolFile = SpoolFile()
+    alarms: Alarms = Alarms()
+    real_time: RealTime = RealTime()
+    store: str | None = None
+    """Folder of the models; the installed one, or the checkout's `engines/`, when absent."""

@@ -1,0 +1,1 @@
+"""The nouns of the line: clock, frame, tensor, verdict. No input or output happens here."""

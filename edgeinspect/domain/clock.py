@@ -1,0 +1,87 @@
+"""Time, injected everywhere so that a test can run hours of a line in seconds.
+
+Deadlines are integers on the monotonic clock in ns; wall time (UTC) is only a label.
+Source: trio's absolute deadlines and mock clock (trio/_abc.py, _core/_mock_clock.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+class Alarm(Protocol):
+    """A wake-up that another thread can ring before its time. Thread-safe."""
+
+    def ring(self) -> None:
+        """Wake the waiter now; a ring with nobody waiting is kept for the next wait."""
+
+    def wait_until(self, at_ns: int) -> bool:
+        """Sleep until rung or until `at_ns` (monotonic); True if rung."""
+
+
+class Clock(Protocol):
+    """A monotonic clock, a wall clock, and a way to sleep on the first. Thread-safe."""
+
+    def now_ns(self) -> int:
+        """Monotonic time in ns; its zero is arbitrary."""
+
+    def utc_ns(self) -> int:
+        """Wall time in ns since 1970; may jump, never used for a deadline."""
+
+    def sleep_until(self, at_ns: int) -> None:
+        """Sleep until the monotonic instant `at_ns`; returns at once when it is past."""
+
+    def alarm(self) -> Alarm:
+        """A new alarm on this clock, for one waiting thread."""
+
+
+class SystemAlarm:
+    """An alarm on the monotonic clock: a lock used as a binary semaphore.
+
+    `Lock.acquire(timeout)` ends in sem_clockwait(CLOCK_MONOTONIC), so a change of the
+    wall clock does not move a deadline, and waiting allocates nothing.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:  # rung already and not yet heard
+            pass
+
+    def wait_until(self, at_ns: int) -> bool:
+        left_ns = at_ns - time.monotonic_ns()
+        if left_ns <= 0:
+            return self._lock.acquire(blocking=False)
+        return self._lock.acquire(timeout=left_ns / NS_PER_S)
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    __slots__ = ()
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def utc_ns(self) -> int:
+        return time.time_ns()
+
+    def sleep_until(self, at_ns: int) -> None:
+        left_ns = at_ns - time.monotonic_ns()
+        if left_ns > 0:
+            time.sleep(left_ns / NS_PER_S)
+
+    def alarm(self) -> Alarm:
+        return SystemAlarm()

@@ -1,0 +1,91 @@
+"""What a camera hands over, and the size the line expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""A picture: uint8, (height, width, channels), channels last, 1 (grey) or 3 (BGR or RGB)."""
+
+
+class ClockSource(str, Enum):
+    """Which clock stamped the frame."""
+
+    HOST = "host"
+    CAMERA = "camera"
+    PTP = "ptp"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameShape:
+    """The fixed size of a line's frames, as the models' input demands it."""
+
+    height_px: int
+    width_px: int
+    channels: int
+
+    @property
+    def dims(self) -> tuple[int, int, int]:
+        """(height, width, channels), as numpy and OpenCV order them."""
+        return (self.height_px, self.width_px, self.channels)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one frame."""
+        return self.height_px * self.width_px * self.channels
+
+    def __str__(self) -> str:
+        return f"{self.height_px}x{self.width_px}x{self.channels}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the trigger said about the part in front of the camera."""
+
+    part_id: str | None = None
+    """Identifier the PLC or a reader gave to the part."""
+    encoder_count: int | None = None
+    """Encoder count at the trigger, in counts of the line's own encoder."""
+    simulated: bool = False
+    """True for a challenge part that an engineer injected."""
+
+
+NO_PART = Part()
+
+
+@dataclass(frozen=True, slots=True)
+class Grab:
+    """One frame in the camera's own buffer.
+
+    The pixels belong to the camera and stay valid until `Camera.release(grab)`; the
+    capture thread copies them once, into a ring slot, and gives them back.
+    """
+
+    pixels: Pixels | None
+    """(h, w, c) uint8, any size; None when the camera delivered a frame that cannot be read."""
+    camera_frame_id: int
+    """The camera's own count of frames; a step of more than one is a loss."""
+    captured_at_ns: int
+    """Monotonic instant of the exposure, or of arrival where the camera gives none."""
+    part: Part = NO_PART
+    clock_source: ClockSource = ClockSource.HOST
+    label: str | None = None
+    """The camera's name for the picture, as a file name; None for a live camera."""
+    problem: str = ""
+    """Why `pixels` is None, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How a picture of another size was put into the line's frame.
+
+    frame_px = camera_px * scale_ratio + (left_px, top_px)
+    """
+
+    scale_ratio: float
+    left_px: int
+    top_px: int

@@ -1,0 +1,156 @@
+"""The verdict: what was decided of one frame, why, and by which causes.
+
+These structs are the wire: their field names are the JSON keys of
+`edgeinspect.verdict/1` (docs/wire.md). msgspec encodes one in about a microsecond.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+VERDICT_SCHEMA = "edgeinspect.verdict/1"
+
+
+class Decision(str, Enum):
+    """The three ends of a frame. There is no fourth, and silence is none of them."""
+
+    PASS = "PASS"
+    REJECT = "REJECT"
+    NO_VERDICT = "NO_VERDICT"
+
+
+class Reason(str, Enum):
+    """Why the decision is what it is."""
+
+    CLEAN = "clean"
+    """PASS: the gate was below its suspect threshold."""
+    BELOW_THRESHOLDS = "below_thresholds"
+    """PASS: the segmenter found nothing that passes a class threshold."""
+    DEFECT = "defect"
+    """REJECT: a region passed its class's thresholds."""
+    GATE = "gate"
+    """REJECT: the gate alone was sure."""
+
+    DEADLINE = "deadline"
+    """NO_VERDICT: the budget was used up first."""
+    OVERRUN = "overrun"
+    """NO_VERDICT: frames came faster than they could be judged."""
+    SHAPE = "shape"
+    """NO_VERDICT: the picture does not have the line's size."""
+    CAPTURE_ERROR = "capture_error"
+    """NO_VERDICT: the camera delivered a frame that cannot be read."""
+    CAPTURE_HEALTH = "capture_health"
+    """NO_VERDICT: black, saturated, or frozen picture."""
+    CAPTURE_LOST = "capture_lost"
+    """NO_VERDICT: the camera's frame count shows a frame that never arrived."""
+    ENGINE_ERROR = "engine_error"
+    """NO_VERDICT: an engine failed on this frame."""
+    RESTART = "restart"
+    """NO_VERDICT: the daemon died while the frame was open."""
+    SHUTDOWN = "shutdown"
+    """NO_VERDICT: the daemon stopped while the frame was open."""
+
+
+class Box(msgspec.Struct, frozen=True, array_like=True):
+    """A bounding box in frame pixels: [x, y, width, height] on the wire."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+
+class Region(msgspec.Struct, frozen=True):
+    """One connected area of one defect class."""
+
+    class_id: int
+    class_name: str
+    score: float
+    """Mean probability of the class over its pixels, 0 to 1."""
+    area_px: int
+    """Area in frame pixels."""
+    area_mm2: float
+    box: Box
+    centroid_px: tuple[float, float]
+    """(x, y) in frame pixels."""
+    centroid_mm: tuple[float, float]
+    """(x, y) in mm from the frame's left top corner."""
+    fatal: bool
+    """True if this region passes its class's thresholds."""
+
+
+class StageTimes(msgspec.Struct, frozen=True):
+    """Where the time went, in µs of the monotonic clock."""
+
+    queue_us: int = 0
+    """From capture to the moment a worker took the frame."""
+    gate_us: int = 0
+    segmenter_us: int = 0
+    regions_us: int = 0
+    total_us: int = 0
+    """From capture to the decision."""
+
+
+class ModelRef(msgspec.Struct, frozen=True):
+    """The model that judged, exactly."""
+
+    name: str
+    version: int
+    sha256: str
+    calibration: str | None = None
+
+
+class LetterboxRef(msgspec.Struct, frozen=True):
+    """frame_px = camera_px * scale_ratio + (left_px, top_px)"""
+
+    scale_ratio: float
+    left_px: int
+    top_px: int
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
+    """One frame's end. Immutable; safe to share between threads."""
+
+    line: str
+    camera: str
+    epoch: int
+    """Start of the daemon that captured the frame; a new one at every start."""
+    seq: int
+    """Frame's number on the line, contiguous over restarts, from 1."""
+    frame: int
+    """Frame's number from this camera in this epoch, from 1."""
+    camera_frame_id: int
+    label: str | None = None
+    part_id: str | None = None
+    encoder_count: int | None = None
+    captured_at_utc_ns: int
+    clock_source: str = "host"
+    deadline_utc_ns: int
+    act_by_utc_ns: int
+    """When the ejector must have this verdict, by the line's travel time."""
+    act_by_encoder: int | None = None
+    """Encoder count at which the part reaches the ejector."""
+    decision: Decision
+    reason: Reason
+    detail: str = ""
+    """What exactly failed, in words; empty for an ordinary verdict."""
+    degraded: bool = False
+    """True if the gate decided alone because the budget left no time to segment."""
+    simulated: bool = False
+    defect_prob: float | None = None
+    regions: tuple[Region, ...] = ()
+    """The regions found, the most severe first, at most the configured number."""
+    regions_total: int = 0
+    """Regions found before the list was cut."""
+    severity: int = 0
+    """Highest severity among the fatal regions; 0 if none."""
+    reject_code: int = 0
+    """Number the PLC sorts rejects by; 0 unless the decision is REJECT."""
+    letterbox: LetterboxRef | None = None
+    gate: ModelRef | None = None
+    segmenter: ModelRef | None = None
+    config_hash: str = ""
+    stages: StageTimes = StageTimes()
+    budget_us: int

@@ -1,0 +1,145 @@
+"""The error tree and its exit codes.
+
+A message says what happened, where, and what to do. Only the command line turns an
+error into a process exit; everything below raises.
+
+Source: exit codes follow sysexits(3); the units set
+``RestartPreventExitStatus=64 65 69 78`` so that systemd restarts what a restart can mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_USAGE = 64
+EXIT_REFUSED = 65
+EXIT_MISSING = 69
+EXIT_INTERNAL = 70
+EXIT_LOST = 75
+EXIT_CONFIG = 78
+
+
+class EdgeInspectError(Exception):
+    """Root of every error the project raises on purpose.
+
+    Args:
+        what: What happened, in one sentence.
+        where: File, device, address or configuration path it happened at.
+        remedy: What the reader can do about it.
+    """
+
+    exit_code: ClassVar[int] = EXIT_INTERNAL
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class UsageError(EdgeInspectError):
+    """The command was called in a way that cannot work."""
+
+    exit_code = EXIT_USAGE
+
+
+class DataError(EdgeInspectError):
+    """Pictures, masks or records are unreadable or contradict each other."""
+
+    exit_code = EXIT_REFUSED
+
+
+class ModelError(EdgeInspectError):
+    """A model or engine is corrupt, breaks the contract, or was refused."""
+
+    exit_code = EXIT_REFUSED
+
+
+class LawError(EdgeInspectError):
+    """`captured == pass + reject + no_verdict` does not hold."""
+
+    exit_code = EXIT_REFUSED
+
+
+class MissingExtraError(EdgeInspectError):
+    """An optional dependency is not installed.
+
+    Args:
+        extra: Name of the extra that brings it (`pip install 'edgeinspect[extra]'`).
+        package: Import name that was not found.
+    """
+
+    exit_code = EXIT_MISSING
+
+    def __init__(self, extra: str, package: str, *, where: str = "") -> None:
+        self.extra = extra
+        self.package = package
+        super().__init__(
+            f"needs the package '{package}' of the extra '{extra}', which is not installed",
+            where=where,
+            remedy=f"Install it with: pip install 'edgeinspect[{extra}]'",
+        )
+
+
+class InternalError(EdgeInspectError):
+    """A promise between two parts of the program was broken: a bug."""
+
+
+class EngineFault(EdgeInspectError):
+    """An engine failed on one inference. The flow turns it into NO_VERDICT(engine_error)."""
+
+    exit_code = EXIT_LOST
+
+
+class SpoolError(EdgeInspectError):
+    """The spool cannot do what was asked of it."""
+
+    exit_code = EXIT_LOST
+
+
+class DeviceLostError(EdgeInspectError):
+    """A camera or a peer went away and did not come back within its retries."""
+
+    exit_code = EXIT_LOST
+
+
+class CameraLostError(DeviceLostError):
+    """A camera stopped delivering: unplugged, unreachable, or its folder is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a configuration."""
+
+    path: str
+    """Where in the file, as `decide.classes.pit.score`."""
+    problem: str
+    """What is wrong, with the allowed range."""
+    value: str = ""
+    """What stands there, shortened; empty when the key is missing."""
+    line: int | None = None
+    """Line in the file, counted from 1, when known."""
+
+    def __str__(self) -> str:
+        at = f"line {self.line}: " if self.line else ""
+        found = f" (found {self.value})" if self.value else ""
+        return f"{at}{self.path}: {self.problem}{found}"
+
+
+class ConfigError(EdgeInspectError):
+    """A configuration has one or more faults; all of them are listed."""
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, faults: Sequence[Fault], *, where: str = "") -> None:
+        self.faults = tuple(faults)
+        count = len(self.faults)
+        listing = "\n".join(f"  {fault}" for fault in self.faults)
+        super().__init__(f"{count} fault{'s' * (count != 1)}\n{listing}", where=where)

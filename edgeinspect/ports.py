@@ -1,0 +1,85 @@
+"""The three ports: what a camera, an engine and a PLC link must be able to do.
+
+A part is one file that exposes `Options` (a frozen msgspec.Struct) and
+`build(options, clock)`; its file name is its `type:` in the configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain.tensor import ModelSpec
+
+
+class CameraFinished(Exception):
+    """The camera has delivered its last frame (a folder read once). Not a fault."""
+
+
+@runtime_checkable
+class Camera(Protocol):
+    """A source of frames. One thread opens, grabs, releases and closes it.
+
+    `trigger` alone may be called from another thread.
+    """
+
+    def open(self) -> None:
+        """Connect and start acquisition; may be called again after `close`.
+
+        Raises:
+            CameraLostError: The device cannot be reached.
+            DataError: It is reachable, but what it holds cannot be used.
+        """
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        """Wait for the next frame; None when none came in `timeout_ns`.
+
+        Raises:
+            CameraLostError: The device went away.
+            CameraFinished: There will be no more frames.
+        """
+
+    def release(self, grab: Grab) -> None:
+        """Give the camera's buffer back; `grab.pixels` is invalid from here on."""
+
+    def trigger(self, part: Part) -> None:
+        """Ask for one frame of `part` (software trigger). Thread-safe.
+
+        Raises:
+            UsageError: The camera runs free or is triggered by its own line.
+        """
+
+    def close(self) -> None:
+        """Stop and disconnect; harmless when closed already."""
+
+
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A loaded model. One thread calls `infer`; `close` comes after the last call."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model this engine runs."""
+
+    def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        """Judge one frame.
+
+        Args:
+            image: uint8 (H, W, C), C-contiguous; read, not kept, not copied by us.
+
+        Returns:
+            The graph's outputs in the contract's order: gate `(defect_prob (1,),)`,
+            segmenter `(class_map (1, h, w), class_area_px (1, K), class_score (1, K))`.
+            They are the engine's own buffers, valid until the next `infer`.
+
+        Raises:
+            EngineFault: The inference failed; the engine may be used again.
+        """
+
+    def close(self) -> None:
+        """Free the engine; harmless when closed already."""

@@ -1,0 +1,132 @@
+"""The wire: topics, message bodies and their encoding.
+
+Multipart: topic, JSON body, and for a live verdict with masks on, the run-length mask.
+Source: docs/wire.md, docs/decisions/0004-order-on-the-wire.md
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeinspect.domain.verdict import Decision, Verdict
+
+HEARTBEAT_SCHEMA = "edgeinspect.heartbeat/1"
+STATUS_SCHEMA = "edgeinspect.status/1"
+MASK_SCHEMA = "edgeinspect.mask/1"
+
+VERDICT_TOPIC = "verdict"
+HEARTBEAT_TOPIC = "heartbeat"
+STATUS_TOPIC = "status"
+
+
+class Heartbeat(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=HEARTBEAT_SCHEMA
+):
+    """Sent every few ms, verdicts or not: silence means that nobody inspects."""
+
+    line: str
+    epoch: int
+    last_seq: int
+    """Last verdict sent; a subscriber that has not seen it has lost the tail."""
+    beat: int
+    """Counts heartbeats of this epoch."""
+    utc_ns: int
+    period_ms: float
+    inspecting: bool
+    """True while every camera delivers and engines answer."""
+    alarm: str = ""
+    """The alarm that stands, in words; empty for none."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """The law's counters since the start of the epoch, of closed and open frames."""
+
+    captured: int
+    passed: int
+    reject: int
+    no_verdict: int
+    open: int
+    late: int
+    degraded: int
+    reasons: dict[str, int]
+    """NO_VERDICT by reason."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=STATUS_SCHEMA):
+    """The summary of a second."""
+
+    line: str
+    epoch: int
+    utc_ns: int
+    counts: Counts
+    rate_hz: float
+    latency_p50_us: int
+    latency_p99_us: int
+    budget_us: int
+    cameras: dict[str, str]
+    """Camera name to its state: `live`, `lost`, `finished`."""
+    gate: str | None = None
+    segmenter: str | None = None
+    config_hash: str = ""
+    alarm: str = ""
+
+
+class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MASK_SCHEMA):
+    """A class map as run lengths: column-major, 1-indexed `start, length` pairs."""
+
+    seq: int
+    height_px: int
+    width_px: int
+    """Size of the class map, not of the frame."""
+    stride: int
+    """Frame pixels per class-map pixel."""
+    runs: dict[int, list[int]]
+    """Class id to its runs."""
+
+
+Message = Verdict | Heartbeat | Status
+
+_encoder = msgspec.json.Encoder()
+_decode_message = msgspec.json.Decoder(Message).decode
+_decode_verdict = msgspec.json.Decoder(Verdict).decode
+_decode_mask = msgspec.json.Decoder(Mask).decode
+
+
+def encode(message: Message | Mask) -> bytes:
+    """The JSON body of a message. Thread-safe."""
+    return _encoder.encode(message)
+
+
+def decode(body: bytes | memoryview) -> Message:
+    """A message from its JSON body.
+
+    Raises:
+        msgspec.ValidationError: The body is of another schema or breaks it.
+        msgspec.DecodeError: The body is not JSON.
+    """
+    return _decode_message(body)
+
+
+def decode_verdict(body: bytes | memoryview) -> Verdict:
+    """A verdict from its JSON body; raises as `decode`."""
+    return _decode_verdict(body)
+
+
+def decode_mask(body: bytes | memoryview) -> Mask:
+    """A mask from its JSON body; raises as `decode`."""
+    return _decode_mask(body)
+
+
+def verdict_topic(line: str, camera: str, decision: Decision) -> bytes:
+    """`verdict.<line>.<camera>.<pass|reject|no_verdict>`."""
+    return f"{VERDICT_TOPIC}.{line}.{camera}.{decision.value.lower()}".encode()
+
+
+def heartbeat_topic(line: str) -> bytes:
+    """`heartbeat.<line>`."""
+    return f"{HEARTBEAT_TOPIC}.{line}".encode()
+
+
+def status_topic(line: str) -> bytes:
+    """`status.<line>`."""
+    return f"{STATUS_TOPIC}.{line}".encode()
