@@ -70,7 +70,7 @@ class GateRule(Section):
     """Code of a reject by the gate alone."""
 
 
-class ClassRule(Section):
+class ClassRule(Section, kw_only=True):
     """When a region of one class makes the frame a reject: all given bounds passed."""
 
     score: Ratio

@@ -1,0 +1,1 @@
+"""Configuration: types, loading with every fault listed, and the hash verdicts carry."""
