@@ -1,0 +1,70 @@
+# Two commands on a fresh machine with Python and make: `make demo` and `make test`.
+# Both set up .venv when it is absent or older than setup.cfg; a second run starts at once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+FRAMES ?= 200
+RATE   ?= 10
+ARGS   ?=
+
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO := $(VENV)/.ready-demo
+TEST := $(VENV)/.ready-test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format venv clean
+
+help:  ## Show this list
+	@echo "edgeinspect: frames in, verdicts out"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  PYTHON=python3.12 chooses the interpreter (3.10 to 3.13) for a new $(VENV)."
+
+demo: $(DEMO)  ## Set up, then run a whole line on the synthetic camera (FRAMES, RATE, ARGS)
+	@$(BIN)/edgeinspect demo --frames $(FRAMES) --rate $(RATE) $(ARGS)
+
+test: $(TEST)  ## Set up, then run every test (ARGS goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(TEST)  ## Ruff, mypy and the floors
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports
+
+format: $(TEST)  ## Format the sources
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
+
+venv: $(TEST)  ## Only set up
+
+clean:  ## Remove the environment and every cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	    .import_linter_cache
+
+# A virtual environment that exists and starts is kept, whoever made it.
+define ensure-venv
+	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
+	    $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	        echo "make: edgeinspect needs Python 3.10 to 3.13; $(PYTHON) is" \
+	             "$$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	        exit 1; }; \
+	    $(PYTHON) -m venv --clear $(VENV) || { \
+	        echo "make: $(PYTHON) cannot make a virtual environment;" \
+	             "on Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	        exit 1; }; }
+endef
+
+$(DEMO): setup.cfg pyproject.toml
+	$(ensure-venv)
+	@echo "Setting up $(VENV) for the demo (the first time takes a minute or two) ..."
+	@$(PIP) install --editable '.[cpu]'
+	@touch $@
+
+$(TEST): setup.cfg pyproject.toml
+	$(ensure-venv)
+	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
+	@$(PIP) install --editable '.[cpu,train,test,dev]'
+	@touch $(DEMO) $@
