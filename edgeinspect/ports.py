@@ -26,6 +26,10 @@ class Camera(Protocol):
     `trigger` alone may be called from another thread.
     """
 
+    @property
+    def period_ns(self) -> int | None:
+        """Expected time from frame to frame; None for a camera that waits for triggers."""
+
     def open(self) -> None:
         """Connect and start acquisition; may be called again after `close`.
 

@@ -1,0 +1,96 @@
+"""A camera over the project's own synthetic steel strip, with its ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from edgeinspect.cameras._pace import Pace
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.imaging.strip import render
+from edgeinspect.ports import CameraFinished
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: synthetic`."""
+
+    height_px: Annotated[int, Meta(ge=64, le=4096)] = 256
+    width_px: Annotated[int, Meta(ge=64, le=16384)] = 1600
+    seed: Annotated[int, Meta(ge=0, lt=1 << 31)] = 2026
+    """Which strip; the shipped models were trained on other seeds."""
+    pictures: Annotated[int, Meta(ge=1, le=2_000)] = 64
+    """Different pictures, rendered before the first frame; after the last, the first again."""
+    frames: Annotated[int, Meta(ge=1)] | None = None
+    """Stop after so many frames; never when absent."""
+    pace: Literal["rate", "max", "trigger"] = "rate"
+    rate_hz: Annotated[float, Meta(gt=0, le=10_000)] = 10.0
+
+
+class SyntheticCamera:
+    """Plays rendered pictures. See `ports.Camera` for threads."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self._options = options
+        self._pace = Pace(options.pace, options.rate_hz, clock)
+        self._pictures: list[Pixels] = []
+        self._defective: list[bool] = []
+        self._frame_id = 0
+
+    def prepare(self, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Render the pictures, so that the line does not wait for them; done once."""
+        options = self._options
+        for index in range(len(self._pictures), options.pictures):
+            strip = render(options.seed, index, options.height_px, options.width_px)
+            self._pictures.append(np.ascontiguousarray(strip.image)[:, :, None])
+            self._defective.append(strip.defective)
+            progress(index + 1)
+
+    @property
+    def truth(self) -> Sequence[bool]:
+        """True per picture that has a defect; frame i shows picture (i - 1) % len."""
+        return self._defective
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._pace.period_ns
+
+    def open(self) -> None:
+        self.prepare()
+        self._pace.start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        options = self._options
+        if options.frames is not None and self._frame_id >= options.frames:
+            raise CameraFinished
+        due = self._pace.wait(timeout_ns)
+        if due is None:
+            return None
+        at_ns, part = due
+        index = self._frame_id % len(self._pictures)
+        self._frame_id += 1
+        return Grab(
+            pixels=self._pictures[index],
+            camera_frame_id=self._frame_id,
+            captured_at_ns=at_ns,
+            part=part,
+            label=f"strip-{options.seed}-{index}",
+        )
+
+    def release(self, grab: Grab) -> None:
+        """Nothing to give back: the pictures stay."""
+
+    def trigger(self, part: Part) -> None:
+        self._pace.trigger(part)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def build(options: Options, clock: Clock) -> SyntheticCamera:
+    """A synthetic camera, not yet opened."""
+    return SyntheticCamera(options, clock)

@@ -1,0 +1,148 @@
+"""`edgeinspect demo`: the whole line on synthetic steel strip."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from edgeinspect.demo import Progress, Report, run
+from edgeinspect.errors import UsageError
+
+
+@click.command()
+@click.option("--frames", default=300, show_default=True, type=click.IntRange(1, 10_000_000),
+              help="Frames to inspect.")  # fmt: skip
+@click.option("--rate", "rate_hz", default=10.0, show_default=True,
+              type=click.FloatRange(0.1, 10_000), help="Frames a second.")  # fmt: skip
+@click.option("--budget-ms", default=150.0, show_default=True, type=click.FloatRange(1, 60_000),
+              help="Time a frame may take, from capture to published verdict.")  # fmt: skip
+@click.option("--backend", default="ov", show_default=True,
+              help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).")  # fmt: skip
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the figures as JSON to this file.")  # fmt: skip
+def demo(
+    frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None
+) -> None:
+    """Inspect synthetic steel strip with the shipped models.
+
+    Camera, ring, both models, decision, deadline guard and the ZeroMQ wire all run as on a
+    real line. Ends with 0 only if every frame got exactly one verdict.
+    """
+    if report is not None and not report.absolute().parent.is_dir():
+        raise UsageError("the report's folder does not exist", where=str(report.parent))
+    console = Console(stderr=True)
+    progress = Progress()
+    stop = threading.Event()
+    result = _run_watched(console, progress, frames, rate_hz, budget_ms, backend, stop)
+    if report is not None:
+        report.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    Console().print(_summary(result))
+
+
+def _run_watched(
+    console: Console,
+    progress: Progress,
+    frames: int,
+    rate_hz: float,
+    budget_ms: float,
+    backend: str,
+    stop: threading.Event,
+) -> Report:
+    """Run the demo in a thread, so that the terminal can be drawn and Ctrl-C be heard."""
+    box: list[Report | BaseException] = []
+
+    def body() -> None:
+        try:
+            box.append(
+                run(
+                    frames=frames,
+                    rate_hz=rate_hz,
+                    budget_ms=budget_ms,
+                    backend=backend,
+                    progress=progress,
+                    stopped=stop.is_set,
+                )
+            )
+        except BaseException as error:
+            box.append(error)
+
+    worker = threading.Thread(target=body, name="demo")
+    with Live(_line(progress), console=console, refresh_per_second=5, transient=True) as live:
+        worker.start()
+        while worker.is_alive():
+            try:
+                worker.join(0.2)
+                live.update(_line(progress))
+            except KeyboardInterrupt:
+                stop.set()
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return box[0]
+
+
+def _line(progress: Progress) -> Text:
+    """The live line: stage, progress, verdicts so far."""
+    decisions = progress.decisions
+    text = Text.assemble(
+        (f"{progress.stage:<15}", "bold"),
+        f" {progress.done:>6}/{progress.total:<6} ",
+        ("pass ", "dim"),
+        (f"{decisions['PASS']:<6}", "green"),
+        ("reject ", "dim"),
+        (f"{decisions['REJECT']:<6}", "red"),
+        ("no verdict ", "dim"),
+        (f"{decisions['NO_VERDICT']:<6}", "yellow"),
+        ("p50 ", "dim"),
+        f"{progress.latency_p50_us / 1000:.1f} ms  ",
+        (progress.last_reject, "red"),
+        no_wrap=True,
+        overflow="ellipsis",
+    )
+    return text
+
+
+def _summary(report: Report) -> Table:
+    """The figures at the end."""
+    counts, truth = report.counts, report.truth
+    figures = report.figures
+    table = Table(title="edgeinspect demo", title_justify="left", show_header=False,
+                  pad_edge=False, box=None)  # fmt: skip
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("captured", str(counts.captured))
+    table.add_row(
+        "verdicts",
+        Text.assemble(
+            (f"{counts.passed} pass", "green"), "  ",
+            (f"{counts.reject} reject", "red"), "  ",
+            (f"{counts.no_verdict} no verdict", "yellow"),
+            f"  {counts.reasons}" if counts.reasons else "",
+        ),
+    )  # fmt: skip
+    table.add_row("received on the wire", str(report.received))
+    table.add_row(
+        "defective parts",
+        f"{truth['defective']}: {truth['escapes']} escaped, "
+        f"{truth['defective_without_verdict']} without a verdict",
+    )
+    table.add_row("clean parts", f"{truth['clean']}: {truth['overkills']} rejected wrongly")
+    for name in ("latency_us", "engine_us", "overhead_us"):
+        stage = figures[name]
+        table.add_row(
+            name.replace("_us", ", ms").replace("engine,", "of it engines,"),
+            "  ".join(f"{key} {stage[key] / 1000:.2f}" for key in ("p50", "p99", "p999", "max")),
+        )
+    table.add_row("late results", f"{counts.late}   degraded {counts.degraded}")
+    held = counts.captured == counts.passed + counts.reject + counts.no_verdict
+    table.add_row(
+        "one frame, one verdict",
+        Text("held" if held else "BROKEN", style="bold green" if held else "bold red"),
+    )
+    return table

@@ -1,0 +1,35 @@
+"""`edgeinspect run FILE`: run a line until it is told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeinspect import log
+from edgeinspect.daemon import run as run_line
+from edgeinspect.pipeline.line import Line
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
+              default="auto", show_default=True, help="How the log is written.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
+              default="info", show_default=True)  # fmt: skip
+def run(file: Path, log_format: str, log_level: str) -> None:
+    """Run the line described in FILE.
+
+    Ends with 0 when stopped by SIGTERM or Ctrl-C, or after a folder's last picture; with 75
+    when a camera stays lost through all its retries.
+    """
+    log.configure(log_format, log_level)
+
+    def announce(line: Line) -> None:
+        click.echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
+
+    counts = run_line(file, announce=announce)
+    click.echo(
+        f"captured {counts.captured} = pass {counts.passed} + reject {counts.reject} "
+        f"+ no verdict {counts.no_verdict}"
+    )

@@ -1,0 +1,124 @@
+"""`edgeinspect watch`: see a line's verdicts as they come."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from edgeinspect.client import DEFAULT_ADDRESS, Listener, Received
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.errors import DeviceLostError
+from edgeinspect.wire import Heartbeat, Status
+
+_COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
+
+
+@click.command()
+@click.argument("address", default=DEFAULT_ADDRESS)
+@click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
+@click.option("--rejects", is_flag=True, help="Only rejects.")
+@click.option("--count", type=click.IntRange(1), help="End after so many verdicts.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1),
+              help="End with 75 after so many seconds without a heartbeat.")  # fmt: skip
+def watch(
+    address: str, as_json: bool, rejects: bool, count: int | None, timeout_s: float | None
+) -> None:
+    """Print verdicts from the line at ADDRESS until stopped.
+
+    Says when the heartbeat stops: silence is never a good part.
+    """
+    viewer = _Viewer(as_json, rejects)
+    with Listener(address) as listener:
+        heard_at = time.monotonic()
+        silent = True
+        while count is None or viewer.shown < count:
+            got = listener.receive(200)
+            now = time.monotonic()
+            if got is not None:
+                if silent and isinstance(got.message, Heartbeat):
+                    viewer.note(f"line {got.message.line} is on the air")
+                    silent = False
+                heard_at = now
+                viewer.show(got)
+                continue
+            if not silent and now - heard_at > 1.0:
+                viewer.note("no heartbeat: nobody inspects this line")
+                silent = True
+            if timeout_s is not None and now - heard_at > timeout_s:
+                raise DeviceLostError(f"silent for {timeout_s:g} s", where=address)
+    if listener.missed and not rejects:
+        viewer.note(f"{listener.missed} verdicts were missed")
+
+
+class _Viewer:
+    """Prints messages, for a program or for a person."""
+
+    def __init__(self, as_json: bool, rejects: bool) -> None:
+        self.shown = 0
+        self._as_json = as_json
+        self._rejects = rejects
+        self._console = Console()
+        self._notes = Console(stderr=True)
+        self._alarm = ""
+
+    def note(self, text: str) -> None:
+        """A remark beside the verdicts, on stderr."""
+        self._notes.print(Text(text, style="dim"))
+
+    def show(self, got: Received) -> None:
+        """Print one message, if it is asked for."""
+        message = got.message
+        if isinstance(message, Verdict):
+            if self._rejects and message.decision is not Decision.REJECT:
+                return
+            self.shown += 1
+            if self._as_json:
+                sys.stdout.write(got.body.decode() + "\n")
+                sys.stdout.flush()
+            else:
+                self._console.print(_verdict_line(message))
+        elif isinstance(message, Heartbeat) and message.alarm != self._alarm:
+            self.note(f"alarm: {message.alarm}" if message.alarm else "alarm cleared")
+            self._alarm = message.alarm
+        elif isinstance(message, Status) and not self._as_json and not self._rejects:
+            counts = message.counts
+            self.note(
+                f"{message.rate_hz:g} frames/s, captured {counts.captured}, "
+                f"reject {counts.reject}, no verdict {counts.no_verdict}, "
+                f"p99 {message.latency_p99_us / 1000:.1f} of {message.budget_us / 1000:g} ms"
+            )
+
+
+def _verdict_line(verdict: Verdict) -> Text:
+    """One verdict in one line of a terminal."""
+    at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9)
+    text = Text.assemble(
+        (f"{at:%H:%M:%S.%f}"[:-3], "dim"),
+        f" {verdict.seq:>7} {verdict.camera:<8} ",
+        (f"{verdict.decision.value:<10}", _COLOR[verdict.decision]),
+        f" {verdict.reason.value:<16}",
+        (f" {verdict.stages.total_us / 1000:6.1f} ms", "dim"),
+    )
+    if verdict.defect_prob is not None:
+        text.append(f"  p {verdict.defect_prob:.2f}")
+    for region in verdict.regions[:3]:
+        if region.fatal:
+            text.append(
+                f"  {region.class_name} {region.area_mm2:.0f} mm² "
+                f"at {region.centroid_mm[0]:.0f},{region.centroid_mm[1]:.0f} mm",
+                style="red",
+            )
+    if verdict.part_id:
+        text.append(f"  part {verdict.part_id}")
+    if verdict.label:
+        text.append(f"  {verdict.label}", style="dim")
+    if verdict.detail:
+        text.append(f"  {verdict.detail}", style="dim")
+    if verdict.degraded:
+        text.append("  degraded", style="yellow")
+    return text

@@ -1,0 +1,143 @@
+"""The daemon: a configuration becomes a running line, and signals end it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from edgeinspect import realtime, registry
+from edgeinspect.config.load import Loaded, load
+from edgeinspect.config.schema import LineConfig, PartTable
+from edgeinspect.domain.clock import Clock, SystemClock
+from edgeinspect.errors import InternalError, LawError
+from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.ports import Camera, Engine
+from edgeinspect.store import Store, default_root
+from edgeinspect.wire import Counts
+
+
+def run(path: Path, *, announce: Callable[[Line], None] = lambda line: None) -> Counts:
+    """Run the line of a configuration file until a signal, the last frame, or a failure.
+
+    Args:
+        path: The configuration.
+        announce: Called with the line once it captures.
+
+    Returns:
+        The final counters; every frame is closed.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        ModelError: A model is refused.
+        CameraLostError: A camera stayed away through all its retries.
+        LawError: A frame has no verdict: a bug.
+    """
+    loaded = load(path)
+    clock = SystemClock()
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        ended.set()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    line = build(loaded, clock, on_failure=fail, on_end=ended.set)
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        line.start()
+        announce(line)
+        while not ended.wait(0.5):  # a bounded wait lets Python run its signal handlers
+            pass
+        counts = line.stop()
+    finally:
+        line.dispose()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if failures:
+        raise failures[0]
+    if counts.open or counts.captured != counts.passed + counts.reject + counts.no_verdict:
+        raise LawError(f"{counts.open} frames without a verdict", where=loaded.config.line)
+    return counts
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def build(
+    loaded: Loaded,
+    clock: Clock,
+    *,
+    on_failure: Callable[[BaseException], None],
+    on_end: Callable[[], None],
+    cameras: Mapping[str, Camera] | None = None,
+) -> Line:
+    """A line from a checked configuration, not yet started.
+
+    Args:
+        loaded: From `config.load.load`.
+        clock: All deadlines.
+        on_failure: Told of an error that ended a thread.
+        on_end: Told when no camera will deliver any more.
+        cameras: Cameras made already, instead of the configured ones.
+    """
+    config = loaded.config
+    realtime.apply(config.real_time)
+    store = Store(Path(config.store) if config.store else default_root())
+    workers: list[Engines] = []
+    try:
+        for _ in range(config.inspect.workers):
+            workers.append(make_engines(config, clock, store))
+        return Line(
+            config,
+            config_hash=loaded.hash,
+            cameras=cameras
+            or {name: make_camera(table, clock) for name, table in config.cameras.items()},
+            workers=workers,
+            clock=clock,
+            on_failure=on_failure,
+            on_end=on_end,
+        )
+    except BaseException:
+        for engines in workers:
+            engines.close()
+        raise
+
+
+def make_engines(config: LineConfig, clock: Clock, store: Store) -> Engines:
+    """One worker's engines, loaded."""
+    tables = config.engines
+    gate = make_engine(tables.gate, clock, store) if tables.gate else None
+    segmenter = make_engine(tables.segmenter, clock, store) if tables.segmenter else None
+    return Engines(gate, segmenter)
+
+
+def make_engine(table: PartTable, clock: Clock, store: Store) -> Engine:
+    """One engine from its table in the configuration."""
+    part = registry.part("backend", table["type"])
+    engine = part.build(_options(part.Options, table), clock, store=store)
+    if not isinstance(engine, Engine):
+        raise InternalError(f"backend {table['type']} does not build an Engine")
+    return engine
+
+
+def make_camera(table: PartTable, clock: Clock) -> Camera:
+    """One camera from its table in the configuration."""
+    part = registry.part("camera", table["type"])
+    camera = part.build(_options(part.Options, table), clock)
+    if not isinstance(camera, Camera):
+        raise InternalError(f"camera {table['type']} does not build a Camera")
+    return camera
+
+
+def _options(kind: Any, table: PartTable) -> Any:
+    """A part's options; the loader has checked them, this makes them."""
+    return msgspec.convert({key: value for key, value in table.items() if key != "type"}, kind)

@@ -1,0 +1,70 @@
+"""Run-length masks: column-major, 1-indexed `start length` pairs, as in Severstal's CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.errors import DataError
+
+
+def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
+    """Runs of the nonzero pixels of a (h, w) mask; empty for an empty mask."""
+    flat = np.asarray(mask != 0).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
+    runs = np.empty(len(edges), np.int64)
+    runs[0::2] = edges[0::2] + 1
+    runs[1::2] = edges[1::2] - edges[0::2]
+    out: list[int] = runs.tolist()
+    return out
+
+
+def decode_runs(
+    runs: Sequence[int], height_px: int, width_px: int, *, where: str = ""
+) -> NDArray[np.uint8]:
+    """The (h, w) uint8 mask of 0 and 1 that the runs describe.
+
+    Raises:
+        DataError: An odd number of values, a length below 1, a run outside the picture,
+            or runs that descend or overlap; the message names the run.
+    """
+    if len(runs) % 2:
+        raise DataError(f"run-length code has an odd number of values ({len(runs)})", where=where)
+    flat = np.zeros(height_px * width_px, np.uint8)
+    end = 0
+    for index in range(0, len(runs), 2):
+        start, length = int(runs[index]) - 1, int(runs[index + 1])
+        name = f"run {index // 2 + 1} ({runs[index]} {runs[index + 1]})"
+        if length < 1:
+            raise DataError(f"{name} has a length below 1", where=where)
+        if start < 0 or start + length > flat.size:
+            raise DataError(
+                f"{name} lies outside {height_px} x {width_px} pixels", where=where
+            )
+        if start < end:
+            raise DataError(f"{name} overlaps or precedes the run before it", where=where)
+        end = start + length
+        flat[start:end] = 1
+    return flat.reshape((height_px, width_px), order="F")
+
+
+def encode_classes(class_map: NDArray[np.uint8]) -> dict[int, list[int]]:
+    """Runs per class id of a (h, w) class map; background (0) is left out."""
+    return {
+        int(class_id): encode_runs(class_map == class_id)
+        for class_id in np.unique(class_map)
+        if class_id
+    }
+
+
+def decode_classes(
+    runs: dict[int, list[int]], height_px: int, width_px: int, *, where: str = ""
+) -> NDArray[np.uint8]:
+    """The (h, w) class map of `encode_classes`; raises as `decode_runs`."""
+    class_map = np.zeros((height_px, width_px), np.uint8)
+    for class_id, code in runs.items():
+        mask = decode_runs(code, height_px, width_px, where=where)
+        class_map[mask != 0] = class_id
+    return class_map

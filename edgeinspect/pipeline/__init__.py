@@ -1,0 +1,4 @@
+"""The flow of a frame: capture, inbox, inspector, decide, guard, closing, publish, line.
+
+The files stand in that order; docs/architecture.md walks one frame through them.
+"""

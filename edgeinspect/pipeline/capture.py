@@ -1,0 +1,276 @@
+"""Capture: one thread per camera, from its buffer to the ring and the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from edgeinspect import events
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.frame import Grab, Letterbox, Pixels
+from edgeinspect.domain.verdict import Reason
+from edgeinspect.errors import CameraLostError
+from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.pipeline.closing import Closer
+from edgeinspect.pipeline.frames import Inbox, OpenFrame
+from edgeinspect.pipeline.guard import Guard
+from edgeinspect.ports import Camera, CameraFinished
+from edgeinspect.ring import Ring
+from edgeinspect.spool import OpenRecord, Spool, SpoolFullError
+
+_log = structlog.get_logger()
+_TURN_NS = 100 * NS_PER_MS
+"""Longest wait in one call of the camera, so that a stop is seen soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRules:
+    """How one camera's frames are taken in; see `config.schema.Capture` and `ActBy`."""
+
+    camera: str
+    lane: int
+    budget_ns: int
+    overload: str
+    letterbox: bool
+    timeout_ns: int
+    """Silence after which a free-running camera counts as lost, or three of its periods."""
+    attempts: int
+    first_pause_ns: int
+    max_pause_ns: int
+    travel_ns: int
+    gate_distance_counts: int | None
+
+
+class Capture:
+    """Opens a frame for every picture the camera delivers. `run` is its thread."""
+
+    def __init__(
+        self,
+        *,
+        camera: Camera,
+        ring: Ring,
+        rules: CaptureRules,
+        spool: Spool,
+        inbox: Inbox,
+        guard: Guard,
+        closer: Closer,
+        clock: Clock,
+        on_end: Callable[[Capture], None] = lambda capture: None,
+    ) -> None:
+        self.camera = camera
+        self.rules = rules
+        self.state = "starting"
+        """`starting`, `live`, `lost`, `finished` or `stopped`."""
+        self.error: CameraLostError | None = None
+        """Why the camera was given up, if it was."""
+        self.frames = 0
+        self._ring = ring
+        self._spool = spool
+        self._inbox = inbox
+        self._guard = guard
+        self._closer = closer
+        self._clock = clock
+        self._on_end = on_end
+        self._losses = 0
+        self._stop = False
+
+    # -- thread ---------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Capture until stopped, finished, or given up after the configured retries."""
+        try:
+            while not self._stop:
+                try:
+                    self.camera.open()
+                    if self.state == "lost":
+                        _log.info(events.CAMERA_RECOVERED, camera=self.rules.camera)
+                    self.state = "live"
+                    self._capture()
+                except CameraLostError as error:
+                    self.camera.close()
+                    if not self._retry(error):
+                        return
+        except CameraFinished:
+            self.state = "finished"
+            _log.info(events.CAMERA_FINISHED, camera=self.rules.camera, frames=self.frames)
+        finally:
+            self.camera.close()
+            if self.state not in ("finished", "lost"):
+                self.state = "stopped"
+            self._on_end(self)
+
+    def stop(self) -> None:
+        """End the thread within 100 ms. Thread-safe."""
+        self._stop = True
+
+    def _retry(self, error: CameraLostError) -> bool:
+        """Log the loss and wait; False when the tries are used up."""
+        rules = self.rules
+        self.state = "lost"
+        self._losses += 1
+        attempt = self._losses
+        _log.error(
+            events.CAMERA_LOST,
+            camera=rules.camera,
+            problem=error.what,
+            where=error.where,
+            attempt=attempt,
+            attempts=rules.attempts or "for ever",
+        )
+        if rules.attempts and attempt > rules.attempts:
+            self.error = error
+            return False
+        pause_ns = min(rules.first_pause_ns << min(attempt - 1, 30), rules.max_pause_ns)
+        until_ns = self._clock.now_ns() + pause_ns
+        while not self._stop and self._clock.now_ns() < until_ns:
+            self._clock.sleep_until(min(until_ns, self._clock.now_ns() + _TURN_NS))
+        return not self._stop
+
+    def _capture(self) -> None:
+        """Take frames until stopped; the first one forgives earlier losses."""
+        rules = self.rules
+        heard_at_ns = self._clock.now_ns()
+        while not self._stop:
+            slot = self._wait_for_slot() if rules.overload == "block" else None
+            if rules.overload == "block" and slot is None:
+                heard_at_ns = self._clock.now_ns()
+                continue
+            try:
+                grab = self.camera.grab(_TURN_NS)
+            except BaseException:
+                if slot is not None:
+                    self._ring.give_back(slot)
+                raise
+            now_ns = self._clock.now_ns()
+            if grab is None:
+                if slot is not None:
+                    self._ring.give_back(slot)
+                if self._silent(now_ns - heard_at_ns):
+                    raise CameraLostError(
+                        f"no frame for {(now_ns - heard_at_ns) // NS_PER_MS} ms",
+                        where=rules.camera,
+                        remedy="Check its cable, power and trigger",
+                    )
+                continue
+            heard_at_ns = now_ns
+            self._losses = 0
+            try:
+                self.admit(grab, slot)
+            finally:
+                self.camera.release(grab)
+
+    def _silent(self, quiet_ns: int) -> bool:
+        """True if a free-running camera has said nothing for too long."""
+        period_ns = self.camera.period_ns
+        return period_ns is not None and quiet_ns > max(self.rules.timeout_ns, 3 * period_ns)
+
+    def _wait_for_slot(self) -> int | None:
+        """Own a slot before the camera is asked, for the `block` policy."""
+        slot = self._ring.take()
+        if slot is None:
+            self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS // 4)
+            slot = self._ring.take()
+        return slot
+
+    # -- one frame ------------------------------------------------------------------
+
+    def admit(self, grab: Grab, slot: int | None = None) -> OpenFrame:
+        """Open one frame, copy its pixels once, and let it wait for a worker.
+
+        Args:
+            grab: The picture; its pixels are not kept.
+            slot: A ring slot taken beforehand; None to find one by the overload policy.
+        """
+        frame = self._open(grab)
+        problem = self._unusable(grab)
+        if problem is not None:
+            if slot is not None:
+                self._ring.give_back(slot)
+            self._closer.close_without(frame, *problem)
+            return frame
+        if slot is None:
+            slot = self._find_slot()
+        if slot is None:
+            self._closer.close_without(frame, Reason.OVERRUN)
+            return frame
+        assert grab.pixels is not None
+        frame.letterbox = self._copy(grab.pixels, self._ring.pixels(slot))
+        self._ring.stamp(slot, frame.seq)
+        frame.ring = self._ring
+        frame.slot = slot
+        self._inbox.put(frame)
+        return frame
+
+    def _open(self, grab: Grab) -> OpenFrame:
+        rules = self.rules
+        self.frames += 1
+        deadline_ns = grab.captured_at_ns + rules.budget_ns
+        utc_offset_ns = self._clock.utc_ns() - self._clock.now_ns()
+        part = grab.part
+        distance = rules.gate_distance_counts
+        record = OpenRecord(
+            camera=rules.camera,
+            frame=self.frames,
+            camera_frame_id=grab.camera_frame_id,
+            captured_at_utc_ns=grab.captured_at_ns + utc_offset_ns,
+            deadline_utc_ns=deadline_ns + utc_offset_ns,
+            act_by_utc_ns=grab.captured_at_ns
+            + utc_offset_ns
+            + (rules.travel_ns or rules.budget_ns),
+            encoder_count=part.encoder_count,
+            act_by_encoder=(
+                part.encoder_count + distance
+                if part.encoder_count is not None and distance is not None
+                else None
+            ),
+            part_id=part.part_id,
+            label=grab.label,
+            simulated=part.simulated,
+        )
+        self._closer.tally.count_captured()
+        while True:
+            try:
+                seq = self._spool.open(record)
+                break
+            except SpoolFullError as full:
+                self._guard.close_first(full.seq)
+        frame = OpenFrame(
+            seq, rules.lane, record, grab.captured_at_ns, deadline_ns, grab.clock_source.value
+        )
+        self._guard.watch(frame)
+        return frame
+
+    def _unusable(self, grab: Grab) -> tuple[Reason, str] | None:
+        """Why a picture cannot be judged at all; None if it can."""
+        pixels = grab.pixels
+        if pixels is None:
+            return Reason.CAPTURE_ERROR, grab.problem or "the camera gave no picture"
+        want = self._ring.shape
+        if pixels.ndim != 3 or pixels.shape[2] != want.channels or 0 in pixels.shape:
+            found = "x".join(str(size) for size in pixels.shape)
+            return Reason.SHAPE, f"{found} where {want} is expected"
+        if pixels.shape != want.dims and not self.rules.letterbox:
+            return Reason.SHAPE, f"{pixels.shape[0]}x{pixels.shape[1]} where {want} is expected"
+        return None
+
+    def _find_slot(self) -> int | None:
+        """A free slot; under `drop_oldest`, at the price of the frame that waited longest."""
+        slot = self._ring.take()
+        if slot is None and self.rules.overload == "drop_oldest":
+            victim = self._inbox.drop_oldest(self.rules.lane)
+            if victim is not None:
+                self._closer.close_without(victim, Reason.OVERRUN)
+                victim.free_slot()
+                slot = self._ring.take()
+        return slot
+
+    def _copy(self, pixels: Pixels, target: Pixels) -> Letterbox | None:
+        if pixels.shape == target.shape:
+            np.copyto(target, pixels)
+            return None
+        fitted, scale, left_px, top_px = letterbox(pixels, target.shape[0], target.shape[1])
+        np.copyto(target, fitted.reshape(target.shape))
+        return Letterbox(scale, left_px, top_px)

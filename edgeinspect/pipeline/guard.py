@@ -1,0 +1,96 @@
+"""The deadline guard: closes what nobody judged in time. Inference never owns the deadline."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.verdict import Reason
+from edgeinspect.pipeline.closing import Closer
+from edgeinspect.pipeline.frames import Inbox, OpenFrame
+from edgeinspect.spool import Spool
+
+_IDLE_NS = 100 * NS_PER_MS
+
+
+class Guard:
+    """Watches every open frame's deadline, in a thread of its own.
+
+    A line has one budget, so deadlines come in the order of capture and only the first open
+    frame needs watching. `watch` may be called from any capture thread; `run` is the
+    guard's thread; `step` is the same work, once, for a test's manual clock.
+    """
+
+    def __init__(self, spool: Spool, inbox: Inbox, closer: Closer, clock: Clock) -> None:
+        self._spool = spool
+        self._inbox = inbox
+        self._closer = closer
+        self._clock = clock
+        self._alarm = clock.alarm()
+        self._frames: deque[OpenFrame] = deque()
+        self._wakes_at_ns = 0
+        self._stop = False
+
+    def watch(self, frame: OpenFrame) -> None:
+        """Guard one open frame. Thread-safe."""
+        self._frames.append(frame)
+        if frame.deadline_ns < self._wakes_at_ns:
+            self._alarm.ring()
+
+    def step(self) -> int:
+        """Close every frame whose deadline has come; returns the next instant to look."""
+        frames = self._frames
+        while frames:
+            frame = frames[0]
+            if self._spool.is_open(frame.seq):
+                now_ns = self._clock.now_ns()
+                if frame.deadline_ns > now_ns:
+                    return frame.deadline_ns
+                self._closer.close_without(frame, Reason.DEADLINE)
+                if self._inbox.remove(frame):
+                    frame.free_slot()
+            frames.popleft()
+        return self._clock.now_ns() + _IDLE_NS
+
+    def close_all(self, reason: Reason) -> int:
+        """Close every frame that is still open, at shutdown; returns how many there were."""
+        closed = 0
+        while self._frames:
+            frame = self._frames.popleft()
+            if self._spool.is_open(frame.seq):
+                closed += self._closer.close_without(frame, reason)
+                if self._inbox.remove(frame):
+                    frame.free_slot()
+        return closed
+
+    def close_first(self, seq: int) -> None:
+        """Close the oldest open frame, up to `seq`, as overrun: the spool needs its slot.
+
+        Reached only if more frames are captured within one budget than the spool has slots.
+        """
+        for frame in tuple(self._frames):
+            if frame.seq > seq:
+                return
+            if self._spool.is_open(frame.seq):
+                self._closer.close_without(frame, Reason.OVERRUN, "the spool is full")
+                if self._inbox.remove(frame):
+                    frame.free_slot()
+
+    @property
+    def open_frames(self) -> int:
+        """Frames not yet seen closed; at most a few too many."""
+        return len(self._frames)
+
+    def run(self) -> None:
+        """The guard's thread, until `stop`."""
+        while not self._stop:
+            # A frame that arrives while we compute is caught by its own ring of the alarm:
+            # until the wait begins, every new deadline counts as earlier.
+            self._wakes_at_ns = 1 << 62
+            self._wakes_at_ns = wakes_at_ns = self.step()
+            self._alarm.wait_until(wakes_at_ns)
+
+    def stop(self) -> None:
+        """End the thread. Thread-safe."""
+        self._stop = True
+        self._alarm.ring()

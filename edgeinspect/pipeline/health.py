@@ -1,0 +1,62 @@
+"""Health: whether the line is inspected now, and which alarm stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from edgeinspect import events
+from edgeinspect.pipeline.capture import Capture
+from edgeinspect.pipeline.closing import Tally
+
+_log = structlog.get_logger()
+
+
+class Health:
+    """Judges the line's own state from its counters. `check` may be called from any thread."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        captures: Sequence[Capture],
+        *,
+        no_verdict_in_row: int,
+        degraded_in_row: int,
+        reject_in_row: int,
+        on_alarm: Callable[[str], None] = lambda alarm: None,
+    ) -> None:
+        self.alarm = ""
+        """The alarm that stands, in words; empty for none."""
+        self._tally = tally
+        self._captures = captures
+        self._no_verdict_in_row = no_verdict_in_row
+        self._degraded_in_row = degraded_in_row
+        self._reject_in_row = reject_in_row
+        self._on_alarm = on_alarm
+
+    def check(self) -> tuple[bool, str]:
+        """(inspecting, alarm): what the heartbeat says. Logs each change of the alarm."""
+        alarm = self._find()
+        if alarm != self.alarm:
+            if alarm:
+                _log.error(events.ALARM_RAISED, alarm=alarm)
+            else:
+                _log.info(events.ALARM_CLEARED, alarm=self.alarm)
+            self.alarm = alarm
+            self._on_alarm(alarm)
+        inspecting = all(capture.state == "live" for capture in self._captures)
+        return inspecting and self._tally.no_verdict_run < self._no_verdict_in_row, alarm
+
+    def _find(self) -> str:
+        for capture in self._captures:
+            if capture.state == "lost":
+                return f"camera {capture.rules.camera} is lost"
+        tally = self._tally
+        if tally.no_verdict_run >= self._no_verdict_in_row:
+            return f"at least {self._no_verdict_in_row} frames in a row without a verdict"
+        if tally.degraded_run >= self._degraded_in_row:
+            return f"at least {self._degraded_in_row} frames in a row judged by the gate alone"
+        if tally.reject_run >= self._reject_in_row:
+            return f"at least {self._reject_in_row} rejects in a row"
+        return ""

@@ -1,0 +1,409 @@
+"""The line: builds the flow, starts its threads, and stops them with every frame closed."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import zmq
+
+from edgeinspect import events
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.domain.verdict import ModelRef, Reason
+from edgeinspect.errors import ConfigError, EngineFault, Fault
+from edgeinspect.pipeline.capture import Capture, CaptureRules
+from edgeinspect.pipeline.closing import Causes, Closer, restart_verdict
+from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
+from edgeinspect.pipeline.frames import Inbox
+from edgeinspect.pipeline.guard import Guard
+from edgeinspect.pipeline.health import Health
+from edgeinspect.pipeline.inspector import Inspector
+from edgeinspect.pipeline.publish import Publisher
+from edgeinspect.ports import Camera, Engine
+from edgeinspect.realtime import claim_thread, settle_collector
+from edgeinspect.ring import Ring
+from edgeinspect.spool import Spool
+from edgeinspect.wire import Counts, Status, encode
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of one worker."""
+
+    gate: Engine | None
+    segmenter: Engine | None
+
+    def close(self) -> None:
+        """Free both."""
+        for engine in (self.gate, self.segmenter):
+            if engine is not None:
+                engine.close()
+
+
+class Line:
+    """One running line.
+
+    `start`, `stop` and `dispose` belong to one thread; `snapshot` to any.
+    """
+
+    def __init__(
+        self,
+        config: LineConfig,
+        *,
+        config_hash: str,
+        cameras: Mapping[str, Camera],
+        workers: Sequence[Engines],
+        clock: Clock,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Build everything; nothing runs yet.
+
+        Args:
+            config: Checked.
+            config_hash: Named by every verdict.
+            cameras: By name, not opened.
+            workers: One pair of engines per worker; the line closes them in `dispose`.
+            clock: All deadlines.
+            on_failure: Told of an error that ended a thread; from that thread.
+            on_end: Told when no camera will deliver any more; from a capture thread.
+
+        Raises:
+            ConfigError: The models contradict the thresholds, or an address is taken.
+            SpoolError: The spool cannot be had.
+        """
+        self.config = config
+        self.clock = clock
+        self._on_failure = on_failure
+        self._on_end = on_end
+        self._workers = workers
+        self._threads: list[threading.Thread] = []
+        self._stop_report = threading.Event()
+        first = workers[0]
+        specs = [engine.spec for engine in (first.gate, first.segmenter) if engine]
+        self.shape = _common_shape(specs)
+        self.rules = _rules(config, first.segmenter.spec if first.segmenter else None)
+        folder = Path(config.spool.folder)
+        self.spool = Spool(
+            folder / f"{config.line}.spool",
+            line=config.line,
+            slots=config.spool.slots,
+            utc_ns=clock.utc_ns(),
+        )
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.inbox = Inbox(len(cameras))
+        causes = Causes(
+            line=config.line,
+            cameras=tuple(cameras),
+            config_hash=config_hash,
+            budget_us=round(config.budget_ms * 1000),
+            gate=_ref(first.gate),
+            segmenter=_ref(first.segmenter),
+        )
+        self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
+        self.guard = Guard(self.spool, self.inbox, self.closer, clock)
+        self.rings = {
+            name: Ring(
+                folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape
+            )
+            for name in cameras
+        }
+        self.captures = [
+            Capture(
+                camera=camera,
+                ring=self.rings[name],
+                rules=_capture_rules(config, name, lane),
+                spool=self.spool,
+                inbox=self.inbox,
+                guard=self.guard,
+                closer=self.closer,
+                clock=clock,
+                on_end=self._camera_ended,
+            )
+            for lane, (name, camera) in enumerate(cameras.items())
+        ]
+        self.health = Health(
+            self.closer.tally,
+            self.captures,
+            no_verdict_in_row=config.alarms.no_verdict_in_row,
+            degraded_in_row=config.alarms.degraded_in_row,
+            reject_in_row=config.alarms.reject_in_row,
+        )
+        self.publisher = Publisher(
+            context=self.context,
+            address=config.publish.verdicts,
+            high_water_mark=config.publish.high_water_mark,
+            heartbeat_ns=round(config.publish.heartbeat_ms * NS_PER_MS),
+            line=config.line,
+            spool=self.spool,
+            traces=self.closer.traces,
+            clock=clock,
+            health=self.health.check,
+        )
+        self.inspectors = [
+            Inspector(
+                inbox=self.inbox,
+                closer=self.closer,
+                spool=self.spool,
+                clock=clock,
+                rules=self.rules,
+                gate=engines.gate,
+                segmenter=engines.segmenter,
+                keep_warm_ns=round(config.inspect.keep_warm_ms * NS_PER_MS),
+                send_mask=config.publish.mask,
+                on_fault=_log_fault,
+            )
+            for engines in workers
+        ]
+
+    # -- life -----------------------------------------------------------------------
+
+    def start(self, warm_up_rounds: int = 10) -> None:
+        """Close what a dead daemon left open, warm up, and begin to capture."""
+        self._close_unfinished()
+        for inspector in self.inspectors:
+            inspector.warm_up(warm_up_rounds)
+        settle_collector()
+        self._run("publish", self.publisher.run, keeps_time=True)
+        self._run("guard", self.guard.run, keeps_time=True)
+        for index, inspector in enumerate(self.inspectors):
+            self._run(f"inspect-{index}", inspector.run)
+        for capture in self.captures:
+            self._run(f"capture-{capture.rules.camera}", capture.run, keeps_time=True)
+        self._run("report", self._report)
+        _log.info(
+            events.LINE_STARTED,
+            line=self.config.line,
+            epoch=self.spool.epoch,
+            first_seq=self.spool.last_seq + 1,
+            verdicts=self.publisher.address,
+        )
+
+    def stop(self) -> Counts:
+        """Stop capturing, let what is open be judged within its budget, close the rest.
+
+        Returns:
+            The final counters; `open` is 0.
+        """
+        for capture in self.captures:
+            capture.stop()
+        self._join("capture")
+        self._drain()
+        for inspector in self.inspectors:
+            inspector.stop()
+        self.inbox.wake(len(self.inspectors))
+        self.guard.stop()
+        self._join("guard")
+        self.guard.close_all(Reason.SHUTDOWN)
+        self._join("inspect", timeout_s=2.0)
+        self._stop_report.set()
+        self._join("report")
+        self.publisher.post(self.status(0.0))
+        self.publisher.stop()
+        self._join("publish")
+        counts = self.closer.tally.counts()
+        _log.info(events.LINE_STOPPED, line=self.config.line, **_fields(counts))
+        return counts
+
+    def dispose(self) -> None:
+        """Free sockets, memory and engines. After `stop`, or instead of `start`."""
+        self.publisher.dispose()
+        self.context.term()
+        stuck = [thread for thread in self._threads if thread.is_alive()]
+        if not stuck:  # a hung engine keeps its memory until the process ends
+            self.inbox.dispose()
+            for engines in self._workers:
+                engines.close()
+        for ring in self.rings.values():
+            ring.dispose()
+        self.spool.dispose()
+
+    # -- views ----------------------------------------------------------------------
+
+    def status(self, rate_hz: float) -> Status:
+        """The summary of this moment."""
+        causes = self.closer.causes
+        latency = self.publisher.latency
+        return Status(
+            line=self.config.line,
+            epoch=self.spool.epoch,
+            utc_ns=self.clock.utc_ns(),
+            counts=self.closer.tally.counts(),
+            rate_hz=rate_hz,
+            latency_p50_us=latency.quantile_us(0.5),
+            latency_p99_us=latency.quantile_us(0.99),
+            budget_us=causes.budget_us,
+            cameras={capture.rules.camera: capture.state for capture in self.captures},
+            gate=f"{causes.gate.name}/{causes.gate.version}" if causes.gate else None,
+            segmenter=(
+                f"{causes.segmenter.name}/{causes.segmenter.version}"
+                if causes.segmenter
+                else None
+            ),
+            config_hash=causes.config_hash,
+            alarm=self.health.alarm,
+        )
+
+    # -- inside ---------------------------------------------------------------------
+
+    def _close_unfinished(self) -> None:
+        spool = self.spool
+        for left in spool.unfinished:
+            verdict = restart_verdict(
+                self.closer.causes, left.seq, left.epoch, left.record, self.clock.utc_ns()
+            )
+            spool.close(left.seq, encode(verdict))
+        if spool.unfinished or spool.set_aside:
+            _log.warning(
+                events.SPOOL_RECOVERED,
+                unfinished=len(spool.unfinished),
+                set_aside=str(spool.set_aside or ""),
+            )
+
+    def _drain(self) -> None:
+        """Wait until every frame is closed, one budget (at most 2 s) long."""
+        limit_ns = min(round(self.config.budget_ms * NS_PER_MS), 2 * NS_PER_S)
+        until_ns = self.clock.now_ns() + limit_ns
+        while self.closer.tally.counts().open and self.clock.now_ns() < until_ns:
+            self.clock.sleep_until(self.clock.now_ns() + NS_PER_MS)
+
+    def _run(self, name: str, target: Callable[[], None], *, keeps_time: bool = False) -> None:
+        priority = self.config.real_time.fifo_priority if keeps_time else None
+
+        def body() -> None:
+            try:
+                claim_thread(priority)
+                target()
+            except BaseException as error:  # a dead thread must end the daemon, not hide
+                self._on_failure(error)
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _join(self, prefix: str, timeout_s: float = 5.0) -> None:
+        for thread in self._threads:
+            if thread.name.startswith(prefix) and thread is not threading.current_thread():
+                thread.join(timeout_s)
+
+    def _camera_ended(self, capture: Capture) -> None:
+        if capture.error is not None:
+            self._on_failure(capture.error)
+        elif all(other.state == "finished" for other in self.captures):
+            self._on_end()
+
+    def _report(self) -> None:
+        """Once a second: one status on the wire, one line in the log if anything moved."""
+        period_s = self.config.publish.status_ms / 1000
+        before = self.closer.tally.counts()
+        while not self._stop_report.wait(period_s):
+            counts = self.closer.tally.counts()
+            rate_hz = (counts.captured - before.captured) / period_s
+            self.publisher.post(self.status(round(rate_hz, 1)))
+            if counts.captured != before.captured:
+                _log.info(events.LINE_SUMMARY, rate_hz=round(rate_hz, 1), **_fields(counts))
+            before = counts
+            if counts.captured % 1024 < rate_hz * period_s:
+                gc.collect(1)  # a line that never idles still forgets its exceptions
+
+
+
+def _log_fault(fault: EngineFault) -> None:
+    _log.error(events.ENGINE_FAILED, problem=str(fault))
+
+
+def _fields(counts: Counts) -> dict[str, object]:
+    fields: dict[str, object] = {
+        name: getattr(counts, name)
+        for name in ("captured", "passed", "reject", "no_verdict", "open", "late", "degraded")
+    }
+    return fields | counts.reasons
+
+
+def _ref(engine: Engine | None) -> ModelRef | None:
+    if engine is None:
+        return None
+    model = engine.spec.id
+    return ModelRef(model.name, model.version, model.sha256, model.calibration)
+
+
+def _common_shape(specs: Sequence[ModelSpec]) -> FrameShape:
+    """The one frame size of all models."""
+    for spec in specs[1:]:
+        if spec.shape != specs[0].shape:
+            raise ConfigError(
+                [
+                    Fault(
+                        "engines",
+                        f"{specs[0].id} takes {specs[0].shape} and {spec.id} takes "
+                        f"{spec.shape}; both must take the same frame",
+                    )
+                ]
+            )
+    return specs[0].shape
+
+
+def _rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
+    """The decision's rules; every class of the segmenter must have one."""
+    decide = config.decide
+    classes = segmenter.classes if segmenter else ()
+    faults = [
+        Fault(f"decide.classes.{name}", f"is missing; {segmenter.id} finds this class")
+        for name in classes
+        if segmenter and name not in decide.classes
+    ] + [
+        Fault(f"decide.classes.{name}", f"is not a class of the segmenter ({', '.join(classes)})")
+        for name in decide.classes
+        if name not in classes
+    ]
+    if faults:
+        raise ConfigError(faults)
+    mm2_per_px = config.optics.mm_per_px_x * config.optics.mm_per_px_y
+    limits = {}
+    for index, name in enumerate(classes):
+        rule = decide.classes[name]
+        area_px = rule.area_px if rule.area_px is not None else (rule.area_mm2 or 0) / mm2_per_px
+        limits[index + 1] = ClassLimits(
+            name, rule.score, float(area_px), rule.severity, rule.reject_code
+        )
+    gate = decide.gate
+    return Rules(
+        gate=(
+            GateLimits(
+                gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code
+            )
+            if gate
+            else None
+        ),
+        classes=limits,
+        stride=segmenter.output_stride if segmenter else 1,
+        mm_per_px_x=config.optics.mm_per_px_x,
+        mm_per_px_y=config.optics.mm_per_px_y,
+        max_regions=decide.max_regions,
+    )
+
+
+def _capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
+    capture = config.capture
+    return CaptureRules(
+        camera=camera,
+        lane=lane,
+        budget_ns=round(config.budget_ms * NS_PER_MS),
+        overload=capture.overload,
+        letterbox=capture.wrong_shape == "letterbox",
+        timeout_ns=round(capture.timeout_ms * NS_PER_MS),
+        attempts=capture.reconnect.attempts,
+        first_pause_ns=round(capture.reconnect.first_ms * NS_PER_MS),
+        max_pause_ns=round(capture.reconnect.max_ms * NS_PER_MS),
+        travel_ns=round(config.act_by.travel_ms * NS_PER_MS),
+        gate_distance_counts=config.act_by.gate_distance_counts,
+    )

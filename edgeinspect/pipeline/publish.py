@@ -1,0 +1,185 @@
+"""The publisher: verdicts out of the spool, in order, and the heartbeat.
+
+It reads the spool from its own cursor, so a verdict is on the spool before it is on the
+wire. Verdicts leave in the order of seq. A line has one budget, so every earlier frame is
+closed (by the guard at the latest) before this one's deadline: order never makes a verdict
+wait past its own deadline. Source: docs/decisions/0004-order-on-the-wire.md
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
+from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.pipeline.closing import Traces
+from edgeinspect.spool import Spool
+from edgeinspect.stats import Histogram
+from edgeinspect.wire import (
+    Heartbeat,
+    Status,
+    decode_verdict,
+    encode,
+    heartbeat_topic,
+    status_topic,
+    verdict_topic,
+)
+
+
+class Publisher:
+    """Owns the PUB socket. `wake` and `post` are thread-safe; the rest is its thread's."""
+
+    def __init__(
+        self,
+        *,
+        context: zmq.Context[zmq.Socket[bytes]],
+        address: str,
+        high_water_mark: int,
+        heartbeat_ns: int,
+        line: str,
+        spool: Spool,
+        traces: Traces,
+        clock: Clock,
+        health: Callable[[], tuple[bool, str]],
+    ) -> None:
+        """Bind.
+
+        Args:
+            health: Gives (inspecting, alarm) for each heartbeat; called from this thread.
+
+        Raises:
+            ConfigError: The address cannot be bound.
+        """
+        self.latency = Histogram()
+        """Captured to published, of frames judged by an engine, µs."""
+        self.overhead = Histogram()
+        """The same less the time inside the engines, µs."""
+        self.engine = Histogram()
+        self.past_deadline = Histogram()
+        """Published minus deadline, of verdicts published after it, µs."""
+        self.unsent = 0
+        """Verdicts that were overwritten in the spool before they could be sent."""
+        self._spool = spool
+        self._traces = traces
+        self._clock = clock
+        self._health = health
+        self._line = line
+        self._heartbeat_ns = heartbeat_ns
+        self._heartbeat_topic = heartbeat_topic(line)
+        self._status_topic = status_topic(line)
+        self._posts: deque[Status] = deque()
+        self._beat = 0
+        self._stop = False
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._socket = context.socket(zmq.PUB)
+        self._socket.linger = 500
+        self._socket.sndhwm = high_water_mark
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self._socket.close(0)
+            fault = Fault("publish.verdicts", f"cannot be bound: {error.strerror}", address)
+            raise ConfigError([fault]) from error
+        self._poller = zmq.Poller()
+        self._poller.register(self._event, zmq.POLLIN)
+
+    @property
+    def address(self) -> str:
+        """Where the socket is bound, with the port the system chose for `:*`."""
+        return self._socket.last_endpoint.decode().rstrip("\0")
+
+    def wake(self) -> None:
+        """Say that a frame has been closed. Thread-safe."""
+        os.eventfd_write(self._event, 1)
+
+    def post(self, status: Status) -> None:
+        """Send a status when there is a moment. Thread-safe."""
+        self._posts.append(status)
+        self.wake()
+
+    def run(self) -> None:
+        """The publisher's thread, until `stop`; what is closed by then is sent."""
+        beat_at_ns = self._clock.now_ns()
+        while not self._stop:
+            self.release()
+            while self._posts:
+                self._socket.send_multipart([self._status_topic, encode(self._posts.popleft())])
+            now_ns = self._clock.now_ns()
+            if now_ns >= beat_at_ns:
+                self.beat()
+                beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
+            left_ms = (beat_at_ns - now_ns) // NS_PER_MS + 1
+            if self._poller.poll(left_ms):
+                os.eventfd_read(self._event)
+        self.release()
+        self.beat()
+
+    def release(self) -> int:
+        """Send every closed verdict up to the first open frame; returns how many."""
+        spool = self._spool
+        sent = 0
+        seq = spool.published_seq + 1
+        while seq <= spool.last_seq:
+            body = spool.read(seq)
+            if body is None:
+                if seq >= spool.oldest_seq:
+                    break
+                self.unsent += 1
+            else:
+                self._send(seq, body)
+                sent += 1
+            spool.mark_published(seq)
+            seq += 1
+        return sent
+
+    def _send(self, seq: int, body: bytes) -> None:
+        traces = self._traces
+        row = seq % traces.slots
+        topic = traces.topics[row]
+        if not topic:  # left by the daemon before this one
+            verdict = decode_verdict(body)
+            topic = verdict_topic(verdict.line, verdict.camera, verdict.decision)
+            self._socket.send_multipart([topic, body])
+            return
+        mask = traces.masks.pop(seq, None)
+        self._socket.send_multipart([topic, body] if mask is None else [topic, body, mask])
+        now_ns = self._clock.now_ns()
+        latency_us = (now_ns - traces.captured_ns[row]) // NS_PER_US
+        engine_us = traces.engine_ns[row] // NS_PER_US
+        if engine_us:
+            self.latency.record(latency_us)
+            self.engine.record(engine_us)
+            self.overhead.record(latency_us - engine_us)
+        past_us = (now_ns - traces.deadline_ns[row]) // NS_PER_US
+        if past_us > 0:
+            self.past_deadline.record(past_us)
+
+    def beat(self) -> None:
+        """Send one heartbeat."""
+        self._beat += 1
+        inspecting, alarm = self._health()
+        heartbeat = Heartbeat(
+            line=self._line,
+            epoch=self._spool.epoch,
+            last_seq=self._spool.published_seq,
+            beat=self._beat,
+            utc_ns=self._clock.utc_ns(),
+            period_ms=self._heartbeat_ns / NS_PER_MS,
+            inspecting=inspecting and not self._stop,
+            alarm=alarm,
+        )
+        self._socket.send_multipart([self._heartbeat_topic, encode(heartbeat)])
+
+    def stop(self) -> None:
+        """End the thread. Thread-safe."""
+        self._stop = True
+        self.wake()
+
+    def dispose(self) -> None:
+        """Close the socket after the thread has ended; what is queued gets half a second."""
+        self._socket.close()
+        os.close(self._event)

@@ -1,0 +1,85 @@
+"""What the daemon asks of the kernel and of the interpreter so that a deadline is kept.
+
+Each request is either granted or refused with an error that says what permission is
+missing; nothing is asked for silently. Figures: docs/decisions/0005-threads-and-clocks.md
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import sys
+
+from edgeinspect.config.schema import RealTime
+from edgeinspect.errors import ConfigError, Fault
+
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+
+
+def apply(wanted: RealTime) -> dict[str, object]:
+    """Apply the process-wide requests; returns what is in force, for the log.
+
+    Raises:
+        ConfigError: A request is not permitted; all refusals together.
+    """
+    faults: list[Fault] = []
+    if wanted.cpus:
+        try:
+            os.sched_setaffinity(0, wanted.cpus)
+        except OSError as error:
+            faults.append(
+                Fault("real_time.cpus", f"cannot be used: {error.strerror}", str(wanted.cpus))
+            )
+    if wanted.lock_memory:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+            faults.append(
+                Fault(
+                    "real_time.lock_memory",
+                    f"mlockall: {os.strerror(ctypes.get_errno())}; "
+                    "needs CAP_IPC_LOCK or LimitMEMLOCK=infinity",
+                )
+            )
+    if wanted.fifo_priority is not None:
+        priority = wanted.fifo_priority
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        except OSError as error:
+            limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+            faults.append(
+                Fault(
+                    "real_time.fifo_priority",
+                    f"{error.strerror}; needs CAP_SYS_NICE or LimitRTPRIO (now {limit})",
+                    str(priority),
+                )
+            )
+    if faults:
+        raise ConfigError(faults)
+    sys.setswitchinterval(wanted.switch_interval_us / 1e6)
+    return {
+        "fifo_priority": wanted.fifo_priority or 0,
+        "lock_memory": wanted.lock_memory,
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "switch_interval_us": wanted.switch_interval_us,
+    }
+
+
+def claim_thread(priority: int | None) -> None:
+    """Put the calling thread under SCHED_FIFO; nothing for None.
+
+    For the threads that keep time (capture, guard, publisher), never for the engines'.
+    `apply` has shown before that it is permitted.
+    """
+    if priority is not None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+
+
+def settle_collector() -> None:
+    """Freeze what start-up made and collect only when idle (`Inspector.run` does)."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()

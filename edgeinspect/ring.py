@@ -1,0 +1,154 @@
+"""The ring: fixed slots of pixels in shared memory, between the camera and the engine.
+
+The daemon owns the slots; another process (the page) may attach and read the newest
+picture. The file is in memory (`/dev/shm`), so a frame is never written to a disk.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.domain.frame import FrameShape, Pixels
+from edgeinspect.errors import DeviceLostError
+
+_MAGIC = b"EIRING01"
+_HEADER = struct.Struct("<8sIIII")  # magic, slots, height, width, channels
+_SEQ_AT = 64
+_ALIGN = 4096  # a slot starts on a page: engines and DMA like it
+
+
+def _layout(slots: int, shape: FrameShape) -> tuple[int, int]:
+    """(offset of slot 0, bytes from slot to slot)."""
+    head = -(-(_SEQ_AT + 8 * slots) // _ALIGN) * _ALIGN
+    step = -(-shape.size_bytes // _ALIGN) * _ALIGN
+    return head, step
+
+
+class Ring:
+    """The slots of one camera. `take` and `give_back` are thread-safe; pixels have one owner.
+
+    A slot's owner is whoever took it: the capture thread while it copies, then the frame,
+    until the frame's worker (or whoever closed it unjudged) gives the slot back.
+    """
+
+    def __init__(self, path: Path, slots: int, shape: FrameShape) -> None:
+        """Make the shared memory; an old file of that name is replaced.
+
+        Raises:
+            DeviceLostError: There is not enough shared memory.
+        """
+        self.path = path
+        self.shape = shape
+        head, step = _layout(slots, shape)
+        size = head + step * slots
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            with path.open("x+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+                self._map = mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            raise DeviceLostError(
+                f"{size >> 20} MiB of shared memory cannot be had: {error.strerror}",
+                where=str(path),
+                remedy="Lower capture.ring_slots, or enlarge /dev/shm",
+            ) from error
+        _HEADER.pack_into(self._map, 0, _MAGIC, slots, *shape.dims)
+        self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
+        self._views = [
+            np.frombuffer(self._map, np.uint8, shape.size_bytes, head + step * i).reshape(
+                shape.dims
+            )
+            for i in range(slots)
+        ]
+        self._free: deque[int] = deque(range(slots))
+
+    @property
+    def slots(self) -> int:
+        """Slots in all."""
+        return len(self._views)
+
+    @property
+    def free(self) -> int:
+        """Slots nobody owns."""
+        return len(self._free)
+
+    def take(self) -> int | None:
+        """Own a free slot, the one longest free; None if all are owned."""
+        try:
+            slot = self._free.popleft()
+        except IndexError:
+            return None
+        self._seqs[slot] = 0
+        return slot
+
+    def pixels(self, slot: int) -> Pixels:
+        """The slot's memory as uint8 (H, W, C), C-contiguous; for its owner."""
+        return self._views[slot]
+
+    def stamp(self, slot: int, seq: int) -> None:
+        """Say that the slot now holds the whole picture of frame `seq`."""
+        self._seqs[slot] = seq
+
+    def give_back(self, slot: int) -> None:
+        """Free a slot; its pixels stay readable to other processes until it is taken again."""
+        self._free.append(slot)
+
+    def dispose(self) -> None:
+        """Remove the file. The memory goes when the last view does."""
+        self.path.unlink(missing_ok=True)
+
+
+class RingReader:
+    """A look into a daemon's ring from another process. Reads only."""
+
+    def __init__(self, path: Path) -> None:
+        """Attach.
+
+        Raises:
+            DeviceLostError: There is no such ring, or it is of another version.
+        """
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            magic, slots, height, width, channels = _HEADER.unpack_from(self._map)
+        except (OSError, ValueError, struct.error) as error:
+            raise DeviceLostError(
+                "there is no ring to read", where=str(path), remedy="Is the daemon running?"
+            ) from error
+        if magic != _MAGIC:
+            raise DeviceLostError("is not a ring of this version", where=str(path))
+        self.shape = FrameShape(height, width, channels)
+        head, step = _layout(slots, self.shape)
+        self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
+        self._views = [
+            np.frombuffer(self._map, np.uint8, self.shape.size_bytes, head + step * i).reshape(
+                self.shape.dims
+            )
+            for i in range(slots)
+        ]
+
+    def newest(self) -> tuple[int, Pixels] | None:
+        """(seq, a copy of the picture) of the newest whole frame; None if there is none."""
+        for _ in range(4):
+            slot = int(self._seqs.argmax())
+            seq = int(self._seqs[slot])
+            picture = self._copy(slot, seq) if seq else None
+            if picture is not None:
+                return seq, picture
+        return None
+
+    def find(self, seq: int) -> Pixels | None:
+        """A copy of the picture of frame `seq`, if the ring still has it whole."""
+        hits = np.flatnonzero(self._seqs == seq)
+        return self._copy(int(hits[0]), seq) if seq and len(hits) else None
+
+    def _copy(self, slot: int, seq: int) -> Pixels | None:
+        copy = self._views[slot].copy()
+        return copy if int(self._seqs[slot]) == seq else None

@@ -1,0 +1,107 @@
+"""Latency histograms and running estimates: fixed memory, no allocation per sample."""
+
+from __future__ import annotations
+
+from array import array
+
+
+class Histogram:
+    """A log-linear histogram of µs values, each kept to within 1 part in 64 (HDR style).
+
+    One thread records; others may read a moment's figures.
+    Source: Gil Tene's HdrHistogram, with 6 sub-bucket bits.
+    """
+
+    __slots__ = ("_counts", "count", "max_us", "min_us", "total_us")
+
+    _SUB_BITS = 6
+    _SUB = 1 << _SUB_BITS
+
+    def __init__(self) -> None:
+        self._counts = array("Q", bytes(8 * self._SUB * 40))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for index in range(len(self._counts)):
+            self._counts[index] = 0
+        self.count = 0
+        self.total_us = 0
+        self.min_us = 0
+        self.max_us = 0
+
+    def record(self, value_us: int) -> None:
+        """Count one value; a negative one counts as zero."""
+        value_us = max(0, value_us)
+        shift = max(0, value_us.bit_length() - self._SUB_BITS - 1)
+        index = (shift << self._SUB_BITS) + (value_us >> shift)
+        counts = self._counts
+        counts[index if index < len(counts) else -1] += 1
+        if not self.count or value_us < self.min_us:
+            self.min_us = value_us
+        if value_us > self.max_us:
+            self.max_us = value_us
+        self.count += 1
+        self.total_us += value_us
+
+    def quantile_us(self, ratio: float) -> int:
+        """The value that `ratio` of the samples do not exceed; 0 without samples."""
+        if not self.count:
+            return 0
+        wanted = max(1, -(-int(ratio * self.count * 1_000_000) // 1_000_000))
+        seen = 0
+        for index, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                return min(self._highest(index), self.max_us)
+        return self.max_us
+
+    def _highest(self, index: int) -> int:
+        """Highest value that falls into a bucket."""
+        if index < 2 * self._SUB:
+            return index
+        shift = (index >> self._SUB_BITS) - 1
+        return ((index - (shift << self._SUB_BITS)) << shift) + (1 << shift) - 1
+
+    def summary(self) -> dict[str, int]:
+        """`p50 p99 p999 max`, in µs."""
+        return {
+            "p50": self.quantile_us(0.50),
+            "p99": self.quantile_us(0.99),
+            "p999": self.quantile_us(0.999),
+            "max": self.max_us,
+        }
+
+
+class Estimate:
+    """The p99 of a stage's recent times, for predicting whether it fits the budget.
+
+    Not thread-safe; each worker has its own.
+    """
+
+    __slots__ = ("_at", "_recent", "p99_ns")
+
+    _WINDOW = 128
+    _EVERY = 16
+
+    def __init__(self) -> None:
+        self._recent = array("q")
+        self._at = 0
+        self.p99_ns = 0
+        """0 until something has been measured."""
+
+    def add(self, value_ns: int) -> None:
+        """Take one measured time in."""
+        recent = self._recent
+        if len(recent) < self._WINDOW:
+            recent.append(value_ns)
+        else:
+            recent[self._at % self._WINDOW] = value_ns
+        self._at += 1
+        if self._at % self._EVERY == 0 or len(recent) < self._EVERY:
+            ordered = sorted(recent)
+            self.p99_ns = ordered[max(0, (len(ordered) * 99 + 99) // 100 - 1)]
+
+    def decay(self) -> None:
+        """Lower the estimate by 2 %: a stage that is always skipped must be tried again."""
+        self.p99_ns -= self.p99_ns // 50

@@ -1,0 +1,184 @@
+"""A clock that tests turn by hand, and parts that follow a script."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.clock import Alarm
+from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
+from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.errors import CameraLostError
+from edgeinspect.ports import CameraFinished
+
+EPOCH_UTC_NS = 1_700_000_000_000_000_000
+
+
+class ManualClock:
+    """Time that moves only when a test says so. Thread-safe.
+
+    `sleep_until` from the test's own single thread moves the clock itself, so code that
+    waits runs through at once; set `auto=False` for tests with threads.
+    """
+
+    def __init__(self, now_ns: int = 1_000_000_000, *, auto: bool = True) -> None:
+        self._now_ns = now_ns
+        self._auto = auto
+        self._moved = threading.Condition()
+        self.utc_offset_ns = EPOCH_UTC_NS
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def utc_ns(self) -> int:
+        return self._now_ns + self.utc_offset_ns
+
+    def advance(self, ns: int) -> None:
+        """Move on, and wake whoever's time has come."""
+        with self._moved:
+            self._now_ns += ns
+            self._moved.notify_all()
+
+    def sleep_until(self, at_ns: int) -> None:
+        if self._auto:
+            self.advance(max(0, at_ns - self._now_ns))
+            return
+        with self._moved:
+            self._moved.wait_for(lambda: self._now_ns >= at_ns, timeout=30)
+
+    def alarm(self) -> Alarm:
+        return _ManualAlarm(self._moved, self)
+
+
+class _ManualAlarm:
+    def __init__(self, moved: threading.Condition, clock: ManualClock) -> None:
+        self._moved = moved
+        self._clock = clock
+        self._rung = False
+
+    def ring(self) -> None:
+        with self._moved:
+            self._rung = True
+            self._moved.notify_all()
+
+    def wait_until(self, at_ns: int) -> bool:
+        with self._moved:
+            self._moved.wait_for(
+                lambda: self._rung or self._clock.now_ns() >= at_ns, timeout=30
+            )
+            rung, self._rung = self._rung, False
+            return rung
+
+
+class ScriptedCamera:
+    """Delivers given grabs; an exception in the script is raised in its turn."""
+
+    def __init__(
+        self, script: Sequence[Grab | Exception | None], period_ns: int | None = None
+    ) -> None:
+        self._script = list(script)
+        self.period_ns = period_ns
+        self.opened = 0
+        self.borrowed = 0
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        if not self._script:
+            raise CameraFinished
+        item = self._script.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        if item is not None:
+            self.borrowed += 1
+        return item
+
+    def release(self, grab: Grab) -> None:
+        self.borrowed -= 1
+
+    def trigger(self, part: Part) -> None:
+        raise CameraLostError("takes no trigger")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class ScriptedEngine:
+    """An engine that computes its outputs with a given function and takes given time."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        outputs: Callable[[Pixels], tuple[NDArray[np.generic], ...]],
+        take_time: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._spec = spec
+        self._outputs = outputs
+        self._take_time = take_time
+        self.calls = 0
+        self.closed = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        self.calls += 1
+        self._take_time()
+        return self._outputs(image)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def model_spec(
+    kind: ModelKind, shape: FrameShape, classes: tuple[str, ...] = ("defect",), stride: int = 1
+) -> ModelSpec:
+    """A spec for a scripted engine; there is no file behind it."""
+    return ModelSpec(
+        id=ModelId(f"scripted-{kind.value}", 1, "0" * 64),
+        kind=kind,
+        path=Path("none.onnx"),
+        shape=shape,
+        color="mono",
+        classes=classes,
+        output_stride=stride,
+        precision=Precision.FP32,
+        thresholds={},
+    )
+
+
+def brightness_gate(
+    shape: FrameShape, take_time: Callable[[], None] = lambda: None
+) -> ScriptedEngine:
+    """A gate whose defect probability is the first pixel over 255."""
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        return (np.array([image.flat[0] / 255], np.float32),)
+
+    return ScriptedEngine(model_spec(ModelKind.GATE, shape), outputs, take_time)
+
+
+def pixel_segmenter(
+    shape: FrameShape,
+    classes: tuple[str, ...] = ("dark", "bright"),
+    take_time: Callable[[], None] = lambda: None,
+) -> ScriptedEngine:
+    """A segmenter at stride 1 for which a pixel's own value, if 1..K, is its class."""
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        class_map = np.where(image[:, :, 0] <= len(classes), image[:, :, 0], 0)
+        areas = np.array(
+            [[np.count_nonzero(class_map == i + 1) for i in range(len(classes))]], np.float32
+        )
+        scores = np.where(areas > 0, 0.9, 0.0).astype(np.float32)
+        return class_map.astype(np.uint8)[None], areas, scores
+
+    return ScriptedEngine(
+        model_spec(ModelKind.SEGMENTER, shape, classes), outputs, take_time
+    )
