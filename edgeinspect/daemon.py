@@ -7,13 +7,9 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import msgspec
-
-from edgeinspect import realtime, registry
-from edgeinspect.config.load import Loaded, load
-from edgeinspect.config.schema import LineConfig, PartTable
+from edgeinspect import realtime
+from edgeinspect.config.load import Loaded, PartChoice, load
 from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import InternalError, LawError
 from edgeinspect.pipeline.line import Engines, Line
@@ -95,12 +91,12 @@ def build(
     workers: list[Engines] = []
     try:
         for _ in range(config.inspect.workers):
-            workers.append(make_engines(config, clock, store))
+            workers.append(make_engines(loaded, clock, store))
         return Line(
             config,
             config_hash=loaded.hash,
             cameras=cameras
-            or {name: make_camera(table, clock) for name, table in config.cameras.items()},
+            or {name: make_camera(choice, clock) for name, choice in loaded.cameras.items()},
             workers=workers,
             clock=clock,
             on_failure=on_failure,
@@ -112,32 +108,32 @@ def build(
         raise
 
 
-def make_engines(config: LineConfig, clock: Clock, store: Store) -> Engines:
-    """One worker's engines, loaded."""
-    tables = config.engines
-    gate = make_engine(tables.gate, clock, store) if tables.gate else None
-    segmenter = make_engine(tables.segmenter, clock, store) if tables.segmenter else None
+def make_engines(loaded: Loaded, clock: Clock, store: Store) -> Engines:
+    """One worker's engines, loaded.
+
+    Raises:
+        ModelError: A model is refused.
+        MissingExtraError: The backend's library is not installed.
+    """
+    gate = segmenter = None
+    if "gate" in loaded.engines:
+        gate = make_engine(loaded.engines["gate"], clock, store)
+    if "segmenter" in loaded.engines:
+        segmenter = make_engine(loaded.engines["segmenter"], clock, store)
     return Engines(gate, segmenter)
 
 
-def make_engine(table: PartTable, clock: Clock, store: Store) -> Engine:
-    """One engine from its table in the configuration."""
-    part = registry.part("backend", table["type"])
-    engine = part.build(_options(part.Options, table), clock, store=store)
+def make_engine(choice: PartChoice, clock: Clock, store: Store) -> Engine:
+    """One engine, loaded; raises as `make_engines`."""
+    engine = choice.module.build(choice.options, clock, store=store)
     if not isinstance(engine, Engine):
-        raise InternalError(f"backend {table['type']} does not build an Engine")
+        raise InternalError(f"backend {choice.type} does not build an Engine")
     return engine
 
 
-def make_camera(table: PartTable, clock: Clock) -> Camera:
-    """One camera from its table in the configuration."""
-    part = registry.part("camera", table["type"])
-    camera = part.build(_options(part.Options, table), clock)
+def make_camera(choice: PartChoice, clock: Clock) -> Camera:
+    """One camera, not opened."""
+    camera = choice.module.build(choice.options, clock)
     if not isinstance(camera, Camera):
-        raise InternalError(f"camera {table['type']} does not build a Camera")
+        raise InternalError(f"camera {choice.type} does not build a Camera")
     return camera
-
-
-def _options(kind: Any, table: PartTable) -> Any:
-    """A part's options; the loader has checked them, this makes them."""
-    return msgspec.convert({key: value for key, value in table.items() if key != "type"}, kind)

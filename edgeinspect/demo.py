@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 import time
@@ -14,30 +15,17 @@ import msgspec
 
 from edgeinspect.cameras import synthetic
 from edgeinspect.client import Listener
-from edgeinspect.config.load import Loaded
-from edgeinspect.config.schema import (
-    Capture,
-    ClassRule,
-    Decide,
-    GateRule,
-    LineConfig,
-    Optics,
-    Publish,
-    SpoolFile,
-)
-from edgeinspect.config.schema import Engines as EngineTables
+from edgeinspect.config.load import Loaded, parse
 from edgeinspect.daemon import build
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import LawError
-from edgeinspect.stats import Histogram
 from edgeinspect.store import Store, default_root
 from edgeinspect.wire import Counts
 
 GATE = "strip-gate"
 SEGMENTER = "strip-segmenter"
 _PICTURES_MAX = 500
-_LINE = "demo"
 _SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _SEVERITY = {"pit": 3, "inclusion": 5, "scratch": 4, "patch": 2}
 
@@ -112,9 +100,7 @@ def run(
     """
     clock = SystemClock()
     camera = synthetic.build(
-        synthetic.Options(
-            frames=frames, rate_hz=rate_hz, pictures=min(frames, _PICTURES_MAX)
-        ),
+        synthetic.Options(frames=frames, rate_hz=rate_hz, pictures=min(frames, _PICTURES_MAX)),
         clock,
     )
     progress.stage, progress.total = "rendering steel", min(frames, _PICTURES_MAX)
@@ -132,8 +118,7 @@ def run(
         ended.set()
 
     with tempfile.TemporaryDirectory(prefix="edgeinspect-demo-", dir=_SHARED) as folder:
-        config = _config(folder, budget_ms, backend)
-        loaded = Loaded(config=config, hash="demo")
+        loaded = _load(folder, budget_ms, backend)
         line = build(loaded, clock, on_failure=fail, on_end=ended.set, cameras={"top": camera})
         try:
             watcher = _Watcher(line.publisher.address, camera.truth, progress)
@@ -169,9 +154,7 @@ def _hold_the_law(report: Report, gaps: int) -> None:
     if counts.captured != counts.passed + counts.reject + counts.no_verdict:
         raise LawError(f"{counts.open} of {counts.captured} frames have no verdict")
     if report.received != counts.captured or gaps:
-        raise LawError(
-            f"{counts.captured} verdicts were published and {report.received} arrived"
-        )
+        raise LawError(f"{counts.captured} verdicts were published and {report.received} arrived")
 
 
 class _Watcher(threading.Thread):
@@ -219,7 +202,9 @@ class _Watcher(threading.Thread):
             truth["overkills"] += 1
         if verdict.decision is Decision.REJECT:
             names = {region.class_name for region in verdict.regions if region.fatal}
-            self._progress.last_reject = f"frame {verdict.seq}: {', '.join(sorted(names)) or 'gate'}"
+            self._progress.last_reject = (
+                f"frame {verdict.seq}: {', '.join(sorted(names)) or 'gate'}"
+            )
 
     def finish(self, last_seq: int) -> None:
         """Wait until the last verdict is in, 5 s at most."""
@@ -228,41 +213,49 @@ class _Watcher(threading.Thread):
         self.join(6.0)
 
 
-def _config(folder: str, budget_ms: float, backend: str) -> LineConfig:
+_TEMPLATE = """\
+schema: 1
+line: demo
+budget_ms: {budget_ms}
+cameras: {{top: {{type: synthetic}}}}
+engines:
+  gate: {{type: {backend}, model: {gate}}}
+  segmenter: {{type: {backend}, model: {segmenter}}}
+optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
+decide: {decide}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", heartbeat_ms: 50}}
+spool: {{folder: {folder}}}
+"""
+
+
+def _load(folder: str, budget_ms: float, backend: str) -> Loaded:
     """The demo's line, with the thresholds that the shipped models' training proposed."""
     store = Store(default_root())
-    gate = store.resolve(GATE)
-    segmenter = store.resolve(SEGMENTER)
-    wanted = msgspec.convert(gate.thresholds, dict[str, float])
-    classes = msgspec.convert(segmenter.thresholds, dict[str, dict[str, float]])
-    return LineConfig(
-        schema=1,
-        line=_LINE,
+    wanted = msgspec.convert(store.resolve(GATE).thresholds, dict[str, float])
+    classes = msgspec.convert(store.resolve(SEGMENTER).thresholds, dict[str, dict[str, float]])
+    decide = {
+        "gate": {
+            "suspect_at": wanted["suspect"],
+            "reject_at": wanted["reject"],
+            "degraded_reject_at": wanted["degraded"],
+            "reject_code": 99,
+        },
+        "classes": {
+            name: {
+                "score": rule["score"],
+                "area_px": max(1, round(rule["area_px"])),
+                "severity": _SEVERITY.get(name, 1),
+                "reject_code": 10 + index,
+            }
+            for index, (name, rule) in enumerate(classes.items(), start=1)
+        },
+    }
+    text = _TEMPLATE.format(
         budget_ms=budget_ms,
-        cameras={"top": {"type": "synthetic"}},
-        engines=EngineTables(
-            gate={"type": backend, "model": GATE},
-            segmenter={"type": backend, "model": SEGMENTER},
-        ),
-        optics=Optics(mm_per_px_x=0.5, mm_per_px_y=0.5),
-        decide=Decide(
-            gate=GateRule(
-                suspect_at=wanted["suspect"],
-                reject_at=wanted["reject"],
-                degraded_reject_at=wanted["degraded"],
-                reject_code=99,
-            ),
-            classes={
-                name: ClassRule(
-                    score=rule["score"],
-                    area_px=max(1, round(rule["area_px"])),
-                    severity=_SEVERITY.get(name, 1),
-                    reject_code=10 + index,
-                )
-                for index, (name, rule) in enumerate(classes.items(), start=1)
-            },
-        ),
-        capture=Capture(ring_slots=8),
-        publish=Publish(verdicts="tcp://127.0.0.1:*", replay="tcp://127.0.0.1:*"),
-        spool=SpoolFile(folder=folder),
+        backend=backend,
+        gate=GATE,
+        segmenter=SEGMENTER,
+        decide=json.dumps(decide),
+        folder=folder,
     )
+    return parse(text, "demo")

@@ -92,7 +92,7 @@ class InternalError(EdgeInspectError):
     """A promise between two parts of the program was broken: a bug."""
 
 
-class EngineFault(EdgeInspectError):
+class EngineFault(EdgeInspectError):  # noqa: N818 - the field says fault
     """An engine failed on one inference. The flow turns it into NO_VERDICT(engine_error)."""
 
     exit_code = EXIT_LOST

@@ -15,7 +15,7 @@ from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.tensor import ModelSpec
 
 
-class CameraFinished(Exception):
+class CameraFinished(Exception):  # noqa: N818 - an end, not an error
     """The camera has delivered its last frame (a folder read once). Not a fault."""
 
 
@@ -58,8 +58,6 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Stop and disconnect; harmless when closed already."""
-
-
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ Source: docs/decisions/0003-spool.md
 from __future__ import annotations
 
 import fcntl
+import itertools
 import mmap
 import os
 import threading
@@ -111,8 +112,7 @@ class Spool:
         self._base = at_least_seq + 1 if lost else max(old.base_seq, old.oldest_seq)
         if lost or not (old.sound and old.slots == slots):
             if old.slots and not old.sound:
-                self.set_aside = path.with_name(f"{path.name}.damaged-{utc_ns}")
-                os.link(path, self.set_aside)
+                self.set_aside = _keep(path)
             _make(path, line, slots, self._base, old)
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), HEADER_BYTES + slots * SLOT_BYTES)
@@ -262,6 +262,18 @@ def _hold(path: Path) -> int:
             remedy="Stop the other daemon, or give this line another name",
         ) from None
     return holder
+
+
+def _keep(path: Path) -> Path:
+    """Give a damaged file a second name, which the rename to come leaves alone."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            os.link(path, aside)
+        except FileExistsError:
+            continue
+        return aside
+    raise AssertionError
 
 
 def _make(path: Path, line: str, slots: int, base_seq: int, old: Scan) -> None:

@@ -104,7 +104,8 @@ def decode(body: bytes | memoryview) -> Message:
         msgspec.ValidationError: The body is of another schema or breaks it.
         msgspec.DecodeError: The body is not JSON.
     """
-    return _decode_message(body)
+    message: Message = _decode_message(body)
+    return message
 
 
 def decode_verdict(body: bytes | memoryview) -> Verdict:

@@ -27,9 +27,7 @@ from edgeinspect.errors import UsageError
               help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).")  # fmt: skip
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the figures as JSON to this file.")  # fmt: skip
-def demo(
-    frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None
-) -> None:
+def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None) -> None:
     """Inspect synthetic steel strip with the shipped models.
 
     Camera, ring, both models, decision, deadline guard and the ZeroMQ wire all run as on a
@@ -90,7 +88,7 @@ def _run_watched(
 def _line(progress: Progress) -> Text:
     """The live line: stage, progress, verdicts so far."""
     decisions = progress.decisions
-    text = Text.assemble(
+    return Text.assemble(
         (f"{progress.stage:<15}", "bold"),
         f" {progress.done:>6}/{progress.total:<6} ",
         ("pass ", "dim"),
@@ -105,7 +103,6 @@ def _line(progress: Progress) -> Text:
         no_wrap=True,
         overflow="ellipsis",
     )
-    return text
 
 
 def _summary(report: Report) -> Table:

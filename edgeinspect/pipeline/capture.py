@@ -19,7 +19,8 @@ from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.ring import Ring
-from edgeinspect.spool import OpenRecord, Spool, SpoolFullError
+from edgeinspect.spool import Spool, SpoolFullError
+from edgeinspect.spool_format import OpenRecord
 
 _log = structlog.get_logger()
 _TURN_NS = 100 * NS_PER_MS

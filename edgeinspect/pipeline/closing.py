@@ -26,8 +26,8 @@ from edgeinspect.domain.verdict import (
 )
 from edgeinspect.pipeline.decide import Finding
 from edgeinspect.pipeline.frames import OpenFrame
-from edgeinspect.spool import OpenRecord, Spool
-from edgeinspect.spool_format import PAYLOAD_BYTES
+from edgeinspect.spool import Spool
+from edgeinspect.spool_format import PAYLOAD_BYTES, OpenRecord
 from edgeinspect.wire import Counts, encode, verdict_topic
 
 
@@ -43,12 +43,15 @@ class Causes:
     segmenter: ModelRef | None
 
 
+NO_TIMES = StageTimes()
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What was measured on the way to a finding."""
 
     defect_prob: float | None = None
-    stages: StageTimes = StageTimes()
+    stages: StageTimes = NO_TIMES
     engine_ns: int = 0
     """Time inside the engines' own calls."""
     detail: str = ""
@@ -70,7 +73,7 @@ class Tally:
         self._captured = 0
         self._late = 0
         self._degraded = 0
-        self._decided = {decision: 0 for decision in Decision}
+        self._decided = dict.fromkeys(Decision, 0)
         self._reasons: dict[str, int] = {}
         self.no_verdict_run = 0
         """NO_VERDICTs since the last other verdict."""

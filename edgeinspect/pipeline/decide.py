@@ -84,15 +84,11 @@ def decide_degraded(defect_prob: float, rules: Rules) -> Finding:
     gate = rules.gate
     assert gate is not None
     if defect_prob >= gate.degraded_reject_at:
-        return Finding(
-            Decision.REJECT, Reason.GATE, degraded=True, reject_code=gate.reject_code
-        )
+        return Finding(Decision.REJECT, Reason.GATE, degraded=True, reject_code=gate.reject_code)
     return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True)
 
 
-def decide_by_regions(
-    defect_prob: float | None, blobs: Sequence[Blobs], rules: Rules
-) -> Finding:
+def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: Rules) -> Finding:
     """The verdict with the segmenter's evidence.
 
     A frame is a reject if any region passes its class's score and area, or if the gate is
@@ -147,9 +143,7 @@ def _region(group: Blobs, index: int, fatal: bool, rules: Rules) -> Region:
     x, y, width, height, area = (int(value) for value in group.stats[index])
     area_px = area * stride * stride
     # A class-map pixel covers stride frame pixels; its centre is half of that further in.
-    centre_x, centre_y = (
-        (float(value) + 0.5) * stride - 0.5 for value in group.centroids[index]
-    )
+    centre_x, centre_y = ((float(value) + 0.5) * stride - 0.5 for value in group.centroids[index])
     return Region(
         class_id=group.class_id,
         class_name=rules.classes[group.class_id].name,

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from edgeinspect.domain.frame import Letterbox, Pixels
 from edgeinspect.ring import Ring
-from edgeinspect.spool import OpenRecord
+from edgeinspect.spool_format import OpenRecord
 
 
 class Place(Enum):

@@ -82,8 +82,10 @@ class Inspector:
 
     def warm_up(self, rounds: int) -> None:
         """Run both engines on an empty picture, `rounds` times, and learn their times."""
-        for engine, estimate in ((self.gate, self.gate_time), (self.segmenter,
-                                                               self.segmenter_time)):
+        for engine, estimate in (
+            (self.gate, self.gate_time),
+            (self.segmenter, self.segmenter_time),
+        ):
             if engine is None:
                 continue
             picture = np.zeros(engine.spec.shape.dims, np.uint8)
@@ -188,5 +190,3 @@ class Inspector:
                 runs=encode_classes(class_map),
             )
         )
-
-

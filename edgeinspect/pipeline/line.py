@@ -112,9 +112,7 @@ class Line:
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
-            name: Ring(
-                folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape
-            )
+            name: Ring(folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape)
             for name in cameras
         }
         self.captures = [
@@ -245,9 +243,7 @@ class Line:
             cameras={capture.rules.camera: capture.state for capture in self.captures},
             gate=f"{causes.gate.name}/{causes.gate.version}" if causes.gate else None,
             segmenter=(
-                f"{causes.segmenter.name}/{causes.segmenter.version}"
-                if causes.segmenter
-                else None
+                f"{causes.segmenter.name}/{causes.segmenter.version}" if causes.segmenter else None
             ),
             config_hash=causes.config_hash,
             alarm=self.health.alarm,
@@ -316,7 +312,6 @@ class Line:
                 gc.collect(1)  # a line that never idles still forgets its exceptions
 
 
-
 def _log_fault(fault: EngineFault) -> None:
     _log.error(events.ENGINE_FAILED, problem=str(fault))
 
@@ -378,9 +373,7 @@ def _rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
     gate = decide.gate
     return Rules(
         gate=(
-            GateLimits(
-                gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code
-            )
+            GateLimits(gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code)
             if gate
             else None
         ),

@@ -48,8 +48,9 @@ class Publisher:
     ) -> None:
         """Bind.
 
-        Args:
-            health: Gives (inspecting, alarm) for each heartbeat; called from this thread.
+        `health` gives (inspecting, alarm) for each heartbeat and is called from the
+        publisher's thread. The socket is a PUB: it drops for a subscriber that is slower
+        than `high_water_mark` messages and never waits for one.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -90,7 +91,9 @@ class Publisher:
     @property
     def address(self) -> str:
         """Where the socket is bound, with the port the system chose for `:*`."""
-        return self._socket.last_endpoint.decode().rstrip("\0")
+        endpoint = self._socket.last_endpoint
+        assert isinstance(endpoint, bytes)
+        return endpoint.decode().rstrip("\0")
 
     def wake(self) -> None:
         """Say that a frame has been closed. Thread-safe."""
