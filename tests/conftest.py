@@ -1,0 +1,67 @@
+"""What every test shares: a skip that is not allowed is a failure; where the pictures are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+REQUIRE = os.environ.get("EDGEINSPECT_REQUIRE", "")
+"""`all`: a component that is absent fails the tests that need it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (ROOT / "tests" / "gpu") in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+
+
+def may_skip(item: pytest.Item) -> bool:
+    """True for tests whose component even CI cannot be asked to have."""
+    fixtures = getattr(item, "fixturenames", ())
+    return (
+        item.get_closest_marker("gpu") is not None
+        or item.get_closest_marker("data") is not None
+        or "shared_data" in fixtures
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if REQUIRE == "all" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        if not may_skip(item):
+            report.outcome = "failed"
+            report.longrepr = f"EDGEINSPECT_REQUIRE=all forbids this skip. {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    # A module that skips itself (importorskip) never becomes a test, so it is caught here.
+    report = yield
+    in_gpu = (ROOT / "tests" / "gpu") in collector.path.parents
+    if REQUIRE == "all" and report.skipped and not in_gpu:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"EDGEINSPECT_REQUIRE=all forbids this skip. {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real pictures: EDGEINSPECT_DATA, or `../shared/data` beside the checkout."""
+    named = os.environ.get("EDGEINSPECT_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real pictures are not here ({folder}); set EDGEINSPECT_DATA")
+    return folder
