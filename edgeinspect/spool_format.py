@@ -176,6 +176,7 @@ def _words(data: bytes) -> str | None:
 
 
 def write_open(target: mmap, at: int, seq: int, epoch: int, record: OpenRecord) -> None:
+    """Write an open record at a slot's offset: the body, then the CRC that vouches for it."""
     encoder = _NONE if record.encoder_count is None else record.encoder_count
     act_by = _NONE if record.act_by_encoder is None else record.act_by_encoder
     body = _OPEN.pack(
@@ -239,6 +240,7 @@ def _check_close(data: memoryview, at: int) -> tuple[int, int, bytes] | None:
 
 
 def read_payload(source: mmap, at: int) -> bytes:
+    """The payload of a closed slot at its offset, unchecked: this process wrote it."""
     length = _CLOSE.unpack_from(source, at + _CLOSE_AT)[2]
     return source[at + _PAYLOAD_AT : at + _PAYLOAD_AT + length]
 

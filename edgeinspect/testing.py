@@ -67,9 +67,7 @@ class _ManualAlarm:
 
     def wait_until(self, at_ns: int) -> bool:
         with self._moved:
-            self._moved.wait_for(
-                lambda: self._rung or self._clock.now_ns() >= at_ns, timeout=30
-            )
+            self._moved.wait_for(lambda: self._rung or self._clock.now_ns() >= at_ns, timeout=30)
             rung, self._rung = self._rung, False
             return rung
 
@@ -179,6 +177,4 @@ def pixel_segmenter(
         scores = np.where(areas > 0, 0.9, 0.0).astype(np.float32)
         return class_map.astype(np.uint8)[None], areas, scores
 
-    return ScriptedEngine(
-        model_spec(ModelKind.SEGMENTER, shape, classes), outputs, take_time
-    )
+    return ScriptedEngine(model_spec(ModelKind.SEGMENTER, shape, classes), outputs, take_time)

@@ -70,5 +70,3 @@ class Pace:
         if now_ns - due_ns > NS_PER_S:  # the process was stopped; do not make up for it
             self._due_ns = now_ns + self._period_ns
         return due_ns, NO_PART
-
-

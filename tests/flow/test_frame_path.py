@@ -185,9 +185,7 @@ def test_engine_fault_and_nan_are_no_verdicts(bench: Bench) -> None:
 def test_part_and_encoder_travel_with_the_verdict(bench: Bench) -> None:
     grab = bench.grab(1)
     part = Part("plate-7", 5_000, True)
-    frame = bench.capture.admit(
-        Grab(grab.pixels, grab.camera_frame_id, grab.captured_at_ns, part)
-    )
+    frame = bench.capture.admit(Grab(grab.pixels, grab.camera_frame_id, grab.captured_at_ns, part))
     bench.work()
     verdict = bench.verdict(frame.seq)
     assert verdict is not None
