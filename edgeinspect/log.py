@@ -19,15 +19,15 @@ import struct
 import sys
 import threading
 from collections.abc import MutableMapping
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import structlog
 from structlog.typing import BindableLogger, Processor
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
 
-Mode = Literal["auto", "console", "json", "journal"]
-MODES: tuple[Mode, ...] = ("auto", "console", "json", "journal")
+MODES = ("auto", "console", "json", "journal")
+"""What `configure` takes."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """Level names to the numbers of the standard library."""
@@ -145,7 +145,7 @@ _lock = threading.Lock()
 _sink: Sink | None = None
 
 
-def configure(mode: Mode = "auto", level: str = "info", stream: TextIO | None = None) -> Sink:
+def configure(mode: str = "auto", level: str = "info", stream: TextIO | None = None) -> Sink:
     """Set logging up for the process; may be called again.
 
     Args:
@@ -158,9 +158,12 @@ def configure(mode: Mode = "auto", level: str = "info", stream: TextIO | None = 
         The sink, whose `dropped` counts what nobody was quick enough to read.
 
     Raises:
+        ValueError: No such mode or level.
         OSError: `journal` was demanded and journald is not there.
     """
     global _sink
+    if mode not in MODES or level not in LEVELS:
+        raise ValueError(f"no such log mode or level: {mode}, {level}")
     stream = stream or sys.stderr
     chosen = _choose(stream) if mode == "auto" else mode
     made: Sink
@@ -194,7 +197,7 @@ def close() -> None:
 atexit.register(close)
 
 
-def _choose(stream: TextIO) -> Mode:
+def _choose(stream: TextIO) -> str:
     if _is_journal(stream) and os.path.exists(JOURNAL_SOCKET):
         return "journal"
     return "console" if stream.isatty() else "json"
@@ -214,7 +217,7 @@ def _is_journal(stream: TextIO) -> bool:
     return said == f"{status.st_dev}:{status.st_ino}"
 
 
-def _processors(mode: Mode, stream: TextIO) -> list[Processor]:
+def _processors(mode: str, stream: TextIO) -> list[Processor]:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -1,0 +1,258 @@
+"""`edgeinspect check FILE`: would this line run, and in time?"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeinspect.config.checks import match_models
+from edgeinspect.config.load import Loaded, PartChoice, load
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
+from edgeinspect.domain.frame import Grab
+from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.errors import (
+    EXIT_CONFIG,
+    EXIT_LOST,
+    EXIT_MISSING,
+    EXIT_REFUSED,
+    ConfigError,
+    EdgeInspectError,
+    Fault,
+)
+from edgeinspect.ports import Camera, CameraFinished, Engine
+from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
+from edgeinspect.store import Store
+
+WARM_UPS = 10
+SAMPLES = 50
+"""Timed inferences an engine, or as many as fit into `SAMPLING_NS`."""
+SAMPLING_NS = 5 * NS_PER_S
+GRAB_NS = 2 * NS_PER_S
+
+_ORDER = (EXIT_CONFIG, EXIT_REFUSED, EXIT_MISSING, EXIT_LOST)
+"""Which exit code is given when faults of several kinds were found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One engine's measured inference time."""
+
+    p50_ns: int
+    p99_ns: int
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50_ns / NS_PER_MS:.1f} ms, p99 {self.p99_ns / NS_PER_MS:.1f} ms"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What opening the line's parts showed."""
+
+    errors: list[EdgeInspectError] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """By `cameras.<name>` or `engines.<name>`."""
+    bad: set[str] = field(default_factory=set)
+    specs: dict[str, ModelSpec] = field(default_factory=dict)
+    timings: dict[str, Timing] = field(default_factory=dict)
+
+    def fail(self, path: str, error: EdgeInspectError) -> None:
+        """Note that one part cannot be used."""
+        self.errors.append(error)
+        self.bad.add(path)
+        self.notes[path] = str(error)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
+def check(file: Path, no_open: bool) -> int:
+    """Check the line described in FILE, without running it.
+
+    Reads the configuration, verifies and times the models, opens the cameras. Every fault
+    is listed; a line whose time budget cannot be met is refused.
+    """
+    loaded = load(file)
+    console = Console()
+    findings = Findings()
+    if not no_open:
+        with console.status("loading the models and timing them ..."):
+            inspect_parts(loaded, SystemClock(), findings)
+    console.print(_parts_table(loaded, findings))
+    console.print(_rules_table(loaded.config))
+    if findings.timings:
+        console.print(_budget_line(loaded.config, findings))
+    for error in findings.errors:
+        click.echo(f"edgeinspect: error: {error}", err=True)
+    if not findings.errors:
+        seen = "the file has no fault" if no_open else "this line can run"
+        console.print(Text(f"{seen}  (configuration {loaded.hash})", style="bold green"))
+        return 0
+    codes = [error.exit_code for error in findings.errors]
+    return next((code for code in _ORDER if code in codes), codes[0])
+
+
+def inspect_parts(loaded: Loaded, clock: Clock, findings: Findings) -> None:
+    """Open what can be opened; every failure becomes an entry of `findings`."""
+    config = loaded.config
+    store = Store(Path(config.store) if config.store else None)
+    for name, choice in loaded.engines.items():
+        _try_engine(f"engines.{name}", name, choice, clock, store, findings)
+    try:
+        gate, segmenter = findings.specs.get("gate"), findings.specs.get("segmenter")
+        match_models(config, gate, segmenter, where=loaded.where)
+    except ConfigError as error:
+        findings.errors.append(error)
+    for name, choice in loaded.cameras.items():
+        _try_camera(f"cameras.{name}", choice, clock, findings)
+    faults = [*_spool_faults(config), *_budget_faults(config, findings.timings)]
+    if faults:
+        findings.errors.append(ConfigError(faults, where=loaded.where))
+
+
+def measure(engine: Engine, clock: Clock) -> Timing:
+    """Time an engine on noise, after warming it up.
+
+    Raises:
+        EngineFault: An inference failed.
+    """
+    image = np.random.default_rng(0).integers(0, 256, engine.spec.shape.dims, np.uint8)
+    for _ in range(WARM_UPS):
+        engine.infer(image)
+    times: list[int] = []
+    until_ns = clock.now_ns() + SAMPLING_NS
+    while len(times) < SAMPLES and (not times or clock.now_ns() < until_ns):
+        before_ns = clock.now_ns()
+        engine.infer(image)
+        times.append(clock.now_ns() - before_ns)
+    times.sort()
+    return Timing(times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)])
+
+
+def _try_engine(
+    path: str, name: str, choice: PartChoice, clock: Clock, store: Store, findings: Findings
+) -> None:
+    try:
+        engine: Engine = choice.module.build(choice.options, clock, store=store)
+        try:
+            spec = findings.specs[name] = engine.spec
+            timing = findings.timings[name] = measure(engine, clock)
+        finally:
+            engine.close()
+    except EdgeInspectError as error:
+        findings.fail(path, error)
+        return
+    findings.notes[path] = f"{spec.id} {spec.precision.value}, takes {spec.shape}, {timing}"
+
+
+def _try_camera(path: str, choice: PartChoice, clock: Clock, findings: Findings) -> None:
+    try:
+        camera: Camera = choice.module.build(choice.options, clock)
+        try:
+            camera.open()
+            # A camera that waits for a trigger has nothing to show now.
+            grab = camera.grab(GRAB_NS) if camera.period_ns is not None else None
+            findings.notes[path] = _describe_grab(grab, findings)
+            if grab is not None:
+                camera.release(grab)
+        finally:
+            camera.close()
+    except CameraFinished:
+        findings.notes[path] = "opened; it has no frame"
+    except EdgeInspectError as error:
+        findings.fail(path, error)
+
+
+def _describe_grab(grab: Grab | None, findings: Findings) -> str:
+    if grab is None:
+        return "opened; no frame yet"
+    if grab.pixels is None:
+        return f"opened; its first frame cannot be read: {grab.problem}"
+    size = "x".join(map(str, grab.pixels.shape))
+    shapes = {spec.shape.dims for spec in findings.specs.values()}
+    if shapes and grab.pixels.shape not in shapes:
+        wanted = " or ".join("x".join(map(str, dims)) for dims in sorted(shapes))
+        return f"opened; delivers {size}, the models take {wanted}: see capture.wrong_shape"
+    return f"opened; delivers {size}"
+
+
+def _spool_faults(config: LineConfig) -> list[Fault]:
+    """Whether the spool's folder can be made and holds the spool."""
+    folder = Path(config.spool.folder)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    needed_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
+    try:
+        free_bytes = shutil.disk_usage(folder).free
+    except OSError as error:
+        return [Fault("spool.folder", f"cannot be used: {error.strerror}", config.spool.folder)]
+    if free_bytes < needed_bytes:
+        problem = f"needs {needed_bytes >> 20} MiB for its slots; {free_bytes >> 20} MiB are free"
+        return [Fault("spool.folder", problem, config.spool.folder)]
+    return []
+
+
+def _budget_faults(config: LineConfig, timings: dict[str, Timing]) -> list[Fault]:
+    total_ms = _total_ms(timings)
+    if total_ms <= config.budget_ms:
+        return []
+    stages = " + ".join(f"{name} {t.p99_ns / NS_PER_MS:.1f}" for name, t in timings.items())
+    problem = (
+        f"cannot be met on this machine: {stages} = {total_ms:.1f} ms at p99. Raise it, use "
+        "INT8 models, or a faster machine"
+    )
+    return [Fault("budget_ms", problem, f"{config.budget_ms:g}")]
+
+
+def _total_ms(timings: dict[str, Timing]) -> float:
+    return sum(timing.p99_ns for timing in timings.values()) / NS_PER_MS
+
+
+def _parts_table(loaded: Loaded, findings: Findings) -> Table:
+    config = loaded.config
+    title = f"line {config.line}: {config.budget_ms:g} ms from capture to verdict"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("part", "type", "found"):
+        table.add_column(heading, header_style="dim", overflow="fold")
+    for section, parts in (("cameras", loaded.cameras), ("engines", loaded.engines)):
+        for name, choice in parts.items():
+            path = f"{section}.{name}"
+            style = "red" if path in findings.bad else "green"
+            found = Text(findings.notes.get(path, "not opened"), style=style)
+            table.add_row(path, choice.type, found)
+    table.add_row("verdicts", "PUB", Text(config.publish.verdicts))
+    table.add_row("replay", "ROUTER", Text(config.publish.replay))
+    return table
+
+
+def _rules_table(config: LineConfig) -> Table:
+    table = Table(box=None, pad_edge=False, title="rejects", title_justify="left")
+    for heading in ("rule", "at score", "and area", "severity", "code"):
+        table.add_column(heading, header_style="dim")
+    rule = config.decide.gate
+    if rule is not None:
+        table.add_row("gate: suspect", f"{rule.suspect_at:g}", "", "", "")
+        table.add_row("gate: reject", f"{rule.reject_at:g}", "", "", str(rule.reject_code))
+        alone = f"{rule.degraded_reject_at:g}"
+        table.add_row("gate: reject, no time left", alone, "", "", str(rule.reject_code))
+    for name, limits in config.decide.classes.items():
+        area = f"{limits.area_px} px" if limits.area_px else f"{limits.area_mm2:g} mm²"
+        table.add_row(
+            Text(name), f"{limits.score:g}", area, str(limits.severity), str(limits.reject_code)
+        )
+    return table
+
+
+def _budget_line(config: LineConfig, findings: Findings) -> Text:
+    total_ms = _total_ms(findings.timings)
+    share = total_ms / config.budget_ms
+    style = "red" if share > 1 else "yellow" if share > 0.7 else "green"
+    words = f"engines take {total_ms:.1f} of {config.budget_ms:g} ms at p99 ({share:.0%})"
+    return Text(words, style=style)

@@ -1,0 +1,178 @@
+"""The entry: finds the subcommand, and alone turns errors into exit codes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from edgeinspect import __version__
+from edgeinspect.errors import (
+    EXIT_INTERNAL,
+    EXIT_OK,
+    EXIT_USAGE,
+    EdgeInspectError,
+    MissingExtraError,
+)
+from edgeinspect.registry import EXTRAS
+
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+
+DEBUG = "EDGEINSPECT_DEBUG"
+"""Environment variable: 1 shows the traceback of an unforeseen error."""
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("edgeinspect.cli.demo:demo", "Run a whole line on synthetic steel strip."),
+    "run": ("edgeinspect.cli.run:run", "Run the line that a configuration describes."),
+    "check": ("edgeinspect.cli.check:check", "Check a configuration, its models and cameras."),
+    "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts as they come."),
+    "train": ("edgeinspect.cli.train:train", "Train the two models."),
+    "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
+}
+"""Subcommand to where it is and what it does, so that help imports none of them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called, not to be listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_target, words) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 64 wrong use, 65 model or data refused, 69 extra not installed, "
+    "75 camera lost, 78 wrong configuration.",
+)
+@click.version_option(__version__, message="edgeinspect %(version)s")
+def cli() -> None:
+    """Inspect surfaces on a production line: frames in, verdicts out.
+
+    Start with `edgeinspect demo`; for a line of your own, copy examples/folder.yaml, then
+    `edgeinspect check FILE` and `edgeinspect run FILE`.
+    """
+    from edgeinspect import log
+
+    log.configure("auto", "warning")  # `run` sets its own
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code, and prints what went wrong.
+
+    Args:
+        argv: Arguments without the program's name; those of the process when absent.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_PIPE
+    except OSError as error:
+        return _unforeseen(error)
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        # Its own main would turn errors into codes 1 and 2 and swallow a broken pipe.
+        with cli.make_context("edgeinspect", argv) as ctx:
+            return _code(cli.invoke(ctx))
+    except EdgeInspectError as error:
+        return _refuse(str(error), error.exit_code)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        _show_usage(error)
+        return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            return _unforeseen(error)
+        missing = MissingExtraError(EXTRAS[package], package)
+        return _refuse(str(missing), missing.exit_code)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise BrokenPipeError from error
+        return _unforeseen(error)
+    except Exception as error:
+        return _unforeseen(error)
+
+
+def _code(result: Any) -> int:
+    """A command returns its exit code, or nothing."""
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _show_usage(error: click.ClickException) -> None:
+    """Click's message in our words; help for a call without any argument."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; before, it exits
+        click.echo(error.format_message(), err=True)
+        return
+    ctx = getattr(error, "ctx", None)
+    if ctx is not None:
+        click.echo(ctx.get_usage(), err=True)
+        click.echo(f"Try '{ctx.command_path} --help'.", err=True)
+    _print(error.format_message())
+
+
+def _refuse(message: str, code: int) -> int:
+    _print(message)
+    return code
+
+
+def _unforeseen(error: BaseException) -> int:
+    """A bug, or a machine in a state nobody thought of."""
+    if os.environ.get(DEBUG) == "1":
+        traceback.print_exception(error)
+    words = " ".join(str(error).split())
+    _print(
+        f"unforeseen {type(error).__name__}: {words or 'no message'}. "
+        f"See the traceback with {DEBUG}=1, and report it"
+    )
+    return EXIT_INTERNAL
+
+
+def _print(message: str) -> None:
+    """`edgeinspect: error: ...` on stderr, in colour on a terminal."""
+    try:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.text import Text
+
+            text = Text.assemble(("edgeinspect: error: ", "bold red"), message)
+            Console(stderr=True).print(text, soft_wrap=True)
+        else:
+            print(f"edgeinspect: error: {message}", file=sys.stderr, flush=True)
+    except OSError:  # nobody reads stderr; the exit code still tells
+        pass
+
+
+def _forget_stdout() -> None:
+    """Let the interpreter's last flush go nowhere instead of into the broken pipe."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # stdout is not a file
+        pass
