@@ -1,0 +1,32 @@
+"""Fitting a picture of any size into the line's frame without changing its proportions."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from edgeinspect.domain.frame import Pixels
+
+
+def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:
+    """Scale a picture to fit, centred, the rest filled with 0.
+
+    Args:
+        image: uint8 (h, w) or (h, w, c).
+        height_px: Height of the frame.
+        width_px: Width of the frame.
+
+    Returns:
+        (frame uint8 (height_px, width_px[, c]), scale, left_px, top_px), where
+        frame_px = image_px * scale + (left_px, top_px). Shrinks by area, enlarges linearly.
+    """
+    scale = min(height_px / image.shape[0], width_px / image.shape[1])
+    height = max(1, min(height_px, round(image.shape[0] * scale)))
+    width = max(1, min(width_px, round(image.shape[1] * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = cv2.resize(image, (width, height), interpolation=way)
+    frame = np.zeros((height_px, width_px, *image.shape[2:]), np.uint8)
+    top_px, left_px = (height_px - height) // 2, (width_px - width) // 2
+    target = frame[top_px : top_px + height, left_px : left_px + width]
+    target[:] = fitted.reshape(target.shape)
+    return frame, scale, left_px, top_px

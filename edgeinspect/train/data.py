@@ -1,0 +1,182 @@
+"""Pictures and masks in memory, from the synthetic strip or from an indexed folder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import strip
+from edgeinspect.imaging.letterbox import letterbox
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A split of a data set, whole in memory."""
+
+    images: NDArray[np.uint8]
+    """uint8 (N, H, W), grey."""
+    masks: NDArray[np.uint8]
+    """uint8 (N, H, W), class ids; 0 is background."""
+    defective: NDArray[np.bool_]
+    """(N,): the label of the picture, which may be true with an empty mask."""
+    names: Sequence[str]
+    classes: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, indices: Iterable[int]) -> Pictures:
+        """A part of it, copied."""
+        chosen = list(indices)
+        return Pictures(
+            self.images[chosen],
+            self.masks[chosen],
+            self.defective[chosen],
+            [self.names[i] for i in chosen],
+            self.classes,
+        )
+
+
+def load_strip(
+    seed: int,
+    count: int,
+    *,
+    height_px: int = 256,
+    width_px: int = 1600,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Pictures:
+    """Render `count` pictures of one synthetic coil."""
+    images = np.empty((count, height_px, width_px), np.uint8)
+    masks = np.empty_like(images)
+    for index in range(count):
+        picture = strip.render(seed, index, height_px, width_px)
+        images[index], masks[index] = picture.image, picture.mask
+        progress(index + 1)
+    return Pictures(
+        images,
+        masks,
+        masks.reshape(count, -1).any(axis=1),
+        [f"strip-{seed}-{index}" for index in range(count)],
+        strip.CLASS_NAMES,
+    )
+
+
+def load_folder(
+    path: Path, split: str, classes: Sequence[str], *, height_px: int, width_px: int
+) -> Pictures:
+    """Load one split of a folder with `images/`, `masks/` and `index.csv`.
+
+    Pictures of another size are letterboxed, their masks with them (nearest). A picture
+    without a mask file is clean unless its `class_id` says otherwise.
+
+    Raises:
+        DataError: No index, no such split, an unreadable picture, or a mask of another size.
+    """
+    rows = [row for row in _read_index(path) if row.get("split") == split]
+    if not rows:
+        raise DataError(f"has no picture in split '{split}'", where=str(path / "index.csv"))
+    images = np.empty((len(rows), height_px, width_px), np.uint8)
+    masks = np.zeros_like(images)
+    defective = np.zeros(len(rows), np.bool_)
+    for index, row in enumerate(rows):
+        name = row["image"]
+        image = _read_grey(path / "images" / name)
+        mask_path = path / "masks" / (Path(name).stem + ".png")
+        mask = _read_grey(mask_path) if mask_path.exists() else np.zeros_like(image)
+        if mask.shape != image.shape:
+            raise DataError(f"mask is {mask.shape}, picture is {image.shape}", where=name)
+        if mask.max(initial=0) > len(classes):
+            raise DataError(f"mask has class {mask.max()} of {len(classes)}", where=name)
+        fitted, scale, left_px, top_px = letterbox(image, height_px, width_px)
+        images[index] = fitted
+        masks[index] = _place(mask, scale, left_px, top_px, height_px, width_px)
+        labelled = row.get("class_id", "0") != "0"
+        defective[index] = labelled or bool(masks[index].any())
+    return Pictures(images, masks, defective, [row["image"] for row in rows], tuple(classes))
+
+
+def folder_classes(path: Path) -> tuple[str, ...]:
+    """Names of the classes 1.. of an indexed folder, from its index's columns or rows."""
+    rows = _read_index(path)
+    if "class_id" in rows[0]:
+        named = {int(row["class_id"]): row["class_name"] for row in rows if row["class_id"] != "0"}
+        return tuple(named[key] for key in sorted(named))
+    return tuple(
+        column[: -len("_px")]
+        for column in rows[0]
+        if column.endswith("_px") and column not in ("height_px", "width_px", "defect_px")
+    )
+
+
+def _read_index(path: Path) -> list[dict[str, str]]:
+    try:
+        with (path / "index.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"index cannot be read: {error}",
+            where=str(path / "index.csv"),
+            remedy="Give a folder with images/, masks/ and index.csv",
+        ) from error
+    if not rows or "image" not in rows[0]:
+        raise DataError("has no rows with an `image` column", where=str(path / "index.csv"))
+    return rows
+
+
+def _read_grey(path: Path) -> NDArray[np.uint8]:
+    try:
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except (OSError, cv2.error) as error:
+        raise DataError(f"cannot be read: {error}", where=str(path)) from error
+    if picture is None:
+        raise DataError("is not a picture", where=str(path))
+    return picture.astype(np.uint8, copy=False)
+
+
+def _place(
+    mask: NDArray[np.uint8], scale: float, left: int, top: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """The mask where `letterbox` put its picture; a thin defect is kept by dilating first."""
+    out = np.zeros((height, width), np.uint8)
+    tall = max(1, min(height, round(mask.shape[0] * scale)))
+    wide = max(1, min(width, round(mask.shape[1] * scale)))
+    fitted = cv2.resize(mask, (wide, tall), interpolation=cv2.INTER_NEAREST)
+    out[top : top + tall, left : left + wide] = fitted
+    return out
+
+
+def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+    """Class maps at an output stride.
+
+    A cell belongs to the class with most pixels in it if that is at least 3/16 of the cell,
+    so that a line one pixel wide survives a stride of 4.
+
+    Args:
+        masks: uint8 (N, H, W).
+        stride: Pixels per cell, each way.
+
+    Returns:
+        uint8 (N, ceil(H / stride), ceil(W / stride)).
+    """
+    if stride == 1:
+        return masks
+    count, height, width = masks.shape
+    padded = np.pad(masks, ((0, 0), (0, -height % stride), (0, -width % stride)))
+    h, w = padded.shape[1] // stride, padded.shape[2] // stride
+    out = np.zeros((count, h, w), np.uint8)
+    most = np.full((count, h, w), max(1, stride * stride * 3 // 16) - 1, np.int32)
+    for class_id in np.unique(masks):
+        if class_id:
+            cells = (padded == class_id).reshape(count, h, stride, w, stride)
+            pixels = cells.sum(axis=(2, 4), dtype=np.int32)
+            better = pixels > most
+            out[better] = class_id
+            most[better] = pixels[better]
+    return out

@@ -1,0 +1,122 @@
+"""Evaluation of exported graphs: the figures a manifest may quote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.train.data import Pictures, shrink_masks
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); (0, 1) when there is nothing to count."""
+    if not total:
+        return 0.0, 1.0
+    share = hits / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def run_graph(
+    path: Path,
+    images: NDArray[np.uint8],
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[list[NDArray[Any]]]:
+    """Outputs of a contract graph under ONNX Runtime, one list per picture (N, H, W)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+    out = []
+    for index, image in enumerate(images):
+        out.append(session.run(None, {"image": image[None, :, :, None]}))
+        progress(index + 1)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class GateFigures:
+    """How well probabilities separate defective from sound pictures."""
+
+    auc: float
+    recall: dict[float, float]
+    """By false-reject rate."""
+    interval: dict[float, tuple[float, float]]
+    threshold: dict[float, float]
+
+
+def gate_figures(
+    probs: NDArray[np.floating[Any]], defective: NDArray[np.bool_], rates: Sequence[float]
+) -> GateFigures:
+    """Recall at fixed false-reject rates, and the area under the ROC curve."""
+    bad, good = np.sort(probs[defective]), np.sort(probs[~defective])
+    below = np.searchsorted(good, bad, "left") + np.searchsorted(good, bad, "right")
+    auc = float(below.sum() / (2 * max(1, len(bad) * len(good))))
+    recall, interval, threshold = {}, {}, {}
+    for rate in rates:
+        allowed = int(rate * len(good))  # sound pictures that may be rejected
+        limit = float(good[len(good) - 1 - allowed]) if len(good) > allowed else 0.0
+        hits = int((bad > limit).sum())
+        recall[rate] = hits / max(1, len(bad))
+        interval[rate] = wilson(hits, len(bad))
+        threshold[rate] = limit
+    return GateFigures(auc, recall, interval, threshold)
+
+
+def confusion(
+    maps: Sequence[NDArray[np.uint8]], targets: NDArray[np.uint8], classes: int
+) -> NDArray[np.int64]:
+    """(K+1, K+1) pixel counts, rows true, columns found; maps and targets of one size."""
+    size = classes + 1
+    matrix = np.zeros((size, size), np.int64)
+    for found, true in zip(maps, targets):
+        index = true.astype(np.int64) * size + found
+        matrix += np.bincount(index.ravel(), minlength=size * size).reshape(size, size)
+    return matrix
+
+
+def iou_and_dice(matrix: NDArray[np.int64]) -> tuple[list[float], list[float]]:
+    """Per class, background first."""
+    hit = np.diag(matrix).astype(float)
+    true, found = matrix.sum(1), matrix.sum(0)
+    iou = hit / np.maximum(1, true + found - hit)
+    dice = 2 * hit / np.maximum(1, true + found)
+    return iou.tolist(), dice.tolist()
+
+
+def enlarge(class_map: NDArray[np.uint8], stride: int, height: int, width: int) -> NDArray[Any]:
+    """A class map at frame size, each cell repeated."""
+    return np.repeat(np.repeat(class_map, stride, 0), stride, 1)[:height, :width]
+
+
+def segmenter_figures(
+    outputs: Sequence[Sequence[NDArray[Any]]], pictures: Pictures, stride: int
+) -> dict[str, Any]:
+    """Dice and IoU over all pixels of the set, at the output stride and at frame size."""
+    classes = len(pictures.classes)
+    maps = [output[0][0] for output in outputs]
+    height, width = pictures.images.shape[1:]
+    at_stride = confusion(maps, shrink_masks(pictures.masks, stride), classes)
+    whole = confusion(
+        [enlarge(m, stride, height, width) for m in maps], pictures.masks, classes
+    )
+    iou, dice = iou_and_dice(whole)
+    _, dice_stride = iou_and_dice(at_stride)
+    names = list(pictures.classes)
+    return {
+        "dice": dict(zip(names, (round(v, 4) for v in dice[1:]))),
+        "dice_at_stride": dict(zip(names, (round(v, 4) for v in dice_stride[1:]))),
+        "iou": dict(zip(["background", *names], (round(v, 4) for v in iou))),
+        "miou": round(float(np.mean(iou)), 4),
+    }

@@ -1,0 +1,221 @@
+"""Export: a trained network becomes a graph under the model contract, and is checked.
+
+Source: docs/models.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeinspect.errors import ModelError
+from edgeinspect.train.nets import Gate, ResUNet
+
+OPSET = 20
+
+
+class GateGraph(nn.Module):
+    """uint8 (1, H, W, C) in; `defect_prob` float32 (1,) out."""
+
+    def __init__(self, net: Gate) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        logit, _coarse = self.net(image.to(torch.float32).permute(0, 3, 1, 2))
+        return torch.sigmoid(logit)
+
+
+class SegmenterGraph(nn.Module):
+    """uint8 (1, H, W, C) in; `class_map`, `class_area_px`, `class_score` out.
+
+    `class_score` is the mean probability of a class over the cells that its class won,
+    0 where it won none. Areas are cells times stride squared, in float32.
+    """
+
+    def __init__(self, net: ResUNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, _deep, _presence = self.net(image.to(torch.float32).permute(0, 3, 1, 2))
+        probs = logits.softmax(dim=1)
+        winner = logits.argmax(dim=1).to(torch.float32)
+        areas, scores = [], []
+        for class_id in range(1, logits.shape[1]):
+            mine = (winner == float(class_id)).to(torch.float32)
+            cells = mine.sum(dim=(1, 2))
+            areas.append(cells)
+            scores.append((probs[:, class_id] * mine).sum(dim=(1, 2)) / cells.clamp(min=1.0))
+        area_px = torch.stack(areas, dim=1) * float(self.net.stride**2)
+        return winner.to(torch.uint8), area_px, torch.stack(scores, dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the manifest and the graph's metadata say beside the weights."""
+
+    name: str
+    version: int
+    classes: Sequence[str]
+    run: str
+    thresholds: Mapping[str, Any]
+    training: Mapping[str, Any]
+    accuracy: Mapping[str, Any]
+    created: str
+
+
+def export(
+    net: Gate | ResUNet, card: Card, root: Path, samples: NDArray[np.uint8]
+) -> Path:
+    """Write `<root>/<name>/<version>/{model.onnx, manifest.yaml}` and check the graph.
+
+    Args:
+        net: In eval mode.
+        card: For metadata and manifest.
+        root: A model store's folder.
+        samples: uint8 (N, H, W, C) real pictures; the graph is fixed to their size, and ONNX
+            Runtime must give on each what torch gives.
+
+    Raises:
+        ModelError: The graph breaks the contract, or disagrees with torch.
+    """
+    import onnx
+
+    folder = root / card.name / str(card.version)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.onnx"
+    is_gate = isinstance(net, Gate)
+    graph = (GateGraph(net) if isinstance(net, Gate) else SegmenterGraph(net)).eval()
+    graph = graph.to(memory_format=torch.contiguous_format)
+    names = ["defect_prob"] if is_gate else ["class_map", "class_area_px", "class_score"]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (torch.from_numpy(samples[:1]),),
+            input_names=["image"],
+            output_names=names,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.optimize()
+    model = program.model_proto
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if opset < 19:
+        raise ModelError(f"exporter gave opset {opset}; 19 or above is needed", where=str(path))
+    stride = 1 if is_gate else net.stride
+    color = "mono" if samples.shape[3] == 1 else "bgr"
+    metadata = {
+        "contract": "1",
+        "kind": "gate" if is_gate else "segmenter",
+        "classes": json.dumps(list(card.classes)),
+        "color": color,
+        "output_stride": str(stride),
+        "run": card.run,
+        "thresholds": json.dumps(card.thresholds),
+    }
+    _strip(model)
+    onnx.helper.set_model_props(model, {f"edgeinspect.{k}": v for k, v in metadata.items()})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _check_against_torch(path, graph, samples, names)
+    _write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
+    return folder
+
+
+def _strip(model: Any) -> None:
+    """Leave out what the exporter notes about its own sources: it names folders."""
+    model.doc_string = ""
+    for holder in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input,
+                   *model.graph.output, *model.graph.initializer, *model.functions):  # fmt: skip
+        holder.doc_string = ""
+        del holder.metadata_props[:]
+
+
+def _check_against_torch(
+    path: Path, graph: nn.Module, samples: NDArray[np.uint8], names: Sequence[str]
+) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for index in range(len(samples)):
+        image = samples[index : index + 1]
+        got = session.run(list(names), {"image": image})
+        with torch.no_grad():
+            want = graph(torch.from_numpy(image))
+        wanted = [want] if isinstance(want, Tensor) else list(want)
+        for name, mine, theirs in zip(names, got, wanted):
+            reference = theirs.numpy()
+            if mine.dtype != reference.dtype or mine.shape != reference.shape:
+                raise ModelError(
+                    f"{name} is {mine.dtype}{mine.shape}, not {reference.dtype}"
+                    f"{reference.shape}",
+                    where=str(path),
+                )
+            if name == "class_map":  # a tie may fall either way
+                worst = float((mine != reference).mean())
+                allowed = 1e-3
+            else:
+                scale = max(1.0, float(np.abs(reference).max()))
+                worst = float(np.abs(mine - reference).max()) / scale
+                allowed = 1e-2 if name == "class_area_px" else 1e-3
+            if worst > allowed:
+                raise ModelError(
+                    f"{name} differs from torch by {worst:.2g} on sample {index}",
+                    where=str(path),
+                )
+
+
+def _write_manifest(
+    folder: Path,
+    path: Path,
+    card: Card,
+    metadata: Mapping[str, str],
+    opset: int,
+    dims: tuple[int, ...],
+) -> None:
+    data = path.read_bytes()
+    manifest = {
+        "schema": 1,
+        "name": card.name,
+        "version": card.version,
+        "kind": metadata["kind"],
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size_bytes": len(data),
+        "precision": "fp32",
+        "opset": opset,
+        "input": {
+            "height_px": dims[0],
+            "width_px": dims[1],
+            "channels": dims[2],
+            "color": metadata["color"],
+        },
+        "classes": list(card.classes),
+        "output_stride": int(metadata["output_stride"]),
+        "thresholds": json.loads(metadata["thresholds"]),
+        "training": dict(card.training),
+        "accuracy": dict(card.accuracy),
+        "created": card.created,
+        "calibration": None,
+    }
+    text = yaml.safe_dump(
+        manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
+    )
+    (folder / "manifest.yaml").write_text(text, encoding="utf-8")

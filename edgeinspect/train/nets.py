@@ -1,0 +1,177 @@
+"""The two networks: a gate that says whether, a ResUNet that says where and what.
+
+Both are shaped to quantize: BN and ReLU, additive skips, nearest upsampling, channels in
+multiples of 16, no attention, no SiLU, no deconvolution. They take raw grey levels as
+float32 (N, C, H, W), 0 to 255, and standardise each picture themselves, so that training
+and line cannot differ in it.
+Source: docs/decisions/0006-networks.md
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Standardise(nn.Module):
+    """Each picture less its mean, over its deviation; in float32, whatever follows."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        mean = image.mean(dim=(1, 2, 3), keepdim=True)
+        centred = image - mean
+        variance = (centred * centred).mean(dim=(1, 2, 3), keepdim=True)
+        return centred / torch.sqrt(variance + 25.0)
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside an identity, or a strided 1x1 where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = ConvUnit(inputs, outputs, 3, stride)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.skip = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.second(self.first(x))) + self.skip(x))
+
+
+class Gate(nn.Module):
+    """A small residual classifier with a coarse defect map inside.
+
+    The map (stride 16) is trained against the masks where there are any, and its maximum
+    is one of the features of the verdict: a few defect pixels in 400,000 give the average
+    alone too little to learn from.
+    """
+
+    def __init__(self, channels: int = 1, widths: tuple[int, ...] = (16, 32, 32, 64, 96)) -> None:
+        super().__init__()
+        stem, second, third, fourth, fifth = widths
+        self.standardise = Standardise()
+        self.stem = ConvUnit(channels, stem, 5, 2)
+        self.to4 = ConvUnit(stem, second, 3, 2)
+        self.to8 = Residual(second, third, 2)
+        self.to16 = nn.Sequential(Residual(third, fourth, 2), Residual(fourth, fourth))
+        self.to32 = Residual(fourth, fifth, 2)
+        self.coarse = nn.Conv2d(fourth, 1, 1)
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(2 * fifth + 2, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(logit (N,), coarse logits (N, 1, H/16, W/16))."""
+        x = self.to16(self.to8(self.to4(self.stem(self.standardise(image)))))
+        coarse = self.coarse(x)
+        y = self.to32(x)
+        features = torch.cat(
+            [
+                y.mean(dim=(2, 3)),
+                y.amax(dim=(2, 3)),
+                coarse.amax(dim=(2, 3)),
+                torch.sigmoid(coarse).mean(dim=(2, 3)),
+            ],
+            dim=1,
+        )
+        return self.head(self.drop(features)).squeeze(1), coarse
+
+
+class Up(nn.Module):
+    """1x1, nearest times two, plus the skip through a 1x1, then a block."""
+
+    def __init__(self, inputs: int, skip: int, outputs: int, *, light: bool) -> None:
+        super().__init__()
+        # A norm on each branch, not on their sum, so that both fold into their convolution.
+        self.reduce = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        )
+        self.lateral = nn.Sequential(
+            nn.Conv2d(skip, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        )
+        self.block: nn.Module = (
+            ConvUnit(outputs, outputs) if light else Residual(outputs, outputs)
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        up = F.interpolate(self.reduce(x), scale_factor=2.0, mode="nearest")
+        return self.block(F.relu(up + self.lateral(skip)))
+
+
+class ResUNet(nn.Module):
+    """A residual U-Net whose logits stand at `stride` 2 or 4.
+
+    The input is padded (right and bottom, with zeros after standardising) to what the
+    deepest stage needs; the logits are cut back to ceil(size / stride).
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 1,
+        stride: int = 4,
+        widths: tuple[int, ...] = (32, 48, 64, 96),
+    ) -> None:
+        super().__init__()
+        if stride not in (2, 4):
+            raise ValueError("stride is 2 or 4")
+        self.stride = stride
+        self.multiple = stride * 2 ** (len(widths) - 1)
+        self.standardise = Standardise()
+        stem = [ConvUnit(channels, 16, 5, 2)]
+        if stride == 4:
+            stem.append(ConvUnit(16, widths[0], 3, 2))
+        self.stem = nn.Sequential(*stem)
+        first = widths[0] if stride == 4 else 16
+        self.encoder = nn.ModuleList([Residual(first, widths[0])])
+        for before, after in zip(widths, widths[1:]):
+            self.encoder.append(Residual(before, after, 2))
+        self.decoder = nn.ModuleList()
+        for level in range(len(widths) - 1, 0, -1):
+            self.decoder.append(
+                Up(widths[level], widths[level - 1], widths[level - 1], light=level == 1)
+            )
+        self.logits = nn.Conv2d(widths[0], classes + 1, 1)
+        self.deep = nn.Conv2d(widths[1], classes + 1, 1)
+        self.presence = nn.Linear(2 * widths[-1], classes)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits (N, K+1, h, w), deep logits at twice the stride, presence (N, K))."""
+        height, width = image.shape[2], image.shape[3]
+        x = self.standardise(image)
+        right, bottom = -width % self.multiple, -height % self.multiple
+        if right or bottom:
+            x = F.pad(x, (0, right, 0, bottom))
+        x = self.stem(x)
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        presence = self.presence(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
+        deep = x
+        for step, up in enumerate(self.decoder):
+            x = up(x, skips[-2 - step])
+            if step == len(self.decoder) - 2:
+                deep = self.deep(x)
+        logits = self.logits(x)
+        h, w = -(-height // self.stride), -(-width // self.stride)
+        return logits[:, :, :h, :w], deep, presence
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Trainable numbers."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
