@@ -114,7 +114,7 @@ def _run(argv: list[str]) -> int:
         missing = MissingExtraError(EXTRAS[package], package)
         return _refuse(str(missing), missing.exit_code)
     except OSError as error:
-        if error.errno == errno.EPIPE:
+        if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             raise BrokenPipeError from error
         return _unforeseen(error)
     except Exception as error:

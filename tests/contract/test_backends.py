@@ -34,9 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def build(backend: registry.PartModule, root: Path, ref: str, **options: Any) -> Engine:
-    engine = backend.build(
-        backend.Options(model=ref, **options), SystemClock(), store=Store(root)
-    )
+    engine = backend.build(backend.Options(model=ref, **options), SystemClock(), store=Store(root))
     assert isinstance(engine, Engine)
     return engine
 
@@ -228,9 +226,7 @@ def test_another_size_is_refused(backend: registry.PartModule, root: Path) -> No
         build(backend, root, "tiny-gate")
 
 
-def test_a_graph_of_another_contract_is_refused(
-    backend: registry.PartModule, root: Path
-) -> None:
+def test_a_graph_of_another_contract_is_refused(backend: registry.PartModule, root: Path) -> None:
     model = graphs.gate()
     for prop in model.metadata_props:
         if prop.key == "edgeinspect.contract":

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect import log
+from edgeinspect.cli import check as module
+from edgeinspect.cli.check import Timing, measure
+from edgeinspect.cli.main import main
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.testing import ManualClock, brightness_gate
+from tests import graphs
+
+LINE = """\
+schema: 1
+line: trial
+budget_ms: {budget_ms}
+store: {root}/store
+cameras:
+  top: {{type: folder, path: {root}/pictures}}
+engines:
+  gate: {{type: ort, model: tiny-gate}}
+  segmenter: {{type: ort, model: tiny-segmenter}}
+optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
+decide:
+  gate: {{suspect_at: 0.3, reject_at: 0.9, degraded_reject_at: 0.6, reject_code: 1}}
+  classes:
+    dark: {{score: 0.5, area_px: 40, severity: 3, reject_code: 11}}
+    {bright}: {{score: 0.5, area_mm2: 40, severity: 3, reject_code: 12}}
+spool: {{folder: {root}/spool, slots: {slots}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(module, "SAMPLES", 5)
+    yield
+    log.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    graphs.install(tmp_path / "store", graphs.gate())
+    graphs.install(tmp_path / "store", graphs.segmenter(), name="tiny-segmenter",
+                   kind="segmenter")  # fmt: skip
+    (tmp_path / "pictures").mkdir()
+    picture = np.zeros((graphs.SHAPE.height_px, graphs.SHAPE.width_px), np.uint8)
+    cv2.imwrite(str(tmp_path / "pictures" / "a.png"), picture)
+    return tmp_path
+
+
+def checked(
+    root: Path, *options: str, budget_ms: float = 5_000, bright: str = "bright", slots: int = 64
+) -> int:
+    path = root / "line.yaml"
+    text = LINE.format(root=root, budget_ms=budget_ms, bright=bright, slots=slots)
+    path.write_text(text)
+    return main(["check", str(path), *options])
+
+
+def test_a_line_that_can_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checked(root) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for words in ("line trial: 5000 ms", "delivers 32x48x1", "tiny-gate/1 fp32", "p99",
+                  "gate: suspect", "40 px", "40 mm²", "this line can run"):  # fmt: skip
+        assert words in out
+
+
+def test_only_the_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "store" / "tiny-gate" / "1" / "model.onnx").unlink()
+    assert checked(root, "--no-open") == 0
+    assert "the file has no fault" in capsys.readouterr().out
+
+
+def test_a_budget_that_cannot_be_met(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checked(root, budget_ms=0.001) == 78
+    err = capsys.readouterr().err
+    assert "budget_ms: cannot be met on this machine: gate " in err
+    assert "(found 0.001)" in err
+
+
+def test_a_corrupt_model(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "store" / "tiny-gate" / "1" / "model.onnx"
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert checked(root) == 65
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_classes_that_are_not_the_models(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checked(root, bright="birght") == 78
+    err = capsys.readouterr().err
+    assert "decide.classes.bright: required: tiny-segmenter/1 finds the classes" in err
+    assert "decide.classes.birght: tiny-segmenter/1 has no such class" in err
+    assert "did you mean `bright`?" in err
+
+
+def test_a_missing_extra(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert checked(root) == 69
+    assert "pip install 'edgeinspect[cpu]'" in capsys.readouterr().err
+
+
+def test_a_camera_that_is_not_there(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "pictures" / "a.png").unlink()
+    (root / "pictures").rmdir()
+    assert checked(root) == 75
+    assert "pictures" in capsys.readouterr().err
+
+
+def test_the_worst_fault_gives_the_code(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "pictures" / "a.png").unlink()
+    (root / "pictures").rmdir()
+    (root / "store" / "tiny-gate" / "1" / "model.onnx").unlink()
+    assert checked(root, bright="birght") == 78
+    assert capsys.readouterr().err.count("edgeinspect: error: ") == 3
+
+
+def test_another_size_is_pointed_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(root / "pictures" / "a.png"), np.zeros((10, 10), np.uint8))
+    assert checked(root) == 0
+    assert "delivers 10x10x1, the models take 32x48x1" in capsys.readouterr().out
+
+
+def test_a_spool_that_does_not_fit(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOT_BYTES", 1 << 50)
+    assert checked(root) == 78
+    assert "spool.folder: needs" in capsys.readouterr().err
+
+
+def test_measure_reports_the_tail() -> None:
+    clock = ManualClock()
+    times = iter([1_000_000] * module.WARM_UPS + [2_000_000] * 4 + [9_000_000])
+    engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(next(times)))
+    timing = measure(engine, clock)
+    assert timing == Timing(2_000_000, 9_000_000)
+    assert str(timing) == "p50 2.0 ms, p99 9.0 ms"
+    assert engine.calls == module.WARM_UPS + 5
+
+
+def test_measuring_a_slow_engine_ends() -> None:
+    clock = ManualClock()
+    engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(module.SAMPLING_NS))
+    measure(engine, clock)
+    assert engine.calls == module.WARM_UPS + 1

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from edgeinspect import __version__, log
+from edgeinspect.cli import main as module
+from edgeinspect.cli.main import COMMANDS, main
+from edgeinspect.errors import ModelError
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    yield
+    log.close()
+
+
+def process(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgeinspect", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environ},
+    )
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A subcommand `trial` that raises, or returns, `command["outcome"]`."""
+    box: dict[str, object] = {"outcome": None}
+
+    @click.command()
+    def trial() -> object:
+        outcome = box["outcome"]
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(module, "trial", trial, raising=False)
+    monkeypatch.setitem(COMMANDS, "trial", ("edgeinspect.cli.main:trial", "For tests."))
+    return box
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    code = (
+        "import sys\n"
+        "from edgeinspect.cli.main import main\n"
+        "main(['--help'])\n"
+        "print([m for m in sys.modules if m in ('numpy', 'cv2', 'zmq', 'rich', 'structlog')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in COMMANDS:
+        assert f"  {name} " in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"edgeinspect {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["--nonsense"], ["version", "--nonsense"], ["check"]]
+)
+def test_wrong_use_is_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 64
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "words"),
+    [
+        (None, 0, ""),
+        (0, 0, ""),
+        (3, 3, ""),
+        (ModelError("is corrupt", where="a"), 65, "edgeinspect: error: a: is corrupt\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (click.Abort(), 130, ""),
+        (click.exceptions.Exit(5), 5, ""),
+        (click.UsageError("no"), 64, "edgeinspect: error: no\n"),
+        (BrokenPipeError(), 141, ""),
+        (
+            ModuleNotFoundError("x", name="openvino.runtime"),
+            69,
+            "edgeinspect: error: needs the package 'openvino' of the extra 'cpu', which is not "
+            "installed. Install it with: pip install 'edgeinspect[cpu]'\n",
+        ),
+    ],
+)
+def test_outcomes(
+    outcome: object,
+    code: int,
+    words: str,
+    command: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_forget_stdout", lambda: None)
+    command["outcome"] = outcome
+    assert main(["trial"]) == code
+    assert capsys.readouterr().err.endswith(words)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("of a bug\nin two lines"),
+        ModuleNotFoundError("x", name="nobody"),
+        OSError(28, "No space left"),
+        RecursionError(),
+    ],
+)
+def test_the_unforeseen_is_70_in_one_line(
+    error: Exception,
+    command: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("EDGEINSPECT_DEBUG", raising=False)
+    command["outcome"] = error
+    assert main(["trial"]) == 70
+    err = capsys.readouterr().err
+    assert err.startswith(f"edgeinspect: error: unforeseen {type(error).__name__}: ")
+    assert err.count("\n") == 1
+    assert "EDGEINSPECT_DEBUG=1" in err
+    monkeypatch.setenv("EDGEINSPECT_DEBUG", "1")
+    assert main(["trial"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_as_a_process() -> None:
+    done = process("check", "/nonexistent.yaml")
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "edgeinspect: error: /nonexistent.yaml: 1 fault",
+        "  file: cannot be read: No such file or directory",
+    ]
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeinspect", "version", "--json"],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(write_end)
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+def test_version_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["version", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["edgeinspect"] == __version__
+    assert facts["cameras"]["folder"] == {"available": True, "reason": None, "packages": {}}
+    assert {"ov", "ort"} <= set(facts["backends"])
+
+
+def test_version_says_why_a_backend_is_absent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["version"]) == 0
+    assert "pip install 'edgeinspect[cpu]'" in capsys.readouterr().out

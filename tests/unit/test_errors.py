@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from edgeinspect import errors
+from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, MissingExtraError, ModelError
+
+
+def test_a_message_says_what_where_and_the_remedy() -> None:
+    error = ModelError("is corrupt", where="a.onnx", remedy="Copy it again")
+    assert str(error) == "a.onnx: is corrupt. Copy it again"
+    assert (error.what, error.where, error.remedy) == ("is corrupt", "a.onnx", "Copy it again")
+
+
+def test_a_missing_extra_names_the_command() -> None:
+    error = MissingExtraError("cpu", "openvino")
+    assert "pip install 'edgeinspect[cpu]'" in str(error)
+    assert error.exit_code == 69
+
+
+def test_faults_are_listed() -> None:
+    faults = [Fault("line", "required"), Fault("budget_ms", "must be above 0", "-1", 3)]
+    text = str(ConfigError(faults, where="a.yaml"))
+    assert text.splitlines() == [
+        "a.yaml: 2 faults",
+        "  line: required",
+        "  line 3: budget_ms: must be above 0 (found -1)",
+    ]
+    assert "1 fault\n" in str(ConfigError(faults[:1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("UsageError", 64),
+        ("DataError", 65),
+        ("ModelError", 65),
+        ("LawError", 65),
+        ("MissingExtraError", 69),
+        ("InternalError", 70),
+        ("SpoolError", 75),
+        ("CameraLostError", 75),
+        ("ConfigError", 78),
+    ],
+)
+def test_exit_codes(name: str, code: int) -> None:
+    cls = getattr(errors, name)
+    assert issubclass(cls, EdgeInspectError)
+    assert cls.exit_code == code

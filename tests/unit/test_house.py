@@ -1,0 +1,66 @@
+"""The rules of the house, run as tests: lint, format, types, floors, file sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MAX_LINES = 350
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command as lint; lint(['--no-cache'])"
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"{done.stdout}\n{done.stderr}", pytrace=False)
+
+
+def test_ruff_check() -> None:
+    pytest.importorskip("ruff", reason="ruff is not installed: extra dev")
+    run("-m", "ruff", "check", ".")
+
+
+def test_ruff_format() -> None:
+    pytest.importorskip("ruff", reason="ruff is not installed: extra dev")
+    run("-m", "ruff", "format", "--check", ".")
+
+
+@pytest.mark.timeout(400)
+def test_mypy_strict() -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed: extra dev")
+    run("-m", "mypy", "--strict", "edgeinspect")
+
+
+def test_the_floors() -> None:
+    pytest.importorskip("importlinter", reason="import-linter is not installed: extra dev")
+    run("-c", LINT_IMPORTS)
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "edgeinspect").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_too_long(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, f"{lines} lines; split it where its nouns divide"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_has_an_empty_name(path: Path) -> None:
+    assert path.stem not in {"utils", "util", "helpers", "common", "core", "misc", "manager"}
+
+
+def test_every_lazy_command_exists_or_is_announced() -> None:
+    from edgeinspect.cli.main import COMMANDS
+
+    for target, _words in COMMANDS.values():
+        module, _, attribute = target.partition(":")
+        assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
+        assert attribute

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgeinspect import registry
+from edgeinspect.errors import InternalError, UsageError
+
+
+class Options(msgspec.Struct):
+    pass
+
+
+def test_the_shipped_parts_are_found() -> None:
+    assert {"ov", "ort"} <= set(registry.names("backend"))
+    assert {"folder", "synthetic"} <= set(registry.names("camera"))
+    assert not any(name.startswith("_") for name in registry.names("backend"))
+
+
+def test_a_package_that_is_not_there_has_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.PACKAGES, "camera", "edgeinspect.nothing")
+    assert registry.names("camera") == ()
+
+
+@pytest.mark.parametrize("kind", ["camera", "backend"])
+def test_every_part_exposes_options_and_build(kind: registry.Kind) -> None:
+    for name in registry.names(kind):
+        module = registry.part(kind, name)
+        assert isinstance(module, registry.PartModule)
+        config = module.Options.__struct_config__
+        assert config.frozen, name
+        assert config.forbid_unknown_fields, name
+        assert "type" not in module.Options.__struct_fields__, name
+
+
+def test_an_unknown_part_lists_those_that_exist() -> None:
+    with pytest.raises(UsageError, match=r"no backend of type 'tensorflow'.*There are: .*ov"):
+        registry.part("backend", "tensorflow")
+
+
+@pytest.mark.parametrize("name", ["_contract", "../ov", "ov.py", "", "__init__"])
+def test_what_is_no_part_is_not_imported(name: str) -> None:
+    with pytest.raises(UsageError):
+        registry.part("backend", name)
+
+
+def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "my_cameras"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "good.py").write_text(
+        "import msgspec\n"
+        "class Options(msgspec.Struct): pass\n"
+        "def build(options, clock): return None\n"
+    )
+    (package / "heavy.py").write_text("import no_such_library\n")
+    (package / "bare.py").write_text("x = 1\n")
+    (package / "half.py").write_text("import msgspec\nclass Options(msgspec.Struct): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(registry.PACKAGES, "camera", "my_cameras")
+    assert registry.names("camera") == ("bare", "good", "half", "heavy")
+    assert registry.part("camera", "good").Options
+    assert registry.missing_reason("camera", "good") is None
+    assert "no_such_library" in (registry.missing_reason("camera", "heavy") or "")
+    with pytest.raises(InternalError, match="`Options`"):
+        registry.part("camera", "bare")
+    with pytest.raises(InternalError, match="`build`"):
+        registry.part("camera", "half")
+
+
+def test_listing_and_checking_imports_nothing_heavy() -> None:
+    heavy = ["openvino", "onnxruntime", "torch", "onnx", "tensorrt", "pycuda"]
+    code = (
+        "import sys\n"
+        "from edgeinspect import registry\n"
+        "for kind in ('camera', 'backend', 'plclink'):\n"
+        "    for name in registry.names(kind):\n"
+        "        registry.missing_reason(kind, name)\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_missing_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    reason = registry.missing_reason("backend", "ov")
+    assert reason == "openvino is not installed: pip install 'edgeinspect[cpu]'"
+
+
+def test_a_bare_folder_is_not_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt_of_nobody").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not registry.installed("tensorrt_of_nobody")
+    assert not registry.installed("no_parent_at_all.child")
+    assert registry.installed("msgspec")
+    broken = types.ModuleType("broken_of_nobody")
+    broken.__spec__ = None
+    monkeypatch.setitem(sys.modules, "broken_of_nobody", broken)
+    assert not registry.installed("broken_of_nobody")
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    setup = (Path(__file__).parents[2] / "setup.cfg").read_text(encoding="utf-8")
+    section = setup.partition("[options.extras_require]")[2].partition("# --- pytest")[0]
+    for package, extra in registry.EXTRAS.items():
+        assert f"\n{extra} =\n" in section, extra
+        assert package.replace("snap7", "python-snap7") in section, package
