@@ -1,27 +1,59 @@
-"""Listening to a line: the subscriber's end of the wire."""
+"""Listening to a line: the subscriber's end of the wire.
+
+`Listener` hears what is said now. `Feed` gets every verdict once and in order, whatever
+the network or either process does, and says so where a verdict is gone for good.
+
+    with Feed("tcp://pc:5590", "tcp://pc:5591", name="gateway-1", cursor=stored) as feed:
+        for event in feed:
+            if isinstance(event, Delivered):
+                apply(event.verdict)
+                feed.ack(event.verdict.seq)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
 import msgspec
 import zmq
 
+from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.wire import (
     HEARTBEAT_TOPIC,
     STATUS_TOPIC,
     VERDICT_TOPIC,
+    Heartbeat,
     Mask,
     Message,
+    Status,
     decode,
     decode_mask,
 )
+from edgeinspect.wire_replay import (
+    Ack,
+    Answer,
+    Gone,
+    Replayed,
+    ReplayRequest,
+    decode_answer,
+    encode,
+)
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5590"
+DEFAULT_REPLAY = "tcp://127.0.0.1:5591"
+Socket = zmq.Socket[bytes]
+Prepare = Callable[[Socket], None]
+"""Puts CURVE keys on a socket before it connects; see `edgeinspect.keys`."""
+_ASK_AGAIN_NS = 200 * NS_PER_MS
+_ACK_EVERY_NS = 20 * NS_PER_MS
+
+
+def _plain(_socket: Socket) -> None:
+    """No CURVE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,70 +78,45 @@ class Listener:
         address: str = DEFAULT_ADDRESS,
         *,
         topics: tuple[str, ...] = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC),
-        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        prepare: Prepare = _plain,
     ) -> None:
         """Connect (and reconnect for ever, as ZeroMQ does).
 
         Args:
             address: The line's PUB address.
             topics: Prefixes to subscribe to.
-            context: To share; a context of its own otherwise.
+            prepare: Puts CURVE keys on the socket.
 
         Raises:
             DataError: The address is not one.
         """
         self.missed = 0
-        """Verdicts that were published and did not arrive, as far as seq and heartbeat tell.
-        Meaningful only when all verdicts are subscribed to."""
-        self._last_seq: dict[tuple[str, int], int] = {}
-        self._own = context is None
-        self._context: zmq.Context[zmq.Socket[bytes]] = context or zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.linger = 0
-        self._socket.rcvhwm = 100_000
-        try:
-            self._socket.connect(address)
-        except zmq.ZMQError as error:
-            self.close()
-            raise DataError(
-                f"is not an address: {error.strerror}",
-                where=address,
-                remedy=f"Give one like {DEFAULT_ADDRESS}",
-            ) from error
+        """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
+        only when all verdicts are subscribed to."""
+        self._last_seq: dict[str, int] = {}
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._socket = _connect(self._context, zmq.SUB, address, prepare)
         for topic in topics:
             self._socket.subscribe(topic)
 
     def receive(self, timeout_ms: int | None = None) -> Received | None:
-        """The next message; None when none came in time. Skips what it cannot read.
+        """The next message; None when none came in time.
 
         Raises:
             DataError: A message breaks the wire's schema: another version is talking.
         """
         if not self._socket.poll(timeout_ms):
             return None
-        parts = self._socket.recv_multipart()
-        if len(parts) < 2:
-            raise DataError("a message without a body came", where=parts[0][:64].decode("latin-1"))
-        topic = parts[0].decode("utf-8", "replace")
-        try:
-            message = decode(parts[1])
-            mask = decode_mask(parts[2]) if len(parts) > 2 else None
-        except msgspec.DecodeError as error:
-            raise DataError(
-                f"a message cannot be read: {error}",
-                where=topic,
-                remedy="Is the daemon of the same version?",
-            ) from error
-        if isinstance(message, Verdict):
-            self._follow(message)
-        return Received(topic, message, parts[1], mask)
+        received = _read(self._socket.recv_multipart())
+        if isinstance(received.message, Verdict):
+            self._follow(received.message)
+        return received
 
     def _follow(self, verdict: Verdict) -> None:
-        key = (verdict.line, verdict.epoch)
-        last = self._last_seq.get(key)
+        last = self._last_seq.get(verdict.line)
         if last is not None:
             self.missed += max(0, verdict.seq - last - 1)
-        self._last_seq[key] = max(verdict.seq, last or 0)
+        self._last_seq[verdict.line] = max(verdict.seq, last or 0)
 
     def __iter__(self) -> Iterator[Received]:
         while True:
@@ -119,9 +126,7 @@ class Listener:
 
     def close(self) -> None:
         """Disconnect; harmless when done already."""
-        self._socket.close(0)
-        if self._own:
-            self._context.term()
+        self._context.destroy(0)
 
     def __enter__(self) -> Listener:
         return self
@@ -133,3 +138,297 @@ class Listener:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The next verdict in order."""
+
+    verdict: Verdict
+    body: bytes
+    replayed: bool
+    """True if it came by replay: it may be past its act-by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Verdicts that nobody holds any more: treat each as a reject."""
+
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat or status of the line."""
+
+    message: Heartbeat | Status
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """The line lost its spool and counts from a lower seq: what was open then is lost."""
+
+    epoch: int
+    last_seq: int
+
+
+Event = Delivered | Lost | Beat | Renumbered
+
+
+class Feed:
+    """Every verdict of one line, once and in order. Not thread-safe.
+
+    Verdicts come from the PUB; a gap, or a heartbeat that names a later seq, is filled over
+    the ROUTER. `receive` never blocks longer than it is told to.
+    """
+
+    def __init__(
+        self,
+        verdicts: str = DEFAULT_ADDRESS,
+        replay: str = DEFAULT_REPLAY,
+        *,
+        name: str,
+        line: str = "",
+        cursor: int | None = None,
+        prepare: Prepare = _plain,
+        clock: Clock | None = None,
+        high_water_mark: int = 10_000,
+    ) -> None:
+        """Connect.
+
+        Args:
+            verdicts: The line's PUB address.
+            replay: The line's ROUTER address.
+            name: This subscriber's, for acknowledgements.
+            line: The line to follow, when several share an address.
+            cursor: Last seq applied, from the caller's own store; None to begin with the
+                first verdict that comes.
+            prepare: Puts CURVE keys on a socket.
+            clock: For tests.
+            high_water_mark: Messages queued here before the newest are lost and replayed.
+
+        Raises:
+            DataError: An address is not one.
+        """
+        self.cursor = cursor
+        """Last seq delivered."""
+        self.epoch = 0
+        """Newest epoch heard of."""
+        self.replayed = 0
+        """Verdicts that came by replay."""
+        self._name = name
+        self._clock: Clock = clock or SystemClock()
+        self._heard_at_ns = self._clock.now_ns()
+        self._asked_at_ns = 0
+        self._acked_at_ns = 0
+        self._ack: int | None = None
+        self._line = line
+        self._behind = cursor is not None
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._sub = _connect(self._context, zmq.SUB, verdicts, prepare, high_water_mark)
+        suffix = f".{line}" if line else ""
+        for topic in (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC):
+            self._sub.subscribe(topic + suffix)
+        self._dealer = _connect(self._context, zmq.DEALER, replay, prepare, high_water_mark)
+        self._poller = zmq.Poller()
+        self._poller.register(self._sub, zmq.POLLIN)
+        self._poller.register(self._dealer, zmq.POLLIN)
+        self._turn = 0
+
+    @property
+    def silent_ms(self) -> float:
+        """Time since the last heartbeat of the newest epoch."""
+        return (self._clock.now_ns() - self._heard_at_ns) / NS_PER_MS
+
+    def receive(self, timeout_ms: int = 100) -> Event | None:
+        """The next event; None if there is none in `timeout_ms`.
+
+        Raises:
+            DataError: A message breaks the wire's schema.
+        """
+        self._catch_up()
+        self._flush_ack()
+        until_ns = self._clock.now_ns() + timeout_ms * NS_PER_MS
+        while True:
+            left_ms = max(0, (until_ns - self._clock.now_ns()) // NS_PER_MS)
+            ready = dict(self._poller.poll(min(left_ms, 100)))
+            event = self._take(ready)
+            if event is not None:
+                return event
+            self._catch_up()
+            self._flush_ack()
+            if not ready and left_ms <= 0:
+                return None
+
+    def _take(self, ready: dict[Socket, int]) -> Event | None:
+        """One message from one of the sockets that has any, in turn."""
+        self._turn ^= 1
+        order = (self._sub, self._dealer) if self._turn else (self._dealer, self._sub)
+        for socket in order:
+            if socket in ready:
+                parts = socket.recv_multipart()
+                return self._hear_pub(parts) if socket is self._sub else self._hear_replay(parts)
+        return None
+
+    def ack(self, seq: int) -> None:
+        """Say that everything up to `seq` is applied; sent within 20 ms, the newest only."""
+        self._ack = seq
+        self._flush_ack()
+
+    def _hear_pub(self, parts: list[bytes]) -> Event | None:
+        message = _read(parts)
+        if isinstance(message.message, Verdict):
+            return self._place(message.message, message.body, replayed=False)
+        beat = message.message
+        if beat.epoch < self.epoch:  # a dead daemon's last words
+            return None
+        self.epoch = beat.epoch
+        self._heard_at_ns = self._clock.now_ns()
+        if isinstance(beat, Heartbeat):
+            if self.cursor is None:
+                self.cursor = beat.last_seq
+            # A daemon sends all it holds before its first heartbeat, so a lower seq here is
+            # no delay: its spool and ledger are gone.
+            if beat.last_seq < self.cursor:
+                self.cursor = 0
+                self._behind = beat.last_seq > 0
+                return Renumbered(beat.epoch, beat.last_seq)
+            self._behind = beat.last_seq > self.cursor
+        return Beat(beat)
+
+    def _place(self, verdict: Verdict, body: bytes, *, replayed: bool) -> Event | None:
+        """Deliver the next in order; a later one waits in the spool until asked for."""
+        if self._line and verdict.line != self._line:
+            return None
+        if self.cursor is None:
+            self.cursor = verdict.seq - 1
+        if verdict.seq > self.cursor + 1:
+            self._behind = True
+            return None
+        if verdict.seq <= self.cursor:
+            return None
+        self.cursor = verdict.seq
+        self.epoch = max(self.epoch, verdict.epoch)
+        self.replayed += replayed
+        return Delivered(verdict, body, replayed)
+
+    def _hear_replay(self, parts: list[bytes]) -> Event | None:
+        if len(parts) == 2:
+            message = _read(parts)
+            if isinstance(message.message, Verdict):
+                # Progress: the answer is still coming, so do not ask again yet.
+                self._asked_at_ns = self._clock.now_ns()
+                return self._place(message.message, message.body, replayed=True)
+            return None
+        answer = _answer(parts[-1])
+        if isinstance(answer, Replayed):
+            self._asked_at_ns = 0
+            self._behind = self.cursor is not None and self.cursor < answer.last_seq
+        elif isinstance(answer, Gone) and self.cursor is not None:
+            self._asked_at_ns = 0
+            first = self.cursor + 1
+            if answer.oldest_seq > first:
+                self.cursor = answer.oldest_seq - 1
+                return Lost(first, self.cursor)
+        return None
+
+    def _catch_up(self) -> None:
+        """Ask for what is missing, once per answer or every 200 ms."""
+        if not self._behind or self.cursor is None:
+            return
+        now_ns = self._clock.now_ns()
+        if now_ns - self._asked_at_ns < _ASK_AGAIN_NS:
+            return
+        if self._send(encode(ReplayRequest(from_seq=self.cursor + 1))):
+            self._asked_at_ns = now_ns
+
+    def _flush_ack(self) -> None:
+        now_ns = self._clock.now_ns()
+        if self._ack is None or now_ns - self._acked_at_ns < _ACK_EVERY_NS:
+            return
+        if self._send(encode(Ack(name=self._name, seq=self._ack))):
+            self._ack = None
+            self._acked_at_ns = now_ns
+
+    def _send(self, body: bytes) -> bool:
+        try:
+            self._dealer.send(body, zmq.NOBLOCK)
+        except zmq.ZMQError:  # nobody there now; asked again later
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            event = self.receive()
+            if event is not None:
+                yield event
+
+    def close(self) -> None:
+        """Disconnect; harmless when done already."""
+        self._context.destroy(0)
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _connect(
+    context: zmq.Context[Socket],
+    kind: int,
+    address: str,
+    prepare: Prepare,
+    high_water_mark: int = 100_000,
+) -> Socket:
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.rcvhwm = high_water_mark
+    if kind == zmq.DEALER:
+        socket.immediate = True
+        socket.sndhwm = 16
+    # A peer that vanished without a word is noticed and reconnected to.
+    socket.heartbeat_ivl = 300
+    socket.heartbeat_timeout = 1000
+    socket.reconnect_ivl = 50
+    socket.reconnect_ivl_max = 1000
+    try:
+        prepare(socket)
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        context.destroy(0)
+        raise DataError(
+            f"is not an address: {error.strerror}",
+            where=address,
+            remedy=f"Give one like {DEFAULT_ADDRESS}",
+        ) from error
+    return socket
+
+
+def _read(parts: list[bytes]) -> Received:
+    topic = parts[0][:200].decode("utf-8", "replace")
+    try:
+        if len(parts) < 2:
+            raise msgspec.DecodeError("it has no body")
+        message = decode(parts[1])
+        mask = decode_mask(parts[2]) if len(parts) > 2 else None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"a message cannot be read: {error}",
+            where=topic,
+            remedy="Is the daemon of the same version?",
+        ) from error
+    return Received(topic, message, parts[1], mask)
+
+
+def _answer(body: bytes) -> Answer:
+    try:
+        return decode_answer(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"an answer to replay cannot be read: {error}") from error

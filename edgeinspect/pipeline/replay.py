@@ -1,0 +1,175 @@
+"""Replay: a ROUTER that gives verdicts again, hears acknowledgements, and takes triggers.
+
+It runs in a thread and a ZeroMQ context of its own and does little per turn, so that what
+a stranger sends here cannot slow a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import zmq
+
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.frame import Part
+from edgeinspect.errors import ConfigError, EdgeInspectError, Fault
+from edgeinspect.spool import Spool
+from edgeinspect.wire import VERDICT_TOPIC
+from edgeinspect.wire_replay import (
+    REQUEST_BYTES_MAX,
+    Ack,
+    Gone,
+    Replayed,
+    ReplayRequest,
+    Triggered,
+    TriggerRequest,
+    decode_request,
+    encode,
+)
+
+Socket = zmq.Socket[bytes]
+_TURN_REQUESTS = 16
+_TURN_PAUSE_NS = 4 * NS_PER_MS
+"""16 messages every 4 ms: a flood costs the interpreter some percent, not all of it."""
+_CHUNK = 32
+_TOPIC = VERDICT_TOPIC.encode()
+
+
+class Replay:
+    """Owns the ROUTER socket. `run` is its thread; `stop` is thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        spool: Spool,
+        clock: Clock,
+        trigger: Callable[[str, Part], None],
+        prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
+    ) -> None:
+        """Bind.
+
+        `trigger` is called from this thread with (camera, part) and raises
+        `EdgeInspectError` when there is no such camera or it takes no trigger; `prepare`
+        puts CURVE on the socket before it is bound.
+
+        Raises:
+            ConfigError: The address cannot be bound.
+        """
+        self.dropped = 0
+        """Messages that were no request."""
+        self.replayed = 0
+        """Verdicts given again."""
+        self.acks: dict[str, int] = {}
+        """Last seq acknowledged, by subscriber's name; at most 256 names."""
+        self._spool = spool
+        self._clock = clock
+        self._trigger = trigger
+        self._stop = False
+        self.context: zmq.Context[Socket] = zmq.Context()
+        self._socket = self.context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.maxmsgsize = REQUEST_BYTES_MAX
+        self._socket.rcvhwm = 256
+        self._socket.sndhwm = 8192
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        try:
+            prepare(self.context, self._socket)
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self._socket.close(0)
+            self.context.term()
+            fault = Fault("publish.replay", f"cannot be bound: {error.strerror}", address)
+            raise ConfigError([fault]) from error
+
+    @property
+    def address(self) -> str:
+        """Where the socket is bound."""
+        endpoint = self._socket.last_endpoint
+        assert isinstance(endpoint, bytes)
+        return endpoint.decode().rstrip("\0")
+
+    def run(self) -> None:
+        """The thread, until `stop`."""
+        while not self._stop:
+            if not self._socket.poll(100):
+                continue
+            for _ in range(_TURN_REQUESTS):
+                try:
+                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                self._hear(parts)
+            self._clock.sleep_until(self._clock.now_ns() + _TURN_PAUSE_NS)
+
+    def stop(self) -> None:
+        """End the thread within 100 ms."""
+        self._stop = True
+
+    def dispose(self) -> None:
+        """Close the socket and its context, after the thread has ended."""
+        self._socket.close(0)
+        self.context.term()
+
+    def _hear(self, parts: list[bytes]) -> None:
+        try:
+            request = decode_request(parts[-1]) if len(parts) in (2, 3) else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            request = None
+        if request is None:
+            self.dropped += 1
+        elif isinstance(request, ReplayRequest):
+            self._replay(parts[0], request)
+        elif isinstance(request, Ack):
+            if request.name in self.acks or len(self.acks) < 256:
+                self.acks[request.name] = request.seq
+            else:
+                self.dropped += 1
+        else:
+            self._send(parts[0], [encode(self._pull_trigger(request))])
+
+    def _replay(self, client: bytes, request: ReplayRequest) -> None:
+        spool = self._spool
+        oldest = spool.oldest_seq
+        epoch = spool.epoch
+        if request.from_seq < oldest and spool.last_seq:
+            gone = Gone(epoch=epoch, from_seq=request.from_seq, oldest_seq=oldest)
+            self._send(client, [encode(gone)])
+            return
+        # Only what has been published: an open frame, or one behind it, comes in its turn.
+        end = min(request.from_seq + request.limit - 1, spool.published_seq)
+        seq = request.from_seq
+        while seq <= end and not self._stop:
+            body = spool.read(seq)
+            if body is None:  # overwritten while we sent: the next request will say gone
+                break
+            if not self._send(client, [_TOPIC, body]):
+                break
+            self.replayed += 1
+            seq += 1
+            if seq % _CHUNK == 0:
+                self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
+        answer = Replayed(
+            epoch=epoch,
+            from_seq=request.from_seq,
+            to_seq=seq - 1,
+            last_seq=spool.published_seq,
+        )
+        self._send(client, [encode(answer)])
+
+    def _pull_trigger(self, request: TriggerRequest) -> Triggered:
+        part = Part(request.part_id, request.encoder_count, request.simulated)
+        try:
+            self._trigger(request.camera, part)
+        except EdgeInspectError as error:
+            return Triggered(accepted=False, problem=str(error))
+        return Triggered(accepted=True)
+
+    def _send(self, client: bytes, parts: list[bytes]) -> bool:
+        """False if the client cannot take it now; it will ask again."""
+        try:
+            self._socket.send_multipart([client, *parts], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True

@@ -1,0 +1,99 @@
+"""The replay dialogue: what a DEALER may ask the ROUTER and what it is answered.
+
+Every request gets an answer; what is no longer held is said to be gone, never left out.
+Source: docs/wire.md
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+REQUEST_BYTES_MAX = 4096
+"""A longer request is dropped by the socket itself."""
+
+Seq = Annotated[int, Meta(ge=0, le=1 << 62)]
+ShortText = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class ReplayRequest(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.replay/1"
+):
+    """Asks for the verdicts from `from_seq` on."""
+
+    from_seq: Seq
+    limit: Annotated[int, Meta(ge=1, le=4096)] = 256
+
+
+class Ack(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.ack/1"):
+    """Says that a subscriber has applied everything up to `seq`. Not answered."""
+
+    name: ShortText
+    seq: Seq
+
+
+class TriggerRequest(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.trigger/1"
+):
+    """Asks a camera in trigger mode for one frame."""
+
+    camera: ShortText
+    part_id: ShortText | None = None
+    encoder_count: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)] | None = None
+    simulated: bool = False
+    """True for a challenge part."""
+
+
+Request = ReplayRequest | Ack | TriggerRequest
+
+
+class Replayed(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.replayed/1"
+):
+    """Ends the answer to a replay request, after its verdicts."""
+
+    epoch: int
+    from_seq: int
+    to_seq: int
+    """Last verdict that was sent; `from_seq - 1` if none."""
+    last_seq: int
+    """Last verdict that there is."""
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.gone/1"):
+    """Some of what was asked for is no longer held: treat every such part as a reject."""
+
+    epoch: int
+    from_seq: int
+    oldest_seq: int
+    """The first verdict that is still held; ask again from here."""
+
+
+class Triggered(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.triggered/1"
+):
+    """Answers a trigger request."""
+
+    accepted: bool
+    problem: str = ""
+
+
+Answer = Replayed | Gone | Triggered
+
+encode = msgspec.json.Encoder().encode
+_request = msgspec.json.Decoder(Request)
+_answer = msgspec.json.Decoder(Answer)
+
+
+def decode_request(body: bytes) -> Request:
+    """A request; raises msgspec.DecodeError for anything else."""
+    request: Request = _request.decode(body)
+    return request
+
+
+def decode_answer(body: bytes) -> Answer:
+    """An answer; raises msgspec.DecodeError for anything else."""
+    answer: Answer = _answer.decode(body)
+    return answer
