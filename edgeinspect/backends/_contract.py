@@ -5,6 +5,7 @@ Source: docs/models.md
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,10 +79,11 @@ def check_graph(
         elif given[name] != tensor:
             breaches.append(f"output must be {tensor}, is {given[name]}")
     breaches += [f"output {given[name]} is not in the contract" for name in given.keys() - wanted]
-    kind = metadata.get(KIND_KEY, metadata.get("kind"))
+    kind = metadata.get(KIND_KEY)
     if kind != spec.kind.value:
         found = f"'{kind}'" if kind else "missing"
         breaches.append(f"metadata {KIND_KEY} must be '{spec.kind.value}', is {found}")
+    breaches += _check_metadata(spec, metadata)
     if metadata.get(CONTRACT_KEY, CONTRACT) != CONTRACT:
         breaches.append(f"is for contract {metadata[CONTRACT_KEY]}, this is {CONTRACT}")
     if breaches:
@@ -90,6 +92,23 @@ def check_graph(
             where=str(spec.path),
             remedy="Bring it under the contract with: edgeinspect models import",
         )
+
+
+def _check_metadata(spec: ModelSpec, metadata: Mapping[str, str]) -> list[str]:
+    """What the graph says of itself must be what its manifest says.
+
+    Two classes in another order would name every defect wrongly, and no shape would tell.
+    """
+    wanted = {
+        "edgeinspect.classes": json.dumps(list(spec.classes)),
+        "edgeinspect.color": spec.color,
+        "edgeinspect.output_stride": str(spec.output_stride),
+    }
+    return [
+        f"metadata {key} is {metadata[key]}, the manifest says {value}"
+        for key, value in wanted.items()
+        if key in metadata and metadata[key] != value
+    ]
 
 
 def output_buffers(spec: ModelSpec) -> tuple[NDArray[np.generic], ...]:

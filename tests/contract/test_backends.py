@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeinspect import registry
@@ -234,6 +235,16 @@ def test_a_graph_of_another_contract_is_refused(backend: registry.PartModule, ro
     graphs.install(root, model)
     with pytest.raises(ModelError, match="contract 2"):
         build(backend, root, "tiny-gate")
+
+
+def test_classes_in_another_order_are_refused(backend: registry.PartModule, root: Path) -> None:
+    model = graphs.segmenter()
+    onnx.helper.set_model_props(
+        model, {"edgeinspect.kind": "segmenter", "edgeinspect.classes": '["bright", "dark"]'}
+    )
+    graphs.install(root, model, name="tiny-segmenter", kind="segmenter")
+    with pytest.raises(ModelError, match=r'is \["bright", "dark"\], the manifest says'):
+        build(backend, root, "tiny-segmenter")
 
 
 def test_a_free_size_is_refused(backend: registry.PartModule, root: Path) -> None:
