@@ -40,6 +40,9 @@ ALARM_CLEARED = "alarm.cleared"
 SPOOL_RECOVERED = "spool.recovered"
 """Frames that a dead daemon left open were closed. Fields: line, frames, epoch."""
 
+CLIENT_REFUSED = "client.refused"
+"""A subscriber without a known key was turned away. Fields: problem, refused."""
+
 CONFIG_LOADED = "config.loaded"
 """A configuration is in force. Fields: where, config_hash."""
 CONFIG_REFUSED = "config.refused"

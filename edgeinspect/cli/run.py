@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgeinspect import log
 from edgeinspect.daemon import run as run_line
+from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Line
 
 
@@ -23,7 +23,7 @@ def run(file: Path, log_format: str, log_level: str) -> None:
     Ends with 0 when stopped by SIGTERM or Ctrl-C, or after a folder's last picture; with 75
     when a camera stays lost through all its retries.
     """
-    log.configure(log_format, log_level)
+    configure(log_format, log_level)
 
     def announce(line: Line) -> None:
         click.echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")

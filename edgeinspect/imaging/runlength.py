@@ -40,9 +40,7 @@ def decode_runs(
         if length < 1:
             raise DataError(f"{name} has a length below 1", where=where)
         if start < 0 or start + length > flat.size:
-            raise DataError(
-                f"{name} lies outside {height_px} x {width_px} pixels", where=where
-            )
+            raise DataError(f"{name} lies outside {height_px} x {width_px} pixels", where=where)
         if start < end:
             raise DataError(f"{name} overlaps or precedes the run before it", where=where)
         end = start + length

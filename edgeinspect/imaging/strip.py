@@ -238,7 +238,7 @@ class _Scene:
             return
         area, alpha = blob
         rough = rng.standard_normal(alpha.shape).astype(np.float32)
-        rough = cv2.GaussianBlur(rough, (0, 0), 1.6)
+        rough = cv2.GaussianBlur(rough, (0, 0), 1.6).astype(np.float32, copy=False)
         rough *= np.float32(rng.uniform(5, 11)) / max(1e-3, float(rough.std()))
         level = float(rng.uniform(12, 32)) * (-1 if rng.random() < 0.7 else 1)
         self.grey[area] += alpha * (np.float32(level * self.contrast) + rough)
@@ -301,4 +301,4 @@ def _stroke(heights: NDArray[np.float32], thick: float, length: int, blur: float
     points = np.stack([xs, heights + margin], axis=1).round().astype(np.int32)
     cv2.polylines(canvas, [points], False, 255, max(1, round(thick)), cv2.LINE_AA)
     stamp = canvas.astype(np.float32) / 255
-    return cv2.GaussianBlur(stamp, (0, 0), blur)
+    return cv2.GaussianBlur(stamp, (0, 0), blur).astype(np.float32, copy=False)

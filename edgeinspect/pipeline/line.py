@@ -14,10 +14,11 @@ import zmq
 from edgeinspect import events
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.frame import FrameShape, Part
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.domain.verdict import ModelRef, Reason
-from edgeinspect.errors import ConfigError, EngineFault, Fault
+from edgeinspect.errors import ConfigError, EngineFault, Fault, UsageError
+from edgeinspect.keys import Doorkeeper
 from edgeinspect.pipeline.capture import Capture, CaptureRules
 from edgeinspect.pipeline.closing import Causes, Closer, restart_verdict
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
@@ -26,6 +27,7 @@ from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.publish import Publisher
+from edgeinspect.pipeline.replay import Replay
 from edgeinspect.ports import Camera, Engine
 from edgeinspect.realtime import claim_thread, settle_collector
 from edgeinspect.ring import Ring
@@ -109,6 +111,7 @@ class Line:
             gate=_ref(first.gate),
             segmenter=_ref(first.segmenter),
         )
+        self.doorkeeper = Doorkeeper(Path(config.publish.curve)) if config.publish.curve else None
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
@@ -146,6 +149,14 @@ class Line:
             traces=self.closer.traces,
             clock=clock,
             health=self.health.check,
+            prepare=self._prepare,
+        )
+        self.replay = Replay(
+            address=config.publish.replay,
+            spool=self.spool,
+            clock=clock,
+            trigger=self.trigger,
+            prepare=self._prepare,
         )
         self.inspectors = [
             Inspector(
@@ -173,6 +184,7 @@ class Line:
         settle_collector()
         self._run("publish", self.publisher.run, keeps_time=True)
         self._run("guard", self.guard.run, keeps_time=True)
+        self._run("replay", self.replay.run)
         for index, inspector in enumerate(self.inspectors):
             self._run(f"inspect-{index}", inspector.run)
         for capture in self.captures:
@@ -184,7 +196,21 @@ class Line:
             epoch=self.spool.epoch,
             first_seq=self.spool.last_seq + 1,
             verdicts=self.publisher.address,
+            replay=self.replay.address,
         )
+
+    def trigger(self, camera: str, part: Part) -> None:
+        """Ask one camera for one frame. Thread-safe.
+
+        Raises:
+            UsageError: There is no such camera, or it takes no trigger.
+        """
+        for capture in self.captures:
+            if capture.rules.camera == camera:
+                capture.camera.trigger(part)
+                return
+        names = ", ".join(capture.rules.camera for capture in self.captures)
+        raise UsageError(f"there is no camera {camera!r}", remedy=f"There are: {names}")
 
     def stop(self) -> Counts:
         """Stop capturing, let what is open be judged within its budget, close the rest.
@@ -207,14 +233,19 @@ class Line:
         self._join("report")
         self.publisher.post(self.status(0.0))
         self.publisher.stop()
+        self.replay.stop()
         self._join("publish")
+        self._join("replay")
         counts = self.closer.tally.counts()
         _log.info(events.LINE_STOPPED, line=self.config.line, **_fields(counts))
         return counts
 
     def dispose(self) -> None:
         """Free sockets, memory and engines. After `stop`, or instead of `start`."""
+        if self.doorkeeper is not None:
+            self.doorkeeper.close()
         self.publisher.dispose()
+        self.replay.dispose()
         self.context.term()
         stuck = [thread for thread in self._threads if thread.is_alive()]
         if not stuck:  # a hung engine keeps its memory until the process ends
@@ -250,6 +281,10 @@ class Line:
         )
 
     # -- inside ---------------------------------------------------------------------
+
+    def _prepare(self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> None:
+        if self.doorkeeper is not None:
+            self.doorkeeper.prepare(context, socket)
 
     def _close_unfinished(self) -> None:
         spool = self.spool
@@ -302,6 +337,8 @@ class Line:
         period_s = self.config.publish.status_ms / 1000
         before = self.closer.tally.counts()
         while not self._stop_report.wait(period_s):
+            if self.doorkeeper is not None:
+                self.doorkeeper.refresh()
             counts = self.closer.tally.counts()
             rate_hz = (counts.captured - before.captured) / period_s
             self.publisher.post(self.status(round(rate_hz, 1)))

@@ -29,6 +29,10 @@ from edgeinspect.wire import (
     verdict_topic,
 )
 
+Socket = zmq.Socket[bytes]
+_WELCOMES = 4
+"""Subscriptions taken per turn: a flood of them must not hold up a verdict."""
+
 
 class Publisher:
     """Owns the PUB socket. `wake` and `post` are thread-safe; the rest is its thread's."""
@@ -36,7 +40,7 @@ class Publisher:
     def __init__(
         self,
         *,
-        context: zmq.Context[zmq.Socket[bytes]],
+        context: zmq.Context[Socket],
         address: str,
         high_water_mark: int,
         heartbeat_ns: int,
@@ -45,12 +49,13 @@ class Publisher:
         traces: Traces,
         clock: Clock,
         health: Callable[[], tuple[bool, str]],
+        prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind.
 
         `health` gives (inspecting, alarm) for each heartbeat and is called from the
-        publisher's thread. The socket is a PUB: it drops for a subscriber that is slower
-        than `high_water_mark` messages and never waits for one.
+        publisher's thread. The socket never waits for a subscriber: it drops what is
+        more than `high_water_mark` messages ahead of one. `prepare` puts CURVE on it.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -76,10 +81,13 @@ class Publisher:
         self._beat = 0
         self._stop = False
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._socket = context.socket(zmq.PUB)
+        self._last: dict[bytes, list[bytes]] = {}
+        self._socket = context.socket(zmq.XPUB)
         self._socket.linger = 500
         self._socket.sndhwm = high_water_mark
+        self._socket.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
         try:
+            prepare(context, self._socket)
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self._socket.close(0)
@@ -87,6 +95,7 @@ class Publisher:
             raise ConfigError([fault]) from error
         self._poller = zmq.Poller()
         self._poller.register(self._event, zmq.POLLIN)
+        self._poller.register(self._socket, zmq.POLLIN)
 
     @property
     def address(self) -> str:
@@ -110,14 +119,17 @@ class Publisher:
         while not self._stop:
             self.release()
             while self._posts:
-                self._socket.send_multipart([self._status_topic, encode(self._posts.popleft())])
+                self._say([self._status_topic, encode(self._posts.popleft())])
             now_ns = self._clock.now_ns()
             if now_ns >= beat_at_ns:
                 self.beat()
                 beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
             left_ms = (beat_at_ns - now_ns) // NS_PER_MS + 1
-            if self._poller.poll(left_ms):
-                os.eventfd_read(self._event)
+            for socket, _mask in self._poller.poll(left_ms):
+                if socket == self._event:
+                    os.eventfd_read(self._event)
+                else:
+                    self._welcome()
         self.release()
         self.beat()
 
@@ -146,10 +158,10 @@ class Publisher:
         if not topic:  # left by the daemon before this one
             verdict = decode_verdict(body)
             topic = verdict_topic(verdict.line, verdict.camera, verdict.decision)
-            self._socket.send_multipart([topic, body])
+            self._say([topic, body])
             return
         mask = traces.masks.pop(seq, None)
-        self._socket.send_multipart([topic, body] if mask is None else [topic, body, mask])
+        self._say([topic, body] if mask is None else [topic, body, mask])
         now_ns = self._clock.now_ns()
         latency_us = (now_ns - traces.captured_ns[row]) // NS_PER_US
         engine_us = traces.engine_ns[row] // NS_PER_US
@@ -175,7 +187,33 @@ class Publisher:
             inspecting=inspecting and not self._stop,
             alarm=alarm,
         )
-        self._socket.send_multipart([self._heartbeat_topic, encode(heartbeat)])
+        self._say([self._heartbeat_topic, encode(heartbeat)])
+
+    def _say(self, parts: list[bytes]) -> None:
+        self._socket.send_multipart(parts)
+        self._last[parts[0]] = parts
+
+    def _welcome(self) -> None:
+        """Take a few subscriptions, and give each newcomer the last value of what it wants.
+
+        The first message after a subscription goes to its subscriber alone (libzmq's
+        XPUB_MANUAL_LAST_VALUE), so one is sent at once, whether it matches or not.
+        """
+        for _ in range(_WELCOMES):
+            try:
+                request = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            topic = request[1:]
+            if request[:1] == b"\x00":
+                self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+                continue
+            if request[:1] != b"\x01":
+                continue  # a message on a PUB's socket: nobody's business
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+            fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
+            last = fits[-1] if fits else [self._heartbeat_topic, b"{}"]
+            self._socket.send_multipart(last)
 
     def stop(self) -> None:
         """End the thread. Thread-safe."""

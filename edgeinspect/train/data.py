@@ -62,7 +62,7 @@ def load_strip(
     return Pictures(
         images,
         masks,
-        masks.reshape(count, -1).any(axis=1),
+        np.asarray(masks.reshape(count, -1).any(axis=1)),
         [f"strip-{seed}-{index}" for index in range(count)],
         strip.CLASS_NAMES,
     )

@@ -35,9 +35,7 @@ def run_graph(
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     out = []
     for index, image in enumerate(images):
         out.append(session.run(None, {"image": image[None, :, :, None]}))
@@ -80,7 +78,7 @@ def confusion(
     """(K+1, K+1) pixel counts, rows true, columns found; maps and targets of one size."""
     size = classes + 1
     matrix = np.zeros((size, size), np.int64)
-    for found, true in zip(maps, targets):
+    for found, true in zip(maps, targets, strict=True):
         index = true.astype(np.int64) * size + found
         matrix += np.bincount(index.ravel(), minlength=size * size).reshape(size, size)
     return matrix
@@ -108,15 +106,13 @@ def segmenter_figures(
     maps = [output[0][0] for output in outputs]
     height, width = pictures.images.shape[1:]
     at_stride = confusion(maps, shrink_masks(pictures.masks, stride), classes)
-    whole = confusion(
-        [enlarge(m, stride, height, width) for m in maps], pictures.masks, classes
-    )
+    whole = confusion([enlarge(m, stride, height, width) for m in maps], pictures.masks, classes)
     iou, dice = iou_and_dice(whole)
     _, dice_stride = iou_and_dice(at_stride)
     names = list(pictures.classes)
     return {
-        "dice": dict(zip(names, (round(v, 4) for v in dice[1:]))),
-        "dice_at_stride": dict(zip(names, (round(v, 4) for v in dice_stride[1:]))),
-        "iou": dict(zip(["background", *names], (round(v, 4) for v in iou))),
+        "dice": dict(zip(names, (round(v, 4) for v in dice[1:]), strict=True)),
+        "dice_at_stride": dict(zip(names, (round(v, 4) for v in dice_stride[1:]), strict=True)),
+        "iou": dict(zip(["background", *names], (round(v, 4) for v in iou), strict=True)),
         "miou": round(float(np.mean(iou)), 4),
     }

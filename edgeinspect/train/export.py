@@ -77,9 +77,7 @@ class Card:
     created: str
 
 
-def export(
-    net: Gate | ResUNet, card: Card, root: Path, samples: NDArray[np.uint8]
-) -> Path:
+def export(net: Gate | ResUNet, card: Card, root: Path, samples: NDArray[np.uint8]) -> Path:
     """Write `<root>/<name>/<version>/{model.onnx, manifest.yaml}` and check the graph.
 
     Args:
@@ -160,12 +158,11 @@ def _check_against_torch(
         with torch.no_grad():
             want = graph(torch.from_numpy(image))
         wanted = [want] if isinstance(want, Tensor) else list(want)
-        for name, mine, theirs in zip(names, got, wanted):
+        for name, mine, theirs in zip(names, got, wanted, strict=True):
             reference = theirs.numpy()
             if mine.dtype != reference.dtype or mine.shape != reference.shape:
                 raise ModelError(
-                    f"{name} is {mine.dtype}{mine.shape}, not {reference.dtype}"
-                    f"{reference.shape}",
+                    f"{name} is {mine.dtype}{mine.shape}, not {reference.dtype}{reference.shape}",
                     where=str(path),
                 )
             if name == "class_map":  # a tie may fall either way

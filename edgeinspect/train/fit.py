@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from edgeinspect.train.data import Pictures, shrink_masks
 from edgeinspect.train.losses import coarse_targets, segmentation_loss
 from edgeinspect.train.nets import Gate, ResUNet
 
+Net = TypeVar("Net", bound=nn.Module)
 Progress = Callable[[int, float], None]
 """Told the step and its loss."""
 
@@ -59,17 +61,13 @@ def fit_gate(net: Gate, pictures: Pictures, recipe: Recipe, progress: Progress) 
     def loss_of(images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         logit, coarse = net(images)
         wanted = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
-        map_loss = F.binary_cross_entropy_with_logits(
-            coarse, wanted, pos_weight=torch.tensor(4.0)
-        )
+        map_loss = F.binary_cross_entropy_with_logits(coarse, wanted, pos_weight=torch.tensor(4.0))
         return F.binary_cross_entropy_with_logits(logit, labels) + map_loss
 
     return _fit(net, pictures, recipe, progress, loss_of)
 
 
-def fit_segmenter(
-    net: ResUNet, pictures: Pictures, recipe: Recipe, progress: Progress
-) -> ResUNet:
+def fit_segmenter(net: ResUNet, pictures: Pictures, recipe: Recipe, progress: Progress) -> ResUNet:
     """Train a segmenter; returns the averaged network in eval mode.
 
     Raises:
@@ -84,9 +82,9 @@ def fit_segmenter(
         small = torch.from_numpy(shrink_masks(masks.numpy().astype(np.uint8), net.stride))
         target = small.to(torch.int64)
         loss = segmentation_loss(logits, target, weights)
-        half = torch.from_numpy(
-            shrink_masks(masks.numpy().astype(np.uint8), net.stride * 2)
-        ).to(torch.int64)
+        half = torch.from_numpy(shrink_masks(masks.numpy().astype(np.uint8), net.stride * 2)).to(
+            torch.int64
+        )
         h, w = half.shape[1:]
         loss = loss + 0.3 * segmentation_loss(deep[:, :, :h, :w], half, weights)
         there = torch.stack(
@@ -107,12 +105,12 @@ def _class_weights(pictures: Pictures) -> Tensor:
 
 
 def _fit(
-    net: nn.Module,
+    net: Net,
     pictures: Pictures,
     recipe: Recipe,
     progress: Progress,
     loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
-):  # type: ignore[no-untyped-def]
+) -> Net:
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     sampler = _Sampler(pictures, recipe)
@@ -149,7 +147,7 @@ def _fit(
 
 def _average(average: nn.Module, net: nn.Module, decay: float) -> None:
     with torch.no_grad():
-        for kept, new in zip(average.state_dict().values(), net.state_dict().values()):
+        for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
             if kept.dtype.is_floating_point:
                 kept.lerp_(new, 1 - decay)
             else:

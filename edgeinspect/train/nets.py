@@ -9,6 +9,8 @@ Source: docs/decisions/0006-networks.md
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,9 +105,7 @@ class Up(nn.Module):
         self.lateral = nn.Sequential(
             nn.Conv2d(skip, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
         )
-        self.block: nn.Module = (
-            ConvUnit(outputs, outputs) if light else Residual(outputs, outputs)
-        )
+        self.block: nn.Module = ConvUnit(outputs, outputs) if light else Residual(outputs, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.reduce(x), scale_factor=2.0, mode="nearest")
@@ -138,7 +138,7 @@ class ResUNet(nn.Module):
         self.stem = nn.Sequential(*stem)
         first = widths[0] if stride == 4 else 16
         self.encoder = nn.ModuleList([Residual(first, widths[0])])
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             self.encoder.append(Residual(before, after, 2))
         self.decoder = nn.ModuleList()
         for level in range(len(widths) - 1, 0, -1):

@@ -53,9 +53,7 @@ def train_strip(
     train = _rendered("render", STRIP_TRAIN_SEED, pictures, report)
     validation = _rendered("render", STRIP_VALIDATION_SEED, max(8, pictures // 4), report)
     test = _rendered("render", STRIP_TEST_SEED, test_pictures, report)
-    gate_run, gate_net = _train_gate(
-        train, Recipe(steps, crop_width_px=640, seed=seed), report
-    )
+    gate_run, gate_net = _train_gate(train, Recipe(steps, crop_width_px=640, seed=seed), report)
     run, net = _train_segmenter(
         train,
         Recipe(steps, crop_width_px=400, positive_share=0.7, seed=seed),
@@ -221,9 +219,7 @@ def _export(
     return export(net, card, out, train.images[:4, :, :, None])
 
 
-def _probs(
-    folder: Path, pictures: Pictures, stage: str, report: Report
-) -> NDArray[np.float64]:
+def _probs(folder: Path, pictures: Pictures, stage: str, report: Report) -> NDArray[np.float64]:
     outputs = run_graph(
         folder / "model.onnx", pictures.images, lambda done: report(stage, done, len(pictures), 0)
     )
@@ -242,9 +238,7 @@ def _both(
     return probs, maps
 
 
-def _gate_limits(
-    probs: NDArray[np.float64], defective: NDArray[np.bool_]
-) -> dict[str, float]:
+def _gate_limits(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> dict[str, float]:
     """Suspect: where all but 0.5 % of the defective are; reject: above every sound one."""
     bad, good = probs[defective], probs[~defective]
     suspect = float(np.quantile(bad, 0.005))
@@ -268,7 +262,7 @@ def _class_limits(
     for index, name in enumerate(pictures.classes):
         largest = [
             _largest(maps[i], index + 1, 0.5, 4)
-            for i in np.flatnonzero(~pictures.defective & (probs >= suspect))
+            for i in np.flatnonzero(~pictures.defective & (probs >= suspect)).tolist()
         ]
         allowed = int(0.002 * int((~pictures.defective).sum()))
         ordered = sorted(largest, reverse=True)
@@ -284,9 +278,7 @@ def _largest(output: Sequence[NDArray[Any]], class_id: int, score: float, stride
     return 0.0
 
 
-def _gate_accuracy(
-    probs: NDArray[np.float64], defective: NDArray[np.bool_]
-) -> dict[str, Any]:
+def _gate_accuracy(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> dict[str, Any]:
     figures = gate_figures(probs, defective, (0.01, 0.05))
     return {
         "auc": round(figures.auc, 4),
@@ -309,10 +301,9 @@ def _line_accuracy(
 ) -> dict[str, Any]:
     """What gate and segmenter together reject, by the line's own rule."""
     rejected = np.zeros(len(pictures), np.bool_)
-    for index in np.flatnonzero(probs >= gate["suspect"]):
+    for index in np.flatnonzero(probs >= gate["suspect"]).tolist():
         rejected[index] = probs[index] >= gate["reject"] or any(
-            _largest(maps[index], number + 1, classes[name]["score"], 4)
-            >= classes[name]["area_px"]
+            _largest(maps[index], number + 1, classes[name]["score"], 4) >= classes[name]["area_px"]
             for number, name in enumerate(pictures.classes)
         )
     bad, good = pictures.defective, ~pictures.defective
