@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,12 +74,22 @@ def _banks() -> tuple[_Float, _Float, _Float]:
     grain = cv2.GaussianBlur(white, (3, 3), 0.7)
     lines = cv2.GaussianBlur(rng.standard_normal((side, side), np.float32), (0, 0), 28, sigmaY=0.8)
     small = rng.standard_normal((side // 16, side // 16)).astype(np.float32)
-    clouds = cv2.resize(cv2.GaussianBlur(small, (0, 0), 2.5), (side, side))
+    clouds = _resize(_blur(small, 2.5), (side, side))
     return _unit(grain), _unit(lines), _unit(clouds)
 
 
-def _unit(field: _Float) -> _Float:
-    return (field - field.mean()) / field.std()
+def _unit(field: NDArray[Any]) -> _Float:
+    return np.asarray((field - field.mean()) / field.std(), np.float32)
+
+
+def _resize(
+    field: NDArray[Any], size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR
+) -> _Float:
+    return np.asarray(cv2.resize(field, size, interpolation=interpolation), np.float32)
+
+
+def _blur(field: NDArray[Any], sigma: float) -> _Float:
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
 
 
 class _Scene:
@@ -97,7 +108,7 @@ class _Scene:
         x = int(self.rng.integers(0, _BANK_SIDE_PX - min(self.width, _BANK_SIDE_PX - 1)))
         piece = bank[y : y + self.height, x : x + self.width]
         if piece.shape != self.grey.shape:  # a picture larger than the bank: tile it
-            piece = cv2.copyMakeBorder(
+            piece = cv2.copyMakeBorder(  # type: ignore[assignment]
                 piece, 0, self.height - piece.shape[0], 0, self.width - piece.shape[1],
                 cv2.BORDER_REFLECT,
             )  # fmt: skip
@@ -198,7 +209,7 @@ class _Scene:
         thick = float(rng.uniform(1.6, 4.5))
         points = _walk(rng, length, wander=0.35)
         stamp = _stroke(points, thick, length, blur=0.8)
-        holes = cv2.resize(
+        holes = _resize(
             rng.uniform(0.45, 1, (4, max(4, length // 12))).astype(np.float32),
             (stamp.shape[1], stamp.shape[0]),
         )
@@ -227,8 +238,8 @@ class _Scene:
         x, y, width, height = cv2.boundingRect(canvas)
         if width and height:
             stamp = canvas[y : y + height, x : x + width].astype(np.float32) / 255
-            stamp = cv2.GaussianBlur(stamp, (3, 3), 0.6)
-            self._put(y, x, np.minimum(1, stamp * 1.25), level, 3)
+            soft = np.asarray(cv2.GaussianBlur(stamp, (3, 3), 0.6), np.float32)
+            self._put(y, x, np.minimum(1, soft * 1.25), level, 3)
 
     def _patch(self) -> None:
         """A large area of rough, darker or lighter scale with a ragged edge."""
@@ -238,7 +249,7 @@ class _Scene:
             return
         area, alpha = blob
         rough = rng.standard_normal(alpha.shape).astype(np.float32)
-        rough = cv2.GaussianBlur(rough, (0, 0), 1.6).astype(np.float32, copy=False)
+        rough = _blur(rough, 1.6)
         rough *= np.float32(rng.uniform(5, 11)) / max(1e-3, float(rough.std()))
         level = float(rng.uniform(12, 32)) * (-1 if rng.random() < 0.7 else 1)
         self.grey[area] += alpha * (np.float32(level * self.contrast) + rough)
@@ -256,10 +267,10 @@ class _Scene:
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
         coarse = rng.standard_normal((7, 9)).astype(np.float32)
-        noise = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        noise = _resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         alpha = (1 - (x * x + y * y) + ragged * 0.5 * noise > 0.35).astype(np.float32)
         alpha *= (np.abs(x) < 0.97) & (np.abs(y) < 0.97)
-        alpha = cv2.GaussianBlur(alpha, (0, 0), blur)
+        alpha = _blur(alpha, blur)
         top, left = max(0, y0), max(0, x0)
         bottom, right = min(self.height, y0 + height), min(self.width, x0 + width)
         if bottom - top < 12 or right - left < 12:
@@ -301,4 +312,4 @@ def _stroke(heights: NDArray[np.float32], thick: float, length: int, blur: float
     points = np.stack([xs, heights + margin], axis=1).round().astype(np.int32)
     cv2.polylines(canvas, [points], False, 255, max(1, round(thick)), cv2.LINE_AA)
     stamp = canvas.astype(np.float32) / 255
-    return cv2.GaussianBlur(stamp, (0, 0), blur).astype(np.float32, copy=False)
+    return _blur(stamp, blur)
