@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,27 +11,28 @@ import structlog
 import zmq
 
 from edgeinspect import events
+from edgeinspect.config.checks import match_models
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import FrameShape, Part
-from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.domain.verdict import ModelRef, Reason
-from edgeinspect.errors import ConfigError, EngineFault, Fault, UsageError
+from edgeinspect.domain.frame import Part
+from edgeinspect.domain.verdict import Reason
+from edgeinspect.errors import EngineFault, UsageError
 from edgeinspect.keys import Doorkeeper
-from edgeinspect.pipeline.capture import Capture, CaptureRules
+from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Causes, Closer, restart_verdict
-from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
 from edgeinspect.pipeline.frames import Inbox
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.replay import Replay
+from edgeinspect.pipeline.report import Reporter, log_fields
+from edgeinspect.pipeline.settings import capture_rules, decision_rules, model_ref
 from edgeinspect.ports import Camera, Engine
 from edgeinspect.realtime import claim_thread, settle_collector
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool
-from edgeinspect.wire import Counts, Status, encode
+from edgeinspect.wire import Counts, encode
 
 _log = structlog.get_logger()
 
@@ -89,11 +89,14 @@ class Line:
         self._on_end = on_end
         self._workers = workers
         self._threads: list[threading.Thread] = []
-        self._stop_report = threading.Event()
         first = workers[0]
-        specs = [engine.spec for engine in (first.gate, first.segmenter) if engine]
-        self.shape = _common_shape(specs)
-        self.rules = _rules(config, first.segmenter.spec if first.segmenter else None)
+        gate = first.gate.spec if first.gate else None
+        segmenter = first.segmenter.spec if first.segmenter else None
+        match_models(config, gate, segmenter, where=config.line)
+        model = gate or segmenter
+        assert model is not None
+        self.shape = model.shape
+        self.rules = decision_rules(config, segmenter)
         folder = Path(config.spool.folder)
         self.spool = Spool(
             folder / f"{config.line}.spool",
@@ -108,8 +111,8 @@ class Line:
             cameras=tuple(cameras),
             config_hash=config_hash,
             budget_us=round(config.budget_ms * 1000),
-            gate=_ref(first.gate),
-            segmenter=_ref(first.segmenter),
+            gate=model_ref(gate),
+            segmenter=model_ref(segmenter),
         )
         self.doorkeeper = Doorkeeper(Path(config.publish.curve)) if config.publish.curve else None
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
@@ -122,7 +125,7 @@ class Line:
             Capture(
                 camera=camera,
                 ring=self.rings[name],
-                rules=_capture_rules(config, name, lane),
+                rules=capture_rules(config, name, lane),
                 spool=self.spool,
                 inbox=self.inbox,
                 guard=self.guard,
@@ -158,6 +161,16 @@ class Line:
             trigger=self.trigger,
             prepare=self._prepare,
         )
+        self.reporter = Reporter(
+            closer=self.closer,
+            publisher=self.publisher,
+            captures=self.captures,
+            health=self.health,
+            clock=clock,
+            epoch=self.spool.epoch,
+            period_s=config.publish.status_ms / 1000,
+            each_turn=self._each_second,
+        )
         self.inspectors = [
             Inspector(
                 inbox=self.inbox,
@@ -189,7 +202,7 @@ class Line:
             self._run(f"inspect-{index}", inspector.run)
         for capture in self.captures:
             self._run(f"capture-{capture.rules.camera}", capture.run, keeps_time=True)
-        self._run("report", self._report)
+        self._run("report", self.reporter.run)
         _log.info(
             events.LINE_STARTED,
             line=self.config.line,
@@ -229,15 +242,15 @@ class Line:
         self._join("guard")
         self.guard.close_all(Reason.SHUTDOWN)
         self._join("inspect", timeout_s=2.0)
-        self._stop_report.set()
+        self.reporter.stop()
         self._join("report")
-        self.publisher.post(self.status(0.0))
+        self.publisher.post(self.reporter.status())
         self.publisher.stop()
         self.replay.stop()
         self._join("publish")
         self._join("replay")
         counts = self.closer.tally.counts()
-        _log.info(events.LINE_STOPPED, line=self.config.line, **_fields(counts))
+        _log.info(events.LINE_STOPPED, line=self.config.line, **log_fields(counts))
         return counts
 
     def dispose(self) -> None:
@@ -256,35 +269,15 @@ class Line:
             ring.dispose()
         self.spool.dispose()
 
-    # -- views ----------------------------------------------------------------------
-
-    def status(self, rate_hz: float) -> Status:
-        """The summary of this moment."""
-        causes = self.closer.causes
-        latency = self.publisher.latency
-        return Status(
-            line=self.config.line,
-            epoch=self.spool.epoch,
-            utc_ns=self.clock.utc_ns(),
-            counts=self.closer.tally.counts(),
-            rate_hz=rate_hz,
-            latency_p50_us=latency.quantile_us(0.5),
-            latency_p99_us=latency.quantile_us(0.99),
-            budget_us=causes.budget_us,
-            cameras={capture.rules.camera: capture.state for capture in self.captures},
-            gate=f"{causes.gate.name}/{causes.gate.version}" if causes.gate else None,
-            segmenter=(
-                f"{causes.segmenter.name}/{causes.segmenter.version}" if causes.segmenter else None
-            ),
-            config_hash=causes.config_hash,
-            alarm=self.health.alarm,
-        )
-
     # -- inside ---------------------------------------------------------------------
 
     def _prepare(self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> None:
         if self.doorkeeper is not None:
             self.doorkeeper.prepare(context, socket)
+
+    def _each_second(self) -> None:
+        if self.doorkeeper is not None:
+            self.doorkeeper.refresh()
 
     def _close_unfinished(self) -> None:
         spool = self.spool
@@ -332,108 +325,6 @@ class Line:
         elif all(other.state == "finished" for other in self.captures):
             self._on_end()
 
-    def _report(self) -> None:
-        """Once a second: one status on the wire, one line in the log if anything moved."""
-        period_s = self.config.publish.status_ms / 1000
-        before = self.closer.tally.counts()
-        while not self._stop_report.wait(period_s):
-            if self.doorkeeper is not None:
-                self.doorkeeper.refresh()
-            counts = self.closer.tally.counts()
-            rate_hz = (counts.captured - before.captured) / period_s
-            self.publisher.post(self.status(round(rate_hz, 1)))
-            if counts.captured != before.captured:
-                _log.info(events.LINE_SUMMARY, rate_hz=round(rate_hz, 1), **_fields(counts))
-            before = counts
-            if counts.captured % 1024 < rate_hz * period_s:
-                gc.collect(1)  # a line that never idles still forgets its exceptions
-
 
 def _log_fault(fault: EngineFault) -> None:
     _log.error(events.ENGINE_FAILED, problem=str(fault))
-
-
-def _fields(counts: Counts) -> dict[str, object]:
-    fields: dict[str, object] = {
-        name: getattr(counts, name)
-        for name in ("captured", "passed", "reject", "no_verdict", "open", "late", "degraded")
-    }
-    return fields | counts.reasons
-
-
-def _ref(engine: Engine | None) -> ModelRef | None:
-    if engine is None:
-        return None
-    model = engine.spec.id
-    return ModelRef(model.name, model.version, model.sha256, model.calibration)
-
-
-def _common_shape(specs: Sequence[ModelSpec]) -> FrameShape:
-    """The one frame size of all models."""
-    for spec in specs[1:]:
-        if spec.shape != specs[0].shape:
-            raise ConfigError(
-                [
-                    Fault(
-                        "engines",
-                        f"{specs[0].id} takes {specs[0].shape} and {spec.id} takes "
-                        f"{spec.shape}; both must take the same frame",
-                    )
-                ]
-            )
-    return specs[0].shape
-
-
-def _rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
-    """The decision's rules; every class of the segmenter must have one."""
-    decide = config.decide
-    classes = segmenter.classes if segmenter else ()
-    faults = [
-        Fault(f"decide.classes.{name}", f"is missing; {segmenter.id} finds this class")
-        for name in classes
-        if segmenter and name not in decide.classes
-    ] + [
-        Fault(f"decide.classes.{name}", f"is not a class of the segmenter ({', '.join(classes)})")
-        for name in decide.classes
-        if name not in classes
-    ]
-    if faults:
-        raise ConfigError(faults)
-    mm2_per_px = config.optics.mm_per_px_x * config.optics.mm_per_px_y
-    limits = {}
-    for index, name in enumerate(classes):
-        rule = decide.classes[name]
-        area_px = rule.area_px if rule.area_px is not None else (rule.area_mm2 or 0) / mm2_per_px
-        limits[index + 1] = ClassLimits(
-            name, rule.score, float(area_px), rule.severity, rule.reject_code
-        )
-    gate = decide.gate
-    return Rules(
-        gate=(
-            GateLimits(gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code)
-            if gate
-            else None
-        ),
-        classes=limits,
-        stride=segmenter.output_stride if segmenter else 1,
-        mm_per_px_x=config.optics.mm_per_px_x,
-        mm_per_px_y=config.optics.mm_per_px_y,
-        max_regions=decide.max_regions,
-    )
-
-
-def _capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
-    capture = config.capture
-    return CaptureRules(
-        camera=camera,
-        lane=lane,
-        budget_ns=round(config.budget_ms * NS_PER_MS),
-        overload=capture.overload,
-        letterbox=capture.wrong_shape == "letterbox",
-        timeout_ns=round(capture.timeout_ms * NS_PER_MS),
-        attempts=capture.reconnect.attempts,
-        first_pause_ns=round(capture.reconnect.first_ms * NS_PER_MS),
-        max_pause_ns=round(capture.reconnect.max_ms * NS_PER_MS),
-        travel_ns=round(config.act_by.travel_ms * NS_PER_MS),
-        gate_distance_counts=config.act_by.gate_distance_counts,
-    )

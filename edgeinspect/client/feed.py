@@ -1,38 +1,27 @@
-"""Listening to a line: the subscriber's end of the wire.
-
-`Listener` hears what is said now. `Feed` gets every verdict once and in order, whatever
-the network or either process does, and says so where a verdict is gone for good.
-
-    with Feed("tcp://pc:5590", "tcp://pc:5591", name="gateway-1", cursor=stored) as feed:
-        for event in feed:
-            if isinstance(event, Delivered):
-                apply(event.verdict)
-                feed.ack(event.verdict.seq)
-"""
+"""`Feed`: every verdict of a line once and in order, whatever breaks in between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
 import msgspec
 import zmq
 
+from edgeinspect.client.sockets import (
+    DEFAULT_ADDRESS,
+    DEFAULT_REPLAY,
+    Prepare,
+    Socket,
+    connect,
+    plain,
+    read,
+)
 from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.wire import (
-    HEARTBEAT_TOPIC,
-    STATUS_TOPIC,
-    VERDICT_TOPIC,
-    Heartbeat,
-    Mask,
-    Message,
-    Status,
-    decode,
-    decode_mask,
-)
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Status
 from edgeinspect.wire_replay import (
     Ack,
     Answer,
@@ -43,101 +32,8 @@ from edgeinspect.wire_replay import (
     encode,
 )
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5590"
-DEFAULT_REPLAY = "tcp://127.0.0.1:5591"
-Socket = zmq.Socket[bytes]
-Prepare = Callable[[Socket], None]
-"""Puts CURVE keys on a socket before it connects; see `edgeinspect.keys`."""
 _ASK_AGAIN_NS = 200 * NS_PER_MS
 _ACK_EVERY_NS = 20 * NS_PER_MS
-
-
-def _plain(_socket: Socket) -> None:
-    """No CURVE."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One message off the wire."""
-
-    topic: str
-    message: Message
-    body: bytes
-    """The JSON as it came."""
-    mask: Mask | None = None
-
-
-class Listener:
-    """A subscription to one or more lines, as things happen; it does not ask for replay.
-
-    Not thread-safe. Iterate it, or call `receive`. Gaps show in `missed`.
-    """
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        topics: tuple[str, ...] = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC),
-        prepare: Prepare = _plain,
-    ) -> None:
-        """Connect (and reconnect for ever, as ZeroMQ does).
-
-        Args:
-            address: The line's PUB address.
-            topics: Prefixes to subscribe to.
-            prepare: Puts CURVE keys on the socket.
-
-        Raises:
-            DataError: The address is not one.
-        """
-        self.missed = 0
-        """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
-        only when all verdicts are subscribed to."""
-        self._last_seq: dict[str, int] = {}
-        self._context: zmq.Context[Socket] = zmq.Context()
-        self._socket = _connect(self._context, zmq.SUB, address, prepare)
-        for topic in topics:
-            self._socket.subscribe(topic)
-
-    def receive(self, timeout_ms: int | None = None) -> Received | None:
-        """The next message; None when none came in time.
-
-        Raises:
-            DataError: A message breaks the wire's schema: another version is talking.
-        """
-        if not self._socket.poll(timeout_ms):
-            return None
-        received = _read(self._socket.recv_multipart())
-        if isinstance(received.message, Verdict):
-            self._follow(received.message)
-        return received
-
-    def _follow(self, verdict: Verdict) -> None:
-        last = self._last_seq.get(verdict.line)
-        if last is not None:
-            self.missed += max(0, verdict.seq - last - 1)
-        self._last_seq[verdict.line] = max(verdict.seq, last or 0)
-
-    def __iter__(self) -> Iterator[Received]:
-        while True:
-            received = self.receive()
-            if received is not None:
-                yield received
-
-    def close(self) -> None:
-        """Disconnect; harmless when done already."""
-        self._context.destroy(0)
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +87,7 @@ class Feed:
         name: str,
         line: str = "",
         cursor: int | None = None,
-        prepare: Prepare = _plain,
+        prepare: Prepare = plain,
         clock: Clock | None = None,
         high_water_mark: int = 10_000,
     ) -> None:
@@ -226,11 +122,11 @@ class Feed:
         self._line = line
         self._behind = cursor is not None
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._sub = _connect(self._context, zmq.SUB, verdicts, prepare, high_water_mark)
+        self._sub = connect(self._context, zmq.SUB, verdicts, prepare, high_water_mark)
         suffix = f".{line}" if line else ""
         for topic in (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC):
             self._sub.subscribe(topic + suffix)
-        self._dealer = _connect(self._context, zmq.DEALER, replay, prepare, high_water_mark)
+        self._dealer = connect(self._context, zmq.DEALER, replay, prepare, high_water_mark)
         self._poller = zmq.Poller()
         self._poller.register(self._sub, zmq.POLLIN)
         self._poller.register(self._dealer, zmq.POLLIN)
@@ -277,7 +173,7 @@ class Feed:
         self._flush_ack()
 
     def _hear_pub(self, parts: list[bytes]) -> Event | None:
-        message = _read(parts)
+        message = read(parts)
         if isinstance(message.message, Verdict):
             return self._place(message.message, message.body, replayed=False)
         beat = message.message
@@ -315,7 +211,7 @@ class Feed:
 
     def _hear_replay(self, parts: list[bytes]) -> Event | None:
         if len(parts) == 2:
-            message = _read(parts)
+            message = read(parts)
             if isinstance(message.message, Verdict):
                 # Progress: the answer is still coming, so do not ask again yet.
                 self._asked_at_ns = self._clock.now_ns()
@@ -378,53 +274,6 @@ class Feed:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _connect(
-    context: zmq.Context[Socket],
-    kind: int,
-    address: str,
-    prepare: Prepare,
-    high_water_mark: int = 100_000,
-) -> Socket:
-    socket = context.socket(kind)
-    socket.linger = 0
-    socket.rcvhwm = high_water_mark
-    if kind == zmq.DEALER:
-        socket.immediate = True
-        socket.sndhwm = 16
-    # A peer that vanished without a word is noticed and reconnected to.
-    socket.heartbeat_ivl = 300
-    socket.heartbeat_timeout = 1000
-    socket.reconnect_ivl = 50
-    socket.reconnect_ivl_max = 1000
-    try:
-        prepare(socket)
-        socket.connect(address)
-    except zmq.ZMQError as error:
-        context.destroy(0)
-        raise DataError(
-            f"is not an address: {error.strerror}",
-            where=address,
-            remedy=f"Give one like {DEFAULT_ADDRESS}",
-        ) from error
-    return socket
-
-
-def _read(parts: list[bytes]) -> Received:
-    topic = parts[0][:200].decode("utf-8", "replace")
-    try:
-        if len(parts) < 2:
-            raise msgspec.DecodeError("it has no body")
-        message = decode(parts[1])
-        mask = decode_mask(parts[2]) if len(parts) > 2 else None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"a message cannot be read: {error}",
-            where=topic,
-            remedy="Is the daemon of the same version?",
-        ) from error
-    return Received(topic, message, parts[1], mask)
 
 
 def _answer(body: bytes) -> Answer:

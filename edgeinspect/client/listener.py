@@ -1,0 +1,93 @@
+"""`Listener`: what a line says now, without replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+import zmq
+
+from edgeinspect.client.sockets import (
+    DEFAULT_ADDRESS,
+    Prepare,
+    Received,
+    Socket,
+    connect,
+    plain,
+    read,
+)
+from edgeinspect.domain.verdict import Verdict
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
+
+
+class Listener:
+    """A subscription to one or more lines, as things happen; it does not ask for replay.
+
+    Not thread-safe. Iterate it, or call `receive`. Gaps show in `missed`.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        topics: tuple[str, ...] = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC),
+        prepare: Prepare = plain,
+    ) -> None:
+        """Connect (and reconnect for ever, as ZeroMQ does).
+
+        Args:
+            address: The line's PUB address.
+            topics: Prefixes to subscribe to.
+            prepare: Puts CURVE keys on the socket.
+
+        Raises:
+            DataError: The address is not one.
+        """
+        self.missed = 0
+        """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
+        only when all verdicts are subscribed to."""
+        self._last_seq: dict[str, int] = {}
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._socket = connect(self._context, zmq.SUB, address, prepare)
+        for topic in topics:
+            self._socket.subscribe(topic)
+
+    def receive(self, timeout_ms: int | None = None) -> Received | None:
+        """The next message; None when none came in time.
+
+        Raises:
+            DataError: A message breaks the wire's schema: another version is talking.
+        """
+        if not self._socket.poll(timeout_ms):
+            return None
+        received = read(self._socket.recv_multipart())
+        if isinstance(received.message, Verdict):
+            self._follow(received.message)
+        return received
+
+    def _follow(self, verdict: Verdict) -> None:
+        last = self._last_seq.get(verdict.line)
+        if last is not None:
+            self.missed += max(0, verdict.seq - last - 1)
+        self._last_seq[verdict.line] = max(verdict.seq, last or 0)
+
+    def __iter__(self) -> Iterator[Received]:
+        while True:
+            received = self.receive()
+            if received is not None:
+                yield received
+
+    def close(self) -> None:
+        """Disconnect; harmless when done already."""
+        self._context.destroy(0)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,93 @@
+"""The report: once a second, one status on the wire and one line in the log."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from edgeinspect import events
+from edgeinspect.domain.clock import Clock
+from edgeinspect.pipeline.capture import Capture
+from edgeinspect.pipeline.closing import Closer
+from edgeinspect.pipeline.health import Health
+from edgeinspect.pipeline.publish import Publisher
+from edgeinspect.wire import Counts, Status
+
+_log = structlog.get_logger()
+
+
+class Reporter:
+    """Sums the line up. `run` is its thread; `status` may be called from any."""
+
+    def __init__(
+        self,
+        *,
+        closer: Closer,
+        publisher: Publisher,
+        captures: Sequence[Capture],
+        health: Health,
+        clock: Clock,
+        epoch: int,
+        period_s: float,
+        each_turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._closer = closer
+        self._publisher = publisher
+        self._captures = captures
+        self._health = health
+        self._clock = clock
+        self._epoch = epoch
+        self._period_s = period_s
+        self._each_turn = each_turn
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """The thread, until `stop`."""
+        before = self._closer.tally.counts()
+        turns = 0
+        while not self._stop.wait(self._period_s):
+            self._each_turn()
+            counts = self._closer.tally.counts()
+            rate_hz = round((counts.captured - before.captured) / self._period_s, 1)
+            self._publisher.post(self.status(rate_hz))
+            if counts.captured != before.captured:
+                _log.info(events.LINE_SUMMARY, rate_hz=rate_hz, **log_fields(counts))
+            before = counts
+            turns += 1
+            if turns % 60 == 0:  # a line that never idles must forget its exceptions too
+                gc.collect(1)
+
+    def stop(self) -> None:
+        """End the thread. Thread-safe."""
+        self._stop.set()
+
+    def status(self, rate_hz: float = 0.0) -> Status:
+        """The summary of this moment."""
+        causes = self._closer.causes
+        latency = self._publisher.latency
+        gate, segmenter = causes.gate, causes.segmenter
+        return Status(
+            line=causes.line,
+            epoch=self._epoch,
+            utc_ns=self._clock.utc_ns(),
+            counts=self._closer.tally.counts(),
+            rate_hz=rate_hz,
+            latency_p50_us=latency.quantile_us(0.5),
+            latency_p99_us=latency.quantile_us(0.99),
+            budget_us=causes.budget_us,
+            cameras={capture.rules.camera: capture.state for capture in self._captures},
+            gate=f"{gate.name}/{gate.version}" if gate else None,
+            segmenter=f"{segmenter.name}/{segmenter.version}" if segmenter else None,
+            config_hash=causes.config_hash,
+            alarm=self._health.alarm,
+        )
+
+
+def log_fields(counts: Counts) -> dict[str, object]:
+    """The counters as fields of a log event."""
+    names = ("captured", "passed", "reject", "no_verdict", "open", "late", "degraded")
+    fields: dict[str, object] = {name: getattr(counts, name) for name in names}
+    return fields | counts.reasons

@@ -1,0 +1,62 @@
+"""From the configuration's words to the flow's numbers."""
+
+from __future__ import annotations
+
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.domain.verdict import ModelRef
+from edgeinspect.pipeline.capture import CaptureRules
+from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
+
+
+def model_ref(spec: ModelSpec | None) -> ModelRef | None:
+    """How verdicts name a model."""
+    if spec is None:
+        return None
+    return ModelRef(spec.id.name, spec.id.version, spec.id.sha256, spec.id.calibration)
+
+
+def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
+    """The decision's rules; `match_models` has seen that every class has one."""
+    decide = config.decide
+    classes = segmenter.classes if segmenter else ()
+    mm2_per_px = config.optics.mm_per_px_x * config.optics.mm_per_px_y
+    limits = {}
+    for index, name in enumerate(classes):
+        rule = decide.classes[name]
+        area_px = rule.area_px if rule.area_px is not None else (rule.area_mm2 or 0) / mm2_per_px
+        limits[index + 1] = ClassLimits(
+            name, rule.score, float(area_px), rule.severity, rule.reject_code
+        )
+    gate = decide.gate
+    return Rules(
+        gate=(
+            GateLimits(gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code)
+            if gate
+            else None
+        ),
+        classes=limits,
+        stride=segmenter.output_stride if segmenter else 1,
+        mm_per_px_x=config.optics.mm_per_px_x,
+        mm_per_px_y=config.optics.mm_per_px_y,
+        max_regions=decide.max_regions,
+    )
+
+
+def capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
+    """How one camera's frames are taken in."""
+    capture = config.capture
+    return CaptureRules(
+        camera=camera,
+        lane=lane,
+        budget_ns=round(config.budget_ms * NS_PER_MS),
+        overload=capture.overload,
+        letterbox=capture.wrong_shape == "letterbox",
+        timeout_ns=round(capture.timeout_ms * NS_PER_MS),
+        attempts=capture.reconnect.attempts,
+        first_pause_ns=round(capture.reconnect.first_ms * NS_PER_MS),
+        max_pause_ns=round(capture.reconnect.max_ms * NS_PER_MS),
+        travel_ns=round(config.act_by.travel_ms * NS_PER_MS),
+        gate_distance_counts=config.act_by.gate_distance_counts,
+    )
