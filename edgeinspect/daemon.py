@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -18,11 +18,17 @@ from edgeinspect.store import Store, default_root
 from edgeinspect.wire import Counts
 
 
-def run(path: Path, *, announce: Callable[[Line], None] = lambda line: None) -> Counts:
+def run(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    announce: Callable[[Line], None] = lambda line: None,
+) -> Counts:
     """Run the line of a configuration file until a signal, the last frame, or a failure.
 
     Args:
         path: The configuration.
+        overrides: `key.of.a.table=VALUE`; see `config.load.load`.
         announce: Called with the line once it captures.
 
     Returns:
@@ -34,7 +40,7 @@ def run(path: Path, *, announce: Callable[[Line], None] = lambda line: None) -> 
         CameraLostError: A camera stayed away through all its retries.
         LawError: A frame has no verdict: a bug.
     """
-    loaded = load(path)
+    loaded = load(path, overrides)
     clock = SystemClock()
     ended = threading.Event()
     failures: list[BaseException] = []

@@ -46,7 +46,18 @@ class TriggerRequest(
     """True for a challenge part."""
 
 
-Request = ReplayRequest | Ack | TriggerRequest
+class ChallengeRequest(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.challenge/1"
+):
+    """Asks for a known-bad picture of the line's challenge folder to be judged."""
+
+    picture: ShortText
+    """File name in `capture.challenge_folder`."""
+    camera: ShortText | None = None
+    """The first camera when absent."""
+
+
+Request = ReplayRequest | Ack | TriggerRequest | ChallengeRequest
 
 
 class Replayed(
@@ -74,7 +85,7 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="e
 class Triggered(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.triggered/1"
 ):
-    """Answers a trigger request."""
+    """Answers a trigger or challenge request."""
 
     accepted: bool
     problem: str = ""

@@ -6,18 +6,15 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-import cv2
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from edgeinspect.cameras._pace import Pace
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, DataError
+from edgeinspect.imaging.picture_file import SUFFIXES, read_picture
 from edgeinspect.ports import CameraFinished
-
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,22 +121,12 @@ class FolderCamera:
 
     def _read(self, path: Path) -> tuple[Pixels | None, str]:
         """(pixels, "") or (None, why). A picture that is gone with its folder is a loss."""
-        mode = cv2.IMREAD_GRAYSCALE if self._options.color == "mono" else cv2.IMREAD_COLOR
         try:
-            data = np.fromfile(path, np.uint8)
+            pixels = read_picture(path, self._options.color)
         except OSError as error:
             self._check_there()
             return None, f"cannot be read: {error.strerror}"
-        try:
-            picture = cv2.imdecode(data, mode) if data.size else None
-        except cv2.error:
-            picture = None
-        if picture is None:
-            return None, "is not a picture"
-        if self._options.color == "rgb":
-            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-        pixels = picture.astype(np.uint8, copy=False)
-        return (pixels if pixels.ndim == 3 else pixels[:, :, None]), ""
+        return pixels, "" if pixels is not None else "is not a picture"
 
     def _check_there(self) -> None:
         if not os.path.isdir(self._options.path):

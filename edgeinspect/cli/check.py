@@ -72,14 +72,16 @@ class Findings:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Replace one value, as cameras.top.path=/data; may be given often.")  # fmt: skip
 @click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
-def check(file: Path, no_open: bool) -> int:
+def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     """Check the line described in FILE, without running it.
 
     Reads the configuration, verifies and times the models, opens the cameras. Every fault
     is listed; a line whose time budget cannot be met is refused.
     """
-    loaded = load(file)
+    loaded = load(file, overrides)
     console = Console()
     findings = Findings()
     if not no_open:

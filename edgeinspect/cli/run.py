@@ -13,11 +13,13 @@ from edgeinspect.pipeline.line import Line
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Replace one value, as cameras.top.path=/data; may be given often.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
               default="auto", show_default=True, help="How the log is written.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               default="info", show_default=True)  # fmt: skip
-def run(file: Path, log_format: str, log_level: str) -> None:
+def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str) -> None:
     """Run the line described in FILE.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C, or after a folder's last picture; with 75
@@ -28,7 +30,7 @@ def run(file: Path, log_format: str, log_level: str) -> None:
     def announce(line: Line) -> None:
         click.echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
 
-    counts = run_line(file, announce=announce)
+    counts = run_line(file, overrides, announce=announce)
     click.echo(
         f"captured {counts.captured} = pass {counts.passed} + reject {counts.reject} "
         f"+ no verdict {counts.no_verdict}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from edgeinspect.client.feed import Beat, Delivered, Event, Feed, Lost, Renumbered
 from edgeinspect.client.listener import Listener
+from edgeinspect.client.orders import order
 from edgeinspect.client.sockets import DEFAULT_ADDRESS, DEFAULT_REPLAY, Prepare, Received
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "Prepare",
     "Received",
     "Renumbered",
+    "order",
 ]

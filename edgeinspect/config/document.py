@@ -87,6 +87,29 @@ def read_text(path: Path) -> str:
         raise ConfigError([Fault("file", problem, line=line)], where=where) from error
 
 
+def override(root: Node, words: str) -> None:
+    """Put a value in its place: `words` is `key.of.a.table=VALUE`, VALUE being YAML.
+
+    Raises:
+        ConfigError: It is not of that form, or the way leads through something that is no
+            table.
+    """
+    keys, equals, text = words.partition("=")
+    names = keys.split(".")
+    if not equals or not all(names):
+        raise _refuse(f"{words!r} is not of the form key.of.a.table=VALUE", "--set")
+    value = parse(f"value: {text}\n", "--set")[0]
+    assert isinstance(value.value, dict)
+    node = root
+    for name in names[:-1]:
+        if not isinstance(node.value, dict):
+            break
+        node = node.value.setdefault(name, Node({}, root.line))
+    if not isinstance(node.value, dict) or "value" not in value.value:
+        raise _refuse(f"{keys} cannot be set: there is no table to put it in", "--set")
+    node.value[names[-1]] = value.value["value"]
+
+
 def parse(text: str, where: str) -> tuple[Node, list[Fault]]:
     """The tree of a YAML document, and the faults that leave the rest readable.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -50,18 +50,25 @@ class Loaded:
     """The file's path, for messages."""
 
 
-def load(path: str | Path) -> Loaded:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     """Read and check a configuration file. Imports no camera library and no engine.
+
+    Args:
+        path: The file.
+        overrides: `key.of.a.table=VALUE`, each put in the place of what the file says
+            there and checked with the rest.
 
     Raises:
         ConfigError: Every fault of the file, in the order of its lines.
     """
-    return parse(document.read_text(Path(path)), str(path))
+    return parse(document.read_text(Path(path)), str(path), overrides)
 
 
-def parse(text: str, where: str = "configuration") -> Loaded:
+def parse(text: str, where: str = "configuration", overrides: Sequence[str] = ()) -> Loaded:
     """Check a configuration given as YAML text; as `load`."""
     root, faults = document.parse(text, where)
+    for words in overrides:
+        document.override(root, words)
     collector = Collector()
     collector.faults.extend(faults)
     config = collector.struct(root, LineConfig, "")

@@ -35,6 +35,18 @@ class Reconnect(Section):
     """Longest pause."""
 
 
+class PictureHealth(Section, frozen=True):
+    """Pictures that cannot be judged: each is a NO_VERDICT(capture_health)."""
+
+    dark_level: Annotated[float, Meta(ge=0, le=255)] = 3.0
+    """Mean grey level below which a picture is black: the lamp is off."""
+    bright_level: Annotated[float, Meta(ge=0, le=255)] = 252.0
+    """Mean grey level above which a picture is saturated."""
+    frozen_frames: Annotated[int, Meta(ge=0, le=1_000)] = 5
+    """So many pictures with the same pixels as the one before, or with a camera count that
+    stands still, are frozen; 0 turns the check off."""
+
+
 class Capture(Section):
     """Between the camera and the ring."""
 
@@ -48,6 +60,9 @@ class Capture(Section):
     timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 1_000
     """Longest silence of a free-running camera before it counts as lost."""
     reconnect: Reconnect = Reconnect()
+    health: PictureHealth = PictureHealth()
+    challenge_folder: str | None = None
+    """Folder of known-bad pictures that `edgeinspect challenge` may send through the line."""
 
 
 class Optics(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,13 +11,14 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.frame import Grab, Letterbox, Pixels
+from edgeinspect.domain.frame import Grab, Letterbox, Part, Pixels
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import CameraLostError
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.guard import Guard
+from edgeinspect.pipeline.picture import PictureLimits, PictureWatch
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool, SpoolFullError
@@ -43,6 +45,7 @@ class CaptureRules:
     max_pause_ns: int
     travel_ns: int
     gate_distance_counts: int | None
+    picture: PictureLimits | None = None
 
 
 class Capture:
@@ -75,6 +78,8 @@ class Capture:
         self._closer = closer
         self._clock = clock
         self._on_end = on_end
+        self._watch = PictureWatch(rules.picture) if rules.picture else None
+        self._challenges: deque[Grab] = deque(maxlen=16)
         self._losses = 0
         self._stop = False
 
@@ -106,6 +111,11 @@ class Capture:
     def stop(self) -> None:
         """End the thread within 100 ms. Thread-safe."""
         self._stop = True
+
+    def challenge(self, pixels: Pixels, name: str) -> None:
+        """Send a known-bad picture through the line before the next frame. Thread-safe."""
+        part = Part(part_id=f"challenge:{name}"[:64], simulated=True)
+        self._challenges.append(Grab(pixels, self.frames, self._clock.now_ns(), part, label=name))
 
     def _retry(self, error: CameraLostError) -> bool:
         """Log the loss and wait; False when the tries are used up."""
@@ -156,6 +166,8 @@ class Capture:
                         remedy="Check its cable, power and trigger",
                     )
                 continue
+            while self._challenges:
+                self.admit(self._challenges.popleft())
             heard_at_ns = now_ns
             self._losses = 0
             try:
@@ -255,7 +267,10 @@ class Capture:
             return Reason.SHAPE, f"{found} where {want} is expected"
         if pixels.shape != want.dims and not self.rules.letterbox:
             return Reason.SHAPE, f"{pixels.shape[0]}x{pixels.shape[1]} where {want} is expected"
-        return None
+        if self._watch is None or grab.part.simulated:
+            return None
+        ill = self._watch.problem(pixels, grab)
+        return (Reason.CAPTURE_HEALTH, ill) if ill else None
 
     def _find_slot(self) -> int | None:
         """A free slot; under `drop_oldest`, at the price of the frame that waited longest."""

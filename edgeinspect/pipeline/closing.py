@@ -152,6 +152,8 @@ class Closer:
         self.traces = Traces(spool.slots)
         self.late: deque[Verdict] = deque(maxlen=1024)
         """Results that came too late, for the ledger."""
+        self.missed_challenge = ""
+        """The last challenge part if it was not rejected; empty if it was."""
         self.causes = causes
         self._spool = spool
         self._clock = clock
@@ -198,6 +200,12 @@ class Closer:
             self.late.append(verdict)
             return False
         self.tally.count_closed(verdict)
+        if verdict.simulated:
+            self.missed_challenge = (
+                ""
+                if verdict.decision is Decision.REJECT
+                else verdict.label or verdict.part_id or "?"
+            )
         self._wake_publisher()
         return True
 

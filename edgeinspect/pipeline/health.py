@@ -24,6 +24,7 @@ class Health:
         no_verdict_in_row: int,
         degraded_in_row: int,
         reject_in_row: int,
+        missed_challenge: Callable[[], str] = lambda: "",
         on_alarm: Callable[[str], None] = lambda alarm: None,
     ) -> None:
         self.alarm = ""
@@ -33,6 +34,7 @@ class Health:
         self._no_verdict_in_row = no_verdict_in_row
         self._degraded_in_row = degraded_in_row
         self._reject_in_row = reject_in_row
+        self._missed_challenge = missed_challenge
         self._on_alarm = on_alarm
 
     def check(self) -> tuple[bool, str]:
@@ -52,6 +54,8 @@ class Health:
         for capture in self._captures:
             if capture.state == "lost":
                 return f"camera {capture.rules.camera} is lost"
+        if missed := self._missed_challenge():
+            return f"challenge part {missed} was not rejected"
         tally = self._tally
         if tally.no_verdict_run >= self._no_verdict_in_row:
             return f"at least {self._no_verdict_in_row} frames in a row without a verdict"

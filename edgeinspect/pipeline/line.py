@@ -14,9 +14,8 @@ from edgeinspect import events
 from edgeinspect.config.checks import match_models
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import Part
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.errors import EngineFault, UsageError
+from edgeinspect.errors import EngineFault
 from edgeinspect.keys import Doorkeeper
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Causes, Closer, restart_verdict
@@ -24,6 +23,7 @@ from edgeinspect.pipeline.frames import Inbox
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
+from edgeinspect.pipeline.orders import Orders
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.report import Reporter, log_fields
@@ -141,6 +141,7 @@ class Line:
             no_verdict_in_row=config.alarms.no_verdict_in_row,
             degraded_in_row=config.alarms.degraded_in_row,
             reject_in_row=config.alarms.reject_in_row,
+            missed_challenge=lambda: self.closer.missed_challenge,
         )
         self.publisher = Publisher(
             context=self.context,
@@ -154,11 +155,13 @@ class Line:
             health=self.health.check,
             prepare=self._prepare,
         )
+        orders = Orders(self.captures, model.color, config.capture.challenge_folder)
         self.replay = Replay(
             address=config.publish.replay,
             spool=self.spool,
             clock=clock,
-            trigger=self.trigger,
+            trigger=orders.trigger,
+            challenge=orders.challenge,
             prepare=self._prepare,
         )
         self.reporter = Reporter(
@@ -211,19 +214,6 @@ class Line:
             verdicts=self.publisher.address,
             replay=self.replay.address,
         )
-
-    def trigger(self, camera: str, part: Part) -> None:
-        """Ask one camera for one frame. Thread-safe.
-
-        Raises:
-            UsageError: There is no such camera, or it takes no trigger.
-        """
-        for capture in self.captures:
-            if capture.rules.camera == camera:
-                capture.camera.trigger(part)
-                return
-        names = ", ".join(capture.rules.camera for capture in self.captures)
-        raise UsageError(f"there is no camera {camera!r}", remedy=f"There are: {names}")
 
     def stop(self) -> Counts:
         """Stop capturing, let what is open be judged within its budget, close the rest.

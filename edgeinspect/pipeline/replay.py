@@ -19,6 +19,7 @@ from edgeinspect.wire import VERDICT_TOPIC
 from edgeinspect.wire_replay import (
     REQUEST_BYTES_MAX,
     Ack,
+    ChallengeRequest,
     Gone,
     Replayed,
     ReplayRequest,
@@ -46,13 +47,14 @@ class Replay:
         spool: Spool,
         clock: Clock,
         trigger: Callable[[str, Part], None],
+        challenge: Callable[[str | None, str], None],
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind.
 
-        `trigger` is called from this thread with (camera, part) and raises
-        `EdgeInspectError` when there is no such camera or it takes no trigger; `prepare`
-        puts CURVE on the socket before it is bound.
+        `trigger` (camera, part) and `challenge` (camera or None, picture) are called from
+        this thread and raise `EdgeInspectError` for what cannot be done; `prepare` puts
+        CURVE on the socket before it is bound.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -66,6 +68,7 @@ class Replay:
         self._spool = spool
         self._clock = clock
         self._trigger = trigger
+        self._challenge = challenge
         self._stop = False
         self.context: zmq.Context[Socket] = zmq.Context()
         self._socket = self.context.socket(zmq.ROUTER)
@@ -127,7 +130,7 @@ class Replay:
             else:
                 self.dropped += 1
         else:
-            self._send(parts[0], [encode(self._pull_trigger(request))])
+            self._send(parts[0], [encode(self._obey(request))])
 
     def _replay(self, client: bytes, request: ReplayRequest) -> None:
         spool = self._spool
@@ -158,10 +161,13 @@ class Replay:
         )
         self._send(client, [encode(answer)])
 
-    def _pull_trigger(self, request: TriggerRequest) -> Triggered:
-        part = Part(request.part_id, request.encoder_count, request.simulated)
+    def _obey(self, request: TriggerRequest | ChallengeRequest) -> Triggered:
         try:
-            self._trigger(request.camera, part)
+            if isinstance(request, ChallengeRequest):
+                self._challenge(request.camera, request.picture)
+            else:
+                part = Part(request.part_id, request.encoder_count, request.simulated)
+                self._trigger(request.camera, part)
         except EdgeInspectError as error:
             return Triggered(accepted=False, problem=str(error))
         return Triggered(accepted=True)

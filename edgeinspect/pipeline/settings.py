@@ -8,6 +8,7 @@ from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.domain.verdict import ModelRef
 from edgeinspect.pipeline.capture import CaptureRules
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
+from edgeinspect.pipeline.picture import PictureLimits
 
 
 def model_ref(spec: ModelSpec | None) -> ModelRef | None:
@@ -59,4 +60,7 @@ def capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
         max_pause_ns=round(capture.reconnect.max_ms * NS_PER_MS),
         travel_ns=round(config.act_by.travel_ms * NS_PER_MS),
         gate_distance_counts=config.act_by.gate_distance_counts,
+        picture=PictureLimits(
+            capture.health.dark_level, capture.health.bright_level, capture.health.frozen_frames
+        ),
     )

@@ -1,0 +1,47 @@
+"""One order to a line over its replay address."""
+
+from __future__ import annotations
+
+import msgspec
+import zmq
+
+from edgeinspect.client.sockets import Prepare, Socket, connect, plain
+from edgeinspect.errors import DeviceLostError
+from edgeinspect.wire_replay import (
+    ChallengeRequest,
+    Triggered,
+    TriggerRequest,
+    decode_answer,
+    encode,
+)
+
+
+def order(
+    address: str,
+    request: TriggerRequest | ChallengeRequest,
+    *,
+    prepare: Prepare = plain,
+    timeout_ms: int = 2_000,
+) -> Triggered:
+    """Send one trigger or challenge and wait for the line's word.
+
+    Raises:
+        DeviceLostError: Nobody answers at that address.
+    """
+    context: zmq.Context[Socket] = zmq.Context()
+    try:
+        socket = connect(context, zmq.DEALER, address, prepare)
+        socket.immediate = False  # wait for the connection instead of failing
+        socket.send(encode(request))
+        if socket.poll(timeout_ms):
+            try:
+                answer = decode_answer(socket.recv_multipart()[-1])
+            except msgspec.DecodeError:
+                answer = None
+            if isinstance(answer, Triggered):
+                return answer
+    finally:
+        context.destroy(0)
+    raise DeviceLostError(
+        f"no answer within {timeout_ms} ms", where=address, remedy="Is the line running?"
+    )

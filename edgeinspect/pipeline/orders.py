@@ -1,0 +1,60 @@
+"""Orders from outside: trigger a camera, or send a challenge part through the line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeinspect.domain.frame import Part
+from edgeinspect.errors import UsageError
+from edgeinspect.imaging.picture_file import read_picture
+from edgeinspect.pipeline.capture import Capture
+
+
+class Orders:
+    """Finds the camera that an order is for. Thread-safe."""
+
+    def __init__(
+        self, captures: Sequence[Capture], color: str, challenge_folder: str | None
+    ) -> None:
+        self._captures = captures
+        self._color = color
+        self._challenge_folder = challenge_folder
+
+    def trigger(self, camera: str, part: Part) -> None:
+        """Ask one camera for one frame.
+
+        Raises:
+            UsageError: There is no such camera, or it takes no trigger.
+        """
+        self._find(camera).camera.trigger(part)
+
+    def challenge(self, camera: str | None, picture: str) -> None:
+        """Send a known-bad picture of the challenge folder through the line.
+
+        Args:
+            camera: Whose frame it stands for; the first camera's when None.
+            picture: File name, without a folder.
+
+        Raises:
+            UsageError: There is no such camera, folder or picture.
+        """
+        if self._challenge_folder is None:
+            raise UsageError("this line takes no challenge", remedy="Set capture.challenge_folder")
+        capture = self._find(camera) if camera else self._captures[0]
+        if Path(picture).name != picture:
+            raise UsageError("a picture is named without its folder", where=picture)
+        try:
+            pixels = read_picture(Path(self._challenge_folder) / picture, self._color)
+        except (OSError, ValueError):
+            pixels = None
+        if pixels is None:
+            raise UsageError("is no picture of the challenge folder", where=picture)
+        capture.challenge(pixels, picture)
+
+    def _find(self, camera: str) -> Capture:
+        for capture in self._captures:
+            if capture.rules.camera == camera:
+                return capture
+        names = ", ".join(capture.rules.camera for capture in self._captures)
+        raise UsageError(f"there is no camera {camera!r}", remedy=f"There are: {names}")
