@@ -1,0 +1,221 @@
+"""Real pictures through the daemon, and the same pictures through the model directly.
+
+Runs `edgeinspect run` as a child on the test split of an indexed folder (images/, masks/,
+index.csv), triggers one frame per picture, and computes confusion counts (gate) or the
+mIoU (segmenter, from the published masks) from the verdicts that came over the wire. Then
+runs the ONNX graph on the same pictures without a line, and compares. Both must agree.
+
+    python benchmarks/real_pictures.py --data DIR --model STORE/NAME/VERSION
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinspect.client import Listener, order
+from edgeinspect.domain.tensor import ModelKind, ModelSpec
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.imaging.runlength import decode_classes
+from edgeinspect.store import Store
+from edgeinspect.train.data import Pictures, load_folder
+from edgeinspect.train.evaluate import (
+    confusion,
+    enlarge,
+    gate_figures,
+    iou_and_dice,
+    run_graph,
+    wilson,
+)
+from edgeinspect.wire_replay import TriggerRequest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--backend", default="ov")
+    parser.add_argument("--port", type=int, default=5690)
+    options = parser.parse_args()
+    spec = Store().resolve(str(options.model.absolute()))
+    pictures = load_folder(
+        options.data,
+        options.split,
+        spec.classes if spec.kind is ModelKind.SEGMENTER else [str(i) for i in range(255)],
+        height_px=spec.shape.height_px,
+        width_px=spec.shape.width_px,
+    )
+    verdicts, masks = through_the_daemon(options, spec, pictures)
+    outputs = run_graph(spec.path, pictures.images)
+    if spec.kind is ModelKind.GATE:
+        report = compare_gate(spec, pictures, verdicts, outputs)
+    else:
+        report = compare_segmenter(spec, pictures, masks, outputs)
+    reasons: dict[str, int] = {}
+    for verdict in verdicts:
+        reasons[verdict.reason.value] = reasons.get(verdict.reason.value, 0) + 1
+    print(json.dumps({"pictures": len(pictures), "reasons": reasons, **report}, indent=2))
+
+
+def through_the_daemon(
+    options: argparse.Namespace, spec: ModelSpec, pictures: Pictures
+) -> tuple[list[Verdict], list[np.ndarray]]:
+    """Every picture's verdict and class map, as published."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = write_config(Path(folder), options, spec, pictures)
+        child = subprocess.Popen([sys.executable, "-m", "edgeinspect", "run", str(config)])
+        try:
+            with Listener(f"tcp://127.0.0.1:{options.port}") as listener:
+                return ask_each(options, listener, pictures)
+        finally:
+            child.terminate()
+            child.wait(20)
+
+
+def ask_each(
+    options: argparse.Namespace, listener: Listener, pictures: Pictures
+) -> tuple[list[Verdict], list[np.ndarray]]:
+    verdicts, masks = [], []
+    while listener.receive(20_000) is None:
+        raise SystemExit("the daemon does not start")
+    for name in pictures.names:
+        answer = order(
+            f"tcp://127.0.0.1:{options.port + 1}", TriggerRequest(camera="top", part_id=name[:64])
+        )
+        assert answer.accepted, answer.problem
+        while True:
+            got = listener.receive(20_000)
+            assert got is not None, f"no verdict for {name}"
+            if isinstance(got.message, Verdict):
+                assert got.message.label == name
+                break
+        verdicts.append(got.message)
+        if got.mask is not None:
+            mask = got.mask
+            masks.append(decode_classes(mask.runs, mask.height_px, mask.width_px))
+    return verdicts, masks
+
+
+def write_config(
+    folder: Path, options: argparse.Namespace, spec: ModelSpec, pictures: Pictures
+) -> Path:
+    (folder / "names.txt").write_text("\n".join(pictures.names))
+    gate = spec.kind is ModelKind.GATE
+    limits: dict[str, Any] = dict(spec.thresholds)
+    decide: dict[str, Any] = {}
+    if gate:
+        at = limits["degraded"]
+        decide["gate"] = {
+            "suspect_at": at, "reject_at": at, "degraded_reject_at": at, "reject_code": 1,
+        }  # fmt: skip
+    else:
+        decide["classes"] = {
+            name: {
+                "score": limits[name]["score"],
+                "area_px": round(limits[name]["area_px"]),
+                "severity": 1,
+                "reject_code": 1 + index,
+            }
+            for index, name in enumerate(spec.classes)
+        }
+    config = {
+        "schema": 1,
+        "line": "real",
+        "budget_ms": 5000,
+        "cameras": {
+            "top": {
+                "type": "folder",
+                "path": str((options.data / "images").absolute()),
+                "names": str(folder / "names.txt"),
+                "pace": "trigger",
+            }
+        },
+        "capture": {"wrong_shape": "letterbox"},
+        "engines": {
+            "gate" if gate else "segmenter": {
+                "type": options.backend,
+                "model": str(options.model.absolute()),
+            }
+        },
+        "optics": {"mm_per_px_x": 0.1, "mm_per_px_y": 0.1},
+        "decide": decide,
+        "publish": {
+            "verdicts": f"tcp://127.0.0.1:{options.port}",
+            "replay": f"tcp://127.0.0.1:{options.port + 1}",
+            "mask": not gate,
+        },
+        "spool": {"folder": str(folder)},
+    }
+    path = folder / "line.yaml"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def compare_gate(
+    spec: ModelSpec, pictures: Pictures, verdicts: list[Verdict], outputs: list[list[Any]]
+) -> dict[str, Any]:
+    at = float(spec.thresholds["degraded"])  # type: ignore[arg-type]
+    direct = np.array([float(output[0][0]) for output in outputs])
+    daemon = np.array([verdict.defect_prob for verdict in verdicts], float)
+    figures = gate_figures(daemon, pictures.defective, (0.01, 0.05))
+    bad = pictures.defective
+    rejected = np.array([verdict.decision is Decision.REJECT for verdict in verdicts])
+    return {
+        "threshold": at,
+        "daemon": counts(rejected, bad),
+        "direct": counts(direct >= at, bad),
+        "largest_probability_difference": float(np.abs(direct - daemon).max()),
+        "auc": round(figures.auc, 4),
+        "recall_at_false_rejects": {
+            str(rate): [round(figures.recall[rate], 4), *figures.interval[rate]]
+            for rate in figures.recall
+        },
+        "agree": counts(rejected, bad) == counts(direct >= at, bad),
+    }
+
+
+def counts(rejected: np.ndarray, bad: np.ndarray) -> dict[str, Any]:
+    hits = int((rejected & bad).sum())
+    return {
+        "defective_rejected": hits,
+        "defective_passed": int((~rejected & bad).sum()),
+        "clean_rejected": int((rejected & ~bad).sum()),
+        "clean_passed": int((~rejected & ~bad).sum()),
+        "recall_interval": [round(v, 4) for v in wilson(hits, int(bad.sum()))],
+    }
+
+
+def compare_segmenter(
+    spec: ModelSpec, pictures: Pictures, masks: list[np.ndarray], outputs: list[list[Any]]
+) -> dict[str, Any]:
+    if len(masks) != len(pictures):
+        raise SystemExit(f"{len(masks)} masks came for {len(pictures)} pictures")
+    height, width = pictures.images.shape[1:]
+    out: dict[str, Any] = {}
+    for name, maps in (("daemon", masks), ("direct", [output[0][0] for output in outputs])):
+        whole = [enlarge(found, spec.output_stride, height, width) for found in maps]
+        iou, dice = iou_and_dice(confusion(whole, pictures.masks, len(spec.classes)))
+        names = ["background", *spec.classes]
+        out[name] = {
+            "miou": round(float(np.mean(iou)), 4),
+            "iou": dict(zip(names, (round(v, 4) for v in iou), strict=True)),
+            "dice": dict(zip(names, (round(v, 4) for v in dice), strict=True)),
+        }
+    differing = sum(
+        int((mine != output[0][0]).sum()) for mine, output in zip(masks, outputs, strict=True)
+    )
+    out["differing_cells"] = differing
+    out["agree"] = abs(out["daemon"]["miou"] - out["direct"]["miou"]) < 0.001
+    return out
+
+
+if __name__ == "__main__":
+    main()
