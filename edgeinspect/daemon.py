@@ -14,6 +14,7 @@ from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import InternalError, LawError
 from edgeinspect.pipeline.line import Engines, Line
 from edgeinspect.ports import Camera, Engine
+from edgeinspect.sdnotify import notify
 from edgeinspect.store import Store, default_root
 from edgeinspect.wire import Counts
 
@@ -57,8 +58,10 @@ def run(
     try:
         line.start()
         announce(line)
+        notify("READY=1", f"STATUS=inspecting {loaded.config.line}")
         while not ended.wait(0.5):  # a bounded wait lets Python run its signal handlers
             pass
+        notify("STOPPING=1")
         counts = line.stop()
     finally:
         line.dispose()
