@@ -276,3 +276,19 @@ def test_pixels_reach_the_engine_unchanged(bench: Bench) -> None:
     bench.capture.admit(grab)
     bench.work()
     assert np.array_equal(seen[0], want)
+
+
+def test_challenge_part_that_is_missed_is_remembered_until_one_is_caught(bench: Bench) -> None:
+    bench.capture.challenge(np.zeros(SHAPE.dims, np.uint8), "known-bad.png")
+    bench.capture.admit(bench.capture._challenges.popleft())
+    bench.work()
+    verdict = bench.verdict(1)
+    assert verdict is not None
+    assert (verdict.simulated, verdict.part_id) == (True, "challenge:known-bad.png")
+    assert bench.closer.missed_challenge == "known-bad.png"
+    seen = np.zeros(SHAPE.dims, np.uint8)
+    seen[0, 0] = 250
+    bench.capture.challenge(seen, "known-bad.png")
+    bench.capture.admit(bench.capture._challenges.popleft())
+    bench.work()
+    assert bench.closer.missed_challenge == ""
