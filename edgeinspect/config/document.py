@@ -104,10 +104,12 @@ def override(root: Node, words: str) -> None:
     for name in names[:-1]:
         if not isinstance(node.value, dict):
             break
+        node.key_lines.setdefault(name, root.line)
         node = node.value.setdefault(name, Node({}, root.line))
-    if not isinstance(node.value, dict) or "value" not in value.value:
+    if not isinstance(node.value, dict) or set(value.value) != {"value"}:
         raise _refuse(f"{keys} cannot be set: there is no table to put it in", "--set")
     node.value[names[-1]] = value.value["value"]
+    node.key_lines[names[-1]] = value.line
 
 
 def parse(text: str, where: str) -> tuple[Node, list[Fault]]:
