@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain.plc import PlcImage, PlcInputs
 from edgeinspect.domain.tensor import ModelSpec
 
 
@@ -85,3 +86,36 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the engine; harmless when closed already."""
+
+
+@runtime_checkable
+class PlcLink(Protocol):
+    """A way to a PLC. The gateway's one thread calls it; no call ever waits for the PLC.
+
+    A link keeps its own thread, its own retries (for ever) and its own back-off. An image
+    replaces the one before: the gateway shows the next result only when this one arrived.
+    """
+
+    @property
+    def acknowledges(self) -> bool:
+        """True if the PLC writes the id of each result it has taken.
+
+        Without, a result is applied when the link has delivered it.
+        """
+
+    def open(self) -> None:
+        """Start; the PLC need not be there yet.
+
+        Raises:
+            ConfigError: The address can never work, as a port that is taken.
+            MissingExtraError: A library is not installed.
+        """
+
+    def show(self, image: PlcImage) -> None:
+        """Make `image` what the PLC sees, as soon as it can be. Does not wait."""
+
+    def poll(self) -> PlcInputs:
+        """What is known of the PLC now. Does not wait, never raises."""
+
+    def close(self) -> None:
+        """Stop within a second, so that the PLC sees it; harmless when closed already."""

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "challenge": ("edgeinspect.cli.challenge:challenge", "Prove that the line sees a defect."),
     "keys": ("edgeinspect.cli.keys:keys", "Make and list the keys of the encrypted wire."),
     "train": ("edgeinspect.cli.train:train", "Train the two models."),
+    "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }
 """Subcommand to where it is and what it does, so that help imports none of them."""

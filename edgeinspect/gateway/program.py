@@ -1,0 +1,108 @@
+"""The program: a gateway's file becomes a running gateway, and signals end it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+from edgeinspect.client import Feed
+from edgeinspect.client.sockets import Prepare, Socket, plain
+from edgeinspect.domain.clock import Clock, SystemClock
+from edgeinspect.errors import InternalError
+from edgeinspect.gateway.config import GatewayConfig, LoadedGateway, load
+from edgeinspect.gateway.journal import Journal
+from edgeinspect.gateway.loop import Gateway
+from edgeinspect.gateway.triggers import Triggers
+from edgeinspect.keys import as_client
+from edgeinspect.ports import PlcLink
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(path: Path) -> None:
+    """Run the gateway of a configuration file until a signal.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        MissingExtraError: The link's library is not installed.
+        DataError: The journal or a key is not what it should be.
+        DeviceLostError: The journal is held by another process, or cannot be written.
+    """
+    loaded = load(path)
+    clock = SystemClock()
+    link = make_link(loaded, clock)
+    journal = Journal(
+        Path(loaded.config.cursor), name=loaded.config.gateway, capacity=loaded.config.journal
+    )
+    triggers: Triggers | None = None
+    try:
+        prepare = _keys(loaded.config)
+        if loaded.config.trigger_camera is not None:
+            triggers = Triggers(
+                loaded.config.feed.replay, loaded.config.trigger_camera, prepare=prepare
+            )
+        gateway = build(loaded.config, link, journal, clock, triggers, prepare)
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            gateway.stop()
+
+        before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+        try:
+            gateway.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    finally:
+        if triggers is not None:
+            triggers.close()
+        journal.close()
+
+
+def build(
+    config: GatewayConfig,
+    link: PlcLink,
+    journal: Journal,
+    clock: Clock,
+    triggers: Triggers | None = None,
+    prepare: Prepare = plain,
+) -> Gateway:
+    """A gateway on a real feed, not yet running."""
+
+    def subscribe(cursor: int | None) -> Feed:
+        return Feed(
+            config.feed.verdicts,
+            config.feed.replay,
+            name=config.gateway,
+            line=config.feed.line,
+            cursor=cursor,
+            prepare=prepare,
+            clock=clock,
+        )
+
+    return Gateway(
+        config, subscribe=subscribe, link=link, journal=journal, clock=clock, triggers=triggers
+    )
+
+
+def make_link(loaded: LoadedGateway, clock: Clock) -> PlcLink:
+    """The link, not opened.
+
+    Raises:
+        MissingExtraError: Its library is not installed.
+    """
+    link = loaded.link.module.build(loaded.link.options, clock)
+    if not isinstance(link, PlcLink):
+        raise InternalError(f"plclink {loaded.link.type} does not build a PlcLink")
+    return link
+
+
+def _keys(config: GatewayConfig) -> Prepare:
+    curve = config.feed.curve
+    if curve is None:
+        return plain
+
+    def prepare(socket: Socket) -> None:
+        as_client(Path(curve.secret), Path(curve.server), socket)
+
+    return prepare

@@ -1,0 +1,108 @@
+"""What a verdict means to an ejector. Pure: no clock is read, nothing is kept.
+
+There is one way to a pass: a verdict PASS, of the daemon that lives, shown before its
+act-by. Everything else is a reject, or, where so configured, neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgeinspect.client import Lost
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.plc import (
+    CAUSE_DEAD_EPOCH,
+    CAUSE_LATE,
+    CAUSE_LOST,
+    CAUSE_UNKNOWN,
+    CAUSES,
+    Outcome,
+    PlcResult,
+)
+from edgeinspect.domain.verdict import Decision, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A result that waits to be shown."""
+
+    result: PlcResult
+    """As it is if it can be shown in time; its `act_by_ms` is not yet set."""
+    act_by_at_ns: int | None
+    """Monotonic; None for a result that has no act-by."""
+
+    def at(self, now_ns: int) -> PlcResult:
+        """The result as it must be shown now: past its act-by a pass is a reject."""
+        result = self.result
+        if self.act_by_at_ns is None:
+            return result
+        left_ns = self.act_by_at_ns - now_ns
+        if left_ns > 0:
+            return replace(result, act_by_ms=left_ns // NS_PER_MS)
+        passed = result.outcome is Outcome.PASS
+        return replace(
+            result,
+            act_by_ms=left_ns // NS_PER_MS,
+            late=True,
+            outcome=Outcome.REJECT if passed else result.outcome,
+            cause=CAUSE_LATE if passed else result.cause,
+        )
+
+
+def from_verdict(
+    verdict: Verdict,
+    *,
+    now_ns: int,
+    utc_ns: int,
+    newest_epoch: int,
+    no_verdict_as: Outcome,
+) -> Pending:
+    """What a verdict tells the ejector.
+
+    Args:
+        verdict: The next in order.
+        now_ns: Monotonic time; act-by is put on this clock here, once, so that a later
+            step of the wall clock moves nothing.
+        utc_ns: Wall time at `now_ns`.
+        newest_epoch: Of the daemon that lives; a pass of an older one is a reject.
+        no_verdict_as: REJECT or NEITHER.
+    """
+    outcome, cause = _OUTCOMES[verdict.decision], CAUSES.get(verdict.reason, CAUSE_UNKNOWN)
+    if verdict.decision is Decision.NO_VERDICT:
+        outcome = no_verdict_as
+    elif outcome is Outcome.PASS and verdict.epoch < newest_epoch:
+        outcome, cause = Outcome.REJECT, CAUSE_DEAD_EPOCH
+    result = PlcResult(
+        seq=verdict.seq,
+        epoch=verdict.epoch,
+        outcome=outcome,
+        cause=cause,
+        no_verdict=verdict.decision is Decision.NO_VERDICT,
+        degraded=verdict.degraded,
+        simulated=verdict.simulated,
+        reject_code=verdict.reject_code,
+        severity=verdict.severity,
+        part_id=verdict.part_id or "",
+        camera=verdict.camera,
+        encoder_count=verdict.encoder_count,
+        act_by_encoder=verdict.act_by_encoder,
+        recipe_id=verdict.config_hash,
+        processing_us=verdict.stages.total_us,
+    )
+    return Pending(result, now_ns + verdict.act_by_utc_ns - utc_ns)
+
+
+_OUTCOMES = {
+    Decision.PASS: Outcome.PASS,
+    Decision.REJECT: Outcome.REJECT,
+    Decision.NO_VERDICT: Outcome.REJECT,
+}
+
+
+def from_lost(lost: Lost, epoch: int) -> Pending:
+    """Verdicts that nobody holds any more: one reject that speaks for all of them."""
+    covers = lost.to_seq - lost.from_seq + 1
+    result = PlcResult(
+        lost.to_seq, epoch, Outcome.REJECT, CAUSE_LOST, no_verdict=True, covers=covers
+    )
+    return Pending(result, None)

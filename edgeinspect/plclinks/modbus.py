@@ -1,0 +1,263 @@
+"""Modbus/TCP: the PLC reads us (`role: server`), or we write to the PLC (`role: client`)."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.plc import PlcImage, PlcInputs
+from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.plclinks import _map, _modbus
+from edgeinspect.plclinks._courier import Courier
+from edgeinspect.ports import PlcLink
+
+REQUIRES: tuple[tuple[str, str], ...] = ()
+
+Address = Annotated[int, Meta(ge=0, le=65_000)]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: modbus`."""
+
+    role: Literal["server", "client"] = "server"
+    """`server`: the PLC asks us. `client`: we write to the PLC's holding registers."""
+    host: str = "127.0.0.1"
+    """Server: the interface to listen on. Client: the PLC."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 502
+    """0 lets the system choose a server's port."""
+    unit: Annotated[int, Meta(ge=0, le=255)] = 1
+    """Unit identifier of a client's requests; a server answers to all."""
+    output_address: Address = 0
+    """First register of what we show, from 0."""
+    input_address: Address = 200
+    """First holding register of what the PLC writes, from 0."""
+    word_order: Literal["big", "little"] = "big"
+    """Which word of a 32-bit value comes first: `big` is the high one."""
+    allow: list[str] = []
+    """Server: addresses that may connect; empty means all. Name the PLC's, so that no panel
+    or laptop is taken for it: whoever reads the first words has read the result."""
+    clients: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Server: connections at once; one more closes the one that was silent longest."""
+    peer_timeout_ms: Annotated[float, Meta(ge=50, le=600_000)] = 2_000
+    """Server: silence after which the PLC counts as gone. Client: longest wait for an answer."""
+    poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
+    """Client: time between two reads of what the PLC writes."""
+
+    def __post_init__(self) -> None:
+        """Refuse two blocks in one place."""
+        first, second = self.output_address, self.input_address
+        if first < second + _map.INPUT_WORDS and second < first + _map.OUTPUT_WORDS:
+            raise ValueError(
+                f"output_address ({_map.OUTPUT_WORDS} registers) and input_address "
+                f"({_map.INPUT_WORDS}) overlap"
+            )
+
+
+class ModbusServer:
+    """Serves one image at a time; a read never mixes two. See `ports.PlcLink`.
+
+    Its thread answers requests; `show` and `poll` only exchange references with it.
+    """
+
+    acknowledges = True
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        """Nothing is bound yet."""
+        self._options = options
+        self._clock = clock
+        self._little = options.word_order == "little"
+        self._shown: tuple[int, bytes, list[bool]] = (
+            -1,
+            bytes(2 * _map.OUTPUT_WORDS),
+            [False] * 16,
+        )
+        """(revision, output block, status bits), swapped as one."""
+        self._delivered = -1
+        self._written = bytearray(2 * _map.INPUT_WORDS)
+        self._heard_at_ns: int | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._parsers: dict[socket.socket, tuple[_modbus.Parser, list[int]]] = {}
+        self._thread: threading.Thread | None = None
+        self._stop = False
+        self.port = options.port
+        """The port that is listened on."""
+
+    def open(self) -> None:
+        options = self._options
+        try:
+            listener = socket.create_server((options.host, options.port), backlog=16)
+        except OSError as error:
+            fault = Fault("link.port", f"cannot be listened on: {error.strerror}",
+                          f"{options.host}:{options.port}")  # fmt: skip
+            raise ConfigError([fault]) from error
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._stop = False
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, self._selector), name="modbus", daemon=True
+        )
+        self._thread.start()
+
+    def show(self, image: PlcImage) -> None:
+        block = _map.encode_outputs(image)
+        bits = _modbus.unpack_bits(block[1::-1], 16)
+        if self._little:
+            block = _map.swap_words(block, _map.OUTPUTS)
+        self._shown = (image.revision, block, bits)
+
+    def poll(self) -> PlcInputs:
+        heard_at_ns = self._heard_at_ns
+        silent_ns = self._options.peer_timeout_ms * NS_PER_MS
+        if heard_at_ns is None or self._clock.now_ns() - heard_at_ns > silent_ns:
+            problem = f"no request for {self._options.peer_timeout_ms:g} ms at port {self.port}"
+            return PlcInputs(False, self._delivered, None, problem)
+        block = bytes(self._written)
+        if self._little:
+            block = _map.swap_words(block, _map.INPUTS)
+        return PlcInputs(True, self._delivered, _map.decode_commands(block))
+
+    def close(self) -> None:
+        self._stop = True
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+            self._thread = None
+
+    # -- the server's thread --------------------------------------------------------
+
+    def _run(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+        try:
+            while not self._stop:
+                for key, _events in selector.select(0.05):
+                    peer = key.fileobj
+                    assert isinstance(peer, socket.socket)
+                    if peer is listener:
+                        self._admit(listener, selector)
+                    else:
+                        self._serve(peer, selector)
+        finally:
+            for peer in (*self._parsers, listener):
+                peer.close()
+            self._parsers.clear()
+            selector.close()
+
+    def _admit(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+        try:
+            peer, address = listener.accept()
+        except OSError:  # gone again
+            return
+        if self._options.allow and address[0] not in self._options.allow:
+            peer.close()
+            return
+        if len(self._parsers) >= self._options.clients:
+            self._drop(min(self._parsers, key=lambda p: self._parsers[p][1][0]), selector)
+        peer.settimeout(0.2)  # a peer that does not read its answers is dropped
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._parsers[peer] = (_modbus.Parser(), [self._clock.now_ns()])
+        selector.register(peer, selectors.EVENT_READ)
+
+    def _serve(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
+        parser, heard = self._parsers[peer]
+        try:
+            data = peer.recv(4096)
+            if not data:
+                raise ConnectionResetError
+            heard[0] = self._clock.now_ns()
+            reading = _Reading(self)
+            out = parser.feed(data, lambda _unit, pdu: _modbus.answer(pdu, reading))
+            if out:
+                peer.sendall(out)
+                self._heard_at_ns = self._clock.now_ns()
+                # Only now: an answer that never left has delivered nothing.
+                self._delivered = max(self._delivered, reading.delivered)
+        except (OSError, ValueError):
+            self._drop(peer, selector)
+
+    def _drop(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
+        selector.unregister(peer)
+        self._parsers.pop(peer)
+        peer.close()
+
+
+class _Reading:
+    """One batch of requests against the server's memory. `_modbus.Memory`."""
+
+    def __init__(self, server: ModbusServer) -> None:
+        self._server = server
+        self._options = server._options
+        self.delivered = -1
+        """Newest revision of which the result id and the status word were read."""
+
+    def read_bits(self, function: int, address: int, count: int) -> list[bool]:
+        if function == _modbus.READ_DISCRETE:
+            bits = self._server._shown[2]
+        else:
+            word = self._server._written[:2]
+            bits = _modbus.unpack_bits(bytes(word[::-1]), 16)
+        if address + count > len(bits):
+            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+        return bits[address : address + count]
+
+    def read_words(self, function: int, address: int, count: int) -> bytes:
+        revision, outputs, _bits = self._server._shown
+        first = self._options.output_address
+        if first <= address and address + count <= first + _map.OUTPUT_WORDS:
+            at = address - first
+            if at == 0 and count >= 4:  # status, error and result id in one reading
+                self.delivered = max(self.delivered, revision)
+            return outputs[2 * at : 2 * (at + count)]
+        at = address - self._options.input_address
+        if function == _modbus.READ_HOLDING and at >= 0 and at + count <= _map.INPUT_WORDS:
+            return bytes(self._server._written[2 * at : 2 * (at + count)])
+        raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+
+    def write_bits(self, address: int, bits: list[bool]) -> None:
+        if address + len(bits) > 16:
+            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+        word = _modbus.unpack_bits(bytes(self._server._written[1::-1]), 16)
+        word[address : address + len(bits)] = bits
+        self._server._written[:2] = _modbus.pack_bits(word)[::-1]
+
+    def write_words(self, address: int, words: bytes) -> None:
+        at = address - self._options.input_address
+        if at < 0 or 2 * at + len(words) > len(self._server._written):
+            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+        self._server._written[2 * at : 2 * at + len(words)] = words
+
+
+class _ClientSession:
+    """Our side of a connection to a PLC that is the server."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._little = options.word_order == "little"
+        self._client = _modbus.Client(
+            options.host, options.port, options.unit, options.peer_timeout_ms / 1000
+        )
+
+    def write(self, block: bytes) -> None:
+        if self._little:
+            block = _map.swap_words(block, _map.OUTPUTS)
+        self._client.write(self._options.output_address, block)
+
+    def read(self) -> bytes:
+        block = self._client.read(self._options.input_address, _map.INPUT_WORDS)
+        return _map.swap_words(block, _map.INPUTS) if self._little else block
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def build(options: Options, clock: Clock) -> PlcLink:
+    """A link; nothing is opened yet."""
+    if options.role == "server":
+        return ModbusServer(options, clock)
+    where = f"{options.host}:{options.port}"
+    return Courier(lambda: _ClientSession(options), clock, poll_ms=options.poll_ms, where=where)
