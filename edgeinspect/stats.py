@@ -74,12 +74,13 @@ class Histogram:
 
 
 class Estimate:
-    """The p99 of a stage's recent times, for predicting whether it fits the budget.
+    """The median and p99 of a stage's recent times, to predict whether it fits the budget.
 
+    One outlier among the recent times never counts: an engine that hung once is not slow.
     Not thread-safe; each worker has its own.
     """
 
-    __slots__ = ("_at", "_recent", "p99_ns")
+    __slots__ = ("_at", "_recent", "p50_ns", "p99_ns")
 
     _WINDOW = 128
     _EVERY = 16
@@ -87,8 +88,9 @@ class Estimate:
     def __init__(self) -> None:
         self._recent = array("q")
         self._at = 0
-        self.p99_ns = 0
+        self.p50_ns = 0
         """0 until something has been measured."""
+        self.p99_ns = 0
 
     def add(self, value_ns: int) -> None:
         """Take one measured time in."""
@@ -100,8 +102,10 @@ class Estimate:
         self._at += 1
         if self._at % self._EVERY == 0 or len(recent) < self._EVERY:
             ordered = sorted(recent)
-            self.p99_ns = ordered[max(0, (len(ordered) * 99 + 99) // 100 - 1)]
+            self.p50_ns = ordered[(len(ordered) - 1) // 2]
+            self.p99_ns = ordered[max(0, min(len(ordered) - 2, len(ordered) * 99 // 100))]
 
     def decay(self) -> None:
-        """Lower the estimate by 2 %: a stage that is always skipped must be tried again."""
+        """Lower the estimates by 2 %: a stage that is always skipped must be tried again."""
+        self.p50_ns -= self.p50_ns // 50
         self.p99_ns -= self.p99_ns // 50

@@ -118,14 +118,14 @@ class Inspector:
         queue_us = (began_ns - frame.captured_at_ns) // NS_PER_US
         first = self.gate_time if self.gate else self.segmenter_time
         left_ns = frame.deadline_ns - began_ns
-        if left_ns < first.p99_ns:
-            # Started now it would only end late and make the next frame late too.
+        if left_ns < first.p50_ns:
+            # Started now it would most likely end late, and make the next frame late too.
             first.decay()
             self._closer.close_without(
                 frame,
                 Reason.DEADLINE,
                 f"not started: {left_ns // NS_PER_US} us left, "
-                f"{first.p99_ns // NS_PER_US} us needed",
+                f"{first.p50_ns // NS_PER_US} us needed",
             )
             return
         gated_ns = began_ns

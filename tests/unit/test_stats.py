@@ -38,12 +38,22 @@ def test_values_beyond_the_last_bucket_are_kept_as_the_maximum() -> None:
     assert histogram.quantile_us(0.5) == 1 << 60 or histogram.max_us == 1 << 60
 
 
+def test_one_outlier_never_counts() -> None:
+    for count in (2, 10, 128):
+        estimate = Estimate()
+        for _ in range(count):
+            estimate.add(5_000)
+        estimate.add(4_000_000_000)
+        assert (estimate.p50_ns, estimate.p99_ns) == (5_000, 5_000)
+
+
 def test_estimate_follows_and_decays() -> None:
     estimate = Estimate()
     assert estimate.p99_ns == 0
     for value in range(1, 129):
         estimate.add(value * 1000)
     assert estimate.p99_ns == pytest.approx(127_000, abs=1_000)
+    assert estimate.p50_ns == pytest.approx(64_000, abs=1_000)
     before = estimate.p99_ns
     estimate.decay()
     assert estimate.p99_ns < before
