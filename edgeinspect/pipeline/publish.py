@@ -176,6 +176,9 @@ class Publisher:
     def beat(self) -> None:
         """Send one heartbeat."""
         self._beat += 1
+        self._say(self._heartbeat())
+
+    def _heartbeat(self) -> list[bytes]:
         inspecting, alarm = self._health()
         heartbeat = Heartbeat(
             line=self._line,
@@ -187,10 +190,11 @@ class Publisher:
             inspecting=inspecting and not self._stop,
             alarm=alarm,
         )
-        self._say([self._heartbeat_topic, encode(heartbeat)])
+        return [self._heartbeat_topic, encode(heartbeat)]
 
     def _say(self, parts: list[bytes]) -> None:
         self._socket.send_multipart(parts)
+        self._last.pop(parts[0], None)  # so that the newest stands last
         self._last[parts[0]] = parts
 
     def _welcome(self) -> None:
@@ -212,8 +216,7 @@ class Publisher:
                 continue  # a message on a PUB's socket: nobody's business
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
             fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
-            last = fits[-1] if fits else [self._heartbeat_topic, b"{}"]
-            self._socket.send_multipart(last)
+            self._socket.send_multipart(fits[-1] if fits else self._heartbeat())
 
     def stop(self) -> None:
         """End the thread. Thread-safe."""
