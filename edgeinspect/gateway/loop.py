@@ -143,7 +143,7 @@ class Gateway:
             try:
                 event = self._feed.receive(timeout_ms)
             except DataError as error:
-                self.watch.hear_nonsense(self._clock.now_ns())
+                self.watch.hear_nonsense(error.where)
                 self._quiet.error(events.WIRE_BROKEN, problem=str(error))
                 return
             if event is None:
@@ -181,8 +181,7 @@ class Gateway:
         verdict = event.verdict
         if self._journal.last is None:
             self._begin(verdict.seq - 1, verdict.epoch)
-        self.watch.settings(verdict.config_hash)
-        self.watch.epoch = max(self.watch.epoch, verdict.epoch)
+        self.watch.hear_verdict(verdict.epoch, verdict.config_hash)
         self.handshake.push(
             from_verdict(
                 verdict,

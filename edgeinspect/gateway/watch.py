@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeinspect.domain.plc import PlcError
-from edgeinspect.wire import Heartbeat, Status
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Watch:
         self.alarm = ""
         self._fail_safe_ns = fail_safe_ns
         self._heard_at_ns: int | None = None
-        self._broken_at_ns: int | None = None
+        self._broken: set[str] = set()
         self._inspecting = False
         self._checksum = 0
         self._stopping = False
@@ -43,23 +43,32 @@ class Watch:
             return
         self.epoch = beat.epoch
         self._heard_at_ns = now_ns
+        self._broken -= {HEARTBEAT_TOPIC, STATUS_TOPIC, ""}
         self.alarm = beat.alarm
         if isinstance(beat, Heartbeat):
             self._inspecting = beat.inspecting
         else:
-            self.settings(beat.config_hash)
+            self._settings(beat.config_hash)
 
     def hear_renumbered(self, epoch: int, now_ns: int) -> None:
         """A heartbeat that told of a renumbering."""
         self.epoch = max(self.epoch, epoch)
         self._heard_at_ns = now_ns
 
-    def hear_nonsense(self, now_ns: int) -> None:
-        """Something that breaks the wire's schema: another version is talking."""
-        self._broken_at_ns = now_ns
+    def hear_nonsense(self, topic: str) -> None:
+        """Something that breaks the wire's schema: another version is talking.
 
-    def settings(self, config_hash: str) -> None:
-        """The hash of the configuration that judges now."""
+        Fail-safe until a message of the same kind can be read.
+        """
+        self._broken.add(topic.partition(".")[0])
+
+    def hear_verdict(self, epoch: int, config_hash: str) -> None:
+        """A verdict that could be read, with the hash of the configuration that judged."""
+        self.epoch = max(self.epoch, epoch)
+        self._broken.discard(VERDICT_TOPIC)
+        self._settings(config_hash)
+
+    def _settings(self, config_hash: str) -> None:
         try:
             self._checksum = int(config_hash[:8], 16)
         except ValueError:  # not a hash: a part of a test, or of a future version
@@ -78,7 +87,7 @@ class Watch:
     def _error(self, now_ns: int) -> PlcError:
         if self._stopping:
             return PlcError.STOPPING
-        if self._broken_at_ns is not None and now_ns - self._broken_at_ns < self._fail_safe_ns:
+        if self._broken:
             return PlcError.WIRE
         if self._heard_at_ns is None:
             return PlcError.STARTING

@@ -1,0 +1,250 @@
+"""A small plant on loopback: a feeder and a gateway, each its own process, and a PLC's log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgeinspect.domain.plc import CAUSES
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.gateway.journal import Journal, Record
+from tests.flow.feeder import written
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FAIL_SAFE_MS = 300
+MARGIN_MS = 120
+"""Beyond fail_safe_ms, for the peer's own reading and a loaded machine."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 15.0, what: str = "") -> Any:
+    """Until `condition` gives something; fails with `what`."""
+    until = time.monotonic() + timeout_s
+    while not (got := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {timeout_s:g} s: {what or condition}")
+        time.sleep(0.002)
+    return got
+
+
+class Process:
+    """A child that can be stopped, continued and killed; its output goes to a file."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.child = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    def say(self, line: str) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(line.encode() + b"\n")
+        self.child.stdin.flush()
+
+    def hear(self) -> str:
+        assert self.child.stdout is not None
+        line = self.child.stdout.readline().decode().strip()
+        assert line, self.log.read_text()
+        return line
+
+    def signal(self, number: int) -> None:
+        self.child.send_signal(number)
+
+    def kill(self) -> None:
+        """`kill -9`, and gone when this returns."""
+        self.child.kill()
+        self.end()
+
+    def end(self, timeout_s: float = 10.0) -> int:
+        """Its exit code, once its input is closed."""
+        for pipe in (self.child.stdin, self.child.stdout):
+            if pipe is not None:
+                pipe.close()
+        return self.child.wait(timeout_s)
+
+
+@dataclass
+class Plant:
+    """One line, one gateway."""
+
+    folder: Path
+    link: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.verdicts = f"tcp://127.0.0.1:{free_port()}"
+        self.replay = f"tcp://127.0.0.1:{free_port()}"
+        self.file = self.folder / "gateway.yaml"
+        config = {
+            "schema": 1,
+            "gateway": "plc-1",
+            "feed": {"line": "press", "verdicts": self.verdicts, "replay": self.replay},
+            "link": self.link,
+            "cursor": str(self.folder / "plc-1.journal"),
+            "fail_safe_ms": FAIL_SAFE_MS,
+            "ack_timeout_ms": 5_000,
+            "buffer": 2_000,
+            **self.options,
+        }
+        self.file.write_text(yaml.safe_dump(config))
+        self.start_feeder()
+        self.start_gateway()
+
+    def start_feeder(self) -> None:
+        arguments = ["-m", "tests.flow.feeder", str(self.folder), self.verdicts, self.replay]
+        self.feeder = Process(arguments, self.folder / "feeder.log")
+        assert self.feeder.hear().startswith("ready")
+
+    def start_gateway(self) -> None:
+        arguments = ["-m", "edgeinspect", "gateway", str(self.file), "--log-format", "json"]
+        self.gateway = Process(arguments, self.folder / "gateway.log")
+
+    def judge(self, count: int, rate_hz: float) -> None:
+        """Have `count` verdicts made; returns at once, `judged` waits."""
+        self.feeder.say(f"judge {count} {rate_hz}")
+
+    def judged(self) -> int:
+        """The last seq, once what was asked for is done."""
+        return int(self.feeder.hear().removeprefix("done "))
+
+    def verdicts_written(self) -> list[Verdict]:
+        return written(self.folder)
+
+    def journal(self) -> list[Record]:
+        """What the gateway says it has applied; only while it does not run."""
+        journal = Journal(self.folder / "plc-1.journal", name="plc-1", capacity=100_000)
+        records = journal.records()
+        journal.close()
+        return records
+
+    def heartbeat_stops(self, is_fail_safe: Callable[[], bool], is_online: Callable[[], bool]) -> float:
+        """SIGSTOP the daemon; ms until the peer sees fail-safe. Then let it live again."""
+        wait_for(is_online, what="online before the daemon stops")
+        self.feeder.signal(signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            wait_for(is_fail_safe, 5.0, "fail-safe at the peer")
+            took_ms = (time.monotonic() - started) * 1000
+        finally:
+            self.feeder.signal(signal.SIGCONT)
+        wait_for(is_online, what="online again by itself")
+        assert took_ms <= FAIL_SAFE_MS + MARGIN_MS, f"{took_ms:.0f} ms"
+        return took_ms
+
+    def close(self) -> None:
+        for process in (self.gateway, self.feeder):
+            if process.child.poll() is None:
+                process.signal(signal.SIGCONT)
+                process.signal(signal.SIGTERM)
+            try:
+                process.end()
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def plant(folder: Path, link: dict[str, Any], **options: Any) -> Iterator[Plant]:
+    """A running plant; what its processes said is shown when the test fails."""
+    built = Plant(folder, link, options)
+    try:
+        yield built
+    except BaseException:
+        for process in (built.gateway, built.feeder):
+            print(textwrap.indent(process.log.read_text()[-4000:], f"{process.log.stem}: "))
+        raise
+    finally:
+        built.close()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One result as a PLC took it."""
+
+    result_id: int
+    passed: bool
+    rejected: bool
+    no_verdict: bool
+    cause: int
+    reject_code: int
+    part_id: str
+    encoder_count: int
+
+    @staticmethod
+    def from_values(values: dict[str, Any]) -> Taken:
+        """From the map's names."""
+        return Taken(
+            int(values["ResultId"]),
+            bool(values["Pass"]),
+            bool(values["Reject"]),
+            bool(values["NoVerdict"]),
+            int(values["Cause"]),
+            int(values["RejectCode"]),
+            str(values["PartId"]),
+            int(values["EncoderCount"]),
+        )
+
+
+def expected(verdicts: list[Verdict]) -> list[Taken]:
+    """What a PLC must have taken for these verdicts, none of them late."""
+    return [
+        Taken(
+            verdict.seq,
+            verdict.decision is Decision.PASS,
+            verdict.decision is not Decision.PASS,
+            verdict.decision is Decision.NO_VERDICT,
+            CAUSES[verdict.reason],
+            verdict.reject_code,
+            verdict.part_id or "",
+            verdict.encoder_count or 0,
+        )
+        for verdict in verdicts
+    ]
+
+
+class PlcProgram:
+    """The logic of docs/plc.md's structured text, cycle by cycle, with a log."""
+
+    def __init__(self) -> None:
+        self.log: list[Taken] = []
+        self.last_id = 0
+        self.numbering = 0
+        self.ack = 0
+
+    def cycle(self, values: dict[str, Any]) -> int:
+        """One scan over the outputs; returns the ack to write."""
+        if values["Numbering"] != self.numbering:
+            self.numbering, self.last_id = values["Numbering"], 0
+        if values["Online"] and values["ResultsValid"]:
+            step = (values["ResultId"] - self.last_id) % (1 << 32)
+            if 0 < step < 1 << 31:
+                assert not (values["Pass"] and values["Reject"])
+                self.log.append(Taken.from_values(values))
+                self.last_id = values["ResultId"]
+            self.ack = values["ResultId"]
+        else:
+            assert not values["Pass"]
+            assert not values["Reject"]
+        return self.ack

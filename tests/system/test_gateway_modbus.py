@@ -1,0 +1,219 @@
+"""The Modbus gateway and real peers: libmodbus and mbpoll (C), pymodbus."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeinspect.plclinks import _map
+from tests.system import libmodbus
+from tests.system.plant import (
+    Plant,
+    PlcProgram,
+    expected,
+    free_port,
+    plant,
+    wait_for,
+)
+
+ACK_AT = 202
+
+
+@pytest.fixture(autouse=True)
+def _needs_libmodbus() -> None:
+    if libmodbus.library() is None:
+        pytest.skip("libmodbus is not installed: apt package mbpoll")
+
+
+class Plc:
+    """A PLC that is a Modbus master: reads the block, takes results, writes its ack."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.program = PlcProgram()
+        self.values: dict[str, Any] = {}
+        self._master: libmodbus.Master | None = None
+
+    def cycle(self) -> bool:
+        """One scan; False while the gateway is away."""
+        try:
+            if self._master is None:
+                self._master = libmodbus.Master(self.port)
+            block = self._master.input_registers(0, _map.OUTPUT_WORDS)
+            self.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+            ack = self.program.cycle(self.values)
+            if self.values["ResultsValid"]:  # every scan: a gateway may have been restarted
+                self._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
+        except OSError:
+            self.close()
+            self.values = {}
+            return False
+        return True
+
+    def online(self) -> bool:
+        return self.cycle() and bool(self.values["Online"])
+
+    def fail_safe(self) -> bool:
+        return self.cycle() and bool(self.values["RejectAll"]) and not self.values["Pass"]
+
+    def take(self, count: int, timeout_s: float = 40.0) -> None:
+        until = time.monotonic() + timeout_s
+        while len(self.program.log) < count:
+            assert time.monotonic() < until, f"{len(self.program.log)} of {count}"
+            if not self.cycle():
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        if self._master is not None:
+            self._master.close()
+            self._master = None
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Plant, Plc]]:
+    port = free_port()
+    with plant(tmp_path, {"type": "modbus", "port": port}) as built:
+        plc = Plc(port)
+        wait_for(plc.online, what="the gateway online")
+        yield built, plc
+        plc.close()
+
+
+def test_a_thousand_verdicts_through_kill_9_of_the_gateway(
+    served: tuple[Plant, Plc], record_property: Any
+) -> None:
+    built, plc = served
+    record_property("fail_safe_ms", built.heartbeat_stops(plc.fail_safe, plc.online))
+    built.judge(1_000, 250)
+    for count in (200, 450, 700):
+        plc.take(count)
+        built.gateway.kill()
+        built.start_gateway()
+    plc.take(1_000)
+    assert built.judged() == 1_000
+    verdicts = built.verdicts_written()
+    assert plc.program.log == expected(verdicts)
+    wait_for(lambda: plc.cycle() and plc.values["ResultsTotal"] == 1_000)
+    assert plc.values["ForcedTotal"] == plc.values["LostTotal"] == 0
+    built.gateway.signal(signal.SIGTERM)
+    assert built.gateway.end() == 0
+    applied = [record for record in built.journal() if record.outcome is not None]
+    assert [record.seq for record in applied] == [verdict.seq for verdict in verdicts]
+    assert [record.reject_code for record in applied] == [v.reject_code for v in verdicts]
+
+
+def test_the_daemon_dies_and_comes_back(served: tuple[Plant, Plc]) -> None:
+    built, plc = served
+    built.judge(20, 200)
+    plc.take(20)
+    built.judged()
+    built.feeder.kill()
+    wait_for(plc.fail_safe, 2.0)
+    assert plc.values["ErrorCode"] == 2
+    built.start_feeder()
+    wait_for(plc.online)
+    built.judge(20, 200)
+    plc.take(40)
+    assert plc.program.log == expected(built.verdicts_written())
+
+
+def test_a_stopped_gateway_says_so_and_hangs_up(served: tuple[Plant, Plc]) -> None:
+    built, plc = served
+    stopped: list[float] = []
+    built.gateway.signal(signal.SIGTERM)
+    while plc.cycle():
+        if plc.values["RejectAll"]:
+            stopped.append(plc.values["ErrorCode"])
+    assert stopped
+    assert set(stopped) == {4}
+    assert built.gateway.end() == 0
+
+
+def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
+    if shutil.which("mbpoll") is None:
+        pytest.skip("mbpoll is not installed: apt package mbpoll")
+    built, plc = served
+
+    def mbpoll(*arguments: str) -> dict[int, int]:
+        done = subprocess.run(
+            ["mbpoll", "-m", "tcp", "-0", "-1", "-p", str(plc.port), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return {int(at): int(v) for at, v in re.findall(r"^\[(\d+)\]:\s+(\d+)", done.stdout, re.M)}
+
+    built.judge(5, 200)
+    for seq in range(1, 6):
+        wait_for(lambda: plc.values.get("ResultId") == seq and plc.values["ResultsValid"]
+                 if (plc_reads(plc)) else False)  # fmt: skip
+        bits = mbpoll("-t", "1", "-r", "0", "-c", "16", "127.0.0.1")
+        words = mbpoll("-t", "3", "-r", "0", "-c", str(_map.OUTPUT_WORDS), "127.0.0.1")
+        for bit in _map.STATUS_BITS:
+            if bit.name != "Heartbeat":
+                assert bool(bits[bit.bit]) == plc.values[bit.name], bit.name
+        block = b"".join(words[at].to_bytes(2, "big") for at in range(_map.OUTPUT_WORDS))
+        got = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+        plc.program.cycle(got)
+        mbpoll("-t", "4", "-r", str(ACK_AT), "127.0.0.1", "0", str(seq))
+    assert plc.program.log == expected(built.verdicts_written())
+
+
+def plc_reads(plc: Plc) -> bool:
+    """Read without taking or acknowledging."""
+    if plc._master is None:
+        plc._master = libmodbus.Master(plc.port)
+    block = plc._master.input_registers(0, _map.OUTPUT_WORDS)
+    plc.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+    return True
+
+
+def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
+    for needed in ("mbpoll", "stdbuf"):
+        if shutil.which(needed) is None:
+            pytest.skip(f"{needed} is not installed: apt package mbpoll")
+    port = free_port()
+    with plant(tmp_path, {"type": "modbus", "port": port}) as built:
+        plc = Plc(port)
+        wait_for(plc.online)
+        built.judge(1_000, 250)
+        poll = subprocess.Popen(
+            ["stdbuf", "-oL", "mbpoll", "-m", "tcp", "-0", "-t", "3", "-r", "0", "-c",
+             str(_map.OUTPUT_WORDS), "-l", "11", "-p", str(port), "127.0.0.1"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert poll.stdout is not None
+        assert plc._master is not None
+        words: list[int] = []
+        try:
+            for line in poll.stdout:
+                found = re.match(r"\[(\d+)\]:\s+(\d+)", line)
+                if not found or int(found[1]) != len(words):
+                    words = []
+                if found and int(found[1]) == len(words):
+                    words.append(int(found[2]))
+                if len(words) == _map.OUTPUT_WORDS:
+                    block = b"".join(word.to_bytes(2, "big") for word in words)
+                    values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+                    ack = plc.program.cycle(values)
+                    plc._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
+                    words = []
+                    if len(plc.program.log) == 1_000:
+                        break
+        finally:
+            poll.kill()
+            poll.wait()
+            poll.stdout.close()
+            plc.close()
+        built.judged()
+        assert plc.program.log == expected(built.verdicts_written())
