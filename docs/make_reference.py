@@ -1,0 +1,578 @@
+"""Write everything in the documentation that the code knows better.
+
+    python docs/make_reference.py            after a change of a key, message, event or command
+    python docs/make_reference.py --check    say what is out of date; exit 1 if anything is
+
+It fills the parts of pages between `<!-- generated: NAME -->` and `<!-- end -->`, writes
+the JSON Schemas, and puts the shipped models' thresholds into the examples. A test calls it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect as source_of
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import NODEFAULT, inspect
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from wire_examples import EXAMPLES  # noqa: E402
+
+from edgeinspect import errors, events, registry, wire, wire_replay  # noqa: E402
+from edgeinspect.cli.main import COMMANDS  # noqa: E402
+from edgeinspect.config.faults import describe  # noqa: E402
+from edgeinspect.config.schema import LineConfig  # noqa: E402
+from edgeinspect.domain import verdict as verdict_module  # noqa: E402
+
+_BLOCK = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+PAGES = (
+    "README.md",
+    "docs/configuration.md",
+    "docs/events.md",
+    "docs/models.md",
+    "docs/wire.md",
+)
+
+
+# -- what the sources say ----------------------------------------------------------------
+
+
+def one_line(text: str | None) -> str:
+    """A docstring as one line that can stand in a table."""
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+@functools.cache
+def _tree(module_file: str) -> ast.Module:
+    return ast.parse(Path(module_file).read_text(encoding="utf-8"))
+
+
+def _documented(body: list[ast.stmt]) -> dict[str, str]:
+    """Each assigned name to the string that stands under it."""
+    found = {}
+    for statement, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        name = ""
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            name = statement.target.id
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            name = statement.targets[0].id
+        if name:
+            text = ""
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                text = str(after.value.value)
+            found[name] = one_line(text)
+    return found
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Field to the docstring under it, in a class of this project."""
+    module_file = source_of.getfile(cls)
+    for node in _tree(module_file).body:
+        if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
+            return _documented(node.body)
+    return {}
+
+
+MEANINGS = {
+    "line": "The line's name.",
+    "camera": "The camera's name.",
+    "label": "The camera's name for the picture, as a file name; null for a live camera.",
+    "part_id": "What the trigger said the part is.",
+    "encoder_count": "Encoder count at the trigger.",
+    "camera_frame_id": "The camera's own count of frames.",
+    "captured_at_utc_ns": "Instant of the exposure, or of arrival where the camera gives none.",
+    "clock_source": "Which clock stamped it: `host`, `camera` or `ptp`.",
+    "deadline_utc_ns": "Exposure plus budget.",
+    "decision": "The frame's end. There is no fourth, and silence is none of them.",
+    "reason": "Why; see the table below.",
+    "simulated": "True for a challenge part.",
+    "defect_prob": "What the gate said, 0 to 1; null if no gate ran.",
+    "letterbox": "How a picture of another size was put into the frame; null if it had its size.",
+    "gate": "The model that gave `defect_prob`; null if none ran.",
+    "segmenter": "The model that gave the regions; null if none ran.",
+    "config_hash": "The configuration it was judged by.",
+    "stages": "Where the time went.",
+    "budget_us": "The line's budget per frame.",
+    "class_id": "From 1, in the order of the model's classes.",
+    "class_name": "The class's name.",
+    "area_mm2": "The same in mm².",
+    "box": "Bounding box in frame pixels.",
+    "gate_us": "In the gate.",
+    "segmenter_us": "In the segmenter; 0 if it did not run.",
+    "regions_us": "Connected areas, decision and mask.",
+    "period_ms": "Time between heartbeats.",
+    "utc_ns": "When it was sent.",
+    "epoch": "Start of the daemon.",
+    "counts": "The law's counters.",
+    "captured": "Frames delivered by the cameras.",
+    "passed": "PASS verdicts.",
+    "reject": "REJECT verdicts.",
+    "no_verdict": "NO_VERDICT verdicts.",
+    "open": "Frames without a verdict yet.",
+    "late": "Results that came after their frame was closed.",
+    "degraded": "Verdicts by the gate alone, for lack of time.",
+    "rate_hz": "Frames a second.",
+    "latency_p50_us": "Capture to published, median since the start, of frames an engine judged.",
+    "latency_p99_us": "The same, 99th percentile.",
+    "alarm": "The alarm that stands, in words; empty for none.",
+    "seq": "The frame's seq.",
+    "height_px": "Height.",
+    "width_px": "Width.",
+    "from_seq": "First seq asked for.",
+    "limit": "Most verdicts to send.",
+    "name": "Its name.",
+    "version": "Its version.",
+    "sha256": "Hash of the ONNX file.",
+    "calibration": "Calibration id of an INT8 model.",
+    "accepted": "False if it cannot be done.",
+    "problem": "Why not.",
+    "schema": "Version of the keys.",
+    "mm_per_px_x": "What a pixel is on the part, along a row.",
+    "mm_per_px_y": "What a pixel is on the part, along a column.",
+    "reject_code": "Number the PLC is told, to sort rejects by.",
+    "heartbeat_ms": "Time between heartbeats.",
+    "status_ms": "Time between status messages, and between looks at the clients' keys.",
+    "no_verdict_in_row": "Alarm after so many NO_VERDICTs without another between.",
+    "degraded_in_row": "Alarm after so many verdicts by the gate alone.",
+    "scale_ratio": "Frame pixels per camera pixel.",
+    "left_px": "Frame pixels left of the picture.",
+    "top_px": "Frame pixels above the picture.",
+    "pace": "At a rate, as fast as it goes, or on a trigger.",
+}
+"""For a field whose class says no more than its name does."""
+
+
+def meaning_of(docs: dict[str, str], name: str) -> str:
+    """What a field means: its own docstring, or the usual words for its name."""
+    return docs.get(name) or MEANINGS.get(name, "")
+
+
+def module_docs(module: ModuleType) -> dict[str, str]:
+    """Constant to the docstring under it."""
+    assert module.__file__
+    return _documented(_tree(module.__file__).body)
+
+
+# -- configuration -----------------------------------------------------------------------
+
+
+def configuration() -> str:
+    """Every section of a line's file as a table."""
+    return "\n".join(_section("", "The whole file", LineConfig))
+
+
+def _section(path: str, title: str, cls: type) -> Iterator[str]:
+    yield f"### {title}\n"
+    if path:
+        yield f"{one_line(cls.__doc__)}\n"
+    yield "| key | value | default | meaning |"
+    yield "|---|---|---|---|"
+    docs = field_docs(cls)
+    later: list[tuple[str, type]] = []
+    kind = inspect.type_info(cls)
+    assert isinstance(kind, inspect.StructType)
+    for entry in kind.fields:
+        name = f"{path}{entry.encode_name}"
+        inner = _struct_of(entry.type)
+        is_table = isinstance(_bare(entry.type), inspect.DictType)
+        heading = f"{name}.<name>" if is_table else name
+        anchor = f" See [{heading}](#{_anchor(heading)})" if inner else ""
+        meaning = docs.get(entry.name, "") or one_line(inner.__doc__ if inner else "")
+        meaning = meaning or meaning_of(docs, entry.name)
+        yield f"| `{name}` | {_words(entry)} | {_default(entry)} | {meaning}{anchor} |"
+        if inner:
+            later.append((f"{heading}.", inner))
+    yield ""
+    for name, inner in later:
+        yield from _section(name, f"`{name.rstrip('.')}`", inner)
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    if isinstance(kind, inspect.UnionType):
+        kind = next(k for k in kind.types if not isinstance(k, inspect.NoneType))
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def _struct_of(kind: inspect.Type) -> type | None:
+    kind = _bare(kind)
+    if isinstance(kind, inspect.DictType):
+        kind = _bare(kind.value_type)
+    return kind.cls if isinstance(kind, inspect.StructType) else None
+
+
+def _anchor(name: str) -> str:
+    return re.sub(r"[^a-z0-9_-]", "", name.lower())
+
+
+def _words(entry: inspect.Field) -> str:
+    kind = _bare(entry.type)
+    if isinstance(kind, inspect.DictType) and isinstance(_bare(kind.value_type), inspect.AnyType):
+        return "a part: `type` and its options"
+    if isinstance(kind, inspect.DictType) and isinstance(_bare(kind.value_type), inspect.DictType):
+        return "a table, each entry a part: `type` and its options"
+    text = describe(entry.type)
+    return text.replace("|", "\\|")
+
+
+def _default(entry: inspect.Field) -> str:
+    if entry.required:
+        return "**required**"
+    value: Any = entry.default
+    if entry.default_factory is not NODEFAULT:
+        value = entry.default_factory()
+    if isinstance(value, msgspec.Struct):
+        return "its defaults"
+    if value is None:
+        return "none"
+    return f"`{json.dumps(value)}`"
+
+
+def parts(kind: registry.Kind) -> Callable[[], str]:
+    """The options of every part of a kind."""
+
+    def render() -> str:
+        lines = []
+        for name in registry.names(kind):
+            module = registry.part(kind, name)
+            assert isinstance(module, ModuleType)
+            lines += [f"### `type: {name}`\n", f"{one_line(module.__doc__)}\n",
+                      "| key | value | default | meaning |", "|---|---|---|---|"]  # fmt: skip
+            docs = field_docs(module.Options)
+            info = inspect.type_info(module.Options)
+            assert isinstance(info, inspect.StructType)
+            for entry in info.fields:
+                meaning = meaning_of(docs, entry.name)
+                lines.append(f"| `{entry.encode_name}` | {_words(entry)} | {_default(entry)} "
+                             f"| {meaning} |")  # fmt: skip
+            lines.append("")
+        return "\n".join(lines)
+
+    return render
+
+
+# -- events, commands, exit codes ----------------------------------------------------------
+
+
+def event_calls() -> dict[str, set[str]]:
+    """Event constant to the fields that its call sites give it."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "edgeinspect").rglob("*.py")):
+        for node in ast.walk(_tree(str(path))):
+            if not (isinstance(node, ast.Call) and node.args):
+                continue
+            first = node.args[0]
+            if (
+                isinstance(first, ast.Attribute)
+                and isinstance(first.value, ast.Name)
+                and first.value.id == "events"
+            ):
+                fields = found.setdefault(first.attr, set())
+                fields.update(word.arg or "the counters" for word in node.keywords)
+    return found
+
+
+def event_catalogue() -> str:
+    """Every log event that is written, with its fields; then those that only have a name."""
+    calls = event_calls()
+    lines = ["| event | when | fields |", "|---|---|---|"]
+    reserved = []
+    for constant, text in module_docs(events).items():
+        name = getattr(events, constant)
+        when, _, _ = text.partition(" Fields: ")
+        if constant in calls:
+            fields = ", ".join(f"`{each}`" if " " not in each else each
+                               for each in sorted(calls[constant]))  # fmt: skip
+            lines.append(f"| `{name}` | {when} | {fields} |")
+        else:
+            reserved.append(f"`{name}`")
+    if reserved:
+        lines += ["", f"Named, and not written by this version: {', '.join(reserved)}."]
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> str:
+    """Every subcommand."""
+    lines = ["| command | what it does |", "|---|---|"]
+    lines += [f"| `edgeinspect {name}` | {words} |" for name, (_t, words) in COMMANDS.items()]
+    return "\n".join(lines) + "\n"
+
+
+_EXIT_WORDS = {
+    "EXIT_OK": ("done", "nothing"),
+    "EXIT_USAGE": ("the command was called wrongly", "`--help`"),
+    "EXIT_REFUSED": ("a model, data or records were refused", "the message names the file"),
+    "EXIT_MISSING": ("an optional library is missing", "the message gives the `pip install`"),
+    "EXIT_INTERNAL": ("unforeseen: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"),
+    "EXIT_LOST": ("a camera or peer stayed away through all retries", "cable, power, address"),
+    "EXIT_CONFIG": ("the configuration has faults; all are listed", "correct the lines named"),
+}
+
+
+def exit_codes() -> str:
+    """Every exit code."""
+    lines = ["| code | meaning | look at |", "|---|---|---|"]
+    for name, value in vars(errors).items():
+        if name.startswith("EXIT_"):
+            meaning, remedy = _EXIT_WORDS[name]
+            lines.append(f"| {value} | {meaning} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+# -- the wire ------------------------------------------------------------------------------
+
+MESSAGES: tuple[type[msgspec.Struct], ...] = (
+    verdict_module.Verdict,
+    wire.Heartbeat,
+    wire.Status,
+    wire.Mask,
+    *wire_replay.Request.__args__,
+    *wire_replay.Answer.__args__,
+)
+
+
+def tag(cls: type[msgspec.Struct]) -> str:
+    """`edgeinspect.verdict/1`."""
+    found = cls.__struct_config__.tag
+    assert isinstance(found, str)
+    return found
+
+
+def schema_name(cls: type[msgspec.Struct]) -> str:
+    """`verdict-1.json`."""
+    return tag(cls).removeprefix("edgeinspect.").replace("/", "-") + ".json"
+
+
+def schema(cls: type[msgspec.Struct]) -> str:
+    """The JSON Schema of a message, with the docstring of every field."""
+    whole = msgspec.json.schema(cls)
+    reachable = {cls.__name__: cls, **_structs_in(cls)}
+    for name, definition in whole.get("$defs", {}).items():
+        docs = field_docs(reachable[name]) if name in reachable else {}
+        for key, prop in definition.get("properties", {}).items():
+            if docs.get(key):
+                prop["description"] = docs[key].replace("\\|", "|")
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": tag(cls), **whole}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
+def _structs_in(cls: type) -> dict[str, type]:
+    """Every struct a message is made of."""
+    found: dict[str, type] = {}
+
+    def walk(kind: Any) -> None:
+        if isinstance(kind, inspect.StructType):
+            if kind.cls.__name__ in found:
+                return
+            found[kind.cls.__name__] = kind.cls
+            for entry in kind.fields:
+                walk(entry.type)
+        for inner in ("type", "item_type", "value_type"):
+            if hasattr(kind, inner):
+                walk(getattr(kind, inner))
+        for inner in ("types", "item_types"):
+            for each in getattr(kind, inner, ()):
+                walk(each)
+
+    walk(inspect.type_info(cls))
+    return found
+
+
+def message(cls: type[msgspec.Struct]) -> Callable[[], str]:
+    """A message's fields, and one of it in JSON."""
+
+    def render() -> str:
+        lines = [f"{one_line(cls.__doc__)} Schema: "
+                 f"[`{tag(cls)}`](schema/{schema_name(cls)}).\n",
+                 *_fields(cls)]  # fmt: skip
+        inner = [c for name, c in _structs_in(cls).items() if name != cls.__name__]
+        for each in inner:
+            if not each.__struct_config__.array_like:  # type: ignore[attr-defined]
+                lines += [f"\n`{each.__name__}`: {one_line(each.__doc__)}\n", *_fields(each)]
+        body = wire.encode(EXAMPLES[cls.__name__])
+        pretty = msgspec.json.format(body, indent=2).decode()
+        lines += ["", "```json", _compact(pretty), "```"]
+        return "\n".join(lines) + "\n"
+
+    return render
+
+
+def _compact(text: str) -> str:
+    """Short lists on one line."""
+    return re.sub(r"\[\s+([^\[\]{}]{1,80}?)\s+\]",
+                  lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text)  # fmt: skip
+
+
+def _fields(cls: type) -> list[str]:
+    docs = field_docs(cls)
+    lines = ["| field | type | meaning |", "|---|---|---|"]
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    if info.tag is not None:
+        lines.append(f"| `{info.tag_field}` | text | always `{info.tag}` |")
+    for entry in info.fields:
+        optional = "" if entry.required else ", may be absent"
+        lines.append(f"| `{entry.encode_name}` | {_json_type(entry.type)}{optional} "
+                     f"| {meaning_of(docs, entry.name)} |")  # fmt: skip
+    return lines
+
+
+def _json_type(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.UnionType):
+        return _json_type(_bare(kind)) + " or null"
+    if isinstance(kind, inspect.Metadata):
+        return _json_type(kind.type)
+    if isinstance(kind, inspect.StructType):
+        name = kind.cls.__name__
+        return "[x, y, width, height]" if name == "Box" else f"`{name}`"
+    if isinstance(kind, inspect.EnumType):
+        return "one of " + ", ".join(f"`{member.value}`" for member in kind.cls)
+    if isinstance(kind, inspect.DictType):
+        return "object"
+    if isinstance(kind, inspect.TupleType):
+        return "[" + ", ".join(_json_type(item) for item in kind.item_types) + "]"
+    if isinstance(kind, (inspect.VarTupleType, inspect.ListType)):
+        return f"list of {_json_type(kind.item_type)}"
+    words = {inspect.IntType: "integer", inspect.FloatType: "number", inspect.StrType: "text",
+             inspect.BoolType: "true or false"}  # fmt: skip
+    return words.get(type(kind), "any")
+
+
+def reasons() -> str:
+    """Every reason of a verdict."""
+    docs = field_docs(verdict_module.Reason)
+    lines = ["| `reason` | decision | meaning |", "|---|---|---|"]
+    for name, text in docs.items():
+        decision, _, meaning = text.partition(": ")
+        lines.append(f"| `{verdict_module.Reason[name].value}` | {decision} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+# -- the shipped models --------------------------------------------------------------------
+
+GATE = ROOT / "engines" / "strip-gate" / "1" / "manifest.yaml"
+SEGMENTER = ROOT / "engines" / "strip-segmenter" / "1" / "manifest.yaml"
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def figures() -> str:
+    """What the manifests of the shipped models say."""
+    gate, segmenter = _manifest(GATE), _manifest(SEGMENTER)
+    lines = ["| | strip-gate/1 | strip-segmenter/1 |", "|---|---|---|"]
+    for words, key in (("parameters", "parameters"), ("trained", "run"), ("minutes", "minutes")):
+        lines.append(f"| {words} | {gate['training'][key]} | {segmenter['training'][key]} |")
+    files = (
+        f"{each['size_bytes'] / 1e6:.2f} MB, {each['precision']}" for each in (gate, segmenter)
+    )
+    lines.append(f"| file | {' | '.join(files)} |")
+    lines.append(f"| sha256 | `{gate['sha256'][:12]}…` | `{segmenter['sha256'][:12]}…` |")
+    accuracy = gate["accuracy"]
+    lines += ["", f"On {accuracy['pictures']} pictures ({accuracy['set']}, seed "
+              f"{accuracy['seed']}); intervals are 95 % (Wilson):\n",
+              "| figure | value |", "|---|---|",
+              f"| gate, area under the ROC curve | {accuracy['auc']} |"]  # fmt: skip
+    for rate in ("1%", "5%"):
+        found = accuracy[f"recall_at_{rate}_false_rejects"]
+        low, high = found["interval"]
+        lines.append(f"| gate alone, recall at {rate} false rejects | {found['recall']:.1%} "
+                     f"({low:.1%} to {high:.1%}) |")  # fmt: skip
+    areas = segmenter["accuracy"]
+    for name, dice in areas["dice"].items():
+        lines.append(f"| segmenter, Dice of {name} (at frame size / at output stride) | {dice} / "
+                     f"{areas['dice_at_stride'][name]} |")  # fmt: skip
+    lines.append(f"| segmenter, mean IoU with background, at frame size | {areas['miou']} |")
+    line = areas["line"]
+    low, high = line["recall_interval"]
+    rejected = f"{line['rejected']} of {line['defective']}, {line['recall']:.1%}"
+    lines.append(f"| the line's rule: defective pictures rejected | {rejected} "
+                 f"({low:.1%} to {high:.1%}) |")  # fmt: skip
+    low, high = line["overkill_interval"]
+    lines.append(f"| the line's rule: clean pictures rejected | {line['overkill']:.2%} of "
+                 f"{line['clean']} ({low:.2%} to {high:.2%}) |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def with_thresholds(text: str) -> str:
+    """An example with the thresholds that the shipped models' manifests propose."""
+    gate, classes = _manifest(GATE)["thresholds"], _manifest(SEGMENTER)["thresholds"]
+    wanted = {"suspect_at": gate["suspect"], "reject_at": gate["reject"],
+              "degraded_reject_at": gate["degraded"]}  # fmt: skip
+    for key, value in wanted.items():
+        text = re.sub(rf"(\b(?<!_){key}: )[0-9.]+", rf"\g<1>{value:g}", text)
+    for name, rule in classes.items():
+        text = re.sub(
+            rf"(^ +{name}: {{score: )[0-9.]+(, area_px: )[0-9]+",
+            rf"\g<1>{rule['score']:g}\g<2>{max(1, round(rule['area_px']))}",
+            text,
+            flags=re.MULTILINE,
+        )
+    return text
+
+
+# -- files -----------------------------------------------------------------------------------
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "exit-codes": exit_codes,
+    "configuration": configuration,
+    "cameras": parts("camera"),
+    "backends": parts("backend"),
+    "events": event_catalogue,
+    "figures": figures,
+    "reasons": reasons,
+    **{schema_name(cls)[: -len(".json")]: message(cls) for cls in MESSAGES},
+}
+
+
+def rendered() -> dict[Path, str]:
+    """Every file with a generated part, as it should be."""
+    files = {}
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        files[ROOT / page] = _BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}{m[3]}", text)
+    for cls in MESSAGES:
+        files[ROOT / "docs" / "schema" / schema_name(cls)] = schema(cls)
+    for name in ("strip.yaml", "folder.yaml"):
+        path = ROOT / "examples" / name
+        files[path] = with_thresholds(path.read_text(encoding="utf-8"))
+    return files
+
+
+def stale() -> list[Path]:
+    """The files that are not what the code says."""
+    return [path for path, text in rendered().items()
+            if not path.exists() or path.read_text(encoding="utf-8") != text]  # fmt: skip
+
+
+def main() -> int:
+    """Write, or with --check only look."""
+    check = "--check" in sys.argv[1:]
+    wanted = rendered()
+    for path in stale():
+        print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+        else:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""A subscriber that misses nothing, also over its own `kill -9`: the pattern for a gateway.
+
+    python examples/subscriber.py [cursor file]
+
+The cursor is stored after the verdict is applied, so a crash in between applies that one
+verdict again: `apply` must not mind. Addresses are those of examples/strip.yaml.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from edgeinspect.client import Delivered, Feed, Lost, Renumbered
+from edgeinspect.domain.verdict import Decision, Verdict
+
+FAIL_SAFE_MS = 300
+
+
+def apply(verdict: Verdict) -> None:
+    """What a gateway does: everything that is not a PASS goes to the ejector."""
+    if verdict.decision is not Decision.PASS:
+        print(f"eject {verdict.part_id or verdict.seq}: {verdict.reason.value}", flush=True)
+
+
+def store(path: Path, seq: int) -> None:
+    """Put the cursor where a crash leaves the old one or the new one, never half of it."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(str(seq), encoding="utf-8")
+    fresh.replace(path)
+
+
+def main(path: Path) -> None:
+    """Follow the line until Ctrl-C."""
+    cursor = int(path.read_text(encoding="utf-8")) if path.exists() else None
+    with Feed(name="example", cursor=cursor) as feed:
+        safe = False
+        while True:
+            event = feed.receive(50)
+            if isinstance(event, Delivered):
+                apply(event.verdict)
+                store(path, event.verdict.seq)
+                feed.ack(event.verdict.seq)
+            elif isinstance(event, Lost):
+                print(f"eject {event.from_seq} to {event.to_seq}: nobody knows", flush=True)
+                store(path, event.to_seq)
+            elif isinstance(event, Renumbered):
+                print("eject all that are under way: the line counts anew", flush=True)
+                store(path, 0)
+            if safe is not (safe := feed.silent_ms > FAIL_SAFE_MS):
+                print("no heartbeat: eject everything" if safe else "the line is on", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "subscriber.cursor"))
+    except KeyboardInterrupt:
+        pass
