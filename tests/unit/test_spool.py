@@ -248,8 +248,8 @@ def test_kill_at_a_random_moment_leaves_nothing_unaccounted(path: Path) -> None:
         time.sleep(0.15 + 0.02 * round_)
         os.kill(child, 9)
         os.waitpid(child, 0)
-        said = b"".join(iter(lambda: os.read(read_end, 1 << 16), b""))
-        os.close(read_end)
+        with os.fdopen(read_end, "rb") as pipe:
+            said = pipe.read()
         last_said = int(said.split()[-1])
         spool = make(path)
         assert last_said <= spool.last_seq <= last_said + 1

@@ -1,0 +1,65 @@
+"""The models in engines/: what their manifests say, held against the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.verdict import Decision
+from edgeinspect.imaging.regions import find_blobs
+from edgeinspect.imaging.strip import render
+from edgeinspect.pipeline.decide import (
+    ClassLimits,
+    GateLimits,
+    Rules,
+    decide_by_gate,
+    decide_by_regions,
+)
+from edgeinspect.registry import names, part
+from edgeinspect.store import Store
+
+ROOT = Path(__file__).parents[2] / "engines"
+UNSEEN_SEED = 4711
+
+
+@pytest.mark.parametrize("name", ["strip-gate", "strip-segmenter"])
+def test_manifest_and_file_agree(name: str) -> None:
+    spec = Store(ROOT).resolve(name)
+    assert spec.shape.dims == (256, 1600, 1)
+    assert spec.path.stat().st_size < 5_000_000
+    assert spec.thresholds
+
+
+@pytest.mark.parametrize("backend", names("backend"))
+def test_line_on_unseen_pictures(backend: str) -> None:
+    module = part("backend", backend)
+    for package, _extra in getattr(module, "REQUIRES", ()):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    store = Store(ROOT)
+    gate = module.build(module.Options(model="strip-gate"), SystemClock(), store=store)
+    segmenter = module.build(module.Options(model="strip-segmenter"), SystemClock(), store=store)
+    limits = gate.spec.thresholds
+    rules = Rules(
+        GateLimits(limits["suspect"], limits["reject"], limits["degraded"], 1),
+        {
+            index: ClassLimits(name, rule["score"], rule["area_px"], 1, 1)
+            for index, (name, rule) in enumerate(segmenter.spec.thresholds.items(), start=1)
+        },
+        segmenter.spec.output_stride, 0.5, 0.5, 8,
+    )  # fmt: skip
+    wrong = 0
+    for index in range(60):
+        picture = render(UNSEEN_SEED, index)
+        image = np.ascontiguousarray(picture.image[:, :, None])
+        prob = float(gate.infer(image)[0][0])
+        finding = decide_by_gate(prob, rules)
+        if finding is None:
+            class_map, area, score = segmenter.infer(image)
+            finding = decide_by_regions(prob, find_blobs(class_map[0], area[0], score[0]), rules)
+        wrong += (finding.decision is Decision.REJECT) != picture.defective
+    gate.close()
+    segmenter.close()
+    assert wrong <= 4, f"{wrong} of 60 unseen pictures were judged wrongly"
