@@ -91,7 +91,7 @@ class Bench:
                 10 * NS_PER_MS,
                 0,
                 1000,
-            ),  # fmt: skip
+            ),
             spool=self.spool,
             inbox=self.inbox,
             guard=self.guard,
