@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import pytest
+
+from edgeinspect.client import Delivered, Lost
+from edgeinspect.config.checks import match_models
+from edgeinspect.config.load import load
+from edgeinspect.imaging.strip import CLASS_NAMES
+from edgeinspect.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize("name", ["strip.yaml", "folder.yaml"])
+def test_an_example_has_no_fault_and_fits_the_shipped_models(name: str) -> None:
+    loaded = load(EXAMPLES / name)
+    store = Store(ROOT / "engines")
+    specs = {name: store.resolve(choice.options.model) for name, choice in loaded.engines.items()}
+    match_models(loaded.config, specs["gate"], specs["segmenter"])
+    assert tuple(loaded.config.decide.classes) == CLASS_NAMES
+
+
+def test_the_commented_example_names_every_section() -> None:
+    from edgeinspect.config.schema import LineConfig
+
+    text = (EXAMPLES / "strip.yaml").read_text(encoding="utf-8")
+    for name in LineConfig.__struct_fields__:
+        if name != "store":
+            assert f"\n{name}:" in text or f"\n# {name}:" in text, name
+
+
+def test_the_folder_can_be_named_on_the_command_line(tmp_path: Path) -> None:
+    loaded = load(EXAMPLES / "folder.yaml", [f"cameras.top.path={tmp_path}"])
+    assert loaded.cameras["top"].options.path == str(tmp_path)
+    assert loaded.config.capture.wrong_shape == "letterbox"
+
+
+def test_the_pictures_are_there_small_and_of_several_sizes() -> None:
+    pictures = sorted((EXAMPLES / "pictures").glob("*.png"))
+    assert len(pictures) >= 6
+    assert sum(path.stat().st_size for path in pictures) < 1_500_000
+    shapes = {cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in pictures}
+    assert len(shapes) > 1
+    assert (256, 1600) in shapes
+
+
+def test_the_subscriber_stores_what_it_applied(tmp_path: Path) -> None:
+    subscriber = module(EXAMPLES / "subscriber.py")
+    path = tmp_path / "cursor"
+    subscriber.store(path, 7)
+    subscriber.store(path, 8)
+    assert path.read_text(encoding="utf-8") == "8"
+    assert subscriber.Delivered is Delivered
+    assert subscriber.Lost is Lost
+    assert [entry.name for entry in tmp_path.iterdir()] == ["cursor"]
