@@ -60,6 +60,11 @@ VERDICTS_LOST = "verdicts.lost"
 WIRE_BROKEN = "wire.broken"
 """A message breaks the wire's schema: another version talks. Fields: problem, suppressed."""
 
+LEDGER_FAILED = "ledger.failed"
+"""The ledger cannot be written; its backlog waits in the spool. Fields: problem, where."""
+LEDGER_RECOVERED = "ledger.recovered"
+"""The ledger is written again. Fields: behind."""
+
 CONFIG_LOADED = "config.loaded"
 """A configuration is in force. Fields: where, config_hash."""
 CONFIG_REFUSED = "config.refused"

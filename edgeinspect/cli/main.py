@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("edgeinspect.cli.run:run", "Run the line that a configuration describes."),
     "check": ("edgeinspect.cli.check:check", "Check a configuration, its models and cameras."),
     "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts as they come."),
+    "ledger": ("edgeinspect.cli.ledger:ledger", "Prove, search and export what was decided."),
     "challenge": ("edgeinspect.cli.challenge:challenge", "Prove that the line sees a defect."),
     "keys": ("edgeinspect.cli.keys:keys", "Make and list the keys of the encrypted wire."),
     "train": ("edgeinspect.cli.train:train", "Train the two models."),

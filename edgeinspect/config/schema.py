@@ -162,6 +162,17 @@ class SpoolFile(Section):
     """Verdicts held for replay and recovery."""
 
 
+class LedgerFile(Section, frozen=True):
+    """The SQLite file that keeps every verdict."""
+
+    folder: str = "/var/lib/edgeinspect/ledger"
+    """Folder of `<line>.ledger.sqlite`; on a disk."""
+    keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 90
+    """Older verdicts are removed."""
+    max_mib: Annotated[float, Meta(ge=1, le=10_000_000)] = 20_000
+    """The oldest verdicts are removed when the file grows beyond this."""
+
+
 class Alarms(Section):
     """When a person must be called."""
 
@@ -203,6 +214,8 @@ class LineConfig(Section):
     act_by: ActBy = ActBy()
     publish: Publish = Publish()
     spool: SpoolFile = SpoolFile()
+    ledger: LedgerFile | None = None
+    """No ledger is kept when absent: then only what the spool holds can be proven."""
     alarms: Alarms = Alarms()
     real_time: RealTime = RealTime()
     store: str | None = None

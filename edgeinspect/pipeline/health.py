@@ -25,6 +25,7 @@ class Health:
         degraded_in_row: int,
         reject_in_row: int,
         missed_challenge: Callable[[], str] = lambda: "",
+        ledger_alarm: Callable[[], str] = lambda: "",
         on_alarm: Callable[[str], None] = lambda alarm: None,
     ) -> None:
         self.alarm = ""
@@ -35,6 +36,7 @@ class Health:
         self._degraded_in_row = degraded_in_row
         self._reject_in_row = reject_in_row
         self._missed_challenge = missed_challenge
+        self._ledger_alarm = ledger_alarm
         self._on_alarm = on_alarm
 
     def check(self) -> tuple[bool, str]:
@@ -63,4 +65,4 @@ class Health:
             return f"at least {self._degraded_in_row} frames in a row judged by the gate alone"
         if tally.reject_run >= self._reject_in_row:
             return f"at least {self._reject_in_row} rejects in a row"
-        return ""
+        return self._ledger_alarm()

@@ -18,21 +18,21 @@ from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import EngineFault
 from edgeinspect.keys import Doorkeeper
 from edgeinspect.pipeline.capture import Capture
-from edgeinspect.pipeline.closing import Causes, Closer, restart_verdict
+from edgeinspect.pipeline.closing import Causes, Closer
 from edgeinspect.pipeline.frames import Inbox
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.orders import Orders
 from edgeinspect.pipeline.publish import Publisher
+from edgeinspect.pipeline.records import close_unfinished, open_ledger, open_spool
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.report import Reporter, log_fields
 from edgeinspect.pipeline.settings import capture_rules, decision_rules, model_ref
 from edgeinspect.ports import Camera, Engine
 from edgeinspect.realtime import claim_thread, settle_collector
 from edgeinspect.ring import Ring
-from edgeinspect.spool import Spool
-from edgeinspect.wire import Counts, encode
+from edgeinspect.wire import Counts
 
 _log = structlog.get_logger()
 
@@ -98,12 +98,7 @@ class Line:
         self.shape = model.shape
         self.rules = decision_rules(config, segmenter)
         folder = Path(config.spool.folder)
-        self.spool = Spool(
-            folder / f"{config.line}.spool",
-            line=config.line,
-            slots=config.spool.slots,
-            utc_ns=clock.utc_ns(),
-        )
+        self.spool = open_spool(config, clock)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(len(cameras))
         causes = Causes(
@@ -116,6 +111,7 @@ class Line:
         )
         self.doorkeeper = Doorkeeper(Path(config.publish.curve)) if config.publish.curve else None
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
+        self.ledger = open_ledger(config, self.spool, self.closer, clock)
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
             name: Ring(folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape)
@@ -142,6 +138,8 @@ class Line:
             degraded_in_row=config.alarms.degraded_in_row,
             reject_in_row=config.alarms.reject_in_row,
             missed_challenge=lambda: self.closer.missed_challenge,
+            ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
+            on_alarm=self._note_alarm,
         )
         self.publisher = Publisher(
             context=self.context,
@@ -194,13 +192,16 @@ class Line:
 
     def start(self, warm_up_rounds: int = 10) -> None:
         """Close what a dead daemon left open, warm up, and begin to capture."""
-        self._close_unfinished()
+        close_unfinished(self.spool, self.closer, self.clock)
         for inspector in self.inspectors:
             inspector.warm_up(warm_up_rounds)
         settle_collector()
         self._run("publish", self.publisher.run, keeps_time=True)
         self._run("guard", self.guard.run, keeps_time=True)
         self._run("replay", self.replay.run)
+        if self.ledger is not None:
+            self.ledger.note("line.started", {"config_hash": self.closer.causes.config_hash})
+            self._run("ledger", self.ledger.run)
         for index, inspector in enumerate(self.inspectors):
             self._run(f"inspect-{index}", inspector.run)
         for capture in self.captures:
@@ -239,6 +240,10 @@ class Line:
         self.replay.stop()
         self._join("publish")
         self._join("replay")
+        if self.ledger is not None:  # after the publisher: what it sent last is written too
+            self.ledger.note("line.stopped")
+            self.ledger.stop()
+            self._join("ledger", timeout_s=10.0)
         counts = self.closer.tally.counts()
         _log.info(events.LINE_STOPPED, line=self.config.line, **log_fields(counts))
         return counts
@@ -269,19 +274,9 @@ class Line:
         if self.doorkeeper is not None:
             self.doorkeeper.refresh()
 
-    def _close_unfinished(self) -> None:
-        spool = self.spool
-        for left in spool.unfinished:
-            verdict = restart_verdict(
-                self.closer.causes, left.seq, left.epoch, left.record, self.clock.utc_ns()
-            )
-            spool.close(left.seq, encode(verdict))
-        if spool.unfinished or spool.set_aside:
-            _log.warning(
-                events.SPOOL_RECOVERED,
-                unfinished=len(spool.unfinished),
-                set_aside=str(spool.set_aside or ""),
-            )
+    def _note_alarm(self, alarm: str) -> None:
+        if self.ledger is not None:
+            self.ledger.note("alarm.raised" if alarm else "alarm.cleared", {"alarm": alarm})
 
     def _drain(self) -> None:
         """Wait until every frame is closed, one budget (at most 2 s) long."""

@@ -1,0 +1,75 @@
+"""Where the line's frames are kept: the spool, and behind it the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from edgeinspect import events
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.clock import Clock
+from edgeinspect.ledger import Known, LedgerWriter, known
+from edgeinspect.pipeline.closing import Closer, restart_verdict
+from edgeinspect.spool import Spool
+from edgeinspect.wire import encode
+
+_log = structlog.get_logger()
+
+
+def open_spool(config: LineConfig, clock: Clock) -> Spool:
+    """The line's spool, counting on from the ledger where the spool itself was lost."""
+    ledger = _ledger_path(config)
+    before = known(ledger) if ledger else Known()
+    return Spool(
+        Path(config.spool.folder) / f"{config.line}.spool",
+        line=config.line,
+        slots=config.spool.slots,
+        utc_ns=clock.utc_ns(),
+        at_least_seq=before.last_seq,
+        at_least_epoch=before.last_epoch,
+    )
+
+
+def open_ledger(
+    config: LineConfig, spool: Spool, closer: Closer, clock: Clock
+) -> LedgerWriter | None:
+    """The line's ledger with the epoch that begins; None if the line keeps none."""
+    path = _ledger_path(config)
+    if path is None or config.ledger is None:
+        return None
+    writer = LedgerWriter(
+        path,
+        spool=spool,
+        late=closer.late,
+        clock=clock,
+        keep_days=config.ledger.keep_days,
+        max_mib=config.ledger.max_mib,
+    )
+    causes = closer.causes
+    gate, segmenter = causes.gate, causes.segmenter
+    writer.begin_epoch(
+        causes.config_hash,
+        f"{gate.name}/{gate.version}" if gate else None,
+        f"{segmenter.name}/{segmenter.version}" if segmenter else None,
+    )
+    return writer
+
+
+def close_unfinished(spool: Spool, closer: Closer, clock: Clock) -> None:
+    """Close what a dead daemon left open as NO_VERDICT(restart)."""
+    for left in spool.unfinished:
+        verdict = restart_verdict(closer.causes, left.seq, left.epoch, left.record, clock.utc_ns())
+        spool.close(left.seq, encode(verdict))
+    if spool.unfinished or spool.set_aside:
+        _log.warning(
+            events.SPOOL_RECOVERED,
+            unfinished=len(spool.unfinished),
+            set_aside=str(spool.set_aside or ""),
+        )
+
+
+def _ledger_path(config: LineConfig) -> Path | None:
+    if config.ledger is None:
+        return None
+    return Path(config.ledger.folder) / f"{config.line}.ledger.sqlite"
