@@ -1,6 +1,6 @@
 """The courier: a thread that keeps a session with a PLC, writes images and reads commands.
 
-For protocols where the gateway asks and the PLC answers (Modbus client, S7). It retries for
+For protocols where the gateway calls and the peer answers (Modbus client, S7, MQTT). It retries for
 ever with a back-off and never makes the gateway wait. An image that was overtaken by a
 newer one is not written; the handshake does not go on before its result has arrived.
 """
@@ -12,21 +12,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.plc import PlcImage, PlcInputs
-from edgeinspect.plclinks import _map
+from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcInputs
 
 _FIRST_MS = 100
 _MAX_MS = 2_000
 
 
 class Session(Protocol):
-    """A connection to a PLC. One thread; any exception ends it."""
+    """A connection to a peer. One thread; any exception ends it."""
 
-    def write(self, block: bytes) -> None:
-        """The output block."""
+    def show(self, image: PlcImage) -> None:
+        """Returns when the peer has it."""
 
-    def read(self) -> bytes:
-        """The input block."""
+    def commands(self) -> PlcCommands | None:
+        """What the peer wrote last; None if it never wrote."""
 
     def close(self) -> None:
         """Disconnect; never raises."""
@@ -35,10 +34,14 @@ class Session(Protocol):
 class Courier:
     """A `ports.PlcLink` over sessions. `show` and `poll` are thread-safe."""
 
-    acknowledges = True
-
     def __init__(
-        self, connect: Callable[[], Session], clock: Clock, *, poll_ms: float, where: str
+        self,
+        connect: Callable[[], Session],
+        clock: Clock,
+        *,
+        poll_ms: float,
+        where: str,
+        acknowledges: bool = True,
     ) -> None:
         """Nothing runs yet.
 
@@ -47,7 +50,9 @@ class Courier:
             clock: Of the pauses.
             poll_ms: Time between two reads of the commands.
             where: The PLC's address, for messages.
+            acknowledges: As `ports.PlcLink` says.
         """
+        self.acknowledges = acknowledges
         self._connect = connect
         self._clock = clock
         self._poll_ns = round(poll_ms * NS_PER_MS)
@@ -102,16 +107,15 @@ class Courier:
         while not self._stop:
             image = self._image
             if image is not None and image.revision != written:
-                session.write(_map.encode_outputs(image))
+                session.show(image)
                 written = image.revision
-            commands = _map.decode_commands(session.read())
-            self._inputs = PlcInputs(True, written, commands)
+            self._inputs = PlcInputs(True, written, session.commands())
             if self._image is image:
                 self._alarm.wait_until(self._clock.now_ns() + self._poll_ns)
         # What was shown last is the fail-safe image of a gateway that stops.
         image = self._image
         if image is not None and image.revision != written:
-            session.write(_map.encode_outputs(image))
+            session.show(image)
             self._inputs = PlcInputs(True, image.revision, self._inputs.commands)
 
     def _lose(self, error: Exception) -> None:

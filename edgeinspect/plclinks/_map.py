@@ -3,7 +3,8 @@
 Two blocks of 16-bit words, big-endian inside a word, high word first: one the gateway
 writes (`OUTPUTS`), one the PLC writes (`INPUTS`). Modbus reads them as registers, S7 as
 bytes of a DB (byte = 2 x word), OPC UA and MQTT as tags of the same names. 32-bit values
-stand on even words. Text is ASCII, two characters a word, filled up with zero bytes.
+stand on even words. The result id stands at both ends, so that a block of which a part is
+old can be told from a whole one, whatever a PLC's cycle does. Text is ASCII, two characters a word, filled up with zero bytes.
 Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
 docs/plc.md shows these tables; a test keeps it equal.
 """
@@ -141,6 +142,9 @@ OUTPUTS: tuple[Tag, ...] = (
     Tag("Camera", 50, "text", "The camera's name.", _of_result(lambda r: r.camera, ""), 32),
     Tag("RecipeId", 66, "text", "The configuration's hash.",
         _of_result(lambda r: r.recipe_id, ""), 16),
+    Tag("ResultIdCheck", 74, "uint32", "ResultId again. Take a result only while both are "
+        "equal: a block that was read or written in two parts is then never taken.",
+        lambda i: i.result_id),
 )  # fmt: skip
 
 COMMAND_BITS: tuple[Bit, ...] = (

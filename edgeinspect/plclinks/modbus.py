@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.plc import PlcImage, PlcInputs
+from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcInputs
 from edgeinspect.errors import ConfigError, Fault
 from edgeinspect.plclinks import _map, _modbus
 from edgeinspect.plclinks._courier import Courier
@@ -242,14 +242,17 @@ class _ClientSession:
             options.host, options.port, options.unit, options.peer_timeout_ms / 1000
         )
 
-    def write(self, block: bytes) -> None:
+    def show(self, image: PlcImage) -> None:
+        block = _map.encode_outputs(image)
         if self._little:
             block = _map.swap_words(block, _map.OUTPUTS)
         self._client.write(self._options.output_address, block)
 
-    def read(self) -> bytes:
+    def commands(self) -> PlcCommands:
         block = self._client.read(self._options.input_address, _map.INPUT_WORDS)
-        return _map.swap_words(block, _map.INPUTS) if self._little else block
+        if self._little:
+            block = _map.swap_words(block, _map.INPUTS)
+        return _map.decode_commands(block)
 
     def close(self) -> None:
         self._client.close()

@@ -1,0 +1,104 @@
+"""Siemens S7: writes the map into a data block of the PLC and reads what the PLC says.
+
+The blocks must not be "optimised" in TIA Portal, and PUT/GET must be permitted; docs/plc.md
+shows where. Byte = 2 x word of the map; S7 is big-endian, as the map is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.plc import PlcCommands, PlcImage
+from edgeinspect.errors import MissingExtraError
+from edgeinspect.plclinks import _map
+from edgeinspect.plclinks._courier import Courier
+from edgeinspect.ports import PlcLink
+
+if TYPE_CHECKING:
+    from snap7.client import Client
+
+REQUIRES = (("snap7", "plc"),)
+
+Block = Annotated[int, Meta(ge=1, le=65_535)]
+Start = Annotated[int, Meta(ge=0, le=65_000, multiple_of=2)]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: s7`."""
+
+    host: str
+    """The PLC."""
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 102
+    rack: Annotated[int, Meta(ge=0, le=7)] = 0
+    slot: Annotated[int, Meta(ge=0, le=31)] = 1
+    """1 for S7-1200 and S7-1500, 2 for S7-300."""
+    output_db: Block
+    """Data block that we write."""
+    output_start: Start = 0
+    """First byte in it."""
+    input_db: Block
+    """Data block that the PLC writes and we read; may be the same one."""
+    input_start: Start = 0
+    poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
+    """Time between two reads of what the PLC writes."""
+
+    def __post_init__(self) -> None:
+        """Refuse two blocks in one place."""
+        first, second = self.output_start, self.input_start
+        if (
+            self.output_db == self.input_db
+            and first < second + 2 * _map.INPUT_WORDS
+            and second < first + 2 * _map.OUTPUT_WORDS
+        ):
+            raise ValueError(
+                f"output_start ({2 * _map.OUTPUT_WORDS} bytes) and input_start "
+                f"({2 * _map.INPUT_WORDS}) overlap in DB {self.output_db}"
+            )
+
+
+class _Session:
+    """One connection. The library answers within 5 s or raises."""
+
+    def __init__(self, client: Client, options: Options) -> None:
+        self._client: Any = client
+        self._options = options
+        client.connect(options.host, options.rack, options.slot, options.port)
+
+    def show(self, image: PlcImage) -> None:
+        block = bytearray(_map.encode_outputs(image))
+        options = self._options
+        # One write, which fits the smallest PDU (240 bytes). Not every CPU keeps that much
+        # together against its scan; ResultIdCheck at the end tells a PLC that sees half.
+        self._client.db_write(options.output_db, options.output_start, block)
+
+    def commands(self) -> PlcCommands:
+        options = self._options
+        size = 2 * _map.INPUT_WORDS
+        block = self._client.db_read(options.input_db, options.input_start, size)
+        return _map.decode_commands(bytes(block))
+
+    def close(self) -> None:
+        try:
+            self._client.disconnect()
+        except Exception:  # it is gone, which is all that is wanted
+            pass
+
+
+def build(options: Options, clock: Clock) -> PlcLink:
+    """A link; nothing is opened yet.
+
+    Raises:
+        MissingExtraError: python-snap7 is not installed.
+    """
+    try:
+        from snap7.client import Client
+    except ImportError as error:
+        raise MissingExtraError("plc", "snap7", where="link s7") from error
+    logging.getLogger("snap7").setLevel(logging.CRITICAL)  # errors are raised, and logged once
+    where = f"{options.host}:{options.port} DB {options.output_db}"
+    return Courier(lambda: _Session(Client(), options), clock, poll_ms=options.poll_ms, where=where)

@@ -1,0 +1,93 @@
+"""The S7 gateway and python-snap7's server, in the test's own process, as the PLC."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeinspect import registry
+from edgeinspect.plclinks import _map
+from tests.system.plant import PlcProgram, expected, free_port, plant, wait_for
+
+reason = registry.missing_reason("plclink", "s7")
+OUTPUT_DB, INPUT_DB = 10, 11
+
+
+class Plc:
+    """An S7 with two data blocks and a program that scans them."""
+
+    def __init__(self) -> None:
+        from snap7.server import Server
+        from snap7.type import SrvArea
+
+        self.port = free_port()
+        self.program = PlcProgram()
+        self.values: dict[str, Any] = {}
+        self.outputs = bytearray(2 * _map.OUTPUT_WORDS)
+        self.inputs = bytearray(2 * _map.INPUT_WORDS)
+        self._area = SrvArea.DB
+        self._server_type = Server
+        self.start()
+        self._stop = threading.Event()
+        self._scan = threading.Thread(target=self._run, daemon=True)
+        self._scan.start()
+
+    def start(self) -> None:
+        self.server = self._server_type(log=False)
+        self.server.register_area(self._area, OUTPUT_DB, self.outputs)
+        self.server.register_area(self._area, INPUT_DB, self.inputs)
+        self.server.start(self.port)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.0005):
+            block = bytes(self.outputs)
+            self.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+            self.inputs[4:8] = self.program.cycle(self.values).to_bytes(4, "big")
+
+    def online(self) -> bool:
+        return bool(self.values["Online"])
+
+    def fail_safe(self) -> bool:
+        return bool(self.values["RejectAll"])
+
+    def close(self) -> None:
+        self._stop.set()
+        self._scan.join()
+        self.server.stop()
+
+
+@pytest.fixture
+def plc() -> Iterator[Plc]:
+    if reason:
+        pytest.skip(f"link s7: {reason}")
+    built = Plc()
+    yield built
+    built.close()
+
+
+def test_a_thousand_verdicts_and_a_lost_plc(
+    plc: Plc, tmp_path: Path, record_property: Any
+) -> None:
+    link = {"type": "s7", "host": "127.0.0.1", "port": plc.port, "output_db": OUTPUT_DB,
+            "input_db": INPUT_DB, "poll_ms": 1}  # fmt: skip
+    with plant(tmp_path, link) as built:
+        wait_for(lambda: plc.values and plc.online())
+        record_property("fail_safe_ms", built.heartbeat_stops(plc.fail_safe, plc.online))
+        built.judge(1_000, 250)
+        wait_for(lambda: len(plc.program.log) >= 300)
+        plc.server.stop()
+        time.sleep(0.3)
+        plc.start()
+        wait_for(lambda: len(plc.program.log) >= 600)
+        built.gateway.kill()
+        built.start_gateway()
+        wait_for(lambda: len(plc.program.log) >= 1_000, 30)
+        built.judged()
+        assert plc.program.log == expected(built.verdicts_written())
+        wait_for(lambda: plc.values["ResultsTotal"] == 1_000)
+        assert plc.values["ForcedTotal"] == plc.values["LostTotal"] == 0
