@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ reason = registry.missing_reason("plclink", "mqtt")
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[int]:
+    with running_broker(tmp_path) as port:
+        yield port
+
+
+@contextmanager
+def running_broker(tmp_path: Path) -> Iterator[int]:
+    """A mosquitto on loopback; gives its port."""
     if reason:
         pytest.skip(f"link mqtt: {reason}")
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -30,9 +38,11 @@ def broker(tmp_path: Path) -> Iterator[int]:
     file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     with (tmp_path / "mosquitto.log").open("wb") as log:
         child = subprocess.Popen([program, "-c", str(file)], stdout=log, stderr=log)
-    yield port
-    child.terminate()
-    child.wait(5)
+    try:
+        yield port
+    finally:
+        child.terminate()
+        child.wait(5)
 
 
 class Host:

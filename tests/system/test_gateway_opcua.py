@@ -23,7 +23,14 @@ NAMESPACE = "urn:edgeinspect:machine-vision"
 class Client:
     """A client with a subscription to ResultReady and to the state, in a thread of its own."""
 
-    def __init__(self, port: int, *, acknowledge: bool) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        acknowledge: bool,
+        tags: tuple[str, ...] = ("Online", "RejectAll", "ErrorCode", "Pass"),
+    ) -> None:
+        self._tags = tags
         self.events: list[Any] = []
         self.values: dict[str, Any] = {}
         self._acknowledge = acknowledge
@@ -54,7 +61,7 @@ class Client:
         )
         self._subscription = await self._client.create_subscription(10, self)
         nodes = {name: self._client.get_node(f"ns={space};s=Outputs.{name}")
-                 for name in ("Online", "RejectAll", "ErrorCode", "Pass")}  # fmt: skip
+                 for name in self._tags}  # fmt: skip
         nodes["CurrentState"] = await system.get_child(
             [f"{space}:VisionStateMachine", f"{space}:CurrentState"]
         )

@@ -242,6 +242,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.connected = True
         self.online = True
         self.delivered = -1
+        self.block = _map.encode_outputs(PlcImage())
         self.at_plc: dict[str, Any] = _map.values(PlcImage())
         self.plc = PlcProgram()
         self.ack = 0
@@ -295,17 +296,19 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.connected)
     @rule()
     def link_writes(self) -> None:
+        self.block = _map.encode_outputs(self.image)
         self.at_plc = _map.values(self.image)
         self.delivered = self.image.revision
         self.turn()
 
     @precondition(lambda self: self.connected)
-    @rule(after=st.integers(0, 75))
-    def link_writes_a_part(self, after: int) -> None:
+    @rule(after=st.integers(0, 75), from_the_end=st.booleans())
+    def link_writes_a_part(self, after: int, from_the_end: bool) -> None:
         """The PLC scans while its block is half new."""
-        old = _map.encode_outputs(PlcImage()) if not hasattr(self, "block") else self.block
-        self.block = _map.encode_outputs(self.image)
-        torn = self.block[: 2 * after] + old[2 * after :]
+        old, new = self.block, _map.encode_outputs(self.image)
+        self.block = new
+        head, tail = (old, new) if from_the_end else (new, old)
+        torn = head[: 2 * after] + tail[2 * after :]
         self.at_plc = _map.decode_block(torn, _map.OUTPUTS, _map.STATUS_BITS)
         self.plc_scans()
         self.at_plc = _map.decode_block(self.block, _map.OUTPUTS, _map.STATUS_BITS)
@@ -319,6 +322,7 @@ class AnyOrder(RuleBasedStateMachine):
         for taken in self.plc.log[before:]:
             source = next(p for p in self.line if p.result.seq == taken.result_id)
             assert not (taken.passed and source.result.outcome is not Outcome.PASS)
+            assert taken.part_id == source.result.part_id
 
     @rule()
     def link_drops(self) -> None:

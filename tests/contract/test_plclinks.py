@@ -1,0 +1,187 @@
+"""One suite over every PLC link that the registry finds, each with a peer on loopback."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeinspect import registry
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.plc import Outcome, PlcError, PlcImage, PlcResult
+from edgeinspect.errors import MissingExtraError
+from edgeinspect.plclinks import _map, _modbus
+from edgeinspect.ports import PlcLink
+from tests.system.plant import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+See = Callable[[], dict[str, Any]]
+"""What the peer sees now, by the map's names."""
+
+
+@contextmanager
+def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+    clients: list[_modbus.Client] = []
+
+    def connect() -> See:
+        client = _modbus.Client("127.0.0.1", port, 1, 2.0)
+        clients.append(client)
+        return lambda: _map.decode_block(
+            client.read(0, _map.OUTPUT_WORDS), _map.OUTPUTS, _map.STATUS_BITS
+        )
+
+    yield {"port": port}, connect
+    for client in clients:
+        client.close()
+
+
+@contextmanager
+def s7_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+    from tests.system.test_gateway_s7 import INPUT_DB, OUTPUT_DB, Plc
+
+    plc = Plc()
+    options = {"host": "127.0.0.1", "port": plc.port, "output_db": OUTPUT_DB,
+               "input_db": INPUT_DB}  # fmt: skip
+    yield options, lambda: lambda: plc.values
+    plc.close()
+
+
+@contextmanager
+def mqtt_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+    from tests.system import test_gateway_mqtt
+
+    broker = test_gateway_mqtt.running_broker(folder)
+    with broker as port:
+        host = test_gateway_mqtt.Host(port)
+        options = {"host": "127.0.0.1", "port": port, "node": "plc-1", "device": "press"}
+        yield options, lambda: lambda: host.values
+        host.close()
+
+
+@contextmanager
+def opcua_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+    from tests.system.test_gateway_opcua import Client
+
+    clients: list[Client] = []
+
+    def connect() -> See:
+        client = Client(port, acknowledge=False, tags=tuple(_map.values(PlcImage())))
+        clients.append(client)
+        return lambda: client.values
+
+    yield {"port": port}, connect
+    for client in clients:
+        client.close()
+
+
+PEERS = {"modbus": modbus_peer, "s7": s7_peer, "mqtt": mqtt_peer, "opcua": opcua_peer}
+
+
+@pytest.fixture(params=registry.names("plclink"))
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    reason = registry.missing_reason("plclink", name)
+    if reason:
+        pytest.skip(f"link {name}: {reason}")
+    assert name in PEERS, f"give the link {name} a peer on loopback here"
+    return name
+
+
+@pytest.fixture
+def linked(kind: str, tmp_path: Path) -> Iterator[tuple[PlcLink, See]]:
+    module = registry.part("plclink", kind)
+    with ExitStack() as stack:
+        options, connect = stack.enter_context(PEERS[kind](free_port(), tmp_path))
+        link = module.build(module.Options(**options), SystemClock())
+        assert isinstance(link, PlcLink)
+        link.open()
+        stack.callback(link.close)
+        link.show(PlcImage(error=PlcError.STARTING))
+        yield link, connect()
+
+
+def online(revision: int, seq: int, outcome: Outcome, **more: Any) -> PlcImage:
+    result = PlcResult(seq, 1, outcome, 1, part_id=f"plate-{seq}", **more)
+    return PlcImage(revision=revision, online=True, result=result, last_id=seq - 1)
+
+
+def sees(see: See, **wanted: Any) -> bool:
+    try:
+        values = see()
+    except OSError:
+        return False
+    return all(values.get(name) == value for name, value in wanted.items())
+
+
+def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, See]) -> None:
+    link, see = linked
+    wait_for(lambda: sees(see, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 20)
+    for number in range(1, 21):
+        outcome = Outcome.PASS if number % 2 else Outcome.REJECT
+        link.show(online(number, number, outcome, encoder_count=-number))
+        wait_for(lambda: sees(see, ResultId=number, Pass=bool(number % 2), Online=True,
+                              Reject=not number % 2, PartId=f"plate-{number}"))  # fmt: skip
+        wait_for(lambda: link.poll().delivered >= number)
+        assert sees(see, EncoderCount=-number, ResultIdCheck=number)
+    link.show(PlcImage(revision=21, error=PlcError.HEARTBEAT_LOST, last_id=20))
+    wait_for(lambda: sees(see, Online=False, RejectAll=True, Pass=False, Reject=False,
+                          ResultsValid=False, ErrorCode=2, PartId=""))  # fmt: skip
+
+
+def test_show_and_poll_never_wait(linked: tuple[PlcLink, See]) -> None:
+    link, _see = linked
+    slowest = 0.0
+    for number in range(1, 500):
+        started = time.perf_counter()
+        link.show(online(number, number, Outcome.REJECT))
+        link.poll()
+        slowest = max(slowest, time.perf_counter() - started)
+    assert slowest < 0.25  # a loaded machine; a wait for a peer would be longer
+
+
+def test_close_twice(linked: tuple[PlcLink, See]) -> None:
+    link, _see = linked
+    started = time.monotonic()
+    link.close()
+    link.close()
+    assert time.monotonic() - started < 3
+
+
+def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Path) -> None:
+    module = registry.part("plclink", kind)
+    options: dict[str, Any] = {"port": free_port()}
+    for name in module.Options.__struct_fields__:
+        if name == "host":
+            options["host"] = "127.0.0.1"
+        if name in ("output_db", "input_db"):
+            options[name] = 1 + (name == "input_db")
+        if name in ("node", "device"):
+            options[name] = "x"
+    link = module.build(module.Options(**options), SystemClock())
+    link.open()
+    link.show(online(1, 1, Outcome.PASS))
+    wait_for(lambda: link.poll().problem)
+    time.sleep(0.3)
+    got = link.poll()
+    assert (got.connected, got.delivered) == (False, -1)
+    link.close()
+
+
+@pytest.mark.parametrize("name", registry.names("plclink"))
+def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = registry.part("plclink", name)
+    for package, extra in module.REQUIRES:
+        for loaded in [each for each in sys.modules if each.split(".")[0] == package]:
+            monkeypatch.setitem(sys.modules, loaded, None)
+        monkeypatch.setitem(sys.modules, package, None)
+        options = {"host": "h", "output_db": 1, "input_db": 2, "node": "n", "device": "d"}
+        fields = module.Options.__struct_fields__
+        built = module.Options(**{k: v for k, v in options.items() if k in fields})
+        with pytest.raises(MissingExtraError) as caught:
+            module.build(built, SystemClock())
+        assert (caught.value.exit_code, caught.value.extra) == (69, extra)

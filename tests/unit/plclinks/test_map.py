@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.domain.plc import CAUSES, Outcome, PlcCommands, PlcError, PlcImage, PlcResult
+from edgeinspect.plclinks import _map
+
+ROOT = Path(__file__).resolve().parents[3]
+BIG = st.integers(-(1 << 63), 1 << 63)
+RESULTS = st.builds(
+    PlcResult,
+    seq=st.integers(1, 1 << 62),
+    epoch=st.integers(0, 1 << 62),
+    outcome=st.sampled_from([Outcome.REJECT, Outcome.NEITHER]),
+    cause=st.integers(0, 200),
+    no_verdict=st.booleans(),
+    late=st.booleans(),
+    reject_code=BIG,
+    severity=BIG,
+    part_id=st.text(max_size=80),
+    camera=st.text(max_size=80),
+    encoder_count=st.none() | BIG,
+    act_by_encoder=st.none() | BIG,
+    act_by_ms=BIG,
+    covers=st.integers(1, 1 << 62),
+    recipe_id=st.text(max_size=80),
+    processing_us=BIG,
+)
+IMAGES = st.builds(
+    PlcImage,
+    online=st.just(True),
+    trigger_ready=st.booleans(),
+    result=st.none() | RESULTS,
+    error=st.sampled_from(PlcError),
+    numbering=BIG,
+    buffered=BIG,
+    results_total=BIG,
+    epoch=BIG,
+    link_losses=BIG,
+)
+
+
+@pytest.mark.parametrize("tags", [_map.OUTPUTS, _map.INPUTS], ids=["outputs", "inputs"])
+def test_no_two_values_share_a_word_and_32_bits_are_even(tags: Any) -> None:
+    at = 0
+    for tag in tags:
+        assert tag.word == at, tag.name
+        at += tag.size
+        if tag.type in ("uint32", "int32"):
+            assert tag.word % 2 == 0, tag.name
+    names = [tag.name for tag in tags]
+    assert len(set(names)) == len(names)
+
+
+def test_one_modbus_request_takes_a_block() -> None:
+    assert _map.OUTPUT_WORDS <= 123
+    assert 2 * _map.OUTPUT_WORDS <= 240 - 35  # the smallest S7 PDU, less its heads
+    assert [bit.bit for bit in _map.STATUS_BITS] == list(range(16))
+
+
+@given(IMAGES)
+def test_any_image_goes_there_and_back(image: PlcImage) -> None:
+    block = _map.encode_outputs(image)
+    assert len(block) == 2 * _map.OUTPUT_WORDS
+    got = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+    for name, value in _map.values(image).items():
+        if isinstance(value, str):
+            value = value.split("\0")[0]
+        assert got[name] == value, name
+    assert got["ResultIdCheck"] == got["ResultId"]
+    assert not (got["Pass"] and got["Reject"])
+    if not got["ResultsValid"]:
+        assert not got["Pass"]
+        assert not got["Reject"]
+    swapped = _map.swap_words(block, _map.OUTPUTS)
+    assert _map.swap_words(swapped, _map.OUTPUTS) == block
+
+
+@given(st.binary(min_size=2 * _map.INPUT_WORDS, max_size=2 * _map.INPUT_WORDS))
+def test_any_bytes_are_some_commands(block: bytes) -> None:
+    assert isinstance(_map.decode_commands(block), PlcCommands)
+
+
+def test_the_document_shows_the_map() -> None:
+    """docs/plc.md holds, between its markers, what `tables` makes of the map."""
+    text = (ROOT / "docs" / "plc.md").read_text(encoding="utf-8")
+    for name, wanted in tables().items():
+        found = re.search(f"<!-- {name} -->\n(.*?)<!-- end -->", text, re.S)
+        assert found, name
+        assert found[1].strip() == wanted.strip(), f"{name} in docs/plc.md is not the map"
+
+
+def tables() -> dict[str, str]:
+    """The document's tables, from the map."""
+    return {
+        "outputs": _tag_table(_map.OUTPUTS, "3x"),
+        "status": _bit_table(_map.STATUS_BITS, "1x"),
+        "inputs": _tag_table(_map.INPUTS, "4x"),
+        "command": _bit_table(_map.COMMAND_BITS, "0x"),
+        "errors": _rows(["ErrorCode", "Name"], [(e.value, e.name) for e in PlcError]),
+        "causes": _rows(["Cause", "Reason"], [(n, r.value) for r, n in CAUSES.items()]),
+    }
+
+
+def _tag_table(tags: tuple[_map.Tag, ...], table: str) -> str:
+    head = ["Name", "Word", "Modbus " + table, "S7 byte", "Type", "Meaning"]
+    base = {"3x": 30001, "4x": 40201}[table]
+    rows = [
+        (tag.name, tag.word, base + tag.word, 2 * tag.word,
+         f"text {tag.length}" if tag.type == "text" else tag.type, tag.words)
+        for tag in tags
+    ]  # fmt: skip
+    return _rows(head, rows)
+
+
+def _bit_table(bits: tuple[_map.Bit, ...], table: str) -> str:
+    head = ["Name", "Bit", "Modbus " + table, "S7 bit", "1 means"]
+    base = {"1x": 10001, "0x": 1}[table]
+    rows = [
+        (bit.name, bit.bit, f"{base + bit.bit:05d}", f"{1 - bit.bit // 8}.{bit.bit % 8}", bit.words)
+        for bit in bits
+    ]
+    return _rows(head, rows)
+
+
+def _rows(head: list[str], rows: list[Any]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]) + "\n"
+
+
+if __name__ == "__main__":  # writes the tables into the document
+    target = ROOT / "docs" / "plc.md"
+    text = target.read_text(encoding="utf-8")
+    for name, table in tables().items():
+        text = re.sub(
+            f"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda m, table=table: m[1] + "\n" + table + "\n" + m[2],  # type: ignore[misc]
+            text, flags=re.S,
+        )  # fmt: skip
+    target.write_text(text, encoding="utf-8")

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
+from edgeinspect.errors import ConfigError
+from edgeinspect.plclinks import _map, _modbus, modbus
+
+
+@pytest.fixture
+def server() -> Iterator[modbus.ModbusServer]:
+    link = modbus.build(modbus.Options(port=0, clients=4), SystemClock())
+    assert isinstance(link, modbus.ModbusServer)
+    link.open()
+    yield link
+    link.close()
+
+
+def online(revision: int, seq: int) -> PlcImage:
+    result = PlcResult(seq, 1, Outcome.PASS, 1, part_id=f"plate-{seq}")
+    return PlcImage(revision=revision, online=True, result=result)
+
+
+def ask(server: modbus.ModbusServer, pdu: bytes) -> bytes:
+    return _modbus.answer(pdu, modbus._Reading(server))
+
+
+def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None:
+    server.show(online(3, 1))
+    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    assert not server.poll().connected
+    client.read(200, 4)
+    assert (server.poll().connected, server.poll().delivered) == (True, -1)
+    client.read(0, 2)
+    assert server.poll().delivered == -1, "two words are no result id"
+    client.read(0, _map.OUTPUT_WORDS)
+    time.sleep(0.05)
+    assert server.poll().delivered == 3
+    client.write(202, (77).to_bytes(4, "big"))
+    commands = server.poll().commands
+    assert commands is not None
+    assert commands.results_ack == 77
+    client.close()
+
+
+def test_coils_are_the_command_word(server: modbus.ModbusServer) -> None:
+    assert ask(server, struct.pack(">BHH", 5, 1, 0xFF00))[0] == 5
+    server._heard_at_ns = SystemClock().now_ns()
+    commands = server.poll().commands
+    assert commands is not None
+    assert (commands.enable, commands.fault_reset) == (False, True)
+    assert ask(server, struct.pack(">BHH", 1, 0, 16)) == bytes((1, 2, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("pdu", "code"),
+    [
+        (struct.pack(">BHH", 4, 0, 0), 3),
+        (struct.pack(">BHH", 4, 0, 126), 3),
+        (struct.pack(">BHH", 4, 0, 100), 2),
+        (struct.pack(">BHH", 4, 65535, 2), 2),
+        (struct.pack(">BHH", 3, 199, 2), 2),
+        (struct.pack(">BHH", 2, 10, 7), 2),
+        (struct.pack(">BHH", 5, 0, 1), 3),
+        (struct.pack(">BHH", 6, 0, 1), 2),
+        (struct.pack(">BHHB", 16, 200, 2, 4) + b"\0\0", 3),
+        (struct.pack(">BHHB", 16, 221, 2, 4) + b"\0\0\0\0", 2),
+        (b"\x04\x00", 3),
+        (b"\x2b\x0e\x01\x00", 1),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(
+    server: modbus.ModbusServer, pdu: bytes, code: int
+) -> None:
+    assert ask(server, pdu) == bytes((pdu[0] | 0x80, code))
+
+
+@given(st.binary(min_size=1, max_size=253))
+def test_any_request_has_an_answer(pdu: bytes) -> None:
+    server = modbus.ModbusServer(modbus.Options(), SystemClock())
+    server.show(online(1, 1))
+    answer = ask(server, pdu)
+    assert 2 <= len(answer) <= 253
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(0, 1 << 32))
+def test_a_stream_may_be_cut_anywhere(pdus: list[bytes], seed: int) -> None:
+    rng = random.Random(seed)
+    pdus = [pdu or b"\x04" for pdu in pdus]
+    stream = b"".join(
+        _modbus.MBAP.pack(n, 0, len(pdu) + 1, 1) + pdu for n, pdu in enumerate(pdus)
+    )
+    parser, seen, out = _modbus.Parser(), [], b""
+    while stream:
+        cut = rng.randint(1, len(stream))
+        out += parser.feed(stream[:cut], lambda _unit, pdu: seen.append(pdu) or b"ok")  # type: ignore[func-returns-value]
+        stream = stream[cut:]
+    assert seen == pdus
+    assert out.count(b"ok") >= len(pdus)
+
+
+def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) -> None:
+    server.show(online(1, 1))
+    rng = random.Random(1)
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", server.port)) as noise:
+            noise.sendall(rng.randbytes(rng.randint(1, 600)))
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
+    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    assert len(client.read(0, _map.OUTPUT_WORDS)) == 2 * _map.OUTPUT_WORDS
+    client.close()
+    for connection in idle:
+        connection.close()
+
+
+def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
+    link = modbus.ModbusServer(modbus.Options(port=0, allow=["192.0.2.1"]), SystemClock())
+    link.open()
+    client = _modbus.Client("127.0.0.1", link.port, 1, 2.0)
+    with pytest.raises(OSError, match=r"closed|reset"):
+        client.read(0, 4)
+    client.close()
+    link.close()
+
+
+def test_a_taken_port_is_a_fault_of_the_configuration(server: modbus.ModbusServer) -> None:
+    link = modbus.ModbusServer(modbus.Options(port=server.port), SystemClock())
+    with pytest.raises(ConfigError, match=r"link\.port: cannot be listened on"):
+        link.open()
+
+
+def test_little_word_order(server: modbus.ModbusServer) -> None:
+    link = modbus.ModbusServer(modbus.Options(word_order="little"), SystemClock())
+    link.show(online(1, 0x12345678))
+    words = ask(link, struct.pack(">BHH", 4, 2, 2))[2:]
+    assert words.hex() == "56781234"

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.plclinks import _sparkplug
+from edgeinspect.plclinks._sparkplug import DataType, Metric, Payload
+
+RANGES = {
+    DataType.INT32: st.integers(-(1 << 31), (1 << 31) - 1),
+    DataType.INT64: st.integers(-(1 << 63), (1 << 63) - 1),
+    DataType.UINT16: st.integers(0, (1 << 16) - 1),
+    DataType.UINT32: st.integers(0, (1 << 32) - 1),
+    DataType.UINT64: st.integers(0, (1 << 64) - 1),
+    DataType.BOOLEAN: st.booleans(),
+    DataType.STRING: st.text(max_size=40),
+}
+METRICS = st.one_of(
+    *(
+        st.builds(Metric, st.text(max_size=20), st.just(kind), values)
+        for kind, values in RANGES.items()
+    )
+)
+PAYLOADS = st.builds(
+    Payload,
+    st.integers(0, (1 << 63) - 1),
+    st.lists(METRICS, max_size=8).map(tuple),
+    st.none() | st.integers(0, 255),
+)
+
+
+@given(PAYLOADS)
+def test_there_and_back(payload: Payload) -> None:
+    assert _sparkplug.decode(_sparkplug.encode(payload)) == payload
+
+
+@given(st.binary(max_size=200))
+def test_anything_else_is_refused_or_read(data: bytes) -> None:
+    try:
+        _sparkplug.decode(data)
+    except ValueError:
+        pass
+
+
+@given(PAYLOADS, st.data())
+def test_a_cut_message_never_hangs(payload: Payload, data: Any) -> None:
+    whole = _sparkplug.encode(payload)
+    cut = data.draw(st.integers(0, len(whole)))
+    try:
+        _sparkplug.decode(whole[:cut])
+    except ValueError:
+        pass
+
+
+def message_type() -> Any:
+    """Payload as protobuf's own runtime reads it, from the published field numbers."""
+    pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="sparkplug_test.proto", package="t")
+    payload = file.message_type.add(name="Payload")
+    metric = payload.nested_type.add(name="Metric")
+    for owner, name, number, kind in (
+        (payload, "timestamp", 1, kinds.TYPE_UINT64),
+        (payload, "seq", 3, kinds.TYPE_UINT64),
+        (metric, "name", 1, kinds.TYPE_STRING),
+        (metric, "alias", 2, kinds.TYPE_UINT64),
+        (metric, "timestamp", 3, kinds.TYPE_UINT64),
+        (metric, "datatype", 4, kinds.TYPE_UINT32),
+        (metric, "int_value", 10, kinds.TYPE_UINT32),
+        (metric, "long_value", 11, kinds.TYPE_UINT64),
+        (metric, "float_value", 12, kinds.TYPE_FLOAT),
+        (metric, "double_value", 13, kinds.TYPE_DOUBLE),
+        (metric, "boolean_value", 14, kinds.TYPE_BOOL),
+        (metric, "string_value", 15, kinds.TYPE_STRING),
+    ):
+        owner.field.add(name=name, number=number, type=kind, label=kinds.LABEL_OPTIONAL)
+    payload.field.add(name="metrics", number=2, type=kinds.TYPE_MESSAGE,
+                      label=kinds.LABEL_REPEATED, type_name=".t.Payload.Metric")  # fmt: skip
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Payload"))
+
+
+def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
+    runtime = message_type()
+    metrics = (
+        Metric("Online", DataType.BOOLEAN, True),
+        Metric("ActByMs", DataType.INT32, -5),
+        Metric("ResultId", DataType.UINT32, 4_000_000_000),
+        Metric("bdSeq", DataType.INT64, -1),
+        Metric("PartId", DataType.STRING, "plate-ü"),
+    )
+    payload = Payload(1_700_000_000_000, metrics, 200)
+    read = runtime.FromString(_sparkplug.encode(payload))
+    assert (read.timestamp, read.seq) == (payload.timestamp_ms, 200)
+    assert [metric.name for metric in read.metrics] == [metric.name for metric in metrics]
+    assert read.metrics[0].boolean_value is True
+    assert read.metrics[1].int_value == (1 << 32) - 5
+    assert read.metrics[2].int_value == 4_000_000_000
+    assert read.metrics[3].long_value == (1 << 64) - 1
+    assert read.metrics[4].string_value == "plate-ü"
+    extra = read.metrics.add(name="speed", datatype=9, float_value=1.5)
+    extra.alias = 3
+    assert _sparkplug.decode(read.SerializeToString()) == payload
