@@ -214,12 +214,12 @@ class LedgerWriter:
         end = min(spool.published_seq, seq + _BATCH - 1)
         oldest = spool.oldest_seq
         gone = max(0, min(oldest, end + 1) - seq)
-        if gone:
-            self.lost += gone
-            self.note("ledger.lost", {"from_seq": seq, "to_seq": seq + gone - 1})
-            seq += gone
-        bodies = [spool.read(number) for number in range(seq, end + 1)]
+        bodies = [spool.read(number) for number in range(seq + gone, end + 1)]
         rows = [verdict_row(body) for body in bodies if body is not None]
+        missing = end + 1 - seq - len(rows)  # those gone, and those that went while we read
+        if missing:
+            self.lost += missing
+            self.note("ledger.lost", {"from_seq": seq, "to_seq": end, "verdicts": missing})
         late = [self._late.popleft() for _ in range(len(self._late))]
         notes = [self._notes.popleft() for _ in range(len(self._notes))]
         try:
@@ -234,7 +234,7 @@ class LedgerWriter:
             self._late.extendleft(reversed(late))
             self._notes.extendleft(reversed(notes))
             raise
-        if end >= seq or gone:
+        if end >= seq:
             self.written = end
             spool.mark_ledgered(end)
         return end < spool.published_seq

@@ -25,6 +25,7 @@ Report = Callable[[str, int, int, float], None]
 
 STRIP_TRAIN_SEED, STRIP_VALIDATION_SEED, STRIP_TEST_SEED = 11, 12, 13
 _LEAST_AREA_PX = 48.0
+_OVERKILL_PER_CLASS = 0.006
 
 
 def train_strip(
@@ -259,7 +260,7 @@ def _class_limits(
     pictures: Pictures,
     suspect: float,
 ) -> dict[str, dict[str, float]]:
-    """Per class, the score and area that find most of it at 0.3 % overkill or less.
+    """Per class, the score and area that find most of it at 0.6 % overkill or less.
 
     Only suspect pictures count, as on the line. Among equals the smaller area wins, then
     the lower score.
@@ -272,13 +273,13 @@ def _class_limits(
         has_class = [bool((pictures.masks[i] == class_id).any()) for i in seen.tolist()]
         best = (-1.0, 0.0, 0.0)
         choice = {"score": 0.9, "area_px": 512.0}
-        for score in (0.5, 0.6, 0.7, 0.8, 0.9):
+        for score in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9):
             largest = np.array([_largest(maps[i], class_id, score, 4) for i in seen.tolist()])
             for area_px in (48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0):
                 hit = largest >= area_px
                 overkill = (hit & ~pictures.defective[seen]).sum() / clean_total
                 rank = (float((hit & has_class).sum()), -area_px, -score)
-                if overkill <= 0.003 and rank > best:
+                if overkill <= _OVERKILL_PER_CLASS and rank > best:
                     best, choice = rank, {"score": score, "area_px": area_px}
         limits[name] = choice
     return limits
