@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from edgeinspect import realtime
+import structlog
+
+from edgeinspect import events, realtime
 from edgeinspect.config.load import Loaded, PartChoice, load
 from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import InternalError, LawError
@@ -17,6 +19,8 @@ from edgeinspect.ports import Camera, Engine
 from edgeinspect.sdnotify import notify
 from edgeinspect.store import Store, default_root
 from edgeinspect.wire import Counts
+
+_log = structlog.get_logger()
 
 
 def run(
@@ -42,6 +46,7 @@ def run(
         LawError: A frame has no verdict: a bug.
     """
     loaded = load(path, overrides)
+    _log.info(events.CONFIG_LOADED, where=loaded.where, config_hash=loaded.hash)
     clock = SystemClock()
     ended = threading.Event()
     failures: list[BaseException] = []
@@ -137,6 +142,8 @@ def make_engine(choice: PartChoice, clock: Clock, store: Store) -> Engine:
     engine = choice.module.build(choice.options, clock, store=store)
     if not isinstance(engine, Engine):
         raise InternalError(f"backend {choice.type} does not build an Engine")
+    spec = engine.spec
+    _log.info(events.ENGINE_LOADED, engine=spec.kind.value, model=str(spec.id), backend=choice.type)
     return engine
 
 

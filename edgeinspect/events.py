@@ -8,25 +8,23 @@ from __future__ import annotations
 CAMERA_OPENED = "camera.opened"
 """A camera delivers. Fields: camera."""
 CAMERA_LOST = "camera.lost"
-"""A camera went away; the line retries. Fields: camera, problem, attempt, retry_ms."""
+"""A camera went away; the line retries. Fields: camera, problem, where, attempt, attempts."""
 CAMERA_RECOVERED = "camera.recovered"
-"""A lost camera delivers again. Fields: camera, lost_ms."""
+"""A lost camera delivers again. Fields: camera."""
 CAMERA_FINISHED = "camera.finished"
 """A camera has no more frames, as a folder read once. Fields: camera, frames."""
 
-FRAME_DROPPED = "frame.dropped"
-"""A frame got NO_VERDICT(overrun). Fields: camera, seq, suppressed."""
-
 ENGINE_LOADED = "engine.loaded"
-"""A model is ready. Fields: engine, model, backend, load_ms."""
+"""A model is ready. Fields: engine, model, backend."""
 ENGINE_FAILED = "engine.failed"
 """An inference failed; its frame got NO_VERDICT(engine_error). Fields: problem, suppressed."""
 
 VERDICT_LATE = "verdict.late"
-"""A result came after its frame was closed; recorded, not published. Fields: seq, late_us."""
+"""Results came after their frames were closed; recorded, never published.
+Fields: late, the count of this epoch."""
 
 LINE_STARTED = "line.started"
-"""The line captures. Fields: line, epoch, config_hash, the models."""
+"""The line captures. Fields: line, epoch, first_seq, verdicts, replay."""
 LINE_STOPPED = "line.stopped"
 """The line has closed every frame. Fields: line and the counters."""
 LINE_SUMMARY = "line.summary"
@@ -38,7 +36,7 @@ ALARM_CLEARED = "alarm.cleared"
 """The alarm's cause is gone. Fields: alarm."""
 
 SPOOL_RECOVERED = "spool.recovered"
-"""Frames that a dead daemon left open were closed. Fields: line, frames, epoch."""
+"""Frames that a dead daemon left open were closed. Fields: unfinished, set_aside."""
 
 CLIENT_REFUSED = "client.refused"
 """A subscriber without a known key was turned away. Fields: problem, refused."""
@@ -67,5 +65,3 @@ LEDGER_RECOVERED = "ledger.recovered"
 
 CONFIG_LOADED = "config.loaded"
 """A configuration is in force. Fields: where, config_hash."""
-CONFIG_REFUSED = "config.refused"
-"""A configuration has faults; what ran before still runs. Fields: where, faults."""

@@ -101,11 +101,21 @@ class Estimate:
             recent[self._at % self._WINDOW] = value_ns
         self._at += 1
         if self._at % self._EVERY == 0 or len(recent) < self._EVERY:
-            ordered = sorted(recent)
-            self.p50_ns = ordered[(len(ordered) - 1) // 2]
-            self.p99_ns = ordered[max(0, min(len(ordered) - 2, len(ordered) * 99 // 100))]
+            self._settle()
 
     def decay(self) -> None:
-        """Lower the estimates by 2 %: a stage that is always skipped must be tried again."""
-        self.p50_ns -= self.p50_ns // 50
-        self.p99_ns -= self.p99_ns // 50
+        """Forget a tenth of what is slow: a stage that is always skipped must be tried again."""
+        recent = self._recent
+        median = self.p50_ns
+        for index, value in enumerate(recent):
+            if value > median:
+                recent[index] = median + (value - median) * 9 // 10
+            elif value == median:
+                recent[index] = value - value // 50
+        self._settle()
+
+    def _settle(self) -> None:
+        ordered = sorted(self._recent)
+        if ordered:
+            self.p50_ns = ordered[(len(ordered) - 1) // 2]
+            self.p99_ns = ordered[max(0, min(len(ordered) - 2, len(ordered) * 99 // 100))]

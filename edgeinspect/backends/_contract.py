@@ -90,7 +90,7 @@ def check_graph(
         raise ModelError(
             f"{spec.id} breaks the model contract: {'; '.join(breaches)}",
             where=str(spec.path),
-            remedy="Bring it under the contract with: edgeinspect models import",
+            remedy="docs/models.md says what a graph must give",
         )
 
 

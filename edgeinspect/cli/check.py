@@ -27,6 +27,7 @@ from edgeinspect.errors import (
     EdgeInspectError,
     Fault,
 )
+from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.ports import Camera, CameraFinished, Engine
 from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
 from edgeinspect.store import Store
@@ -187,17 +188,17 @@ def _describe_grab(grab: Grab | None, findings: Findings) -> str:
 
 def _spool_faults(config: LineConfig) -> list[Fault]:
     """Whether the spool's folder can be made and holds the spool."""
-    folder = Path(config.spool.folder)
+    folder = memory_folder(config)
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     needed_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
     try:
         free_bytes = shutil.disk_usage(folder).free
     except OSError as error:
-        return [Fault("spool.folder", f"cannot be used: {error.strerror}", config.spool.folder)]
+        return [Fault("spool.folder", f"cannot be used: {error.strerror}", str(folder))]
     if free_bytes < needed_bytes:
         problem = f"needs {needed_bytes >> 20} MiB for its slots; {free_bytes >> 20} MiB are free"
-        return [Fault("spool.folder", problem, config.spool.folder)]
+        return [Fault("spool.folder", problem, str(folder))]
     return []
 
 

@@ -68,7 +68,7 @@ class _Viewer:
 
     def note(self, text: str) -> None:
         """A remark beside the verdicts, on stderr."""
-        self._notes.print(Text(text, style="dim"))
+        self._notes.print(Text(text, style="dim"), soft_wrap=True)
 
     def show(self, got: Received) -> None:
         """Print one message, if it is asked for."""
@@ -81,7 +81,7 @@ class _Viewer:
                 sys.stdout.write(got.body.decode() + "\n")
                 sys.stdout.flush()
             else:
-                self._console.print(_verdict_line(message))
+                self._console.print(_verdict_line(message), soft_wrap=True)
         elif isinstance(message, Heartbeat) and message.alarm != self._alarm:
             self.note(f"alarm: {message.alarm}" if message.alarm else "alarm cleared")
             self._alarm = message.alarm

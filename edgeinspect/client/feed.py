@@ -98,8 +98,8 @@ class Feed:
             replay: The line's ROUTER address.
             name: This subscriber's, for acknowledgements.
             line: The line to follow, when several share an address.
-            cursor: Last seq applied, from the caller's own store; None to begin with the
-                first verdict that comes.
+            cursor: Last seq applied, from the caller's own store; None to begin after the
+                last verdict sent before the first heartbeat that comes.
             prepare: Puts CURVE keys on a socket.
             clock: For tests.
             high_water_mark: Messages queued here before the newest are lost and replayed.
@@ -124,7 +124,8 @@ class Feed:
         self._context: zmq.Context[Socket] = zmq.Context()
         self._sub = connect(self._context, zmq.SUB, verdicts, prepare, high_water_mark)
         suffix = f".{line}" if line else ""
-        for topic in (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC):
+        self._sub.subscribe(f"{VERDICT_TOPIC}{suffix}." if line else VERDICT_TOPIC)
+        for topic in (HEARTBEAT_TOPIC, STATUS_TOPIC):
             self._sub.subscribe(topic + suffix)
         self._dealer = connect(self._context, zmq.DEALER, replay, prepare, high_water_mark)
         self._poller = zmq.Poller()
@@ -177,28 +178,32 @@ class Feed:
         if isinstance(message.message, Verdict):
             return self._place(message.message, message.body, replayed=False)
         beat = message.message
+        if self._line and beat.line != self._line:  # a line whose name begins like ours
+            return None
         if beat.epoch < self.epoch:  # a dead daemon's last words
             return None
+        new_daemon = beat.epoch > self.epoch
         self.epoch = beat.epoch
         self._heard_at_ns = self._clock.now_ns()
         if isinstance(beat, Heartbeat):
             if self.cursor is None:
                 self.cursor = beat.last_seq
-            # A daemon sends all it holds before its first heartbeat, so a lower seq here is
-            # no delay: its spool and ledger are gone.
-            if beat.last_seq < self.cursor:
+            # A daemon sends all it holds before its first heartbeat, so a lower seq in that
+            # one is no delay: its spool and ledger are gone. In a later one it only says
+            # that replay was quicker than this heartbeat.
+            if new_daemon and beat.last_seq < self.cursor:
                 self.cursor = 0
                 self._behind = beat.last_seq > 0
                 return Renumbered(beat.epoch, beat.last_seq)
-            self._behind = beat.last_seq > self.cursor
+            self._behind = self._behind or beat.last_seq > self.cursor
         return Beat(beat)
 
     def _place(self, verdict: Verdict, body: bytes, *, replayed: bool) -> Event | None:
         """Deliver the next in order; a later one waits in the spool until asked for."""
         if self._line and verdict.line != self._line:
             return None
-        if self.cursor is None:
-            self.cursor = verdict.seq - 1
+        if self.cursor is None:  # maybe the last value, long past: a heartbeat must say
+            return None
         if verdict.seq > self.cursor + 1:
             self._behind = True
             return None

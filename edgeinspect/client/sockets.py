@@ -50,8 +50,8 @@ def connect(
     # A peer that vanished without a word is noticed and reconnected to.
     socket.heartbeat_ivl = 300
     socket.heartbeat_timeout = 1000
+    # Short and constant: a line that starts is heard before its first frame.
     socket.reconnect_ivl = 50
-    socket.reconnect_ivl_max = 1000
     try:
         prepare(socket)
         socket.connect(address)

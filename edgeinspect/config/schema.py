@@ -156,8 +156,10 @@ class Publish(Section):
 class SpoolFile(Section):
     """The memory-mapped file that every verdict stands in before it is sent."""
 
-    folder: str = "/dev/shm/edgeinspect"
-    """Folder of the spool. It survives `kill -9` anywhere, a power cut only on a disk."""
+    folder: str | None = None
+    """Folder of spool and ring: systemd's runtime folder of the unit when absent, and
+    /dev/shm/edgeinspect without systemd. It survives `kill -9` anywhere, a power cut only on
+    a disk."""
     slots: Annotated[int, Meta(ge=64, le=1_000_000)] = 4_096
     """Verdicts held for replay and recovery."""
 

@@ -25,6 +25,8 @@ from edgeinspect.spool import Spool, SpoolFullError
 from edgeinspect.spool_format import OpenRecord
 
 _log = structlog.get_logger()
+_GAP_MAX = 1000
+"""Most frames that one step of the camera's count is taken for: a larger one is a restart."""
 _TURN_NS = 100 * NS_PER_MS
 """Longest wait in one call of the camera, so that a stop is seen soon."""
 
@@ -79,7 +81,8 @@ class Capture:
         self._clock = clock
         self._on_end = on_end
         self._watch = PictureWatch(rules.picture) if rules.picture else None
-        self._challenges: deque[Grab] = deque(maxlen=16)
+        self._challenges: deque[tuple[Pixels, str]] = deque(maxlen=16)
+        self._last_id = 0
         self._losses = 0
         self._stop = False
 
@@ -93,7 +96,10 @@ class Capture:
                     self.camera.open()
                     if self.state == "lost":
                         _log.info(events.CAMERA_RECOVERED, camera=self.rules.camera)
+                    else:
+                        _log.info(events.CAMERA_OPENED, camera=self.rules.camera)
                     self.state = "live"
+                    self._last_id = 0  # a camera that was opened again may count anew
                     self._capture()
                 except CameraLostError as error:
                     self.camera.close()
@@ -113,9 +119,13 @@ class Capture:
         self._stop = True
 
     def challenge(self, pixels: Pixels, name: str) -> None:
-        """Send a known-bad picture through the line before the next frame. Thread-safe."""
+        """Send a known-bad picture through the line, within 100 ms. Thread-safe."""
+        self._challenges.append((pixels, name))
+
+    def _as_challenge(self, pixels: Pixels, name: str) -> Grab:
+        """A challenge part as a frame; its time begins when it enters the line."""
         part = Part(part_id=f"challenge:{name}"[:64], simulated=True)
-        self._challenges.append(Grab(pixels, self.frames, self._clock.now_ns(), part, label=name))
+        return Grab(pixels, self._last_id, self._clock.now_ns(), part, label=name)
 
     def _retry(self, error: CameraLostError) -> bool:
         """Log the loss and wait; False when the tries are used up."""
@@ -145,6 +155,9 @@ class Capture:
         rules = self.rules
         heard_at_ns = self._clock.now_ns()
         while not self._stop:
+            while self._challenges:
+                pixels, name = self._challenges.popleft()
+                self.admit(self._as_challenge(pixels, name))
             slot = self._wait_for_slot() if rules.overload == "block" else None
             if rules.overload == "block" and slot is None:
                 heard_at_ns = self._clock.now_ns()
@@ -166,8 +179,6 @@ class Capture:
                         remedy="Check its cable, power and trigger",
                     )
                 continue
-            while self._challenges:
-                self.admit(self._challenges.popleft())
             heard_at_ns = now_ns
             self._losses = 0
             try:
@@ -197,6 +208,8 @@ class Capture:
             grab: The picture; its pixels are not kept.
             slot: A ring slot taken beforehand; None to find one by the overload policy.
         """
+        if not grab.part.simulated:
+            self._account_gap(grab)
         frame = self._open(grab)
         problem = self._unusable(grab)
         if problem is not None:
@@ -216,6 +229,17 @@ class Capture:
         frame.slot = slot
         self._inbox.put(frame)
         return frame
+
+    def _account_gap(self, grab: Grab) -> None:
+        """A frame that the camera counted and nobody got has a verdict too."""
+        last, self._last_id = self._last_id, grab.camera_frame_id
+        if not last:
+            return
+        for missing in range(last + 1, min(grab.camera_frame_id, last + 1 + _GAP_MAX)):
+            lost = Grab(None, missing, grab.captured_at_ns, clock_source=grab.clock_source)
+            self._closer.close_without(
+                self._open(lost), Reason.CAPTURE_LOST, "the camera counted it, and it never came"
+            )
 
     def _open(self, grab: Grab) -> OpenFrame:
         rules = self.rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.verdict import Reason
@@ -16,9 +16,10 @@ _IDLE_NS = 100 * NS_PER_MS
 class Guard:
     """Watches every open frame's deadline, in a thread of its own.
 
-    A line has one budget, so deadlines come in the order of capture and only the first open
-    frame needs watching. `watch` may be called from any capture thread; `run` is the
-    guard's thread; `step` is the same work, once, for a test's manual clock.
+    Deadlines mostly come in the order of capture, since a line has one budget; but a camera
+    that delivers late has the earlier deadline, so the frames are a heap. `watch` may be
+    called from any capture thread; `run` is the guard's thread; `step` is the same work,
+    once, for a test's manual clock.
     """
 
     def __init__(self, spool: Spool, inbox: Inbox, closer: Closer, clock: Clock) -> None:
@@ -27,13 +28,14 @@ class Guard:
         self._closer = closer
         self._clock = clock
         self._alarm = clock.alarm()
-        self._frames: deque[OpenFrame] = deque()
+        self._frames: list[tuple[int, int, OpenFrame]] = []
         self._wakes_at_ns = 0
         self._stop = False
 
     def watch(self, frame: OpenFrame) -> None:
         """Guard one open frame. Thread-safe."""
-        self._frames.append(frame)
+        # One call of a C function: no other thread comes between (so do the pops).
+        heapq.heappush(self._frames, (frame.deadline_ns, frame.seq, frame))
         if frame.deadline_ns < self._wakes_at_ns:
             self._alarm.ring()
 
@@ -41,7 +43,7 @@ class Guard:
         """Close every frame whose deadline has come; returns the next instant to look."""
         frames = self._frames
         while frames:
-            frame = frames[0]
+            frame = frames[0][2]
             if self._spool.is_open(frame.seq):
                 now_ns = self._clock.now_ns()
                 if frame.deadline_ns > now_ns:
@@ -49,14 +51,16 @@ class Guard:
                 self._closer.close_without(frame, Reason.DEADLINE)
                 if self._inbox.remove(frame):
                     frame.free_slot()
-            frames.popleft()
+            popped = heapq.heappop(frames)
+            if popped[2] is not frame:  # an earlier deadline came in between: keep it
+                heapq.heappush(frames, popped)
         return self._clock.now_ns() + _IDLE_NS
 
     def close_all(self, reason: Reason) -> int:
         """Close every frame that is still open, at shutdown; returns how many there were."""
         closed = 0
         while self._frames:
-            frame = self._frames.popleft()
+            frame = heapq.heappop(self._frames)[2]
             if self._spool.is_open(frame.seq):
                 closed += self._closer.close_without(frame, reason)
                 if self._inbox.remove(frame):
@@ -68,10 +72,8 @@ class Guard:
 
         Reached only if more frames are captured within one budget than the spool has slots.
         """
-        for frame in tuple(self._frames):
-            if frame.seq > seq:
-                return
-            if self._spool.is_open(frame.seq):
+        for _deadline, number, frame in tuple(self._frames):
+            if number <= seq and self._spool.is_open(number):
                 self._closer.close_without(frame, Reason.OVERRUN, "the spool is full")
                 if self._inbox.remove(frame):
                     frame.free_slot()

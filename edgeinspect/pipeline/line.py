@@ -17,6 +17,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import EngineFault
 from edgeinspect.keys import Doorkeeper
+from edgeinspect.log import RateLimited
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Causes, Closer
 from edgeinspect.pipeline.frames import Inbox
@@ -25,7 +26,7 @@ from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.orders import Orders
 from edgeinspect.pipeline.publish import Publisher
-from edgeinspect.pipeline.records import close_unfinished, open_ledger, open_spool
+from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_ledger, open_spool
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.report import Reporter, log_fields
 from edgeinspect.pipeline.settings import capture_rules, decision_rules, model_ref
@@ -97,7 +98,7 @@ class Line:
         assert model is not None
         self.shape = model.shape
         self.rules = decision_rules(config, segmenter)
-        folder = Path(config.spool.folder)
+        folder = memory_folder(config)
         self.spool = open_spool(config, clock)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(len(cameras))
@@ -172,6 +173,7 @@ class Line:
             period_s=config.publish.status_ms / 1000,
             each_turn=self._each_second,
         )
+        on_fault = _fault_log(clock)
         self.inspectors = [
             Inspector(
                 inbox=self.inbox,
@@ -183,7 +185,7 @@ class Line:
                 segmenter=engines.segmenter,
                 keep_warm_ns=round(config.inspect.keep_warm_ms * NS_PER_MS),
                 send_mask=config.publish.mask,
-                on_fault=_log_fault,
+                on_fault=on_fault,
             )
             for engines in workers
         ]
@@ -311,5 +313,7 @@ class Line:
             self._on_end()
 
 
-def _log_fault(fault: EngineFault) -> None:
-    _log.error(events.ENGINE_FAILED, problem=str(fault))
+def _fault_log(clock: Clock) -> Callable[[EngineFault], None]:
+    """Logs engine faults, at most one a second: a broken engine fails on every frame."""
+    limited = RateLimited(_log, clock, NS_PER_S)
+    return lambda fault: limited.error(events.ENGINE_FAILED, problem=str(fault))

@@ -215,6 +215,9 @@ class Publisher:
             if request[:1] != b"\x01":
                 continue  # a message on a PUB's socket: nobody's business
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+            if self._heartbeat_topic.startswith(topic):  # a fresh one: an old one would mislead
+                self._socket.send_multipart(self._heartbeat())
+                continue
             fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
             self._socket.send_multipart(fits[-1] if fits else self._heartbeat())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import structlog
@@ -17,12 +18,22 @@ from edgeinspect.wire import encode
 _log = structlog.get_logger()
 
 
+def memory_folder(config: LineConfig) -> Path:
+    """Where spool and ring stand.
+
+    Not /dev/shm under systemd: a unit with a dynamic user has its files there removed at
+    every stop (RemoveIPC=), and with them what recovery reads.
+    """
+    named = config.spool.folder or os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(named or "/dev/shm/edgeinspect")
+
+
 def open_spool(config: LineConfig, clock: Clock) -> Spool:
     """The line's spool, counting on from the ledger where the spool itself was lost."""
     ledger = _ledger_path(config)
     before = known(ledger) if ledger else Known()
     return Spool(
-        Path(config.spool.folder) / f"{config.line}.spool",
+        memory_folder(config) / f"{config.line}.spool",
         line=config.line,
         slots=config.spool.slots,
         utc_ns=clock.utc_ns(),

@@ -48,17 +48,28 @@ class Reporter:
         """The thread, until `stop`."""
         before = self._closer.tally.counts()
         turns = 0
-        while not self._stop.wait(self._period_s):
-            self._each_turn()
+        while not self._wait_period():
             counts = self._closer.tally.counts()
             rate_hz = round((counts.captured - before.captured) / self._period_s, 1)
             self._publisher.post(self.status(rate_hz))
             if counts.captured != before.captured:
                 _log.info(events.LINE_SUMMARY, rate_hz=rate_hz, **log_fields(counts))
+            if counts.late != before.late:
+                _log.warning(events.VERDICT_LATE, late=counts.late)
             before = counts
             turns += 1
             if turns % 60 == 0:  # a line that never idles must forget its exceptions too
                 gc.collect(1)
+
+    def _wait_period(self) -> bool:
+        """Wait one period, with the small duties at least once a second; True to stop."""
+        left_s = self._period_s
+        while left_s > 0:
+            if self._stop.wait(min(left_s, 1.0)):
+                return True
+            left_s -= 1.0
+            self._each_turn()
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """End the thread. Thread-safe."""

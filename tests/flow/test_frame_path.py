@@ -280,7 +280,7 @@ def test_pixels_reach_the_engine_unchanged(bench: Bench) -> None:
 
 def test_challenge_part_that_is_missed_is_remembered_until_one_is_caught(bench: Bench) -> None:
     bench.capture.challenge(np.zeros(SHAPE.dims, np.uint8), "known-bad.png")
-    bench.capture.admit(bench.capture._challenges.popleft())
+    bench.capture.admit(bench.capture._as_challenge(*bench.capture._challenges.popleft()))
     bench.work()
     verdict = bench.verdict(1)
     assert verdict is not None
@@ -289,6 +289,30 @@ def test_challenge_part_that_is_missed_is_remembered_until_one_is_caught(bench: 
     seen = np.zeros(SHAPE.dims, np.uint8)
     seen[0, 0] = 250
     bench.capture.challenge(seen, "known-bad.png")
-    bench.capture.admit(bench.capture._challenges.popleft())
+    bench.capture.admit(bench.capture._as_challenge(*bench.capture._challenges.popleft()))
     bench.work()
     assert bench.closer.missed_challenge == ""
+
+
+def test_a_step_of_the_camera_s_count_is_lost_frames(bench: Bench) -> None:
+    bench.capture.admit(bench.grab(1))
+    bench.frame_id += 3
+    bench.capture.admit(bench.grab(1))
+    while bench.work():
+        pass
+    got = [bench.verdict(seq) for seq in range(1, 6)]
+    assert [v.camera_frame_id for v in got if v] == [1, 2, 3, 4, 5]
+    assert [v.reason for v in got if v][1:4] == [Reason.CAPTURE_LOST] * 3
+    assert counts(bench) == (5, 2, 0, 3, 0)
+
+
+def test_guard_keeps_a_deadline_that_came_late_but_is_earlier(bench: Bench) -> None:
+    first = bench.capture.admit(bench.grab(1))
+    now = bench.clock.now_ns()
+    grab = bench.grab(1)
+    second = bench.capture.admit(Grab(grab.pixels, 2, now - 60 * NS_PER_MS))
+    assert bench.guard.step() == second.deadline_ns < first.deadline_ns
+    bench.clock.advance(50 * NS_PER_MS)
+    bench.guard.step()
+    assert bench.verdict(second.seq) is not None
+    assert bench.verdict(first.seq) is None

@@ -1,0 +1,251 @@
+"""One suite over every camera. A new camera adds an entry to CAMERAS, or fails here."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock
+from edgeinspect.domain.frame import Grab, Part
+from edgeinspect.errors import CameraLostError, DataError, UsageError
+from edgeinspect.ports import Camera, CameraFinished
+from edgeinspect.registry import names, part
+
+
+def write_pictures(folder: Path, count: int = 3) -> None:
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        picture = np.random.default_rng(index).integers(0, 255, (20, 30), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make a camera for a test, and how to take it away."""
+
+    options: Callable[[Path], dict[str, Any]]
+    finite: dict[str, Any]
+    triggered: dict[str, Any]
+    lose: Callable[[Path], None] | None
+    prepare: Callable[[Path], None] = lambda folder: None
+
+
+CAMERAS = {
+    "folder": Case(
+        options=lambda folder: {"path": str(folder / "in"), "rate_hz": 200},
+        finite={"repeat": False},
+        triggered={"pace": "trigger"},
+        lose=lambda folder: shutil.rmtree(folder / "in"),
+        prepare=lambda folder: write_pictures(folder / "in"),
+    ),
+    "synthetic": Case(
+        options=lambda folder: {
+            "height_px": 64,
+            "width_px": 64,
+            "pictures": 3,
+            "rate_hz": 200,
+            "frames": 3,
+        },
+        finite={},
+        triggered={"pace": "trigger"},
+        lose=None,
+    ),
+}
+
+
+@pytest.fixture(params=names("camera"))
+def case(request: pytest.FixtureRequest) -> tuple[str, Case]:
+    name = request.param
+    assert name in CAMERAS, f"add camera {name} to CAMERAS in this file"
+    return name, CAMERAS[name]
+
+
+def make(case: tuple[str, Case], folder: Path, **more: Any) -> Camera:
+    name, how = case
+    how.prepare(folder)
+    module = part("camera", name)
+    options = msgspec.convert(how.options(folder) | more, module.Options)
+    camera = module.build(options, SystemClock())
+    assert isinstance(camera, Camera)
+    return camera
+
+
+def grab(camera: Camera, timeout_s: float = 5) -> Grab:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        got = camera.grab(100 * NS_PER_MS)
+        if got is not None:
+            return got
+    raise AssertionError("no frame came")
+
+
+def grab_on(camera: Camera, count: int) -> None:
+    for _ in range(count):
+        grab(camera)
+
+
+def test_frames_have_the_line_s_layout(case: tuple[str, Case], tmp_path: Path) -> None:
+    camera = make(case, tmp_path)
+    camera.open()
+    before = SystemClock().now_ns()
+    ids = []
+    for _ in range(3):
+        got = grab(camera)
+        assert got.pixels is not None
+        assert got.pixels.dtype == np.uint8
+        assert got.pixels.ndim == 3
+        assert got.pixels.flags.c_contiguous
+        assert before <= got.captured_at_ns <= SystemClock().now_ns()
+        ids.append(got.camera_frame_id)
+        camera.release(got)
+    assert ids == [ids[0], ids[0] + 1, ids[0] + 2]
+    assert camera.period_ns == NS_PER_S // 200
+    camera.close()
+    camera.close()
+
+
+def test_the_end_is_said_and_stays(case: tuple[str, Case], tmp_path: Path) -> None:
+    camera = make(case, tmp_path, **case[1].finite)
+    camera.open()
+    for _ in range(3):
+        camera.release(grab(camera))
+    for _ in range(2):
+        with pytest.raises(CameraFinished):
+            grab(camera)
+    camera.close()
+
+
+def test_time_out_is_kept(case: tuple[str, Case], tmp_path: Path) -> None:
+    camera = make(case, tmp_path, **case[1].triggered)
+    camera.open()
+    before = time.monotonic()
+    assert camera.grab(50 * NS_PER_MS) is None
+    assert 0.04 < time.monotonic() - before < 2
+    camera.close()
+
+
+def test_trigger_brings_one_frame_with_its_part(case: tuple[str, Case], tmp_path: Path) -> None:
+    camera = make(case, tmp_path, **case[1].triggered)
+    camera.open()
+    assert camera.period_ns is None
+    camera.trigger(Part("a", 7))
+    camera.trigger(Part("b", 8, simulated=True))
+    assert [grab(camera).part for _ in range(2)] == [Part("a", 7), Part("b", 8, True)]
+    assert camera.grab(20 * NS_PER_MS) is None
+    camera.close()
+
+
+def test_free_running_takes_no_trigger(case: tuple[str, Case], tmp_path: Path) -> None:
+    camera = make(case, tmp_path)
+    camera.open()
+    with pytest.raises(UsageError, match="trigger"):
+        camera.trigger(Part())
+    camera.close()
+
+
+def test_goes_on_after_being_opened_again(case: tuple[str, Case], tmp_path: Path) -> None:
+    camera = make(case, tmp_path)
+    camera.open()
+    first = grab(camera)
+    camera.release(first)
+    camera.close()
+    camera.open()
+    assert grab(camera).camera_frame_id == first.camera_frame_id + 1
+    camera.close()
+
+
+def test_a_loss_is_said(case: tuple[str, Case], tmp_path: Path) -> None:
+    if case[1].lose is None:
+        return  # nothing there to lose
+    camera = make(case, tmp_path)
+    camera.open()
+    grab(camera)
+    case[1].lose(tmp_path)
+    with pytest.raises(CameraLostError):
+        grab_on(camera, 10)
+    camera.close()
+    with pytest.raises(CameraLostError):
+        camera.open()
+
+
+class TestFolder:
+    """What only a folder can hold."""
+
+    def frames(self, folder: Path, **more: Any) -> list[Grab]:
+        module = part("camera", "folder")
+        options = msgspec.convert({"path": str(folder), "pace": "max"} | more, module.Options)
+        camera = module.build(options, SystemClock())
+        camera.open()
+        out = []
+        while True:
+            try:
+                got = camera.grab(NS_PER_MS)
+            except CameraFinished:
+                return out
+            assert got is not None
+            out.append(got)
+
+    def test_hostile_files_are_frames_without_pixels(self, tmp_path: Path) -> None:
+        whole = cv2.imencode(".png", np.full((20, 30), 9, np.uint8))[1].tobytes()
+        (tmp_path / "a-empty.png").write_bytes(b"")
+        (tmp_path / "b-junk.jpg").write_bytes(b"junk" * 99)
+        (tmp_path / "c-cut.png").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "d-folder.png").mkdir()
+        (tmp_path / ("e" * 240 + ".png")).write_bytes(whole)
+        (tmp_path / "f-dangling.bmp").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "notes.txt").write_text("no picture")
+        found = self.frames(tmp_path)
+        assert len(found) == 6
+        for got in (*found[:2], found[3], found[5]):
+            assert got.pixels is None
+            assert got.problem
+        assert found[4].pixels is not None
+
+    @pytest.mark.parametrize(
+        ("picture", "color", "shape"),
+        [
+            (np.full((8, 9), 40_000, np.uint16), "mono", (8, 9, 1)),
+            (np.full((8, 9, 3), 7, np.uint8), "mono", (8, 9, 1)),
+            (np.full((8, 9), 7, np.uint8), "bgr", (8, 9, 3)),
+            (np.full((8, 9, 4), 7, np.uint8), "rgb", (8, 9, 3)),
+        ],
+    )
+    def test_depth_and_color(
+        self, tmp_path: Path, picture: np.ndarray, color: str, shape: tuple[int, ...]
+    ) -> None:
+        cv2.imwrite(str(tmp_path / "a.png"), picture)
+        (got,) = self.frames(tmp_path, color=color)
+        assert got.pixels is not None
+        assert got.pixels.shape == shape
+        assert got.pixels.dtype == np.uint8
+
+    def test_rgb_is_not_bgr(self, tmp_path: Path) -> None:
+        blue = np.zeros((4, 4, 3), np.uint8)
+        blue[:, :, 0] = 200
+        cv2.imwrite(str(tmp_path / "a.png"), blue)
+        (bgr,) = self.frames(tmp_path, color="bgr")
+        (rgb,) = self.frames(tmp_path, color="rgb")
+        assert bgr.pixels is not None
+        assert rgb.pixels is not None
+        assert bgr.pixels[0, 0].tolist() == [200, 0, 0]
+        assert rgb.pixels[0, 0].tolist() == [0, 0, 200]
+
+    def test_names_choose_and_order(self, tmp_path: Path) -> None:
+        write_pictures(tmp_path / "in")
+        (tmp_path / "list").write_text("2.png\n0.png\nmissing.png\n")
+        found = self.frames(tmp_path / "in", names=str(tmp_path / "list"))
+        assert [got.label for got in found] == ["2.png", "0.png", "missing.png"]
+        assert found[2].pixels is None
+
+    def test_empty_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="holds no picture"):
+            self.frames(tmp_path)
