@@ -32,6 +32,9 @@ _IDLE_MS = 10
 _BUSY_MS = 1
 """How long the loop sleeps at most: with nothing at the PLC, and while it waits for an ack."""
 _TURN_EVENTS = 64
+_TRIP_RATIO = 0.9
+"""Share of `fail_safe_ms` after which silence counts: the PLC must see it inside the whole,
+and a turn of this loop and the link's write come after."""
 BACKLOG = 4_096
 """Results held here while the PLC is away; the rest stays in the line's spool."""
 
@@ -84,7 +87,8 @@ class Gateway:
             Outcome.REJECT if config.no_verdict_as == "reject" else Outcome.NEITHER
         )
         last = journal.last
-        self.watch = Watch(round(config.fail_safe_ms * NS_PER_MS), last.epoch if last else 0)
+        silence_ns = round(config.fail_safe_ms * NS_PER_MS * _TRIP_RATIO)
+        self.watch = Watch(silence_ns, last.epoch if last else 0)
         self.handshake = Handshake(_rules(config, link), last.totals if last else Totals())
         self._feed = subscribe(journal.cursor)
         self._pushed_seq = journal.cursor
@@ -102,14 +106,16 @@ class Gateway:
             ConfigError: The link can never work.
             DeviceLostError: The journal cannot be written.
         """
-        self._link.open()
         try:
-            self._say_started()
-            while not self._stopping.is_set():
-                self.step()
+            self._link.open()
+            try:
+                self._say_started()
+                while not self._stopping.is_set():
+                    self.step()
+            finally:
+                self._say_goodbye()
+                self._link.close()
         finally:
-            self._say_goodbye()
-            self._link.close()
             self._feed.close()
 
     def stop(self) -> None:

@@ -70,6 +70,8 @@ class Triggers:
         try:
             while socket.poll(0):  # an answer that came after its time
                 socket.recv_multipart()
+            if not socket.poll(_WAIT_MS, zmq.POLLOUT):  # no line to send it to
+                return False
             socket.send(encode(request), zmq.NOBLOCK)
             if socket.poll(_WAIT_MS):
                 answer = decode_answer(socket.recv_multipart()[-1])

@@ -16,6 +16,7 @@ from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcInputs
 
 _FIRST_MS = 100
 _MAX_MS = 2_000
+_STALE_NS = 500 * NS_PER_MS
 
 
 class Session(Protocol):
@@ -60,6 +61,7 @@ class Courier:
         self._alarm = clock.alarm()
         self._image: PlcImage | None = None
         self._inputs = PlcInputs(problem="not connected yet")
+        self._heard_at_ns = 0
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -73,7 +75,13 @@ class Courier:
         self._alarm.ring()
 
     def poll(self) -> PlcInputs:
-        return self._inputs
+        inputs = self._inputs
+        # A library may wait for seconds before it says that a cable is out; the timeout of
+        # the handshake must not run meanwhile.
+        if inputs.connected and self._clock.now_ns() - self._heard_at_ns > _STALE_NS:
+            problem = f"{self._where}: no answer for {_STALE_NS // NS_PER_MS} ms"
+            return PlcInputs(False, inputs.delivered, None, problem)
+        return inputs
 
     def close(self) -> None:
         self._stop = True
@@ -109,7 +117,9 @@ class Courier:
             if image is not None and image.revision != written:
                 session.show(image)
                 written = image.revision
-            self._inputs = PlcInputs(True, written, session.commands())
+            commands = session.commands()
+            self._heard_at_ns = self._clock.now_ns()
+            self._inputs = PlcInputs(True, written, commands)
             if self._image is image:
                 self._alarm.wait_until(self._clock.now_ns() + self._poll_ns)
         # What was shown last is the fail-safe image of a gateway that stops.

@@ -4,7 +4,8 @@ Two blocks of 16-bit words, big-endian inside a word, high word first: one the g
 writes (`OUTPUTS`), one the PLC writes (`INPUTS`). Modbus reads them as registers, S7 as
 bytes of a DB (byte = 2 x word), OPC UA and MQTT as tags of the same names. 32-bit values
 stand on even words. The result id stands at both ends, so that a block of which a part is
-old can be told from a whole one, whatever a PLC's cycle does. Text is ASCII, two characters a word, filled up with zero bytes.
+old can be told from a whole one, whatever a PLC's cycle does. Text is ASCII, two characters
+a word, filled up with zero bytes.
 Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
 docs/plc.md shows these tables; a test keeps it equal.
 """

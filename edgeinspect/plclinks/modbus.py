@@ -91,7 +91,7 @@ class ModbusServer:
     def open(self) -> None:
         options = self._options
         try:
-            listener = socket.create_server((options.host, options.port), backlog=16)
+            listener = socket.create_server((options.host, options.port), backlog=128)
         except OSError as error:
             fault = Fault("link.port", f"cannot be listened on: {error.strerror}",
                           f"{options.host}:{options.port}")  # fmt: skip

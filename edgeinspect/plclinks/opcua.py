@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -25,6 +26,8 @@ REQUIRES = (("asyncua", "plc"),)
 NAMESPACE = "urn:edgeinspect:machine-vision"
 _COMPLETED = 1
 """ResultState of OPC 40100-1, 12.19."""
+
+_AGAIN_S = 1.0
 
 _STATES = {
     PlcError.STARTING: "Preoperational",
@@ -111,15 +114,20 @@ class OpcUaServer:
     # -- the server's thread --------------------------------------------------------
 
     def _main(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:  # told by `open`, or by the missing heartbeat
-            self._error = error
-            self._inputs = PlcInputs(False, -1, None, str(error) or type(error).__name__)
-        finally:
-            self._opened.set()
+        while not self._stop:
+            try:
+                asyncio.run(self._serve())
+            except Exception as error:  # whatever the library raises, the line goes on
+                self._inputs = PlcInputs(False, -1, None, str(error) or type(error).__name__)
+                if not self._opened.is_set():
+                    self._error = error
+                    self._opened.set()
+                    return
+                time.sleep(_AGAIN_S)
 
     async def _serve(self) -> None:
+        self._written.clear()
+        self._state = ""
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         server = self._server_type()

@@ -124,9 +124,10 @@ def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, See]) -> None:
     for number in range(1, 21):
         outcome = Outcome.PASS if number % 2 else Outcome.REJECT
         link.show(online(number, number, outcome, encoder_count=-number))
-        wait_for(lambda: sees(see, ResultId=number, Pass=bool(number % 2), Online=True,
-                              Reject=not number % 2, PartId=f"plate-{number}"))  # fmt: skip
-        wait_for(lambda: link.poll().delivered >= number)
+        wanted = {"ResultId": number, "Pass": bool(number % 2), "Reject": not number % 2,
+                  "Online": True, "PartId": f"plate-{number}"}  # fmt: skip
+        wait_for(lambda wanted=wanted: sees(see, **wanted))
+        wait_for(lambda number=number: link.poll().delivered >= number)
         assert sees(see, EncoderCount=-number, ResultIdCheck=number)
     link.show(PlcImage(revision=21, error=PlcError.HEARTBEAT_LOST, last_id=20))
     wait_for(lambda: sees(see, Online=False, RejectAll=True, Pass=False, Reject=False,

@@ -31,9 +31,7 @@ class Master:
 
     def input_registers(self, address: int, count: int) -> bytes:
         words = (ctypes.c_uint16 * count)()
-        self._check(
-            self._lib.modbus_read_input_registers(self._context, address, count, words)
-        )
+        self._check(self._lib.modbus_read_input_registers(self._context, address, count, words))
         return struct.pack(f">{count}H", *words)
 
     def holding_registers(self, address: int, count: int) -> bytes:

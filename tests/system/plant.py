@@ -140,7 +140,9 @@ class Plant:
         journal.close()
         return records
 
-    def heartbeat_stops(self, is_fail_safe: Callable[[], bool], is_online: Callable[[], bool]) -> float:
+    def heartbeat_stops(
+        self, is_fail_safe: Callable[[], bool], is_online: Callable[[], bool]
+    ) -> float:
         """SIGSTOP the daemon; ms until the peer sees fail-safe. Then let it live again."""
         wait_for(is_online, what="online before the daemon stops")
         self.feeder.signal(signal.SIGSTOP)
@@ -151,6 +153,7 @@ class Plant:
         finally:
             self.feeder.signal(signal.SIGCONT)
         wait_for(is_online, what="online again by itself")
+        print(f"fail-safe at the peer after {took_ms:.0f} ms")  # shown with -rP
         assert took_ms <= FAIL_SAFE_MS + MARGIN_MS, f"{took_ms:.0f} ms"
         return took_ms
 

@@ -96,9 +96,7 @@ def test_any_request_has_an_answer(pdu: bytes) -> None:
 def test_a_stream_may_be_cut_anywhere(pdus: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     pdus = [pdu or b"\x04" for pdu in pdus]
-    stream = b"".join(
-        _modbus.MBAP.pack(n, 0, len(pdu) + 1, 1) + pdu for n, pdu in enumerate(pdus)
-    )
+    stream = b"".join(_modbus.MBAP.pack(n, 0, len(pdu) + 1, 1) + pdu for n, pdu in enumerate(pdus))
     parser, seen, out = _modbus.Parser(), [], b""
     while stream:
         cut = rng.randint(1, len(stream))

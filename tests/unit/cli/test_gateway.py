@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeinspect.cli.main import main
+
+GOOD = "schema: 1\ngateway: plc-1\nfeed: {line: press}\n"
+
+
+def test_a_bad_file_lists_its_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(GOOD + "link: {type: profinet}\ncursor: x\n")
+    assert main(["gateway", str(file)]) == 78
+    assert "no such link; there are: modbus, mqtt, opcua, s7" in capsys.readouterr().err
+
+
+def test_a_missing_library_names_the_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("snap7", "snap7.client"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+    file = tmp_path / "gateway.yaml"
+    link = "link: {type: s7, host: h, output_db: 1, input_db: 2}\n"
+    file.write_text(GOOD + link + f"cursor: {tmp_path / 'j'}\n")
+    assert main(["gateway", str(file)]) == 69
+    assert "edgeinspect[plc]" in capsys.readouterr().err
+
+
+def test_a_foreign_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "j").write_text("something else, long enough to be a header of a journal")
+    file = tmp_path / "gateway.yaml"
+    file.write_text(GOOD + f"link: {{type: modbus, port: 0}}\ncursor: {tmp_path / 'j'}\n")
+    assert main(["gateway", str(file)]) == 65
+    assert "is not a gateway's journal" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file = tmp_path / "gateway.yaml"
+        link = f"link: {{type: modbus, port: {taken.getsockname()[1]}}}\n"
+        file.write_text(GOOD + link + f"cursor: {tmp_path / 'j'}\n")
+        assert main(["gateway", str(file)]) == 78
+    assert "link.port: cannot be listened on" in capsys.readouterr().err
