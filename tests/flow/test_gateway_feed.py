@@ -1,0 +1,50 @@
+"""The gateway's loop on the real feed of a line with a slow heartbeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.gateway.journal import Journal
+from edgeinspect.gateway.loop import Gateway
+from edgeinspect.gateway.program import build
+from tests.flow.feeder import FINDINGS, Feeder
+from tests.system.plant import wait_for
+from tests.unit.gateway.test_loop import CONFIG, Link
+
+
+def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path, heartbeat_ms=700)
+    feed = msgspec.structs.replace(
+        CONFIG.feed, verdicts=feeder.publisher.address, replay=feeder.replay.address
+    )
+    config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
+
+    def live(until: Callable[[Gateway, Journal], bool]) -> None:
+        journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
+        gateway = build(config, Link(), journal, SystemClock())
+        gateway._show(0)
+
+        def done() -> bool:
+            gateway.step(5)
+            heard = gateway.watch.standing(gateway._clock.now_ns()).online
+            return heard and until(gateway, journal)
+
+        wait_for(done, 5.0)
+        gateway._feed.close()
+        journal.close()
+
+    live(lambda gateway, journal: journal.last is not None)
+    for end in (10, 20, 30):
+        for index in range(10):
+            feeder.judge(FINDINGS[index % len(FINDINGS)])
+        live(lambda gateway, journal, end=end: journal.cursor == end)
+    journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
+    assert [record.seq for record in journal.records() if record.how] == list(range(1, 31))
+    assert journal.last is not None
+    assert journal.last.numbering == 0
+    journal.close()
+    feeder.close()
