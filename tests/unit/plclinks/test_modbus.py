@@ -14,6 +14,7 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
 from edgeinspect.errors import ConfigError
 from edgeinspect.plclinks import _map, _modbus, modbus
+from tests.system.plant import wait_for
 
 
 @pytest.fixture
@@ -39,12 +40,13 @@ def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None
     client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
     assert not server.poll().connected
     client.read(200, 4)
-    assert (server.poll().connected, server.poll().delivered) == (True, -1)
+    wait_for(lambda: server.poll().connected)
+    assert server.poll().delivered == -1
     client.read(0, 2)
+    time.sleep(0.05)  # it is noted after the answer has left
     assert server.poll().delivered == -1, "two words are no result id"
     client.read(0, _map.OUTPUT_WORDS)
-    time.sleep(0.05)
-    assert server.poll().delivered == 3
+    wait_for(lambda: server.poll().delivered == 3)
     client.write(202, (77).to_bytes(4, "big"))
     commands = server.poll().commands
     assert commands is not None
