@@ -31,9 +31,8 @@ def order(
     context: zmq.Context[Socket] = zmq.Context()
     try:
         socket = connect(context, zmq.DEALER, address, prepare)
-        socket.immediate = False  # wait for the connection instead of failing
-        socket.send(encode(request))
-        if socket.poll(timeout_ms):
+        socket.sndtimeo = timeout_ms  # the send waits for a connection
+        if _sent(socket, encode(request)) and socket.poll(timeout_ms):
             try:
                 answer = decode_answer(socket.recv_multipart()[-1])
             except msgspec.DecodeError:
@@ -45,3 +44,11 @@ def order(
     raise DeviceLostError(
         f"no answer within {timeout_ms} ms", where=address, remedy="Is the line running?"
     )
+
+
+def _sent(socket: Socket, body: bytes) -> bool:
+    try:
+        socket.send(body)
+    except zmq.Again:
+        return False
+    return True
