@@ -1,0 +1,171 @@
+"""Whole lines with threads, and everything that can go wrong on them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.errors import CameraLostError, EngineFault, SpoolError
+from tests.faults.rig import Rig, wait_for
+
+
+def test_every_frame_is_heard_once_in_order(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    counts = rig.run()
+    assert counts.captured == 200
+    assert [verdict.seq for verdict in rig.verdicts] == list(range(1, 201))
+    assert not rig.failures
+
+
+def test_engine_that_hangs_owns_no_deadline(tmp_path: Path) -> None:
+    hung = threading.Event()
+    rig = Rig(tmp_path, frames=300, rate_hz=100, capture="{ring_slots: 16}")
+
+    def hang_once() -> None:
+        if rig.camera.sent > 20 and not hung.is_set():
+            hung.set()
+            time.sleep(1.5)
+
+    rig.engine._take_time = hang_once
+    counts = rig.run()
+    assert counts.reasons["deadline"] >= 100
+    assert counts.late >= 1
+    assert counts.passed > 50, "the line must go on after the hang"
+    late = {verdict.seq for verdict in rig.line.closer.late}
+    for verdict in rig.verdicts:
+        if verdict.seq in late:
+            assert verdict.decision is Decision.NO_VERDICT
+
+
+def test_engine_that_fails_gives_no_verdict_and_goes_on(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    outputs = rig.engine._outputs
+
+    def fail_sometimes(image: np.ndarray) -> tuple[np.ndarray, ...]:
+        if rig.engine.calls % 5 == 0:
+            raise EngineFault("device lost", where="gpu 0")
+        return outputs(image)
+
+    rig.engine._outputs = fail_sometimes
+    counts = rig.run()
+    assert counts.reasons["engine_error"] >= 20
+    assert counts.passed >= 100
+    details = {v.detail for v in rig.verdicts if v.reason is Reason.ENGINE_ERROR}
+    assert details == {"gpu 0: device lost"}
+
+
+@pytest.mark.parametrize("overload", ["drop_oldest", "drop_newest"])
+def test_ten_times_overload_keeps_the_law_and_its_deadlines(tmp_path: Path, overload: str) -> None:
+    rig = Rig(
+        tmp_path, rate_hz=500, frames=1000, capture=f"{{overload: {overload}, ring_slots: 4}}",
+        take_time=lambda: time.sleep(0.02),
+    )  # fmt: skip
+    counts = rig.run()
+    assert counts.reasons["overrun"] > 500
+    assert counts.passed > 20
+    assert rig.line.rings["top"].free == 4
+
+
+def test_block_makes_the_camera_wait_and_drops_nothing(tmp_path: Path) -> None:
+    rig = Rig(
+        tmp_path, rate_hz=2000, frames=300, budget_ms=5000,
+        capture="{overload: block, ring_slots: 2}",
+        take_time=lambda: time.sleep(0.002),
+    )  # fmt: skip
+    counts = rig.run()
+    assert counts.passed == 300
+
+
+def test_camera_that_comes_back(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, frames=200, capture="{reconnect: {attempts: 0, first_ms: 20, max_ms: 50}}")
+    rig.line.start()
+    wait_for(lambda: rig.camera.sent > 40)
+    rig.camera.plugged = False
+    wait_for(lambda: rig.line.captures[0].state == "lost")
+    wait_for(lambda: "is lost" in rig.line.health.alarm)
+    rig.camera.plugged = True
+    assert rig.ended.wait(30)
+    assert rig.stop().captured == 200
+
+
+def test_camera_that_stays_away_ends_the_line_with_all_accounted(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, frames=200, capture="{reconnect: {attempts: 2, first_ms: 5}}")
+    rig.line.start()
+    wait_for(lambda: rig.camera.sent > 40)
+    rig.camera.plugged = False
+    assert rig.ended.wait(30)
+    assert isinstance(rig.failures[0], CameraLostError)
+    counts = rig.stop()
+    assert counts.captured == len(rig.verdicts)
+
+
+def test_wrong_sizes_are_verdicts_and_letterbox_judges_them(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "a", frames=40)
+    rig.camera.shape = (17, 5, 1)
+    assert rig.run().reasons == {"shape": 40}
+    rig = Rig(tmp_path / "b", frames=40, capture="{wrong_shape: letterbox}")
+    rig.camera.shape = (17, 5, 1)
+    assert rig.run().passed == 40
+    assert all(verdict.letterbox for verdict in rig.verdicts)
+
+
+def test_stop_in_the_middle_closes_every_frame(tmp_path: Path) -> None:
+    rig = Rig(
+        tmp_path, frames=100_000, rate_hz=400, budget_ms=2_000, take_time=lambda: time.sleep(0.05)
+    )
+    rig.line.start()
+    wait_for(lambda: rig.camera.sent > 50)
+    counts = rig.stop()
+    assert counts.captured == len(rig.verdicts)
+
+
+def test_restart_counts_on_and_a_second_daemon_is_refused(tmp_path: Path) -> None:
+    first = Rig(tmp_path, frames=30)
+    with pytest.raises(SpoolError, match="runs already"):
+        Rig(tmp_path)
+    first.run()
+    second = Rig(tmp_path, frames=30)
+    second.run()
+    assert [verdict.seq for verdict in second.verdicts][-30:] == list(range(31, 61))
+    assert second.line.spool.epoch > first.line.spool.epoch
+
+
+def test_damaged_spool_is_set_aside_and_the_line_runs(tmp_path: Path) -> None:
+    first = Rig(tmp_path, frames=30)
+    first.run()
+    path = tmp_path / "rig.spool"
+    data = bytearray(path.read_bytes())
+    data[0:16] = b"\xff" * 16
+    path.write_bytes(data)
+    second = Rig(tmp_path, frames=30)
+    assert second.line.spool.set_aside is not None
+    second.run()
+    assert second.line.spool.last_seq == 60
+
+
+def test_memory_is_flat_under_overload(tmp_path: Path) -> None:
+    rig = Rig(
+        tmp_path, rate_hz=1000, frames=4000, capture="{ring_slots: 4}",
+        take_time=lambda: time.sleep(0.01),
+    )  # fmt: skip
+    rig.line.start()
+    wait_for(lambda: rig.camera.sent > 1000)
+    early = resident_bytes() - verdict_bytes(rig)
+    assert rig.ended.wait(60)
+    late = resident_bytes() - verdict_bytes(rig)
+    rig.stop()
+    assert late - early < 20 << 20
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def verdict_bytes(rig: Rig) -> int:
+    """What the test itself keeps."""
+    return 2_000 * len(rig.verdicts)
