@@ -8,10 +8,8 @@ Source: docs/decisions/0009-ledger.md
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 import threading
-import zlib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,36 +18,20 @@ from typing import Any
 import msgspec
 import structlog
 
-from edgeinspect import events
+from edgeinspect import __version__, events
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.verdict import Verdict
+from edgeinspect.ledger_file import OpenLedger, UnusableLedgerError, is_damage, set_aside
+from edgeinspect.ledger_format import INSERT_VERDICT, late_row
+from edgeinspect.ledger_retention import prune
 from edgeinspect.spool import Spool
-from edgeinspect.wire import decode_verdict, encode
 
-SCHEMA_VERSION = 1
 _log = structlog.get_logger()
 _BATCH = 512
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS epochs (
-    epoch INTEGER PRIMARY KEY, started_at_utc_ns INTEGER NOT NULL, first_seq INTEGER NOT NULL,
-    config_hash TEXT NOT NULL, gate TEXT, segmenter TEXT, ended_at_utc_ns INTEGER);
-CREATE TABLE IF NOT EXISTS verdicts (
-    seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, captured_at_utc_ns INTEGER NOT NULL,
-    camera TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL, part_id TEXT,
-    encoder_count INTEGER, defect_prob REAL, reject_code INTEGER NOT NULL, classes TEXT NOT NULL,
-    degraded INTEGER NOT NULL, simulated INTEGER NOT NULL, total_us INTEGER NOT NULL,
-    body BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS verdicts_part ON verdicts (part_id) WHERE part_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS verdicts_time ON verdicts (captured_at_utc_ns);
-CREATE INDEX IF NOT EXISTS verdicts_bad ON verdicts (decision, seq) WHERE decision != 'PASS';
-CREATE TABLE IF NOT EXISTS late (
-    seq INTEGER NOT NULL, epoch INTEGER NOT NULL, at_utc_ns INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, at_utc_ns INTEGER NOT NULL, epoch INTEGER NOT NULL,
-    kind TEXT NOT NULL, actor TEXT NOT NULL, detail TEXT NOT NULL);
-"""
-_INSERT = "INSERT OR IGNORE INTO verdicts VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_MAX_PAUSE_S = 5.0
+_PRUNE_EVERY_NS = 10 * NS_PER_S
+_LOST_STANDS_NS = 3600 * NS_PER_S
+"""How long a loss stays an alarm; the event and the gap in `verify` stay for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,41 +59,23 @@ def known(path: Path) -> Known:
     if not path.exists():
         return Known()
     try:
-        base = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)
+        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
         try:
-            seq = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
-            epoch = base.execute("SELECT max(epoch) FROM epochs").fetchone()[0]
+            last = base.execute("SELECT seq, epoch FROM verdicts ORDER BY seq DESC LIMIT 1")
+            seq, epoch = last.fetchone() or (0, 0)
+            begun = base.execute("SELECT max(epoch) FROM epochs").fetchone()[0]
         finally:
             base.close()
     except sqlite3.Error:
         return Known()
-    return Known(seq or 0, epoch or 0)
-
-
-def verdict_row(body: bytes) -> tuple[Any, ...]:
-    """A verdict's row in the table, from its JSON."""
-    verdict = decode_verdict(body)
-    return (
-        verdict.seq,
-        verdict.epoch,
-        verdict.captured_at_utc_ns,
-        verdict.camera,
-        verdict.decision.value,
-        verdict.reason.value,
-        verdict.part_id,
-        verdict.encoder_count,
-        verdict.defect_prob,
-        verdict.reject_code,
-        ",".join(sorted({region.class_name for region in verdict.regions if region.fatal})),
-        verdict.degraded,
-        verdict.simulated,
-        verdict.stages.total_us,
-        zlib.compress(body, 1),
-    )
+    return Known(seq, max(epoch, begun or 0))
 
 
 class LedgerWriter:
-    """Writes one line's ledger. `run` is its thread; `note` and `stop` are thread-safe."""
+    """Writes one line's ledger.
+
+    `run` is its thread, in which `catch_up` and `close` are called; the rest is thread-safe.
+    """
 
     def __init__(
         self,
@@ -128,18 +92,17 @@ class LedgerWriter:
 
         Args:
             path: The ledger's file.
-            spool: Read from `spool.ledgered_seq` on, up to what has been published.
+            spool: Read from the file's own last seq on, up to what has been published.
             late: Results that came too late, filled by the closer.
             clock: For times and the retention.
             keep_days: Verdicts older than this are removed.
             max_mib: The oldest verdicts are removed when the file grows beyond this.
             period_s: Pause between batches.
         """
-        self.alarm = ""
-        """Why the ledger is behind, in words; empty while it keeps up."""
         self.lost = 0
         """Verdicts that the spool overwrote before they could be written."""
         self.written = 0
+        """The last seq that is committed."""
         self._path = path
         self._spool = spool
         self._late = late
@@ -149,14 +112,30 @@ class LedgerWriter:
         self._period_s = period_s
         self._notes: deque[Note] = deque(maxlen=4096)
         self._stop = threading.Event()
-        self._base: sqlite3.Connection | None = None
+        self._file: OpenLedger | None = None
         self._prune_at_ns = 0
         self._started: tuple[Any, ...] | None = None
+        self._problem = ""
+        self._damage = ""
+        self._lost_until_ns = 0
 
     # -- from any thread --------------------------------------------------------------
 
+    @property
+    def alarm(self) -> str:
+        """What is wrong with the ledger, in words; empty while it keeps up."""
+        if problem := self._problem:
+            return problem
+        behind = self._spool.published_seq - self._spool.ledgered_seq
+        # A commit that hangs raises nothing; before the file is open the cursor means little.
+        if behind > self._spool.slots // 2 and self._file is not None:
+            return f"ledger is {behind} verdicts behind; the spool holds {self._spool.slots}"
+        if self._clock.now_ns() < self._lost_until_ns:
+            return f"ledger has lost {self.lost} verdicts"
+        return ""
+
     def note(self, kind: str, detail: dict[str, Any] | None = None, actor: str = "daemon") -> None:
-        """Record an event. Thread-safe; never blocks."""
+        """Record an event; never blocks."""
         self._notes.append(Note(self._clock.utc_ns(), self._spool.epoch, kind, actor, detail or {}))
 
     def begin_epoch(self, config_hash: str, gate: str | None, segmenter: str | None) -> None:
@@ -164,10 +143,11 @@ class LedgerWriter:
         spool = self._spool
         self._started = (
             spool.epoch, self._clock.utc_ns(), spool.last_seq + 1, config_hash, gate, segmenter,
+            __version__,
         )  # fmt: skip
 
     def stop(self) -> None:
-        """End the thread after one more batch. Thread-safe."""
+        """End the thread after one more batch."""
         self._stop.set()
 
     # -- thread -----------------------------------------------------------------------
@@ -176,165 +156,175 @@ class LedgerWriter:
         """The thread, until `stop`; what is published by then is written, if it can be."""
         pause_s = self._period_s
         while not self._stop.wait(pause_s):
-            pause_s = self._period_s if self._turn() else min(pause_s * 2, 5.0)
-        self._turn(last=True)
-        self._close()
+            pause_s = self._period_s if self.catch_up() else min(pause_s * 2, _MAX_PAUSE_S)
+        self.catch_up(last=True)
+        self.close()
 
-    def _turn(self, last: bool = False) -> bool:
-        """Write all there is; False after a fault, with the alarm set."""
+    def catch_up(self, last: bool = False) -> bool:
+        """Write all there is now; the thread's step.
+
+        Args:
+            last: Also note that the epoch ended in order.
+
+        Returns:
+            False after a fault, with the alarm set.
+        """
         try:
-            base = self._open()
-            while self._write_batch(base):
+            file = self._open()
+            while self._write_batch(file):
                 pass
             if last:
-                base.execute(
+                file.base.execute(
                     "UPDATE epochs SET ended_at_utc_ns = ? WHERE epoch = ?",
                     (self._clock.utc_ns(), self._spool.epoch),
                 )
-                base.commit()
-            self._prune(base)
-        except (sqlite3.Error, OSError) as error:
-            self._close()
-            self._fault(f"ledger cannot be written: {error}")
+            self._prune(file.base)
+        except Exception as error:  # whatever it is, the line goes on, and the alarm says it
+            self.close()
+            self._damage = str(error) if is_damage(error) else ""
+            self._fail(f"ledger cannot be written: {str(error) or type(error).__name__}")
             return False
-        if self.alarm:
+        if self._problem:
             _log.info(events.LEDGER_RECOVERED, behind=self._spool.last_seq - self.written)
-            self.alarm = ""
+            self._problem = ""
         return True
 
-    def _fault(self, alarm: str) -> None:
-        if not self.alarm:
-            _log.error(events.LEDGER_FAILED, problem=alarm, where=str(self._path))
-        self.alarm = alarm
+    def _fail(self, problem: str) -> None:
+        if not self._problem:
+            _log.error(events.LEDGER_FAILED, problem=problem, where=str(self._path))
+        self._problem = problem
 
-    def _write_batch(self, base: sqlite3.Connection) -> bool:
+    def _write_batch(self, file: OpenLedger) -> bool:
         """One transaction; True if there may be more."""
         spool = self._spool
-        seq = spool.ledgered_seq + 1
-        end = min(spool.published_seq, seq + _BATCH - 1)
-        oldest = spool.oldest_seq
-        gone = max(0, min(oldest, end + 1) - seq)
-        bodies = [spool.read(number) for number in range(seq + gone, end + 1)]
-        rows = [verdict_row(body) for body in bodies if body is not None]
-        missing = end + 1 - seq - len(rows)  # those gone, and those that went while we read
-        if missing:
-            self.lost += missing
-            self.note("ledger.lost", {"from_seq": seq, "to_seq": end, "verdicts": missing})
+        published = spool.published_seq
+        first = spool.ledgered_seq + 1
+        start = min(max(first, spool.oldest_seq), published + 1)
+        end = min(published, start + _BATCH - 1)
         late = [self._late.popleft() for _ in range(len(self._late))]
         notes = [self._notes.popleft() for _ in range(len(self._notes))]
+        if end < first and not late and not notes:
+            return False
+        bodies = [body for seq in range(start, end + 1) if (body := spool.read(seq)) is not None]
+        base = file.base
         try:
+            base.execute("BEGIN IMMEDIATE")
             with base:
-                base.executemany(_INSERT, rows)
-                if late:
-                    base.executemany("INSERT INTO late VALUES (?,?,?,?)", map(_late_row, late))
-                if notes:
-                    base.executemany("INSERT INTO events VALUES (NULL,?,?,?,?,?)",
-                                     map(_note_row, notes))  # fmt: skip
-        except sqlite3.Error:
+                missing = max(0, end - first + 1) - self._insert(file, bodies)
+                happened = [*notes, self._gap(first, end, missing)] if missing else notes
+                base.executemany("INSERT INTO late VALUES (?,?,?,?)", map(late_row, late))
+                base.executemany(
+                    "INSERT INTO events VALUES (NULL,?,?,?,?,?)", map(_note_row, happened)
+                )
+        except BaseException:
             self._late.extendleft(reversed(late))
             self._notes.extendleft(reversed(notes))
             raise
-        if end >= seq:
+        if end >= first:
             self.written = end
             spool.mark_ledgered(end)
-        return end < spool.published_seq
+        if missing:
+            self._lose(first, end, missing)
+        return end < published
 
-    def _open(self) -> sqlite3.Connection:
-        if self._base is not None:
-            return self._base
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._base = self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            aside = _set_aside(self._path)
-            self._base = self._connect()
-            self.note("ledger.set_aside", {"file": str(aside), "problem": str(error)})
-        return self._base
-
-    def _connect(self) -> sqlite3.Connection:
-        base = sqlite3.connect(self._path, timeout=2)
-        try:
-            base.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            base.execute("PRAGMA journal_mode=WAL")
-            base.execute("PRAGMA synchronous=NORMAL")
-            base.executescript(_TABLES)
-            base.execute("INSERT OR IGNORE INTO meta VALUES ('schema', ?)", (SCHEMA_VERSION,))
-            if self._started is not None:
-                base.execute(
-                    "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,NULL)", self._started
-                )
-            base.commit()
-        except BaseException:
-            base.close()
-            raise
-        return base
-
-    def _close(self) -> None:
-        if self._base is not None:
+    def _insert(self, file: OpenLedger, bodies: list[bytes]) -> int:
+        """Insert verdicts, the first of a seq wins; returns how many it took."""
+        rows = []
+        for body in bodies:
             try:
-                self._base.close()
-            except sqlite3.Error:
-                pass  # what is committed is safe; the rest is still in the spool
-            self._base = None
+                rows.append(file.rows.row(body))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self.note("ledger.unreadable", {"problem": str(error), "body": repr(body[:80])})
+        return file.base.executemany(INSERT_VERDICT, rows).rowcount if rows else 0
 
-    # -- retention --------------------------------------------------------------------
+    def _gap(self, first: int, end: int, missing: int) -> Note:
+        detail = {"from_seq": first, "to_seq": end, "verdicts": missing}
+        return Note(self._clock.utc_ns(), self._spool.epoch, "ledger.lost", "daemon", detail)
+
+    def _lose(self, first: int, end: int, verdicts: int) -> None:
+        problem = f"ledger has lost {verdicts} verdicts of {first} to {end}"
+        _log.error(events.LEDGER_FAILED, problem=problem, where=str(self._path))
+        self.lost += verdicts
+        self._lost_until_ns = self._clock.now_ns() + _LOST_STANDS_NS
+
+    # -- the file ---------------------------------------------------------------------
+
+    def _open(self) -> OpenLedger:
+        """The file, opened anew if it does not stand under its name any more."""
+        if self._file is not None:
+            if self._file.in_place:
+                return self._file
+            self.close()
+            self.note("ledger.replaced", {"file": self._path.name})
+        if self._damage and self._path.exists():
+            self._abandon("damaged", self._damage)
+        self._damage = ""
+        try:
+            self._file = self._begin()
+        except UnusableLedgerError as error:
+            self._abandon(error.suffix, str(error))
+            self._file = self._begin()
+        return self._file
+
+    def _begin(self) -> OpenLedger:
+        file = OpenLedger(self._path)
+        try:
+            self._find_place(file.base)
+            if self._started is not None:
+                file.base.execute(
+                    "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._started
+                )
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _find_place(self, base: sqlite3.Connection) -> None:
+        """Put the cursor where this file ends.
+
+        The spool's own cursor may be ahead: of a commit that a power cut took back, or of
+        a file that was exchanged for an older one. What the spool still holds is written
+        again.
+        """
+        spool = self._spool
+        last = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
+        floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
+        if last is None and floor is None and not spool.ledgered_seq:
+            # The line's first ledger is not to blame for what was before it.
+            floor = (spool.oldest_seq,)
+            base.execute("INSERT INTO meta VALUES ('floor_seq', ?)", floor)
+        if last is None:
+            last = (floor[0] if floor else spool.oldest_seq) - 1
+        if last > spool.last_seq:
+            raise UnusableLedgerError(
+                f"knows verdict {last}, but the line is at {spool.last_seq}", suffix="ahead"
+            )
+        self.written = last
+        spool.mark_ledgered(last)
+
+    def _abandon(self, suffix: str, problem: str) -> None:
+        """Set a file aside that cannot be continued; the next `_open` begins another."""
+        aside = set_aside(self._path, suffix)
+        _log.error(events.LEDGER_FAILED, problem=f"{problem}; set aside", where=str(aside))
+        self.note("ledger.set_aside", {"file": aside.name, "problem": problem})
+
+    def close(self) -> None:
+        """Close the file; the next `catch_up` opens it again. The thread's own."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _prune(self, base: sqlite3.Connection) -> None:
-        """Remove what is too old or too much, a little every ten seconds."""
+        """Remove what is too old or too much: some at each turn, then every ten seconds."""
         now_ns = self._clock.now_ns()
         if now_ns < self._prune_at_ns:
             return
-        self._prune_at_ns = now_ns + 10 * NS_PER_S
-        floor = self._floor(base)
-        if floor is None:
-            return
-        with base:
-            base.execute("DELETE FROM verdicts WHERE seq < ?", (floor,))
-            base.execute("DELETE FROM late WHERE seq < ?", (floor,))
-            base.execute("INSERT OR REPLACE INTO meta VALUES ('floor_seq', ?)", (floor,))
-        base.execute("PRAGMA incremental_vacuum(4096)").fetchall()
-
-    def _floor(self, base: sqlite3.Connection) -> int | None:
-        """The first seq to keep, at most 20,000 above the lowest; None to keep all."""
-        lowest = base.execute("SELECT min(seq) FROM verdicts").fetchone()[0]
-        if lowest is None:
-            return None
-        until = lowest + 20_000
-        oldest_ns = self._clock.utc_ns() - self._keep_ns
-        young = base.execute(
-            "SELECT min(seq) FROM verdicts WHERE captured_at_utc_ns >= ? AND seq < ?",
-            (oldest_ns, until),
-        ).fetchone()[0]
-        floor = until if young is None else int(young)
-        pages = int(base.execute("PRAGMA page_count").fetchone()[0])
-        free = int(base.execute("PRAGMA freelist_count").fetchone()[0])
-        size = (pages - free) * int(base.execute("PRAGMA page_size").fetchone()[0])
-        if size > self._max_bytes:
-            held = base.execute("SELECT max(seq) - min(seq) + 1 FROM verdicts").fetchone()[0]
-            excess = int(held * (size - self._max_bytes) / size) + 1
-            floor = max(floor, min(lowest + excess, until))
-        last = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
-        floor = min(floor, int(last))
-        return floor if floor > lowest else None
-
-
-def _set_aside(path: Path) -> Path:
-    """Move a file away that is no database, with its journal."""
-    for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-        if not aside.exists():
-            path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            return aside
-    raise AssertionError
-
-
-def _late_row(verdict: Verdict) -> tuple[Any, ...]:
-    at_ns = verdict.captured_at_utc_ns + verdict.stages.total_us * 1000
-    return verdict.seq, verdict.epoch, at_ns, zlib.compress(encode(verdict), 1)
+        more = prune(
+            base,
+            oldest_utc_ns=self._clock.utc_ns() - self._keep_ns,
+            max_bytes=self._max_bytes,
+        )
+        self._prune_at_ns = now_ns if more else now_ns + _PRUNE_EVERY_NS
 
 
 def _note_row(note: Note) -> tuple[Any, ...]:

@@ -1,28 +1,25 @@
-"""Reading a ledger: prove it, search it, take it away."""
+"""Proving a ledger: every frame has one verdict, and nothing contradicts."""
 
 from __future__ import annotations
 
-import csv
 import sqlite3
+import time
 import zlib
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgeinspect.errors import DataError, MissingExtraError
-from edgeinspect.ledger import SCHEMA_VERSION, verdict_row
-from edgeinspect.spool_format import scan_file
+from edgeinspect.domain.verdict import Decision
+from edgeinspect.errors import DataError
+from edgeinspect.ledger_format import OWN_COLUMNS, SCHEMA_VERSION, Cause, unpack, verdict_columns
+from edgeinspect.spool_format import Scan, scan_file
 from edgeinspect.wire import decode_verdict
 
-COLUMNS = ("seq", "epoch", "captured_at_utc_ns", "camera", "decision", "reason", "part_id",
-           "encoder_count", "defect_prob", "reject_code", "classes", "degraded", "simulated",
-           "total_us")  # fmt: skip
-"""What queries and exports give, in order."""
+_SPOOL_LOOKS = 5
+_SPOOL_PAUSE_S = 0.05
 
 
 @dataclass(slots=True)
@@ -31,6 +28,8 @@ class EpochCheck:
 
     epoch: int
     started_at_utc_ns: int | None = None
+    ended_at_utc_ns: int | None = None
+    """None while it runs, and for ever after a `kill -9`."""
     first_seq: int = 0
     last_seq: int = 0
     passed: int = 0
@@ -38,7 +37,7 @@ class EpochCheck:
     no_verdict: int = 0
     late: int = 0
     gaps: int = 0
-    """Seqs of this epoch that nobody has."""
+    """Seqs before or within this epoch that nobody has."""
     damaged: int = 0
     """Rows whose body cannot be read or contradicts its columns."""
 
@@ -67,21 +66,6 @@ class Account:
         return not self.problems and all(epoch.holds for epoch in self.epochs)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which verdicts; a field that is None does not matter."""
-
-    since_utc_ns: int | None = None
-    until_utc_ns: int | None = None
-    decision: str | None = None
-    reason: str | None = None
-    class_name: str | None = None
-    camera: str | None = None
-    part_id: str | None = None
-    seq: int | None = None
-    limit: int | None = None
-
-
 def open_ledger(path: Path) -> sqlite3.Connection:
     """A ledger for reading, while a daemon may be writing it.
 
@@ -91,9 +75,13 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
     try:
-        base = sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True, timeout=5)
+        base = _connect(path)
+    except sqlite3.Error as error:
+        raise DataError(f"is not a ledger: {error}", where=str(path)) from error
+    try:
         version = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except sqlite3.Error as error:
+        base.close()
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     if version is None or version[0] != SCHEMA_VERSION:
         base.close()
@@ -104,155 +92,169 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     return base
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    uri = path.absolute().as_uri()
+    base = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5)
+    try:
+        base.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError:
+        base.close()
+        wal = path.with_name(path.name + "-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise
+        # A copy in a folder that may not be written to: nobody else writes it either.
+        base = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
 def verify(path: Path, spool_path: Path | None = None) -> Account:
-    """Check contiguity, the equation, every body, and the spool's checksums.
+    """Check contiguity, the equation, every body, and the spool; a daemon may be running.
+
+    Args:
+        path: The ledger.
+        spool_path: The line's spool. What both hold must be equal, what the ledger does
+            not hold yet must be in the spool, sound.
 
     Raises:
         DataError: The ledger cannot be read at all.
     """
     account = Account()
-    epochs: dict[int, EpochCheck] = {}
+    # The spool first: the ledger only grows, so what was in neither is missing.
+    scan = scan_file(spool_path) if spool_path is not None else None
     with closing(open_ledger(path)) as base:
         try:
-            _check_rows(base, epochs, account)
-        except sqlite3.Error as error:
+            _Rows(base, account, scan).check()
+            if spool_path is not None:
+                account.problems += _check_spool(spool_path, base)
+        except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"cannot be read: {error}", where=str(path)) from error
-        last = max((epoch.last_seq for epoch in epochs.values()), default=0)
-    if spool_path is not None:
-        _check_spool(spool_path, last, account)
-    account.epochs = [epochs[number] for number in sorted(epochs)]
     return account
 
 
-def _check_rows(base: sqlite3.Connection, epochs: dict[int, EpochCheck], account: Account) -> None:
-    for epoch, started, _first in base.execute(
-        "SELECT epoch, started_at_utc_ns, first_seq FROM epochs"
-    ):
-        epochs[epoch] = EpochCheck(epoch, started)
-    floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
-    previous = floor[0] - 1 if floor else None
-    for row in base.execute(f"SELECT {', '.join(COLUMNS)}, body FROM verdicts ORDER BY seq"):
-        seq, epoch = row[0], row[1]
-        check = epochs.setdefault(epoch, EpochCheck(epoch))
-        if previous is not None and seq != previous + 1:
-            check.gaps += seq - previous - 1
-            account.problems.append(f"verdicts {previous + 1} to {seq - 1} are missing")
-        if previous is None and seq != 1 and not floor:
-            account.problems.append(f"the ledger begins with verdict {seq}")
-        previous = seq
+class _Rows:
+    """One pass over the verdicts of a ledger."""
+
+    def __init__(self, base: sqlite3.Connection, account: Account, scan: Scan | None) -> None:
+        self._base = base
+        self._account = account
+        self._spooled = scan.frames if scan is not None else {}
+        self._epochs: dict[int, EpochCheck] = {}
+        self._causes: dict[int, tuple[Cause, bytes]] = {
+            number: (tuple(cause), dictionary)
+            for number, *cause, dictionary in base.execute("SELECT * FROM causes")
+        }
+
+    def check(self) -> None:
+        base = self._base
+        # One snapshot, or an epoch that begins meanwhile would be seen by halves.
+        base.execute("BEGIN")
+        for epoch, started, ended in base.execute(
+            "SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"
+        ):
+            self._epochs[epoch] = EpochCheck(epoch, started, ended)
+        floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
+        previous, last_epoch = (floor[0] if floor else 1) - 1, 0
+        for row in base.execute(
+            f"SELECT {', '.join(OWN_COLUMNS)}, cause, body FROM verdicts ORDER BY seq"
+        ):
+            seq, epoch = row[0], row[1]
+            check = self._epoch(epoch)
+            if seq != previous + 1:
+                check.gaps += max(0, seq - previous - 1)
+                self._problem(f"verdicts {previous + 1} to {seq - 1} are missing")
+            if epoch < last_epoch:
+                self._problem(f"verdict {seq} is of an epoch that had ended")
+            previous, last_epoch = seq, max(epoch, last_epoch)
+            self._count(check, row)
+        for epoch, late in base.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
+            self._epoch(epoch).late = late
+        base.execute("COMMIT")
+        self._account.epochs = [self._epochs[number] for number in sorted(self._epochs)]
+
+    def _epoch(self, number: int) -> EpochCheck:
+        return self._epochs.setdefault(number, EpochCheck(number))
+
+    def _problem(self, words: str) -> None:
+        self._account.problems.append(words)
+
+    def _count(self, check: EpochCheck, row: tuple[Any, ...]) -> None:
+        seq, decision = row[0], row[4]
         check.first_seq = check.first_seq or seq
         check.last_seq = seq
-        if row[4] == "PASS":
+        if decision == Decision.PASS.value:
             check.passed += 1
-        elif row[4] == "REJECT":
+        elif decision == Decision.REJECT.value:
             check.reject += 1
-        else:
+        elif decision == Decision.NO_VERDICT.value:
             check.no_verdict += 1
-        if not _body_agrees(row):
+        body = self._body(row)
+        spooled = self._spooled.get(seq)
+        if body is None:
             check.damaged += 1
-            account.problems.append(f"verdict {seq}: its body contradicts its row")
-    for epoch, late in base.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
-        epochs.setdefault(epoch, EpochCheck(epoch)).late = late
+            self._problem(f"verdict {seq}: its body is damaged or contradicts its row")
+        elif spooled is not None and spooled.payload not in (None, body):
+            check.damaged += 1
+            self._problem(f"verdict {seq}: the ledger has another than the spool")
+
+    def _body(self, row: tuple[Any, ...]) -> bytes | None:
+        """The body, if it can be read and says what the columns say."""
+        cause, dictionary = self._causes.get(row[-2], ((), b""))
+        try:
+            body = unpack(row[-1], dictionary)
+            decode_verdict(body)  # the whole of it, not only what the columns need
+            return body if verdict_columns(body) == (tuple(row[:-2]), cause) else None
+        except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, TypeError):
+            return None
 
 
-def _body_agrees(row: tuple[Any, ...]) -> bool:
-    try:
-        return verdict_row(zlib.decompress(row[-1]))[:-1] == tuple(row[:-1])
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError):
-        return False
+def _check_spool(path: Path, base: sqlite3.Connection) -> list[str]:
+    """What is wrong with the spool beside this ledger.
+
+    A running daemon writes while we look, so that a frame can be seen half written: only
+    what is wrong each time is wrong.
+    """
+    problems: list[str] = []
+    for look in range(_SPOOL_LOOKS):
+        if look:
+            time.sleep(_SPOOL_PAUSE_S)
+        before = _last_seq(base)
+        scan = scan_file(path)
+        if scan is None:
+            return [f"there is no spool at {path}"]
+        found = _spool_problems(scan, before, _last_seq(base))
+        problems = [words for words in found if not look or words in problems]
+        if not problems:
+            return []
+    return problems
 
 
-def _check_spool(path: Path, last_seq: int, account: Account) -> None:
-    """The frames that the ledger does not have yet must stand in the spool, sound."""
-    scan = scan_file(path)
-    if scan is None:
-        account.problems.append(f"there is no spool at {path}")
-        return
-    if not scan.sound:
-        account.problems.append("the spool's header is damaged")
-    for seq in range(max(last_seq + 1, scan.oldest_seq), scan.last_seq + 1):
+def _last_seq(base: sqlite3.Connection) -> int:
+    last = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
+    return int(last or 0)
+
+
+def _spool_problems(scan: Scan, before: int, after: int) -> list[str]:
+    """Problems of one look; the ledger's last seq was `before` it and is `after` it."""
+    problems = [] if scan.sound else ["the spool's header is damaged"]
+    if scan.last_seq < before:
+        problems.append(f"the spool ends with {scan.last_seq}, the ledger with {before}")
+    if after + 1 < scan.oldest_seq <= scan.last_seq:
+        problems.append(
+            f"verdicts {after + 1} to {scan.oldest_seq - 1} are neither in ledger nor spool"
+        )
+    for seq in range(scan.oldest_seq, scan.last_seq + 1):
         found = scan.frames.get(seq)
-        if found is None:
-            account.problems.append(f"frame {seq} in the spool is damaged")
-        elif found.payload is not None:
+        if found is None or (found.record is None and found.payload is None):
+            problems.append(f"frame {seq} in the spool is damaged")
+        elif found.payload is None:
+            if seq <= before:
+                problems.append(f"frame {seq} in the spool has lost its verdict")
+        elif seq > after:
             try:
                 decode_verdict(found.payload)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                account.problems.append(f"frame {seq} in the spool holds no verdict")
-    if scan.oldest_seq > last_seq + 1 and scan.last_seq > last_seq:
-        account.problems.append(
-            f"verdicts {last_seq + 1} to {scan.oldest_seq - 1} are neither in ledger nor spool"
-        )
-
-
-def query(base: sqlite3.Connection, wanted: Filter) -> Iterator[tuple[Any, ...]]:
-    """Rows of `COLUMNS`, the newest first."""
-    clauses, values = _where(wanted)
-    limit = f" LIMIT {int(wanted.limit)}" if wanted.limit is not None else ""
-    text = f"SELECT {', '.join(COLUMNS)} FROM verdicts{clauses} ORDER BY seq DESC{limit}"
-    yield from base.execute(text, values)
-
-
-def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
-    """The JSON of one verdict, as it was published."""
-    row = base.execute("SELECT body FROM verdicts WHERE seq = ?", (seq,)).fetchone()
-    return None if row is None else zlib.decompress(row[0])
-
-
-def _where(wanted: Filter) -> tuple[str, list[Any]]:
-    """SQL with placeholders only: what a person types never becomes part of it."""
-    terms = (
-        ("captured_at_utc_ns >= ?", wanted.since_utc_ns),
-        ("captured_at_utc_ns < ?", wanted.until_utc_ns),
-        ("decision = ?", wanted.decision),
-        ("reason = ?", wanted.reason),
-        ("instr(',' || classes || ',', ',' || ? || ',') > 0", wanted.class_name),
-        ("camera = ?", wanted.camera),
-        ("part_id = ?", wanted.part_id),
-        ("seq = ?", wanted.seq),
-    )
-    used = [(clause, value) for clause, value in terms if value is not None]
-    if not used:
-        return "", []
-    return " WHERE " + " AND ".join(clause for clause, _ in used), [value for _, value in used]
-
-
-def export_csv(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
-    """Write a CSV file with a header; returns the number of verdicts."""
-    count = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in query(base, wanted):
-            writer.writerow(row)
-            count += 1
-    return count
-
-
-def export_parquet(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
-    """Write a Parquet file; returns the number of verdicts.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("parquet", "pyarrow", where=str(path)) from error
-    whole, real = pyarrow.int64(), pyarrow.float64()
-    text, flag = pyarrow.string(), pyarrow.bool_()
-    types = (whole, whole, whole, text, text, text, text, whole, real, whole, text, flag, flag,
-             whole)  # fmt: skip
-    schema = pyarrow.schema(list(zip(COLUMNS, types, strict=True)))
-    count = 0
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        rows = query(base, wanted)
-        while batch := list(islice(rows, 10_000)):
-            columns = [list(column) for column in zip(*batch, strict=True)]
-            columns[11] = [bool(value) for value in columns[11]]
-            columns[12] = [bool(value) for value in columns[12]]
-            arrays = [pyarrow.array(c, t) for c, t in zip(columns, types, strict=True)]
-            writer.write_table(pyarrow.table(arrays, schema=schema))
-            count += len(batch)
-    return count
+                problems.append(f"frame {seq} in the spool holds no verdict")
+    return problems

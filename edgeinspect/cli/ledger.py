@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -13,63 +14,64 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgeinspect.domain.verdict import Decision, Reason
-from edgeinspect.errors import EXIT_REFUSED, UsageError
-from edgeinspect.ledger_read import (
+from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from edgeinspect.ledger_query import (
     COLUMNS,
-    EpochCheck,
     Filter,
     export_csv,
     export_parquet,
-    open_ledger,
     query,
+    read_body,
+    read_events,
 )
+from edgeinspect.ledger_read import Account, EpochCheck, open_ledger
 from edgeinspect.ledger_read import verify as verify_ledger
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
+_PATH = click.Path(path_type=Path, dir_okay=False)
+_PIPE_WIDTH = 240
+"""Where nobody looks at a terminal, no column is cut."""
+_SHOWN_PROBLEMS = 50
+_MAX_SEQ = (1 << 63) - 1
+_AGO = re.compile(r"-(\d{1,9}(?:\.\d{1,9})?)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group()
 def ledger() -> None:
-    """Prove, search and export the verdicts of a line."""
+    """Prove, search and export the verdicts of a line.
+
+    FILE is a line's ledger (`LINE.ledger.sqlite`), or the line's configuration, which says
+    where the ledger is.
+    """
 
 
 @ledger.command()
-@click.argument("file", type=_FILE)
-@click.option("--spool", type=_FILE, help="Check this spool too: the newest frames are there.")
+@click.argument("file", type=_PATH)
+@click.option("--spool", type=_PATH, help="Check this spool too: the newest frames are there.")
 @click.option("--json", "as_json", is_flag=True)
 def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     """Check that every frame in FILE has exactly one verdict.
 
-    One line per epoch (a run of the daemon). Ends with 65 on any gap or damage.
+    One line per epoch (a run of the daemon). Given the line's configuration, its spool is
+    checked with it. Ends with 65 on any gap or damage. The daemon may be running.
     """
-    account = verify_ledger(file, spool)
+    path, its_spool = _find(file)
+    spool = spool or its_spool
+    if spool is None:
+        click.echo("Without --spool, only what the ledger holds is looked at.", err=True)
+    account = verify_ledger(path, spool)
     if as_json:
         epochs = [_epoch_dict(epoch) for epoch in account.epochs]
-        click.echo(json.dumps({"holds": account.holds, "problems": account.problems,
-                               "epochs": epochs}, indent=2))  # fmt: skip
-        return 0 if account.holds else EXIT_REFUSED
-    table = Table("epoch", "started", "frames", "captured", "pass", "reject", "no verdict", "late",
-                  "gaps", "damaged", "", box=None, pad_edge=False)  # fmt: skip
-    for epoch in account.epochs:
-        table.add_row(
-            str(epoch.epoch), _time(epoch.started_at_utc_ns),
-            f"{epoch.first_seq}..{epoch.last_seq}" if epoch.last_seq else "-",
-            str(epoch.captured), str(epoch.passed), str(epoch.reject), str(epoch.no_verdict),
-            str(epoch.late), str(epoch.gaps), str(epoch.damaged),
-            "[green]holds[/]" if epoch.holds else "[bold red]BROKEN[/]",
-        )  # fmt: skip
-    console = Console()
-    console.print(table)
-    for problem in account.problems[:50]:
-        console.print(problem, style="red")
-    if len(account.problems) > 50:
-        console.print(f"and {len(account.problems) - 50} more", style="red")
-    return 0 if account.holds else EXIT_REFUSED
+        told = {"holds": account.holds, "problems": account.problems, "epochs": epochs}
+        click.echo(json.dumps(told, indent=2))
+    else:
+        _show_account(account)
+    return EXIT_OK if account.holds else EXIT_REFUSED
 
 
 def _filters(command: Command) -> Command:
@@ -83,7 +85,7 @@ def _filters(command: Command) -> Command:
             click.option("--class", "class_name", help="With a fatal region of this class."),
             click.option("--camera"),
             click.option("--part", "part_id", help="Of this part."),
-            click.option("--seq", type=int, help="This one frame."),
+            click.option("--seq", type=click.IntRange(1, _MAX_SEQ), help="This one frame."),
         )
     ):
         command = option(command)
@@ -91,43 +93,39 @@ def _filters(command: Command) -> Command:
 
 
 @ledger.command("query")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=_PATH)
 @_filters
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, _MAX_SEQ))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def query_(file: Path, limit: int, as_json: bool, **words: Any) -> None:
+@click.option("--whole", is_flag=True, help="The verdicts' whole JSON, as it was published.")
+def query_(file: Path, limit: int, as_json: bool, whole: bool, **words: Any) -> None:
     """List verdicts of FILE, the newest first."""
     wanted = _wanted(words, limit)
-    with closing(open_ledger(file)) as base:
-        rows = list(query(base, wanted))
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps(dict(zip(COLUMNS, row, strict=True))))
-        return
-    table = Table("seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms",
-                  box=None, pad_edge=False)  # fmt: skip
-    for row in rows:
-        value = dict(zip(COLUMNS, row, strict=True))
-        prob = value["defect_prob"]
-        table.add_row(
-            str(value["seq"]), _time(value["captured_at_utc_ns"]), value["camera"],
-            value["decision"], value["reason"], value["classes"], value["part_id"] or "",
-            "" if prob is None else f"{prob:.2f}", f"{value['total_us'] / 1000:.1f}",
-        )  # fmt: skip
-    Console().print(table)
+    table = _table("seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms")
+    with closing(open_ledger(_find(file)[0])) as base:
+        for row in query(base, wanted):
+            value = dict(zip(COLUMNS, row, strict=True))
+            if whole:
+                click.echo(read_body(base, value["seq"]) or b"")
+            elif as_json:
+                click.echo(json.dumps(value))
+            else:
+                table.add_row(*_cells(value))
+    if not (whole or as_json):
+        _console().print(table)
 
 
 @ledger.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=_PATH)
 @_filters
-@click.option("--csv", "csv_path", type=_FILE, help="Write a CSV file.")
-@click.option("--parquet", "parquet_path", type=_FILE, help="Write a Parquet file.")
+@click.option("--csv", "csv_path", type=_PATH, help="Write a CSV file.")
+@click.option("--parquet", "parquet_path", type=_PATH, help="Write a Parquet file.")
 def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **words: Any) -> None:
-    """Write verdicts of FILE to another file."""
+    """Write verdicts of FILE to another file, the newest first."""
     if (csv_path is None) == (parquet_path is None):
         raise UsageError("give one of --csv and --parquet")
     wanted = _wanted(words, None)
-    with closing(open_ledger(file)) as base:
+    with closing(open_ledger(_find(file)[0])) as base:
         if csv_path is not None:
             count = export_csv(base, wanted, csv_path)
         else:
@@ -136,7 +134,49 @@ def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **words
     click.echo(f"{count} verdicts")
 
 
+@ledger.command("events")
+@click.argument("file", type=_PATH)
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, _MAX_SEQ))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def events_(file: Path, limit: int, as_json: bool) -> None:
+    """List what happened to the line beside its verdicts, the newest first."""
+    table = _table("at", "epoch", "what", "by", "detail")
+    with closing(open_ledger(_find(file)[0])) as base:
+        for event in read_events(base, limit):
+            if as_json:
+                names = ("at_utc_ns", "epoch", "kind", "actor")
+                told = {name: getattr(event, name) for name in names}
+                click.echo(json.dumps({**told, "detail": json.loads(event.detail)}))
+            else:
+                words = (str(event.epoch), event.kind, event.actor, event.detail)
+                table.add_row(_time(event.at_utc_ns), *map(_plain, words))
+    if not as_json:
+        _console().print(table)
+
+
+# -- words in ---------------------------------------------------------------------------
+
+
+def _find(file: Path) -> tuple[Path, Path | None]:
+    """The ledger, and the spool where a configuration tells it."""
+    if file.suffix not in {".yaml", ".yml"}:
+        return file, None
+    from edgeinspect.config.load import load
+    from edgeinspect.pipeline.records import memory_folder
+
+    config = load(file).config
+    if config.ledger is None:
+        raise UsageError("this line keeps no ledger", where=str(file), remedy="Add `ledger: {}`")
+    path = Path(config.ledger.folder) / f"{config.line}.ledger.sqlite"
+    spool = memory_folder(config) / f"{config.line}.spool"
+    unnamed = config.spool.folder is None and not spool.exists()  # it is where the unit has it
+    return path, None if unnamed else spool
+
+
 def _wanted(words: dict[str, Any], limit: int | None) -> Filter:
+    for word in words.values():
+        if isinstance(word, str) and not word.isprintable():
+            raise UsageError(f"{word!r} has characters that no name in a ledger has")
     return Filter(
         since_utc_ns=_instant(words.pop("since")),
         until_utc_ns=_instant(words.pop("until")),
@@ -149,26 +189,85 @@ def _instant(text: str | None) -> int | None:
     """UTC ns of `-2h` or of an ISO time; without an offset it is UTC."""
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text):
-        back = timedelta(seconds=float(ago[1]) * _UNIT_S[ago[2]])
-        return round((datetime.now(timezone.utc) - back).timestamp() * 1e9)
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
+        if ago := _AGO.fullmatch(text):
+            at = datetime.now(timezone.utc) - timedelta(seconds=float(ago[1]) * _UNIT_S[ago[2]])
+        else:
+            at = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))  # no Z before 3.11
+            at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+        since = at - _EPOCH
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is no time", remedy="Give 2026-01-31T06:00 or -2h (s, m, h, d)"
         ) from None
-    return round((at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp() * 1e9)
+    utc_ns = since // timedelta(microseconds=1) * 1000
+    return max(-_MAX_SEQ, min(_MAX_SEQ, utc_ns))  # what a column can hold
+
+
+# -- words out --------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def _table(*heads: str) -> Table:
+    return Table(*heads, box=None, pad_edge=False)
+
+
+def _plain(text: str) -> Text:
+    """What came from outside, without markup or control characters for the terminal."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _show_account(account: Account) -> None:
+    table = _table("epoch", "started", "ended", "frames", "captured", "pass", "reject",
+                   "no verdict", "late", "gaps", "damaged", "")  # fmt: skip
+    newest = max((epoch.epoch for epoch in account.epochs), default=0)
+    for epoch in account.epochs:
+        open_end = "runs, or was killed" if epoch.epoch == newest else "was killed"
+        table.add_row(
+            str(epoch.epoch), _time(epoch.started_at_utc_ns),
+            _time(epoch.ended_at_utc_ns) if epoch.ended_at_utc_ns else open_end,
+            f"{epoch.first_seq}..{epoch.last_seq}" if epoch.last_seq else "-",
+            str(epoch.captured), str(epoch.passed), str(epoch.reject), str(epoch.no_verdict),
+            str(epoch.late), str(epoch.gaps), str(epoch.damaged),
+            "[green]holds[/]" if epoch.holds else "[bold red]BROKEN[/]",
+        )  # fmt: skip
+    console = _console()
+    console.print(table)
+    for problem in account.problems[:_SHOWN_PROBLEMS]:
+        console.print(Text(problem, style="red"))
+    if (more := len(account.problems) - _SHOWN_PROBLEMS) > 0:
+        console.print(Text(f"and {more} more", style="red"))
+
+
+def _cells(value: dict[str, Any]) -> tuple[str | Text, ...]:
+    prob = value["defect_prob"]
+    return (
+        str(value["seq"]),
+        _time(value["captured_at_utc_ns"]),
+        _plain(value["camera"]),
+        value["decision"],
+        value["reason"],
+        _plain(value["classes"]),
+        _plain(value["part_id"] or ""),
+        "" if prob is None else f"{prob:.2f}",
+        f"{value['total_us'] / 1000:.1f}",
+    )
 
 
 def _time(utc_ns: int | None) -> str:
     if utc_ns is None:
         return "-"
-    at = datetime.fromtimestamp(utc_ns / 1e9, timezone.utc)
+    try:
+        at = _EPOCH + timedelta(microseconds=utc_ns // 1000)
+    except OverflowError:
+        return str(utc_ns)
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _epoch_dict(epoch: EpochCheck) -> dict[str, Any]:
-    names = ("epoch", "started_at_utc_ns", "first_seq", "last_seq", "captured", "passed", "reject",
-             "no_verdict", "late", "gaps", "damaged", "holds")  # fmt: skip
+    names = ("epoch", "started_at_utc_ns", "ended_at_utc_ns", "first_seq", "last_seq", "captured",
+             "passed", "reject", "no_verdict", "late", "gaps", "damaged", "holds")  # fmt: skip
     return {name: getattr(epoch, name) for name in names}
