@@ -31,16 +31,16 @@ def train() -> None:
 
 @train.command()
 @_OUT
-@click.option("--steps", default=900, show_default=True, type=click.IntRange(1))
-@click.option("--pictures", default=2500, show_default=True, type=click.IntRange(16))
-@click.option("--test-pictures", default=1500, show_default=True, type=click.IntRange(16))
+@click.option("--steps", default=1300, show_default=True, type=click.IntRange(1))
+@click.option("--pictures", default=5000, show_default=True, type=click.IntRange(16))
+@click.option("--test-pictures", default=3000, show_default=True, type=click.IntRange(16))
 @click.option("--version", default=1, show_default=True, type=click.IntRange(1))
 @_SEED
 @_THREADS
 def strip(
     out: Path, steps: int, pictures: int, test_pictures: int, version: int, seed: int, threads: int
 ) -> None:
-    """Train both shipped models on the synthetic strip (about 15 minutes on two cores)."""
+    """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
     from edgeinspect.train.recipes import train_strip
 
     with _progress() as report:

@@ -46,7 +46,7 @@ class Listener:
         self.missed = 0
         """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
         only when all verdicts are subscribed to."""
-        self._last_seq: dict[str, int] = {}
+        self._last_seq: dict[tuple[str, int], int] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
         self._socket = connect(self._context, zmq.SUB, address, prepare)
         for topic in topics:
@@ -58,18 +58,22 @@ class Listener:
         Raises:
             DataError: A message breaks the wire's schema: another version is talking.
         """
-        if not self._socket.poll(timeout_ms):
-            return None
-        received = read(self._socket.recv_multipart())
-        if isinstance(received.message, Verdict):
-            self._follow(received.message)
-        return received
+        while self._socket.poll(timeout_ms):
+            received = read(self._socket.recv_multipart())
+            if not isinstance(received.message, Verdict) or self._is_new(received.message):
+                return received
+        return None
 
-    def _follow(self, verdict: Verdict) -> None:
-        last = self._last_seq.get(verdict.line)
-        if last is not None:
-            self.missed += max(0, verdict.seq - last - 1)
-        self._last_seq[verdict.line] = max(verdict.seq, last or 0)
+    def _is_new(self, verdict: Verdict) -> bool:
+        """False for a repeat: the last value may come to all when a newcomer goes at once."""
+        key = (verdict.line, verdict.epoch)
+        last = self._last_seq.get(key, 0)
+        if verdict.seq <= last:
+            return False
+        if last:
+            self.missed += verdict.seq - last - 1
+        self._last_seq[key] = verdict.seq
+        return True
 
     def __iter__(self) -> Iterator[Received]:
         while True:

@@ -143,7 +143,7 @@ def _read_grey(path: Path) -> NDArray[np.uint8]:
 def _place(
     mask: NDArray[np.uint8], scale: float, left: int, top: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """The mask where `letterbox` put its picture; a thin defect is kept by dilating first."""
+    """The mask where `letterbox` put its picture, by nearest pixel."""
     out = np.zeros((height, width), np.uint8)
     tall = max(1, min(height, round(mask.shape[0] * scale)))
     wide = max(1, min(width, round(mask.shape[1] * scale)))

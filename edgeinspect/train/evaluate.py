@@ -52,6 +52,8 @@ class GateFigures:
     """By false-reject rate."""
     interval: dict[float, tuple[float, float]]
     threshold: dict[float, float]
+    auc_interval: tuple[float, float]
+    """95 %, after DeLong 1988."""
 
 
 def gate_figures(
@@ -60,7 +62,14 @@ def gate_figures(
     """Recall at fixed false-reject rates, and the area under the ROC curve."""
     bad, good = np.sort(probs[defective]), np.sort(probs[~defective])
     below = np.searchsorted(good, bad, "left") + np.searchsorted(good, bad, "right")
+    above = 2 * len(bad) - np.searchsorted(bad, good, "left") - np.searchsorted(bad, good, "right")
     auc = float(below.sum() / (2 * max(1, len(bad) * len(good))))
+    variance = sum(
+        float(np.var(places / (2 * max(1, others)), ddof=1)) / len(places)
+        for places, others in ((below, len(good)), (above, len(bad)))
+        if len(places) > 1
+    )
+    spread = 1.96 * math.sqrt(variance)
     recall, interval, threshold = {}, {}, {}
     for rate in rates:
         allowed = int(rate * len(good))  # sound pictures that may be rejected
@@ -69,7 +78,8 @@ def gate_figures(
         recall[rate] = hits / max(1, len(bad))
         interval[rate] = wilson(hits, len(bad))
         threshold[rate] = limit
-    return GateFigures(auc, recall, interval, threshold)
+    around = (max(0.0, auc - spread), min(1.0, auc + spread))
+    return GateFigures(auc, recall, interval, threshold, around)
 
 
 def confusion(
@@ -101,12 +111,22 @@ def enlarge(class_map: NDArray[np.uint8], stride: int, height: int, width: int) 
 def segmenter_figures(
     outputs: Sequence[Sequence[NDArray[Any]]], pictures: Pictures, stride: int
 ) -> dict[str, Any]:
-    """Dice and IoU over all pixels of the set, at the output stride and at frame size."""
+    """Dice and IoU over all pixels of the set, at the output stride and at frame size.
+
+    `severstal_dice` is the mean over every (picture, class), 1 where both are empty, as in
+    Severstal's competition; `severstal_dice_of_empty` is what an empty answer scores there,
+    without which the former says little. `dice_where_present` is its mean over the pairs
+    whose truth is not empty.
+    """
     classes = len(pictures.classes)
     maps = [output[0][0] for output in outputs]
     height, width = pictures.images.shape[1:]
     at_stride = confusion(maps, shrink_masks(pictures.masks, stride), classes)
-    whole = confusion([enlarge(m, stride, height, width) for m in maps], pictures.masks, classes)
+    per_picture = [
+        confusion([enlarge(found, stride, height, width)], true[None], classes)
+        for found, true in zip(maps, pictures.masks, strict=True)
+    ]
+    whole = np.sum(per_picture, axis=0)
     iou, dice = iou_and_dice(whole)
     _, dice_stride = iou_and_dice(at_stride)
     names = list(pictures.classes)
@@ -115,4 +135,18 @@ def segmenter_figures(
         "dice_at_stride": dict(zip(names, (round(v, 4) for v in dice_stride[1:]), strict=True)),
         "iou": dict(zip(["background", *names], (round(v, 4) for v in iou), strict=True)),
         "miou": round(float(np.mean(iou)), 4),
+        **_severstal(per_picture),
+        "definition": "dice and iou over the pixels of all pictures together, at frame size",
+    }
+
+
+def _severstal(per_picture: Sequence[NDArray[np.int64]]) -> dict[str, float]:
+    cells = np.stack(per_picture)
+    hit = np.diagonal(cells, axis1=1, axis2=2)[:, 1:]
+    true, found = cells.sum(2)[:, 1:], cells.sum(1)[:, 1:]
+    dice = np.where(true + found == 0, 1.0, 2 * hit / np.maximum(1, true + found))
+    return {
+        "severstal_dice": round(float(dice.mean()), 4),
+        "severstal_dice_of_empty": round(float((true == 0).mean()), 4),
+        "dice_where_present": round(float(dice[true > 0].mean()) if true.any() else 0.0, 4),
     }

@@ -97,7 +97,9 @@ def fit_segmenter(net: ResUNet, pictures: Pictures, recipe: Recipe, progress: Pr
 
 def _class_weights(pictures: Pictures) -> Tensor:
     """Rarer classes count more, by the fourth root of their share."""
-    counts = np.bincount(pictures.masks.ravel(), minlength=len(pictures.classes) + 1)
+    counts = np.zeros(len(pictures.classes) + 1, np.int64)
+    for mask in pictures.masks:  # one at a time: bincount copies its input as int64
+        counts += np.bincount(mask.ravel(), minlength=len(counts))
     share = counts[1:] / max(1, counts[1:].sum())
     weights = np.ones(len(counts), np.float32)
     weights[1:] = np.clip((share.max() / np.maximum(share, 1e-6)) ** 0.25, 1, 4)
@@ -167,14 +169,10 @@ class _Sampler:
 
     def _picture_weights(self) -> np.ndarray:
         """A picture is drawn by its rarest class, by the root of that class's rarity."""
-        masks = self._pictures.masks
-        present = np.stack(
-            [
-                (masks[self._bad] == c).reshape(len(self._bad), -1).any(1)
-                for c in range(1, len(self._pictures.classes) + 1)
-            ],
-            axis=1,
-        )
+        present = np.zeros((len(self._bad), len(self._pictures.classes)), np.bool_)
+        for row, index in enumerate(self._bad):
+            ids = np.unique(self._pictures.masks[index])
+            present[row, ids[ids > 0] - 1] = True
         rarity = 1 / np.sqrt(np.maximum(1, present.sum(0)))
         weights = np.maximum((present * rarity).max(1), rarity.min())
         total = weights.sum()

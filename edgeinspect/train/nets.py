@@ -17,9 +17,24 @@ from torch.nn import functional as F
 
 
 class Standardise(nn.Module):
-    """Each picture less its mean, over its deviation; in float32, whatever follows."""
+    """Each picture less its mean, over its deviation; in float32, whatever follows.
+
+    With `ignore_black` a pixel of grey 0 counts as letterbox padding: it has no part in mean
+    and deviation and comes out as 0. Otherwise the proportions of a picture, by the share
+    of padding that they need, would decide its contrast.
+    """
+
+    def __init__(self, ignore_black: bool = False) -> None:
+        super().__init__()
+        self.ignore_black = ignore_black
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.ignore_black:
+            seen = (image > 0.5).to(torch.float32)
+            count = seen.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
+            centred = (image - (image * seen).sum(dim=(1, 2, 3), keepdim=True) / count) * seen
+            variance = (centred * centred).sum(dim=(1, 2, 3), keepdim=True) / count
+            return centred / torch.sqrt(variance + 25.0)
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
         centred = image - mean
         variance = (centred * centred).mean(dim=(1, 2, 3), keepdim=True)
@@ -63,10 +78,16 @@ class Gate(nn.Module):
     alone too little to learn from.
     """
 
-    def __init__(self, channels: int = 1, widths: tuple[int, ...] = (16, 32, 32, 64, 96)) -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (16, 32, 32, 64, 96),
+        *,
+        ignore_black: bool = False,
+    ) -> None:
         super().__init__()
         stem, second, third, fourth, fifth = widths
-        self.standardise = Standardise()
+        self.standardise = Standardise(ignore_black)
         self.stem = ConvUnit(channels, stem, 5, 2)
         self.to4 = ConvUnit(stem, second, 3, 2)
         self.to8 = Residual(second, third, 2)
