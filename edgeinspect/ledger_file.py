@@ -77,7 +77,7 @@ def _create(path: Path) -> sqlite3.Connection:
         base.execute("PRAGMA auto_vacuum=INCREMENTAL")
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=NORMAL")
-        base.execute("PRAGMA wal_autocheckpoint=4000")
+        base.execute("PRAGMA wal_autocheckpoint=16000")
         base.execute("PRAGMA journal_size_limit=67108864")
         base.execute("PRAGMA cache_size=-32768")
         if version is None:

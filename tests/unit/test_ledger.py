@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -95,13 +96,18 @@ HISTORY = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORY, st.lists(st.sampled_from(list(Decision)), min_size=1))
 def test_after_any_history_the_ledger_is_what_the_spool_said(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[str], decisions: list[Decision]
+    steps: list[str], decisions: list[Decision]
 ) -> None:
-    desk = Desk(tmp_path_factory.mktemp("desk"))
+    with tempfile.TemporaryDirectory() as folder:  # pytest would keep the one of each example
+        live_through(Path(folder), steps, decisions)
+
+
+def live_through(folder: Path, steps: list[str], decisions: list[Decision]) -> None:
+    desk = Desk(folder, slots=64)
     try:
         for number, step in enumerate(steps):
             desk = advance(desk, step, decisions[number % len(decisions)])
-        for seq in range(1, desk.spool.last_seq + 1):
+        for seq in range(desk.spool.oldest_seq, desk.spool.last_seq + 1):
             desk.end(seq)
         desk.publish()
         assert desk.writer.catch_up(last=True), desk.writer.alarm
@@ -130,13 +136,13 @@ def advance(desk: Desk, step: str, decision: Decision) -> Desk:
     elif step == "catch up":
         assert desk.writer.catch_up()
     elif step == "restart":
-        return desk.restart()
+        return desk.restart(slots=64)
     elif step == "lose spool" and not waiting:
         desk.publish()
         assert desk.writer.catch_up()
         desk.dispose()
         desk.spool_path.unlink()
-        return Desk(desk.folder)
+        return Desk(desk.folder, slots=64)
     elif step == "disk fails":
         desk.writer.close()
         os.chmod(desk.folder, 0o500)
