@@ -3,9 +3,9 @@
 Two blocks of 16-bit words, big-endian inside a word, high word first: one the gateway
 writes (`OUTPUTS`), one the PLC writes (`INPUTS`). Modbus reads them as registers, S7 as
 bytes of a DB (byte = 2 x word), OPC UA and MQTT as tags of the same names. 32-bit values
-stand on even words. The result id stands at both ends, so that a block of which a part is
-old can be told from a whole one, whatever a PLC's cycle does. Text is ASCII, two characters
-a word, filled up with zero bytes.
+stand on even words. The result id stands at both ends, around the bits it belongs to, so
+that a block of which a part is old can be told from a whole one, whatever a PLC's cycle does.
+Text is ASCII, two characters a word, filled up with zero bytes.
 Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
 docs/plc.md shows these tables; a test keeps it equal.
 """
@@ -96,11 +96,11 @@ STATUS_BITS: tuple[Bit, ...] = (
 )  # fmt: skip
 
 OUTPUTS: tuple[Tag, ...] = (
-    Tag("Status", 0, "bits", "The bits of the next table."),
-    Tag("ErrorCode", 1, "uint16", "0, or why it is not ready; see the table of errors.",
-        lambda i: int(i.error)),
-    Tag("ResultId", 2, "uint32", "Number of the result: the frame's seq, low 32 bits. "
+    Tag("ResultId", 0, "uint32", "Number of the result: the frame's seq, low 32 bits. "
         "Without ResultsValid the last one applied.", lambda i: i.result_id),
+    Tag("Status", 2, "bits", "The bits of the next table.", lambda i: status_word(i)),
+    Tag("ErrorCode", 3, "uint16", "0, or why it is not ready; see the table of errors.",
+        lambda i: int(i.error)),
     Tag("Covers", 4, "uint32", "Frames this result speaks for, 1 but for lost results: "
         "ResultId - Covers + 1 to ResultId.", _of_result(lambda r: r.covers)),
     Tag("Numbering", 6, "uint16", "Moves on when ResultId begins again from 1.",
@@ -178,7 +178,7 @@ def values(image: PlcImage) -> dict[str, Value]:
     """Every bit and tag by name, for protocols that have names."""
     named: dict[str, Value] = {bit.name: bool(bit.get(image)) for bit in STATUS_BITS if bit.get}
     for tag in OUTPUTS:
-        if tag.get is not None and tag.name != "Reserved":
+        if tag.get is not None and tag.type != "bits" and tag.name != "Reserved":
             named[tag.name] = fit(tag, tag.get(image))
     return named
 
@@ -191,6 +191,8 @@ def fit(tag: Tag, value: Value) -> Value:
     """
     if isinstance(value, str):
         return value.encode("ascii", "replace")[: tag.length].decode()
+    if tag.type == "bits":
+        return value
     if tag.type == "uint16":
         return value % 0x1_0000 if tag.name in _WRAPPING else min(max(value, 0), 0xFFFF)
     if tag.type == "uint32":
@@ -206,7 +208,6 @@ _WRAPPING = {"Numbering", "LinkLosses", "TriggerAck", "EncoderCount", "ActByEnco
 def encode_outputs(image: PlcImage) -> bytes:
     """The output block: 2 * `OUTPUT_WORDS` bytes."""
     block = bytearray(2 * OUTPUT_WORDS)
-    struct.pack_into(">H", block, 0, status_word(image))
     for tag in OUTPUTS:
         if tag.get is not None:
             _put(block, tag, fit(tag, tag.get(image)))
@@ -235,7 +236,7 @@ def decode_block(block: bytes, tags: tuple[Tag, ...], bits: tuple[Bit, ...]) -> 
             named[tag.name] = raw.decode("ascii", "replace")
         else:
             (named[tag.name],) = struct.unpack_from(_FORMATS[tag.type], block, at)
-    word = int(named[tags[0].name])
+    word = next(int(named[tag.name]) for tag in tags if tag.type == "bits")
     named.update((bit.name, bool(word >> bit.bit & 1)) for bit in bits)
     return named
 

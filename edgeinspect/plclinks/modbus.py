@@ -108,7 +108,7 @@ class ModbusServer:
 
     def show(self, image: PlcImage) -> None:
         block = _map.encode_outputs(image)
-        bits = _modbus.unpack_bits(block[1::-1], 16)
+        bits = _modbus.unpack_bits(_map.status_word(image).to_bytes(2, "little"), 16)
         if self._little:
             block = _map.swap_words(block, _map.OUTPUTS)
         self._shown = (image.revision, block, bits)
@@ -210,7 +210,7 @@ class _Reading:
         first = self._options.output_address
         if first <= address and address + count <= first + _map.OUTPUT_WORDS:
             at = address - first
-            if at == 0 and count >= 4:  # status, error and result id in one reading
+            if at == 0 and count >= 3:  # result id and status in one reading
                 self.delivered = max(self.delivered, revision)
             return outputs[2 * at : 2 * (at + count)]
         at = address - self._options.input_address

@@ -100,9 +100,9 @@ def tables() -> dict[str, str]:
     """The document's tables, from the map."""
     return {
         "outputs": _tag_table(_map.OUTPUTS, "3x"),
-        "status": _bit_table(_map.STATUS_BITS, "1x"),
+        "status": _bit_table(_map.STATUS_BITS, _map.OUTPUTS, "1x"),
         "inputs": _tag_table(_map.INPUTS, "4x"),
-        "command": _bit_table(_map.COMMAND_BITS, "0x"),
+        "command": _bit_table(_map.COMMAND_BITS, _map.INPUTS, "0x"),
         "errors": _rows(["ErrorCode", "Name"], [(e.value, e.name) for e in PlcError]),
         "causes": _rows(["Cause", "Reason"], [(n, r.value) for r, n in CAUSES.items()]),
     }
@@ -119,13 +119,15 @@ def _tag_table(tags: tuple[_map.Tag, ...], table: str) -> str:
     return _rows(head, rows)
 
 
-def _bit_table(bits: tuple[_map.Bit, ...], table: str) -> str:
+def _bit_table(bits: tuple[_map.Bit, ...], tags: tuple[_map.Tag, ...], table: str) -> str:
     head = ["Name", "Bit", "Modbus " + table, "S7 bit", "1 means"]
     base = {"1x": 10001, "0x": 1}[table]
+    at = next(2 * tag.word for tag in tags if tag.type == "bits")
     rows = [
-        (bit.name, bit.bit, f"{base + bit.bit:05d}", f"{1 - bit.bit // 8}.{bit.bit % 8}", bit.words)
+        (bit.name, bit.bit, f"{base + bit.bit:05d}", f"{at + 1 - bit.bit // 8}.{bit.bit % 8}",
+         bit.words)
         for bit in bits
-    ]
+    ]  # fmt: skip
     return _rows(head, rows)
 
 
