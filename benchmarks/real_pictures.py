@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.client import Listener, order
+from edgeinspect.datasets.pictures import Pictures, load_folder
 from edgeinspect.domain.tensor import ModelKind, ModelSpec
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.imaging.runlength import decode_classes
-from edgeinspect.store import Store
-from edgeinspect.train.data import Pictures, load_folder
-from edgeinspect.train.evaluate import (
+from edgeinspect.evaluate.figures import (
     confusion,
     enlarge,
     gate_figures,
     iou_and_dice,
-    run_graph,
     wilson,
 )
+from edgeinspect.evaluate.graphs import run_graph
+from edgeinspect.imaging.runlength import decode_classes
+from edgeinspect.store import Store
 from edgeinspect.wire_replay import TriggerRequest
 
 
@@ -198,7 +198,7 @@ def compare_segmenter(
 ) -> dict[str, Any]:
     if len(masks) != len(pictures):
         raise SystemExit(f"{len(masks)} masks came for {len(pictures)} pictures")
-    height, width = pictures.images.shape[1:]
+    height, width = pictures.masks.shape[1:]
     out: dict[str, Any] = {}
     for name, maps in (("daemon", masks), ("direct", [output[0][0] for output in outputs])):
         whole = [enlarge(found, spec.output_stride, height, width) for found in maps]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeinspect.datasets.pictures import Pictures, shrink_masks
 from edgeinspect.errors import DataError
 from edgeinspect.train.augment import Augment, augment
-from edgeinspect.train.data import Pictures, shrink_masks
 from edgeinspect.train.losses import coarse_targets, segmentation_loss
 from edgeinspect.train.nets import Gate, ResUNet
 
@@ -179,7 +179,7 @@ class _Sampler:
         return weights / total if total else weights
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 (N, 1, h, w), int64 (N, h, w), float32 (N,) labels."""
+        """float32 (N, C, h, w), int64 (N, h, w), float32 (N,) labels."""
         recipe, rng = self._recipe, self._rng
         images, masks, labels = [], [], []
         for place in range(recipe.batch):
@@ -193,19 +193,19 @@ class _Sampler:
             masks.append(self._pictures.masks[index][area])
             labels.append(self._label(index, masks[-1]))
         return (
-            torch.from_numpy(np.stack(images)[:, None].astype(np.float32)),
+            torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).astype(np.float32)),
             torch.from_numpy(np.stack(masks).astype(np.int64)),
             torch.tensor(labels),
         )
 
     def _label(self, index: int, mask: np.ndarray) -> float:
         """A crop is defective if it shows some; a whole picture as it was labelled."""
-        whole = mask.shape == self._pictures.images.shape[1:]
+        whole = mask.shape == self._pictures.masks.shape[1:]
         return float(self._pictures.defective[index] if whole else mask.any())
 
     def _crop(self, index: int, bad: bool) -> tuple[slice, slice]:
         rng, recipe = self._rng, self._recipe
-        height, width = self._pictures.images.shape[1:]
+        height, width = self._pictures.masks.shape[1:]
         tall = min(recipe.crop_height_px or height, height)
         wide = min(recipe.crop_width_px or width, width)
         y = int(rng.integers(0, height - tall + 1))

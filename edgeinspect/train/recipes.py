@@ -13,19 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeinspect.train.augment import Augment
-from edgeinspect.train.data import Pictures, folder_classes, load_folder, load_strip
-from edgeinspect.train.evaluate import gate_figures, run_graph, segmenter_figures
-from edgeinspect.train.export import Card, export
-from edgeinspect.train.fit import Recipe, fit_gate, fit_segmenter, use_threads
-from edgeinspect.train.nets import Gate, ResUNet, parameter_count
-from edgeinspect.train.thresholds import (
+from edgeinspect.datasets.pictures import Pictures, folder_classes, load_folder, load_strip
+from edgeinspect.evaluate.figures import gate_figures, segmenter_figures
+from edgeinspect.evaluate.graphs import run_graph
+from edgeinspect.evaluate.thresholds import (
     LEAST_AREA_PX,
     class_limits,
     evidence,
     gate_limits,
     line_accuracy,
 )
+from edgeinspect.train.augment import Augment
+from edgeinspect.train.export import Card, export
+from edgeinspect.train.fit import Recipe, fit_gate, fit_segmenter, use_threads
+from edgeinspect.train.nets import Gate, ResUNet, parameter_count
 
 Report = Callable[[str, int, int, float], None]
 """Told (stage, done, total, loss or 0)."""
@@ -252,7 +253,7 @@ def _export(
         accuracy=accuracy,
         created=datetime.date.today().isoformat(),
     )
-    return export(net, card, out, train.images[:4, :, :, None])
+    return export(net, card, out, train.images[:4])
 
 
 def _probs(folder: Path, pictures: Pictures, stage: str, report: Report) -> NDArray[np.float64]:

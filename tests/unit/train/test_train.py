@@ -9,17 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
 
+from edgeinspect.datasets.pictures import Pictures, load_folder, load_strip, shrink_masks  # noqa: E402
 from edgeinspect.errors import DataError  # noqa: E402
-from edgeinspect.store import Store  # noqa: E402
-from edgeinspect.train.data import Pictures, load_folder, load_strip, shrink_masks  # noqa: E402
-from edgeinspect.train.evaluate import (  # noqa: E402
+from edgeinspect.evaluate.figures import (  # noqa: E402
     confusion,
     enlarge,
     gate_figures,
     iou_and_dice,
-    run_graph,
     wilson,
 )
+from edgeinspect.evaluate.graphs import run_graph  # noqa: E402
+from edgeinspect.store import Store  # noqa: E402
 from edgeinspect.train.export import Card, export  # noqa: E402
 from edgeinspect.train.fit import Recipe, fit_gate, fit_segmenter, use_threads  # noqa: E402
 from edgeinspect.train.nets import Gate, ResUNet, parameter_count  # noqa: E402
@@ -67,7 +67,7 @@ def test_gate_learns_and_exports_under_the_contract(strips: Pictures, tmp_path: 
     losses: list[float] = []
     net = fit_gate(Gate(), strips, Recipe(12, batch=6), lambda _step, loss: losses.append(loss))
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
-    export(net, card("g", ("defect",)), tmp_path, strips.images[:2, :, :, None])
+    export(net, card("g", ("defect",)), tmp_path, strips.images[:2])
     spec = Store(tmp_path).resolve("g")
     assert (spec.shape.dims, spec.output_stride, spec.id.version) == ((64, 128, 1), 1, 3)
     (prob,) = run_graph(spec.path, strips.images[:1])[0]
@@ -79,7 +79,7 @@ def test_segmenter_exports_maps_areas_and_scores_that_agree(
     strips: Pictures, tmp_path: Path
 ) -> None:
     net = fit_segmenter(ResUNet(4), strips, Recipe(4, batch=4), silent)
-    export(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2, :, :, None])
+    export(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2])
     spec = Store(tmp_path).resolve("s")
     for class_map, area_px, score in run_graph(spec.path, strips.images[:4]):
         assert class_map.dtype == np.uint8

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.pictures import Pictures
+from edgeinspect.evaluate.figures import wilson
 from edgeinspect.imaging.regions import find_blobs
-from edgeinspect.train.data import Pictures
-from edgeinspect.train.evaluate import wilson
 
 LEAST_AREA_PX = 48.0
 OVERKILL_RATIO = 0.012

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.train.data import Pictures, shrink_masks
+from edgeinspect.datasets.pictures import Pictures, shrink_masks
 
 
 def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -23,24 +22,6 @@ def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def run_graph(
-    path: Path,
-    images: NDArray[np.uint8],
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[list[NDArray[Any]]]:
-    """Outputs of a contract graph under ONNX Runtime, one list per picture (N, H, W)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    out = []
-    for index, image in enumerate(images):
-        out.append(session.run(None, {"image": image[None, :, :, None]}))
-        progress(index + 1)
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +101,7 @@ def segmenter_figures(
     """
     classes = len(pictures.classes)
     maps = [output[0][0] for output in outputs]
-    height, width = pictures.images.shape[1:]
+    height, width = pictures.masks.shape[1:]
     at_stride = confusion(maps, shrink_masks(pictures.masks, stride), classes)
     per_picture = [
         confusion([enlarge(found, stride, height, width)], true[None], classes)

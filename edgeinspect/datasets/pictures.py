@@ -21,7 +21,7 @@ class Pictures:
     """A split of a data set, whole in memory."""
 
     images: NDArray[np.uint8]
-    """uint8 (N, H, W), grey."""
+    """uint8 (N, H, W, C): grey, or blue, green, red."""
     masks: NDArray[np.uint8]
     """uint8 (N, H, W), class ids; 0 is background."""
     defective: NDArray[np.bool_]
@@ -53,11 +53,11 @@ def load_strip(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Pictures:
     """Render `count` pictures of one synthetic coil."""
-    images = np.empty((count, height_px, width_px), np.uint8)
-    masks = np.empty_like(images)
+    images = np.empty((count, height_px, width_px, 1), np.uint8)
+    masks = np.empty((count, height_px, width_px), np.uint8)
     for index in range(count):
         picture = strip.render(seed, index, height_px, width_px)
-        images[index], masks[index] = picture.image, picture.mask
+        images[index, :, :, 0], masks[index] = picture.image, picture.mask
         progress(index + 1)
     return Pictures(
         images,
@@ -82,8 +82,8 @@ def load_folder(
     rows = [row for row in _read_index(path) if row.get("split") == split]
     if not rows:
         raise DataError(f"has no picture in split '{split}'", where=str(path / "index.csv"))
-    images = np.empty((len(rows), height_px, width_px), np.uint8)
-    masks = np.zeros_like(images)
+    images = np.empty((len(rows), height_px, width_px, 1), np.uint8)
+    masks = np.zeros((len(rows), height_px, width_px), np.uint8)
     defective = np.zeros(len(rows), np.bool_)
     for index, row in enumerate(rows):
         name = row["image"]
@@ -95,7 +95,7 @@ def load_folder(
         if mask.max(initial=0) > len(classes):
             raise DataError(f"mask has class {mask.max()} of {len(classes)}", where=name)
         fitted, scale, left_px, top_px = letterbox(image, height_px, width_px)
-        images[index] = fitted
+        images[index, :, :, 0] = fitted
         masks[index] = _place(mask, scale, left_px, top_px, height_px, width_px)
         labelled = row.get("class_id", "0") != "0"
         defective[index] = labelled or bool(masks[index].any())

@@ -1,0 +1,1 @@
+"""Data sets of pictures: every layout gives the same records."""
