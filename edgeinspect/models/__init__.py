@@ -1,0 +1,1 @@
+"""Models as graphs: changes of an ONNX file that keep its contract (docs/models.md)."""
