@@ -53,7 +53,7 @@ class ModelSpec:
     id: ModelId
     kind: ModelKind
     path: Path
-    """The ONNX file, its hash checked."""
+    """The model file, its hash checked."""
     shape: FrameShape
     color: str
     """`mono`, `bgr` or `rgb`: the channel order the graph was trained with."""
@@ -64,3 +64,5 @@ class ModelSpec:
     precision: Precision
     thresholds: Mapping[str, object]
     """Thresholds the training proposed; the line's configuration decides."""
+    golden: Path | None = None
+    """File of the frames whose outputs are known, its hash checked."""

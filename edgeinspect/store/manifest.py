@@ -1,15 +1,8 @@
-"""The model store: folders `<name>/<version>/` with a manifest and an ONNX file.
-
-A model is used only if its file is the one the manifest names, byte for byte: the hash is
-what a verdict carries, and what an auditor is shown.
-"""
+"""A model's manifest: what stands in it, and whether its file is the one it names."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -18,18 +11,20 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.config import document
-from edgeinspect.config.faults import BAD, Collector, suggest
+from edgeinspect.config.faults import BAD, Collector
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.domain.tensor import CONTRACT, ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import ConfigError, ModelError
+from edgeinspect.store.device import devices
+from edgeinspect.store.trust import check_trust
 
 MANIFEST = "manifest.yaml"
 MAX_MODEL_BYTES = 512 << 20
-"""Largest ONNX file that is read."""
+"""Largest model file that is read."""
 
-_REF = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,63})(/(?P<version>[1-9][0-9]{0,8}))?")
-_INSTALLED = Path("/var/lib/edgeinspect/engines")
 _CHUNK_BYTES = 1 << 20
+_FileName = Annotated[str, Meta(min_length=1, max_length=255)]
+_Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ManifestInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +36,40 @@ class ManifestInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     color: Literal["mono", "bgr", "rgb"]
 
 
+class ManifestBuilt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What made a model file, and where."""
+
+    by: str = ""
+    """Program and version."""
+    library: str = ""
+    """As `TensorRT 10.3.0`."""
+    host: str = ""
+    at: str = ""
+    """When, in UTC."""
+    device: str = ""
+    """The one kind of device that the file runs on, by its driver's name; empty for a graph,
+    which runs anywhere. A plan is refused on any other."""
+
+
+class ManifestLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement of an engine's inference time."""
+
+    backend: str
+    device: str
+    """Processor or GPU."""
+    p50_us: Annotated[int, Meta(ge=0)]
+    p99_us: Annotated[int, Meta(ge=0)]
+    at: str = ""
+
+
+class ManifestGolden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file of golden frames; see `store.golden`."""
+
+    file: _FileName
+    sha256: _Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=MAX_MODEL_BYTES)]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model's manifest, as it stands beside its file."""
 
@@ -48,9 +77,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     version: Annotated[int, Meta(ge=1)]
     kind: ModelKind
-    file: Annotated[str, Meta(min_length=1, max_length=255)]
-    """Name of the ONNX file in the same folder."""
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    contract: str = CONTRACT
+    """Version of the model contract (docs/models.md) that the graph keeps."""
+    file: _FileName
+    """Name of the model file in the same folder."""
+    sha256: _Sha256
     size_bytes: Annotated[int, Meta(ge=1, le=MAX_MODEL_BYTES)]
     precision: Precision
     opset: Annotated[int, Meta(ge=13, le=99)]
@@ -68,100 +99,29 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     created: str = ""
     calibration: str | None = None
     """Calibration id of an INT8 model."""
-
-
-def default_root() -> Path:
-    """Where models are when nobody says otherwise.
-
-    `EDGEINSPECT_STORE`, else the machine's store, else the checkout's `engines/`, else the
-    models that were installed with the package.
-    """
-    if named := os.environ.get("EDGEINSPECT_STORE"):
-        return Path(named)
-    checkout = Path(__file__).resolve().parent.parent
-    shipped = Path(sys.prefix) / "share" / "edgeinspect" / "engines"
-    if _INSTALLED.is_dir():
-        return _INSTALLED
-    # A folder `engines` beside site-packages' parent would be somebody else's.
-    if (checkout / "setup.cfg").is_file() and (checkout / "engines").is_dir():
-        return checkout / "engines"
-    return shipped
-
-
-class Store:
-    """Models by name. Stateless but for its root; thread-safe.
-
-    Args:
-        root: Folder of the models; `default_root()` when absent.
-    """
-
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_root()
-
-    def names(self) -> tuple[str, ...]:
-        """The models that the store holds, sorted; none if there is no store."""
-        return tuple(sorted({folder.parent.name for folder in self._folders("*")}))
-
-    def versions(self, name: str) -> tuple[int, ...]:
-        """The versions of one model, oldest first."""
-        return tuple(sorted(int(folder.name) for folder in self._folders(name)))
-
-    def resolve(self, ref: str) -> ModelSpec:
-        """Find and verify a model.
-
-        Args:
-            ref: `strip-gate` (its highest version), `strip-gate/1`, or the path of a folder
-                with a manifest, starting with `/`, `./` or `../`.
-
-        Raises:
-            ModelError: There is no such model, its manifest has faults, or its file is not
-                the one the manifest names.
-        """
-        if ref.startswith(("/", "./", "../")):
-            return read_model(Path(ref))
-        match = _REF.fullmatch(ref)
-        if match is None:
-            raise ModelError(
-                f"'{document.shorten(ref)}' does not name a model",
-                remedy="Write NAME, NAME/VERSION, or a folder's path with a leading / or ./",
-            )
-        name = match["name"]
-        versions = self.versions(name)
-        version = int(match["version"] or (versions[-1] if versions else 0))
-        if version not in versions:
-            raise ModelError(f"there is no model {ref}", where=str(self.root),
-                             remedy=self._advice(name, versions))  # fmt: skip
-        spec = read_model(self.root / name / str(version))
-        if (spec.id.name, spec.id.version) != (name, version):
-            raise ModelError(
-                f"its manifest says {spec.id}",
-                where=str(self.root / name / str(version)),
-                remedy="Move the folder to where its manifest says, or correct the manifest",
-            )
-        return spec
-
-    def _folders(self, name: str) -> list[Path]:
-        pattern = f"{name}/*/{MANIFEST}"
-        found = (path.parent for path in self.root.glob(pattern))
-        return [path for path in found if re.fullmatch("[1-9][0-9]{0,8}", path.name)]
-
-    def _advice(self, name: str, versions: tuple[int, ...]) -> str:
-        if versions:
-            return "Its versions are: " + ", ".join(str(version) for version in versions)
-        names = self.names()
-        if not names:
-            return "The store is empty; name another with `store:` or EDGEINSPECT_STORE"
-        return f"The store has: {', '.join(names)}{suggest(name, names)}"
+    built: ManifestBuilt | None = None
+    """What made the file, and where."""
+    latency: list[ManifestLatency] = []
+    """What one inference took, where it was measured."""
+    golden: ManifestGolden | None = None
+    """Frames whose outputs are known; an engine must give them before it may judge."""
 
 
 def read_model(folder: Path) -> ModelSpec:
-    """Read a model's manifest and verify its file.
+    """Read a model's manifest and verify its files.
 
     Raises:
         ModelError: As `Store.resolve`.
     """
+    check_trust(folder.parent, parent=True)
+    for path in (folder, folder / MANIFEST):
+        check_trust(path)
     manifest = read_manifest(folder / MANIFEST)
-    path = _verify(folder, manifest)
+    _check_device(folder, manifest)
+    path = _verify(folder, manifest.file, manifest.size_bytes, manifest.sha256)
+    golden = manifest.golden
+    if golden is not None:
+        _verify(folder, golden.file, golden.size_bytes, golden.sha256)
     shape = FrameShape(manifest.input.height_px, manifest.input.width_px, manifest.input.channels)
     return ModelSpec(
         id=ModelId(manifest.name, manifest.version, manifest.sha256, manifest.calibration),
@@ -173,6 +133,7 @@ def read_model(folder: Path) -> ModelSpec:
         output_stride=manifest.output_stride,
         precision=manifest.precision,
         thresholds=MappingProxyType(manifest.thresholds),
+        golden=path.parent / golden.file if golden is not None else None,
     )
 
 
@@ -208,21 +169,37 @@ def _check(collector: Collector, manifest: Manifest) -> None:
         collector.fault("classes", "must differ from each other")
     if len(manifest.classes) > 255:
         collector.fault("classes", "must be at most 255: the class map is uint8")
+    if manifest.contract != CONTRACT:
+        collector.fault("contract", f"must be {CONTRACT}: this program knows no other")
     stride = manifest.output_stride
     if manifest.input.height_px % stride or manifest.input.width_px % stride:
         collector.fault("output_stride", "must divide the input's height and width")
 
 
-def _verify(folder: Path, manifest: Manifest) -> Path:
-    """The model file's path, its size and hash checked."""
-    inside = folder.resolve()
-    path = (folder / manifest.file).resolve()
-    if path.parent != inside or Path(manifest.file).name != manifest.file:
+def _check_device(folder: Path, manifest: Manifest) -> None:
+    """A plan runs where it was built, and on no other kind of device."""
+    wanted = manifest.built.device if manifest.built is not None else ""
+    if not wanted:
+        return
+    here = devices()
+    if wanted not in here:
         raise ModelError(
-            f"its manifest names '{document.shorten(manifest.file)}', which is outside",
+            f"was built for {wanted}; this machine has {', '.join(here) or 'no GPU'}",
+            where=str(folder),
+            remedy="Build it on this machine: edgeinspect build",
+        )
+
+
+def _verify(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
+    """The path of one of the version's files, its owner, mode, size and hash checked."""
+    path = (folder / name).resolve()
+    if path.parent != folder.resolve() or Path(name).name != name:
+        raise ModelError(
+            f"its manifest names '{document.shorten(name)}', which is outside",
             where=str(folder),
             remedy="A model file stands in the folder of its manifest, and is no link",
         )
+    check_trust(path)
     digest = hashlib.sha256()
     size = 0
     try:
@@ -239,16 +216,15 @@ def _verify(folder: Path, manifest: Manifest) -> Path:
         raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if size > MAX_MODEL_BYTES:
         raise ModelError(f"is larger than {MAX_MODEL_BYTES >> 20} MiB", where=str(path))
-    if size != manifest.size_bytes:
+    if size != size_bytes:
         raise ModelError(
-            f"has {size} bytes; its manifest says {manifest.size_bytes}",
+            f"has {size} bytes; its manifest says {size_bytes}",
             where=str(path),
             remedy="The file is not the one that was accepted: copy the model again",
         )
-    if digest.hexdigest() != manifest.sha256:
+    if digest.hexdigest() != sha256:
         raise ModelError(
-            f"has the SHA-256 {digest.hexdigest()[:12]}…; its manifest says "
-            f"{manifest.sha256[:12]}…",
+            f"has the SHA-256 {digest.hexdigest()[:12]}…; its manifest says {sha256[:12]}…",
             where=str(path),
             remedy="The file is not the one that was accepted: copy the model again",
         )
