@@ -183,8 +183,11 @@ def judge_of(engine: Engine, gate: Engine | None = None, *, label: str = "") -> 
             raise UsageError(f"--gate goes with a segmenter: MODEL is a {kinds[0].value}, "
                              f"--gate names a {kinds[1].value}")  # fmt: skip
         if (engine.spec.shape, engine.spec.color) != (gate.spec.shape, gate.spec.color):
-            raise UsageError(f"both must take the same frame: {gate.spec.id} takes "
-                             f"{gate.spec.shape}, {engine.spec.id} {engine.spec.shape}")  # fmt: skip
+            raise UsageError(
+                f"both models must take the same frame: {gate.spec.id} takes "
+                f"{gate.spec.shape} {gate.spec.color}, {engine.spec.id} "
+                f"{engine.spec.shape} {engine.spec.color}"
+            )
         label = f"{named} after {gate.spec.id}"
     elif engine.spec.kind is ModelKind.GATE:
         gate, engine_or_none = engine, None
@@ -246,9 +249,8 @@ def proposed_rules(
 
 def _gate_limits(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:
     said: Mapping[str, Any] = spec.thresholds
-    if not all(
-        isinstance(said.get(key), (int, float)) for key in ("suspect", "reject", "degraded")
-    ):
+    keys = ("suspect", "reject", "degraded")
+    if not all(isinstance(said.get(key), (int, float)) for key in keys):
         notes.append(f"{spec.id} proposes no thresholds: {_HALF} stands in for them")
         return GateLimits(_HALF, _HALF, _HALF, 1)
     suspect, reject, degraded = (float(said[key]) for key in keys)
