@@ -39,7 +39,7 @@ SPOOL_RECOVERED = "spool.recovered"
 """Frames that a dead daemon left open were closed. Fields: unfinished, set_aside."""
 
 CLIENT_REFUSED = "client.refused"
-"""A subscriber without a known key was turned away. Fields: problem, refused."""
+"""A subscriber without a known key was turned away. Fields: problem, key, refused."""
 
 GATEWAY_STARTED = "gateway.started"
 """A PLC gateway runs. Fields: gateway, line, cursor."""

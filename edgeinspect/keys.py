@@ -4,28 +4,27 @@
     <folder>/server.key_secret   its secret, mode 0600
     <folder>/clients/NAME.key    one public key per client that may connect
 
-A client that is added or removed is let in or kept out within a second, without restart.
+`doorkeeper.py` is the line's side of it: who is let in, and who is kept out.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
+import struct
 from pathlib import Path
 
-import structlog
 import zmq
 import zmq.auth
-from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
 
-from edgeinspect import events
 from edgeinspect.errors import DataError, UsageError
 
 Socket = zmq.Socket[bytes]
-_log = structlog.get_logger()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SERVER = "server"
+_KEY_CHARACTERS = 40
+_ACL = "system.posix_acl_access"
 
 
 def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
@@ -66,7 +65,7 @@ def allow(folder: Path, public: Path, name: str | None = None) -> Path:
     """
     name = name or public.stem
     _check_name(name)
-    key, secret = _read(public)
+    key, secret = read_pair(public)
     if secret is not None:
         raise DataError(
             "holds a secret key", where=str(public), remedy="Give the public file (.key)"
@@ -81,10 +80,18 @@ def allow(folder: Path, public: Path, name: str | None = None) -> Path:
 
 
 def clients(folder: Path) -> dict[str, str]:
-    """Name to public key of every client that is let in."""
+    """Name to public key of every client that is let in.
+
+    Raises:
+        DataError: There is no such folder, or a file in it holds no key.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            "is no folder", where=str(folder), remedy="Make it with `edgeinspect keys new`"
+        )
     found = {}
     for path in sorted((folder / "clients").glob("*.key")):
-        found[path.stem] = _read(path)[0].decode()
+        found[path.stem] = read_pair(path)[0].decode()
     return found
 
 
@@ -92,98 +99,38 @@ def as_client(own_secret: Path, server_public: Path, socket: Socket) -> None:
     """Put a client's keys on a socket, before it connects.
 
     Raises:
-        DataError: A file cannot be read or holds no such key.
+        DataError: A file cannot be read, holds no such key, or is a secret that others can
+            read.
     """
-    public, secret = _read(own_secret)
-    if secret is None:
-        raise DataError("holds no secret key", where=str(own_secret))
+    public, secret = read_secret(own_secret)
     socket.curve_publickey = public
     socket.curve_secretkey = secret
-    socket.curve_serverkey = _read(server_public)[0]
+    socket.curve_serverkey = read_pair(server_public)[0]
 
 
-class Doorkeeper:
-    """Lets known clients into the sockets of one context, and logs the others.
+def read_server(folder: Path) -> tuple[bytes, bytes]:
+    """The line's own (public, secret) key; as `read_secret`."""
+    return read_secret(folder / f"{_SERVER}.key_secret")
 
-    `prepare` before binding; `refresh` now and then from any one thread; `close` at the end.
+
+def read_secret(path: Path) -> tuple[bytes, bytes]:
+    """A pair out of a secret file.
+
+    Raises:
+        DataError: It cannot be read, holds no secret key, or can be read by others.
     """
-
-    def __init__(self, folder: Path) -> None:
-        """Read the server's keys.
-
-        Raises:
-            DataError: They are missing, or their secret can be read by others.
-        """
-        self.refused = 0
-        """Clients that were turned away."""
-        self._folder = folder
-        secret_path = folder / f"{_SERVER}.key_secret"
-        self._public, self._secret = _read(secret_path)
-        if self._secret is None:
-            raise DataError("holds no secret key", where=str(secret_path))
-        if secret_path.stat().st_mode & 0o077:
-            raise DataError(
-                "can be read by others than its owner",
-                where=str(secret_path),
-                remedy=f"chmod 600 {secret_path}",
-            )
-        self._authenticators: list[ThreadAuthenticator] = []
-        self._monitors: list[Socket] = []
-        self._seen: object = None
-
-    def prepare(self, context: zmq.Context[Socket], socket: Socket) -> None:
-        """Make a socket a CURVE server that only known clients get into."""
-        authenticator = ThreadAuthenticator(context, log=_ZapLog(self))
-        authenticator.start()
-        self._authenticators.append(authenticator)
-        authenticator.configure_curve(domain="*", location=str(self._folder / "clients"))
-        socket.curve_server = True
-        socket.curve_secretkey = self._secret
-        socket.curve_publickey = self._public
-        socket.zap_domain = b"edgeinspect"
-        monitor = socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    public, secret = read_pair(path)
+    if secret is None:
+        raise DataError(
+            "holds no secret key", where=str(path), remedy="Give the file NAME.key_secret"
         )
-        self._monitors.append(monitor)
-
-    def refresh(self) -> None:
-        """Take changes of the folder in, and log who was turned away."""
-        state = tuple(
-            (path.name, path.stat().st_mtime_ns)
-            for path in sorted((self._folder / "clients").glob("*.key"))
+    mode = path.stat().st_mode
+    # Where there is an access list the group's bits are its mask: systemd's credentials.
+    if mode & 0o007 or (mode & 0o070 and _ACL not in os.listxattr(path)):
+        raise DataError(
+            "can be read by others than its owner", where=str(path), remedy=f"chmod 600 {path}"
         )
-        if state != self._seen:
-            self._seen = state
-            for authenticator in self._authenticators:
-                authenticator.configure_curve(domain="*", location=str(self._folder / "clients"))
-        for monitor in self._monitors:
-            while monitor.poll(0):
-                monitor.recv_multipart()
-                self.turn_away("no key, or no CURVE")
-
-    def turn_away(self, why: str) -> None:
-        """Count and log a client that is not let in."""
-        self.refused += 1
-        _log.warning(events.CLIENT_REFUSED, problem=why, refused=self.refused)
-
-    def close(self) -> None:
-        """Stop the authenticators, before their contexts end."""
-        for monitor in self._monitors:
-            monitor.close(0)
-        for authenticator in self._authenticators:
-            authenticator.stop()
-
-
-class _ZapLog(logging.Logger):
-    """Hears the authenticator's own log for the one line that matters."""
-
-    def __init__(self, doorkeeper: Doorkeeper) -> None:
-        super().__init__("zap", logging.INFO)
-        self._doorkeeper = doorkeeper
-
-    def handle(self, record: logging.LogRecord) -> None:
-        if "DENIED" in record.getMessage():
-            self._doorkeeper.turn_away("unknown key")
+    return public, secret
 
 
 def _check_name(name: str) -> None:
@@ -193,15 +140,21 @@ def _check_name(name: str) -> None:
         )
 
 
-def _read(path: Path) -> tuple[bytes, bytes | None]:
+def read_pair(path: Path) -> tuple[bytes, bytes | None]:
+    """The public key of a file, and the secret one if it has any, as Z85 text.
+
+    Raises:
+        DataError: It cannot be read or holds no key.
+    """
     try:
         public, secret = zmq.auth.load_certificate(path)
-    except (OSError, ValueError) as error:
+        for key in (public, secret):
+            if key is not None and (len(key) != _KEY_CHARACTERS or len(z85.decode(key)) != 32):
+                raise ValueError(f"a key has {_KEY_CHARACTERS} characters of Z85")
+    except (OSError, ValueError, KeyError, struct.error) as error:
         raise DataError(
             f"is no key: {error}",
             where=str(path),
             remedy="Make one with `edgeinspect keys new`",
         ) from error
-    if public is None:
-        raise DataError("holds no public key", where=str(path))
     return public, secret

@@ -13,6 +13,7 @@ from edgeinspect.client.sockets import (
     DEFAULT_ADDRESS,
     DEFAULT_REPLAY,
     Prepare,
+    Refusals,
     Socket,
     connect,
     plain,
@@ -122,16 +123,46 @@ class Feed:
         self._line = line
         self._behind = cursor is not None
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._sub = connect(self._context, zmq.SUB, verdicts, prepare, high_water_mark)
-        suffix = f".{line}" if line else ""
-        self._sub.subscribe(f"{VERDICT_TOPIC}{suffix}." if line else VERDICT_TOPIC)
-        for topic in (HEARTBEAT_TOPIC, STATUS_TOPIC):
-            self._sub.subscribe(topic + suffix)
-        self._dealer = connect(self._context, zmq.DEALER, replay, prepare, high_water_mark)
-        self._poller = zmq.Poller()
-        self._poller.register(self._sub, zmq.POLLIN)
-        self._poller.register(self._dealer, zmq.POLLIN)
+        self._addresses = (verdicts, replay)
+        self._prepare = prepare
+        self._high_water_mark = high_water_mark
         self._turn = 0
+        try:
+            self._open()
+        except BaseException:
+            self._context.destroy(0)
+            raise
+
+    def _open(self) -> None:
+        verdicts, replay = self._addresses
+        prepare, mark = self._prepare, self._high_water_mark
+        sub = connect(self._context, zmq.SUB, verdicts, prepare, mark)
+        try:
+            dealer = connect(self._context, zmq.DEALER, replay, prepare, mark)
+        except BaseException:
+            sub.close(0)
+            raise
+        self._sub, self._dealer = sub, dealer
+        suffix = f".{self._line}" if self._line else ""
+        sub.subscribe(f"{VERDICT_TOPIC}{suffix}." if self._line else VERDICT_TOPIC)
+        for topic in (HEARTBEAT_TOPIC, STATUS_TOPIC):
+            sub.subscribe(topic + suffix)
+        self._refusals = [Refusals(self._context, each) for each in (sub, dealer)]
+        self._poller = zmq.Poller()
+        for socket in (sub, dealer, *(each.socket for each in self._refusals)):
+            self._poller.register(socket, zmq.POLLIN)
+
+    def _open_again(self) -> None:
+        """New sockets, if the line turned these away: its mind may have changed."""
+        now_ns = self._clock.now_ns()
+        for refusals in self._refusals:
+            refusals.hear(now_ns)
+        if any(refusals.due(now_ns) for refusals in self._refusals):
+            old = self._refusals
+            self._open()
+            self._asked_at_ns = 0
+            for refusals in old:
+                refusals.close()
 
     @property
     def silent_ms(self) -> float:
@@ -153,9 +184,10 @@ class Feed:
             event = self._take(ready)
             if event is not None:
                 return event
+            self._open_again()
             self._catch_up()
             self._flush_ack()
-            if not ready and left_ms <= 0:
+            if left_ms <= 0 and not ready:
                 return None
 
     def _take(self, ready: dict[Socket, int]) -> Event | None:
@@ -267,7 +299,10 @@ class Feed:
 
     def close(self) -> None:
         """Disconnect; harmless when done already."""
-        self._context.destroy(0)
+        if not self._context.closed:
+            for refusals in self._refusals:
+                refusals.close()
+            self._context.destroy(0)
 
     def __enter__(self) -> Feed:
         return self

@@ -11,13 +11,18 @@ from edgeinspect.client.sockets import (
     DEFAULT_ADDRESS,
     Prepare,
     Received,
+    Refusals,
     Socket,
     connect,
     plain,
     read,
 )
+from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
+
+_LOOK_MS = 250
+"""How long it waits before it looks whether the line turned it away."""
 
 
 class Listener:
@@ -48,9 +53,21 @@ class Listener:
         only when all verdicts are subscribed to."""
         self._last_seq: dict[tuple[str, int], int] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._socket = connect(self._context, zmq.SUB, address, prepare)
-        for topic in topics:
+        self._address = address
+        self._prepare = prepare
+        self._topics = topics
+        self._clock = SystemClock()
+        try:
+            self._open()
+        except BaseException:
+            self._context.destroy(0)
+            raise
+
+    def _open(self) -> None:
+        self._socket = connect(self._context, zmq.SUB, self._address, self._prepare)
+        for topic in self._topics:
             self._socket.subscribe(topic)
+        self._refusals = Refusals(self._context, self._socket)
 
     def receive(self, timeout_ms: int | None = None) -> Received | None:
         """The next message; None when none came in time.
@@ -58,11 +75,24 @@ class Listener:
         Raises:
             DataError: A message breaks the wire's schema: another version is talking.
         """
-        while self._socket.poll(timeout_ms):
-            received = read(self._socket.recv_multipart())
-            if not isinstance(received.message, Verdict) or self._is_new(received.message):
-                return received
-        return None
+        until_ns = None if timeout_ms is None else self._clock.now_ns() + timeout_ms * NS_PER_MS
+        while True:
+            left_ms = _LOOK_MS
+            if until_ns is not None:
+                left_ms = max(0, min(_LOOK_MS, (until_ns - self._clock.now_ns()) // NS_PER_MS))
+            if self._socket.poll(left_ms):
+                received = read(self._socket.recv_multipart())
+                if not isinstance(received.message, Verdict) or self._is_new(received.message):
+                    return received
+                continue
+            now_ns = self._clock.now_ns()
+            if until_ns is not None and now_ns >= until_ns:
+                return None
+            self._refusals.hear(now_ns)
+            if self._refusals.due(now_ns):
+                refusals = self._refusals
+                self._open()
+                refusals.close()
 
     def _is_new(self, verdict: Verdict) -> bool:
         """False for a repeat: the last value may come to all when a newcomer goes at once."""
@@ -83,7 +113,9 @@ class Listener:
 
     def close(self) -> None:
         """Disconnect; harmless when done already."""
-        self._context.destroy(0)
+        if not self._context.closed:
+            self._refusals.close()
+            self._context.destroy(0)
 
     def __enter__(self) -> Listener:
         return self

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import zmq
 
+from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.errors import DataError
 from edgeinspect.wire import Mask, Message, decode, decode_mask
 
@@ -20,6 +21,46 @@ Prepare = Callable[[Socket], None]
 
 def plain(_socket: Socket) -> None:
     """No CURVE."""
+
+
+_TURNED_AWAY = zmq.EVENT_HANDSHAKE_FAILED_AUTH.value | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL.value
+_AGAIN_NS = 500 * NS_PER_MS
+
+
+class Refusals:
+    """Hears that a socket was turned away: by CURVE, for good, as libzmq sees it.
+
+    It never tries again by itself, yet a key may be let in while the client runs. So whoever
+    owns the socket makes a new one when `due`.
+    """
+
+    def __init__(self, context: zmq.Context[Socket], socket: Socket) -> None:
+        self.socket = context.socket(zmq.PAIR)
+        """To poll; ready when there is something to `hear`."""
+        self._watched = socket
+        self._again_at_ns: int | None = None
+        address = f"inproc://refusals-{id(self)}"
+        socket.monitor(address, _TURNED_AWAY)
+        self.socket.connect(address)
+
+    def hear(self, now_ns: int) -> None:
+        """Take what there is."""
+        while self.socket.poll(0):
+            self.socket.recv_multipart()
+            self._again_at_ns = now_ns + _AGAIN_NS
+
+    def due(self, now_ns: int) -> bool:
+        """True if it was turned away, and it is time for a new socket; again if that fails."""
+        if self._again_at_ns is None or now_ns < self._again_at_ns:
+            return False
+        self._again_at_ns = now_ns + _AGAIN_NS
+        return True
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._watched.disable_monitor()  # first: libzmq's thread waits for a lost listener
+        self.socket.close(0)
+        self._watched.close(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +81,11 @@ def connect(
     prepare: Prepare,
     high_water_mark: int = 100_000,
 ) -> Socket:
-    """A connected socket that notices a peer which vanished; the context goes on an error."""
+    """A connected socket that notices a peer which vanished.
+
+    Raises:
+        DataError: `address` is none, or `prepare` found no key.
+    """
     socket = context.socket(kind)
     socket.linger = 0
     socket.rcvhwm = high_water_mark
@@ -56,12 +101,15 @@ def connect(
         prepare(socket)
         socket.connect(address)
     except zmq.ZMQError as error:
-        context.destroy(0)
+        socket.close(0)
         raise DataError(
             f"is not an address: {error.strerror}",
             where=address,
             remedy=f"Give one like {DEFAULT_ADDRESS}",
         ) from error
+    except BaseException:
+        socket.close(0)
+        raise
     return socket
 
 

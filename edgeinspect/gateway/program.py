@@ -37,7 +37,7 @@ def run(path: Path) -> None:
     )
     triggers: Triggers | None = None
     try:
-        prepare = _keys(loaded.config)
+        prepare = make_prepare(loaded.config)
         if loaded.config.trigger_camera is not None:
             triggers = Triggers(
                 loaded.config.feed.replay, loaded.config.trigger_camera, prepare=prepare
@@ -97,7 +97,8 @@ def make_link(loaded: LoadedGateway, clock: Clock) -> PlcLink:
     return link
 
 
-def _keys(config: GatewayConfig) -> Prepare:
+def make_prepare(config: GatewayConfig) -> Prepare:
+    """Puts the configured keys on a socket; nothing where there are none."""
     curve = config.feed.curve
     if curve is None:
         return plain

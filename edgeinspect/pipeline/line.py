@@ -15,8 +15,8 @@ from edgeinspect.config.checks import match_models
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.errors import EngineFault
-from edgeinspect.keys import Doorkeeper
+from edgeinspect.doorkeeper import Doorkeeper
+from edgeinspect.errors import ConfigError, EngineFault
 from edgeinspect.log import RateLimited
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Causes, Closer
@@ -100,7 +100,8 @@ class Line:
         self.rules = decision_rules(config, segmenter)
         folder = memory_folder(config)
         self.spool = open_spool(config, clock)
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # Two, so that what a stranger sends to replay shares no thread with the verdicts.
+        self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         self.inbox = Inbox(len(cameras))
         causes = Causes(
             line=config.line,
@@ -110,7 +111,9 @@ class Line:
             gate=model_ref(gate),
             segmenter=model_ref(segmenter),
         )
-        self.doorkeeper = Doorkeeper(Path(config.publish.curve)) if config.publish.curve else None
+        self.doorkeeper = (
+            Doorkeeper(Path(config.publish.curve), clock) if config.publish.curve else None
+        )
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
@@ -142,27 +145,16 @@ class Line:
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
             on_alarm=self._note_alarm,
         )
-        self.publisher = Publisher(
-            context=self.context,
-            address=config.publish.verdicts,
-            high_water_mark=config.publish.high_water_mark,
-            heartbeat_ns=round(config.publish.heartbeat_ms * NS_PER_MS),
-            line=config.line,
-            spool=self.spool,
-            traces=self.closer.traces,
-            clock=clock,
-            health=self.health.check,
-            prepare=self._prepare,
-        )
         orders = Orders(self.captures, model.color, config.capture.challenge_folder)
-        self.replay = Replay(
-            address=config.publish.replay,
-            spool=self.spool,
-            clock=clock,
-            trigger=orders.trigger,
-            challenge=orders.challenge,
-            prepare=self._prepare,
-        )
+        try:
+            self.publisher = self._publisher()
+            self.replay = self._replay(orders)
+        except ConfigError:
+            if self.doorkeeper is not None:  # its threads would outlive the failed start
+                self.doorkeeper.close()
+            for context in self._contexts:
+                context.destroy(0)
+            raise
         self.reporter = Reporter(
             closer=self.closer,
             publisher=self.publisher,
@@ -256,7 +248,8 @@ class Line:
             self.doorkeeper.close()
         self.publisher.dispose()
         self.replay.dispose()
-        self.context.term()
+        for context in self._contexts:
+            context.term()
         stuck = [thread for thread in self._threads if thread.is_alive()]
         if not stuck:  # a hung engine keeps its memory until the process ends
             self.inbox.dispose()
@@ -267,6 +260,32 @@ class Line:
         self.spool.dispose()
 
     # -- inside ---------------------------------------------------------------------
+
+    def _publisher(self) -> Publisher:
+        publish = self.config.publish
+        return Publisher(
+            context=self._contexts[0],
+            address=publish.verdicts,
+            high_water_mark=publish.high_water_mark,
+            heartbeat_ns=round(publish.heartbeat_ms * NS_PER_MS),
+            line=self.config.line,
+            spool=self.spool,
+            traces=self.closer.traces,
+            clock=self.clock,
+            health=self.health.check,
+            prepare=self._prepare,
+        )
+
+    def _replay(self, orders: Orders) -> Replay:
+        return Replay(
+            context=self._contexts[1],
+            address=self.config.publish.replay,
+            spool=self.spool,
+            clock=self.clock,
+            trigger=orders.trigger,
+            challenge=orders.challenge,
+            prepare=self._prepare,
+        )
 
     def _prepare(self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> None:
         if self.doorkeeper is not None:

@@ -43,6 +43,7 @@ class Replay:
     def __init__(
         self,
         *,
+        context: zmq.Context[Socket],
         address: str,
         spool: Spool,
         clock: Clock,
@@ -50,7 +51,7 @@ class Replay:
         challenge: Callable[[str | None, str], None],
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
-        """Bind.
+        """Bind, in a context that nothing else is in.
 
         `trigger` (camera, part) and `challenge` (camera or None, picture) are called from
         this thread and raise `EdgeInspectError` for what cannot be done; `prepare` puts
@@ -70,19 +71,17 @@ class Replay:
         self._trigger = trigger
         self._challenge = challenge
         self._stop = False
-        self.context: zmq.Context[Socket] = zmq.Context()
-        self._socket = self.context.socket(zmq.ROUTER)
+        self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = REQUEST_BYTES_MAX
         self._socket.rcvhwm = 256
         self._socket.sndhwm = 8192
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         try:
-            prepare(self.context, self._socket)
+            prepare(context, self._socket)
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self._socket.close(0)
-            self.context.term()
             fault = Fault("publish.replay", f"cannot be bound: {error.strerror}", address)
             raise ConfigError([fault]) from error
 
@@ -111,9 +110,8 @@ class Replay:
         self._stop = True
 
     def dispose(self) -> None:
-        """Close the socket and its context, after the thread has ended."""
+        """Close the socket, after the thread has ended."""
         self._socket.close(0)
-        self.context.term()
 
     def _hear(self, parts: list[bytes]) -> None:
         try:

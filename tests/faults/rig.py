@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeinspect.cameras._pace import Pace
 from edgeinspect.client import Listener
+from edgeinspect.client.sockets import Prepare, plain
 from edgeinspect.config.load import parse
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Part
@@ -79,6 +80,8 @@ class Rig:
         budget_ms: float = 100,
         capture: str = "{}",
         more: str = "",
+        publish: str = "",
+        prepare: Prepare = plain,
         take_time: Callable[[], None] = lambda: None,
     ) -> None:
         self.camera = NoiseCamera(rate_hz, frames)
@@ -95,7 +98,7 @@ capture: {capture}
 engines: {{gate: {{type: ov, model: scripted}}}}
 optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
 decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
-publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", status_ms: 100}}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", status_ms: 100{publish}}}
 spool: {{folder: {folder}, slots: 4096}}
 {more}
 """
@@ -110,7 +113,7 @@ spool: {{folder: {folder}, slots: 4096}}
             on_end=self.ended.set,
         )
         self.verdicts: list[Verdict] = []
-        self._listener = Listener(self.line.publisher.address, topics=("verdict",))
+        self._listener = Listener(self.line.publisher.address, topics=("verdict",), prepare=prepare)
         self._until: int | None = None
         self._ear = threading.Thread(target=self._listen, daemon=True)
         self._ear.start()

@@ -55,11 +55,11 @@ class Feeder:
         self.inspecting = True
         self.alarm = ""
         self.triggers: list[object] = []
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         causes = Causes("press", ("top",), CONFIG_HASH, 100_000, None, None)
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
         self.publisher = Publisher(
-            context=self._context,
+            context=self._contexts[0],
             address=verdicts,
             high_water_mark=10_000,
             heartbeat_ns=heartbeat_ms * NS_PER_MS,
@@ -70,6 +70,7 @@ class Feeder:
             health=lambda: (self.inspecting, self.alarm),
         )
         self.replay = Replay(
+            context=self._contexts[1],
             address=replay,
             spool=self.spool,
             clock=clock,
@@ -127,7 +128,8 @@ class Feeder:
             thread.join(5)
         self.publisher.dispose()
         self.replay.dispose()
-        self._context.term()
+        for context in self._contexts:
+            context.term()
         self.spool.dispose()
 
 

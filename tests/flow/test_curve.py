@@ -1,0 +1,254 @@
+"""A line with keys, over real sockets: who hears it, who does not, and what is said of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+from structlog.testing import capture_logs
+
+from edgeinspect import keys
+from edgeinspect.client import Delivered, Feed
+from edgeinspect.client.sockets import Prepare, Socket
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.errors import ConfigError, DataError
+from edgeinspect.gateway.journal import Journal
+from edgeinspect.gateway.program import build, make_prepare
+from edgeinspect.wire_replay import ReplayRequest, TriggerRequest, encode
+from tests.faults.rig import Rig, wait_for
+from tests.unit.gateway.test_loop import CONFIG, Link
+
+
+class Keyed:
+    """A running line with keys, and a client of it that is let in."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "keys"
+        self.root = root
+        self.server = keys.make_server(self.folder)
+        self.secrets: dict[str, Path] = {}
+        self.new_client("ear")
+        self.let_in("ear")
+        self.rig = Rig(
+            root, rate_hz=100, frames=100_000, publish=f", curve: {self.folder}",
+            prepare=self.prepare("ear"),
+        )  # fmt: skip
+        self.rig.line.start(warm_up_rounds=1)
+        self.door = self.rig.line.doorkeeper
+        assert self.door is not None
+
+    def new_client(self, name: str) -> None:
+        self.secrets[name] = keys.make_pair(self.root / "own", name)[1]
+
+    def let_in(self, name: str) -> Path:
+        return keys.allow(self.folder, self.secrets[name].with_suffix(".key"))
+
+    def prepare(self, name: str) -> Prepare:
+        return lambda socket: keys.as_client(self.secrets[name], self.server, socket)
+
+    def feed(self, name: str, cursor: int | None = None) -> Feed:
+        line = self.rig.line
+        return Feed(
+            line.publisher.address, line.replay.address, name=name, cursor=cursor,
+            prepare=self.prepare(name),
+        )  # fmt: skip
+
+    def refusals(self, logs: Sequence[Mapping[str, object]]) -> set[object]:
+        return {entry["problem"] for entry in logs if entry["event"] == "client.refused"}
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[Keyed]:
+    keyed = Keyed(tmp_path)
+    yield keyed
+    keyed.rig.stop()
+
+
+def strangers(keyed: Keyed, name: str | None) -> tuple[zmq.Context[Socket], list[Socket]]:
+    """A subscriber and a dealer, with a client's keys or with none."""
+    context: zmq.Context[Socket] = zmq.Context()
+    line = keyed.rig.line
+    made = []
+    for kind, address in (
+        (zmq.SUB, line.publisher.address),
+        (zmq.DEALER, line.replay.address),
+    ):
+        socket = context.socket(kind)
+        socket.linger = 0
+        if name is not None:
+            keyed.prepare(name)(socket)
+        if kind == zmq.SUB:
+            socket.subscribe("")
+        socket.connect(address)
+        if kind == zmq.DEALER:
+            for request in (ReplayRequest(from_seq=1), TriggerRequest(camera="top")):
+                socket.send(encode(request))
+        made.append(socket)
+    return context, made
+
+
+@pytest.mark.parametrize("name", ["stranger", None], ids=["unknown-key", "no-key"])
+def test_who_is_not_known_hears_nothing_and_is_logged(keyed: Keyed, name: str | None) -> None:
+    keyed.new_client("stranger")
+    with capture_logs() as logs:
+        context, sockets = strangers(keyed, name)
+        heard_before = len(keyed.rig.verdicts)
+        time.sleep(1.5)
+        received = [socket.poll(0) for socket in sockets]
+        assert received == [0, 0]
+        assert len(keyed.rig.verdicts) > heard_before + 50, "the line did speak meanwhile"
+    context.destroy(0)
+    why = "unknown key" if name else "no key, or no CURVE"
+    assert keyed.refusals(logs) == {why}
+    assert keyed.door is not None
+    assert keyed.door.refused >= 2, "at both sockets"
+    assert keyed.rig.line.replay.replayed == keyed.rig.line.replay.dropped == 0
+
+
+def test_strangers_are_logged_once_a_second_however_often_they_come(keyed: Keyed) -> None:
+    keyed.new_client("stranger")
+    with capture_logs() as logs:
+        crowd = [strangers(keyed, "stranger") for _ in range(10)]
+        assert keyed.door is not None
+        wait_for(lambda: keyed.door.refused >= 20, 10)
+        for context, _sockets in crowd:
+            context.destroy(0)
+    assert len([entry for entry in logs if entry["event"] == "client.refused"]) <= 5
+
+
+def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: Keyed) -> None:
+    keyed.new_client("page")
+    with keyed.feed("page", cursor=0) as feed:
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            assert feed.receive(20) is None
+        allowed = keyed.let_in("page")
+        let_in_at = time.monotonic()
+        first = next(event for event in feed if isinstance(event, Delivered))
+        assert time.monotonic() - let_in_at < 2.0
+        assert first.verdict.seq == 1, "what was sent before it was let in is replayed"
+        wait_for(lambda: isinstance(feed.receive(50), Delivered))
+
+        allowed.unlink()
+        time.sleep(1.0)
+        while feed.receive(0) is not None:
+            pass  # what was under way
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            assert feed.receive(20) is None, "its connection was ended, and it stays out"
+        shut_out_at = feed.cursor
+        # Those who are still let in were cut off for a moment, and miss nothing by replay.
+        with keyed.feed("ear", cursor=0) as other:
+            wait_for(lambda: other.receive(50) is not None and other.cursor > shut_out_at)
+        keyed.let_in("page")
+        wait_for(lambda: feed.receive(50) is not None and feed.cursor > shut_out_at)
+
+
+def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: Keyed) -> None:
+    keyed.new_client("page")
+    allowed = keyed.let_in("page")
+    seqs: list[int] = []
+    stop = threading.Event()
+
+    def listen() -> None:
+        with keyed.feed("ear", cursor=0) as feed:
+            while not stop.is_set():
+                event = feed.receive(50)
+                if isinstance(event, Delivered):
+                    seqs.append(event.verdict.seq)
+
+    ear = threading.Thread(target=listen)
+    ear.start()
+    wait_for(lambda: len(seqs) > 30)
+    allowed.unlink()
+    cut_at = keyed.rig.line.spool.last_seq
+    wait_for(lambda: bool(seqs) and seqs[-1] > cut_at + 100)
+    stop.set()
+    ear.join(5)
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_a_gateway_with_keys(keyed: Keyed, tmp_path: Path) -> None:
+    keyed.new_client("plc-1")
+    line = keyed.rig.line
+    curve = {"secret": str(keyed.secrets["plc-1"]), "server": str(keyed.server)}
+    feed = msgspec.convert(
+        {"line": "rig", "verdicts": line.publisher.address, "replay": line.replay.address,
+         "curve": curve},
+        type(CONFIG.feed),
+    )  # fmt: skip
+    config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
+    journal = Journal(tmp_path / "j", name="plc-1", capacity=100_000)
+    link = Link()
+    gateway = build(config, link, journal, SystemClock(), prepare=make_prepare(config))
+    thread = threading.Thread(target=gateway.run)
+    thread.start()
+    time.sleep(0.5)
+    assert journal.cursor is None
+    assert not link.images[-1].online
+    keyed.let_in("plc-1")
+    wait_for(lambda: journal.last is not None and journal.last.totals.results >= 50)
+    gateway.stop()
+    thread.join(5)
+    seqs = [record.seq for record in journal.records() if record.outcome is not None]
+    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+    journal.close()
+    assert line.replay.acks["plc-1"] > 0
+
+
+def test_a_gateways_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    server = keys.make_server(tmp_path / "keys")
+    secret = keys.make_pair(tmp_path / "own", "plc-1")[1]
+    secret.chmod(0o644)
+    curve = msgspec.convert({"secret": str(secret), "server": str(server)}, type_curve())
+    config = msgspec.structs.replace(CONFIG, feed=msgspec.structs.replace(CONFIG.feed, curve=curve))
+    journal = Journal(tmp_path / "j", name="plc-1", capacity=64)
+    with pytest.raises(DataError, match="read by others"):
+        build(config, Link(), journal, SystemClock(), prepare=make_prepare(config))
+    journal.close()
+
+
+def type_curve() -> type:
+    from edgeinspect.gateway.config import Curve
+
+    return Curve
+
+
+@pytest.mark.parametrize("taken", ["verdicts", "replay"])
+def test_a_taken_address_ends_the_start_and_hangs_nothing(tmp_path: Path, taken: str) -> None:
+    keys.make_server(tmp_path / "keys")
+    context: zmq.Context[Socket] = zmq.Context()
+    holder = context.socket(zmq.PUB)
+    port = holder.bind_to_random_port("tcp://127.0.0.1")
+    from edgeinspect.config.load import parse
+    from edgeinspect.pipeline.line import Engines, Line
+    from edgeinspect.testing import brightness_gate
+    from tests.faults.rig import SHAPE, NoiseCamera
+
+    addresses = {"verdicts": "tcp://127.0.0.1:*", "replay": "tcp://127.0.0.1:*"}
+    addresses[taken] = f"tcp://127.0.0.1:{port}"
+    loaded = parse(
+        f"""\
+schema: 1
+line: rig
+budget_ms: 100
+cameras: {{top: {{type: synthetic}}}}
+engines: {{gate: {{type: ov, model: scripted}}}}
+optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
+decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
+publish: {{verdicts: "{addresses["verdicts"]}", replay: "{addresses["replay"]}",
+  curve: {tmp_path / "keys"}}}
+spool: {{folder: {tmp_path}, slots: 64}}
+"""
+    )
+    with pytest.raises(ConfigError, match=f"publish.{taken}: cannot be bound"):
+        Line(
+            loaded.config, config_hash=loaded.hash, cameras={"top": NoiseCamera(10, 1)},
+            workers=[Engines(brightness_gate(SHAPE, lambda: None), None)], clock=SystemClock(),
+        )  # fmt: skip
+    context.destroy(0)
