@@ -5,31 +5,33 @@ Source: docs/models.md
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgeinspect.domain.tensor import ModelKind
 from edgeinspect.errors import ModelError
-from edgeinspect.train.nets import Gate, ResUNet
-
-OPSET = 20
+from edgeinspect.models.manifest import (
+    OPSET,
+    OPSET_FLOOR,
+    Card,
+    describe,
+    set_metadata,
+    write_manifest,
+)
 
 
 class GateGraph(nn.Module):
     """uint8 (1, H, W, C) in; `defect_prob` float32 (1,) out."""
 
-    def __init__(self, net: Gate) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
@@ -45,7 +47,7 @@ class SegmenterGraph(nn.Module):
     0 where it won none. Areas are cells times stride squared, in float32.
     """
 
-    def __init__(self, net: ResUNet) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
@@ -63,25 +65,11 @@ class SegmenterGraph(nn.Module):
         return winner.to(torch.uint8), area_px, torch.stack(scores, dim=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What the manifest and the graph's metadata say beside the weights."""
-
-    name: str
-    version: int
-    classes: Sequence[str]
-    run: str
-    thresholds: Mapping[str, Any]
-    training: Mapping[str, Any]
-    accuracy: Mapping[str, Any]
-    created: str
-
-
-def export(net: Gate | ResUNet, card: Card, root: Path, samples: NDArray[np.uint8]) -> Path:
+def export(net: nn.Module, card: Card, root: Path, samples: NDArray[np.uint8]) -> Path:
     """Write `<root>/<name>/<version>/{model.onnx, manifest.yaml}` and check the graph.
 
     Args:
-        net: In eval mode.
+        net: In eval mode; one with a `stride` is a segmenter, any other a gate.
         card: For metadata and manifest.
         root: A model store's folder.
         samples: uint8 (N, H, W, C) real pictures; the graph is fixed to their size, and ONNX
@@ -95,8 +83,8 @@ def export(net: Gate | ResUNet, card: Card, root: Path, samples: NDArray[np.uint
     folder = root / card.name / str(card.version)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
-    is_gate = isinstance(net, Gate)
-    graph = (GateGraph(net) if isinstance(net, Gate) else SegmenterGraph(net)).eval()
+    is_gate = not hasattr(net, "stride")
+    graph = (GateGraph(net) if is_gate else SegmenterGraph(net)).eval()
     graph = graph.to(memory_format=torch.contiguous_format)
     names = ["defect_prob"] if is_gate else ["class_map", "class_area_px", "class_score"]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -115,25 +103,20 @@ def export(net: Gate | ResUNet, card: Card, root: Path, samples: NDArray[np.uint
     program.optimize()
     model = program.model_proto
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    if opset < 19:
-        raise ModelError(f"exporter gave opset {opset}; 19 or above is needed", where=str(path))
+    if opset < OPSET_FLOOR:
+        raise ModelError(
+            f"exporter gave opset {opset}; {OPSET_FLOOR} or above is needed", where=str(path)
+        )
     stride = 1 if is_gate else net.stride
     color = "mono" if samples.shape[3] == 1 else "bgr"
-    metadata = {
-        "contract": "1",
-        "kind": "gate" if is_gate else "segmenter",
-        "classes": json.dumps(list(card.classes)),
-        "color": color,
-        "output_stride": str(stride),
-        "run": card.run,
-        "thresholds": json.dumps(card.thresholds),
-    }
+    kind = ModelKind.GATE if is_gate else ModelKind.SEGMENTER
+    metadata = describe(kind, card, color, stride)
     _strip(model)
-    onnx.helper.set_model_props(model, {f"edgeinspect.{k}": v for k, v in metadata.items()})
+    set_metadata(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
     _check_against_torch(path, graph, samples, names)
-    _write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
+    write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
     return folder
 
 
@@ -177,42 +160,3 @@ def _check_against_torch(
                     f"{name} differs from torch by {worst:.2g} on sample {index}",
                     where=str(path),
                 )
-
-
-def _write_manifest(
-    folder: Path,
-    path: Path,
-    card: Card,
-    metadata: Mapping[str, str],
-    opset: int,
-    dims: tuple[int, ...],
-) -> None:
-    data = path.read_bytes()
-    manifest = {
-        "schema": 1,
-        "name": card.name,
-        "version": card.version,
-        "kind": metadata["kind"],
-        "file": path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "size_bytes": len(data),
-        "precision": "fp32",
-        "opset": opset,
-        "input": {
-            "height_px": dims[0],
-            "width_px": dims[1],
-            "channels": dims[2],
-            "color": metadata["color"],
-        },
-        "classes": list(card.classes),
-        "output_stride": int(metadata["output_stride"]),
-        "thresholds": json.loads(metadata["thresholds"]),
-        "training": dict(card.training),
-        "accuracy": dict(card.accuracy),
-        "created": card.created,
-        "calibration": None,
-    }
-    text = yaml.safe_dump(
-        manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
-    )
-    (folder / "manifest.yaml").write_text(text, encoding="utf-8")
