@@ -19,6 +19,17 @@ ENGINE_LOADED = "engine.loaded"
 ENGINE_FAILED = "engine.failed"
 """An inference failed; its frame got NO_VERDICT(engine_error). Fields: problem, suppressed."""
 
+ENGINE_CHANGED = "engine.changed"
+"""A running line judges with other engines from the next frame on.
+Fields: gate, segmenter, gate_before, segmenter_before, config_hash."""
+ENGINE_REFUSED = "engine.refused"
+"""New engines or thresholds were not taken; the line goes on with the old. Fields: problem."""
+
+SHADOW_STARTED = "shadow.started"
+"""Candidates judge in slack time what the line judged. Fields: models, record."""
+SHADOW_STOPPED = "shadow.stopped"
+"""They do not any more. Fields: models, problem (empty if they were told to stop)."""
+
 VERDICT_LATE = "verdict.late"
 """Results came after their frames were closed; recorded, never published.
 Fields: late, the count of this epoch."""

@@ -57,6 +57,8 @@ class Evidence:
     detail: str = ""
     gate_ran: bool = False
     segmenter_ran: bool = False
+    causes: Causes | None = None
+    """Of the judge that found it; the line's own when absent."""
 
 
 NO_EVIDENCE = Evidence()
@@ -155,6 +157,7 @@ class Closer:
         self.missed_challenge = ""
         """The last challenge part if it was not rejected; empty if it was."""
         self.causes = causes
+        """Of who judges now; whoever exchanges the judges sets it."""
         self._spool = spool
         self._clock = clock
         self._wake_publisher = wake_publisher
@@ -230,7 +233,7 @@ class Closer:
         self, frame: OpenFrame, finding: Finding, evidence: Evidence, now_ns: int
     ) -> Verdict:
         record = frame.record
-        causes = self.causes
+        causes = evidence.causes or self.causes
         box = frame.letterbox
         total_us = (now_ns - frame.captured_at_ns) // NS_PER_US
         stages = evidence.stages

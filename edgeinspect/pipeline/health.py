@@ -25,6 +25,7 @@ class Health:
         degraded_in_row: int,
         reject_in_row: int,
         missed_challenge: Callable[[], str] = lambda: "",
+        engine_alarm: Callable[[], str] = lambda: "",
         ledger_alarm: Callable[[], str] = lambda: "",
         on_alarm: Callable[[str], None] = lambda alarm: None,
     ) -> None:
@@ -36,6 +37,7 @@ class Health:
         self._degraded_in_row = degraded_in_row
         self._reject_in_row = reject_in_row
         self._missed_challenge = missed_challenge
+        self._engine_alarm = engine_alarm
         self._ledger_alarm = ledger_alarm
         self._on_alarm = on_alarm
 
@@ -65,4 +67,4 @@ class Health:
             return f"at least {self._degraded_in_row} frames in a row judged by the gate alone"
         if tally.reject_run >= self._reject_in_row:
             return f"at least {self._reject_in_row} rejects in a row"
-        return self._ledger_alarm()
+        return self._engine_alarm() or self._ledger_alarm()

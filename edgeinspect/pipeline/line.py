@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 import zmq
 
 from edgeinspect import events
-from edgeinspect.config.checks import match_models
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
@@ -19,37 +18,26 @@ from edgeinspect.doorkeeper import Doorkeeper
 from edgeinspect.errors import ConfigError, EngineFault
 from edgeinspect.log import RateLimited
 from edgeinspect.pipeline.capture import Capture
-from edgeinspect.pipeline.closing import Causes, Closer
+from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
+from edgeinspect.pipeline.judge import Engines
 from edgeinspect.pipeline.orders import Orders
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_ledger, open_spool
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.report import Reporter, log_fields
-from edgeinspect.pipeline.settings import capture_rules, decision_rules, model_ref
-from edgeinspect.ports import Camera, Engine
+from edgeinspect.pipeline.settings import capture_rules, line_judges
+from edgeinspect.pipeline.swap import Swap
+from edgeinspect.ports import Camera
 from edgeinspect.realtime import claim_thread, settle_collector
 from edgeinspect.ring import Ring
 from edgeinspect.wire import Counts
 
+__all__ = ["Engines", "Line"]
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """The engines of one worker."""
-
-    gate: Engine | None
-    segmenter: Engine | None
-
-    def close(self) -> None:
-        """Free both."""
-        for engine in (self.gate, self.segmenter):
-            if engine is not None:
-                engine.close()
 
 
 class Line:
@@ -88,33 +76,20 @@ class Line:
         self.clock = clock
         self._on_failure = on_failure
         self._on_end = on_end
-        self._workers = workers
         self._threads: list[threading.Thread] = []
-        first = workers[0]
-        gate = first.gate.spec if first.gate else None
-        segmenter = first.segmenter.spec if first.segmenter else None
-        match_models(config, gate, segmenter, where=config.line)
-        model = gate or segmenter
+        judges = line_judges(config, config_hash, tuple(cameras), workers, clock)
+        model = workers[0].gate or workers[0].segmenter
         assert model is not None
-        self.shape = model.shape
-        self.rules = decision_rules(config, segmenter)
+        self.shape = model.spec.shape
         folder = memory_folder(config)
         self.spool = open_spool(config, clock)
         # Two, so that what a stranger sends to replay shares no thread with the verdicts.
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         self.inbox = Inbox(len(cameras))
-        causes = Causes(
-            line=config.line,
-            cameras=tuple(cameras),
-            config_hash=config_hash,
-            budget_us=round(config.budget_ms * 1000),
-            gate=model_ref(gate),
-            segmenter=model_ref(segmenter),
-        )
         self.doorkeeper = (
             Doorkeeper(Path(config.publish.curve), clock) if config.publish.curve else None
         )
-        self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
+        self.closer = Closer(self.spool, clock, judges[0].causes, lambda: self.publisher.wake())
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
@@ -142,10 +117,11 @@ class Line:
             degraded_in_row=config.alarms.degraded_in_row,
             reject_in_row=config.alarms.reject_in_row,
             missed_challenge=lambda: self.closer.missed_challenge,
+            engine_alarm=lambda: self.swap.problem,
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
             on_alarm=self._note_alarm,
         )
-        orders = Orders(self.captures, model.color, config.capture.challenge_folder)
+        orders = Orders(self.captures, model.spec.color, config.capture.challenge_folder)
         try:
             self.publisher = self._publisher()
             self.replay = self._replay(orders)
@@ -171,16 +147,13 @@ class Line:
                 inbox=self.inbox,
                 closer=self.closer,
                 spool=self.spool,
-                clock=clock,
-                rules=self.rules,
-                gate=engines.gate,
-                segmenter=engines.segmenter,
+                judge=judge,
                 keep_warm_ns=round(config.inspect.keep_warm_ms * NS_PER_MS),
-                send_mask=config.publish.mask,
                 on_fault=on_fault,
             )
-            for engines in workers
+            for judge in judges
         ]
+        self.swap = Swap(self.inspectors, self.inbox, self.closer, clock, self._note)
 
     # -- life -----------------------------------------------------------------------
 
@@ -253,8 +226,7 @@ class Line:
         stuck = [thread for thread in self._threads if thread.is_alive()]
         if not stuck:  # a hung engine keeps its memory until the process ends
             self.inbox.dispose()
-            for engines in self._workers:
-                engines.close()
+            self.swap.dispose()
         for ring in self.rings.values():
             ring.dispose()
         self.spool.dispose()
@@ -295,9 +267,12 @@ class Line:
         if self.doorkeeper is not None:
             self.doorkeeper.refresh()
 
-    def _note_alarm(self, alarm: str) -> None:
+    def _note(self, kind: str, detail: dict[str, Any]) -> None:
         if self.ledger is not None:
-            self.ledger.note("alarm.raised" if alarm else "alarm.cleared", {"alarm": alarm})
+            self.ledger.note(kind, detail)
+
+    def _note_alarm(self, alarm: str) -> None:
+        self._note("alarm.raised" if alarm else "alarm.cleared", {"alarm": alarm})
 
     def _drain(self) -> None:
         """Wait until every frame is closed, one budget (at most 2 s) long."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from edgeinspect.config.checks import match_models
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.domain.verdict import ModelRef
 from edgeinspect.pipeline.capture import CaptureRules
+from edgeinspect.pipeline.closing import Causes
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
+from edgeinspect.pipeline.judge import Engines, Judge
 from edgeinspect.pipeline.picture import PictureLimits
 
 
@@ -16,6 +21,41 @@ def model_ref(spec: ModelSpec | None) -> ModelRef | None:
     if spec is None:
         return None
     return ModelRef(spec.id.name, spec.id.version, spec.id.sha256, spec.id.calibration)
+
+
+def model_name(ref: ModelRef | None) -> str | None:
+    """`name/version`, for people."""
+    return f"{ref.name}/{ref.version}" if ref is not None else None
+
+
+def line_judges(
+    config: LineConfig,
+    config_hash: str,
+    cameras: Sequence[str],
+    workers: Sequence[Engines],
+    clock: Clock,
+) -> list[Judge]:
+    """One judge per worker, all with the same rules and causes.
+
+    Raises:
+        ConfigError: The models contradict the thresholds.
+    """
+    first = workers[0]
+    gate = first.gate.spec if first.gate else None
+    segmenter = first.segmenter.spec if first.segmenter else None
+    match_models(config, gate, segmenter, where=config.line)
+    rules = decision_rules(config, segmenter)
+    causes = Causes(
+        line=config.line,
+        cameras=tuple(cameras),
+        config_hash=config_hash,
+        budget_us=round(config.budget_ms * 1000),
+        gate=model_ref(gate),
+        segmenter=model_ref(segmenter),
+    )
+    return [
+        Judge(engines, rules, causes, clock, send_mask=config.publish.mask) for engines in workers
+    ]
 
 
 def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:

@@ -15,6 +15,7 @@ from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
 from edgeinspect.pipeline.frames import Inbox
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.inspector import Inspector
+from edgeinspect.pipeline.judge import Engines, Judge
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool
 from edgeinspect.testing import ManualClock, ScriptedCamera, brightness_gate, pixel_segmenter
@@ -69,10 +70,7 @@ class Bench:
             inbox=self.inbox,
             closer=self.closer,
             spool=self.spool,
-            clock=self.clock,
-            rules=RULES,
-            gate=self.gate,
-            segmenter=self.segmenter,
+            judge=Judge(Engines(self.gate, self.segmenter), RULES, causes, self.clock),
             keep_warm_ns=0,
         )
         self.camera = ScriptedCamera(script or [])

@@ -58,7 +58,7 @@ def test_suspect_frame_with_a_large_region_is_rejected(bench: Bench) -> None:
 
 
 def test_without_time_to_segment_the_gate_decides_and_says_so(bench: Bench) -> None:
-    bench.inspector.segmenter_time.add(95 * NS_PER_MS)
+    bench.inspector.current.segmenter_time.add(95 * NS_PER_MS)
     low = bench.capture.admit(bench.grab(150))
     bench.work()
     high = bench.capture.admit(bench.grab(200))
@@ -73,7 +73,7 @@ def test_without_time_to_segment_the_gate_decides_and_says_so(bench: Bench) -> N
 
 
 def test_a_degraded_line_tries_the_segmenter_again(bench: Bench) -> None:
-    bench.inspector.segmenter_time.add(500 * NS_PER_MS)
+    bench.inspector.current.segmenter_time.add(500 * NS_PER_MS)
     for _ in range(200):
         bench.capture.admit(bench.grab(150))
         bench.work()
@@ -254,7 +254,7 @@ def test_silent_free_running_camera_counts_as_lost(tmp_path: Path) -> None:
 
 
 def test_frame_that_cannot_be_ready_in_time_is_not_started(bench: Bench) -> None:
-    bench.inspector.gate_time.add(50 * NS_PER_MS)
+    bench.inspector.current.gate_time.add(50 * NS_PER_MS)
     frame = bench.capture.admit(bench.grab(1))
     bench.clock.advance(60 * NS_PER_MS)
     bench.work()
