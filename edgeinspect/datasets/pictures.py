@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import strip
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A picture that could not be used."""
+
+    name: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """A split of a data set, whole in memory."""
+    """Pictures of a data set as arrays, in memory or mapped."""
 
     images: NDArray[np.uint8]
     """uint8 (N, H, W, C): grey, or blue, green, red."""
@@ -28,6 +36,8 @@ class Pictures:
     """(N,): the label of the picture, which may be true with an empty mask."""
     names: Sequence[str]
     classes: Sequence[str]
+    skipped: Sequence[Skipped] = ()
+    """What was to be loaded and could not be; `select` does not carry it on."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,7 +106,7 @@ def load_folder(
             raise DataError(f"mask has class {mask.max()} of {len(classes)}", where=name)
         fitted, scale, left_px, top_px = letterbox(image, height_px, width_px)
         images[index, :, :, 0] = fitted
-        masks[index] = _place(mask, scale, left_px, top_px, height_px, width_px)
+        masks[index] = letterbox_mask(mask, scale, left_px, top_px, height_px, width_px)
         labelled = row.get("class_id", "0") != "0"
         defective[index] = labelled or bool(masks[index].any())
     return Pictures(images, masks, defective, [row["image"] for row in rows], tuple(classes))
@@ -138,18 +148,6 @@ def _read_grey(path: Path) -> NDArray[np.uint8]:
     if picture is None:
         raise DataError("is not a picture", where=str(path))
     return picture.astype(np.uint8, copy=False)
-
-
-def _place(
-    mask: NDArray[np.uint8], scale: float, left: int, top: int, height: int, width: int
-) -> NDArray[np.uint8]:
-    """The mask where `letterbox` put its picture, by nearest pixel."""
-    out = np.zeros((height, width), np.uint8)
-    tall = max(1, min(height, round(mask.shape[0] * scale)))
-    wide = max(1, min(width, round(mask.shape[1] * scale)))
-    fitted = cv2.resize(mask, (wide, tall), interpolation=cv2.INTER_NEAREST)
-    out[top : top + tall, left : left + wide] = fitted
-    return out
 
 
 def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:

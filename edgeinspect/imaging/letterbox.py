@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 
@@ -30,3 +31,20 @@ def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, flo
     target = frame[top_px : top_px + height, left_px : left_px + width]
     target[:] = fitted.reshape(target.shape)
     return frame, scale, left_px, top_px
+
+
+def letterbox_mask(
+    mask: NDArray[np.uint8],
+    scale: float,
+    left_px: int,
+    top_px: int,
+    height_px: int,
+    width_px: int,
+) -> NDArray[np.uint8]:
+    """The (h, w) class ids where `letterbox` put their picture, by nearest pixel."""
+    frame = np.zeros((height_px, width_px), np.uint8)
+    height = max(1, min(height_px, round(mask.shape[0] * scale)))
+    width = max(1, min(width_px, round(mask.shape[1] * scale)))
+    fitted = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    frame[top_px : top_px + height, left_px : left_px + width] = fitted
+    return frame

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 
+_MAX_DIGITS = 18
+"""More digits are no place in a picture, and would cost time to convert."""
+
 
 def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
     """Runs of the nonzero pixels of a (h, w) mask; empty for an empty mask."""
@@ -19,6 +22,32 @@ def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
     runs[1::2] = edges[1::2] - edges[0::2]
     out: list[int] = runs.tolist()
     return out
+
+
+def format_runs(runs: Sequence[int]) -> str:
+    """The runs as a CSV file holds them: numbers with spaces between."""
+    return " ".join(map(str, runs))
+
+
+def parse_runs(text: str, *, where: str = "") -> list[int]:
+    """The numbers of a run-length code; empty for an empty one.
+
+    Raises:
+        DataError: Something that is not a whole number; the message names its place.
+    """
+    runs = []
+    for place, word in enumerate(text.split(), 1):
+        if not (word.removeprefix("-").isascii() and word.removeprefix("-").isdecimal()):
+            raise DataError(
+                f"value {place} of the run-length code is {word[:20]!r}, not a whole number",
+                where=where,
+                remedy="Write `start length` pairs with spaces between",
+            )
+        if len(word) > _MAX_DIGITS:
+            raise DataError(f"value {place} of the run-length code has {len(word)} digits",
+                            where=where)  # fmt: skip
+        runs.append(int(word))
+    return runs
 
 
 def decode_runs(

@@ -1,0 +1,163 @@
+"""Finding files in a data set's folder: no hidden ones, no loops, in a fixed order."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.picture_file import SUFFIXES
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+"""Folder names that are splits, in lower case."""
+IMAGE_FOLDERS = frozenset(
+    ("images", "image", "imgs", "img", "pictures", "picture", "jpegimages", "originals", "original",
+     "input", "inputs", "rgb", "train_images", "photos", "data")
+)  # fmt: skip
+"""Folder names that hold the pictures and say nothing about them, in lower case."""
+MASK_FOLDERS = frozenset(
+    ("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth",
+     "gt", "segmentation", "segmentations", "segmentationclass", "segmaps")
+)  # fmt: skip
+"""Folder names that hold masks, in lower case."""
+_JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
+_CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt")
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "~")) or name.lower() in _JUNK
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Every picture below a folder, sorted as a person would: 2 before 10.
+
+    Follows links, each real folder once, so a link to its own parent ends.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for base, folders, files in os.walk(folder, followlinks=True):
+        try:
+            status = os.stat(base)
+        except OSError:
+            folders.clear()
+            continue
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(key)
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        found.extend(Path(base, name) for name in files if is_picture(name))
+    return sorted(found, key=natural)
+
+
+def is_picture(name: str) -> bool:
+    """True for the file name of a picture that is not hidden."""
+    return not _hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def has_pictures(folder: Path) -> bool:
+    """True as soon as one picture is found below a folder."""
+    return next(_any_picture(folder, 0), None) is not None
+
+
+def _any_picture(folder: Path, depth: int) -> Iterator[str]:
+    entries = _scan(folder)
+    yield from (entry.name for entry in entries if entry.is_file() and is_picture(entry.name))
+    if depth < 6:  # a link to its own parent ends here
+        for entry in entries:
+            if entry.is_dir():
+                yield from _any_picture(Path(entry.path), depth + 1)
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (entry for entry in entries if not _hidden(entry.name)), key=lambda e: e.name
+            )
+    except OSError:
+        return []
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, sorted, without hidden ones."""
+    return [Path(entry.path) for entry in _scan(folder) if entry.is_dir()]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files directly in a folder, sorted, without hidden ones."""
+    return [Path(entry.path) for entry in _scan(folder) if entry.is_file()]
+
+
+def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Sort key in which numbers count as numbers."""
+    parts = re.split(r"(\d+)", str(path))
+    return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p)
+
+
+def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
+    """A name for each picture: its file's, or its path below the root where two share one."""
+    paths = list(paths)
+    count: dict[str, int] = {}
+    for path in paths:
+        count[path.name] = count.get(path.name, 0) + 1
+    if max(count.values(), default=1) == 1:
+        return {path: path.name for path in paths}
+    return {path: path.relative_to(root).as_posix() for path in paths}
+
+
+def split_of(parts: Iterable[str]) -> str | None:
+    """The split that the first telling folder name of a path says."""
+    return next((SPLIT_NAMES[p.lower()] for p in parts if p.lower() in SPLIT_NAMES), None)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, keys stripped, values never None.
+
+    Raises:
+        DataError: Unreadable, not UTF-8, no header, or a row with more cells than the header.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise DataError(
+                        "a row has more cells than the header",
+                        where=f"{path}:{reader.line_num}",
+                        remedy="Quote cells that hold commas",
+                    )
+                rows.append({k.strip(): (v or "").strip() for k, v in row.items()})
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot be read as CSV: {error}", where=str(path)) from error
+    return rows
+
+
+def header_of(path: Path) -> tuple[str, ...]:
+    """The column names of a CSV file, stripped; empty if it is none."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return tuple(cell.strip() for cell in next(csv.reader(file), []))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ()
+
+
+def named_classes(root: Path) -> tuple[str, ...]:
+    """Class names from `classes.txt` (one a line, 1..K in order), if the set has one."""
+    for name in _CLASS_FILES:
+        try:
+            lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        names = [line.strip() for line in lines if line.strip()]
+        if names and names[0].lower() in ("background", "_background_"):
+            names = names[1:]
+        return tuple(names)
+    return ()

@@ -1,0 +1,150 @@
+"""An indexed folder: `images/`, `masks/`, and an `index.csv` that says what each picture is.
+
+Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
+good), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels of a class). A pixel of
+`masks/STEM.png` is a class id. A picture without a mask file has none to show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeinspect.datasets.files import SPLIT_NAMES, header_of, named_classes, natural, read_rows
+from edgeinspect.datasets.goodness import is_good
+from edgeinspect.datasets.masks import BINARY, MaskFile, Meaning
+from edgeinspect.datasets.records import DataSet, Hints, Record
+from edgeinspect.errors import DataError
+
+NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
+RANK = 10
+
+_SIZES = ("height_px", "width_px", "defect_px", "area_px")
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    path: Path
+    rows: list[dict[str, str]]
+    classes: tuple[str, ...]
+    good: tuple[str, ...]
+
+    def id_of(self, name: str) -> int:
+        return self.classes.index(name) + 1 if name in self.classes else 0
+
+
+def recognise(path: Path) -> bool:
+    """True for a folder with an index.csv that has an `image` column, and images/."""
+    return "image" in header_of(path / "index.csv") and (path / "images").is_dir()
+
+
+def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+    """The records of the index, in the order of their names."""
+    csv_path = path / "index.csv"
+    rows = read_rows(csv_path)
+    if not rows:
+        raise DataError("has no rows", where=str(csv_path))
+    classes = hints.classes or _classes(rows, csv_path, hints) or named_classes(path)
+    index = _Index(csv_path, rows, classes, hints.good)
+    meaning = BINARY if len(classes) == 1 else Meaning({i: i for i in range(1, len(classes) + 1)})
+    masks = path / "masks"
+    has_masks = masks.is_dir()
+    files = {file.stem: file for file in masks.iterdir()} if has_masks else {}
+    records = [
+        _record(index, row, line, files, meaning, path / "images")
+        for line, row in enumerate(rows, 2)
+    ]
+    if not classes and any(record.defective for record in records):
+        classes = ("defect",)
+    return DataSet(
+        path, "indexed", classes,
+        tuple(sorted(records, key=lambda record: natural(Path(record.name)))), bool(files),
+    )  # fmt: skip
+
+
+def _record(
+    index: _Index, row: dict[str, str], line: int, files: dict[str, Path], meaning: Meaning,
+    images: Path,
+) -> Record:  # fmt: skip
+    where = f"{index.path}:{line}"
+    name = row["image"]
+    if not name:
+        raise DataError("names no image", where=where)
+    mask = files.get(Path(name).stem)
+    ids = {
+        class_id
+        for class_id, class_name in enumerate(index.classes, 1)
+        if _number(row.get(f"{class_name}_px", ""), where) > 0
+    }
+    class_name = row.get("class_name") or None
+    labelled = _labelled(index, row, where)
+    if labelled and labelled <= len(index.classes):
+        ids.add(labelled)
+        class_name = class_name or index.classes[labelled - 1]
+    if "defective" in row or "class_id" in row or class_name is not None:
+        defective = bool(labelled or ids)
+    else:
+        defective = bool(ids) or (mask is not None and not _has_areas(row))
+    return Record(
+        name, images / name, defective, class_name, row.get("group") or name,
+        _split(row.get("split", ""), where),
+        None if mask is None else MaskFile(mask, meaning), tuple(sorted(ids)),
+    )  # fmt: skip
+
+
+def _labelled(index: _Index, row: dict[str, str], where: str) -> int:
+    """The image-level class id; one beyond the classes for a defect of unknown class."""
+    if row.get("class_id"):
+        return _number(row["class_id"], where)
+    name = row.get("class_name", "")
+    if name:
+        return 0 if is_good(name, index.good) else index.id_of(name)
+    if row.get("defective"):
+        return _number(row["defective"], where) and len(index.classes) + 1
+    return 0
+
+
+def _has_areas(row: dict[str, str]) -> bool:
+    return any(key.endswith("_px") and key not in _SIZES for key in row) or "defect_px" in row
+
+
+def _classes(rows: list[dict[str, str]], path: Path, hints: Hints) -> tuple[str, ...]:
+    """Names of the classes 1..K: by id and name, by `<class>_px` columns, or by name."""
+    first = rows[0]
+    if "class_id" in first:
+        named: dict[int, str] = {}
+        for line, row in enumerate(rows, 2):
+            class_id = _number(row["class_id"] or "0", f"{path}:{line}")
+            name = row.get("class_name") or f"class_{class_id}"
+            if class_id and named.setdefault(class_id, name) != name:
+                raise DataError(
+                    f"class {class_id} is '{name}' here and '{named[class_id]}' above",
+                    where=f"{path}:{line}",
+                )
+        top = max(named, default=0)
+        return tuple(named.get(class_id, f"class_{class_id}") for class_id in range(1, top + 1))
+    areas = [key[: -len("_px")] for key in first if key.endswith("_px") and key not in _SIZES]
+    if areas:
+        return tuple(areas)
+    names = {row.get("class_name", "") for row in rows} - {""}
+    return tuple(sorted(name for name in names if not is_good(name, hints.good)))
+
+
+def _number(text: str, where: str) -> int:
+    try:
+        number = int(float(text or 0))
+    except (ValueError, OverflowError):
+        raise DataError(f"{text[:20]!r} is not a number", where=where) from None
+    if number < 0:
+        raise DataError(f"{text[:20]} is below 0", where=where)
+    return number
+
+
+def _split(text: str, where: str) -> str | None:
+    if not text:
+        return None
+    if text.lower() not in SPLIT_NAMES:
+        raise DataError(
+            f"there is no split {text[:20]!r}", where=where, remedy="Write train, val or test"
+        )
+    return SPLIT_NAMES[text.lower()]

@@ -1,0 +1,141 @@
+"""What the pictures of a set look like together: their depth, size and colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.datasets.records import DataSet
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.picture_file import decode_picture, to_8_bits
+
+BITS = (8, 10, 12, 14, 16)
+_THREADS = 4
+_AHEAD = 32
+_HEADER_BYTES = 32
+_SAMPLE = 256
+_COLOR_LEVELS = 2.0
+"""Mean difference between blue and red of a picture that is not grey."""
+_MAX_SIDE_PX = 2048
+_MIN_SIDE_PX = 32
+_COMMON_RATIO = 0.2
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def in_threads(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """`map` in threads, in order, with a bounded number of results waiting.
+
+    OpenCV lets the interpreter lock go while it decodes.
+    """
+    items = iter(items)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting = [pool.submit(work, item) for item in islice(items, _AHEAD)]
+        while waiting:
+            done = waiting.pop(0).result()
+            for item in islice(items, 1):
+                waiting.append(pool.submit(work, item))
+            yield done
+
+
+def deepest_bits(paths: Sequence[Path]) -> int:
+    """The smallest of 8, 10, 12, 14, 16 that holds the highest value of a set's pictures.
+
+    Cameras store 10 or 12 bits in files of 16, so the file's own depth tells too little. Only
+    files that may be deeper than 8 bits are decoded; those that cannot be are skipped.
+    """
+    bits = 8
+    deep = [path for path in paths if _may_be_deep(path)]
+    for top in in_threads(_top, deep):
+        while top >= 1 << bits:
+            bits = BITS[BITS.index(bits) + 1]
+        if bits == BITS[-1]:
+            break
+    return bits
+
+
+def _may_be_deep(path: Path) -> bool:
+    if path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER_BYTES)
+    except OSError:
+        return False
+    return head[:4] != b"\x89PNG" or (len(head) > 24 and head[24] == 16)
+
+
+def _top(path: Path) -> int:
+    try:
+        picture = decode_picture(path)
+    except DataError:
+        return 0
+    return int(picture.max(initial=0)) if picture.dtype.itemsize > 1 else 0
+
+
+def common_size(data: DataSet) -> tuple[int, int]:
+    """(height_px, width_px) of the frames to take where nobody says otherwise.
+
+    The most common size if a fifth of the pictures have it; else the medians, in multiples of
+    16. No side above 2048 (both are scaled down together) or below 32.
+
+    Raises:
+        DataError: None of the sampled pictures can be read.
+    """
+    sizes = np.asarray([look[:2] for look in _looks(data)])
+    values, counts = np.unique(sizes, axis=0, return_counts=True)
+    best = int(counts.argmax())
+    if counts[best] >= _COMMON_RATIO * len(sizes):
+        height, width = (int(side) for side in values[best])
+    else:
+        height, width = (_round16(float(side)) for side in np.median(sizes, axis=0))
+    if (longest := max(height, width)) > _MAX_SIDE_PX:
+        height = _round16(height * _MAX_SIDE_PX / longest)
+        width = _round16(width * _MAX_SIDE_PX / longest)
+    return max(_MIN_SIDE_PX, height), max(_MIN_SIDE_PX, width)
+
+
+def channels_of(data: DataSet) -> int:
+    """3 if the pictures show colour, 1 if they are grey, even where stored as RGB.
+
+    Raises:
+        DataError: None of the sampled pictures can be read.
+    """
+    return 3 if any(look[2] for look in _looks(data)) else 1
+
+
+def _round16(side: float) -> int:
+    return max(1, round(side / 16)) * 16
+
+
+def _looks(data: DataSet) -> list[tuple[int, int, bool]]:
+    """(height, width, coloured) of pictures spread evenly over the set, without broken ones."""
+    count = min(_SAMPLE, len(data.records))
+    at = np.linspace(0, len(data.records) - 1, count).astype(int)
+
+    def work(index: int) -> tuple[int, int, bool] | DataError:
+        try:
+            picture = decode_picture(data.records[index].path)
+        except DataError as error:
+            return error
+        return (*picture.shape[:2], is_colored(to_8_bits(picture, data.bits)))
+
+    done = list(in_threads(work, at.tolist()))
+    looks = [look for look in done if not isinstance(look, DataError)]
+    if not looks:
+        raise DataError(f"no picture can be read; the first: {done[0]}", where=str(data.root))
+    return looks
+
+
+def is_colored(picture: NDArray[np.uint8]) -> bool:
+    """True if a (h, w, c) picture shows colour, not grey stored three times."""
+    if picture.shape[2] != 3:
+        return False
+    blue, red = picture[:, :, 0].astype(np.int16), picture[:, :, 2].astype(np.int16)
+    return float(np.abs(blue - red).mean()) > _COLOR_LEVELS
