@@ -104,6 +104,12 @@ class SpoolError(EdgeInspectError):
     exit_code = EXIT_LOST
 
 
+class StorageError(EdgeInspectError):
+    """A file cannot be written: the disk is full, read-only or gone."""
+
+    exit_code = EXIT_LOST
+
+
 class DeviceLostError(EdgeInspectError):
     """A camera or a peer went away and did not come back within its retries."""
 

@@ -6,22 +6,51 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgeinspect.errors import UsageError
+from edgeinspect.errors import MissingExtraError, UsageError
 
-_OUT = click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
-                    help="Model store to write into: <out>/<name>/<version>/.")  # fmt: skip
-_DATA = click.option("--data", required=True, type=click.Path(file_okay=False, path_type=Path),
-                     help="Folder with images/, masks/ and index.csv.")  # fmt: skip
-_SIZE = click.option("--size", required=True, metavar="HxW",
-                     help="Frame size of the model; other pictures are letterboxed.")  # fmt: skip
+Report = Callable[[str, int, int, float], None]
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _SEED = click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 1 << 31))
 _THREADS = click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 256),
                         help="The same count gives the same weights, to the last bit.")  # fmt: skip
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that both kinds of model have."""
+    options = (
+        click.option("--data", required=True, type=click.Path(path_type=Path),
+                     help="Data set, in any layout that `edgeinspect data inspect` knows."),
+        click.option("--out", required=True, type=_FOLDER, help="Run folder to make."),
+        click.option("--name", help="The model's name; the run folder's otherwise."),
+        click.option("--size", metavar="HxW",
+                     help="Frame size of the model; the pictures' own otherwise. "
+                          "Pictures of another size are letterboxed."),
+        click.option("--channels", type=click.Choice(["1", "3"]),
+                     help="1 grey, 3 colour; as the pictures are otherwise."),
+        click.option("--arch", metavar="NAME", help="Network; see docs/training.md."),
+        click.option("--weights", type=_FILE, help="Pretrained weights (.pth) to begin with."),
+        click.option("--steps", type=click.IntRange(1), help="Steps of training."),
+        click.option("--split", "split_file", type=_FILE,
+                     help="Split file; see `edgeinspect data split`."),
+        click.option("--turns", is_flag=True,
+                     help="The part has no direction: pictures may be turned by 90°."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                     help="Another value in the recipe, as batch=8 or augment.noise=3."),
+        click.option("--resume", is_flag=True, help="Go on with the training in --out."),
+        _SEED,
+        _THREADS,
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -30,75 +59,86 @@ def train() -> None:
 
 
 @train.command()
-@_OUT
+@click.option("--out", required=True, type=_FOLDER,
+              help="Model store to write into: <out>/<name>/<version>/.")  # fmt: skip
 @click.option("--steps", default=1300, show_default=True, type=click.IntRange(1))
 @click.option("--pictures", default=5000, show_default=True, type=click.IntRange(16))
 @click.option("--test-pictures", default=3000, show_default=True, type=click.IntRange(16))
 @click.option("--version", default=1, show_default=True, type=click.IntRange(1))
 @_SEED
 @_THREADS
-def strip(
-    out: Path, steps: int, pictures: int, test_pictures: int, version: int, seed: int, threads: int
-) -> None:
+def strip(**options: Any) -> None:
     """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
-    from edgeinspect.train.recipes import train_strip
+    _need_torch()
+    from edgeinspect.train.strip import train_strip
 
     with _progress() as report:
-        figures = train_strip(
-            out,
-            steps=steps,
-            pictures=pictures,
-            test_pictures=test_pictures,
-            seed=seed,
-            version=version,
-            threads=threads,
-            report=report,
-        )
+        figures = train_strip(report=report, **options)
     click.echo(json.dumps(figures, indent=2))
 
 
 @train.command()
-@_DATA
-@_OUT
-@click.option("--name", required=True, help="The model's name in the store.")
-@_SIZE
-@click.option("--steps", default=1500, show_default=True, type=click.IntRange(1))
-@_SEED
-@_THREADS
-def gate(data: Path, out: Path, name: str, size: str, steps: int, seed: int, threads: int) -> None:
+@_common
+@click.option("--compare", metavar="NAME,NAME,...",
+              help="Train each of these networks and write the comparison.")  # fmt: skip
+def gate(compare: str | None, **options: Any) -> None:
     """Train a gate: is this frame suspect?"""
-    from edgeinspect.train.recipes import train_folder_gate
-
-    with _progress() as report:
-        figures = train_folder_gate(
-            data, out, name=name, size=_size(size), steps=steps, seed=seed, threads=threads,
-            report=report,
-        )  # fmt: skip
-    click.echo(json.dumps(figures, indent=2))
+    if compare:
+        _compare([name.strip() for name in compare.split(",") if name.strip()], options)
+    else:
+        _run("gate", options)
 
 
 @train.command()
-@_DATA
-@_OUT
-@click.option("--name", required=True, help="The model's name in the store.")
-@_SIZE
-@click.option("--steps", default=1500, show_default=True, type=click.IntRange(1))
-@click.option("--stride", default="2", show_default=True, type=click.Choice(["2", "4"]),
-              help="Frame pixels per class-map pixel.")  # fmt: skip
-@_SEED
-@_THREADS
-def segmenter(
-    data: Path, out: Path, name: str, size: str, steps: int, stride: str, seed: int, threads: int
-) -> None:
+@_common
+@click.option("--stride", type=click.Choice(["2", "4"]),
+              help="Frame pixels per class-map pixel; 2 if the frame is small, else 4.")  # fmt: skip
+def segmenter(stride: str | None, **options: Any) -> None:
     """Train a segmenter: where, and of which class?"""
-    from edgeinspect.train.recipes import train_folder_segmenter
+    _run("segmenter", {**options, "stride": int(stride) if stride else None})
+
+
+def _run(kind: str, options: dict[str, Any]) -> None:
+    plan = _plan(kind, options)
+    _need_torch()
+    from edgeinspect.train.program import train as train_one
 
     with _progress() as report:
-        figures = train_folder_segmenter(
-            data, out, name=name, size=_size(size), steps=steps, stride=int(stride), seed=seed,
-            threads=threads, report=report,
-        )  # fmt: skip
-    click.echo(json.dumps(figures, indent=2))
+        figures = train_one(plan, report)
+    if figures:
+        click.echo(json.dumps(figures, indent=2))
+        click.echo(f"model: {plan.out / plan.name / '1'}", err=True)
+
+
+def _compare(names: list[str], options: dict[str, Any]) -> None:
+    plan = _plan("gate", options)
+    _need_torch()
+    from edgeinspect.train.versus import compare_gates
+
+    with _progress() as report:
+        click.echo(compare_gates(plan, names, report))
+
+
+def _plan(kind: str, options: dict[str, Any]) -> Any:
+    from edgeinspect.train.plan import Plan
+
+    size, channels, arch = options.pop("size"), options.pop("channels"), options.pop("arch")
+    name = options.pop("name") or options["out"].resolve().name
+    return Plan(
+        kind=kind,  # type: ignore[arg-type]
+        name=name,
+        size=_size(size) if size else None,
+        channels=int(channels) if channels else None,
+        architecture=arch,
+        **options,
+    )
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("train", "torch") from error
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -112,7 +152,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int, float], None]]:
+def _progress() -> Iterator[Report]:
     """A bar per stage, on stderr."""
     columns = (
         TextColumn("{task.description:<11}"),

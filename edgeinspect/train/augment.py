@@ -1,11 +1,13 @@
-"""Augmentation of a batch, in torch, by a generator of its own so that a seed decides all."""
+"""Augmentation of one picture, by a generator of its own: a seed, a step and a place decide all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,45 +17,95 @@ class Augment:
     flip_x: bool = True
     flip_y: bool = True
     transpose: bool = False
-    """Only for square crops of parts without a rolling direction."""
+    """Turns by 90°: only for square crops of parts without a rolling direction."""
+    rotate_deg: float = 0.0
+    """Rotation by up to this, either way; corners are mirrored in."""
+    scale: float = 0.0
+    """Larger or smaller by up to this share."""
     contrast: float = 0.3
     brightness: float = 12.0
     """Grey levels."""
+    gamma: float = 0.0
+    """Exponent between 1 / (1 + gamma) and 1 + gamma."""
+    gradient: float = 0.0
+    """Grey levels between the two ends of an uneven light, at most."""
     noise: float = 3.0
     """Grey levels, deviation at most."""
+    blur: float = 0.0
+    """Share of pictures that are blurred a little."""
 
 
 def augment(
-    images: Tensor, masks: Tensor, rules: Augment, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Change each picture of a batch in its own way.
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], rules: Augment, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Change one picture and its mask.
 
     Args:
-        images: float32 (N, C, H, W), 0 to 255; not changed.
-        masks: int64 (N, H, W); not changed.
+        image: (H, W, C); not changed.
+        mask: (H, W); not changed.
+        rules: What may be done.
+        rng: Decides; the same state gives the same picture.
+
+    Returns:
+        float32 (H, W, C), 0 to 255, and the mask; (W, H) after a turn.
     """
+    image, mask = _turn(image, mask, rules, rng)
+    if rules.rotate_deg or rules.scale:
+        image, mask = _warp(image, mask, rules, rng)
+    light: Any = _light(image.astype(np.float32), rules, rng)
+    if rules.blur and rng.random() < rules.blur:
+        light = cv2.GaussianBlur(light, (0, 0), float(rng.uniform(0.4, 1.2))).reshape(light.shape)
+    if rules.noise:
+        deviation = float(rng.random()) * rules.noise
+        light = light + rng.standard_normal(light.shape, np.float32) * np.float32(deviation)
+    return np.clip(light, 0, 255, out=light), np.ascontiguousarray(mask)
 
-    def chance(share: float) -> Tensor:
-        return torch.rand(len(images), generator=generator) < share
 
-    if rules.flip_x:
-        which = chance(0.5)
-        images = torch.where(which[:, None, None, None], images.flip(3), images)
-        masks = torch.where(which[:, None, None], masks.flip(2), masks)
-    if rules.flip_y:
-        which = chance(0.5)
-        images = torch.where(which[:, None, None, None], images.flip(2), images)
-        masks = torch.where(which[:, None, None], masks.flip(1), masks)
-    if rules.transpose and images.shape[2] == images.shape[3]:
-        which = chance(0.5)
-        images = torch.where(which[:, None, None, None], images.transpose(2, 3), images)
-        masks = torch.where(which[:, None, None], masks.transpose(1, 2), masks)
+def _turn(image: Any, mask: Any, rules: Augment, rng: np.random.Generator) -> tuple[Any, Any]:
+    if rules.flip_x and rng.random() < 0.5:
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    if rules.flip_y and rng.random() < 0.5:
+        image, mask = image[::-1], mask[::-1]
+    if rules.transpose and image.shape[0] == image.shape[1] and rng.random() < 0.5:
+        image, mask = image.swapaxes(0, 1), mask.T
+    return image, mask
 
-    def spread(size: float) -> Tensor:
-        return (torch.rand(len(images), 1, 1, 1, generator=generator) * 2 - 1) * size
 
-    mean = images.mean(dim=(2, 3), keepdim=True)
-    images = (images - mean) * (1 + spread(rules.contrast)) + mean + spread(rules.brightness)
-    deviation = torch.rand(len(images), 1, 1, 1, generator=generator) * rules.noise
-    images = images + torch.randn(images.shape, generator=generator) * deviation
-    return images.clamp(0, 255), masks
+def _warp(image: Any, mask: Any, rules: Augment, rng: np.random.Generator) -> tuple[Any, Any]:
+    height, width = mask.shape
+    angle = float(rng.uniform(-rules.rotate_deg, rules.rotate_deg))
+    scale = float(np.exp(rng.uniform(-1, 1) * np.log1p(rules.scale)))
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
+    image = cv2.warpAffine(
+        np.ascontiguousarray(image),
+        matrix,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT_101,
+    ).reshape(height, width, -1)
+    mask = cv2.warpAffine(
+        np.ascontiguousarray(mask),
+        matrix,
+        (width, height),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    return image, mask
+
+
+def _light(
+    image: NDArray[np.float32], rules: Augment, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    mean = image.mean(dtype=np.float32)
+    factor = 1 + float(rng.uniform(-1, 1)) * rules.contrast
+    offset = float(rng.uniform(-1, 1)) * rules.brightness
+    image = (image - mean) * np.float32(factor) + (mean + np.float32(offset))
+    if rules.gamma:
+        exponent = float(np.exp(rng.uniform(-1, 1) * np.log1p(rules.gamma)))
+        image = np.float32(255) * (np.clip(image, 0, 255) / np.float32(255)) ** np.float32(exponent)
+    if rules.gradient:
+        height, width = image.shape[:2]
+        down, right = rng.uniform(-0.5, 0.5, 2) * rules.gradient
+        image = image + np.linspace(-down, down, height, dtype=np.float32)[:, None, None]
+        image = image + np.linspace(-right, right, width, dtype=np.float32)[None, :, None]
+    return image

@@ -1,231 +1,200 @@
-"""Fitting: AdamW, one cycle, an average of the weights, and nothing left to chance."""
+"""Fitting: AdamW, a schedule, an average of the weights, and nothing left to chance."""
 
 from __future__ import annotations
 
 import copy
-import os
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from edgeinspect.datasets.pictures import Pictures, shrink_masks
+from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.errors import DataError
-from edgeinspect.train.augment import Augment, augment
-from edgeinspect.train.losses import coarse_targets, segmentation_loss
-from edgeinspect.train.nets import Gate, ResUNet
+from edgeinspect.train import processes
+from edgeinspect.train.progress import RunFolder, State
+from edgeinspect.train.recipe import Recipe
+from edgeinspect.train.sampler import Sampler
+from edgeinspect.train.tasks import Task
 
-Net = TypeVar("Net", bound=nn.Module)
-Progress = Callable[[int, float], None]
-"""Told the step and its loss."""
+Progress = Callable[[int, float, float], None]
+"""Told (steps done, loss, best validation score or NaN)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How to train. The same recipe, data, seed and thread count give the same weights."""
-
-    steps: int
-    batch: int = 16
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    warm_up_ratio: float = 0.15
-    average_decay: float = 0.995
-    """Of the exponential average of the weights, which is what is kept."""
-    clip_norm: float = 2.0
-    crop_height_px: int | None = None
-    """Crops of this height; whole pictures when None."""
-    crop_width_px: int | None = None
-    positive_share: float = 0.5
-    """Share of defective pictures in a batch."""
-    centred_share: float = 0.8
-    """Share of their crops that are centred on a defect."""
-    seed: int = 1
-    augment: Augment = field(default_factory=Augment)
+_SAVE_EVERY_S = 60.0
 
 
-def fit_gate(net: Gate, pictures: Pictures, recipe: Recipe, progress: Progress) -> Gate:
-    """Train a gate; returns the averaged network in eval mode.
-
-    Raises:
-        DataError: Only one kind of picture, or the loss became NaN.
-    """
-    if pictures.defective.all() or not pictures.defective.any():
-        raise DataError(
-            "all pictures are of one kind", remedy="A gate needs defective and sound ones"
-        )
-
-    def loss_of(images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        logit, coarse = net(images)
-        wanted = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
-        map_loss = F.binary_cross_entropy_with_logits(coarse, wanted, pos_weight=torch.tensor(4.0))
-        return F.binary_cross_entropy_with_logits(logit, labels) + map_loss
-
-    return _fit(net, pictures, recipe, progress, loss_of)
-
-
-def fit_segmenter(net: ResUNet, pictures: Pictures, recipe: Recipe, progress: Progress) -> ResUNet:
-    """Train a segmenter; returns the averaged network in eval mode.
-
-    Raises:
-        DataError: No mask has a defect, or the loss became NaN.
-    """
-    if not pictures.masks.any():
-        raise DataError("no mask has a defect", remedy="A segmenter learns from masks")
-    weights = _class_weights(pictures)
-
-    def loss_of(images: Tensor, masks: Tensor, _labels: Tensor) -> Tensor:
-        logits, deep, presence = net(images)
-        small = torch.from_numpy(shrink_masks(masks.numpy().astype(np.uint8), net.stride))
-        target = small.to(torch.int64)
-        loss = segmentation_loss(logits, target, weights)
-        half = torch.from_numpy(shrink_masks(masks.numpy().astype(np.uint8), net.stride * 2)).to(
-            torch.int64
-        )
-        h, w = half.shape[1:]
-        loss = loss + 0.3 * segmentation_loss(deep[:, :, :h, :w], half, weights)
-        there = torch.stack(
-            [(masks == index + 1).flatten(1).any(1) for index in range(presence.shape[1])], dim=1
-        )
-        return loss + 0.2 * F.binary_cross_entropy_with_logits(presence, there.to(torch.float32))
-
-    return _fit(net, pictures, recipe, progress, loss_of)
-
-
-def _class_weights(pictures: Pictures) -> Tensor:
-    """Rarer classes count more, by the fourth root of their share."""
-    counts = np.zeros(len(pictures.classes) + 1, np.int64)
-    for mask in pictures.masks:  # one at a time: bincount copies its input as int64
-        counts += np.bincount(mask.ravel(), minlength=len(counts))
-    share = counts[1:] / max(1, counts[1:].sum())
-    weights = np.ones(len(counts), np.float32)
-    weights[1:] = np.clip((share.max() / np.maximum(share, 1e-6)) ** 0.25, 1, 4)
-    return torch.from_numpy(weights)
-
-
-def _fit(
-    net: Net,
+def fit(
+    net: nn.Module,
+    task: Task,
     pictures: Pictures,
     recipe: Recipe,
-    progress: Progress,
-    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> Net:
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    sampler = _Sampler(pictures, recipe)
-    net = net.to(memory_format=torch.channels_last).train()
-    average = copy.deepcopy(net)
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        recipe.learning_rate,
-        total_steps=recipe.steps + 1,
-        pct_start=recipe.warm_up_ratio,
-    )
-    for step in range(recipe.steps):
-        images, masks, labels = sampler.batch()
-        images, masks = augment(images, masks, recipe.augment, generator)
-        loss = loss_of(images.contiguous(memory_format=torch.channels_last), masks, labels)
+    *,
+    validation: Pictures | None = None,
+    folder: RunFolder | None = None,
+    state: State | None = None,
+    progress: Progress = lambda step, loss, best: None,
+) -> nn.Module:
+    """Train a network, or go on with a training.
+
+    Args:
+        net: Its weights are the start; it is changed.
+        task: What for.
+        pictures: To learn from.
+        recipe: How.
+        validation: Chooses the best of the averaged weights; the last ones without it.
+        folder: Where the state is kept, each minute and at the end.
+        state: To go on from.
+        progress: Told after each step.
+
+    Returns:
+        The network with averaged weights, on the CPU, in eval mode.
+
+    Raises:
+        DataError: The loss became NaN.
+        StorageError: The state cannot be written.
+
+    The same weights come out of a training that was killed and resumed: pictures, dropout
+    and schedule depend on the step alone.
+    """
+    loop = _Loop(net, task, pictures, recipe, validation, state or State())
+    saved_at = time.monotonic()
+    while not loop.state.done:
+        loss = loop.step()
+        progress(loop.state.step, loss, loop.best)
+        due = time.monotonic() - saved_at > _SAVE_EVERY_S
+        if folder is not None and processes.rank() == 0 and (due or loop.state.done):
+            folder.save(loop.snapshot())
+            saved_at = time.monotonic()
+    return loop.result()
+
+
+class _Loop:
+    """The training between two steps."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        pictures: Pictures,
+        recipe: Recipe,
+        validation: Pictures | None,
+        state: State,
+    ) -> None:
+        self.state = state
+        self._task, self._recipe, self._validation = task, recipe, validation
+        self._sampler = Sampler(pictures, recipe)
+        self._device = processes.device()
+        if state.net:
+            net.load_state_dict(state.net)
+        self._net = net.to(self._device, memory_format=torch.channels_last).train()
+        self._average = copy.deepcopy(self._net)
+        if state.average:
+            self._average.load_state_dict(state.average)
+        self._average.eval()
+        self._spread = processes.spread(self._net)
+        self._optimizer = torch.optim.AdamW(
+            self._net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        if state.optimizer:
+            self._optimizer.load_state_dict(state.optimizer)
+        half = self._device.type == "cuda"
+        self._half = torch.bfloat16 if half and torch.cuda.is_bf16_supported() else torch.float16
+        self._scaler = torch.amp.GradScaler("cuda", enabled=half and self._half is torch.float16)
+
+    @property
+    def best(self) -> float:
+        """The best validation score; NaN before the first look."""
+        return self.state.best_score if self.state.best else math.nan
+
+    def step(self) -> float:
+        """One step; returns the loss of the whole batch."""
+        recipe, step = self._recipe, self.state.step
+        rate = learning_rate(recipe, step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        size = self._sampler.size(step)
+        mine = range(processes.rank(), size, processes.count())
+        images, masks, labels = (part.to(self._device) for part in self._sampler.batch(step, mine))
+        images = images.contiguous(memory_format=torch.channels_last)
+        torch.manual_seed(recipe.seed * 1_000_003 + step * 101 + processes.rank())
+        with torch.autocast(
+            self._device.type, dtype=self._half, enabled=self._device.type == "cuda"
+        ):
+            loss = self._task.loss(self._spread, images, masks, labels)
         value = float(loss.detach())
-        if value != value:
+        if not math.isfinite(value):
             raise DataError(
-                f"the loss became NaN at step {step}",
+                f"the loss became {value} at step {step}",
                 remedy="Lower the learning rate, and look for pictures that are all one grey",
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
-        optimizer.step()
-        schedule.step()
-        _average(average, net, min(recipe.average_decay, (step + 1) / (step + 10)))
-        progress(step + 1, value)
-    return average.eval()
+        self._optimizer.zero_grad(set_to_none=True)
+        # Each process has its part of the loss, and the gradients are averaged, not added.
+        self._scaler.scale(loss * processes.count()).backward()
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._net.parameters(), recipe.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._keep_average(min(recipe.average_decay, (step + 1) / (step + 10)))
+        self.state.step += 1
+        self._look(value, rate)
+        return value
+
+    def _look(self, loss: float, rate: float) -> None:
+        """Validate when it is time, and decide whether to go on."""
+        state, recipe = self.state, self._recipe
+        last = state.step >= recipe.steps
+        due = recipe.validate_every and state.step % recipe.validate_every == 0
+        score = math.nan
+        if self._validation is not None and (last or due):
+            with torch.no_grad():
+                score = self._task.score(self._average, self._validation, self._device)
+            score = processes.agree(score)
+            state.looks_since_best += 1
+            if score > state.best_score or not state.best:
+                state.best_score, state.looks_since_best = score, 0
+                state.best = _copy(self._average)
+        if last or score == score or state.step % 20 == 0:
+            state.curve.append((state.step, loss, rate, score))
+        state.done = last or bool(recipe.patience and state.looks_since_best >= recipe.patience)
+
+    def _keep_average(self, decay: float) -> None:
+        with torch.no_grad():
+            pairs = zip(
+                self._average.state_dict().values(), self._net.state_dict().values(), strict=True
+            )
+            for kept, new in pairs:
+                if kept.dtype.is_floating_point:
+                    kept.lerp_(new, 1 - decay)
+                else:
+                    kept.copy_(new)
+
+    def snapshot(self) -> State:
+        """The state with all weights in it."""
+        self.state.net = _copy(self._net)
+        self.state.average = _copy(self._average)
+        self.state.optimizer = self._optimizer.state_dict()
+        return self.state
+
+    def result(self) -> nn.Module:
+        """The averaged network, the best of those that were looked at."""
+        if self.state.best:
+            self._average.load_state_dict(self.state.best)
+        return self._average.to("cpu").eval()
 
 
-def _average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if kept.dtype.is_floating_point:
-                kept.lerp_(new, 1 - decay)
-            else:
-                kept.copy_(new)
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The rate of a step: linear or cosine up, cosine down."""
+    warm = max(1, round(recipe.steps * recipe.warm_up_ratio))
+    top = recipe.learning_rate
+    if step < warm:
+        if recipe.schedule == "cosine":
+            return top * (step + 1) / warm
+        return top * (0.04 + 0.96 * (1 - math.cos(math.pi * step / warm)) / 2)
+    left = (step - warm) / max(1, recipe.steps - warm)
+    return top * max(1e-5, (1 + math.cos(math.pi * left)) / 2)
 
 
-class _Sampler:
-    """Draws batches: so many defective, crops that follow rare classes."""
-
-    def __init__(self, pictures: Pictures, recipe: Recipe) -> None:
-        self._pictures = pictures
-        self._recipe = recipe
-        self._rng = np.random.default_rng(recipe.seed)
-        self._bad = np.flatnonzero(pictures.defective)
-        self._good = np.flatnonzero(~pictures.defective)
-        self._weights = self._picture_weights()
-
-    def _picture_weights(self) -> np.ndarray:
-        """A picture is drawn by its rarest class, by the root of that class's rarity."""
-        present = np.zeros((len(self._bad), len(self._pictures.classes)), np.bool_)
-        for row, index in enumerate(self._bad):
-            ids = np.unique(self._pictures.masks[index])
-            present[row, ids[ids > 0] - 1] = True
-        rarity = 1 / np.sqrt(np.maximum(1, present.sum(0)))
-        weights = np.maximum((present * rarity).max(1), rarity.min())
-        total = weights.sum()
-        return weights / total if total else weights
-
-    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 (N, C, h, w), int64 (N, h, w), float32 (N,) labels."""
-        recipe, rng = self._recipe, self._rng
-        images, masks, labels = [], [], []
-        for place in range(recipe.batch):
-            bad = place < round(recipe.batch * recipe.positive_share) or not len(self._good)
-            if bad and len(self._bad):
-                index = int(rng.choice(self._bad, p=self._weights))
-            else:
-                index = int(rng.choice(self._good))
-            area = self._crop(index, bad)
-            images.append(self._pictures.images[index][area])
-            masks.append(self._pictures.masks[index][area])
-            labels.append(self._label(index, masks[-1]))
-        return (
-            torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).astype(np.float32)),
-            torch.from_numpy(np.stack(masks).astype(np.int64)),
-            torch.tensor(labels),
-        )
-
-    def _label(self, index: int, mask: np.ndarray) -> float:
-        """A crop is defective if it shows some; a whole picture as it was labelled."""
-        whole = mask.shape == self._pictures.masks.shape[1:]
-        return float(self._pictures.defective[index] if whole else mask.any())
-
-    def _crop(self, index: int, bad: bool) -> tuple[slice, slice]:
-        rng, recipe = self._rng, self._recipe
-        height, width = self._pictures.masks.shape[1:]
-        tall = min(recipe.crop_height_px or height, height)
-        wide = min(recipe.crop_width_px or width, width)
-        y = int(rng.integers(0, height - tall + 1))
-        x = int(rng.integers(0, width - wide + 1))
-        if bad and (tall, wide) != (height, width) and rng.random() < recipe.centred_share:
-            mask = self._pictures.masks[index]
-            present = np.unique(mask)
-            present = present[present > 0]
-            if len(present):
-                ys, xs = np.nonzero(mask == rng.choice(present))
-                pick = int(rng.integers(len(ys)))
-                y = int(np.clip(ys[pick] - rng.integers(tall // 4, 3 * tall // 4 + 1), 0,
-                                height - tall))  # fmt: skip
-                x = int(np.clip(xs[pick] - rng.integers(wide // 4, 3 * wide // 4 + 1), 0,
-                                width - wide))  # fmt: skip
-        return slice(y, y + tall), slice(x, x + wide)
-
-
-def use_threads(count: int) -> None:
-    """Fix the thread count, on which the last bits of the weights depend."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    torch.set_num_threads(count)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+def _copy(net: nn.Module) -> dict[str, Any]:
+    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,11 @@ from edgeinspect.evaluate.figures import (  # noqa: E402
 from edgeinspect.evaluate.graphs import run_graph  # noqa: E402
 from edgeinspect.store import Store  # noqa: E402
 from edgeinspect.train.export import Card, export  # noqa: E402
-from edgeinspect.train.fit import Recipe, fit_gate, fit_segmenter, use_threads  # noqa: E402
+from edgeinspect.train.fit import fit  # noqa: E402
 from edgeinspect.train.nets import Gate, ResUNet, parameter_count  # noqa: E402
+from edgeinspect.train.processes import use_threads  # noqa: E402
+from edgeinspect.train.recipe import Recipe  # noqa: E402
+from edgeinspect.train.tasks import GateTask, SegmenterTask  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +38,16 @@ def card(name: str, classes: tuple[str, ...]) -> Card:
     return Card(name, 3, classes, "run-1", {"suspect": 0.5}, {}, {}, "2026-01-01")
 
 
-def silent(_step: int, _loss: float) -> None:
-    """Progress that nobody looks at."""
+def fit_gate(strips: Pictures, recipe: Recipe, losses: list[float] | None = None) -> Any:
+    told = [] if losses is None else losses
+    return fit(
+        Gate(), GateTask(strips), strips, recipe,
+        progress=lambda _step, loss, _best: told.append(loss),
+    )  # fmt: skip
+
+
+def fit_segmenter(strips: Pictures, recipe: Recipe) -> Any:
+    return fit(ResUNet(4), SegmenterTask(strips, 4, recipe.loss), strips, recipe)
 
 
 def test_parameter_counts_are_what_the_docs_say() -> None:
@@ -57,7 +69,7 @@ def test_same_seed_same_weights(strips: Pictures) -> None:
 
     def weights() -> bytes:
         torch.manual_seed(1)
-        net = fit_segmenter(ResUNet(4), strips, Recipe(3, batch=4), silent)
+        net = fit_segmenter(strips, Recipe(3, batch=4))
         return b"".join(value.numpy().tobytes() for value in net.state_dict().values())
 
     assert weights() == weights()
@@ -65,7 +77,7 @@ def test_same_seed_same_weights(strips: Pictures) -> None:
 
 def test_gate_learns_and_exports_under_the_contract(strips: Pictures, tmp_path: Path) -> None:
     losses: list[float] = []
-    net = fit_gate(Gate(), strips, Recipe(12, batch=6), lambda _step, loss: losses.append(loss))
+    net = fit_gate(strips, Recipe(12, batch=6), losses)
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
     export(net, card("g", ("defect",)), tmp_path, strips.images[:2])
     spec = Store(tmp_path).resolve("g")
@@ -78,7 +90,7 @@ def test_gate_learns_and_exports_under_the_contract(strips: Pictures, tmp_path: 
 def test_segmenter_exports_maps_areas_and_scores_that_agree(
     strips: Pictures, tmp_path: Path
 ) -> None:
-    net = fit_segmenter(ResUNet(4), strips, Recipe(4, batch=4), silent)
+    net = fit_segmenter(strips, Recipe(4, batch=4))
     export(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2])
     spec = Store(tmp_path).resolve("s")
     for class_map, area_px, score in run_graph(spec.path, strips.images[:4]):
@@ -93,9 +105,9 @@ def test_segmenter_exports_maps_areas_and_scores_that_agree(
 def test_one_kind_only_is_refused(strips: Pictures) -> None:
     clean = strips.select(np.flatnonzero(~strips.defective))
     with pytest.raises(DataError, match="one kind"):
-        fit_gate(Gate(), clean, Recipe(1), silent)
+        GateTask(clean)
     with pytest.raises(DataError, match="no mask"):
-        fit_segmenter(ResUNet(4), clean, Recipe(1), silent)
+        SegmenterTask(clean, 4, "ce+dice")
 
 
 def test_thin_lines_survive_the_stride() -> None:

@@ -1,0 +1,76 @@
+"""One training in several processes, as `torchrun` starts them.
+
+Every process draws its own part of each batch; DistributedDataParallel adds the gradients.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import nn
+
+_PATIENCE = timedelta(minutes=10)
+"""For the slowest process, which may be writing a checkpoint or validating."""
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def count() -> int:
+    """Processes that share the training."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes where `torchrun` started more than one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    torch.distributed.init_process_group("nccl" if gpu else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def spread(net: nn.Module) -> nn.Module:
+    """The network as all processes train it; itself where there is one."""
+    if count() == 1:
+        return net
+    if torch.cuda.is_available():
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        return nn.parallel.DistributedDataParallel(net, device_ids=[torch.cuda.current_device()])
+    return nn.parallel.DistributedDataParallel(net)
+
+
+def agree(value: float) -> float:
+    """The first process' value, in all of them."""
+    if count() == 1:
+        return value
+    box = torch.tensor([value], dtype=torch.float64)
+    box = box.cuda() if torch.cuda.is_available() else box
+    torch.distributed.broadcast(box, 0)
+    return float(box.item())
+
+
+def device() -> Any:
+    """Where this process computes."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def use_threads(threads: int) -> None:
+    """Fix the thread count, on which the last bits of the weights depend."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,252 @@
+"""A whole training: a data set in; a run folder with a checked, measured model out.
+
+RUN/run.json         recipe, data and versions: a run goes on only with the same
+RUN/split.json       which picture was in which split
+RUN/checkpoint.pt    everything a killed training needs to go on
+RUN/curve.csv        loss and validation score by step; curve.svg shows it
+RUN/<name>/1/        the exported model, for a store
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeinspect.datasets.load import channels_of, common_size, load
+from edgeinspect.datasets.open import open_data
+from edgeinspect.datasets.pictures import Pictures
+from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet
+from edgeinspect.datasets.split import read_split, split, write_split
+from edgeinspect.errors import DataError
+from edgeinspect.train import architectures, processes
+from edgeinspect.train.curve import draw_curve
+from edgeinspect.train.finish import Report, finish_gate, finish_segmenter
+from edgeinspect.train.fit import fit
+from edgeinspect.train.nets import parameter_count
+from edgeinspect.train.plan import Plan, recipe_for, stride_for
+from edgeinspect.train.progress import RunFolder
+from edgeinspect.train.recipe import Recipe
+from edgeinspect.train.tasks import GateTask, SegmenterTask, Task
+
+
+def train(plan: Plan, report: Report = lambda stage, done, total, loss: None) -> dict[str, Any]:
+    """Train, export and measure one model; `torchrun` may run it in several processes.
+
+    Returns:
+        The figures on the test split, from the exported graph; empty in all processes but
+        the first.
+
+    Raises:
+        DataError: Unusable pictures, a loss that became NaN, or a run of another kind there.
+        StorageError: The disk is full.
+    """
+    processes.use_threads(plan.threads)
+    with processes.joined():
+        prepared = prepare(plan, report)
+        average, minutes = _fit(plan, prepared, report)
+        if processes.rank() != 0:
+            return {}
+        return _finish(plan, prepared, average, minutes, report)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a training works on."""
+
+    data: DataSet
+    pictures: dict[str, Pictures]
+    """By split."""
+    recipe: Recipe
+    net: nn.Module
+    task: Task
+    architecture: str
+    stride: int
+    """Of the class map; 1 for a gate."""
+    ignore_black: bool
+    """Whether letterboxing leaves black bands around some picture."""
+
+
+def prepare(plan: Plan, report: Report) -> Prepared:
+    """Open the set, split it, decode it, build the network."""
+    data = open_data(plan.data)
+    if plan.split_file is not None:
+        data = read_split(plan.split_file, data)
+    else:
+        data = split(data, plan.seed)
+    size = plan.size or common_size(data)
+    channels = plan.channels or channels_of(data)
+    pictures = {
+        name: load(
+            data,
+            data.of(name),
+            height_px=size[0],
+            width_px=size[1],
+            channels=channels,
+            cache=plan.out / "cache",
+            progress=lambda done, name=name: report(  # type: ignore[misc]
+                f"read {name}", done, len(data.of(name)), 0.0
+            ),
+        )
+        for name in (TRAIN, VAL, TEST)
+        if data.of(name)
+    }
+    for name in (TRAIN, VAL):
+        if name not in pictures or not len(pictures[name]):
+            raise DataError(
+                f"has no picture in split '{name}'",
+                where=str(plan.data),
+                remedy="Give more pictures, or a split of your own with --split",
+            )
+    part = pictures[TRAIN]
+    stride = stride_for(plan, size)
+    recipe = recipe_for(
+        plan,
+        size,
+        has_masks=bool(part.masks.any()),
+        has_sound=not bool(part.defective.all()),
+        stride=stride,
+    )
+    torch.manual_seed(plan.seed)
+    if plan.kind == "gate":
+        architecture = plan.architecture or "small"
+        padded = _has_bands(part.images)
+        gate = architectures.gate(
+            architecture, channels=channels, weights=plan.weights, ignore_black=padded
+        )
+        task: Task = GateTask(part)
+        return Prepared(data, pictures, recipe, gate, task, architecture, 1, padded)
+    architecture = plan.architecture or "resunet-0.8m"
+    task = SegmenterTask(part, stride, recipe.loss)
+    segmenter = architectures.segmenter(
+        architecture, len(data.classes), channels=channels, stride=stride, weights=plan.weights
+    )
+    return Prepared(data, pictures, recipe, segmenter, task, architecture, stride, False)
+
+
+def _has_bands(images: NDArray[np.uint8]) -> bool:
+    """Whether letterboxing left black bands in more than one picture of a hundred."""
+    black = 0
+    for image in images:
+        edges = (image[0], image[-1], image[:, 0], image[:, -1])
+        black += any(not edge.any() for edge in edges)
+    return black > len(images) / 100
+
+
+def _fit(plan: Plan, prepared: Prepared, report: Report) -> tuple[nn.Module, float]:
+    recipe = prepared.recipe
+    folder = RunFolder(plan.out)
+    state = None
+    if processes.rank() == 0:
+        state = folder.begin(_identity(plan, prepared), resume=plan.resume)
+        write_split(plan.out / "split.json", prepared.data, plan.seed)
+    if processes.count() > 1:
+        torch.distributed.barrier()
+        if processes.rank() != 0 and folder.checkpoint.exists():
+            state = folder.load()
+    began = time.monotonic()
+    average = fit(
+        prepared.net,
+        prepared.task,
+        prepared.pictures[TRAIN],
+        recipe,
+        validation=prepared.pictures[VAL],
+        folder=folder,
+        state=state,
+        progress=lambda step, loss, best: report(plan.kind, step, recipe.steps, loss),
+    )
+    return average, (time.monotonic() - began) / 60
+
+
+def _finish(
+    plan: Plan, prepared: Prepared, average: nn.Module, minutes: float, report: Report
+) -> dict[str, Any]:
+    pictures, recipe = prepared.pictures, prepared.recipe
+    draw_curve(plan.out)
+    run = {
+        "run": f"{plan.name}-{recipe.steps}s-seed{recipe.seed}",
+        "data": f"{plan.data.name}, {len(pictures[TRAIN])} pictures",
+        "data_sha256": _data_hash(prepared.data),
+        "architecture": prepared.architecture,
+        "seed": recipe.seed,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "parameters": parameter_count(average),
+        "minutes": round(minutes, 1),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+    samples = pictures[VAL].images[:4]
+    test = pictures.get(TEST)
+    if plan.kind == "gate":
+        return finish_gate(average, plan.name, plan.out, run, samples, pictures[VAL], test, report)
+    return finish_segmenter(
+        average, plan.name, plan.out, run, samples, prepared.data.classes, test, report
+    )
+
+
+def _identity(plan: Plan, prepared: Prepared) -> dict[str, Any]:
+    height, width = prepared.pictures[TRAIN].masks.shape[1:]
+    return {
+        "kind": plan.kind,
+        "name": plan.name,
+        "architecture": prepared.architecture,
+        "stride": prepared.stride,
+        "ignore_black": prepared.ignore_black,
+        "weights": hashlib.sha256(plan.weights.read_bytes()).hexdigest() if plan.weights else None,
+        "recipe": prepared.recipe.document(),
+        "frame": {"height_px": height, "width_px": width,
+                  "channels": prepared.pictures[TRAIN].images.shape[3]},
+        "data_sha256": _data_hash(prepared.data),
+        "classes": list(prepared.data.classes),
+        "processes": processes.count(),
+        "threads": plan.threads,
+        "torch": str(torch.__version__),
+    }  # fmt: skip
+
+
+def _data_hash(data: DataSet) -> str:
+    """Of names, labels and splits; not of pixels, which may be many gigabytes."""
+    digest = hashlib.sha256()
+    for record in data.records:
+        digest.update(f"{record.name}\0{int(record.defective)}\0{record.split}\n".encode())
+    return digest.hexdigest()
+
+
+def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The averaged network of a run folder, and its `run.json`.
+
+    Raises:
+        DataError: It is no run folder, or its checkpoint cannot be read.
+    """
+    try:
+        identity = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "is no run folder", where=str(path), remedy="Give the --out of a training"
+        ) from error
+    state = RunFolder(path).load()
+    frame = identity["frame"]
+    if identity["kind"] == "gate":
+        net = architectures.gate(
+            identity["architecture"],
+            channels=frame["channels"],
+            ignore_black=identity["ignore_black"],
+        )
+    else:
+        net = architectures.segmenter(
+            identity["architecture"],
+            len(identity["classes"]),
+            channels=frame["channels"],
+            stride=identity["stride"],
+        )
+    net.load_state_dict(state.best or state.average)
+    return net.eval(), identity
