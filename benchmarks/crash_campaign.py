@@ -1,9 +1,10 @@
-"""kill -9 of daemon, subscriber and both, at random moments: is every frame accounted for?
+"""kill -9 of daemon, gateway and both, at random moments: does the PLC's log equal the ledger?
 
-A whole line (noise camera, scripted gate, spool, ledger, wire) in one process, and in
-another a subscriber whose log of applied verdicts is its cursor. Both are killed and
-started again while frames come; the subscriber also stalls, on a small queue. At the end
-the log must be 1, 2, 3, ... without a gap or a repeat, and the ledger must verify.
+A whole line (noise camera, scripted gate, spool, ledger, wire) in one process, a real
+`edgeinspect gateway` with a Modbus server in another, and here a PLC that reads its block
+and acknowledges by the structured text of docs/plc.md. Both processes are killed and started
+again while frames come; the gateway is also stopped for a while now and then, on small
+queues. The PLC never dies, and what it logged is compared with the ledger row by row.
 
     python benchmarks/crash_campaign.py --kills 200 --rate 200
 """
@@ -15,68 +16,27 @@ import json
 import os
 import random
 import signal
-import struct
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
+from edgeinspect.domain.verdict import Verdict
+from edgeinspect.gateway.journal import Journal
+from edgeinspect.ledger_query import read_body
+from edgeinspect.ledger_read import open_ledger, verify
+from edgeinspect.testing_peers import ModbusPlc, Taken
+from edgeinspect.wire import decode_verdict
 
-RECORD = struct.Struct("<QQ")  # seq, epoch
-
-
-def daemon(folder: Path, ports: tuple[int, int], rate_hz: float) -> None:
-    """The line, until killed or told to stop."""
-    from edgeinspect.cameras._pace import Pace
-    from edgeinspect.config.load import parse
-    from edgeinspect.domain.clock import SystemClock
-    from edgeinspect.domain.frame import FrameShape, Grab, Part
-    from edgeinspect.log import configure
-    from edgeinspect.pipeline.line import Engines, Line
-    from edgeinspect.testing import brightness_gate
-
-    configure("console", "error")
-    shape = FrameShape(16, 32, 1)
-    clock = SystemClock()
-
-    class Noise:
-        def __init__(self) -> None:
-            self.pace = Pace("rate", rate_hz, clock)
-            self.rng = np.random.default_rng()
-            self.sent = 0
-
-        @property
-        def period_ns(self) -> int | None:
-            return self.pace.period_ns
-
-        def open(self) -> None:
-            self.pace.start()
-
-        def grab(self, timeout_ns: int) -> Grab | None:
-            due = self.pace.wait(timeout_ns)
-            if due is None:
-                return None
-            self.sent += 1
-            pixels = self.rng.integers(20, 60, shape.dims, np.uint8)
-            pixels[0, 0] = 255 if self.sent % 7 == 0 else 20
-            return Grab(pixels, self.sent, due[0])
-
-        def release(self, grab: Grab) -> None:
-            pass
-
-        def trigger(self, part: Part) -> None:
-            pass
-
-        def close(self) -> None:
-            pass
-
-    loaded = parse(
-        f"""\
+ROOT = Path(__file__).resolve().parent.parent
+STALL_S = (0.05, 0.4)
+LINE = """\
 schema: 1
 line: campaign
 budget_ms: 50
@@ -84,22 +44,42 @@ cameras: {{top: {{type: synthetic}}}}
 engines: {{gate: {{type: ov, model: scripted}}}}
 optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
 decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
-publish:
-  verdicts: tcp://127.0.0.1:{ports[0]}
-  replay: tcp://127.0.0.1:{ports[1]}
-  high_water_mark: 50
+act_by: {{travel_ms: 2000}}
+publish: {{verdicts: "{verdicts}", replay: "{replay}", high_water_mark: 50}}
 spool: {{folder: {folder}, slots: 4096}}
 ledger: {{folder: {folder}}}
 """
-    )
+GATEWAY = """\
+schema: 1
+gateway: plc-1
+feed: {{line: campaign, verdicts: "{verdicts}", replay: "{replay}", high_water_mark: 50}}
+link: {{type: modbus, port: {port}}}
+cursor: {folder}/plc-1.journal
+ack_timeout_ms: 10000
+buffer: 4096
+"""
+
+
+def daemon(folder: Path, rate_hz: float) -> None:
+    """The line, until killed or told to stop."""
+    from edgeinspect.config.load import parse
+    from edgeinspect.domain.clock import SystemClock
+    from edgeinspect.domain.frame import FrameShape
+    from edgeinspect.log import configure
+    from edgeinspect.pipeline.line import Engines, Line
+    from edgeinspect.testing import NoiseCamera, brightness_gate
+
+    configure("console", "error")
+    shape = FrameShape(16, 32, 1)
+    loaded = parse((folder / "line.yaml").read_text())
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     line = Line(
         loaded.config,
         config_hash=loaded.hash,
-        cameras={"top": Noise()},
+        cameras={"top": NoiseCamera(shape, rate_hz, parts=f"{os.getpid()}-")},
         workers=[Engines(brightness_gate(shape, lambda: time.sleep(0.002)), None)],
-        clock=clock,
+        clock=SystemClock(),
         on_failure=lambda error: os._exit(70),
     )
     line.start()
@@ -109,110 +89,211 @@ ledger: {{folder: {folder}}}
     line.dispose()
 
 
-def subscriber(folder: Path, ports: tuple[int, int]) -> None:
-    """Applies verdicts: one record in the log each, written whole or not at all."""
-    from edgeinspect.client import Delivered, Feed, Lost, Renumbered
+class Plc:
+    """The PLC in its thread: it scans as fast as it is answered."""
 
-    path = folder / "applied.bin"
-    done = path.read_bytes() if path.exists() else b""
-    whole = len(done) // RECORD.size * RECORD.size
-    os.truncate(path, whole) if path.exists() else path.touch()
-    cursor = RECORD.unpack_from(done, whole - RECORD.size)[0] if whole else 0
-    log = os.open(path, os.O_WRONLY | os.O_APPEND)
-    rng = random.Random()
-    stall_at = time.monotonic() + rng.random()
-    with Feed(
-        f"tcp://127.0.0.1:{ports[0]}", f"tcp://127.0.0.1:{ports[1]}", name="applier",
-        cursor=cursor, high_water_mark=50,
-    ) as feed:  # fmt: skip
-        while True:
-            event = feed.receive(100)
-            if isinstance(event, Delivered):
-                os.write(log, RECORD.pack(event.verdict.seq, event.verdict.epoch))
-                feed.ack(event.verdict.seq)
-            elif isinstance(event, Lost | Renumbered):
-                (folder / "lost.txt").open("a").write(f"{event}\n")
-            if time.monotonic() > stall_at:
-                time.sleep(rng.uniform(0.05, 0.4))
-                stall_at = time.monotonic() + rng.uniform(0.3, 2)
+    def __init__(self, port: int) -> None:
+        self.master = ModbusPlc(port)
+        self.failure: BaseException | None = None
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
+    def _run(self) -> None:
+        try:
+            while not self._stop:
+                taken = len(self.master.program.log)
+                if not self.master.cycle():
+                    time.sleep(0.01)
+                elif taken == len(self.master.program.log):
+                    time.sleep(0.001)
+        except BaseException as error:  # both bits at once, or a bit without a result
+            self.failure = error
 
-def start(
-    role: str, folder: Path, ports: tuple[int, int], rate_hz: float
-) -> subprocess.Popen[bytes]:
-    words = [sys.executable, __file__, "--role", role, "--folder", str(folder),
-             "--ports", *map(str, ports), "--rate", str(rate_hz)]  # fmt: skip
-    return subprocess.Popen(words)
+    @property
+    def log(self) -> list[Taken]:
+        return self.master.program.log
+
+    def close(self) -> None:
+        self._stop = True
+        self._thread.join(5)
+        self.master.close()
 
 
-def applied(folder: Path) -> list[int]:
-    data = (folder / "applied.bin").read_bytes() if (folder / "applied.bin").exists() else b""
-    return [RECORD.unpack_from(data, at)[0] for at in range(0, len(data) - 15, RECORD.size)]
+class Campaign:
+    """The processes, and what is done to them."""
+
+    def __init__(self, folder: Path, rate_hz: float, seed: int) -> None:
+        self.folder = folder
+        self.rate_hz = rate_hz
+        self.rng = random.Random(seed)
+        self.stalls = 0
+        ports = free_ports(3)
+        names = {
+            "folder": folder,
+            "verdicts": f"tcp://127.0.0.1:{ports[0]}",
+            "replay": f"tcp://127.0.0.1:{ports[1]}",
+            "port": ports[2],
+        }
+        (folder / "line.yaml").write_text(LINE.format_map(names))
+        (folder / "gateway.yaml").write_text(GATEWAY.format_map(names))
+        # From the first frame on: else a gateway begins with what comes after it.
+        journal = Journal(folder / "plc-1.journal", name="plc-1", capacity=100_000)
+        journal.begin(0, 0, time.time_ns())
+        journal.close()
+        self.plc = Plc(ports[2])
+        self.running = {role: self.start(role) for role in ("daemon", "gateway")}
+
+    def start(self, role: str, rate_hz: float | None = None) -> subprocess.Popen[bytes]:
+        if role == "daemon":
+            words = [__file__, "--role", "daemon", "--folder", str(self.folder),
+                     "--rate", str(rate_hz or self.rate_hz)]  # fmt: skip
+        else:
+            words = ["-m", "edgeinspect", "gateway", str(self.folder / "gateway.yaml")]
+        with (self.folder / f"{role}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *words], stderr=log, stdout=log, cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+
+    def kill(self, roles: tuple[str, ...]) -> None:
+        for role in roles:
+            self.running[role].kill()
+        for role in roles:
+            self.running[role].wait()
+            self.running[role] = self.start(role)
+
+    def wait(self, seconds: float) -> None:
+        """Let it run, with a stall of the gateway in two of three waits."""
+        if self.rng.random() < 2 / 3:
+            stall_s = self.rng.uniform(*STALL_S)
+            time.sleep(max(0.0, seconds - stall_s) * self.rng.random())
+            self.running["gateway"].send_signal(signal.SIGSTOP)
+            self.stalls += 1
+            time.sleep(stall_s)
+            if self.rng.random() < 0.9:  # else it is killed while it is stopped
+                self.running["gateway"].send_signal(signal.SIGCONT)
+        else:
+            time.sleep(seconds)
+
+    def finish(self) -> None:
+        """Let the PLC take what is left; a last slow daemon keeps it awake meanwhile."""
+        self.running["gateway"].send_signal(signal.SIGCONT)
+        self.stop("daemon")
+        self.running["daemon"] = self.start("daemon", 2.0)
+        still, until = 0, time.monotonic() + 60
+        while still < 20 and time.monotonic() < until:
+            time.sleep(0.1)
+            values = self.plc.master.values
+            still = still + 1 if values and values["Online"] and not values["Buffered"] else 0
+        self.stop("daemon")
+        time.sleep(0.2)
+        self.stop("gateway")
+        self.plc.close()
+
+    def stop(self, role: str) -> None:
+        process = self.running[role]
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def abort(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+        self.plc.close()
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
 
 
 def campaign(
-    folder: Path, kills: int, rate_hz: float, seed: int, note: Callable[[str], None] = print
+    folder: Path,
+    kills: int,
+    rate_hz: float,
+    seed: int,
+    between_s: tuple[float, float] = (0.4, 1.9),
+    note: Callable[[str], None] = print,
 ) -> dict[str, object]:
     """Run it; returns what was found."""
-    import socket
-
-    from edgeinspect.ledger_read import verify
-
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = (one.getsockname()[1], two.getsockname()[1])
-    rng = random.Random(seed)
-    running = {role: start(role, folder, ports, rate_hz) for role in ("daemon", "subscriber")}
-    killed = {"daemon": 0, "subscriber": 0, "both": 0}
-    for number in range(kills):
-        time.sleep(rng.uniform(0.3, 1.3))
-        victim = rng.choice(list(killed))
-        killed[victim] += 1
-        roles = ("daemon", "subscriber") if victim == "both" else (victim,)
-        for role in roles:
-            running[role].kill()
-        for role in roles:
-            running[role].wait()
-            running[role] = start(role, folder, ports, rate_hz)
-        if (number + 1) % 20 == 0:
-            note(f"{number + 1} kills, {len(applied(folder))} applied")
-    time.sleep(2.5)
-    running["daemon"].send_signal(signal.SIGTERM)
-    last_applied = -1
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:  # what was published last is still on its way
-        time.sleep(0.5)
-        now = len(applied(folder))
-        if now == last_applied and running["daemon"].poll() is not None:
-            break
-        last_applied = now
-    if running["daemon"].poll() is None:
-        running["daemon"].kill()
-    # The tail that went out while the subscriber stalled is asked for from a new daemon.
-    running["daemon"] = start("daemon", folder, ports, 1.0)
-    time.sleep(3)
-    running["daemon"].send_signal(signal.SIGTERM)
-    running["daemon"].wait(20)
-    time.sleep(0.5)
-    running["subscriber"].kill()
-    running["subscriber"].wait()
-    seqs = applied(folder)
+    running = Campaign(folder, rate_hz, seed)
+    victims = {"daemon": ("daemon",), "gateway": ("gateway",), "both": ("daemon", "gateway")}
+    killed = dict.fromkeys(victims, 0)
+    try:
+        for number in range(kills):
+            running.wait(running.rng.uniform(*between_s))
+            victim = running.rng.choice(list(victims))
+            killed[victim] += 1
+            running.kill(victims[victim])
+            if (number + 1) % 20 == 0:
+                note(f"{number + 1} kills, {len(running.plc.log)} taken by the PLC")
+        running.finish()
+    except BaseException:
+        running.abort()
+        raise
     account = verify(folder / "campaign.ledger.sqlite", folder / "campaign.spool")
-    captured = sum(epoch.captured for epoch in account.epochs)
     return {
         "kills": killed,
-        "captured": captured,
+        "stalls": running.stalls,
+        "captured": sum(epoch.captured for epoch in account.epochs),
         "epochs": len(account.epochs),
-        "applied": len(seqs),
-        "applied_twice": len(seqs) - len(set(seqs)),
-        "out_of_order": sum(b <= a for a, b in pairwise(seqs)),
-        "gaps": sum(b - a - 1 for a, b in pairwise([0, *seqs]) if b > a),
-        "lost_events": (folder / "lost.txt").exists(),
-        "unaccounted": captured - (seqs[-1] if seqs else 0),
+        **compared(running.plc.log, ledger(folder)),
+        "plc_failure": repr(running.plc.failure or ""),
         "no_verdict": sum(epoch.no_verdict for epoch in account.epochs),
         "ledger_holds": account.holds,
         "problems": account.problems[:5],
+    }
+
+
+def ledger(folder: Path) -> dict[int, Verdict]:
+    """Every verdict of the ledger by its seq."""
+    found = {}
+    with closing(open_ledger(folder / "campaign.ledger.sqlite")) as base:
+        for (seq,) in base.execute("SELECT seq FROM verdicts ORDER BY seq"):
+            body = read_body(base, seq)
+            assert body is not None
+            found[seq] = decode_verdict(body)
+    return found
+
+
+def compared(log: list[Taken], verdicts: Mapping[int, Verdict]) -> dict[str, object]:
+    """The PLC's log against the ledger, row by row."""
+    ids = [taken.result_id for taken in log]
+    lost = {
+        seq
+        for taken in log
+        if taken.is_lost
+        for seq in range(taken.result_id - taken.covers + 1, taken.result_id + 1)
+    }
+    plain = [taken for taken in log if not taken.is_lost]
+    wrong = [
+        taken.result_id
+        for taken in plain
+        if taken.result_id not in verdicts or not taken.agrees(verdicts[taken.result_id])
+    ]
+    return {
+        "taken": len(log),
+        "passed": sum(taken.passed for taken in log),
+        "passes_shown_as_reject": sum(taken.cause in (101, 102) for taken in log),
+        "applied_twice": len(ids) - len(set(ids)),
+        "out_of_order": sum(b <= a for a, b in pairwise(ids)),
+        "lost_explicitly": len(lost),
+        "unaccounted": len(set(verdicts) - set(ids) - lost),
+        "not_in_ledger": len(set(ids) - set(verdicts)),
+        "contradict_ledger": len(wrong),
+        "passed_without_pass": sum(
+            taken.passed and verdicts[taken.result_id].decision.value != "PASS"
+            for taken in plain
+            if taken.result_id in verdicts
+        ),
     }
 
 
@@ -221,14 +302,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--role", choices=["daemon", "subscriber"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["daemon"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--ports", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role == "daemon":
-        daemon(options.folder, tuple(options.ports), options.rate)
-    elif options.role == "subscriber":
-        subscriber(options.folder, tuple(options.ports))
+        daemon(options.folder, options.rate)
     else:
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         with tempfile.TemporaryDirectory(dir=shared) as folder:

@@ -16,56 +16,16 @@ import tempfile
 import threading
 import time
 
-import numpy as np
-
 from edgeinspect import realtime
-from edgeinspect.cameras._pace import Pace
 from edgeinspect.config.load import parse
 from edgeinspect.config.schema import RealTime
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape, Grab, Part
+from edgeinspect.domain.frame import FrameShape
 from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.ports import CameraFinished
-from edgeinspect.testing import brightness_gate
+from edgeinspect.testing import NoiseCamera, brightness_gate
 
 SHAPE = FrameShape(64, 256, 1)
-
-
-class NoiseCamera:
-    """Sensor noise at a rate, for a time."""
-
-    def __init__(self, rate_hz: float, frames: int) -> None:
-        self._pace = Pace("rate", rate_hz, SystemClock())
-        self._frames = frames
-        self._rng = np.random.default_rng(1)
-        self._sent = 0
-
-    @property
-    def period_ns(self) -> int | None:
-        return self._pace.period_ns
-
-    def open(self) -> None:
-        self._pace.start()
-
-    def grab(self, timeout_ns: int) -> Grab | None:
-        if self._sent >= self._frames:
-            raise CameraFinished
-        due = self._pace.wait(timeout_ns)
-        if due is None:
-            return None
-        self._sent += 1
-        pixels = self._rng.integers(20, 60, SHAPE.dims, np.uint8)
-        return Grab(pixels, self._sent, due[0])
-
-    def release(self, grab: Grab) -> None:
-        pass
-
-    def trigger(self, part: Part) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def main() -> None:
@@ -127,7 +87,7 @@ real_time: {{{fifo}}}
         line = Line(
             loaded.config,
             config_hash=loaded.hash,
-            cameras={"top": NoiseCamera(options.rate, frames)},
+            cameras={"top": NoiseCamera(SHAPE, options.rate, frames)},
             workers=[Engines(brightness_gate(SHAPE, hang_once), None)],
             clock=SystemClock(),
             on_failure=lambda error: (print(error), ended.set()),

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.clock import Alarm
+from edgeinspect.cameras._pace import Pace
+from edgeinspect.domain.clock import Alarm, SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
 from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import CameraLostError
@@ -98,6 +99,57 @@ class ScriptedCamera:
 
     def release(self, grab: Grab) -> None:
         self.borrowed -= 1
+
+    def trigger(self, part: Part) -> None:
+        raise CameraLostError("takes no trigger")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class NoiseCamera:
+    """Sensor noise at a rate; with parts, every seventh is bright enough to be rejected.
+
+    Args:
+        shape: Of a frame.
+        rate_hz: Frames a second.
+        frames: How many there are before it is finished.
+        parts: Prefix of each frame's part id; None for frames without.
+    """
+
+    def __init__(
+        self, shape: FrameShape, rate_hz: float, frames: int = 1 << 62, parts: str | None = None
+    ) -> None:
+        self.sent = 0
+        self._shape = shape
+        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._frames = frames
+        self._parts = parts
+        self._rng = np.random.default_rng(1)
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._pace.period_ns
+
+    def open(self) -> None:
+        self._pace.start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        if self.sent >= self._frames:
+            raise CameraFinished
+        due = self._pace.wait(timeout_ns)
+        if due is None:
+            return None
+        self.sent += 1
+        pixels = self._rng.integers(20, 60, self._shape.dims, np.uint8)
+        if self._parts is None:
+            return Grab(pixels, self.sent, due[0])
+        pixels[0, 0] = 255 if self.sent % 7 == 0 else 20
+        part = Part(f"{self._parts}{self.sent}", encoder_count=10 * self.sent)
+        return Grab(pixels, self.sent, due[0], part=part)
+
+    def release(self, grab: Grab) -> None:
+        """Each picture has its own memory."""
 
     def trigger(self, part: Part) -> None:
         raise CameraLostError("takes no trigger")

@@ -36,6 +36,8 @@ class Source(Section, frozen=True):
     """Its PUB address."""
     replay: str = DEFAULT_REPLAY
     """Its ROUTER address."""
+    high_water_mark: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
+    """Messages queued here before the newest are dropped, to be asked for again later."""
     curve: Curve | None = None
 
 

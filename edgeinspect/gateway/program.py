@@ -78,6 +78,7 @@ def build(
             cursor=cursor,
             prepare=prepare,
             clock=clock,
+            high_water_mark=config.feed.high_water_mark,
         )
 
     return Gateway(

@@ -9,32 +9,8 @@ from pathlib import Path
 import zmq
 
 from edgeinspect.client import Feed
-from edgeinspect.wire_replay import Ack, ReplayRequest, TriggerRequest, encode
+from edgeinspect.testing_peers import mutate
 from tests.flow.feeder import FINDINGS, Feeder
-
-GOOD = [
-    encode(ReplayRequest(from_seq=1)),
-    encode(Ack(name="x", seq=3)),
-    encode(TriggerRequest(camera="top", part_id="p")),
-]
-
-
-def mutate(rng: random.Random) -> list[bytes]:
-    """One hostile message: noise, a mutated request, odd frames, or far too long."""
-    kind = rng.randrange(5)
-    if kind == 0:
-        return [rng.randbytes(rng.randrange(0, 200))]
-    if kind == 1:
-        body = bytearray(rng.choice(GOOD))
-        for _ in range(rng.randrange(1, 6)):
-            body[rng.randrange(len(body))] = rng.randrange(256)
-        return [bytes(body)]
-    if kind == 2:
-        return [rng.randbytes(5) for _ in range(rng.randrange(2, 9))]
-    if kind == 3:
-        return [b'{"schema":"edgeinspect.replay/1","from_seq":' + b"9" * rng.randrange(1, 400)
-                + b"}"]  # fmt: skip
-    return [b"[" * rng.randrange(1, 3000)]
 
 
 def test_noise_is_dropped_and_the_line_answers_on(tmp_path: Path) -> None:

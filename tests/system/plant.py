@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
-from edgeinspect.domain.plc import CAUSES
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.domain.verdict import Verdict
 from edgeinspect.gateway.journal import Journal, Record
+from edgeinspect.testing_peers import Taken
 from tests.flow.feeder import written
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -182,74 +182,6 @@ def plant(folder: Path, link: dict[str, Any], **options: Any) -> Iterator[Plant]
         built.close()
 
 
-@dataclass(frozen=True)
-class Taken:
-    """One result as a PLC took it."""
-
-    result_id: int
-    passed: bool
-    rejected: bool
-    no_verdict: bool
-    cause: int
-    reject_code: int
-    part_id: str
-    encoder_count: int
-
-    @staticmethod
-    def from_values(values: dict[str, Any]) -> Taken:
-        """From the map's names."""
-        return Taken(
-            int(values["ResultId"]),
-            bool(values["Pass"]),
-            bool(values["Reject"]),
-            bool(values["NoVerdict"]),
-            int(values["Cause"]),
-            int(values["RejectCode"]),
-            str(values["PartId"]),
-            int(values["EncoderCount"]),
-        )
-
-
 def expected(verdicts: list[Verdict]) -> list[Taken]:
     """What a PLC must have taken for these verdicts, none of them late."""
-    return [
-        Taken(
-            verdict.seq,
-            verdict.decision is Decision.PASS,
-            verdict.decision is not Decision.PASS,
-            verdict.decision is Decision.NO_VERDICT,
-            CAUSES[verdict.reason],
-            verdict.reject_code,
-            verdict.part_id or "",
-            verdict.encoder_count or 0,
-        )
-        for verdict in verdicts
-    ]
-
-
-class PlcProgram:
-    """The logic of docs/plc.md's structured text, cycle by cycle, with a log."""
-
-    def __init__(self) -> None:
-        self.log: list[Taken] = []
-        self.last_id = 0
-        self.numbering = 0
-        self.ack = 0
-
-    def cycle(self, values: dict[str, Any]) -> int:
-        """One scan over the outputs; returns the ack to write."""
-        if values["Numbering"] != self.numbering:
-            self.numbering, self.last_id = values["Numbering"], 0
-        if values["ResultIdCheck"] != values["ResultId"]:
-            return self.ack  # half of it is old: look again in the next scan
-        if values["Online"] and values["ResultsValid"]:
-            step = (values["ResultId"] - self.last_id) % (1 << 32)
-            if 0 < step < 1 << 31:
-                assert not (values["Pass"] and values["Reject"])
-                self.log.append(Taken.from_values(values))
-                self.last_id = values["ResultId"]
-            self.ack = values["ResultId"]
-        else:
-            assert not values["Pass"]
-            assert not values["Reject"]
-        return self.ack
+    return [Taken.of(verdict) for verdict in verdicts]

@@ -16,17 +16,15 @@ from typing import Any
 import pytest
 
 from edgeinspect.plclinks import _map
+from edgeinspect.testing_peers import ACK_AT, PlcProgram
 from tests.system import libmodbus
 from tests.system.plant import (
     Plant,
-    PlcProgram,
     expected,
     free_port,
     plant,
     wait_for,
 )
-
-ACK_AT = 202
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.plclinks import _sparkplug
-from tests.system.plant import PlcProgram, expected, free_port, plant, wait_for
+from edgeinspect.testing_peers import PlcProgram
+from tests.system.plant import expected, free_port, plant, wait_for
 
 reason = registry.missing_reason("plclink", "mqtt")
 

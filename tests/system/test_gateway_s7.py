@@ -12,7 +12,8 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.plclinks import _map
-from tests.system.plant import PlcProgram, expected, free_port, plant, wait_for
+from edgeinspect.testing_peers import PlcProgram
+from tests.system.plant import expected, free_port, plant, wait_for
 
 reason = registry.missing_reason("plclink", "s7")
 OUTPUT_DB, INPUT_DB = 10, 11

@@ -25,7 +25,7 @@ from edgeinspect.gateway.handshake import Applied, Handshake, How, Rules, Totals
 from edgeinspect.gateway.results import Pending, from_lost
 from edgeinspect.gateway.watch import Standing
 from edgeinspect.plclinks import _map
-from tests.system.plant import PlcProgram
+from edgeinspect.testing_peers import PlcProgram
 
 ACK_TIMEOUT_NS = 500 * NS_PER_MS
 RULES = Rules(acknowledges=True, ack_timeout_ns=ACK_TIMEOUT_NS, buffer=4, heartbeat_ns=NS_PER_S)
