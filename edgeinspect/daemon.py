@@ -1,4 +1,4 @@
-"""The daemon: a configuration becomes a running line, and signals end it."""
+"""The daemon: a configuration becomes a running line; signals reload its engines and end it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 import structlog
@@ -13,7 +14,14 @@ import structlog
 from edgeinspect import events, realtime
 from edgeinspect.config.load import Loaded, PartChoice, load
 from edgeinspect.domain.clock import Clock, SystemClock
-from edgeinspect.errors import InternalError, LawError
+from edgeinspect.errors import (
+    ConfigError,
+    EdgeInspectError,
+    Fault,
+    InternalError,
+    LawError,
+    ModelError,
+)
 from edgeinspect.pipeline.line import Engines, Line
 from edgeinspect.ports import Camera, Engine
 from edgeinspect.sdnotify import notify
@@ -59,14 +67,22 @@ def run(
         ended.set()
 
     line = build(loaded, clock, on_failure=fail, on_end=ended.set)
+    reloader = Reloader(line, loaded, path, overrides)
+
+    def on_reload(_number: int, _frame: FrameType | None) -> None:
+        reloader.ask()
+
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_reload)
     try:
         line.start()
+        reloader.start()
         announce(line)
         notify("READY=1", f"STATUS=inspecting {loaded.config.line}")
         while not ended.wait(0.5):  # a bounded wait lets Python run its signal handlers
             pass
         notify("STOPPING=1")
+        reloader.stop()
         counts = line.stop()
     finally:
         line.dispose()
@@ -80,6 +96,83 @@ def run(
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Reloader:
+    """Takes engines and thresholds anew while the line runs. `ask` is safe in a signal handler.
+
+    What fails leaves the line as it was: an alarm says why, until a reload succeeds.
+    """
+
+    def __init__(self, line: Line, loaded: Loaded, path: Path, overrides: Sequence[str]) -> None:
+        self._line = line
+        self._loaded = loaded
+        self._path = path
+        self._overrides = overrides
+        self._asked: SimpleQueue[bool] = SimpleQueue()  # may be put to in a signal handler
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Reload soon; several askings may become one reload."""
+        self._asked.put(True)
+
+    def stop(self) -> None:
+        """End the thread; a reload in progress is waited for, 30 s at most."""
+        self._asked.put(False)
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    def _run(self) -> None:
+        while self._asked.get():
+            while not self._asked.empty():
+                if not self._asked.get():
+                    return
+            notify("RELOADING=1", f"MONOTONIC_USEC={self._line.clock.now_ns() // 1000}")
+            self.reload()
+            notify("READY=1")
+
+    def reload(self) -> bool:
+        """Reload now, in the caller's thread; False if it was refused."""
+        try:
+            loaded = load(self._path, self._overrides)
+            refit(self._line, self._loaded, loaded)
+        except EdgeInspectError as error:
+            self._line.swap.refuse(error)
+            return False
+        except Exception as error:  # a library's own: the line goes on, and a person is called
+            words = f"{type(error).__name__}: {error}"
+            self._line.swap.refuse(ModelError(words, where=str(self._path)))
+            return False
+        self._loaded = loaded
+        return True
+
+
+def refit(line: Line, now: Loaded, wanted: Loaded) -> None:
+    """Give a running line the engines and thresholds of another configuration of it.
+
+    Raises:
+        ConfigError: More is changed than a running line can take.
+        ModelError: A model is refused.
+        MissingExtraError: A backend's library is not installed.
+    """
+    config = wanted.config
+    changed = [
+        name
+        for name in config.__struct_fields__
+        if name not in _RELOADED and getattr(config, name) != getattr(now.config, name)
+    ]
+    if changed:
+        what = "cannot be changed while the line runs: restart it"
+        raise ConfigError([Fault(name, what) for name in changed], where=wanted.where)
+    line.swap.refit(config, wanted.hash, make_workers(wanted, line.clock))
+
+
+_RELOADED = frozenset({"engines", "decide", "optics", "store"})
+"""Sections that a running line takes anew."""
 
 
 def build(
@@ -101,11 +194,8 @@ def build(
     """
     config = loaded.config
     realtime.apply(config.real_time)
-    store = Store(Path(config.store) if config.store else default_root())
-    workers: list[Engines] = []
+    workers = make_workers(loaded, clock)
     try:
-        for _ in range(config.inspect.workers):
-            workers.append(make_engines(loaded, clock, store))
         return Line(
             config,
             config_hash=loaded.hash,
@@ -122,6 +212,21 @@ def build(
         raise
 
 
+def make_workers(loaded: Loaded, clock: Clock) -> list[Engines]:
+    """The engines of every worker, loaded; raises as `make_engines`."""
+    config = loaded.config
+    store = Store(Path(config.store) if config.store else default_root())
+    workers: list[Engines] = []
+    try:
+        for _ in range(config.inspect.workers):
+            workers.append(make_engines(loaded, clock, store))
+    except BaseException:
+        for engines in workers:
+            engines.close()
+        raise
+    return workers
+
+
 def make_engines(loaded: Loaded, clock: Clock, store: Store) -> Engines:
     """One worker's engines, loaded.
 
@@ -133,7 +238,12 @@ def make_engines(loaded: Loaded, clock: Clock, store: Store) -> Engines:
     if "gate" in loaded.engines:
         gate = make_engine(loaded.engines["gate"], clock, store)
     if "segmenter" in loaded.engines:
-        segmenter = make_engine(loaded.engines["segmenter"], clock, store)
+        try:
+            segmenter = make_engine(loaded.engines["segmenter"], clock, store)
+        except BaseException:
+            if gate is not None:
+                gate.close()
+            raise
     return Engines(gate, segmenter)
 
 

@@ -9,6 +9,7 @@ from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.domain.verdict import ModelRef
+from edgeinspect.errors import ModelError
 from edgeinspect.pipeline.capture import CaptureRules
 from edgeinspect.pipeline.closing import Causes
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
@@ -39,8 +40,15 @@ def line_judges(
 
     Raises:
         ConfigError: The models contradict the thresholds.
+        ModelError: The workers do not all have the same models.
     """
     first = workers[0]
+    if any(_ids(engines) != _ids(first) for engines in workers):
+        raise ModelError(
+            "another version was promoted while the models were loaded",
+            where=config.line,
+            remedy="Start or reload again",
+        )
     gate = first.gate.spec if first.gate else None
     segmenter = first.segmenter.spec if first.segmenter else None
     match_models(config, gate, segmenter, where=config.line)
@@ -56,6 +64,11 @@ def line_judges(
     return [
         Judge(engines, rules, causes, clock, send_mask=config.publish.mask) for engines in workers
     ]
+
+
+def _ids(engines: Engines) -> list[ModelRef | None]:
+    both = (engines.gate, engines.segmenter)
+    return [model_ref(engine.spec) if engine else None for engine in both]
 
 
 def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:

@@ -1,0 +1,351 @@
+"""Engines changed on a running line: promoted, rolled back, reloaded, and refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeinspect import daemon
+from edgeinspect.cameras import synthetic
+from edgeinspect.client import Listener
+from edgeinspect.config.load import load
+from edgeinspect.daemon import Reloader
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.tensor import ModelId
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.errors import ConfigError, EngineFault, ModelError
+from edgeinspect.ledger_query import read_events
+from edgeinspect.ledger_read import open_ledger, verify
+from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.store import Store
+from edgeinspect.store import manifest as manifest_module
+from edgeinspect.testing import ScriptedEngine, brightness_gate
+from tests import graphs
+from tests.faults.rig import SHAPE, NoiseCamera, Rig, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+# -- scripted engines ---------------------------------------------------------------------
+
+
+def gate(version: int, take_time: Callable[[], None] = lambda: None) -> ScriptedEngine:
+    """A gate whose probability says its version: 1 gives 0.01, 7 gives 0.07."""
+    engine = brightness_gate(SHAPE, take_time)
+    engine._spec = version_of(engine.spec, version)
+    engine._outputs = lambda image: (np.array([version / 100], np.float32),)
+    return engine
+
+
+def version_of(spec: Any, version: int) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(spec, id=ModelId(spec.id.name, version, "0" * 64))
+
+
+def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> None:
+    rig = Rig(
+        tmp_path, rate_hz=400, frames=1_000_000, budget_ms=5000, capture="{ring_slots: 512}",
+        more=f"ledger: {{folder: {tmp_path}}}",
+    )  # fmt: skip
+    old: list[ScriptedEngine] = [rig.engine]
+    rig.line.start()
+    for version in range(2, 102):
+        fresh = gate(version % 90)
+        rig.line.swap.refit(rig.line.config, f"hash-{version}", [Engines(fresh, None)])
+        assert old[-1].closed
+        assert not fresh.closed
+        old.append(fresh)
+    counts = rig.stop()
+    assert counts.no_verdict == 0
+    assert counts.late == 0
+    assert not rig.failures
+    judged_by = {verdict.config_hash for verdict in rig.verdicts}
+    assert len(judged_by) > 20
+    for verdict in rig.verdicts:
+        assert verdict.gate is not None
+        if verdict.config_hash.startswith("hash-"):
+            version = int(verdict.config_hash[5:]) % 90
+            assert verdict.gate.version == version
+            assert verdict.defect_prob == pytest.approx(version / 100, abs=1e-5)
+    assert all(engine.closed for engine in old)
+    account = verify(tmp_path / "rig.ledger.sqlite")
+    assert account.holds, account.problems
+    with open_ledger(tmp_path / "rig.ledger.sqlite") as base:
+        kinds = [event.kind for event in read_events(base, 1000)]
+    assert kinds.count("engine.changed") == 100
+
+
+def fails(_image: Pixels) -> Any:
+    raise EngineFault("illegal address", where="gpu 0")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda engine: setattr(engine, "_outputs", fails), "illegal address"),
+        (lambda engine: setattr(engine, "_outputs", lambda image: (np.array([np.nan]),)),
+         "gives a probability of nan"),
+        (lambda engine: setattr(engine, "_spec", brightness_gate(graphs.SHAPE).spec),
+         "Other frames need a restart"),
+    ],
+)  # fmt: skip
+def test_what_fails_its_first_frames_is_refused(
+    tmp_path: Path, break_it: Callable[[Any], None], words: str
+) -> None:
+    rig = Rig(tmp_path, frames=1_000_000)
+    rig.line.start()
+    bad = gate(9)
+    break_it(bad)
+    with pytest.raises(ModelError, match=words):
+        rig.line.swap.refit(rig.line.config, "new", [Engines(bad, None)])
+    assert bad.closed
+    assert not rig.engine.closed
+    before = rig.line.closer.tally.counts().captured
+    wait_for(lambda: rig.line.closer.tally.counts().captured > before + 10)
+    counts = rig.stop()
+    assert counts.passed == counts.captured
+    assert {verdict.config_hash for verdict in rig.verdicts} == {rig.line.closer.causes.config_hash}
+
+
+def test_a_swap_during_a_hang_waits_for_nobody_else(tmp_path: Path) -> None:
+    """The worker hangs in its old engine: deadlines hold, and it comes back to the new one."""
+    hang = threading.Event()
+    rig = Rig(tmp_path, rate_hz=100, frames=1_000_000, capture="{ring_slots: 64}")
+    rig.engine._take_time = lambda: time.sleep(0.4) if hang.is_set() else None
+    rig.line.start()
+    wait_for(lambda: rig.camera.sent > 10)
+    hang.set()
+    time.sleep(0.05)
+    rig.line.swap.refit(rig.line.config, "after", [Engines(gate(5), None)])
+    assert rig.engine.closed
+    before = rig.line.closer.tally.counts().passed
+    wait_for(lambda: rig.line.closer.tally.counts().passed > before + 20)
+    counts = rig.stop()
+    assert counts.reasons["deadline"] > 10
+    assert rig.verdicts[-1].gate is not None
+    assert rig.verdicts[-1].gate.version == 5
+
+
+def test_workers_that_differ_are_refused() -> None:
+    from edgeinspect.config.load import parse
+    from edgeinspect.pipeline.settings import line_judges
+
+    config = parse(
+        """\
+schema: 1
+line: two
+budget_ms: 100
+cameras: {top: {type: synthetic}}
+engines: {gate: {type: ov, model: scripted}}
+optics: {mm_per_px_x: 1, mm_per_px_y: 1}
+decide: {gate: {suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}
+"""
+    ).config
+    workers = [Engines(gate(1), None), Engines(gate(2), None)]
+    with pytest.raises(ModelError, match="another version was promoted"):
+        line_judges(config, "hash", ("top",), workers, SystemClock())
+
+
+# -- the daemon's reload, with a real store -----------------------------------------------
+
+
+class Plant:
+    """A running line of tiny ONNX gates, with its configuration file and its store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder / "engines")
+        for version in (1, 2):
+            graphs.install(self.store.root, graphs.gate(SHAPE), version=version, shape=SHAPE,
+                           training={"run": str(version)})  # fmt: skip
+        self.shelf = self.store.shelf("tiny-gate")
+        self.shelf.promote(1)
+        self.path = folder / "line.yaml"
+        self.write()
+        loaded = load(self.path)
+        self.camera = NoiseCamera(100, 1_000_000)
+        self.failures: list[BaseException] = []
+        self.line: Line = daemon.build(
+            loaded, SystemClock(), on_failure=self.failures.append, on_end=lambda: None,
+            cameras={"top": self.camera},
+        )  # fmt: skip
+        self.reloader = Reloader(self.line, loaded, self.path, ())
+        self.line.start()
+
+    def write(self, *, budget_ms: int = 2000, suspect_at: float = 0.9) -> None:
+        self.path.write_text(
+            f"""\
+schema: 1
+line: plant
+budget_ms: {budget_ms}
+store: {self.store.root}
+cameras: {{top: {{type: synthetic}}}}
+engines: {{gate: {{type: ort, model: tiny-gate, threads: 1}}}}
+optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
+decide: {{gate: {{suspect_at: {suspect_at}, reject_at: 0.9, degraded_reject_at: 0.9,
+  reject_code: 1}}}}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", status_ms: 100}}
+spool: {{folder: {self.folder}/run}}
+ledger: {{folder: {self.folder}/ledger}}
+"""
+        )
+
+    def live(self) -> int:
+        ref = self.line.closer.causes.gate
+        assert ref is not None
+        return ref.version
+
+    def stop(self) -> None:
+        counts = self.line.stop()
+        self.line.dispose()
+        assert not self.failures
+        assert counts.captured == counts.passed + counts.reject + counts.no_verdict
+        assert counts.no_verdict == 0
+        assert counts.late == 0
+        account = verify(self.folder / "ledger" / "plant.ledger.sqlite")
+        assert account.holds, account.problems
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    plant = Plant(tmp_path)
+    yield plant
+    plant.stop()
+
+
+def test_promote_and_roll_back_by_reload(plant: Plant) -> None:
+    assert plant.live() == 1
+    for _ in range(10):
+        plant.shelf.promote(2)
+        assert plant.reloader.reload()
+        assert plant.live() == 2
+        plant.shelf.rollback()
+        assert plant.reloader.reload()
+        assert plant.live() == 1
+    plant.write(suspect_at=0.8)
+    before = plant.line.closer.causes.config_hash
+    assert plant.reloader.reload()
+    assert plant.line.closer.causes.config_hash != before
+
+
+def corrupt(plant: Plant) -> None:
+    path = plant.shelf.folder / "2" / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+
+
+def tamper(plant: Plant) -> None:
+    path = plant.shelf.folder / "2" / "manifest.yaml"
+    path.write_text(path.read_text().replace("suspect_at: 0.5", "suspect_at: 0.99"))
+
+
+def open_to_all(plant: Plant) -> None:
+    (plant.shelf.folder / "2").chmod(0o777)
+
+
+def own_no_graph(plant: Plant) -> None:
+    """Its hash is right, and it is no graph."""
+    folder = plant.shelf.folder / "2"
+    (folder / "manifest.yaml").unlink()
+    (folder / "model.onnx").unlink()
+    folder.rmdir()
+    graphs.install(plant.store.root, b"not a graph", version=2, shape=SHAPE)
+    plant.shelf.promote(2)
+
+
+def other_device(plant: Plant) -> None:
+    folder = plant.shelf.folder / "2"
+    text = (folder / "manifest.yaml").read_text()
+    (folder / "manifest.yaml").write_text(text + "built: {device: NVIDIA Orin}\n")
+    plant.shelf.promote(2)
+
+
+def many_keys(plant: Plant) -> None:
+    plant.write(budget_ms=500)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (corrupt, "has the SHA-256"),
+        (tamper, "was changed after it was accepted"),
+        (open_to_all, "can be written by everybody"),
+        (own_no_graph, "cannot be loaded"),
+        (other_device, "was built for NVIDIA Orin; this machine has NVIDIA H200"),
+        (many_keys, "budget_ms: cannot be changed while the line runs"),
+    ],
+)
+def test_what_is_wrong_is_refused_while_the_line_goes_on(
+    plant: Plant, harm: Callable[[Plant], None], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest_module, "devices", lambda: ("NVIDIA H200",))
+    plant.shelf.promote(2)
+    harm(plant)
+    assert not plant.reloader.reload()
+    assert plant.live() == 1
+    assert words in plant.line.swap.problem
+    wait_for(lambda: words in plant.line.health.alarm)
+    before = plant.line.closer.tally.counts().passed
+    wait_for(lambda: plant.line.closer.tally.counts().passed > before + 20)
+    (plant.shelf.folder / "2").chmod(0o755)
+    plant.write()
+    plant.shelf.promote(1)
+    assert plant.reloader.reload()
+    wait_for(lambda: not plant.line.health.alarm)
+    with open_ledger(plant.folder / "ledger" / "plant.ledger.sqlite") as base:
+        wait_for(lambda: "engine.refused" in {event.kind for event in read_events(base, 100)})
+
+
+def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_args: Any) -> None:
+        raise RuntimeError("out of device memory")
+
+    monkeypatch.setattr(daemon, "make_workers", explode)
+    assert not plant.reloader.reload()
+    assert "out of device memory" in plant.line.swap.problem
+    monkeypatch.undo()
+    plant.path.write_text("schema: 7")
+    assert not plant.reloader.reload()
+    with pytest.raises(ConfigError):
+        load(plant.path)
+
+
+# -- the shipped models -------------------------------------------------------------------
+
+
+def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+    from edgeinspect.demo import _load
+
+    clock = SystemClock()
+    loaded = _load(str(tmp_path), 20_000, "ov")
+    camera = synthetic.build(synthetic.Options(rate_hz=5, pictures=4), clock)
+    camera.prepare()
+    line = daemon.build(
+        loaded, clock, on_failure=lambda error: None, on_end=lambda: None, cameras={"top": camera}
+    )
+    ear = Listener(line.publisher.address, topics=("verdict",))
+    line.start()
+    for _ in range(2):
+        daemon.refit(line, loaded, loaded)
+    counts = line.stop()
+    heard: list[Verdict] = []
+    while (got := ear.receive(200)) is not None:
+        if isinstance(got.message, Verdict):
+            heard.append(got.message)
+    ear.close()
+    line.dispose()
+    assert line.swap.exchanges == 2
+    assert counts.captured == counts.passed + counts.reject + counts.no_verdict == len(heard)
+    assert counts.late == 0
+    assert all(v.decision is not Decision.NO_VERDICT for v in heard), counts.reasons
