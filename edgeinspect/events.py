@@ -29,6 +29,12 @@ SHADOW_STARTED = "shadow.started"
 """Candidates judge in slack time what the line judged. Fields: models, record."""
 SHADOW_STOPPED = "shadow.stopped"
 """They do not any more. Fields: models, problem (empty if they were told to stop)."""
+PLAN_STALE = "plan.stale"
+"""A TensorRT plan is missing or does not hold here; it is built now. Fields: model, problem."""
+PLAN_BUILT = "plan.built"
+"""A TensorRT plan was built and kept. Fields: model, typing, build_s."""
+GRAPH_REFUSED = "graph.refused"
+"""CUDA cannot record a model's inference as a graph; it runs without. Fields: model, problem."""
 
 VERDICT_LATE = "verdict.late"
 """Results came after their frames were closed; recorded, never published.

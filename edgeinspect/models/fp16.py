@@ -40,6 +40,8 @@ NEVER_LAST = frozenset({"HardSigmoid", "Mul", "Sigmoid", "Tanh"})
 is taken, and a curve loses more than the cast saves."""
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+FLOAT_KEY, FLOAT_HALF = "edgeinspect.float", "fp16"
+"""Metadata of a converted graph."""
 MIN_OPSET = 13
 QDQ_OPSET = 19
 """From here on Q/DQ scales may be half."""
@@ -82,6 +84,7 @@ def convert(model: onnx.ModelProto) -> Halved:
             remedy="Use the FP32 graph",
         )
     casts = graph.rewrite(half)
+    _note(graph.model)
     try:
         onnx.checker.check_model(graph.model, full_check=True)
         onnx.shape_inference.infer_shapes(graph.model, check_type=True, strict_mode=True)
@@ -89,6 +92,16 @@ def convert(model: onnx.ModelProto) -> Halved:
         raise ModelError(f"cannot be written in half: {error}", where=graph.name) from error
     names = tuple(graph.nodes[index].output[0] for index in sorted(half))
     return Halved(graph.model, names, tuple(graph.nodes[i].output[0] for i in kept), casts)
+
+
+def _note(model: onnx.ModelProto) -> None:
+    """Say in the metadata what was done: an old TensorRT must be told by a flag."""
+    for entry in model.metadata_props:
+        if entry.key == FLOAT_KEY:
+            entry.value = FLOAT_HALF
+            return
+    entry = model.metadata_props.add()
+    entry.key, entry.value = FLOAT_KEY, FLOAT_HALF
 
 
 def _check_usable(model: onnx.ModelProto) -> None:

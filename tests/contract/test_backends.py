@@ -21,7 +21,14 @@ from edgeinspect.store import Store
 from tests import graphs
 
 
-@pytest.fixture(params=registry.names("backend"))
+def on_gpu(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """TensorRT may skip even in CI: it needs a GPU."""
+    return (pytest.mark.gpu,) if name == "trt" else ()
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=on_gpu(name)) for name in registry.names("backend")]
+)
 def backend(request: pytest.FixtureRequest) -> registry.PartModule:
     reason = registry.missing_reason("backend", request.param)
     if reason:

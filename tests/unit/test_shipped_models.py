@@ -33,7 +33,13 @@ def test_manifest_and_file_agree(name: str) -> None:
     assert spec.thresholds
 
 
-@pytest.mark.parametrize("backend", names("backend"))
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=(pytest.mark.gpu,) if name == "trt" else ())
+        for name in names("backend")
+    ],
+)
 def test_line_on_unseen_pictures(backend: str) -> None:
     module = part("backend", backend)
     for package, _extra in getattr(module, "REQUIRES", ()):

@@ -1,0 +1,185 @@
+"""TensorRT on an NVIDIA GPU: Jetson or discrete, 10.3 to 11.x, one code path.
+
+The model's graph says each tensor's precision; the plan is built from it on this machine,
+kept, and built again when anything that it depends on has changed.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import structlog
+from msgspec import Meta
+
+from edgeinspect import events
+from edgeinspect.backends import _contract, _trt_build
+from edgeinspect.backends._contract import Tensor
+from edgeinspect.backends._cuda import Cuda, Hardware, open_device
+from edgeinspect.backends._onnx_metadata import read_metadata
+from edgeinspect.backends._trt_build import Progress, Recipe, Typing
+from edgeinspect.backends._trt_engine import TrtEngine
+from edgeinspect.backends._trt_plans import Plan, PlanFolder, PlanKey, Stale, default_folder
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.tensor import ModelSpec, Precision
+from edgeinspect.errors import ModelError
+from edgeinspect.store import Store
+
+REQUIRES = (("tensorrt", "trt"), ("pycuda", "trt"))
+FLOAT_KEY = "edgeinspect.float"
+"""Metadata of a graph whose float part is half, as `models.fp16` writes it."""
+
+_log = structlog.get_logger()
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: trt`."""
+
+    model: str
+    """Model in the store: `NAME`, `NAME/VERSION`, or a folder's path with a leading `/`, `./`."""
+    device: Annotated[int, Meta(ge=0, le=63)] = 0
+    """Which GPU, counted from 0."""
+    input: Literal["copied", "mapped"] = "copied"
+    """`mapped` lets the GPU read the frame in host memory: for a Jetson, which has one memory."""
+    cuda_graph: bool = True
+    """Launch an inference as one recorded graph, where the model allows it."""
+    wait: Literal["block", "spin"] = "block"
+    """How a thread waits for the GPU: `spin` wakes sooner, and burns a core."""
+    optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
+    """How long TensorRT may look for a faster plan."""
+    workspace_mib: Annotated[int, Meta(ge=16, le=65_536)] = 1024
+    """Memory on the GPU that a layer may use while it computes."""
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    """Threads of a build; 0 leaves it to TensorRT."""
+    typing: Literal["auto", "strong", "weak"] = "auto"
+    """Whether the graph alone says each type; `auto` falls back to flags before 10.12."""
+    plans: str | None = None
+    """Folder of the built plans, writable by no other user; `$EDGEINSPECT_PLANS` when absent."""
+    rebuild: bool = True
+    """Build a plan that is missing or stale; `false` refuses instead."""
+
+
+def build(options: Options, clock: Clock, *, store: Store) -> TrtEngine:
+    """Load a model; builds its plan first, which takes minutes, if there is none that holds.
+
+    Raises:
+        MissingExtraError: tensorrt or pycuda is not installed.
+        ModelError: The model is missing, corrupt, breaks the contract, or has no plan.
+        DeviceLostError: There is no such GPU.
+        EngineFault: The GPU failed at the first inference.
+    """
+    _trt_build.tensorrt_version()
+    spec = store.resolve(options.model)
+    cuda = open_device(options.device, spin=options.wait == "spin")
+    plan = find_plan(spec, options, cuda)
+    return TrtEngine(
+        spec, plan, cuda, mapped=options.input == "mapped", record=options.cuda_graph
+    )  # fmt: skip
+
+
+def find_plan(
+    spec: ModelSpec,
+    options: Options,
+    cuda: Cuda,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """The plan for a model on this machine, built if it is missing or stale.
+
+    Args:
+        spec: The model, verified.
+        options: How to build and where to keep it.
+        cuda: The device to build on.
+        force: Build even if there is one that holds.
+        progress: Phase, steps done, steps in all; from the builder's thread.
+
+    Raises:
+        ModelError: It cannot be built or kept, or may not be built (`rebuild: false`).
+    """
+    metadata = _metadata(spec)
+    keys = plan_keys(spec, options, cuda.hardware, half=metadata.get(FLOAT_KEY) == "fp16")
+    folder = PlanFolder(Path(options.plans) if options.plans else default_folder())
+    reason = "asked for"
+    for key in () if force else keys:
+        found = folder.load(key)
+        if isinstance(found, Plan):
+            return found
+        reason = found.reason if reason == "asked for" else reason
+    if not (options.rebuild or force):
+        raise ModelError(
+            f"{spec.id} has no plan for this machine: {reason}", where=str(folder.path),
+            remedy=f"Build it: edgeinspect build {spec.id}",
+        )  # fmt: skip
+    _log.info(events.PLAN_STALE, model=str(spec.id), problem=reason)
+
+    def check(inputs: Any, outputs: Any) -> None:
+        _contract.check_graph(spec, inputs, outputs, metadata)
+
+    for last, key in ((key is keys[-1], key) for key in keys):
+        with folder.building(key), cuda.current():
+            found = Stale(reason) if force else folder.load(key)
+            if isinstance(found, Plan):  # another process built it while this one waited
+                return found
+            recipe = Recipe(key.typing, key.flags, options.optimization_level,
+                            options.workspace_mib, options.threads)  # fmt: skip
+            started_s = time.monotonic()
+            try:
+                data, timing = _trt_build.build_plan(
+                    spec.path, recipe, folder.seed(key), check, progress
+                )
+            except ModelError:
+                if last:
+                    raise
+                continue
+            build_s = time.monotonic() - started_s
+            plan = folder.keep(key, data, timing, build_s)
+        _log.info(events.PLAN_BUILT, model=str(spec.id), typing=key.typing, build_s=build_s)
+        return plan
+    raise AssertionError("typings() names one at least")
+
+
+def plan_keys(
+    spec: ModelSpec, options: Options, hardware: Hardware, *, half: bool
+) -> tuple[PlanKey, ...]:
+    """What a plan must have been built for and on, one key per typing, best first."""
+    version = _trt_build.tensorrt_version()
+    return tuple(
+        PlanKey(
+            tensorrt=version,
+            compute_capability=hardware.compute_capability,
+            gpu=hardware.gpu,
+            driver=hardware.driver,
+            cuda=hardware.cuda,
+            os=platform.system(),
+            arch=platform.machine(),
+            l4t=hardware.l4t,
+            onnx_sha256=spec.id.sha256,
+            calibration=spec.id.calibration,
+            typing=typing,
+            flags=_flags(typing, spec.precision, half),
+            optimization_level=options.optimization_level,
+            workspace_mib=options.workspace_mib,
+            profiles=(str(Tensor(_contract.INPUT, "uint8", (1, *spec.shape.dims))),),
+        )
+        for typing in _trt_build.typings(version, options.typing)
+    )
+
+
+def _flags(typing: Typing, precision: Precision, half: bool) -> tuple[str, ...]:
+    """Builder flags by name. Strong typing needs none: the graph says everything."""
+    fp16, int8, obey = _trt_build.LEGACY["BuilderFlag"]
+    if typing == "strong":
+        return ()
+    half = half or precision is Precision.FP16
+    return ((fp16, obey) if half else ()) + ((int8,) if precision is Precision.INT8 else ())
+
+
+def _metadata(spec: ModelSpec) -> dict[str, str]:
+    try:
+        return read_metadata(spec.path)
+    except (ValueError, OSError) as error:
+        raise _contract.unusable(spec, error) from error
