@@ -41,6 +41,10 @@ class Answer:
     defect_px: int = 0
     """Defect pixels of the truth, all classes."""
     defects: tuple[Defect, ...] = ()
+    score: NDArray[np.float64] | None = None
+    """(K,): as `Judged.score`."""
+    largest_px: NDArray[np.float64] | None = None
+    """(K,): as `Judged.largest_px`."""
 
     @property
     def dice(self) -> float | None:
@@ -87,6 +91,8 @@ def reduce(
         cells=cells,
         defect_px=int(np.count_nonzero(mask)) if has_masks else 0,
         defects=defects,
+        score=judged.score,
+        largest_px=judged.largest_px,
     )
 
 

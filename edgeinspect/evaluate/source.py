@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ class Source:
     """False if the set has labels of pictures only."""
     batches: Callable[[], Iterator[Pictures]]
     """Starts from the first picture at each call; a batch is valid until the next."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Pictures that could not be used so far, and why; grows as batches are read."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed of the set."""
 
 
 def in_memory(pictures: Pictures, *, where: str = "pictures") -> Source:
