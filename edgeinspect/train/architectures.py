@@ -14,7 +14,7 @@ from torch import nn
 
 from edgeinspect.errors import UsageError
 
-GATES = ("small", "cnn", "resnet18", "resnet34", "resnet50")
+GATES = ("small", "map", "cnn", "resnet18", "resnet34", "resnet50")
 
 RESUNETS: dict[str, tuple[int, ...]] = {
     "resunet-0.3m": (16, 32, 64, 96),
@@ -48,7 +48,7 @@ def gate(
         MissingExtraError: It is in the zoo, and the extra is not installed.
         ModelError: `weights` are of another network.
     """
-    if name in ("small", "cnn"):
+    if name in ("small", "map", "cnn"):
         if weights is not None:
             raise UsageError(
                 f"there are no pretrained weights for '{name}'",
@@ -56,9 +56,9 @@ def gate(
                 remedy="Train it from scratch, or name a resnet",
             )
         from edgeinspect.train.cnn import CnnGate
-        from edgeinspect.train.nets import Gate
+        from edgeinspect.train.nets import Gate, MapGate
 
-        builder = Gate if name == "small" else CnnGate
+        builder = {"small": Gate, "map": MapGate, "cnn": CnnGate}[name]
         return builder(channels, ignore_black=ignore_black)
     if name in GATES:
         from edgeinspect.train.resnet import ResNetGate

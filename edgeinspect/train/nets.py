@@ -193,6 +193,47 @@ class ResUNet(nn.Module):
         return logits[:, :, :h, :w], deep, presence
 
 
+class MapGate(nn.Module):
+    """A gate that segments first: the verdict is read off a fine map of defects.
+
+    For small defects in few pictures, where a classifier alone has too little to learn
+    from: the map (stride 4) learns from every pixel of the masks, and the verdict from the
+    map's peak, its sum, and the deepest features. About twenty times the work of `Gate`.
+    Source: Tabernik 2019, "Segmentation-based deep-learning approach for surface-defect
+        detection"
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (32, 48, 64, 96, 128),
+        *,
+        ignore_black: bool = False,
+    ) -> None:
+        super().__init__()
+        self.body = ResUNet(1, channels, 4, widths)
+        self.body.standardise = Standardise(ignore_black)
+        self.peaks = 8
+        """Cells whose mean is the map's peak: one cell alone is noise."""
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(logit (N,), map logits (N, 1, H/4, W/4))."""
+        logits, _deep, presence = self.body(image)
+        fine = logits[:, 1:] - logits[:, :1]
+        flat = fine.flatten(1)
+        peak = flat.topk(min(self.peaks, flat.shape[1]), dim=1).values
+        features = torch.cat(
+            [peak[:, :1], peak.mean(dim=1, keepdim=True), _soft_area(flat), presence], dim=1
+        )
+        return self.head(features).squeeze(1), fine
+
+
+def _soft_area(flat: Tensor) -> Tensor:
+    """Logarithm of the share of cells that look defective, (N, 1)."""
+    return torch.log(torch.sigmoid(flat.float()).mean(dim=1, keepdim=True) + 1e-5)
+
+
 def parameter_count(net: nn.Module) -> int:
     """Trainable numbers."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
