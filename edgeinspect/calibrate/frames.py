@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.files import pictures_below
-from edgeinspect.datasets.pictures import Pictures, folder_classes, load_folder
+from edgeinspect.datasets.load import load
+from edgeinspect.datasets.open import open_data
+from edgeinspect.datasets.pictures import Pictures
+from edgeinspect.datasets.records import DataSet
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.domain.tensor import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.evaluate.source import Source
+from edgeinspect.evaluate.source import Source, class_table
 from edgeinspect.imaging import strip
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import read_picture, read_whole
@@ -85,16 +89,18 @@ class FrameSet:
             yield Pictures(images, masks, defective, names, self.classes)
 
 
-def open_frames(text: str, spec: ModelSpec) -> FrameSet:
+def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameSet:
     """The frames that a person names, brought to a model's size and colours.
 
     Args:
-        text: `strip:SEED:COUNT[@FIRST]` renders the synthetic strip; `FOLDER#SPLIT` or a folder
-            with an index.csv is a labelled set; any other folder is searched for pictures.
+        text: `strip:SEED:COUNT[@FIRST]` renders the synthetic strip; else a folder, or
+            `FOLDER#SPLIT` for one split of a data set. A folder that is no data set is searched
+            for pictures.
         spec: Of the model that shall take them.
+        labelled: Labels are wanted: the folder must be a data set, and its classes the model's.
 
     Raises:
-        DataError: There is no such folder, or no picture in it.
+        DataError: There is no such folder, no picture in it, or it lacks labels.
         UsageError: The words cannot be understood.
     """
     if text.startswith("strip:"):
@@ -103,11 +109,13 @@ def open_frames(text: str, spec: ModelSpec) -> FrameSet:
     path = Path(name)
     if not path.is_dir():
         raise DataError("there is no such folder", where=name)
-    if (path / "index.csv").is_file():
-        return _indexed_frames(path, split or "val", spec)
-    if split:
-        raise UsageError(f"has no index.csv and so no split '{split}'", where=name)
-    return _folder_frames(path, spec)
+    try:
+        data = open_data(path)
+    except DataError:
+        if labelled or split:
+            raise
+        return _folder_frames(path, spec)
+    return _data_frames(data, split, spec, labelled=labelled)
 
 
 def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
@@ -119,11 +127,15 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
     seed, count, first = int(match[1]), int(match[2]), int(match[3] or 0)
     size = (spec.shape.height_px, spec.shape.width_px)
 
+    @functools.lru_cache(maxsize=1)
+    def render(number: int) -> strip.StripPicture:
+        return strip.render(seed, first + number, *size)
+
     def read(number: int) -> Pixels:
-        return np.ascontiguousarray(strip.render(seed, first + number, *size).image[:, :, None])
+        return render(number).image[:, :, None].copy()
 
     def truth(number: int) -> Truth:
-        picture = strip.render(seed, first + number, *size)
+        picture = render(number)
         return Truth(picture.defective, picture.mask)
 
     names = [f"strip-{seed}-{first + number}" for number in range(count)]
@@ -163,22 +175,39 @@ def read_fitted(path: Path, spec: ModelSpec) -> Pixels:
     return np.ascontiguousarray(picture.reshape(spec.shape.dims))
 
 
-def _indexed_frames(path: Path, split: str, spec: ModelSpec) -> FrameSet:
-    classes = folder_classes(path)
-    loaded = load_folder(
-        path, split, classes, height_px=spec.shape.height_px, width_px=spec.shape.width_px
-    )
+def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
+    records = data.of(split) if split else data.records
+    if not records:
+        held = ", ".join(sorted({each.split or "none" for each in data.records}))
+        raise DataError(f"has no picture in split '{split}'", where=str(data.root),
+                        remedy=f"Its splits are: {held}")  # fmt: skip
+    segmenting = spec.kind is ModelKind.SEGMENTER
+    if labelled and segmenting and not data.has_masks:
+        raise DataError("has no masks to hold a segmenter against", where=str(data.root))
+    table = None
+    if labelled and segmenting:
+        table = class_table(data.classes, spec.classes, where=str(data.root))
+
+    def one(number: int) -> Pictures:
+        return load(data, [records[number]], height_px=spec.shape.height_px,
+                    width_px=spec.shape.width_px, channels=spec.shape.channels)  # fmt: skip
+
+    def read(number: int) -> Pixels:
+        image = one(number).images[0]
+        return np.ascontiguousarray(image[..., ::-1] if spec.color == "rgb" else image)
 
     def truth(number: int) -> Truth:
-        return Truth(bool(loaded.defective[number]), loaded.masks[number])
+        picture = one(number)
+        mask = None if table is None else table[picture.masks[0]]
+        return Truth(bool(picture.defective[0]), mask)
 
     return FrameSet(
-        f"{path}#{split}",
-        list(loaded.names),
-        lambda number: loaded.images[number].copy(),
-        lambda number: _hash(read_whole(path / "images" / loaded.names[number]).tobytes()),
-        truth,
-        tuple(classes),
+        f"{data.root}#{split}" if split else str(data.root),
+        [record.name for record in records],
+        read,
+        lambda number: _hash(read_whole(records[number].path).tobytes()),
+        truth if labelled else None,
+        spec.classes if segmenting else (),
     )
 
 

@@ -19,6 +19,8 @@ from edgeinspect.errors import DataError
 STAGE = "scan"
 MEASURES = ("brightness", "contrast", "score")
 SCORE_EDGES = (0.02, 0.5, 0.98)
+BROKEN = ""
+_BROKEN_RATIO = 0.2
 _DRIFT_LIMIT = 0.25
 _BINS = 10
 Values = NDArray[np.float64]
@@ -29,6 +31,7 @@ class Scan:
     """What was measured of every frame."""
 
     digests: tuple[str, ...]
+    """SHA-256 of each picture; empty for one that cannot be read."""
     values: Values
     """(N, 3): mean and deviation of the grey levels, and the gate's score."""
 
@@ -65,7 +68,7 @@ def scan(
         notebook: Where the state is kept.
 
     Raises:
-        DataError: There is no frame, or one cannot be read.
+        DataError: There is no frame, or more than a fifth cannot be read.
     """
     if not len(frames):
         raise DataError("holds no frame", where=frames.where)
@@ -76,12 +79,22 @@ def scan(
         digests, values = state["digests"].tolist(), state["values"].copy()
     for number in range(len(digests), len(frames)):
         report(stage, number, len(frames))
-        image = frames.read(number)
-        values[number] = float(image.mean()), float(image.std()), score(image)
-        digests.append(frames.digest(number))
+        try:
+            image = frames.read(number)
+            values[number] = float(image.mean()), float(image.std()), score(image)
+            digests.append(frames.digest(number))
+        except DataError:
+            digests.append(BROKEN)
         if (number + 1) % every == 0 or number + 1 == len(frames):
             notebook.keep(stage, {"digests": np.array(digests), "values": values})
     report(stage, len(frames), len(frames))
+    broken = digests.count(BROKEN)
+    if broken > _BROKEN_RATIO * len(frames):
+        raise DataError(
+            f"{broken} of {len(frames)} pictures cannot be read, the first is "
+            f"{frames.names[digests.index(BROKEN)]}",
+            where=frames.where,
+        )
     return Scan(tuple(digests), values)
 
 
@@ -101,7 +114,8 @@ def draw(found: Scan, count: int, held_out: int, seed: int) -> Sample:
     """
     first: dict[str, int] = {}
     for number, digest in enumerate(found.digests):
-        first.setdefault(digest, number)
+        if digest != BROKEN:
+            first.setdefault(digest, number)
     usable = sorted(first.values())
     if len(usable) < 2:
         raise DataError(
