@@ -178,7 +178,12 @@ def build_plan(
         raise ModelError(f"TensorRT builds no plan: {messages.last()}", where=str(path),
                          remedy="See the log; docs/hardware.md knows some causes")  # fmt: skip
     grown: trt.ITimingCache = config.get_timing_cache()
-    return bytes(memoryview(plan)), bytes(memoryview(grown.serialize()))
+    return _bytes(plan), _bytes(grown.serialize())
+
+
+def _bytes(memory: Any) -> bytes:
+    """A copy of what TensorRT holds: its own memory goes with the builder."""
+    return bytes(memoryview(memory))
 
 
 def inspect_layers(engine: trt.ICudaEngine) -> tuple[Layer, ...]:
