@@ -23,6 +23,9 @@ from edgeinspect.errors import (
     ModelError,
 )
 from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.records import memory_folder
+from edgeinspect.pipeline.shadow import Shadow, find_candidates, make_plan
+from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.ports import Camera, Engine
 from edgeinspect.sdnotify import notify
 from edgeinspect.store import Store, default_root
@@ -127,12 +130,14 @@ class Reloader:
             self._thread.join(30)
 
     def _run(self) -> None:
+        reshadow(self._line, self._loaded)
         while self._asked.get():
             while not self._asked.empty():
                 if not self._asked.get():
                     return
             notify("RELOADING=1", f"MONOTONIC_USEC={self._line.clock.now_ns() // 1000}")
             self.reload()
+            reshadow(self._line, self._loaded)
             notify("READY=1")
 
     def reload(self) -> bool:
@@ -169,6 +174,29 @@ def refit(line: Line, now: Loaded, wanted: Loaded) -> None:
         what = "cannot be changed while the line runs: restart it"
         raise ConfigError([Fault(name, what) for name in changed], where=wanted.where)
     line.swap.refit(config, wanted.hash, make_workers(wanted, line.clock))
+
+
+def reshadow(line: Line, loaded: Loaded) -> None:
+    """Let the versions that are in shadow now judge beside the line; a refused one is logged."""
+    line.set_shadow(None)
+    config = loaded.config
+    store = Store(Path(config.store) if config.store else default_root())
+    folder = Path(config.ledger.folder) if config.ledger else memory_folder(config)
+    try:
+        candidates = find_candidates(loaded, store)
+        if not candidates:
+            return
+        plan = make_plan(
+            loaded,
+            store,
+            line.inspectors[0].current,
+            candidates,
+            memory_folder(config) / f"{config.line}.shadow.pixels",
+            folder / f"{config.line}{SUFFIX}",
+        )
+        line.set_shadow(Shadow(plan, line.spool.epoch))
+    except (EdgeInspectError, OSError) as error:
+        _log.error(events.SHADOW_STOPPED, models="", problem=str(error))
 
 
 _RELOADED = frozenset({"engines", "decide", "optics", "store"})

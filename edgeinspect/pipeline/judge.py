@@ -77,7 +77,7 @@ class Judge:
         self.causes = causes
         self.gate_time = Estimate()
         self.segmenter_time = Estimate()
-        self._rules = rules
+        self.rules = rules
         self._clock = clock
         self._send_mask = send_mask
 
@@ -137,11 +137,11 @@ class Judge:
             prob = self._gate_prob(frame.pixels)
             gated_ns = clock.now_ns()
             self.gate_time.add(gated_ns - began_ns)
-            finding = decide_by_gate(prob, self._rules)
+            finding = decide_by_gate(prob, self.rules)
         segmented_ns = gated_ns
         mask: bytes | None = None
         if finding is None and prob is not None and self._no_time_left(frame, gated_ns):
-            finding = decide_degraded(prob, self._rules)
+            finding = decide_degraded(prob, self.rules)
         segmenter_ran = finding is None
         if finding is None:
             assert self.segmenter is not None
@@ -176,7 +176,7 @@ class Judge:
             EngineFault: An inference failed.
         """
         prob = None if self.gate is None else self._gate_prob(pixels)
-        finding = None if prob is None else decide_by_gate(prob, self._rules)
+        finding = None if prob is None else decide_by_gate(prob, self.rules)
         if finding is None:
             assert self.segmenter is not None
             finding = self._by_regions(prob, self.segmenter.infer(pixels))
@@ -193,7 +193,7 @@ class Judge:
         class_map = cast(NDArray[np.uint8], outputs[0][0])
         areas = cast(NDArray[np.float32], outputs[1][0])
         scores = cast(NDArray[np.float32], outputs[2][0])
-        return decide_by_regions(prob, find_blobs(class_map, areas, scores), self._rules)
+        return decide_by_regions(prob, find_blobs(class_map, areas, scores), self.rules)
 
     def _no_time_left(self, frame: OpenFrame, now_ns: int) -> bool:
         """True if the segmenter's p99 does not fit the rest of the budget."""
@@ -211,7 +211,7 @@ class Judge:
                 seq=seq,
                 height_px=height,
                 width_px=width,
-                stride=self._rules.stride,
+                stride=self.rules.stride,
                 runs=encode_classes(class_map),
             )
         )

@@ -30,6 +30,7 @@ from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_l
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.report import Reporter, log_fields
 from edgeinspect.pipeline.settings import capture_rules, line_judges
+from edgeinspect.pipeline.shadow import Shadow
 from edgeinspect.pipeline.swap import Swap
 from edgeinspect.ports import Camera
 from edgeinspect.realtime import claim_thread, settle_collector
@@ -154,6 +155,7 @@ class Line:
             for judge in judges
         ]
         self.swap = Swap(self.inspectors, self.inbox, self.closer, clock, self._note)
+        self.shadow: Shadow | None = None
 
     # -- life -----------------------------------------------------------------------
 
@@ -202,6 +204,7 @@ class Line:
         self._join("inspect", timeout_s=2.0)
         self.reporter.stop()
         self._join("report")
+        self.set_shadow(None)
         self.publisher.post(self.reporter.status())
         self.publisher.stop()
         self.replay.stop()
@@ -214,6 +217,14 @@ class Line:
         counts = self.closer.tally.counts()
         _log.info(events.LINE_STOPPED, line=self.config.line, **log_fields(counts))
         return counts
+
+    def set_shadow(self, shadow: Shadow | None) -> None:
+        """Let candidates judge too, or no longer; ends the one before. Not from a worker."""
+        old, self.shadow = self.shadow, shadow
+        for inspector in self.inspectors:
+            inspector.show = shadow.show if shadow is not None else None
+        if old is not None:
+            old.close()
 
     def dispose(self) -> None:
         """Free sockets, memory and engines. After `stop`, or instead of `start`."""
@@ -266,6 +277,8 @@ class Line:
     def _each_second(self) -> None:
         if self.doorkeeper is not None:
             self.doorkeeper.refresh()
+        if self.shadow is not None:
+            self.shadow.check()
 
     def _note(self, kind: str, detail: dict[str, Any]) -> None:
         if self.ledger is not None:

@@ -24,6 +24,7 @@ from edgeinspect.errors import ConfigError, EngineFault, ModelError
 from edgeinspect.ledger_query import read_events
 from edgeinspect.ledger_read import open_ledger, verify
 from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.shadow_record import compare
 from edgeinspect.store import Store
 from edgeinspect.store import manifest as manifest_module
 from edgeinspect.testing import ScriptedEngine, brightness_gate
@@ -180,7 +181,7 @@ class Plant:
         self.reloader = Reloader(self.line, loaded, self.path, ())
         self.line.start()
 
-    def write(self, *, budget_ms: int = 2000, suspect_at: float = 0.9) -> None:
+    def write(self, *, budget_ms: int = 10_000, suspect_at: float = 0.9) -> None:
         self.path.write_text(
             f"""\
 schema: 1
@@ -188,6 +189,7 @@ line: plant
 budget_ms: {budget_ms}
 store: {self.store.root}
 cameras: {{top: {{type: synthetic}}}}
+capture: {{ring_slots: 512}}
 engines: {{gate: {{type: ort, model: tiny-gate, threads: 1}}}}
 optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
 decide: {{gate: {{suspect_at: {suspect_at}, reject_at: 0.9, degraded_reject_at: 0.9,
@@ -349,3 +351,52 @@ def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
     assert counts.captured == counts.passed + counts.reject + counts.no_verdict == len(heard)
     assert counts.late == 0
     assert all(v.decision is not Decision.NO_VERDICT for v in heard), counts.reasons
+
+
+# -- shadow -------------------------------------------------------------------------------
+
+
+def rejects_all(shape: Any) -> Any:
+    """A gate that is sure of every picture but a black one."""
+    model = graphs.gate(shape)
+    model.graph.node[-1].output[0] = "ratio"
+    model.graph.node.append(graphs.helper.make_node("Sign", ["ratio"], ["defect_prob"]))
+    return model
+
+
+def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: Plant) -> None:
+    graphs.install(plant.store.root, rejects_all(SHAPE), version=3, shape=SHAPE)
+    plant.shelf.shadow(3)
+    daemon.reshadow(plant.line, load(plant.path))
+    shadow = plant.line.shadow
+    assert shadow is not None
+    wait_for(lambda: shadow.shown > 70, 60)
+    plant.line.set_shadow(None)
+    path = plant.folder / "ledger" / "plant.shadow.sqlite"
+    (one,) = compare([path], "tiny-gate/3")
+    assert one.frames >= 70
+    assert one.only_shadow_rejects == one.frames == one.differing
+    assert one.only_live_rejects == 0
+    assert len(one.seqs) == one.frames
+    assert one.live.startswith("tiny-gate/1#")
+    assert compare([path], "tiny-gate/2") == []
+    assert plant.line.closer.tally.counts().reject == 0
+
+
+def test_a_shadow_that_dies_harms_no_frame(plant: Plant) -> None:
+    plant.shelf.shadow(2)
+    daemon.reshadow(plant.line, load(plant.path))
+    shadow = plant.line.shadow
+    assert shadow is not None
+    wait_for(lambda: shadow.shown > 3, 60)
+    shadow._child.kill()
+    wait_for(lambda: not shadow.check())
+    before = plant.line.closer.tally.counts().passed
+    wait_for(lambda: plant.line.closer.tally.counts().passed > before + 20)
+
+
+def test_a_candidate_that_is_refused_leaves_the_line_without_a_shadow(plant: Plant) -> None:
+    plant.shelf.shadow(2)
+    corrupt(plant)
+    daemon.reshadow(plant.line, load(plant.path))
+    assert plant.line.shadow is None

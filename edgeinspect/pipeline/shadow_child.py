@@ -1,0 +1,99 @@
+"""The shadow's own process: `python -m edgeinspect.pipeline.shadow_child`, started by the line.
+
+Stdin: a `ShadowPlan`, then one `Shown` a line whose picture lies in the mailbox. Stdout: one
+byte whenever the mailbox is free. It ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeinspect import registry
+from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
+from edgeinspect.errors import EXIT_REFUSED, EdgeInspectError, EngineFault
+from edgeinspect.pipeline.closing import Causes
+from edgeinspect.pipeline.judge import Engines, Judge
+from edgeinspect.pipeline.shadow import READY, ShadowPlan, shown_of
+from edgeinspect.pipeline.shadow_record import Record, Shown
+from edgeinspect.ports import Engine
+from edgeinspect.store import Store
+from edgeinspect.store.golden import prove
+
+_FLUSH_FRAMES = 64
+_FLUSH_S = 1.0
+
+
+def main() -> int:
+    """Judge what is shown until stdin ends; returns the exit code."""
+    become_idle()
+    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShadowPlan)
+    try:
+        judge = make_judge(plan, SystemClock())
+    except EdgeInspectError as error:
+        print(f"edgeinspect: shadow {plan.shadow} is refused: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    with open(plan.mailbox, "rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
+    record = Record(Path(plan.record), plan.live, plan.shadow)
+    gc.freeze()
+    decode = msgspec.json.Decoder(Shown).decode
+    flush_at = time.monotonic() + _FLUSH_S
+    os.write(1, READY)
+    for line in sys.stdin.buffer:
+        live = decode(line)
+        began_ns = time.monotonic_ns()
+        try:
+            opinion = judge.opine(picture)
+        except EngineFault as fault:
+            print(f"edgeinspect: shadow {plan.shadow}: {fault}", file=sys.stderr)
+            return fault.exit_code
+        took_us = (time.monotonic_ns() - began_ns) // NS_PER_US
+        mine = shown_of(opinion.finding, opinion.defect_prob, live.seq, live.epoch, live.at_utc_ns)
+        record.add(live, mine, took_us)
+        if record.waiting >= _FLUSH_FRAMES or time.monotonic() >= flush_at:
+            record.flush()
+            flush_at = time.monotonic() + _FLUSH_S
+        try:
+            os.write(1, READY)
+        except BrokenPipeError:
+            break
+    record.close()
+    return 0
+
+
+def become_idle() -> None:
+    """Take a processor only while nobody else wants it."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError:
+        os.nice(19)
+
+
+def make_judge(plan: ShadowPlan, clock: Clock) -> Judge:
+    """The judge of a plan, its engines proven.
+
+    Raises:
+        EdgeInspectError: A model is refused, or a library is not installed.
+    """
+    engines: dict[str, Engine] = {}
+    for role, wanted in plan.engines.items():
+        module = registry.part("backend", wanted.type)
+        options = msgspec.json.decode(wanted.options, type=module.Options)
+        engines[role] = module.build(options, clock, store=Store(Path(plan.store)))
+        prove(engines[role])
+    causes = Causes("shadow", (), "", 0, None, None)
+    pair = Engines(engines.get("gate"), engines.get("segmenter"))
+    return Judge(pair, plan.rules, causes, clock)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
