@@ -22,7 +22,7 @@ from edgeinspect import __version__, events
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.ledger_file import OpenLedger, UnusableLedgerError, is_damage, set_aside
-from edgeinspect.ledger_format import INSERT_VERDICT, late_row
+from edgeinspect.ledger_format import INSERT_VERDICT, SPOOL_LOST, late_row, place
 from edgeinspect.ledger_retention import prune
 from edgeinspect.spool import Spool
 
@@ -51,7 +51,10 @@ class Known:
     """What a ledger knows before the spool is opened."""
 
     last_seq: int = 0
+    """The last that was surely given out: of a verdict, or left out before an epoch."""
     last_epoch: int = 0
+    ended: bool = False
+    """True if the last epoch was stopped in order: no frame of it is missing here."""
 
 
 def known(path: Path) -> Known:
@@ -63,12 +66,14 @@ def known(path: Path) -> Known:
         try:
             last = base.execute("SELECT seq, epoch FROM verdicts ORDER BY seq DESC LIMIT 1")
             seq, epoch = last.fetchone() or (0, 0)
-            begun = base.execute("SELECT max(epoch) FROM epochs").fetchone()[0]
+            begun, first, ended = base.execute(
+                "SELECT epoch, first_seq, ended_at_utc_ns FROM epochs ORDER BY epoch DESC LIMIT 1"
+            ).fetchone() or (0, 1, None)
         finally:
             base.close()
     except sqlite3.Error:
         return Known()
-    return Known(seq, max(epoch, begun or 0))
+    return Known(max(seq, first - 1), max(epoch, begun), ended is not None and epoch <= begun)
 
 
 class LedgerWriter:
@@ -269,11 +274,16 @@ class LedgerWriter:
     def _begin(self) -> OpenLedger:
         file = OpenLedger(self._path)
         try:
-            self._find_place(file.base)
-            if self._started is not None:
-                file.base.execute(
-                    "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._started
-                )
+            # To the disk itself: after a power cut this epoch must be known to have begun.
+            file.base.execute("PRAGMA synchronous=FULL")
+            file.base.execute("BEGIN IMMEDIATE")
+            with file.base:
+                self._find_place(file.base)
+                if self._started is not None:
+                    file.base.execute(
+                        "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._started
+                    )
+            file.base.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
             file.close()
             raise
@@ -287,18 +297,25 @@ class LedgerWriter:
         again.
         """
         spool = self._spool
-        last = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
+        last = place(base)
         floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
         if last is None and floor is None and not spool.ledgered_seq:
             # The line's first ledger is not to blame for what was before it.
             floor = (spool.oldest_seq,)
             base.execute("INSERT INTO meta VALUES ('floor_seq', ?)", floor)
+        if last is None and spool.skipped is not None and spool.skipped[0] == 1:
+            last = 0
         if last is None:
             last = (floor[0] if floor else spool.oldest_seq) - 1
         if last > spool.last_seq:
             raise UnusableLedgerError(
                 f"knows verdict {last}, but the line is at {spool.last_seq}", suffix="ahead"
             )
+        if spool.skipped is not None and spool.skipped[0] == last + 1:
+            last = spool.skipped[1]
+            detail = {"from_seq": spool.skipped[0], "to_seq": last}
+            note = Note(self._clock.utc_ns(), spool.epoch, SPOOL_LOST, "daemon", detail)
+            base.execute("INSERT INTO events VALUES (NULL,?,?,?,?,?)", _note_row(note))
         self.written = last
         spool.mark_ledgered(last)
 

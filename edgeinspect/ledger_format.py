@@ -54,6 +54,9 @@ OWN_COLUMNS = ("seq", "epoch", "captured_at_utc_ns", "camera", "decision", "reas
 """The table's columns as far as they come from the verdict."""
 INSERT_VERDICT = "INSERT OR IGNORE INTO verdicts VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
+SPOOL_LOST = "spool.lost"
+"""Event: the spool had been lost, and seqs were left out so that none is used twice."""
+
 Cause = tuple[str | None, ...]
 """config_hash, then name/version, sha256 and calibration of the gate and of the segmenter."""
 
@@ -186,3 +189,32 @@ def late_row(verdict: Verdict) -> tuple[Any, ...]:
     """The row of a result that came too late; `at_utc_ns` is when it was decided."""
     at_ns = verdict.captured_at_utc_ns + verdict.stages.total_us * 1000
     return verdict.seq, verdict.epoch, at_ns, zlib.compress(encode(verdict), 1)
+
+
+class _LeftOut(msgspec.Struct):
+    from_seq: int
+    to_seq: int
+
+
+def skipped(base: sqlite3.Connection) -> dict[int, int]:
+    """First to last seq of what was left out on purpose after a spool was lost."""
+    found = {}
+    for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (SPOOL_LOST,)):
+        try:
+            left_out = msgspec.json.decode(detail, type=_LeftOut)
+        except (msgspec.DecodeError, TypeError):  # damaged: then the gap is a gap
+            continue
+        if left_out.from_seq <= left_out.to_seq:
+            found[left_out.from_seq] = left_out.to_seq
+    return found
+
+
+def place(base: sqlite3.Connection) -> int | None:
+    """The last seq a ledger accounts for: of a verdict, or left out; None if it has neither."""
+    last: int | None = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
+    left_out = skipped(base)
+    if last is None and left_out:
+        last = min(left_out) - 1
+    while last is not None and last + 1 in left_out:
+        last = left_out[last + 1]
+    return last

@@ -14,7 +14,15 @@ import msgspec
 
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
-from edgeinspect.ledger_format import OWN_COLUMNS, SCHEMA_VERSION, Cause, unpack, verdict_columns
+from edgeinspect.ledger_format import (
+    OWN_COLUMNS,
+    SCHEMA_VERSION,
+    Cause,
+    place,
+    skipped,
+    unpack,
+    verdict_columns,
+)
 from edgeinspect.spool_format import Scan, scan_file
 from edgeinspect.wire import decode_verdict
 
@@ -59,6 +67,10 @@ class Account:
 
     epochs: list[EpochCheck] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What to know, though nothing is wrong with it."""
+    left_out: int = 0
+    """Seqs that are used by nobody, since the spool had been lost."""
 
     @property
     def holds(self) -> bool:
@@ -142,6 +154,7 @@ class _Rows:
         self._account = account
         self._spooled = scan.frames if scan is not None else {}
         self._epochs: dict[int, EpochCheck] = {}
+        self._skipped: dict[int, int] = {}
         self._causes: dict[int, tuple[Cause, bytes]] = {
             number: (tuple(cause), dictionary)
             for number, *cause, dictionary in base.execute("SELECT * FROM causes")
@@ -151,6 +164,7 @@ class _Rows:
         base = self._base
         # One snapshot, or an epoch that begins meanwhile would be seen by halves.
         base.execute("BEGIN")
+        self._skipped = skipped(base)
         for epoch, started, ended in base.execute(
             "SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"
         ):
@@ -162,6 +176,7 @@ class _Rows:
         ):
             seq, epoch = row[0], row[1]
             check = self._epoch(epoch)
+            previous = self._past_skipped(previous, seq)
             if seq != previous + 1:
                 check.gaps += max(0, seq - previous - 1)
                 self._problem(f"verdicts {previous + 1} to {seq - 1} are missing")
@@ -169,10 +184,22 @@ class _Rows:
                 self._problem(f"verdict {seq} is of an epoch that had ended")
             previous, last_epoch = seq, max(epoch, last_epoch)
             self._count(check, row)
+        self._past_skipped(previous, 1 << 63)
         for epoch, late in base.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
             self._epoch(epoch).late = late
         base.execute("COMMIT")
         self._account.epochs = [self._epochs[number] for number in sorted(self._epochs)]
+
+    def _past_skipped(self, previous: int, seq: int) -> int:
+        """The last seq before `seq` that was left out on purpose; `previous` if none was."""
+        while (last := self._skipped.get(previous + 1, seq)) < seq:
+            self._account.notes.append(
+                f"the spool was lost: ids {previous + 1} to {last} are not used, in which "
+                "frames may be that were judged last and not written"
+            )
+            self._account.left_out += last - previous
+            previous = last
+        return previous
 
     def _epoch(self, number: int) -> EpochCheck:
         return self._epochs.setdefault(number, EpochCheck(number))
@@ -232,8 +259,7 @@ def _check_spool(path: Path, base: sqlite3.Connection) -> list[str]:
 
 
 def _last_seq(base: sqlite3.Connection) -> int:
-    last = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
-    return int(last or 0)
+    return place(base) or 0
 
 
 def _spool_problems(scan: Scan, before: int, after: int) -> list[str]:

@@ -41,6 +41,7 @@ from edgeinspect.spool_format import (
     scan_file,
     write_close,
     write_open,
+    write_skipped,
 )
 
 
@@ -82,6 +83,7 @@ class Spool:
         utc_ns: int,
         at_least_seq: int = 0,
         at_least_epoch: int = 0,
+        ended: bool = False,
     ) -> None:
         """Open or create the spool and begin a new epoch.
 
@@ -92,7 +94,10 @@ class Spool:
                 and its last seq have been read.
             utc_ns: Wall time, which the new epoch is made from.
             at_least_seq: Last seq known elsewhere (the ledger), for a spool that was lost.
-            at_least_epoch: Last epoch known elsewhere.
+            at_least_epoch: Last epoch known elsewhere; 0 for a line that never ran.
+            ended: True if who knows these knows of every frame, since that epoch was
+                stopped in order. Else more may have been given out than is known, and a
+                whole turn of the spool is left out, so that no seq is ever used twice.
         """
         self.path = path
         self.slots = slots
@@ -105,15 +110,19 @@ class Spool:
         """Closed frames that were overwritten before the ledger had them."""
         self._lock = threading.Lock()
         self._holder = _hold(path)
-        old = scan_file(path) or Scan()
-        self.last_seq = max(old.last_seq, at_least_seq)
+        scan = scan_file(path)
+        old = scan or Scan()
+        lost = at_least_seq > old.last_seq or (scan is None and at_least_epoch > 0)
+        after = max(old.last_seq, at_least_seq)
+        self.last_seq = after + slots if lost and not ended else after
+        self.skipped = old.skipped if self.last_seq == after else (after + 1, self.last_seq)
+        """First and last seq that were left out when the spool had been lost; or None."""
         self.epoch = max(utc_ns // 1_000_000, old.epoch + 1, at_least_epoch + 1)
-        lost = at_least_seq > old.last_seq
-        self._base = at_least_seq + 1 if lost else max(old.base_seq, old.oldest_seq)
+        self._base = self.last_seq + 1 if lost else max(old.base_seq, old.oldest_seq)
         if lost or not (old.sound and old.slots == slots):
             if old.slots and not old.sound:
                 self.set_aside = _keep(path)
-            _make(path, line, slots, self._base, old)
+            _make(path, line, slots, self._base, self.skipped, old)
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), HEADER_BYTES + slots * SLOT_BYTES)
         self._epochs: list[int] = [0] * slots
@@ -276,7 +285,9 @@ def _keep(path: Path) -> Path:
     raise AssertionError
 
 
-def _make(path: Path, line: str, slots: int, base_seq: int, old: Scan) -> None:
+def _make(
+    path: Path, line: str, slots: int, base_seq: int, skipped: tuple[int, int] | None, old: Scan
+) -> None:
     """Write a new spool with the old one's frames beside it, then rename it over.
 
     The rename is what makes a crash here harmless: there is the old file or the new one.
@@ -289,6 +300,8 @@ def _make(path: Path, line: str, slots: int, base_seq: int, old: Scan) -> None:
             with mmap.mmap(file.fileno(), 0) as target:
                 head = header(line, slots, base_seq)
                 target[: len(head)] = head
+                if skipped is not None:
+                    write_skipped(target, skipped)
                 CURSOR.pack_into(target, EPOCH_AT, old.epoch)
                 CURSOR.pack_into(target, PUBLISHED_AT, old.published_seq)
                 CURSOR.pack_into(target, LEDGERED_AT, old.ledgered_seq)

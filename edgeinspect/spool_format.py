@@ -23,6 +23,8 @@ CURSOR = struct.Struct("<Q")
 EPOCH_AT = 960
 PUBLISHED_AT = 1024
 LEDGERED_AT = 1088
+_SKIPPED_AT = 1152
+_SKIPPED = struct.Struct("<QQI")  # first, last, crc
 
 # seq, epoch, captured utc, deadline utc, act by utc, frame, camera frame id,
 # encoder count, act by encoder, flags, camera, part id, label
@@ -82,6 +84,8 @@ class Scan:
     published_seq: int = 0
     ledgered_seq: int = 0
     frames: dict[int, Found] = field(default_factory=dict)
+    skipped: tuple[int, int] | None = None
+    """First and last seq that this line left out when its spool had been lost."""
     sound: bool = False
     """True if the header checks, so that the file can be used in place."""
 
@@ -98,6 +102,18 @@ def header(line: str, slots: int, base_seq: int) -> bytes:
     """The header's constant part; written once, when the file is made."""
     body = _HEADER.pack(_MAGIC, SLOT_BYTES, slots, base_seq, text(line, 32), 0)[: -_CRC.size]
     return body + _CRC.pack(zlib.crc32(body))
+
+
+def write_skipped(target: mmap, skipped: tuple[int, int]) -> None:
+    """Note which seqs were left out before this spool's first."""
+    body = _SKIPPED.pack(*skipped, 0)[: -_CRC.size]
+    target[_SKIPPED_AT : _SKIPPED_AT + _SKIPPED.size] = body + _CRC.pack(zlib.crc32(body))
+
+
+def _read_skipped(data: bytes) -> tuple[int, int] | None:
+    first, last, crc = _SKIPPED.unpack_from(data, _SKIPPED_AT)
+    body = data[_SKIPPED_AT : _SKIPPED_AT + _SKIPPED.size - _CRC.size]
+    return (first, last) if 0 < first <= last and zlib.crc32(body) == crc else None
 
 
 def scan_file(path: Path) -> Scan | None:
@@ -123,6 +139,8 @@ def scan_file(path: Path) -> Scan | None:
             slots = said_slots
     scan = scan_slots(data.ljust(HEADER_BYTES + slots * SLOT_BYTES, b"\0"), slots)
     scan.sound = sound
+    if size >= HEADER_BYTES:
+        scan.skipped = _read_skipped(data)
     if base_seq is not None:
         scan.base_seq = base_seq
         scan.last_seq = max(scan.last_seq, base_seq - 1)

@@ -45,6 +45,7 @@ class Desk:
         self.spool = Spool(
             self.spool_path, line="t", slots=slots, utc_ns=self.clock.utc_ns(),
             at_least_seq=before.last_seq, at_least_epoch=before.last_epoch,
+            ended=before.ended,
         )  # fmt: skip
         self.late: deque[Verdict] = deque()
         self.writer = LedgerWriter(

@@ -67,7 +67,12 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     account = verify_ledger(path, spool)
     if as_json:
         epochs = [_epoch_dict(epoch) for epoch in account.epochs]
-        told = {"holds": account.holds, "problems": account.problems, "epochs": epochs}
+        told = {
+            "holds": account.holds,
+            "problems": account.problems,
+            "notes": account.notes,
+            "epochs": epochs,
+        }
         click.echo(json.dumps(told, indent=2))
     else:
         _show_account(account)
@@ -236,6 +241,8 @@ def _show_account(account: Account) -> None:
         )  # fmt: skip
     console = _console()
     console.print(table)
+    for words in account.notes[:_SHOWN_PROBLEMS]:
+        console.print(Text(words, style="yellow"))
     for problem in account.problems[:_SHOWN_PROBLEMS]:
         console.print(Text(problem, style="red"))
     if (more := len(account.problems) - _SHOWN_PROBLEMS) > 0:

@@ -39,6 +39,7 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
         utc_ns=clock.utc_ns(),
         at_least_seq=before.last_seq,
         at_least_epoch=before.last_epoch,
+        ended=before.ended,
     )
 
 

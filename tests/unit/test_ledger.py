@@ -113,7 +113,8 @@ def live_through(folder: Path, steps: list[str], decisions: list[Decision]) -> N
         assert desk.writer.catch_up(last=True), desk.writer.alarm
         account = verify(desk.path, desk.spool_path)
         assert account.holds, account.problems
-        assert sum(epoch.captured for epoch in account.epochs) == desk.spool.last_seq
+        captured = sum(epoch.captured for epoch in account.epochs)
+        assert captured + account.left_out == desk.spool.last_seq
         with closing(open_ledger(desk.path)) as base:
             for seq in range(desk.spool.oldest_seq, desk.spool.last_seq + 1):
                 assert read_body(base, seq) == desk.spool.read(seq)
@@ -158,6 +159,49 @@ def advance(desk: Desk, step: str, decision: Decision) -> Desk:
     elif step == "file moves" and desk.path.exists() and desk.spool.oldest_seq == 1:
         desk.path.unlink()
     return desk
+
+
+@pytest.mark.parametrize("ledgered", [5, 0])
+def test_a_lost_spool_repeats_no_seq_though_the_ledger_was_behind(
+    desk: Desk, ledgered: int
+) -> None:
+    desk.judge(ledgered)
+    assert desk.writer.catch_up()
+    desk.judge(3)  # on the wire, and not in the ledger
+    given_out = desk.spool.last_seq
+    for losses in (1, 2):  # the second before the first new verdict is in the ledger
+        desk = lose_spool(desk)
+        assert desk.writer.catch_up()
+        desk.judge(2)
+        assert desk.spool.last_seq - 1 > given_out
+        given_out = desk.spool.last_seq
+        assert desk.spool.last_seq == ledgered + losses * 64 + 2
+    assert desk.writer.catch_up(last=True)
+    assert desk.writer.lost == 0
+    assert desk.writer.alarm == ""
+    account = verify(desk.path, desk.spool_path)
+    assert account.holds, account.problems
+    assert account.left_out == 128
+    assert account.notes == [
+        f"the spool was lost: ids {first} to {first + 63} are not used, in which frames may be "
+        "that were judged last and not written"
+        for first in (ledgered + 1, ledgered + 65)
+    ]
+    desk = lose_spool(desk)  # it ended in order: nothing is unknown, so nothing is left out
+    desk.judge(1)
+    assert desk.spool.last_seq == ledgered + 128 + 3
+    assert desk.writer.catch_up()
+    assert verify(desk.path, desk.spool_path).left_out == 128
+    desk.alter("DELETE FROM events WHERE kind = 'spool.lost'")
+    account = verify(desk.path, desk.spool_path)
+    assert not account.holds, "only what was noted is left out"
+    desk.dispose()
+
+
+def lose_spool(desk: Desk) -> Desk:
+    desk.dispose()
+    desk.spool_path.unlink()
+    return Desk(desk.folder, slots=64)
 
 
 @given(st.binary(max_size=4000), st.binary(min_size=1, max_size=6000))

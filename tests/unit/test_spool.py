@@ -29,8 +29,9 @@ def record(frame: int = 1, label: str | None = None) -> OpenRecord:
     return OpenRecord("top", frame, frame, 1_000, 2_000, 3_000, label=label)
 
 
-def make(path: Path, slots: int = SLOTS, **known: int) -> Spool:
-    return Spool(path, line="t", slots=slots, utc_ns=1_700_000_000_000_000_000, **known)
+def make(path: Path, slots: int = SLOTS, *, ended: bool = False, **known: int) -> Spool:
+    utc_ns = 1_700_000_000_000_000_000
+    return Spool(path, line="t", slots=slots, utc_ns=utc_ns, ended=ended, **known)
 
 
 @pytest.fixture
@@ -96,13 +97,36 @@ def test_second_daemon_is_refused(path: Path) -> None:
     make(path).dispose()
 
 
-def test_lost_spool_goes_on_from_the_ledger(path: Path) -> None:
-    spool = make(path, at_least_seq=500, at_least_epoch=9_999_999_999_999)
+def test_lost_spool_goes_on_from_a_ledger_that_ended_in_order(path: Path) -> None:
+    spool = make(path, at_least_seq=500, at_least_epoch=9_999_999_999_999, ended=True)
     assert spool.epoch == 10_000_000_000_000
     assert spool.published_seq == 500
     assert spool.unfinished == []
+    assert spool.skipped is None
     assert spool.open(record()) == 501
     assert spool.oldest_seq == 501
+    spool.dispose()
+
+
+@pytest.mark.parametrize("last", [500, 0])
+def test_lost_spool_uses_no_seq_that_may_have_been_given_out(path: Path, last: int) -> None:
+    spool = make(path, 128, at_least_seq=last, at_least_epoch=7)
+    assert spool.skipped == (last + 1, last + 128)
+    assert spool.published_seq == last + 128
+    assert spool.unfinished == []
+    assert spool.open(record()) == last + 129
+    spool.dispose()
+    again = make(path, 64, at_least_seq=last, at_least_epoch=7)
+    assert again.skipped == (last + 1, last + 128), "kept, until the ledger has noted it"
+    assert again.last_seq == last + 129
+    assert again.oldest_seq == last + 129
+    again.dispose()
+
+
+def test_a_line_that_never_ran_begins_at_one(path: Path) -> None:
+    spool = make(path)
+    assert spool.skipped is None
+    assert spool.open(record()) == 1
     spool.dispose()
 
 
