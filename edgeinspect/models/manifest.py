@@ -72,6 +72,8 @@ def write_manifest(
     metadata: Mapping[str, str],
     opset: int,
     dims: tuple[int, ...],
+    *,
+    precision: str = "fp32",
 ) -> None:
     """Write `manifest.yaml` for a model file that is complete.
 
@@ -82,6 +84,7 @@ def write_manifest(
         metadata: As `describe` gave it.
         opset: Of the graph.
         dims: (H, W, C) of the frame.
+        precision: `fp32`, `fp16` or `int8`, as the weights are.
     """
     data = path.read_bytes()
     manifest = {
@@ -92,7 +95,7 @@ def write_manifest(
         "file": path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "size_bytes": len(data),
-        "precision": "fp32",
+        "precision": precision,
         "opset": opset,
         "input": {
             "height_px": dims[0],
