@@ -36,7 +36,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("edgeinspect.cli.ledger:ledger", "Prove, search and export what was decided."),
     "challenge": ("edgeinspect.cli.challenge:challenge", "Prove that the line sees a defect."),
     "keys": ("edgeinspect.cli.keys:keys", "Make and list the keys of the encrypted wire."),
+    "data": ("edgeinspect.cli.data:data", "Look at a data set, and split it."),
     "train": ("edgeinspect.cli.train:train", "Train the two models."),
+    "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Judge a data set and sum up how well."),
+    "models": ("edgeinspect.cli.models:models", "Bring models from elsewhere into the store."),
+    "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.evaluate.curves import curve
+from edgeinspect.evaluate.curves import MOST_POINTS, curve, evenly
 from edgeinspect.evaluate.rates import Rate, rate
 
 _ROUNDS = 500
@@ -22,6 +22,8 @@ class CostPoint:
 
     threshold: float
     cost_per_1000: float
+    escape_ratio: float
+    overkill_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def choose_by_cost(
         overkill_high=float(spread[1]),
         cost_now_per_1000=now,
         warning=_warning(escape, escape_cost / overkill_cost, weights, best, spread),
-        curve=points,
+        curve=evenly(points, MOST_POINTS),
     )
 
 
@@ -123,11 +125,13 @@ def _costs(
 ) -> tuple[CostPoint, ...]:
     above = float(np.nextafter(rank.max(), np.inf))
     return (
-        CostPoint(above, weights[0]),  # nothing rejected
+        CostPoint(above, weights[0], 1.0, 0.0),  # nothing rejected
         *(
             CostPoint(
                 point.threshold,
                 weights[0] * (1 - point.recall) + weights[1] * point.false_reject_ratio,
+                1 - point.recall,
+                point.false_reject_ratio,
             )
             for point in curve(rank, defective)
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,12 @@ from edgeinspect.evaluate.figures import gate_figures
 from edgeinspect.evaluate.rates import Rate, rate
 
 FALSE_REJECT_RATES = (0.01, 0.05)
+HISTOGRAM_BINS = 20
 MOST_POINTS = 500
 """Points of a curve that a report keeps."""
+
+
+_Point = TypeVar("_Point")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,16 @@ class RecallAt:
 
 
 @dataclass(frozen=True, slots=True)
+class RankBin:
+    """Pictures whose rank lies in one twentieth."""
+
+    low: float
+    high: float
+    defective: int
+    sound: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """Figures that need no threshold."""
 
@@ -48,6 +63,7 @@ class Ranking:
     recall_at: tuple[RecallAt, ...]
     curve: tuple[CurvePoint, ...]
     """From the highest threshold to the lowest."""
+    histogram: tuple[RankBin, ...]
 
 
 def ranking(
@@ -83,6 +99,7 @@ def ranking(
             for each in rates
         ),
         curve=thin(points),
+        histogram=_histogram(rank, defective),
     )  # fmt: skip
 
 
@@ -97,6 +114,23 @@ def curve(rank: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[Curv
         CurvePoint(float(v), float(o / all_good), float(h / all_bad), float(h / (h + o)))
         for v, h, o in zip(values[last], hits, over, strict=True)
     )
+
+
+def _histogram(rank: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[RankBin, ...]:
+    edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
+    bad, _edges = np.histogram(rank[defective], edges)
+    good, _edges = np.histogram(rank[~defective], edges)
+    return tuple(
+        RankBin(float(low), float(high), int(one), int(other))
+        for low, high, one, other in zip(edges, edges[1:], bad, good, strict=False)
+    )
+
+
+def evenly(points: Sequence[_Point], most: int) -> tuple[_Point, ...]:
+    """At most `most` of the points at even places, first and last among them."""
+    if len(points) <= most:
+        return tuple(points)
+    return tuple(points[i] for i in np.linspace(0, len(points) - 1, most).round().astype(int))
 
 
 def thin(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> tuple[CurvePoint, ...]:

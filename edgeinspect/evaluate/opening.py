@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from edgeinspect.config.load import Loaded, load
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
-from edgeinspect.errors import MissingExtraError, ModelError, UsageError
+from edgeinspect.errors import ConfigError, Fault, MissingExtraError, ModelError, UsageError
 from edgeinspect.evaluate.judge import Judge
 from edgeinspect.evaluate.thresholds import LEAST_AREA_PX
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
@@ -226,6 +227,29 @@ def open_line(path: Path, *, backend: str | None = None) -> tuple[Judge, Loaded]
     note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
     label = f"line {loaded.config.line}"
     return Judge(gate=gate, segmenter=segmenter, rules=rules, label=label, notes=(note,)), loaded
+
+
+def with_line_rules(judge: Judge, path: Path) -> Judge:
+    """The same engines under the thresholds of a line's configuration.
+
+    Raises:
+        ConfigError: The configuration has faults, or has no rule for what these models find.
+    """
+    loaded = load(path)
+    gate = judge.gate.spec if judge.gate else None
+    segmenter = judge.segmenter.spec if judge.segmenter else None
+    match_models(loaded.config, gate, segmenter, where=loaded.where)
+    faults = []
+    if gate and loaded.config.decide.gate is None:
+        faults.append(Fault("decide.gate", f"required: {gate.id} is a gate"))
+    if faults:
+        raise ConfigError(faults, where=loaded.where)
+    rules = decision_rules(loaded.config, segmenter)
+    if gate is None:  # the line's gate rule speaks of a model that is not asked
+        rules = replace(rules, gate=None)
+    note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
+    return Judge(gate=judge.gate, segmenter=judge.segmenter, rules=rules, label=judge.label,
+                 notes=(note,))  # fmt: skip
 
 
 def proposed_rules(

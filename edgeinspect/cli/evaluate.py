@@ -1,0 +1,138 @@
+"""`edgeinspect evaluate MODEL --data PATH`: how good is it, and how sure is that?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from edgeinspect.cli import judging
+from edgeinspect.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeinspect.evaluate.scorecard import Scorecard
+
+
+@click.command()
+@click.argument("model", required=False)
+@judging.DATA
+@judging.SPLIT
+@judging.SPLIT_FILE
+@judging.GATE
+@click.option("--config", type=judging.PATH, metavar="LINE.yaml",
+              help="Take thresholds, and without MODEL the models, from a line.")  # fmt: skip
+@judging.BACKEND
+@judging.REPORT
+@judging.JSON
+@click.option("--cost-escape", type=click.FloatRange(0, min_open=True), metavar="N",
+              help="Cost of a defective part that passes.")  # fmt: skip
+@click.option("--cost-overkill", type=click.FloatRange(0, min_open=True), metavar="M",
+              help="Cost of a sound part that is thrown away, in the same unit.")  # fmt: skip
+@click.option("--prevalence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              metavar="SHARE", help="Share of defective parts on the line; the set's own "
+              "when absent.")  # fmt: skip
+@judging.LAYOUT
+@judging.GOOD
+@judging.SEED
+def evaluate(
+    model: str | None,
+    data: str,
+    split: str,
+    split_file: Path | None,
+    gate: str | None,
+    config: Path | None,
+    backend: str | None,
+    report: Path | None,
+    json_path: Path | None,
+    cost_escape: float | None,
+    cost_overkill: float | None,
+    prevalence: float | None,
+    layout: str | None,
+    good: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Judge the pictures of a data set as the line would, and sum up.
+
+    MODEL is a model of the store (NAME or NAME/VERSION), its folder, an ONNX file under the
+    model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
+    the line's code, with the thresholds of the manifest or of --config.
+    """
+    from edgeinspect.evaluate.opening_data import open_source, split_file_of
+    from edgeinspect.evaluate.scorecard import Costs
+    from edgeinspect.evaluate.scorecard import evaluate as run
+
+    if (cost_escape is None) != (cost_overkill is None):
+        raise UsageError("--cost-escape and --cost-overkill go together")
+    costs = Costs(cost_escape, cost_overkill, prevalence) if cost_escape and cost_overkill else None
+    judge = judging.open_any(model, gate, config, backend)
+    try:
+        source = open_source(
+            data, judge.spec, split=split, split_file=split_file or split_file_of(model or ""),
+            classes=judge.classes, good=good, layout=layout,
+        )  # fmt: skip
+        with judging.progress("judging", source.count) as done:
+            card, worst = run(judge, source, costs=costs, seed=seed, progress=done)
+    finally:
+        judge.close()
+    if json_path is not None:
+        judging.write_json(json_path, card)
+    if report is not None:
+        from edgeinspect.evaluate.report import write_page
+
+        judging.write_text(report, write_page(card, worst))
+    _show(card)
+
+
+def _show(card: Scorecard) -> None:
+    """The headline figures on the terminal."""
+    from edgeinspect.evaluate.plots import interval, percent
+
+    title = f"{card.label} on {card.data}: {card.defective} defective, {card.sound} sound"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("figure", "value", "95 % interval", "counted"):
+        table.add_column(heading, header_style="dim", overflow="fold")
+    found = card.decisions
+    for name, rate in (("escape rate", found.escape), ("overkill rate", found.overkill),
+                       ("accuracy", found.accuracy), ("precision", found.precision)):  # fmt: skip
+        if rate.total:
+            extra = (
+                f", no better than {percent(rate.no_better_than)}" if rate.no_better_than else ""
+            )
+            table.add_row(name, percent(rate.value), interval(rate) + extra,
+                          f"{rate.hits} of {rate.total}")  # fmt: skip
+    if card.ranking is not None:
+        for at in card.ranking.recall_at:
+            name = f"recall at {percent(at.false_reject_rate)} false rejects"
+            table.add_row(name, percent(at.recall.value), interval(at.recall),
+                          f"{at.recall.hits} of {at.recall.total}")  # fmt: skip
+        auc = card.ranking
+        table.add_row("AUC", f"{auc.auc:.4f}", f"{auc.auc_low:.4f} to {auc.auc_high:.4f}", "")
+    if card.overlap is not None:
+        for row in card.overlap.classes:
+            if row.iou is not None:
+                table.add_row(f"IoU, Dice of {row.name}", f"{row.iou:.4f}, {row.dice:.4f}", "",
+                              f"in {row.pictures} pictures")  # fmt: skip
+        table.add_row("mean IoU, Dice", f"{card.overlap.miou:.4f}, {card.overlap.mean_dice:.4f}")
+        each = card.overlap.severstal
+        empty = f"empty answer {each.dice_of_empty:.4f}"
+        table.add_row("Severstal's Dice", f"{each.dice:.4f}", empty, f"lift {each.lift:+.4f}")
+    size = card.regions or card.by_picture
+    if size is not None and size.a90_px is not None:
+        high = "open" if size.a90_high_px is None else f"{size.a90_high_px:.0f}"
+        table.add_row(
+            "90 % found from", f"{size.a90_px:.0f} px", f"{size.a90_low_px:.0f} to {high}"
+        )
+    if card.costs is not None:
+        cost = card.costs
+        table.add_row("least cost at", f"{cost.threshold:.5f}",
+                      f"{cost.threshold_low:.5f} to {cost.threshold_high:.5f}",
+                      f"{cost.cost_per_1000:.0f} per 1000 parts")  # fmt: skip
+    console = Console()
+    console.print(table)
+    for text in (*card.notes, *([card.costs.warning] if card.costs and card.costs.warning else [])):
+        console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
+    for name, why in card.skipped.items():
+        console.print(f"left out: {name}: {why}", style="yellow", highlight=False, markup=False)

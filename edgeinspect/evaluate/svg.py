@@ -1,0 +1,196 @@
+"""Plots as inline SVG: two axes, lines, bars, points with intervals. No library, no script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+INK, FAINT, GRID = "#1c2430", "#5b6675", "#e3e7ec"
+BLUE, RED, AMBER, GREEN = "#1f5fbf", "#c4314b", "#b7791f", "#2f7d4f"
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 46
+_FONT = 12
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its range, its ticks, its words."""
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+    percent: bool = False
+    """Values are shares; labels are percentages."""
+
+    def place(self, value: float) -> float:
+        """0 to 1 along the axis; what lies outside is put on its end."""
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = (math.log10(max(each, 1e-12)) for each in (value, low, high))
+        return min(1.0, max(0.0, (value - low) / (high - low)))
+
+    def ticks(self) -> list[float]:
+        """Round values between the ends."""
+        if self.log:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            steps = (1, 2, 5) if last - first <= 3 else (1,)
+            values = [s * 10.0**power for power in range(first, last + 1) for s in steps]
+        else:
+            step = _round_step((self.high - self.low) / 5)
+            count = int((self.high - self.low) / step + 1e-6)
+            start = math.ceil(self.low / step - 1e-9)
+            values = [(start + k) * step for k in range(count + 1)]
+        return [v for v in values if self.low * (1 - 1e-9) <= v <= self.high * (1 + 1e-9)]
+
+    def words(self, value: float) -> str:
+        """A tick's label."""
+        if self.percent:
+            return f"{100 * value:.4g} %"
+        return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.4g}"
+
+
+@dataclass(slots=True)
+class Plot:
+    """A plot in the making. Marks are drawn in the order they are added."""
+
+    title: str
+    x: Axis
+    y: Axis
+    width: int = 470
+    height: int = 320
+    _marks: list[str] = field(default_factory=list)
+    _legend: list[tuple[str, str]] = field(default_factory=list)
+
+    def line(
+        self, points: Sequence[Point], color: str, name: str = "", *, dashed: bool = False
+    ) -> None:
+        """A line through points."""
+        path = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in points)
+        dash = ' stroke-dasharray="5 4"' if dashed else ""
+        self._marks.append(
+            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>'
+        )
+        self._name(name, color)
+
+    def steps(self, points: Sequence[Point], color: str, name: str = "") -> None:
+        """A line that goes sideways first, then up or down."""
+        out: list[Point] = []
+        for x, y in points:
+            if out:
+                out.append((x, out[-1][1]))
+            out.append((x, y))
+        self.line(out, color, name)
+
+    def dots(
+        self,
+        points: Sequence[tuple[float, float, float, float]],
+        color: str,
+        name: str = "",
+        words: Callable[[int], str] = lambda index: "",
+    ) -> None:
+        """Points with their intervals upright: (x, y, low, high)."""
+        for index, (x, y, low, high) in enumerate(points):
+            at = self._x(x)
+            said = words(index)
+            title = f"<title>{escape(said)}</title>" if said else ""
+            self._marks.append(
+                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{self._y(low):.1f}" '
+                f'y2="{self._y(high):.1f}" stroke="{color}" stroke-width="1.5" opacity="0.55"/>'
+                f'<circle cx="{at:.1f}" cy="{self._y(y):.1f}" r="4" fill="{color}">{title}</circle>'
+            )
+        self._name(name, color)
+
+    def bars(self, bars: Sequence[tuple[float, float, float]], color: str, name: str = "") -> None:
+        """Upright bars: (from x, to x, y)."""
+        for low, high, y in bars:
+            x, top = self._x(low), self._y(y)
+            wide, tall = self._x(high) - x, self._y(self.y.low) - top
+            self._marks.append(
+                f'<rect x="{x:.1f}" y="{top:.1f}" width="{max(0.5, wide - 1):.1f}" '
+                f'height="{max(0.0, tall):.1f}" fill="{color}" opacity="0.75"/>'
+            )
+        self._name(name, color)
+
+    def upright(self, x: float, color: str, name: str = "") -> None:
+        """A dashed line from bottom to top."""
+        at = self._x(x)
+        self._marks.append(
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{self._y(self.y.low):.1f}" '
+            f'stroke="{color}" stroke-width="1.5" stroke-dasharray="5 4"/>'
+        )
+        self._name(name, color)
+
+    def draw(self) -> str:
+        """The SVG element."""
+        legend = 18 * len(self._legend)
+        tall = self.height + legend
+        parts = [
+            f'<svg viewBox="0 0 {self.width} {tall}" width="{self.width}" height="{tall}" '
+            f'role="img" aria-label="{escape(self.title)}" font-size="{_FONT}" '
+            'font-family="system-ui, sans-serif">',
+            *self._frame(),
+            *self._marks,
+            *self._names(),
+            "</svg>",
+        ]
+        return "".join(parts)
+
+    # -- pieces -------------------------------------------------------------------------
+
+    def _x(self, value: float) -> float:
+        return _LEFT + self.x.place(value) * (self.width - _LEFT - _RIGHT)
+
+    def _y(self, value: float) -> float:
+        return self.height - _BOTTOM - self.y.place(value) * (self.height - _TOP - _BOTTOM)
+
+    def _name(self, name: str, color: str) -> None:
+        if name:
+            self._legend.append((name, color))
+
+    def _frame(self) -> list[str]:
+        right, bottom = self.width - _RIGHT, self.height - _BOTTOM
+        out = []
+        for value in self.x.ticks():
+            at = self._x(value)
+            out.append(
+                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" stroke="{GRID}"/>'
+                f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{FAINT}">'
+                f"{escape(self.x.words(value))}</text>"
+            )
+        for value in self.y.ticks():
+            at = self._y(value)
+            out.append(
+                f'<line x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" stroke="{GRID}"/>'
+                f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="{FAINT}">'
+                f"{escape(self.y.words(value))}</text>"
+            )
+        middle = (_TOP + bottom) / 2
+        out.append(
+            f'<line x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{FAINT}"/>'
+            f'<line x1="{_LEFT}" x2="{_LEFT}" y1="{_TOP}" y2="{bottom}" stroke="{FAINT}"/>'
+            f'<text x="{(_LEFT + right) / 2:.1f}" y="{bottom + 36}" text-anchor="middle" '
+            f'fill="{INK}">{escape(self.x.label)}</text>'
+            f'<text transform="translate(13 {middle:.1f}) rotate(-90)" text-anchor="middle" '
+            f'fill="{INK}">{escape(self.y.label)}</text>'
+        )
+        return out
+
+    def _names(self) -> list[str]:
+        out = []
+        for row, (name, color) in enumerate(self._legend):
+            y = self.height + 18 * row + 6
+            out.append(
+                f'<rect x="{_LEFT}" y="{y - 8}" width="14" height="8" fill="{color}"/>'
+                f'<text x="{_LEFT + 20}" y="{y}" fill="{INK}">{escape(name)}</text>'
+            )
+        return out
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * (1 - 1e-9))
