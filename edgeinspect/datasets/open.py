@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -26,6 +27,8 @@ from edgeinspect.datasets.records import DataSet, Hints
 from edgeinspect.errors import DataError, InternalError, UsageError
 
 _SUGGESTED = 8
+_LOOKED_INTO = 64
+_DEPTH = 2
 
 
 @runtime_checkable
@@ -115,27 +118,24 @@ def _find(root: Path, layout: str | None) -> tuple[Path, str]:
         )  # fmt: skip
     if name := _recognised(root):
         return root, name
-    inner = [(folder, name) for folder in _inside(root) if (name := _recognised(folder))]
+    inner = list(islice(_below(root), _SUGGESTED + 1))
     if len(inner) == 1:
         return inner[0]
     if inner:
         some = ", ".join(str(folder) for folder, _name in inner[:_SUGGESTED])
         raise DataError(
-            f"holds {len(inner)} data sets", where=str(root), remedy=f"Give one of them: {some}"
+            "holds several data sets", where=str(root), remedy=f"Give one of them: {some}"
         )
     raise DataError("is not a data set of any known layout", where=str(root), remedy=_needs())
 
 
-def _inside(root: Path) -> list[Path]:
-    """The folders in it; where there is but one, and it is no data set, those in that one."""
-    if not root.is_dir():
-        return []
-    inside = folders_in(root)
-    for _depth in range(4):
-        if len(inside) != 1 or _recognised(inside[0]):
-            break
-        inside = folders_in(inside[0])
-    return inside
+def _below(root: Path, depth: int = 0) -> Iterator[tuple[Path, str]]:
+    """The data sets in a folder that is none itself, as unpacked archives have them."""
+    for folder in folders_in(root)[:_LOOKED_INTO] if root.is_dir() else []:
+        if name := _recognised(folder):
+            yield folder, name
+        elif depth < _DEPTH:
+            yield from _below(folder, depth + 1)
 
 
 def _recognised(path: Path) -> str | None:

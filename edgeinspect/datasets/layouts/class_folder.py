@@ -8,15 +8,16 @@ classes are good: `goodness.py`, or `--good NAME`. There are no masks.
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 from edgeinspect.datasets.files import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     SPLIT_NAMES,
+    files_in,
     folders_in,
     has_pictures,
+    is_picture,
     pictures_below,
     split_of,
     unique_names,
@@ -35,20 +36,32 @@ _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with at least two class folders."""
-    return path.is_dir() and len(list(islice(_class_names(path), 2))) == 2
+    """True for a folder with at least two class folders, none of which is a set by itself."""
+    if not path.is_dir():
+        return False
+    folders = _class_folders(path)
+    return len({folder.name for folder in folders}) > 1 and all(map(_is_class, folders))
 
 
-def _class_names(path: Path, depth: int = 0) -> list[str]:
-    names: dict[str, None] = {}
+def _class_folders(path: Path, depth: int = 0) -> list[Path]:
+    found: list[Path] = []
     for folder in folders_in(path):
         low = folder.name.lower()
         if low in _NEUTRAL:
-            if depth < 3:
-                names.update(dict.fromkeys(_class_names(folder, depth + 1)))
+            found += _class_folders(folder, depth + 1) if depth < 3 else []
         elif low not in MASK_FOLDERS and has_pictures(folder):
-            names[folder.name] = None
-    return list(names)
+            found.append(folder)
+    return found
+
+
+def _is_class(folder: Path) -> bool:
+    """True if its pictures are in it or one folder below, with no masks or classes of their own."""
+    below = folders_in(folder)
+    if any(child.name.lower() in MASK_FOLDERS and has_pictures(child) for child in below):
+        return False
+    return any(
+        is_picture(file.name) for place in (folder, *below) for file in files_in(place)
+    ) and not any(folders_in(child) for child in below if child.name.lower() in SPLIT_NAMES)
 
 
 def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen

@@ -1,0 +1,59 @@
+"""Masks in the same folder as their pictures, as in Kolektor's sets and the magnetic tiles'.
+
+`10000.png` with `10000_GT.png` (KolektorSDD2), `kos01/Part0.jpg` with `kos01/Part0_label.bmp`
+(KolektorSDD), `exp1_num_9.jpg` with `exp1_num_9.png` (magnetic tiles, a folder per class).
+
+Sources: Tabernik et al. 2020; Bozic et al. 2021; Huang et al. 2018
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeinspect.datasets.files import IMAGE_FOLDERS, SPLIT_NAMES, pictures_below, split_of
+from edgeinspect.datasets.pairing import MASK_SUFFIX, Pair, data_set
+from edgeinspect.datasets.records import DataSet, Hints
+
+NEEDS = "each picture's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
+RANK = 50
+
+_TWIN_RATIO = 0.5
+_JPEG = (".jpg", ".jpeg")
+_NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
+
+
+def recognise(path: Path) -> bool:
+    """True for a folder in which half of the pictures have a mask beside them."""
+    if not path.is_dir():
+        return False
+    pairs = _pairs(path)
+    return sum(mask is not None for mask in pairs.values()) > _TWIN_RATIO * len(pairs)
+
+
+def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+    """The records; folders that differ in a number only are groups."""
+    pairs = []
+    for picture, mask in _pairs(path).items():
+        parts = picture.relative_to(path).parts[:-1]
+        folder = "/".join(part for part in parts if part.lower() not in _NEUTRAL)
+        masks = () if mask is None else (("", mask),)
+        pairs.append(Pair(picture, masks, folder, split_of(parts)))
+    return data_set(path, "mask_beside", pairs, hints)
+
+
+def _pairs(path: Path) -> dict[Path, Path | None]:
+    """Each picture that is no mask, with its mask."""
+    files = pictures_below(path)
+    by_stem = {(file.parent, file.stem): file for file in files}
+    jpegs = {(file.parent, file.stem): file for file in files if file.suffix.lower() in _JPEG}
+    masks: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for file in files:
+        named = MASK_SUFFIX.fullmatch(file.stem)
+        picture = by_stem.get((file.parent, named["stem"])) if named else None
+        if picture is None and file.suffix.lower() not in _JPEG:
+            picture = jpegs.get((file.parent, file.stem))
+        if picture is not None and picture != file:
+            masks[picture] = file
+            taken.add(file)
+    return {file: masks.get(file) for file in files if file not in taken}
