@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Judge a data set and sum up how well."),
     "models": ("edgeinspect.cli.models:models", "Bring models from elsewhere into the store."),
     "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
+    "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }
