@@ -1,0 +1,167 @@
+"""`edgeinspect calibrate`: an INT8 version of a model, proved against its FP32 parent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edgeinspect.errors import ModelError, UsageError
+
+METHODS = ("best", "minmax", "percentile", "entropy", "mse")
+_SHOWN = 8
+
+
+@click.command()
+@click.argument("model")
+@click.option("--images", required=True,
+              help="Frames to calibrate with: a folder, FOLDER#SPLIT of a data set, or "
+              "strip:SEED:COUNT.")  # fmt: skip
+@click.option("--labels", "--data", "labels",
+              help="Labelled frames to prove by: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
+              "Without them FP32 and INT8 must agree on held-out frames.")  # fmt: skip
+@click.option("--gate", help="Gate whose score sorts a segmenter's frames into kinds.")
+@click.option("--method", default="best", show_default=True, type=click.Choice(METHODS),
+              help="How ranges are found; `best` compares all on held-out frames.")  # fmt: skip
+@click.option("--count", default=256, show_default=True, type=click.IntRange(1, 100_000),
+              help="Frames to calibrate with, drawn from the images.")  # fmt: skip
+@click.option("--held-out", default=64, show_default=True, type=click.IntRange(1, 10_000),
+              help="Frames to compare methods on.")  # fmt: skip
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**31),
+              help="Of the drawing.")  # fmt: skip
+@click.option("--out", "--store", "out", type=click.Path(file_okay=False, path_type=Path),
+              help="Store that gets the version; the machine's own when absent.")  # fmt: skip
+@click.option("--papers", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for range tables and reports; `calibration` beside the store.",
+              )  # fmt: skip
+@click.option("--recover", is_flag=True,
+              help="If a bound is passed, leave the fewest layers in float that mend it.",
+              )  # fmt: skip
+@click.option("--keep-float", multiple=True, metavar="LAYER", help="Leave a layer in float.")
+@click.option("--most-float", default=6, show_default=True, type=click.IntRange(1, 1000),
+              help="Layers that --recover may leave in float.")  # fmt: skip
+@click.option("--blame", "blame_frames", default=8, show_default=True, type=click.IntRange(0, 1000),
+              help="Frames to find out with what each layer costs; 0 leaves it out.")  # fmt: skip
+@click.option("--dice-points", default=1.0, show_default=True, type=click.FloatRange(0, 100),
+              help="Points of Dice that a class may lose.")  # fmt: skip
+@click.option("--backend", default="", help="Runs the proofs: ov or ort; ov where installed.")
+@click.option("--resume", is_flag=True, help="Go on where the same calibration was ended.")
+@click.option("--work", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for the state of unfinished calibrations.")  # fmt: skip
+@click.pass_context
+def calibrate(
+    ctx: click.Context, model: str, images: str, labels: str | None, gate: str | None, method: str,
+    count: int, held_out: int, seed: int, out: Path | None, papers: Path | None, recover: bool,
+    keep_float: tuple[str, ...], most_float: int, blame_frames: int, dice_points: float,
+    backend: str, resume: bool, work: Path | None,
+) -> None:  # fmt: skip
+    """Make an INT8 version of MODEL and prove it against MODEL on the same frames.
+
+    MODEL is NAME/VERSION of the store or a folder with a manifest. The new version is a
+    candidate: `edgeinspect engines promote` makes it live. Exit code 65 if a bound is
+    passed; the report says why either way.
+    """
+    from edgeinspect.calibrate.accept import Bounds
+    from edgeinspect.calibrate.program import Request
+    from edgeinspect.calibrate.program import calibrate as run
+    from edgeinspect.calibrate.report import write_page
+    from edgeinspect.calibrate.version import PAPERS, write_papers, write_version
+    from edgeinspect.evaluate.opening import locate
+    from edgeinspect.store import Store
+
+    if backend not in ("", "ov", "ort"):
+        raise UsageError(f"'{backend}' runs no INT8 graph here", remedy="Give ov or ort")
+    store = Store(out)
+    source = store if out is not None and store.names() else Store()
+    found, ref = locate(model, source)
+    parent = found.resolve(ref)
+    scoring = None
+    if gate is not None:
+        holder, named = locate(gate, source)
+        scoring = holder.resolve(named)
+    request = Request(
+        parent, images, labels, scoring, method, seed, count, held_out, blame_frames, recover,
+        most_float, keep_float, replace(Bounds(), dice=dice_points / 100), backend,
+    )  # fmt: skip
+    with _progress() as report:
+        outcome = run(request, work or _work(), resume=resume, report=report)
+    folder = papers or store.root.absolute().parent / PAPERS
+    name = parent.id.name
+    if not outcome.acceptance.accepted:
+        target = folder / name / f"refused-{outcome.id}"
+        write_papers(outcome, target, write_page(outcome))
+        outcome.notebook.forget()
+        _show(outcome)
+        raise ModelError(
+            f"INT8 of {parent.id} is refused: {outcome.acceptance.reason}",
+            where=str(target / "report.html"),
+            remedy="Blame names the layers; --recover leaves the fewest in float"
+            if not recover else "Not even leaving layers in float mends it",
+        )  # fmt: skip
+    made = write_version(outcome, store)
+    write_papers(outcome, folder / name / made.name, write_page(outcome))
+    outcome.notebook.forget()
+    _show(outcome)
+    click.echo(f"{name}/{made.name} is a candidate in {made}")
+    click.echo(f"report: {folder / name / made.name / 'report.html'}")
+
+
+def _work() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edgeinspect" / "calibrate"
+
+
+def _show(outcome: object) -> None:
+    """Bounds and blame on the terminal."""
+    from edgeinspect.calibrate.program import Outcome
+
+    assert isinstance(outcome, Outcome)
+    console = Console()
+    for words in outcome.drift:
+        Console(stderr=True).print(f"warning: the sample does not look like the reference: {words}",
+                                   style="yellow", highlight=False)  # fmt: skip
+    table = Table(title=f"{outcome.id}: method {outcome.method}", title_justify="left", box=None,
+                  pad_edge=False)  # fmt: skip
+    for heading in ("bound", "FP32", "INT8", "", "how"):
+        table.add_column(heading)
+    for check in outcome.acceptance.checks:
+        mark = "[green]holds[/]" if check.passed else "[red]passed over[/]"
+        table.add_row(check.name, f"{check.fp32:.4f}", f"{check.int8:.4f}", mark, check.words)
+    console.print(table)
+    if outcome.blame is not None:
+        table = Table(title="blame", title_justify="left", box=None, pad_edge=False)
+        for heading in ("layer", "signal to noise", "alone in int8", "alone in float"):
+            table.add_column(heading)
+        for row in outcome.blame.rows[:_SHOWN]:
+            table.add_row(row.layer, f"{row.signal_db:.1f} dB", f"{row.alone_int8:+.5f}",
+                          f"{row.alone_float:+.5f}")  # fmt: skip
+        console.print(table)
+    if outcome.left_float:
+        console.print(f"left in float: {', '.join(outcome.left_float)}", highlight=False)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar per stage, on stderr."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, int] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = int(bars.add_task(stage, total=total))
+            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield report
