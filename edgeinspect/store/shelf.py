@@ -121,14 +121,18 @@ class Shelf:
         Raises:
             ModelError: It was.
         """
-        sealed = register.seals.get(version)
-        if sealed is not None and sealed != self._seal(version):
+        if not self.seal_holds(version, register):
             raise ModelError(
                 f"the manifest of {self.name}/{version} was changed after it was accepted",
                 where=str(self.folder / str(version) / MANIFEST),
                 remedy=f"Restore it, or accept what it says now: "
                 f"edgeinspect engines promote {self.name}/{version}",
             )
+
+    def seal_holds(self, version: int, register: Register) -> bool:
+        """False if a version's manifest was changed after it was accepted."""
+        sealed = register.seals.get(version)
+        return sealed is None or sealed == self._seal(version)
 
     # -- changes --------------------------------------------------------------------
 

@@ -1,0 +1,100 @@
+"""How `edgeinspect engines` shows versions and comparisons."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeinspect.errors import EdgeInspectError
+from edgeinspect.pipeline.shadow_record import Comparison
+from edgeinspect.store import MANIFEST, Manifest, Register, Shelf, State, read_manifest
+
+_PIPE_WIDTH = 240
+_SHOWN_SEQS = 40
+_COLORS = {State.LIVE: "bold green", State.SHADOW: "cyan", State.CANDIDATE: "dim"}
+
+
+def console() -> Console:
+    """As wide as the terminal; wide where nobody looks."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def table(*heads: str) -> Table:
+    """A table without lines."""
+    return Table(*heads, box=None, pad_edge=False)
+
+
+def entry(shelf: Shelf, register: Register, version: int) -> dict[str, Any]:
+    """One version, for a table or JSON; what is wrong with it stands under `problem`."""
+    entry: dict[str, Any] = {
+        "model": f"{shelf.name}/{version}",
+        "state": register.state(version).value,
+        "problem": "",
+        "manifest": None,
+    }
+    try:
+        manifest = read_manifest(shelf.folder / str(version) / MANIFEST)
+        shelf.check_seal(version, register)
+        entry["manifest"] = msgspec.to_builtins(manifest)
+    except EdgeInspectError as error:
+        entry["problem"] = str(error)
+    return entry
+
+
+def cells(entry: dict[str, Any], state: State, before: bool) -> list[str | Text]:
+    """A row of `engines list`."""
+    word = Text(state.value, style=_COLORS[state])
+    if before and state is State.CANDIDATE:
+        word = Text("was live", style="dim")
+    if entry["manifest"] is None:
+        return [entry["model"], word, *[""] * 7, Text("REFUSED", style="bold red")]
+    manifest = msgspec.convert(entry["manifest"], Manifest)
+    latency = ", ".join(
+        f"{each.backend} {each.p50_us / 1000:.1f}/{each.p99_us / 1000:.1f}"
+        for each in manifest.latency
+    )
+    return [
+        entry["model"], word, manifest.kind.value, manifest.precision.value,
+        Text(manifest.calibration or ""), Text(manifest.created),
+        f"{manifest.size_bytes / 1e6:.1f}", Text(latency), "yes" if manifest.golden else "", "",
+    ]  # fmt: skip
+
+
+def comparison_dict(one: Comparison) -> dict[str, Any]:
+    """A comparison for JSON."""
+    told: dict[str, Any] = msgspec.to_builtins(one)
+    return told
+
+
+def show_comparison(one: Comparison) -> None:
+    """Print a comparison: rejects, then each defect type, then the frames that differ."""
+    from edgeinspect.evaluate.figures import wilson
+
+    def share(hits: int, total: int) -> str:
+        low, high = wilson(hits, total)
+        return f"{hits / total:.2%} ({low:.2%} to {high:.2%})" if total else "-"
+
+    out = console()
+    out.print(Text(f"{one.shadow}  in shadow of  {one.live}", style="bold"))
+    grid = table("", "both", "only live", "only shadow", "lost by the candidate (95 %)",
+                   "other of all frames (95 %)")  # fmt: skip
+    rejects = (one.both_reject, one.only_live_rejects, one.only_shadow_rejects)
+    rows = [("reject", rejects)] + [
+        (name, (count.both, count.only_live, count.only_shadow))
+        for name, count in sorted(one.classes.items())
+    ]
+    for name, (both, live, shadow) in rows:
+        grid.add_row(Text(name), str(both), str(live), str(shadow),
+                      share(live, both + live), share(live + shadow, one.frames))  # fmt: skip
+    out.print(grid)
+    out.print(f"{one.frames} frames, one took {one.p99_us / 1000:.1f} ms at p99 in slack time")
+    if one.differing:
+        listed = ", ".join(map(str, one.seqs[:_SHOWN_SEQS]))
+        more = one.differing - min(len(one.seqs), _SHOWN_SEQS)
+        rest = f" and {more} more (--json)" if more else ""
+        out.print(Text(f"they differ in the frames {listed}{rest}"))

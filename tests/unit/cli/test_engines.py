@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect import log
+from edgeinspect.cli.main import main
+from edgeinspect.pipeline.shadow_record import SUFFIX, Record, Shown, compare, model_key
+from edgeinspect.store import Store
+from tests import graphs
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    yield
+    log.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for version in (1, 2, 3):
+        graphs.install(tmp_path / "store", graphs.gate(), version=version)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: str) -> tuple[int, str, str]:
+        code = main(["engines", "--store", str(root), *words])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return call
+
+
+def test_promote_list_roll_back(run: Run, root: Path) -> None:
+    code, out, _ = run("promote", "tiny-gate/1", "--backend", "ort", "--why", "trial")
+    assert code == 0
+    assert "tiny-gate/1 is live; tiny-gate/3 was" in out
+    code, out, _ = run("list", "--json")
+    states = {each["model"]: each["state"] for each in json.loads(out)}
+    assert states == {"tiny-gate/1": "live", "tiny-gate/2": "candidate", "tiny-gate/3": "candidate"}
+    assert "was live" in run("list")[1]
+    code, out, _ = run("show", "tiny-gate", "--json")
+    assert json.loads(out)["version"] == 1
+    assert json.loads(out)["history"][0]["why"] == "trial"
+    assert "trial" in run("show", "tiny-gate")[1]
+    assert run("rollback", "tiny-gate", "--backend", "none")[0] == 0
+    assert Store(root).resolve("tiny-gate").id.version == 3
+    code, _, err = run("rollback", "tiny-gate")
+    assert code == 65
+    assert "no earlier live version" in err
+
+
+def test_what_does_not_verify_is_not_promoted(run: Run, root: Path) -> None:
+    path = root / "tiny-gate" / "2" / "model.onnx"
+    path.write_bytes(path.read_bytes() + b"x")
+    code, _, err = run("promote", "tiny-gate/2", "--backend", "none")
+    assert code == 65
+    assert "its manifest says" in err
+    code, out, _ = run("verify", "--backend", "none")
+    assert code == 65
+    assert out.count("good") == 2
+    assert "REFUSED" in out
+    assert Store(root).resolve("tiny-gate").id.version == 3
+
+
+def test_a_graph_that_gives_nonsense_is_not_promoted(run: Run, root: Path) -> None:
+    model = graphs.gate()
+    for tensor in model.graph.initializer:
+        tensor.float_data[:] = [2.0]
+    graphs.install(root, model, version=4)
+    code, _, err = run("promote", "tiny-gate/4", "--backend", "ort")
+    assert code == 65
+    assert "gives a probability of 127.5" in err
+
+
+def test_a_changed_manifest_is_accepted_by_promoting_it_again(run: Run, root: Path) -> None:
+    run("promote", "tiny-gate/2", "--backend", "none")
+    path = root / "tiny-gate" / "2" / "manifest.yaml"
+    path.write_text(path.read_text().replace("created: '2026-11-22'", "created: '2026-11-23'"))
+    code, out, _ = run("list")
+    assert code == 65
+    assert "was changed after it was accepted" in out
+    assert run("promote", "tiny-gate/2", "--backend", "ort")[0] == 0
+    assert run("list")[0] == 0
+
+
+def test_golden_frames_and_latency_go_into_the_manifest(run: Run, root: Path) -> None:
+    run("promote", "tiny-gate/2", "--backend", "none")
+    picture = root.parent / "a.png"
+    cv2.imwrite(str(picture), np.full((32, 48), 90, np.uint8))
+    words = ("--backend", "ort", "--make-golden", str(picture), "--measure")
+    code, out, _ = run("verify", "tiny-gate/2", *words)
+    assert code == 0
+    assert "1 golden frames" in out
+    code, out, _ = run("show", "tiny-gate/2", "--json")
+    shown = json.loads(out)
+    assert shown["latency"][0]["backend"] == "ort"
+    assert shown["latency"][0]["p99_us"] >= shown["latency"][0]["p50_us"] > 0
+    assert shown["golden"]["file"] == "golden.npz"
+    assert Store(root).resolve("tiny-gate").golden is not None
+    assert "ort " in run("list")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("promote", "tiny-gate"), 64),
+        (("promote", "tiny-gate/9"), 65),
+        (("promote", "other/1"), 65),
+        (("rollback", "tiny-gate/1"), 64),
+        (("shadow", "tiny-gate"), 64),
+        (("shadow", "tiny-gate/1", "--start", "--stop"), 64),
+        (("shadow", "tiny-gate/3", "--start"), 65),
+        (("verify", "--measure"), 64),
+        (("verify", "tiny-gate/1", "--backend", "nonsense"), 64),
+        (("show", "Ä"), 65),
+        (("gc", "other"), 65),
+    ],
+)
+def test_wrong_use(run: Run, words: tuple[str, ...], code: int) -> None:
+    assert run(*words)[0] == code
+
+
+def test_gc_lists_first_and_removes_when_told(run: Run, root: Path) -> None:
+    assert "tiny-gate/1 would be removed" in run("gc")[1]
+    assert Store(root).versions("tiny-gate") == (1, 2, 3)
+    assert "MB freed" in run("gc", "--yes")[1]
+    assert Store(root).versions("tiny-gate") == (3,)
+
+
+# -- shadow -------------------------------------------------------------------------------
+
+
+def opinion(seq: int, decision: str, *classes: str) -> Shown:
+    return Shown(seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=classes, prob=0.5)
+
+
+def fill(path: Path, root: Path, live: int, shadow: int, pairs: list[tuple[Any, Any]]) -> None:
+    ids = [Store(root).resolve(f"tiny-gate/{version}").id for version in (live, shadow)]
+    keys = [model_key(each.name, each.version, each.sha256) for each in ids]
+    record = Record(path, *keys)
+    for seq, (mine, its) in enumerate(pairs, start=1):
+        record.add(opinion(seq, *mine), opinion(seq, *its), 1000 + seq)
+    record.close()
+
+
+PASS = ("PASS",)
+PIT = ("REJECT", "pit")
+BOTH = ("REJECT", "crack", "pit")
+
+
+def test_the_comparison_counts_pairs(root: Path) -> None:
+    path = root.parent / f"x{SUFFIX}"
+    pairs = [(PASS, PASS)] * 10 + [(PIT, PIT), (PIT, PASS), (PASS, PIT), (BOTH, PIT)]
+    fill(path, root, 3, 2, pairs)
+    (one,) = compare([path, root / "absent"], "tiny-gate/2")
+    assert (one.frames, one.both_reject, one.only_live_rejects, one.only_shadow_rejects) == (
+        14, 2, 1, 1)  # fmt: skip
+    pit, crack = one.classes["pit"], one.classes["crack"]
+    assert (pit.both, pit.only_live, pit.only_shadow) == (2, 1, 1)
+    assert (crack.both, crack.only_live, crack.only_shadow) == (0, 1, 0)
+    assert one.seqs == [14, 13, 12]
+    assert one.differing == 3
+    assert one.disagreements == 2
+
+
+def test_promotion_demands_its_frames_in_shadow(run: Run, root: Path) -> None:
+    record = root.parent / f"x{SUFFIX}"
+    words = ("promote", "tiny-gate/2", "--backend", "none", "--record", str(record),
+             "--after-shadow", "500")  # fmt: skip
+    code, _, err = run(*words)
+    assert code == 65
+    assert "has judged 0 frames in shadow of tiny-gate/3; 500 are demanded" in err
+    fill(record, root, 1, 2, [(PASS, PASS)] * 600)
+    assert run(*words)[0] == 65, "frames beside another live version do not count"
+    fill(record, root, 3, 2, [(PASS, PASS)] * 480 + [(PASS, PIT)] * 20)
+    code, _, err = run(*words)
+    assert code == 65
+    assert "decided otherwise on 20 of 500 frames" in err
+    assert run(*words, "--at-most", "0.07")[0] == 0
+    assert Store(root).resolve("tiny-gate").id.version == 2
+
+
+def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
+    assert run("shadow", "tiny-gate/2", "--start")[0] == 0
+    assert "shadow" in run("list")[1]
+    record = root.parent / f"x{SUFFIX}"
+    assert "has judged no frame" in run("shadow", "tiny-gate", "--record", str(record))[1]
+    fill(record, root, 3, 2, [(PASS, PASS)] * 50 + [(PIT, PASS)])
+    out = run("shadow", "tiny-gate", "--record", str(record))[1]
+    assert "51 frames" in out
+    assert "pit" in out
+    assert "they differ in the frames 51" in out
+    told = json.loads(run("shadow", "tiny-gate", "--record", str(record), "--json")[1])
+    assert told[0]["classes"]["pit"]["only_live"] == 1
+    record.write_bytes(b"no database at all, and long enough to be read as one" * 100)
+    assert run("shadow", "tiny-gate", "--record", str(record))[0] == 65
+    assert run("shadow", "tiny-gate", "--stop")[0] == 0
+    assert Store(root).shelf("tiny-gate").register().shadow is None
