@@ -39,6 +39,9 @@ NEVER_LAST = frozenset({"HardSigmoid", "Mul", "Sigmoid", "Tanh"})
 """Safe, but float32 where no half node reads the result: a square overflows before its mean
 is taken, and a curve loses more than the cast saves."""
 
+EPILOGUE = frozenset({"Add", "Clip", "LeakyRelu", "Relu"})
+"""Fused into the heavy node that they follow: half with it, also after the last one."""
+
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 FLOAT_KEY, FLOAT_HALF = "edgeinspect.float", "fp16"
 """Metadata of a converted graph."""
@@ -140,6 +143,11 @@ def _choose(graph: FloatGraph) -> tuple[set[int], list[int]]:
         idle = {i for i in half if _gains_nothing(graph, i, half)}
         half -= idle
         changed = bool(unfit or idle)
+    for index, node in enumerate(graph.nodes):  # a graph is sorted
+        makers = _feeding(graph, index)
+        follows = node.op_type in EPILOGUE and bool(makers) and all(i in half for i in makers)
+        if follows and graph.is_float(index) and _fits(graph, index):
+            half.add(index)
     half |= _settle_quantization(graph, half, kept)
     return half, kept
 
@@ -160,7 +168,7 @@ def _reach(graph: FloatGraph, start: set[int], *, forward: bool) -> set[int]:
 def _gains_nothing(graph: FloatGraph, index: int, half: set[int]) -> bool:
     """True for a node that would only be wrapped in casts."""
     node = graph.nodes[index]
-    makers = [i for i in _through_quantization(graph, index, forward=False) if i in graph.computed]
+    makers = _feeding(graph, index)
     readers = _through_quantization(graph, index, forward=True)
     fed = any(i in half for i in makers)
     read = any(i in half for i in readers)
@@ -169,6 +177,11 @@ def _gains_nothing(graph: FloatGraph, index: int, half: set[int]) -> bool:
     if node.op_type in ("Gemm", "MatMul"):
         return not (fed or read) and bool(makers)
     return node.op_type not in HEAVY and not fed
+
+
+def _feeding(graph: FloatGraph, index: int) -> list[int]:
+    """The nodes whose results a node computes from, Q/DQ and constants apart."""
+    return [i for i in _through_quantization(graph, index, forward=False) if i in graph.computed]
 
 
 def _through_quantization(graph: FloatGraph, index: int, *, forward: bool) -> list[int]:
