@@ -83,11 +83,16 @@ def decide(model: Any, keep_float: Collection[str] = ()) -> Placement:
         raise ModelError("is quantized already", remedy="Calibrate its FP32 parent")
     found = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
     first = _first_conv(graph)
+    usual = tuple(_layer(graph, node, node is first, ()) for node in found)
     layers = tuple(_layer(graph, node, node is first, keep_float) for node in found)
     unknown = set(keep_float) - {layer.name for layer in layers}
     if unknown:
         raise ModelError(f"has no layer {', '.join(sorted(unknown))}")
-    return Placement(layers, _skips(graph, {item.output for item in layers if item.quantized}))
+    # Which branch is the skip must not depend on what is left in float: ranges are collected
+    # once, for the usual placement.
+    int8 = {item.output for item in layers if item.quantized}
+    skips = _skips(graph, {item.output for item in usual if item.quantized}, int8)
+    return Placement(layers, skips)
 
 
 def layer_name(node: Any) -> str:
@@ -144,11 +149,16 @@ def _too_small(op: str, inputs: int, outputs: int, is_first: bool) -> str:
     return ""
 
 
-def _skips(graph: Graph, quantized: set[str]) -> dict[str, str]:
+def _skips(graph: Graph, usual: set[str], int8: set[str]) -> dict[str, str]:
     """For each Add of two activations, one of them a quantized layer's: the other branch.
 
     The layer that fuses with the Add is the one with no other reader and, of two, the one
-    with more weights; a strided 1x1 beside two 3x3 is the skip.
+    with more weights; a strided 1x1 beside two 3x3 is the skip. If that layer is left in
+    float, so is the Add.
+
+    Args:
+        usual: Outputs of the layers that the rules quantize.
+        int8: Those that are quantized here.
     """
     skips = {}
     for node in graph.nodes:
@@ -157,13 +167,13 @@ def _skips(graph: Graph, quantized: set[str]) -> dict[str, str]:
         fusing = [
             name
             for name in node.input
-            if name in quantized and len(graph.users(name)) == 1 and name not in graph.outputs
+            if name in usual and len(graph.users(name)) == 1 and name not in graph.outputs
         ]
         if not fusing or node.input[0] == node.input[1]:
             continue
         main = max(fusing, key=lambda name: _weight_count(graph, name))
         skip = next(name for name in node.input if name != main)
-        if _feeds_int8(graph, node.output[0], quantized):
+        if main in int8 and _feeds_int8(graph, node.output[0], int8):
             skips[node.output[0]] = skip
     return skips
 
@@ -173,13 +183,13 @@ def _weight_count(graph: Graph, output: str) -> int:
     return 0 if maker is None else int(graph.constant(maker.input[1]).size)
 
 
-def _feeds_int8(graph: Graph, tensor: str, quantized: set[str]) -> bool:
+def _feeds_int8(graph: Graph, tensor: str, int8: set[str]) -> bool:
     """True if what is made of the sum is quantized next; else int8 there saves nothing."""
     for user in graph.users(tensor):
         if user.op_type in _THROUGH:
-            if _feeds_int8(graph, user.output[0], quantized):
+            if _feeds_int8(graph, user.output[0], int8):
                 return True
-        elif user.output[0] in quantized:
+        elif user.output[0] in int8:
             return True
     return False
 
