@@ -128,7 +128,8 @@ class PlanFolder:
             data = _read(stem.with_suffix(".plan"))
             timing = _read(stem.with_suffix(".timing"))
         except FileNotFoundError as error:
-            return Stale(f"{Path(error.filename).name} is not there")
+            missing = Path(error.filename).suffix
+            return Stale("none was built" if missing == ".json" else f"its {missing} is gone")
         except (OSError, msgspec.MsgspecError) as error:
             return Stale(f"cannot be read: {error}")
         if len(data) != manifest.plan_bytes or _sha256(data) != manifest.plan_sha256:

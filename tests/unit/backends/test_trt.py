@@ -1,0 +1,360 @@
+"""The TensorRT backend over a pretended GPU: what it asks for, keeps, refuses and survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeinspect.backends import _cuda, trt
+from edgeinspect.backends._trt_engine import TrtEngine
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError, ModelError
+from edgeinspect.store import Store
+from tests import graphs
+from tests.fake_gpu import Gpu, install
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
+    made = Gpu()
+    install(monkeypatch.setitem, sys.modules, made)
+    monkeypatch.setattr(_cuda, "_contexts", {})
+    yield made
+    assert not made.stack(), "a context was left current"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    store = tmp_path / "store"
+    graphs.install(store, graphs.gate())
+    graphs.install(store, graphs.segmenter(), name="tiny-segmenter", kind="segmenter")
+    return store
+
+
+def options(root: Path, **changes: Any) -> trt.Options:
+    plans = str(root.parent / "plans")
+    return trt.Options(**{"model": "tiny-gate", "plans": plans, "cuda_graph": False, **changes})
+
+
+def load(root: Path, **changes: Any) -> TrtEngine:
+    return trt.build(options(root, **changes), SystemClock(), store=Store(root))
+
+
+def plans(root: Path, suffix: str = ".plan") -> list[Path]:
+    return sorted((root.parent / "plans").glob(f"*{suffix}"))
+
+
+def image(value: int = 51) -> np.ndarray:
+    return np.full(graphs.SHAPE.dims, value, np.uint8)
+
+
+def test_gate_and_segmenter_answer(gpu: Gpu, root: Path) -> None:
+    gate, segmenter = load(root), load(root, model="tiny-segmenter")
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        picture = rng.integers(0, 256, graphs.SHAPE.dims, np.uint8)
+        for engine, wanted in (
+            (gate, graphs.gate_numpy(picture)),
+            (segmenter, graphs.segmenter_numpy(picture)),
+        ):
+            for got, want in zip(engine.infer(picture), wanted, strict=True):
+                assert got.dtype == want.dtype
+                np.testing.assert_allclose(got, want, atol=1e-6)
+    gate.close()
+    segmenter.close()
+    gate.close()
+    with pytest.raises(EngineFault, match="closed"):
+        gate.infer(image())
+    assert gpu.live == 0
+
+
+def test_mapped_input_is_not_copied_to_the_device(gpu: Gpu, root: Path) -> None:
+    engine = load(root, input="mapped")
+    assert engine.infer(image(102))[0][0] == pytest.approx(0.4)
+    assert "memcpy_htod_async" not in gpu.calls
+
+
+def test_the_device_is_asked_before_the_runtime(gpu: Gpu, root: Path) -> None:
+    load(root)
+    assert gpu.calls.index("init") < gpu.calls.index("Builder") < gpu.calls.index("Runtime")
+
+
+@pytest.mark.parametrize("wait", ["spin", "block"])
+def test_waiting(gpu: Gpu, root: Path, wait: str) -> None:
+    load(root, wait=wait)
+    (cuda,) = _cuda._contexts.values()
+    assert cuda._context.flags == (1 if wait == "spin" else 4) | 8
+
+
+def test_infer_on_another_thread_than_built_and_closed(gpu: Gpu, root: Path) -> None:
+    engine = load(root)
+    got: list[float] = []
+    for _ in range(2):
+        worker = threading.Thread(target=lambda: got.append(float(engine.infer(image(255))[0][0])))
+        worker.start()
+        worker.join()
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    closing.join()
+    assert got == [1.0, 1.0]
+    assert gpu.live == 0
+
+
+def test_a_plan_is_built_once_and_found_again(gpu: Gpu, root: Path) -> None:
+    load(root).close()
+    load(root).close()
+    assert gpu.builds == 1
+    (manifest,) = (json.loads(path.read_text()) for path in plans(root, ".json"))
+    assert manifest["key"]["tensorrt"] == "11.4.0.106"
+    assert manifest["key"]["typing"] == "strong"
+    assert manifest["key"]["flags"] == []
+    assert manifest["key"]["profiles"] == ["image uint8 (1, 32, 48, 1)"]
+    assert manifest["plan_bytes"] == plans(root)[0].stat().st_size
+    assert all(path.stat().st_mode & 0o077 == 0 for path in plans(root, "*"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"version": "11.4.1.1"}, {"driver_version": 13010}],
+    ids=["tensorrt", "cuda"],
+)
+def test_a_plan_of_another_place_is_built_again_in_its_place(
+    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    load(root).close()
+    other = Gpu(**change)
+    install(monkeypatch.setitem, sys.modules, other)
+    monkeypatch.setattr(_cuda, "_contexts", {})
+    load(root).close()
+    assert other.builds == 1
+    assert len(plans(root)) == 1
+
+
+def test_another_gpu_or_other_options_have_a_plan_of_their_own(
+    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(root).close()
+    load(root, optimization_level=5).close()
+    other = Gpu(name="Another GPU")
+    install(monkeypatch.setitem, sys.modules, other)
+    monkeypatch.setattr(_cuda, "_contexts", {})
+    load(root).close()
+    assert (gpu.builds, other.builds, len(plans(root))) == (2, 1, 3)
+
+
+@pytest.mark.parametrize("suffix", [".plan", ".timing", ".json"])
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "link"])
+def test_a_harmed_plan_is_not_used(gpu: Gpu, root: Path, suffix: str, harm: str) -> None:
+    load(root).close()
+    (path,) = plans(root, suffix)
+    data = bytearray(path.read_bytes())
+    if harm == "changed":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif harm == "cut":
+        path.write_bytes(data[:-1])
+    else:
+        path.rename(path.with_name("elsewhere"))
+        if harm == "link":
+            path.symlink_to("elsewhere")
+    with pytest.raises(ModelError, match="no plan for this machine"):
+        load(root, rebuild=False)
+    engine = load(root)
+    assert gpu.builds == 2
+    assert engine.infer(image())[0][0] == pytest.approx(0.2)
+
+
+def test_a_plan_that_others_can_write_is_not_read(gpu: Gpu, root: Path) -> None:
+    load(root).close()
+    plans(root)[0].chmod(0o666)
+    load(root).close()
+    assert gpu.builds == 2
+    assert plans(root)[0].stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_folder_that_others_can_write_is_refused(gpu: Gpu, root: Path, level: int) -> None:
+    folder = root.parent / "shared" / "plans"
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    [folder, folder.parent][level].chmod(0o777)
+    with pytest.raises(ModelError, match="another user could put a plan there") as caught:
+        load(root, plans=str(folder))
+    assert caught.value.exit_code == 65
+    assert gpu.builds == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_folder_of_another_user_is_refused(gpu: Gpu, root: Path) -> None:
+    folder = root.parent / "plans"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(ModelError, match="another user"):
+        load(root)
+
+
+def test_the_timing_cache_of_a_sister_seeds_a_build(gpu: Gpu, root: Path) -> None:
+    load(root).close()
+    load(root, model="tiny-segmenter").close()
+    assert gpu.seeds == [b"", b"+timed"]
+
+
+def test_a_timing_cache_that_does_not_fit_is_left_out(gpu: Gpu, root: Path) -> None:
+    from edgeinspect.backends import _trt_build
+
+    recipe = _trt_build.Recipe("strong", (), 3, 64, 0)
+    steps: list[tuple[str, int, int]] = []
+    path = root / "tiny-gate" / "1" / "model.onnx"
+    with _cuda.open_device().current():
+        _trt_build.build_plan(
+            path, recipe, b"of another", lambda _i, _o: None, lambda *step: steps.append(step)
+        )
+    assert gpu.seeds == [b"of another", b""]
+    assert steps == [("timing", 0, 2), ("timing", 1, 2), ("timing", 2, 2)]
+
+
+def test_a_build_that_fails_says_why(gpu: Gpu, root: Path) -> None:
+    gpu.fail["build"] = ""
+    with pytest.raises(ModelError, match="no implementation for node conv"):
+        load(root)
+    assert not plans(root)
+
+
+@pytest.mark.parametrize(
+    ("version", "typing", "wanted"),
+    [
+        ("10.3.0", "auto", [True, False]),
+        ("10.12.0.36", "auto", [True]),
+        ("11.4.0.106", "auto", [True]),
+        ("10.3.0", "strong", [True]),
+        ("10.3.0", "weak", [False]),
+    ],
+)
+def test_which_typing_is_tried(
+    root: Path, monkeypatch: pytest.MonkeyPatch, version: str, typing: str, wanted: list[bool]
+) -> None:
+    gpu = Gpu(version=version, strong_builds_fail=True)
+    install(monkeypatch.setitem, sys.modules, gpu)
+    monkeypatch.setattr(_cuda, "_contexts", {})
+    if wanted[-1]:
+        with pytest.raises(ModelError):
+            load(root, typing=typing)
+    else:
+        load(root, typing=typing).close()
+        load(root, typing=typing).close()
+    assert gpu.strong == wanted
+
+
+@pytest.mark.parametrize(
+    ("precision", "half", "wanted"),
+    [
+        ("fp32", False, ()),
+        ("fp16", True, ("FP16", "OBEY_PRECISION_CONSTRAINTS")),
+        ("int8", False, ("INT8",)),
+        ("int8", True, ("FP16", "OBEY_PRECISION_CONSTRAINTS", "INT8")),
+    ],
+)
+def test_flags_of_weak_typing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, precision: str, half: bool, wanted: tuple[str, ...]
+) -> None:
+    gpu = Gpu(version="10.3.0")
+    install(monkeypatch.setitem, sys.modules, gpu)
+    monkeypatch.setattr(_cuda, "_contexts", {})
+    model = graphs.gate()
+    if half:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = trt.FLOAT_KEY, "fp16"
+    graphs.install(root, model, version=2, precision=precision)
+    load(root, typing="weak").close()
+    assert tuple(gpu.flags) == wanted
+
+
+def test_weak_typing_is_refused_where_it_is_gone(gpu: Gpu, root: Path) -> None:
+    with pytest.raises(ModelError, match="no weak typing"):
+        load(root, typing="weak")
+
+
+def test_a_failed_copy_is_a_fault_and_the_engine_lives(gpu: Gpu, root: Path) -> None:
+    engine = load(root)
+    gpu.fail["memcpy_htod_async"] = "out of something"
+    with pytest.raises(EngineFault, match="out of something") as caught:
+        engine.infer(image())
+    assert caught.value.exit_code == 75
+    assert not engine.lost
+    gpu.fail.clear()
+    assert engine.infer(image(255))[0][0] == 1
+
+
+def test_a_refused_run_is_a_fault(gpu: Gpu, root: Path) -> None:
+    engine = load(root)
+    gpu.fail["refuse"] = ""
+    with pytest.raises(EngineFault, match="refused to run"):
+        engine.infer(image())
+
+
+def test_a_lost_device_is_told_and_a_new_engine_works(gpu: Gpu, root: Path) -> None:
+    engine = load(root)
+    gpu.broken = True
+    with pytest.raises(EngineFault, match="illegal memory access"):
+        engine.infer(image())
+    assert engine.lost
+    before = len(gpu.calls)
+    with pytest.raises(EngineFault, match="lost its GPU"):
+        engine.infer(image())
+    assert len(gpu.calls) == before, "a dead context is not asked again"
+    gpu.broken = False
+    fresh = load(root)
+    assert fresh.infer(image(255))[0][0] == 1
+    gpu.broken = True
+    fresh.close()  # raises nothing, whatever the device says
+    engine.close()
+
+
+def test_no_memory_for_the_context(gpu: Gpu, root: Path) -> None:
+    gpu.fail["create_execution_context"] = ""
+    with pytest.raises(EngineFault, match="no memory"):
+        load(root)
+
+
+@pytest.mark.parametrize("devices", [0, 1])
+def test_no_such_device(gpu: Gpu, root: Path, devices: int) -> None:
+    gpu.devices = devices
+    with pytest.raises(DeviceLostError, match=f"CUDA sees {devices}") as caught:
+        load(root, device=devices)
+    assert caught.value.exit_code == 75
+    assert "Runtime" not in gpu.calls
+    assert "Builder" not in gpu.calls
+
+
+def test_no_driver(gpu: Gpu, root: Path) -> None:
+    gpu.fail["init"] = "no CUDA-capable device is detected"
+    with pytest.raises(DeviceLostError, match="no CUDA-capable device"):
+        load(root)
+
+
+def test_pycuda_is_missing(gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    with pytest.raises(MissingExtraError, match="pycuda"):
+        load(root)
+
+
+def test_a_graph_that_cannot_be_recorded_runs_without(
+    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Any:
+        raise EngineFault("libcuda has no graphs")
+
+    monkeypatch.setattr(_cuda, "_libcuda", none)
+    engine = load(root, cuda_graph=True)
+    assert engine.infer(image(255))[0][0] == 1
