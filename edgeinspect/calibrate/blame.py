@@ -31,15 +31,21 @@ class Blamed:
     outputs: int
     signal_db: float
     """Signal to noise of the layer's output, this layer alone in int8; at most 120."""
+    strays: float
+    """Distance from FP32 when this layer alone is in int8."""
+    restores: float
+    """What the distance from FP32 falls by when this layer alone is left in float."""
     alone_int8: float
-    """Change of the distance when this layer alone is in int8: above 0 is worse than FP32."""
+    """Change of the task's figure when this layer alone is in int8: above 0 is worse."""
     alone_float: float
-    """What the distance falls by when this layer alone is left in float: above 0 is better."""
+    """What the task's figure falls by when this layer alone is in float: above 0 is better."""
 
     @property
     def cost(self) -> float:
-        """What the ranking goes by."""
-        return self.alone_int8 + self.alone_float
+        """What the ranking goes by. Not the task's figure: on a handful of frames noise may
+        happen to help, and a layer that destroys everything would look innocent.
+        """
+        return self.strays + self.restores
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Blame:
 
     rows: tuple[Blamed, ...]
     fp32: Distance
+    """The task's figure: from the labels if there are any, else from FP32."""
     int8: Distance
     frames: int
 
@@ -61,9 +68,9 @@ def blame(
 ) -> Blame:
     """Run the graph with each layer alone in int8, and with each alone in float.
 
-    The distance is from the labels where there are any, else from the FP32 graph. Q/DQ are
-    computed as they stand (ONNX Runtime, nothing fused), so the table is the same on every
-    processor.
+    The task's figure is the distance from the labels where there are any, else from the FP32
+    graph; the ranking goes by the distance from the FP32 graph. Q/DQ are computed as they
+    stand (ONNX Runtime, nothing fused), so the table is the same on every processor.
 
     Args:
         spec: The FP32 model.
@@ -89,7 +96,8 @@ def blame(
     measure = _measure(spec, wanted, truths)
     fp32 = measure(wanted)
     step()
-    int8 = measure(_outputs(apply(model, whole, ranges), images))
+    whole_outputs = _outputs(apply(model, whole, ranges), images)
+    int8, far = measure(whole_outputs), from_reference(spec, whole_outputs, wanted).total
     step()
     rows = []
     for layer in whole.quantized:
@@ -100,7 +108,7 @@ def blame(
         outputs: list[Outputs] = [row[:-1] for row in got]
         signal = _signal([row[layer.output] for row in true], [row[-1] for row in got])
         step()
-        spared = measure(_outputs(apply(model, decide(model, [layer.name]), ranges), images))
+        spared = _outputs(apply(model, decide(model, [layer.name]), ranges), images)
         step()
         rows.append(
             Blamed(
@@ -108,8 +116,10 @@ def blame(
                 layer.inputs,
                 layer.outputs,
                 signal,
+                from_reference(spec, outputs, wanted).total,
+                far - from_reference(spec, spared, wanted).total,
                 measure(outputs).total - fp32.total,
-                int8.total - spared.total,
+                int8.total - measure(spared).total,
             )
         )
     rows.sort(key=lambda row: (-row.cost, row.signal_db))

@@ -7,7 +7,7 @@ acceptance are another matter (`accept.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,10 @@ class Distance:
 def from_reference(spec: ModelSpec, got: Sequence[Outputs], wanted: Sequence[Outputs]) -> Distance:
     """How far outputs are from those of the FP32 graph on the same frames.
 
-    Segmenter: 1 less the mean Dice over classes of the two class maps, all frames together.
-    Gate: mean absolute difference of the probability.
+    Segmenter: 1 less the mean Dice over classes of the two class maps, all frames together,
+    plus the mean absolute difference of the class scores: a score that falls below its
+    threshold lets a defect through though not a pixel changed. Gate: mean absolute
+    difference of the probability.
     """
     if spec.kind is ModelKind.GATE:
         probs = np.array([each[0][0] for each in got], np.float64)
@@ -44,7 +46,10 @@ def from_reference(spec: ModelSpec, got: Sequence[Outputs], wanted: Sequence[Out
         return Distance(float(change.mean()), (), "mean difference of the probability")
     maps = [outputs[0][0] for outputs in got]
     targets = np.stack([outputs[0][0] for outputs in wanted])
-    return _loss(maps, targets, spec, "1 - mean Dice against FP32")
+    loss = _loss(maps, targets, spec, "1 - mean Dice against FP32, and change of the class scores")
+    scores = np.array([each[2][0] for each in got], np.float64)
+    change = np.abs(scores - np.array([each[2][0] for each in wanted], np.float64))
+    return replace(loss, total=loss.total + float(change.mean()))
 
 
 def from_truth(spec: ModelSpec, got: Sequence[Outputs], truths: Sequence[Truth]) -> Distance:

@@ -181,29 +181,32 @@ def _blame(found: Blame | None) -> Iterator[str]:
     yield "<h2>Blame</h2>"
     yield html.words(
         f"What each layer costs, on {found.frames} frames ({found.fp32.words}: FP32 "
-        f"{found.fp32.total:.5f}, INT8 {found.int8.total:.5f}). The first to blame stands first."
+        f"{found.fp32.total:.5f}, INT8 {found.int8.total:.5f}). The ranking goes by how far the "
+        "outputs stray from FP32 when the layer alone is in int8, and by how much of that goes "
+        "when it alone is in float."
     )
     rows = found.rows[:_BLAMED_IN_PLOT]
-    largest = max(1e-6, *(max(row.alone_int8, row.alone_float) for row in rows))
-    plot = Plot("Change of the task's figure, layer by layer",
+    largest = max(1e-6, *(max(row.strays, row.restores) for row in rows))
+    plot = Plot("Distance from FP32, layer by layer",
                 Axis("layers, the first to blame first", 0, len(rows)),
-                Axis("change of the distance", 0, 1.05 * largest))  # fmt: skip
+                Axis("distance of the outputs", 0, 1.05 * largest))  # fmt: skip
     loudest = max(60.0, *(row.signal_db for row in rows))
     noise = Plot("Signal to noise of the layer's output",
                  Axis("layers, the first to blame first", 0, len(rows)),
                  Axis("dB, alone in int8", 0, loudest))  # fmt: skip
-    plot.bars([(i + 0.1, i + 0.5, max(0.0, row.alone_int8)) for i, row in enumerate(rows)],
-              AMBER, "alone in int8")  # fmt: skip
-    plot.bars([(i + 0.5, i + 0.9, max(0.0, row.alone_float)) for i, row in enumerate(rows)],
-              BLUE, "alone in float")  # fmt: skip
+    plot.bars([(i + 0.1, i + 0.5, max(0.0, row.strays)) for i, row in enumerate(rows)],
+              AMBER, "strays, alone in int8")  # fmt: skip
+    plot.bars([(i + 0.5, i + 0.9, max(0.0, row.restores)) for i, row in enumerate(rows)],
+              BLUE, "restores, alone in float")  # fmt: skip
     noise.bars([(i + 0.15, i + 0.85, row.signal_db) for i, row in enumerate(rows)], BLUE)
     yield html.plots((plot, noise))
     yield '<div class="card">'
     yield html.table(
-        ("layer", "channels", "signal to noise", "worse by, alone in int8",
-         "better by, alone in float"),
+        ("layer", "channels", "signal to noise", "strays", "restores",
+         "task worse by, alone in int8", "task better by, alone in float"),
         [
             (row.layer, f"{row.inputs} to {row.outputs}", f"{row.signal_db:.1f} dB",
+             f"{row.strays:.5f}", f"{row.restores:+.5f}",
              f"{row.alone_int8:+.5f}", f"{row.alone_float:+.5f}")
             for row in found.rows
         ],

@@ -137,11 +137,16 @@ def _show(outcome: object) -> None:
     console.print(table)
     if outcome.blame is not None:
         table = Table(title="blame", title_justify="left", box=None, pad_edge=False)
-        for heading in ("layer", "signal to noise", "alone in int8", "alone in float"):
+        for heading in (
+            "layer",
+            "signal to noise",
+            "strays, alone in int8",
+            "restores, alone in float",
+        ):
             table.add_column(heading)
         for row in outcome.blame.rows[:_SHOWN]:
-            table.add_row(row.layer, f"{row.signal_db:.1f} dB", f"{row.alone_int8:+.5f}",
-                          f"{row.alone_float:+.5f}")  # fmt: skip
+            table.add_row(row.layer, f"{row.signal_db:.1f} dB", f"{row.strays:.5f}",
+                          f"{row.restores:+.5f}")  # fmt: skip
         console.print(table)
     if outcome.left_float:
         console.print(f"left in float: {', '.join(outcome.left_float)}", highlight=False)
