@@ -106,7 +106,7 @@ def inspect(
               type=(float, float, float), help="Of train, val and test.")  # fmt: skip
 @click.option("--anew", is_flag=True, help="Ignore the set's own split.")
 @click.option("--together", is_flag=True,
-              help="Keep duplicates in one split, near ones too. Looks at every picture.")  # fmt: skip
+              help="Keep duplicates, near ones too, in one split.")  # fmt: skip
 def split_(
     path: Path, layout: str | None, good: tuple[str, ...], out: Path, seed: int,
     shares: tuple[float, float, float], anew: bool, together: bool,

@@ -20,11 +20,11 @@ from edgeinspect.datasets.looks import in_threads
 from edgeinspect.datasets.masks import (
     BINARY,
     MAX_CLASSES,
+    THRESHOLD,
     UNLABELLED,
     MaskFile,
     MaskPerClass,
     Meaning,
-    is_set,
 )
 from edgeinspect.datasets.records import DataSet, Hints, Record
 from edgeinspect.errors import DataError
@@ -34,6 +34,11 @@ MASK_SUFFIX = re.compile(
     r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
 )
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
+
+
+_MAX_GREYS = 16
+"""More greys than this that are no ids 1..K are soft edges, not classes."""
+_NEAR = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class _Values:
     """The nonzero values of a mask file."""
 
     values: frozenset[int]
+    strong: bool = False
+    """Some reach the threshold of a soft mask."""
     broken: bool = False
 
 
@@ -117,8 +124,10 @@ def _record(
         mask = MaskPerClass(tuple(sorted(files))) if files else None
     elif pair.masks:
         mask = MaskFile(pair.masks[0][1], meaning)
-        found = values[mask.path].values
-        ids = {1} if meaning.soft and found else {meaning.ids.get(v, 0) for v in found} - {0}
+        found = values[mask.path]
+        ids = {meaning.ids.get(value, 0) for value in found.values} - {0}
+        if meaning.soft and found.strong:
+            ids = {1}
     alone = classes[min(ids) - 1] if len(ids) == 1 and len(classes) > 1 else None
     return Record(
         name, pair.path, bool(ids) or bad_folder or broken, folder or alone,
@@ -130,8 +139,8 @@ def meaning_of(found: Iterable[_Values], root: Path) -> tuple[Meaning, int, str]
     """What the values of a set's masks mean, how many classes there are, and what to say.
 
     One value, or 1 and 255: binary. 1..64: class ids, with 255 for unlabelled pixels. At most
-    64 other greys or colours: a class each, in ascending order. More greys: binary with soft
-    edges, cut at 128.
+    16 other greys or 64 colours: a class each, in ascending order. More greys, or only nearly
+    black and white ones: binary with soft edges, cut at 128.
 
     Raises:
         DataError: Too many colours to be classes.
@@ -148,6 +157,9 @@ def meaning_of(found: Iterable[_Values], root: Path) -> tuple[Meaning, int, str]
         note = "mask value 255 is taken as unlabelled, so as background"
         meaning = {**{i: i for i in range(1, max(ids) + 1)}, UNLABELLED: 0}
         return Meaning(meaning), max(ids), note if UNLABELLED in values else ""
+    grey = max(values) <= UNLABELLED
+    if grey and (len(values) > _MAX_GREYS or _two_heaps(values)):
+        return Meaning({}, soft=True), 1, "masks have soft edges; they are cut at 128"
     if len(values) <= MAX_CLASSES:
         ordered = sorted(values)
         told = ", ".join(f"{_word(value)} is {i}" for i, value in enumerate(ordered[:8], 1))
@@ -155,12 +167,15 @@ def meaning_of(found: Iterable[_Values], root: Path) -> tuple[Meaning, int, str]
             Meaning({value: i for i, value in enumerate(ordered, 1)}), len(ordered),
             f"mask values are classes in ascending order: {told}",
         )  # fmt: skip
-    if max(values) <= 255:
-        return Meaning({}, soft=True), 1, "masks have soft edges; they are cut at 128"
     raise DataError(
         f"the masks hold {len(values)} values, which cannot be classes", where=str(root),
         remedy="Save masks as PNG (JPEG blurs values), one value or colour per class",
     )  # fmt: skip
+
+
+def _two_heaps(values: set[int]) -> bool:
+    """True if all greys are near black or near white, as after a JPEG: a binary mask."""
+    return all(value < _NEAR or value > UNLABELLED - _NEAR for value in values)
 
 
 def _word(value: int) -> str:
@@ -176,10 +191,8 @@ def _values(path: Path) -> _Values:
         found = np.flatnonzero(np.bincount(values.ravel()))
     else:
         found = np.unique(values)
-    # A soft edge alone is no defect pixel.
-    if len(found) > MAX_CLASSES and not is_set(values).any():
-        return _Values(frozenset())
-    return _Values(frozenset(int(value) for value in found if value))
+    nonzero = frozenset(int(value) for value in found if value)
+    return _Values(nonzero, strong=max(nonzero, default=0) >= THRESHOLD)
 
 
 def _notes(pairs: Sequence[Pair], values: dict[Path, _Values]) -> list[str]:

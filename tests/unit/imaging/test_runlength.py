@@ -14,6 +14,8 @@ from edgeinspect.imaging.runlength import (
     decode_runs,
     encode_classes,
     encode_runs,
+    format_runs,
+    parse_runs,
 )
 
 shapes = array_shapes(min_dims=2, max_dims=2, max_side=12)
@@ -52,3 +54,73 @@ def test_column_major_and_counted_from_one() -> None:
 def test_bad_codes_are_named(runs: list[int], word: str) -> None:
     with pytest.raises(DataError, match=word):
         decode_runs(runs, 3, 4, where="a.csv:7")
+
+
+def column_major_runs(mask: np.ndarray) -> list[int]:
+    """The definition, pixel by pixel."""
+    runs: list[int] = []
+    before = 0
+    for place, value in enumerate(mask.T.ravel().tolist(), 1):
+        if value and not before:
+            runs += [place, 0]
+        if value:
+            runs[-1] += 1
+        before = value
+    return runs
+
+
+@given(arrays(np.uint8, shapes, elements=st.integers(0, 1)))
+def test_codes_are_those_of_the_definition(mask: np.ndarray) -> None:
+    assert encode_runs(mask) == column_major_runs(mask)
+
+
+@given(st.data())
+def test_a_valid_code_comes_back_joined_where_runs_touch(data: st.DataObject) -> None:
+    height, width = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    ends = sorted(data.draw(st.sets(st.integers(0, height * width))))
+    edges = ends[: len(ends) // 2 * 2]
+    runs = [v for i in range(0, len(edges), 2) for v in (edges[i] + 1, edges[i + 1] - edges[i])]
+    assert encode_runs(decode_runs(runs, height, width)) == runs
+
+
+@given(st.lists(st.integers(-(10**12), 10**12)))
+def test_any_numbers_are_a_mask_or_a_named_error(runs: list[int]) -> None:
+    try:
+        mask = decode_runs(runs, 7, 5, where="t.csv:9")
+    except DataError as error:
+        assert error.where == "t.csv:9"
+    else:
+        assert mask.sum() == sum(runs[1::2])
+
+
+@given(st.lists(st.integers(1, 10**9)))
+def test_text_round_trip(runs: list[int]) -> None:
+    assert parse_runs(format_runs(runs)) == runs
+    assert parse_runs("  " + "  ".join(map(str, runs)) + "\n") == runs
+
+
+@given(st.text())
+def test_any_text_is_numbers_or_a_named_error(text: str) -> None:
+    try:
+        runs = parse_runs(text, where="t.csv:9")
+    except DataError as error:
+        assert error.where == "t.csv:9"
+        assert "value" in error.what
+    else:
+        assert runs == [int(word) for word in text.split()]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 2 x 4", "value 3 .*'x', not a whole number"),
+        ("1 2.0", "value 2 "),
+        ("1,2", "value 1 "),
+        ("1 ²", "value 2 "),
+        ("1 " + "9" * 5000, "value 2 .* 5000 digits"),
+    ],
+)
+def test_what_is_no_number_is_named_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        parse_runs(text, where="train.csv:12")
+    assert str(caught.value).startswith("train.csv:12: ")
