@@ -1,0 +1,173 @@
+"""pycuda is compiled against CUDA's headers and a stub of libcuda, and has all that we call.
+
+CUDA's headers come as wheels; no toolkit, no driver and no GPU are needed. The compiled
+package is kept beside the wheels: it is made once for an environment.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests import nvidia
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "edgeinspect" / "backends" / "_cuda.py"
+PYCUDA = "pycuda>=2024.1"
+HEADERS = (
+    "nvidia-cuda-runtime==13.0.*", "nvidia-cuda-crt==13.0.*", "nvidia-cuda-profiler-api==13.0.*",
+)  # fmt: skip
+COMPILE_S = 400
+
+# pycuda's own setup, its files compiled side by side: alone that takes a minute.
+SETUP = """
+import os, runpy, sys
+from concurrent.futures import ThreadPoolExecutor
+import setuptools
+from distutils.ccompiler import CCompiler
+
+def compile(self, sources, output_dir=None, macros=None, include_dirs=None, debug=0,
+            extra_preargs=None, extra_postargs=None, depends=None):
+    macros, objects, extra, pp_opts, build = self._setup_compile(
+        output_dir, macros, include_dirs, sources, depends, extra_postargs)
+    flags = self._get_cc_args(pp_opts, debug, extra_preargs)
+    def one(name):
+        source, suffix = build[name]
+        self._compile(name, source, suffix, flags, extra, pp_opts)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, build))
+    return objects
+
+CCompiler.compile = compile
+sys.path.insert(0, os.getcwd())
+sys.argv = ["setup.py", *sys.argv[1:]]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+NAMES = """
+import json, sys, types
+import pycuda.driver as driver
+def has(name):
+    value = driver
+    for part in name.split("."):
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
+try:
+    driver.init()
+    init = "none"
+except driver.Error as error:
+    init = str(error)
+print(json.dumps({"lacking": [n for n in sys.argv[1:] if not has(n)], "init": init,
+                  "stream": hasattr(driver.Stream, "handle"),
+                  "pointer": hasattr(driver.PagelockedHostAllocation, "get_device_pointer"),
+                  "device": [n for n in ("name", "compute_capability", "make_context",
+                                         "get_attribute") if not hasattr(driver.Device, n)]}))
+"""
+
+
+def undefined(library: Path) -> list[str]:
+    """Functions of libcuda that a compiled module asks for."""
+    said = subprocess.run(
+        ["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True
+    ).stdout
+    return re.findall(r"\b(cu[A-Z]\w+)", said)
+
+
+@pytest.fixture(scope="module")
+def pycuda() -> Path:
+    """A folder with pycuda in it, and `stubs/libcuda.so.1`; compiled if it is not there yet."""
+    tag = f"pycuda-py{sys.version_info[0]}{sys.version_info[1]}"
+    folder = nvidia.CACHE / tag
+    if not folder.is_dir():
+        headers = nvidia.wheels(*HEADERS) / "nvidia" / "cu13"
+        if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+            pytest.skip("Python's headers are not installed (python3-dev)")
+        with tempfile.TemporaryDirectory(dir=nvidia.CACHE) as work:
+            made = compile_pycuda(Path(work), headers)
+            made.rename(folder)
+    return folder
+
+
+def compile_pycuda(work: Path, headers: Path) -> Path:
+    sdist = work / "sdist"
+    fetched = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "pycuda",
+         "--no-build-isolation", "--dest", str(sdist), PYCUDA],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if fetched.returncode:
+        pytest.skip(f"{PYCUDA} cannot be had: {fetched.stderr[-200:]}")
+    with tarfile.open(next(sdist.glob("*.tar.gz"))) as archive:
+        archive.extractall(work, filter="data")
+    source = next(path for path in work.glob("pycuda-*") if path.is_dir())
+    root = work / "cuda"
+    (root / "lib" / "stubs").mkdir(parents=True)
+    (root / "include").symlink_to(headers / "include")
+    stub = root / "lib" / "stubs" / "libcuda.so"
+    nvidia.compile_library("int cuInit(unsigned f) { return 100; }", stub, "libcuda.so.1")
+    (source / "siteconf.py").write_text(f"CUDA_ROOT = {str(root)!r}\nCUDA_ENABLE_CURAND = False\n")
+    built = subprocess.run(
+        [sys.executable, "-c", SETUP, "--quiet", "build"],
+        cwd=source, env=os.environ | {"CFLAGS": "-O0 -w", "CXXFLAGS": "-O0 -w"},
+        capture_output=True, text=True, check=False, timeout=COMPILE_S,
+    )  # fmt: skip
+    if built.returncode:
+        errors = [line for line in built.stderr.splitlines() if "error" in line.lower()]
+        pytest.fail(f"pycuda does not compile: {errors[-5:]}", pytrace=False)
+    made = work / "made"
+    shutil.copytree(next((source / "build").glob("lib*")), made)
+    (library,) = made.rglob("_driver*.so")
+    calls = "\n".join(f"int {name}(void) {{ return 100; }}" for name in sorted(undefined(library)))
+    (made / "stubs").mkdir()
+    nvidia.compile_library(calls, made / "stubs" / "libcuda.so.1", "libcuda.so.1")
+    return made
+
+
+def used_names() -> set[str]:
+    """What `_cuda.py` takes from pycuda's driver module, read from its source."""
+    found: set[str] = set()
+    tree = ast.parse(SOURCE.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            match = re.fullmatch(r"(?:self\._driver|driver)\.([\w.]+)", ast.unparse(node))
+            if match:
+                found.add(match[1])
+    # `flags` is `driver.ctx_flags` there.
+    flags = re.findall(r"\bflags\.([A-Z_]+)", SOURCE.read_text())
+    return found | {f"ctx_flags.{name}" for name in flags}
+
+
+def test_the_list_is_read_from_our_source() -> None:
+    assert used_names() >= {
+        "init", "Device.count", "Error", "Context.pop", "Context.synchronize", "Stream",
+        "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async",
+        "host_alloc_flags.DEVICEMAP", "device_attribute.INTEGRATED", "ctx_flags.SCHED_SPIN",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(COMPILE_S + 60)
+def test_compiled_pycuda_has_all_that_we_call(pycuda: Path) -> None:
+    pytest.importorskip("numpy")
+    packages = (pycuda, *map(Path, filter(None, sys.path)))
+    told = nvidia.run_json(
+        NAMES, *sorted(used_names()), paths=packages, libraries=pycuda / "stubs"
+    )  # fmt: skip
+    assert told["lacking"] == []
+    assert told["stream"]
+    assert told["pointer"]
+    assert told["device"] == []
+    # The stub says what a machine without a GPU says; pycuda must raise it, not crash.
+    assert "no CUDA-capable device" in told["init"] or "cuInit" in told["init"]
