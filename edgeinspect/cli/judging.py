@@ -14,13 +14,14 @@ from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from edgeinspect.evaluate.judge import Judge
+    from edgeinspect.ports import Engine
 
 PATH = click.Path(path_type=Path)
 DATA = click.option("--data", required=True, metavar="PATH",
                     help="Data set's folder, or strip:SEED:COUNT for rendered strip.")  # fmt: skip
 SPLIT = click.option("--split", default="test", show_default=True,
                      help="train, val, test or all.")  # fmt: skip
-SPLIT_FILE = click.option("--split-file", type=PATH,
+SPLIT_FILE = click.option("--split-file", type=PATH, metavar="FILE",
                           help="Which picture is in which split; for a run its own.")  # fmt: skip
 GATE = click.option("--gate", metavar="MODEL", help="Gate that goes before a segmenter.")
 BACKEND = click.option("--backend", metavar="NAME",
@@ -63,6 +64,7 @@ def open_any(
 
         folder = load(config).config.store
         store = Store(Path(folder) if folder else None)
+    engine: Engine
     if model.endswith(".pt"):
         from edgeinspect.train.checkpoint_engine import open_checkpoint
 

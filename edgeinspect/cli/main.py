@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("edgeinspect.cli.data:data", "Look at a data set, and split it."),
     "train": ("edgeinspect.cli.train:train", "Train the two models."),
     "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Judge a data set and sum up how well."),
+    "compare": ("edgeinspect.cli.compare:compare", "Judge a data set with two models, paired."),
+    "explain": ("edgeinspect.cli.explain:explain", "Draw why pictures were judged so."),
     "models": ("edgeinspect.cli.models:models", "Bring models from elsewhere into the store."),
     "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),

@@ -16,6 +16,8 @@ WIDE = 2.2
 """Frames wider than this, by their height, are shown one below the other."""
 _STACKED_PX, _SIDE_PX = 1000, 330
 _FILL = 0.38
+_WIDE_RANGE = 150
+"""A picture whose greys span more than this is shown as it is."""
 _SMALL_PX = 26
 """Regions smaller than this on the page get a box around them."""
 
@@ -30,6 +32,21 @@ def shown_width(height_px: int, width_px: int) -> int:
     return _STACKED_PX if width_px > WIDE * height_px else _SIDE_PX
 
 
+def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same picture with its greys spread for the eye: 1st and 99th percentile to 10 and 245.
+
+    Black (letterboxing) has no part in it. A picture that uses its range stays as it is.
+    """
+    seen = image[image > 0]
+    if not seen.size:
+        return image
+    low, high = (float(each) for each in np.percentile(seen, (1, 99)))
+    if high - low > _WIDE_RANGE or high <= low:
+        return image
+    scaled = (image.astype(np.float32) - low) * (235 / (high - low)) + 10
+    return np.asarray(np.clip(scaled, 0, 255), np.uint8)
+
+
 def fit(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """A frame as blue, green, red of the page's width.
 
@@ -37,7 +54,9 @@ def fit(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
         image: uint8 (H, W, 1 or 3).
         width: In pixels; small frames are enlarged by whole pixels' colour.
     """
-    picture: Any = image if image.shape[2] == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    picture: Any = stretch(image)
+    if image.shape[2] == 1:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
     scale = width / image.shape[1]
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     size = (width, max(1, round(image.shape[0] * scale)))

@@ -18,7 +18,7 @@ h1{font-size:24px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 8px}
 h3{font-size:15px;margin:18px 0 6px}
 p{margin:6px 0;max-width:78ch}.faint{color:#5b6675}.small{font-size:13px}
 .card{background:#fff;border:1px solid #dde2e8;border-radius:6px;padding:14px 16px;margin:10px 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:10px;
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:10px;
 margin:16px 0}
 .tile{background:#fff;border:1px solid #dde2e8;border-top:4px solid #1f5fbf;border-radius:6px;
 padding:10px 14px}
@@ -27,6 +27,8 @@ padding:10px 14px}
 .tile b{display:block;font-size:27px;line-height:1.25;font-variant-numeric:tabular-nums}
 .tile span{display:block;font-size:13px;color:#5b6675}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(470px,1fr));gap:10px}
+.cols{display:flex;flex-wrap:wrap;gap:0 56px;align-items:flex-start}
+.plots .text{padding:10px}
 .plots figure,.plot{background:#fff;border:1px solid #dde2e8;border-radius:6px;margin:0;
 padding:10px}
 figcaption{font-weight:600;margin:0 0 4px 4px}svg{max-width:100%;height:auto;display:block}
@@ -69,7 +71,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: st
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     title = f"<h3>{escape(caption)}</h3>" if caption else ""
-    return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    inner = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div>{title}{inner}</div>"
 
 
 def heat_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
@@ -91,13 +94,14 @@ def heat_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
     return "".join([*out, "</tbody></table>"])
 
 
-def plots(drawn: Iterable[Plot]) -> str:
-    """Plots side by side."""
+def plots(drawn: Iterable[Plot], text: str = "") -> str:
+    """Plots side by side, then what is to be said of them."""
     figures = "".join(
         f"<figure><figcaption>{escape(each.title)}</figcaption>{each.draw()}</figure>"
         for each in drawn
     )
-    return f'<div class="plots">{figures}</div>'
+    said = f'<div class="text">{text}</div>' if text else ""
+    return f'<div class="plots">{figures}{said}</div>'
 
 
 def note(text: str) -> str:

@@ -27,7 +27,7 @@ def interval(rate: Rate) -> str:
 def roc(ranking: Ranking, now: Decisions) -> Plot:
     """Recall over the false-reject rate; the left of it, where lines run, drawn out."""
     least = 0.1 / max(1, now.overkill.total) if now.overkill.total > 1000 else 0.001
-    x = Axis("sound pictures rejected (log)", least, 1.0, log=True, percent=True)
+    x = Axis("sound pictures rejected (log; left edge: none)", least, 1.0, log=True, percent=True)
     plot = Plot("ROC", x, Axis("defective pictures rejected (recall)", 0, 1, percent=True))
     plot.steps(
         [(least, 0.0), *((p.false_reject_ratio, p.recall) for p in ranking.curve)], BLUE,
@@ -80,7 +80,8 @@ def histogram(ranking: Ranking, label: str, threshold: float | None) -> Plot:
     """How far apart sound and defective pictures lie, each kind as shares of its own."""
     bad = max(1, sum(each.defective for each in ranking.histogram))
     good = max(1, sum(each.sound for each in ranking.histogram))
-    plot = Plot("Distribution", Axis(label, 0, 1), Axis("share of the kind", 0, 1, percent=True))
+    y = Axis("share of its kind (log)", 0.001, 1, log=True, percent=True)
+    plot = Plot("Distribution", Axis(label, 0, 1), y)
     half = [(each.low + each.high) / 2 for each in ranking.histogram]
     rows = list(zip(ranking.histogram, half, strict=True))
     plot.bars([(b.low, m, b.sound / good) for b, m in rows], BLUE, f"sound ({good})")
@@ -140,7 +141,7 @@ def costs(choice: CostChoice) -> Plot:
     top = max(choice.cost_per_1000 * 4, choice.cost_high, choice.cost_now_per_1000 or 0) * 1.1
     plot = Plot(
         "Cost",
-        Axis("sound pictures rejected (log)", 0.001, 1.0, log=True, percent=True),
+        Axis("sound pictures rejected (log; left edge: none)", 0.001, 1.0, log=True, percent=True),
         Axis("cost of 1000 parts", 0, top or 1),
     )
     plot.line(

@@ -14,9 +14,6 @@ WANTED = 0.9
 """Recall that counts as reliable."""
 LEAST_DEFECTS = 20
 """Fewer say nothing about sizes."""
-DEMONSTRATIONS = ((29, 0), (46, 1), (61, 2), (76, 3), (89, 4), (103, 5), (116, 6))
-"""(defects, most misses among them) that show 90 % recall with 95 % confidence: binomial, the
-point-estimate method of non-destructive testing (29 of 29)."""
 _ROUNDS = 200
 
 
@@ -50,10 +47,6 @@ class Sizes:
     """95 % interval; None at the top where some resamplings never get there."""
     below_all: bool
     """True if even the smallest size of this set is found with 90 %; `a90_px` is then that size."""
-    proven_px: int | None
-    """Smallest area down to which 90 % are demonstrated without any curve: so many of the
-    defects just above each size were found as `DEMONSTRATIONS` asks. None where even the
-    largest are not."""
     curve: tuple[tuple[float, float], ...]
     """(area px, probability) along the fitted curve."""
 
@@ -93,7 +86,6 @@ def by_size(
         a90_low_px=None if np.isinf(low) else float(2**low),
         a90_high_px=None if np.isinf(high) else float(2**high),
         below_all=bool(middle <= x.min()),
-        proven_px=_proven(area, hit),
         curve=tuple((float(2**u), float(p)) for u, p in zip(grid, fitted, strict=True)),
     )
 
@@ -106,23 +98,6 @@ def _bins(area: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[SizeBin, ...
         )
         for each, total in zip(*np.unique(power, return_counts=True), strict=True)
     )
-
-
-def _proven(area: NDArray[np.int64], hit: NDArray[np.bool_]) -> int | None:
-    """Down from the largest, as long as each size is demonstrated by those just above it."""
-    order = np.lexsort((hit, area))  # among equal areas the missed ones first
-    sizes = area[order]
-    missed = np.concatenate([[0], np.cumsum(~hit[order])])
-    best = None
-    for first in range(len(sizes) - DEMONSTRATIONS[0][0], -1, -1):
-        passed = any(
-            first + count <= len(sizes) and missed[first + count] - missed[first] <= misses
-            for count, misses in DEMONSTRATIONS
-        )
-        if not passed:
-            break
-        best = int(sizes[first])
-    return best
 
 
 def _weights(groups: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

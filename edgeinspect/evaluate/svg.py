@@ -10,7 +10,9 @@ from html import escape
 INK, FAINT, GRID = "#1c2430", "#5b6675", "#e3e7ec"
 BLUE, RED, AMBER, GREEN = "#1f5fbf", "#c4314b", "#b7791f", "#2f7d4f"
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 26, 14, 46
+_TICK_PX = 46
+"""Least room of a tick's label along the x axis."""
 _FONT = 12
 
 Point = tuple[float, float]
@@ -128,7 +130,7 @@ class Plot:
     def draw(self) -> str:
         """The SVG element."""
         legend = 18 * len(self._legend)
-        tall = self.height + legend
+        tall = self.height + legend + 4
         parts = [
             f'<svg viewBox="0 0 {self.width} {tall}" width="{self.width}" height="{tall}" '
             f'role="img" aria-label="{escape(self.title)}" font-size="{_FONT}" '
@@ -155,13 +157,18 @@ class Plot:
     def _frame(self) -> list[str]:
         right, bottom = self.width - _RIGHT, self.height - _BOTTOM
         out = []
-        for value in self.x.ticks():
+        labelled: list[float] = []
+        for value in sorted(self.x.ticks(), key=_roundness):
             at = self._x(value)
             out.append(
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" stroke="{GRID}"/>'
-                f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{FAINT}">'
-                f"{escape(self.x.words(value))}</text>"
             )
+            if all(abs(at - other) >= _TICK_PX for other in labelled):
+                labelled.append(at)
+                out.append(
+                    f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{FAINT}">'
+                    f"{escape(self.x.words(value))}</text>"
+                )
         for value in self.y.ticks():
             at = self._y(value)
             out.append(
@@ -183,12 +190,20 @@ class Plot:
     def _names(self) -> list[str]:
         out = []
         for row, (name, color) in enumerate(self._legend):
-            y = self.height + 18 * row + 6
+            y = self.height + 18 * row + 10
             out.append(
                 f'<rect x="{_LEFT}" y="{y - 8}" width="14" height="8" fill="{color}"/>'
                 f'<text x="{_LEFT + 20}" y="{y}" fill="{INK}">{escape(name)}</text>'
             )
         return out
+
+
+def _roundness(value: float) -> tuple[float, float]:
+    """Powers of ten come first, then fives, then the rest, each from small to large."""
+    if value <= 0:
+        return (0, value)
+    lead = round(value / 10.0 ** math.floor(math.log10(value) + 1e-9), 6)
+    return ({1.0: 0, 5.0: 1}.get(lead, 2), value)
 
 
 def _round_step(rough: float) -> float:

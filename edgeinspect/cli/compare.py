@@ -1,0 +1,121 @@
+"""`edgeinspect compare A B --data PATH`: two models, precisions or backends, paired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from edgeinspect.cli import judging
+from edgeinspect.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeinspect.evaluate.paired import Paired
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@judging.DATA
+@judging.SPLIT
+@judging.SPLIT_FILE
+@judging.GATE
+@click.option("--gate-b", metavar="MODEL", help="Gate of B, where it is another than A's.")
+@click.option("--config", type=judging.PATH, metavar="LINE.yaml",
+              help="Take both models' thresholds from a line.")  # fmt: skip
+@judging.BACKEND
+@click.option("--backend-b", metavar="NAME", help="Backend of B, where it is another than A's.")
+@judging.REPORT
+@judging.JSON
+@click.option("--rounds", default=2000, show_default=True, type=click.IntRange(100, 100_000),
+              help="Of the bootstrap.")  # fmt: skip
+@judging.LAYOUT
+@judging.GOOD
+@judging.SEED
+def compare(
+    a: str,
+    b: str,
+    data: str,
+    split: str,
+    split_file: Path | None,
+    gate: str | None,
+    gate_b: str | None,
+    config: Path | None,
+    backend: str | None,
+    backend_b: str | None,
+    report: Path | None,
+    json_path: Path | None,
+    rounds: int,
+    layout: str | None,
+    good: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Judge the same pictures with A and B, and say what changed and whether by chance.
+
+    A and B are models as `evaluate` takes them; the same model twice with --backend-b
+    compares backends. Differences are B less A.
+    """
+    from edgeinspect.evaluate import paired
+    from edgeinspect.evaluate.comparison import SCHEMA, DifferingPictures, write_page
+    from edgeinspect.evaluate.opening_data import open_source, split_file_of
+
+    first = judging.open_any(a, gate, config, backend)
+    try:
+        second = judging.open_any(b, gate_b or gate, config, backend_b or backend)
+        try:
+            if (first.segmenter is None) != (second.segmenter is None):
+                raise UsageError("a gate cannot be compared with a segmenter")
+            source = open_source(
+                data, first.spec, split=split, split_file=split_file or split_file_of(a),
+                classes=first.classes, good=good, layout=layout,
+            )  # fmt: skip
+            keeper = DifferingPictures(
+                first.label, second.label, strides=(first.stride, second.stride),
+                has_masks=source.has_masks,
+            )  # fmt: skip
+            with judging.progress("comparing", source.count) as done:
+                found = paired.compare(
+                    first, second, source, seed=seed, rounds=rounds, progress=done,
+                    on_pair=keeper.see,
+                )  # fmt: skip
+        finally:
+            second.close()
+    finally:
+        first.close()
+    notes = list(dict.fromkeys((*first.notes, *second.notes, *source.notes)))
+    notes += [f"{name} is left out: {why}" for name, why in source.skipped.items()]
+    if json_path is not None:
+        document = {"schema": SCHEMA, "data": source.where, "notes": notes}
+        judging.write_json(json_path, {**document, **msgspec.to_builtins(found)})
+    if report is not None:
+        page = write_page(
+            found, keeper.drawn(), data=source.where, classes=first.classes, notes=notes
+        )
+        judging.write_text(report, page)
+    _show(found, notes)
+
+
+def _show(found: Paired, notes: Sequence[str]) -> None:
+    """The headline figures on the terminal."""
+    from edgeinspect.evaluate.comparison import flips_words
+
+    click.echo(f"A: {found.a}\nB: {found.b}")
+    click.echo(f"{found.pictures} pictures, {found.defective} defective")
+    click.echo(f"same decision on {100 * found.agreement_ratio:.2f} % of them")
+    for name, flips in (("escapes", found.escapes), ("overkills", found.overkills)):
+        if flips is not None:
+            click.echo(flips_words(name, flips))
+    for each in (*found.dice, *([found.auc] if found.auc else [])):
+        plain = each.name in ("AUC", "mean")
+        name = each.name.replace("mean", "mean Dice") if plain else f"Dice of {each.name}"
+        between = f"{each.low:+.4f} to {each.high:+.4f}"
+        click.echo(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
+    if found.pixel_agreement_ratio is not None:
+        click.echo(f"same class on {100 * found.pixel_agreement_ratio:.4f} % of the pixels")
+    if found.largest_prob_difference is not None:
+        click.echo(f"largest change of the probability {found.largest_prob_difference:.5f}")
+    for text in notes:
+        click.echo(f"note: {text}")

@@ -1,0 +1,97 @@
+"""`edgeinspect explain MODEL PICTURES... --out FOLDER`: why was it judged so?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeinspect.cli import judging
+from edgeinspect.errors import DataError
+
+if TYPE_CHECKING:
+    from edgeinspect.evaluate.explain import Method
+    from edgeinspect.evaluate.judge import Judge
+
+
+@click.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1, required=True, type=judging.PATH)
+@click.option("--out", required=True, type=judging.PATH, metavar="FOLDER",
+              help="Folder of the drawn pictures and explain.json.")  # fmt: skip
+@judging.GATE
+@click.option("--config", type=judging.PATH, metavar="LINE.yaml",
+              help="Take the thresholds from a line.")  # fmt: skip
+@judging.BACKEND
+@click.option("--method", type=click.Choice(["auto", "gradcam", "occlusion"]), default="auto",
+              show_default=True, help="How the gate is asked: occlusion suits any model and is "
+              "slow.")  # fmt: skip
+def explain(
+    model: str,
+    pictures: tuple[Path, ...],
+    out: Path,
+    gate: str | None,
+    config: Path | None,
+    backend: str | None,
+    method: str,
+) -> None:
+    """Draw where the gate sees a defect, and what the segmenter finds.
+
+    PICTURES are files or folders. One PNG each: the picture, the gate's heat map
+    (Grad-CAM), the segmenter's regions. For a training run's folder the gradients are
+    torch's own, from its checkpoint; for any other model they come from the ONNX graph.
+    """
+    from edgeinspect.evaluate.explain import SCHEMA, read_frames
+    from edgeinspect.evaluate.explain import explain as draw
+
+    judge = judging.open_any(model, gate, config, backend)
+    try:
+        how = _method(judge, model, method)
+        _make(out)
+        taken: dict[str, int] = {}
+        found = []
+        for name, frame in read_frames(pictures, judge.spec):
+            stem = Path(name).stem
+            taken[stem] = taken.get(stem, 0) + 1
+            file = out / (stem + (f"-{taken[stem]}" if taken[stem] > 1 else "") + ".png")
+            found.append(draw(judge, how, name, frame, file))
+    finally:
+        judge.close()
+    words = how.words if how else "no gate: the segmenter's regions alone"
+    document = {
+        "schema": SCHEMA,
+        "model": judge.label,
+        "method": how.name if how else None,
+        "how": words,
+        "notes": list(judge.notes),
+        "pictures": found,
+    }
+    judging.write_json(out / "explain.json", document)
+    click.echo(words)
+    for each in found:
+        prob = "" if each.prob is None else f", gate {each.prob:.4f}"
+        click.echo(f"{out / each.file}: {each.decision} ({each.reason}){prob}")
+
+
+def _method(judge: Judge, model: str, wanted: str) -> Method | None:
+    """Torch's gradients for a run, else what the graph allows."""
+    from edgeinspect.evaluate.explain import AUTO, GRADCAM, Method, heat_method
+    from edgeinspect.evaluate.opening import CHECKPOINT
+    from edgeinspect.registry import installed
+
+    run = Path(model) if Path(model).name != CHECKPOINT else Path(model).parent
+    is_run = (run / CHECKPOINT).is_file() and judge.segmenter is None
+    if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or installed("torch")):
+        from edgeinspect.train.gradcam import of_run
+
+        cam = of_run(run)
+        return Method(GRADCAM, f"Grad-CAM by torch's gradients at {cam.layer}, from {run}", cam)
+    return heat_method(judge, wanted)
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot be made: {error.strerror}", where=str(out)) from error
