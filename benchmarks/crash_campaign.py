@@ -44,9 +44,9 @@ cameras: {{top: {{type: synthetic}}}}
 engines: {{gate: {{type: ov, model: scripted}}}}
 optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
 decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
-act_by: {{travel_ms: 2000}}
+act_by: {{travel_ms: 20000}}
 publish: {{verdicts: "{verdicts}", replay: "{replay}", high_water_mark: 50}}
-spool: {{folder: {folder}, slots: 4096}}
+spool: {{folder: {folder}, slots: {slots}}}
 ledger: {{folder: {folder}}}
 """
 GATEWAY = """\
@@ -123,7 +123,7 @@ class Plc:
 class Campaign:
     """The processes, and what is done to them."""
 
-    def __init__(self, folder: Path, rate_hz: float, seed: int) -> None:
+    def __init__(self, folder: Path, rate_hz: float, seed: int, slots: int) -> None:
         self.folder = folder
         self.rate_hz = rate_hz
         self.rng = random.Random(seed)
@@ -131,6 +131,7 @@ class Campaign:
         ports = free_ports(3)
         names = {
             "folder": folder,
+            "slots": slots,
             "verdicts": f"tcp://127.0.0.1:{ports[0]}",
             "replay": f"tcp://127.0.0.1:{ports[1]}",
             "port": ports[2],
@@ -163,12 +164,17 @@ class Campaign:
             self.running[role].wait()
             self.running[role] = self.start(role)
 
-    def wait_until_up(self, timeout_s: float = 15.0) -> None:
-        """Until the PLC takes results again; one time in eight not, and the start is hit."""
+    def wait_until_up(self) -> None:
+        """Until the PLC takes results again, and then a while for it to catch up.
+
+        One time in eight not: then the start itself is hit.
+        """
         if self.rng.random() < 1 / 8:
             return
-        taken, until = len(self.plc.log), time.monotonic() + timeout_s
-        while len(self.plc.log) == taken and time.monotonic() < until:
+        taken, now = len(self.plc.log), time.monotonic()
+        while len(self.plc.log) == taken and time.monotonic() < now + 15.0:
+            time.sleep(0.01)
+        while self.plc.master.values.get("Buffered", 1000) > 100 and time.monotonic() < now + 1.5:
             time.sleep(0.01)
 
     def wait(self, seconds: float) -> None:
@@ -189,7 +195,7 @@ class Campaign:
         self.running["gateway"].send_signal(signal.SIGCONT)
         self.stop("daemon")
         self.running["daemon"] = self.start("daemon", 2.0)
-        still, until = 0, time.monotonic() + 60
+        still, until = 0, time.monotonic() + 180
         while still < 20 and time.monotonic() < until:
             time.sleep(0.1)
             values = self.plc.master.values
@@ -229,10 +235,11 @@ def campaign(
     rate_hz: float,
     seed: int,
     between_s: tuple[float, float] = (0.05, 0.8),
+    slots: int = 4096,
     note: Callable[[str], None] = print,
 ) -> dict[str, object]:
     """Run it; returns what was found."""
-    running = Campaign(folder, rate_hz, seed)
+    running = Campaign(folder, rate_hz, seed, slots)
     victims = {"daemon": ("daemon",), "gateway": ("gateway",), "both": ("daemon", "gateway")}
     killed = dict.fromkeys(victims, 0)
     try:
@@ -311,6 +318,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--slots", type=int, default=12_288,
+                        help="of the spool: what waits while the PLC catches up")  # fmt: skip
     parser.add_argument("--role", choices=["daemon"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -319,8 +328,10 @@ def main() -> None:
     else:
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         with tempfile.TemporaryDirectory(dir=shared) as folder:
-            print(json.dumps(campaign(Path(folder), options.kills, options.rate, options.seed),
-                             indent=2))  # fmt: skip
+            found = campaign(
+                Path(folder), options.kills, options.rate, options.seed, slots=options.slots
+            )
+            print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A daemon without cameras: the real spool, closer, publisher and replay, fed by a script.
+"""A daemon without cameras: the real spool, ledger, closer, publisher and replay, scripted.
 
 In a test's own process it is `Feeder`; as a process of its own, which can be stopped and
 killed, it is `python -m tests.flow.feeder`, spoken to over its standard input.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import zmq
@@ -17,6 +19,9 @@ import zmq
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import UsageError
+from edgeinspect.ledger import LedgerWriter, known
+from edgeinspect.ledger_query import read_body
+from edgeinspect.ledger_read import open_ledger, verify
 from edgeinspect.pipeline.closing import Causes, Closer
 from edgeinspect.pipeline.decide import Finding
 from edgeinspect.pipeline.frames import OpenFrame
@@ -52,6 +57,11 @@ class Feeder:
         clock = self.clock = SystemClock()
         self.spool = Spool(folder / "press.spool", line="press", slots=slots,
                            utc_ns=clock.utc_ns())  # fmt: skip
+        self.ledger = LedgerWriter(
+            folder / "press.ledger.sqlite", spool=self.spool, late=deque(), clock=clock,
+            keep_days=1, max_mib=1000, period_s=0.05,
+        )  # fmt: skip
+        self.ledger.begin_epoch(CONFIG_HASH, None, None)
         self.inspecting = True
         self.alarm = ""
         self.triggers: list[object] = []
@@ -79,7 +89,7 @@ class Feeder:
         )
         self._threads = [
             threading.Thread(target=target, daemon=True)
-            for target in (self.publisher.run, self.replay.run)
+            for target in (self.publisher.run, self.replay.run, self.ledger.run)
         ]
         for thread in self._threads:
             thread.start()
@@ -124,8 +134,10 @@ class Feeder:
     def close(self) -> None:
         self.publisher.stop()
         self.replay.stop()
-        for thread in self._threads:
+        for thread in self._threads[:2]:
             thread.join(5)
+        self.ledger.stop()
+        self._threads[2].join(5)
         self.publisher.dispose()
         self.replay.dispose()
         for context in self._contexts:
@@ -134,12 +146,26 @@ class Feeder:
 
 
 def written(folder: Path) -> list[Verdict]:
-    """Every verdict in the spool, in order: what the peers' logs are compared with."""
+    """Every verdict in the ledger, in order: what the peers' logs are compared with.
+
+    It must verify, and hold what the spool holds.
+    """
+    path = folder / "press.ledger.sqlite"
     scan = scan_file(folder / "press.spool")
     assert scan is not None
     frames = [scan.frames[seq] for seq in sorted(scan.frames)]
     assert all(frame.payload is not None for frame in frames)
-    return [decode_verdict(frame.payload) for frame in frames if frame.payload is not None]
+    until = time.monotonic() + 10
+    while known(path).last_seq < scan.last_seq:
+        assert time.monotonic() < until, "the ledger is behind"
+        time.sleep(0.02)
+    account = verify(path, folder / "press.spool")
+    assert account.holds, account.problems
+    with closing(open_ledger(path)) as base:
+        rows = base.execute("SELECT seq FROM verdicts ORDER BY seq").fetchall()
+        bodies = [read_body(base, seq) for (seq,) in rows]
+    assert bodies[-len(frames) :] == [frame.payload for frame in frames]
+    return [decode_verdict(body) for body in bodies if body is not None]
 
 
 def main(folder: str, verdicts: str, replay: str) -> None:

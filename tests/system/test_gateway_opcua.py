@@ -45,13 +45,13 @@ class Client:
     async def _connect(self, port: int) -> None:
         from asyncua import Client as UaClient
 
-        for attempt in range(100):
+        for attempt in range(300):
             self._client = UaClient(f"opc.tcp://127.0.0.1:{port}/edgeinspect")
             try:
                 await self._client.connect()
                 break
             except OSError:
-                assert attempt < 99
+                assert attempt < 299
                 await asyncio.sleep(0.1)
         space = await self._client.get_namespace_index(NAMESPACE)
         system = await self._client.nodes.objects.get_child(f"{space}:VisionSystem")

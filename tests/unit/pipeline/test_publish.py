@@ -1,0 +1,128 @@
+"""The publisher's steps, without its thread: order, heartbeat, last values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from edgeinspect.errors import ConfigError
+from edgeinspect.pipeline.publish import Publisher
+from edgeinspect.wire import Heartbeat, decode
+from tests.unit.pipeline.desk import HEARTBEAT_NS, Desk
+
+
+class Press(Desk):
+    """A publisher that is stepped by hand, and one subscriber to everything."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.healthy = (True, "")
+        self.publisher = self.make("tcp://127.0.0.1:*")
+        self.disposals.append(self.publisher.dispose)
+        self.ear = self.subscribe("")
+        self.hear()  # what a newcomer gets
+
+    def make(self, address: str) -> Publisher:
+        return Publisher(
+            context=self.context, address=address, high_water_mark=1_000,
+            heartbeat_ns=HEARTBEAT_NS, line="t", spool=self.spool, traces=self.closer.traces,
+            clock=self.clock, health=lambda: self.healthy,
+        )  # fmt: skip
+
+    def subscribe(self, topic: str) -> zmq.Socket[bytes]:
+        ear = self.peer(zmq.SUB, self.publisher.address)
+        ear.subscribe(topic)
+        assert self.publisher._socket.poll(5_000)
+        self.publisher._welcome()
+        return ear
+
+    def hear(self, ear: zmq.Socket[bytes] | None = None) -> tuple[bytes, object]:
+        topic, body = (ear or self.ear).recv_multipart()
+        return topic, decode(body)
+
+
+@pytest.fixture
+def press(tmp_path: Path) -> Iterator[Press]:
+    press = Press(tmp_path)
+    yield press
+    press.dispose()
+
+
+def seqs(press: Press, count: int) -> list[int]:
+    heard = [press.hear() for _ in range(count)]
+    assert {topic for topic, _message in heard} <= {b"verdict.t.top.pass"}
+    return [message.seq for _topic, message in heard]  # type: ignore[attr-defined]
+
+
+def test_verdicts_leave_in_order_and_wait_for_the_first_open_frame(press: Press) -> None:
+    first, second, third = press.open(), press.open(), press.open()
+    press.end(third)
+    press.end(second)
+    assert press.publisher.release() == 0
+    assert press.spool.published_seq == 0
+    press.end(first)
+    assert press.publisher.release() == 3
+    assert seqs(press, 3) == [1, 2, 3]
+    assert press.spool.published_seq == 3
+    assert press.publisher.release() == 0, "each once"
+    assert press.ear.poll(50) == 0
+
+
+def test_the_heartbeat_carries_the_last_seq_that_was_sent(press: Press) -> None:
+    press.judge(5)
+    press.open()
+    press.publisher.release()
+    seqs(press, 5)
+    for beat, (healthy, inspecting) in enumerate((((True, ""), True), ((False, "hot"), False)), 1):
+        press.healthy = healthy
+        press.publisher.beat()
+        topic, message = press.hear()
+        assert topic == b"heartbeat.t"
+        assert isinstance(message, Heartbeat)
+        assert message.last_seq == 5, "not of the frame that is open"
+        assert message.epoch == press.spool.epoch
+        assert message.beat == beat
+        assert message.period_ms == HEARTBEAT_NS / 1e6
+        assert message.inspecting is inspecting
+        assert message.alarm == healthy[1]
+
+
+def test_a_gap_that_the_spool_overwrote_is_counted_and_does_not_stop_it(press: Press) -> None:
+    press.spool.mark_ledgered(100)
+    press.judge(100)
+    assert press.publisher.release() == 64
+    assert press.publisher.unsent == 36
+    assert press.spool.published_seq == 100
+    assert seqs(press, 64) == list(range(37, 101))
+
+
+def test_a_newcomer_gets_the_last_value_of_what_it_asked_for(press: Press) -> None:
+    press.judge(2)
+    press.publisher.release()
+    press.publisher._say([press.publisher._status_topic, b'{"of":"a status"}'])
+    verdict = press.hear(press.subscribe("verdict.t.top.pass"))[1]
+    assert verdict.seq == 2  # type: ignore[attr-defined]
+    assert press.subscribe("status").recv_multipart() == [b"status.t", b'{"of":"a status"}']
+    beat = press.hear(press.subscribe("heartbeat"))[1]
+    assert isinstance(beat, Heartbeat)
+    assert abs(beat.utc_ns - time.time_ns()) < 5e9, "made now: an old one would mislead"
+    assert seqs(press, 2) == [1, 2]
+
+
+def test_it_ends_with_a_heartbeat_that_does_not_inspect(press: Press) -> None:
+    press.judge(3)
+    press.publisher.stop()
+    press.publisher.run()
+    assert seqs(press, 3) == [1, 2, 3], "what is closed by then is sent"
+    beat = press.hear()[1]
+    assert isinstance(beat, Heartbeat)
+    assert (beat.last_seq, beat.inspecting) == (3, False)
+
+
+def test_a_taken_address_is_said(press: Press) -> None:
+    with pytest.raises(ConfigError, match=r"publish\.verdicts: cannot be bound"):
+        press.make(press.publisher.address)

@@ -1,0 +1,206 @@
+"""The ROUTER: what it gives again, what it says is gone, what it counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeinspect.domain.frame import Part
+from edgeinspect.errors import ConfigError, UsageError
+from edgeinspect.pipeline.replay import Replay
+from edgeinspect.wire_replay import (
+    Ack,
+    Answer,
+    ChallengeRequest,
+    Gone,
+    Replayed,
+    ReplayRequest,
+    Triggered,
+    TriggerRequest,
+    decode_answer,
+    encode,
+)
+from tests.unit.pipeline.desk import Desk, Socket
+
+SLOTS = 64
+
+
+class Router(Desk):
+    """A replay in its thread, and one dealer."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, SLOTS)
+        self.triggered: list[tuple[str, Part]] = []
+        self.challenged: list[tuple[str | None, str]] = []
+        self.replay = Replay(
+            context=self.context, address="tcp://127.0.0.1:*", spool=self.spool,
+            clock=self.clock, trigger=self._trigger,
+            challenge=lambda camera, picture: self.challenged.append((camera, picture)),
+        )  # fmt: skip
+        thread = threading.Thread(target=self.replay.run)
+        thread.start()
+        self.disposals += [self.replay.stop, thread.join, self.replay.dispose]
+        self.dealer = self.peer(zmq.DEALER, self.replay.address)
+
+    def _trigger(self, camera: str, part: Part) -> None:
+        if camera != "top":
+            raise UsageError(f"there is no camera '{camera}'")
+        self.triggered.append((camera, part))
+
+    def ask(self, from_seq: int, **limit: int) -> tuple[list[bytes], Answer]:
+        self.dealer.send(encode(ReplayRequest(from_seq=from_seq, **limit)))
+        return self.answer()
+
+    def answer(self, dealer: Socket | None = None) -> tuple[list[bytes], Answer]:
+        """Verdicts up to the answer that ends them."""
+        bodies: list[bytes] = []
+        while len(parts := (dealer or self.dealer).recv_multipart()) == 2:
+            assert parts[0] == b"verdict"
+            bodies.append(parts[1])
+        return bodies, decode_answer(parts[0])
+
+    def settle(self) -> None:
+        """Until everything sent before has been heard."""
+        self.dealer.send(encode(TriggerRequest(camera="nobody")))
+        while not isinstance(self.answer()[1], Triggered):
+            pass
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Iterator[Router]:
+    router = Router(tmp_path)
+    yield router
+    router.dispose()
+
+
+def test_what_was_published_comes_again_as_it_was(router: Router) -> None:
+    sent = router.judge(10)
+    router.spool.mark_published(8)
+    epoch = router.spool.epoch
+    bodies, answer = router.ask(3)
+    assert bodies == sent[2:8], "what is not published yet comes in its turn"
+    assert answer == Replayed(epoch=epoch, from_seq=3, to_seq=8, last_seq=8)
+    bodies, answer = router.ask(3, limit=2)
+    assert bodies == sent[2:4]
+    assert answer == Replayed(epoch=epoch, from_seq=3, to_seq=4, last_seq=8)
+    assert router.replay.replayed == 8
+
+
+def test_what_is_not_there_yet_is_an_empty_answer(router: Router) -> None:
+    epoch = router.spool.epoch
+    assert router.ask(1) == ([], Replayed(epoch=epoch, from_seq=1, to_seq=0, last_seq=0))
+    router.judge(3)
+    router.spool.mark_published(3)
+    bodies, answer = router.ask(900)
+    assert not bodies
+    assert answer == Replayed(epoch=epoch, from_seq=900, to_seq=899, last_seq=3)
+
+
+def test_an_open_frame_is_never_given(router: Router) -> None:
+    sent = router.judge(2)
+    seq = router.open()
+    router.spool.mark_published(seq)  # as a mistake: the slot itself decides
+    bodies, answer = router.ask(1)
+    assert bodies == sent
+    assert isinstance(answer, Replayed)
+    assert answer.to_seq == 2
+
+
+@pytest.mark.parametrize("from_seq", [0, 1, 36])
+def test_what_is_overwritten_is_gone_and_the_oldest_is_named(router: Router, from_seq: int) -> None:
+    router.spool.mark_ledgered(100)
+    router.judge(100)
+    router.spool.mark_published(100)
+    oldest = 100 - SLOTS + 1
+    bodies, answer = router.ask(from_seq)
+    assert not bodies
+    assert answer == Gone(epoch=router.spool.epoch, from_seq=from_seq, oldest_seq=oldest)
+    bodies, answer = router.ask(oldest)
+    assert len(bodies) == SLOTS
+    assert router.replay.dropped == 0
+
+
+def test_the_newest_ack_of_each_is_kept_and_names_are_bounded(router: Router) -> None:
+    for seq in (1, 5, 9):
+        router.dealer.send(encode(Ack(name="plc-1", seq=seq)))
+    for number in range(300):
+        router.dealer.send(encode(Ack(name=f"n{number}", seq=1)))
+    router.settle()
+    assert router.replay.acks["plc-1"] == 9
+    assert len(router.replay.acks) == 256
+    assert router.replay.dropped == 45
+    router.dealer.send(encode(Ack(name="plc-1", seq=10)))
+    router.settle()
+    assert router.replay.acks["plc-1"] == 10, "a known name is heard though it is full"
+
+
+def test_orders_are_obeyed_or_refused_in_words(router: Router) -> None:
+    router.dealer.send(encode(TriggerRequest(camera="top", part_id="p-1", encoder_count=7)))
+    assert router.answer()[1] == Triggered(accepted=True)
+    assert router.triggered == [("top", Part("p-1", 7, False))]
+    router.dealer.send(encode(TriggerRequest(camera="side")))
+    assert router.answer()[1] == Triggered(accepted=False, problem="there is no camera 'side'")
+    router.dealer.send(encode(ChallengeRequest(picture="bad.png")))
+    assert router.answer()[1] == Triggered(accepted=True)
+    assert router.challenged == [(None, "bad.png")]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b""], [b"{}"], [b"null"], [b"\xff\xfe"], [b"[" * 4000], [b"a", b"b", b"c", b"d"],
+        [b'{"schema":"edgeinspect.replay/1"}'],
+        [b'{"schema":"edgeinspect.replay/1","from_seq":-1}'],
+        [b'{"schema":"edgeinspect.replay/1","from_seq":1e999}'],
+        [b'{"schema":"edgeinspect.replay/1","from_seq":' + b"9" * 400 + b"}"],
+        [b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":0}'],
+        [b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":99999}'],
+        [b'{"schema":"edgeinspect.replay/2","from_seq":1}'],
+        [b'{"schema":"edgeinspect.ack/1","name":"","seq":1}'],
+        [b'{"schema":"edgeinspect.ack/1","name":"' + b"x" * 65 + b'","seq":1}'],
+    ],
+    ids=lambda parts: repr(parts[0][:48]),
+)  # fmt: skip
+def test_what_is_no_request_is_dropped_and_counted(router: Router, parts: list[bytes]) -> None:
+    router.judge(1)
+    router.dealer.send_multipart(parts)
+    router.settle()
+    assert router.replay.dropped == 1
+    assert router.replay.replayed == 0
+    assert router.replay.acks == {}
+
+
+def test_any_bytes_leave_it_alive(router: Router) -> None:
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4))
+    def send(parts: list[bytes]) -> None:
+        router.dealer.send_multipart(parts)
+
+    send()
+    router.settle()
+    assert router.replay.dropped > 100
+
+
+def test_a_peer_that_takes_nothing_holds_up_nobody(router: Router) -> None:
+    router.judge(60)
+    router.spool.mark_published(60)
+    greedy = router.peer(zmq.DEALER, router.replay.address)
+    for _ in range(50):  # 3,000 verdicts, none of which it reads
+        greedy.send(encode(ReplayRequest(from_seq=1)))
+    bodies, _answer = router.ask(1)
+    assert len(bodies) == 60
+
+
+def test_a_taken_address_is_said(router: Router) -> None:
+    with pytest.raises(ConfigError, match=r"publish\.replay: cannot be bound"):
+        Replay(
+            context=router.context, address=router.replay.address, spool=router.spool,
+            clock=router.clock, trigger=lambda camera, part: None,
+            challenge=lambda camera, picture: None,
+        )  # fmt: skip
