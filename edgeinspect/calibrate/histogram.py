@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4096
+LEAST_TOP = 2.0**-60
+"""Below this all is one bin: a tensor so small is nothing but rounding."""
 Counts = NDArray[np.int64]
 
 
@@ -60,7 +62,7 @@ class Histogram:
         if reach == 0:
             return
         if self.top == 0:
-            self.top = float(2.0 ** np.ceil(np.log2(reach)))
+            self.top = max(LEAST_TOP, float(2.0 ** np.ceil(np.log2(reach))))
             return
         while reach > self.top:
             folded = self.counts.reshape(-1, 2).sum(axis=1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,9 +64,10 @@ class Notebook:
     def load(self, stage: str) -> dict[str, NDArray[Any]] | None:
         """What was kept of a stage; None if nothing, or if it is damaged."""
         try:
-            with np.load(self.folder / f"{stage}.npz", allow_pickle=False) as file:
+            data = (self.folder / f"{stage}.npz").read_bytes()
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def keep(self, stage: str, arrays: Mapping[str, Any]) -> None:
