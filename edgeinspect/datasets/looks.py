@@ -22,6 +22,9 @@ _HEADER_BYTES = 32
 _SAMPLE = 256
 _COLOR_LEVELS = 2.0
 """Mean difference between blue and red of a picture that is not grey."""
+_STRONG_LEVELS = 24
+_COLOR_RATIO = 0.002
+"""A grey part with a coloured spot, as rust, is not grey either."""
 _MAX_SIDE_PX = 2048
 _MIN_SIDE_PX = 32
 _COMMON_RATIO = 0.2
@@ -137,5 +140,7 @@ def is_colored(picture: NDArray[np.uint8]) -> bool:
     """True if a (h, w, c) picture shows colour, not grey stored three times."""
     if picture.shape[2] != 3:
         return False
-    blue, red = picture[:, :, 0].astype(np.int16), picture[:, :, 2].astype(np.int16)
-    return float(np.abs(blue - red).mean()) > _COLOR_LEVELS
+    some = picture[::2, ::2].astype(np.int16)
+    difference = np.abs(some[:, :, 0] - some[:, :, 2])
+    strong = float((difference > _STRONG_LEVELS).mean())
+    return float(difference.mean()) > _COLOR_LEVELS or strong > _COLOR_RATIO

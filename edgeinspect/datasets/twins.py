@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging.picture_file import to_channels
+
 SIDE = 32
 MAX_BITS = 14
 """Most bits of 63 in which the hashes of twins differ."""
@@ -63,8 +65,9 @@ class Twins:
 
 def look_at(picture: NDArray[np.uint8]) -> Look:
     """The look of a uint8 (h, w, c) picture."""
-    digest = hashlib.sha256(repr(picture.shape).encode() + picture.tobytes()).hexdigest()
-    grey = picture.mean(axis=2, dtype=np.float32) if picture.shape[2] > 1 else picture[:, :, 0]
+    digest = hashlib.sha256(repr(picture.shape).encode())
+    digest.update(picture.tobytes())
+    grey = to_channels(picture, 1)[:, :, 0]
     small = cv2.resize(grey.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     # Without slow shading, which pictures of one camera share.
     detail = small - cv2.GaussianBlur(small, (0, 0), SIDE / 8, borderType=cv2.BORDER_REFLECT)
@@ -77,7 +80,7 @@ def look_at(picture: NDArray[np.uint8]) -> Look:
         detail -= detail.mean()
     length = float(np.linalg.norm(detail)) or 1.0
     height_px, width_px = picture.shape[:2]
-    return Look(digest, height_px, width_px, np.asarray(detail / length, np.float32))
+    return Look(digest.hexdigest(), height_px, width_px, np.asarray(detail / length, np.float32))
 
 
 def find_twins(looks: Sequence[Look]) -> list[Twins]:

@@ -1,7 +1,7 @@
 """A folder per class: the folder a picture stands in says what it is.
 
 `ok_front/`, `def_front/` (casting), `crazing/`, `inclusion/` … (NEU), optionally below `train/`,
-`val/`, `test/`, and with `images/` in between. A folder below the class's is a group. Which
+`val/`, `test/`, and with `images/` in between. Three or more folders in a class are groups. Which
 classes are good: `goodness.py`, or `--good NAME`. There are no masks.
 """
 
@@ -32,6 +32,8 @@ NEEDS = (
 )
 RANK = 60
 
+_MIN_GROUPS = 3
+"""Fewer folders in a class are no groups: a class of one group could not be split."""
 _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
 
 
@@ -87,6 +89,10 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             f"every class counts as good: {', '.join(sorted(good))}", where=str(path),
             remedy="Name the good ones with --good",
         )  # fmt: skip
+    inside: dict[str, set[str]] = {name: set() for name in counts}
+    for _file, place in placed:
+        if place is not None and place[1]:
+            inside[place[0]].add(place[1])
     records = []
     for file, place in placed:
         if place is None:
@@ -94,7 +100,9 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         name, group, split = place
         ids = () if name in good else (classes.index(name) + 1,)
         records.append(Record(
-            names[file], file, bool(ids), name, group or names[file], split, None, ids
+            names[file], file, bool(ids), name,
+            group if group and len(inside[name]) >= _MIN_GROUPS else names[file],
+            split, None, ids,
         ))  # fmt: skip
     notes = [f"good: {', '.join(sorted(good)) or 'no class'}"]
     if left := len(files) - len(records):

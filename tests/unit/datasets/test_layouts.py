@@ -421,3 +421,40 @@ def test_the_real_sets(shared_data: Path) -> None:
     for record in coded.records[::50]:
         assert np.array_equal(record.read_mask(200, 200), drawn[record.name].read_mask(200, 200))
         assert record.class_ids == drawn[record.name].class_ids
+
+
+# -- every layout -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_no_layout_recognises_nothing(name: str, tmp_path: Path) -> None:
+    layout = layout_of(name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.csv").write_bytes(b"\xff\xfe\0")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    for path in (*tmp_path.iterdir(), tmp_path / "nowhere", tmp_path):
+        assert not layout.recognise(path)
+
+
+def test_the_layout_in_the_documentation_works(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "data.md"
+    (code,) = re.findall(r"<!-- example: layout -->\n```python\n(.*?)```", page.read_text(), re.S)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "named_bad.py").write_text(code)
+    from edgeinspect.datasets import layouts
+
+    monkeypatch.setattr(layouts, "__path__", [*layouts.__path__, str(tmp_path / "plugins")])
+    make.text("named_bad.txt", "")
+    make.write("a_bad.png")
+    make.write("b.png")
+    data = open_data(make.root)
+    assert (data.layout, data.classes) == ("named_bad", ("defect",))
+    assert [record.defective for record in data.records] == [True, False]
+
+
+def test_every_layout_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "data.md").read_text()
+    for name in layout_names():
+        assert f"| `{name}` |" in page

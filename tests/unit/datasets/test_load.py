@@ -173,7 +173,9 @@ def test_colour_is_seen_and_grey_rgb_is_grey(make: Any) -> None:
         make.write(f"ok/a{index}.png", np.dstack([grey] * 3))
         make.write(f"bad/b{index}.png", grey)
     assert channels_of(open_data(make.root)) == 1
-    make.write("bad/c.png", np.dstack([make.pixels(), make.pixels(), make.pixels()]))
+    rust = np.full((40, 64, 3), 120, np.uint8)
+    rust[3:5, 4:8] = (40, 60, 160)  # eight pixels of 2560
+    make.write("bad/c.png", rust)
     data = open_data(make.root)
     assert channels_of(data) == 3
     loaded = load_all(data, channels=3)
