@@ -40,7 +40,7 @@ class Client:
         self._call(self._connect(port))
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _connect(self, port: int) -> None:
         from asyncua import Client as UaClient
