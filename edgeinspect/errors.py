@@ -88,6 +88,22 @@ class MissingExtraError(EdgeInspectError):
         )
 
 
+class MissingLibraryError(EdgeInspectError):
+    """A library of the system, which no extra can bring, is not installed.
+
+    Args:
+        library: File that could not be loaded.
+        install: Command that brings it on Debian.
+    """
+
+    exit_code = EXIT_MISSING
+
+    def __init__(self, library: str, install: str, *, where: str = "") -> None:
+        super().__init__(
+            f"needs {library}, which is not installed", where=where, remedy=f"On Debian: {install}"
+        )
+
+
 class InternalError(EdgeInspectError):
     """A promise between two parts of the program was broken: a bug."""
 

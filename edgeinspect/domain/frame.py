@@ -77,6 +77,9 @@ class Grab:
     """The camera's name for the picture, as a file name; None for a live camera."""
     problem: str = ""
     """Why `pixels` is None, in words."""
+    lost: bool = False
+    """True if `pixels` is None because the picture never arrived whole: a frame that the
+    camera took, or was triggered to take, and the way to here lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,174 @@
+"""libaravis 0.8 through ctypes: no headers, no PyGObject, the same in every Python.
+
+ctypes lets the interpreter lock go during every call, so waiting for a buffer delays nobody.
+Source: Aravis 0.8 API reference (aravisproject.github.io/aravis).
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import ctypes.util
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from edgeinspect.errors import CameraLostError, MissingLibraryError
+
+PACKET_SOCKET_DISABLED = 1
+CHECK = 1
+SOCKET_BUFFER_FIXED = 0
+RESEND_NEVER, RESEND_ALWAYS = 0, 1
+BUFFER_SUCCESS = 0
+BUFFER_PROBLEMS = {
+    -1: "unknown",
+    1: "cleared before it was filled",
+    2: "no packet for too long",
+    3: "packets are missing",
+    4: "a packet with a wrong number",
+    5: "it is larger than its buffer",
+    6: "it was not filled to its end",
+    7: "its transfer was aborted",
+    8: "not a picture",
+}
+"""ArvBufferStatus in words."""
+_LOST_CODES = (2, 4, 5, 6, 10)
+"""ArvDeviceError: not connected, transfer, time-out, not found, not controller."""
+
+_P, _S, _I, _D, _U64 = c.c_void_p, c.c_char_p, c.c_int, c.c_double, c.c_uint64
+_SIZE_P, _U64_P = c.POINTER(c.c_size_t), c.POINTER(c.c_uint64)
+
+# Name after `arv_`: (result, arguments, True if it takes a GError** at its end).
+_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...], bool]] = {
+    "camera_new": (_P, (_S,), True),
+    "camera_get_device": (_P, (_P,), False),
+    "camera_is_gv_device": (_I, (_P,), False),
+    "camera_gv_set_stream_options": (None, (_P, _I), False),
+    "camera_gv_set_packet_size": (None, (_P, _I), True),
+    "camera_gv_get_packet_size": (c.c_uint, (_P,), True),
+    "camera_gv_auto_packet_size": (c.c_uint, (_P,), True),
+    "camera_gv_set_packet_delay": (None, (_P, c.c_int64), True),
+    "camera_create_stream": (_P, (_P, _P, _P), True),
+    "camera_get_payload": (c.c_uint, (_P,), True),
+    "camera_start_acquisition": (None, (_P,), True),
+    "camera_stop_acquisition": (None, (_P,), True),
+    "device_set_range_check_policy": (None, (_P, _I), False),
+    "device_set_access_check_policy": (None, (_P, _I), False),
+    "device_get_feature": (_P, (_P, _S), False),
+    "device_is_feature_available": (_I, (_P, _S), True),
+    "device_execute_command": (None, (_P, _S), True),
+    "device_get_string_feature_value": (_S, (_P, _S), True),
+    "device_set_string_feature_value": (None, (_P, _S, _S), True),
+    "device_get_integer_feature_value": (c.c_int64, (_P, _S), True),
+    "device_set_integer_feature_value": (None, (_P, _S, c.c_int64), True),
+    "device_get_float_feature_value": (_D, (_P, _S), True),
+    "device_set_float_feature_value": (None, (_P, _S, _D), True),
+    "device_get_boolean_feature_value": (_I, (_P, _S), True),
+    "device_set_boolean_feature_value": (None, (_P, _S, _I), True),
+    "stream_push_buffer": (None, (_P, _P), False),
+    "stream_timeout_pop_buffer": (_P, (_P, _U64), False),
+    "stream_get_statistics": (None, (_P, _U64_P, _U64_P, _U64_P), False),
+    "gv_stream_get_statistics": (None, (_P, _U64_P, _U64_P), False),
+    "buffer_new": (_P, (c.c_size_t, _P), False),
+    "buffer_get_status": (_I, (_P,), False),
+    "buffer_get_data": (_P, (_P, _SIZE_P), False),
+    "buffer_get_frame_id": (_U64, (_P,), False),
+    "buffer_get_timestamp": (_U64, (_P,), False),
+    "buffer_get_system_timestamp": (_U64, (_P,), False),
+    "buffer_get_image_width": (_I, (_P,), False),
+    "buffer_get_image_height": (_I, (_P,), False),
+    "buffer_get_image_pixel_format": (c.c_uint32, (_P,), False),
+    "gc_enumeration_get_type": (c.c_size_t, (), False),
+    "gc_boolean_get_type": (c.c_size_t, (), False),
+    "gc_command_get_type": (c.c_size_t, (), False),
+    "gc_float_get_type": (c.c_size_t, (), False),
+    "gc_integer_get_type": (c.c_size_t, (), False),
+    "gc_string_get_type": (c.c_size_t, (), False),
+    "device_error_quark": (c.c_uint32, (), False),
+}
+
+
+class _GError(c.Structure):
+    _fields_ = (("domain", c.c_uint32), ("code", c.c_int), ("message", c.c_char_p))
+
+
+class Aravis:
+    """The library's functions, by name without `arv_`. Thread-safe, as the library is.
+
+    A function that reports an error raises `CameraLostError` when the device cannot be
+    reached, and `ValueError` when it answered and refused.
+    """
+
+    def __init__(self, library: c.CDLL, gobject: c.CDLL, glib: c.CDLL) -> None:
+        self._gobject = gobject
+        self._free_error = glib.g_error_free
+        self._free_error.argtypes = (_P,)
+        self._free_error.restype = None
+        gobject.g_object_unref.argtypes = (_P,)
+        gobject.g_object_unref.restype = None
+        gobject.g_type_check_instance_is_a.argtypes = (_P, c.c_size_t)
+        gobject.g_type_check_instance_is_a.restype = c.c_int
+        for name, (result, arguments, fails) in _FUNCTIONS.items():
+            function = getattr(library, f"arv_{name}")
+            function.restype = result
+            function.argtypes = (*arguments, _P) if fails else arguments
+            setattr(self, name, self._checked(function) if fails else function)
+        self._lost_domain = self.device_error_quark()
+        self.kinds: tuple[tuple[str, int], ...] = tuple(
+            (kind, getattr(self, f"gc_{kind}_get_type")())
+            for kind in ("enumeration", "boolean", "command", "float", "string", "integer")
+        )
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        raise AttributeError(name)
+
+    def kind(self, node: int) -> str:
+        """What a feature node is: `integer`, `float`, ...; empty for none of them."""
+        is_a = self._gobject.g_type_check_instance_is_a
+        return next((kind for kind, type_id in self.kinds if is_a(node, type_id)), "")
+
+    def set_properties(self, instance: int, **values: int) -> None:
+        """Set unsigned or enumeration properties of a GObject, `_` standing for `-`."""
+        setter = self._gobject.g_object_set
+        setter.restype = None
+        for name, value in values.items():
+            key = c.c_char_p(name.replace("_", "-").encode())
+            setter(c.c_void_p(instance), key, c.c_uint(value), c.c_void_p(None))
+
+    def unref(self, instance: int) -> None:
+        """Let go of a GObject."""
+        self._gobject.g_object_unref(instance)
+
+    def _checked(self, function: Any) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            error: Any = c.POINTER(_GError)()
+            result = function(*arguments, c.byref(error))
+            if not bool(error):  # a null pointer: no error
+                return result
+            raise self._take_error(error)
+
+        return call
+
+    def _take_error(self, error: Any) -> Exception:
+        domain, code = error.contents.domain, error.contents.code
+        message = (error.contents.message or b"").decode(errors="replace")
+        self._free_error(error)
+        if domain == self._lost_domain and code in _LOST_CODES:
+            return CameraLostError(message)
+        return ValueError(message)
+
+
+@functools.cache
+def load() -> Aravis:
+    """The library, loaded once.
+
+    Raises:
+        MissingLibraryError: It is not installed.
+    """
+    try:
+        return Aravis(
+            c.CDLL("libaravis-0.8.so.0"), c.CDLL("libgobject-2.0.so.0"), c.CDLL("libglib-2.0.so.0")
+        )
+    except OSError as error:
+        raise MissingLibraryError(
+            "libaravis-0.8.so.0", "apt-get install libaravis-0.8-0"
+        ) from error

@@ -1,0 +1,100 @@
+"""What the GenICam cameras have in common: a device with features, and a stream of buffers.
+
+`aravis`, `genicam` and `pylon` each speak to one library as a `Device`; everything that is
+not the library's own (settings, pixel formats, triggers, clocks, losses) is in
+`_device_camera.py`, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Setting = bool | int | float | str
+"""A feature's value as a configuration writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One buffer from the device.
+
+    `data` belongs to the device until `Device.give_back(token)`.
+    """
+
+    token: object
+    """What `give_back` wants."""
+    frame_id: int
+    """The device's count as it is on the wire; may wrap."""
+    arrived_at_ns: int
+    """Monotonic instant at which the host saw the frame begin or end."""
+    device_ns: int | None = None
+    """The device's own time stamp; None if it gives none."""
+    data: NDArray[np.uint8] | None = None
+    """Flat bytes of the picture; None if it is incomplete."""
+    height_px: int = 0
+    width_px: int = 0
+    pixel_format: str = ""
+    """Name by the standard's Pixel Format Naming Convention, as `Mono8`."""
+    problem: str = ""
+    """Why `data` is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounts:
+    """What the library counted on one connection."""
+
+    resends: int = 0
+    underruns: int = 0
+
+    def __add__(self, other: StreamCounts) -> StreamCounts:
+        return StreamCounts(self.resends + other.resends, self.underruns + other.underruns)
+
+
+class Device(Protocol):
+    """One camera behind one vendor library.
+
+    One thread calls it, but for `execute` and `read`, which other threads may call too.
+    Every call raises `CameraLostError` when the device is gone.
+    """
+
+    @property
+    def where(self) -> str:
+        """The device in words, for errors."""
+
+    @property
+    def id_wraps_at(self) -> int:
+        """Highest frame id, after which it begins again at 1 (GigE Vision 1); 0 for never."""
+
+    def connect(self) -> None:
+        """Open the device, stream not running."""
+
+    def read(self, feature: str) -> Setting | None:
+        """A feature's value; None if the device does not have it, or not now."""
+
+    def write(self, feature: str, value: Setting) -> None:
+        """Set a feature.
+
+        Raises:
+            ValueError: The device refuses the value; says why.
+        """
+
+    def execute(self, command: str) -> None:
+        """Run a command feature."""
+
+    def start(self) -> None:
+        """Allocate buffers and begin to stream."""
+
+    def take(self, timeout_ns: int) -> Delivery | None:
+        """The next buffer; None after `timeout_ns`."""
+
+    def give_back(self, token: object) -> None:
+        """Lend a buffer to the device again; harmless if its stream is over."""
+
+    def stream_counts(self) -> StreamCounts:
+        """The library's counters of this connection."""
+
+    def close(self) -> None:
+        """Stop and let go, within 100 ms even if the device is dead; harmless when closed."""

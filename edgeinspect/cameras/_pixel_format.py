@@ -1,0 +1,193 @@
+"""From what a camera sends to uint8 (h, w, c): as a view where it can be, else converted.
+
+Names by the GenICam Pixel Format Naming Convention 2.4 (PFNC). Deep grey has to say which
+levels become 0 and 255: a camera with 12 bits whose picture fills the lower half would
+otherwise be shown dark, or clipped, by a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import cv2
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.errors import DataError
+
+Color = Literal["mono", "bgr", "rgb"]
+
+
+class Levels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which levels of a deep picture become 0 and 255; what is between, in proportion."""
+
+    black: Annotated[int, Meta(ge=0, le=65_535)]
+    """This level and those below become 0."""
+    white: Annotated[int, Meta(ge=1, le=65_535)]
+    """This level and those above become 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """One PFNC format that can be read."""
+
+    name: str
+    code: int
+    """PFNC's 32-bit value, as it stands in the stream."""
+    channels: int = 1
+    depth_bits: int = 8
+    bayer: str = ""
+    """Colours of the first two rows, as `RGGB`; empty if not a mosaic."""
+    order: str = ""
+    """`rgb` or `bgr` for interleaved colour."""
+
+    @property
+    def bytes_per_px(self) -> int:
+        """Bytes of one pixel, all channels."""
+        return self.channels * (2 if self.depth_bits > 8 else 1)
+
+
+def _bayer(depth: int, codes: tuple[int, int, int, int]) -> list[PixelFormat]:
+    tiles = ("GRBG", "RGGB", "GBRG", "BGGR")
+    return [
+        PixelFormat(f"Bayer{tile[:2]}{depth}", code, depth_bits=depth, bayer=tile)
+        for tile, code in zip(tiles, codes, strict=True)
+    ]
+
+
+FORMATS = (
+    PixelFormat("Mono8", 0x01080001),
+    PixelFormat("Mono10", 0x01100003, depth_bits=10),
+    PixelFormat("Mono12", 0x01100005, depth_bits=12),
+    PixelFormat("Mono14", 0x01100025, depth_bits=14),
+    PixelFormat("Mono16", 0x01100007, depth_bits=16),
+    *_bayer(8, (0x01080008, 0x01080009, 0x0108000A, 0x0108000B)),
+    *_bayer(10, (0x0110000C, 0x0110000D, 0x0110000E, 0x0110000F)),
+    *_bayer(12, (0x01100010, 0x01100011, 0x01100012, 0x01100013)),
+    *_bayer(16, (0x0110002E, 0x0110002F, 0x01100030, 0x01100031)),
+    PixelFormat("RGB8", 0x02180014, channels=3, order="rgb"),
+    PixelFormat("BGR8", 0x02180015, channels=3, order="bgr"),
+)
+BY_NAME = {form.name: form for form in FORMATS}
+BY_CODE = {form.code: form for form in FORMATS}
+
+_MOSAIC = {
+    "RGGB": (cv2.COLOR_BayerRGGB2BGR, cv2.COLOR_BayerRGGB2RGB, cv2.COLOR_BayerRGGB2GRAY),
+    "GRBG": (cv2.COLOR_BayerGRBG2BGR, cv2.COLOR_BayerGRBG2RGB, cv2.COLOR_BayerGRBG2GRAY),
+    "GBRG": (cv2.COLOR_BayerGBRG2BGR, cv2.COLOR_BayerGBRG2RGB, cv2.COLOR_BayerGBRG2GRAY),
+    "BGGR": (cv2.COLOR_BayerBGGR2BGR, cv2.COLOR_BayerBGGR2RGB, cv2.COLOR_BayerBGGR2GRAY),
+}
+_ORDERED = {
+    ("rgb", "bgr"): cv2.COLOR_RGB2BGR,
+    ("bgr", "rgb"): cv2.COLOR_BGR2RGB,
+    ("rgb", "mono"): cv2.COLOR_RGB2GRAY,
+    ("bgr", "mono"): cv2.COLOR_BGR2GRAY,
+}
+
+Convert = Callable[[NDArray[np.uint8], Pixels], None]
+
+
+class Reader:
+    """Reads buffers of one format and size. For one thread.
+
+    Args:
+        form: What the camera sends.
+        height_px: Rows of a frame.
+        width_px: Pixels of a row.
+        color: What the line takes; None for grey from grey and BGR from colour.
+        levels: For formats deeper than 8 bits.
+
+    Raises:
+        DataError: The format is deeper than 8 bits and `levels` is absent, or no way leads
+            from it to `color`.
+    """
+
+    def __init__(
+        self,
+        form: PixelFormat,
+        height_px: int,
+        width_px: int,
+        color: Color | None,
+        levels: Levels | None,
+    ) -> None:
+        natural: Color = "bgr" if form.bayer or form.channels == 3 else "mono"
+        self.form = form
+        self.color: Color = color or natural
+        self.dims = (height_px, width_px, 1 if self.color == "mono" else 3)
+        self.size_bytes = height_px * width_px * form.bytes_per_px
+        self._raw_dims = (height_px, width_px, form.channels)
+        self._table = _table(form, levels)
+        self._mosaic: int | None = None
+        self._swap: int | None = None
+        if form.bayer:
+            self._mosaic = _MOSAIC[form.bayer][("bgr", "rgb", "mono").index(self.color)]
+        elif form.order and form.order != self.color:
+            self._swap = _ORDERED[form.order, self.color]
+        elif natural == "mono" and self.color != "mono":
+            raise DataError(
+                f"sends {form.name}, which has no colour",
+                remedy="Set `color: mono`, or choose another PixelFormat",
+            )
+
+    @property
+    def is_view(self) -> bool:
+        """True if frames are the camera's own memory, with nothing copied."""
+        return self._table is None and self._mosaic is None and self._swap is None
+
+    def view(self, data: NDArray[np.uint8]) -> Pixels:
+        """The buffer as (h, w, c), sharing its memory; only if `is_view`."""
+        return data[: self.size_bytes].reshape(self.dims)
+
+    def convert(self, data: NDArray[np.uint8], into: Pixels) -> None:
+        """Convert one buffer into `into`, uint8 of `dims`."""
+        raw = data[: self.size_bytes]
+        height_px, width_px, channels = self._raw_dims
+        picture: NDArray[np.uint8]
+        if self._table is not None:
+            deep = raw.view("<u2").reshape(height_px, width_px)
+            grey = into[:, :, 0] if self._mosaic is None else np.empty(deep.shape, np.uint8)
+            np.take(self._table, deep, out=grey, mode="clip")
+            picture = grey
+        else:
+            picture = raw.reshape(height_px, width_px, channels)
+        code = self._mosaic if self._mosaic is not None else self._swap
+        if code is not None:
+            cv2.cvtColor(picture, code, dst=into)
+
+
+def find_format(name: str, where: str) -> PixelFormat:
+    """The format of a name.
+
+    Raises:
+        DataError: It is not one that can be read; those that can are listed.
+    """
+    form = BY_NAME.get(name)
+    if form is None:
+        raise DataError(
+            f"sends {name or 'an unknown pixel format'}, which cannot be read",
+            where=where,
+            remedy=f"Set PixelFormat to one of {', '.join(BY_NAME)}",
+        )
+    return form
+
+
+def _table(form: PixelFormat, levels: Levels | None) -> NDArray[np.uint8] | None:
+    """Every level of a deep format to its byte; None for 8 bits."""
+    if form.depth_bits == 8:
+        return None
+    if levels is None:
+        top = (1 << form.depth_bits) - 1
+        raise DataError(
+            f"sends {form.name}, and `levels` does not say what becomes black and white",
+            remedy=f"For its whole range: levels: {{black: 0, white: {top}}}",
+        )
+    if levels.white <= levels.black:
+        raise DataError(f"levels: white {levels.white} is not above black {levels.black}")
+    level = np.arange(1 << 16, dtype=np.float64)
+    scaled = (level - levels.black) * 255.0 / (levels.white - levels.black)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,29 @@
+"""What a camera can say of itself beside its frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CameraCounts:
+    """What one camera counted since it was built, over all its connections."""
+
+    frames: int = 0
+    """Whole frames handed over."""
+    incomplete: int = 0
+    """Frames of which a part never arrived; each is a NO_VERDICT(capture_lost)."""
+    missing: int = 0
+    """Frames that the camera counted and that never came at all; the same."""
+    unanswered: int = 0
+    """Triggers without a frame in time; the same."""
+    late: int = 0
+    """Frames that came after their trigger had been given up; dropped."""
+    resends: int = 0
+    """Packets that were asked for again and came."""
+    underruns: int = 0
+    """Frames that found no free buffer; they are among `missing` too."""
+    copied_bytes: int = 0
+    """Bytes written to convert frames; 0 as long as each frame is the camera's own buffer."""
+    temperature_c: float | None = None
+    """The camera's own temperature, where it offers one."""
