@@ -28,7 +28,7 @@ from edgeinspect.store.golden import prove
 
 _log = structlog.get_logger()
 _WARM_UPS = 10
-_POLITE_NS = 200 * NS_PER_MS
+_POLITE_NS = 50 * NS_PER_MS
 """Longest wait for a moment without a frame: a line at its limit has none, and waits for no one."""
 _ADOPT_TRIES = 200
 _ADOPT_S = 0.05
@@ -98,7 +98,7 @@ class Swap:
         _log.error(events.ENGINE_REFUSED, problem=str(error))
 
     def wait_for_slack(self) -> None:
-        """Wait for a moment in which no frame waits or is judged, 200 ms at most."""
+        """Wait for a moment in which no frame waits or is judged, 50 ms at most."""
         until_ns = self._clock.now_ns() + _POLITE_NS
         while self._clock.now_ns() < until_ns:
             if not len(self._inbox) and not any(each.busy for each in self._inspectors):

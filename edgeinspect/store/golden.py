@@ -33,7 +33,7 @@ _CELLS_OFF = {Precision.FP32: 0.002, Precision.FP16: 0.005, Precision.INT8: 0.02
 """Largest share of a class map's cells that may differ."""
 
 
-def prove(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int = 5) -> str:
+def prove(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int = 3) -> str:
     """Warm an engine up and hold it against what it must give.
 
     Args:
