@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,9 @@ GATES: dict[str, str] = {
 UNET = "unet-"
 """`unet-ENCODER`: a U-Net of segmentation-models-pytorch, any of its encoders."""
 
+COLOURS = 3
+"""Channels of every body: weights of colour then answer grey frames as they did grey pictures."""
+
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -52,9 +56,11 @@ class ZooGate(nn.Module):
     """Features of a timm network with the gate's input and head.
 
     Args:
-        body: Made with `features_only`; takes `channels` channels.
+        body: Made with `features_only`; takes three channels.
         places: Which of its features are the middle and the last.
         widths: Their channels.
+        channels: Of the frame; grey is given to each of the three.
+        ignore_black: See `FrameInput`.
     """
 
     def __init__(
@@ -67,7 +73,8 @@ class ZooGate(nn.Module):
         ignore_black: bool,
     ) -> None:
         super().__init__()
-        self.adapt = FrameInput(channels, ignore_black=ignore_black)
+        self.channels = channels
+        self.adapt = FrameInput(COLOURS, ignore_black=ignore_black)
         self.body = body
         self.places = places
         self.fc = nn.Linear(widths[1], 1)
@@ -75,7 +82,7 @@ class ZooGate(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(logit (N,), coarse logits (N, 1, h, w)), mostly at stride 16."""
-        features = self.body(self.adapt(image))
+        features = self.body(self.adapt(_in_colour(image, self.channels)))
         logit, coarse = self.head(features[self.places[1]], features[self.places[0]], self.fc)
         return logit, coarse
 
@@ -90,7 +97,8 @@ class ZooUnet(nn.Module):
     def __init__(self, unet: Any, classes: int, channels: int, stride: int, width: int) -> None:
         super().__init__()
         self.stride = stride
-        self.adapt = FrameInput(channels, ignore_black=False)
+        self.channels = channels
+        self.adapt = FrameInput(COLOURS, ignore_black=False)
         self.encoder = unet.encoder
         self.decoder = unet.decoder
         self.logits = nn.Conv2d(width, classes + 1, 3, padding=1)
@@ -99,7 +107,7 @@ class ZooUnet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (N, K+1, h, w), the same at twice the stride, presence (N, K))."""
         height, width = image.shape[2], image.shape[3]
-        x = self.adapt(image)
+        x = self.adapt(_in_colour(image, self.channels))
         right, bottom = -width % 32, -height % 32
         if right or bottom:
             x = F.pad(x, (0, right, 0, bottom))
@@ -130,7 +138,7 @@ def gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) 
     inner = GATES.get(name, name.removeprefix("timm/"))
     if not timm.is_model(inner):
         raise UsageError(f"timm has no network '{inner}'", remedy="See timm.list_models()")
-    options: dict[str, Any] = {"in_chans": channels, "features_only": True}
+    options: dict[str, Any] = {"features_only": True}
     if weights is not None:
         options |= {"pretrained": True, "exportable": True}
         if weights != CACHED:
@@ -152,7 +160,7 @@ def gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) 
                   ignore_black=ignore_black)  # fmt: skip
     if weights is not None:
         given = timm.get_pretrained_cfg(inner)
-        _adopt(net.adapt, body, channels, given.mean, given.std)
+        _adopt(net, body, given.mean, given.std)
     return net
 
 
@@ -174,24 +182,34 @@ def segmenter(
     smp = _package("segmentation_models_pytorch")
     encoder = name.removeprefix(UNET)
     widths = (256, 128, 64, 32, 16)
-    cached = "imagenet" if weights == CACHED else None
+    from_file = weights is not None and weights != CACHED
+    if from_file and encoder.startswith("tu-"):
+        raise UsageError(
+            f"a file cannot be loaded into '{encoder}'",
+            where="--weights",
+            remedy="Give cached, or name an encoder of segmentation-models-pytorch itself",
+        )
     with _no_download(encoder, weights):
         try:
-            unet = smp.Unet(encoder, encoder_weights=cached, in_channels=3,
-                            decoder_channels=widths)  # fmt: skip
-        except KeyError as error:
+            unet = smp.Unet(
+                encoder,
+                encoder_weights="imagenet" if weights == CACHED else None,
+                decoder_channels=widths,
+            )
+        except (KeyError, RuntimeError) as error:
+            if encoder in smp.encoders.get_encoder_names() or encoder.startswith("tu-"):
+                raise
             raise UsageError(
                 f"segmentation-models-pytorch has no encoder '{encoder}'",
                 remedy="See segmentation_models_pytorch.encoders.get_encoder_names()",
             ) from error
     if weights is not None and weights != CACHED:
         _load_encoder(unet.encoder, weights)
-    unet.encoder.set_in_channels(channels, pretrained=weights is not None)
     cut = {2: 1, 4: 2}[stride]
     unet.decoder.blocks = unet.decoder.blocks[:-cut]
     net = ZooUnet(unet, classes, channels, stride, widths[-1 - cut])
     if weights is not None:
-        _adopt(net.adapt, net.encoder, channels, MEAN_RGB, DEVIATION_RGB)
+        _adopt(net, net.encoder, MEAN_RGB, DEVIATION_RGB)
     return net
 
 
@@ -204,16 +222,20 @@ def _load_encoder(encoder: nn.Module, path: Path) -> None:
     encoder.load_state_dict(kept)
 
 
-def _adopt(adapt: FrameInput, body: nn.Module, channels: int, mean: Any, deviation: Any) -> None:
+def _in_colour(image: Tensor, channels: int) -> Tensor:
+    return image.expand(-1, COLOURS, -1, -1) if channels == 1 else image
+
+
+def _adopt(net: Any, body: nn.Module, mean: Any, deviation: Any) -> None:
     """Standardise as the weights expect; frames are blue, green, red, the weights are not."""
     levels = 255 * torch.tensor(mean), 255 * torch.tensor(deviation)
-    if channels == 1:
-        adapt.fix(levels[0].mean(), levels[1].mean())
+    if net.channels == 1:
+        net.adapt.fix(*levels)
         return
     first = next(m for m in body.modules() if isinstance(m, nn.Conv2d))
     with torch.no_grad():
         first.weight.copy_(first.weight.flip(1))
-    adapt.fix(levels[0].flip(0), levels[1].flip(0))
+    net.adapt.fix(levels[0].flip(0), levels[1].flip(0))
 
 
 def _package(name: str) -> Any:
@@ -230,18 +252,24 @@ def _package(name: str) -> Any:
         raise MissingExtraError("zoo", missing) from error
     except (ImportError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
-        found = f"{name} is here but does not load ({reason})"
+        found = f"{name} found no torchvision that fits this torch ({reason})"
         raise MissingExtraError("zoo", "torchvision", where=found) from error
 
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """The hub's client reads these once, at its import."""
+    """The hub's client reads these once, at its import; afterwards only its constant counts."""
     before = {key: os.environ.get(key) for key in OFFLINE}
     os.environ.update(dict.fromkeys(OFFLINE, "1"))
+    hub: Any = sys.modules.get("huggingface_hub.constants")
+    was = getattr(hub, "HF_HUB_OFFLINE", None)
+    if was is not None:
+        hub.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
+        if was is not None:
+            hub.HF_HUB_OFFLINE = was
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)
