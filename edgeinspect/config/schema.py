@@ -57,8 +57,9 @@ class Capture(Section):
     camera wait instead and suits folders, not lines."""
     wrong_shape: Literal["no_verdict", "letterbox"] = "no_verdict"
     """What to do with a picture that is not of the models' size."""
-    timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 1_000
-    """Longest silence of a free-running camera before it counts as lost."""
+    timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 200
+    """Longest silence of a free-running camera before it counts as lost, or three of its
+    periods if that is longer. The first frame after opening may take 2 s."""
     reconnect: Reconnect = Reconnect()
     health: PictureHealth = PictureHealth()
     challenge_folder: str | None = None

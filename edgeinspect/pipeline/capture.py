@@ -13,22 +13,20 @@ from edgeinspect import events
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Grab, Letterbox, Part, Pixels
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.errors import CameraLostError
+from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox, OpenFrame
+from edgeinspect.pipeline.gaps import FrameGaps
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.picture import PictureLimits, PictureWatch
+from edgeinspect.pipeline.watchdog import TURN_NS, Watchdog
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool, SpoolFullError
 from edgeinspect.spool_format import OpenRecord
 
 _log = structlog.get_logger()
-_GAP_MAX = 1000
-"""Most frames that one step of the camera's count is taken for: a larger one is a restart."""
-_TURN_NS = 100 * NS_PER_MS
-"""Longest wait in one call of the camera, so that a stop is seen soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,8 @@ class CaptureRules:
     overload: str
     letterbox: bool
     timeout_ns: int
-    """Silence after which a free-running camera counts as lost, or three of its periods."""
+    """Silence after which a free-running camera counts as lost, or three of its periods if
+    that is longer."""
     attempts: int
     first_pause_ns: int
     max_pause_ns: int
@@ -82,8 +81,10 @@ class Capture:
         self._on_end = on_end
         self._watch = PictureWatch(rules.picture) if rules.picture else None
         self._challenges: deque[tuple[Pixels, str]] = deque(maxlen=16)
-        self._last_id = 0
+        self._gaps = FrameGaps()
+        self._watchdog = Watchdog(rules.timeout_ns)
         self._losses = 0
+        self._seen = False
         self._stop = False
 
     # -- thread ---------------------------------------------------------------------
@@ -93,15 +94,17 @@ class Capture:
         try:
             while not self._stop:
                 try:
-                    self.camera.open()
+                    self._open_camera()
                     if self.state == "lost":
                         _log.info(events.CAMERA_RECOVERED, camera=self.rules.camera)
                     else:
                         _log.info(events.CAMERA_OPENED, camera=self.rules.camera)
                     self.state = "live"
-                    self._last_id = 0  # a camera that was opened again may count anew
+                    self._gaps.reset()
+                    self._watchdog.opened()
                     self._capture()
                 except CameraLostError as error:
+                    self._note_loss(error)  # at once: to close a dead camera takes time
                     self.camera.close()
                     if not self._retry(error):
                         return
@@ -125,71 +128,86 @@ class Capture:
     def _as_challenge(self, pixels: Pixels, name: str) -> Grab:
         """A challenge part as a frame; its time begins when it enters the line."""
         part = Part(part_id=f"challenge:{name}"[:64], simulated=True)
-        return Grab(pixels, self._last_id, self._clock.now_ns(), part, label=name)
+        return Grab(pixels, self._gaps.last_id, self._clock.now_ns(), part, label=name)
 
-    def _retry(self, error: CameraLostError) -> bool:
-        """Log the loss and wait; False when the tries are used up."""
-        rules = self.rules
+    def _open_camera(self) -> None:
+        try:
+            self.camera.open()
+        except DataError as error:
+            if not self._seen:
+                raise
+            # It did deliver: somebody works on it. The line must live until it is back.
+            raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
+
+    def _note_loss(self, error: CameraLostError) -> None:
         self.state = "lost"
         self._losses += 1
-        attempt = self._losses
         _log.error(
             events.CAMERA_LOST,
-            camera=rules.camera,
+            camera=self.rules.camera,
             problem=error.what,
             where=error.where,
-            attempt=attempt,
-            attempts=rules.attempts or "for ever",
+            attempt=self._losses,
+            attempts=self.rules.attempts or "for ever",
         )
-        if rules.attempts and attempt > rules.attempts:
+
+    def _retry(self, error: CameraLostError) -> bool:
+        """Wait before the next try; False when the tries are used up."""
+        rules = self.rules
+        if rules.attempts and self._losses > rules.attempts:
             self.error = error
             return False
-        pause_ns = min(rules.first_pause_ns << min(attempt - 1, 30), rules.max_pause_ns)
+        pause_ns = min(rules.first_pause_ns << min(self._losses - 1, 30), rules.max_pause_ns)
         until_ns = self._clock.now_ns() + pause_ns
         while not self._stop and self._clock.now_ns() < until_ns:
-            self._clock.sleep_until(min(until_ns, self._clock.now_ns() + _TURN_NS))
+            self._clock.sleep_until(min(until_ns, self._clock.now_ns() + TURN_NS))
         return not self._stop
 
     def _capture(self) -> None:
-        """Take frames until stopped; the first one forgives earlier losses."""
+        """Take frames until stopped; the first whole one forgives earlier losses."""
         rules = self.rules
-        heard_at_ns = self._clock.now_ns()
         while not self._stop:
             while self._challenges:
                 pixels, name = self._challenges.popleft()
                 self.admit(self._as_challenge(pixels, name))
             slot = self._wait_for_slot() if rules.overload == "block" else None
             if rules.overload == "block" and slot is None:
-                heard_at_ns = self._clock.now_ns()
                 continue
             try:
-                grab = self.camera.grab(_TURN_NS)
+                grab = self._grab()
             except BaseException:
                 if slot is not None:
                     self._ring.give_back(slot)
                 raise
-            now_ns = self._clock.now_ns()
             if grab is None:
                 if slot is not None:
                     self._ring.give_back(slot)
-                if self._silent(now_ns - heard_at_ns):
-                    raise CameraLostError(
-                        f"no frame for {(now_ns - heard_at_ns) // NS_PER_MS} ms",
-                        where=rules.camera,
-                        remedy="Check its cable, power and trigger",
-                    )
                 continue
-            heard_at_ns = now_ns
-            self._losses = 0
+            if not grab.lost:
+                self._losses = 0
+                self._seen = True
             try:
                 self.admit(grab, slot)
             finally:
                 self.camera.release(grab)
 
-    def _silent(self, quiet_ns: int) -> bool:
-        """True if a free-running camera has said nothing for too long."""
-        period_ns = self.camera.period_ns
-        return period_ns is not None and quiet_ns > max(self.rules.timeout_ns, 3 * period_ns)
+    def _grab(self) -> Grab | None:
+        """One turn of waiting for the camera; a silence that is too long is a loss."""
+        watchdog, period_ns = self._watchdog, self.camera.period_ns
+        asked_ns = watchdog.wait_ns(period_ns)
+        before_ns = self._clock.now_ns()
+        grab = self.camera.grab(asked_ns)
+        if grab is not None:
+            watchdog.heard()
+            return grab
+        watchdog.waited(asked_ns, self._clock.now_ns() - before_ns)
+        if watchdog.silent(period_ns):
+            raise CameraLostError(
+                f"no frame for {watchdog.quiet_ns // NS_PER_MS} ms",
+                where=self.rules.camera,
+                remedy="Check its cable, power and trigger",
+            )
+        return None
 
     def _wait_for_slot(self) -> int | None:
         """Own a slot before the camera is asked, for the `block` policy."""
@@ -232,10 +250,7 @@ class Capture:
 
     def _account_gap(self, grab: Grab) -> None:
         """A frame that the camera counted and nobody got has a verdict too."""
-        last, self._last_id = self._last_id, grab.camera_frame_id
-        if not last:
-            return
-        for missing in range(last + 1, min(grab.camera_frame_id, last + 1 + _GAP_MAX)):
+        for missing in self._gaps.missing(grab.camera_frame_id):
             lost = Grab(None, missing, grab.captured_at_ns, clock_source=grab.clock_source)
             self._closer.close_without(
                 self._open(lost), Reason.CAPTURE_LOST, "the camera counted it, and it never came"
@@ -274,6 +289,8 @@ class Capture:
                 break
             except SpoolFullError as full:
                 self._guard.close_first(full.seq)
+        if grab.lost:  # it is known late, and its reason is not the deadline
+            deadline_ns = max(deadline_ns, self._clock.now_ns() + rules.budget_ns)
         frame = OpenFrame(
             seq, rules.lane, record, grab.captured_at_ns, deadline_ns, grab.clock_source.value
         )
@@ -284,7 +301,8 @@ class Capture:
         """Why a picture cannot be judged at all; None if it can."""
         pixels = grab.pixels
         if pixels is None:
-            return Reason.CAPTURE_ERROR, grab.problem or "the camera gave no picture"
+            reason = Reason.CAPTURE_LOST if grab.lost else Reason.CAPTURE_ERROR
+            return reason, grab.problem or "the camera gave no picture"
         want = self._ring.shape
         if pixels.ndim != 3 or pixels.shape[2] != want.channels or 0 in pixels.shape:
             found = "x".join(str(size) for size in pixels.shape)
