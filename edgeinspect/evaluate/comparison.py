@@ -12,7 +12,7 @@ from edgeinspect.evaluate.answers import Seen
 from edgeinspect.evaluate.differences import Difference, Flips
 from edgeinspect.evaluate.drawing import data_uri, fit, overlay, shown_width
 from edgeinspect.evaluate.figures import enlarge
-from edgeinspect.evaluate.paired import Differing, Paired
+from edgeinspect.evaluate.paired import NOISE, Differing, Paired, change
 from edgeinspect.evaluate.plots import percent
 
 SCHEMA = "edgeinspect.comparison/1"
@@ -43,10 +43,9 @@ class DifferingPictures:
     def see(self, mine: Seen, theirs: Seen, ratio: float | None) -> None:
         """`on_pair` of `compare`."""
         self._place -= 1
-        probs = (mine.answer.prob, theirs.answer.prob)
-        change = abs(probs[0] - probs[1]) if probs[0] is not None and probs[1] is not None else 0.0
-        weight = (mine.answer.rejected != theirs.answer.rejected, max(change, ratio or 0.0))
-        if weight == (False, 0.0):
+        apart = change(mine.answer.prob, theirs.answer.prob, ratio)
+        weight = (mine.answer.rejected != theirs.answer.rejected, apart)
+        if not weight[0] and apart <= NOISE:
             return
         if len(self._heap) >= SHOWN and (weight, self._place) <= (
             self._heap[0].weight,
@@ -150,7 +149,7 @@ def _tables(paired: Paired) -> Iterator[str]:
 def _pictures(paired: Paired, drawn: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
     yield "<h2>Pictures on which they differ</h2>"
     if not paired.differing:
-        yield html.words("None.")
+        yield html.words(f"None: no decision changed, and nothing moved by more than {NOISE:g}.")
         return
     yield '<div class="card">'
     yield html.table(

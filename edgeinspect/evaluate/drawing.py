@@ -22,6 +22,10 @@ _SMALL_PX = 26
 """Regions smaller than this on the page get a box around them."""
 
 
+_MOST_GAIN = 2.5
+"""More would show noise instead of steel."""
+
+
 def color_of(class_id: int) -> str:
     """#rrggbb of a class."""
     return COLORS[(class_id - 1) % len(COLORS)]
@@ -33,7 +37,7 @@ def shown_width(height_px: int, width_px: int) -> int:
 
 
 def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same picture with its greys spread for the eye: 1st and 99th percentile to 10 and 245.
+    """The same picture with its greys spread for the eye, at most by `_MOST_GAIN`.
 
     Black (letterboxing) has no part in it. A picture that uses its range stays as it is.
     """
@@ -43,7 +47,8 @@ def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     low, high = (float(each) for each in np.percentile(seen, (1, 99)))
     if high - low > _WIDE_RANGE or high <= low:
         return image
-    scaled = (image.astype(np.float32) - low) * (235 / (high - low)) + 10
+    gain = min(_MOST_GAIN, 235 / (high - low))
+    scaled = (image.astype(np.float32) - (low + high) / 2) * gain + 127.5
     return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 

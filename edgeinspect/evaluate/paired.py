@@ -21,6 +21,9 @@ from edgeinspect.evaluate.differences import (
 from edgeinspect.evaluate.judge import Judge
 from edgeinspect.evaluate.source import Source, for_classes, in_memory
 
+NOISE = 5e-4
+"""Two runs of one graph on two machines differ by less, in probability and in share of pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Differing:
@@ -204,12 +207,17 @@ def _differing(
             ratio,
         )
         for one, other, ratio in zip(mine, theirs, ratios, strict=True)
-        if one.rejected != other.rejected or ratio or one.prob != other.prob
+        if one.rejected != other.rejected or change(one.prob, other.prob, ratio) > NOISE
     ]
     rows.sort(key=lambda row: (row.a_rejected == row.b_rejected, -_weight(row)))
     return tuple(rows)
 
 
 def _weight(row: Differing) -> float:
-    change = abs(row.a_prob - row.b_prob) if row.a_prob is not None and row.b_prob else 0.0
-    return max(change, row.differing_ratio or 0.0)
+    return change(row.a_prob, row.b_prob, row.differing_ratio)
+
+
+def change(a_prob: float | None, b_prob: float | None, ratio: float | None) -> float:
+    """How far two judgements of a picture lie apart: probability or share of pixels."""
+    moved = abs(a_prob - b_prob) if a_prob is not None and b_prob is not None else 0.0
+    return max(moved, ratio or 0.0)

@@ -86,23 +86,36 @@ def expected_error(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> 
 
 
 def fit_platt(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> Platt:
-    """Slope and offset by Newton's method, on Platt's smoothed targets."""
+    """Slope and offset by Newton's method with halved steps, on Platt's smoothed targets.
+
+    Source: Platt 1999; Lin, Lin and Weng 2007
+    """
     bad = int(defective.sum())
     good = len(defective) - bad
     target = np.where(defective, (bad + 1) / (bad + 2), 1 / (good + 2))
     columns = np.stack([_logit(probs), np.ones(len(probs))])  # (2, N)
     weights = np.array([1.0, 0.0])
-    for _ in range(50):
+    loss = _log_loss(weights @ columns, target)
+    for _ in range(100):
         guess = _sigmoid(weights @ columns)
         slope = columns @ (guess - target)
-        curved = guess * (1 - guess)
-        bend = (columns * curved) @ columns.T + 1e-9 * np.eye(2)
+        bend = (columns * (guess * (1 - guess))) @ columns.T + 1e-9 * np.eye(2)
         step = np.linalg.solve(bend, slope)
-        step *= min(1.0, 5.0 / max(1e-12, float(np.abs(step).max())))  # no leap where it is flat
-        weights = weights - step
-        if np.abs(step).max() < 1e-10:
+        # Newton leaps past the minimum where saturated probabilities make the bend flat.
+        while (now := _log_loss((weights - step) @ columns, target)) > loss:
+            step /= 2
+            if np.abs(step).max() < 1e-12:
+                break
+        else:
+            weights, loss = weights - step, now
+        if np.abs(step).max() < 1e-9:
             break
     return Platt(float(weights[0]), float(weights[1]))
+
+
+def _log_loss(values: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Of sigmoid(values), without ever taking the logarithm of 0."""
+    return float(np.sum(np.logaddexp(0.0, values) - target * values))
 
 
 def _bins(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[Bin, ...]:

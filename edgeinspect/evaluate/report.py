@@ -228,8 +228,16 @@ def _pictures(card: Scorecard, worst: Worst) -> Iterator[str]:
     yield html.words("Contrast is spread for the eye; the models see the pictures as they are.",
                      faint=True)  # fmt: skip
     for sort, title, empty in (
-        ("escapes", "Escapes: defective, passed", "No defective picture passed."),
-        ("overkills", "Overkills: sound, rejected", "No sound picture was rejected."),
+        (
+            "escapes",
+            "Escapes: defective, passed",
+            "No defective picture passed." if card.defective else "",
+        ),
+        (
+            "overkills",
+            "Overkills: sound, rejected",
+            "No sound picture was rejected." if card.sound else "",
+        ),
         ("overlap", "Lowest Dice", ""),
     ):
         kept = worst.of(sort)
