@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("edgeinspect.cli.compare:compare", "Judge a data set with two models, paired."),
     "explain": ("edgeinspect.cli.explain:explain", "Draw why pictures were judged so."),
     "models": ("edgeinspect.cli.models:models", "Bring models from elsewhere into the store."),
+    "build": ("edgeinspect.cli.build:build", "Build TensorRT plans, and FP16 versions."),
     "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
