@@ -1,0 +1,161 @@
+"""INT8 against FP32 on one processor: interleaved inferences, and what really ran in int8.
+
+A, B, A, B ... on the same frames in one process, so that both see the same load; the ratio
+is the median over rounds, with a bootstrap interval. Also says in which precision OpenVINO
+ran each convolution, and, with --stem, how much of the gain is the first convolution's other
+form (docs/decisions/0012-calibration.md) and not int8.
+
+    python benchmarks/precision.py FP32_MODEL INT8_MODEL [--rounds 300] [--stem] [--threads 2]
+
+A model is NAME/VERSION of the store or a folder. Frames are rendered strip; what a frame shows
+does not change the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinspect.backends import ov
+from edgeinspect.calibrate.engines import stage
+from edgeinspect.calibrate.graph import load
+from edgeinspect.calibrate.stem import fold_stem
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.evaluate.opening import locate
+from edgeinspect.imaging import strip
+from edgeinspect.store import Store
+
+
+class One(Store):
+    """A store of one model."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec.path.parent)
+        self.spec = spec
+
+    def resolve(self, ref: str) -> ModelSpec:
+        return self.spec
+
+
+def resolve(model: str) -> ModelSpec:
+    store, ref = locate(model, Store())
+    return store.resolve(ref)
+
+
+def engine(spec: ModelSpec, threads: int) -> Any:
+    options = ov.Options(model="one", threads=threads)
+    return ov.build(options, SystemClock(), store=One(spec))
+
+
+def interleave(engines: list[Any], frames: list[np.ndarray], rounds: int) -> np.ndarray:
+    """(rounds, engines) times in ns; who goes first changes every round."""
+    times = np.zeros((rounds, len(engines)), np.int64)
+    for each in engines:
+        for frame in frames:
+            each.infer(frame)
+    for turn in range(rounds):
+        frame = frames[turn % len(frames)]
+        order = range(len(engines)) if turn % 2 else reversed(range(len(engines)))
+        for place in order:
+            begun = time.perf_counter_ns()
+            engines[place].infer(frame)
+            times[turn, place] = time.perf_counter_ns() - begun
+    return times
+
+
+def ratio(times: np.ndarray, a: int, b: int, seed: int = 1) -> dict[str, Any]:
+    """How many times faster b is than a: of the medians, with a bootstrap over rounds."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(times), (1000, len(times)))
+    spread = np.median(times[drawn, a], axis=1) / np.median(times[drawn, b], axis=1)
+    low, high = np.quantile(spread, (0.025, 0.975))
+    return {
+        "of_medians": round(float(np.median(times[:, a]) / np.median(times[:, b])), 3),
+        "interval": [round(float(low), 3), round(float(high), 3)],
+        "of_minima": round(float(times[:, a].min() / times[:, b].min()), 3),
+        "median_of_paired": round(statistics.median((times[:, a] / times[:, b]).tolist()), 3),
+    }
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def milliseconds(names: list[str], nanoseconds: np.ndarray) -> dict[str, float]:
+    values = (nanoseconds / 1e6).round(3).tolist()
+    return dict(zip(names, values, strict=True))
+
+
+def precisions(spec: ModelSpec) -> dict[str, int]:
+    """Convolutions and matrix products by the precision that OpenVINO ran them in."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(str(spec.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found: Counter[str] = Counter()
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        kind = info["layerType"].astype(str)
+        if kind in ("Convolution", "FullyConnected"):
+            found[f"{kind} {info['runtimePrecision'].astype(str)}"] += 1
+    return dict(sorted(found.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("fp32")
+    parser.add_argument("int8")
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--stem", action="store_true")
+    options = parser.parse_args()
+    specs = {"fp32": resolve(options.fp32), "int8": resolve(options.int8)}
+    if specs["fp32"].shape != specs["int8"].shape:
+        sys.exit("the two models take different frames")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.stem:
+            model = load(specs["fp32"].path)
+            if fold_stem(model) is not None:
+                specs["fp32_stem"] = stage(specs["fp32"], model, Path(folder), "stem")
+        shape = specs["fp32"].shape
+        grey = [strip.render(31, n, shape.height_px, shape.width_px).image for n in range(8)]
+        frames = [np.repeat(each[:, :, None], shape.channels, axis=2) for each in grey]
+        engines = {name: engine(spec, options.threads) for name, spec in specs.items()}
+        times = interleave(list(engines.values()), frames, options.rounds)
+        names = list(engines)
+        report: dict[str, Any] = {
+            "models": {name: str(spec.id) for name, spec in specs.items()},
+            "frame": str(shape),
+            "rounds": options.rounds,
+            "threads": options.threads,
+            "processor": processor(),
+            "median_ms": {
+                n: round(float(np.median(times[:, i])) / 1e6, 3) for i, n in enumerate(names)
+            },
+            "fastest_ms": {
+                n: round(float(times[:, i].min()) / 1e6, 3) for i, n in enumerate(names)
+            },
+            "int8_faster_than_fp32": ratio(times, 0, 1),
+            "ran_in": {name: precisions(spec) for name, spec in specs.items()},
+        }
+        if "fp32_stem" in names:
+            report["int8_faster_than_fp32_stem"] = ratio(times, 2, 1)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
