@@ -51,6 +51,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...], bool]] = {
     "camera_get_payload": (c.c_uint, (_P,), True),
     "camera_start_acquisition": (None, (_P,), True),
     "camera_stop_acquisition": (None, (_P,), True),
+    "gv_device_is_controller": (_I, (_P,), False),
     "device_set_range_check_policy": (None, (_P, _I), False),
     "device_set_access_check_policy": (None, (_P, _I), False),
     "device_get_feature": (_P, (_P, _S), False),

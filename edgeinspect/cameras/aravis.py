@@ -94,6 +94,7 @@ class AravisDevice:
         self._lib = aravis
         self._session: _Session | None = None
         self._kinds: dict[str, str] = {}
+        self._checked_at_ns = 0
 
     @property
     def where(self) -> str:
@@ -170,6 +171,7 @@ class AravisDevice:
         session, lib = self._live(), self._lib
         buffer = lib.stream_timeout_pop_buffer(session.stream, max(1, timeout_ns // NS_PER_US))
         if not buffer:
+            self._check_there(session)
             return None
         status = lib.buffer_get_status(buffer)
         problem, data = "", None
@@ -269,6 +271,21 @@ class AravisDevice:
             lib.device_set_integer_feature_value(device, name, int(value))
         else:
             raise ValueError(f"it takes a {kind or 'command'}")
+
+    def _check_there(self, session: _Session) -> None:
+        """Whether the library still holds the camera: it finds out within 5 s."""
+        if session.is_gige:
+            there = bool(self._lib.gv_device_is_controller(session.device))
+        else:
+            now_ns = self._clock.now_ns()
+            if now_ns - self._checked_at_ns < NS_PER_S:
+                return
+            self._checked_at_ns = now_ns
+            there = self.read("PayloadSize") is not None
+        if not there:
+            raise CameraLostError(
+                "does not answer any more", where=self.where, remedy="Check its cable and power"
+            )
 
     def _set_up_network(self, session: _Session) -> None:
         lib, options = self._lib, self._options
