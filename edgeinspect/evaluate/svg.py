@@ -42,12 +42,17 @@ class Axis:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1, 2, 5) if last - first <= 3 else (1,)
             values = [s * 10.0**power for power in range(first, last + 1) for s in steps]
-        else:
-            step = _round_step((self.high - self.low) / 5)
-            count = int((self.high - self.low) / step + 1e-6)
-            start = math.ceil(self.low / step - 1e-9)
-            values = [(start + k) * step for k in range(count + 1)]
-        return [v for v in values if self.low * (1 - 1e-9) <= v <= self.high * (1 + 1e-9)]
+            inside = [v for v in values if self._holds(v)]
+            if len(inside) > 1:
+                return inside
+        step = _round_step((self.high - self.low) / 5)
+        count = int((self.high - self.low) / step + 1e-6)
+        start = math.ceil(self.low / step - 1e-9)
+        return [v for k in range(count + 1) if self._holds(v := (start + k) * step)]
+
+    def _holds(self, value: float) -> bool:
+        edge = 1e-9 * max(abs(self.low), abs(self.high))
+        return self.low - edge <= value <= self.high + edge
 
     def words(self, value: float) -> str:
         """A tick's label."""

@@ -74,11 +74,14 @@ def test_plots_are_xml_and_stay_inside(
         assert 0 <= float(circle.attrib["cy"]) <= plot.height
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.001, 1), (3, 70_000), (-2, 1e-3)])
-@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high", "log"),
+    [
+        (0, 1, False), (0.001, 1, False), (3, 70_000, False), (-2, 1e-3, False),
+        (0.001, 1, True), (3, 70_000, True), (16, 32, True),
+    ],
+)  # fmt: skip
 def test_ticks_are_inside_and_not_too_many(low: float, high: float, log: bool) -> None:
-    if log and low <= 0:
-        pytest.skip("a logarithm has no zero")
     ticks = Axis("x", low, high, log=log).ticks()
     assert 2 <= len(ticks) <= 16
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
