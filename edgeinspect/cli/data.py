@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def split_(
         tied = sum(map(len, families))
         console.print(f"{tied} pictures in {len(families)} families of duplicates", highlight=False)
     for note in done.notes:
-        console.print(Text(f"note  {note}", style="dim"))
+        console.print(Text(_plain(f"note  {note}"), style="dim"))
     console.print(f"written to {out}", soft_wrap=True, highlight=False)
 
 
@@ -172,22 +173,30 @@ def _show(survey: Survey, told: list[Finding]) -> None:
         ("sizes", ", ".join(sizes) + (f" and {more} more" if more > 0 else "")),
         ("masks", "yes" if found.has_masks else "no"),
     ):
-        facts.add_row(Text(name, style="bold"), Text(value))
+        facts.add_row(Text(name, style="bold"), Text(_plain(value)))
     console.print(facts)
     console.print(_class_table(found, survey))
     for seen in survey.broken[:_SHOWN]:
-        console.print(Text(f"  {seen.record.name}: {seen.problem}", style="red"))
+        console.print(Text(_plain(f"  {seen.record.name}: {seen.problem}"), style="red"))
     if (more := len(survey.broken) - _SHOWN) > 0:
         console.print(Text(f"  and {more} more", style="red"))
     lines = Table.grid(padding=(0, 2))
     for finding in told:
         word, style = _LEVELS[finding.level]
-        lines.add_row(Text(word, style=style), Text(finding.what))
+        lines.add_row(Text(word, style=style), Text(_plain(finding.what)))
         if finding.remedy:
-            lines.add_row("", Text(f"-> {finding.remedy}", style="dim"))
+            lines.add_row("", Text(_plain(f"-> {finding.remedy}"), style="dim"))
     if all(finding.level == "note" for finding in told):
         lines.add_row(Text("ok", style="green"), "nothing is wrong with it")
     console.print(lines)
+
+
+def _plain(text: str) -> str:
+    """File names as they can be printed anywhere: no control characters, no broken UTF-8."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text.encode(sys.stdout.encoding or "ascii", "backslashreplace").decode(
+        sys.stdout.encoding or "ascii"
+    )
 
 
 def _depth(survey: Survey) -> str:
@@ -214,7 +223,7 @@ def _class_table(found: DataSet, survey: Survey | None) -> Table:
         cells += [str(len(records))] if len(splits) > 1 else []
         if pixels and survey is not None:
             cells += _pixel_cells(survey, class_id)
-        table.add_row(f"{class_id} {name}" if class_id else name, *cells)
+        table.add_row(Text(_plain(f"{class_id} {name}") if class_id else name), *cells)
     total = Counter(record.split for record in found.records)
     cells = [str(total[split]) for split in splits]
     table.add_row("pictures", *cells, *([str(len(found))] if len(splits) > 1 else []), style="bold")

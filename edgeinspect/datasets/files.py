@@ -27,6 +27,7 @@ MASK_FOLDERS = frozenset(
 )  # fmt: skip
 """Folder names that hold masks, in lower case."""
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
+_MAX_CELL = 1 << 26
 _CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt")
 
 
@@ -123,6 +124,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     Raises:
         DataError: Unreadable, not UTF-8, no header, or a row with more cells than the header.
     """
+    csv.field_size_limit(_MAX_CELL)  # a code of scattered pixels is longer than the default
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)

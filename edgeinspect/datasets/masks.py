@@ -102,9 +102,12 @@ class MaskRuns:
 
 
 def is_set(values: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which pixels of a binary mask are set, however it is stored: 0/1, 0/255, colour, soft."""
+    """Which pixels of a binary mask are set, however it is stored: 0/1, 0/7, 0/255, colour, soft.
+
+    Where it is white anywhere, what is darker than grey is an edge; else all but 0 counts.
+    """
     top = int(values.max(initial=0))
-    return np.asarray(values >= THRESHOLD if 1 < top <= 255 else values > 0)
+    return np.asarray(values >= THRESHOLD if THRESHOLD <= top <= 255 else values > 0)
 
 
 def _sized(path: Path, height_px: int, width_px: int) -> NDArray[np.int32]:

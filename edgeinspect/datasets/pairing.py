@@ -25,6 +25,7 @@ from edgeinspect.datasets.masks import (
     MaskFile,
     MaskPerClass,
     Meaning,
+    is_set,
 )
 from edgeinspect.datasets.records import DataSet, Hints, Record
 from edgeinspect.errors import DataError
@@ -39,6 +40,7 @@ MASK_SUFFIX = re.compile(
 _MAX_GREYS = 16
 """More greys than this that are no ids 1..K are soft edges, not classes."""
 _NEAR = 24
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class _Values:
     """The nonzero values of a mask file."""
 
     values: frozenset[int]
+    any_set: bool = False
+    """As a binary mask, some pixel is set."""
     strong: bool = False
     """Some reach the threshold of a soft mask."""
     broken: bool = False
@@ -115,9 +119,9 @@ def _record(
             class_name = word or folder
             if class_name in classes:
                 files.append((classes.index(class_name) + 1, path))
-                if values[path].values:
+                if values[path].any_set:
                     ids.add(files[-1][0])
-            elif values[path].values:
+            elif values[path].any_set:
                 raise DataError(
                     "has defect pixels, but its folder is of good pictures", where=str(path)
                 )
@@ -192,7 +196,14 @@ def _values(path: Path) -> _Values:
     else:
         found = np.unique(values)
     nonzero = frozenset(int(value) for value in found if value)
-    return _Values(nonzero, strong=max(nonzero, default=0) >= THRESHOLD)
+    strong = max(nonzero, default=0) >= THRESHOLD
+    return _Values(nonzero, bool(is_set(values).any()), strong)
+
+
+def all_white(files: Sequence[Path]) -> bool:
+    """True if some masks of a set show that it knows black and white only."""
+    found = [one.values for one in in_threads(_values, files[:_LOOKED_AT])]
+    return set().union(*found) == {UNLABELLED}
 
 
 def _notes(pairs: Sequence[Pair], values: dict[Path, _Values]) -> list[str]:

@@ -18,29 +18,30 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 
 
-def read_picture(path: Path, color: str) -> Pixels | None:
+def read_picture(path: Path, color: str, bits: int = 16) -> Pixels | None:
     """uint8 (h, w, c) pixels of a file, or None if it is not a picture.
-
-    16-bit pictures are scaled to 8 bits by OpenCV.
 
     Args:
         path: The file.
         color: `mono`, `bgr` or `rgb`, the order to read into.
+        bits: Of a deep picture: how many its camera has. They are shifted down to 8, as in
+            training.
 
     Raises:
         OSError: The file cannot be read.
     """
     mode = cv2.IMREAD_GRAYSCALE if color == "mono" else cv2.IMREAD_COLOR
+    mode |= cv2.IMREAD_ANYDEPTH
     data = np.fromfile(path, np.uint8)
     try:
         picture = cv2.imdecode(data, mode) if data.size else None
     except cv2.error:
         picture = None
-    if picture is None:
+    if picture is None or picture.dtype not in (np.uint8, np.uint16):
         return None
     if color == "rgb":
         picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    pixels = picture.astype(np.uint8, copy=False)
+    pixels = to_8_bits(cast("NDArray[np.uint8] | NDArray[np.uint16]", picture), bits)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 

@@ -2,18 +2,29 @@
 
 Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
 good), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels of a class). A pixel of
-`masks/STEM.png` is a class id. A picture without a mask file has none to show.
+`masks/STEM.png` is a class id, or white where `class_id` says which class. A picture without a
+mask file has none to show.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeinspect.datasets.files import SPLIT_NAMES, header_of, named_classes, natural, read_rows
+from edgeinspect.datasets.files import (
+    SPLIT_NAMES,
+    files_in,
+    header_of,
+    is_picture,
+    named_classes,
+    natural,
+    pictures_below,
+    read_rows,
+)
 from edgeinspect.datasets.goodness import is_good
-from edgeinspect.datasets.masks import BINARY, MaskFile, Meaning
-from edgeinspect.datasets.records import DataSet, Hints, Record
+from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.pairing import Pair, all_white, data_set
+from edgeinspect.datasets.records import DataSet, Hints, Mask, Record
 from edgeinspect.errors import DataError
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
@@ -45,26 +56,62 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     if not rows:
         raise DataError("has no rows", where=str(csv_path))
     classes = hints.classes or _classes(rows, csv_path, hints) or named_classes(path)
+    masks, images = path / "masks", path / "images"
+    files = {mask.stem: mask for mask in pictures_below(masks)} if masks.is_dir() else {}
+    if files and not classes:
+        return _told_by_masks(_Index(csv_path, rows, (), hints.good), files, hints)
     index = _Index(csv_path, rows, classes, hints.good)
+    # Black and white masks beside labels: the label says which class the white is.
+    white = len(classes) > 1 and all_white(list(files.values()))
     meaning = BINARY if len(classes) == 1 else Meaning({i: i for i in range(1, len(classes) + 1)})
-    masks = path / "masks"
-    has_masks = masks.is_dir()
-    files = {file.stem: file for file in masks.iterdir()} if has_masks else {}
     records = [
-        _record(index, row, line, files, meaning, path / "images")
+        _record(index, row, line, files, None if white else meaning)
         for line, row in enumerate(rows, 2)
     ]
     if not classes and any(record.defective for record in records):
         classes = ("defect",)
-    return DataSet(
-        path, "indexed", classes,
-        tuple(sorted(records, key=lambda record: natural(Path(record.name)))), bool(files),
-    )  # fmt: skip
+    data = DataSet(path, "indexed", classes, _sorted(records), bool(files))
+    lost = {file.name for file in files_in(images) if is_picture(file.name)}
+    lost -= {record.path.name for record in records}
+    return data.with_notes(f"{len(lost)} pictures are not in the index") if lost else data
+
+
+def _told_by_masks(index: _Index, files: dict[str, Path], hints: Hints) -> DataSet:
+    """The records of an index that knows no classes: the masks say what is defective."""
+    root = index.path.parent
+    pairs, rows = [], {}
+    for line, row in enumerate(index.rows, 2):
+        record = _record(index, row, line, files, BINARY)
+        mask = files.get(record.path.stem)
+        pairs.append(Pair(record.path, (("", mask),) if mask else ()))
+        rows[record.path] = record
+    data = data_set(root, "indexed", pairs, hints)
+    records = []
+    for seen in data.records:
+        told = rows[seen.path]
+        row_says = told.defective and "defective" in index.rows[0]
+        records.append(replace(
+            seen, name=told.name, group=told.group, split=told.split,
+            defective=bool(seen.class_ids) or row_says,
+        ))  # fmt: skip
+    return data.with_records(_sorted(records))
+
+
+def _mask(mask: Path | None, meaning: Meaning | None, labelled: int) -> Mask | None:
+    if mask is None:
+        return None
+    if meaning is None:
+        return MaskPerClass(((labelled, mask),)) if labelled else MaskFile(mask, Meaning({}))
+    return MaskFile(mask, meaning)
+
+
+def _sorted(records: list[Record]) -> tuple[Record, ...]:
+    return tuple(sorted(records, key=lambda record: natural(Path(record.name))))
 
 
 def _record(
-    index: _Index, row: dict[str, str], line: int, files: dict[str, Path], meaning: Meaning,
-    images: Path,
+    index: _Index, row: dict[str, str], line: int, files: dict[str, Path],
+    meaning: Meaning | None,
 ) -> Record:  # fmt: skip
     where = f"{index.path}:{line}"
     name = row["image"]
@@ -86,9 +133,9 @@ def _record(
     else:
         defective = bool(ids) or (mask is not None and not _has_areas(row))
     return Record(
-        name, images / name, defective, class_name, row.get("group") or name,
+        name, index.path.parent / "images" / name, defective, class_name, row.get("group") or name,
         _split(row.get("split", ""), where),
-        None if mask is None else MaskFile(mask, meaning), tuple(sorted(ids)),
+        _mask(mask, meaning, labelled), tuple(sorted(ids)),
     )  # fmt: skip
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeinspect.cli.main import main
+from edgeinspect.datasets.open import open_data
+from edgeinspect.datasets.split import read_split, split, write_split
 
 
 def test_inspect_shows_a_table_and_what_is_wrong(
@@ -92,3 +95,19 @@ def test_split_writes_a_file_that_inspect_reads(
     }  # fmt: skip
     assert main(["data", "inspect", str(root), "--split", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]["good"].keys() == {"train", "val", "test"}
+
+
+def test_names_that_are_no_utf8_are_read(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.class_folder(count=2)
+    bad = os.fsencode(make.root) + b"/ok_front/na\xefve.jpeg"
+    with open(bad, "wb") as file:
+        file.write((make.root / "ok_front/ok_front_0.jpeg").read_bytes()[:-400])
+    data = split(open_data(make.root), 1)
+    write_split(tmp_path / "split.json", data, 1)
+    assert read_split(tmp_path / "split.json", open_data(make.root)).records == data.records
+    assert main(["data", "inspect", str(make.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unusable"][0]["name"] == "na\udcefve.jpeg"
+    assert main(["data", "inspect", str(make.root)]) == 0
+    assert "na\\udcefve.jpeg" in capsys.readouterr().out

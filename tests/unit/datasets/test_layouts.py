@@ -15,6 +15,7 @@ from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.open import layout_names, layout_of, open_data
 from edgeinspect.datasets.records import DataSet, Record
 from edgeinspect.errors import DataError, UsageError
+from edgeinspect.imaging.runlength import encode_runs, format_runs
 
 
 def by_name(data: DataSet) -> dict[str, Record]:
@@ -458,3 +459,63 @@ def test_every_layout_is_documented() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs" / "data.md").read_text()
     for name in layout_names():
         assert f"| `{name}` |" in page
+
+
+# -- indexes that say less ----------------------------------------------------------------
+
+
+def test_an_index_without_classes_asks_the_masks(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.jpg")
+        make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
+    make.text("index.csv", "image,split,group", *(f"p{i}.jpg,train,g{i // 2}" for i in range(4)))
+    data = open_data(make.root)
+    assert (data.layout, data.classes) == ("indexed", ("defect",))
+    assert [record.defective for record in data.records] == [False, True] * 2
+    assert [record.group for record in data.records] == ["g0", "g0", "g1", "g1"]
+    assert {record.split for record in data.records} == {"train"}
+
+
+def test_an_index_that_says_defective_is_believed(make: Any) -> None:
+    for index in range(2):
+        make.write(f"images/p{index}.jpg")
+    make.text("index.csv", "image,defective", "p0.jpg,0", "p1.jpg,1")
+    data = open_data(make.root)
+    assert (data.classes, data.has_masks) == (("defect",), False)
+    assert [record.defective for record in data.records] == [False, True]
+
+
+def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
+    make.indexed()
+    for index, class_id in enumerate([0, 1, 2, 1] * 2):
+        if class_id:
+            make.write(f"masks/t{index}.png", make.mask(1, value=255))
+    data = open_data(make.root)
+    for record in data.records:
+        assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
+
+
+def test_pictures_outside_the_index_are_counted(make: Any) -> None:
+    make.indexed()
+    make.write("images/stranger.jpg")
+    assert any("1 pictures are not in the index" in note for note in open_data(make.root).notes)
+
+
+def test_codes_may_be_long(make: Any) -> None:
+    mask = np.zeros((400, 400), np.uint8)
+    mask[::2] = 1
+    code = format_runs(encode_runs(mask))
+    assert len(code) > 131_072  # the default limit of a cell
+    make.write("images/a.png", make.pixels(400, 400))
+    make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"a.png,1,{code}")
+    (record,) = open_data(make.root).records
+    assert np.array_equal(record.read_mask(400, 400), mask)
+
+
+def test_per_class_masks_may_hold_the_class_id(make: Any) -> None:
+    for index in range(2):
+        make.write(f"images/p{index}.jpg")
+        make.write(f"masks/p{index}_scar.png", make.mask(1, value=3) * index)
+    data = open_data(make.root)
+    assert [record.class_ids for record in data.records] == [(), (1,)]
+    assert mask_of(data.records[1]).sum() == 96

@@ -13,7 +13,13 @@ from hypothesis.extra.numpy import arrays
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import COLOR, read_mask_values
-from edgeinspect.imaging.picture_file import decode_picture, read_whole, to_8_bits, to_channels
+from edgeinspect.imaging.picture_file import (
+    decode_picture,
+    read_picture,
+    read_whole,
+    to_8_bits,
+    to_channels,
+)
 
 
 def encoded(suffix: str, pixels: np.ndarray) -> bytes:
@@ -80,6 +86,22 @@ def test_channels() -> None:
     assert np.array_equal(to_channels(grey, 3), np.dstack([grey] * 3))
     assert to_channels(PICTURE, 1).shape == (30, 50, 1)
     assert to_channels(PICTURE, 3) is PICTURE
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_the_line_reads_what_training_read(tmp_path: Path, bits: int) -> None:
+    path = tmp_path / "a.png"
+    deep = PICTURE[:, :, :1].astype(np.uint16) * (2**bits // 256) + 7
+    for pixels in (deep, PICTURE):
+        path.write_bytes(encoded(".png", pixels))
+        trained = to_8_bits(decode_picture(path), bits)
+        color = "mono" if pixels.shape[2] == 1 else "bgr"
+        line = read_picture(path, color, bits)
+        assert line is not None
+        assert np.array_equal(line, trained)
+    rgb = read_picture(path, "rgb")
+    assert rgb is not None
+    assert np.array_equal(rgb, PICTURE[:, :, ::-1])
 
 
 # -- masks --------------------------------------------------------------------------------
