@@ -33,6 +33,8 @@ PLAN_STALE = "plan.stale"
 """A TensorRT plan is missing or does not hold here; it is built now. Fields: model, problem."""
 PLAN_BUILT = "plan.built"
 """A TensorRT plan was built and kept. Fields: model, typing, build_s."""
+GPU_RECOVERED = "gpu.recovered"
+"""A lost GPU answers again; the model's plan was loaded anew. Fields: model."""
 GRAPH_REFUSED = "graph.refused"
 """CUDA cannot record a model's inference as a graph; it runs without. Fields: model, problem."""
 

@@ -6,6 +6,7 @@ Source: docs/decisions/0011-tensorrt.md
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +19,22 @@ from edgeinspect.backends._contract import Tensor
 from edgeinspect.backends._cuda import Cuda, Graph
 from edgeinspect.backends._onnx_metadata import read_metadata
 from edgeinspect.backends._trt_plans import Plan
+from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.errors import EngineFault, ModelError
+from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 _log = structlog.get_logger()
+
+
+RETRY_NS = 2 * NS_PER_S
+"""From one try to get a lost device back to the next; each may take as long as a load."""
+
+_buried: list[_Parts] = []
+"""What belongs to a dead context: freeing it could end the process, so nobody does."""
 
 
 class TrtEngine:
@@ -34,18 +43,39 @@ class TrtEngine:
     The frame is copied once, into page-locked memory; outputs are copied into arrays of
     ours, so that nobody holds memory of a device that may go. TensorRT, CUDA's waits and
     the graph's launch release the interpreter lock.
+
+    When the device's context is lost, each frame is a fault at once, and every `RETRY_NS`
+    the plan is loaded again into a new context. The guard closes the frames meanwhile.
+
+    Args:
+        spec: The model.
+        open_cuda: Gives a context that works; called again after a loss.
+        plan: Checked.
+        clock: For the retries.
+        mapped: The GPU reads the frame in host memory.
+        record: Launch an inference as one CUDA graph.
     """
 
     def __init__(
-        self, spec: ModelSpec, plan: Plan, cuda: Cuda, *, mapped: bool, record: bool
+        self,
+        spec: ModelSpec,
+        open_cuda: Callable[[], Cuda],
+        plan: Plan,
+        clock: Clock,
+        *,
+        mapped: bool,
+        record: bool,
     ) -> None:
         self._spec = spec
-        self._cuda = cuda
+        self._open_cuda = open_cuda
+        self._plan = plan
+        self._clock = clock
+        self._mapped, self._record = mapped, record
         self._lost = ""
-        self._parts: _Parts | None = None
+        self._retry_at_ns = 0
         self._outputs = _contract.output_buffers(spec)
-        with cuda.current():
-            self._parts = _Parts(spec, plan, cuda, mapped=mapped, record=record)
+        self._parts: _Parts | None = None
+        self._load()
 
     @property
     def spec(self) -> ModelSpec:
@@ -53,7 +83,7 @@ class TrtEngine:
 
     @property
     def lost(self) -> bool:
-        """True once the device's context is gone: only loading the engine again can help."""
+        """True while the device's context is gone."""
         return bool(self._lost)
 
     def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
@@ -61,29 +91,62 @@ class TrtEngine:
         if self._parts is None:
             raise EngineFault(f"{self._spec.id} is closed")
         if self._lost:
-            raise EngineFault(
-                f"{self._spec.id} lost its GPU: {self._lost}", remedy="The engine must be reloaded"
-            )
+            self._revive(self._parts)
         try:
             with self._cuda.current():
                 self._parts.infer(image, self._outputs)
+        except EngineFault as fault:
+            self._look_for_loss(fault)
+            raise
         except Exception as error:  # whatever a library raises, the line goes on
-            fault = error if isinstance(error, EngineFault) else EngineFault(
-                f"{self._spec.id}: {error}", where="tensorrt"
-            )  # fmt: skip
-            if not self._cuda.works():
-                self._lost = fault.what
-            raise fault from error
+            other = EngineFault(f"{self._spec.id}: {error}", where="tensorrt")
+            self._look_for_loss(other)
+            raise other from error
         return self._outputs
 
     def close(self) -> None:
         parts, self._parts = self._parts, None
         if parts is None:
             return
-        # Freed here, while the context is current in this thread; a dead one frees nothing.
+        if self._lost or not self._cuda.works():
+            _buried.append(parts)
+            return
+        # Freed here, while the context is current in this thread.
         with contextlib.suppress(EngineFault), self._cuda.current():
             parts.close()
             del parts
+
+    def _load(self) -> None:
+        cuda = self._open_cuda()
+        with cuda.current():
+            self._parts = _Parts(
+                self._spec, self._plan, cuda, mapped=self._mapped, record=self._record
+            )
+        self._cuda = cuda
+
+    def _look_for_loss(self, fault: EngineFault) -> None:
+        if not self._cuda.works():
+            self._lost = fault.what
+            self._retry_at_ns = self._clock.now_ns() + RETRY_NS
+
+    def _revive(self, dead: _Parts) -> None:
+        """Load again, if it is time.
+
+        Raises:
+            EngineFault: It is not, or the device is still lost.
+        """
+        words = f"{self._spec.id} lost its GPU: {self._lost}"
+        remedy = "It is tried again; if that does not help, restart the daemon"
+        if self._clock.now_ns() < self._retry_at_ns:
+            raise EngineFault(words, remedy=remedy)
+        try:
+            self._load()
+        except EdgeInspectError as error:
+            self._retry_at_ns = self._clock.now_ns() + RETRY_NS
+            raise EngineFault(f"{words}; {error.what}", remedy=remedy) from error
+        _buried.append(dead)
+        self._lost = ""
+        _log.warning(events.GPU_RECOVERED, model=str(self._spec.id))
 
 
 class _Parts:

@@ -74,10 +74,14 @@ def build(options: Options, clock: Clock, *, store: Store) -> TrtEngine:
     _trt_build.tensorrt_version()
     spec = store.resolve(options.model)
     cuda = open_device(options.device, spin=options.wait == "spin")
-    plan = find_plan(spec, options, cuda)
     return TrtEngine(
-        spec, plan, cuda, mapped=options.input == "mapped", record=options.cuda_graph
-    )  # fmt: skip
+        spec,
+        lambda: open_device(options.device, spin=options.wait == "spin"),
+        find_plan(spec, options, cuda),
+        clock,
+        mapped=options.input == "mapped",
+        record=options.cuda_graph,
+    )
 
 
 def find_plan(

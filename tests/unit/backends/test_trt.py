@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.backends import _cuda, trt
-from edgeinspect.backends._trt_engine import TrtEngine
+from edgeinspect.backends._trt_engine import RETRY_NS, TrtEngine
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError, ModelError
 from edgeinspect.store import Store
+from edgeinspect.testing import ManualClock
 from tests import graphs
 from tests.fake_gpu import Gpu, install
 
@@ -302,8 +303,9 @@ def test_a_refused_run_is_a_fault(gpu: Gpu, root: Path) -> None:
         engine.infer(image())
 
 
-def test_a_lost_device_is_told_and_a_new_engine_works(gpu: Gpu, root: Path) -> None:
-    engine = load(root)
+def test_a_lost_device_is_told_and_comes_back(gpu: Gpu, root: Path) -> None:
+    clock = ManualClock()
+    engine = trt.build(options(root), clock, store=Store(root))
     gpu.broken = True
     with pytest.raises(EngineFault, match="illegal memory access"):
         engine.infer(image())
@@ -311,13 +313,18 @@ def test_a_lost_device_is_told_and_a_new_engine_works(gpu: Gpu, root: Path) -> N
     before = len(gpu.calls)
     with pytest.raises(EngineFault, match="lost its GPU"):
         engine.infer(image())
-    assert len(gpu.calls) == before, "a dead context is not asked again"
+    assert len(gpu.calls) == before, "a dead context is not asked for every frame"
+    clock.advance(RETRY_NS)
+    with pytest.raises(EngineFault, match=r"lost its GPU.*cannot be used"):
+        engine.infer(image())
     gpu.broken = False
-    fresh = load(root)
-    assert fresh.infer(image(255))[0][0] == 1
+    with pytest.raises(EngineFault, match="lost its GPU"):
+        engine.infer(image())
+    clock.advance(RETRY_NS)
+    assert engine.infer(image(255))[0][0] == 1
+    assert not engine.lost
     gpu.broken = True
-    fresh.close()  # raises nothing, whatever the device says
-    engine.close()
+    engine.close()  # raises nothing, whatever the device says
 
 
 def test_no_memory_for_the_context(gpu: Gpu, root: Path) -> None:
