@@ -1,0 +1,124 @@
+"""The shipped models on TensorRT: right, how fast, and in which precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from edgeinspect import build, registry
+from edgeinspect.backends import trt
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.imaging.strip import render
+from edgeinspect.store import Store
+from tests.gpu.prove import NotHere, times
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = 16
+UNSEEN_SEED = 6007
+TOLERANCE = {"fp32": 2e-3, "fp16": 1e-2}
+CELLS = {"fp32": 1e-3, "fp16": 5e-3}
+"""Share of class-map cells that may differ from ONNX Runtime's."""
+
+
+def measure(tensorrt: Any) -> dict[str, Any]:
+    """Every model, precision and way of launching, held against ONNX Runtime."""
+    reason = registry.missing_reason("backend", "ort")
+    if reason:
+        raise NotHere(reason)
+    figures: dict[str, Any] = {"tensorrt": tensorrt.__version__}
+    with tempfile.TemporaryDirectory() as folder:
+        store = half_store(Path(folder) / "engines")
+        for name in ("strip-gate", "strip-segmenter"):
+            for version, precision in ((1, "fp32"), (2, "fp16")):
+                figures[f"{name} {precision}"] = _one(
+                    store, f"{name}/{version}", precision, Path(folder) / "plans"
+                )
+    return figures
+
+
+def half_store(root: Path) -> Store:
+    """A copy of the shipped models, each with an FP16 version 2."""
+    import onnx
+
+    from edgeinspect.models.fp16 import convert
+
+    shutil.copytree(ROOT / "engines", root)
+    for name in ("strip-gate", "strip-segmenter"):
+        made = root / name / "2"
+        made.mkdir()
+        data = convert(onnx.load(root / name / "1" / "model.onnx")).model.SerializeToString()
+        (made / "model.onnx").write_bytes(data)
+        manifest = yaml.safe_load((root / name / "1" / "manifest.yaml").read_text())
+        manifest |= {
+            "version": 2,
+            "precision": "fp16",
+            "size_bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        (made / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    return Store(root)
+
+
+def _one(store: Store, ref: str, precision: str, plans: Path) -> dict[str, Any]:
+    ort = registry.part("backend", "ort")
+    parent = ref.partition("/")[0] + "/1"
+    reference = ort.build(ort.Options(model=parent), SystemClock(), store=store)
+    pictures = [np.ascontiguousarray(render(UNSEEN_SEED, i).image[:, :, None])
+                for i in range(PICTURES)]  # fmt: skip
+    wanted = [[array.copy() for array in reference.infer(picture)] for picture in pictures]
+    reference.close()
+    figures: dict[str, Any] = {}
+    ways = {
+        "copied": {"cuda_graph": False},
+        "graph": {},
+        "graph, spin": {"wait": "spin"},
+        "mapped, graph": {"input": "mapped"},
+    }
+    for way, changes in ways.items():
+        options = trt.Options(model=ref, plans=str(plans), **changes)
+        engine = trt.build(options, SystemClock(), store=store)
+        for picture, want in zip(pictures, wanted, strict=True):
+            for mine, theirs in zip(engine.infer(picture), want, strict=True):
+                _agree(mine, theirs, precision, f"{ref}, {way}")
+        figures[way] = times(lambda engine=engine: engine.infer(pictures[0]))
+        engine.close()
+    task = build.Task(ref, trt.Options(model=ref, plans=str(plans)), store)
+    plan = build.build_plan(task)
+    layers = build.inspect(plan.path)
+    figures["build_s"] = plan.manifest.build_s
+    figures["typing"] = plan.manifest.key.typing
+    figures["share"] = {kind: build.share(layers, kind) for kind in ("int8", "fp16", "fp32")}
+    return figures
+
+
+def _agree(mine: np.ndarray, theirs: np.ndarray, precision: str, where: str) -> None:
+    if mine.dtype == np.uint8:
+        changed = float((mine != theirs).mean())
+        assert changed <= CELLS[precision], f"{where}: {changed:.2%} of the cells differ"
+        return
+    scale = max(1.0, float(np.abs(theirs).max()))
+    worst = float(np.abs(mine - theirs).max()) / scale
+    assert worst <= TOLERANCE[precision], f"{where}: differs by {worst:.2g}"
+
+
+def run_line() -> dict[str, Any]:
+    """A whole line with both models on TensorRT; it ends with 0 only if the law held."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "demo.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeinspect", "demo", "--backend", "trt", "--frames", "1000",
+             "--rate", "50", "--budget-ms", "20", "--report", str(report)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-1000:]
+        figures: dict[str, Any] = json.loads(report.read_text())
+    return figures

@@ -1,0 +1,355 @@
+"""Everything that only a GPU can prove, in one go: `python -m tests.gpu.prove --out FOLDER`.
+
+Each step says whether it ran, whether it held, and its figures; one that cannot run says
+why, and the others go on. Steps that may end the process run in one of their own. The
+report is `gpu.json` in FOLDER, and a table on the terminal. docs/hardware.md lists what
+each step proves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAME = (256, 1600, 1)
+ROUNDS = 500
+STEP_S = 300
+
+# Each byte of a frame turned over: what stands in the engine's place.
+PTX = """
+.version 6.5
+.target sm_53
+.address_size 64
+.visible .entry turn(.param .u64 source, .param .u64 target, .param .u32 count)
+{
+    .reg .pred %p;
+    .reg .b32 %r<8>;
+    .reg .b64 %d<6>;
+    ld.param.u64 %d0, [source];
+    ld.param.u64 %d1, [target];
+    ld.param.u32 %r0, [count];
+    mov.u32 %r1, %ctaid.x;
+    mov.u32 %r2, %ntid.x;
+    mov.u32 %r3, %tid.x;
+    mad.lo.u32 %r4, %r1, %r2, %r3;
+    setp.ge.u32 %p, %r4, %r0;
+    @%p bra DONE;
+    cvt.u64.u32 %d2, %r4;
+    cvta.to.global.u64 %d0, %d0;
+    cvta.to.global.u64 %d1, %d1;
+    add.u64 %d3, %d0, %d2;
+    add.u64 %d4, %d1, %d2;
+    ld.global.u8 %r5, [%d3];
+    xor.b32 %r6, %r5, 255;
+    st.global.u8 [%d4], %r6;
+DONE:
+    ret;
+}
+"""
+
+
+class NotHere(Exception):  # noqa: N818 - says why a step does not run
+    """What a step needs is not on this machine."""
+
+
+@dataclass
+class Step:
+    """What became of one step."""
+
+    name: str
+    ran: bool = False
+    held: bool = False
+    words: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("reports"))
+    parser.add_argument("--only", help="One step, by its name, in this process.")
+    given = parser.parse_args(argv)
+    if given.only:
+        print(json.dumps(STEPS[given.only]()))
+        return 0
+    steps = [run(name) for name in STEPS]
+    given.out.mkdir(parents=True, exist_ok=True)
+    report = {"machine": platform.uname()._asdict(), "steps": [asdict(step) for step in steps]}
+    (given.out / "gpu.json").write_text(json.dumps(report, indent=2) + "\n")
+    for step in steps:
+        mark = "ok" if step.held else "FAILED" if step.ran else "not run"
+        print(f"{mark:<8}{step.name:<14}{step.words or json.dumps(step.figures)}")
+    return int(any(step.ran and not step.held for step in steps))
+
+
+def run(name: str) -> Step:
+    """One step in a process of its own: a runtime without its driver may end it."""
+    step = Step(name)
+    command = [sys.executable, "-m", "tests.gpu.prove", "--only", name]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=STEP_S
+        )
+    except subprocess.TimeoutExpired:
+        step.ran, step.words = True, f"took more than {STEP_S} s"
+        return step
+    last = (done.stderr.strip().splitlines() or [""])[-1]
+    if done.returncode == 0:
+        step.ran = step.held = True
+        step.figures = json.loads(done.stdout.strip().splitlines()[-1])
+    elif "NotHere:" in last:
+        step.words = last.partition("NotHere:")[2].strip()
+    else:
+        step.ran, step.words = True, f"ended with {done.returncode}: {last[:300]}"
+    return step
+
+
+def times(work: Callable[[], None]) -> dict[str, float]:
+    """p50 and p99 of `work` in microseconds, after a warm-up."""
+    taken = []
+    for index in range(ROUNDS + 50):
+        before = time.perf_counter_ns()
+        work()
+        if index >= 50:
+            taken.append((time.perf_counter_ns() - before) / 1000)
+    taken.sort()
+    return {"p50_us": round(taken[ROUNDS // 2], 1), "p99_us": round(taken[ROUNDS * 99 // 100], 1)}
+
+
+def say(command: list[str]) -> str:
+    """What a program of the system says; empty if it is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except OSError:
+        return ""
+    return done.stdout.strip()[:2000]
+
+
+def cuda(*, spin: bool = False) -> Any:
+    from edgeinspect.backends._cuda import open_device
+    from edgeinspect.errors import EdgeInspectError
+
+    try:
+        return open_device(spin=spin)
+    except EdgeInspectError as error:
+        raise NotHere(str(error)) from error
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: driver, clocks, power mode, temperatures."""
+    zones = {
+        (zone / "type").read_text().strip(): int((zone / "temp").read_text()) / 1000
+        for zone in Path("/sys/class/thermal").glob("thermal_zone*")
+        if (zone / "temp").is_file()
+    }
+    facts = {
+        "gpu": say(["nvidia-smi", "--query-gpu=name,driver_version,clocks.sm,power.limit",
+                    "--format=csv,noheader"]),
+        "nvpmodel": say(["nvpmodel", "-q"]),
+        "jetson_clocks": say(["jetson_clocks", "--show"]),
+        "zones_c": zones,
+    }  # fmt: skip
+    if not (facts["gpu"] or facts["nvpmodel"]):
+        raise NotHere("neither nvidia-smi nor nvpmodel is here")
+    return facts
+
+
+def context() -> dict[str, Any]:
+    device = cuda()
+    assert device.works()
+    return asdict(device.hardware)
+
+
+def memory() -> dict[str, Any]:
+    """Pinned copies there and back on a stream of ours, and memory that both sides see."""
+    device = cuda()
+    with device.current():
+        return _copies(device)  # what it allocates dies before the context is left
+
+
+def _copies(device: Any) -> dict[str, Any]:
+    import numpy as np
+
+    stream = device.stream()
+    there, back = (device.pinned(FRAME, np.dtype(np.uint8)) for _ in range(2))
+    on_device = device.allocate(there.nbytes)
+    there[...] = np.random.default_rng(0).integers(0, 256, FRAME, np.uint8)
+    device.copy_in(on_device, there, stream)
+    device.copy_out(back, on_device, stream)
+    stream.synchronize()
+    assert np.array_equal(there, back)
+    mapped = device.pinned(FRAME, np.dtype(np.uint8), mapped=True)
+    assert device.mapped_address(mapped)
+
+    def copy() -> None:
+        device.copy_in(on_device, there, stream)
+        stream.synchronize()
+
+    return times(copy)
+
+
+def kernel() -> dict[str, Any]:
+    """Frame in, kernel, frame out: queued one by one, recorded as a graph, and in place."""
+    figures: dict[str, Any] = {}
+    for wait in ("block", "spin"):
+        device = cuda(spin=wait == "spin")
+        with device.current():
+            figures |= {f"{wait}, {way}": told for way, told in _turns(device).items()}
+    return figures
+
+
+def _turns(device: Any) -> dict[str, Any]:
+    import numpy as np
+
+    from edgeinspect.backends._cuda import Graph
+
+    function = turn()
+    stream = device.stream()
+    source = device.pinned(FRAME, np.dtype(np.uint8), mapped=True)
+    result = device.pinned(FRAME, np.dtype(np.uint8))
+    size = source.nbytes
+    here, there = device.allocate(size), device.allocate(size)
+    source[...] = np.random.default_rng(1).integers(0, 256, FRAME, np.uint8)
+    grid = ((size + 255) // 256, 1)
+
+    def compute(address: int) -> None:
+        function.prepared_async_call(grid, (256, 1, 1), stream, address, int(there), size)
+        device.copy_out(result, there, stream)
+
+    def copied() -> None:
+        device.copy_in(here, source, stream)
+        compute(int(here))
+
+    def mapped() -> None:
+        compute(device.mapped_address(source))
+
+    graph: list[Graph] = []
+    figures: dict[str, Any] = {}
+    ways = {"copied": copied, "mapped": mapped, "graph": lambda: graph[0].launch()}
+    for name, queue in ways.items():
+        if name == "graph":
+            graph.append(Graph(stream, copied))
+            source[...] = 7  # new pixels at the same address
+
+        def whole(queue: Callable[[], None] = queue) -> None:
+            queue()
+            stream.synchronize()
+
+        result[...] = 0
+        whole()
+        assert np.array_equal(result, 255 - source), name
+        figures[name] = times(whole)
+    graph[0].close()
+    return figures
+
+
+def turn() -> Any:
+    """The kernel, in the current context."""
+    from pycuda import driver
+
+    function = driver.module_from_buffer(PTX.encode() + b"\0").get_function("turn")
+    function.prepare("PPI")
+    return function
+
+
+def loss() -> dict[str, Any]:
+    """An illegal access: is it a fault, is the context known to be dead, does a new one work?"""
+    from edgeinspect.errors import EngineFault
+
+    device = cuda()
+    try:
+        with device.current():
+            turn().prepared_call((64, 1), (256, 1, 1), 16, 16, 1 << 14)
+            stream = device.stream()
+            stream.synchronize()
+    except EngineFault as fault:
+        words = fault.what
+    else:
+        words = ""
+    assert not device.works(), "the context seems to work after an illegal access"
+    try:
+        fresh = cuda()
+        again = fresh is not device and fresh.works()
+    except NotHere:
+        again = False
+    # True or false is a fact about CUDA, not about us: docs/hardware.md says what follows.
+    return {"fault": words, "new_context_works_in_process": again}
+
+
+def rtx() -> dict[str, Any]:
+    """Whether TensorRT-RTX builds for this GPU, loads, and makes a context."""
+    try:
+        import tensorrt_rtx as rt
+    except ImportError as error:
+        raise NotHere("tensorrt_rtx is not installed (pip install tensorrt-rtx)") from error
+    device = cuda()
+    with device.current():
+        logger = rt.Logger(rt.Logger.ERROR)
+        builder = rt.Builder(logger)
+        network = builder.create_network(0)
+        parser = rt.OnnxParser(network, logger)
+        assert parser.parse_from_file(str(ROOT / "engines" / "strip-gate" / "1" / "model.onnx"))
+        plan = builder.build_serialized_network(network, builder.create_builder_config())
+        assert plan is not None, f"no plan for {device.hardware.compute_capability}"
+        engine = rt.Runtime(logger).deserialize_cuda_engine(plan)
+        assert engine is not None
+        assert engine.create_execution_context() is not None
+    return {"plan_bytes": plan.nbytes, "version": rt.__version__}
+
+
+def tensorrt() -> dict[str, Any]:
+    """Both shipped models in FP32 and FP16: right, how fast, and in which precision."""
+    from tests.gpu.models import measure
+
+    return measure(need_tensorrt())
+
+
+def need_tensorrt() -> Any:
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise NotHere("tensorrt is not installed") from error
+    return cuda() and tensorrt
+
+
+def contract() -> dict[str, Any]:
+    """The suite that every backend keeps."""
+    need_tensorrt()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "trt", "tests/contract/test_backends.py",
+         "tests/unit/test_shipped_models.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    return {"said": done.stdout.strip().splitlines()[-1]}
+
+
+def daemon() -> dict[str, Any]:
+    """A whole line on TensorRT, and its law afterwards."""
+    from tests.gpu.models import run_line
+
+    need_tensorrt()
+    return run_line()
+
+
+STEPS: dict[str, Callable[[], dict[str, Any]]] = {
+    step.__name__: step
+    for step in (machine, context, memory, kernel, loss, rtx, tensorrt, contract, daemon)
+}
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Exception:
+        traceback.print_exc()
+        sys.exit(70)
