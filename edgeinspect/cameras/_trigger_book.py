@@ -1,13 +1,15 @@
 """Which part is in which frame, for triggered cameras, when frames can be lost.
 
 Every accepted trigger ends in exactly one of: a frame with its part, or a loss with its
-part. The camera counts the frames it takes, so a step in its count says how many triggers
-were answered by frames that never came. What the count cannot say, because no later frame
-came, a time-out does; a trigger that was given up so is remembered, for the count will show
-its frame as missing later, or it will still come.
+part. Two things are known of an arriving frame: when it was exposed, so that only triggers
+sent before can have caused it; and the camera's count, so that it is known how many frames
+there were since the last. If as many triggers as frames come into question, each has its
+own. If not, a trigger was ignored (cameras do that while they are busy) or a frame was
+taken that nobody asked for; then nobody can know which part the frame shows, and all that
+come into question are lost. A frame never gets a wrong part: that would eject one.
 
-When it cannot be known which part a frame shows, it has none: the part it belongs to then
-has no verdict, which rejects it. A frame never gets a wrong part.
+A trigger that was given up after a time-out is remembered, for its frame may still come, or
+show as missing in the count: it has its verdict already.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ from edgeinspect.domain.frame import NO_PART, Part
 
 _TOLERANCE_NS = NS_PER_MS
 """How far a mapped time stamp may be early."""
+_STEP_MAX = 1000
+"""A larger step of the count is a restart of it."""
+_LATE_MAX = 10
+"""So many times the patience, and a frame that was given up does not come any more."""
+_MISSING = "the camera counted it, and it never came"
+_UNCLEAR = "triggers were ignored or too close together: its frame cannot be told from others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class Match:
     """What one frame's arrival says."""
 
     part: Part | None
-    """Of this frame; None if its trigger was given up already: the frame is dropped."""
+    """Of this frame; None if the trigger behind it has its verdict: the frame is dropped."""
     lost: tuple[Lost, ...] = ()
     """Those before it, in order."""
 
@@ -76,19 +84,19 @@ class TriggerBook:
         """
         with self._lock:
             self.unanswered_run = 0
-            last, self._last_id = self._last_id, frame_id
-            if last is None:
-                return self._match_first(exposed_at_ns)
-            if frame_id <= last:
-                self._last_id = last
+            step = None if self._last_id is None else frame_id - self._last_id
+            if step is not None and -_STEP_MAX < step <= 0:
                 return Match(None)  # the same frame twice
-            steps = frame_id - last - 1
-            lost = [
-                gone
-                for missing in range(frame_id - steps, frame_id)
-                if (gone := self._miss(missing, exposed_at_ns)) is not None
-            ]
-            return Match(self._claim(exposed_at_ns, certain), tuple(lost))
+            self._last_id = frame_id
+            if step is not None and not 0 < step <= _STEP_MAX:
+                step = None
+            self._forget_old(exposed_at_ns)
+            causes = self._causes(exposed_at_ns)
+            if causes == 0:
+                return self._match_none(frame_id, step or 1, exposed_at_ns)
+            if self._is_clear(step or (None if self._given_up else 1), causes, certain):
+                return self._match_clear(frame_id, step or 1, causes)
+            return self._match_unclear(frame_id, step or 1, causes)
 
     def overdue(self, now_ns: int) -> Lost | None:
         """The oldest trigger if it has waited too long; it is given up."""
@@ -115,15 +123,6 @@ class TriggerBook:
             self.unanswered_run = 0
             return lost
 
-    def _match_first(self, exposed_at_ns: int) -> Match:
-        """The first frame of a count that says nothing of frames before it."""
-        possible = [at_ns for at_ns, _ in self._pending if at_ns <= exposed_at_ns + _TOLERANCE_NS]
-        if len(possible) == 1 and not self._given_up:
-            return Match(self._pending.popleft()[1])
-        lost = tuple(self._give_up("it is not known which frame was its own") for _ in possible)
-        self._given_up.clear()
-        return Match(NO_PART, lost)
-
     def _give_up(self, problem: str) -> Lost:
         at_ns, part = self._pending.popleft()
         self._given_up.append(at_ns)
@@ -133,28 +132,53 @@ class TriggerBook:
         frame_id = (self._last_id or 0) + len(self._given_up) if known else 0
         return Lost(part, frame_id, at_ns, problem)
 
-    def _miss(self, frame_id: int, before_ns: int) -> Lost | None:
-        """One frame that the camera counted; None if its trigger was given up already."""
-        if self._given_up:
+    def _forget_old(self, now_ns: int) -> None:
+        """A frame that is so late will not come; to expect it makes later ones unclear."""
+        while self._given_up and now_ns - self._given_up[0] > _LATE_MAX * self._patience_ns:
             self._given_up.popleft()
-            return None
-        problem = "the camera counted it, and it never came"
-        if self._pending and self._pending[0][0] <= before_ns + _TOLERANCE_NS:
-            at_ns, part = self._pending.popleft()
-            return Lost(part, frame_id, at_ns, problem)
-        return Lost(NO_PART, frame_id, before_ns, problem)
 
-    def _claim(self, exposed_at_ns: int, certain: bool) -> Part | None:
-        possible = bool(self._pending) and self._pending[0][0] <= exposed_at_ns + _TOLERANCE_NS
-        if self._given_up:
-            if not possible:
-                self._given_up.popleft()
-                return None
-            if not certain:
-                # Either the late answer to an old trigger, or this one's: nobody can know.
-                self._given_up.popleft()
-                return NO_PART
-            self._given_up.clear()  # the camera never took those triggers
-        if not possible:
-            return NO_PART
-        return self._pending.popleft()[1]
+    def _causes(self, exposed_at_ns: int) -> int:
+        """How many of the oldest triggers were sent before the exposure."""
+        count = sum(1 for at_ns, _ in self._pending if at_ns <= exposed_at_ns)
+        if not count and self._pending and not self._given_up:
+            count = int(self._pending[0][0] <= exposed_at_ns + _TOLERANCE_NS)
+        return count
+
+    def _is_clear(self, step: int | None, causes: int, certain: bool) -> bool:
+        """True if this frame must be that of the last trigger in question."""
+        if certain and causes == 1:
+            return True  # an older trigger's frame would have been exposed earlier
+        return step == causes + len(self._given_up)
+
+    def _match_none(self, frame_id: int, step: int, at_ns: int) -> Match:
+        """No trigger waits that could have caused it."""
+        told = min(len(self._given_up), step)
+        for _ in range(told):
+            self._given_up.popleft()
+        if told == step:
+            return Match(None)
+        missing = range(frame_id - step + 1 + told, frame_id)
+        return Match(NO_PART, tuple(Lost(NO_PART, one, at_ns, _MISSING) for one in missing))
+
+    def _match_clear(self, frame_id: int, step: int, causes: int) -> Match:
+        foreign = max(0, step - causes - len(self._given_up))
+        self._given_up.clear()
+        lost = [Lost(NO_PART, 0, self._pending[0][0], _MISSING) for _ in range(foreign)]
+        for before in range(causes - 1, 0, -1):
+            at_ns, part = self._pending.popleft()
+            lost.append(Lost(part, frame_id - before, at_ns, _MISSING))
+        return Match(self._pending.popleft()[1], tuple(lost))
+
+    def _match_unclear(self, frame_id: int, step: int, causes: int) -> Match:
+        """Nobody can know: everything in question is lost, and so is this frame."""
+        told = len(self._given_up)
+        lost = []
+        for _ in range(causes):
+            at_ns, part = self._pending.popleft()
+            self._given_up.append(at_ns)
+            lost.append(Lost(part, frame_id, at_ns, _UNCLEAR))
+        for _ in range(min(step, told + causes)):
+            self._given_up.popleft()  # their frames are this one and those before it
+        foreign = max(0, step - causes - told)
+        lost += [Lost(NO_PART, 0, lost[-1].at_ns, _UNCLEAR) for _ in range(foreign)]
+        return Match(None, tuple(lost))
