@@ -139,7 +139,9 @@ def _cell_size(survey: Survey) -> tuple[int, int]:
     """Height and width of a cell: of the usual proportions, and of about one area."""
     sizes = [seen.size for seen in survey.seen if seen.size]
     ratio = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
-    width = int(np.clip((_CELL_AREA * ratio) ** 0.5, 110, 570))
+    wanted = int(np.clip((_CELL_AREA * ratio) ** 0.5, 160, 570))
+    room = _WIDTH - 2 * _MARGIN + _GAP
+    width = room // (room // (wanted + _GAP)) - _GAP  # no empty stripe at the right
     return int(np.clip(width / ratio, 70, 380)), width
 
 

@@ -3,7 +3,8 @@
 A perceptual hash proposes, a correlation decides. The hash is the signs of the 63 lowest
 frequencies of a 32 by 32 thumbnail; a mirrored or turned picture has the same ones with other
 signs and places, so all eight twins are found without making them. Textures look alike to any
-hash of 63 bits, so a candidate counts only if the thumbnails themselves correlate.
+hash of 63 bits, so a candidate counts only if the thumbnails themselves correlate. What all
+pictures of a set show is taken away first.
 
 Source: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010
 """
@@ -35,6 +36,8 @@ _LOW = 8
 _STRONG = 2.2
 _ROWS = 512
 _BLOCK = 4096
+_ENOUGH = 16
+"""Fewer pictures do not tell what is common to all."""
 _1, _2, _4, _56 = (np.uint64(bits) for bits in (1, 2, 4, 56))
 _ODD, _PAIRS, _NIBBLES, _ONES = (
     np.uint64(int(digits * 8, 16)) for digits in ("55", "33", "0f", "01")
@@ -96,11 +99,13 @@ def find_twins(looks: Sequence[Look]) -> list[Twins]:
         for second in same[1:]:
             pairs[same[0], second] = Twins(same[0], second, True, 1.0)
     chosen = [same[0] for same in by_digest.values() if looks[same[0]].thumbnail.any()]
-    for candidates in _candidates(looks, sorted(chosen)):
-        for at, correlation in _correlated(looks, candidates):
-            first, second = int(candidates[at, 0]), int(candidates[at, 1])
-            if _like_sized(looks[first], looks[second]):
-                pairs[first, second] = Twins(first, second, False, correlation)
+    places = np.asarray(sorted(chosen))
+    thumbnails = _own([looks[index].thumbnail for index in places])
+    for candidates in _candidates(thumbnails):
+        for first, second, correlation in _correlated(thumbnails, candidates):
+            key = int(places[first]), int(places[second])
+            if _like_sized(looks[key[0]], looks[key[1]]):
+                pairs[key] = Twins(*key, False, correlation)
     return [pairs[key] for key in sorted(pairs)]
 
 
@@ -131,34 +136,45 @@ def _like_sized(one: Look, other: Look) -> bool:
     return False
 
 
+def _own(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(N, 32, 32) thumbnails without what all pictures of the set show, each of length 1.
+
+    Castings all show the same part at the same place: it says nothing about which is which.
+    What is taken away looks the same from all eight sides, so that twins stay twins.
+    """
+    stack = np.asarray(thumbnails, np.float32).reshape(-1, SIDE, SIDE)
+    if len(stack) < _ENOUGH:
+        return stack
+    shown = stack.mean(axis=0, keepdims=True)
+    own = stack - np.mean(list(_ways(shown)), axis=0)
+    length = np.sqrt((own**2).sum(axis=(1, 2), keepdims=True))
+    return np.asarray(own / np.maximum(length, 1e-6), np.float32)
+
+
 def _correlated(
-    looks: Sequence[Look], candidates: NDArray[np.int64]
-) -> Iterable[tuple[int, float]]:
-    """The places in (N, 2) candidates that correlate in one of the eight ways, and how much."""
+    thumbnails: NDArray[np.float32], candidates: NDArray[np.int64]
+) -> Iterable[tuple[int, int, float]]:
+    """Those of (N, 2) candidates that correlate in one of the eight ways, and how much."""
     for start in range(0, len(candidates), _BLOCK):
         block = candidates[start : start + _BLOCK]
-        first = np.stack([looks[index].thumbnail for index in block[:, 0]])
-        second = np.stack([looks[index].thumbnail for index in block[:, 1]])
+        first, second = thumbnails[block[:, 0]], thumbnails[block[:, 1]]
         best = np.max([np.einsum("nij,nij->n", first, way) for way in _ways(second)], axis=0)
         for at in np.flatnonzero(best >= MIN_CORRELATION).tolist():
-            yield start + at, float(best[at])
+            yield int(block[at, 0]), int(block[at, 1]), float(best[at])
 
 
-def _candidates(looks: Sequence[Look], chosen: Sequence[int]) -> Iterable[NDArray[np.int64]]:
-    """Pairs of places whose hashes are near in one of the eight ways, (N, 2) at a time."""
-    if len(chosen) < 2:
+def _candidates(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.int64]]:
+    """Pairs whose hashes are near in one of the eight ways, (N, 2) at a time."""
+    if len(thumbnails) < 2:
         return
-    places = np.asarray(chosen)
-    low = np.asarray(
-        [cv2.dct(looks[index].thumbnail)[:_LOW, :_LOW] for index in chosen], np.float32
-    )
+    low = np.asarray([cv2.dct(one)[:_LOW, :_LOW] for one in thumbnails], np.float32)
     plain = _hash(low)
-    for start in range(0, len(chosen), _ROWS):
-        near = np.zeros((min(_ROWS, len(chosen) - start), len(chosen) - start), np.bool_)
+    for start in range(0, len(low), _ROWS):
+        near = np.zeros((min(_ROWS, len(low) - start), len(low) - start), np.bool_)
         for turned in _turned(low[start : start + _ROWS]):
             differing = _hash(turned)[:, None] ^ plain[None, start:]
             near |= _count_bits(differing) <= MAX_BITS
-        yield places[np.argwhere(np.triu(near, 1)) + start]
+        yield np.argwhere(np.triu(near, 1)) + start
 
 
 def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:

@@ -67,6 +67,27 @@ def test_another_shape_is_no_twin() -> None:
     assert find_twins([look_at(square), look_at(strip)]) == []
 
 
+def casting(seed: int) -> np.ndarray:
+    """The same part at nearly the same place, with grain of its own."""
+    rng = np.random.default_rng(seed)
+    grain = cv2.GaussianBlur(rng.normal(size=(150, 150)), (0, 0), 1.5)
+    part = np.zeros((150, 150), np.float32)
+    cv2.circle(part, (75, 75), 60, 100, -1)
+    cv2.circle(part, (75, 75), 15, -30, -1)
+    move = np.float32([[1, 0, 0], [0, 1, 0]])
+    move[:, 2] = rng.uniform(-4, 4, 2)
+    part = cv2.warpAffine(part, move, (150, 150))
+    return np.clip(90 + part + 25 * grain / grain.std(), 0, 255).astype(np.uint8)
+
+
+def test_castings_that_look_alike_are_no_twins() -> None:
+    pictures = [casting(seed)[:, :, None] for seed in range(40)]
+    pictures.append(np.ascontiguousarray(np.rot90(pictures[11])))
+    pictures[-1] = (pictures[-1] * 0.9).astype(np.uint8)
+    found = find_twins([look_at(picture) for picture in pictures])
+    assert [(pair.first, pair.second) for pair in found] == [(11, 40)]
+
+
 def test_families_are_tied_through_others() -> None:
     pairs = [Twins(0, 4, True, 1), Twins(4, 9, False, 1), Twins(2, 3, True, 1)]
     assert families(pairs) == [(0, 4, 9), (2, 3)]
