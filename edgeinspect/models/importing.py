@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind
-from edgeinspect.errors import DataError, ModelError, UsageError
+from edgeinspect.errors import DataError, StorageError, UsageError
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import SUFFIXES, read_picture
 from edgeinspect.models.importing_graph import build
@@ -67,6 +67,7 @@ def bring(
         UsageError: An option is missing or contradicts another or the graph.
         DataError: There are no samples.
         ModelError: The file cannot be used, or the result disagrees with it.
+        StorageError: The store cannot be written.
         MissingExtraError: onnx or ONNX Runtime is not installed.
     """
     request.check()
@@ -129,7 +130,8 @@ def _read(
     session = open_session(model.SerializeToString(), where)
     names = [value.name for value in session.get_outputs()]
     first = {intake.name: feed(frames[0][1], request, intake)}
-    values = dict(zip(names, run_session(session, first, None, where), strict=True))
+    given_back = zip(names, run_session(session, first, None, where), strict=True)
+    values = {name: value for name, value in given_back if isinstance(value, np.ndarray)}
     chosen = choose_output(model, request, values, findings)
     if chosen[1]:
         session = open_session(_exposed(model, chosen[0]), where)
@@ -223,7 +225,8 @@ def _place(
     """Write graph and manifest beside their place, read them as a line would, then move.
 
     Raises:
-        ModelError: A line would refuse it, or it cannot be written.
+        ModelError: A line would refuse it.
+        StorageError: It cannot be written.
     """
     beside: Path | None = None
     try:
@@ -237,7 +240,9 @@ def _place(
         read_model(beside)
         beside.rename(folder)
     except OSError as error:
-        raise ModelError(f"cannot be written: {error.strerror}", where=str(folder)) from error
+        raise StorageError(
+            f"cannot be written: {error.strerror}", where=str(folder), remedy="Nothing was changed"
+        ) from error
     finally:
         if beside is not None and beside.exists():
             shutil.rmtree(beside, ignore_errors=True)

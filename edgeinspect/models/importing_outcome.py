@@ -250,7 +250,7 @@ def _stride(request: Request, height: int, width: int, findings: list[str]) -> i
     cells = (request.height_px // stride, request.width_px // stride)
     if cells != (height, width):
         findings.append(f"the map is resized from {height}x{width} to {cells[0]}x{cells[1]} "
-                        "before its activation, linearly")  # fmt: skip
+                        "as the network gives it, linearly")  # fmt: skip
     return stride
 
 

@@ -123,17 +123,6 @@ def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -
     return Intake(value.name, dtype, layout, height, width, channels, mean, std, flips)
 
 
-def run(
-    model: bytes, feed: dict[str, NDArray[Any]], outputs: list[str] | None, where: str
-) -> list[NDArray[Any]]:
-    """Run a graph once. For many pictures keep the session of `open_session`.
-
-    Raises:
-        ModelError: ONNX Runtime cannot load or run it.
-    """
-    return run_session(open_session(model, where), feed, outputs, where)
-
-
 def open_session(model: bytes, where: str) -> Any:
     """A session on the processor.
 
@@ -160,8 +149,8 @@ def open_session(model: bytes, where: str) -> Any:
 
 def run_session(
     session: Any, feed: dict[str, NDArray[Any]], outputs: list[str] | None, where: str
-) -> list[NDArray[Any]]:
-    """Outputs of one inference.
+) -> list[Any]:
+    """Outputs of one inference: arrays, or what else a graph can give.
 
     Raises:
         ModelError: It fails.

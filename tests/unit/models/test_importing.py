@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from edgeinspect.cli.main import main  # noqa: E402
 from edgeinspect.domain.clock import SystemClock  # noqa: E402
 from edgeinspect.domain.tensor import ModelKind, Precision  # noqa: E402
-from edgeinspect.errors import DataError, ModelError, UsageError  # noqa: E402
+from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
 from edgeinspect.models import importing, importing_graph  # noqa: E402
 from edgeinspect.models.importing import bring  # noqa: E402
 from edgeinspect.models.importing_request import Request  # noqa: E402
@@ -434,6 +434,12 @@ def test_samples_are_needed(tmp_path: Path) -> None:
     (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="no picture that can be read"):
         bring(asked, tmp_path / "store", "m", tmp_path / "broken")
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path, samples: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="cannot be written"):
+        bring(request(saved(Net(), tmp_path), Net()), tmp_path / "store", "m", samples)
 
 
 # -- the command ----------------------------------------------------------------------------
