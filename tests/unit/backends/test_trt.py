@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,37 @@ def test_a_plan_is_built_once_and_found_again(gpu: Gpu, root: Path) -> None:
     assert manifest["key"]["profiles"] == ["image uint8 (1, 32, 48, 1)"]
     assert manifest["plan_bytes"] == plans(root)[0].stat().st_size
     assert all(path.stat().st_mode & 0o077 == 0 for path in plans(root, "*"))
+
+
+def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
+    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeinspect.backends import _trt_build
+
+    original = _trt_build.build_plan
+    begun = threading.Event()
+
+    def slow(*arguments: Any) -> tuple[bytes, bytes]:
+        begun.set()
+        time.sleep(0.2)
+        return original(*arguments)
+
+    monkeypatch.setattr(_trt_build, "build_plan", slow)
+    answers: list[float] = []
+
+    def judge() -> None:
+        engine = load(root)
+        answers.append(float(engine.infer(image(255))[0][0]))
+        engine.close()
+
+    first, second = (threading.Thread(target=judge) for _ in range(2))
+    first.start()
+    assert begun.wait(10)
+    second.start()
+    first.join()
+    second.join()
+    assert gpu.builds == 1
+    assert answers == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
