@@ -120,19 +120,19 @@ class _Run:
         finally:
             engine.close()
 
-    def drift(self, found: Scan, chosen: Sample) -> tuple[str, ...]:
-        """What does not look like the training, or else like the labelled frames."""
-        drawn = found.values[list(chosen.calibration)]
+    def drift(self, found: Scan) -> tuple[str, ...]:
+        """What does not look like the training, or else like the labelled frames.
+
+        All frames are looked at, not those that were drawn: drawing evens the kinds out.
+        """
+        values = found.values[[digest != sample.BROKEN for digest in found.digests]]
         known = _statistics(self.request.parent)
         if known is not None:
-            return tuple(sample.drift(found.values, known[0], known[1]))
+            return tuple(sample.drift(values, known[0], known[1]))
         if self.labels is None:
             return ()
-        # The labelled set's kinds are drawn alike, so that like is compared with like.
-        other = self.scan(self.labels, "scan of the labelled")
-        same = sample.draw(other, len(drawn), 1, self.request.seed).calibration
-        values = other.values[list(same)]
-        return tuple(sample.drift(drawn, sample.deciles(values), len(values)))
+        other = self.scan(self.labels, "scan of the labelled").values
+        return tuple(sample.drift(values, sample.deciles(other), len(other)))
 
     def proven(self, graph: Any, held_out: FrameSet, name: str) -> Acceptance:
         frames = self.labels or held_out
@@ -172,7 +172,7 @@ def calibrate(
     run = _Run(request, work, resume, report)
     found = run.scan(run.frames, sample.STAGE)
     chosen = sample.draw(found, request.count, request.held_out, request.seed)
-    drift = run.drift(found, chosen)
+    drift = run.drift(found)
     held_out = run.frames.part(chosen.held_out)
     whole = place.decide(run.model)
     placement = place.decide(run.model, request.keep_float)
