@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,9 @@ from torch import nn
 
 from edgeinspect.domain.frame import FrameShape, Pixels
 from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
-from edgeinspect.errors import DataError, EngineFault
+from edgeinspect.errors import DataError, EngineFault, ModelError
+from edgeinspect.evaluate.opening import locate
+from edgeinspect.store import Store, read_model
 from edgeinspect.train.export import GateGraph, SegmenterGraph
 from edgeinspect.train.program import load_run
 
@@ -43,9 +46,7 @@ class CheckpointEngine:
 
 
 def open_checkpoint(path: Path) -> CheckpointEngine:
-    """Load `RUN/checkpoint.pt`.
-
-    A checkpoint knows no thresholds: those of the run's export belong to the export.
+    """Load `RUN/checkpoint.pt`, with the thresholds of the run's export if it has one.
 
     Raises:
         DataError: It is not the checkpoint of a training run, or cannot be read.
@@ -65,6 +66,14 @@ def open_checkpoint(path: Path) -> CheckpointEngine:
         classes=("defect",) if gate else tuple(identity["classes"]),
         output_stride=int(identity["stride"]),
         precision=Precision.FP32,
-        thresholds=MappingProxyType({}),
+        thresholds=_thresholds(path.parent),
     )
     return CheckpointEngine(spec, GateGraph(net) if gate else SegmenterGraph(net))
+
+
+def _thresholds(run: Path) -> Mapping[str, object]:
+    """Those that were chosen for these weights when they were exported."""
+    try:
+        return read_model(Path(locate(str(run), Store())[1])).thresholds
+    except ModelError:
+        return MappingProxyType({})
