@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -74,6 +74,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         decode_picture(tmp_path / "c.tif")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from([8, 10, 12, 14, 16]), arrays(np.uint16, (3, 4, 1)))
 def test_deep_pixels_are_shifted_and_saturate(bits: int, pixels: np.ndarray) -> None:
     shifted = to_8_bits(pixels, bits)

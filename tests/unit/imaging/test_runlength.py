@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -21,11 +21,13 @@ from edgeinspect.imaging.runlength import (
 shapes = array_shapes(min_dims=2, max_dims=2, max_side=12)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(arrays(np.uint8, shapes, elements=st.integers(0, 1)))
 def test_round_trip(mask: np.ndarray) -> None:
     assert np.array_equal(decode_runs(encode_runs(mask), *mask.shape), mask)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(arrays(np.uint8, shapes, elements=st.integers(0, 4)))
 def test_classes_round_trip(class_map: np.ndarray) -> None:
     assert np.array_equal(decode_classes(encode_classes(class_map), *class_map.shape), class_map)
@@ -69,11 +71,13 @@ def column_major_runs(mask: np.ndarray) -> list[int]:
     return runs
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(arrays(np.uint8, shapes, elements=st.integers(0, 1)))
 def test_codes_are_those_of_the_definition(mask: np.ndarray) -> None:
     assert encode_runs(mask) == column_major_runs(mask)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_a_valid_code_comes_back_joined_where_runs_touch(data: st.DataObject) -> None:
     height, width = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
@@ -83,6 +87,7 @@ def test_a_valid_code_comes_back_joined_where_runs_touch(data: st.DataObject) ->
     assert encode_runs(decode_runs(runs, height, width)) == runs
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.integers(-(10**12), 10**12)))
 def test_any_numbers_are_a_mask_or_a_named_error(runs: list[int]) -> None:
     try:
@@ -93,12 +98,14 @@ def test_any_numbers_are_a_mask_or_a_named_error(runs: list[int]) -> None:
         assert mask.sum() == sum(runs[1::2])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.integers(1, 10**9)))
 def test_text_round_trip(runs: list[int]) -> None:
     assert parse_runs(format_runs(runs)) == runs
     assert parse_runs("  " + "  ".join(map(str, runs)) + "\n") == runs
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_any_text_is_numbers_or_a_named_error(text: str) -> None:
     try:
