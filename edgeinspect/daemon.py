@@ -124,10 +124,10 @@ class Reloader:
         self._asked.put(True)
 
     def stop(self) -> None:
-        """End the thread; a reload in progress is waited for, 30 s at most."""
+        """End the thread; a reload in progress is waited for, 5 s at most."""
         self._asked.put(False)
         if self._thread.is_alive():
-            self._thread.join(30)
+            self._thread.join(5)
 
     def _run(self) -> None:
         reshadow(self._line, self._loaded)
@@ -173,7 +173,8 @@ def refit(line: Line, now: Loaded, wanted: Loaded) -> None:
     if changed:
         what = "cannot be changed while the line runs: restart it"
         raise ConfigError([Fault(name, what) for name in changed], where=wanted.where)
-    line.swap.refit(config, wanted.hash, make_workers(wanted, line.clock))
+    workers = make_workers(wanted, line.clock, line.swap.wait_for_slack)
+    line.swap.refit(config, wanted.hash, workers)
 
 
 def reshadow(line: Line, loaded: Loaded) -> None:
@@ -240,14 +241,16 @@ def build(
         raise
 
 
-def make_workers(loaded: Loaded, clock: Clock) -> list[Engines]:
-    """The engines of every worker, loaded; raises as `make_engines`."""
+def make_workers(
+    loaded: Loaded, clock: Clock, wait: Callable[[], None] = lambda: None
+) -> list[Engines]:
+    """The engines of every worker, loaded, with `wait` before each; raises as `make_engines`."""
     config = loaded.config
     store = Store(Path(config.store) if config.store else default_root())
     workers: list[Engines] = []
     try:
         for _ in range(config.inspect.workers):
-            workers.append(make_engines(loaded, clock, store))
+            workers.append(make_engines(loaded, clock, store, wait))
     except BaseException:
         for engines in workers:
             engines.close()
@@ -255,7 +258,9 @@ def make_workers(loaded: Loaded, clock: Clock) -> list[Engines]:
     return workers
 
 
-def make_engines(loaded: Loaded, clock: Clock, store: Store) -> Engines:
+def make_engines(
+    loaded: Loaded, clock: Clock, store: Store, wait: Callable[[], None] = lambda: None
+) -> Engines:
     """One worker's engines, loaded.
 
     Raises:
@@ -264,9 +269,11 @@ def make_engines(loaded: Loaded, clock: Clock, store: Store) -> Engines:
     """
     gate = segmenter = None
     if "gate" in loaded.engines:
+        wait()
         gate = make_engine(loaded.engines["gate"], clock, store)
     if "segmenter" in loaded.engines:
         try:
+            wait()
             segmenter = make_engine(loaded.engines["segmenter"], clock, store)
         except BaseException:
             if gate is not None:

@@ -161,8 +161,10 @@ class Shadow:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # a Ctrl-C is the line's; it ends this one itself
+            # No session of its own: the kernel may weigh sessions before priorities.
         )
+        with contextlib.suppress(OSError):  # it does so itself, but after its imports
+            os.sched_setscheduler(self._child.pid, os.SCHED_IDLE, os.sched_param(0))
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._to, self._from = self._child.stdin.fileno(), self._child.stdout.fileno()

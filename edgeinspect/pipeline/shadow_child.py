@@ -6,9 +6,11 @@ byte whenever the mailbox is free. It ends when stdin does.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,20 +36,21 @@ _FLUSH_S = 1.0
 def main() -> int:
     """Judge what is shown until stdin ends; returns the exit code."""
     become_idle()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the line's; it ends this process itself
     plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShadowPlan)
     try:
         judge = make_judge(plan, SystemClock())
     except EdgeInspectError as error:
         print(f"edgeinspect: shadow {plan.shadow} is refused: {error}", file=sys.stderr)
         return EXIT_REFUSED
-    with open(plan.mailbox, "rb") as file:
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with open(plan.mailbox, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 0)  # writable, for libraries that insist on it
     picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
     record = Record(Path(plan.record), plan.live, plan.shadow)
     gc.freeze()
     decode = msgspec.json.Decoder(Shown).decode
     flush_at = time.monotonic() + _FLUSH_S
-    os.write(1, READY)
+    _say_ready()
     for line in sys.stdin.buffer:
         live = decode(line)
         began_ns = time.monotonic_ns()
@@ -62,12 +65,14 @@ def main() -> int:
         if record.waiting >= _FLUSH_FRAMES or time.monotonic() >= flush_at:
             record.flush()
             flush_at = time.monotonic() + _FLUSH_S
-        try:
-            os.write(1, READY)
-        except BrokenPipeError:
-            break
+        _say_ready()
     record.close()
     return 0
+
+
+def _say_ready() -> None:
+    with contextlib.suppress(BrokenPipeError):  # the line is gone: stdin ends too
+        os.write(1, READY)
 
 
 def become_idle() -> None:

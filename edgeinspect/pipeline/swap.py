@@ -27,9 +27,12 @@ from edgeinspect.pipeline.settings import line_judges, model_name
 from edgeinspect.store.golden import prove
 
 _log = structlog.get_logger()
-_WARM_UPS = 10
+_WARM_UPS = 6
 _POLITE_NS = 50 * NS_PER_MS
 """Longest wait for a moment without a frame: a line at its limit has none, and waits for no one."""
+_REST = 3
+"""For each unit of time that new engines took, so many are the line's alone."""
+_REST_MAX_NS = 300 * NS_PER_MS
 _ADOPT_TRIES = 200
 _ADOPT_S = 0.05
 
@@ -54,6 +57,7 @@ class Swap:
         self._clock = clock
         self._note = note
         self._lock = threading.Lock()
+        self._worked_from_ns = clock.now_ns()
         self._held = [inspector.current.engines for inspector in inspectors]
 
     def refit(self, config: LineConfig, config_hash: str, workers: Sequence[Engines]) -> None:
@@ -98,12 +102,19 @@ class Swap:
         _log.error(events.ENGINE_REFUSED, problem=str(error))
 
     def wait_for_slack(self) -> None:
-        """Wait for a moment in which no frame waits or is judged, 50 ms at most."""
-        until_ns = self._clock.now_ns() + _POLITE_NS
-        while self._clock.now_ns() < until_ns:
+        """Leave the machine to the line for a while, then wait for a moment without a frame.
+
+        To be called between two pieces of work for new engines; for one thread at a time.
+        """
+        clock = self._clock
+        now_ns = clock.now_ns()
+        clock.sleep_until(now_ns + min(_REST * (now_ns - self._worked_from_ns), _REST_MAX_NS))
+        until_ns = clock.now_ns() + _POLITE_NS
+        while clock.now_ns() < until_ns:
             if not len(self._inbox) and not any(each.busy for each in self._inspectors):
-                return
-            self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
+                break
+            clock.sleep_until(clock.now_ns() + NS_PER_MS)
+        self._worked_from_ns = clock.now_ns()
 
     def dispose(self) -> None:
         """Close every engine that is still held. After the workers have ended."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -28,6 +32,7 @@ from edgeinspect.pipeline.shadow_record import compare
 from edgeinspect.store import Store
 from edgeinspect.store import manifest as manifest_module
 from edgeinspect.testing import ScriptedEngine, brightness_gate
+from edgeinspect.wire import Status
 from tests import graphs
 from tests.faults.rig import SHAPE, NoiseCamera, Rig, wait_for
 
@@ -320,6 +325,59 @@ def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
     assert not plant.reloader.reload()
     with pytest.raises(ConfigError):
         load(plant.path)
+
+
+def test_the_daemon_takes_a_promotion_at_sighup(tmp_path: Path) -> None:
+    """The command line as a unit runs it: promote in one process, SIGHUP to the other."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    root = tmp_path / "engines"
+    for version in (1, 2):
+        graphs.install(root, graphs.gate(), version=version)
+    Store(root).shelf("tiny-gate").promote(1)
+    (tmp_path / "in").mkdir()
+    for index in range(4):
+        picture = np.full((32, 48), 60 + index, np.uint8)
+        cv2.imwrite(str(tmp_path / "in" / f"{index}.png"), picture)
+    path = tmp_path / "line.yaml"
+    path.write_text(
+        f"""\
+schema: 1
+line: hup
+budget_ms: 10000
+store: {root}
+cameras: {{top: {{type: folder, path: {tmp_path}/in, rate_hz: 20, repeat: true}}}}
+engines: {{gate: {{type: ort, model: tiny-gate, threads: 1}}}}
+optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
+decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
+publish: {{verdicts: "ipc://{tmp_path}/v", replay: "ipc://{tmp_path}/r", status_ms: 100}}
+spool: {{folder: {tmp_path}/run}}
+"""
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edgeinspect", "run", str(path)], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    ear = Listener(f"ipc://{tmp_path}/v", topics=("status",))
+
+    def status(field: str) -> Any:
+        got = ear.receive(200)
+        return getattr(got.message, field) if got and isinstance(got.message, Status) else None
+
+    try:
+        wait_for(lambda: status("gate") == "tiny-gate/1", 60)
+        Store(root).shelf("tiny-gate").promote(2)
+        child.send_signal(signal.SIGHUP)
+        wait_for(lambda: status("gate") == "tiny-gate/2")
+        (root / "tiny-gate" / "2").chmod(0o777)
+        child.send_signal(signal.SIGHUP)
+        wait_for(lambda: "can be written by everybody" in (status("alarm") or ""))
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+    finally:
+        ear.close()
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
 
 
 # -- the shipped models -------------------------------------------------------------------

@@ -1,0 +1,306 @@
+"""Promote, roll back and reload under load: does a verdict come late, is a frame lost?
+
+A whole line with the shipped models, at `--rate` frames a second. Blocks in which nothing
+happens take turns with blocks in which the models are promoted, rolled back and reloaded,
+`--swaps` times in all, so that both see the same machine. Prints the verdicts' latency in
+each, and checks the ledger's equation. With `--shadow` a third kind of block has candidates
+judging in shadow.
+
+    python benchmarks/hot_swap.py [--swaps 100] [--rate 50] [--shadow] [--backend ov]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from edgeinspect import daemon
+from edgeinspect.cameras import synthetic
+from edgeinspect.cameras._pace import Pace
+from edgeinspect.client import Listener
+from edgeinspect.config.load import load
+from edgeinspect.demo import GATE, SEGMENTER
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.ledger_read import verify
+from edgeinspect.log import configure
+from edgeinspect.pipeline.shadow_record import compare
+from edgeinspect.store import Store, default_root
+
+BLOCK_SWAPS = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--budget-ms", type=float, default=150.0)
+    parser.add_argument("--backend", default="ov")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of one inference; 0: OpenVINO's choice"
+    )
+    parser.add_argument("--shadow", action="store_true")
+    options = parser.parse_args()
+    configure("console", "critical")
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="hot-swap-", dir=shared) as folder:
+        print(json.dumps(Run(Path(folder), options).run(), indent=2))
+
+
+def strip_pictures() -> list[Pixels]:
+    """Synthetic strip in which one picture in ten has a defect."""
+    source = synthetic.build(synthetic.Options(pictures=64, seed=3), SystemClock())
+    source.prepare()
+    pairs = list(zip(source._pictures, source.truth, strict=True))
+    clean = [picture for picture, defective in pairs if not defective]
+    bad = [picture for picture, defective in pairs if defective]
+    return [bad[i // 10 % len(bad)] if i % 10 == 9 else clean[i % len(clean)] for i in range(60)]
+
+
+class Belt:
+    """Given pictures at a rate, for ever."""
+
+    def __init__(self, rate_hz: float, pictures: list[Pixels]) -> None:
+        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._pictures = pictures
+        self._sent = 0
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._pace.period_ns
+
+    def open(self) -> None:
+        self._pace.start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        due = self._pace.wait(timeout_ns)
+        if due is None:
+            return None
+        self._sent += 1
+        return Grab(self._pictures[self._sent % len(self._pictures)], self._sent, due[0])
+
+    def release(self, grab: Grab) -> None:
+        pass
+
+    def trigger(self, part: Part) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Run:
+    """One line, its store with two versions of each model, and who listens to it."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.folder = folder
+        self.options = options
+        self.store = Store(folder / "engines")
+        for name in (GATE, SEGMENTER):
+            self._two_versions(name)
+        self.path = folder / "line.yaml"
+        self._write_config()
+        self.kind = "warm-up"
+        self.kinds: dict[int, str] = {}
+        """First seq of each block to its kind."""
+        self.verdicts: list[tuple[int, int, str]] = []
+        self.segmented = 0
+        self.listening = True
+
+    def _two_versions(self, name: str) -> None:
+        """The shipped version as 1 and, the same weights under another name, as 2."""
+        source = default_root() / name
+        newest = max(int(path.parent.name) for path in source.glob("*/manifest.yaml"))
+        for version in (1, 2):
+            target = self.store.root / name / str(version)
+            shutil.copytree(source / str(newest), target)
+            manifest = yaml.safe_load((target / "manifest.yaml").read_text())
+            manifest["version"] = version
+            (target / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+        self.store.shelf(name).promote(1)
+
+    def _write_config(self) -> None:
+        gate = self.store.resolve(GATE).thresholds
+        classes = self.store.resolve(SEGMENTER).thresholds
+        options = self.options
+        config = {
+            "schema": 1,
+            "line": "swap",
+            "budget_ms": options.budget_ms,
+            "store": str(self.store.root),
+            "cameras": {"top": {"type": "synthetic", "rate_hz": options.rate, "pictures": 64}},
+            "engines": {
+                "gate": {"type": options.backend, "model": GATE, "threads": options.threads},
+                "segmenter": {
+                    "type": options.backend, "model": SEGMENTER, "threads": options.threads,
+                },
+            },
+            "inspect": {"workers": options.workers},
+            "optics": {"mm_per_px_x": 0.5, "mm_per_px_y": 0.5},
+            "decide": {
+                "gate": {
+                    "suspect_at": gate["suspect"], "reject_at": gate["reject"],
+                    "degraded_reject_at": gate["degraded"], "reject_code": 99,
+                },
+                "classes": {
+                    name: {"score": rule["score"], "area_px": max(1, round(rule["area_px"])),
+                           "severity": 3, "reject_code": 10 + index}
+                    for index, (name, rule) in enumerate(classes.items())
+                },
+            },
+            "publish": {"verdicts": "tcp://127.0.0.1:*", "replay": "tcp://127.0.0.1:*"},
+            "spool": {"folder": str(self.folder / "run")},
+            "ledger": {"folder": str(self.folder / "ledger")},
+        }  # fmt: skip
+        self.path.write_text(json.dumps(config))
+
+    def run(self) -> dict[str, object]:
+        clock = SystemClock()
+        loaded = load(self.path)
+        camera = Belt(self.options.rate, strip_pictures())
+        failures: list[BaseException] = []
+        line = daemon.build(
+            loaded, clock, on_failure=failures.append, on_end=lambda: None, cameras={"top": camera}
+        )
+        self.line = line
+        reloader = daemon.Reloader(line, loaded, self.path, ())
+        ear = threading.Thread(target=self._listen, args=(line.publisher.address,), daemon=True)
+        ear.start()
+        line.start()
+        time.sleep(2)
+        rss_before = resident_mib()
+        took: list[float] = []
+        for _ in range(max(1, self.options.swaps // BLOCK_SWAPS)):
+            self._begin("swaps")
+            block_s = 0.0
+            for index in range(BLOCK_SWAPS):
+                self._step(index)
+                began = time.monotonic()
+                if not reloader.reload():
+                    raise SystemExit(line.swap.problem)
+                took.append(time.monotonic() - began)
+                block_s += took[-1]
+            print(f"{len(took)} swaps, {block_s:.1f} s", file=sys.stderr, flush=True)
+            self._begin("quiet")
+            time.sleep(block_s / 2)
+            if self.options.shadow:
+                self._shadow(loaded, block_s / 2)
+        rss_after = resident_mib()
+        counts = line.stop()
+        time.sleep(1)
+        self.listening = False
+        ear.join(5)
+        line.dispose()
+        if failures:
+            raise failures[0]
+        account = verify(self.folder / "ledger" / "swap.ledger.sqlite")
+        took.sort()
+        result: dict[str, object] = {
+            "swaps": line.swap.exchanges,
+            "swap_s": {"median": round(took[len(took) // 2], 2), "max": round(took[-1], 2)},
+            "rate_hz": self.options.rate,
+            "budget_ms": self.options.budget_ms,
+            "captured": counts.captured,
+            "heard": len(self.verdicts),
+            "late": counts.late,
+            "no_verdict": counts.reasons,
+            "degraded": counts.degraded,
+            "segmented": self.segmented,
+            "equation_holds": account.holds,
+            "resident_mib": [rss_before, rss_after],
+            "latency_ms": self._latency(),
+        }
+        if self.options.shadow:
+            result["shadow"] = self._shadow_figures()
+        return result
+
+    def _step(self, index: int) -> None:
+        """Promote, roll back, or change nothing, in turn."""
+        for name in (GATE, SEGMENTER):
+            shelf = self.store.shelf(name)
+            if index % 3 == 0 and shelf.register().live == 1:
+                shelf.promote(2)
+            elif index % 3 == 1 and shelf.register().before:
+                shelf.rollback()
+
+    def _shadow(self, loaded: object, block_s: float) -> None:
+        for name in (GATE, SEGMENTER):
+            shelf = self.store.shelf(name)
+            shelf.shadow(3 - shelf.register().live)
+        self._begin("shadow starts")
+        daemon.reshadow(self.line, loaded)  # type: ignore[arg-type]
+        while self.line.shadow is not None and not self.line.shadow.shown:
+            time.sleep(0.05)
+        self._begin("shadow")
+        time.sleep(block_s)
+        self._begin("shadow ends")
+        self.line.set_shadow(None)
+        for name in (GATE, SEGMENTER):
+            self.store.shelf(name).shadow(None)
+
+    def _begin(self, kind: str) -> None:
+        self.kinds[self.line.spool.last_seq + 1] = kind
+
+    def _listen(self, address: str) -> None:
+        listener = Listener(address, topics=("verdict",))
+        while self.listening:
+            got = listener.receive(100)
+            if got is not None and isinstance(got.message, Verdict):
+                verdict = got.message
+                self.segmented += verdict.segmenter is not None
+                words = (
+                    verdict.reason.value if verdict.decision is Decision.NO_VERDICT else "judged"
+                )
+                self.verdicts.append((verdict.seq, verdict.stages.total_us, words))
+        listener.close()
+
+    def _latency(self) -> dict[str, dict[str, object]]:
+        """Captured to decided, by kind of block."""
+        by_kind: dict[str, list[int]] = {}
+        without: dict[str, Counter[str]] = {}
+        for seq, total_us, words in self.verdicts:
+            kind = self.kinds[max((s for s in self.kinds if s <= seq), default=min(self.kinds))]
+            by_kind.setdefault(kind, []).append(total_us)
+            if words != "judged":
+                without.setdefault(kind, Counter())[words] += 1
+        table: dict[str, dict[str, object]] = {}
+        for kind, values in by_kind.items():
+            values.sort()
+
+            def at(ratio: float, values: list[int] = values) -> float:
+                return round(values[min(len(values) - 1, int(len(values) * ratio))] / 1000, 1)
+
+            table[kind] = {
+                "frames": len(values), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999),
+                "max": at(1), "no_verdict": dict(without.get(kind, {})),
+            }  # fmt: skip
+        return table
+
+    def _shadow_figures(self) -> list[dict[str, object]]:
+        path = self.folder / "ledger" / "swap.shadow.sqlite"
+        found = compare([path], f"{GATE}/1") + compare([path], f"{GATE}/2")
+        return [
+            {"shadow": one.shadow, "live": one.live, "frames": one.frames,
+             "disagreements": one.disagreements, "differing": one.differing,
+             "p99_ms": round(one.p99_us / 1000, 1)}
+            for one in found
+        ]  # fmt: skip
+
+
+def resident_mib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+
+if __name__ == "__main__":
+    main()
