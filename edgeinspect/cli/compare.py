@@ -69,7 +69,7 @@ def compare(
             if (first.segmenter is None) != (second.segmenter is None):
                 raise UsageError("a gate cannot be compared with a segmenter")
             source = open_source(
-                data, first.spec, split=split, split_file=split_file or split_file_of(a),
+                data, first.spec, split=split, split_file=split_file, run_split=split_file_of(a),
                 classes=first.classes, good=good, layout=layout,
             )  # fmt: skip
             keeper = DifferingPictures(

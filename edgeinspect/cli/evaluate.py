@@ -70,8 +70,8 @@ def evaluate(
     judge = judging.open_any(model, gate, config, backend)
     try:
         source = open_source(
-            data, judge.spec, split=split, split_file=split_file or split_file_of(model or ""),
-            classes=judge.classes, good=good, layout=layout,
+            data, judge.spec, split=split, split_file=split_file,
+            run_split=split_file_of(model or ""), classes=judge.classes, good=good, layout=layout,
         )  # fmt: skip
         with judging.progress("judging", source.count) as done:
             card, worst = run(judge, source, costs=costs, seed=seed, progress=done)

@@ -34,6 +34,7 @@ def open_source(
     *,
     split: str = "test",
     split_file: Path | None = None,
+    run_split: Path | None = None,
     classes: Sequence[str] | None = None,
     good: Sequence[str] = (),
     layout: str | None = None,
@@ -45,6 +46,8 @@ def open_source(
         spec: The model that will see them: its frame, its colours.
         split: `train`, `val`, `test` or `all`.
         split_file: Which picture is in which split, instead of the set's own word.
+        run_split: The same from the model's training; passed over, and noted, where it is of
+            other pictures.
         classes: Of the masks: the segmenter's; the data set's own where None or empty.
         good: Names of the data set's classes that are good, where the rule guesses wrongly.
         layout: The data set's layout, where it is recognised wrongly.
@@ -61,6 +64,8 @@ def open_source(
     found = open_data(Path(data), layout, good=good)
     if split_file is not None:
         found = read_split(split_file, found)
+    elif run_split is not None:
+        found = _as_trained(found, run_split)
     records = _records(found, split)
     per_picture = spec.shape.height_px * spec.shape.width_px * (spec.shape.channels + 1)
     batch = max(_LEAST_BATCH, min(_MOST_BATCH, _BATCH_BYTES // per_picture))
@@ -94,6 +99,17 @@ def split_file_of(model: str) -> Path | None:
         if (folder / CHECKPOINT).is_file() and (folder / SPLIT_FILE).is_file():
             return folder / SPLIT_FILE
     return None
+
+
+def _as_trained(data: DataSet, file: Path) -> DataSet:
+    """The set as the training split it; as it is if the training had other pictures."""
+    try:
+        return read_split(file, data).with_notes(f"split as in the model's training, {file}")
+    except DataError:
+        return data.with_notes(
+            f"{file} splits other pictures than these: nothing tells whether some of these were "
+            "trained on"
+        )
 
 
 def _records(data: DataSet, split: str) -> tuple[Record, ...]:

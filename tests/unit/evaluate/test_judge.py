@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeinspect.datasets.open import open_data
+from edgeinspect.datasets.split import split, write_split
 from edgeinspect.domain.tensor import ModelKind
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.evaluate.answers import Answer, answers
 from edgeinspect.evaluate.judge import Judge
 from edgeinspect.evaluate.opening import judge_of, locate, open_engine, open_line
-from edgeinspect.evaluate.opening_data import open_source
+from edgeinspect.evaluate.opening_data import open_source, split_file_of
 from edgeinspect.evaluate.scorecard import Costs, evaluate
 from edgeinspect.evaluate.source import class_table, for_classes
 from edgeinspect.evaluate.worst import Worst
@@ -177,6 +179,33 @@ def test_a_scorecard_from_a_folder(judge: Judge, tmp_path: Path) -> None:
     assert card.overlap.severstal.dice_of_empty == pytest.approx(26 / 36)
     assert card.costs is not None
     assert worst.of("escapes") == []
+
+
+def test_a_runs_own_split_is_taken_and_anothers_is_told(judge: Judge, tmp_path: Path) -> None:
+    trained, other = (
+        write_set(tmp_path / name, ["sound", "dark"] * 6, split="train" if name == "a" else "test")
+        for name in ("a", "b")
+    )
+    (other / "images" / "p000.png").rename(other / "images" / "q000.png")
+    (other / "masks" / "p000.png").rename(other / "masks" / "q000.png")
+    index = other / "index.csv"
+    index.write_text(index.read_text().replace("p000", "q000"))
+    run = tmp_path / "run"
+    (run / "name" / "1").mkdir(parents=True)
+    (run / "checkpoint.pt").touch()
+    data = split(open_data(trained), 1, anew=True)
+    write_split(run / "split.json", data, 1)
+    file = split_file_of(str(run / "name" / "1"))
+    assert file == run / "split.json"
+    assert split_file_of(str(tmp_path)) is None
+    source = open_source(str(trained), judge.spec, run_split=file)
+    assert source.count == len(data.of("test")) < 12
+    assert "as in the model's training" in source.notes[-1]
+    source = open_source(str(other), judge.spec, run_split=file)
+    assert source.count == 12
+    assert "other pictures" in source.notes[-1]
+    with pytest.raises(DataError, match="splits other pictures"):
+        open_source(str(other), judge.spec, split_file=file)
 
 
 def test_the_worst_are_the_worst_and_few(judge: Judge, tmp_path: Path) -> None:
