@@ -62,8 +62,9 @@ def _tiles(card: Scorecard) -> Iterator[str]:
             f"mean Dice of the classes {card.overlap.mean_dice:.4f}"))  # fmt: skip
     size = card.regions or card.by_picture
     if size is not None:
-        tiles.append(html.tile("smallest defect found reliably", _a90(size),
-            "90 % found from here on", _a90_interval(size)))  # fmt: skip
+        said = "90 % found from here on" if size.a90_px is not None else ""
+        name = "smallest defect found reliably"
+        tiles.append(html.tile(name, _a90(size), said, _a90_interval(size)))
     yield f'<div class="tiles">{"".join(tiles)}</div>'
 
 
@@ -141,19 +142,21 @@ def _ranking(card: Scorecard) -> Iterator[str]:
     yield "<h2>Ranking: what another threshold would give</h2>"
     yield html.words(f"Drawn over {card.ranked_by}.", faint=True)
     gate = card.thresholds.get("gate")
-    yield html.plots((
+    rows = [
+        (percent(each.false_reject_rate), percent(each.recall.value), interval(each.recall),
+         f"{each.recall.hits} of {each.recall.total}", f"{each.threshold:.5f}")
+        for each in card.ranking.recall_at
+    ]  # fmt: skip
+    text = html.table(
+        ("false rejects", "recall", "95 % interval", "found", "rejects above"), rows,
+        caption="Recall at a fixed share of false rejects",
+    )  # fmt: skip
+    drawn = (
         plots.roc(card.ranking, card.decisions),
         plots.precision_recall(card.ranking, card.decisions),
         plots.histogram(card.ranking, card.ranked_by, gate["reject_at"] if gate else None),
-    ))  # fmt: skip
-    yield '<div class="card">'
-    yield html.table(
-        ("false rejects allowed", "recall", "95 % interval", "found", "rejects above"),
-        [(percent(each.false_reject_rate), percent(each.recall.value), interval(each.recall),
-          f"{each.recall.hits} of {each.recall.total}", f"{each.threshold:.5f}")
-         for each in card.ranking.recall_at],
-    )  # fmt: skip
-    yield "</div>"
+    )
+    yield html.plots(drawn, text)
 
 
 def _sizes(card: Scorecard) -> Iterator[str]:
@@ -163,7 +166,13 @@ def _sizes(card: Scorecard) -> Iterator[str]:
     yield "<h2>Recall against defect area</h2>"
     yield html.plots(plots.sizes(each) for each in found)
     for each in found:
-        yield html.words(f"{each.what}: 90 % found from {_a90(each)} on ({_a90_interval(each)}).")
+        yield html.words(f"{each.what}: {_a90_words(each)}.")
+
+
+def _a90_words(size: Sizes) -> str:
+    if size.a90_px is None:
+        return "the fitted curve reaches 90 % at no area of this set"
+    return f"90 % found from {_a90(size)} on ({_a90_interval(size)})"
 
 
 def _overlap(card: Scorecard) -> Iterator[str]:

@@ -10,7 +10,7 @@ from html import escape
 INK, FAINT, GRID = "#1c2430", "#5b6675", "#e3e7ec"
 BLUE, RED, AMBER, GREEN = "#1f5fbf", "#c4314b", "#b7791f", "#2f7d4f"
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 26, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 26, 14, 46
 _TICK_PX = 46
 """Least room of a tick's label along the x axis."""
 _FONT = 12
