@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.backends._onnx_metadata import _fields, read_metadata
@@ -22,6 +22,7 @@ def test_it_reads_what_onnx_reads(path: Path) -> None:
     assert read_metadata(path) == wanted
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=300), st.text(max_size=300), max_size=5))
 def test_any_metadata(tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, str]) -> None:
     path = tmp_path_factory.mktemp("metadata") / "model.onnx"
@@ -31,6 +32,7 @@ def test_any_metadata(tmp_path_factory: pytest.TempPathFactory, wanted: dict[str
     assert read_metadata(path) == wanted
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_of_any_kind_are_read_or_refused(data: bytes) -> None:
     try:
