@@ -40,6 +40,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re
 
 PAGES = (
     "README.md",
+    "docs/calibration.md",
     "docs/configuration.md",
     "docs/events.md",
     "docs/models.md",
@@ -508,6 +509,24 @@ def figures() -> str:
     return "\n".join(lines) + "\n"
 
 
+def int8_figures() -> str:
+    """What the manifests of the shipped INT8 versions say of them against FP32."""
+    lines = ["| model | figure | FP32 | INT8 |", "|---|---|---|---|"]
+    for path in (GATE, SEGMENTER):
+        found = _manifest(path.parents[1] / "2" / "manifest.yaml")
+        proof, made = found["accuracy"]["against_fp32"], found["accuracy"]["calibration"]
+        name = f"{found['name']}/{found['version']}"
+        size = f"{found['size_bytes'] / 1e6:.2f} MB"
+        parent = f"{_manifest(path)['size_bytes'] / 1e6:.2f} MB"
+        lines.append(f"| {name} | file | {parent} | {size} |")
+        lines.append(f"| {name} | layers in int8 | 0 | {made['int8_layers']} of {made['layers']} |")
+        for words, pair in proof["checks"].items():
+            lines.append(f"| {name} | {words} | {pair['fp32']:.4f} | {pair['int8']:.4f} |")
+        lines.append(f"| {name} | verdicts that agree, of {proof['frames']} | | "
+                     f"{proof['verdicts_that_agree']:.2%} |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
 def with_thresholds(text: str) -> str:
     """An example with the thresholds that the shipped models' manifests propose."""
     gate, classes = _manifest(GATE)["thresholds"], _manifest(SEGMENTER)["thresholds"]
@@ -535,6 +554,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "backends": parts("backend"),
     "events": event_catalogue,
     "figures": figures,
+    "int8": int8_figures,
     "reasons": reasons,
     **{schema_name(cls)[: -len(".json")]: message(cls) for cls in MESSAGES},
 }

@@ -18,9 +18,10 @@ from edgeinspect.client import Listener
 from edgeinspect.config.load import Loaded, parse
 from edgeinspect.daemon import build
 from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.tensor import Precision
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import LawError
-from edgeinspect.store import Store, default_root
+from edgeinspect.store import MANIFEST, Store, default_root, read_manifest
 from edgeinspect.wire import Counts
 
 GATE = "strip-gate"
@@ -228,11 +229,22 @@ spool: {{folder: {folder}}}
 """
 
 
+def _version(store: Store, name: str, backend: str) -> str:
+    """The live version, INT8 as shipped; under ONNX Runtime, where Q/DQ are slower, an FP32 one."""
+    if backend == "ort":
+        for number in reversed(store.versions(name)):
+            manifest = read_manifest(store.root / name / str(number) / MANIFEST)
+            if manifest.precision is Precision.FP32:
+                return f"{name}/{number}"
+    return name
+
+
 def _load(folder: str, budget_ms: float, backend: str) -> Loaded:
     """The demo's line, with the thresholds that the shipped models' training proposed."""
     store = Store(default_root())
-    wanted = msgspec.convert(store.resolve(GATE).thresholds, dict[str, float])
-    classes = msgspec.convert(store.resolve(SEGMENTER).thresholds, dict[str, dict[str, float]])
+    gate, segmenter = (_version(store, name, backend) for name in (GATE, SEGMENTER))
+    wanted = msgspec.convert(store.resolve(gate).thresholds, dict[str, float])
+    classes = msgspec.convert(store.resolve(segmenter).thresholds, dict[str, dict[str, float]])
     decide = {
         "gate": {
             "suspect_at": wanted["suspect"],
@@ -253,8 +265,8 @@ def _load(folder: str, budget_ms: float, backend: str) -> Loaded:
     text = _TEMPLATE.format(
         budget_ms=budget_ms,
         backend=backend,
-        gate=GATE,
-        segmenter=SEGMENTER,
+        gate=gate,
+        segmenter=segmenter,
         decide=json.dumps(decide),
         folder=folder,
     )

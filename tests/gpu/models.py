@@ -51,7 +51,8 @@ def half_store(root: Path) -> Store:
 
     from edgeinspect.models.fp16 import convert
 
-    shutil.copytree(ROOT / "engines", root)
+    # The shipped version 2 is INT8; an FP16 one takes its place here.
+    shutil.copytree(ROOT / "engines", root, ignore=shutil.ignore_patterns("2"))
     for name in ("strip-gate", "strip-segmenter"):
         made = root / name / "2"
         made.mkdir()
