@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeinspect.cli.main import main
+from edgeinspect.errors import DataError, EngineFault
 from edgeinspect.evaluate.graph_cut import cut_graph, grad_cam
 from edgeinspect.evaluate.occlusion import occlusion
 from edgeinspect.evaluate.opening import open_engine
@@ -22,8 +23,11 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra c
 ENGINES = Path(__file__).parents[3] / "engines"
 
 
-def test_the_graphs_grad_cam_is_torchs(tmp_path: Path) -> None:
+def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+    from edgeinspect.train import checkpoint_engine
     from edgeinspect.train.export import Card, export
     from edgeinspect.train.gradcam import GradCam
     from edgeinspect.train.nets import Gate
@@ -36,7 +40,7 @@ def test_the_graphs_grad_cam_is_torchs(tmp_path: Path) -> None:
     net.eval()
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 1)).astype(np.uint8)
     image[20:30, 40:60] //= 4
-    card = Card("g", 1, ("defect",), "run", {}, {}, {}, "2026-01-01")
+    card = Card("g", 1, ("defect",), "run", {"suspect": 0.4}, {}, {}, "2026-01-01")
     folder = export(net, card, tmp_path, image[None])
     cut = cut_graph(folder / "model.onnx")
     assert cut is not None
@@ -46,6 +50,18 @@ def test_the_graphs_grad_cam_is_torchs(tmp_path: Path) -> None:
     assert prob == pytest.approx(other, abs=1e-5)
     assert theirs.max() > 0
     assert np.abs(mine - theirs).max() < 0.03 * theirs.max()
+
+    frame = {"height_px": 64, "width_px": 96, "channels": 1}
+    run = {"kind": "gate", "name": "g", "stride": 1, "classes": ["pit"], "frame": frame}
+    monkeypatch.setattr(checkpoint_engine, "load_run", lambda path: (net, run))
+    (tmp_path / "checkpoint.pt").touch()
+    engine = checkpoint_engine.open_checkpoint(tmp_path / "checkpoint.pt")
+    assert engine.infer(image)[0] == pytest.approx([prob], abs=1e-5)
+    assert engine.spec.thresholds == {"suspect": 0.4}
+    with pytest.raises(EngineFault, match="takes"):
+        engine.infer(image[:32])
+    with pytest.raises(DataError, match="no such checkpoint"):
+        checkpoint_engine.open_checkpoint(tmp_path / "gone.pt")
 
 
 def test_grad_cam_of_the_shipped_gate_points_at_the_defect() -> None:
