@@ -25,6 +25,10 @@ class Camera(Protocol):
     """A source of frames. One thread opens, grabs, releases and closes it.
 
     `trigger` alone may be called from another thread.
+
+    A camera may have `tells_losses = True`: then it delivers a grab marked `lost` for each
+    frame that never came, and steps of its count mean nothing. It may have `counts`
+    (`domain.camera.CameraCounts`), readable from any thread.
     """
 
     @property

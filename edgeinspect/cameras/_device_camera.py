@@ -18,15 +18,22 @@ from edgeinspect.cameras._trigger_book import Lost, TriggerBook
 from edgeinspect.cameras._trigger_sender import TriggerSender
 from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import ClockSource, Grab, Part, Pixels
+from edgeinspect.domain.frame import NO_PART, ClockSource, Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, UsageError
 
 UNANSWERED_MAX = 3
 """So many triggers in a row without a frame, and the camera is taken for lost."""
 
 
+GAP_MAX = 1000
+"""Most frames that one step of the camera's count is taken for."""
+
+
 class DeviceCamera:
     """One GenICam camera. See `ports.Camera` for threads; `counts` may be read from any."""
+
+    tells_losses = True
+    """Each frame or trigger that was lost is a grab of its own, marked `lost`."""
 
     def __init__(self, device: Device, options: GenicamOptions, clock: Clock) -> None:
         self._device = device
@@ -152,7 +159,9 @@ class DeviceCamera:
         device, options = self._device, self._options
         form = find_format(str(device.read("PixelFormat") or ""), device.where)
         height_px, width_px = int(device.read("Height") or 0), int(device.read("Width") or 0)
-        self._reader = Reader(form, height_px, width_px, options.color, options.levels)
+        self._reader = Reader(
+            form, height_px, width_px, options.color, options.levels, device.where
+        )
         self._spare.clear()
         self._ids = FrameCount(device.id_wraps_at)
         self._last_id = None
@@ -177,19 +186,29 @@ class DeviceCamera:
 
     def _receive(self, delivery: Delivery) -> None:
         """Turn one buffer, and the losses it shows, into grabs."""
+        if self._device.id_wraps_at and not delivery.frame_id:
+            # No frame has this number: its first packet never came. The gap that it leaves
+            # in the count, or its trigger's time-out, will account for it.
+            self._drop(delivery)
+            return
         frame_id = self._ids.unwrap(delivery.frame_id)
+        last, self._last_id = self._last_id, frame_id
+        if last is not None and last - GAP_MAX < frame_id <= last:
+            # Aravis delivers some frames a second time, when a packet of theirs is late.
+            self._last_id = last
+            self._drop(delivery)
+            return
         at_ns, source = self._instant(delivery)
-        part = Part()
+        part = NO_PART
         if self._options.software_triggered:
             match = self._book.match(frame_id, at_ns, source is not ClockSource.HOST)
             self._lose(match.lost)
             if match.part is None:
-                self._device.give_back(delivery.token)
-                self._counts = replace(self._counts, late=self._counts.late + 1)
+                self._drop(delivery)
                 return
             part = match.part
         else:
-            self._count_gap(frame_id)
+            self._lose(_gap(last, frame_id, at_ns))
         self._ready.append(self._make_grab(delivery, frame_id, at_ns, source, part))
 
     def _instant(self, delivery: Delivery) -> tuple[int, ClockSource]:
@@ -228,12 +247,10 @@ class DeviceCamera:
 
     # -- losses ---------------------------------------------------------------------
 
-    def _count_gap(self, frame_id: int) -> None:
-        """Count what the capture thread will give verdicts to."""
-        last, self._last_id = self._last_id, frame_id
-        if last is not None and frame_id > last + 1:
-            missing = self._counts.missing + frame_id - last - 1
-            self._counts = replace(self._counts, missing=missing)
+    def _drop(self, delivery: Delivery) -> None:
+        """A frame whose verdict has been given, as lost or as itself."""
+        self._device.give_back(delivery.token)
+        self._counts = replace(self._counts, late=self._counts.late + 1)
 
     def _lose(self, lost: tuple[Lost, ...]) -> None:
         for one in lost:
@@ -261,6 +278,14 @@ class DeviceCamera:
         for one in self._book.abandon():
             self._counts = replace(self._counts, unanswered=self._counts.unanswered + 1)
             self._ready.append(_lost_grab(one))
+
+
+def _gap(last: int | None, frame_id: int, at_ns: int) -> tuple[Lost, ...]:
+    """The frames between the last and this one; a larger step is a new count."""
+    if last is None or not 1 < frame_id - last <= GAP_MAX:
+        return ()
+    problem = "the camera counted it, and it never came"
+    return tuple(Lost(NO_PART, gone, at_ns, problem) for gone in range(last + 1, frame_id))
 
 
 def _lost_grab(one: Lost) -> Grab:

@@ -101,6 +101,7 @@ class Reader:
         width_px: Pixels of a row.
         color: What the line takes; None for grey from grey and BGR from colour.
         levels: For formats deeper than 8 bits.
+        where: The camera, for errors.
 
     Raises:
         DataError: The format is deeper than 8 bits and `levels` is absent, or no way leads
@@ -114,6 +115,7 @@ class Reader:
         width_px: int,
         color: Color | None,
         levels: Levels | None,
+        where: str = "",
     ) -> None:
         natural: Color = "bgr" if form.bayer or form.channels == 3 else "mono"
         self.form = form
@@ -121,7 +123,7 @@ class Reader:
         self.dims = (height_px, width_px, 1 if self.color == "mono" else 3)
         self.size_bytes = height_px * width_px * form.bytes_per_px
         self._raw_dims = (height_px, width_px, form.channels)
-        self._table = _table(form, levels)
+        self._table = _table(form, levels, where)
         self._mosaic: int | None = None
         self._swap: int | None = None
         if form.bayer:
@@ -131,6 +133,7 @@ class Reader:
         elif natural == "mono" and self.color != "mono":
             raise DataError(
                 f"sends {form.name}, which has no colour",
+                where=where,
                 remedy="Set `color: mono`, or choose another PixelFormat",
             )
 
@@ -176,7 +179,7 @@ def find_format(name: str, where: str) -> PixelFormat:
     return form
 
 
-def _table(form: PixelFormat, levels: Levels | None) -> NDArray[np.uint8] | None:
+def _table(form: PixelFormat, levels: Levels | None, where: str) -> NDArray[np.uint8] | None:
     """Every level of a deep format to its byte; None for 8 bits."""
     if form.depth_bits == 8:
         return None
@@ -184,10 +187,13 @@ def _table(form: PixelFormat, levels: Levels | None) -> NDArray[np.uint8] | None
         top = (1 << form.depth_bits) - 1
         raise DataError(
             f"sends {form.name}, and `levels` does not say what becomes black and white",
+            where=where,
             remedy=f"For its whole range: levels: {{black: 0, white: {top}}}",
         )
     if levels.white <= levels.black:
-        raise DataError(f"levels: white {levels.white} is not above black {levels.black}")
+        raise DataError(
+            f"levels: white {levels.white} is not above black {levels.black}", where=where
+        )
     level = np.arange(1 << 16, dtype=np.float64)
     scaled = (level - levels.black) * 255.0 / (levels.white - levels.black)
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

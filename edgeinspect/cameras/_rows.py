@@ -43,6 +43,9 @@ class RowCamera:
     the frames after it stand where they would have stood.
     """
 
+    tells_losses = True
+    """Each frame that was lost is a grab of its own, marked `lost`."""
+
     def __init__(self, camera: Camera, rows: Rows) -> None:
         self._camera = camera
         self._rows = rows

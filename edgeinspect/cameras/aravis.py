@@ -184,7 +184,11 @@ class AravisDevice:
         return Delivery(
             token=(session, buffer),
             frame_id=lib.buffer_get_frame_id(buffer),
-            arrived_at_ns=self._arrival(lib.buffer_get_system_timestamp(buffer)),
+            arrived_at_ns=(
+                self._arrival(lib.buffer_get_system_timestamp(buffer))
+                if data is not None
+                else self._clock.now_ns()  # without its first packet it bears an old stamp
+            ),
             device_ns=lib.buffer_get_timestamp(buffer) if data is not None else None,
             data=data,
             height_px=lib.buffer_get_image_height(buffer) if data is not None else 0,

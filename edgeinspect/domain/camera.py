@@ -18,7 +18,7 @@ class CameraCounts:
     unanswered: int = 0
     """Triggers without a frame in time; the same."""
     late: int = 0
-    """Frames that came after their trigger had been given up; dropped."""
+    """Buffers that came after their frame's verdict was given, or a second time; dropped."""
     resends: int = 0
     """Packets that were asked for again and came."""
     underruns: int = 0

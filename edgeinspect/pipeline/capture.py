@@ -85,6 +85,8 @@ class Capture:
         self._watchdog = Watchdog(rules.timeout_ns)
         self._losses = 0
         self._seen = False
+        self._told = getattr(camera, "tells_losses", False)
+        """True if the camera delivers a grab for each frame that was lost, by itself."""
         self._stop = False
 
     # -- thread ---------------------------------------------------------------------
@@ -226,7 +228,7 @@ class Capture:
             grab: The picture; its pixels are not kept.
             slot: A ring slot taken beforehand; None to find one by the overload policy.
         """
-        if not grab.part.simulated:
+        if not grab.part.simulated and not self._told:
             self._account_gap(grab)
         frame = self._open(grab)
         problem = self._unusable(grab)
