@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ def gate(compare: str | None, **options: Any) -> None:
 @train.command()
 @_common
 @click.option("--stride", type=click.Choice(["2", "4"]),
-              help="Frame pixels per class-map pixel; 2 if the frame is small, else 4.")  # fmt: skip
+              help="Frame pixels per class-map pixel; 2 if the frame is small.")  # fmt: skip
 def segmenter(stride: str | None, **options: Any) -> None:
     """Train a segmenter: where, and of which class?"""
     _run("segmenter", {**options, "stride": int(stride) if stride else None})
@@ -135,10 +136,8 @@ def _plan(kind: str, options: dict[str, Any]) -> Any:
 
 
 def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("train", "torch") from error
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("train", "torch")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -136,3 +136,16 @@ def test_unknown_names_are_usage(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run folder"):
         load_run(tmp_path)
+
+
+def test_gates_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = castings(tmp_path / "castings")
+    out = tmp_path / "runs"
+    assert run("gate", "--data", data, "--out", out, "--compare", "small,cnn", "--steps", 2,
+               "--threads", 1, "--set", "batch=4") == 0  # fmt: skip
+    table = capsys.readouterr().out
+    assert "| small |" in table
+    assert "| cnn |" in table
+    rows = json.loads((out / "comparison.json").read_text())["rows"]
+    assert all(row["gmac"] > 0 and row["fp32"]["latency_ms"] > 0 for row in rows)
+    assert all(row["int8"] or row["note"] for row in rows)
