@@ -57,7 +57,20 @@ class ChallengeRequest(
     """The first camera when absent."""
 
 
-Request = ReplayRequest | Ack | TriggerRequest | ChallengeRequest
+class OperatorRequest(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.operator/1"
+):
+    """Asks for an entry in the line's ledger: what a person does to the line, and who."""
+
+    actor: ShortText
+    """Who, as the sender knows it."""
+    action: ShortText
+    """What, in a word: `acknowledge`, `challenge`, `promote`."""
+    detail: Annotated[str, Meta(max_length=500)] = ""
+    """To what, and why."""
+
+
+Request = ReplayRequest | Ack | TriggerRequest | ChallengeRequest | OperatorRequest
 
 
 class Replayed(

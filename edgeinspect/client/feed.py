@@ -22,7 +22,7 @@ from edgeinspect.client.sockets import (
 from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Status
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Mask, Status
 from edgeinspect.wire_replay import (
     Ack,
     Answer,
@@ -45,6 +45,8 @@ class Delivered:
     body: bytes
     replayed: bool
     """True if it came by replay: it may be past its act-by."""
+    mask: Mask | None = None
+    """Its class map, if the line sends masks; a replayed verdict has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ class Feed:
     def _hear_pub(self, parts: list[bytes]) -> Event | None:
         message = read(parts)
         if isinstance(message.message, Verdict):
-            return self._place(message.message, message.body, replayed=False)
+            return self._place(message.message, message.body, replayed=False, mask=message.mask)
         beat = message.message
         if self._line and beat.line != self._line:  # a line whose name begins like ours
             return None
@@ -230,7 +232,9 @@ class Feed:
             self._behind = self._behind or beat.last_seq > self.cursor
         return Beat(beat)
 
-    def _place(self, verdict: Verdict, body: bytes, *, replayed: bool) -> Event | None:
+    def _place(
+        self, verdict: Verdict, body: bytes, *, replayed: bool, mask: Mask | None = None
+    ) -> Event | None:
         """Deliver the next in order; a later one waits in the spool until asked for."""
         if self._line and verdict.line != self._line:
             return None
@@ -244,7 +248,7 @@ class Feed:
         self.cursor = verdict.seq
         self.epoch = max(self.epoch, verdict.epoch)
         self.replayed += replayed
-        return Delivered(verdict, body, replayed)
+        return Delivered(verdict, body, replayed, mask)
 
     def _hear_replay(self, parts: list[bytes]) -> Event | None:
         if len(parts) == 2:

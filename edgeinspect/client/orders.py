@@ -9,6 +9,7 @@ from edgeinspect.client.sockets import Prepare, Socket, connect, plain
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.wire_replay import (
     ChallengeRequest,
+    OperatorRequest,
     Triggered,
     TriggerRequest,
     decode_answer,
@@ -18,12 +19,12 @@ from edgeinspect.wire_replay import (
 
 def order(
     address: str,
-    request: TriggerRequest | ChallengeRequest,
+    request: TriggerRequest | ChallengeRequest | OperatorRequest,
     *,
     prepare: Prepare = plain,
     timeout_ms: int = 2_000,
 ) -> Triggered:
-    """Send one trigger or challenge and wait for the line's word.
+    """Send one trigger, challenge or entry for the ledger and wait for the line's word.
 
     Raises:
         DeviceLostError: Nobody answers at that address.

@@ -27,7 +27,7 @@ from edgeinspect.pipeline.judge import Engines
 from edgeinspect.pipeline.orders import Orders
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_ledger, open_spool
-from edgeinspect.pipeline.replay import Replay
+from edgeinspect.pipeline.replay import Replay, no_ledger
 from edgeinspect.pipeline.report import Reporter, log_fields
 from edgeinspect.pipeline.settings import capture_rules, line_judges
 from edgeinspect.pipeline.shadow import Shadow
@@ -267,6 +267,7 @@ class Line:
             clock=self.clock,
             trigger=orders.trigger,
             challenge=orders.challenge,
+            operate=no_ledger if self.ledger is None else self._note_operator,
             prepare=self._prepare,
         )
 
@@ -286,6 +287,10 @@ class Line:
 
     def _note_alarm(self, alarm: str) -> None:
         self._note("alarm.raised" if alarm else "alarm.cleared", {"alarm": alarm})
+
+    def _note_operator(self, actor: str, action: str, detail: str) -> None:
+        assert self.ledger is not None
+        self.ledger.note("operator.acted", {"action": action, "detail": detail}, actor)
 
     def _drain(self) -> None:
         """Wait until every frame is closed, one budget (at most 2 s) long."""

@@ -13,7 +13,7 @@ import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
-from edgeinspect.errors import ConfigError, EdgeInspectError, Fault
+from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, UsageError
 from edgeinspect.spool import Spool
 from edgeinspect.wire import VERDICT_TOPIC
 from edgeinspect.wire_replay import (
@@ -21,6 +21,7 @@ from edgeinspect.wire_replay import (
     Ack,
     ChallengeRequest,
     Gone,
+    OperatorRequest,
     Replayed,
     ReplayRequest,
     Triggered,
@@ -37,6 +38,11 @@ _CHUNK = 32
 _TOPIC = VERDICT_TOPIC.encode()
 
 
+def no_ledger(_actor: str, _action: str, _detail: str) -> None:
+    """What a line without a ledger answers to an entry for it."""
+    raise UsageError("this line keeps no ledger to write that into", remedy="Add `ledger: {}`")
+
+
 class Replay:
     """Owns the ROUTER socket. `run` is its thread; `stop` is thread-safe."""
 
@@ -49,13 +55,15 @@ class Replay:
         clock: Clock,
         trigger: Callable[[str, Part], None],
         challenge: Callable[[str | None, str], None],
+        operate: Callable[[str, str, str], None] = no_ledger,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind, in a context that nothing else is in.
 
-        `trigger` (camera, part) and `challenge` (camera or None, picture) are called from
-        this thread and raise `EdgeInspectError` for what cannot be done; `prepare` puts
-        CURVE on the socket before it is bound.
+        `trigger` (camera, part), `challenge` (camera or None, picture) and `operate` (actor,
+        action, detail: an entry for the ledger) are called from this thread and raise
+        `EdgeInspectError` for what cannot be done; `prepare` puts CURVE on the socket before
+        it is bound.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -70,6 +78,7 @@ class Replay:
         self._clock = clock
         self._trigger = trigger
         self._challenge = challenge
+        self._operate = operate
         self._stop = False
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -159,10 +168,12 @@ class Replay:
         )
         self._send(client, [encode(answer)])
 
-    def _obey(self, request: TriggerRequest | ChallengeRequest) -> Triggered:
+    def _obey(self, request: TriggerRequest | ChallengeRequest | OperatorRequest) -> Triggered:
         try:
             if isinstance(request, ChallengeRequest):
                 self._challenge(request.camera, request.picture)
+            elif isinstance(request, OperatorRequest):
+                self._operate(request.actor, request.action, request.detail)
             else:
                 part = Part(request.part_id, request.encoder_count, request.simulated)
                 self._trigger(request.camera, part)

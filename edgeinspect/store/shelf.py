@@ -27,6 +27,8 @@ from edgeinspect.store.manifest import MANIFEST
 from edgeinspect.store.trust import check_trust
 
 STATE = "state.json"
+ACTOR = "EDGEINSPECT_ACTOR"
+"""Environment variable: the person for whom a program changes the store."""
 _LOCK = ".state.lock"
 _VERSION = re.compile("[1-9][0-9]{0,8}")
 _KEPT_BEFORE = 64
@@ -265,7 +267,7 @@ class Shelf:
         change = msgspec.convert(
             {
                 "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "who": who or os.environ.get("SUDO_USER") or _own_name(),
+                "who": who or os.environ.get(ACTOR) or os.environ.get("SUDO_USER") or _own_name(),
                 "did": did,
                 "version": version,
                 "live": new.live,
