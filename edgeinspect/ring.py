@@ -18,7 +18,7 @@ from edgeinspect.domain.frame import FrameShape, Pixels
 from edgeinspect.errors import DeviceLostError
 
 _MAGIC = b"EIRING01"
-_HEADER = struct.Struct("<8sIIII")  # magic, slots, height, width, channels
+_HEADER = struct.Struct("<8sIIII4s")  # magic, slots, height, width, channels, color
 _SEQ_AT = 64
 _ALIGN = 4096  # a slot starts on a page: engines and DMA like it
 
@@ -37,8 +37,14 @@ class Ring:
     until the frame's worker (or whoever closed it unjudged) gives the slot back.
     """
 
-    def __init__(self, path: Path, slots: int, shape: FrameShape) -> None:
+    def __init__(self, path: Path, slots: int, shape: FrameShape, color: str = "") -> None:
         """Make the shared memory; an old file of that name is replaced.
+
+        Args:
+            path: The file, in memory.
+            slots: Pictures held.
+            shape: Of every picture.
+            color: `mono`, `bgr` or `rgb`, told to readers; nothing here turns on it.
 
         Raises:
             DeviceLostError: There is not enough shared memory.
@@ -59,7 +65,7 @@ class Ring:
                 where=str(path),
                 remedy="Lower capture.ring_slots, or enlarge /dev/shm",
             ) from error
-        _HEADER.pack_into(self._map, 0, _MAGIC, slots, *shape.dims)
+        _HEADER.pack_into(self._map, 0, _MAGIC, slots, *shape.dims, color.encode()[:4])
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
         self._views = [
             np.frombuffer(self._map, np.uint8, shape.size_bytes, head + step * i).reshape(
@@ -114,10 +120,12 @@ class RingReader:
         Raises:
             DeviceLostError: There is no such ring, or it is of another version.
         """
+        self.path = path
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            magic, slots, height, width, channels = _HEADER.unpack_from(self._map)
+                status = os.fstat(file.fileno())
+            magic, slots, height, width, channels, color = _HEADER.unpack_from(self._map)
         except (OSError, ValueError, struct.error) as error:
             raise DeviceLostError(
                 "there is no ring to read", where=str(path), remedy="Is the daemon running?"
@@ -125,6 +133,9 @@ class RingReader:
         if magic != _MAGIC:
             raise DeviceLostError("is not a ring of this version", where=str(path))
         self.shape = FrameShape(height, width, channels)
+        self.color = color.rstrip(b"\0").decode("ascii", "replace")
+        """`mono`, `bgr` or `rgb`; empty if the daemon did not say."""
+        self._file = (status.st_dev, status.st_ino)
         head, step = _layout(slots, self.shape)
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
         self._views = [
@@ -133,6 +144,15 @@ class RingReader:
             )
             for i in range(slots)
         ]
+
+    @property
+    def is_current(self) -> bool:
+        """False once another daemon has made a ring of its own there: attach anew."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
 
     def newest(self) -> tuple[int, Pixels] | None:
         """(seq, a copy of the picture) of the newest whole frame; None if there is none."""

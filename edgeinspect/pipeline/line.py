@@ -81,7 +81,7 @@ class Line:
         judges = line_judges(config, config_hash, tuple(cameras), workers, clock)
         model = workers[0].gate or workers[0].segmenter
         assert model is not None
-        self.shape = model.spec.shape
+        self.shape, color = model.spec.shape, model.spec.color
         folder = memory_folder(config)
         self.spool = open_spool(config, clock)
         # Two, so that what a stranger sends to replay shares no thread with the verdicts.
@@ -94,7 +94,9 @@ class Line:
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
-            name: Ring(folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape)
+            name: Ring(
+                folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape, color
+            )
             for name in cameras
         }
         self.captures = [

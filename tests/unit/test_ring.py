@@ -51,6 +51,19 @@ def test_reader_sees_the_newest_whole_picture(tmp_path: Path) -> None:
     ring.dispose()
 
 
+def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Path) -> None:
+    path = tmp_path / "a.ring"
+    ring = Ring(path, 2, FrameShape(4, 6, 3), "rgb")
+    reader = RingReader(path)
+    assert (reader.color, reader.is_current) == ("rgb", True)
+    again = Ring(path, 2, SHAPE)
+    assert not reader.is_current
+    assert (RingReader(path).color, RingReader(path).is_current) == ("", True)
+    again.dispose()
+    assert not reader.is_current
+    ring.dispose()
+
+
 @pytest.mark.parametrize("content", [None, b"", b"junk" * 100])
 def test_reader_refuses_what_is_no_ring(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.ring"
