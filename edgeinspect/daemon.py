@@ -27,7 +27,7 @@ from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.shadow import Shadow, find_candidates, make_plan
 from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.ports import Camera, Engine
-from edgeinspect.sdnotify import notify
+from edgeinspect.sdnotify import Pulse, notify
 from edgeinspect.store import Store, default_root
 from edgeinspect.wire import Counts
 
@@ -81,9 +81,7 @@ def run(
         line.start()
         reloader.start()
         announce(line)
-        notify("READY=1", f"STATUS=inspecting {loaded.config.line}")
-        while not ended.wait(0.5):  # a bounded wait lets Python run its signal handlers
-            pass
+        attend(line, ended)
         notify("STOPPING=1")
         reloader.stop()
         counts = line.stop()
@@ -99,6 +97,29 @@ def run(
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def attend(line: Line, ended: threading.Event) -> None:
+    """Tell systemd how the line is until `ended`; its watchdog is fed while the line gets on.
+
+    A line that stands still is not told to end: what of it works goes on giving verdicts
+    until systemd ends it and starts it anew (`WatchdogSec=` of the unit).
+    """
+    pulse = Pulse(line.clock)
+    notify("READY=1")
+    said = stood = ""
+    # A bounded wait lets Python run its signal handlers.
+    while not ended.wait(min(0.5, pulse.period_s)):
+        problem = line.progress.problem()
+        if not problem:
+            pulse.beat()
+        elif problem != stood:
+            _log.error(events.LINE_STALLED, line=line.config.line, problem=problem)
+        stood = problem
+        words = problem or line.health.alarm or f"inspecting {line.config.line}"
+        if words != said:
+            notify(f"STATUS={words}")
+            said = words
 
 
 class Reloader:

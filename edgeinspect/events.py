@@ -46,6 +46,9 @@ LINE_STARTED = "line.started"
 """The line captures. Fields: line, epoch, first_seq, verdicts, replay."""
 LINE_STOPPED = "line.stopped"
 """The line has closed every frame. Fields: line and the counters."""
+LINE_STALLED = "line.stalled"
+"""A thread of the line stands still; systemd's watchdog is not fed, and restarts the line.
+Fields: line, problem."""
 LINE_SUMMARY = "line.summary"
 """Once a second. Fields: rate_hz and the counters."""
 

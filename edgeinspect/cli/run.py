@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str)
     when a camera stays lost through all its retries.
     """
     configure(log_format, log_level)
+    faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where every thread stood
 
     def announce(line: Line) -> None:
         click.echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")

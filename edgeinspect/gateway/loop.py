@@ -99,8 +99,11 @@ class Gateway:
         self._inputs = PlcInputs()
         self._said = ("", "", False)
 
-    def run(self) -> None:
+    def run(self, each_turn: Callable[[], None] = lambda: None) -> None:
         """Work until `stop`, then show the PLC that nobody does any more.
+
+        Args:
+            each_turn: Called after each turn, at least every 10 ms or so.
 
         Raises:
             ConfigError: The link can never work.
@@ -112,6 +115,7 @@ class Gateway:
                 self._say_started()
                 while not self._stopping.is_set():
                     self.step()
+                    each_turn()
             finally:
                 self._say_goodbye()
                 self._link.close()

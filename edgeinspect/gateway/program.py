@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ from edgeinspect.gateway.loop import Gateway
 from edgeinspect.gateway.triggers import Triggers
 from edgeinspect.keys import as_client
 from edgeinspect.ports import PlcLink
+from edgeinspect.sdnotify import Pulse, notify
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,7 +51,8 @@ def run(path: Path) -> None:
 
         before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
         try:
-            gateway.run()
+            gateway.run(_attend(clock, loaded.config.feed.line))
+            notify("STOPPING=1")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -57,6 +60,20 @@ def run(path: Path) -> None:
         if triggers is not None:
             triggers.close()
         journal.close()
+
+
+def _attend(clock: Clock, line: str) -> Callable[[], None]:
+    """Tells systemd at the first turn that the gateway works, and feeds its watchdog."""
+    pulse = Pulse(clock)
+    told = False
+
+    def each_turn() -> None:
+        nonlocal told
+        if not told:
+            told = notify("READY=1", f"STATUS=carries the verdicts of {line}") or True
+        pulse.beat()
+
+    return each_turn
 
 
 def build(

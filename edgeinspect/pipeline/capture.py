@@ -72,6 +72,8 @@ class Capture:
         self.error: CameraLostError | None = None
         """Why the camera was given up, if it was."""
         self.frames = 0
+        self.turns = 0
+        """Moves on whenever the camera has been asked, and while a lost one is retried."""
         self._ring = ring
         self._spool = spool
         self._inbox = inbox
@@ -162,6 +164,7 @@ class Capture:
         pause_ns = min(rules.first_pause_ns << min(self._losses - 1, 30), rules.max_pause_ns)
         until_ns = self._clock.now_ns() + pause_ns
         while not self._stop and self._clock.now_ns() < until_ns:
+            self.turns += 1
             self._clock.sleep_until(min(until_ns, self._clock.now_ns() + TURN_NS))
         return not self._stop
 
@@ -169,6 +172,7 @@ class Capture:
         """Take frames until stopped; the first whole one forgives earlier losses."""
         rules = self.rules
         while not self._stop:
+            self.turns += 1
             while self._challenges:
                 pixels, name = self._challenges.popleft()
                 self.admit(self._as_challenge(pixels, name))

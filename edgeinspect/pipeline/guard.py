@@ -31,6 +31,8 @@ class Guard:
         self._frames: list[tuple[int, int, OpenFrame]] = []
         self._wakes_at_ns = 0
         self._stop = False
+        self.turns = 0
+        """Moves on at every turn of the thread, ten times a second at the least."""
 
     def watch(self, frame: OpenFrame) -> None:
         """Guard one open frame. Thread-safe."""
@@ -79,6 +81,15 @@ class Guard:
                     frame.free_slot()
 
     @property
+    def overdue_ns(self) -> int:
+        """How long ago the deadline came of a frame that has no verdict; 0 if there is none."""
+        try:
+            deadline_ns, seq, _frame = self._frames[0]
+        except IndexError:
+            return 0
+        return max(0, self._clock.now_ns() - deadline_ns) if self._spool.is_open(seq) else 0
+
+    @property
     def open_frames(self) -> int:
         """Frames not yet seen closed; at most a few too many."""
         return len(self._frames)
@@ -86,6 +97,7 @@ class Guard:
     def run(self) -> None:
         """The guard's thread, until `stop`."""
         while not self._stop:
+            self.turns += 1
             # A frame that arrives while we compute is caught by its own ring of the alarm:
             # until the wait begins, every new deadline counts as earlier.
             self._wakes_at_ns = 1 << 62

@@ -38,6 +38,10 @@ class Inspector:
         """Who judges; changes between two frames only."""
         self.busy = False
         """True while a frame is being judged."""
+        self.turns = 0
+        """Moves on at every turn of the thread; what stands still while `working` is stuck."""
+        self.working = False
+        """True outside the wait for a frame."""
         self.show: Show | None = None
         """Whoever compares; set by the line."""
         self._inbox = inbox
@@ -70,7 +74,10 @@ class Inspector:
         """The worker's thread, until `stop`."""
         timeout_ms = self._keep_warm_ns / NS_PER_MS if self._keep_warm_ns else None
         while not self._stop:
+            self.working = False
             frame = self._inbox.take(timeout_ms)
+            self.turns += 1
+            self.working = True
             if self._next is not None:
                 self._adopt()
                 if frame is None:

@@ -25,6 +25,7 @@ from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.judge import Engines
 from edgeinspect.pipeline.orders import Orders
+from edgeinspect.pipeline.progress import Progress
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_ledger, open_spool
 from edgeinspect.pipeline.replay import Replay, no_ledger
@@ -157,6 +158,15 @@ class Line:
             for judge in judges
         ]
         self.swap = Swap(self.inspectors, self.inbox, self.closer, clock, self._note)
+        self.progress = Progress(
+            captures=self.captures,
+            inspectors=self.inspectors,
+            publisher=self.publisher,
+            guard=self.guard,
+            clock=clock,
+            budget_ns=round(config.budget_ms * NS_PER_MS),
+            heartbeat_ns=round(config.publish.heartbeat_ms * NS_PER_MS),
+        )
         self.shadow: Shadow | None = None
 
     # -- life -----------------------------------------------------------------------

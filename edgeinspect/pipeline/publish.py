@@ -67,6 +67,8 @@ class Publisher:
         self.engine = Histogram()
         self.past_deadline = Histogram()
         """Published minus deadline, of verdicts published after it, µs."""
+        self.turns = 0
+        """Moves on at every turn of the thread, at each heartbeat at the least."""
         self.unsent = 0
         """Verdicts that were overwritten in the spool before they could be sent."""
         self._spool = spool
@@ -117,6 +119,7 @@ class Publisher:
         """The publisher's thread, until `stop`; what is closed by then is sent."""
         beat_at_ns = self._clock.now_ns()
         while not self._stop:
+            self.turns += 1
             self.release()
             while self._posts:
                 self._say([self._status_topic, encode(self._posts.popleft())])
@@ -162,7 +165,7 @@ class Publisher:
             return
         mask = traces.masks.pop(seq, None)
         self._say([topic, body] if mask is None else [topic, body, mask])
-        now_ns = self._clock.now_ns()
+        traces.sent_ns[row] = now_ns = self._clock.now_ns()
         latency_us = (now_ns - traces.captured_ns[row]) // NS_PER_US
         engine_us = traces.engine_ns[row] // NS_PER_US
         if engine_us:

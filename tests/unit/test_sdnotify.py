@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from edgeinspect.sdnotify import notify
+from edgeinspect.sdnotify import Pulse, notify, watchdog_ns
+from edgeinspect.testing import ManualClock
 
 
 def test_lines_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,3 +26,33 @@ def test_nobody_there_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     assert not notify("READY=1")
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "want"),
+    [("2000000", "", 2_000_000_000), ("2000000", "me", 2_000_000_000), ("2000000", "1", None),
+     ("", "", None), ("0", "", None), ("soon", "", None)],
+)  # fmt: skip
+def test_the_watchdog_is_the_one_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, want: int | None
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "me" else pid)
+    assert watchdog_ns() == want
+
+
+def test_the_pulse_beats_often_enough_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[str] = []
+    monkeypatch.setattr("edgeinspect.sdnotify.notify", lambda *lines: beats.extend(lines))
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    clock = ManualClock()
+    pulse = Pulse(clock)
+    for _ in range(1000):
+        pulse.beat()
+        clock.advance(10_000_000)
+    assert 40 <= len(beats) <= 90
+    monkeypatch.setenv("WATCHDOG_USEC", "")
+    before = len(beats)
+    Pulse(clock).beat()
+    assert len(beats) == before
