@@ -79,12 +79,15 @@ def _documented(body: list[ast.stmt]) -> dict[str, str]:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Field to the docstring under it, in a class of this project."""
-    module_file = source_of.getfile(cls)
-    for node in _tree(module_file).body:
-        if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
-            return _documented(node.body)
-    return {}
+    """Field to the docstring under it, in a class of this project and those it extends."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        if not each.__module__.startswith("edgeinspect."):
+            continue
+        for node in _tree(source_of.getfile(each)).body:
+            if isinstance(node, ast.ClassDef) and node.name == each.__name__:
+                found |= _documented(node.body)
+    return found
 
 
 MEANINGS = {
@@ -251,17 +254,24 @@ def parts(kind: registry.Kind) -> Callable[[], str]:
             assert isinstance(module, ModuleType)
             lines += [f"### `type: {name}`\n", f"{one_line(module.__doc__)}\n",
                       "| key | value | default | meaning |", "|---|---|---|---|"]  # fmt: skip
-            docs = field_docs(module.Options)
-            info = inspect.type_info(module.Options)
-            assert isinstance(info, inspect.StructType)
-            for entry in info.fields:
-                meaning = meaning_of(docs, entry.name)
-                lines.append(f"| `{entry.encode_name}` | {_words(entry)} | {_default(entry)} "
-                             f"| {meaning} |")  # fmt: skip
-            lines.append("")
+            lines += [*_rows(module.Options), ""]
         return "\n".join(lines)
 
     return render
+
+
+def _rows(cls: type, path: str = "") -> Iterator[str]:
+    """A row for each option, and below a table those of its own keys."""
+    docs = field_docs(cls)
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    for entry in info.fields:
+        meaning = meaning_of(docs, entry.name)
+        name = f"{path}{entry.encode_name}"
+        yield f"| `{name}` | {_words(entry)} | {_default(entry)} | {meaning} |"
+        inner = _struct_of(entry.type)
+        if inner is not None:
+            yield from _rows(inner, f"{name}.")
 
 
 # -- events, commands, exit codes ----------------------------------------------------------

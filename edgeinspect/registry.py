@@ -45,6 +45,7 @@ EXTRAS: dict[str, str] = {
     "snap7": "plc",
     "paho": "plc",
     "harvesters": "genicam",
+    "pypylon": "pylon",
 }
 """Import name of an optional package to the extra that brings it."""
 

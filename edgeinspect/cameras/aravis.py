@@ -8,21 +8,13 @@ Source: docs/decisions/0013-cameras.md
 from __future__ import annotations
 
 import ctypes
-import queue
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Annotated
 
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from edgeinspect.cameras._aravis_lib import (
     BUFFER_PROBLEMS,
     BUFFER_SUCCESS,
-    CHECK,
     PACKET_SOCKET_DISABLED,
     RESEND_ALWAYS,
     RESEND_NEVER,
@@ -30,7 +22,7 @@ from edgeinspect.cameras._aravis_lib import (
     Aravis,
     load,
 )
-from edgeinspect.cameras._blocks import borrow, put_back
+from edgeinspect.cameras._aravis_session import Session, wait_for_end
 from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
 from edgeinspect.cameras._device_camera import DeviceCamera
 from edgeinspect.cameras._genicam import GenicamOptions
@@ -40,8 +32,9 @@ from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
 
-_CLOSE_S = 0.1
-"""How long a caller waits for a camera to be let go; a dead one takes seconds."""
+_CLOSE_S, _CLOSE_SILENT_S = 2.0, 0.1
+"""How long `close` waits for a camera to be let go: a dead one takes seconds, and the line
+does not wait for it. The next connection does, for it would find the camera taken."""
 
 
 class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,22 +62,6 @@ class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     """GigE: the kernel's buffer; more than `net.core.rmem_max` is cut to it."""
 
 
-@dataclass(slots=True)
-class _Session:
-    """What one connection holds. After `close` only the thread that frees it touches it."""
-
-    camera: int
-    device: int
-    is_gige: bool = False
-    stream: int = 0
-    memory: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
-    """Buffer to its memory."""
-    blocks: list[tuple[int, int]] = field(default_factory=list)
-    over: bool = False
-    control: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a call on the control channel runs, and when the connection is freed."""
-
-
 class AravisDevice:
     """One camera behind libaravis. See `_device.Device` for threads."""
 
@@ -92,9 +69,10 @@ class AravisDevice:
         self._options = options
         self._clock = clock
         self._lib = aravis
-        self._session: _Session | None = None
-        self._kinds: dict[str, str] = {}
+        self._session: Session | None = None
         self._checked_at_ns = 0
+        self._silent = False
+        """True if the last wait for a frame was in vain: it may be dead."""
 
     @property
     def where(self) -> str:
@@ -105,38 +83,38 @@ class AravisDevice:
         return 65_535 if self._session is None or self._session.is_gige else 0
 
     def connect(self) -> None:
-        lib = self._lib
+        name = self._options.device
+        self._silent = False
+        if not wait_for_end(name, _CLOSE_S):
+            raise CameraLostError("is still being let go", where=name)
         try:
-            camera = lib.camera_new(self._options.device.encode())
+            session = Session(self._lib, name)
         except (CameraLostError, ValueError) as error:
             raise CameraLostError(
                 f"cannot be opened: {error}",
-                where=self.where,
+                where=name,
                 remedy="`arv-tool-0.8` lists the cameras it finds; one program may hold it",
             ) from error
-        session = _Session(camera, lib.camera_get_device(camera))
-        # Else a value beyond the camera's limits is written, and does who knows what.
-        lib.device_set_range_check_policy(session.device, CHECK)
-        lib.device_set_access_check_policy(session.device, CHECK)
-        session.is_gige = bool(lib.camera_is_gv_device(camera))
-        self._kinds.clear()
         self._session = session
         if session.is_gige:
             self._set_up_network(session)
 
     def read(self, feature: str) -> Setting | None:
-        with self._controlled() as session:
+        session = self._live()
+        with session.control():
             try:
-                return self._read(session, feature, self._kind(session, feature))
+                return session.read(feature)
             except ValueError:
                 return None  # write-only, or locked in this state
 
     def write(self, feature: str, value: Setting) -> None:
-        with self._controlled() as session:
-            self._write(session, feature, value, self._kind(session, feature))
+        session = self._live()
+        with session.control():
+            session.write(feature, value)
 
     def execute(self, command: str) -> None:
-        with self._controlled() as session:
+        session = self._live()
+        with session.control():
             try:
                 self._lib.device_execute_command(session.device, command.encode())
             except ValueError as error:
@@ -157,12 +135,7 @@ class AravisDevice:
                     frame_retention=round(options.frame_retention_ms * 1000),
                 )
             size_bytes = lib.camera_get_payload(session.camera)
-            for _ in range(options.buffers):
-                address, memory = borrow(size_bytes)
-                buffer = lib.buffer_new(size_bytes, address)
-                session.memory[buffer] = memory
-                session.blocks.append((size_bytes, address))
-                lib.stream_push_buffer(session.stream, buffer)
+            session.lend_buffers(options.buffers, size_bytes)
             lib.camera_start_acquisition(session.camera)
         except ValueError as error:
             raise CameraLostError(f"does not start: {error}", where=self.where) from error
@@ -170,6 +143,7 @@ class AravisDevice:
     def take(self, timeout_ns: int) -> Delivery | None:
         session, lib = self._live(), self._lib
         buffer = lib.stream_timeout_pop_buffer(session.stream, max(1, timeout_ns // NS_PER_US))
+        self._silent = not buffer
         if not buffer:
             self._check_there(session)
             return None
@@ -221,62 +195,15 @@ class AravisDevice:
         session, self._session = self._session, None
         if session is None:
             return
-        session.over = True
-        done = threading.Event()
-        _undertaker().put((self._lib, session, done))
-        done.wait(_CLOSE_S)
+        session.end(_CLOSE_SILENT_S if self._silent else _CLOSE_S)
 
-    def _live(self) -> _Session:
+    def _live(self) -> Session:
         session = self._session
         if session is None:
             raise CameraLostError("is not open", where=self.where)
         return session
 
-    @contextmanager
-    def _controlled(self) -> Iterator[_Session]:
-        session = self._live()
-        with session.control:
-            if session.over:
-                raise CameraLostError("is not open", where=self.where)
-            yield session
-
-    def _kind(self, session: _Session, feature: str) -> str:
-        if feature not in self._kinds:
-            node = self._lib.device_get_feature(session.device, feature.encode())
-            self._kinds[feature] = self._lib.kind(node) if node else ""
-        return self._kinds[feature]
-
-    def _read(self, session: _Session, feature: str, kind: str) -> Setting | None:
-        lib, device, name = self._lib, session.device, feature.encode()
-        if not kind or not lib.device_is_feature_available(device, name):
-            return None
-        if kind in ("enumeration", "string"):
-            text = lib.device_get_string_feature_value(device, name)
-            return (text or b"").decode(errors="replace")
-        if kind == "boolean":
-            return bool(lib.device_get_boolean_feature_value(device, name))
-        if kind == "float":
-            return float(lib.device_get_float_feature_value(device, name))
-        if kind == "integer":
-            return int(lib.device_get_integer_feature_value(device, name))
-        return None
-
-    def _write(self, session: _Session, feature: str, value: Setting, kind: str) -> None:
-        lib, device, name = self._lib, session.device, feature.encode()
-        if kind in ("enumeration", "string"):
-            lib.device_set_string_feature_value(device, name, str(value).encode())
-        elif isinstance(value, str):
-            raise ValueError(f"it takes a {kind}")
-        elif kind == "boolean":
-            lib.device_set_boolean_feature_value(device, name, bool(value))
-        elif kind == "float":
-            lib.device_set_float_feature_value(device, name, float(value))
-        elif kind == "integer" and value == int(value):
-            lib.device_set_integer_feature_value(device, name, int(value))
-        else:
-            raise ValueError(f"it takes a {kind or 'command'}")
-
-    def _check_there(self, session: _Session) -> None:
+    def _check_there(self, session: Session) -> None:
         """Whether the library still holds the camera: it finds out within 5 s."""
         if session.is_gige:
             there = bool(self._lib.gv_device_is_controller(session.device))
@@ -291,7 +218,7 @@ class AravisDevice:
                 "does not answer any more", where=self.where, remedy="Check its cable and power"
             )
 
-    def _set_up_network(self, session: _Session) -> None:
+    def _set_up_network(self, session: Session) -> None:
         lib, options = self._lib, self._options
         lib.camera_gv_set_stream_options(
             session.camera, 0 if options.packet_socket else PACKET_SOCKET_DISABLED
@@ -309,38 +236,6 @@ class AravisDevice:
         now_ns = self._clock.now_ns()
         age_ns = self._clock.utc_ns() - system_ns
         return now_ns - age_ns if 0 <= age_ns < NS_PER_S else now_ns
-
-
-_graves: queue.SimpleQueue[tuple[Aravis, _Session, threading.Event]] = queue.SimpleQueue()
-_grave_lock = threading.Lock()
-_grave_thread: threading.Thread | None = None
-
-
-def _undertaker() -> queue.SimpleQueue[tuple[Aravis, _Session, threading.Event]]:
-    """Where finished connections go: letting go of a dead camera waits for its answers."""
-    global _grave_thread
-    with _grave_lock:
-        if _grave_thread is None or not _grave_thread.is_alive():
-            _grave_thread = threading.Thread(target=_bury, name="aravis-close", daemon=True)
-            _grave_thread.start()
-    return _graves
-
-
-def _bury() -> None:
-    while True:
-        lib, session, done = _graves.get()
-        try:
-            if session.stream:
-                lib.camera_stop_acquisition(session.camera)
-        except (CameraLostError, ValueError):
-            pass  # gone already
-        with session.control:
-            if session.stream:
-                lib.unref(session.stream)
-            lib.unref(session.camera)
-        for block in session.blocks:
-            put_back(*block)
-        done.set()
 
 
 def build(options: Options, clock: Clock) -> Camera:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,8 @@ from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.registry import names, part
 from tests.fake_camera import DEVICE, fake_camera
+
+os.environ["PYLON_CAMEMU"] = "1"  # read when pypylon is loaded: a camera of its own
 
 
 def write_pictures(folder: Path, count: int = 3) -> None:
@@ -71,7 +75,64 @@ def gige_options(folder: Path) -> dict[str, Any]:
     }
 
 
+def write_video(folder: Path) -> None:
+    writer = cv2.VideoWriter(str(folder / "in.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 200, (64, 48))
+    for index in range(3):
+        writer.write(np.full((48, 64, 3), 60 * index, np.uint8))
+    writer.release()
+
+
+@contextmanager
+def library(package: str) -> Iterator[Nobody]:
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    yield Nobody()
+
+
+@contextmanager
+def kernel_camera() -> Iterator[Nobody]:
+    if not Path("/dev/video0").exists():
+        pytest.skip("the kernel offers no camera here (/dev/video0)")
+    yield Nobody()
+
+
+def simulated_producer(folder: Path) -> dict[str, Any]:
+    where = Path(importlib.util.find_spec("genicam").origin or "")  # type: ignore[union-attr]
+    return {
+        "producer": str(where.parent / "viky.cti"),
+        "serial_number": "0",
+        "PixelFormat": "Mono8",
+        "AcquisitionFrameRate": 50,
+    }
+
+
 CAMERAS = {
+    "genicam": Case(
+        options=simulated_producer,
+        peer=lambda: library("harvesters.core"),
+        rate_hz=50,
+        counts_on=False,
+    ),
+    "pylon": Case(
+        options=lambda folder: {
+            "serial_number": "0815-0000",
+            "Width": 64,
+            "Height": 32,
+            "PixelFormat": "Mono8",
+            "AcquisitionFrameRate": 100,
+            "trigger_timeout_ms": 2000,
+        },
+        triggered={"TriggerMode": "On", "TriggerSource": "Software"},
+        peer=lambda: library("pypylon"),
+        rate_hz=100,
+        counts_on=False,
+    ),
+    "rtsp": Case(
+        options=lambda folder: {"url": str(folder / "in.avi")},
+        finite={},
+        prepare=write_video,
+        counts_on=False,
+    ),
+    "v4l2": Case(options=lambda folder: {}, peer=kernel_camera, rate_hz=30, counts_on=False),
     "aravis": Case(
         options=gige_options,
         triggered={"TriggerMode": "On", "TriggerSource": "Software"},
@@ -110,7 +171,16 @@ class Subject:
     peer: Any
 
 
-@pytest.fixture(params=names("camera"))
+NOT_IN_CI = {"v4l2", "pylon"}
+"""They need a device of the kernel, or a maker's library of 240 MB."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.hardware] if name in NOT_IN_CI else [])
+        for name in names("camera")
+    ]
+)
 def case(request: pytest.FixtureRequest) -> Iterator[Subject]:
     name = request.param
     assert name in CAMERAS, f"add camera {name} to CAMERAS in this file"

@@ -128,7 +128,8 @@ decide:
     ]
     assert "a name of lower-case letters" in found[0].problem
     assert (found[1].problem, found[1].value) == ("must be a number above 0, at most 600000", "-20")
-    assert "there are: folder, synthetic; did you mean `folder`?" in found[2].problem
+    assert "there are: aravis, folder, " in found[2].problem
+    assert "; did you mean `folder`?" in found[2].problem
     assert found[3].problem == "unknown key; did you mean `threads`?"
     assert (found[4].problem, found[4].value) == ("must be a number from 0 to 1", "1.3")
 
@@ -155,8 +156,8 @@ decide:
         ("cameras", None, "cameras", "required: a table"),
         ("cameras.top", "folder", "cameras.top", "must be a table"),
         ("cameras.Top", {"type": "folder", "path": "x"}, "cameras.Top", "the key must be a name"),
-        ("cameras.top", {"path": "x"}, "cameras.top.type", "required: one of folder, synthetic"),
-        ("cameras.top.type", 3, "cameras.top.type", "no such camera; there are: folder"),
+        ("cameras.top", {"path": "x"}, "cameras.top.type", "required: one of aravis, folder"),
+        ("cameras.top.type", 3, "cameras.top.type", "no such camera; there are: aravis, folder"),
         ("cameras.top.path", None, "cameras.top.path", "required: text"),
         ("cameras.top.rate_hz", 0, "cameras.top.rate_hz", "a number above 0, at most 10000"),
         ("cameras.top.pace", "fast", "cameras.top.pace", "must be one of"),

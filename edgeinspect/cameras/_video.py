@@ -1,0 +1,152 @@
+"""What `v4l2` and `rtsp` have in common: a blocking reader of OpenCV in a thread of its own.
+
+OpenCV's read waits as long as it likes. The capture thread must not, so a reader thread
+fills a short queue. When the line is too slow the oldest frame is dropped: the count steps
+over it, and it gets its verdict as lost.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.errors import CameraLostError, UsageError
+from edgeinspect.ports import CameraFinished
+
+Color = Literal["mono", "bgr", "rgb"]
+
+_WAITING_MAX = 4
+_Frame = tuple[int, int, Pixels]
+
+
+class VideoCamera:
+    """Frames of an OpenCV capture. See `ports.Camera` for threads.
+
+    Args:
+        where: The device or address, for errors.
+        connect: Opens it; raises `CameraLostError`.
+        color: What the line takes.
+        rate_hz: Frames a second; None to believe what OpenCV says.
+        is_file: It ends instead of being lost, and is read no faster than it plays.
+    """
+
+    def __init__(
+        self,
+        *,
+        where: str,
+        connect: Callable[[], cv2.VideoCapture],
+        color: Color,
+        rate_hz: float | None,
+        is_file: bool,
+        clock: Clock,
+    ) -> None:
+        self._where = where
+        self._connect = connect
+        self._color = color
+        self._rate_hz = rate_hz
+        self._is_file = is_file
+        self._clock = clock
+        self._frames: queue.Queue[_Frame] = queue.Queue(_WAITING_MAX)
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._period_ns: int | None = None
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._period_ns
+
+    def open(self) -> None:
+        capture = self._connect()
+        rate_hz = self._rate_hz or float(capture.get(cv2.CAP_PROP_FPS))
+        self._period_ns = round(NS_PER_S / rate_hz) if 0.1 <= rate_hz <= 1_000 else None
+        self._frames = queue.Queue(_WAITING_MAX)
+        self._stop, self._ended = threading.Event(), threading.Event()
+        threading.Thread(
+            target=self._read,
+            args=(capture, self._frames, self._stop, self._ended),
+            name="video",
+            daemon=True,
+        ).start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        try:
+            number, at_ns, pixels = self._frames.get(timeout=timeout_ns / NS_PER_S)
+        except queue.Empty:
+            if not self._ended.is_set() or not self._frames.empty():
+                return None
+            if self._is_file:
+                raise CameraFinished from None
+            raise CameraLostError("delivers no more", where=self._where) from None
+        return Grab(pixels, number, at_ns)
+
+    def release(self, grab: Grab) -> None:
+        """Nothing to give back: each frame has its own memory."""
+
+    def trigger(self, part: Part) -> None:
+        raise UsageError("this camera runs free and takes no trigger", where=self._where)
+
+    def close(self) -> None:
+        """Tell the reader to end. A read that hangs is left to its own time-out."""
+        self._stop.set()
+
+    def _read(
+        self,
+        capture: cv2.VideoCapture,
+        frames: queue.Queue[_Frame],
+        stop: threading.Event,
+        ended: threading.Event,
+    ) -> None:
+        number, due_ns = 0, self._clock.now_ns()
+        while not stop.is_set():
+            whole, picture = capture.read()
+            if not whole:
+                break
+            number += 1
+            if self._is_file:
+                due_ns += self._period_ns or 0
+                self._clock.sleep_until(due_ns)
+            frame = (
+                number,
+                self._clock.now_ns(),
+                _convert(np.asarray(picture, np.uint8), self._color),
+            )
+            self._put(frame, frames, stop)
+        capture.release()
+        ended.set()
+
+    def _put(self, frame: _Frame, frames: queue.Queue[_Frame], stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                frames.put(frame, timeout=0.05 if self._is_file else NS_PER_MS / NS_PER_S)
+                return
+            except queue.Full:
+                if not self._is_file:
+                    _drop_oldest(frames)
+
+
+def _drop_oldest(frames: queue.Queue[_Frame]) -> None:
+    try:
+        frames.get_nowait()
+    except queue.Empty:
+        pass  # the line has just taken it
+
+
+def _convert(picture: NDArray[np.uint8], color: Color) -> Pixels:
+    """OpenCV's BGR or grey as (h, w, c) uint8."""
+    grey = picture.ndim == 2
+    if color == "mono":
+        out = picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    elif color == "rgb":
+        out = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
+    else:
+        out = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if grey else picture
+    pixels: Pixels = np.ascontiguousarray(out, np.uint8)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels

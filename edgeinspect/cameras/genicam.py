@@ -1,0 +1,221 @@
+"""Any camera with a GenTL producer (the maker's `.cti` file), through harvesters.
+
+A frame's pixels are the producer's own buffer, until `release`. The producer is the maker's
+code in this process: how soon it reports a loss, and whether unplugging blocks it, is its
+own affair; the line's watchdog watches the age of frames whatever it does.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+
+from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._device_camera import DeviceCamera
+from edgeinspect.cameras._genicam import GenicamOptions
+from edgeinspect.cameras._rows import assemble
+from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.errors import CameraLostError, DataError, MissingExtraError
+from edgeinspect.ports import Camera
+
+REQUIRES = (("harvesters", "genicam"),)
+
+
+class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: genicam`."""
+
+    producer: str
+    """Path of the maker's GenTL producer, a `.cti` file."""
+    serial_number: str | None = None
+    """Which camera; the only one the producer finds when absent."""
+    buffers: Annotated[int, Meta(ge=2, le=1024)] = 16
+    """Frames that may wait; allocated at start."""
+
+
+_producers: dict[str, Any] = {}
+_producers_lock = threading.Lock()
+
+
+def _harvester(producer: str) -> Any:
+    """The one Harvester of a producer: a producer can be loaded once in a process."""
+    from harvesters.core import Harvester
+
+    with _producers_lock:
+        if producer not in _producers:
+            if not Path(producer).is_file():
+                raise DataError("is not there", where=producer, remedy="Name the maker's .cti file")
+            harvester = Harvester()
+            harvester.add_file(producer)
+            _producers[producer] = harvester
+        harvester = _producers[producer]
+        harvester.update()
+        return harvester
+
+
+class HarvestersDevice:
+    """One camera behind harvesters. See `_device.Device` for threads."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._acquirer: Any = None
+        self._nodes: Any = None
+        self._control = threading.Lock()
+
+    @property
+    def where(self) -> str:
+        return self._options.serial_number or Path(self._options.producer).name
+
+    @property
+    def id_wraps_at(self) -> int:
+        return 0
+
+    def connect(self) -> None:
+        from genicam import genapi, gentl
+
+        self._errors = (genapi.GenericException, gentl.GenericException)
+        self._modes = genapi.EAccessMode
+        try:
+            harvester = _harvester(self._options.producer)
+            serial = self._options.serial_number
+            found = [info.serial_number for info in harvester.device_info_list]
+            if (serial is not None and serial not in found) or not found:
+                raise CameraLostError(
+                    "is not found",
+                    where=self.where,
+                    remedy=f"The producer finds: {', '.join(found) or 'none'}",
+                )
+            if serial is None and len(found) > 1:
+                raise DataError(
+                    "finds more than one camera",
+                    where=self.where,
+                    remedy=f"Set serial_number to one of {', '.join(found)}",
+                )
+            index = found.index(serial) if serial is not None else 0
+            self._acquirer = harvester.create(index)
+            self._nodes = self._acquirer.remote_device.node_map
+        except self._errors as error:
+            raise CameraLostError(f"cannot be opened: {error}", where=self.where) from error
+
+    def read(self, feature: str) -> Setting | None:
+        with self._control:
+            node = self._node(feature)
+            try:
+                if node is None or node.get_access_mode() not in (self._modes.RO, self._modes.RW):
+                    return None
+                value = node.value
+            except self._errors:
+                return None
+        return value if isinstance(value, bool | int | float | str) else None
+
+    def write(self, feature: str, value: Setting) -> None:
+        with self._control:
+            node = self._node(feature)
+            try:
+                if isinstance(node.value, str):
+                    node.value = str(value)
+                else:
+                    node.value = type(node.value)(value)
+            except self._errors as error:
+                raise ValueError(str(error)) from error
+
+    def execute(self, command: str) -> None:
+        with self._control:
+            node = self._node(command)
+            try:
+                node.execute()
+            except (*self._errors, AttributeError) as error:
+                problem = f"{command} is refused: {error}"
+                raise CameraLostError(problem, where=self.where) from error
+
+    def start(self) -> None:
+        try:
+            self._acquirer.num_buffers = self._options.buffers
+            self._acquirer.start()
+        except self._errors as error:
+            raise CameraLostError(f"does not start: {error}", where=self.where) from error
+
+    def take(self, timeout_ns: int) -> Delivery | None:
+        try:
+            buffer = self._acquirer.try_fetch(timeout=max(timeout_ns, 1_000) / NS_PER_S)
+            if buffer is None:
+                return None
+            return self._describe(buffer)
+        except self._errors as error:
+            raise CameraLostError(f"does not deliver: {error}", where=self.where) from error
+
+    def give_back(self, token: object) -> None:
+        assert isinstance(token, tuple)
+        if token[0] is self._acquirer:
+            token[1].queue()
+
+    def stream_counts(self) -> StreamCounts:
+        return StreamCounts()
+
+    def close(self) -> None:
+        with self._control:
+            acquirer, self._acquirer, self._nodes = self._acquirer, None, None
+        if acquirer is None:
+            return
+        closing = threading.Thread(
+            target=_let_go, args=(acquirer, self._errors), name="genicam-close", daemon=True
+        )
+        closing.start()
+        closing.join(2)  # a producer whose camera was unplugged may never answer
+
+    def _node(self, feature: str) -> Any:
+        if self._nodes is None:
+            raise CameraLostError("is not open", where=self.where)
+        return self._nodes.get_node(feature) if self._nodes.has_node(feature) else None
+
+    def _describe(self, buffer: Any) -> Delivery:
+        module = buffer.module
+        now_ns = self._clock.now_ns()
+        token = (self._acquirer, buffer)
+        frame_id = int(module.frame_id)
+        pictures = [part for part in buffer.payload.components if part.data is not None]
+        if not module.is_complete() or not pictures:
+            return Delivery(token, frame_id, now_ns, problem="incomplete: data are missing")
+        picture = pictures[0]
+        data = picture.data
+        return Delivery(
+            token=token,
+            frame_id=frame_id,
+            arrived_at_ns=now_ns,
+            device_ns=self._stamp(module),
+            data=data.view(np.uint8).reshape(-1),
+            height_px=picture.height,
+            width_px=picture.width,
+            pixel_format=picture.data_format,
+        )
+
+    def _stamp(self, module: Any) -> int | None:
+        try:
+            return int(module.timestamp_ns)
+        except self._errors:  # this producer gives none
+            return None
+
+
+def _let_go(acquirer: Any, errors: tuple[type[Exception], ...]) -> None:
+    try:
+        acquirer.stop()
+        acquirer.destroy()
+    except errors:
+        pass  # gone already
+
+
+def build(options: Options, clock: Clock) -> Camera:
+    """A GenTL camera, not yet opened.
+
+    Raises:
+        MissingExtraError: harvesters is not installed.
+    """
+    try:
+        import harvesters.core  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("genicam", "harvesters", where="type: genicam") from error
+    return assemble(DeviceCamera(HarvestersDevice(options, clock), options, clock), options.rows)

@@ -1,0 +1,189 @@
+"""Basler cameras through their maker's own library, pypylon.
+
+A frame's pixels are pylon's own buffer, until `release`. `PYLON_CAMEMU=1` in the environment
+adds a camera that plays pictures, for trials without hardware.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta
+
+from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._device_camera import DeviceCamera
+from edgeinspect.cameras._genicam import GenicamOptions
+from edgeinspect.cameras._pixel_format import BY_CODE
+from edgeinspect.cameras._rows import assemble
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.errors import CameraLostError, MissingExtraError
+from edgeinspect.ports import Camera
+
+REQUIRES = (("pypylon", "pylon"),)
+
+
+class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: pylon`."""
+
+    serial_number: str | None = None
+    """Which camera; the first one found when absent."""
+    buffers: Annotated[int, Meta(ge=2, le=1024)] = 16
+    """Frames that may wait; allocated at start."""
+
+
+class PylonDevice:
+    """One camera behind pypylon. See `_device.Device` for threads."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        from pypylon import genicam, pylon
+
+        self._pylon = pylon
+        self._genicam = genicam
+        self._options = options
+        self._clock = clock
+        self._camera: Any = None
+        self._nodes: Any = None
+        self._control = threading.Lock()
+
+    @property
+    def where(self) -> str:
+        return self._options.serial_number or "the first Basler camera"
+
+    @property
+    def id_wraps_at(self) -> int:
+        return 0  # pylon gives 64-bit block ids, and continues 16-bit ones
+
+    def connect(self) -> None:
+        pylon = self._pylon
+        wanted = pylon.DeviceInfo()
+        if self._options.serial_number is not None:
+            wanted.SetSerialNumber(self._options.serial_number)
+        try:
+            device = pylon.TlFactory.GetInstance().CreateFirstDevice(wanted)
+            self._camera = pylon.InstantCamera(device)
+            self._camera.Open()
+            self._nodes = self._camera.GetNodeMap()
+        except self._genicam.GenericException as error:
+            raise CameraLostError(f"cannot be opened: {error}", where=self.where) from error
+
+    def read(self, feature: str) -> Setting | None:
+        with self._control:
+            node = self._node(feature)
+            try:
+                if node is None or not self._genicam.IsReadable(node):
+                    return None
+                value = node.GetValue()
+            except (self._genicam.GenericException, AttributeError):
+                return None
+        return value if isinstance(value, bool | int | float | str) else None
+
+    def write(self, feature: str, value: Setting) -> None:
+        with self._control:
+            node = self._node(feature)
+            try:
+                now = node.GetValue()
+                node.SetValue(str(value) if isinstance(now, str) else type(now)(value))
+            except self._genicam.GenericException as error:
+                raise ValueError(str(error)) from error
+
+    def execute(self, command: str) -> None:
+        with self._control:
+            node, camera = self._node(command), self._camera
+            try:
+                if camera.CanWaitForFrameTriggerReady():  # it ignores a trigger before that
+                    camera.WaitForFrameTriggerReady(100, self._pylon.TimeoutHandling_Return)
+                node.Execute()
+            except (self._genicam.GenericException, AttributeError) as error:
+                problem = f"{command} is refused: {error}"
+                raise CameraLostError(problem, where=self.where) from error
+
+    def start(self) -> None:
+        try:
+            self._camera.MaxNumBuffer.Value = self._options.buffers
+            self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne)
+        except self._genicam.GenericException as error:
+            raise CameraLostError(f"does not start: {error}", where=self.where) from error
+
+    def take(self, timeout_ns: int) -> Delivery | None:
+        pylon, camera = self._pylon, self._camera
+        try:
+            if camera.IsCameraDeviceRemoved():
+                raise CameraLostError("was unplugged", where=self.where)
+            result = camera.RetrieveResult(
+                max(1, timeout_ns // NS_PER_MS), pylon.TimeoutHandling_Return
+            )
+            if not result.IsValid():
+                return None
+            return self._describe(result)
+        except self._genicam.GenericException as error:
+            raise CameraLostError(f"does not deliver: {error}", where=self.where) from error
+
+    def give_back(self, token: object) -> None:
+        token.Release()  # type: ignore[attr-defined]
+
+    def stream_counts(self) -> StreamCounts:
+        return StreamCounts()
+
+    def close(self) -> None:
+        with self._control:
+            camera, self._camera, self._nodes = self._camera, None, None
+        if camera is None:
+            return
+        closing = threading.Thread(
+            target=_let_go,
+            args=(camera, self._genicam.GenericException),
+            name="pylon-close",
+            daemon=True,
+        )
+        closing.start()
+        closing.join(2)
+
+    def _node(self, feature: str) -> Any:
+        if self._nodes is None:
+            raise CameraLostError("is not open", where=self.where)
+        try:
+            return self._nodes.GetNode(feature)
+        except self._genicam.GenericException:
+            return None
+
+    def _describe(self, result: Any) -> Delivery:
+        now_ns = self._clock.now_ns()
+        frame_id = int(result.GetBlockID())
+        if not result.GrabSucceeded():
+            problem = f"incomplete: {result.GetErrorDescription()}"
+            return Delivery(result, frame_id, now_ns, problem=problem)
+        form = BY_CODE.get(int(result.GetPixelType()) & 0xFFFFFFFF)
+        view = result.GetMemoryView() if hasattr(result, "GetMemoryView") else result.GetBuffer()
+        return Delivery(
+            token=result,
+            frame_id=frame_id,
+            arrived_at_ns=now_ns,
+            device_ns=int(result.GetTimeStamp()) or None,
+            data=np.frombuffer(view, np.uint8),
+            height_px=int(result.GetHeight()),
+            width_px=int(result.GetWidth()),
+            pixel_format=form.name if form else "",
+        )
+
+
+def _let_go(camera: Any, error: type[Exception]) -> None:
+    try:
+        camera.StopGrabbing()
+        camera.Close()
+    except error:
+        pass  # gone already
+
+
+def build(options: Options, clock: Clock) -> Camera:
+    """A Basler camera, not yet opened.
+
+    Raises:
+        MissingExtraError: pypylon is not installed.
+    """
+    try:
+        device = PylonDevice(options, clock)
+    except ImportError as error:
+        raise MissingExtraError("pylon", "pypylon", where="type: pylon") from error
+    return assemble(DeviceCamera(device, options, clock), options.rows)

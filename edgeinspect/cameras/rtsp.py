@@ -1,0 +1,66 @@
+"""A network camera's video stream, or a video file, through OpenCV's FFmpeg.
+
+A stream like this is compressed: hairline defects may not survive it. It suits overviews and
+trials, not the inspection of surfaces.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import msgspec
+from msgspec import Meta
+
+from edgeinspect.cameras._video import Color, VideoCamera
+from edgeinspect.domain.clock import Clock
+from edgeinspect.errors import CameraLostError
+from edgeinspect.ports import Camera
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `type: rtsp`."""
+
+    url: str
+    """`rtsp://user:password@address/path`, or the path of a video file."""
+    color: Color = "bgr"
+    """Must be the models' own order."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """Over UDP a lost packet smears the picture; over TCP it delays it."""
+    rate_hz: Annotated[float, Meta(gt=0, le=1_000)] | None = None
+    """Frames a second; what the stream says when absent."""
+    timeout_ms: Annotated[int, Meta(ge=100, le=60_000)] = 5_000
+    """Longest wait for the connection."""
+
+
+def build(options: Options, clock: Clock) -> Camera:
+    """A stream, not yet connected."""
+    is_file = "://" not in options.url
+    where = Path(options.url).name if is_file else options.url.rpartition("@")[2]
+
+    def connect() -> cv2.VideoCapture:
+        if is_file and not Path(options.url).is_file():
+            raise CameraLostError("is not there", where=options.url)
+        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{options.transport}"
+        capture = cv2.VideoCapture(
+            options.url,
+            cv2.CAP_FFMPEG,
+            [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, options.timeout_ms,
+             cv2.CAP_PROP_READ_TIMEOUT_MSEC, options.timeout_ms],
+        )  # fmt: skip
+        if not capture.isOpened():
+            raise CameraLostError(
+                "cannot be opened", where=where, remedy="Check the address with a video player"
+            )
+        return capture
+
+    return VideoCamera(
+        where=where,
+        connect=connect,
+        color=options.color,
+        rate_hz=options.rate_hz,
+        is_file=is_file,
+        clock=clock,
+    )
