@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from edgeinspect.domain.frame import FrameShape, Pixels
 from edgeinspect.errors import DeviceLostError
 
 _MAGIC = b"EIRING01"
-_HEADER = struct.Struct("<8sIIII4s")  # magic, slots, height, width, channels, color
+_HEADER = struct.Struct("<8sIIII4sQ")  # magic, slots, height, width, channels, color, epoch
 _SEQ_AT = 64
 _ALIGN = 4096  # a slot starts on a page: engines and DMA like it
 
@@ -37,7 +38,9 @@ class Ring:
     until the frame's worker (or whoever closed it unjudged) gives the slot back.
     """
 
-    def __init__(self, path: Path, slots: int, shape: FrameShape, color: str = "") -> None:
+    def __init__(
+        self, path: Path, slots: int, shape: FrameShape, color: str = "", epoch: int = 0
+    ) -> None:
         """Make the shared memory; an old file of that name is replaced.
 
         Args:
@@ -45,6 +48,7 @@ class Ring:
             slots: Pictures held.
             shape: Of every picture.
             color: `mono`, `bgr` or `rgb`, told to readers; nothing here turns on it.
+            epoch: The daemon's, told to readers: seqs may begin again in another one.
 
         Raises:
             DeviceLostError: There is not enough shared memory.
@@ -65,7 +69,7 @@ class Ring:
                 where=str(path),
                 remedy="Lower capture.ring_slots, or enlarge /dev/shm",
             ) from error
-        _HEADER.pack_into(self._map, 0, _MAGIC, slots, *shape.dims, color.encode()[:4])
+        _HEADER.pack_into(self._map, 0, _MAGIC, slots, *shape.dims, color.encode()[:4], epoch)
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
         self._views = [
             np.frombuffer(self._map, np.uint8, shape.size_bytes, head + step * i).reshape(
@@ -74,6 +78,8 @@ class Ring:
             for i in range(slots)
         ]
         self._free: deque[int] = deque(range(slots))
+        self.on_free: Callable[[], None] | None = None
+        """Called after each `give_back`, in its thread; for who waits for a slot."""
 
     @property
     def slots(self) -> int:
@@ -105,6 +111,8 @@ class Ring:
     def give_back(self, slot: int) -> None:
         """Free a slot; its pixels stay readable to other processes until it is taken again."""
         self._free.append(slot)
+        if self.on_free is not None:
+            self.on_free()
 
     def dispose(self) -> None:
         """Remove the file. The memory goes when the last view does."""
@@ -125,7 +133,7 @@ class RingReader:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 status = os.fstat(file.fileno())
-            magic, slots, height, width, channels, color = _HEADER.unpack_from(self._map)
+            magic, slots, height, width, channels, color, epoch = _HEADER.unpack_from(self._map)
         except (OSError, ValueError, struct.error) as error:
             raise DeviceLostError(
                 "there is no ring to read", where=str(path), remedy="Is the daemon running?"
@@ -135,6 +143,8 @@ class RingReader:
         self.shape = FrameShape(height, width, channels)
         self.color = color.rstrip(b"\0").decode("ascii", "replace")
         """`mono`, `bgr` or `rgb`; empty if the daemon did not say."""
+        self.epoch = epoch
+        """The daemon's: its frames alone are in here."""
         self._file = (status.st_dev, status.st_ino)
         head, step = _layout(slots, self.shape)
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)

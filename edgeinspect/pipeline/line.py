@@ -96,7 +96,11 @@ class Line:
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
             name: Ring(
-                folder / f"{config.line}.{name}.ring", config.capture.ring_slots, self.shape, color
+                folder / f"{config.line}.{name}.ring",
+                config.capture.ring_slots,
+                self.shape,
+                color,
+                self.spool.epoch,
             )
             for name in cameras
         }

@@ -53,9 +53,10 @@ def test_reader_sees_the_newest_whole_picture(tmp_path: Path) -> None:
 
 def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Path) -> None:
     path = tmp_path / "a.ring"
-    ring = Ring(path, 2, FrameShape(4, 6, 3), "rgb")
+    ring = Ring(path, 2, FrameShape(4, 6, 3), "rgb", 1_732_000_000_123)
     reader = RingReader(path)
     assert (reader.color, reader.is_current) == ("rgb", True)
+    assert reader.epoch == 1_732_000_000_123
     again = Ring(path, 2, SHAPE)
     assert not reader.is_current
     assert (RingReader(path).color, RingReader(path).is_current) == ("", True)
