@@ -28,7 +28,7 @@ from edgeinspect.cameras import synthetic
 from edgeinspect.cameras._pace import Pace
 from edgeinspect.client import Listener
 from edgeinspect.config.load import load
-from edgeinspect.demo import GATE, SEGMENTER
+from edgeinspect.shipped import GATE, SEGMENTER
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.verdict import Decision, Verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
@@ -11,24 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from edgeinspect.cameras import synthetic
 from edgeinspect.client import Listener
-from edgeinspect.config.load import Loaded, parse
 from edgeinspect.daemon import build
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.tensor import Precision
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import LawError
-from edgeinspect.store import MANIFEST, Store, default_root, read_manifest
+from edgeinspect.shipped import strip_line
 from edgeinspect.wire import Counts
 
-GATE = "strip-gate"
-SEGMENTER = "strip-segmenter"
 _PICTURES_MAX = 500
 _SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None
-_SEVERITY = {"pit": 3, "inclusion": 5, "scratch": 4, "patch": 2}
 
 
 @dataclass(slots=True)
@@ -119,7 +111,7 @@ def run(
         ended.set()
 
     with tempfile.TemporaryDirectory(prefix="edgeinspect-demo-", dir=_SHARED) as folder:
-        loaded = _load(folder, budget_ms, backend)
+        loaded = strip_line(folder, budget_ms=budget_ms, backend=backend)
         line = build(loaded, clock, on_failure=fail, on_end=ended.set, cameras={"top": camera})
         try:
             watcher = _Watcher(line.publisher.address, camera.truth, progress)
@@ -212,62 +204,3 @@ class _Watcher(threading.Thread):
         self._until = last_seq
         self._give_up_at = time.monotonic() + 5.0
         self.join(6.0)
-
-
-_TEMPLATE = """\
-schema: 1
-line: demo
-budget_ms: {budget_ms}
-cameras: {{top: {{type: synthetic}}}}
-engines:
-  gate: {{type: {backend}, model: {gate}}}
-  segmenter: {{type: {backend}, model: {segmenter}}}
-optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
-decide: {decide}
-publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", heartbeat_ms: 50}}
-spool: {{folder: {folder}}}
-"""
-
-
-def _version(store: Store, name: str, backend: str) -> str:
-    """The live version, INT8 as shipped; under ONNX Runtime, where Q/DQ are slower, an FP32 one."""
-    if backend == "ort":
-        for number in reversed(store.versions(name)):
-            manifest = read_manifest(store.root / name / str(number) / MANIFEST)
-            if manifest.precision is Precision.FP32:
-                return f"{name}/{number}"
-    return name
-
-
-def _load(folder: str, budget_ms: float, backend: str) -> Loaded:
-    """The demo's line, with the thresholds that the shipped models' training proposed."""
-    store = Store(default_root())
-    gate, segmenter = (_version(store, name, backend) for name in (GATE, SEGMENTER))
-    wanted = msgspec.convert(store.resolve(gate).thresholds, dict[str, float])
-    classes = msgspec.convert(store.resolve(segmenter).thresholds, dict[str, dict[str, float]])
-    decide = {
-        "gate": {
-            "suspect_at": wanted["suspect"],
-            "reject_at": wanted["reject"],
-            "degraded_reject_at": wanted["degraded"],
-            "reject_code": 99,
-        },
-        "classes": {
-            name: {
-                "score": rule["score"],
-                "area_px": max(1, round(rule["area_px"])),
-                "severity": _SEVERITY.get(name, 1),
-                "reject_code": 10 + index,
-            }
-            for index, (name, rule) in enumerate(classes.items(), start=1)
-        },
-    }
-    text = _TEMPLATE.format(
-        budget_ms=budget_ms,
-        backend=backend,
-        gate=gate,
-        segmenter=segmenter,
-        decide=json.dumps(decide),
-        folder=folder,
-    )
-    return parse(text, "demo")

@@ -90,6 +90,9 @@ class Capture:
         self._told = getattr(camera, "tells_losses", False)
         """True if the camera delivers a grab for each frame that was lost, by itself."""
         self._stop = False
+        self._freed = clock.alarm()
+        if rules.overload == "block":
+            ring.on_free = self._freed.ring
 
     # -- thread ---------------------------------------------------------------------
 
@@ -219,7 +222,7 @@ class Capture:
         """Own a slot before the camera is asked, for the `block` policy."""
         slot = self._ring.take()
         if slot is None:
-            self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS // 4)
+            self._freed.wait_until(self._clock.now_ns() + TURN_NS)
             slot = self._ring.take()
         return slot
 

@@ -135,6 +135,8 @@ class Traces:
         self.captured_ns = array("q", bytes(8 * slots))
         self.deadline_ns = array("q", bytes(8 * slots))
         self.engine_ns = array("q", bytes(8 * slots))
+        self.sent_ns = array("q", bytes(8 * slots))
+        """When the publisher had sent it; the publisher's own column."""
         self.topics: list[bytes] = [b""] * slots
         self.masks: dict[int, bytes] = {}
         """Encoded masks of frames not yet published; only with `publish.mask`."""

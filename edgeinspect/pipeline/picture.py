@@ -1,20 +1,22 @@
 """Can this picture be judged at all? Black, saturated, or frozen pictures cannot.
 
-The checks read a thin sample of the pixels (every 8th of every 8th row), which costs some
-20 us on 256 by 1600 and sees what they are after: a lamp that is off, a shutter that is
-open too long, a camera that sends one buffer for ever.
+The checks read sixteen whole rows, spread over the picture, which costs some 10 us on 256 by
+1600 and sees what they are after: a lamp that is off, a shutter that is open too long, a
+camera that sends one buffer for ever. Whole rows, because a sample of single pixels has the
+processor fetch as many lines of memory for a sixteenth of the evidence.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Grab, Pixels
 
-_STEP = 8
+_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ class PictureWatch:
     def problem(self, pixels: Pixels, grab: Grab) -> str:
         """What is wrong with a picture, in words; empty if it can be judged."""
         limits = self._limits
-        sample = pixels[::_STEP, ::_STEP]
-        level = float(sample.mean())
+        step = max(1, pixels.shape[0] // _ROWS)
+        sample = pixels[step // 2 :: step]
+        channels = cv2.mean(sample)[: sample.shape[2]]
+        level = sum(channels) / len(channels)
         frozen = self._frozen(sample) if limits.frozen_frames else ""
         if level < limits.dark_level:
             return f"black: mean grey {level:.1f} is below {limits.dark_level:g}"
@@ -50,7 +54,11 @@ class PictureWatch:
 
     def _frozen(self, sample: NDArray[np.uint8]) -> str:
         last = self._last
-        if last is not None and last.shape == sample.shape and np.array_equal(last, sample):
+        if (
+            last is not None
+            and last.shape == sample.shape
+            and not cv2.norm(last, sample, cv2.NORM_INF)
+        ):
             self._same += 1
         else:
             self._same = 0

@@ -88,6 +88,9 @@ def recipe_for(
             steps,
             crop_height_px=crop[0],
             crop_width_px=crop[1],
+            # What is whole in the picture tells classes apart; a crop does not show it.
+            # On neu_seg: mIoU 0.767 on crops alone, 0.797 with whole pictures at the end.
+            whole_ratio=0.35 if stride == 2 and crop != size else 0.0,
             positive_share=0.7 if has_sound else 1.0,
             centred_share=0.6,
             average_decay=0.997,

@@ -385,10 +385,10 @@ spool: {{folder: {tmp_path}/run}}
 
 def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
-    from edgeinspect.demo import _load
+    from edgeinspect.shipped import strip_line
 
     clock = SystemClock()
-    loaded = _load(str(tmp_path), 20_000, "ov")
+    loaded = strip_line(str(tmp_path), budget_ms=20_000, backend="ov")
     camera = synthetic.build(synthetic.Options(rate_hz=5, pictures=4), clock)
     camera.prepare()
     line = daemon.build(

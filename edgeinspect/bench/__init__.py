@@ -1,0 +1,1 @@
+"""The bench: what the line costs beside its engines, on this PC."""
