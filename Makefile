@@ -66,5 +66,5 @@ $(DEMO): setup.cfg pyproject.toml
 $(TEST): setup.cfg pyproject.toml
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
-	@$(PIP) install --editable '.[cpu,train,plc,page,genicam,test,dev]'
+	@$(PIP) install --editable '.[cpu,train,plc,page,genicam,record,test,dev]'
 	@touch $(DEMO) $@

@@ -46,6 +46,8 @@ EXTRAS: dict[str, str] = {
     "paho": "plc",
     "harvesters": "genicam",
     "pypylon": "pylon",
+    "mcap": "record",
+    "zstandard": "record",
 }
 """Import name of an optional package to the extra that brings it."""
 
