@@ -102,6 +102,10 @@ def build(options: Options, clock: Clock, *, store: Store) -> OvEngine:
         "PERFORMANCE_HINT": options.hint.upper(),
         # Some processors would run an FP32 graph in bf16: other numbers than were accepted.
         "INFERENCE_PRECISION_HINT": "f32",
+        # Pinned, two workers of one thread each would share the first processor: each model
+        # pins for itself, and knows nothing of the other. It would also overrule
+        # `real_time.cpus`.
+        "ENABLE_CPU_PINNING": False,
     }
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
