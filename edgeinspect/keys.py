@@ -109,8 +109,25 @@ def as_client(own_secret: Path, server_public: Path, socket: Socket) -> None:
 
 
 def read_server(folder: Path) -> tuple[bytes, bytes]:
-    """The line's own (public, secret) key; as `read_secret`."""
-    return read_secret(folder / f"{_SERVER}.key_secret")
+    """The line's own (public, secret) key; as `read_secret`.
+
+    A credential of the systemd unit comes first: then the secret in the folder may belong to
+    root, and no service can read it there.
+    """
+    name = f"{_SERVER}.key_secret"
+    return read_secret(credential(name) or folder / name)
+
+
+def credential(name: str) -> Path | None:
+    """A credential that the unit was given; None without systemd, or if it says `none`.
+
+    Source: systemd.exec(5), LoadCredential= and SetCredential=
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder, name) if folder else None
+    if path is None or not path.is_file() or path.read_bytes().strip() == b"none":
+        return None
+    return path
 
 
 def read_secret(path: Path) -> tuple[bytes, bytes]:

@@ -124,3 +124,17 @@ def test_exit_codes(
 ) -> None:  # fmt: skip
     assert main(["keys", *(word.format(tmp_path) for word in words)]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_credential_of_the_unit_comes_before_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys.make_server(tmp_path / "folder")
+    keys.make_server(tmp_path / "given")
+    of_folder = keys.read_server(tmp_path / "folder")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    assert keys.read_server(tmp_path / "folder") == keys.read_server(tmp_path / "given")
+    (tmp_path / "given" / "server.key_secret").write_text("none\n", encoding="utf-8")
+    assert keys.read_server(tmp_path / "folder") == of_folder
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "nowhere"))
+    assert keys.read_server(tmp_path / "folder") == of_folder

@@ -1,0 +1,116 @@
+"""The units: no word that systemd does not know, little that a service may do, one exit table."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeinspect.cli.main import COMMANDS
+from edgeinspect.errors import EXIT_CONFIG, EXIT_MISSING, EXIT_REFUSED, EXIT_USAGE
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = ROOT / "systemd"
+SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+PROGRAM = "/opt/edgeinspect/bin/edgeinspect"
+LIMITS = {"": 20, "gpu": 25, "realtime": 25, "usb-camera": 25}
+"""Exposure in tenths by drop-in; 100 is a unit without any protection."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The units with a program that exists: `verify` looks for it."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed: apt-get install systemd")
+    for path in [*UNITS.glob("*.service"), *UNITS.glob("*.target")]:
+        text = path.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def analyze(*words: str, folder: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        ["systemd-analyze", "--no-pager", *words],
+        capture_output=True, text=True, check=False, cwd=folder, timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def instance(name: str) -> str:
+    return name.replace("@.", "@press.")
+
+
+def drop_in(folder: Path, name: str, service: str = "edgeinspect@.service") -> None:
+    target = folder / f"{service}.d"
+    target.mkdir(exist_ok=True)
+    shutil.copy(UNITS / "drop-ins" / f"{name}.conf", target)
+
+
+def test_verify_prints_nothing(folder: Path) -> None:
+    # Any output is a fault: a misspelt key is only a warning, with exit code 0.
+    paths = [str(folder / instance(p.name)) for p in sorted(folder.iterdir())]
+    for name in filter(None, LIMITS):
+        drop_in(folder, name)
+    assert analyze("verify", "--man=no", *paths, folder=folder) == (0, "")
+
+
+def test_verify_would_see_a_misspelt_word(folder: Path) -> None:
+    unit = folder / "edgeinspect@.service"
+    unit.write_text(unit.read_text(encoding="utf-8").replace("ProtectClock", "ProtectClok"))
+    _code, said = analyze("verify", "--man=no", str(folder / instance(unit.name)), folder=folder)
+    assert "ProtectClok" in said
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_do_little(folder: Path, name: str) -> None:
+    words = ("security", "--offline=true", f"--threshold={LIMITS['']}")
+    code, said = analyze(*words, str(folder / instance(name)), folder=folder)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("name", [name for name in LIMITS if name])
+def test_a_drop_in_opens_no_more_than_it_must(folder: Path, name: str) -> None:
+    drop_in(folder, name)
+    words = ("security", "--offline=true", f"--threshold={LIMITS[name]}")
+    code, said = analyze(*words, str(folder / "edgeinspect@press.service"), folder=folder)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_restart_cannot_mend_is_not_restarted(name: str) -> None:
+    text = (UNITS / name).read_text(encoding="utf-8")
+    found = re.search(r"^RestartPreventExitStatus=(.*)$", text, flags=re.MULTILINE)
+    assert found is not None
+    want = {EXIT_USAGE, EXIT_REFUSED, EXIT_MISSING, EXIT_CONFIG}
+    assert {int(word) for word in found[1].split()} == want
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_runs_a_command_that_exists(name: str) -> None:
+    text = (UNITS / name).read_text(encoding="utf-8")
+    for command in re.findall(rf"^Exec\w+={PROGRAM} (\w+)", text, flags=re.MULTILINE):
+        assert command in COMMANDS or command in ("page", "archive")
+
+
+def test_the_target_wants_every_service() -> None:
+    text = (UNITS / "edgeinspect-line@.target").read_text(encoding="utf-8")
+    for name in SERVICES:
+        assert name.replace("@.", "@%i.") in text
+        assert "PartOf=edgeinspect-line@%i.target" in (UNITS / name).read_text(encoding="utf-8")
+
+
+def test_sysusers_and_tmpfiles_can_be_read(tmp_path: Path) -> None:
+    if shutil.which("systemd-sysusers") is None:
+        pytest.skip("systemd-sysusers is not installed: apt-get install systemd")
+    (tmp_path / "etc").mkdir()
+    for words in (
+        ["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "edgeinspect.sysusers")],
+        ["systemd-tmpfiles", "--create", f"--root={tmp_path}", str(UNITS / "edgeinspect.tmpfiles")],
+    ):
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+    assert "edgeinspect:" in (tmp_path / "etc" / "passwd").read_text(encoding="utf-8")
+    assert (tmp_path / "var/lib/edgeinspect/engines").is_dir()
