@@ -22,6 +22,7 @@ from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.picture import PictureLimits, PictureWatch
 from edgeinspect.pipeline.watchdog import TURN_NS, Watchdog
 from edgeinspect.ports import Camera, CameraFinished
+from edgeinspect.recording.aside import Aside
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool, SpoolFullError
 from edgeinspect.spool_format import OpenRecord
@@ -75,6 +76,7 @@ class Capture:
         self.turns = 0
         """Moves on whenever the camera has been asked, and while a lost one is retried."""
         self._ring = ring
+        self._aside = Aside(ring.path.with_suffix(".aside"))
         self._spool = spool
         self._inbox = inbox
         self._guard = guard
@@ -242,6 +244,7 @@ class Capture:
         if problem is not None:
             if slot is not None:
                 self._ring.give_back(slot)
+            self._keep_aside(frame.seq, grab.pixels)
             self._closer.close_without(frame, *problem)
             return frame
         if slot is None:
@@ -251,6 +254,8 @@ class Capture:
             return frame
         assert grab.pixels is not None
         frame.letterbox = self._copy(grab.pixels, self._ring.pixels(slot))
+        if frame.letterbox is not None:
+            self._keep_aside(frame.seq, grab.pixels)
         self._ring.stamp(slot, frame.seq)
         frame.ring = self._ring
         frame.slot = slot
@@ -333,6 +338,11 @@ class Capture:
                 victim.free_slot()
                 slot = self._ring.take()
         return slot
+
+    def _keep_aside(self, seq: int, pixels: Pixels | None) -> None:
+        """A picture that the ring will not hold as it came, for a recorder if there is one."""
+        if pixels is not None:
+            self._aside.keep(seq, pixels, self._clock.now_ns())
 
     def _copy(self, pixels: Pixels, target: Pixels) -> Letterbox | None:
         if pixels.shape == target.shape:
