@@ -174,6 +174,10 @@ class RingReader:
                 return seq, picture
         return None
 
+    def newer(self, than_seq: int) -> list[int]:
+        """The frames after `than_seq` whose pictures are whole at this moment, oldest first."""
+        return sorted(int(seq) for seq in self._seqs[self._seqs > than_seq])
+
     def find(self, seq: int) -> Pixels | None:
         """A copy of the picture of frame `seq`, if the ring still has it whole."""
         hits = np.flatnonzero(self._seqs == seq)

@@ -257,6 +257,14 @@ def _check_close(data: memoryview, at: int) -> tuple[int, int, bytes] | None:
     return (seq, epoch, payload) if _close_crc(seq, epoch, payload) == crc else None
 
 
+def read_closed(data: memoryview, at: int, seq: int) -> bytes | None:
+    """The payload of a slot if it closes frame `seq` and checks; for another process."""
+    if _CLOSE.unpack_from(data, at + _CLOSE_AT)[0] != seq:
+        return None
+    closed = _check_close(data, at)
+    return closed[2] if closed and closed[0] == seq else None
+
+
 def read_payload(source: mmap, at: int) -> bytes:
     """The payload of a closed slot at its offset, unchecked: this process wrote it."""
     length = _CLOSE.unpack_from(source, at + _CLOSE_AT)[2]
