@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from edgeinspect import __version__
 from edgeinspect.errors import (
@@ -25,6 +26,9 @@ from edgeinspect.registry import EXTRAS
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
 
+COMPLETE = "_EDGEINSPECT_COMPLETE"
+"""Environment variable by which the shell asks for completions; the name is click's."""
+
 DEBUG = "EDGEINSPECT_DEBUG"
 """Environment variable: 1 shows the traceback of an unforeseen error."""
 
@@ -34,6 +38,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("edgeinspect.cli.check:check", "Check a configuration, its models and cameras."),
     "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts as they come."),
     "ledger": ("edgeinspect.cli.ledger:ledger", "Prove, search and export what was decided."),
+    "record": ("edgeinspect.cli.record:record", "Keep a running line's frames and verdicts."),
+    "replay": ("edgeinspect.cli.replay:replay", "Judge a recorded shift again."),
     "challenge": ("edgeinspect.cli.challenge:challenge", "Prove that the line sees a defect."),
     "keys": ("edgeinspect.cli.keys:keys", "Make and list the keys of the encrypted wire."),
     "data": ("edgeinspect.cli.data:data", "Look at a data set, and split it."),
@@ -46,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
+    "bench": ("edgeinspect.cli.bench:bench", "Measure what this PC and line can do."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }
 """Subcommand to where it is and what it does, so that help imports none of them."""
@@ -64,6 +71,14 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [
+            CompletionItem(name, help=words)
+            for name, (_target, words) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -106,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if asked := os.environ.get(COMPLETE):
+        return shell_complete(cli, {}, "edgeinspect", COMPLETE, asked)
     try:
         # Its own main would turn errors into codes 1 and 2 and swallow a broken pipe.
         with cli.make_context("edgeinspect", argv) as ctx:

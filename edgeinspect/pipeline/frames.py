@@ -72,6 +72,15 @@ class OpenFrame:
             self.ring.give_back(slot)
 
 
+class _Waiter(threading.local):
+    """A poll object for each worker: one of them cannot be waited on by two threads."""
+
+    def __init__(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(event, select.POLLIN)
+        self.poll = poll.poll
+
+
 class Inbox:
     """Frames that wait, one lane per camera, handed out earliest deadline first. Thread-safe.
 
@@ -84,8 +93,7 @@ class Inbox:
         self._lanes: Sequence[deque[OpenFrame]] = tuple(deque() for _ in range(lanes))
         self._lock = threading.Lock()
         self._event = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()
-        self._poll.register(self._event, select.POLLIN)
+        self._waiter = _Waiter(self._event)
 
     def __len__(self) -> int:
         return sum(len(lane) for lane in self._lanes)
@@ -99,7 +107,7 @@ class Inbox:
 
     def take(self, timeout_ms: float | None) -> OpenFrame | None:
         """The waiting frame with the earliest deadline, now the caller's; None on time-out."""
-        if not self._poll.poll(timeout_ms):
+        if not self._waiter.poll(timeout_ms):
             return None
         try:
             os.eventfd_read(self._event)

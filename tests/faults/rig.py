@@ -84,11 +84,13 @@ class Rig:
         prepare: Prepare = plain,
         take_time: Callable[[], None] = lambda: None,
         camera: Camera | None = None,
+        workers: int = 1,
     ) -> None:
         self.camera = NoiseCamera(rate_hz, frames)
         self.ended = threading.Event()
         self.failures: list[BaseException] = []
-        self.engine: ScriptedEngine = brightness_gate(SHAPE, take_time)
+        self.engines = [brightness_gate(SHAPE, take_time) for _ in range(workers)]
+        self.engine: ScriptedEngine = self.engines[0]
         loaded = parse(
             f"""\
 schema: 1
@@ -101,6 +103,7 @@ optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
 decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
 publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", status_ms: 100{publish}}}
 spool: {{folder: {folder}, slots: 4096}}
+inspect: {{workers: {workers}}}
 {more}
 """
         )
@@ -108,7 +111,7 @@ spool: {{folder: {folder}, slots: 4096}}
             loaded.config,
             config_hash=loaded.hash,
             cameras={"top": camera or self.camera},
-            workers=[Engines(self.engine, None)],
+            workers=[Engines(engine, None) for engine in self.engines],
             clock=SystemClock(),
             on_failure=self._fail,
             on_end=self.ended.set,

@@ -22,6 +22,28 @@ def test_every_frame_is_heard_once_in_order(tmp_path: Path) -> None:
     assert not rig.failures
 
 
+def test_two_workers_judge_at_the_same_time_and_verdicts_keep_their_order(tmp_path: Path) -> None:
+    """Every frame waits for a partner: one worker alone would never get past the first."""
+    together = threading.Barrier(2)
+    rig = Rig(
+        tmp_path,
+        workers=2,
+        budget_ms=10_000,
+        capture="{ring_slots: 16, overload: block}",
+        take_time=lambda: meet(together),
+    )
+    counts = rig.run()
+    assert not rig.failures
+    assert counts.passed == counts.captured == 200
+    assert [verdict.seq for verdict in rig.verdicts] == list(range(1, 201))
+    assert min(engine.calls for engine in rig.engines) >= 100
+
+
+def meet(together: threading.Barrier) -> None:
+    if threading.current_thread().name.startswith("inspect"):  # not while warming up
+        together.wait(20)
+
+
 def test_engine_that_hangs_owns_no_deadline(tmp_path: Path) -> None:
     hung = threading.Event()
     rig = Rig(tmp_path, frames=300, rate_hz=100, capture="{ring_slots: 16}")

@@ -1,0 +1,184 @@
+"""`edgeinspect bench`: what this PC and line can do, and what the line costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+import structlog
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from edgeinspect.bench.figures import Figures
+from edgeinspect.bench.program import Bench, Plan, encode, variants
+from edgeinspect.bench.report import plot, search_table, table
+from edgeinspect.errors import EdgeInspectError, UsageError
+
+Found = TypeVar("Found")
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_SEARCH_FRAMES = 2_000
+
+
+@click.command()
+@click.argument("config", required=False, type=_FILE)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Replace a value of the configuration.")  # fmt: skip
+@click.option("--images", type=click.Path(file_okay=False, path_type=Path),
+              help="Show these pictures; synthetic strip otherwise.")  # fmt: skip
+@click.option("--frames", default=200, show_default=True, type=click.IntRange(20, 100_000),
+              help="Frames of one round.")  # fmt: skip
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 10_000),
+              help="Rounds of each measurement, in turns.")  # fmt: skip
+@click.option("--load", default=0.7, show_default=True, type=click.FloatRange(0.01, 0.99),
+              help="Share of the highest rate at which latency is measured.")  # fmt: skip
+@click.option("--budget-ms", default=150.0, show_default=True, type=click.FloatRange(1, 60_000),
+              help="Budget of a frame, without a configuration.")  # fmt: skip
+@click.option("--backend", default="ov", show_default=True,
+              help="Inference library, without a configuration.")  # fmt: skip
+@click.option("--as-configured", is_flag=True,
+              help="Measure the configured workers and threads, not the quickest.")  # fmt: skip
+@click.option("--budget-search", is_flag=True,
+              help="Look for the highest rate that misses no frame of a million.")  # fmt: skip
+@click.option("--options", is_flag=True,
+              help="Measure what each real-time option does on this PC.")  # fmt: skip
+@click.option("--json", "to_json", type=_FILE, help="Write the figures to this file.")
+@click.option("--plot", "to_plot", type=_FILE, help="Write the plot (SVG) to this file.")
+def bench(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    images: Path | None,
+    frames: int,
+    rounds: int,
+    load: float,
+    budget_ms: float,
+    backend: str,
+    as_configured: bool,
+    budget_search: bool,
+    options: bool,
+    to_json: Path | None,
+    to_plot: Path | None,
+) -> None:
+    """Measure the whole line against its engines alone.
+
+    Both run over the same frames, in turns, in one process: frames a second, time from
+    capture to verdict, and what of it is not the engines'. Without CONFIG the shipped models
+    are measured on synthetic strip. Nothing else should run on the PC meanwhile.
+    """
+    for path in (to_json, to_plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError("the folder does not exist", where=str(path.parent))
+    if options and budget_search:
+        raise UsageError("--options and --budget-search are two measurements", remedy="Give one")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    plan = Plan(
+        config=config,
+        overrides=overrides,
+        images=images,
+        frames=_SEARCH_FRAMES if budget_search else frames,
+        rounds=1 if budget_search else rounds,
+        load=load,
+        budget_ms=budget_ms,
+        backend=backend,
+        as_configured=as_configured,
+    )
+    measured = Bench(plan)
+    if options:
+        _compare_options(measured, to_json)
+        return
+    if budget_search:
+        tried = _watched(measured, lambda: measured.search(measured.choose()))
+        Console().print(search_table(tried, measured.budget_us))
+        if to_json is not None:
+            to_json.write_text(json.dumps(tried, indent=2) + "\n", encoding="utf-8")
+        return
+    figures = _watched(measured, measured.run)
+    Console().print(table(figures))
+    if to_json is not None:
+        to_json.write_bytes(encode(figures))
+    if to_plot is not None:
+        to_plot.write_text(plot(figures), encoding="utf-8")
+
+
+def _watched(measured: Bench, work: Callable[[], Found]) -> Found:
+    """Do the work in a thread of its own, so that the terminal can be drawn meanwhile."""
+    box: list[Found] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            box.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    # A daemon, so that Ctrl-C ends the command and not only its drawing.
+    worker = threading.Thread(target=body, name="bench", daemon=True)
+    progress = measured.progress
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        worker.start()
+        while worker.is_alive():
+            worker.join(0.5)  # seldom: to draw takes the interpreter from what is measured
+            live.update(Text(f"{progress.stage}  {progress.done}/{progress.total}"), refresh=True)
+    if errors:
+        raise errors[0]
+    return box[0]
+
+
+def _compare_options(measured: Bench, to_json: Path | None) -> None:
+    """Each option in a process of its own, for it is asked of the kernel for a whole process."""
+    plan = measured.plan
+    found: dict[str, list[Figures]] = {}
+    refused: dict[str, str] = {}
+    kinds = variants(())
+    console = Console(stderr=True)
+    for turn in range(min(3, plan.rounds)):
+        for name, overrides in kinds:
+            if name in refused:
+                continue
+            console.print(f"option {name}, round {turn + 1}", style="dim")
+            try:
+                found.setdefault(name, []).append(_child(plan, overrides))
+            except EdgeInspectError as error:
+                refused[name] = error.what
+    out = Table(box=None, pad_edge=False)
+    for heading in ("option", "beside the engines p50", "p99", "p99.9", "latency p99", "missed"):
+        out.add_column(heading, justify="left" if heading == "option" else "right")
+    for name, runs in found.items():
+        values = [_row(run) for run in runs]
+        middle = [sorted(column)[len(column) // 2] for column in zip(*values, strict=True)]
+        words = [f"{value / 1000:.2f} ms" for value in middle[:4]]
+        out.add_row(name, *words, str(sum(row[4] for row in values)))
+    for name, problem in refused.items():
+        out.add_row(name, Text(problem, style="yellow"))
+    Console().print(out)
+    if to_json is not None:
+        to_json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+
+
+def _row(figures: Figures) -> tuple[int, ...]:
+    clean, busy = figures.quiet.summary.overhead_clean, figures.busy.summary
+    return clean.p50, clean.p99, clean.p999, busy.latency.p99, busy.misses
+
+
+def _child(plan: Plan, overrides: list[str]) -> Figures:
+    command = [sys.executable, "-m", "edgeinspect", "bench", "--json", "/dev/stdout"]
+    command += [str(plan.config)] if plan.config else []
+    command += ["--images", str(plan.images)] if plan.images else []
+    command += ["--frames", str(plan.frames), "--rounds", "1", "--load", str(plan.load)]
+    command += ["--budget-ms", str(plan.budget_ms), "--backend", plan.backend]
+    for each in (*plan.overrides, *overrides):
+        command += ["--set", each]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["ended"])[-1]
+        raise EdgeInspectError(last)
+    start = done.stdout.index("{\n")
+    return msgspec.json.decode(done.stdout[start:].encode(), type=Figures)
