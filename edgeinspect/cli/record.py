@@ -1,0 +1,73 @@
+"""`edgeinspect record CONFIG --out PATH`: keep a running line's frames and verdicts."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from edgeinspect.log import configure
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path),
+              help="NAME.mcap, which ends when it is full; or a folder, whose oldest files make "
+              "room for ever.")  # fmt: skip
+@click.option("--max-mib", default=8192, show_default=True, type=click.IntRange(16, 1 << 30),
+              help="Bound of the file, or of the line's files in the folder.")  # fmt: skip
+@click.option("--frames", type=click.IntRange(1), help="End after so many frames.")
+@click.option("--for", "duration_s", type=click.FloatRange(0.1), metavar="SECONDS",
+              help="End after so long.")  # fmt: skip
+@click.option("--buffer-mib", default=256, show_default=True, type=click.IntRange(1, 1 << 20),
+              help="Pictures held in memory while the disk is slow.")  # fmt: skip
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="As `run` was given it.")  # fmt: skip
+@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
+              default="auto", show_default=True)  # fmt: skip
+def record(
+    config: Path,
+    out: Path,
+    max_mib: int,
+    frames: int | None,
+    duration_s: float | None,
+    buffer_mib: int,
+    overrides: tuple[str, ...],
+    log_format: str,
+) -> None:
+    """Record the running line that CONFIG describes, until stopped by SIGTERM or Ctrl-C.
+
+    Runs on the line's PC as the line's user, before or after the line is started, and over its
+    restarts. The line does not wait for it; what it could not take is counted and said. What was
+    written can be replayed after a `kill -9`, too.
+    """
+    from edgeinspect.domain.clock import NS_PER_S, SystemClock
+    from edgeinspect.recorder.program import Bounds, Recorder
+
+    configure(log_format, "info")
+    bounds = Bounds(
+        max_bytes=max_mib << 20,
+        buffer_bytes=buffer_mib << 20,
+        frames=frames,
+        duration_ns=None if duration_s is None else round(duration_s * NS_PER_S),
+    )
+    recorder = Recorder(config, overrides, out, bounds, SystemClock())
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        recorder.stop()
+
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        account = recorder.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    click.echo(
+        f"recorded {account.frames} frames in {out} ({account.why}); "
+        f"{account.without_picture} without their picture, {account.missed} verdicts missed"
+    )
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)

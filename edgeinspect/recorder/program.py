@@ -1,0 +1,322 @@
+"""The recorder's program: one thread takes, one writes, and neither is waited for by the line."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from edgeinspect import __version__, events
+from edgeinspect.config.load import Loaded, load, written_out
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.verdict import ModelRef, Verdict
+from edgeinspect.errors import ConfigError, DataError, EdgeInspectError, Fault
+from edgeinspect.log import RateLimited
+from edgeinspect.pipeline.records import memory_folder
+from edgeinspect.pipeline.settings import model_ref
+from edgeinspect.recorder.pictures import NEVER_CAME, Pictures
+from edgeinspect.recorder.reel import Reel, encoded, size_of
+from edgeinspect.recorder.verdicts import Verdicts
+from edgeinspect.recording.machine import describe_machine
+from edgeinspect.recording.messages import (
+    About,
+    ClockReading,
+    Configuration,
+    FrameRecord,
+    Missed,
+)
+from edgeinspect.recording.pixels import LEFT_ZSTD, MAX_PICTURE_BYTES, Packer
+from edgeinspect.store import Store, default_root
+from edgeinspect.wire import decode_verdict
+
+POLL_NS = 3 * NS_PER_MS
+_LOOK_NS = 100 * NS_PER_MS
+_CLOCK_NS = NS_PER_S
+_FLUSH_S = 1.0
+_SYNC_NS = 5 * NS_PER_S
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is recorded and held."""
+
+    max_bytes: int
+    buffer_bytes: int
+    """Pictures that wait for the disk, and as much again that wait for their verdicts."""
+    frames: int | None = None
+    duration_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a recording came to."""
+
+    why: str
+    frames: int
+    without_picture: int
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    verdict: Verdict
+    body: bytes
+    pixels: Pixels | None
+    why_not: str
+
+
+_Item = _Frame | Configuration | ClockReading | Missed
+
+
+class Recorder:
+    """Follows one line. `run` is one thread, the writer another; `stop` is thread-safe."""
+
+    def __init__(
+        self,
+        path: Path,
+        overrides: tuple[str, ...],
+        out: Path,
+        bounds: Bounds,
+        clock: Clock,
+    ) -> None:
+        """Read the configuration; nothing runs and no file is made yet.
+
+        Raises:
+            ConfigError: The configuration cannot be used.
+        """
+        self._source: Callable[[], Loaded] = lambda: load(path, overrides)
+        loaded = self._source()
+        self.line = loaded.config.line
+        self.folder = memory_folder(loaded.config)
+        self._loaded = loaded
+        self._bounds = bounds
+        self._clock = clock
+        self._verdicts = Verdicts(self.folder / f"{self.line}.spool")
+        self._pictures = Pictures(
+            self.folder, self.line, tuple(loaded.cameras), bounds.buffer_bytes, clock
+        )
+        self._reel = Reel(out, self.line, bounds.max_bytes, self._about)
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+        self._ended = threading.Event()
+        self._why = "stopped"
+        self._failure: BaseException | None = None
+        self._frames = 0
+        self._limited = RateLimited(_log, clock, NS_PER_S)
+
+    def stop(self, why: str = "stopped") -> None:
+        """End the recording in order. Thread-safe, and safe in a signal handler."""
+        if not self._ended.is_set():
+            self._why = why
+            self._ended.set()
+
+    def run(self) -> Account:
+        """Record until stopped, or until a bound is reached.
+
+        Raises:
+            ConfigError: The line runs with another configuration than the one given.
+            StorageError: The disk failed; what was recorded by then can be replayed.
+            DeviceLostError: There is no shared memory for pictures kept aside.
+        """
+        bounds, out = self._bounds, self._reel.out
+        packer = Packer()
+        self._reel.begin(self._clock.utc_ns())
+        _log.info(events.RECORDING_STARTED, line=self.line, out=str(out),
+                  max_mib=bounds.max_bytes >> 20)  # fmt: skip
+        self._say_configuration(self._loaded)
+        writer = threading.Thread(target=self._write, args=(packer,), name="record-write")
+        writer.start()
+        try:
+            self._follow()
+        except BaseException as error:
+            self._failure = self._failure or error
+            self.stop("failed")
+        self._queue.put(None)
+        writer.join()
+        self._pictures.close()
+        if self._failure is not None:
+            raise self._failure
+        reel = self._reel
+        account = Account(self._why, reel.frames, reel.without_picture, reel.missed)
+        _log.info(events.RECORDING_STOPPED, line=self.line, why=account.why, frames=account.frames,
+                  without_picture=account.without_picture, missed=account.missed)  # fmt: skip
+        return account
+
+    # -- taking ---------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        clock, duration_ns = self._clock, self._bounds.duration_ns
+        looked_at_ns = read_at_ns = -NS_PER_S
+        until_ns = None if duration_ns is None else clock.now_ns() + duration_ns
+        there, told = False, False
+        while not self._ended.is_set():
+            now_ns = clock.now_ns()
+            if until_ns is not None and now_ns >= until_ns:
+                self.stop("its time is over")
+            if now_ns - looked_at_ns >= _LOOK_NS:
+                looked_at_ns = now_ns
+                there = self._verdicts.attach()
+                there = self._pictures.attach() and there
+                if not there and not told:
+                    told = True
+                    _log.info(events.RECORDING_WAITING, line=self.line, folder=str(self.folder))
+            if now_ns - read_at_ns >= _CLOCK_NS:
+                read_at_ns = now_ns
+                self._put(ClockReading(mono_ns=now_ns, utc_ns=clock.utc_ns()))
+            self._pictures.look(self._verdicts.next_seq)
+            if not self._take_all():
+                clock.sleep_until(now_ns + POLL_NS)
+
+    def _take_all(self) -> bool:
+        """Hand on every verdict that is there; True if there was any."""
+        any_there = False
+        while not self._ended.is_set() and (found := self._verdicts.next()) is not None:
+            any_there = True
+            if isinstance(found, Missed):
+                self._limited.warning(events.RECORDING_MISSED, what="verdicts", seq=found.from_seq)
+                self._put(found)
+            else:
+                self._take(decode_verdict(found), found)
+        return any_there
+
+    def _take(self, verdict: Verdict, body: bytes) -> None:
+        if verdict.config_hash not in self._known:
+            self._meet(verdict.config_hash)
+        pixels, why_not = self._pictures.take(verdict)
+        if pixels is not None and pixels.nbytes > MAX_PICTURE_BYTES:
+            pixels, why_not = None, "it is too large"
+        size = 0 if pixels is None else pixels.nbytes
+        with self._lock:
+            if self._waiting + size > self._bounds.buffer_bytes:
+                pixels, size, why_not = None, 0, "the disk is too slow"
+            self._waiting += size
+        self._put(_Frame(verdict, body, pixels, why_not))
+        self._frames += 1
+        if self._frames == self._bounds.frames:
+            self.stop("so many frames were asked for")
+
+    def _put(self, item: _Item) -> None:
+        self._queue.put(item)
+
+    def _meet(self, config_hash: str) -> None:
+        """A verdict names a configuration that is not in the recording yet.
+
+        Raises:
+            ConfigError: It is the first one, and not the file's: nothing could be replayed.
+        """
+        first = len(self._known) == 1 and not self._frames
+        self._known.add(config_hash)
+        try:
+            loaded = self._source()
+            if loaded.hash != config_hash:
+                what = (f"the line runs with configuration {config_hash}, and this file is "
+                        f"{loaded.hash}: reload the line, or give the same --set")  # fmt: skip
+                raise ConfigError([Fault("file", what)], where=loaded.where)
+        except ConfigError as error:
+            if first:
+                raise
+            self._limited.error(events.RECORDING_MISSED, what=f"configuration: {error}", seq=0)
+            return
+        self._say_configuration(loaded)
+
+    def _say_configuration(self, loaded: Loaded) -> None:
+        self._known.add(loaded.hash)
+        refs = {role: self._model(loaded, role) for role in ("gate", "segmenter")}
+        text = written_out(loaded)
+        self._put(Configuration(hash=loaded.hash, text=text, **refs))
+
+    def _model(self, loaded: Loaded, role: str) -> ModelRef | None:
+        choice = loaded.engines.get(role)
+        if choice is None:
+            return None
+        root = Path(loaded.config.store) if loaded.config.store else default_root()
+        try:
+            return model_ref(Store(root).resolve(choice.options.model))
+        except (EdgeInspectError, OSError):  # each verdict names the model that judged
+            return None
+
+    def _about(self) -> About:
+        return About(
+            line=self.line,
+            edgeinspect=__version__,
+            began_utc_ns=self._clock.utc_ns(),
+            machine=describe_machine(),
+        )
+
+    # -- writing --------------------------------------------------------------------
+
+    def _write(self, packer: Packer) -> None:
+        """The writer's thread, until a None comes."""
+        os.nice(5)  # this thread alone: it packs, and the line's engines come first
+        synced_at_ns = self._clock.now_ns()
+        flushed = True
+        try:
+            while True:
+                try:
+                    item = self._queue.get(timeout=_FLUSH_S)
+                except Empty:
+                    item = None
+                    if not flushed:
+                        self._reel.flush(to_disk=False)
+                    flushed = True
+                    continue
+                if item is None:
+                    break
+                flushed = False
+                if not self._keep(item, packer):
+                    self.stop("full")
+                    break
+                now_ns = self._clock.now_ns()
+                if isinstance(item, ClockReading):
+                    self._reel.flush(to_disk=now_ns - synced_at_ns >= _SYNC_NS)
+                    if now_ns - synced_at_ns >= _SYNC_NS:
+                        synced_at_ns = now_ns
+            self._reel.finish(self._why, self._clock.utc_ns())
+        except BaseException as error:
+            self._failure = self._failure or error
+            self._reel.abandon()
+            self.stop("failed")
+
+    def _keep(self, item: _Item, packer: Packer) -> bool:
+        """Write one thing; False if the bound is reached."""
+        reel, utc_ns = self._reel, self._clock.utc_ns()
+        if isinstance(item, _Frame):
+            return self._keep_frame(item, packer, utc_ns)
+        if not reel.takes(encoded(item), utc_ns):
+            return False
+        if isinstance(item, Configuration):
+            reel.configuration(item, utc_ns)
+        elif isinstance(item, ClockReading):
+            reel.clock(item)
+        else:
+            reel.lost(item, utc_ns)
+        return True
+
+    def _keep_frame(self, frame: _Frame, packer: Packer, utc_ns: int) -> bool:
+        verdict, pixels = frame.verdict, frame.pixels
+        record = FrameRecord(verdict=frame.body, why_not=frame.why_not)
+        if pixels is not None:
+            height, width, channels = pixels.shape
+            if channels > 4:
+                raise DataError(f"has {channels} channels", where=f"frame {verdict.seq}")
+            record = FrameRecord(verdict=frame.body, dims=(height, width, channels),
+                                 packing=LEFT_ZSTD, pixels=packer.pack(pixels))  # fmt: skip
+            with self._lock:
+                self._waiting -= pixels.nbytes
+        elif frame.why_not != NEVER_CAME:
+            self._reel.without_picture += 1
+            self._limited.warning(events.RECORDING_MISSED, what=f"a picture: {frame.why_not}",
+                                  seq=verdict.seq)  # fmt: skip
+        if not self._reel.takes(size_of(record), utc_ns):
+            return False
+        self._reel.frame(record, verdict.camera, verdict.seq, utc_ns)
+        return True
