@@ -6,6 +6,8 @@ VENV   ?= .venv
 FRAMES ?= 200
 RATE   ?= 10
 ARGS   ?=
+DESTDIR ?= /
+PREFIX  ?= /opt/edgeinspect
 
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -13,7 +15,7 @@ DEMO := $(VENV)/.ready-demo
 TEST := $(VENV)/.ready-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format venv clean
+.PHONY: help demo test lint format venv install deb clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
@@ -39,6 +41,14 @@ format: $(TEST)  ## Format the sources
 	@$(BIN)/python -m ruff format .
 
 venv: $(TEST)  ## Only set up
+
+# What is installed is what this environment holds: the versions that passed the tests.
+install: $(DEMO)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR, ARGS)
+	@$(BIN)/python install/layout.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
+	@if [ "$(DESTDIR)" = / ]; then PREFIX="$(PREFIX)" sh install/debian/postinst configure; fi
+
+deb: $(DEMO)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
+	@$(BIN)/python install/deb.py $(ARGS)
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -578,7 +578,7 @@ def rendered() -> dict[Path, str]:
         files[ROOT / page] = _BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}{m[3]}", text)
     for cls in MESSAGES:
         files[ROOT / "docs" / "schema" / schema_name(cls)] = schema(cls)
-    for name in ("strip.yaml", "folder.yaml"):
+    for name in ("strip.yaml", "folder.yaml", "service/example.yaml"):
         path = ROOT / "examples" / name
         files[path] = with_thresholds(path.read_text(encoding="utf-8"))
     return files

@@ -1,0 +1,242 @@
+"""Lay edgeinspect out as it stands on a line PC: `make install`, and the inside of `make deb`.
+
+    .venv/bin/python install/layout.py --destdir /
+
+The virtual environment it makes holds the very distributions of the one it runs in, so it has
+the versions that passed the tests, and nothing is downloaded.
+
+Source: the folders are those of hier(7) and systemd's file-hierarchy(7).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ("cpu", "plc", "page")
+"""What a line PC wants of setup.cfg. An extra of which nothing is installed is left out."""
+TOOLS = ("pip",)
+"""Needed on the PC to add an extra later."""
+SOURCES = ("edgeinspect", "engines", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+UNITS = "usr/lib/systemd/system"
+NEVER = ("/root/", "/home/")
+"""Where no service may look (ProtectHome=)."""
+
+
+def main() -> int:
+    """Read the arguments and lay out."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--destdir", type=Path, default=Path("/"))
+    parser.add_argument("--prefix", default="/opt/edgeinspect", help="of the environment")
+    parser.add_argument("--python", help="interpreter that the services run")
+    parser.add_argument("--link", action="store_true", help="link libraries instead of copying")
+    wanted = parser.parse_args()
+    lay_out(wanted.destdir, wanted.prefix, wanted.python, link=wanted.link)
+    return 0
+
+
+def lay_out(destdir: Path, prefix: str, python: str | None = None, *, link: bool = False) -> None:
+    """Put everything under `destdir`; files of /etc that are there already are kept."""
+    interpreter = python or find_interpreter()
+    make_environment(destdir, prefix, interpreter, link=link)
+    put_units(destdir, prefix)
+    put_examples(destdir)
+    put_manual(destdir)
+    program = destdir / "usr/bin/edgeinspect"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.unlink(missing_ok=True)
+    program.symlink_to(f"{prefix}/bin/edgeinspect")
+
+
+# -- the environment ---------------------------------------------------------------------
+
+
+def find_interpreter() -> str:
+    """An interpreter of this one's version that a service can reach."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = os.path.realpath(sys.executable)
+    for path in (f"/usr/bin/{version}", f"/usr/local/bin/{version}", own):
+        if os.access(path, os.X_OK) and not os.path.realpath(path).startswith(NEVER):
+            return path
+    sys.exit(
+        f"install: services cannot run {own}, and there is no /usr/bin/{version}. Make the "
+        "environment with the system's own: rm -r .venv; make demo PYTHON=/usr/bin/python3"
+    )
+
+
+def make_environment(destdir: Path, prefix: str, interpreter: str, *, link: bool) -> None:
+    """A virtual environment at the prefix with edgeinspect and what it requires."""
+    target = destdir / prefix.lstrip("/")
+    shutil.rmtree(target, ignore_errors=True)
+    subprocess.run([interpreter, "-m", "venv", "--without-pip", str(target)], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = target / "lib" / version / "site-packages"
+    for name in sorted(required()):
+        copy_distribution(name, site, target / "bin", link=link)
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build_wheel(Path(folder))
+        words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+        environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
+        python = str(target / "bin" / "python")
+        subprocess.run([python, *words, str(wheel)], check=True, env=environment)
+    # No service may write here, so what is not compiled now is compiled at every start.
+    words = ["-m", "compileall", "-q", "-j0", "-s", str(destdir), "-p", "/", str(site)]
+    subprocess.run([str(target / "bin" / "python"), *words], check=True)
+    move_scripts(target, prefix)
+
+
+def required() -> set[str]:
+    """Names of all distributions that edgeinspect needs with its extras, itself left out."""
+    # pip is in every environment of ours, `packaging` by itself is not.
+    from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.utils import canonicalize_name
+
+    seen: dict[str, set[str]] = {}
+
+    def walk(name: str, extras: set[str], *, must: bool) -> None:
+        name = canonicalize_name(name)
+        if name in seen and extras <= seen[name]:
+            return
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            if must:
+                sys.exit(f"install: {name} is required and not in this environment: make demo")
+            return
+        seen[name] = seen.get(name, set()) | extras
+        for words in found.requires or ():
+            wanted = Requirement(words)
+            always = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            if always or any(wanted.marker.evaluate({"extra": e}) for e in extras):
+                walk(wanted.name, set(wanted.extras), must=always)
+
+    walk("edgeinspect", set(EXTRAS), must=True)
+    for name in TOOLS:
+        walk(name, set(), must=True)
+    return set(seen) - {"edgeinspect"}
+
+
+def copy_distribution(name: str, site: Path, scripts: Path, *, link: bool) -> None:
+    """Copy one installed distribution, file by file as its record lists them."""
+    found = importlib.metadata.distribution(name)
+    base = Path(str(found.locate_file(""))).resolve()
+    for file in found.files or ():
+        source = Path(os.path.normpath(base / file))
+        compiled = "__pycache__" in file.parts  # with the paths of this environment inside
+        if not source.is_file() or (compiled and not link):
+            continue
+        if source.is_relative_to(base):
+            copy(source, site / source.relative_to(base), link=link)
+        elif source.parent.name == "bin" and name in TOOLS:
+            copy(source, scripts / source.name)
+        # The rest lies in share/ or is another library's program.
+
+
+def copy(source: Path, target: Path, *, link: bool = False) -> None:
+    """One file, readable by all; linked only where nobody changes the copy (a package)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system
+            link = False
+    if not link:
+        shutil.copy2(source, target)
+        target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
+
+
+def build_wheel(folder: Path) -> Path:
+    """Our own wheel, built from a copy of the sources with the tools at hand."""
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", "state.json", ".state.lock")
+            shutil.copytree(source, tree / name, ignore=ignore)
+        else:
+            shutil.copy(source, tree / name)
+    words = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([sys.executable, *words, "-w", str(folder), str(tree)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def move_scripts(target: Path, prefix: str) -> None:
+    """Let scripts and activation name the prefix, not the folder they were made in."""
+    for path in (target / "bin").iterdir():
+        if path.is_symlink() or not path.is_file():
+            continue
+        words = path.read_bytes()
+        words = re.sub(rb"\A#!\S*/bin/python[0-9.]*", f"#!{prefix}/bin/python".encode(), words)
+        path.write_bytes(words.replace(str(target).encode(), prefix.encode()))
+    config = target / "pyvenv.cfg"
+    config.write_text(config.read_text().replace(str(target), prefix))
+
+
+# -- the rest ----------------------------------------------------------------------------
+
+
+def put_units(destdir: Path, prefix: str) -> None:
+    """Units, user and folders."""
+    for path in sorted((ROOT / "systemd").glob("*@.*")):
+        text = path.read_text(encoding="utf-8").replace("/opt/edgeinspect", prefix)
+        write(destdir / UNITS / path.name, text)
+    for kind in ("sysusers", "tmpfiles"):
+        target = destdir / f"usr/lib/{kind}.d/edgeinspect.conf"
+        copy(ROOT / "systemd" / f"edgeinspect.{kind}", target)
+    for path in sorted((ROOT / "systemd" / "drop-ins").glob("*.conf")):
+        copy(path, destdir / "usr/share/edgeinspect/drop-ins" / path.name)
+
+
+def put_examples(destdir: Path) -> None:
+    """Pictures, examples, and in /etc the files of the line `example`."""
+    share = destdir / "usr/share/edgeinspect"
+    for path in sorted((ROOT / "examples" / "pictures").glob("*.png")):
+        copy(path, share / "pictures" / path.name)
+    for path in sorted((ROOT / "examples").glob("*.yaml")):
+        copy(path, share / "examples" / path.name)
+    for path in configuration():
+        target = destdir / "etc/edgeinspect" / path.name
+        if not target.exists():
+            copy(path, target)
+
+
+def configuration() -> Iterator[Path]:
+    """What becomes /etc/edgeinspect/*.yaml."""
+    yield from sorted((ROOT / "examples" / "service").glob("*.yaml"))
+
+
+def put_manual(destdir: Path) -> None:
+    """The manual page and the shell's completion, both from the command line itself."""
+    from edgeinspect.cli.manual import completion, manual
+
+    page = destdir / "usr/share/man/man1/edgeinspect.1.gz"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_bytes(gzip.compress(manual().encode(), mtime=0))
+    write(destdir / "usr/share/bash-completion/completions/edgeinspect", completion())
+    document = destdir / "usr/share/doc/edgeinspect"
+    for name in ("CHANGELOG.md", "README.md"):
+        copy(ROOT / name, document / name)
+    copy(ROOT / "LICENSE", document / "copyright")
+
+
+def write(target: Path, text: str) -> None:
+    """One text file, readable by all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    target.chmod(0o644)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())

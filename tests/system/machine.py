@@ -1,0 +1,183 @@
+"""A PC of its own for a test: a real systemd as PID 1 of private namespaces.
+
+Its root is an overlay over this machine's, so it has all that is installed here and changes
+nothing. It has its own processes, network, host name and cgroup tree, journald and D-Bus.
+Needs root. What does not hold in it: MemoryMax, TasksMax, AllowedCPUs.
+
+Source: namespaces(7), systemd's container interface, systemd-nspawn(1).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+_BOOT = """#!/bin/bash
+set -e
+mount --make-rprivate /
+mount -t overlay overlay -o "lowerdir=/,upperdir=$D/upper,workdir=$D/work" "$D/root"
+R=$D/root
+mount -t proc proc $R/proc
+mount -t sysfs -o ro sysfs $R/sys
+mount -t cgroup2 cgroup2 $R/sys/fs/cgroup
+mount --rbind /dev $R/dev
+mount -t tmpfs -o mode=1777 tmpfs $R/dev/shm
+mount -t tmpfs -o mode=755,nosuid,nodev tmpfs $R/run
+mount -t tmpfs -o mode=1777 tmpfs $R/tmp
+cd $R; mkdir -p .old; pivot_root . .old; cd /
+umount -l /.old; rmdir /.old
+mount --make-rshared /   # as nspawn does: LoadCredential= needs it
+mount -o remount,bind,ro /proc/sys 2>/dev/null || true
+exec env -i container=machine PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_PROC_CMDLINE= \\
+    /lib/systemd/systemd --system --unit=machine.target --show-status=no --log-target=journal
+"""
+_TARGET = """[Unit]
+Description=A test's machine
+Requires=systemd-journald.service
+Wants=dbus.socket
+After=systemd-journald.service dbus.socket
+AllowIsolate=yes
+"""
+_POWER_OFF = signal.SIGRTMIN + 14
+"""To systemd: power off at once, units stopped in order."""
+
+
+def why_not() -> str:
+    """What is missing for a machine; empty if one can be booted."""
+    if os.geteuid() != 0:
+        return "needs root"
+    for name in ("unshare", "nsenter", "systemctl", "dbus-daemon", "journalctl"):
+        if shutil.which(name) is None:
+            return f"{name} is not installed"
+    if not Path("/lib/systemd/systemd").exists():
+        return "systemd is not installed"
+    return ""
+
+
+class Machine:
+    """One booted machine. Use as a context; `run` and `start` are commands inside."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is started. `folder` must not lie on an overlay file system."""
+        self.folder = folder
+        self.upper = folder / "upper"
+        """What the machine's root has beyond this one's; may be filled before the boot."""
+        for name in ("upper", "work", "root"):
+            (folder / name).mkdir(parents=True)
+        self._outer: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._cgroup = Path()
+        self._own_mount: Path | None = None
+
+    def __enter__(self) -> Machine:
+        try:
+            self._boot()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.kill(self._pid, _POWER_OFF)
+        until = time.monotonic() + 10
+        while Path(f"/proc/{self._pid}").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        self._end()
+
+    def _boot(self) -> None:
+        units = self.upper / "etc/systemd/system"
+        units.mkdir(parents=True, exist_ok=True)
+        (units / "machine.target").write_text(_TARGET)
+        boot = self.folder / "boot.sh"
+        boot.write_text(_BOOT)
+        boot.chmod(0o755)
+        self._cgroup = self._cgroup_root() / f"machine-{os.getpid()}"
+        self._cgroup.mkdir()
+        unshare = "unshare --pid --mount --uts --ipc --cgroup --net --fork --kill-child=SIGKILL"
+        words = f"echo $$ > {self._cgroup}/cgroup.procs; exec {unshare} {boot}"
+        with (self.folder / "console").open("wb") as console:
+            self._outer = subprocess.Popen(
+                ["bash", "-c", words], stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                env={**os.environ, "D": str(self.folder)}, start_new_session=True,
+            )  # fmt: skip
+        self._pid = self._child(self._outer.pid)
+        until = time.monotonic() + 30
+        state = ""
+        while time.monotonic() < until:
+            state = self.run("systemctl is-system-running 2>&1", check=False).strip()
+            if state in ("running", "degraded"):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{state}: {(self.folder / 'console').read_text()[-3000:]}")
+
+    def _cgroup_root(self) -> Path:
+        words = ["findmnt", "-t", "cgroup2", "-n", "-o", "TARGET"]
+        found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
+        if found:
+            return Path(found[0])
+        self._own_mount = self.folder / "cgroup"
+        self._own_mount.mkdir()
+        mount = ["mount", "-t", "cgroup2", "cgroup2", str(self._own_mount)]
+        subprocess.run(mount, check=True)
+        return self._own_mount
+
+    @staticmethod
+    def _child(pid: int) -> int:
+        """unshare's one child: PID 1 inside."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            if found:
+                return int(found[0])
+            time.sleep(0.01)
+        raise AssertionError("no process in the namespace")
+
+    def _end(self) -> None:
+        kill = self._cgroup / "cgroup.kill"
+        if kill.exists():
+            kill.write_text("1")
+        if self._outer is not None:
+            self._outer.kill()
+            self._outer.wait()
+        until = time.monotonic() + 5
+        while self._cgroup.name and self._cgroup.exists() and time.monotonic() < until:
+            for path in sorted(self._cgroup.rglob("*"), reverse=True):
+                if path.is_dir():
+                    self._rmdir(path)
+            self._rmdir(self._cgroup)
+            time.sleep(0.02)
+        if self._own_mount is not None:
+            subprocess.run(["umount", str(self._own_mount)], check=False)
+
+    @staticmethod
+    def _rmdir(path: Path) -> None:
+        try:
+            path.rmdir()
+        except OSError:  # a process in it still ends
+            pass
+
+    # -- inside ---------------------------------------------------------------------
+
+    def run(self, words: str, *, check: bool = True, timeout_s: float = 60) -> str:
+        """What a shell command says on stdout and stderr; fails if it does, unless told not to."""
+        done = self.call(words, timeout_s=timeout_s)
+        said = done.stdout + done.stderr
+        assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{said}"
+        return said
+
+    def call(self, words: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """A shell command with its exit code."""
+        return subprocess.run(
+            ["nsenter", "-t", str(self._pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w",
+             "bash", "-c", words],
+            capture_output=True, text=True, check=False, timeout=timeout_s,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+        )  # fmt: skip
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.run(f"systemctl show -P {name} {unit}").strip()
