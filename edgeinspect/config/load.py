@@ -132,15 +132,25 @@ def _part(collector: Collector, node: Node, path: str, kind: registry.Kind) -> P
     return None if options is BAD else PartChoice(kind, named.value, options)
 
 
+def written_out(loaded: Loaded) -> str:
+    """The whole configuration with every default written out; `parse` gives the same again."""
+    return _canonical(loaded.config, loaded.cameras, loaded.engines).decode()
+
+
 def _hash(
     config: LineConfig, cameras: dict[str, PartChoice], engines: dict[str, PartChoice]
 ) -> str:
     """Equal for two files that mean the same, whatever their comments, order or defaults."""
+    return hashlib.sha256(_canonical(config, cameras, engines)).hexdigest()[:12]
+
+
+def _canonical(
+    config: LineConfig, cameras: Mapping[str, PartChoice], engines: Mapping[str, PartChoice]
+) -> bytes:
     whole = msgspec.to_builtins(config)
     for section, parts in (("cameras", cameras), ("engines", engines)):
         whole[section] = {
             name: {"type": choice.type, **msgspec.to_builtins(choice.options)}
             for name, choice in parts.items()
         }
-    canonical = msgspec.json.encode(whole, order="deterministic")
-    return hashlib.sha256(canonical).hexdigest()[:12]
+    return msgspec.json.encode(whole, order="deterministic")
