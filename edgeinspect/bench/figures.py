@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.bench.rounds import REJECT, Samples
+from edgeinspect.stats import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ class Summary:
     overhead_reject: Spread
     latency_clean: Spread
     latency_segmented: Spread
+    underestimated: int
+    """Frames whose segmenter took longer than the p99 that was predicted before it began,
+    out of `latency_segmented.frames`; one in a hundred is what a p99 means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,8 @@ def spread(values: NDArray[np.int64]) -> Spread:
 def summarize(samples: Samples) -> Summary:
     """The quantiles of one stage."""
     overhead, judged = samples.overhead_us, samples.judged
-    clean, segmented = judged & ~samples.regions, judged & samples.regions
+    segmented = samples.segmented
+    clean = judged & ~segmented
     return Summary(
         frames=len(samples.kind),
         misses=samples.misses,
@@ -126,4 +131,18 @@ def summarize(samples: Samples) -> Summary:
         overhead_reject=spread(overhead[judged & (samples.kind == REJECT)]),
         latency_clean=spread(samples.latency_us[clean]),
         latency_segmented=spread(samples.latency_us[segmented]),
+        underestimated=underestimated(samples.segmenter_us[segmented]),
     )
+
+
+def underestimated(times_us: NDArray[np.int64]) -> int:
+    """How many of these times, in their order, exceed what the line would have predicted.
+
+    The line's own estimate, fed as the line feeds it: it decides whether the segmenter still
+    fits the rest of a frame's budget.
+    """
+    estimate, wrong = Estimate(), 0
+    for value in times_us.tolist():
+        wrong += bool(estimate.p99_ns) and value * 1000 > estimate.p99_ns
+        estimate.add(value * 1000)
+    return wrong

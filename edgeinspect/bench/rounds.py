@@ -29,6 +29,7 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import InternalError
 from edgeinspect.pipeline.judge import Judge
 from edgeinspect.pipeline.settings import line_judges
+from edgeinspect.wire import decode_verdict
 
 _SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _GRACE_S = 60.0
@@ -57,13 +58,18 @@ class Samples:
     """Sent minus deadline; negative in time."""
     kind: NDArray[np.uint8]
     """0 pass, 1 reject, 2 no verdict."""
-    regions: NDArray[np.bool_]
-    """True if the segmenter looked."""
+    segmenter_us: NDArray[np.int64]
+    """Inside the segmenter's own call; 0 where it did not look."""
 
     @property
     def judged(self) -> NDArray[np.bool_]:
         """True for frames that were decided by an engine."""
         return (self.kind < NO_VERDICT) & (self.engine_us > 0)
+
+    @property
+    def segmented(self) -> NDArray[np.bool_]:
+        """True for frames that the segmenter looked at."""
+        return self.judged & (self.segmenter_us > 0)
 
     @property
     def overhead_us(self) -> NDArray[np.int64]:
@@ -85,7 +91,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return Samples(
         *(
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("latency_us", "engine_us", "past_us", "kind", "regions")
+            for name in ("latency_us", "engine_us", "past_us", "kind", "segmenter_us")
         )
     )
 
@@ -221,10 +227,14 @@ class WholeLine:
         )
         topics = [traces.topics[row] for row in rows]
         kind = np.array([_ENDINGS[topic.rsplit(b".", 1)[1]] for topic in topics], np.uint8)
-        body = [self.line.spool.read(seq) or b"" for seq in range(first, last + 1)]
-        regions = np.array([b'"segmenter":{' in text for text in body])
+        bodies = (self.line.spool.read(seq) for seq in range(first, last + 1))
+        segmenter = [decode_verdict(body).stages.segmenter_us if body else 0 for body in bodies]
         return Samples(
-            (sent - captured) // 1000, engine // 1000, (sent - deadline) // 1000, kind, regions
+            latency_us=(sent - captured) // 1000,
+            engine_us=engine // 1000,
+            past_us=(sent - deadline) // 1000,
+            kind=kind,
+            segmenter_us=np.array(segmenter, np.int64),
         )
 
     def close(self) -> None:
