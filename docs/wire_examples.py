@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.verdict import (
     Box,
     Decision,
@@ -21,6 +22,7 @@ from edgeinspect.wire_replay import (
     OperatorRequest,
     Replayed,
     ReplayRequest,
+    TriggerCount,
     Triggered,
     TriggerRequest,
 )
@@ -101,6 +103,7 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
         latency_p99_us=31_200,
         budget_us=150_000,
         cameras={"top": "live"},
+        camera_counts={"top": CameraCounts(frames=1041, missing=1, temperature_c=46.5)},
         gate="strip-gate/1",
         segmenter="strip-segmenter/1",
         config_hash=_HASH,
@@ -113,7 +116,8 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
     OperatorRequest(actor="anna", action="acknowledge", detail="camera top is lost"),
     Replayed(epoch=_EPOCH, from_seq=1043, to_seq=1050, last_seq=1050),
     Gone(epoch=_EPOCH, from_seq=3, oldest_seq=940),
-    Triggered(accepted=False, problem="this camera runs free and takes no trigger"),
+    TriggerCount(camera="top", count=1043),
+    Triggered(accepted=True, seq=1043),
 )
 
 EXAMPLES: dict[str, msgspec.Struct] = {type(each).__name__: each for each in _MESSAGES}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.verdict import Decision, Verdict
 
 HEARTBEAT_SCHEMA = "edgeinspect.heartbeat/1"
@@ -65,6 +66,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     budget_us: int
     cameras: dict[str, str]
     """Camera name to its state: `live`, `lost`, `finished`."""
+    camera_counts: dict[str, CameraCounts] = {}
+    """Camera name to what it counted since the start of the epoch."""
     gate: str | None = None
     segmenter: str | None = None
     config_hash: str = ""

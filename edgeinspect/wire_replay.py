@@ -46,6 +46,22 @@ class TriggerRequest(
     """True for a challenge part."""
 
 
+class TriggerCount(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.trigger_count/1"
+):
+    """Says how often the PLC triggered a camera by wire, to be compared with its frames. Not
+    answered: a difference is an alarm. A step back begins the comparison anew.
+    """
+
+    camera: ShortText
+    count: Annotated[int, Meta(ge=0, lt=1 << 32)]
+    """Any count that goes up by one at each trigger."""
+    modulo: Annotated[int, Meta(ge=4096, le=1 << 32)] = 1 << 16
+    """It wraps to 0 here."""
+    within_ms: Annotated[float, Meta(ge=1, le=10_000)] = 500
+    """It is at most so old."""
+
+
 class ChallengeRequest(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.challenge/1"
 ):
@@ -70,7 +86,7 @@ class OperatorRequest(
     """To what, and why."""
 
 
-Request = ReplayRequest | Ack | TriggerRequest | ChallengeRequest | OperatorRequest
+Request = ReplayRequest | Ack | TriggerRequest | TriggerCount | ChallengeRequest | OperatorRequest
 
 
 class Replayed(
@@ -102,6 +118,9 @@ class Triggered(
 
     accepted: bool
     problem: str = ""
+    seq: int | None = None
+    """The verdict that will judge the triggered frame; null for anything else, and if the
+    camera has not answered within 400 ms (its frame gets a verdict all the same)."""
 
 
 Answer = Replayed | Gone | Triggered

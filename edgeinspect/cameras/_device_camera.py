@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from edgeinspect.cameras._clock_fit import ClockFit
 from edgeinspect.cameras._device import Delivery, Device, StreamCounts

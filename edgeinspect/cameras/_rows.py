@@ -101,6 +101,13 @@ class RowCamera:
         assert isinstance(counts, CameraCounts)
         return counts
 
+    def read_temperature(self) -> float | None:
+        """Of the camera below; None if it offers none."""
+        read = getattr(self._camera, "read_temperature", None)
+        value = None if read is None else read()
+        assert value is None or isinstance(value, float)
+        return value
+
     def _take(self, block: Grab) -> None:
         last, self._last_id = self._last_id, block.camera_frame_id
         missing = block.camera_frame_id - last - 1 if last else 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class CameraCounts:
+class CameraCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What one camera counted since it was built, over all its connections."""
 
     frames: int = 0

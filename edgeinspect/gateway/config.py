@@ -70,6 +70,9 @@ class GatewayConfig(Section, frozen=True):
     """True if the trigger is ready only while the PLC's enable bit is 1."""
     trigger_camera: Name | None = None
     """Camera that the PLC's trigger asks for a frame; absent, triggers are refused."""
+    trigger_count_of: Name | None = None
+    """Camera whose triggers the PLC counts in TriggerId, by whatever way it triggers it: the
+    line raises an alarm when a trigger has no frame, or a frame no trigger."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from edgeinspect.gateway.config import GatewayConfig
 from edgeinspect.gateway.handshake import Handshake, Rules, Totals
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.results import from_lost, from_verdict
-from edgeinspect.gateway.triggers import Triggers
+from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.gateway.watch import Watch
 from edgeinspect.log import RateLimited
 from edgeinspect.ports import PlcLink
@@ -63,6 +63,7 @@ class Gateway:
         journal: Journal,
         clock: Clock,
         triggers: Triggers | None = None,
+        counter: TriggerCounter | None = None,
         backlog: int = BACKLOG,
     ) -> None:
         """Put together; nothing is opened.
@@ -74,6 +75,7 @@ class Gateway:
             journal: Open; where it ends is where this begins.
             clock: Of all timeouts.
             triggers: Takes the PLC's triggers to the line; None refuses them.
+            counter: Takes its count of triggers there.
             backlog: Results held in memory.
         """
         self.config = config
@@ -82,6 +84,7 @@ class Gateway:
         self._journal = journal
         self._clock = clock
         self._triggers = triggers
+        self._counter = counter
         self._backlog = backlog
         self._no_verdict_as = (
             Outcome.REJECT if config.no_verdict_as == "reject" else Outcome.NEITHER
@@ -141,6 +144,8 @@ class Gateway:
         if self._triggers is not None and inputs.commands is not None:
             self._triggers.hear(inputs.commands)
             self.handshake.trigger_ack, self.handshake.trigger_refused = self._triggers.answer
+        if self._counter is not None:
+            self._counter.hear(inputs)
         self._show(now_ns)
         self._say_changes(inputs)
         if self._deaf and len(self.handshake) <= self._backlog // 2:

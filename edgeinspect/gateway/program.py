@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -14,7 +15,7 @@ from edgeinspect.errors import InternalError
 from edgeinspect.gateway.config import GatewayConfig, LoadedGateway, load
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.loop import Gateway
-from edgeinspect.gateway.triggers import Triggers
+from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.keys import as_client
 from edgeinspect.ports import PlcLink
 from edgeinspect.sdnotify import Pulse, notify
@@ -37,14 +38,9 @@ def run(path: Path) -> None:
     journal = Journal(
         Path(loaded.config.cursor), name=loaded.config.gateway, capacity=loaded.config.journal
     )
-    triggers: Triggers | None = None
-    try:
-        prepare = make_prepare(loaded.config)
-        if loaded.config.trigger_camera is not None:
-            triggers = Triggers(
-                loaded.config.feed.replay, loaded.config.trigger_camera, prepare=prepare
-            )
-        gateway = build(loaded.config, link, journal, clock, triggers, prepare)
+    with ExitStack() as held:
+        held.callback(journal.close)
+        gateway = _build_whole(loaded.config, link, journal, clock, held)
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             gateway.stop()
@@ -56,10 +52,22 @@ def run(path: Path) -> None:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    finally:
-        if triggers is not None:
-            triggers.close()
-        journal.close()
+
+
+def _build_whole(
+    config: GatewayConfig, link: PlcLink, journal: Journal, clock: Clock, held: ExitStack
+) -> Gateway:
+    """The gateway with what carries the PLC's triggers; `held` closes that."""
+    prepare, address = make_prepare(config), config.feed.replay
+    triggers: Triggers | None = None
+    counter: TriggerCounter | None = None
+    if config.trigger_camera is not None:
+        triggers = Triggers(address, config.trigger_camera, prepare=prepare)
+        held.callback(triggers.close)
+    if config.trigger_count_of is not None:
+        counter = TriggerCounter(address, config.trigger_count_of, clock, prepare=prepare)
+        held.callback(counter.close)
+    return build(config, link, journal, clock, triggers, prepare, counter)
 
 
 def _attend(clock: Clock, line: str) -> Callable[[], None]:
@@ -83,6 +91,7 @@ def build(
     clock: Clock,
     triggers: Triggers | None = None,
     prepare: Prepare = plain,
+    counter: TriggerCounter | None = None,
 ) -> Gateway:
     """A gateway on a real feed, not yet running."""
 
@@ -99,7 +108,13 @@ def build(
         )
 
     return Gateway(
-        config, subscribe=subscribe, link=link, journal=journal, clock=clock, triggers=triggers
+        config,
+        subscribe=subscribe,
+        link=link,
+        journal=journal,
+        clock=clock,
+        triggers=triggers,
+        counter=counter,
     )
 
 

@@ -1,4 +1,6 @@
-"""The PLC's triggers, carried to the line and answered, in a thread of their own."""
+"""The PLC's triggers, carried to the line and answered, in a thread of their own; and its count
+of the triggers that it gives the camera by wire, carried to the line to be compared.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,12 @@ import msgspec
 import zmq
 
 from edgeinspect.client.sockets import Prepare, Socket, connect, plain
-from edgeinspect.domain.plc import PlcCommands
-from edgeinspect.wire_replay import Triggered, TriggerRequest, decode_answer, encode
+from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain.plc import PlcCommands, PlcInputs
+from edgeinspect.wire_replay import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
 
 _WAIT_MS = 500
+_SAY_NS = NS_PER_S // 2
 
 
 class Triggers:
@@ -79,3 +83,43 @@ class Triggers:
         except (zmq.ZMQError, msgspec.DecodeError):
             pass
         return False
+
+
+class TriggerCounter:
+    """Tells the line how often the PLC triggered a camera by wire. For one thread.
+
+    A count that is lost on the way costs nothing: the next one says it all.
+    """
+
+    def __init__(
+        self, address: str, camera: str, clock: Clock, *, prepare: Prepare = plain
+    ) -> None:
+        """Connect.
+
+        Args:
+            address: The line's ROUTER.
+            camera: The one that the PLC triggers.
+            clock: Paces the messages.
+            prepare: Puts CURVE keys on the socket.
+        """
+        self._camera = camera
+        self._clock = clock
+        self._say_at_ns = 0
+        self._context: zmq.Context[Socket] = zmq.Context()
+        self._socket = connect(self._context, zmq.DEALER, address, prepare)
+
+    def hear(self, inputs: PlcInputs) -> None:
+        """Say the PLC's count twice a second, as long as it is there to be asked."""
+        now_ns = self._clock.now_ns()
+        if not inputs.connected or inputs.commands is None or now_ns < self._say_at_ns:
+            return
+        message = TriggerCount(camera=self._camera, count=inputs.commands.trigger_id)
+        try:
+            self._socket.send(encode(message), zmq.NOBLOCK)
+        except zmq.ZMQError:  # no line to send it to
+            return
+        self._say_at_ns = now_ns + _SAY_NS
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._context.destroy(0)

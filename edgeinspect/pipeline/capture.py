@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
 from edgeinspect import events
+from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Grab, Letterbox, Part, Pixels
 from edgeinspect.domain.verdict import Reason
@@ -19,35 +19,17 @@ from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.gaps import FrameGaps
 from edgeinspect.pipeline.guard import Guard
-from edgeinspect.pipeline.picture import PictureLimits, PictureWatch
+from edgeinspect.pipeline.opening import CaptureRules, open_record
+from edgeinspect.pipeline.picture import PictureWatch
+from edgeinspect.pipeline.reconcile import TriggerAudit
+from edgeinspect.pipeline.tickets import Ticket, Tickets
 from edgeinspect.pipeline.watchdog import TURN_NS, Watchdog
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.recording.aside import Aside
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool, SpoolFullError
-from edgeinspect.spool_format import OpenRecord
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureRules:
-    """How one camera's frames are taken in; see `config.schema.Capture` and `ActBy`."""
-
-    camera: str
-    lane: int
-    budget_ns: int
-    overload: str
-    letterbox: bool
-    timeout_ns: int
-    """Silence after which a free-running camera counts as lost, or three of its periods if
-    that is longer."""
-    attempts: int
-    first_pause_ns: int
-    max_pause_ns: int
-    travel_ns: int
-    gate_distance_counts: int | None
-    picture: PictureLimits | None = None
 
 
 class Capture:
@@ -73,6 +55,7 @@ class Capture:
         self.error: CameraLostError | None = None
         """Why the camera was given up, if it was."""
         self.frames = 0
+        self.audit = TriggerAudit()
         self.turns = 0
         """Moves on whenever the camera has been asked, and while a lost one is retried."""
         self._ring = ring
@@ -84,11 +67,13 @@ class Capture:
         self._clock = clock
         self._on_end = on_end
         self._watch = PictureWatch(rules.picture) if rules.picture else None
+        self._tickets = Tickets()
         self._challenges: deque[tuple[Pixels, str]] = deque(maxlen=16)
         self._gaps = FrameGaps()
         self._watchdog = Watchdog(rules.timeout_ns)
         self._losses = 0
         self._seen = False
+        self._missing = 0
         self._told = getattr(camera, "tells_losses", False)
         """True if the camera delivers a grab for each frame that was lost, by itself."""
         self._stop = False
@@ -133,6 +118,29 @@ class Capture:
     def challenge(self, pixels: Pixels, name: str) -> None:
         """Send a known-bad picture through the line, within 100 ms. Thread-safe."""
         self._challenges.append((pixels, name))
+
+    @property
+    def counts(self) -> CameraCounts:
+        """What the camera counted; of one that counts nothing, the frames it gave."""
+        counts = getattr(self.camera, "counts", None)
+        if isinstance(counts, CameraCounts):
+            return counts
+        return CameraCounts(frames=self.frames - self._missing, missing=self._missing)
+
+    def trigger(self, part: Part) -> Ticket:
+        """Ask the camera for one frame of `part`; the ticket will say its seq. Thread-safe.
+
+        Raises:
+            UsageError: It takes no software trigger.
+            CameraLostError: It is away.
+        """
+        ticket = self._tickets.issue(part)
+        try:
+            self.camera.trigger(part)
+        except BaseException:
+            self._tickets.cancel(ticket)
+            raise
+        return ticket
 
     def _as_challenge(self, pixels: Pixels, name: str) -> Grab:
         """A challenge part as a frame; its time begins when it enters the line."""
@@ -265,6 +273,7 @@ class Capture:
     def _account_gap(self, grab: Grab) -> None:
         """A frame that the camera counted and nobody got has a verdict too."""
         for missing in self._gaps.missing(grab.camera_frame_id):
+            self._missing += 1
             lost = Grab(None, missing, grab.captured_at_ns, clock_source=grab.clock_source)
             self._closer.close_without(
                 self._open(lost), Reason.CAPTURE_LOST, "the camera counted it, and it never came"
@@ -275,27 +284,7 @@ class Capture:
         self.frames += 1
         deadline_ns = grab.captured_at_ns + rules.budget_ns
         utc_offset_ns = self._clock.utc_ns() - self._clock.now_ns()
-        part = grab.part
-        distance = rules.gate_distance_counts
-        record = OpenRecord(
-            camera=rules.camera,
-            frame=self.frames,
-            camera_frame_id=grab.camera_frame_id,
-            captured_at_utc_ns=grab.captured_at_ns + utc_offset_ns,
-            deadline_utc_ns=deadline_ns + utc_offset_ns,
-            act_by_utc_ns=grab.captured_at_ns
-            + utc_offset_ns
-            + (rules.travel_ns or rules.budget_ns),
-            encoder_count=part.encoder_count,
-            act_by_encoder=(
-                part.encoder_count + distance
-                if part.encoder_count is not None and distance is not None
-                else None
-            ),
-            part_id=part.part_id,
-            label=grab.label,
-            simulated=part.simulated,
-        )
+        record = open_record(rules, grab, self.frames, utc_offset_ns)
         self._closer.tally.count_captured()
         while True:
             try:
@@ -309,6 +298,10 @@ class Capture:
             seq, rules.lane, record, grab.captured_at_ns, deadline_ns, grab.clock_source.value
         )
         self._guard.watch(frame)
+        if self._tickets:
+            self._tickets.stamp(grab.part, seq)
+        if self.audit.active and not grab.part.simulated:
+            self.audit.take_frame(grab.captured_at_ns)
         return frame
 
     def _unusable(self, grab: Grab) -> tuple[Reason, str] | None:

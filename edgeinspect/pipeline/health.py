@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from edgeinspect import events
+from edgeinspect.domain.clock import Clock
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Tally
 
@@ -24,6 +25,7 @@ class Health:
         no_verdict_in_row: int,
         degraded_in_row: int,
         reject_in_row: int,
+        clock: Clock,
         missed_challenge: Callable[[], str] = lambda: "",
         engine_alarm: Callable[[], str] = lambda: "",
         ledger_alarm: Callable[[], str] = lambda: "",
@@ -36,6 +38,7 @@ class Health:
         self._no_verdict_in_row = no_verdict_in_row
         self._degraded_in_row = degraded_in_row
         self._reject_in_row = reject_in_row
+        self._clock = clock
         self._missed_challenge = missed_challenge
         self._engine_alarm = engine_alarm
         self._ledger_alarm = ledger_alarm
@@ -67,4 +70,7 @@ class Health:
             return f"at least {self._degraded_in_row} frames in a row judged by the gate alone"
         if tally.reject_run >= self._reject_in_row:
             return f"at least {self._reject_in_row} rejects in a row"
+        for capture in self._captures:
+            if differs := capture.audit.check(self._clock.now_ns()):
+                return f"camera {capture.rules.camera}: {differs}"
         return self._engine_alarm() or self._ledger_alarm()

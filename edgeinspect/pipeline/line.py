@@ -127,9 +127,10 @@ class Line:
             missed_challenge=lambda: self.closer.missed_challenge,
             engine_alarm=lambda: self.swap.problem,
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
+            clock=clock,
             on_alarm=self._note_alarm,
         )
-        orders = Orders(self.captures, model.spec.color, config.capture.challenge_folder)
+        orders = Orders(self.captures, model.spec.color, config.capture.challenge_folder, clock)
         try:
             self.publisher = self._publisher()
             self.replay = self._replay(orders)
@@ -283,6 +284,7 @@ class Line:
             clock=self.clock,
             trigger=orders.trigger,
             challenge=orders.challenge,
+            count_triggers=orders.count_triggers,
             operate=no_ledger if self.ledger is None else self._note_operator,
             prepare=self._prepare,
         )

@@ -1,33 +1,50 @@
-"""Orders from outside: trigger a camera, or send a challenge part through the line."""
+"""Orders from outside: trigger a camera, hear how often the PLC did, or send a challenge part."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import UsageError
 from edgeinspect.imaging.picture_file import read_picture
 from edgeinspect.pipeline.capture import Capture
+from edgeinspect.pipeline.tickets import Ticket
 
 
 class Orders:
     """Finds the camera that an order is for. Thread-safe."""
 
     def __init__(
-        self, captures: Sequence[Capture], color: str, challenge_folder: str | None
+        self,
+        captures: Sequence[Capture],
+        color: str,
+        challenge_folder: str | None,
+        clock: Clock,
     ) -> None:
         self._captures = captures
         self._color = color
         self._challenge_folder = challenge_folder
+        self._clock = clock
 
-    def trigger(self, camera: str, part: Part) -> None:
+    def trigger(self, camera: str, part: Part) -> Ticket:
         """Ask one camera for one frame.
 
         Raises:
             UsageError: There is no such camera, or it takes no trigger.
+            CameraLostError: It is away.
         """
-        self._find(camera).camera.trigger(part)
+        return self._find(camera).trigger(part)
+
+    def count_triggers(self, camera: str, count: int, modulo: int, within_ms: float) -> None:
+        """What the PLC counted of one camera's triggers.
+
+        Raises:
+            UsageError: There is no such camera.
+        """
+        audit = self._find(camera).audit
+        audit.hear(count, modulo, round(within_ms * NS_PER_MS), self._clock.now_ns())
 
     def challenge(self, camera: str | None, picture: str) -> None:
         """Send a known-bad picture of the challenge folder through the line.

@@ -6,6 +6,7 @@ a stranger sends here cannot slow a verdict.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -14,6 +15,7 @@ import zmq
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, UsageError
+from edgeinspect.pipeline.tickets import Ticket
 from edgeinspect.spool import Spool
 from edgeinspect.wire import VERDICT_TOPIC
 from edgeinspect.wire_replay import (
@@ -24,6 +26,7 @@ from edgeinspect.wire_replay import (
     OperatorRequest,
     Replayed,
     ReplayRequest,
+    TriggerCount,
     Triggered,
     TriggerRequest,
     decode_request,
@@ -35,12 +38,20 @@ _TURN_REQUESTS = 16
 _TURN_PAUSE_NS = 4 * NS_PER_MS
 """16 messages every 4 ms: a flood costs the interpreter some percent, not all of it."""
 _CHUNK = 32
+_TICKET_POLL_MS = 2
+_TICKET_NS = 400 * NS_PER_MS
+"""Longest wait for the seq of a triggered frame; a gateway waits 500 ms for the answer."""
 _TOPIC = VERDICT_TOPIC.encode()
 
 
 def no_ledger(_actor: str, _action: str, _detail: str) -> None:
     """What a line without a ledger answers to an entry for it."""
     raise UsageError("this line keeps no ledger to write that into", remedy="Add `ledger: {}`")
+
+
+def no_count(_camera: str, _count: int, _modulo: int, _within_ms: float) -> None:
+    """What a line without cameras answers to a count of triggers."""
+    raise UsageError("this line has no camera")
 
 
 class Replay:
@@ -53,17 +64,18 @@ class Replay:
         address: str,
         spool: Spool,
         clock: Clock,
-        trigger: Callable[[str, Part], None],
+        trigger: Callable[[str, Part], Ticket | None],
         challenge: Callable[[str | None, str], None],
+        count_triggers: Callable[[str, int, int, float], None] = no_count,
         operate: Callable[[str, str, str], None] = no_ledger,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind, in a context that nothing else is in.
 
-        `trigger` (camera, part), `challenge` (camera or None, picture) and `operate` (actor,
-        action, detail: an entry for the ledger) are called from this thread and raise
-        `EdgeInspectError` for what cannot be done; `prepare` puts CURVE on the socket before
-        it is bound.
+        `trigger` (camera, part), `challenge` (camera or None, picture), `count_triggers`
+        (camera, count, modulo, within_ms) and `operate` (actor, action, detail: an entry for
+        the ledger) are called from this thread and raise `EdgeInspectError` for what cannot
+        be done; `prepare` puts CURVE on the socket before it is bound.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -78,6 +90,8 @@ class Replay:
         self._clock = clock
         self._trigger = trigger
         self._challenge = challenge
+        self._count_triggers = count_triggers
+        self._tickets: deque[tuple[list[bytes], Ticket, int]] = deque()
         self._operate = operate
         self._stop = False
         self._socket = context.socket(zmq.ROUTER)
@@ -104,7 +118,9 @@ class Replay:
     def run(self) -> None:
         """The thread, until `stop`."""
         while not self._stop:
-            if not self._socket.poll(100):
+            there = self._socket.poll(_TICKET_POLL_MS if self._tickets else 100)
+            self._answer_tickets()
+            if not there:
                 continue
             for _ in range(_TURN_REQUESTS):
                 try:
@@ -130,16 +146,24 @@ class Replay:
         if request is None:
             self.dropped += 1
         elif isinstance(request, ReplayRequest):
-            self._replay(parts[0], request)
+            self._replay(parts[:1], request)
         elif isinstance(request, Ack):
             if request.name in self.acks or len(self.acks) < 256:
                 self.acks[request.name] = request.seq
             else:
                 self.dropped += 1
+        elif isinstance(request, TriggerCount):
+            try:
+                self._count_triggers(
+                    request.camera, request.count, request.modulo, request.within_ms
+                )
+            except EdgeInspectError:  # of a camera that is not there
+                self.dropped += 1
         else:
-            self._send(parts[0], [encode(self._obey(request))])
+            # With its empty part, if there was one: then a REQ socket hears it too.
+            self._obey(parts[:-1], request)
 
-    def _replay(self, client: bytes, request: ReplayRequest) -> None:
+    def _replay(self, client: list[bytes], request: ReplayRequest) -> None:
         spool = self._spool
         oldest = spool.oldest_seq
         epoch = spool.epoch
@@ -168,7 +192,10 @@ class Replay:
         )
         self._send(client, [encode(answer)])
 
-    def _obey(self, request: TriggerRequest | ChallengeRequest | OperatorRequest) -> Triggered:
+    def _obey(
+        self, sender: list[bytes], request: TriggerRequest | ChallengeRequest | OperatorRequest
+    ) -> None:
+        """Do it and answer, or wait for the frame that was triggered."""
         try:
             if isinstance(request, ChallengeRequest):
                 self._challenge(request.camera, request.picture)
@@ -176,15 +203,29 @@ class Replay:
                 self._operate(request.actor, request.action, request.detail)
             else:
                 part = Part(request.part_id, request.encoder_count, request.simulated)
-                self._trigger(request.camera, part)
+                ticket = self._trigger(request.camera, part)
+                if ticket is not None:
+                    self._tickets.append((sender, ticket, self._clock.now_ns() + _TICKET_NS))
+                    return
         except EdgeInspectError as error:
-            return Triggered(accepted=False, problem=str(error))
-        return Triggered(accepted=True)
+            self._send(sender, [encode(Triggered(accepted=False, problem=str(error)))])
+            return
+        self._send(sender, [encode(Triggered(accepted=True))])
 
-    def _send(self, client: bytes, parts: list[bytes]) -> bool:
+    def _answer_tickets(self) -> None:
+        """Answer each trigger whose frame has come, in whatever order, or whose time is up."""
+        now_ns = self._clock.now_ns()
+        for _ in range(len(self._tickets)):
+            sender, ticket, until_ns = self._tickets.popleft()
+            if ticket.seq is None and now_ns < until_ns:
+                self._tickets.append((sender, ticket, until_ns))
+            else:
+                self._send(sender, [encode(Triggered(accepted=True, seq=ticket.seq))])
+
+    def _send(self, sender: list[bytes], parts: list[bytes]) -> bool:
         """False if the client cannot take it now; it will ask again."""
         try:
-            self._socket.send_multipart([client, *parts], zmq.NOBLOCK)
+            self._socket.send_multipart([*sender, *parts], zmq.NOBLOCK)
         except zmq.ZMQError:
             return False
         return True

@@ -10,6 +10,7 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.domain.clock import Clock
+from edgeinspect.errors import CameraLostError
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.health import Health
@@ -17,6 +18,7 @@ from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.wire import Counts, Status
 
 _log = structlog.get_logger()
+_TEMPERATURE_TURNS = 10
 
 
 class Reporter:
@@ -57,9 +59,21 @@ class Reporter:
             if counts.late != before.late:
                 _log.warning(events.VERDICT_LATE, late=counts.late)
             before = counts
+            if turns % _TEMPERATURE_TURNS == 0:
+                self._read_temperatures()
             turns += 1
             if turns % 60 == 0:  # a line that never idles must forget its exceptions too
                 gc.collect(1)
+
+    def _read_temperatures(self) -> None:
+        """Of the cameras that offer one; here, since a camera may take long to answer."""
+        for capture in self._captures:
+            read = getattr(capture.camera, "read_temperature", None)
+            if read is not None and capture.state == "live":
+                try:
+                    read()
+                except CameraLostError:
+                    pass  # its own thread finds out
 
     def _wait_period(self) -> bool:
         """Wait one period, with the small duties at least once a second; True to stop."""
@@ -90,6 +104,7 @@ class Reporter:
             latency_p99_us=latency.quantile_us(0.99),
             budget_us=causes.budget_us,
             cameras={capture.rules.camera: capture.state for capture in self._captures},
+            camera_counts={capture.rules.camera: capture.counts for capture in self._captures},
             gate=f"{gate.name}/{gate.version}" if gate else None,
             segmenter=f"{segmenter.name}/{segmenter.version}" if segmenter else None,
             config_hash=causes.config_hash,

@@ -10,10 +10,10 @@ from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.domain.verdict import ModelRef
 from edgeinspect.errors import ModelError
-from edgeinspect.pipeline.capture import CaptureRules
 from edgeinspect.pipeline.closing import Causes
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
 from edgeinspect.pipeline.judge import Engines, Judge
+from edgeinspect.pipeline.opening import CaptureRules
 from edgeinspect.pipeline.picture import PictureLimits
 
 

@@ -65,6 +65,7 @@ class Feeder:
         self.inspecting = True
         self.alarm = ""
         self.triggers: list[object] = []
+        self.counts: list[tuple[object, ...]] = []
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         causes = Causes("press", ("top",), CONFIG_HASH, 100_000, None, None)
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
@@ -86,6 +87,7 @@ class Feeder:
             clock=clock,
             trigger=self._trigger,
             challenge=lambda camera, picture: None,
+            count_triggers=lambda *count: self.counts.append(count),
         )
         self._threads = [
             threading.Thread(target=target, daemon=True)

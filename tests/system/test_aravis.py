@@ -6,11 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import zmq
 
 from edgeinspect.cameras import aravis
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock
@@ -18,6 +21,7 @@ from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.ports import Camera
+from edgeinspect.wire_replay import Triggered, TriggerRequest, decode_answer, encode
 from tests.fake_camera import DEVICE, fake_camera
 from tests.faults.rig import SHAPE, Rig, wait_for
 
@@ -109,13 +113,17 @@ def test_triggers_and_parts_match_one_to_one(tmp_path: Path, lost_per_thousand: 
         rig = Rig(tmp_path, camera=software(trigger_timeout_ms=300), budget_ms=500)
         rig.line.start()
         wait_for(lambda: rig.line.captures[0].state == "live")
-        for index in range(triggers):
-            rig.line.captures[0].camera.trigger(Part(str(index), encoder_count=10 * index))
-            wait_for(lambda done=index: len(rig.verdicts) > done)
+        with asking(rig.line.replay.address) as ask:
+            promised = []
+            for index in range(triggers):
+                promised.append(ask(TriggerRequest(
+                    camera="top", part_id=str(index), encoder_count=10 * index)).seq)  # fmt: skip
+                wait_for(lambda done=index: len(rig.verdicts) > done)
         rig.stop()
     assert [verdict.part_id for verdict in rig.verdicts] == [
         str(index) for index in range(triggers)
     ]
+    assert promised == [verdict.seq for verdict in rig.verdicts], "the seq that judged it"
     judged = [v for v in rig.verdicts if v.reason is not Reason.CAPTURE_LOST]
     offsets = {v.camera_frame_id - int(v.part_id or -1) for v in judged}
     assert len(offsets) == 1, "parts and frames drift apart"
@@ -151,6 +159,27 @@ def test_triggers_of_a_dead_camera_are_lost_and_say_so() -> None:
         camera.close()
         assert time.monotonic() - started < 0.5, "a dead camera must not hold the thread"
         peer.signal(signal.SIGCONT)
+
+
+@contextmanager
+def asking(address: str) -> Iterator[Callable[[TriggerRequest], Triggered]]:
+    """Triggers over ZeroMQ, as any REQ socket can."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.REQ)
+    socket.rcvtimeo = 10_000
+    socket.connect(address)
+
+    def ask(request: TriggerRequest) -> Triggered:
+        socket.send(encode(request))
+        answer = decode_answer(socket.recv())
+        assert isinstance(answer, Triggered)
+        assert answer.accepted, answer.problem
+        return answer
+
+    try:
+        yield ask
+    finally:
+        context.destroy(0)
 
 
 def take(camera: Camera) -> Grab:

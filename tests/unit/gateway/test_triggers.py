@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.frame import Part
-from edgeinspect.domain.plc import PlcCommands
-from edgeinspect.gateway.triggers import Triggers
+from edgeinspect.domain.plc import PlcCommands, PlcInputs
+from edgeinspect.gateway.triggers import TriggerCounter, Triggers
+from edgeinspect.testing import ManualClock
 from tests.flow.feeder import Feeder
 from tests.system.plant import wait_for
 
@@ -45,3 +47,18 @@ def test_a_line_that_is_away_refuses_and_blocks_nobody() -> None:
     triggers.hear(PlcCommands(trigger_id=1))
     wait_for(lambda: triggers.answer == (1, True))
     triggers.close()
+
+
+def test_the_plc_s_count_is_said_twice_a_second_while_it_is_there(line: Feeder) -> None:
+    clock = ManualClock()
+    counter = TriggerCounter(line.replay.address, "top", clock)
+    counter.hear(PlcInputs(connected=False, commands=PlcCommands(trigger_id=1)))
+    counter.hear(PlcInputs(connected=True, commands=None))
+    heard = PlcInputs(connected=True, commands=PlcCommands(trigger_id=5))
+    wait_for(lambda: counter.hear(heard) or line.counts)
+    counter.hear(PlcInputs(connected=True, commands=PlcCommands(trigger_id=6)))
+    clock.advance(NS_PER_S)
+    counter.hear(PlcInputs(connected=True, commands=PlcCommands(trigger_id=8)))
+    wait_for(lambda: len(line.counts) == 2)
+    counter.close()
+    assert line.counts == [("top", 5, 65_536, 500.0), ("top", 8, 65_536, 500.0)]

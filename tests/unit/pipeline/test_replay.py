@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import ConfigError, UsageError
 from edgeinspect.pipeline.replay import Replay
+from edgeinspect.pipeline.tickets import Ticket, Tickets
 from edgeinspect.wire_replay import (
     Ack,
     Answer,
@@ -21,11 +23,13 @@ from edgeinspect.wire_replay import (
     Gone,
     Replayed,
     ReplayRequest,
+    TriggerCount,
     Triggered,
     TriggerRequest,
     decode_answer,
     encode,
 )
+from tests.system.plant import wait_for
 from tests.unit.pipeline.desk import Desk, Socket
 
 SLOTS = 64
@@ -37,21 +41,30 @@ class Router(Desk):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, SLOTS)
         self.triggered: list[tuple[str, Part]] = []
+        self.tickets = Tickets()
+        self.counted: list[tuple[Any, ...]] = []
         self.challenged: list[tuple[str | None, str]] = []
         self.replay = Replay(
             context=self.context, address="tcp://127.0.0.1:*", spool=self.spool,
             clock=self.clock, trigger=self._trigger,
             challenge=lambda camera, picture: self.challenged.append((camera, picture)),
+            count_triggers=self._count,
         )  # fmt: skip
         thread = threading.Thread(target=self.replay.run)
         thread.start()
         self.disposals += [self.replay.stop, thread.join, self.replay.dispose]
         self.dealer = self.peer(zmq.DEALER, self.replay.address)
 
-    def _trigger(self, camera: str, part: Part) -> None:
+    def _trigger(self, camera: str, part: Part) -> Ticket | None:
         if camera != "top":
             raise UsageError(f"there is no camera '{camera}'")
         self.triggered.append((camera, part))
+        return self.tickets.issue(part) if part.encoder_count != 7 else None
+
+    def _count(self, *count: Any) -> None:
+        if count[0] != "top":
+            raise UsageError("there is no such camera")
+        self.counted.append(count)
 
     def ask(self, from_seq: int, **limit: int) -> tuple[list[bytes], Answer]:
         self.dealer.send(encode(ReplayRequest(from_seq=from_seq, **limit)))
@@ -149,6 +162,33 @@ def test_orders_are_obeyed_or_refused_in_words(router: Router) -> None:
     router.dealer.send(encode(ChallengeRequest(picture="bad.png")))
     assert router.answer()[1] == Triggered(accepted=True)
     assert router.challenged == [(None, "bad.png")]
+
+
+def test_a_trigger_is_answered_with_the_seq_of_its_frame(router: Router) -> None:
+    """A REQ socket too; in the order of the frames, not of the requests."""
+    asker = router.peer(zmq.REQ, router.replay.address)
+    asker.send(encode(TriggerRequest(camera="top", part_id="p-1")))
+    router.dealer.send(encode(TriggerRequest(camera="top", part_id="p-2")))
+    wait_for(lambda: len(router.triggered) == 2)
+    parts = {part.part_id: part for _, part in router.triggered}
+    router.tickets.stamp(Part("p-2"), 99)  # equal is not enough: it must be that trigger's
+    router.tickets.stamp(parts["p-2"], 12)
+    assert router.answer()[1] == Triggered(accepted=True, seq=12)
+    router.tickets.stamp(parts["p-1"], 13)
+    assert decode_answer(asker.recv()) == Triggered(accepted=True, seq=13)
+
+
+def test_a_trigger_without_a_frame_is_answered_in_time(router: Router) -> None:
+    router.dealer.send(encode(TriggerRequest(camera="top", part_id="p-1")))
+    assert router.answer()[1] == Triggered(accepted=True, seq=None)
+
+
+def test_a_count_of_triggers_is_handed_on_and_not_answered(router: Router) -> None:
+    router.dealer.send(encode(TriggerCount(camera="top", count=5)))
+    router.dealer.send(encode(TriggerCount(camera="side", count=5)))
+    router.settle()
+    assert router.counted == [("top", 5, 65_536, 500.0)]
+    assert router.replay.dropped == 1
 
 
 @pytest.mark.parametrize(
