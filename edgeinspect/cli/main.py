@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure what this PC and line can do."),
+    "page": ("edgeinspect.cli.page:page", "Show a line to people, and its metrics."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }
 """Subcommand to where it is and what it does, so that help imports none of them."""
