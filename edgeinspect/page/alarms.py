@@ -1,0 +1,89 @@
+"""Alarms as the page keeps them: what, since when, until when, seen by whom."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgeinspect.ledger_query import Event
+from edgeinspect.page.remedies import remedy
+
+_KEPT = 100
+
+
+@dataclass(slots=True)
+class Alarm:
+    """One alarm, from its rise to its end."""
+
+    text: str
+    raised_utc_ns: int
+    cleared_utc_ns: int | None = None
+    acknowledged_by: str = ""
+    acknowledged_utc_ns: int | None = None
+
+
+class Alarms:
+    """The alarms of a line, the newest last. Not thread-safe: its owner locks."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+        self._kept: deque[Alarm] = deque(maxlen=_KEPT)
+
+    @property
+    def standing(self) -> Alarm | None:
+        """The alarm that stands now."""
+        newest = self._kept[-1] if self._kept else None
+        return newest if newest is not None and newest.cleared_utc_ns is None else None
+
+    def tell(self, text: str, utc_ns: int) -> None:
+        """What stands at an instant; empty for nothing."""
+        standing = self.standing
+        if standing is not None:
+            if standing.text == text:
+                return
+            standing.cleared_utc_ns = utc_ns
+        if text:
+            self._kept.append(Alarm(text, utc_ns))
+
+    def acknowledge(self, actor: str, utc_ns: int) -> None:
+        """Somebody has seen the one that stands."""
+        if self.standing is not None:
+            self.standing.acknowledged_by = actor
+            self.standing.acknowledged_utc_ns = utc_ns
+
+    def learn(self, events: Iterable[Event]) -> None:
+        """Take in what a ledger knows, the newest first; only before anything was told."""
+        for event in reversed(list(events)):
+            detail = _detail(event.detail)
+            if event.kind == "alarm.raised":
+                self.tell(str(detail.get("alarm", "")), event.at_utc_ns)
+            elif event.kind in ("alarm.cleared", "line.started"):
+                self.tell("", event.at_utc_ns)
+            elif event.kind == "operator.acted" and detail.get("action") == "acknowledge":
+                self.acknowledge(event.actor, event.at_utc_ns)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The newest first, for the page."""
+        return [
+            {
+                "text": alarm.text,
+                "remedy": remedy(alarm.text, self._line),
+                "raised_ms": alarm.raised_utc_ns // 1_000_000,
+                "cleared_ms": alarm.cleared_utc_ns and alarm.cleared_utc_ns // 1_000_000,
+                "by": alarm.acknowledged_by,
+                "seen_ms": alarm.acknowledged_utc_ns and alarm.acknowledged_utc_ns // 1_000_000,
+            }
+            for alarm in reversed(self._kept)
+        ]
+
+
+def _detail(text: str) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,234 @@
+"""The program: a page's file becomes a running page, and signals end it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from edgeinspect import __version__, events
+from edgeinspect.client import Feed
+from edgeinspect.client.sockets import Prepare, Socket, plain
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
+from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.errors import DeviceLostError, ModelError
+from edgeinspect.keys import as_client
+from edgeinspect.page import shift
+from edgeinspect.page.actions import Actions, Means
+from edgeinspect.page.board import Board
+from edgeinspect.page.config import SHIFTS, LoadedPage, is_loopback, load, own_address
+from edgeinspect.page.drawing import COLORS
+from edgeinspect.page.drift import Drift
+from edgeinspect.page.fence import MOST_BODY_BYTES
+from edgeinspect.page.follow import Follower
+from edgeinspect.page.history import History
+from edgeinspect.page.host import read_host
+from edgeinspect.page.measures import Measures
+from edgeinspect.page.pictures import Pictures
+from edgeinspect.page.routes import Routes, Sources, board_dict, live_dict
+from edgeinspect.page.server import make_app
+from edgeinspect.page.sessions import Brake, Sessions
+from edgeinspect.page.stream import Stream
+from edgeinspect.page.users import Users
+from edgeinspect.pipeline.records import memory_folder
+from edgeinspect.pipeline.shadow_record import SUFFIX
+from edgeinspect.store import Store, default_root
+
+_log = structlog.get_logger()
+
+
+def run(path: Path) -> None:
+    """Run the page of a configuration file until a signal.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        DataError: A key is not what it should be.
+        DeviceLostError: The address is taken.
+    """
+    loaded = load(path)
+    page = Page(loaded, SystemClock())
+    if loaded.config.nice:
+        os.nice(loaded.config.nice)
+    page.start()
+    try:
+        _serve(loaded, page.app)
+    finally:
+        page.stop()
+        _log.info(events.PAGE_STOPPED, line=loaded.line.config.line)
+
+
+class Page:
+    """Everything behind the socket. `start` and `stop` belong to one thread."""
+
+    def __init__(self, loaded: LoadedPage, clock: Clock) -> None:
+        """Build everything; nothing runs yet."""
+        config, line = loaded.config, loaded.line.config
+        prepare = make_prepare(loaded)
+
+        def bounds(utc_ns: int) -> tuple[int, int]:
+            return shift.bounds(utc_ns, config.shifts or SHIFTS)
+
+        def subscribe(cursor: int | None) -> Feed:
+            return Feed(
+                own_address(line.publish.verdicts), own_address(line.publish.replay),
+                name="page", line=line.line, cursor=cursor, prepare=prepare, clock=clock,
+            )  # fmt: skip
+
+        store = Store(Path(line.store) if line.store else default_root())
+        folder = Path(config.ring_folder) if config.ring_folder else memory_folder(line)
+        ledger = Path(line.ledger.folder) if line.ledger else None
+        state = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        history = History(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
+        self.board = Board(
+            line.line, clock=clock, silent_ns=round(config.silent_ms * NS_PER_MS), bounds=bounds
+        )
+        drift = Drift(
+            line.line, config.drift.reference_frames, config.drift.window_frames,
+            Path(state) if state else None,
+        )  # fmt: skip
+        rings = {name: folder / f"{line.line}.{name}.ring" for name in line.cameras}
+        self.pictures = Pictures(rings, config.live_hz, drift, clock)
+        self.stream = Stream(
+            self.board.beat_dict,
+            lambda: board_dict(sources),
+            lambda: live_dict(sources),
+            config.clients,
+        )
+        measures = Measures(
+            self.board, drift, cameras=tuple(line.cameras), budget_ms=line.budget_ms,
+            read_host=read_host, clients=lambda: self.stream.listeners,
+        )  # fmt: skip
+        self.follower = Follower(
+            subscribe=subscribe, history=history, board=self.board, pictures=self.pictures,
+            drift=drift, measures=measures, bounds=bounds,
+            reference_frames=config.drift.reference_frames, clock=clock,
+        )  # fmt: skip
+        models, classes = _models(loaded, store)
+        sources = Sources(
+            self.board, self.pictures, history, measures, store, models,
+            tuple(line.cameras), classes, COLORS,
+            (ledger or memory_folder(line)) / f"{line.line}{SUFFIX}",
+            Path(config.archive) if config.archive else None,
+            round(line.budget_ms * 1000), __version__,
+        )  # fmt: skip
+        challenge = line.capture.challenge_folder
+        means = Means(
+            self.board, Users(Path(config.users) if config.users else None),
+            own_address(line.publish.replay), prepare, store, models,
+            Path(challenge) if challenge else None, config.backend,
+            tuple(config.reload_command), config.tls is not None,
+        )  # fmt: skip
+        sessions = Sessions(round(config.session_min * 60 * NS_PER_S), clock)
+        self.app: ASGIApp = make_app(
+            Routes(sources, self.stream), Actions(means, sessions, Brake(clock)), self.stream,
+            _hosts(loaded),
+        )  # fmt: skip
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin to hear and to encode."""
+        self._run("follow", self.follower.run)
+        self._run("encode", self.pictures.run)
+
+    def stop(self) -> None:
+        """End both."""
+        self.follower.stop()
+        self.pictures.stop()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _run(self, name: str, target: Callable[[], None]) -> None:
+        def body() -> None:
+            try:
+                target()
+            except BaseException:  # without ears the page must not go on as if it had any
+                _log.exception(events.PAGE_FAILED, thread=name)
+                os._exit(DeviceLostError.exit_code)
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+def make_prepare(loaded: LoadedPage) -> Prepare:
+    """Puts the configured keys on a socket; nothing where there are none."""
+    curve = loaded.config.curve
+    if curve is None:
+        return plain
+
+    def prepare(wire: Socket) -> None:
+        as_client(Path(curve.secret), Path(curve.server), wire)
+
+    return prepare
+
+
+def _models(loaded: LoadedPage, store: Store) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the line's models, and the segmenter's classes as far as they can be told."""
+    names: list[str] = []
+    classes: tuple[str, ...] = tuple(loaded.line.config.decide.classes)
+    for role, choice in loaded.line.engines.items():
+        ref = str(choice.options.model)
+        try:
+            spec: ModelSpec | None = store.resolve(ref)
+        except ModelError:  # the daemon will say so; the page shows what it can
+            spec = None
+        names.append(spec.id.name if spec is not None else ref.partition("/")[0])
+        if role == "segmenter" and spec is not None:
+            classes = spec.classes
+    return tuple(dict.fromkeys(names)), classes
+
+
+def _hosts(loaded: LoadedPage) -> list[str]:
+    """Names by which browsers may ask."""
+    hosts = {"localhost", loaded.host.lower(), socket.gethostname().lower()}
+    return sorted(hosts | {name.lower() for name in loaded.config.hosts})
+
+
+def _serve(loaded: LoadedPage, app: ASGIApp) -> None:
+    """Serve until SIGTERM or SIGINT, which uvicorn takes.
+
+    Raises:
+        DeviceLostError: The address cannot be had.
+    """
+    tls = loaded.config.tls
+    config = uvicorn.Config(
+        app,
+        host=loaded.host,
+        port=loaded.port,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=loaded.config.clients * 2 + 50,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=4 * MOST_BODY_BYTES,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
+    )
+    try:
+        bound = config.bind_socket()
+    except SystemExit as error:  # how uvicorn says that an address is taken
+        raise DeviceLostError(
+            "the address cannot be had", where=loaded.config.bind,
+            remedy="Is another page running? Choose another `bind`",
+        ) from error  # fmt: skip
+    except OSError as error:
+        raise DeviceLostError(
+            f"TLS cannot be had: {error}", where=str(tls and tls.certificate)
+        ) from error
+    _log.info(
+        events.PAGE_STARTED, line=loaded.line.config.line, bind=loaded.config.bind,
+        tls=tls is not None, beyond_this_machine=not is_loopback(loaded.host),
+    )  # fmt: skip
+    with bound:
+        uvicorn.Server(config).run([bound])

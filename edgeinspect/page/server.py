@@ -1,0 +1,77 @@
+"""The server: routes behind the fence, and the loop's own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgeinspect.page.actions import Actions, Refusal
+from edgeinspect.page.fence import Fence
+from edgeinspect.page.routes import Routes
+from edgeinspect.page.stream import Stream
+
+
+def make_app(routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[str]) -> ASGIApp:
+    """The whole, as ASGI.
+
+    Args:
+        routes: What can be read.
+        actions: What can be done.
+        stream: Run as a task while the server does.
+        hosts: Names by which it may be asked.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(stream.run())
+        try:
+            yield
+        finally:
+            stream.close()
+            task.cancel()
+
+    def get(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, handler, methods=["GET"])
+
+    def post(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, handler, methods=["POST"])
+
+    app = Starlette(
+        routes=[
+            get("/", routes.index),
+            get("/static/{name}", routes.static),
+            get("/stream", routes.stream),
+            get("/metrics", routes.metrics),
+            get("/api/state", routes.state),
+            get("/api/trend", routes.trend),
+            get("/api/search", routes.search),
+            get("/api/verdict/{seq:int}", routes.verdict),
+            get("/api/engines", routes.engines),
+            get("/api/events", routes.events),
+            get("/api/session", actions.whoami),
+            get("/picture/{seq:int}.jpg", routes.picture),
+            get("/thumb/{seq:int}.jpg", routes.thumb),
+            get("/mask/{seq:int}.png", routes.mask),
+            post("/api/login", actions.login),
+            post("/api/logout", actions.logout),
+            post("/api/acknowledge", actions.acknowledge),
+            post("/api/challenge", actions.challenge),
+            post("/api/promote", actions.promote),
+        ],
+        exception_handlers={Refusal: _refused},
+        lifespan=lifespan,
+    )
+    return Fence(app, hosts)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    headers = {"Retry-After": str(error.wait_s)} if error.wait_s else {}
+    return JSONResponse({"problem": str(error)}, error.status, headers)

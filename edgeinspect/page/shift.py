@@ -1,0 +1,128 @@
+"""The shift: what was decided since it began, in all and by the quarter of an hour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from typing import Any
+
+from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.verdict import Decision
+
+BUCKET_NS = 15 * 60 * NS_PER_S
+
+
+def bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
+    """(start, end) in UTC ns of the shift that an instant is in; the PC's own time zone.
+
+    Args:
+        utc_ns: The instant.
+        starts: `HH:MM` at which shifts begin.
+    """
+    now = datetime.fromtimestamp(utc_ns // NS_PER_S)
+    times = [time.fromisoformat(text) for text in starts]
+    begins = sorted(
+        round(datetime.combine(now.date() + timedelta(days=day), at).astimezone().timestamp())
+        for day in (-1, 0, 1, 2)
+        for at in times
+    )
+    now_s = utc_ns // NS_PER_S
+    before = max(each for each in begins if each <= now_s)
+    after = min(each for each in begins if each > now_s)
+    return before * NS_PER_S, after * NS_PER_S
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A piece of the shift."""
+
+    decisions: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    """Rejected frames with a fatal region of the class; challenge parts are left out."""
+
+
+@dataclass(slots=True)
+class Shift:
+    """Counters of one shift. One thread.
+
+    A shift begins with the first seq that was captured in it, and has every later seq: then
+    `captured` can be told from the numbers alone, and the law be checked against it.
+    """
+
+    start_utc_ns: int
+    end_utc_ns: int
+    first_seq: int = 0
+    last_seq: int = 0
+    left_out: int = 0
+    """Seqs that nobody used, since the spool had been lost."""
+    unknown: int = 0
+    """Seqs whose verdict nobody holds any more."""
+    decisions: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    buckets: dict[int, Bucket] = field(default_factory=dict)
+
+    @property
+    def captured(self) -> int:
+        """Frames that the seqs of this shift speak of."""
+        return self.last_seq - self.first_seq + 1 - self.left_out if self.last_seq else 0
+
+    @property
+    def holds(self) -> bool:
+        """True if `captured == pass + reject + no_verdict`."""
+        return self.captured == sum(self.decisions.values())
+
+    def count(
+        self,
+        seq: int,
+        at_utc_ns: int,
+        decision: str,
+        reason: str,
+        classes: Sequence[str],
+        *,
+        simulated: bool = False,
+        times: int = 1,
+    ) -> None:
+        """Count one verdict, or `times` alike of which `seq` is the last."""
+        self.first_seq = self.first_seq or seq
+        self.last_seq = max(self.last_seq, seq)
+        self.decisions[decision] += times
+        if decision == Decision.NO_VERDICT.value:
+            self.reasons[reason] += times
+        bucket = self.buckets.setdefault(self.bucket_of(at_utc_ns), Bucket())
+        bucket.decisions[decision] += times
+        if decision == Decision.REJECT.value and not simulated:
+            bucket.classes.update(dict.fromkeys(classes or [reason], times))
+
+    def bucket_of(self, at_utc_ns: int) -> int:
+        """Which piece an instant is in; the first or last for one outside."""
+        last = (self.end_utc_ns - self.start_utc_ns - 1) // BUCKET_NS
+        return max(0, min(last, (at_utc_ns - self.start_utc_ns) // BUCKET_NS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counters for the page."""
+        decisions = self.decisions
+        return {
+            "start_ms": self.start_utc_ns // 1_000_000,
+            "end_ms": self.end_utc_ns // 1_000_000,
+            "captured": self.captured,
+            "pass": decisions["PASS"],
+            "reject": decisions["REJECT"],
+            "no_verdict": decisions["NO_VERDICT"],
+            "unknown": self.unknown,
+            "holds": self.holds,
+            "reasons": dict(self.reasons),
+        }
+
+    def trend(self) -> dict[str, Any]:
+        """The pieces, for a plot."""
+        return {
+            "start_ms": self.start_utc_ns // 1_000_000,
+            "end_ms": self.end_utc_ns // 1_000_000,
+            "bucket_ms": BUCKET_NS // 1_000_000,
+            "buckets": [
+                {"index": index, **dict(bucket.decisions), "classes": dict(bucket.classes)}
+                for index, bucket in sorted(self.buckets.items())
+            ],
+        }

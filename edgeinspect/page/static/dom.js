@@ -1,0 +1,80 @@
+// Small means: elements without HTML text, so that nothing a line says can become markup.
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "text") element.textContent = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export function h(tag, attributes, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+// Only what differs is written: a screen reader is not told the same thing five times a second.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const two = (number) => String(number).padStart(2, "0");
+
+export function clock(ms) {
+  const at = new Date(ms);
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+export function hours(ms) {
+  return clock(ms).slice(0, 5);
+}
+
+export function day(ms) {
+  const at = new Date(ms);
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(ms)}`;
+}
+
+export function ago(ms) {
+  const seconds = Math.max(0, ms / 1000);
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+export const count = (number) => (number ?? 0).toLocaleString("en-US").replaceAll(",", "\u202f");
+
+export const millis = (us) => (us < 100_000 ? (us / 1000).toFixed(1) : String(Math.round(us / 1000)));
+
+export const WORDS = { PASS: "Pass", REJECT: "Reject", NO_VERDICT: "No verdict" };
+
+const REASONS = {
+  clean: "clean", below_thresholds: "below thresholds", defect: "defect", gate: "gate alone",
+  deadline: "out of time", overrun: "overrun", shape: "wrong size", capture_error: "unreadable picture",
+  capture_health: "black, white or frozen picture", capture_lost: "frame lost by the camera",
+  engine_error: "engine error", restart: "daemon restarted", shutdown: "daemon stopped",
+};
+export const reason = (name) => REASONS[name] || name;
+
+export function chip(decision) {
+  return h("span", { class: `chip ${decision.toLowerCase()}`, text: WORDS[decision] || decision });
+}
+
+export async function ask(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const text = await response.text();
+  let told = null;
+  try { told = JSON.parse(text); } catch { /* the fence answers in plain words */ }
+  if (!response.ok) throw new Error((told && told.problem) || text || `answer ${response.status}`);
+  return told;
+}
+
+export function failure(error) {
+  return h("p", { class: "problem", role: "alert", text: error.message });
+}

@@ -1,0 +1,58 @@
+// The ledger's search.
+
+import { ask, chip, day, failure, h, millis, reason } from "./dom.js";
+
+const field = (words, input) => h("label", {}, h("span", { text: words }), input);
+const options = (pairs) => pairs.map(([value, text]) => h("option", { value, text }));
+let last = "";
+
+export function make(_argument, known) {
+  const board = known.board;
+  const classes = Object.keys((board && board.classes) || {});
+  const result = h("div", {});
+  const form = h("form", { class: "search", role: "search", "aria-label": "Ledger" },
+    field("From", h("input", { type: "datetime-local", name: "since" })),
+    field("Until", h("input", { type: "datetime-local", name: "until" })),
+    field("Decision", h("select", { name: "decision" }, ...options([["", "any"], ["REJECT", "Reject"], ["PASS", "Pass"], ["NO_VERDICT", "No verdict"]]))),
+    field("Class", h("select", { name: "class" }, ...options([["", "any"], ...classes.map((name) => [name, name])]))),
+    field("Part", h("input", { name: "part", maxlength: 64, autocomplete: "off" })),
+    field("Frame", h("input", { name: "seq", inputmode: "numeric", pattern: "[0-9]*", maxlength: 18, autocomplete: "off" })),
+    h("button", { type: "submit", class: "primary", text: "Search" }));
+  form.addEventListener("submit", (event) => { event.preventDefault(); find(form, result); });
+  const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "search-head" }, h("h2", { id: "search-head", text: "Search the ledger" }), form), result);
+  if (last) { for (const [name, value] of new URLSearchParams(last)) if (form.elements[name]) form.elements[name].value = value; }
+  find(form, result);
+  return { element };
+}
+
+async function find(form, result) {
+  const words = new FormData(form);
+  const asked = new URLSearchParams();
+  for (const [name, value] of words) {
+    if (!value) continue;
+    if (name === "since" || name === "until") asked.set(`${name}_ms`, String(new Date(value).getTime()));
+    else asked.set(name, value.trim());
+  }
+  last = new URLSearchParams(words).toString();
+  try {
+    const told = await ask(`/api/search?${asked}`);
+    result.replaceChildren(table(told));
+  } catch (error) {
+    result.replaceChildren(failure(error));
+  }
+}
+
+function table(told) {
+  const rows = told.rows.map((row) => h("tr", {},
+    h("td", {}, h("a", { href: `#/verdict/${row.seq}`, text: String(row.seq) })),
+    h("td", { class: "when", text: day(row.at_ms) }),
+    h("td", {}, chip(row.decision)),
+    h("td", { text: row.classes ? row.classes.replaceAll(",", ", ") : reason(row.reason) }),
+    h("td", { text: row.part_id || "" }),
+    h("td", { text: row.camera }),
+    h("td", { class: "number", text: row.defect_prob === null ? "" : row.defect_prob.toFixed(2) }),
+    h("td", { class: "number", text: millis(row.total_us) })));
+  const words = rows.length ? `${rows.length === told.most ? `The newest ${rows.length}` : rows.length} verdicts` : "No verdict is like that.";
+  return h("section", { class: "panel", "aria-labelledby": "found-head" }, h("h2", { id: "found-head", text: words }),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "found-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Frame", "Captured", "Decision", "Why", "Part", "Camera", "Gate", "ms"].map((text, index) => h("th", { scope: "col", class: index > 5 ? "number" : "", text })))), h("tbody", {}, ...rows))));
+}

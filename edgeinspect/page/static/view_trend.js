@@ -1,0 +1,78 @@
+// The shift in quarters of an hour: rejects by class, and what had no verdict.
+
+import { ask, count, failure, h, hours, svg } from "./dom.js";
+import { swatch } from "./overlay.js";
+
+const WIDTH = 1200;
+const HEIGHT = 320;
+const LEFT = 56;
+const BOTTOM = 34;
+const NO_VERDICT = "no verdict";
+
+export function make(_argument, known) {
+  const plot = h("div", { class: "plot" });
+  const table = h("div", {});
+  const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "trend-head" }, h("h2", { id: "trend-head", text: "Rejects of this shift, by class" }), plot), table);
+  const look = () => ask("/api/trend").then((told) => draw(plot, table, told, (known.board && known.board.classes) || {})).catch((error) => plot.replaceChildren(failure(error)));
+  look();
+  const timer = setInterval(look, 10_000);
+  return { element, close: () => clearInterval(timer) };
+}
+
+function draw(plot, table, told, classes) {
+  const found = new Set(told.buckets.flatMap((bucket) => Object.keys(bucket.classes)));
+  const series = [...Object.keys(classes).filter((name) => found.has(name)), ...[...found].filter((name) => !(name in classes))];
+  const silent = told.buckets.some((bucket) => bucket.NO_VERDICT);
+  const color = (name) => (name === NO_VERDICT ? "var(--no-verdict)" : classes[name] || "#c8d2dc");
+  const height = (bucket) => series.reduce((sum, name) => sum + (bucket.classes[name] || 0), 0) + (bucket.NO_VERDICT || 0);
+  const top = nice(Math.max(1, ...told.buckets.map(height)));
+  const slots = Math.max(1, Math.round((told.end_ms - told.start_ms) / told.bucket_ms));
+  const step = (WIDTH - LEFT - 8) / slots;
+  const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - 14);
+  const marks = [];
+  for (let line = 0; line <= 4; line += 1) {
+    const value = (top * line) / 4;
+    if (!Number.isInteger(value)) continue;
+    marks.push(svg("line", { x1: LEFT, x2: WIDTH - 8, y1: y(value), y2: y(value), class: "grid" }), svg("text", { x: LEFT - 8, y: y(value) + 5, "text-anchor": "end", text: count(value) }));
+  }
+  const hour = 3_600_000;
+  for (let at = Math.ceil(told.start_ms / hour) * hour; at <= told.end_ms; at += hour) {
+    const x = LEFT + ((at - told.start_ms) / told.bucket_ms) * step;
+    marks.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle", text: hours(at) }), svg("line", { x1: x, x2: x, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 5, class: "tick" }));
+  }
+  const bars = told.buckets.flatMap((bucket) => {
+    let below = 0;
+    return [...series.map((name) => [name, bucket.classes[name] || 0]), [NO_VERDICT, bucket.NO_VERDICT || 0]].filter(([, value]) => value).map(([name, value]) => {
+      const piece = svg("rect", { x: LEFT + bucket.index * step + 1.5, width: Math.max(1, step - 3), y: y(below + value), height: y(below) - y(below + value), style: null, fill: color(name) },
+        svg("title", { text: `${hours(told.start_ms + bucket.index * told.bucket_ms)}: ${value} ${name}` }));
+      below += value;
+      return piece;
+    });
+  });
+  const names = silent ? [...series, NO_VERDICT] : series;
+  plot.replaceChildren(
+    svg("svg", { class: "trend", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Rejects by class for each quarter of an hour since ${hours(told.start_ms)}; the table below has the numbers` }, ...marks, ...bars),
+    h("p", { class: "row" }, ...names.map((name) => h("span", { class: "key" }, swatch(color(name)), name)), names.length ? null : h("span", { class: "quiet", text: "No reject in this shift so far." })));
+  table.replaceChildren(rows(told, names));
+}
+
+function rows(told, names) {
+  const body = told.buckets.toReversed().map((bucket) => h("tr", {},
+    h("th", { scope: "row", text: hours(told.start_ms + bucket.index * told.bucket_ms) }),
+    h("td", { class: "number", text: count((bucket.PASS || 0) + (bucket.REJECT || 0) + (bucket.NO_VERDICT || 0)) }),
+    h("td", { class: "number", text: count(bucket.REJECT) }),
+    ...names.map((name) => h("td", { class: "number", text: count(name === NO_VERDICT ? bucket.NO_VERDICT : bucket.classes[name]) }))));
+  return h("section", { class: "panel", "aria-labelledby": "rows-head" }, h("h2", { id: "rows-head", text: "Quarter by quarter" }),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "rows-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["From", "Frames", "Rejects", ...names].map((text, index) => h("th", { scope: "col", class: index ? "number" : "", text })))), h("tbody", {}, ...body))));
+}
+
+// The next of 4, 8, 20, 40, 80, 200 …: four lines with whole numbers.
+function nice(value) {
+  let unit = 4;
+  while (unit < value) {
+    if (unit * 2 >= value) return unit * 2;
+    if (unit * 5 >= value) return unit * 5;
+    unit *= 10;
+  }
+  return unit;
+}
