@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._instants import parse_instant
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from edgeinspect.ledger_query import (
@@ -35,8 +35,6 @@ _PIPE_WIDTH = 240
 """Where nobody looks at a terminal, no column is cut."""
 _SHOWN_PROBLEMS = 50
 _MAX_SEQ = (1 << 63) - 1
-_AGO = re.compile(r"-(\d{1,9}(?:\.\d{1,9})?)([smhd])")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -183,30 +181,11 @@ def _wanted(words: dict[str, Any], limit: int | None) -> Filter:
         if isinstance(word, str) and not word.isprintable():
             raise UsageError(f"{word!r} has characters that no name in a ledger has")
     return Filter(
-        since_utc_ns=_instant(words.pop("since")),
-        until_utc_ns=_instant(words.pop("until")),
+        since_utc_ns=parse_instant(words.pop("since")),
+        until_utc_ns=parse_instant(words.pop("until")),
         limit=limit,
         **words,
     )
-
-
-def _instant(text: str | None) -> int | None:
-    """UTC ns of `-2h` or of an ISO time; without an offset it is UTC."""
-    if text is None:
-        return None
-    try:
-        if ago := _AGO.fullmatch(text):
-            at = datetime.now(timezone.utc) - timedelta(seconds=float(ago[1]) * _UNIT_S[ago[2]])
-        else:
-            at = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))  # no Z before 3.11
-            at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-        since = at - _EPOCH
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{text!r} is no time", remedy="Give 2026-01-31T06:00 or -2h (s, m, h, d)"
-        ) from None
-    utc_ns = since // timedelta(microseconds=1) * 1000
-    return max(-_MAX_SEQ, min(_MAX_SEQ, utc_ns))  # what a column can hold
 
 
 # -- words out --------------------------------------------------------------------------

@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("edgeinspect.cli.build:build", "Build TensorRT plans, and FP16 versions."),
     "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
+    "archive": ("edgeinspect.cli.archive:archive", "Keep pictures worth keeping, and export them."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure what this PC and line can do."),
     "page": ("edgeinspect.cli.page:page", "Show a line to people, and its metrics."),

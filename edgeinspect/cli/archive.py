@@ -1,0 +1,214 @@
+"""`edgeinspect archive`: keep pictures of a line, look at them, and export them with labels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeinspect import log
+from edgeinspect.archive_format import Kind
+from edgeinspect.cli._instants import parse_instant
+from edgeinspect.domain.verdict import Decision
+from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
+
+if TYPE_CHECKING:
+    from edgeinspect.archive.reading import Wanted
+    from edgeinspect.archive_format import Sidecar
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_PIPE_WIDTH = 240
+_MIB = 1 << 20
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def archive() -> None:
+    """Keep the pictures of a line that are worth keeping.
+
+    ARCHIVE is the folder that an archive's configuration names. See docs/archive.md.
+    """
+
+
+@archive.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
+              default="auto", show_default=True, help="How the log is written.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
+              default="info", show_default=True)  # fmt: skip
+def run(file: Path, log_format: str, log_level: str) -> None:
+    """Run the archive described in FILE.
+
+    Ends with 0 when stopped by SIGTERM or Ctrl-C. A line that is away, and a disk that takes
+    nothing, are waited for.
+    """
+    from edgeinspect.archive.program import run as run_archive
+
+    log.configure(log_format, log_level)
+    run_archive(file)
+
+
+def _filters(command: Command) -> Command:
+    """The options by which frames are chosen."""
+    for option in reversed(
+        (
+            click.option("--since", help="From this time on: 2026-01-31T06:00 (UTC), or -2h."),
+            click.option("--until", help="Before this time."),
+            click.option("--kind", "kinds", multiple=True,
+                         type=click.Choice([kind.value for kind in Kind]), help="Repeatable."),
+            click.option("--decision", type=click.Choice([d.value for d in Decision])),
+            click.option("--class", "label", help="Whose worst region is of this class."),
+            click.option("--camera"),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _wanted(limit: int | None, words: dict[str, Any]) -> Wanted:
+    from edgeinspect.archive.reading import Wanted
+
+    return Wanted(
+        since_utc_ns=parse_instant(words["since"]),
+        until_utc_ns=parse_instant(words["until"]),
+        kinds=tuple(Kind(kind) for kind in words["kinds"]),
+        decision=words["decision"],
+        label=words["label"],
+        camera=words["camera"],
+        limit=limit,
+    )
+
+
+@archive.command("list")
+@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+@_filters
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--lost", is_flag=True, help="What has no picture, by hour, instead.")
+def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> None:
+    """List frames of ARCHIVE, the newest first."""
+    from edgeinspect.archive.reading import find
+
+    if lost:
+        _list_lost(folder, as_json)
+        return
+    rows = find(folder, _wanted(limit, words))
+    table = Table("frame", "captured", "kind", "class", "decision", "reason", "p", "KiB",
+                  box=None, pad_edge=False)  # fmt: skip
+    for row in rows:
+        if as_json:
+            fields = {name: getattr(row, name) for name in row.__slots__}
+            click.echo(json.dumps({**fields, "kind": row.kind.value, "name": row.name}))
+        else:
+            prob = "" if row.defect_prob is None else f"{row.defect_prob:.2f}"
+            table.add_row(
+                _plain(row.name), _time(row.captured_at_utc_ns), row.kind.value,
+                _plain(row.label), row.decision, row.reason, prob, str(row.size_bytes // 1024),
+            )  # fmt: skip
+    if not as_json:
+        _console().print(table)
+
+
+def _list_lost(folder: Path, as_json: bool) -> None:
+    from edgeinspect.archive.reading import losses
+    from edgeinspect.archive_format import owner_of
+
+    owner_of(folder)
+    table = Table("hour", "kind", "why", "frames", box=None, pad_edge=False)
+    for hour, kind, why, count in losses(folder):
+        at = _time(hour * 3_600_000_000_000)
+        if as_json:
+            click.echo(json.dumps({"hour": at, "kind": kind, "why": why, "frames": count}))
+        else:
+            table.add_row(at, kind, why, str(count))
+    if not as_json:
+        _console().print(table)
+
+
+@archive.command()
+@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+@click.argument("frame")
+@click.option("--json", "as_json", is_flag=True, help="The sidecar as it is.")
+def show(folder: Path, frame: str, as_json: bool) -> None:
+    """Show what is known of FRAME: its name in the list, or its seq."""
+    from edgeinspect.archive.reading import find_one
+
+    path, told = find_one(folder, frame)
+    if as_json:
+        sys.stdout.write(path.read_text(encoding="utf-8") + "\n")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in _facts(path, told):
+        table.add_row(Text(name, style="dim"), _plain(value))
+    _console().print(table)
+
+
+def _facts(path: Path, told: Sidecar) -> list[tuple[str, str]]:
+    said, picture = told.verdict, told.picture
+    facts = [
+        ("picture", str(path.with_name(picture.file))),
+        ("captured", _time(said.captured_at_utc_ns)),
+        ("kept as", told.kind.value),
+        ("decision", f"{said.decision.value} ({said.reason.value}) {said.detail}".strip()),
+        ("gate", "-" if said.defect_prob is None else f"{said.defect_prob:.4f}"),
+    ]
+    for ref in (said.gate, said.segmenter):
+        if ref is not None:
+            facts.append(("model", f"{ref.name}/{ref.version} {ref.calibration or ''}".strip()))
+    for region in said.regions:
+        box = region.box
+        facts.append(
+            (
+                "region",
+                f"{region.class_name} {region.score:.2f}, {region.area_px} px, {region.area_mm2:g} "
+                f"mm², at {box.x_px},{box.y_px} {box.width_px}x{box.height_px}"
+                f"{'' if region.fatal else ', not fatal'}",
+            )
+        )
+    facts += [
+        ("part", said.part_id or "-"),
+        ("mask", "yes" if told.mask is not None else "no"),
+        ("file", f"{picture.size_bytes} bytes, {'lossless' if picture.lossless else 'lossy'}, "
+                 f"sha256 {picture.sha256}"),
+    ]  # fmt: skip
+    return facts
+
+
+@archive.command()
+@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+def check(folder: Path) -> int:
+    """Read every picture of ARCHIVE and hold it against its hash.
+
+    Ends with 65 if one is not what was saved. The archive may be running.
+    """
+    from edgeinspect.archive.reading import check as look
+
+    found = look(folder)
+    for path in found.broken:
+        click.echo(f"{path}: is not what was saved", err=True)
+    click.echo(
+        f"{found.frames} frames are whole, {len(found.broken)} broken, "
+        f"{found.unlisted} not in the index yet"
+    )
+    return EXIT_REFUSED if found.broken else EXIT_OK
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def _plain(text: str) -> Text:
+    """What came from outside, without markup or control characters for the terminal."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _time(utc_ns: int) -> str:
+    return f"{datetime.fromtimestamp(utc_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,375 @@
+"""The archive's folder: bounded, whole after any crash, and its index made again when lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edgeinspect.archive import files, keeper
+from edgeinspect.archive.account import Account, Why
+from edgeinspect.archive.config import Picture
+from edgeinspect.archive.files import encode_picture, write_whole
+from edgeinspect.archive.keeper import DAY_NS, Keeper
+from edgeinspect.archive.reading import Wanted, check, find, find_one, losses
+from edgeinspect.archive.waiting import Waiting
+from edgeinspect.archive_format import INDEX, PART, Kind, is_archive, read_sidecar, sidecars
+from edgeinspect.errors import DataError, DeviceLostError, StorageError
+from edgeinspect.testing import EPOCH_UTC_NS, ManualClock
+from tests.archive_desk import SECOND, caught, config, picture, whole_frames
+
+
+class Shelf:
+    """A keeper on a clock by hand."""
+
+    def __init__(self, folder: Path, more: str = "", max_mib: float = 100) -> None:
+        self.clock = ManualClock()
+        self.clock.utc_offset_ns = EPOCH_UTC_NS + 1_000 * SECOND
+        self.config = config(folder, more, max_mib=max_mib)
+        self.keeper = Keeper(self.config, self.clock)
+        self.root = self.keeper.root
+
+    def save(self, *seqs: int, kind: Kind = Kind.REJECT, **changes: Any) -> None:
+        for seq in seqs:
+            frame = caught(seq, kind, **changes)
+            self.keeper.account.opened(frame.key)
+            self.keeper.save(frame)
+
+    def commit(self, heard: int | None = None) -> None:
+        if heard is not None:
+            self.keeper.account.heard(heard)
+        self.keeper.tend(now=True)
+
+    def seqs(self) -> set[int]:
+        return set(whole_frames(self.root))
+
+    def listed(self) -> set[int]:
+        return {row.seq for row in find(self.root, Wanted())}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def kill(shelf: Shelf) -> None:
+    """As `kill -9`: nothing is committed, the lock is gone."""
+    os.close(shelf.keeper._held)
+    shelf.keeper._index._base.rollback()
+    shelf.keeper._index._base.close()
+
+
+def test_what_is_saved_is_there_pixel_for_pixel_with_its_verdict(folder: Path) -> None:
+    shelf = Shelf(folder)
+    shelf.save(5)
+    shelf.commit(5)
+    ((path, told),) = [(path, read_sidecar(path)) for path in sidecars(shelf.root)]
+    assert path.name == "t.top.7.5.json"
+    assert told.verdict == caught(5).verdict
+    assert (told.kind, told.label, told.picture.lossless) == (Kind.REJECT, "scratch", True)
+    ((kind, pixels),) = whole_frames(shelf.root).values()
+    assert np.array_equal(pixels[:, :, None], picture(5))
+    assert kind is Kind.REJECT
+    assert is_archive(shelf.root)
+    assert find_one(shelf.root, "5") == find_one(shelf.root, "t.top.7.5") == (path, told)
+    shelf.keeper.close()
+
+
+@pytest.mark.parametrize("color", ["bgr", "rgb", "mono"])
+def test_colors_are_those_that_a_viewer_expects(color: str) -> None:
+    pixels = picture(3, shape=(8, 9, 1 if color == "mono" else 3))
+    data = np.frombuffer(encode_picture(pixels, color, Picture()), np.uint8)
+    seen = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).reshape(pixels.shape)
+    np.testing.assert_array_equal(seen, pixels[..., ::-1] if color == "rgb" else pixels)
+
+
+def test_jpeg_is_smaller_and_close(folder: Path) -> None:
+    pixels = np.full((64, 64, 1), 120, np.uint8)
+    data = encode_picture(pixels, "mono", Picture(format="jpeg", jpeg_quality=90))
+    assert len(data) < pixels.nbytes
+    assert data[:2] == b"\xff\xd8"
+    shelf = Shelf(folder, "picture: {format: jpeg}")
+    shelf.save(1)
+    (path,) = sidecars(shelf.root)
+    assert read_sidecar(path).picture.lossless is False
+    shelf.keeper.close()
+
+
+# -- room and age ---------------------------------------------------------------------------
+
+
+def test_room_is_made_by_removing_the_least_useful_first(folder: Path) -> None:
+    shelf = Shelf(folder, "shares: {near: 0, reject: 0, no_verdict: 0, passed: 0}", 1.0)
+    size = room_of_one(folder / "other")
+    many = int(2**20 // size)
+    shelf.save(*range(many // 2), kind=Kind.PASS)
+    shelf.save(*range(1000, 1000 + many // 2), kind=Kind.NEAR)
+    shelf.save(*range(2000, 2000 + many // 2))
+    left = shelf.seqs()
+    assert shelf.keeper.size_bytes <= 2**20
+    assert {seq for seq in left if seq >= 1000} >= set(range(2000, 2000 + many // 2))
+    assert {seq for seq in left if seq >= 1000} >= set(range(1000, 1000 + many // 2))
+    passes = sorted(seq for seq in left if seq < 1000)
+    assert passes == list(range(many // 2 - len(passes), many // 2)), "the oldest go first"
+    shelf.save(*range(3000, 3000 + many), kind=Kind.SIMULATED)
+    assert not {seq for seq in shelf.seqs() if seq >= 3000 + many // 2}, "no room was made"
+    assert shelf.keeper.account.totals[Why.ROOM] > many // 2
+    shelf.keeper.close()
+
+
+def room_of_one(folder: Path) -> float:
+    shelf = Shelf(folder)
+    shelf.save(*range(20))
+    shelf.keeper.close()
+    return shelf.keeper.size_bytes / 20
+
+
+def test_a_rare_class_is_not_pushed_out_by_a_common_one(folder: Path) -> None:
+    from tests.archive_desk import SCRATCH
+
+    shelf = Shelf(folder, max_mib=1.0)
+    pit = msgspec.structs.replace(SCRATCH, class_name="pit")
+    shelf.save(1, 2, 3, regions=(pit,))
+    many = int(2 * 2**20 // room_of_one(folder / "other"))
+    shelf.save(*range(10, 10 + many))
+    assert {1, 2, 3} <= shelf.seqs()
+    assert 10 not in shelf.seqs()
+    shelf.keeper.close()
+
+
+def test_what_is_too_old_is_removed_with_its_folder(folder: Path) -> None:
+    shelf = Shelf(folder, "keep_days: 2")
+    shelf.save(1, 2)
+    shelf.save(3, captured_at_utc_ns=EPOCH_UTC_NS + DAY_NS)
+    shelf.commit(3)
+    shelf.clock.advance(2 * DAY_NS)
+    shelf.commit()
+    assert shelf.seqs() == shelf.listed() == {3}
+    assert len(list(shelf.root.glob("????-??-??"))) == 1
+    shelf.keeper.close()
+
+
+# -- crashes --------------------------------------------------------------------------------
+
+
+def test_what_was_saved_and_not_committed_is_found_again_and_not_caught_twice(
+    folder: Path,
+) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2)
+    shelf.commit(2)
+    shelf.save(3, 4)
+    kill(shelf)
+    again = Shelf(folder)
+    assert again.listed() == again.seqs() == {1, 2, 3, 4}
+    assert again.keeper.stored_cursor == 2
+    assert again.keeper.known == {(7, 3), (7, 4)}
+    assert again.keeper.frames == 4
+    assert again.keeper.size_bytes == shelf.keeper.size_bytes
+    again.keeper.close()
+
+
+@pytest.mark.parametrize("point", ["picture.part", "picture", "sidecar.part", "half", "removed"])
+def test_a_crash_at_any_point_leaves_no_half_picture(folder: Path, point: str) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2)
+    shelf.commit(2)
+    (hour,) = shelf.root.glob("*/*")
+    name = "t.top.7.3"
+    if point == "picture.part":
+        (hour / f"{name}.png{PART}").write_bytes(b"\x89PNG half")
+    elif point == "picture":
+        (hour / f"{name}.png").write_bytes(b"\x89PNG whole, but nobody says so")
+    elif point == "sidecar.part":
+        (hour / f"{name}.png").write_bytes(b"\x89PNG")
+        (hour / f"{name}.json{PART}").write_bytes(b'{"schema"')
+    elif point == "half":  # a power cut: the sidecar reached the disk, its picture did not
+        (hour / "t.top.7.2.png").write_bytes(b"")
+    else:  # killed while it removed frame 2
+        (hour / "t.top.7.2.json").unlink()
+    (hour / "notes.txt").write_text("a person's")
+    kill(shelf)
+    again = Shelf(folder)
+    expected = {1} if point in ("half", "removed") else {1, 2}
+    assert again.seqs() == again.listed() == expected
+    assert again.keeper.frames == len(expected)
+    left = {path.name for path in hour.iterdir()} - {"notes.txt"}
+    assert left == {f"t.top.7.{seq}.{end}" for seq in expected for end in ("png", "json")}
+    assert (hour / "notes.txt").exists()
+    again.keeper.close()
+
+
+@pytest.mark.parametrize("damage", ["gone", "junk", "rot", "other"])
+def test_a_lost_index_is_made_again_from_the_sidecars(folder: Path, damage: str) -> None:
+    shelf = Shelf(folder)
+    shelf.save(*range(300))
+    shelf.commit(300)
+    shelf.keeper.close()
+    path = shelf.root / INDEX
+    if damage == "gone":
+        path.unlink()
+    elif damage == "junk":
+        path.write_bytes(b"not a database" * 500)
+    elif damage == "rot":
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 20_000)
+    else:
+        with closing(sqlite3.connect(path)) as base:
+            base.execute("PRAGMA user_version = 9")
+    again = Shelf(folder)
+    assert again.keeper.frames == 300
+    assert again.keeper.size_bytes == shelf.keeper.size_bytes
+    assert again.listed() == set(range(300))
+    assert len(list(shelf.root.glob("*.damaged-1"))) == (damage != "gone")
+    again.keeper.close()
+
+
+def test_an_index_that_rots_while_it_runs_is_made_anew(folder: Path) -> None:
+    shelf = Shelf(folder)
+    shelf.save(*range(200))
+    shelf.commit(200)
+    problem = sqlite3.DatabaseError("database disk image is malformed")
+
+    def fail(*_words: object) -> None:
+        raise problem
+
+    shelf.keeper._index.commit = fail  # type: ignore[assignment]
+    shelf.save(201)
+    shelf.keeper.account.missed(202, 0, "reject", Why.TOO_LATE)
+    shelf.commit(202)  # no error: it was mended
+    shelf.commit()
+    assert shelf.listed() == {*range(200), 201}
+    assert sum(count for *_words, count in losses(shelf.root)) == 1
+    shelf.keeper.close()
+
+
+# -- a disk that takes nothing --------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_nothing_and_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(folder)
+    waiting = Waiting(1 << 20, shelf.config.shares.of)
+    for frame in (caught(1), caught(2, Kind.NEAR)):
+        shelf.keeper.account.opened(frame.key)
+        waiting.put(frame)
+    shelf.keeper.account.heard(2)
+    real = files.write_whole
+
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(files, "write_whole", full)
+    for _ in range(3):
+        assert not shelf.keeper.write(waiting, 0)
+    assert "No space left" in shelf.keeper.problem
+    assert len(waiting) == 2
+    assert not [path for path in shelf.root.glob("*/*/*") if path.is_file()]
+    monkeypatch.undo()
+    assert shelf.keeper.write(waiting, 0)
+    assert not shelf.keeper.problem
+    assert shelf.keeper.write(waiting, 0)
+    shelf.commit()
+    assert shelf.seqs() == shelf.listed() == {1, 2}
+    assert shelf.keeper.stored_cursor == 2
+    shelf.keeper.close()
+
+
+def test_an_index_that_cannot_be_written_loses_no_row(folder: Path) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1)
+    shelf.commit(1)
+    base = shelf.keeper._index._base
+    base.execute("PRAGMA max_page_count = 1")  # as many pages as there are, and no more
+    shelf.save(*range(2, 200))
+    shelf.keeper.account.missed(200, 0, "reject", Why.MEMORY)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"index cannot be written: .*full"):
+            shelf.commit(200)
+    shelf.save(201)
+    base.rollback()
+    base.execute("PRAGMA max_page_count = 100000")
+    shelf.commit(201)
+    assert shelf.listed() == shelf.seqs() == {*range(1, 200), 201}
+    assert shelf.keeper.stored_cursor == 201
+    assert sum(count for *_words, count in losses(shelf.root)) == 1
+    shelf.keeper.close()
+
+
+def test_what_must_stay_free_stays_free(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(folder)
+    shelf.keeper._config = msgspec.structs.replace(shelf.config, min_free_mib=10)
+    free = 9 << 20
+    monkeypatch.setattr(keeper.files, "free_bytes", lambda root: free)
+    with pytest.raises(StorageError, match="8 MiB free; 10 are to stay free"):
+        shelf.save(1)
+    free = 11 << 20
+    shelf.save(1)
+    shelf.keeper.close()
+
+
+def test_a_part_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "x.png", b"data")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
+
+
+# -- whose it is ----------------------------------------------------------------------------
+
+
+def test_one_process_and_one_line(folder: Path) -> None:
+    shelf = Shelf(folder)
+    with pytest.raises(DeviceLostError, match="another process"):
+        Shelf(folder)
+    shelf.keeper.close()
+    with pytest.raises(DataError, match="of the line t, not of u"):
+        Keeper(config(folder, line="u"), ManualClock())
+
+
+def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "archive.json").write_text('{"schema": "other"}')
+    with pytest.raises(DataError, match="says something else"):
+        Shelf(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DeviceLostError, match="cannot be used"):
+        Keeper(config(tmp_path / "file"), ManualClock())
+
+
+def test_check_finds_a_picture_that_is_not_what_was_saved(folder: Path) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2, 3)
+    shelf.commit(3)
+    shelf.save(4)
+    path, told = find_one(shelf.root, "2")
+    image = path.with_name(told.picture.file)
+    data = bytearray(image.read_bytes())
+    data[-20] ^= 1
+    image.write_bytes(bytes(data))
+    found = check(shelf.root)
+    assert (found.frames, found.unlisted) == (3, 1)
+    assert [Path(each).stem for each in found.broken] == ["t.top.7.2"]
+    shelf.keeper.close()
+    (shelf.root / INDEX).unlink()
+    assert {row.seq for row in find(shelf.root, Wanted(kinds=(Kind.REJECT,)))} == {1, 2, 3, 4}
+
+
+def test_an_account_of_nothing_is_stored_as_nothing(folder: Path) -> None:
+    shelf = Shelf(folder)
+    shelf.commit()
+    assert shelf.keeper.stored_cursor is None
+    assert Account(None).take() == (None, Counter())
+    shelf.keeper.close()
