@@ -1,0 +1,337 @@
+"""Record a line with faults, `kill -9` the recorder, replay: is every verdict the recorded one?
+
+A whole line with the shipped models in one process: wrong sizes, black and frozen pictures,
+lost and unreadable frames, engines that fail and that take too long, and a `kill -9` of the
+daemon in the middle. `edgeinspect record` in another process, stopped for a while once and
+killed with -9 before the end. Then the recording is held against the ledger (each verdict to
+the byte), against the camera (each pixel), and replayed.
+
+    python benchmarks/recording.py [--frames 2000] [--rate 50]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.cameras._pace import Pace
+from edgeinspect.config.load import load
+from edgeinspect.daemon import make_workers
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.errors import EdgeInspectError, EngineFault
+from edgeinspect.imaging.strip import render
+from edgeinspect.ledger_query import read_body
+from edgeinspect.ledger_read import open_ledger
+from edgeinspect.log import configure
+from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.ports import CameraFinished, Engine
+from edgeinspect.recording.read import RecordedFrame, open_recording
+from edgeinspect.replay.judges import Wanted
+from edgeinspect.replay.program import replay
+from edgeinspect.spool_reader import SpoolReader
+
+ROOT = Path(__file__).resolve().parent.parent
+HEIGHT, WIDTH, PICTURES = 256, 1600, 12
+LINE = """\
+schema: 1
+line: recorded
+budget_ms: {budget_ms}
+cameras: {{top: {{type: synthetic}}}}
+engines:
+  gate: {{type: ov, model: strip-gate}}
+  segmenter: {{type: ov, model: strip-segmenter}}
+optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
+decide:
+  gate: {{suspect_at: 0.04, reject_at: 0.9999, degraded_reject_at: 0.99, reject_code: 99}}
+  classes:
+    pit: {{score: 0.5, area_px: 48, severity: 3, reject_code: 11}}
+    inclusion: {{score: 0.5, area_px: 48, severity: 5, reject_code: 12}}
+    scratch: {{score: 0.85, area_px: 48, severity: 4, reject_code: 13}}
+    patch: {{score: 0.8, area_px: 48, severity: 2, reject_code: 14}}
+act_by: {{travel_ms: 800, gate_distance_counts: 4000}}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*"}}
+spool: {{folder: {folder}/run}}
+ledger: {{folder: {folder}/ledger}}
+"""
+
+
+def picture(number: int, pictures: list[Pixels]) -> Pixels | None:
+    """The picture of the line's frame `number`, faults and all; None for an unreadable one."""
+    if number % 47 == 0:
+        return np.full((HEIGHT - 16, WIDTH, 1), 90, np.uint8)
+    if number % 53 == 0:
+        return np.zeros((HEIGHT, WIDTH, 1), np.uint8)
+    if number % 59 == 0:
+        return None
+    if number % 200 >= 190:  # frozen: the sixth and later of ten are no pictures of parts
+        number -= number % 10
+    return np.roll(pictures[number % len(pictures)], number // len(pictures) % WIDTH, axis=1)
+
+
+class FaultyCamera:
+    """Plays the frames from `first` on; see `ports.Camera`."""
+
+    def __init__(self, rate_hz: float, first: int, last: int) -> None:
+        self._pictures = strips()
+        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._number, self._last = first - 1, last
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._pace.period_ns
+
+    def open(self) -> None:
+        self._pace.start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        if self._number >= self._last:
+            raise CameraFinished
+        due = self._pace.wait(timeout_ns)
+        if due is None:
+            return None
+        self._number += 1
+        number = self._number
+        # The camera counts one more now and then: a frame that the network lost.
+        return Grab(
+            picture(number, self._pictures),
+            number + number // 61,
+            due[0],
+            part=Part(f"part-{number}", encoder_count=100 * number),
+            problem="half of it is missing",
+        )
+
+    def release(self, grab: Grab) -> None:
+        """Each picture has its own memory."""
+
+    def trigger(self, part: Part) -> None:
+        """Runs free."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class FaultyEngine:
+    """Fails now and then, and now and then takes longer than the budget."""
+
+    def __init__(self, engine: Engine, slow_s: float) -> None:
+        self._engine = engine
+        self._calls = 0
+        self._slow_s = slow_s
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._engine.spec
+
+    def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        self._calls += 1
+        if self._calls % 71 == 0:
+            raise EngineFault("injected", where="gate")
+        if self._calls % 97 == 0:
+            time.sleep(self._slow_s)
+        return self._engine.infer(image)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def strips() -> list[Pixels]:
+    """The pictures of which every frame is made."""
+    return [
+        np.ascontiguousarray(render(77, index, HEIGHT, WIDTH).image)[:, :, None]
+        for index in range(PICTURES)
+    ]
+
+
+def daemon(folder: Path, rate_hz: float, first: int, last: int, budget_ms: float) -> None:
+    """The line, until its last frame or killed."""
+    configure("console", "critical")
+    loaded = load(folder / "line.yaml")
+    clock = SystemClock()
+    ended = threading.Event()
+    workers = [
+        Engines(FaultyEngine(pair.gate, 1.5 * budget_ms / 1000), pair.segmenter)
+        for pair in make_workers(loaded, clock)
+        if pair.gate is not None
+    ]
+    line = Line(
+        loaded.config,
+        config_hash=loaded.hash,
+        cameras={"top": FaultyCamera(rate_hz, first, last)},
+        workers=workers,
+        clock=clock,
+        on_failure=lambda error: os._exit(1),
+        on_end=ended.set,
+    )
+    line.start()
+    ended.wait()
+    line.stop()
+    line.dispose()
+
+
+class Campaign:
+    """One run. Everything lies in `folder`."""
+
+    def __init__(self, folder: Path, frames: int, rate_hz: float, budget_ms: float) -> None:
+        self.folder = folder
+        self.frames, self.rate_hz, self.budget_ms = frames, rate_hz, budget_ms
+        self.recording = folder / "shift.mcap"
+        (folder / "line.yaml").write_text(LINE.format(folder=folder, budget_ms=budget_ms))
+        self.log = (folder / "log").open("wb")
+
+    def start_daemon(self, first: int) -> subprocess.Popen[bytes]:
+        words = [str(value) for value in (self.rate_hz, first, self.frames, self.budget_ms)]
+        return self._start(__file__, "--daemon", str(self.folder), *words)
+
+    def start_recorder(self) -> subprocess.Popen[bytes]:
+        config = str(self.folder / "line.yaml")
+        recorder = self._start("-m", "edgeinspect", "record", config, "--out", str(self.recording))
+        self.wait(lambda: self.recording.exists(), "the recorder")
+        return recorder
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, stdout=self.log, stderr=subprocess.STDOUT
+        )
+
+    def published(self) -> int:
+        try:
+            return SpoolReader(self.folder / "run" / "recorded.spool").published_seq
+        except EdgeInspectError:
+            return 0
+
+    def wait(self, until: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
+        end = time.monotonic() + timeout_s
+        while not until():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{what}: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def last_number(self) -> int:
+        """The camera's last frame that the ledger or the spool knows, by its part."""
+        spool = SpoolReader(self.folder / "run" / "recorded.spool")
+        for seq in range(spool.last_seq, max(0, spool.last_seq - 50), -1):
+            body = spool.read(seq)
+            part = json.loads(body).get("part_id") if body else None
+            if part:
+                return int(part.partition("-")[2]) + (spool.last_seq - seq)
+        return 0
+
+    def run(self, seed: int) -> dict[str, object]:
+        chance = random.Random(seed)
+        children = []
+        try:
+            children.append(recorder := self.start_recorder())
+            children.append(line := self.start_daemon(1))
+            half = self.frames * 0.45
+            self.wait(lambda: self.published() >= half or line.poll() is not None, "half")
+            line.kill()
+            line.wait()
+            children.append(line := self.start_daemon(self.last_number() + 1))
+            self.wait(lambda: self.published() >= self.frames * 0.65, "two thirds")
+            recorder.send_signal(signal.SIGSTOP)
+            time.sleep(0.4)
+            recorder.send_signal(signal.SIGCONT)
+            until = self.frames * chance.uniform(0.85, 0.95)
+            self.wait(lambda: self.published() >= until, "the kill")
+            time.sleep(chance.uniform(0, 0.05))
+            recorder.kill()
+            recorder.wait()
+            self.wait(lambda: line.poll() is not None, "the end of the line")
+        finally:
+            for child in children:
+                if child.poll() is None:
+                    child.kill()
+                    child.wait()
+            self.log.close()
+        return self.judge()
+
+    def judge(self) -> dict[str, object]:
+        """Hold the recording against ledger and camera, and replay it."""
+        pictures = strips()
+        seqs, bodies, other_pixels, with_picture = [], 0, 0, 0
+        recording = open_recording(self.recording)
+        with closing(open_ledger(self.folder / "ledger" / "recorded.ledger.sqlite")) as base:
+            last_of_ledger = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
+            for item in recording.items():
+                if not isinstance(item, RecordedFrame):
+                    continue
+                verdict = item.verdict
+                seqs.append(verdict.seq)
+                bodies += read_body(base, verdict.seq) == item.record.verdict
+                pixels = item.pixels()
+                if pixels is None or verdict.part_id is None:
+                    continue
+                with_picture += 1
+                want = picture(int(verdict.part_id.partition("-")[2]), pictures)
+                other_pixels += want is None or not np.array_equal(pixels, want)
+        began = time.monotonic()
+        found = replay(self.recording, Wanted())
+        return {
+            "published": last_of_ledger,
+            "recorded": len(seqs),
+            "contiguous": seqs == list(range(1, len(seqs) + 1)),
+            "verdicts_as_in_the_ledger": bodies,
+            "with_picture": with_picture,
+            "pictures_that_differ_from_the_camera": other_pixels,
+            "mib": round(self.recording.stat().st_size / 2**20, 1),
+            "cuts": found.cuts,
+            "compared": found.compared,
+            "equal": found.equal,
+            "different": found.different,
+            "decided_by": found.decided_by,
+            "degraded": found.degraded,
+            "decisions": found.decisions,
+            "not_compared": found.not_compared,
+            "opinions": found.opinions,
+            "differences": [str(each) for each in found.differences[:5]],
+            "replayed_per_second": round(found.frames / (time.monotonic() - began), 1),
+        }
+
+
+def campaign(
+    folder: Path, *, frames: int, rate_hz: float, budget_ms: float = 150, seed: int = 1
+) -> dict[str, object]:
+    """Run one campaign; see the module."""
+    return Campaign(folder, frames, rate_hz, budget_ms).run(seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--budget-ms", type=float, default=150.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--daemon", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.daemon:
+        folder, rate_hz, first, last, budget_ms = options.daemon
+        daemon(Path(folder), float(rate_hz), int(first), int(last), float(budget_ms))
+        return
+    configure("console", "critical")
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="recording-", dir=shared) as folder:
+        found = campaign(
+            Path(folder), frames=options.frames, rate_hz=options.rate,
+            budget_ms=options.budget_ms, seed=options.seed,
+        )  # fmt: skip
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
