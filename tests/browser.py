@@ -38,6 +38,7 @@ class Browser:
             pytest.skip("Chromium is not installed: apt package chromium")
         client = pytest.importorskip("websockets.sync.client", reason="websockets: extra test")
         profile = folder / "profile"
+        (profile / "DevToolsActivePort").unlink(missing_ok=True)
         self._log = (folder / "chromium.log").open("wb")
         self._child = subprocess.Popen(
             [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
@@ -99,7 +100,7 @@ class Browser:
         self.call("Page.navigate", url=address)
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page; promises are waited for."""
+        """The value of an expression in the page; promises are waited for, elements are `{}`."""
         told = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Decision, StageTimes, Verdict
 from edgeinspect.ledger_query import Event
 from edgeinspect.page.alarms import Alarms
@@ -19,6 +19,8 @@ from edgeinspect.wire import Heartbeat, Status
 _KEPT_BODIES = 2_000
 _WINDOW = 600
 _KEPT_REJECTS = 24
+_PATIENCE_NS = 3 * NS_PER_S
+WAITING = "this page has just begun to listen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Board:
         """Verdicts heard, by camera and reason."""
         self._clock = clock
         self._silent_ns = silent_ns
+        self._begun_at_ns = clock.now_ns()
         self._bounds = bounds
         self._lock = threading.Lock()
         self._shift = Shift(*bounds(clock.utc_ns()))
@@ -143,7 +146,8 @@ class Board:
             self._judged.append(judged)
             self._bodies[verdict.seq] = body
             self._last = verdict
-            if verdict.stages.total_us and not replayed:
+            decided = verdict.decision is not Decision.NO_VERDICT
+            if decided and verdict.stages.total_us and not replayed:
                 self._times.append(verdict.stages)
             if verdict.decision is Decision.REJECT:
                 self._rejects.append(verdict)
@@ -195,6 +199,8 @@ class Board:
             beat = self._beat
             if self._broken:
                 state, alarm = "not_inspected", WIRE
+            elif heard_ns is None and now_ns < self._begun_at_ns + _PATIENCE_NS:
+                state, alarm = "not_inspected", ""  # the page itself has just been started
             elif silent or beat is None:
                 state, alarm = "not_inspected", SILENT
             elif not beat.inspecting:
@@ -207,7 +213,7 @@ class Board:
             raised = self._alarms.standing
             why = alarm
             if state == "not_inspected" and not alarm:
-                why = "the daemon says so: no camera delivers"
+                why = WAITING if heard_ns is None else "the daemon says so: no camera delivers"
             return Standing(state, why, silent_ms, bool(raised and raised.acknowledged_by))
 
     def beat_dict(self) -> dict[str, Any]:

@@ -40,6 +40,11 @@ export function day(ms) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(ms)}`;
 }
 
+// The time alone for today, else with its date.
+export function when(ms) {
+  return day(ms).slice(0, 10) === day(Date.now()).slice(0, 10) ? clock(ms) : day(ms);
+}
+
 export function ago(ms) {
   const seconds = Math.max(0, ms / 1000);
   if (seconds < 10) return `${seconds.toFixed(1)} s`;

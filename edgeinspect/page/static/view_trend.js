@@ -23,7 +23,7 @@ function draw(plot, table, told, classes) {
   const found = new Set(told.buckets.flatMap((bucket) => Object.keys(bucket.classes)));
   const series = [...Object.keys(classes).filter((name) => found.has(name)), ...[...found].filter((name) => !(name in classes))];
   const silent = told.buckets.some((bucket) => bucket.NO_VERDICT);
-  const color = (name) => (name === NO_VERDICT ? "var(--no-verdict)" : classes[name] || "#c8d2dc");
+  const color = (name) => (name === NO_VERDICT ? "var(--no-verdict)" : classes[name] || "#8fa1b3");
   const height = (bucket) => series.reduce((sum, name) => sum + (bucket.classes[name] || 0), 0) + (bucket.NO_VERDICT || 0);
   const top = nice(Math.max(1, ...told.buckets.map(height)));
   const slots = Math.max(1, Math.round((told.end_ms - told.start_ms) / told.bucket_ms));
@@ -38,7 +38,7 @@ function draw(plot, table, told, classes) {
   const hour = 3_600_000;
   for (let at = Math.ceil(told.start_ms / hour) * hour; at <= told.end_ms; at += hour) {
     const x = LEFT + ((at - told.start_ms) / told.bucket_ms) * step;
-    marks.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": "middle", text: hours(at) }), svg("line", { x1: x, x2: x, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 5, class: "tick" }));
+    marks.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": at === told.end_ms ? "end" : "middle", text: hours(at) }), svg("line", { x1: x, x2: x, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 5, class: "tick" }));
   }
   const bars = told.buckets.flatMap((bucket) => {
     let below = 0;
@@ -63,7 +63,7 @@ function rows(told, names) {
     h("td", { class: "number", text: count(bucket.REJECT) }),
     ...names.map((name) => h("td", { class: "number", text: count(name === NO_VERDICT ? bucket.NO_VERDICT : bucket.classes[name]) }))));
   return h("section", { class: "panel", "aria-labelledby": "rows-head" }, h("h2", { id: "rows-head", text: "Quarter by quarter" }),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "rows-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["From", "Frames", "Rejects", ...names].map((text, index) => h("th", { scope: "col", class: index ? "number" : "", text })))), h("tbody", {}, ...body))));
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "rows-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["From", "Frames", "Rejects", ...names].map((text, index) => h("th", { scope: "col", class: index ? "number" : "", text })))), h("tbody", {}, ...body))));
 }
 
 // The next of 4, 8, 20, 40, 80, 200 …: four lines with whole numbers.

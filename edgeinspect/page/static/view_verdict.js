@@ -39,14 +39,14 @@ function show(element, told, colors) {
 
 function regions(verdict, colors) {
   const rows = verdict.regions.map((region) => h("tr", { class: region.fatal ? "" : "past" },
-    h("td", {}, swatch(colors[region.class_name]), region.class_name),
+    h("td", { class: "whole" }, swatch(colors[region.class_name]), region.class_name),
     h("td", { text: region.fatal ? "reject" : "tolerated" }),
     h("td", { class: "number", text: region.score.toFixed(2) }),
     h("td", { class: "number", text: region.area_mm2.toFixed(1) }),
     h("td", { class: "number", text: `${region.centroid_mm.map((value) => value.toFixed(0)).join(", ")}` }),
-    h("td", { class: "number", text: `${(region.box[2])} × ${region.box[3]}` })));
+    h("td", { class: "number wide", text: `${region.box[2]} × ${region.box[3]}` })));
   const body = rows.length
-    ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Regions" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Class", "", "Score", "mm²", "at mm", "px"].map((text, index) => (text ? h("th", { scope: "col", class: index > 1 ? "number" : "", text }) : h("td", {}))))), h("tbody", {}, ...rows)))
+    ? h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Regions" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Class", "", "Score", "mm²", "at mm", "px"].map((text, index) => (text ? h("th", { scope: "col", class: `${index > 1 ? "number" : ""} ${index === 5 ? "wide" : ""}`, text }) : h("td", {}))))), h("tbody", {}, ...rows)))
     : h("p", { class: "quiet", text: verdict.defect_prob === null ? "No engine looked at it." : "None: the gate decided." });
   const more = verdict.regions_total - verdict.regions.length;
   return h("section", { class: "panel", "aria-labelledby": "regions-head" }, h("h2", { id: "regions-head", text: "Regions" }), body,
