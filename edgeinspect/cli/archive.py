@@ -184,6 +184,56 @@ def _facts(path: Path, told: Sidecar) -> list[tuple[str, str]]:
 
 @archive.command()
 @click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+@click.option("--out", required=True, type=_FOLDER, help="A new folder.")
+@click.option("--layout", type=click.Choice(["mask-folder", "severstal"]), default="mask-folder",
+              show_default=True)  # fmt: skip
+@_filters
+@click.option("--limit", type=click.IntRange(1), help="The newest so many.")
+@click.option("--corrections", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+              help="CSV file of what a person says: frame,label,mask.")  # fmt: skip
+@click.option("--segmenter", metavar="MODEL", help="Draws the masks that the archive lacks.")
+@click.option("--backend", default="ov", show_default=True, help="What the segmenter runs on.")
+@click.option("--store", type=_FOLDER, help="Where the segmenter's name is looked up.")
+def export(
+    folder: Path,
+    out: Path,
+    layout: str,
+    limit: int | None,
+    corrections: Path | None,
+    segmenter: str | None,
+    backend: str,
+    store: Path | None,
+    **words: Any,
+) -> None:
+    """Write frames of ARCHIVE with their labels, as a data set to train and calibrate with.
+
+    Labels are the line's own verdicts, but for what a person corrects; look through the
+    labels.csv that is written, fill its column `label` in, and export again with it.
+    """
+    from edgeinspect.archive.export import export as write
+    from edgeinspect.datasets.corrections import read_corrections
+    from edgeinspect.evaluate.opening import open_engine
+    from edgeinspect.store import Store
+
+    said = read_corrections(corrections) if corrections is not None else {}
+    engine = None
+    if segmenter is not None:
+        engine = open_engine(segmenter, backend, store=Store(store) if store else None)
+    try:
+        done = write(folder, out, layout, _wanted(limit, words), said, engine)
+    finally:
+        if engine is not None:
+            engine.close()
+    for note in done.notes:
+        click.echo(note, err=True)
+    click.echo(
+        f"{done.pictures} pictures, {done.defective} of them defective, in {out}; "
+        f"classes: {', '.join(done.classes)}"
+    )
+
+
+@archive.command()
+@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
 def check(folder: Path) -> int:
     """Read every picture of ARCHIVE and hold it against its hash.
 
