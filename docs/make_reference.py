@@ -35,6 +35,7 @@ from edgeinspect.cli.main import COMMANDS  # noqa: E402
 from edgeinspect.config.faults import describe  # noqa: E402
 from edgeinspect.config.schema import LineConfig  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
+from edgeinspect.domain.part_verdict import PartVerdict  # noqa: E402
 
 _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -346,6 +347,7 @@ def exit_codes() -> str:
 
 MESSAGES: tuple[type[msgspec.Struct], ...] = (
     verdict_module.Verdict,
+    PartVerdict,
     wire.Heartbeat,
     wire.Status,
     wire.Mask,

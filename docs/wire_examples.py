@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgeinspect.domain.camera import CameraCounts
+from edgeinspect.domain.part_verdict import Member, PartVerdict
 from edgeinspect.domain.verdict import (
     Box,
     Decision,
@@ -83,6 +84,22 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
             queue_us=61, gate_us=6480, segmenter_us=19_870, regions_us=212, total_us=26_655
         ),
         budget_us=150_000,
+    ),
+    PartVerdict(
+        line="strip",
+        epoch=_EPOCH,
+        part_id="plate-0815",
+        decision=Decision.REJECT,
+        members=(
+            Member("top", 1042, Decision.REJECT, Reason.DEFECT),
+            Member("side", 1043, Decision.PASS, Reason.CLEAN),
+        ),
+        first_captured_at_utc_ns=_AT_NS,
+        deadline_utc_ns=_AT_NS + 400 * _MS,
+        act_by_utc_ns=_AT_NS + 800 * _MS,
+        act_by_encoder=884_120,
+        severity=4,
+        reject_code=13,
     ),
     Heartbeat(
         line="strip",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from edgeinspect.domain.camera import CameraCounts
+from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
 
 HEARTBEAT_SCHEMA = "edgeinspect.heartbeat/1"
@@ -18,6 +19,7 @@ MASK_SCHEMA = "edgeinspect.mask/1"
 VERDICT_TOPIC = "verdict"
 HEARTBEAT_TOPIC = "heartbeat"
 STATUS_TOPIC = "status"
+PART_TOPIC = "part"
 
 
 class Heartbeat(
@@ -87,7 +89,7 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MA
     """Class id to its runs."""
 
 
-Message = Verdict | Heartbeat | Status
+Message = Verdict | Heartbeat | Status | PartVerdict
 
 _encoder = msgspec.json.Encoder()
 _decode_message = msgspec.json.Decoder(Message).decode
@@ -134,3 +136,8 @@ def heartbeat_topic(line: str) -> bytes:
 def status_topic(line: str) -> bytes:
     """`status.<line>`."""
     return f"{STATUS_TOPIC}.{line}".encode()
+
+
+def part_topic(line: str, decision: Decision) -> bytes:
+    """`part.<line>.<pass|reject|no_verdict>`."""
+    return f"{PART_TOPIC}.{line}.{decision.value.lower()}".encode()

@@ -20,6 +20,7 @@ from edgeinspect.client.sockets import (
     read,
 )
 from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
+from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Mask, Status
@@ -212,6 +213,8 @@ class Feed:
         if isinstance(message.message, Verdict):
             return self._place(message.message, message.body, replayed=False, mask=message.mask)
         beat = message.message
+        if isinstance(beat, PartVerdict):  # not subscribed to
+            return None
         if self._line and beat.line != self._line:  # a line whose name begins like ours
             return None
         if beat.epoch < self.epoch:  # a dead daemon's last words

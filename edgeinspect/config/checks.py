@@ -25,6 +25,7 @@ def check_line(collector: Collector, root: Node) -> None:
     _check_classes(collector, root)
     _check_addresses(collector, root)
     _check_times(collector, root)
+    _check_cameras(collector, root)
 
 
 def match_models(
@@ -208,6 +209,35 @@ def _check_times(collector: Collector, root: Node) -> None:
         line = _line(root, "capture", "reconnect", "first_ms")
         problem = f"must be at most max_ms, which is {max_ms:g}"
         collector.fault("capture.reconnect.first_ms", problem, node, line)
+
+
+def _check_cameras(collector: Collector, root: Node) -> None:
+    """Cameras that are named elsewhere exist, and a part's window is not too short."""
+    cameras = collector.good("cameras")
+    known = list(cameras) if isinstance(cameras, dict) else None
+    named = collector.good("parts.cameras")
+    for index, name in enumerate(named if isinstance(named, list) else ()):
+        if known is not None and name not in known:
+            problem = f"there is no camera {name}{suggest(name, known)}"
+            collector.fault(
+                f"parts.cameras[{index}]", problem, line=_line(root, "parts", "cameras")
+            )
+    table = collector.good("act_by.cameras")
+    budget_ms = collector.good("budget_ms")
+    for name in table if isinstance(table, dict) else ():
+        path = f"act_by.cameras.{name}"
+        if known is not None and name not in known:
+            problem = f"there is no camera {name}{suggest(name, known)}"
+            collector.fault(path, problem, line=_line(root, "act_by", "cameras", name))
+        travel_ms = collector.good(f"{path}.travel_ms")
+        if _numbers(travel_ms, budget_ms) and 0 < travel_ms < budget_ms:
+            problem = f"must be 0, or at least budget_ms, which is {budget_ms:g}"
+            line = _line(root, "act_by", "cameras", name)
+            collector.fault(f"{path}.travel_ms", problem, line=line)
+    window_ms = collector.good("parts.window_ms")
+    if _numbers(window_ms, budget_ms) and window_ms < budget_ms:
+        problem = f"must be at least budget_ms, which is {budget_ms:g}"
+        collector.fault("parts.window_ms", problem, _find(root, "parts", "window_ms"))
 
 
 def _numbers(*values: Any) -> bool:

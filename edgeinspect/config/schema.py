@@ -126,6 +126,15 @@ class Inspect(Section):
     """Idle time after which a warm-up inference runs; 0 turns it off."""
 
 
+class CameraActBy(Section, frozen=True):
+    """What differs for a camera that stands elsewhere."""
+
+    travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] | None = None
+    """Time from this camera to the ejector."""
+    gate_distance_counts: Annotated[int, Meta(ge=0)] | None = None
+    """Encoder counts from this camera to the ejector."""
+
+
 class ActBy(Section):
     """When the ejector needs the verdict."""
 
@@ -133,6 +142,21 @@ class ActBy(Section):
     """Time from the camera to the ejector; 0 means the frame's deadline."""
     gate_distance_counts: Annotated[int, Meta(ge=0)] | None = None
     """Encoder counts from the camera to the ejector."""
+    cameras: dict[Name, CameraActBy] = {}
+    """For each camera that stands elsewhere, what differs."""
+
+
+class Parts(Section, kw_only=True):
+    """One verdict for a part that several cameras see: reject if any of them rejects, pass if
+    all of them pass, else no verdict, at `window_ms` at the latest.
+    """
+
+    cameras: list[Name] = []
+    """Cameras that each part passes; all of the line's when empty. The trigger gives their
+    frames the same part id."""
+    window_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
+    """From a part's first exposure to its verdict: the way from the first camera to the last
+    one, and the budget."""
 
 
 class Publish(Section):
@@ -215,6 +239,8 @@ class LineConfig(Section):
     capture: Capture = Capture()
     inspect: Inspect = Inspect()
     act_by: ActBy = ActBy()
+    parts: Parts | None = None
+    """No verdict per part is made when absent, only those of the frames."""
     publish: Publish = Publish()
     spool: SpoolFile = SpoolFile()
     ledger: LedgerFile | None = None

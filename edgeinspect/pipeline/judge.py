@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, NS_PER_US, Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import Reason, StageTimes
 from edgeinspect.errors import EngineFault
@@ -34,6 +34,9 @@ from edgeinspect.wire import Mask, encode
 
 _MARGIN_NS = NS_PER_MS
 """Kept free for regions, decision and publishing when a stage is weighed against the budget."""
+_RETRY_NS = NS_PER_S
+"""So long without one inference, and its time is believed to be less than it was. Not sooner:
+under overload frames are skipped all the time, and one that is begun in vain costs the next."""
 Outputs = tuple[NDArray[np.generic], ...]
 
 
@@ -79,6 +82,7 @@ class Judge:
         self.segmenter_time = Estimate()
         self.rules = rules
         self._clock = clock
+        self._ran_at_ns = 0
         self._send_mask = send_mask
 
     def warm_up(self, rounds: int, wait: Callable[[], None] = lambda: None) -> None:
@@ -122,7 +126,8 @@ class Judge:
         left_ns = frame.deadline_ns - began_ns
         if left_ns < first.p50_ns:
             # Started now it would most likely end late, and make the next frame late too.
-            first.decay()
+            if began_ns - self._ran_at_ns > _RETRY_NS:
+                first.decay()
             closer.close_without(
                 frame,
                 Reason.DEADLINE,
@@ -130,7 +135,7 @@ class Judge:
                 f"{first.p50_ns // NS_PER_US} us needed",
             )
             return None
-        gated_ns = began_ns
+        self._ran_at_ns = gated_ns = began_ns
         prob: float | None = None
         finding: Finding | None = None
         if self.gate is not None:

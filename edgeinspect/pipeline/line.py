@@ -30,7 +30,7 @@ from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_ledger, open_spool
 from edgeinspect.pipeline.replay import Replay, no_ledger
 from edgeinspect.pipeline.report import Reporter, log_fields
-from edgeinspect.pipeline.settings import capture_rules, line_judges
+from edgeinspect.pipeline.settings import capture_rules, line_judges, part_book
 from edgeinspect.pipeline.shadow import Shadow
 from edgeinspect.pipeline.swap import Swap
 from edgeinspect.ports import Camera
@@ -273,6 +273,7 @@ class Line:
             traces=self.closer.traces,
             clock=self.clock,
             health=self.health.check,
+            parts=part_book(self.config, tuple(self.rings)),
             prepare=self._prepare,
         )
 

@@ -15,7 +15,9 @@ from collections.abc import Callable
 import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
+from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.parts import PartBook
 from edgeinspect.pipeline.closing import Traces
 from edgeinspect.spool import Spool
 from edgeinspect.stats import Histogram
@@ -25,6 +27,7 @@ from edgeinspect.wire import (
     decode_verdict,
     encode,
     heartbeat_topic,
+    part_topic,
     status_topic,
     verdict_topic,
 )
@@ -49,6 +52,7 @@ class Publisher:
         traces: Traces,
         clock: Clock,
         health: Callable[[], tuple[bool, str]],
+        parts: PartBook | None = None,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind.
@@ -56,6 +60,7 @@ class Publisher:
         `health` gives (inspecting, alarm) for each heartbeat and is called from the
         publisher's thread. The socket never waits for a subscriber: it drops what is
         more than `high_water_mark` messages ahead of one. `prepare` puts CURVE on it.
+        `parts` makes one verdict of those of several cameras.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -76,6 +81,7 @@ class Publisher:
         self._clock = clock
         self._health = health
         self._line = line
+        self._parts = parts
         self._heartbeat_ns = heartbeat_ns
         self._heartbeat_topic = heartbeat_topic(line)
         self._status_topic = status_topic(line)
@@ -127,13 +133,14 @@ class Publisher:
             if now_ns >= beat_at_ns:
                 self.beat()
                 beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
-            left_ms = (beat_at_ns - now_ns) // NS_PER_MS + 1
+            left_ms = (self._expire_parts(now_ns, beat_at_ns) - now_ns) // NS_PER_MS + 1
             for socket, _mask in self._poller.poll(left_ms):
                 if socket == self._event:
                     os.eventfd_read(self._event)
                 else:
                     self._welcome()
         self.release()
+        self._expire_parts(1 << 62, 0)  # all of them: nobody will know more
         self.beat()
 
     def release(self) -> int:
@@ -162,10 +169,12 @@ class Publisher:
             verdict = decode_verdict(body)
             topic = verdict_topic(verdict.line, verdict.camera, verdict.decision)
             self._say([topic, body])
+            self._take_in(body, None)
             return
         mask = traces.masks.pop(seq, None)
         self._say([topic, body] if mask is None else [topic, body, mask])
         traces.sent_ns[row] = now_ns = self._clock.now_ns()
+        self._take_in(body, traces.captured_ns[row])
         latency_us = (now_ns - traces.captured_ns[row]) // NS_PER_US
         engine_us = traces.engine_ns[row] // NS_PER_US
         if engine_us:
@@ -175,6 +184,27 @@ class Publisher:
         past_us = (now_ns - traces.deadline_ns[row]) // NS_PER_US
         if past_us > 0:
             self.past_deadline.record(past_us)
+
+    def _take_in(self, body: bytes, captured_ns: int | None) -> None:
+        """One verdict on a part more. A dead daemon's has no instant on this clock."""
+        if self._parts is not None:
+            now_ns = self._clock.now_ns()
+            at_ns = now_ns if captured_ns is None else captured_ns
+            self._say_parts(
+                self._parts.take(decode_verdict(body), at_ns, now_ns, self._spool.epoch)
+            )
+
+    def _expire_parts(self, now_ns: int, until_ns: int) -> int:
+        """Decide the parts that are due; returns when to look again, at `until_ns` at last."""
+        if self._parts is None:
+            return until_ns
+        self._say_parts(self._parts.expire(now_ns, self._spool.epoch))
+        due_ns = self._parts.due_in_ns(now_ns)
+        return until_ns if due_ns is None else min(until_ns, now_ns + due_ns)
+
+    def _say_parts(self, closed: list[PartVerdict]) -> None:
+        for part in closed:
+            self._say([part_topic(self._line, part.decision), encode(part)])
 
     def beat(self) -> None:
         """Send one heartbeat."""

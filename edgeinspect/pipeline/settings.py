@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeinspect.config.checks import match_models
-from edgeinspect.config.schema import LineConfig
+from edgeinspect.config.schema import CameraActBy, LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.domain.verdict import ModelRef
 from edgeinspect.errors import ModelError
+from edgeinspect.parts import PartBook
 from edgeinspect.pipeline.closing import Causes
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
 from edgeinspect.pipeline.judge import Engines, Judge
@@ -100,7 +101,10 @@ def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
 
 def capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
     """How one camera's frames are taken in."""
-    capture = config.capture
+    capture, act_by = config.capture, config.act_by
+    own = act_by.cameras.get(camera, CameraActBy())
+    travel_ms = act_by.travel_ms if own.travel_ms is None else own.travel_ms
+    distance = own.gate_distance_counts
     return CaptureRules(
         camera=camera,
         lane=lane,
@@ -111,9 +115,18 @@ def capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
         attempts=capture.reconnect.attempts,
         first_pause_ns=round(capture.reconnect.first_ms * NS_PER_MS),
         max_pause_ns=round(capture.reconnect.max_ms * NS_PER_MS),
-        travel_ns=round(config.act_by.travel_ms * NS_PER_MS),
-        gate_distance_counts=config.act_by.gate_distance_counts,
+        travel_ns=round(travel_ms * NS_PER_MS),
+        gate_distance_counts=act_by.gate_distance_counts if distance is None else distance,
         picture=PictureLimits(
             capture.health.dark_level, capture.health.bright_level, capture.health.frozen_frames
         ),
+    )
+
+
+def part_book(config: LineConfig, cameras: Sequence[str]) -> PartBook | None:
+    """The parts of the line, if it makes verdicts of them."""
+    if config.parts is None:
+        return None
+    return PartBook(
+        config.line, config.parts.cameras or cameras, round(config.parts.window_ms * NS_PER_MS)
     )

@@ -1,0 +1,277 @@
+"""Several cameras on one line: parts over the wire, and whose deadlines one worker misses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeinspect.cameras.synthetic import Options, SyntheticCamera
+from edgeinspect.client import Listener
+from edgeinspect.config.load import parse
+from edgeinspect.domain.clock import NS_PER_US, SystemClock
+from edgeinspect.domain.frame import FrameShape, Grab
+from edgeinspect.domain.part_verdict import PartVerdict
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.pipeline.capture import Capture
+from edgeinspect.pipeline.frames import Inbox
+from edgeinspect.pipeline.guard import Guard
+from edgeinspect.pipeline.inspector import Inspector
+from edgeinspect.pipeline.judge import Judge
+from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.testing import brightness_gate
+from edgeinspect.wire_replay import Triggered, TriggerRequest, decode_answer, encode
+from tests.faults.rig import wait_for
+from tests.flow.bench import RULES, Bench
+from tests.flow.bench import SHAPE as BENCH_SHAPE
+
+SHAPE = FrameShape(64, 64, 1)
+CONFIG = """\
+schema: 1
+line: rig
+budget_ms: 2000
+cameras: {top: {type: synthetic}, side: {type: synthetic}}
+engines: {gate: {type: ov, model: scripted}}
+optics: {mm_per_px_x: 1, mm_per_px_y: 1}
+decide: {gate: {suspect_at: 0.99, reject_at: 0.99, degraded_reject_at: 0.99, reject_code: 1}}
+act_by: {gate_distance_counts: 4000, cameras: {side: {gate_distance_counts: 3000}}}
+parts: {window_ms: 2500}
+publish: {verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*"}
+spool: {folder: FOLDER, slots: 4096}
+"""
+
+
+class Station:
+    """A line with two triggered cameras, heard and triggered over the wire."""
+
+    def __init__(self, folder: Path) -> None:
+        loaded = parse(CONFIG.replace("FOLDER", str(folder)))
+        options = Options(height_px=64, width_px=64, pictures=2, pace="trigger")
+        clock = SystemClock()
+        self.failures: list[BaseException] = []
+        self.line = Line(
+            loaded.config,
+            config_hash=loaded.hash,
+            cameras={name: SyntheticCamera(options, clock) for name in ("top", "side")},
+            workers=[Engines(brightness_gate(SHAPE), None)],
+            clock=clock,
+            on_failure=self.failures.append,
+        )
+        self.ear = Listener(self.line.publisher.address, topics=("part.", "verdict."))
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.asker = self.context.socket(zmq.REQ)
+        self.asker.rcvtimeo = 10_000
+        self.asker.connect(self.line.replay.address)
+        self.line.start()
+        wait_for(lambda: all(capture.state == "live" for capture in self.line.captures))
+
+    def trigger(self, camera: str, part_id: str, encoder: int = 0) -> Triggered:
+        request = TriggerRequest(camera=camera, part_id=part_id, encoder_count=encoder)
+        self.asker.send(encode(request))
+        answer = decode_answer(self.asker.recv())
+        assert isinstance(answer, Triggered)
+        return answer
+
+    def hear(self, kind: type[Any]) -> Any:
+        for _ in range(50):
+            got = self.ear.receive(10_000)
+            assert got is not None, "nothing came"
+            if isinstance(got.message, kind):
+                return got.message
+        raise AssertionError("something else came")
+
+    def close(self) -> None:
+        self.line.stop()
+        self.ear.close()
+        self.context.destroy(0)
+        self.line.dispose()
+        assert not self.failures
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[Station]:
+    station = Station(tmp_path)
+    yield station
+    station.close()
+
+
+def test_a_part_that_both_cameras_pass_is_good(station: Station) -> None:
+    first = station.trigger("top", "plate-1", 500)
+    verdict = station.hear(Verdict)
+    second = station.trigger("side", "plate-1", 1500)
+    assert (first.accepted, first.seq) == (True, verdict.seq)
+    part = station.hear(PartVerdict)
+    assert (part.part_id, part.decision) == ("plate-1", Decision.PASS)
+    assert [(each.camera, each.seq) for each in part.members] == [
+        ("top", first.seq),
+        ("side", second.seq),
+    ]
+    assert part.act_by_encoder == 4500, "the ejector is 4000 from one and 3000 from the other"
+
+
+def test_a_part_that_one_camera_never_saw_has_no_verdict_at_its_deadline(station: Station) -> None:
+    station.trigger("top", "plate-2")
+    station.hear(Verdict)
+    part = station.hear(PartVerdict)
+    assert (part.part_id, part.decision) == ("plate-2", Decision.NO_VERDICT)
+    assert part.missing == ("side",)
+    counts = station.line.reporter.status().camera_counts
+    assert (counts["top"].frames, counts["side"].frames) == (1, 0)
+
+
+def test_what_is_open_at_the_stop_has_no_verdict(station: Station) -> None:
+    station.trigger("side", "plate-3")
+    station.hear(Verdict)
+    stopping = threading.Thread(target=station.line.stop)
+    stopping.start()
+    part = station.hear(PartVerdict)
+    stopping.join()
+    assert (part.decision, part.missing) == (Decision.NO_VERDICT, ("top",))
+
+
+# -- whose deadlines are missed ------------------------------------------------------------
+
+
+Job = tuple[int, int]
+"""(release, deadline); jobs with a later release have no earlier deadline."""
+
+
+def most_on_time(jobs: list[Job], needs: int) -> int:
+    """Most jobs that one machine can end in time, exactly.
+
+    With deadlines in the order of releases, those that are in time may be worked on in that
+    order. So the least time at which k of the first n can be done is all there is to know.
+    """
+    least = [0]
+    for release, deadline in sorted(jobs):
+        for count in range(len(least) - 1, -1, -1):
+            done = max(least[count], release) + needs
+            if done > deadline:
+                continue
+            if count + 1 == len(least):
+                least.append(done)
+            else:
+                least[count + 1] = min(least[count + 1], done)
+    return len(least) - 1
+
+
+def most_by_trying(jobs: list[Job], needs: int) -> int:
+    """The same by every order of every choice."""
+    for size in range(len(jobs), 0, -1):
+        for order in permutations(jobs, size):
+            now = 0
+            for release, deadline in order:
+                now = max(now, release) + needs
+                if now > deadline:
+                    break
+            else:
+                return size
+    return 0
+
+
+@given(
+    st.lists(st.integers(0, 60), max_size=6), st.integers(1, 40), st.integers(1, 25)
+)  # fmt: skip
+def test_the_exact_scheduler_is_exact(releases: list[int], budget: int, needs: int) -> None:
+    jobs = [(release, release + budget) for release in releases]
+    assert most_on_time(jobs, needs) == most_by_trying(jobs, needs)
+
+
+class Works:
+    """Four cameras and one worker on a manual clock; frames come while the engine works."""
+
+    def __init__(self, folder: Path, periods_us: list[int], budget_us: int, needs_us: int) -> None:
+        self.bench = bench = Bench(folder, slots=64, budget_ms=1)
+        bench.inbox.dispose()
+        self.inbox = Inbox(len(periods_us))
+        self.guard = Guard(bench.spool, self.inbox, bench.closer, bench.clock)
+        # Odd by some ns, so that nothing ends exactly at a deadline.
+        self.needs_ns, self.budget_ns = needs_us * NS_PER_US + 7, budget_us * NS_PER_US
+        self.coming: list[tuple[int, int]] = []
+        self.sent = [0] * len(periods_us)
+        gate = brightness_gate(BENCH_SHAPE, lambda: self.pass_until(self.now_ns + self.needs_ns))
+        causes = replace(bench.closer.causes, cameras=("top",))
+        self.inspector = Inspector(
+            inbox=self.inbox, closer=bench.closer, spool=bench.spool, keep_warm_ns=0,
+            judge=Judge(Engines(gate, None), RULES, causes, bench.clock),
+        )  # fmt: skip
+        self.inspector.warm_up(16)
+        self.began_ns = self.now_ns
+        self.captures = [self.capture(lane) for lane in range(len(periods_us))]
+        self.coming = sorted(
+            (self.began_ns + period_us * NS_PER_US * number + lane, lane)
+            for lane, period_us in enumerate(periods_us)
+            for number in range(1, 16)
+        )
+        self.jobs = [(at_ns, at_ns + self.budget_ns) for at_ns, _lane in self.coming]
+
+    def capture(self, lane: int) -> Capture:
+        bench = self.bench
+        return Capture(
+            camera=bench.camera, ring=bench.ring, spool=bench.spool, inbox=self.inbox,
+            guard=self.guard, closer=bench.closer, clock=bench.clock,
+            rules=replace(bench.capture.rules, lane=lane, budget_ns=self.budget_ns),
+        )  # fmt: skip
+
+    @property
+    def now_ns(self) -> int:
+        return self.bench.clock.now_ns()
+
+    def pass_until(self, until_ns: int) -> None:
+        """Let time pass, with the frames and deadlines that come meanwhile."""
+        clock = self.bench.clock
+        while self.coming_before(until_ns):
+            at_ns, lane = self.coming.pop(0)
+            clock.advance(at_ns - self.now_ns)
+            self.guard.step()
+            self.sent[lane] += 1
+            pixels = np.full(BENCH_SHAPE.dims, 10, np.uint8)
+            self.captures[lane].admit(Grab(pixels, self.sent[lane], at_ns))
+        clock.advance(until_ns - self.now_ns)
+        self.guard.step()
+
+    def coming_before(self, until_ns: int) -> bool:
+        return bool(self.coming) and self.coming[0][0] <= until_ns
+
+    def run(self) -> int:
+        """Judge all; returns how many were in time."""
+        while self.coming or len(self.inbox):
+            frame = self.inbox.take(0)
+            if frame is not None:
+                self.inspector.judge(frame)
+            elif self.coming:
+                self.pass_until(self.coming[0][0])
+        self.pass_until(self.now_ns + self.budget_ns)
+        counts = self.bench.closer.tally.counts()
+        assert counts.open == 0
+        assert set(counts.reasons) <= {"deadline"}
+        return counts.passed
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(3_001, 40_003), min_size=4, max_size=4),
+    st.integers(5_001, 60_001),
+    st.integers(1_009, 15_013),
+)
+def test_no_order_would_miss_fewer_deadlines(
+    periods_us: list[int], budget_us: int, needs_us: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        works = Works(Path(folder), periods_us, budget_us, needs_us)
+        jobs = list(works.jobs)
+        in_time = works.run()
+        works.bench.ring.dispose()
+        works.bench.spool.dispose()
+        works.inbox.dispose()
+    assert in_time == most_on_time(jobs, works.needs_ns)
