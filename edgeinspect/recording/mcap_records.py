@@ -24,7 +24,7 @@ MAX_RECORD_BYTES = 512 << 20
 _HEAD = struct.Struct("<BQ")  # opcode, length
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK = struct.Struct("<QQQI")  # start, end, size, crc; then compression and records
-_CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP, _DATA_END_OP, _HEADER_OP = 4, 5, 6, 15, 1
+_CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP, _DATA_END_OP = 4, 5, 6, 15
 _MAX_CHANNELS = 4096
 
 
@@ -60,47 +60,56 @@ class McapReader:
                 size = os.fstat(file.fileno()).st_size
                 head = file.read(len(MAGIC))
                 if head != MAGIC:
-                    if MAGIC.startswith(head):
+                    if MAGIC.startswith(head.rstrip(b"\0")):
                         self.cut = "nothing was written before it was cut"
                         return
                     raise self._refuse("is not a recording: it is no MCAP file")
-                yield from self._records(file, size)
+                file.seek(max(len(MAGIC), size - len(MAGIC)))
+                ended = file.read(len(MAGIC)) == MAGIC
+                file.seek(len(MAGIC))
+                for chunk, at in self._chunks(file, size, ended):
+                    yield from self._inside(chunk, at)
         except OSError as error:
             raise self._refuse(f"cannot be read: {error.strerror}") from error
 
-    def _records(self, file: BinaryIO, size: int) -> Iterator[Message]:
+    def _chunks(self, file: BinaryIO, size: int, ended: bool) -> Iterator[tuple[memoryview, int]]:
+        """The records of each chunk, and where it stands.
+
+        A file that was ended has its magic at its end too: what looks cut there is damage.
+        """
         at = len(MAGIC)
         while True:
             head = file.read(_HEAD.size)
-            if len(head) < _HEAD.size:
-                self.cut = f"cut at byte {at}"
-                return
-            opcode, length = _HEAD.unpack(head)
+            opcode, length = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
             end = at + _HEAD.size + length
-            if opcode == 0 and _is_empty(file, head):
-                self.cut = f"cut at byte {at}: nothing but zeros from there"
-                return
             if opcode == _DATA_END_OP:
                 return
-            if end > size:
-                self.cut = f"cut at byte {at}, in the middle of a record"
-                return
-            if opcode not in (_CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP):
+            problem = ""
+            if len(head) < _HEAD.size:
+                problem = f"cut at byte {at}"
+            elif opcode == 0 and _is_empty(file, head):
+                problem = f"cut at byte {at}: nothing but zeros from there"
+            elif end > size:
+                problem = f"cut at byte {at}, in the middle of a record"
+            elif opcode in (_CHANNEL_OP, _MESSAGE_OP):
+                raise self._refuse("has records outside chunks, which no checksum vouches for", at)
+            elif opcode != _CHUNK_OP:
                 file.seek(end)
             elif length > MAX_RECORD_BYTES:
                 raise self._refuse(f"has a record of {length} bytes", at)
             else:
-                body = memoryview(file.read(length))
-                if opcode != _CHUNK_OP:
-                    yield from self._take(opcode, body, at)
+                chunk = self._chunk(memoryview(file.read(length)), at)
+                if chunk is not None:
+                    yield chunk, at
+                elif end == size or _is_empty(file, b""):
+                    problem = f"cut at byte {at}, in the middle of a chunk"
                 else:
-                    chunk = self._chunk(body, at)
-                    if chunk is None:
-                        if end != size and not _is_empty(file, b""):
-                            raise self._refuse("is damaged: a checksum does not hold", at)
-                        self.cut = f"cut at byte {at}, in the middle of a chunk"
-                        return
-                    yield from self._inside(chunk, at)
+                    raise self._refuse("is damaged: a checksum does not hold", at)
+            if problem and ended:
+                raise self._refuse("is damaged: it was ended in order, and breaks off before", at)
+            if problem:
+                self.cut = problem
+                return
             at = end
 
     def _chunk(self, body: memoryview, at: int) -> memoryview | None:
@@ -122,7 +131,7 @@ class McapReader:
                 at,
                 remedy="Pack it anew with zstd, as `mcap compress` does",
             )
-        if crc and zlib.crc32(data) != crc:
+        if zlib.crc32(data) != crc:
             return None
         return data
 

@@ -27,7 +27,7 @@ TOPIC_FRAME = "frame"
 TOPIC_END = "end"
 
 Side = Annotated[int, Meta(ge=1, le=65_536)]
-Seq = Annotated[int, Meta(ge=1, lt=1 << 63)]
+Seq = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
