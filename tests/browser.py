@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,15 @@ class Browser:
             [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdout=self._log, stderr=self._log, env={**os.environ, "HOME": str(folder)},
         )  # fmt: skip
+        self._open = ExitStack()
         self.complaints: list[str] = []
         """Errors of the page's scripts, and what its security policy refused."""
         self._last = 0
         try:
             port = self._wait(lambda: _port(profile / "DevToolsActivePort"), "Chromium to start")
-            self._socket = client.connect(
-                f"ws://127.0.0.1:{port[0]}{port[1]}", max_size=None, open_timeout=20
+            # As its authors want it: a connection outside of `with` warns from version 17 on.
+            self._socket = self._open.enter_context(
+                client.connect(f"ws://127.0.0.1:{port[0]}{port[1]}", max_size=None, open_timeout=20)
             )
             target = self._call("Target.createTarget", {"url": "about:blank"}, "")["targetId"]
             self._session = self._call(
@@ -153,8 +156,7 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        if hasattr(self, "_socket"):
-            self._socket.close()
+        self._open.close()
         self._child.terminate()
         try:
             self._child.wait(10)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from edgeinspect.ledger_query import Event
-from edgeinspect.page.remedies import remedy
+from edgeinspect.page.remedies import SILENT, WIRE, remedy
 
 _KEPT = 100
 
@@ -74,6 +74,7 @@ class Alarms:
                 "remedy": remedy(alarm.text, self._line),
                 "raised_ms": alarm.raised_utc_ns // 1_000_000,
                 "cleared_ms": alarm.cleared_utc_ns and alarm.cleared_utc_ns // 1_000_000,
+                "own": alarm.text in (SILENT, WIRE),
                 "by": alarm.acknowledged_by,
                 "seen_ms": alarm.acknowledged_utc_ns and alarm.acknowledged_utc_ns // 1_000_000,
             }

@@ -11,7 +11,8 @@ import ipaddress
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 4096
@@ -35,7 +36,7 @@ HEADERS: dict[str, str] = {
 
 
 class BodyTooLargeError(Exception):
-    """A body went on after its limit."""
+    """A body went on after its limit. Raised where it is read, so that the app answers it."""
 
 
 class Fence:
@@ -68,10 +69,7 @@ class Fence:
         if refused is not None:
             await refused(scope, receive, answer)
             return
-        try:
-            await self._app(scope, _limited(receive), answer)
-        except BodyTooLargeError:
-            await _no(413, "the body is too large")(scope, receive, answer)
+        await self._app(scope, _limited(receive), answer)
 
     def _known(self, name: str) -> bool:
         """A number cannot be rebound by a foreign name server; a name must be ours."""
@@ -122,6 +120,11 @@ def _limited(receive: Receive) -> Receive:
         return message
 
     return counted
+
+
+async def too_large(_request: Request, _error: Exception) -> Response:
+    """The answer to a `BodyTooLargeError`."""
+    return _no(413, "the body is too large")
 
 
 def _name_of(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -41,6 +42,7 @@ from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.store import Store, default_root
 
 _log = structlog.get_logger()
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(path: Path) -> None:
@@ -57,7 +59,7 @@ def run(path: Path) -> None:
         os.nice(loaded.config.nice)
     page.start()
     try:
-        _serve(loaded, page.app)
+        _serve(loaded, page)
     finally:
         page.stop()
         _log.info(events.PAGE_STOPPED, line=loaded.line.config.line)
@@ -190,7 +192,7 @@ def _hosts(loaded: LoadedPage) -> list[str]:
     return sorted(hosts | {name.lower() for name in loaded.config.hosts})
 
 
-def _serve(loaded: LoadedPage, app: ASGIApp) -> None:
+def _serve(loaded: LoadedPage, page: Page) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn takes.
 
     Raises:
@@ -198,7 +200,7 @@ def _serve(loaded: LoadedPage, app: ASGIApp) -> None:
     """
     tls = loaded.config.tls
     config = uvicorn.Config(
-        app,
+        page.app,
         host=loaded.host,
         port=loaded.port,
         http="h11",
@@ -230,5 +232,13 @@ def _serve(loaded: LoadedPage, app: ASGIApp) -> None:
         events.PAGE_STARTED, line=loaded.line.config.line, bind=loaded.config.bind,
         tls=tls is not None, beyond_this_machine=not is_loopback(loaded.host),
     )  # fmt: skip
-    with bound:
-        uvicorn.Server(config).run([bound])
+    # uvicorn raises the signal that ended it once more, for whoever had it before: that is us.
+    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    server = uvicorn.Server(config)
+    page.stream.ended = lambda: server.should_exit
+    try:
+        with bound:
+            server.run([bound])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

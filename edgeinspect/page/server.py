@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgeinspect.page.actions import Actions, Refusal
-from edgeinspect.page.fence import Fence
+from edgeinspect.page.fence import BodyTooLargeError, Fence, too_large
 from edgeinspect.page.routes import Routes
 from edgeinspect.page.stream import Stream
 
@@ -65,7 +65,7 @@ def make_app(routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[s
             post("/api/challenge", actions.challenge),
             post("/api/promote", actions.promote),
         ],
-        exception_handlers={Refusal: _refused},
+        exception_handlers={Refusal: _refused, BodyTooLargeError: too_large},
         lifespan=lifespan,
     )
     return Fence(app, hosts)

@@ -36,6 +36,8 @@ class Stream:
         self._board = board
         self._live = live
         self._most = most
+        self.ended: Callable[[], bool] = lambda: False
+        """True once the server is told to end: it waits for those who listen."""
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
 
     @property
@@ -53,6 +55,9 @@ class Stream:
         turn, before = 0, None
         while True:
             await asyncio.sleep(_BEAT_S)
+            if self.ended():
+                self.close()
+                return
             if not self._listeners:
                 self._beat()  # alarms are kept, whether anybody watches or not
                 continue

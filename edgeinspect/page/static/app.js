@@ -49,6 +49,7 @@ function showState() {
   if (band.className !== name) band.className = name;
   say(at("band-word"), now.state === "alarm" ? "INSPECTING" : word);
   say(at("band-icon"), icon);
+  document.body.classList.toggle("not-inspected", now.state === "not_inspected");
   const silent = now.state === "not_inspected" && now.silent_ms > 1500 ? ` for ${ago(now.silent_ms)}` : "";
   say(at("band-why"), now.state === "inspecting" ? "" : `${now.state === "alarm" ? "Alarm: " : ""}${sentence(now.why)}${silent}`);
   const side = at("band-side");

@@ -166,7 +166,7 @@ function alarmCard() {
 
 export function describe(alarm) {
   const seen = alarm.by ? h("p", { class: "quiet", text: `Seen by ${alarm.by} at ${clock(alarm.seen_ms)}.` }) : null;
-  const button = !alarm.cleared_ms && !alarm.by && session.may("operator")
+  const button = !alarm.cleared_ms && !alarm.by && !alarm.own && session.may("operator")
     ? h("button", { type: "button", class: "primary", text: "I have seen it", onclick: () => session.act("/api/acknowledge", { alarm: alarm.text }) })
     : null;
   return [
