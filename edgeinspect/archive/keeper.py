@@ -114,7 +114,7 @@ class Keeper:
     def _check_free(self, more: int) -> None:
         free = files.free_bytes(self.root) - more
         least = self._config.min_free_mib * MIB
-        if free < least:
+        if least and free < least:
             raise StorageError(
                 f"has {max(0, free) // MIB} MiB free; {least / MIB:g} are to stay free",
                 where=str(self.root), remedy="Make room, or lower max_mib or min_free_mib",

@@ -63,7 +63,7 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
     [
         (["inspect", "{set}/nowhere"], 65, "does not exist"),
         (["inspect", "{set}/masks/p0.png"], 65, "not a data set of any known layout"),
-        (["inspect", "{set}", "--layout", "coco"], 64, "There are: class_folder"),
+        (["inspect", "{set}", "--layout", "coco"], 64, "There are: archive, class_folder"),
         (["inspect", "{set}", "--layout", "mvtec"], 65, "It needs train/good/"),
         (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 65, "no such folder"),
         (["inspect", "{set}", "--split", "{set}/no.json"], 65, "is not a split file"),

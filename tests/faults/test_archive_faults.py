@@ -1,0 +1,183 @@
+"""The archive against its disk and against `kill -9`, beside a line that must not notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeinspect.archive.reading import Wanted, check, find, losses
+from edgeinspect.archive_format import INDEX, PART
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.ledger_read import verify
+from tests.archive_desk import NEAR, REJECT, TellingCamera, whole_frames
+from tests.faults.rig import Rig, wait_for
+
+EVERY = 5
+"""Every so many frames one is a reject."""
+
+
+class Process:
+    """`edgeinspect archive run` as it runs in a plant."""
+
+    def __init__(self, folder: Path, rig: Rig, disk: Path) -> None:
+        self.root = disk / "archive"
+        self._log_path = folder / "archive.log"
+        self._file = folder / "archive.yaml"
+        self._file.write_text(f"""\
+schema: 1
+archive: a1
+feed:
+  line: rig
+  verdicts: {rig.line.publisher.address}
+  replay: {rig.line.replay.address}
+folder: {self.root}
+max_mib: 100
+min_free_mib: 0
+ring: {folder}
+pass_ratio: 0
+""")
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "edgeinspect", "archive", "run", str(self._file),
+                   "--log-format", "json"]  # fmt: skip
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    @property
+    def log(self) -> str:
+        return self._log_path.read_text()
+
+    @property
+    def cursor(self) -> int | None:
+        """What it has stored."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.root / INDEX}?mode=ro", uri=True)) as base:
+                found = base.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
+        except sqlite3.Error:
+            return None
+        return found[0] if found else None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(20)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(30) == 0, self.log
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self.kill()
+
+
+@contextmanager
+def tmpfs(path: Path, size: str) -> Iterator[Path]:
+    """A small disk of its own."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here: needs root and CAP_SYS_ADMIN")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take all the room that a disk has."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                pass
+
+
+def account(process: Process, camera: TellingCamera, verdicts: list[Verdict]) -> int:
+    """Every reject has its own picture, or is counted as lost; returns how many have one."""
+    found = whole_frames(process.root)
+    for seq, (_kind, pixels) in found.items():
+        np.testing.assert_array_equal(pixels[:, :, None], camera.picture(seq))
+    rejects = {v.seq for v in verdicts if v.decision is Decision.REJECT}
+    told = sum(count for _hour, kind, _why, count in losses(process.root) if kind == "reject")
+    assert len(rejects & set(found)) + told == len(rejects), (len(rejects), len(found), told)
+    assert {row.seq for row in find(process.root, Wanted())} == set(found)
+    looked = check(process.root)
+    assert (looked.frames, looked.broken, looked.unlisted) == (len(found), (), 0)
+    assert not list(process.root.glob(f"**/*{PART}"))
+    return len(rejects & set(found))
+
+
+def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
+    camera = TellingCamera(100, 1_000_000, {EVERY: REJECT})
+    with tmpfs(tmp_path / "disk", "12m") as disk:
+        rig = Rig(
+            tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}",
+            more=f"ledger: {{folder: {disk / 'ledger'}}}",
+        )  # fmt: skip
+        process = Process(tmp_path, rig, disk)
+        try:
+            rig.line.start()
+            wait_for(lambda: process.cursor is not None)
+            camera.begin.set()
+            wait_for(lambda: (process.cursor or 0) > 20)
+            fill(disk / "filler")
+            # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log.
+            wait_for(lambda: "ledger" in rig.line.health.alarm)
+            wait_for(lambda: "archive.failed" in process.log)
+            assert "No space left" in process.log
+            stuck = camera.sent
+            wait_for(lambda: camera.sent > stuck + 100)
+            (disk / "filler").unlink()
+            wait_for(lambda: not rig.line.health.alarm)
+            wait_for(lambda: "archive.recovered" in process.log)
+            last = camera.sent
+            wait_for(lambda: (process.cursor or 0) >= last)
+            rig.line.captures[0].stop()
+            counts = rig.stop()
+            process.stop()
+        finally:
+            process.end()
+        assert counts.late == 0
+        assert "deadline" not in counts.reasons
+        assert rig.line.publisher.past_deadline.count == 0, "a verdict was published late"
+        held = verify(disk / "ledger" / "rig.ledger.sqlite", tmp_path / "rig.spool")
+        assert held.holds, held.problems
+        assert held.epochs[0].captured == counts.captured
+        verdicts = [v for v in rig.verdicts if v.seq <= last]
+        assert account(process, camera, verdicts) > 40
+
+
+def test_kill_9_leaves_no_half_picture_and_forgets_no_reject(tmp_path: Path) -> None:
+    camera = TellingCamera(100, 1_000_000, {EVERY: REJECT, 7: NEAR})
+    rig = Rig(tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}")
+    process = Process(tmp_path, rig, tmp_path)
+    try:
+        rig.line.start()
+        wait_for(lambda: process.cursor is not None)
+        camera.begin.set()
+        for turn in range(3):
+            before = process.cursor or 0
+            wait_for(lambda before=before: (process.cursor or 0) > before + 5)  # type: ignore[misc]
+            time.sleep(0.1 * turn)
+            process.kill()
+            process.start()
+        last = camera.sent
+        wait_for(lambda: (process.cursor or 0) >= last)
+        rig.stop()
+        process.stop()
+    finally:
+        process.end()
+    assert account(process, camera, [v for v in rig.verdicts if v.seq <= last]) > 10
