@@ -143,6 +143,8 @@ def _head(summary: Summary) -> list[str]:
         now = ", ".join(names)
         same = now == before or before == "not told"
         lines.append(f"{role} {now}" if same else f"{role} {now} in the place of {before}")
+    if summary.changes:
+        lines.append(f"changed: {', '.join(summary.changes)}")
     lines += [f"cut: {cut}" for cut in summary.cuts]
     return lines
 

@@ -137,8 +137,8 @@ class Summary(msgspec.Struct, kw_only=True):
     """Frames without a verdict for lack of time or by a failed engine: reason to what would be
     decided of their pictures now, to frames."""
     largest_prob_change: float = 0.0
-    changed: bool = False
-    """True if another model, backend or threshold judged."""
+    changes: list[str] = []
+    """What judged otherwise than was recorded: models, backend, keys of the configuration."""
     recorded_models: dict[str, list[str]] = {}
     models: dict[str, list[str]] = {}
     cuts: list[str] = []
@@ -167,6 +167,11 @@ class Summary(msgspec.Struct, kw_only=True):
         if recorded.defect_prob is not None and replayed.defect_prob is not None:
             change = abs(recorded.defect_prob - replayed.defect_prob)
             self.largest_prob_change = max(self.largest_prob_change, change)
+
+    @property
+    def changed(self) -> bool:
+        """True if verdicts may rightly differ."""
+        return bool(self.changes)
 
     def moved(self, before: Decision, after: Decision) -> int:
         """Frames that went from one decision to another."""

@@ -39,9 +39,11 @@ class Wanted:
     store: Path | None = None
 
     @property
-    def changes(self) -> bool:
-        """True if verdicts may rightly differ from the recorded ones."""
-        return bool(self.models or self.backend or self.overrides)
+    def changes(self) -> list[str]:
+        """What is otherwise, in words; with any, verdicts may rightly differ."""
+        models = [f"{role} {ref}" for role, ref in self.models.items()]
+        backend = [f"backend {self.backend}"] if self.backend else []
+        return [*models, *backend, *self.overrides]
 
 
 @dataclass(slots=True)

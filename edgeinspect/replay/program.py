@@ -125,7 +125,7 @@ class _Run:
         self.summary = Summary(
             line=found.line,
             missed=found.missed,
-            changed=wanted.changes,
+            changes=wanted.changes,
             cuts=found.cuts,
             clock_steps=found.clock_steps,
             other_machine=_other_machine(found.machine),

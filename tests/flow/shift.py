@@ -1,0 +1,184 @@
+"""A short recorded shift in which everything happens that a verdict can come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.frame import ClockSource, Grab, Part, Pixels
+from edgeinspect.domain.verdict import ModelRef, Reason
+from edgeinspect.errors import EngineFault
+from edgeinspect.pipeline.closing import Causes, restart_verdict
+from edgeinspect.pipeline.frames import OpenFrame
+from edgeinspect.pipeline.settings import model_ref
+from edgeinspect.ports import Engine
+from edgeinspect.recording.messages import About, ClockReading, Configuration, End, FrameRecord
+from edgeinspect.recording.pixels import LEFT_ZSTD, Packer
+from edgeinspect.recording.write import RecordingWriter
+from edgeinspect.stats import Estimate
+from edgeinspect.testing import ScriptedEngine, brightness_gate, pixel_segmenter
+from edgeinspect.wire import encode
+from tests.flow.bench import SHAPE, Bench
+
+CONFIG = """\
+schema: 1
+line: bench
+budget_ms: 100
+cameras: {{top: {{type: synthetic}}}}
+capture: {{wrong_shape: {wrong_shape}, health: {{dark_level: 0, bright_level: 255,
+                                               frozen_frames: {frozen_frames}}}}}
+engines: {{gate: {{type: ov, model: scripted-gate}},
+          segmenter: {{type: ov, model: scripted-segmenter}}}}
+optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
+act_by: {{gate_distance_counts: 1000}}
+decide:
+  gate: {{suspect_at: 0.5, reject_at: 0.95, degraded_reject_at: 0.7, reject_code: 99}}
+  classes:
+    dark: {{score: 0.5, area_px: 4, severity: 2, reject_code: 11}}
+    bright: {{score: 0.5, area_px: 2, severity: 5, reject_code: 12}}
+  max_regions: 4
+"""
+HASH = "recorded0000"
+
+
+def config(frozen_frames: int = 0, wrong_shape: str = "no_verdict") -> str:
+    return CONFIG.format(frozen_frames=frozen_frames, wrong_shape=wrong_shape)
+
+
+def scripted(choice: Any, _clock: object, _store: object) -> Engine:
+    """Stands for `daemon.make_engine`: the engines that `Bench` has."""
+    name = choice.options.model.partition("/")[0]
+    return brightness_gate(SHAPE) if name == "scripted-gate" else pixel_segmenter(SHAPE)
+
+
+class Shift:
+    """Drives a bench and records what it decides, as the recorder would."""
+
+    def __init__(self, folder: Path, path: Path, **changes: Any) -> None:
+        frozen_frames = changes.pop("frozen_frames", 0)
+        self.bench = Bench(folder, **changes)
+        letterbox = "letterbox" if changes.get("letterbox") else "no_verdict"
+        self.text = config(frozen_frames, letterbox)
+        self._packer = Packer()
+        self._pixels: dict[int, Pixels | None] = {}
+        self._next = 1
+        bench = self.bench
+        gate, segmenter = model_ref(bench.gate.spec), model_ref(bench.segmenter.spec)
+        self.name_models(gate, segmenter)
+        about = About(line="bench", edgeinspect="1", began_utc_ns=1, machine={})
+        self.writer = RecordingWriter(path, about)
+        self.writer.configuration(
+            Configuration(hash=HASH, text=self.text, gate=gate, segmenter=segmenter), 1
+        )
+        clock = bench.clock
+        self.writer.clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
+
+    def name_models(self, gate: ModelRef | None, segmenter: ModelRef | None) -> None:
+        causes = Causes("bench", ("top",), HASH, 100_000, gate, segmenter)
+        self.bench.inspector.current.causes = causes
+        self.bench.closer.causes = causes
+
+    # -- frames ----------------------------------------------------------------------
+
+    def admit(self, grab: Grab) -> OpenFrame:
+        pixels = None if grab.pixels is None else grab.pixels.copy()
+        frame = self.bench.capture.admit(grab)
+        self._pixels[frame.seq] = pixels
+        return frame
+
+    def judge(self, grab: Grab) -> OpenFrame:
+        frame = self.admit(grab)
+        while self.bench.work():
+            pass
+        self.bench.guard.step()
+        self.bench.clock.advance(20 * NS_PER_MS)
+        self.write()
+        return frame
+
+    def defect(self, first_pixel: int, value: int, **part: Any) -> Grab:
+        """A suspect picture with an area of a class."""
+        grab = self.bench.grab(first_pixel)
+        assert grab.pixels is not None
+        grab.pixels[2:4, 3:6, 0] = value
+        return Grab(grab.pixels, grab.camera_frame_id, grab.captured_at_ns, Part(**part))
+
+    def write(self, *, without_picture: bool = False) -> None:
+        """Record every frame that is closed by now."""
+        while (body := self.bench.spool.read(self._next)) is not None:
+            pixels = None if without_picture else self._pixels.get(self._next)
+            record = FrameRecord(verdict=body, why_not="none")
+            if pixels is not None:
+                height, width, channels = pixels.shape
+                packed = self._packer.pack(pixels)
+                record = FrameRecord(
+                    verdict=body, dims=(height, width, channels), packing=LEFT_ZSTD, pixels=packed
+                )
+            self.writer.frame(record, "top", self._next, self._next)
+            self._next += 1
+
+    def finish(self) -> None:
+        self.write()
+        self.writer.finish(End(why="stopped", frames=0, without_picture=0, missed=0), 9)
+        self.bench.dispose()
+
+
+def everything(shift: Shift) -> None:
+    """One frame, at least, of each reason that there is."""
+    bench = shift.bench
+    judge = bench.inspector.current
+    shift.judge(bench.grab(10))
+    shift.judge(shift.defect(180, 2, part_id="p-2", encoder_count=7))
+    shift.judge(shift.defect(150, 1))
+    shift.judge(bench.grab(130))
+    shift.judge(bench.grab(250))
+    shift.judge(Grab(np.full(SHAPE.dims, 9, np.uint8), 6, bench.clock.now_ns(),
+                     clock_source=ClockSource.PTP, label="a.png",
+                     part=Part("challenge:x", simulated=True)))  # fmt: skip
+    judge.segmenter_time = Estimate()
+    judge.segmenter_time.add(95 * NS_PER_MS)  # no time left to segment
+    for level in (150, 200):
+        shift.judge(bench.grab(level))
+    judge.segmenter_time = Estimate()
+    late = shift.admit(bench.grab(180))  # the engine hangs, and the guard closes
+    bench.clock.advance(100 * NS_PER_MS)
+    bench.guard.step()
+    assert not bench.work()
+    assert bench.verdict(late.seq) is not None
+    judge.gate_time = Estimate()
+    judge.gate_time.add(90 * NS_PER_MS)
+    shift.admit(bench.grab(20))
+    bench.clock.advance(50 * NS_PER_MS)
+    bench.work()  # not started
+    judge.gate_time = Estimate()
+    for _ in range(6):  # two more than there are slots
+        shift.admit(bench.grab(30))
+    shift.judge(bench.grab(30))
+    _fail_once(bench.gate)
+    shift.judge(bench.grab(30))
+    shift.judge(bench.grab(1, (8, 17, 1)))
+    now_ns = bench.clock.now_ns()
+    number = bench.frame_id
+    bench.frame_id += 2
+    shift.judge(Grab(None, number + 1, now_ns, problem="half of it is missing"))
+    shift.judge(Grab(None, number + 2, now_ns, Part("p-61"), problem="never came", lost=True))
+    shift.admit(bench.grab(30))
+    bench.guard.close_all(Reason.SHUTDOWN)
+    left = shift.admit(bench.grab(30))
+    again = restart_verdict(
+        bench.closer.causes, left.seq, bench.spool.epoch, left.record, bench.clock.utc_ns()
+    )
+    bench.spool.close(left.seq, encode(again))
+    shift.write()
+
+
+def _fail_once(engine: ScriptedEngine) -> None:
+    take_time = engine._take_time
+
+    def fail() -> None:
+        engine._take_time = take_time
+        raise EngineFault("injected", where="gate")
+
+    engine._take_time = fail

@@ -1,0 +1,254 @@
+"""A recorded shift judged again: the same where nothing changed, and what changed where it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+
+from edgeinspect.cli.main import main
+from edgeinspect.domain.frame import Grab
+from edgeinspect.domain.verdict import Decision, ModelRef, Reason
+from edgeinspect.errors import DataError, ModelError
+from edgeinspect.recording.messages import Configuration
+from edgeinspect.recording.read import RecordedFrame, open_recording
+from edgeinspect.replay.compare import LABEL_FIELDS, NOT_COMPARED, RESULT_FIELDS
+from edgeinspect.replay.judges import Wanted
+from edgeinspect.replay.program import NO_HISTORY, replay
+from tests.flow.bench import SHAPE
+from tests.flow.shift import HASH, Shift, everything, scripted
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeinspect.replay.judges.make_engine", scripted)
+
+
+@pytest.fixture
+def shift(tmp_path: Path) -> Shift:
+    return Shift(tmp_path, tmp_path / "a.mcap")
+
+
+def verdict_reasons(path: Path) -> set[str]:
+    return {
+        item.verdict.reason.value
+        for item in open_recording(path).items()
+        if isinstance(item, RecordedFrame)
+    }
+
+
+def test_each_field_of_a_verdict_is_compared_or_said_not_to_be() -> None:
+    from edgeinspect.domain.verdict import Verdict
+
+    assert sorted(RESULT_FIELDS + LABEL_FIELDS + NOT_COMPARED) == sorted(Verdict.__struct_fields__)
+
+
+def test_whatever_decided_the_verdict_is_given_again(shift: Shift, tmp_path: Path) -> None:
+    everything(shift)
+    shift.finish()
+    path = tmp_path / "a.mcap"
+    reasons = {reason.value for reason in Reason} - {"capture_health"}
+    assert verdict_reasons(path) == reasons
+    found = replay(path, Wanted())
+    assert found.differences == []
+    assert (found.frames, found.equal) == (found.compared, found.compared)
+    assert found.decided_by == {"picture": 13, "time": 5, "camera": 2, "engine": 1, "end": 2}
+    assert found.degraded == 2
+    # What had no time is judged now, beside the comparison.
+    assert found.opinions == {
+        "deadline": {"PASS": 2}, "overrun": {"PASS": 3}, "engine_error": {"PASS": 1},
+    }  # fmt: skip
+    assert found.cuts == []
+    assert found.models == found.recorded_models
+
+
+def test_the_letterbox_is_the_cameras_own_picture_again(tmp_path: Path) -> None:
+    shift = Shift(tmp_path, tmp_path / "a.mcap", letterbox=True)
+    for shape in ((16, 16, 1), (32, 32, 1), (8, 16, 1), (4, 8, 1)):
+        shift.judge(shift.bench.grab(180, shape))
+    shift.finish()
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert (found.compared, found.equal) == (4, 4)
+
+
+def test_a_pixel_that_is_not_the_recorded_one_is_found(shift: Shift, tmp_path: Path) -> None:
+    shift.judge(shift.bench.grab(10))
+    frame = shift.admit(shift.defect(180, 2, part_id="p-2"))
+    pixels = shift._pixels[frame.seq]
+    assert pixels is not None
+    pixels[2, 3] = 0
+    while shift.bench.work():
+        pass
+    shift.finish()
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert (found.compared, found.equal, found.different) == (2, 1, 1)
+    entry = found.differences[0]
+    assert (entry.seq, entry.part_id, entry.fields) == (frame.seq, "p-2", ("regions",))
+    assert main(["replay", str(tmp_path / "a.mcap")]) == 65
+
+
+def test_other_thresholds_are_a_question_not_a_fault(
+    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything(shift)
+    shift.finish()
+    path = str(tmp_path / "a.mcap")
+    change = "decide.classes.bright.area_px=7"
+    assert main(["replay", path, "--set", change, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["changes"] == [change]
+    assert found["different"] == 1
+    assert found["decisions"]["REJECT"] == {"REJECT": 3, "PASS": 1}
+    assert found["classes"]["bright"] == {"recorded": 1, "replayed": 0, "gained": 0, "lost": 1}
+    assert main(["replay", path, "--set", change]) == 0
+    out = capsys.readouterr().out
+    assert "1 decided otherwise" in out
+    assert "REJECT defect bright" in out
+    assert "p-2" in out
+
+
+def test_another_model_takes_the_place_of_its_kind(
+    shift: Shift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything(shift)
+    shift.finish()
+    built: list[str] = []
+
+    def make(choice: object, clock: object, store: object) -> object:
+        built.append(choice.options.model)  # type: ignore[attr-defined]
+        return scripted(choice, clock, store)
+
+    monkeypatch.setattr("edgeinspect.replay.judges.make_engine", make)
+    found = replay(tmp_path / "a.mcap", Wanted({"gate": "scripted-gate/9"}))
+    assert sorted(built) == ["scripted-gate/9", "scripted-segmenter/1"]
+    assert (found.changed, found.different) == (True, 0)
+
+
+def test_a_model_of_that_name_with_other_weights_is_refused(tmp_path: Path) -> None:
+    shift = Shift(tmp_path, tmp_path / "a.mcap")
+    shift.name_models(ModelRef("scripted-gate", 1, "f" * 64), None)
+    shift.judge(shift.bench.grab(10))
+    shift.finish()
+    with pytest.raises(ModelError, match="is not the model that was recorded"):
+        replay(tmp_path / "a.mcap", Wanted())
+    found = replay(tmp_path / "a.mcap", Wanted({"gate": "scripted-gate/1"}))
+    assert found.equal == 1
+
+
+def test_a_reload_in_the_middle_changes_who_judges(tmp_path: Path) -> None:
+    shift = Shift(tmp_path, tmp_path / "a.mcap")
+    shift.judge(shift.defect(180, 2))
+    text = shift.text.replace("area_px: 2,", "area_px: 7,")
+    shift.writer.configuration(Configuration(hash="second", text=text), 5)
+    before = shift.bench.inspector.current
+    causes = before.causes
+    from dataclasses import replace
+
+    limits = replace(before.rules.classes[2], area_px=7.0)
+    before.rules = replace(before.rules, classes={**before.rules.classes, 2: limits})
+    before.causes = replace(causes, config_hash="second")
+    shift.judge(shift.defect(180, 2))
+    shift.finish()
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert (found.compared, found.equal) == (2, 2)
+    assert found.decisions == {"REJECT": {"REJECT": 1}, "PASS": {"PASS": 1}}
+
+
+def test_a_frame_without_its_picture_is_left_out_and_counted(tmp_path: Path) -> None:
+    shift = Shift(tmp_path, tmp_path / "a.mcap")
+    shift.judge(shift.bench.grab(10))
+    shift.admit(shift.bench.grab(10))
+    while shift.bench.work():
+        pass
+    shift.write(without_picture=True)
+    shift.finish()
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert (found.frames, found.compared) == (2, 1)
+    assert found.not_compared == {"no picture recorded: none": 1}
+
+
+@pytest.mark.parametrize("recorded_from", [1, 5])
+def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from: int) -> None:
+    shift = Shift(tmp_path, tmp_path / "a.mcap", frozen_frames=3)
+    from edgeinspect.pipeline.picture import PictureLimits, PictureWatch
+
+    bench = shift.bench
+    bench.capture._watch = PictureWatch(PictureLimits(0, 255, 3))
+    pixels = np.random.default_rng(1).integers(0, 99, SHAPE.dims, np.uint8)
+    for number in range(1, 10):
+        frame = bench.capture.admit(Grab(pixels, number, bench.clock.now_ns()))
+        shift._pixels[frame.seq] = pixels
+        while bench.work():
+            pass
+    shift._next = recorded_from
+    shift.finish()
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert found.different == 0
+    if recorded_from == 1:
+        assert (found.compared, found.not_compared) == (9, {})
+        assert found.decisions["NO_VERDICT"] == {"NO_VERDICT": 6}
+    else:  # three had to be seen again before it is known that they are frozen
+        assert found.not_compared == {NO_HISTORY: 3}
+        assert found.compared == 2
+
+
+def test_a_cut_recording_is_replayed_up_to_the_cut(shift: Shift, tmp_path: Path) -> None:
+    for _ in range(4):
+        shift.judge(shift.bench.grab(10))
+        shift.writer.flush()
+    shift.writer.abandon()
+    shift.bench.dispose()
+    data = (tmp_path / "a.mcap").read_bytes()
+    (tmp_path / "a.mcap").write_bytes(data[:-100])
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert (found.compared, found.equal) == (3, 3)
+    assert len(found.cuts) == 1
+
+
+def test_what_no_line_can_have_said_is_refused(tmp_path: Path) -> None:
+    import msgspec
+
+    from edgeinspect.recording.messages import FrameRecord
+
+    cases = {"camera": "other", "clock_source": "sundial", "camera_frame_id": 1 << 63}
+    for number, (field, value) in enumerate(cases.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shift = Shift(folder, folder / "a.mcap")
+        frame = shift.bench.capture.admit(shift.bench.grab(10))
+        shift.bench.work()
+        body = msgspec.json.decode(shift.bench.spool.read(frame.seq) or b"")
+        body[field] = value
+        record = FrameRecord(verdict=msgspec.json.encode(body), dims=(8, 16, 1),
+                             packing="left+zstd", pixels=shift._packer.pack(
+                                 np.zeros(SHAPE.dims, np.uint8)))  # fmt: skip
+        shift.writer.frame(record, "top", 1, 1)
+        shift._next = 9
+        shift.finish()
+        with pytest.raises(DataError):
+            replay(folder / "a.mcap", Wanted())
+
+
+def test_the_command_line(shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everything(shift)
+    shift.finish()
+    path = str(tmp_path / "a.mcap")
+    assert main(["replay", path, "--export", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "23 compared, 23 equal, 0 different: every verdict is the recorded one" in out
+    assert "judged now: 3 PASS" in out
+    lines = (tmp_path / "out" / "verdicts.jsonl").read_bytes().splitlines()
+    assert len(lines) == 23
+    assert len(list((tmp_path / "out").glob("*.png"))) == 21
+    assert main(["replay", path, "--verdicts", "-"]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["seq"] for each in said] == list(range(1, 24))
+    assert sum(each["decision"] == Decision.NO_VERDICT.value for each in said) == 11
+    assert main(["replay", str(tmp_path / "none.mcap")]) == 65
+    (tmp_path / "bad.mcap").write_bytes(b"no recording at all")
+    assert main(["replay", str(tmp_path / "bad.mcap")]) == 65
+    assert HASH  # the configuration is found by it
