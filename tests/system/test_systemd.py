@@ -1,0 +1,388 @@
+"""The Debian package on a PC with a real systemd: from its installation to its removal.
+
+One machine for all, in the order of this file: each test leaves the example line running.
+What took how long is shown with `-rP`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.system.machine import Machine, why_not
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIT = "edgeinspect@example"
+CONFIG = "/etc/edgeinspect/example.yaml"
+TRIES = 4
+"""A time is the best of so many: the machine that runs the tests does other things too."""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    missing = why_not() or ("" if shutil.which("dpkg-deb") else "dpkg-deb is not installed")
+    if missing:
+        pytest.skip(f"no machine with systemd: {missing}")
+    folder = Path(tempfile.mkdtemp(dir=roomy_folder()))
+    try:
+        one = Machine(folder / "machine")
+        build = [sys.executable, "install/deb.py", "--fast", "--out", str(folder)]
+        done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        os.rename(done.stdout.strip(), one.upper / "edgeinspect.deb")
+        with one:
+            yield one
+    finally:
+        shutil.rmtree(folder)
+
+
+def roomy_folder() -> str:
+    """Memory if there is plenty of it: half a gigabyte is written several times."""
+    free = shutil.disk_usage("/dev/shm").free
+    available_kib = int(re.findall(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[0])
+    return "/dev/shm" if min(free, available_kib * 1024) > 6 << 30 else "/var/tmp"
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 20) -> Any:
+    until = time.monotonic() + timeout_s
+    while not (got := condition()):
+        assert time.monotonic() < until, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.05)
+    return got
+
+
+def main_pid(machine: Machine) -> int:
+    return int(machine.show(UNIT, "MainPID"))
+
+
+def instant_s(machine: Machine, name: str) -> float:
+    """One of the unit's times, on the monotonic clock."""
+    return int(machine.show(UNIT, f"{name}TimestampMonotonic")) / 1e6
+
+
+def wait_active_again(machine: Machine, pid: int) -> None:
+    """Until another process than `pid` is the unit's, and ready."""
+
+    def again() -> bool:
+        return main_pid(machine) not in (0, pid) and machine.show(UNIT, "ActiveState") == "active"
+
+    wait_for(again, "active again")
+
+
+def best_of(limit_s: float, what: str, measure: Callable[[], float]) -> None:
+    times = []
+    for _ in range(TRIES):
+        times.append(measure())
+        if times[-1] < limit_s:
+            break
+    print(f"{what}: {', '.join(f'{took:.2f}' for took in times)} s (at most {limit_s:g})")
+    assert min(times) < limit_s
+
+
+def account(machine: Machine) -> dict[str, Any]:
+    """What `ledger verify` says of the example line, spool and all."""
+    ledger = "/var/lib/edgeinspect/ledger/example.ledger.sqlite"
+    spool = "/run/edgeinspect/example/example.spool"
+    done = machine.call(f"edgeinspect ledger verify {ledger} --spool {spool} --json")
+    assert done.returncode in (0, 65), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def captured(machine: Machine) -> int:
+    return sum(epoch["captured"] for epoch in account(machine)["epochs"])
+
+
+def write(machine: Machine, path: str, text: str) -> None:
+    machine.run(f"cat > {path} <<'END'\n{text}\nEND")
+
+
+def change(machine: Machine, path: str, **values: Any) -> None:
+    """The example's configuration with other values, as another file or the same."""
+    config = yaml.safe_load((ROOT / "examples/service/example.yaml").read_text(encoding="utf-8"))
+    for name, value in values.items():
+        config[name] = config.get(name, {}) | value if isinstance(value, dict) else value
+    write(machine, path, yaml.safe_dump(config))
+
+
+def journal(machine: Machine, words: str) -> list[dict[str, Any]]:
+    lines = machine.run(f"journalctl --no-pager -o json {words}").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+# -- installed ---------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+def test_the_package_installs(machine: Machine) -> None:
+    said = machine.run("dpkg --force-unsafe-io --no-triggers -i /edgeinspect.deb", timeout_s=150)
+    assert "systemctl enable --now edgeinspect@example" in said
+    assert machine.run("stat -c %U:%a /var/lib/edgeinspect/engines").strip() == "edgeinspect:755"
+    assert machine.run("stat -c %U:%G:%a /etc/edgeinspect").strip() == "root:edgeinspect:750"
+    assert machine.run("edgeinspect --version").startswith("edgeinspect ")
+    units = "edgeinspect@x edgeinspect-gateway@x edgeinspect-page@x edgeinspect-archive@x"
+    services = " ".join(f"{name}.service" for name in units.split())
+    assert (
+        machine.run(f"systemd-analyze verify --man=no {services} edgeinspect-line@x.target") == ""
+    )
+    table = machine.run("edgeinspect engines list --json")
+    assert {"strip-gate", "strip-segmenter"} <= set(re.findall(r"strip-\w+", table))
+
+
+def test_the_shell_completes_its_commands(machine: Machine) -> None:
+    ask = (
+        "source /usr/share/bash-completion/completions/edgeinspect; COMP_WORDS=(edgeinspect led);"
+        "COMP_CWORD=1; _edgeinspect_completion edgeinspect led edgeinspect; echo ${COMPREPLY[@]}"
+    )
+    assert machine.run(ask).strip() == "ledger"
+    assert "EXIT STATUS" in machine.run("zcat /usr/share/man/man1/edgeinspect.1.gz")
+
+
+# -- life --------------------------------------------------------------------------------
+
+
+def test_from_start_to_ready(machine: Machine) -> None:
+    def measure() -> float:
+        machine.run(f"systemctl restart {UNIT}")
+        return instant_s(machine, "ActiveEnter") - instant_s(machine, "ExecMainStart")
+
+    best_of(3.0, "start to READY", measure)
+    assert machine.show(UNIT, "StatusText") in ("", "inspecting example")
+    assert machine.show(UNIT, "User") == "edgeinspect"
+    wait_for(lambda: captured(machine) > 3, "frames in the ledger")
+
+
+def test_killed_it_is_back_and_its_open_frames_have_verdicts(machine: Machine) -> None:
+    def measure() -> float:
+        pid = main_pid(machine)
+        machine.run(f"kill -9 {pid}")
+        wait_active_again(machine, pid)  # it left `active` when systemd saw the death
+        return instant_s(machine, "ActiveEnter") - instant_s(machine, "ActiveExit")
+
+    best_of(2.0, "kill -9 to active again", measure)
+    assert int(machine.show(UNIT, "NRestarts")) >= 1
+    assert account(machine)["holds"]
+
+
+def test_hung_it_is_ended_by_the_watchdog_and_started_anew(machine: Machine) -> None:
+    folder = f"/etc/systemd/system/{UNIT}.service.d"
+    machine.run(f"mkdir -p {folder}")
+    write(machine, f"{folder}/watchdog.conf", "[Service]\nWatchdogSec=2")
+    machine.run(f"systemctl daemon-reload; systemctl restart {UNIT}")
+
+    def measure() -> float:
+        pid = main_pid(machine)
+        machine.run(f"kill -STOP {pid}")
+        stopped_s = time.monotonic()
+        wait_active_again(machine, pid)
+        return instant_s(machine, "ActiveEnter") - stopped_s
+
+    best_of(4.0, "hang to active again, at WatchdogSec=2", measure)
+    said = machine.run(f"journalctl --no-pager -u {UNIT}")
+    assert "Watchdog timeout (limit 2s)" in said
+    assert 'File "' in said  # where each thread stood
+    assert account(machine)["holds"]
+
+
+def test_a_bad_file_is_refused_and_the_old_one_judges_on(machine: Machine) -> None:
+    pid = main_pid(machine)
+    good = machine.run(f"cat {CONFIG}")
+    change(machine, CONFIG, decide={"max_regions": -1})
+    refused = machine.call(f"systemctl reload {UNIT}")
+    assert refused.returncode != 0  # seen by whoever asked
+    machine.run(f"kill -HUP {pid}")  # and if nobody checks before
+    wait_for(lambda: "refused" in machine.show(UNIT, "StatusText"), "the refusal in its status")
+    before = captured(machine)
+    wait_for(lambda: captured(machine) > before, "the old configuration judging on")
+    write(machine, CONFIG, good)
+    assert main_pid(machine) == pid
+    change(machine, CONFIG, decide={"max_regions": 4})
+    machine.run(f"systemctl reload {UNIT}")
+    wait_for(lambda: journal(machine, "MESSAGE=engine.changed"), "the new one in force")
+    wait_for(lambda: machine.show(UNIT, "StatusText") == "inspecting example", "no alarm")
+    assert main_pid(machine) == pid
+
+
+def test_a_stop_closes_what_is_open(machine: Machine) -> None:
+    machine.run(f"systemctl stop {UNIT}")
+    assert machine.show(UNIT, "Result") == "success"
+    found = account(machine)
+    assert found["holds"], found["problems"]
+    last = found["epochs"][-1]
+    assert last["captured"] == last["passed"] + last["reject"] + last["no_verdict"] > 0
+    machine.run(f"systemctl start {UNIT}")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "status", "again"),
+    [
+        ("wrong", {"budget_ms": -1}, 78, False),
+        ("unknown", {"engines": {"gate": {"type": "ov", "model": "no-such-model"}}}, 65, False),
+        ("gone", {"cameras": {"top": {"type": "folder", "path": "/nowhere"}},
+                  "capture": {"reconnect": {"attempts": 1, "first_ms": 10}}}, 75, True),
+    ],
+)  # fmt: skip
+def test_only_what_a_restart_can_mend_is_restarted(
+    machine: Machine, name: str, values: dict[str, Any], status: int, again: bool
+) -> None:
+    publish = {"verdicts": "tcp://127.0.0.1:5690", "replay": "tcp://127.0.0.1:5691"}
+    spool = {"folder": f"/run/edgeinspect/{name}"}
+    path = f"/etc/edgeinspect/{name}.yaml"
+    change(machine, path, line=name, publish=publish, spool=spool, **values)
+    unit = f"edgeinspect@{name}"
+    machine.call(f"systemctl start {unit} --no-block")
+    if again:
+        wait_for(lambda: int(machine.show(unit, "NRestarts")) >= 1, "a restart")
+    else:
+        wait_for(lambda: machine.show(unit, "ActiveState") == "failed", "its end")
+        assert machine.show(unit, "NRestarts") == "0"
+    said = machine.run(f"journalctl --no-pager -u {unit}")
+    assert f"status={status}" in said
+    machine.run(f"systemctl stop {unit}; rm {path}")
+
+
+# -- logs --------------------------------------------------------------------------------
+
+
+def test_the_journal_can_be_searched_by_field(machine: Machine) -> None:
+    opened = journal(machine, "EI_CAMERA=top")
+    assert {entry["MESSAGE"] for entry in opened} >= {"camera.opened"}
+    entry = journal(machine, f"-u {UNIT} MESSAGE=line.started")[-1]
+    assert entry["EI_LINE"] == "example"
+    assert entry["EI_VERDICTS"] == "tcp://127.0.0.1:5590"
+    assert entry["SYSLOG_IDENTIFIER"] == "edgeinspect"
+    assert entry["PRIORITY"] == "6"
+    alarms = journal(machine, f"-u {UNIT} PRIORITY=3 MESSAGE=alarm.raised")
+    assert "refused" in alarms[-1]["EI_ALARM"]
+    refusal = journal(machine, f"-u {UNIT} MESSAGE=engine.refused")[-1]["EI_PROBLEM"]
+    assert "decide.max_regions" in refusal  # of several lines, and still one field
+
+
+def test_no_frame_is_in_the_log(machine: Machine) -> None:
+    invocation = machine.show(UNIT, "InvocationID")
+    words = f"_SYSTEMD_INVOCATION_ID={invocation} SYSLOG_IDENTIFIER=edgeinspect"
+    started_s = time.monotonic()
+    before, frames = len(journal(machine, words)), captured(machine)
+    wait_for(lambda: captured(machine) >= frames + 12, "frames")
+    lines = len(journal(machine, words)) - before
+    assert lines <= (time.monotonic() - started_s) * 1.5 + 2  # one summary a second, no more
+
+
+# -- beside the line ---------------------------------------------------------------------
+
+
+def test_the_gateway_tells_systemd_and_may_use_the_port_of_modbus(machine: Machine) -> None:
+    machine.run(
+        "cp /usr/share/edgeinspect/examples/gateway.yaml /etc/edgeinspect/example.gateway.yaml"
+    )
+    machine.run("systemctl start edgeinspect-gateway@example")
+    unit = "edgeinspect-gateway@example"
+    assert machine.show(unit, "ActiveState") == "active"
+    assert machine.show(unit, "StatusText") == "carries the verdicts of example"
+    machine.run("exec 3<>/dev/tcp/127.0.0.1/502")
+    assert int(machine.show(unit, "NRestarts")) == 0
+
+
+def test_the_secret_of_the_wire_is_a_credential(machine: Machine) -> None:
+    machine.run(
+        "edgeinspect keys new /etc/edgeinspect/keys && edgeinspect keys new /tmp/k --client desk"
+        " && edgeinspect keys allow /etc/edgeinspect/keys /tmp/k/desk.key"
+    )
+    secret = "/etc/edgeinspect/keys/server.key_secret"
+    assert machine.run(f"stat -c %U:%a {secret}").strip() == "root:600"
+    publish = {"verdicts": "tcp://127.0.0.1:5790", "replay": "tcp://127.0.0.1:5791",
+               "curve": "/etc/edgeinspect/keys"}  # fmt: skip
+    spool = {"folder": "/run/edgeinspect/secret"}
+    change(machine, "/etc/edgeinspect/secret.yaml", line="secret", publish=publish, spool=spool)
+    machine.run("systemctl start edgeinspect@secret")
+    listen = """
+from functools import partial
+from pathlib import Path
+from edgeinspect.client import Listener
+from edgeinspect.keys import as_client
+keys = Path("/tmp/k/desk.key_secret"), Path("/etc/edgeinspect/keys/server.key")
+prepare = partial(as_client, *keys)
+heard = Listener("tcp://127.0.0.1:5790", topics=("verdict.",), prepare=prepare).receive(20_000)
+print(heard.message.line)
+"""
+    assert machine.run(f"/opt/edgeinspect/bin/python -c '{listen}'").strip() == "secret"
+    machine.run("systemctl stop edgeinspect@secret; rm /etc/edgeinspect/secret.yaml")
+
+
+def test_real_time_is_granted_by_its_drop_in(machine: Machine) -> None:
+    change(machine, "/etc/edgeinspect/quick.yaml", line="quick",
+           publish={"verdicts": "tcp://127.0.0.1:5890", "replay": "tcp://127.0.0.1:5891"},
+           spool={"folder": "/run/edgeinspect/quick"},
+           real_time={"fifo_priority": 20, "lock_memory": True})  # fmt: skip
+    unit = "edgeinspect@quick"
+    machine.call(f"systemctl start {unit}")
+    assert machine.show(unit, "ExecMainStatus") == "78"  # refused, and said so
+    folder = f"/etc/systemd/system/{unit}.service.d"
+    machine.run(
+        f"install -D -m 644 /usr/share/edgeinspect/drop-ins/realtime.conf {folder}/realtime.conf"
+        f" && systemctl daemon-reload && systemctl start {unit}"
+    )
+    pid = machine.show(unit, "MainPID")
+    policies = machine.run(f"for t in /proc/{pid}/task/*; do chrt -p ${{t##*/}}; done")
+    assert policies.count("priority: 20") >= 3  # capture, guard, publisher
+    assert int(re.findall(r"VmLck:\s+(\d+)", machine.run(f"cat /proc/{pid}/status"))[0]) > 0
+    machine.run(f"systemctl stop {unit}; rm /etc/edgeinspect/quick.yaml")
+
+
+# -- upgrade and removal -----------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+def test_an_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
+    config = machine.run(f"sha256sum {CONFIG}")
+    machine.run(
+        "runuser -u edgeinspect -- edgeinspect engines promote strip-gate/1 --why 'a test'"
+        " --backend none"
+    )
+    before, pid = captured(machine), main_pid(machine)
+    machine.run(
+        "dpkg --force-unsafe-io --no-triggers --force-confold -i /edgeinspect.deb", timeout_s=150
+    )
+    assert machine.run(f"sha256sum {CONFIG}") == config
+    loaded = {entry["EI_MODEL"] for entry in journal(machine, "MESSAGE=engine.loaded")[-2:]}
+    assert "strip-gate/1" in loaded  # what was promoted, not what came with the package
+    assert main_pid(machine) != pid
+    wait_for(lambda: captured(machine) > before, "the line judging on")
+
+
+def test_after_all_this_no_frame_is_unaccounted(machine: Machine) -> None:
+    machine.run(f"systemctl stop {UNIT}")
+    found = account(machine)
+    assert found["holds"], found["problems"]
+    firsts = [epoch["first_seq"] for epoch in found["epochs"] if epoch["captured"]]
+    lasts = [epoch["last_seq"] for epoch in found["epochs"] if epoch["captured"]]
+    print(f"{len(firsts)} runs, {lasts[-1]} frames, every one with its verdict")
+    assert len(firsts) >= 5
+    assert firsts == [1, *(last + 1 for last in lasts[:-1])]
+
+
+@pytest.mark.timeout(120)
+def test_removed_it_leaves_what_is_evidence(machine: Machine) -> None:
+    machine.run("systemctl start edgeinspect-line@example.target")
+    wait_for(lambda: machine.show(UNIT, "ActiveState") == "active", "the line of the target")
+    machine.run("dpkg --no-triggers -r edgeinspect", timeout_s=90)
+    running = "systemctl list-units --state=active --plain --no-legend 'edgeinspect*.service'"
+    assert machine.run(running) == ""
+    assert machine.call("ls /opt/edgeinspect /usr/bin/edgeinspect").returncode != 0
+    assert machine.run("ls /var/lib/edgeinspect/ledger").startswith("example.ledger.sqlite")
+    machine.run(f"test -s {CONFIG}")
+    machine.run("dpkg --no-triggers -P edgeinspect")
+    assert machine.call(f"test -e {CONFIG}").returncode != 0
+    machine.run("test -d /var/lib/edgeinspect/engines/strip-gate")
