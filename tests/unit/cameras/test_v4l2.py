@@ -1,0 +1,55 @@
+"""Controls of the kernel's cameras: by name, written in order, read back and compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import msgspec
+import pytest
+
+from edgeinspect.cameras.v4l2 import CONTROLS, Options, apply
+from edgeinspect.errors import DataError
+
+
+class Kernel:
+    """A capture that takes what it can."""
+
+    def __init__(self, **limits: float) -> None:
+        self.values: dict[int, float] = {}
+        self.limits = {CONTROLS.get(name, -1): value for name, value in limits.items()}
+
+    def set(self, code: int, value: float) -> bool:
+        self.values[code] = min(value, self.limits.get(code, value))
+        return True
+
+    def get(self, code: int) -> float:
+        return self.values.get(code, 0.0)
+
+
+def options(**more: Any) -> Options:
+    return msgspec.convert(more, Options)
+
+
+def test_all_that_is_configured_is_written_in_order() -> None:
+    kernel = Kernel()
+    wanted = options(
+        width_px=640, height_px=480, fourcc="GREY", rate_hz=30,
+        controls={"auto_exposure": 1, "exposure": 157},
+    )  # fmt: skip
+    apply(kernel, wanted)  # type: ignore[arg-type]
+    assert list(kernel.values) == [
+        cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FPS, cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE,
+    ]  # fmt: skip
+
+
+def test_what_stands_otherwise_is_told_with_both_values() -> None:
+    kernel = Kernel(exposure=100, gain=5)
+    with pytest.raises(DataError, match=r"exposure: 157 .* 100; gain: 9 .* has 5"):
+        apply(kernel, options(controls={"exposure": 157, "gain": 9}))  # type: ignore[arg-type]
+
+
+def test_an_unknown_control_is_refused() -> None:
+    with pytest.raises(DataError, match="no control exposur"):
+        apply(Kernel(), options(controls={"exposur": 1}))  # type: ignore[arg-type]
