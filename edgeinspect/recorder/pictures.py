@@ -76,6 +76,7 @@ class Pictures:
                     self._hold(seq, picture)
 
     def _hold(self, seq: int, picture: Pixels) -> None:
+        self._forget(seq)  # a line that counts anew comes to the same numbers
         self._held[seq] = picture
         self._held_bytes += picture.nbytes
         while self._held_bytes > self._hold_bytes:

@@ -132,8 +132,8 @@ def test_the_package_installs(machine: Machine) -> None:
     assert machine.run("stat -c %U:%a /var/lib/edgeinspect/engines").strip() == "edgeinspect:755"
     assert machine.run("stat -c %U:%G:%a /etc/edgeinspect").strip() == "root:edgeinspect:750"
     assert machine.run("edgeinspect --version").startswith("edgeinspect ")
-    units = "edgeinspect@x edgeinspect-gateway@x edgeinspect-page@x edgeinspect-archive@x"
-    services = " ".join(f"{name}.service" for name in units.split())
+    kinds = ("", "-gateway", "-page", "-archive", "-record")
+    services = " ".join(f"edgeinspect{kind}@x.service" for kind in kinds)
     assert (
         machine.run(f"systemd-analyze verify --man=no {services} edgeinspect-line@x.target") == ""
     )
