@@ -1,0 +1,171 @@
+"""What a frame costs between the camera's buffer and the engine's input, for 1 to 8 cameras.
+
+For each camera count: bytes copied per frame (by the camera's own conversion, into the ring, and
+by the line in front of the engine), where the copies stand, processor time per frame, and what
+was missed. The engine is a stub that only looks at where its input lies, so all of the time is
+capture, ring, guard, decision, spool and wire.
+
+    python benchmarks/cameras.py [--rate 25] [--seconds 4] [--height 512 --width 512]
+    python benchmarks/cameras.py --aravis NAME [--format BayerRG8]
+
+The latter takes a camera that is there; a fake one is `arv-fake-gv-camera-0.8 -i 127.0.0.1 -s GV01`
+with the NAME Aravis-Fake-GV01.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgeinspect.cameras import aravis
+from edgeinspect.cameras.synthetic import Options, SyntheticCamera
+from edgeinspect.config.load import parse
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import FrameShape, Grab, Pixels
+from edgeinspect.log import configure
+from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.ports import Camera
+from edgeinspect.testing import ScriptedEngine, brightness_gate
+
+
+class Watched:
+    """A camera whose grabs are looked at: does the frame own its memory, or is it a buffer's?"""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self.views = self.frames = 0
+        self.addresses: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._camera, name)
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        got = self._camera.grab(timeout_ns)
+        if got is not None and got.pixels is not None:
+            self.frames += 1
+            self.views += not got.pixels.flags.owndata
+            self.addresses.add(got.pixels.ctypes.data)
+        return got
+
+
+class Looking:
+    """A stub engine that counts inputs which do not lie in a ring: somebody copied those."""
+
+    def __init__(self, shape: FrameShape) -> None:
+        self.line: Line | None = None
+        self.elsewhere = self.seen = 0
+        self.engine: ScriptedEngine = brightness_gate(shape)
+        judge = self.engine.infer
+
+        def infer(image: Pixels) -> tuple[np.ndarray, ...]:
+            if self.line is not None:
+                self.seen += 1
+                slots = self.line.config.capture.ring_slots
+                self.elsewhere += not any(
+                    image.ctypes.data == ring.pixels(slot).ctypes.data
+                    for ring in self.line.rings.values()
+                    for slot in range(slots)
+                )
+            return judge(image)
+
+        self.engine.infer = infer  # type: ignore[method-assign]
+
+
+def run(cameras: dict[str, Watched], shape: FrameShape, seconds: float) -> dict[str, object]:
+    """One line on these cameras, for some seconds."""
+    shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        named = ", ".join(f"{name}: {{type: synthetic}}" for name in cameras)
+        loaded = parse(
+            f"""\
+schema: 1
+line: cameras
+budget_ms: 500
+cameras: {{{named}}}
+engines: {{gate: {{type: ov, model: stub}}}}
+optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
+decide: {{gate: {{suspect_at: 0.999, reject_at: 1, degraded_reject_at: 1, reject_code: 1}}}}
+inspect: {{keep_warm_ms: 0}}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*"}}
+spool: {{folder: {folder}}}
+"""
+        )
+        looking = Looking(shape)
+        line = Line(
+            loaded.config,
+            config_hash=loaded.hash,
+            cameras=cameras,
+            workers=[Engines(looking.engine, None)],
+            clock=SystemClock(),
+        )
+        line.start()
+        while any(capture.state != "live" for capture in line.captures):
+            time.sleep(0.01)
+        looking.line = line
+        time.sleep(0.5)
+        before, began_s = line.closer.tally.counts(), time.process_time()
+        started_s = time.monotonic()
+        time.sleep(seconds)
+        spent_s, took_s = time.process_time() - began_s, time.monotonic() - started_s
+        after = line.closer.tally.counts()
+        counts = [capture.counts for capture in line.captures]
+        final = line.stop()
+        line.dispose()
+    frames = after.captured - before.captured
+    delivered = sum(camera.frames for camera in cameras.values())
+    converted = sum(count.copied_bytes for count in counts) / max(1, delivered)
+    return {
+        "cameras": len(cameras),
+        "frames_per_s": round(frames / took_s, 1),
+        "frame_bytes": shape.size_bytes,
+        "copied_by_camera_bytes": round(converted),
+        "copied_into_ring_bytes": shape.size_bytes,
+        "copied_before_engine_bytes": shape.size_bytes * looking.elsewhere // max(1, looking.seen),
+        "frames": delivered,
+        "frames_that_are_the_camera_s_memory": sum(camera.views for camera in cameras.values()),
+        "camera_buffers": sum(len(camera.addresses) for camera in cameras.values()),
+        "cpu_us_per_frame": round(spent_s * 1e6 / max(1, frames)),
+        "cpu_per_camera_ratio": round(spent_s / took_s / len(cameras), 4),
+        "no_verdict": dict(final.reasons),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=25.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--height", type=int, default=512)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--aravis", metavar="NAME")
+    parser.add_argument("--format", default="Mono8")
+    options = parser.parse_args()
+    configure("console", "error")
+    clock = SystemClock()
+    height, width = options.height, options.width
+    if options.aravis:
+        wanted = {
+            "device": options.aravis, "Width": width, "Height": height,
+            "PixelFormat": options.format, "AcquisitionFrameRate": options.rate,
+            "packet_resend": False,
+        }  # fmt: skip
+        made = aravis.build(msgspec.convert(wanted, aravis.Options), clock)
+        channels = 1 if options.format.startswith("Mono") else 3
+        shape = FrameShape(height, width, channels)
+        print(json.dumps(run({"a": Watched(made)}, shape, options.seconds)))
+        return
+    for count in options.cameras:
+        settings = Options(height_px=height, width_px=width, pictures=4, rate_hz=options.rate)
+        cameras = {f"c{n}": Watched(SyntheticCamera(settings, clock)) for n in range(count)}
+        print(json.dumps(run(cameras, FrameShape(height, width, 1), options.seconds)))
+
+
+if __name__ == "__main__":
+    main()
