@@ -20,7 +20,7 @@ COLORS: tuple[str, ...] = (
 """Of class 1, 2, 3 …; told apart by the colour-blind, seen on grey steel."""
 _MAX_WIDTH_PX = 2_000
 _QUALITY = 82
-_THUMB = (240, 180)
+_THUMB = (240, 144)
 _MASK_ALPHA = 150
 _MAX_MASK_PX = 1 << 24
 
@@ -78,17 +78,17 @@ def encode_thumb(shown: NDArray[np.uint8], regions: Sequence[Region]) -> bytes:
 
 
 def _crop(shape: tuple[int, ...], region: Region | None) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of a piece of 4 by 3 around a region; the middle without one."""
+    """(left, top, width, height) of a piece of 5 by 3 around a region; the middle without one."""
     height, width = shape[:2]
     if region is None:
-        wide, center_x, center_y = min(width, height * 4 // 3), width // 2, height // 2
+        wide, center_x, center_y = min(width, height * 5 // 3), width // 2, height // 2
     else:
         box = region.box
-        wide = max(round(box.width_px * 1.4), round(box.height_px * 1.4 * 4 / 3), 160)
+        wide = max(round(box.width_px * 1.4), round(box.height_px * 1.4 * 5 / 3), 160)
         center_x = box.x_px + box.width_px // 2
         center_y = box.y_px + box.height_px // 2
-    wide = max(1, min(wide, width, max(1, height * 4 // 3)))
-    tall = max(1, min(height, wide * 3 // 4))
+    wide = max(1, min(wide, width, max(1, height * 5 // 3)))
+    tall = max(1, min(height, wide * 3 // 5))
     left = min(max(0, center_x - wide // 2), width - wide)
     top = min(max(0, center_y - tall // 2), height - tall)
     return left, top, wide, tall

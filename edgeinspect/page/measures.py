@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,6 +34,8 @@ from edgeinspect.wire import Status
 _US = 1e-6
 _BUCKETS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000)
 _STAGES = ("queue", "gate", "segmenter", "regions")
+_CAMERA_FAULTS = ("capture_lost", "capture_error", "capture_health", "shape")
+_REASONS = (*_CAMERA_FAULTS, "deadline", "overrun", "engine_error", "restart", "shutdown")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -53,6 +61,7 @@ class Measures:
         read_host: Callable[[], HostState],
         clients: Callable[[], int] = lambda: 0,
     ) -> None:
+        disable_created_metrics()  # a second series for each histogram, that nobody asks for
         self._registry = CollectorRegistry()
         edges = sorted({*_BUCKETS_MS, budget_ms})
         buckets = [edge / 1000 for edge in edges]
@@ -61,7 +70,7 @@ class Measures:
             ["line"], buckets=buckets, registry=self._registry,
         ).labels(board.line)  # fmt: skip
         stages = Histogram(
-            "edgeinspect_stage_seconds", "Time in each stage; a stage that did not run is absent",
+            "edgeinspect_stage_seconds", "Time in each stage, of frames in which it ran",
             ["line", "stage"], buckets=buckets, registry=self._registry,
         )  # fmt: skip
         self._stages = {name: stages.labels(board.line, name) for name in _STAGES}
@@ -173,7 +182,7 @@ class _Told:
             "edgeinspect_no_verdicts", "NO_VERDICT since the daemon's start, by reason",
             labels=["line", "reason"],
         )  # fmt: skip
-        for reason, count in counts.reasons.items():
+        for reason, count in (dict.fromkeys(_REASONS, 0) | counts.reasons).items():
             reasons.add_metric([line, reason], count)
         yield reasons
         for name, words, value in (
@@ -216,12 +225,12 @@ class _Told:
         )  # fmt: skip
         heard = dict(self._board.verdicts)
         total: Counter[str] = Counter(dict.fromkeys(self._cameras, 0))
-        for (camera, reason), count in heard.items():
+        for (camera, _), count in heard.items():
             total[camera] += count
-            if reason in ("capture_lost", "capture_error", "capture_health", "shape"):
-                faults.add_metric([line, camera, reason], count)
         for camera, count in total.items():
             frames.add_metric([line, camera], count)
+            for reason in _CAMERA_FAULTS:
+                faults.add_metric([line, camera, reason], heard.get((camera, reason), 0))
         yield frames
         yield faults
 
