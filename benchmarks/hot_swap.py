@@ -28,13 +28,13 @@ from edgeinspect.cameras import synthetic
 from edgeinspect.cameras._pace import Pace
 from edgeinspect.client import Listener
 from edgeinspect.config.load import load
-from edgeinspect.shipped import GATE, SEGMENTER
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.ledger_read import verify
 from edgeinspect.log import configure
 from edgeinspect.pipeline.shadow_record import compare
+from edgeinspect.shipped import GATE, SEGMENTER
 from edgeinspect.store import Store, default_root
 
 BLOCK_SWAPS = 10

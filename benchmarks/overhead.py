@@ -1,0 +1,99 @@
+"""What the line takes beside its engines, with and without SCHED_FIFO, and with the PC busy.
+
+Four lines in turns: the default scheduler and FIFO, each on a PC that is otherwise idle and on
+one whose other processor another process keeps busy. Each turn is a process of its own, since
+the scheduler is asked for once. Clean frames and rejected ones apart.
+
+    python benchmarks/overhead.py [--rounds 5] [--frames 400] [--setting 2x1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+from typing import Any
+
+import numpy as np
+import structlog
+
+from edgeinspect.bench.figures import Setting, spread
+from edgeinspect.bench.program import Bench, Plan, machine
+from edgeinspect.bench.rounds import REJECT, Samples, joined
+
+CASES = {
+    "default": ([], False),
+    "FIFO": (["real_time.fifo_priority=50"], False),
+    "default, PC busy": ([], True),
+    "FIFO, PC busy": (["real_time.fifo_priority=50"], True),
+}
+
+
+def turn(
+    overrides: list[str], setting: Setting, frames: int, rate_hz: float, first: int
+) -> Samples:
+    """One process' share: a line of its own, `frames` frames."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    bench = Bench(Plan(frames=frames, rounds=1, overrides=overrides))
+    (samples,) = bench.paced([rate_hz], setting)
+    return samples
+
+
+def burn() -> None:
+    """Keep one processor busy."""
+    value = 1
+    while True:
+        value = value * 3 % 1_000_003
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=40.0)
+    parser.add_argument("--setting", default="2x1", help="WORKERSxTHREADS; 0 threads: all")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    workers, threads = map(int, args.setting.split("x"))
+    setting = Setting(workers, threads)
+    context = multiprocessing.get_context("spawn")
+    found: dict[str, list[Samples]] = {name: [] for name in CASES}
+    for number in range(args.rounds):
+        for name, (overrides, busy) in CASES.items():
+            print(f"round {number + 1}: {name}", file=sys.stderr)
+            other = context.Process(target=burn, daemon=True) if busy else None
+            if other is not None:
+                other.start()
+            try:
+                with context.Pool(1) as pool:
+                    work = (overrides, setting, args.frames, args.rate, number * args.frames)
+                    found[name].append(pool.apply(turn, work))
+            finally:
+                if other is not None:
+                    other.kill()
+                    other.join()
+    document: dict[str, Any] = {"machine": machine(), "setting": str(setting), "rate_hz": args.rate}
+    for name, parts in found.items():
+        samples = joined(parts)
+        overhead = samples.overhead_us
+        clean = samples.judged & ~samples.segmented
+        reject = samples.judged & (samples.kind == REJECT)
+        document[name] = {
+            "clean": _plain(overhead[clean]),
+            "reject": _plain(overhead[reject]),
+            "misses": samples.misses,
+        }
+    print(json.dumps(document, indent=2))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=2)
+
+
+def _plain(values: np.ndarray) -> dict[str, int]:
+    found = spread(values)
+    return {name: getattr(found, name) for name in ("frames", "p50", "p90", "p99", "p999", "max")}
+
+
+if __name__ == "__main__":
+    main()
