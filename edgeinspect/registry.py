@@ -44,6 +44,7 @@ EXTRAS: dict[str, str] = {
     "asyncua": "plc",
     "snap7": "plc",
     "paho": "plc",
+    "ray": "ray",
     "harvesters": "genicam",
     "pypylon": "pylon",
     "mcap": "record",

@@ -57,11 +57,17 @@ def picture(number: int, first: int = PASS, shape: tuple[int, ...] = (16, 32, 1)
     return pixels
 
 
-def caught(seq: int, kind: Kind = Kind.REJECT, mask: Mask | None = None, **changes: Any) -> Caught:
+def caught(
+    seq: int,
+    kind: Kind = Kind.REJECT,
+    mask: Mask | None = None,
+    shape: tuple[int, ...] = (16, 32, 1),
+    **changes: Any,
+) -> Caught:
     """A frame as the catcher gives it."""
     decisions = {Kind.REJECT: Decision.REJECT, Kind.NO_VERDICT: Decision.NO_VERDICT}
     said = verdict(seq, decisions.get(kind, Decision.PASS), **changes)
-    return Caught(said, kind, picture(seq), "mono", mask)
+    return Caught(said, kind, picture(seq, shape=shape), "mono", mask)
 
 
 def config(folder: Path, more: str = "", line: str = "t", max_mib: float = 100) -> ArchiveConfig:

@@ -27,6 +27,7 @@ def may_skip(item: pytest.Item) -> bool:
         item.get_closest_marker("gpu") is not None
         or item.get_closest_marker("data") is not None
         or item.get_closest_marker("hardware") is not None
+        or item.get_closest_marker("ray") is not None
         or "shared_data" in fixtures
     )
 

@@ -138,9 +138,9 @@ class Index:
         return int(self._base.execute("SELECT count(*) FROM frames").fetchone()[0])
 
     def state(self, name: str) -> int | None:
-        """One number that was stored with `commit`."""
+        """One number that was stored with `commit`; None if there was none to store."""
         found = self._base.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-        return None if found is None else int(found[0])
+        return None if found is None or found[0] is None else int(found[0])
 
     def sizes(self) -> dict[tuple[Kind, str], int]:
         """Bytes by kind and label."""

@@ -52,9 +52,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
     "archive": ("edgeinspect.cli.archive:archive", "Keep pictures worth keeping, and export them."),
+    "rescore": ("edgeinspect.cli.rescore:rescore", "Judge an archive with another engine."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure what this PC and line can do."),
     "page": ("edgeinspect.cli.page:page", "Show a line to people, and its metrics."),
+    "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, and name what to put right."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }
 """Subcommand to where it is and what it does, so that help imports none of them."""
