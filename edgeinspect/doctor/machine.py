@@ -1,0 +1,101 @@
+"""The PC as the doctor sees it: files under a root, and the few things that no file says."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GRINGPARAM = 0x10
+_STA_UNSYNC = 0x0040
+_COMMAND_S = 10
+_TIMEX_BYTES = 256
+
+
+class Machine:
+    """This PC, or a tree of files that stands for one. Reads only.
+
+    Args:
+        root: Where `/` is.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def path(self, name: str | Path) -> Path:
+        """An absolute path of the PC under the root."""
+        return self.root / str(name).lstrip("/")
+
+    def read(self, name: str | Path) -> str | None:
+        """A file's text without the space around it; None if it cannot be read."""
+        try:
+            return self.path(name).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return None
+
+    def glob(self, pattern: str) -> list[Path]:
+        """Paths that fit, sorted, as absolute paths of the PC."""
+        found = self.root.glob(pattern.lstrip("/"))
+        return sorted(Path("/") / path.relative_to(self.root) for path in found)
+
+    def free_bytes(self, name: str | Path) -> int | None:
+        """Free space where a path is, or will be; None if nothing of it exists."""
+        path = self.path(name)
+        while not path.exists():
+            if path in (self.root, path.parent):
+                return None
+            path = path.parent
+        return shutil.disk_usage(path).free
+
+    def run(self, words: Sequence[str]) -> str | None:
+        """What a command says; None if it is not here or fails."""
+        if shutil.which(words[0]) is None:
+            return None
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, timeout=_COMMAND_S
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+    def receive_ring(self, interface: str) -> tuple[int, int] | None:
+        """(set, most) frames of a network card's receive ring; None if it has none to set.
+
+        Source: ethtool's ETHTOOL_GRINGPARAM, linux/ethtool.h
+        """
+        # cmd; rx_max, mini, jumbo, tx_max; rx, mini, jumbo, tx
+        answer = bytearray(struct.pack("@9I", _ETHTOOL_GRINGPARAM, *[0] * 8))
+        buffer = (ctypes.c_char * len(answer)).from_buffer(answer)
+        request = struct.pack("@16sP", interface.encode(), ctypes.addressof(buffer))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+            try:
+                fcntl.ioctl(channel, _SIOCETHTOOL, request.ljust(40, b"\0"))
+            except OSError:
+                return None
+        values = struct.unpack("@9I", bytes(answer))
+        return (values[5], values[1]) if values[1] else None
+
+    def clock_is_synchronous(self) -> bool | None:
+        """Whether the kernel's clock follows a source; None if nobody can say.
+
+        Source: adjtimex(2), which chrony, ntpd, timesyncd and phc2sys all set.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        answer = (ctypes.c_char * _TIMEX_BYTES)()
+        if libc.adjtimex(ctypes.byref(answer)) < 0:
+            return None
+        at = 5 * 8  # `status` is an int behind four longs and the padded `modes`
+        status = struct.unpack_from("@i", bytes(answer), at)[0]
+        return not status & _STA_UNSYNC
+
+    def is_root(self) -> bool:
+        """True if everything can be read."""
+        return os.geteuid() == 0
