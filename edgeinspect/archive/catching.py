@@ -73,6 +73,8 @@ class Catcher:
         self._clock = clock
         self._seen: set[tuple[int, int]] = set()
         """Caught by the live subscription, and not come by the other yet."""
+        self._settled = (0, 0)
+        """(epoch, seq) of the last that came in order."""
         self._quiet = RateLimited(_log, clock)
         rings.refresh()
 
@@ -102,6 +104,8 @@ class Catcher:
 
     def _take_live(self, verdict: Verdict, mask: Mask | None) -> None:
         key = (verdict.epoch, verdict.seq)
+        if key <= self._settled:  # the other subscription was quicker
+            return
         kind = self._classify(verdict)
         if kind is None or key in self._seen or self._has(key):
             return
@@ -146,7 +150,7 @@ class Catcher:
 
     def _settle(self, verdict: Verdict, mask: Mask | None) -> None:
         """A verdict in its order: its picture has been caught, or is now, or never."""
-        key = (verdict.epoch, verdict.seq)
+        key = self._settled = (verdict.epoch, verdict.seq)
         self._account.begin(verdict.seq - 1)
         if key in self._seen:
             self._seen.discard(key)

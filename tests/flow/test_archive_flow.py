@@ -43,6 +43,7 @@ def test_every_reject_and_near_picture_is_saved_and_is_the_verdicts_own(tmp_path
     }
     assert len(wanted) > 60
     assert wanted <= set(found)
+    assert running.archive.keeper.saved == len(found)
     assert 8 < len(set(found) - wanted) < 60
     for seq, (kind, pixels) in found.items():
         np.testing.assert_array_equal(pixels[:, :, None], camera.picture(seq))
