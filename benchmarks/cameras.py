@@ -115,8 +115,8 @@ spool: {{folder: {folder}}}
         time.sleep(seconds)
         spent_s, took_s = time.process_time() - began_s, time.monotonic() - started_s
         after = line.closer.tally.counts()
-        counts = [capture.counts for capture in line.captures]
         final = line.stop()
+        counts = [capture.counts for capture in line.captures]
         line.dispose()
     frames = after.captured - before.captured
     delivered = sum(camera.frames for camera in cameras.values())

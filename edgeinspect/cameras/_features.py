@@ -75,12 +75,19 @@ def apply(device: Device, features: Sequence[Feature]) -> None:
 def same(wanted: Setting, found: Setting) -> bool:
     """True if a camera's value is the one configured, but for rounding of floats."""
     if isinstance(wanted, str) or isinstance(found, str):
-        return _text(wanted) == _text(found)
+        return _text(as_written(wanted, found)) == _text(found)
     if isinstance(wanted, bool) or isinstance(found, bool):
         return bool(wanted) == bool(found)
     if isinstance(found, float):
         return math.isclose(wanted, found, rel_tol=_NEAR_RATIO, abs_tol=1e-9)
     return wanted == found
+
+
+def as_written(wanted: Setting, found: Setting) -> Setting:
+    """`On` and `Off` of a choice, which YAML reads as true and false, as words again."""
+    if isinstance(wanted, bool) and isinstance(found, str):
+        return "On" if wanted else "Off"
+    return wanted
 
 
 def _write(device: Device, feature: Feature) -> str | None:
@@ -97,7 +104,7 @@ def _write(device: Device, feature: Feature) -> str | None:
     if same(feature.value, now):
         return name  # a read-only feature may stand in a configuration, to be checked
     try:
-        device.write(name, feature.value)
+        device.write(name, as_written(feature.value, now))
     except ValueError as error:
         if feature.optional:
             return None

@@ -37,8 +37,9 @@ class GenicamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         default=None, name="AcquisitionFrameRate"
     )
     """Frames a second of a camera that runs free."""
-    trigger_mode: Literal["Off", "On"] = field(default="Off", name="TriggerMode")
-    """`On`: one frame for each trigger; `Off`: the camera runs free."""
+    trigger_mode: bool | Literal["Off", "On"] = field(default=False, name="TriggerMode")
+    """`On`: one frame for each trigger; `Off`: the camera runs free. (YAML reads both words as
+    true and false; here, and for any feature that is a choice, that means the words.)"""
     trigger_source: str | None = field(default=None, name="TriggerSource")
     """`Software` for triggers over the wire, `Line0` and so on for the camera's own input."""
     features: dict[str, Setting] = {}
@@ -57,7 +58,7 @@ class GenicamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def triggered(self) -> bool:
         """True if the camera waits for triggers of any kind."""
-        return self.trigger_mode == "On"
+        return self.trigger_mode in (True, "On")
 
     @property
     def software_triggered(self) -> bool:
@@ -86,7 +87,7 @@ def feature_list(options: GenicamOptions) -> list[Feature]:
     )
     out += [Feature(name, value) for name, value in region if value is not None]
     out.append(Feature("TriggerSelector", "FrameStart", optional=True))
-    out.append(Feature("TriggerMode", options.trigger_mode, optional=not options.triggered))
+    out.append(Feature("TriggerMode", options.triggered, optional=not options.triggered))
     if options.trigger_source is not None:
         out.append(Feature("TriggerSource", options.trigger_source))
     if options.frame_rate is not None:

@@ -163,6 +163,17 @@ def test_settings_are_written_in_order_and_read_back() -> None:
         made.open()
 
 
+@pytest.mark.parametrize("word", ["On", True])
+def test_yaml_s_on_and_off_are_the_words(word: str | bool) -> None:
+    options = {"TriggerMode": word, "TriggerSource": "Software", "features": {"LineMode": False}}
+    made, device = camera(options, TriggerSource="Line0", LineMode="On")
+    made.open()
+    assert device.features["TriggerMode"] == "On"
+    assert device.features["LineMode"] == "Off"
+    assert made.period_ns is None
+    made.close()
+
+
 def test_a_read_only_feature_may_be_demanded() -> None:
     made, _device = camera({"features": {"ReadOnly": 7}}, ReadOnly=7)
     made.open()

@@ -1,0 +1,38 @@
+"""The configurations of docs/cameras.md are taken as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from edgeinspect.config.schema import ActBy, Parts
+from edgeinspect.registry import part
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "cameras.md"
+
+
+def test_every_example_is_a_configuration() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    first: dict[str, Any] = yaml.safe_load(blocks[0])["cameras"]["top"]
+    seen = []
+    for text in blocks:
+        found = yaml.safe_load(text)
+        if "parts" in found or "act_by" in found:
+            msgspec.convert(found.get("parts", {"window_ms": 1}), Parts)
+            msgspec.convert(found.get("act_by", {}), ActBy)
+            continue
+        if "cameras" in found:
+            cameras = list(found["cameras"].values())
+        elif all(isinstance(each, dict) and "type" in each for each in found.values()):
+            cameras = list(found.values())
+        else:
+            cameras = [first | found]  # lines that go into the first
+        for camera in cameras:
+            options = {key: value for key, value in camera.items() if key != "type"}
+            msgspec.convert(options, part("camera", camera["type"]).Options)
+            seen.append(camera["type"])
+    assert set(seen) == {"aravis", "genicam", "pylon", "v4l2", "rtsp"}
