@@ -153,8 +153,8 @@ def _tail(summary: Summary) -> list[str]:
     told = ", ".join(f"{count} by {name}" for name, count in sorted(summary.decided_by.items()))
     lines = []
     if told:
-        lines.append(f"recorded verdicts that were decided: {told}; "
-                     f"by the gate alone for lack of time: {summary.degraded}")  # fmt: skip
+        alone = f", {summary.degraded} by the gate alone for lack of time"
+        lines.append(f"the recorded verdicts were decided: {told}{alone * (summary.degraded > 0)}")
     for reason, row in sorted(summary.opinions.items()):
         words = ", ".join(f"{count} {name}" for name, count in sorted(row.items()))
         lines.append(f"pictures of NO_VERDICT({reason}), judged now: {words}")

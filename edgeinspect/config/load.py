@@ -153,4 +153,13 @@ def _canonical(
             name: {"type": choice.type, **msgspec.to_builtins(choice.options)}
             for name, choice in parts.items()
         }
-    return msgspec.json.encode(whole, order="deterministic")
+    return msgspec.json.encode(_plain(whole), order="deterministic")
+
+
+def _plain(value: Any) -> Any:
+    """The same with whole numbers written one way: 200 and 200.0 mean the same."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

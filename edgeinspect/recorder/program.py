@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import structlog
 
 from edgeinspect import __version__, events
 from edgeinspect.config.load import Loaded, load, written_out
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import ModelRef, Verdict
-from edgeinspect.errors import ConfigError, DataError, EdgeInspectError, Fault
+from edgeinspect.errors import ConfigError, EdgeInspectError, Fault
 from edgeinspect.log import RateLimited
 from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.settings import model_ref
-from edgeinspect.recorder.pictures import NEVER_CAME, Pictures
-from edgeinspect.recorder.reel import Reel, encoded, size_of
+from edgeinspect.recorder.pictures import Pictures
+from edgeinspect.recorder.reel import FAILED, Reel
 from edgeinspect.recorder.verdicts import Verdicts
+from edgeinspect.recorder.writing import Taken, Writing
 from edgeinspect.recording.machine import describe_machine
 from edgeinspect.recording.messages import (
     About,
     ClockReading,
     Configuration,
-    FrameRecord,
     Missed,
 )
-from edgeinspect.recording.pixels import LEFT_ZSTD, MAX_PICTURE_BYTES, Packer
 from edgeinspect.store import Store, default_root
 from edgeinspect.wire import decode_verdict
 
 POLL_NS = 3 * NS_PER_MS
 _LOOK_NS = 100 * NS_PER_MS
 _CLOCK_NS = NS_PER_S
-_FLUSH_S = 1.0
-_SYNC_NS = 5 * NS_PER_S
 _log = structlog.get_logger()
 
 
@@ -64,15 +58,19 @@ class Account:
     missed: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    verdict: Verdict
-    body: bytes
-    pixels: Pixels | None
-    why_not: str
-
-
-_Item = _Frame | Configuration | ClockReading | Missed
+def read_clocks(clock: Clock) -> ClockReading:
+    """Both clocks at one moment, as near as this thread is let."""
+    best: ClockReading | None = None
+    least_ns = 0
+    for _ in range(5):
+        before_ns, utc_ns, after_ns = clock.now_ns(), clock.utc_ns(), clock.now_ns()
+        if best is None or after_ns - before_ns < least_ns:
+            least_ns = after_ns - before_ns
+            best = ClockReading(mono_ns=(before_ns + after_ns) // 2, utc_ns=utc_ns)
+        if least_ns < NS_PER_MS:
+            break
+    assert best is not None
+    return best
 
 
 class Recorder:
@@ -103,13 +101,9 @@ class Recorder:
             self.folder, self.line, tuple(loaded.cameras), bounds.buffer_bytes, clock
         )
         self._reel = Reel(out, self.line, bounds.max_bytes, self._about)
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
-        self._waiting = 0
-        self._lock = threading.Lock()
         self._known: set[str] = set()
         self._ended = threading.Event()
         self._why = "stopped"
-        self._failure: BaseException | None = None
         self._frames = 0
         self._limited = RateLimited(_log, clock, NS_PER_S)
 
@@ -124,28 +118,26 @@ class Recorder:
 
         Raises:
             ConfigError: The line runs with another configuration than the one given.
+            UsageError: There is a file of that name.
             StorageError: The disk failed; what was recorded by then can be replayed.
             DeviceLostError: There is no shared memory for pictures kept aside.
         """
-        bounds, out = self._bounds, self._reel.out
-        packer = Packer()
-        self._reel.begin(self._clock.utc_ns())
-        _log.info(events.RECORDING_STARTED, line=self.line, out=str(out),
+        bounds, reel = self._bounds, self._reel
+        self._writing = Writing(reel, self._clock, bounds.buffer_bytes, self.stop)
+        _log.info(events.RECORDING_STARTED, line=self.line, out=str(reel.out),
                   max_mib=bounds.max_bytes >> 20)  # fmt: skip
-        self._say_configuration(self._loaded)
-        writer = threading.Thread(target=self._write, args=(packer,), name="record-write")
-        writer.start()
+        self._writing.start()
         try:
+            self._say_configuration(self._loaded)
             self._follow()
-        except BaseException as error:
-            self._failure = self._failure or error
-            self.stop("failed")
-        self._queue.put(None)
-        writer.join()
-        self._pictures.close()
-        if self._failure is not None:
-            raise self._failure
-        reel = self._reel
+        except BaseException:
+            self.stop(FAILED)
+            raise
+        finally:
+            self._writing.finish(self._why)
+            self._pictures.close()
+        if self._writing.failure is not None:
+            raise self._writing.failure
         account = Account(self._why, reel.frames, reel.without_picture, reel.missed)
         _log.info(events.RECORDING_STOPPED, line=self.line, why=account.why, frames=account.frames,
                   without_picture=account.without_picture, missed=account.missed)  # fmt: skip
@@ -171,7 +163,7 @@ class Recorder:
                     _log.info(events.RECORDING_WAITING, line=self.line, folder=str(self.folder))
             if now_ns - read_at_ns >= _CLOCK_NS:
                 read_at_ns = now_ns
-                self._put(ClockReading(mono_ns=now_ns, utc_ns=clock.utc_ns()))
+                self._writing.put(read_clocks(clock))
             self._pictures.look(self._verdicts.next_seq)
             if not self._take_all():
                 clock.sleep_until(now_ns + POLL_NS)
@@ -183,7 +175,7 @@ class Recorder:
             any_there = True
             if isinstance(found, Missed):
                 self._limited.warning(events.RECORDING_MISSED, what="verdicts", seq=found.from_seq)
-                self._put(found)
+                self._writing.put(found)
             else:
                 self._take(decode_verdict(found), found)
         return any_there
@@ -192,20 +184,10 @@ class Recorder:
         if verdict.config_hash not in self._known:
             self._meet(verdict.config_hash)
         pixels, why_not = self._pictures.take(verdict)
-        if pixels is not None and pixels.nbytes > MAX_PICTURE_BYTES:
-            pixels, why_not = None, "it is too large"
-        size = 0 if pixels is None else pixels.nbytes
-        with self._lock:
-            if self._waiting + size > self._bounds.buffer_bytes:
-                pixels, size, why_not = None, 0, "the disk is too slow"
-            self._waiting += size
-        self._put(_Frame(verdict, body, pixels, why_not))
+        self._writing.put(Taken(verdict, body, pixels, why_not))
         self._frames += 1
         if self._frames == self._bounds.frames:
             self.stop("so many frames were asked for")
-
-    def _put(self, item: _Item) -> None:
-        self._queue.put(item)
 
     def _meet(self, config_hash: str) -> None:
         """A verdict names a configuration that is not in the recording yet.
@@ -232,7 +214,7 @@ class Recorder:
         self._known.add(loaded.hash)
         refs = {role: self._model(loaded, role) for role in ("gate", "segmenter")}
         text = written_out(loaded)
-        self._put(Configuration(hash=loaded.hash, text=text, **refs))
+        self._writing.put(Configuration(hash=loaded.hash, text=text, **refs))
 
     def _model(self, loaded: Loaded, role: str) -> ModelRef | None:
         choice = loaded.engines.get(role)
@@ -251,72 +233,3 @@ class Recorder:
             began_utc_ns=self._clock.utc_ns(),
             machine=describe_machine(),
         )
-
-    # -- writing --------------------------------------------------------------------
-
-    def _write(self, packer: Packer) -> None:
-        """The writer's thread, until a None comes."""
-        os.nice(5)  # this thread alone: it packs, and the line's engines come first
-        synced_at_ns = self._clock.now_ns()
-        flushed = True
-        try:
-            while True:
-                try:
-                    item = self._queue.get(timeout=_FLUSH_S)
-                except Empty:
-                    item = None
-                    if not flushed:
-                        self._reel.flush(to_disk=False)
-                    flushed = True
-                    continue
-                if item is None:
-                    break
-                flushed = False
-                if not self._keep(item, packer):
-                    self.stop("full")
-                    break
-                now_ns = self._clock.now_ns()
-                if isinstance(item, ClockReading):
-                    self._reel.flush(to_disk=now_ns - synced_at_ns >= _SYNC_NS)
-                    if now_ns - synced_at_ns >= _SYNC_NS:
-                        synced_at_ns = now_ns
-            self._reel.finish(self._why, self._clock.utc_ns())
-        except BaseException as error:
-            self._failure = self._failure or error
-            self._reel.abandon()
-            self.stop("failed")
-
-    def _keep(self, item: _Item, packer: Packer) -> bool:
-        """Write one thing; False if the bound is reached."""
-        reel, utc_ns = self._reel, self._clock.utc_ns()
-        if isinstance(item, _Frame):
-            return self._keep_frame(item, packer, utc_ns)
-        if not reel.takes(encoded(item), utc_ns):
-            return False
-        if isinstance(item, Configuration):
-            reel.configuration(item, utc_ns)
-        elif isinstance(item, ClockReading):
-            reel.clock(item)
-        else:
-            reel.lost(item, utc_ns)
-        return True
-
-    def _keep_frame(self, frame: _Frame, packer: Packer, utc_ns: int) -> bool:
-        verdict, pixels = frame.verdict, frame.pixels
-        record = FrameRecord(verdict=frame.body, why_not=frame.why_not)
-        if pixels is not None:
-            height, width, channels = pixels.shape
-            if channels > 4:
-                raise DataError(f"has {channels} channels", where=f"frame {verdict.seq}")
-            record = FrameRecord(verdict=frame.body, dims=(height, width, channels),
-                                 packing=LEFT_ZSTD, pixels=packer.pack(pixels))  # fmt: skip
-            with self._lock:
-                self._waiting -= pixels.nbytes
-        elif frame.why_not != NEVER_CAME:
-            self._reel.without_picture += 1
-            self._limited.warning(events.RECORDING_MISSED, what=f"a picture: {frame.why_not}",
-                                  seq=verdict.seq)  # fmt: skip
-        if not self._reel.takes(size_of(record), utc_ns):
-            return False
-        self._reel.frame(record, verdict.camera, verdict.seq, utc_ns)
-        return True

@@ -20,6 +20,7 @@ from edgeinspect.recording.messages import (
 )
 from edgeinspect.recording.write import RecordingWriter
 
+FAILED = "failed"
 _PARTS = 8
 """A folder's bound is shared by so many files, so that an eighth goes when room is needed."""
 
@@ -91,9 +92,12 @@ class Reel:
         self._writer.flush(to_disk=to_disk)
 
     def finish(self, why: str, utc_ns: int) -> None:
-        """End the last file in order."""
+        """End the last file in order; one that failed before its first frame is removed."""
         if self._writer is not None:
+            path = self._writer.path
             self._end(why, utc_ns)
+            if why == FAILED and not self.frames:
+                path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Leave the last file as it is: the disk has failed."""

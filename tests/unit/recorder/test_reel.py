@@ -73,3 +73,12 @@ def test_a_folders_oldest_files_make_room(tmp_path: Path) -> None:
         items = list(open_recording(path).items())
         assert items[1] == Configuration(hash="h", text="{}")
         assert isinstance(items[-1], End)
+
+
+def test_a_file_that_failed_before_its_first_frame_is_removed(tmp_path: Path) -> None:
+    for name, frames in (("none.mcap", 0), ("one.mcap", 1)):
+        reel = Reel(tmp_path / name, "a", 16 * MIB, about)
+        reel.begin(1)
+        fill(reel, range(1, 1 + frames))
+        reel.finish("failed", 2)
+        assert (tmp_path / name).exists() == bool(frames)
