@@ -14,12 +14,13 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import Grab
 from edgeinspect.domain.verdict import Decision, ModelRef, Reason
 from edgeinspect.errors import DataError, ModelError
+from edgeinspect.recording.aside import AsideReader
 from edgeinspect.recording.messages import Configuration
 from edgeinspect.recording.read import RecordedFrame, open_recording
 from edgeinspect.replay.compare import LABEL_FIELDS, NOT_COMPARED, RESULT_FIELDS
 from edgeinspect.replay.judges import Wanted
 from edgeinspect.replay.program import NO_HISTORY, replay
-from tests.flow.bench import SHAPE
+from tests.flow.bench import SHAPE, Bench
 from tests.flow.shift import HASH, Shift, everything, scripted
 
 
@@ -194,6 +195,45 @@ def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from:
     else:  # three had to be seen again before it is known that they are frozen
         assert found.not_compared == {NO_HISTORY: 3}
         assert found.compared == 2
+
+
+def test_the_times_between_the_frames_can_be_kept(
+    shift: Shift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        shift.judge(shift.bench.grab(10))  # each takes the gate's 10 ms and 20 ms more
+    shift.finish()
+    now_ns, slept = [10**9], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+        now_ns[0] += round(seconds * 1e9)
+
+    monkeypatch.setattr("edgeinspect.replay.program.time.sleep", sleep)
+    monkeypatch.setattr("edgeinspect.replay.program.time.monotonic_ns", lambda: now_ns[0])
+    assert replay(tmp_path / "a.mcap", Wanted(), real_time=True).equal == 5
+    assert slept == [0.03] * 4
+    slept.clear()
+    assert replay(tmp_path / "a.mcap", Wanted()).equal == 5
+    assert slept == []
+
+
+def test_what_the_ring_does_not_hold_is_kept_aside_while_it_is_wanted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, letterbox=True)
+    bench.capture.admit(bench.grab(1, (32, 32, 1)))
+    reader = AsideReader(bench.ring.path.with_suffix(".aside"), 4, 4096)
+    reader.want(bench.clock.now_ns())
+    boxed = bench.capture.admit(bench.grab(2, (32, 32, 1)))
+    plain = bench.capture.admit(bench.grab(3))
+    bad = bench.capture.admit(bench.grab(4, (8, 16, 3)))
+    for frame, first in ((boxed, 2), (bad, 4)):
+        kept = reader.find(frame.seq)
+        assert kept is not None
+        assert kept.flat[0] == first
+    assert reader.find(plain.seq) is None
+    assert reader.find(1) is None
+    reader.close()
+    bench.dispose()
 
 
 def test_a_cut_recording_is_replayed_up_to_the_cut(shift: Shift, tmp_path: Path) -> None:
