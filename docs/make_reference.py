@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wire_examples import EXAMPLES  # noqa: E402
 
 from edgeinspect import errors, events, registry, wire, wire_replay  # noqa: E402
+from edgeinspect.archive.config import ArchiveConfig  # noqa: E402
 from edgeinspect.cli.main import COMMANDS  # noqa: E402
 from edgeinspect.config.faults import describe  # noqa: E402
 from edgeinspect.config.schema import LineConfig  # noqa: E402
@@ -41,6 +42,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re
 
 PAGES = (
     "README.md",
+    "docs/archive.md",
     "docs/calibration.md",
     "docs/configuration.md",
     "docs/events.md",
@@ -177,6 +179,11 @@ def module_docs(module: ModuleType) -> dict[str, str]:
 def configuration() -> str:
     """Every section of a line's file as a table."""
     return "\n".join(_section("", "The whole file", LineConfig))
+
+
+def archive_keys() -> str:
+    """Every section of an archive's file as a table."""
+    return "\n".join(_section("", "The whole file", ArchiveConfig))
 
 
 def _section(path: str, title: str, cls: type) -> Iterator[str]:
@@ -559,6 +566,7 @@ def with_thresholds(text: str) -> str:
 # -- files -----------------------------------------------------------------------------------
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "archive": archive_keys,
     "commands": commands,
     "exit-codes": exit_codes,
     "configuration": configuration,

@@ -33,15 +33,20 @@ class Picture(Section, frozen=True):
     png_level: Annotated[int, Meta(ge=0, le=9)] = 1
     """0 is fast and large, 9 slow and small."""
     jpeg_quality: Annotated[int, Meta(ge=1, le=100)] = 95
+    """Of OpenCV's encoder; 100 is not lossless."""
 
 
 class Shares(Section, frozen=True):
     """Share of the room that each kind is sure of, whatever the others need."""
 
     near: Ratio = 0.3
+    """Of frames near a threshold."""
     reject: Ratio = 0.4
+    """Of rejects by a clear margin."""
     no_verdict: Ratio = 0.05
+    """Of frames that could not be judged."""
     passed: Ratio = 0.1
+    """Of ordinary passes."""
 
     def of(self, kind: Kind) -> float:
         """The share of one kind; nothing is kept free for challenge parts."""
