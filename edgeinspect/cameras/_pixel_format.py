@@ -74,6 +74,8 @@ FORMATS = (
     PixelFormat("BGR8", 0x02180015, channels=3, order="bgr"),
 )
 BY_NAME = {form.name: form for form in FORMATS}
+OLDER_NAMES = {"RGB8Packed": "RGB8", "BGR8Packed": "BGR8"}
+"""What cameras from before PFNC call the same bytes. (`Mono12Packed` is another format.)"""
 BY_CODE = {form.code: form for form in FORMATS}
 
 _MOSAIC = {
@@ -169,7 +171,7 @@ def find_format(name: str, where: str) -> PixelFormat:
     Raises:
         DataError: It is not one that can be read; those that can are listed.
     """
-    form = BY_NAME.get(name)
+    form = BY_NAME.get(OLDER_NAMES.get(name, name))
     if form is None:
         raise DataError(
             f"sends {name or 'an unknown pixel format'}, which cannot be read",

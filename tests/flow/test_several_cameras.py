@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
@@ -30,7 +31,7 @@ from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.judge import Judge
 from edgeinspect.pipeline.line import Engines, Line
 from edgeinspect.testing import brightness_gate
-from edgeinspect.wire_replay import Triggered, TriggerRequest, decode_answer, encode
+from edgeinspect.wire_replay import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
 from tests.faults.rig import wait_for
 from tests.flow.bench import RULES, Bench
 from tests.flow.bench import SHAPE as BENCH_SHAPE
@@ -137,6 +138,25 @@ def test_what_is_open_at_the_stop_has_no_verdict(station: Station) -> None:
     part = station.hear(PartVerdict)
     stopping.join()
     assert (part.decision, part.missing) == (Decision.NO_VERDICT, ("top",))
+
+
+def test_a_trigger_without_a_frame_is_an_alarm(station: Station) -> None:
+    """The PLC counts 8 triggers, then 9 with a frame, then 10 without one."""
+    dealer = station.context.socket(zmq.DEALER)
+    dealer.connect(station.line.replay.address)
+
+    def alarm_within(count: int, seconds: float) -> str:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not station.line.health.alarm:
+            dealer.send(encode(TriggerCount(camera="top", count=count, within_ms=100)))
+            time.sleep(0.05)
+        return station.line.health.alarm
+
+    assert not alarm_within(8, 0.5)
+    station.trigger("top", "plate-4")
+    assert not alarm_within(9, 1.5)
+    alarm = alarm_within(10, 20)
+    assert alarm == "camera top: the PLC counted 1 more triggers than there are frames"
 
 
 # -- whose deadlines are missed ------------------------------------------------------------

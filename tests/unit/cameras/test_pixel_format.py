@@ -57,6 +57,12 @@ def test_a_red_part_is_red_through_every_mosaic(form) -> None:  # type: ignore[n
     assert out[4, 4].tolist() == [255, 0, 0]
 
 
+def test_older_names_of_the_same_bytes_are_known() -> None:
+    assert find_format("BGR8Packed", "C1") is BY_NAME["BGR8"]
+    with pytest.raises(DataError, match="Mono12Packed, which cannot be read"):
+        find_format("Mono12Packed", "C1")
+
+
 def test_colour_is_not_invented_and_unknown_formats_are_named() -> None:
     with pytest.raises(DataError, match="no colour"):
         Reader(BY_NAME["Mono8"], 2, 2, "bgr", None)
