@@ -12,10 +12,11 @@ PREFIX  ?= /opt/edgeinspect
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := $(VENV)/.ready-demo
+LINE := $(VENV)/.ready-line
 TEST := $(VENV)/.ready-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format venv install deb clean
+.PHONY: help demo test lint format venv line install deb clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
@@ -42,12 +43,14 @@ format: $(TEST)  ## Format the sources
 
 venv: $(TEST)  ## Only set up
 
+line: $(LINE)  ## Only set up what a line PC wants
+
 # What is installed is what this environment holds: the versions that passed the tests.
-install: $(DEMO)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR, ARGS)
+install: $(LINE)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR, ARGS)
 	@$(BIN)/python install/layout.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 	@if [ "$(DESTDIR)" = / ]; then PREFIX="$(PREFIX)" sh install/debian/postinst configure; fi
 
-deb: $(DEMO)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
+deb: $(LINE)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
 	@$(BIN)/python install/deb.py $(ARGS)
 
 clean:  ## Remove the environment and every cache
@@ -73,8 +76,14 @@ $(DEMO): setup.cfg pyproject.toml
 	@$(PIP) install --editable '.[cpu]'
 	@touch $@
 
+$(LINE): setup.cfg pyproject.toml
+	$(ensure-venv)
+	@echo "Setting up $(VENV) for a line PC (the first time takes a minute or two) ..."
+	@$(PIP) install --editable '.[cpu,plc,page,record]'
+	@touch $(DEMO) $@
+
 $(TEST): setup.cfg pyproject.toml
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
 	@$(PIP) install --editable '.[cpu,train,plc,page,genicam,record,test,dev]'
-	@touch $(DEMO) $@
+	@touch $(DEMO) $(LINE) $@

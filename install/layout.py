@@ -11,6 +11,7 @@ Source: the folders are those of hier(7) and systemd's file-hierarchy(7).
 from __future__ import annotations
 
 import argparse
+import configparser
 import gzip
 import importlib.metadata
 import os
@@ -19,12 +20,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cpu", "plc", "page")
-"""What a line PC wants of setup.cfg. An extra of which nothing is installed is left out."""
+EXTRAS = ("cpu", "plc", "page", "record")
+"""What a line PC wants of setup.cfg."""
 TOOLS = ("pip",)
 """Needed on the PC to add an extra later."""
 SOURCES = ("edgeinspect", "engines", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -103,27 +104,34 @@ def required() -> set[str]:
 
     seen: dict[str, set[str]] = {}
 
-    def walk(name: str, extras: set[str], *, must: bool) -> None:
+    def walk(name: str, extras: set[str]) -> None:
         name = canonicalize_name(name)
-        if name in seen and extras <= seen[name]:
-            return
-        try:
-            found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            if must:
-                sys.exit(f"install: {name} is required and not in this environment: make demo")
-            return
-        seen[name] = seen.get(name, set()) | extras
-        for words in found.requires or ():
-            wanted = Requirement(words)
-            always = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-            if always or any(wanted.marker.evaluate({"extra": e}) for e in extras):
-                walk(wanted.name, set(wanted.extras), must=always)
+        if name not in seen or not extras <= seen[name]:
+            seen[name] = seen.get(name, set()) | extras
+            follow(importlib.metadata.distribution(name).requires or (), extras)
 
-    walk("edgeinspect", set(EXTRAS), must=True)
-    for name in TOOLS:
-        walk(name, set(), must=True)
-    return set(seen) - {"edgeinspect"}
+    def follow(requirements: Iterable[str], extras: set[str]) -> None:
+        for words in requirements:
+            wanted = Requirement(words)
+            marker = wanted.marker
+            if marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras)):
+                walk(wanted.name, set(wanted.extras))
+
+    try:
+        follow(own_requirements(), set())
+        follow(TOOLS, set())
+    except importlib.metadata.PackageNotFoundError as error:
+        sys.exit(f"install: {error.name} is required and not in this environment: make line")
+    return set(seen)
+
+
+def own_requirements() -> list[str]:
+    """What setup.cfg asks for; what is installed may be of an older one."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = config["options.extras_require"]
+    blocks = (config["options"]["install_requires"], *(extras[name] for name in EXTRAS))
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def copy_distribution(name: str, site: Path, scripts: Path, *, link: bool) -> None:

@@ -26,7 +26,7 @@ from tests.system.machine import Machine, why_not
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = "edgeinspect@example"
 CONFIG = "/etc/edgeinspect/example.yaml"
-TRIES = 4
+TRIES = 3
 """A time is the best of so many: the machine that runs the tests does other things too."""
 
 
@@ -81,14 +81,23 @@ def wait_active_again(machine: Machine, pid: int) -> None:
     wait_for(again, "active again")
 
 
-def best_of(limit_s: float, what: str, measure: Callable[[], float]) -> None:
-    times = []
+def waited_s(machine: Machine) -> float:
+    """How long the unit's main thread, since its start, could run and had no processor."""
+    found = machine.run(f"cat /proc/{main_pid(machine)}/schedstat").split()
+    return int(found[1]) / 1e9
+
+
+def best_of(machine: Machine, limit_s: float, what: str, measure: Callable[[], float]) -> None:
+    """Hold the time `measure` gives against a limit, less what others took of the processors."""
+    times, own = [], []
     for _ in range(TRIES):
         times.append(measure())
-        if times[-1] < limit_s:
+        own.append(times[-1] - waited_s(machine))
+        if own[-1] < limit_s:
             break
-    print(f"{what}: {', '.join(f'{took:.2f}' for took in times)} s (at most {limit_s:g})")
-    assert min(times) < limit_s
+    words = ", ".join(f"{t:.2f} ({o:.2f})" for t, o in zip(times, own, strict=True))
+    print(f"{what}: {words} s (at most {limit_s:g}; in brackets without waiting for processors)")
+    assert min(own) < limit_s, words
 
 
 def account(machine: Machine) -> dict[str, Any]:
@@ -158,7 +167,7 @@ def test_from_start_to_ready(machine: Machine) -> None:
         machine.run(f"systemctl restart {UNIT}")
         return instant_s(machine, "ActiveEnter") - instant_s(machine, "ExecMainStart")
 
-    best_of(3.0, "start to READY", measure)
+    best_of(machine, 3.0, "start to READY", measure)
     assert machine.show(UNIT, "StatusText") in ("", "inspecting example")
     assert machine.show(UNIT, "User") == "edgeinspect"
     wait_for(lambda: captured(machine) > 3, "frames in the ledger")
@@ -171,7 +180,7 @@ def test_killed_it_is_back_and_its_open_frames_have_verdicts(machine: Machine) -
         wait_active_again(machine, pid)  # it left `active` when systemd saw the death
         return instant_s(machine, "ActiveEnter") - instant_s(machine, "ActiveExit")
 
-    best_of(2.0, "kill -9 to active again", measure)
+    best_of(machine, 2.0, "kill -9 to active again", measure)
     assert int(machine.show(UNIT, "NRestarts")) >= 1
     assert account(machine)["holds"]
 
@@ -189,7 +198,7 @@ def test_hung_it_is_ended_by_the_watchdog_and_started_anew(machine: Machine) -> 
         wait_active_again(machine, pid)
         return instant_s(machine, "ActiveEnter") - stopped_s
 
-    best_of(4.0, "hang to active again, at WatchdogSec=2", measure)
+    best_of(machine, 4.0, "hang to active again, at WatchdogSec=2", measure)
     said = machine.run(f"journalctl --no-pager -u {UNIT}")
     assert "Watchdog timeout (limit 2s)" in said
     assert 'File "' in said  # where each thread stood
@@ -281,6 +290,22 @@ def test_no_frame_is_in_the_log(machine: Machine) -> None:
 
 
 # -- beside the line ---------------------------------------------------------------------
+
+
+def test_a_target_starts_all_that_has_a_file(machine: Machine) -> None:
+    machine.run("systemctl start edgeinspect-line@example.target")
+    active = "systemctl is-active edgeinspect-page@example edgeinspect-archive@example"
+    wait_for(lambda: machine.call(active).returncode == 0, "page and archive")
+    # No gateway is configured yet: passed over, not failed.
+    assert machine.show("edgeinspect-gateway@example", "ActiveState") == "inactive"
+    ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8480/', timeout=5).status)"
+    answers = f'/opt/edgeinspect/bin/python -c "{ask}"'
+    wait_for(lambda: machine.call(answers).stdout.strip() == "200", "the page")
+    wait_for(lambda: machine.run("ls /var/lib/edgeinspect/archive/example"), "the archive")
+    for name in ("edgeinspect-page", "edgeinspect-archive"):
+        assert machine.show(f"{name}@example", "NRestarts") == "0"
+    machine.run("systemctl stop edgeinspect-page@example edgeinspect-archive@example")
+    assert machine.show("edgeinspect-archive@example", "Result") == "success"
 
 
 def test_the_gateway_tells_systemd_and_may_use_the_port_of_modbus(machine: Machine) -> None:
