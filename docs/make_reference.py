@@ -37,6 +37,7 @@ from edgeinspect.config.faults import describe  # noqa: E402
 from edgeinspect.config.schema import LineConfig  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
 from edgeinspect.domain.part_verdict import PartVerdict  # noqa: E402
+from edgeinspect.page.config import PageConfig  # noqa: E402
 
 _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -47,6 +48,7 @@ PAGES = (
     "docs/configuration.md",
     "docs/events.md",
     "docs/models.md",
+    "docs/page.md",
     "docs/wire.md",
 )
 
@@ -179,6 +181,11 @@ def module_docs(module: ModuleType) -> dict[str, str]:
 def configuration() -> str:
     """Every section of a line's file as a table."""
     return "\n".join(_section("", "The whole file", LineConfig))
+
+
+def page_keys() -> str:
+    """Every section of a page's file as a table."""
+    return "\n".join(_section("", "The whole file", PageConfig))
 
 
 def archive_keys() -> str:
@@ -570,6 +577,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "exit-codes": exit_codes,
     "configuration": configuration,
+    "page": page_keys,
     "cameras": parts("camera"),
     "backends": parts("backend"),
     "events": event_catalogue,

@@ -56,8 +56,8 @@ class PageConfig(Section, frozen=True):
     insecure: bool = False
     """Permit an address beyond this machine without encryption. Written out, or refused."""
     users: str | None = None
-    """File of those who may log in; make it with `edgeinspect page passwd`. Without it the
-    page can only be read."""
+    """File of those who may log in; made by `edgeinspect page FILE --passwd NAME`. Without it
+    the page can only be read."""
     session_min: Annotated[float, Meta(ge=1, le=1_440)] = 30
     """Minutes without a click after which a login ends; 12 hours end it in any case."""
     curve: Curve | None = None
@@ -77,8 +77,10 @@ class PageConfig(Section, frozen=True):
     """When shifts begin, in this PC's local time; 06:00, 14:00 and 22:00 when empty."""
     clients: Annotated[int, Meta(ge=1, le=1_000)] = 100
     """Browsers that may watch at once."""
-    nice: Annotated[int, Meta(ge=0, le=19)] = 10
+    nice: Annotated[int, Meta(ge=0, le=19)] = 19
     """How far the page steps back from the processor: the line comes first."""
+    requests_per_s: Annotated[float, Meta(ge=10, le=10_000)] = 60
+    """More requests than these wait for their turn: what the page can cost the PC is bounded."""
     drift: DriftRule = DriftRule()
     backend: str = "auto"
     """What verifies a version before it is promoted; as `edgeinspect engines promote`."""

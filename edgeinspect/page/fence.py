@@ -7,7 +7,9 @@ Source: OWASP's cheat sheets on CSRF prevention and HTTP headers; the CSP is lev
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import time
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +18,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 4096
+_BURST = 40
+"""Requests at once before any waits: a browser that opens the page asks for some twenty."""
+_LONGEST_S = 5.0
 _METHODS = {"GET", "HEAD", "POST"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -40,15 +45,21 @@ class BodyTooLargeError(Exception):
 
 
 class Fence:
-    """ASGI middleware. Thread-safe: it keeps nothing.
+    """ASGI middleware. One loop.
 
     Args:
         app: What is behind it.
         hosts: Names by which it may be asked, lower case, without a port.
+        requests_per_s: More than these wait for their turn: what the page can cost the PC
+            is bounded, whoever asks.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Sequence[str], requests_per_s: float = 1_000_000
+    ) -> None:
         self._app = app
+        self._period_s = 1 / requests_per_s
+        self._next_s = 0.0
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,11 +76,22 @@ class Fence:
                     headers.setdefault(name, value)
             await send(message)
 
-        refused = self._refuse(scope)
+        refused = self._refuse(scope) or await self._wait()
         if refused is not None:
             await refused(scope, receive, answer)
             return
         await self._app(scope, _limited(receive), answer)
+
+    async def _wait(self) -> PlainTextResponse | None:
+        """The request's turn; refused when that is too far away."""
+        now_s = time.monotonic()
+        at_s = max(self._next_s, now_s - _BURST * self._period_s)
+        if at_s - now_s > _LONGEST_S:
+            return _no(503, "too many requests")
+        self._next_s = at_s + self._period_s
+        if at_s > now_s:
+            await asyncio.sleep(at_s - now_s)
+        return None
 
     def _known(self, name: str) -> bool:
         """A number cannot be rebound by a foreign name server; a name must be ours."""

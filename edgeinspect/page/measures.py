@@ -61,7 +61,8 @@ class Measures:
         read_host: Callable[[], HostState],
         clients: Callable[[], int] = lambda: 0,
     ) -> None:
-        disable_created_metrics()  # a second series for each histogram, that nobody asks for
+        # A second series for each histogram, that nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         edges = sorted({*_BUCKETS_MS, budget_ms})
         buckets = [edge / 1000 for edge in edges]

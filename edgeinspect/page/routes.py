@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -36,6 +37,7 @@ _KINDS = {
 }
 _MOST_ROWS = 500
 _MOST_TEXT = 64
+_DESCRIBED_S = 3.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -111,7 +113,10 @@ class Routes:
             for path in STATIC.iterdir()
             if path.suffix in _KINDS
         }
-        self._reading = anyio.CapacityLimiter(3)
+        self._reading = anyio.CapacityLimiter(2)
+        self._describing = anyio.Lock()
+        self._described: Any = None
+        self._described_at_s = -_DESCRIBED_S
 
     async def index(self, request: Request) -> Response:
         """The page itself."""
@@ -186,10 +191,14 @@ class Routes:
     async def engines(self, request: Request) -> Response:
         """Versions, and their figures in shadow."""
         sources = self._sources
-        told = await self._read(
-            lambda: engines.describe(sources.store, sources.models, sources.shadow_record)
-        )
-        return answer(told)
+        now_s = time.monotonic()
+        async with self._describing:  # reading manifests and a shadow's record is dear
+            if now_s - self._described_at_s > _DESCRIBED_S:
+                self._described = await self._read(
+                    lambda: engines.describe(sources.store, sources.models, sources.shadow_record)
+                )
+                self._described_at_s = time.monotonic()
+        return answer(self._described)
 
     async def events(self, request: Request) -> Response:
         """What happened to the line beside its verdicts, the newest first."""

@@ -18,7 +18,9 @@ from edgeinspect.page.routes import Routes
 from edgeinspect.page.stream import Stream
 
 
-def make_app(routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[str]) -> ASGIApp:
+def make_app(
+    routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[str], requests_per_s: float
+) -> ASGIApp:
     """The whole, as ASGI.
 
     Args:
@@ -26,6 +28,7 @@ def make_app(routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[s
         actions: What can be done.
         stream: Run as a task while the server does.
         hosts: Names by which it may be asked.
+        requests_per_s: More than these wait.
     """
 
     @asynccontextmanager
@@ -68,7 +71,7 @@ def make_app(routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[s
         exception_handlers={Refusal: _refused, BodyTooLargeError: too_large},
         lifespan=lifespan,
     )
-    return Fence(app, hosts)
+    return Fence(app, hosts, requests_per_s)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

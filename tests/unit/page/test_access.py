@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from pathlib import Path
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -189,6 +191,23 @@ def test_a_body_is_small_whether_it_says_its_length_or_not() -> None:
     for length in ("-1", "1e9", "9" * 40, "x"):
         headers = OURS | {"content-length": length}
         assert ask(fenced(), "/x", method="POST", headers=headers).status == 413
+
+
+def test_more_requests_than_agreed_wait_and_then_are_refused() -> None:
+    async def run() -> tuple[float, int]:
+        fence = Fence(fenced(), ["localhost"], requests_per_s=100)
+        begun = time.monotonic()
+        refused = [await fence._wait() for _ in range(60)]
+        took = time.monotonic() - begun
+        fence._next_s = time.monotonic() + 6
+        assert refused == [None] * 60
+        answer = await fence._wait()
+        assert answer is not None
+        return took, answer.status_code
+
+    took, status = anyio.run(run)
+    assert took >= 0.15, "40 at once, then 10 ms each"
+    assert status == 503
 
 
 def test_nothing_of_the_page_names_another_machine() -> None:
