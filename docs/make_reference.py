@@ -39,7 +39,7 @@ from edgeinspect.domain import verdict as verdict_module  # noqa: E402
 from edgeinspect.domain.part_verdict import PartVerdict  # noqa: E402
 from edgeinspect.page.config import PageConfig  # noqa: E402
 
-_BLOCK = re.compile(r"(<!-- generated: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- generated: ([a-z0-9_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 PAGES = (
     "README.md",

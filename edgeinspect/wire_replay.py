@@ -59,7 +59,9 @@ class TriggerCount(
     modulo: Annotated[int, Meta(ge=4096, le=1 << 32)] = 1 << 16
     """It wraps to 0 here."""
     within_ms: Annotated[float, Meta(ge=1, le=10_000)] = 500
-    """It is at most so old."""
+    """The PLC had counted so much at most so long before, or after, it was read."""
+    read_at_utc_ns: int | None = None
+    """When it was read from the PLC; when it is heard, if absent."""
 
 
 class ChallengeRequest(

@@ -113,7 +113,11 @@ class TriggerCounter:
         now_ns = self._clock.now_ns()
         if not inputs.connected or inputs.commands is None or now_ns < self._say_at_ns:
             return
-        message = TriggerCount(camera=self._camera, count=inputs.commands.trigger_id)
+        message = TriggerCount(
+            camera=self._camera,
+            count=inputs.commands.trigger_id,
+            read_at_utc_ns=self._clock.utc_ns(),
+        )
         try:
             self._socket.send(encode(message), zmq.NOBLOCK)
         except zmq.ZMQError:  # no line to send it to

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import UsageError
 from edgeinspect.imaging.picture_file import read_picture
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.tickets import Ticket
+from edgeinspect.wire_replay import TriggerCount
+
+_AGE_MAX_NS = 10 * NS_PER_S
+"""A stamp that is older says that the sender's clock is wrong."""
 
 
 class Orders:
@@ -37,14 +41,16 @@ class Orders:
         """
         return self._find(camera).trigger(part)
 
-    def count_triggers(self, camera: str, count: int, modulo: int, within_ms: float) -> None:
+    def count_triggers(self, said: TriggerCount) -> None:
         """What the PLC counted of one camera's triggers.
 
         Raises:
             UsageError: There is no such camera.
         """
-        audit = self._find(camera).audit
-        audit.hear(count, modulo, round(within_ms * NS_PER_MS), self._clock.now_ns())
+        audit, clock = self._find(said.camera).audit, self._clock
+        age_ns = 0 if said.read_at_utc_ns is None else clock.utc_ns() - said.read_at_utc_ns
+        at_ns = clock.now_ns() - min(max(age_ns, 0), _AGE_MAX_NS)
+        audit.hear(said.count, said.modulo, round(said.within_ms * NS_PER_MS), at_ns)
 
     def challenge(self, camera: str | None, picture: str) -> None:
         """Send a known-bad picture of the challenge folder through the line.

@@ -18,8 +18,8 @@ from edgeinspect.domain.clock import NS_PER_S
 
 STEP_MAX = 1000
 """A larger step, or one back, and the PLC began to count anew."""
-_SETTLE_NS = NS_PER_S
-"""By then a frame that was exposed has been opened, or is late by more than a fault."""
+_SETTLE_NS = 2 * NS_PER_S
+"""By then a frame that was exposed has been opened, on a PC that stood still in between too."""
 
 
 class TriggerAudit:
@@ -48,17 +48,17 @@ class TriggerAudit:
             at = bisect_right(self._frames, captured_at_ns)  # its end, but for a lost frame
             self._frames.insert(at, captured_at_ns)
 
-    def hear(self, count: int, modulo: int, within_ns: int, now_ns: int) -> None:
-        """The PLC's count, at most `within_ns` old, which wraps at `modulo`."""
+    def hear(self, count: int, modulo: int, within_ns: int, at_ns: int) -> None:
+        """The PLC's count, read at `at_ns` and at most `within_ns` old, wrapping at `modulo`."""
         with self._lock:
             step = (count - self._last) % modulo
             if not self.active or step > STEP_MAX:
-                self._begin(now_ns)
+                self._begin(at_ns)
                 step = 0
             self._last = count
             self._count += step
-            if now_ns - within_ns >= self._since_ns:
-                self._heard.append((now_ns, self._count, within_ns))
+            if at_ns - within_ns >= self._since_ns:
+                self._heard.append((at_ns, self._count, within_ns))
 
     def check(self, now_ns: int) -> str:
         """Judge what is old enough; the alarm in words, empty for none."""

@@ -49,7 +49,7 @@ def no_ledger(_actor: str, _action: str, _detail: str) -> None:
     raise UsageError("this line keeps no ledger to write that into", remedy="Add `ledger: {}`")
 
 
-def no_count(_camera: str, _count: int, _modulo: int, _within_ms: float) -> None:
+def no_count(_said: TriggerCount) -> None:
     """What a line without cameras answers to a count of triggers."""
     raise UsageError("this line has no camera")
 
@@ -66,14 +66,14 @@ class Replay:
         clock: Clock,
         trigger: Callable[[str, Part], Ticket | None],
         challenge: Callable[[str | None, str], None],
-        count_triggers: Callable[[str, int, int, float], None] = no_count,
+        count_triggers: Callable[[TriggerCount], None] = no_count,
         operate: Callable[[str, str, str], None] = no_ledger,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind, in a context that nothing else is in.
 
         `trigger` (camera, part), `challenge` (camera or None, picture), `count_triggers`
-        (camera, count, modulo, within_ms) and `operate` (actor, action, detail: an entry for
+        and `operate` (actor, action, detail: an entry for
         the ledger) are called from this thread and raise `EdgeInspectError` for what cannot
         be done; `prepare` puts CURVE on the socket before it is bound.
 
@@ -154,9 +154,7 @@ class Replay:
                 self.dropped += 1
         elif isinstance(request, TriggerCount):
             try:
-                self._count_triggers(
-                    request.camera, request.count, request.modulo, request.within_ms
-                )
+                self._count_triggers(request)
             except EdgeInspectError:  # of a camera that is not there
                 self.dropped += 1
         else:

@@ -30,6 +30,7 @@ from edgeinspect.pipeline.replay import Replay
 from edgeinspect.spool import Spool
 from edgeinspect.spool_format import OpenRecord, scan_file
 from edgeinspect.wire import decode_verdict
+from edgeinspect.wire_replay import TriggerCount
 
 CONFIG_HASH = "00c0ffee1234"
 SLOTS = 4_096
@@ -65,7 +66,7 @@ class Feeder:
         self.inspecting = True
         self.alarm = ""
         self.triggers: list[object] = []
-        self.counts: list[tuple[object, ...]] = []
+        self.counts: list[TriggerCount] = []
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         causes = Causes("press", ("top",), CONFIG_HASH, 100_000, None, None)
         self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
@@ -87,7 +88,7 @@ class Feeder:
             clock=clock,
             trigger=self._trigger,
             challenge=lambda camera, picture: None,
-            count_triggers=lambda *count: self.counts.append(count),
+            count_triggers=self.counts.append,
         )
         self._threads = [
             threading.Thread(target=target, daemon=True)

@@ -61,4 +61,5 @@ def test_the_plc_s_count_is_said_twice_a_second_while_it_is_there(line: Feeder) 
     counter.hear(PlcInputs(connected=True, commands=PlcCommands(trigger_id=8)))
     wait_for(lambda: len(line.counts) == 2)
     counter.close()
-    assert line.counts == [("top", 5, 65_536, 500.0), ("top", 8, 65_536, 500.0)]
+    assert [(said.camera, said.count) for said in line.counts] == [("top", 5), ("top", 8)]
+    assert line.counts[1].read_at_utc_ns == clock.utc_ns()

@@ -23,7 +23,7 @@ class Plant:
         self.hear(0)
 
     def hear(self, age_ms: int) -> None:
-        """The count of now is heard after its age."""
+        """The count of now is read after its age."""
         count = self.count % MODULO
         self.pass_ms(age_ms)
         self.audit.hear(count, MODULO, WITHIN_NS, self.now_ns)
@@ -38,7 +38,7 @@ class Plant:
         self.alarm = self.audit.check(self.now_ns)
 
     def pause(self) -> None:
-        for _ in range(8):
+        for _ in range(10):
             self.pass_ms(500)
             self.hear(0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zmq
@@ -42,7 +41,7 @@ class Router(Desk):
         super().__init__(folder, SLOTS)
         self.triggered: list[tuple[str, Part]] = []
         self.tickets = Tickets()
-        self.counted: list[tuple[Any, ...]] = []
+        self.counted: list[TriggerCount] = []
         self.challenged: list[tuple[str | None, str]] = []
         self.replay = Replay(
             context=self.context, address="tcp://127.0.0.1:*", spool=self.spool,
@@ -61,10 +60,10 @@ class Router(Desk):
         self.triggered.append((camera, part))
         return self.tickets.issue(part) if part.encoder_count != 7 else None
 
-    def _count(self, *count: Any) -> None:
-        if count[0] != "top":
+    def _count(self, said: TriggerCount) -> None:
+        if said.camera != "top":
             raise UsageError("there is no such camera")
-        self.counted.append(count)
+        self.counted.append(said)
 
     def ask(self, from_seq: int, **limit: int) -> tuple[list[bytes], Answer]:
         self.dealer.send(encode(ReplayRequest(from_seq=from_seq, **limit)))
@@ -187,7 +186,7 @@ def test_a_count_of_triggers_is_handed_on_and_not_answered(router: Router) -> No
     router.dealer.send(encode(TriggerCount(camera="top", count=5)))
     router.dealer.send(encode(TriggerCount(camera="side", count=5)))
     router.settle()
-    assert router.counted == [("top", 5, 65_536, 500.0)]
+    assert router.counted == [TriggerCount(camera="top", count=5)]
     assert router.replay.dropped == 1
 
 
