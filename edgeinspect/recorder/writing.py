@@ -54,7 +54,7 @@ class Writing:
         Args:
             reel: Where it goes; this thread's from `start` on.
             clock: Labels and intervals.
-            buffer_bytes: Most bytes of pictures that wait.
+            buffer_bytes: Most bytes that wait, verdicts and pictures.
             on_end: Told once, from the thread, that it writes no more: `full` or `failed`.
 
         Raises:
@@ -72,6 +72,7 @@ class Writing:
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._waiting_bytes = 0
+        self._left_out: tuple[int, int] | None = None
         self._why = ""
         self._limited = RateLimited(_log, clock, NS_PER_S)
         self._thread = threading.Thread(target=self._run, name="record-write", daemon=True)
@@ -82,19 +83,37 @@ class Writing:
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Hand something over; a picture for which there is no room is left out, and that said."""
-        if isinstance(item, Taken) and item.pixels is not None:
-            size = item.pixels.nbytes
-            with self._lock:
-                room = self._waiting_bytes + size <= self._buffer_bytes
-                self._waiting_bytes += size if room else 0
-            if not room:
+        """Hand something over; what there is no room for is left out, and that is said.
+
+        Pictures go first: a quarter more than the bound is for verdicts alone.
+        """
+        if isinstance(item, Taken):
+            size = len(item.body)
+            if item.pixels is not None and not self._has_room(size + item.pixels.nbytes):
                 item = Taken(item.verdict, item.body, None, TOO_SLOW)
+            elif item.pixels is not None:
+                size += item.pixels.nbytes
+            if not self._has_room(size - self._buffer_bytes // 4):
+                first = self._left_out[0] if self._left_out else item.verdict.seq
+                self._left_out = (first, item.verdict.seq)
+                return
+            if self._left_out is not None:
+                first, last = self._left_out
+                self._left_out = None
+                self._queue.put(Missed(from_seq=first, to_seq=last))
+            with self._lock:
+                self._waiting_bytes += size
         self._queue.put(item)
+
+    def _has_room(self, size: int) -> bool:
+        with self._lock:
+            return self._waiting_bytes + size <= self._buffer_bytes
 
     def finish(self, why: str) -> None:
         """Write what was handed over, end the file in order, and wait for it."""
         self._why = why
+        if self._left_out is not None:
+            self._queue.put(Missed(from_seq=self._left_out[0], to_seq=self._left_out[1]))
         self._queue.put(None)
         self._thread.join()
 
@@ -165,10 +184,10 @@ class Writing:
 
     def _record(self, taken: Taken) -> FrameRecord:
         pixels, why_not = taken.pixels, taken.why_not
+        with self._lock:
+            self._waiting_bytes -= len(taken.body) + (0 if pixels is None else pixels.nbytes)
         if pixels is None:
             return FrameRecord(verdict=taken.body, why_not=why_not)
-        with self._lock:
-            self._waiting_bytes -= pixels.nbytes
         height, width, channels = pixels.shape
         if pixels.nbytes > MAX_PICTURE_BYTES or channels > _MAX_CHANNELS:
             return FrameRecord(verdict=taken.body, why_not=TOO_LARGE)

@@ -15,7 +15,7 @@ from edgeinspect.domain.frame import Grab
 from edgeinspect.domain.verdict import Decision, ModelRef, Reason
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.recording.aside import AsideReader
-from edgeinspect.recording.messages import Configuration
+from edgeinspect.recording.messages import ClockReading, Configuration, Missed
 from edgeinspect.recording.read import RecordedFrame, open_recording
 from edgeinspect.replay.compare import LABEL_FIELDS, NOT_COMPARED, RESULT_FIELDS
 from edgeinspect.replay.judges import Wanted
@@ -195,6 +195,28 @@ def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from:
     else:  # three had to be seen again before it is known that they are frozen
         assert found.not_compared == {NO_HISTORY: 3}
         assert found.compared == 2
+
+
+def test_what_the_recorder_missed_and_a_clock_that_was_set_are_said(
+    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shift.judge(shift.bench.grab(10))
+    clock = shift.bench.clock
+    shift.writer.clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns() + 1_000_000))
+    clock.utc_offset_ns -= 3_600_000_000_000  # set back by an hour
+    shift.writer.clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
+    shift.writer.missed(Missed(from_seq=2, to_seq=4), 1)
+    shift._next = 5
+    for _ in range(4):
+        shift.judge(shift.bench.grab(10))
+    shift.finish()
+    found = replay(tmp_path / "a.mcap", Wanted())
+    assert (found.frames, found.equal, found.missed, found.clock_steps) == (2, 2, 3, 1)
+    assert any(words.startswith("processor: recorded on none") for words in found.other_machine)
+    assert main(["replay", str(tmp_path / "a.mcap")]) == 0
+    out = capsys.readouterr().out
+    assert "not recorded: 3 verdicts that the recorder missed" in out
+    assert "the wall clock was set 1 times" in out
 
 
 def test_the_times_between_the_frames_can_be_kept(

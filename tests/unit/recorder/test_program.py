@@ -23,7 +23,7 @@ from edgeinspect.errors import ConfigError
 from edgeinspect.recorder.program import Bounds, Recorder, read_clocks
 from edgeinspect.recorder.reel import Reel
 from edgeinspect.recorder.writing import TOO_SLOW, Taken, Writing
-from edgeinspect.recording.messages import About, Configuration, End
+from edgeinspect.recording.messages import About, Configuration, End, Missed
 from edgeinspect.recording.read import RecordedFrame, open_recording
 from edgeinspect.ring import Ring
 from edgeinspect.spool import Spool
@@ -137,20 +137,31 @@ def test_a_written_out_configuration_is_the_same(line: Line) -> None:
         assert parse(written_out(loaded)).hash == loaded.hash, path
 
 
-def test_pictures_that_wait_are_bounded(tmp_path: Path) -> None:
+def test_what_waits_is_bounded_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     about = About(line="a", edgeinspect="1", began_utc_ns=1, machine={})
     reel = Reel(tmp_path / "a.mcap", "a", 16 << 20, lambda: about)
-    writing = Writing(reel, ManualClock(), 2 * SHAPE.size_bytes, lambda why: None)
-    for seq in range(1, 5):
+    bodies = {seq: encode(verdict(seq)) for seq in range(1, 10)}
+    size = len(bodies[1]) + SHAPE.size_bytes
+    writing = Writing(reel, ManualClock(), 4 * size, lambda why: None)
+    for seq, body in bodies.items():
         pixels = np.full(SHAPE.dims, seq, np.uint8)
-        writing.put(Taken(verdict(seq), encode(verdict(seq)), pixels, ""))
-    writing.put(Taken(verdict(5, Reason.DEADLINE), encode(verdict(5)), None, "gone"))
+        writing.put(Taken(verdict(seq), body, pixels, ""))
     writing.start()  # only now: the disk was slow
     writing.finish("stopped")
-    found = [i for i in open_recording(tmp_path / "a.mcap").items() if isinstance(i, RecordedFrame)]
-    whys = [item.record.why_not for item in found]
-    assert whys == ["", "", TOO_SLOW, TOO_SLOW, "gone"]
-    assert (reel.frames, reel.without_picture) == (5, 3)
+    items = list(open_recording(tmp_path / "a.mcap").items())
+    found = [item for item in items if isinstance(item, RecordedFrame)]
+    assert [item.record.why_not for item in found] == [""] * 4 + [TOO_SLOW]
+    assert items[-2:] == [
+        Missed(from_seq=6, to_seq=9),
+        End(why="stopped", frames=5, without_picture=1, missed=4),
+    ]
+    writing = Writing(
+        Reel(tmp_path / "b.mcap", "a", 16 << 20, lambda: about), ManualClock(), 10, lambda why: None
+    )
+    writing.put(Taken(verdict(1, Reason.DEADLINE), bodies[1], None, "gone"))
+    writing.start()
+    writing.finish("stopped")
+    assert writing.failure is None
 
 
 def test_both_clocks_are_read_at_one_moment() -> None:
