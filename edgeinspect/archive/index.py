@@ -27,6 +27,7 @@ from edgeinspect.archive_format import (
     sidecars_in,
 )
 from edgeinspect.errors import DataError
+from edgeinspect.sdnotify import notify
 
 COLUMNS = ("epoch", "seq", "camera", "captured_at_utc_ns", "kind", "label", "decision", "reason",
            "defect_prob", "size_bytes", "path")  # fmt: skip
@@ -219,9 +220,11 @@ class Index:
         """Take in what the folders hold that changed after an instant."""
         for folder in hour_folders(self.root):
             if folder.stat().st_mtime_ns >= since_ns - _LOOK_BACK_S * 1_000_000_000:
+                # A million frames take minutes: whoever waits for our start is told.
+                notify("EXTEND_TIMEOUT_USEC=60000000")
                 self._look_into(folder)
-        self._base.commit()
-        self._changes.clear()
+                self._base.commit()
+                self._changes.clear()
 
     def _look_into(self, folder: Path) -> None:
         below = folder.relative_to(self.root).as_posix()

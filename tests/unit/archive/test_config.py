@@ -31,6 +31,16 @@ def test_the_example_has_no_fault_and_is_the_lines_of_the_examples() -> None:
     assert made.near.low < made.near.high
 
 
+def test_the_example_of_the_service_is_its_lines() -> None:
+    from edgeinspect.config.load import load as load_line
+
+    made = load(ROOT / "examples" / "service" / "example.archive.yaml")
+    line = load_line(ROOT / "examples" / "service" / "example.yaml").config
+    assert made.feed.line == line.line
+    assert made.ring == line.spool.folder
+    assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
+
+
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("""\
