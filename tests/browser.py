@@ -111,8 +111,9 @@ class Browser:
         return told["result"].get("value")
 
     def wait(self, script: str, timeout_s: float = 15.0) -> Any:
-        """Until an expression in the page is true."""
-        return self._wait(lambda: self.run(script), script, timeout_s)
+        """Until an expression in the page is true; what it looks at may not be there yet."""
+        safe = f"(() => {{ try {{ return ({script}) }} catch {{ return false }} }})()"
+        return self._wait(lambda: self.run(safe), script, timeout_s)
 
     def shot(self, path: Path) -> None:
         """A picture of the window as PNG."""
