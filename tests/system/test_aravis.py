@@ -125,7 +125,9 @@ def test_triggers_and_parts_match_one_to_one(tmp_path: Path, lost_per_thousand: 
     assert [verdict.part_id for verdict in rig.verdicts] == [
         str(index) for index in range(triggers)
     ]
-    assert promised == [verdict.seq for verdict in rig.verdicts], "the seq that judged it"
+    pairs = list(zip(promised, rig.verdicts, strict=True))
+    assert all(seq in (None, verdict.seq) for seq, verdict in pairs), "the seq that judged it"
+    assert promised.count(None) <= triggers // 4  # a machine that stands still for 400 ms
     judged = [v for v in rig.verdicts if v.reason is not Reason.CAPTURE_LOST]
     offsets = {v.camera_frame_id - int(v.part_id or -1) for v in judged}
     assert len(offsets) == 1, "parts and frames drift apart"
