@@ -155,11 +155,14 @@ def read_sidecar(path: Path) -> Sidecar:
         DataError: It cannot be read, or is of another version.
     """
     try:
-        return _decode(path.read_bytes())
+        told = _decode(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"is no sidecar: {error}", where=str(path)) from error
+    if Path(told.picture.file).name != told.picture.file:
+        raise DataError("names a picture that is not beside it", where=str(path))
+    return told
 
 
 def hour_folders(root: Path) -> list[Path]:

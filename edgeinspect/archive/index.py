@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from edgeinspect.archive.account import Missed
 from edgeinspect.archive_format import (
     INDEX,
@@ -251,6 +253,8 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
         try:
             told = read_sidecar(path)
         except DataError:
+            if _is_json(path):  # of another version of this program: not ours to remove
+                kept |= {f"{path.stem}{suffix}" for suffix in (SIDECAR, ".png", ".jpg")}
             continue
         if is_whole(path, told):
             kept |= {path.name, told.picture.file}
@@ -259,6 +263,14 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
         for entry in list(os.scandir(folder)):
             if entry.name not in kept and _is_ours(entry.name):
                 os.unlink(entry.path)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return False
+    return True
 
 
 def _is_ours(name: str) -> bool:

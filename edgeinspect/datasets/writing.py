@@ -43,6 +43,9 @@ def write_set(data: DataSet, out: Path, layout: str, progress: Progress = lambda
     if not data.has_masks:
         raise DataError("has defective frames without a mask", where=str(data.root),
                         remedy="Give masks, or a segmenter that draws them")  # fmt: skip
+    for name in data.classes:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise DataError(f"the class {name!r} cannot be the name of a folder")
     part = out.with_name(f".{out.name}.part")
     try:
         if out.exists() and any(out.iterdir()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,33 @@ def test_a_crash_at_any_point_leaves_no_half_picture(folder: Path, point: str) -
     assert left == {f"t.top.7.{seq}.{end}" for seq in expected for end in ("png", "json")}
     assert (hour / "notes.txt").exists()
     again.keeper.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [
+        (lambda text: text.replace("archived/1", "archived/9"), True),
+        (lambda text: text.replace('"t.top.7.2.png"', '"../../t.top.7.2.png"'), True),
+        (lambda text: text[:-30], False),
+        (lambda text: "", False),
+    ],
+)
+def test_a_sidecar_of_another_version_is_left_alone_and_a_torn_one_is_not(
+    folder: Path, change: Callable[[str], str], stays: bool
+) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2)
+    shelf.commit(2)
+    kill(shelf)
+    (path,) = shelf.root.glob("*/*/t.top.7.2.json")
+    path.write_text(change(path.read_text()))
+    again = Shelf(folder)
+    assert again.listed() == {1}
+    assert path.exists() == path.with_suffix(".png").exists() == stays
+    again.keeper.close()
+    if stays:
+        with pytest.raises(DataError, match=r"no sidecar|not beside it"):
+            read_sidecar(path)
 
 
 @pytest.mark.parametrize("damage", ["gone", "junk", "rot", "other"])

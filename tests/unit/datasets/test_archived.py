@@ -187,6 +187,13 @@ def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[f"{name(4)}.png"].read_mask(16, 32), expected)
 
 
+def test_a_class_that_is_a_path_is_refused(archive: Path, tmp_path: Path) -> None:
+    said = {name(11): Correction("../dent")}
+    with pytest.raises(DataError, match="cannot be the name of a folder"):
+        export(archive, tmp_path / "a", "mask-folder", Wanted(), said)
+    assert not list(tmp_path.glob("*dent*"))
+
+
 def test_a_gate_draws_nothing(archive: Path, tmp_path: Path) -> None:
     from edgeinspect.testing import brightness_gate
 
