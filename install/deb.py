@@ -32,20 +32,21 @@ def main() -> int:
     """Read the arguments and make the package; prints its path."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
-    parser.add_argument("--python", help="interpreter that the services run")
     parser.add_argument("--compress", default="zstd", help="as dpkg-deb's -Z")
     parser.add_argument("--fast", action="store_true", help="for tests: link, do not compress")
+    layout.add_options(parser)
     wanted = parser.parse_args()
     if shutil.which("dpkg-deb") is None:
         sys.exit("deb: dpkg-deb is not here; this works on Debian and Ubuntu")
-    interpreter = wanted.python or layout.find_interpreter()
+    choice = layout.choose(wanted, link=wanted.fast)
     wanted.out.mkdir(parents=True, exist_ok=True)
     # Beside the result: libraries can be linked where it is the same file system.
     with tempfile.TemporaryDirectory(dir=wanted.out) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir(mode=0o755)
-        layout.lay_out(tree, "/opt/edgeinspect", interpreter, link=wanted.fast)
-        print(build(tree, wanted.out, interpreter, "none" if wanted.fast else wanted.compress))
+        layout.lay_out(tree, "/opt/edgeinspect", choice)
+        compress = "none" if wanted.fast else wanted.compress
+        print(build(tree, wanted.out, choice.interpreter, compress))
     return 0
 
 

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,17 +40,44 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--destdir", type=Path, default=Path("/"))
     parser.add_argument("--prefix", default="/opt/edgeinspect", help="of the environment")
-    parser.add_argument("--python", help="interpreter that the services run")
-    parser.add_argument("--link", action="store_true", help="link libraries instead of copying")
+    add_options(parser)
     wanted = parser.parse_args()
-    lay_out(wanted.destdir, wanted.prefix, wanted.python, link=wanted.link)
+    lay_out(wanted.destdir, wanted.prefix, choose(wanted))
     return 0
 
 
-def lay_out(destdir: Path, prefix: str, python: str | None = None, *, link: bool = False) -> None:
+@dataclass(frozen=True)
+class Choice:
+    """How the environment is made."""
+
+    interpreter: str
+    extras: tuple[str, ...] = EXTRAS
+    system_packages: bool = False
+    """True if it sees the system's packages: a Jetson's TensorRT is there and nowhere else."""
+    link: bool = False
+    """Link libraries instead of copying them; for a package, whose copy nobody changes."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `make install` and `make deb` both take."""
+    parser.add_argument("--python", help="interpreter that the services run")
+    parser.add_argument("--extra", action="append", default=[], help="one more extra, as trt")
+    parser.add_argument("--system-site-packages", action="store_true", help="for a Jetson")
+
+
+def choose(wanted: argparse.Namespace, *, link: bool = False) -> Choice:
+    """What the arguments say."""
+    return Choice(
+        wanted.python or find_interpreter(),
+        (*EXTRAS, *wanted.extra),
+        wanted.system_site_packages,
+        link,
+    )
+
+
+def lay_out(destdir: Path, prefix: str, choice: Choice) -> None:
     """Put everything under `destdir`; files of /etc that are there already are kept."""
-    interpreter = python or find_interpreter()
-    make_environment(destdir, prefix, interpreter, link=link)
+    make_environment(destdir, prefix, choice)
     put_units(destdir, prefix)
     put_examples(destdir)
     put_manual(destdir)
@@ -75,15 +103,18 @@ def find_interpreter() -> str:
     )
 
 
-def make_environment(destdir: Path, prefix: str, interpreter: str, *, link: bool) -> None:
+def make_environment(destdir: Path, prefix: str, choice: Choice) -> None:
     """A virtual environment at the prefix with edgeinspect and what it requires."""
     target = destdir / prefix.lstrip("/")
     shutil.rmtree(target, ignore_errors=True)
-    subprocess.run([interpreter, "-m", "venv", "--without-pip", str(target)], check=True)
+    words = ["--without-pip"]
+    if choice.system_packages:
+        words.append("--system-site-packages")
+    subprocess.run([choice.interpreter, "-m", "venv", *words, str(target)], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = target / "lib" / version / "site-packages"
-    for name in sorted(required()):
-        copy_distribution(name, site, target / "bin", link=link)
+    for name in sorted(required(choice.extras)):
+        copy_distribution(name, site, target / "bin", link=choice.link)
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
         words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
@@ -96,7 +127,7 @@ def make_environment(destdir: Path, prefix: str, interpreter: str, *, link: bool
     move_scripts(target, prefix)
 
 
-def required() -> set[str]:
+def required(extras: tuple[str, ...] = EXTRAS) -> set[str]:
     """Names of all distributions that edgeinspect needs with its extras, itself left out."""
     # pip is in every environment of ours, `packaging` by itself is not.
     from pip._vendor.packaging.requirements import Requirement
@@ -118,19 +149,19 @@ def required() -> set[str]:
                 walk(wanted.name, set(wanted.extras))
 
     try:
-        follow(own_requirements(), set())
+        follow(own_requirements(extras), set())
         follow(TOOLS, set())
     except importlib.metadata.PackageNotFoundError as error:
         sys.exit(f"install: {error.name} is required and not in this environment: make line")
     return set(seen)
 
 
-def own_requirements() -> list[str]:
+def own_requirements(extras: tuple[str, ...]) -> list[str]:
     """What setup.cfg asks for; what is installed may be of an older one."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    extras = config["options.extras_require"]
-    blocks = (config["options"]["install_requires"], *(extras[name] for name in EXTRAS))
+    known = config["options.extras_require"]
+    blocks = (config["options"]["install_requires"], *(known[name] for name in extras))
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 

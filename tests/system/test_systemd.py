@@ -7,7 +7,6 @@ What took how long is shown with `-rP`.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -41,7 +40,11 @@ def machine() -> Iterator[Machine]:
         build = [sys.executable, "install/deb.py", "--fast", "--out", str(folder)]
         done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        os.rename(done.stdout.strip(), one.upper / "edgeinspect.deb")
+        (one.upper / "dist").mkdir()
+        shutil.move(done.stdout.strip(), one.upper / "dist")
+        options = one.upper / "etc/dpkg/dpkg.cfg.d/test"
+        options.parent.mkdir(parents=True)
+        options.write_text("force-unsafe-io\nforce-confold\nno-triggers\n")
         with one:
             yield one
     finally:
@@ -114,6 +117,16 @@ def captured(machine: Machine) -> int:
     return sum(epoch["captured"] for epoch in account(machine)["epochs"])
 
 
+def page_commands(heading: str) -> list[str]:
+    """The commands of one section of docs/install.md, as they stand there."""
+    text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", text.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
+    blocks = re.findall(r"^```sh\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
+    commands = "".join(blocks).splitlines()
+    assert commands, heading
+    return commands
+
+
 def write(machine: Machine, path: str, text: str) -> None:
     machine.run(f"cat > {path} <<'END'\n{text}\nEND")
 
@@ -136,9 +149,11 @@ def journal(machine: Machine, words: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(180)
 def test_the_package_installs(machine: Machine) -> None:
-    said = machine.run("dpkg --force-unsafe-io --no-triggers -i /edgeinspect.deb", timeout_s=150)
+    install, doctor = page_commands("Install")
+    said = machine.run(install, timeout_s=150)
+    assert machine.call(doctor).returncode in (0, 78)
     assert "systemctl enable --now edgeinspect@example" in said
-    assert machine.run("stat -c %U:%a /var/lib/edgeinspect/engines").strip() == "edgeinspect:755"
+    assert machine.run("stat -c %U:%a /var/lib/edgeinspect/engines").strip() == "root:755"
     assert machine.run("stat -c %U:%G:%a /etc/edgeinspect").strip() == "root:edgeinspect:750"
     assert machine.run("edgeinspect --version").startswith("edgeinspect ")
     kinds = ("", "-gateway", "-page", "-archive", "-record")
@@ -366,21 +381,42 @@ def test_real_time_is_granted_by_its_drop_in(machine: Machine) -> None:
     machine.run(f"systemctl stop {unit}; rm /etc/edgeinspect/quick.yaml")
 
 
+SECTIONS = (
+    "Is this PC set up for it?", "Start the example", "A line of your own", "At night",
+    "The log", "Models", "Keys",
+)  # fmt: skip
+MAY_SAY = {"edgeinspect doctor": (0, 78)}
+"""Commands that may find something to put right on the PC that runs the tests."""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_commands_of_the_install_page(machine: Machine, heading: str) -> None:
+    if heading == "Keys":
+        machine.run("rm -r /etc/edgeinspect/keys/*")  # made by a test before
+    for command in page_commands(heading):
+        done = machine.call(command)
+        codes = next((c for start, c in MAY_SAY.items() if command.startswith(start)), (0,))
+        assert done.returncode in codes, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_commands_of_the_install_page_are_all_run() -> None:
+    text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    with_commands = {s.partition("\n")[0] for s in text.split("\n## ") if "```sh" in s}
+    assert with_commands == {*SECTIONS, "Install", "Upgrade", "Remove"}
+
+
 # -- upgrade and removal -----------------------------------------------------------------
 
 
 @pytest.mark.timeout(180)
 def test_an_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
     config = machine.run(f"sha256sum {CONFIG}")
-    machine.run(
-        "runuser -u edgeinspect -- edgeinspect engines promote strip-gate/1 --why 'a test'"
-        " --backend none"
-    )
+    state = "/var/lib/edgeinspect/engines/strip-gate/state.json"  # strip-gate/1 was promoted
+    config += machine.run(f"sha256sum {state}")
     before, pid = captured(machine), main_pid(machine)
-    machine.run(
-        "dpkg --force-unsafe-io --no-triggers --force-confold -i /edgeinspect.deb", timeout_s=150
-    )
-    assert machine.run(f"sha256sum {CONFIG}") == config
+    machine.run(*page_commands("Upgrade"), timeout_s=150)
+    assert machine.run(f"sha256sum {CONFIG} {state}") == config
     loaded = {entry["EI_MODEL"] for entry in journal(machine, "MESSAGE=engine.loaded")[-2:]}
     assert "strip-gate/1" in loaded  # what was promoted, not what came with the package
     assert main_pid(machine) != pid
@@ -402,12 +438,12 @@ def test_after_all_this_no_frame_is_unaccounted(machine: Machine) -> None:
 def test_removed_it_leaves_what_is_evidence(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
     wait_for(lambda: machine.show(UNIT, "ActiveState") == "active", "the line of the target")
-    machine.run("dpkg --no-triggers -r edgeinspect", timeout_s=90)
+    machine.run(*page_commands("Remove"), timeout_s=90)
     running = "systemctl list-units --state=active --plain --no-legend 'edgeinspect*.service'"
     assert machine.run(running) == ""
     assert machine.call("ls /opt/edgeinspect /usr/bin/edgeinspect").returncode != 0
     assert machine.run("ls /var/lib/edgeinspect/ledger").startswith("example.ledger.sqlite")
     machine.run(f"test -s {CONFIG}")
-    machine.run("dpkg --no-triggers -P edgeinspect")
+    machine.run("dpkg -P edgeinspect")
     assert machine.call(f"test -e {CONFIG}").returncode != 0
     machine.run("test -d /var/lib/edgeinspect/engines/strip-gate")
