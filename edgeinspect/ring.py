@@ -62,7 +62,9 @@ class Ring:
         try:
             with path.open("x+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-                self._map = mmap.mmap(file.fileno(), size)
+                self._map = mmap.mmap(
+                    file.fileno(), size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE
+                )
         except OSError as error:
             raise DeviceLostError(
                 f"{size >> 20} MiB of shared memory cannot be had: {error.strerror}",

@@ -124,7 +124,12 @@ class Spool:
                 self.set_aside = _keep(path)
             _make(path, line, slots, self._base, self.skipped, old)
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), HEADER_BYTES + slots * SLOT_BYTES)
+            self._map = mmap.mmap(
+                file.fileno(),
+                HEADER_BYTES + slots * SLOT_BYTES,
+                # Every page is there before the first frame: none waits for a fault.
+                flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
+            )
         self._epochs: list[int] = [0] * slots
         self._seqs: list[int] = [0] * slots
         self._closed = bytearray(slots)

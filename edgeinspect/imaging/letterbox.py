@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.frame import Letterbox, Pixels
 
 
 def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:
@@ -31,6 +31,24 @@ def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, flo
     target = frame[top_px : top_px + height, left_px : left_px + width]
     target[:] = fitted.reshape(target.shape)
     return frame, scale, left_px, top_px
+
+
+def fit_into(target: Pixels, image: Pixels) -> Letterbox | None:
+    """Copy a picture into a frame's memory; letterboxed if its size is another.
+
+    Args:
+        target: uint8 (H, W, C), overwritten.
+        image: uint8 (h, w, C).
+
+    Returns:
+        How it was fitted; None if it fits as it is.
+    """
+    if image.shape == target.shape:
+        np.copyto(target, image)
+        return None
+    fitted, scale, left_px, top_px = letterbox(image, target.shape[0], target.shape[1])
+    np.copyto(target, fitted.reshape(target.shape))
+    return Letterbox(scale, left_px, top_px)
 
 
 def letterbox_mask(

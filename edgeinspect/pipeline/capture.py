@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
 import structlog
 
 from edgeinspect import events
 from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.frame import Grab, Letterbox, Part, Pixels
+from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import CameraLostError, DataError
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging.letterbox import fit_into
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.gaps import FrameGaps
@@ -248,27 +247,50 @@ class Capture:
         if not grab.part.simulated and not self._told:
             self._account_gap(grab)
         frame = self._open(grab)
-        problem = self._unusable(grab)
+        problem = misfit(grab, self._ring.shape, self.rules.letterbox)
+        if problem is None:
+            slot, problem = self._take_in(frame, grab, slot)
         if problem is not None:
             if slot is not None:
                 self._ring.give_back(slot)
-            self._keep_aside(frame.seq, grab.pixels)
+            if problem[0] is not Reason.OVERRUN:
+                self._keep_aside(frame.seq, grab.pixels)
             self._closer.close_without(frame, *problem)
             return frame
-        if slot is None:
-            slot = self._find_slot()
-        if slot is None:
-            self._closer.close_without(frame, Reason.OVERRUN)
-            return frame
-        assert grab.pixels is not None
-        frame.letterbox = self._copy(grab.pixels, self._ring.pixels(slot))
-        if frame.letterbox is not None:
-            self._keep_aside(frame.seq, grab.pixels)
+        assert slot is not None
         self._ring.stamp(slot, frame.seq)
         frame.ring = self._ring
         frame.slot = slot
         self._inbox.put(frame)
         return frame
+
+    def _take_in(
+        self, frame: OpenFrame, grab: Grab, slot: int | None
+    ) -> tuple[int | None, tuple[Reason, str] | None]:
+        """Copy the pixels into a slot, and look at them there: the copy is in the cache.
+
+        Returns:
+            (slot that is owned, why the frame cannot be judged).
+        """
+        pixels, ring = grab.pixels, self._ring
+        assert pixels is not None
+        looked = False
+        if slot is None:
+            slot = ring.take()
+        if slot is None:  # no other frame is given up for one that cannot be judged
+            looked, problem = True, self._ill(pixels, grab)
+            slot = self._give_up_oldest() if problem is None else None
+            if slot is None:
+                return None, problem or (Reason.OVERRUN, "")
+        target = ring.pixels(slot)
+        frame.letterbox = fit_into(target, pixels)
+        if not looked:
+            problem = self._ill(target if frame.letterbox is None else pixels, grab)
+            if problem is not None:
+                return slot, problem
+        if frame.letterbox is not None:
+            self._keep_aside(frame.seq, pixels)
+        return slot, None
 
     def _account_gap(self, grab: Grab) -> None:
         """A frame that the camera counted and nobody got has a verdict too."""
@@ -304,43 +326,25 @@ class Capture:
             self.audit.take_frame(grab.captured_at_ns)
         return frame
 
-    def _unusable(self, grab: Grab) -> tuple[Reason, str] | None:
-        """Why a picture cannot be judged at all; None if it can."""
-        pixels = grab.pixels
-        if pixels is None:
-            reason = Reason.CAPTURE_LOST if grab.lost else Reason.CAPTURE_ERROR
-            return reason, grab.problem or "the camera gave no picture"
-        want = self._ring.shape
-        if pixels.ndim != 3 or pixels.shape[2] != want.channels or 0 in pixels.shape:
-            found = "x".join(str(size) for size in pixels.shape)
-            return Reason.SHAPE, f"{found} where {want} is expected"
-        if pixels.shape != want.dims and not self.rules.letterbox:
-            return Reason.SHAPE, f"{pixels.shape[0]}x{pixels.shape[1]} where {want} is expected"
+    def _ill(self, pixels: Pixels, grab: Grab) -> tuple[Reason, str] | None:
+        """What a picture of the right size shows that cannot be judged."""
         if self._watch is None or grab.part.simulated:
             return None
         ill = self._watch.problem(pixels, grab)
         return (Reason.CAPTURE_HEALTH, ill) if ill else None
 
-    def _find_slot(self) -> int | None:
-        """A free slot; under `drop_oldest`, at the price of the frame that waited longest."""
-        slot = self._ring.take()
-        if slot is None and self.rules.overload == "drop_oldest":
-            victim = self._inbox.drop_oldest(self.rules.lane)
-            if victim is not None:
-                self._closer.close_without(victim, Reason.OVERRUN)
-                victim.free_slot()
-                slot = self._ring.take()
-        return slot
+    def _give_up_oldest(self) -> int | None:
+        """Under `drop_oldest`, the slot of the frame that waited longest, which is closed."""
+        if self.rules.overload != "drop_oldest":
+            return None
+        victim = self._inbox.drop_oldest(self.rules.lane)
+        if victim is None:
+            return None
+        self._closer.close_without(victim, Reason.OVERRUN)
+        victim.free_slot()
+        return self._ring.take()
 
     def _keep_aside(self, seq: int, pixels: Pixels | None) -> None:
         """A picture that the ring will not hold as it came, for a recorder if there is one."""
         if pixels is not None:
             self._aside.keep(seq, pixels, self._clock.now_ns())
-
-    def _copy(self, pixels: Pixels, target: Pixels) -> Letterbox | None:
-        if pixels.shape == target.shape:
-            np.copyto(target, pixels)
-            return None
-        fitted, scale, left_px, top_px = letterbox(pixels, target.shape[0], target.shape[1])
-        np.copyto(target, fitted.reshape(target.shape))
-        return Letterbox(scale, left_px, top_px)
