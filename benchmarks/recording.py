@@ -7,6 +7,7 @@ killed with -9 before the end. Then the recording is held against the ledger (ea
 the byte), against the camera (each pixel), and replayed.
 
     python benchmarks/recording.py [--frames 2000] [--rate 50]
+    python benchmarks/recording.py --cost 4      4 times 10 s without and 10 s with the recorder
 """
 
 from __future__ import annotations
@@ -321,12 +322,63 @@ def campaign(
     return Campaign(folder, frames, rate_hz, budget_ms).run(seed)
 
 
+def cost(folder: Path, blocks: int, rate_hz: float, budget_ms: float) -> dict[str, Any]:
+    """What the recorder takes from the line: blocks without and with it take turns."""
+    run = Campaign(folder, 1 << 30, rate_hz, budget_ms)
+    text = (
+        (folder / "line.yaml")
+        .read_text()
+        .replace(
+            "{type: synthetic}", f"{{type: synthetic, pictures: {PICTURES}, rate_hz: {rate_hz}}}"
+        )
+    )
+    (folder / "line.yaml").write_text(text)
+    totals: dict[str, list[int]] = {"without": [], "with": []}
+    no_verdict = {"without": 0, "with": 0}
+    line = run._start("-m", "edgeinspect", "run", str(folder / "line.yaml"))
+    try:
+        run.wait(lambda: run.published() > 50, "the line")
+        for block in range(2 * blocks):
+            kind = ("without", "with")[block % 2]
+            recorder = None
+            if kind == "with":
+                run.recording = folder / f"{block}.mcap"
+                recorder = run.start_recorder()
+                time.sleep(3)  # its start is not what is measured
+            first = run.published()
+            time.sleep(10)
+            last = run.published()
+            if recorder is not None:
+                recorder.terminate()
+                recorder.wait()
+                run.recording.unlink()
+            spool = SpoolReader(folder / "run" / "recorded.spool")
+            for seq in range(first + 1, last + 1):
+                verdict = json.loads(spool.read(seq) or b"{}")
+                if verdict.get("decision") in ("PASS", "REJECT"):
+                    totals[kind].append(verdict["stages"]["total_us"])
+                else:
+                    no_verdict[kind] += 1
+    finally:
+        line.terminate()
+        line.wait()
+        run.log.close()
+    return {
+        kind: {
+            "frames": len(times), "no_verdict": no_verdict[kind],
+            **{f"p{q}_ms": round(float(np.percentile(times, q)) / 1000, 1) for q in (50, 90, 99)},
+        }
+        for kind, times in totals.items()
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--budget-ms", type=float, default=150.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cost", type=int, metavar="BLOCKS")
     parser.add_argument("--daemon", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.daemon:
@@ -336,6 +388,10 @@ def main() -> None:
     configure("console", "critical")
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="recording-", dir=shared) as folder:
+        if options.cost:
+            found = cost(Path(folder), options.cost, options.rate, options.budget_ms)
+            print(json.dumps(found, indent=2))
+            return
         found = campaign(
             Path(folder), frames=options.frames, rate_hz=options.rate,
             budget_ms=options.budget_ms, seed=options.seed,
