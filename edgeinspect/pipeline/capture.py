@@ -19,7 +19,7 @@ from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.gaps import FrameGaps
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.opening import CaptureRules, open_record
-from edgeinspect.pipeline.picture import PictureWatch
+from edgeinspect.pipeline.picture import PictureWatch, misfit
 from edgeinspect.pipeline.reconcile import TriggerAudit
 from edgeinspect.pipeline.tickets import Ticket, Tickets
 from edgeinspect.pipeline.watchdog import TURN_NS, Watchdog
