@@ -118,7 +118,8 @@ PAGE_FAILED = "page.failed"
 LOGIN_REFUSED = "login.refused"
 """A wrong name or password at the page. Fields: name, address."""
 OPERATOR_ACTED = "operator.acted"
-"""Somebody who is logged in does something; the ledger has it too. Fields: actor, action, detail."""
+"""Somebody who is logged in does something; the ledger has it too.
+Fields: actor, action, detail."""
 
 CONFIG_LOADED = "config.loaded"
 """A configuration is in force. Fields: where, config_hash."""

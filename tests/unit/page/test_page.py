@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from edgeinspect.cli.main import main
 from edgeinspect.cli.page import page as command
+from edgeinspect.client import order
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import ConfigError, DataError, ModelError
 from edgeinspect.ledger_query import Filter
@@ -22,9 +23,12 @@ from edgeinspect.page.program import Page
 from edgeinspect.page.shift import Shift
 from edgeinspect.page.stream import Stream
 from edgeinspect.page.users import Role, Users
+from edgeinspect.pipeline.shadow_record import Record, Shown, model_key
 from edgeinspect.store import Store
 from edgeinspect.testing import ManualClock
 from edgeinspect.wire import encode
+from edgeinspect.wire_replay import OperatorRequest
+from tests.flow.feeder import Feeder
 from tests.ledger_desk import Desk
 from tests.unit.page.made import HOUR_NS, ROOT, ask, heartbeat, page_file, verdict
 
@@ -272,3 +276,31 @@ def test_a_ledger_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
         (tmp_path / "damaged.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4096)
         with pytest.raises(DataError):
             History(path).search(Filter(limit=1))
+
+
+def test_a_candidates_figures_in_shadow_are_those_of_its_record(tmp_path: Path) -> None:
+    store = Store(ROOT / "engines")
+    specs = [store.resolve(f"strip-gate/{version}").id for version in (2, 1)]
+    live, candidate = (model_key(each.name, each.version, each.sha256) for each in specs)
+    record = Record(tmp_path / "r.sqlite", live, candidate)
+    for seq, decision in enumerate(("PASS", "REJECT", "REJECT"), 1):
+        judged = Shown(seq=seq, epoch=1, at_utc_ns=seq, decision="REJECT", classes=(), prob=0.5)
+        other = Shown(seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=(), prob=0.5)
+        record.add(judged, other, 900)
+    record.close()
+    told = engines.describe(store, ("strip-gate",), tmp_path / "r.sqlite")[0]["versions"]
+    shadows = {each["ref"]: each["shadow"] for each in told}
+    assert shadows["strip-gate/2"] == []
+    (found,) = shadows["strip-gate/1"]
+    assert (found["frames"], found["only_live_rejects"], found["both_reject"]) == (3, 1, 2)
+
+
+def test_a_line_without_a_ledger_refuses_what_it_cannot_record(tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path)
+    try:
+        wanted = OperatorRequest(actor="anna", action="acknowledge", detail="x")
+        answer = order(feeder.replay.address, wanted)
+    finally:
+        feeder.close()
+    assert not answer.accepted
+    assert "keeps no ledger" in answer.problem
