@@ -160,6 +160,10 @@ class Machine:
         except OSError:  # a process in it still ends
             pass
 
+    def path(self, name: str) -> Path:
+        """A file inside, as this machine reaches it."""
+        return Path(f"/proc/{self._pid}/root", name.lstrip("/"))
+
     # -- inside ---------------------------------------------------------------------
 
     def run(self, words: str, *, check: bool = True, timeout_s: float = 60) -> str:

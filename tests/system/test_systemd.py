@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edgeinspect.ledger_read import verify
 from tests.system.machine import Machine, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +115,12 @@ def account(machine: Machine) -> dict[str, Any]:
 
 
 def captured(machine: Machine) -> int:
-    return sum(epoch["captured"] for epoch in account(machine)["epochs"])
+    """Frames in the ledger by now; read from outside, to leave the processors to the machine."""
+    ledger = machine.path("/var/lib/edgeinspect/ledger/example.ledger.sqlite")
+    spool = machine.path("/run/edgeinspect/example/example.spool")
+    if not ledger.exists():
+        return 0
+    return sum(epoch.captured for epoch in verify(ledger, spool).epochs)
 
 
 def page_commands(heading: str) -> list[str]:
@@ -385,8 +391,8 @@ SECTIONS = (
     "Is this PC set up for it?", "Start the example", "A line of your own", "At night",
     "The log", "Models", "Keys",
 )  # fmt: skip
-MAY_SAY = {"edgeinspect doctor": (0, 78)}
-"""Commands that may find something to put right on the PC that runs the tests."""
+MAY_SAY = {"edgeinspect doctor": "", "edgeinspect check": "cannot be met on this machine"}
+"""Commands that may find that the PC which runs the tests is no line PC; and in which words."""
 
 
 @pytest.mark.timeout(180)
@@ -396,8 +402,10 @@ def test_the_commands_of_the_install_page(machine: Machine, heading: str) -> Non
         machine.run("rm -r /etc/edgeinspect/keys/*")  # made by a test before
     for command in page_commands(heading):
         done = machine.call(command)
-        codes = next((c for start, c in MAY_SAY.items() if command.startswith(start)), (0,))
-        assert done.returncode in codes, f"{command}\n{done.stdout}{done.stderr}"
+        said = done.stdout + done.stderr
+        excuse = [words for start, words in MAY_SAY.items() if command.startswith(start)]
+        unfit = done.returncode == 78 and excuse and excuse[0] in said
+        assert done.returncode == 0 or unfit, f"{command}\n{said}"
 
 
 def test_the_commands_of_the_install_page_are_all_run() -> None:
