@@ -3,9 +3,9 @@
 import { ask, count, failure, h, hours, svg } from "./dom.js";
 import { swatch } from "./overlay.js";
 
-const WIDTH = 1200;
-const HEIGHT = 320;
-const LEFT = 56;
+const HEIGHT = 300;
+const LEFT = 48;
+const LABEL = 58;
 const BOTTOM = 34;
 const NO_VERDICT = "no verdict";
 
@@ -13,10 +13,13 @@ export function make(_argument, known) {
   const plot = h("div", { class: "plot" });
   const table = h("div", {});
   const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "trend-head" }, h("h2", { id: "trend-head", text: "Rejects of this shift, by class" }), plot), table);
-  const look = () => ask("/api/trend").then((told) => draw(plot, table, told, (known.board && known.board.classes) || {})).catch((error) => plot.replaceChildren(failure(error)));
+  let told = null;
+  const show = () => told && draw(plot, table, told, (known.board && known.board.classes) || {});
+  const look = () => ask("/api/trend").then((found) => { told = found; show(); }).catch((error) => plot.replaceChildren(failure(error)));
   look();
   const timer = setInterval(look, 10_000);
-  return { element, close: () => clearInterval(timer) };
+  addEventListener("resize", show);
+  return { element, close: () => { clearInterval(timer); removeEventListener("resize", show); } };
 }
 
 function draw(plot, table, told, classes) {
@@ -27,6 +30,7 @@ function draw(plot, table, told, classes) {
   const height = (bucket) => series.reduce((sum, name) => sum + (bucket.classes[name] || 0), 0) + (bucket.NO_VERDICT || 0);
   const top = nice(Math.max(1, ...told.buckets.map(height)));
   const slots = Math.max(1, Math.round((told.end_ms - told.start_ms) / told.bucket_ms));
+  const WIDTH = Math.max(300, plot.clientWidth); // drawn to size: letters stay legible on a phone
   const step = (WIDTH - LEFT - 8) / slots;
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - 14);
   const marks = [];
@@ -35,15 +39,16 @@ function draw(plot, table, told, classes) {
     if (!Number.isInteger(value)) continue;
     marks.push(svg("line", { x1: LEFT, x2: WIDTH - 8, y1: y(value), y2: y(value), class: "grid" }), svg("text", { x: LEFT - 8, y: y(value) + 5, "text-anchor": "end", text: count(value) }));
   }
-  const hour = 3_600_000;
-  for (let at = Math.ceil(told.start_ms / hour) * hour; at <= told.end_ms; at += hour) {
+  const room = (3_600_000 / told.bucket_ms) * step;
+  const hour = 3_600_000 * Math.max(1, Math.ceil(LABEL / room));
+  for (let at = Math.ceil(told.start_ms / 3_600_000) * 3_600_000; at <= told.end_ms; at += hour) {
     const x = LEFT + ((at - told.start_ms) / told.bucket_ms) * step;
     marks.push(svg("text", { x, y: HEIGHT - 8, "text-anchor": at === told.end_ms ? "end" : "middle", text: hours(at) }), svg("line", { x1: x, x2: x, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 5, class: "tick" }));
   }
   const bars = told.buckets.flatMap((bucket) => {
     let below = 0;
     return [...series.map((name) => [name, bucket.classes[name] || 0]), [NO_VERDICT, bucket.NO_VERDICT || 0]].filter(([, value]) => value).map(([name, value]) => {
-      const piece = svg("rect", { x: LEFT + bucket.index * step + 1.5, width: Math.max(1, step - 3), y: y(below + value), height: y(below) - y(below + value), style: null, fill: color(name) },
+      const piece = svg("rect", { x: LEFT + bucket.index * step + step * 0.06, width: step * 0.88, y: y(below + value), height: y(below) - y(below + value), fill: color(name) },
         svg("title", { text: `${hours(told.start_ms + bucket.index * told.bucket_ms)}: ${value} ${name}` }));
       below += value;
       return piece;
