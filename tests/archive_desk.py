@@ -115,6 +115,10 @@ class TellingCamera:
         self.sent += 1
         return Grab(self.picture(self.sent), self.sent, due[0])
 
+    def finish(self) -> None:
+        """There are no more frames."""
+        self._frames = 0
+
     def picture(self, number: int) -> NDArray[Any]:
         first = next((f for every, f in self._kinds.items() if number % every == 0), PASS)
         return picture(number, first)
