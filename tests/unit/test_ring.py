@@ -65,6 +65,27 @@ def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Pa
     ring.dispose()
 
 
+def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
+    slot = ring.take()
+    assert slot is not None
+    ring.stamp(slot, 5)
+    reader = RingReader(tmp_path / "a.ring")
+
+    class Meanwhile:
+        """The slot's pixels; another frame comes while somebody copies them."""
+
+        def copy(self) -> np.ndarray:  # type: ignore[type-arg]
+            ring.stamp(slot, 7)
+            return ring.pixels(slot).copy()
+
+    assert reader.find(5) is not None
+    reader._views[slot] = Meanwhile()  # type: ignore[call-overload]
+    assert reader.find(5) is None
+    assert reader.find(7) is not None
+    ring.dispose()
+
+
 @pytest.mark.parametrize("content", [None, b"", b"junk" * 100])
 def test_reader_refuses_what_is_no_ring(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.ring"

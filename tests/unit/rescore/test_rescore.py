@@ -112,7 +112,11 @@ class Twice:
 
 def test_an_answer_that_comes_twice_counts_once(archive: Path, tmp_path: Path) -> None:
     request = Request(str(archive), "scripted", "ov")
-    run(archive, tmp_path / "out", Twice(Here(Scorer(request, brightness_gate(SHAPE)))))
+    told: list[tuple[int, int, int]] = []
+    run(archive, tmp_path / "out", Twice(Here(Scorer(request, brightness_gate(SHAPE)))),
+        progress=lambda *figures: told.append(figures))  # fmt: skip
+    assert told[-1] == (0, 40, 40)
+    assert len(told) == 1 + 6
     names = [row["frame"] for row in table(tmp_path / "out")]
     assert names == [f"t.top.7.{seq}" for seq in range(1, 41)]
 
