@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import DataError
@@ -38,6 +38,7 @@ _KINDS = {
 _MOST_ROWS = 500
 _MOST_TEXT = 64
 _DESCRIBED_S = 3.0
+_RENDERED_S = 0.5
 _encode = msgspec.json.Encoder().encode
 
 
@@ -114,6 +115,9 @@ class Routes:
             if path.suffix in _KINDS
         }
         self._reading = anyio.CapacityLimiter(2)
+        self._rendering = anyio.Lock()
+        self._rendered = b""
+        self._rendered_at_s = -_RENDERED_S
         self._describing = anyio.Lock()
         self._described: Any = None
         self._described_at_s = -_DESCRIBED_S
@@ -211,8 +215,11 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
-        text = await anyio.to_thread.run_sync(self._sources.measures.render)
-        return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
+        async with self._rendering:  # the status is new once a second: so is this
+            if time.monotonic() - self._rendered_at_s > _RENDERED_S:
+                self._rendered = await anyio.to_thread.run_sync(self._sources.measures.render)
+                self._rendered_at_s = time.monotonic()
+        return Response(self._rendered, headers={"Content-Type": CONTENT_TYPE})
 
     # -- inside -------------------------------------------------------------------------------
 
