@@ -89,7 +89,7 @@ def describe(tree: Path, interpreter: str) -> str:
             f"Architecture: {architecture()}",
             "Maintainer: The edgeinspect authors <edgeinspect@localhost>",
             f"Installed-Size: {size_kib}",
-            f"Depends: {python}systemd (>= 247), libc6",
+            f"Depends: {python}systemd (>= 249), libc6",
             "Recommends: bash-completion, man-db",
             "Section: science",
             "Priority: optional",

@@ -1,0 +1,101 @@
+"""A line that stands still though its process lives: found, said, and not fed to the watchdog."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgeinspect import daemon
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.verdict import Reason
+from edgeinspect.pipeline import progress
+from tests.faults.rig import Rig, wait_for
+
+
+class Manager:
+    """systemd's end of the notify socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(folder / "notify"))
+        self.socket.setblocking(False)
+        self.said: list[str] = []
+
+    def hear(self) -> list[str]:
+        """All that was said, the newest last."""
+        while True:
+            try:
+                self.said += self.socket.recv(4096).decode().splitlines()
+            except BlockingIOError:
+                return self.said
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manager:
+    made = Manager(tmp_path)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    monkeypatch.setattr(progress, "PATIENCE_NS", 1_200 * NS_PER_MS)
+    return made
+
+
+def test_an_engine_that_hangs_for_good_ends_the_feeding(tmp_path: Path, manager: Manager) -> None:
+    hung, free = threading.Event(), threading.Event()
+    rig = Rig(tmp_path, frames=100_000, rate_hz=50)
+
+    def hang() -> None:
+        if hung.is_set():
+            free.wait(60)
+
+    rig.engine._take_time = hang
+    ended = threading.Event()
+    rig.line.start()
+    attending = threading.Thread(target=daemon.attend, args=(rig.line, ended))
+    attending.start()
+    try:
+        wait_for(lambda: manager.hear().count("WATCHDOG=1") >= 5)
+        assert "STATUS=inspecting rig" in manager.said
+        hung.set()
+        wait_for(lambda: any("inspect-0 stands still" in words for words in manager.hear()))
+        stood = len(manager.said)
+        judged = len(rig.verdicts)
+        # All the while every frame has its verdict, in time: the process is far from dead.
+        wait_for(lambda: len(rig.verdicts) > judged + 10)
+        assert {v.reason for v in rig.verdicts[judged:]} == {Reason.DEADLINE}
+        assert "WATCHDOG=1" not in manager.hear()[stood:]
+        free.set()
+        hung.clear()
+        wait_for(lambda: "WATCHDOG=1" in manager.hear()[stood:])
+    finally:
+        free.set()
+        ended.set()
+        attending.join(10)
+        manager.socket.close()
+        rig.stop()
+
+
+def test_a_lost_camera_is_an_alarm_and_no_reason_to_restart(
+    tmp_path: Path, manager: Manager
+) -> None:
+    rig = Rig(tmp_path, frames=100_000, rate_hz=50, capture="{reconnect: {first_ms: 50}}")
+    ended = threading.Event()
+    rig.line.start()
+    attending = threading.Thread(target=daemon.attend, args=(rig.line, ended))
+    attending.start()
+    try:
+        wait_for(lambda: "WATCHDOG=1" in manager.hear())
+        rig.camera.plugged = False
+        wait_for(lambda: "STATUS=camera top is lost" in manager.hear())
+        before = manager.said.count("WATCHDOG=1")
+        wait_for(lambda: manager.hear().count("WATCHDOG=1") > before + 40)  # beyond its patience
+        assert not any("stands still" in words for words in manager.said)
+    finally:
+        ended.set()
+        attending.join(10)
+        manager.socket.close()
+        rig.stop()
