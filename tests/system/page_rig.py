@@ -65,6 +65,7 @@ class PageRig:
             "bind": f"127.0.0.1:{self.port}",
             "users": str(folder / "users.json"),
             "nice": 0,
+            "live_hz": 3,  # eight pictures at 8 Hz: each is shown in its turn
             **page,
         }
         self.page_file.write_text(yaml.safe_dump(config), encoding="utf-8")
