@@ -3,8 +3,10 @@
 Two blocks of 16-bit words, big-endian inside a word, high word first: one the gateway
 writes (`OUTPUTS`), one the PLC writes (`INPUTS`). Modbus reads them as registers, S7 as
 bytes of a DB (byte = 2 x word), OPC UA and MQTT as tags of the same names. 32-bit values
-stand on even words. The result id stands at both ends, around the bits it belongs to, so
+stand on even words. The result id stands at both ends, around all that belongs to it, so
 that a block of which a part is old can be told from a whole one, whatever a PLC's cycle does.
+Without a result the one at the end is 0: else the head of a result could stand before the
+tail of the block in which its id is only remembered, and be taken without its part.
 Text is ASCII, two characters a word, filled up with zero bytes.
 Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
 docs/plc.md shows these tables; a test keeps it equal.
@@ -143,9 +145,9 @@ OUTPUTS: tuple[Tag, ...] = (
     Tag("Camera", 50, "text", "The camera's name.", _of_result(lambda r: r.camera, ""), 32),
     Tag("RecipeId", 66, "text", "The configuration's hash.",
         _of_result(lambda r: r.recipe_id, ""), 16),
-    Tag("ResultIdCheck", 74, "uint32", "ResultId again. Take a result only while both are "
-        "equal: a block that was read or written in two parts is then never taken.",
-        lambda i: i.result_id),
+    Tag("ResultIdCheck", 74, "uint32", "ResultId again; 0 without ResultsValid. Take a result "
+        "only while both are equal: a block that was read or written in two parts is then "
+        "never taken.", lambda i: i.result_id if i.results_valid else 0),
 )  # fmt: skip
 
 COMMAND_BITS: tuple[Bit, ...] = (

@@ -345,5 +345,23 @@ class AnyOrder(RuleBasedStateMachine):
         assert ids == sorted(set(ids))
 
 
+def test_the_head_of_a_result_before_the_tail_of_none_is_not_taken() -> None:
+    """Forced by the time-out, a result is gone from the block while its id is still shown."""
+    peer = Peer(Handshake(RULES))
+    peer.handshake.push(pending(1))
+    shown = peer.turn()[0]
+    peer.deliver(shown)
+    peer.turn()
+    peer.now_ns = ACK_TIMEOUT_NS
+    gone = peer.turn()[0]
+    assert (gone.result_id, gone.results_valid) == (1, False)
+    old, new = _map.encode_outputs(shown), _map.encode_outputs(gone)
+    for words in range(1, _map.OUTPUT_WORDS):
+        torn = old[: 2 * words] + new[2 * words :]
+        plc = PlcProgram()
+        plc.cycle(_map.decode_block(torn, _map.OUTPUTS, _map.STATUS_BITS))
+        assert not plc.log, words
+
+
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

@@ -112,7 +112,8 @@ def test_no_threshold_balances_better(rows: list[tuple[int, bool]]) -> None:
     def worth(limit: float) -> float:
         return float((probs[bad] >= limit).mean() - (probs[~bad] >= limit).mean())
 
-    assert all(worth(balanced(probs, bad)) >= worth(level) for level in np.unique(probs)[1:])
+    found = worth(balanced(probs, bad)) + 1e-9  # shares of a few parts are rounded
+    assert all(found >= worth(level) for level in np.unique(probs)[1:])
 
 
 def test_multiply_adds_by_hand(tmp_path: Path) -> None:
