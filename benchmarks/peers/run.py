@@ -4,8 +4,7 @@
 
 Each turn runs every peer once, paced and as fast as it goes; the figures are medians over
 the turns. The overhead is a frame's time from capture to its message sent, less the time
-inside the engine's own call; for the one peer that cannot tell its engine's time, less the
-bare engine's median under the same setting. See README.md beside this file.
+inside the engine's own call. See README.md beside this file.
 """
 
 from __future__ import annotations
@@ -50,7 +49,8 @@ PEERS = (
     Peer("edgeinspect", "edgeinspect_line.py", paced=("--threads", "1"), flat_out=tuple(FAST)),
     Peer("plain script, FP32", "plain.py", version=1),
     Peer("Model API AsyncPipeline", "intel_model_api.py",
-         ("openvino-model-api==0.3.0.4", "onnx", "pyzmq"), flat_out=("--workers", "2")),
+         ("openvino-model-api==0.3.0.4", "onnx", "pyzmq"), paced=("--threads", "1"),
+         flat_out=tuple(FAST)),
     Peer("GStreamer appsrc/appsink", "gstreamer.py", paced=("--threads", "1")),
     Peer("Roboflow InferencePipeline", "roboflow.py",
          ("inference-core==0.51.0", "onnxruntime", "openvino==2026.4.1", "pyzmq"),
@@ -127,15 +127,13 @@ def main() -> None:
 
 def figures(turns: dict[str, list[dict[str, Any]]], about: dict[str, str]) -> list[dict[str, Any]]:
     """Medians over the turns; quantiles over the frames of all turns."""
-    bare = [each["paced"]["engine_ns"] for each in turns.get("bare engine, no peer", [])]
-    bare_ns = float(np.median(np.concatenate(bare))) if bare else 0.0
     out = []
     for name, runs in turns.items():
         if not runs:
             continue
         latency = np.concatenate([each["paced"]["latency_ns"] for each in runs])
         engine = np.concatenate([each["paced"]["engine_ns"] for each in runs])
-        overhead = (latency - np.where(engine > 0, engine, bare_ns)) / 1e6
+        overhead = (latency - engine) / 1e6
         flat = [each["flat"]["answered"] * 1e9 / each["flat"]["wall_ns"] for each in runs]
         lost = sum(
             each[kind]["count"] - each[kind]["answered"]

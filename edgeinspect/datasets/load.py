@@ -25,6 +25,8 @@ __all__ = ["IN_MEMORY_BYTES", "channels_of", "common_size", "load"]
 
 IN_MEMORY_BYTES = 1 << 30
 """Arrays together bigger than this become mapped files."""
+BROKEN_FEW = 2
+"""So many broken files are a few in any set, however small its splits are."""
 BROKEN_RATIO = 0.2
 """More broken pictures than this are an error: something else is wrong."""
 
@@ -67,7 +69,8 @@ def load(
         Pictures whose arrays are in memory, or `np.memmap`s over mapped files.
 
     Raises:
-        DataError: No record, more than a fifth broken, or no room for the arrays.
+        DataError: No record, more than two and a fifth broken, all broken, or no room for the
+            arrays.
     """
     if channels not in (1, 3):
         raise UsageError(f"{channels} channels", remedy="Take 1 or 3")
@@ -115,7 +118,7 @@ def _fill(
             kept.append(index)
             defective.append(done.defective)
         progress(index + 1)
-    if len(skipped) > BROKEN_RATIO * len(records):
+    if len(skipped) > max(BROKEN_FEW, BROKEN_RATIO * len(records)) or len(skipped) == len(records):
         listing = "\n".join(f"  {name}: {why}" for name, why in skipped[:_SHOWN])
         raise DataError(
             f"{len(skipped)} of {len(records)} pictures cannot be used\n{listing}",

@@ -61,7 +61,10 @@ def recipe_for(
             transpose=plan.turns and height == width, contrast=0.4, noise=4, gamma=0.2, gradient=20
         )
         # Crops show a small defect large; without masks nobody knows which crop has it.
-        crop = (min(192, height), min(640 if height <= 256 else 256, width))
+        # A small frame is taken whole: each picture is standardised by itself, and a crop's
+        # own light and contrast are not the whole picture's.
+        small = height * width <= _FINE_FRAME_PX
+        crop = size if small else (min(192, height), min(640 if height <= 256 else 256, width))
         whole = 0.2 if has_masks and crop != size else 0.0
         base = Recipe(
             steps,

@@ -77,6 +77,18 @@ def test_too_many_broken_pictures_are_an_error(make: Any) -> None:
         load_all(data)
 
 
+def test_a_few_broken_pictures_of_a_small_set_are_a_few_but_all_are_an_error(make: Any) -> None:
+    root = make.class_folder(count=2)
+    data = open_data(root)
+    (root / "ok_front/ok_front_0.jpeg").unlink()
+    (root / "ok_front/ok_front_1.jpeg").unlink()
+    pictures = load_all(data)
+    assert len(pictures.images) == len(pictures.skipped) == 2
+    broken = [record for record in data.records if record.name.startswith("ok_front_")]
+    with pytest.raises(DataError, match="2 of 2 pictures cannot be used"):
+        load(data, broken, height_px=8, width_px=8, channels=1)
+
+
 def test_nothing_to_load_is_an_error(make: Any) -> None:
     data = open_data(make.mask_folder())
     with pytest.raises(DataError, match="no picture to load"):
