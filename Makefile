@@ -79,11 +79,11 @@ $(DEMO): setup.cfg pyproject.toml
 $(LINE): setup.cfg pyproject.toml
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for a line PC (the first time takes a minute or two) ..."
-	@$(PIP) install --editable '.[cpu,plc,page,record]'
+	@$(PIP) install --editable '.[cpu,plc,page,record,package]'
 	@touch $(DEMO) $@
 
 $(TEST): setup.cfg pyproject.toml
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
-	@$(PIP) install --editable '.[cpu,train,plc,page,genicam,record,test,dev]'
+	@$(PIP) install --editable '.[cpu,train,plc,page,genicam,record,package,test,dev]'
 	@touch $(DEMO) $(LINE) $@

@@ -38,6 +38,11 @@ def main() -> int:
     wanted = parser.parse_args()
     if shutil.which("dpkg-deb") is None:
         sys.exit("deb: dpkg-deb is not here; this works on Debian and Ubuntu")
+    return layout.told(lambda: make(wanted))
+
+
+def make(wanted: argparse.Namespace) -> None:
+    """Lay out beside the result and pack it; prints the package's path."""
     choice = layout.choose(wanted, link=wanted.fast)
     wanted.out.mkdir(parents=True, exist_ok=True)
     # Beside the result: libraries can be linked where it is the same file system.
@@ -47,7 +52,6 @@ def main() -> int:
         layout.lay_out(tree, "/opt/edgeinspect", choice)
         compress = "none" if wanted.fast else wanted.compress
         print(build(tree, wanted.out, choice.interpreter, compress))
-    return 0
 
 
 def build(tree: Path, out: Path, interpreter: str, compress: str) -> Path:

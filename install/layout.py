@@ -16,11 +16,12 @@ import gzip
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,21 @@ def main() -> int:
     parser.add_argument("--prefix", default="/opt/edgeinspect", help="of the environment")
     add_options(parser)
     wanted = parser.parse_args()
-    lay_out(wanted.destdir, wanted.prefix, choose(wanted))
-    return 0
+    return told(lambda: lay_out(wanted.destdir, wanted.prefix, choose(wanted)))
+
+
+def told(work: Callable[[], None]) -> int:
+    """Do it; what fails is said in two lines, with the exit code of a failure."""
+    try:
+        work()
+    except subprocess.CalledProcessError as error:
+        print(f"install: failed: {shlex.join(map(str, error.cmd))}", file=sys.stderr)
+    except OSError as error:
+        print(f"install: {error.filename}: {error.strerror}", file=sys.stderr)
+    else:
+        return 0
+    print("install: what was laid out is not complete; run it again", file=sys.stderr)
+    return 1
 
 
 @dataclass(frozen=True)
@@ -105,25 +119,33 @@ def find_interpreter() -> str:
 
 def make_environment(destdir: Path, prefix: str, choice: Choice) -> None:
     """A virtual environment at the prefix with edgeinspect and what it requires."""
-    target = destdir / prefix.lstrip("/")
-    shutil.rmtree(target, ignore_errors=True)
+    names = sorted(required(choice.extras))
+    with tempfile.TemporaryDirectory() as folder:  # first: if it fails, nothing is touched
+        wheel = build_wheel(Path(folder))
+        fill_environment(destdir / prefix.lstrip("/"), prefix, choice, names, wheel)
+
+
+def fill_environment(
+    target: Path, prefix: str, choice: Choice, names: Iterable[str], wheel: Path
+) -> None:
+    """Make it anew, with the distributions of these names and a wheel of ours."""
+    if target.exists():
+        shutil.rmtree(target)
     words = ["--without-pip"]
     if choice.system_packages:
         words.append("--system-site-packages")
     subprocess.run([choice.interpreter, "-m", "venv", *words, str(target)], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = target / "lib" / version / "site-packages"
-    for name in sorted(required(choice.extras)):
+    for name in names:
         copy_distribution(name, site, target / "bin", link=choice.link)
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = build_wheel(Path(folder))
-        words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
-        environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
-        python = str(target / "bin" / "python")
-        subprocess.run([python, *words, str(wheel)], check=True, env=environment)
+    words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
+    python = str(target / "bin" / "python")
+    subprocess.run([python, *words, str(wheel)], check=True, env=environment)
     # No service may write here, so what is not compiled now is compiled at every start.
-    words = ["-m", "compileall", "-q", "-j0", "-s", str(destdir), "-p", "/", str(site)]
-    subprocess.run([str(target / "bin" / "python"), *words], check=True)
+    words = ["-m", "compileall", "-q", "-j0", "-s", str(target), "-p", prefix, str(site)]
+    subprocess.run([python, *words], check=True)
     move_scripts(target, prefix)
 
 

@@ -1,0 +1,93 @@
+"""`make install` and `make deb` as on a fresh PC: what they need is declared, what fails is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_layout(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "install" / "layout.py"), *words],
+        capture_output=True, text=True, timeout=120, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def hide(folder: Path, module: str) -> str:
+    """A path before all others on which a module cannot be imported."""
+    (folder / f"{module}.py").write_text(f"raise ImportError('{module} is hidden')\n")
+    return str(folder)
+
+
+HIDDEN_WHEEL = """
+import importlib.machinery, importlib.util, os, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "wheel":
+            return None
+        own = importlib.util.find_spec("setuptools").submodule_search_locations[0]
+        return importlib.machinery.PathFinder.find_spec(name, [os.path.join(own, "_vendor")])
+
+sys.meta_path.insert(0, Finder)
+"""
+"""As `sitecustomize`: the `wheel` project is not installed, setuptools' own copy is."""
+
+
+def test_the_wheel_needs_only_what_the_line_s_environment_declares(tmp_path: Path) -> None:
+    """The `wheel` project is in many environments by chance, and in none by our asking."""
+    (tmp_path / "sitecustomize.py").write_text(HIDDEN_WHEEL)
+    code = f"""if True:
+        import sys; sys.path.insert(0, {str(ROOT / "install")!r})
+        import layout, pathlib
+        print(layout.build_wheel(pathlib.Path({str(tmp_path)!r})))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = zipfile.ZipFile(done.stdout.splitlines()[-1]).namelist()
+    assert "edgeinspect/daemon.py" in names
+    assert any(name.endswith(".onnx") for name in names), "the shipped engines"
+
+
+def test_what_cannot_be_built_leaves_the_old_installation_as_it_was(tmp_path: Path) -> None:
+    old = tmp_path / "root" / "opt" / "edgeinspect" / "bin" / "edgeinspect"
+    old.parent.mkdir(parents=True)
+    old.write_text("the old one")
+    done = run_layout(
+        "--destdir", str(tmp_path / "root"), PYTHONPATH=hide(tmp_path, "setuptools")
+    )
+    assert done.returncode == 1
+    assert "install: failed: " in done.stderr
+    assert "pip wheel" in done.stderr
+    assert "Traceback" not in done.stderr.splitlines()[-2]
+    assert old.read_text() == "the old one"
+
+
+def test_an_extra_that_is_not_here_is_said_before_anything_is_touched(tmp_path: Path) -> None:
+    old = tmp_path / "opt" / "edgeinspect" / "kept"
+    old.parent.mkdir(parents=True)
+    old.write_text("kept")
+    done = run_layout("--destdir", str(tmp_path), "--extra", "pylon")
+    assert done.returncode != 0
+    assert "pypylon is required and not in this environment" in done.stderr
+    assert old.read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_said(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    done = run_layout("--destdir", str(closed))
+    assert done.returncode == 1
+    assert "install: " in done.stderr
