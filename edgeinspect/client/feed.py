@@ -10,6 +10,7 @@ import msgspec
 import zmq
 
 from edgeinspect.client.sockets import (
+    DEAF_NS,
     DEFAULT_ADDRESS,
     DEFAULT_REPLAY,
     Prepare,
@@ -150,17 +151,19 @@ class Feed:
         sub.subscribe(f"{VERDICT_TOPIC}{suffix}." if self._line else VERDICT_TOPIC)
         for topic in (HEARTBEAT_TOPIC, STATUS_TOPIC):
             sub.subscribe(topic + suffix)
+        self._opened_at_ns = self._clock.now_ns()
         self._refusals = [Refusals(self._context, each) for each in (sub, dealer)]
         self._poller = zmq.Poller()
         for socket in (sub, dealer, *(each.socket for each in self._refusals)):
             self._poller.register(socket, zmq.POLLIN)
 
-    def _open_again(self) -> None:
-        """New sockets, if the line turned these away: its mind may have changed."""
+    def _open_again(self, *, quiet: bool) -> None:
+        """New sockets, if the line turned these away, or is not heard: it may have changed."""
         now_ns = self._clock.now_ns()
         for refusals in self._refusals:
             refusals.hear(now_ns)
-        if any(refusals.due(now_ns) for refusals in self._refusals):
+        deaf = quiet and now_ns - max(self._heard_at_ns, self._opened_at_ns) > DEAF_NS
+        if deaf or any(refusals.due(now_ns) for refusals in self._refusals):
             old = self._refusals
             self._open()
             self._asked_at_ns = 0
@@ -187,7 +190,7 @@ class Feed:
             event = self._take(ready)
             if event is not None:
                 return event
-            self._open_again()
+            self._open_again(quiet=not ready)
             self._catch_up()
             self._flush_ack()
             if left_ms <= 0 and not ready:

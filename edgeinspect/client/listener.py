@@ -8,6 +8,7 @@ from types import TracebackType
 import zmq
 
 from edgeinspect.client.sockets import (
+    DEAF_NS,
     DEFAULT_ADDRESS,
     Prepare,
     Received,
@@ -68,6 +69,7 @@ class Listener:
         for topic in self._topics:
             self._socket.subscribe(topic)
         self._refusals = Refusals(self._context, self._socket)
+        self._heard_at_ns = self._clock.now_ns()
 
     def receive(self, timeout_ms: int | None = None) -> Received | None:
         """The next message; None when none came in time.
@@ -81,18 +83,19 @@ class Listener:
             if until_ns is not None:
                 left_ms = max(0, min(_LOOK_MS, (until_ns - self._clock.now_ns()) // NS_PER_MS))
             if self._socket.poll(left_ms):
+                self._heard_at_ns = self._clock.now_ns()
                 received = read(self._socket.recv_multipart())
                 if not isinstance(received.message, Verdict) or self._is_new(received.message):
                     return received
                 continue
             now_ns = self._clock.now_ns()
-            if until_ns is not None and now_ns >= until_ns:
-                return None
             self._refusals.hear(now_ns)
-            if self._refusals.due(now_ns):
+            if self._refusals.due(now_ns) or now_ns - self._heard_at_ns > DEAF_NS:
                 refusals = self._refusals
                 self._open()
                 refusals.close()
+            if until_ns is not None and now_ns >= until_ns:
+                return None
 
     def _is_new(self, verdict: Verdict) -> bool:
         """False for a repeat: the last value may come to all when a newcomer goes at once."""

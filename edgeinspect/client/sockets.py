@@ -25,6 +25,9 @@ def plain(_socket: Socket) -> None:
 
 _TURNED_AWAY = zmq.EVENT_HANDSHAKE_FAILED_AUTH.value | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL.value
 _AGAIN_NS = 500 * NS_PER_MS
+DEAF_NS = 2_000 * NS_PER_MS
+"""Silence after which a client makes new sockets: a line speaks every 100 ms, and what it
+knows of our subscriptions may be wrong (libzmq mixes them up when a peer sends it junk)."""
 
 
 class Refusals:

@@ -35,6 +35,8 @@ from edgeinspect.wire import (
 Socket = zmq.Socket[bytes]
 _WELCOMES = 4
 """Subscriptions taken per turn: a flood of them must not hold up a verdict."""
+_TOPIC_BYTES_MAX = 1024
+"""Of a subscription; who sends more is disconnected."""
 
 
 class Publisher:
@@ -94,6 +96,7 @@ class Publisher:
         self._socket.linger = 500
         self._socket.sndhwm = high_water_mark
         self._socket.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
+        self._socket.maxmsgsize = _TOPIC_BYTES_MAX
         try:
             prepare(context, self._socket)
             self._socket.bind(address)
@@ -233,26 +236,25 @@ class Publisher:
     def _welcome(self) -> None:
         """Take a few subscriptions, and give each newcomer the last value of what it wants.
 
-        The first message after a subscription goes to its subscriber alone (libzmq's
-        XPUB_MANUAL_LAST_VALUE), so one is sent at once, whether it matches or not.
+        The first message after a subscription, or after the end of one, goes to that peer
+        alone (libzmq's XPUB_MANUAL_LAST_VALUE). So one is sent at once, whether it matches
+        or not: or else the next verdict would be the one that all others miss.
         """
         for _ in range(_WELCOMES):
             try:
                 request = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            topic = request[1:]
-            if request[:1] == b"\x00":
+            kind, topic = request[:1], request[1:]
+            answer = None
+            if kind == b"\x00":
                 self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
-                continue
-            if request[:1] != b"\x01":
-                continue  # a message on a PUB's socket: nobody's business
-            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-            if self._heartbeat_topic.startswith(topic):  # a fresh one: an old one would mislead
-                self._socket.send_multipart(self._heartbeat())
-                continue
-            fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
-            self._socket.send_multipart(fits[-1] if fits else self._heartbeat())
+            elif kind == b"\x01":
+                self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+                if not self._heartbeat_topic.startswith(topic):  # an old one would mislead
+                    fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
+                    answer = fits[-1] if fits else None
+            self._socket.send_multipart(answer or self._heartbeat())
 
     def stop(self) -> None:
         """End the thread. Thread-safe."""

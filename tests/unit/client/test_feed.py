@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,6 +187,41 @@ def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: Feede
         assert last.message.seq == 61
         for listener in (*newcomers, late):
             listener.close()
+
+
+def test_a_flood_of_junk_to_the_publisher_keeps_no_client_out(feeder: Feeder) -> None:
+    """libzmq forgets whose subscription is whose while junk is queued before it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    flooder = context.socket(zmq.XSUB)
+    flooder.linger = 0
+    flooder.connect(feeder.publisher.address)
+    done = threading.Event()
+
+    def flood() -> None:
+        while not done.wait(0.001):
+            for _ in range(20):
+                flooder.send(b"junk" * 20)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        time.sleep(0.2)
+        with (
+            feed_on(feeder, cursor=0) as feed,
+            Listener(feeder.publisher.address, topics=("verdict",)) as listener,
+        ):
+            hear(feed)
+            for _ in range(20):
+                feeder.judge(FINDINGS[0])
+            assert seqs(events(feed, lambda e: len(e) >= 20)) == list(range(1, 21))
+            end = time.monotonic() + 20
+            while listener.receive(50) is None:
+                assert time.monotonic() < end
+                feeder.judge(FINDINGS[0])
+    finally:
+        done.set()
+        thread.join()
+        context.destroy(0)
 
 
 def test_orders_are_answered(feeder: Feeder) -> None:

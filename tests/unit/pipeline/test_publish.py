@@ -113,6 +113,32 @@ def test_a_newcomer_gets_the_last_value_of_what_it_asked_for(press: Press) -> No
     assert seqs(press, 2) == [1, 2]
 
 
+@pytest.mark.parametrize("topic", ["status", "verdict", "heartbeat", ""])
+def test_who_unsubscribes_takes_no_verdict_from_the_others(press: Press, topic: str) -> None:
+    leaver = press.subscribe(topic)
+    press.hear(leaver)  # what a newcomer gets
+    leaver.unsubscribe(topic)
+    assert press.publisher._socket.poll(5_000)
+    press.publisher._welcome()
+    press.judge(3)
+    press.publisher.release()
+    assert seqs(press, 3) == [1, 2, 3]
+    assert leaver.poll(50) == 0
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x02verdict", b"junk", b"x" * 10_000])
+def test_a_message_from_a_subscriber_takes_no_verdict_from_anyone(
+    press: Press, junk: bytes
+) -> None:
+    stranger = press.peer(zmq.XSUB, press.publisher.address)
+    stranger.send(junk)
+    assert press.publisher._socket.poll(5_000)
+    press.publisher._welcome()
+    press.judge(3)
+    press.publisher.release()
+    assert seqs(press, 3) == [1, 2, 3]
+
+
 def test_it_ends_with_a_heartbeat_that_does_not_inspect(press: Press) -> None:
     press.judge(3)
     press.publisher.stop()
