@@ -1,4 +1,4 @@
-"""`make install` and `make deb` as on a fresh PC: what they need is declared, what fails is said."""
+"""`make install` and `make deb` as on a fresh PC: what they need is declared, failures said."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def test_what_cannot_be_built_leaves_the_old_installation_as_it_was(tmp_path: Pa
     old = tmp_path / "root" / "opt" / "edgeinspect" / "bin" / "edgeinspect"
     old.parent.mkdir(parents=True)
     old.write_text("the old one")
-    done = run_layout(
-        "--destdir", str(tmp_path / "root"), PYTHONPATH=hide(tmp_path, "setuptools")
-    )
+    done = run_layout("--destdir", str(tmp_path / "root"), PYTHONPATH=hide(tmp_path, "setuptools"))
     assert done.returncode == 1
     assert "install: failed: " in done.stderr
     assert "pip wheel" in done.stderr
