@@ -81,7 +81,8 @@ class Ring:
         ]
         self._free: deque[int] = deque(range(slots))
         self.on_free: Callable[[], None] | None = None
-        """Called after each `give_back`, in its thread; for who waits for a slot."""
+        """Called in the thread of a `give_back` after which half the slots are free at least;
+        for who waits for a slot. Half a ring at once: to be woken costs as much as a frame."""
 
     @property
     def slots(self) -> int:
@@ -113,7 +114,7 @@ class Ring:
     def give_back(self, slot: int) -> None:
         """Free a slot; its pixels stay readable to other processes until it is taken again."""
         self._free.append(slot)
-        if self.on_free is not None:
+        if self.on_free is not None and 2 * len(self._free) >= len(self._views):
             self.on_free()
 
     def dispose(self) -> None:

@@ -150,7 +150,7 @@ class Closer:
         spool: Spool,
         clock: Clock,
         causes: Causes,
-        wake_publisher: Callable[[], None],
+        publish: Callable[[], None],
     ) -> None:
         self.tally = Tally()
         self.traces = Traces(spool.slots)
@@ -162,7 +162,7 @@ class Closer:
         """Of who judges now; whoever exchanges the judges sets it."""
         self._spool = spool
         self._clock = clock
-        self._wake_publisher = wake_publisher
+        self._publish = publish
         self._lock = threading.Lock()
         self._topics = {
             (camera, decision): verdict_topic(causes.line, camera, decision)
@@ -211,7 +211,7 @@ class Closer:
                 if verdict.decision is Decision.REJECT
                 else verdict.label or verdict.part_id or "?"
             )
-        self._wake_publisher()
+        self._publish()
         return True
 
     def _trace(

@@ -6,14 +6,19 @@ import gc
 import threading
 from collections.abc import Callable
 
-from edgeinspect.domain.clock import NS_PER_MS
+import structlog
+
+from edgeinspect import events
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import EngineFault
+from edgeinspect.log import RateLimited
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.judge import Judge, Opinion
 from edgeinspect.spool import Spool
 
+_log = structlog.get_logger()
 Show = Callable[[OpenFrame, Opinion], None]
 """Told of a frame that was judged while its pixels are still there and no other waits."""
 
@@ -115,3 +120,9 @@ class Inspector:
         finally:
             frame.free_slot()
             self.busy = False
+
+
+def fault_log(clock: Clock) -> Callable[[EngineFault], None]:
+    """Logs engine faults, at most one a second: a broken engine fails on every frame."""
+    limited = RateLimited(_log, clock, NS_PER_S)
+    return lambda fault: limited.error(events.ENGINE_FAILED, problem=str(fault))

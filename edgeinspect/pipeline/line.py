@@ -15,14 +15,13 @@ from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.doorkeeper import Doorkeeper
-from edgeinspect.errors import ConfigError, EngineFault
-from edgeinspect.log import RateLimited
+from edgeinspect.errors import ConfigError
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.health import Health
-from edgeinspect.pipeline.inspector import Inspector
+from edgeinspect.pipeline.inspector import Inspector, fault_log
 from edgeinspect.pipeline.judge import Engines
 from edgeinspect.pipeline.orders import Orders
 from edgeinspect.pipeline.progress import Progress
@@ -91,7 +90,7 @@ class Line:
         self.doorkeeper = (
             Doorkeeper(Path(config.publish.curve), clock) if config.publish.curve else None
         )
-        self.closer = Closer(self.spool, clock, judges[0].causes, lambda: self.publisher.wake())
+        self.closer = Closer(self.spool, clock, judges[0].causes, lambda: self.publisher.try_send())
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
         self.rings = {
@@ -150,7 +149,7 @@ class Line:
             period_s=config.publish.status_ms / 1000,
             each_turn=self._each_second,
         )
-        on_fault = _fault_log(clock)
+        on_fault = fault_log(clock)
         self.inspectors = [
             Inspector(
                 inbox=self.inbox,
@@ -319,11 +318,10 @@ class Line:
             self.clock.sleep_until(self.clock.now_ns() + NS_PER_MS)
 
     def _run(self, name: str, target: Callable[[], None], *, keeps_time: bool = False) -> None:
-        priority = self.config.real_time.fifo_priority if keeps_time else None
-
         def body() -> None:
             try:
-                claim_thread(priority)
+                if keeps_time:
+                    claim_thread(self.config.real_time.fifo_priority)
                 target()
             except BaseException as error:  # a dead thread must end the daemon, not hide
                 self._on_failure(error)
@@ -342,9 +340,3 @@ class Line:
             self._on_failure(capture.error)
         elif all(other.state == "finished" for other in self.captures):
             self._on_end()
-
-
-def _fault_log(clock: Clock) -> Callable[[EngineFault], None]:
-    """Logs engine faults, at most one a second: a broken engine fails on every frame."""
-    limited = RateLimited(_log, clock, NS_PER_S)
-    return lambda fault: limited.error(events.ENGINE_FAILED, problem=str(fault))

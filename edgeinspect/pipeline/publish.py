@@ -9,6 +9,8 @@ wait past its own deadline. Source: docs/decisions/0004-order-on-the-wire.md
 from __future__ import annotations
 
 import os
+import select
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -40,7 +42,11 @@ _TOPIC_BYTES_MAX = 1024
 
 
 class Publisher:
-    """Owns the PUB socket. `wake` and `post` are thread-safe; the rest is its thread's."""
+    """Owns the PUB socket. `wake`, `try_send` and `post` are thread-safe.
+
+    Whoever closed a frame may send its verdict at once: what is handed to a sleeping thread
+    waits for a processor and for the interpreter. A lock says whose the socket is.
+    """
 
     def __init__(
         self,
@@ -104,9 +110,11 @@ class Publisher:
             self._socket.close(0)
             fault = Fault("publish.verdicts", f"cannot be bound: {error.strerror}", address)
             raise ConfigError([fault]) from error
-        self._poller = zmq.Poller()
-        self._poller.register(self._event, zmq.POLLIN)
-        self._poller.register(self._socket, zmq.POLLIN)
+        self._lock = threading.Lock()
+        """Of the socket, and of all that is sent on it."""
+        self._poll = select.poll()  # not ZeroMQ's own: that would use the socket unlocked
+        self._poll.register(self._event, select.POLLIN)
+        self._poll.register(self._socket.fileno(), select.POLLIN)
 
     @property
     def address(self) -> str:
@@ -124,27 +132,50 @@ class Publisher:
         self._posts.append(status)
         self.wake()
 
+    def try_send(self) -> None:
+        """Send what is closed, in the caller's thread if nobody sends now. Thread-safe."""
+        if self._parts is not None or not self._lock.acquire(blocking=False):
+            self.wake()
+            return
+        try:
+            self.release()
+        finally:
+            self._lock.release()
+
+    def _asked(self) -> bool:
+        """True if subscriptions wait. What the socket took in while it sent does not show on
+        its descriptor again (zmq_getsockopt, ZMQ_FD), so each turn of the thread asks: after
+        `try_send` in another, the next heartbeat's does.
+        """
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
     def run(self) -> None:
         """The publisher's thread, until `stop`; what is closed by then is sent."""
         beat_at_ns = self._clock.now_ns()
         while not self._stop:
             self.turns += 1
+            with self._lock:
+                self.release()
+                while self._posts:
+                    self._say([self._status_topic, encode(self._posts.popleft())])
+                now_ns = self._clock.now_ns()
+                if now_ns >= beat_at_ns:
+                    self.beat()
+                    beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
+                self._welcome()
+                wake_at_ns = now_ns if self._asked() else self._expire_parts(now_ns, beat_at_ns)
+            if self._poll.poll(max(0, (wake_at_ns - now_ns) // NS_PER_MS + (wake_at_ns > now_ns))):
+                self._calm()
+        with self._lock:
             self.release()
-            while self._posts:
-                self._say([self._status_topic, encode(self._posts.popleft())])
-            now_ns = self._clock.now_ns()
-            if now_ns >= beat_at_ns:
-                self.beat()
-                beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
-            left_ms = (self._expire_parts(now_ns, beat_at_ns) - now_ns) // NS_PER_MS + 1
-            for socket, _mask in self._poller.poll(left_ms):
-                if socket == self._event:
-                    os.eventfd_read(self._event)
-                else:
-                    self._welcome()
-        self.release()
-        self._expire_parts(1 << 62, 0)  # all of them: nobody will know more
-        self.beat()
+            self._expire_parts(1 << 62, 0)  # all of them: nobody will know more
+            self.beat()
+
+    def _calm(self) -> None:
+        try:
+            os.eventfd_read(self._event)
+        except BlockingIOError:  # it was the socket
+            return
 
     def release(self) -> int:
         """Send every closed verdict up to the first open frame; returns how many."""
@@ -254,6 +285,8 @@ class Publisher:
                 if not self._heartbeat_topic.startswith(topic):  # an old one would mislead
                     fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
                     answer = fits[-1] if fits else None
+            else:  # nobody's business
+                continue
             self._socket.send_multipart(answer or self._heartbeat())
 
     def stop(self) -> None:

@@ -69,7 +69,7 @@ class Feeder:
         self.counts: list[TriggerCount] = []
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         causes = Causes("press", ("top",), CONFIG_HASH, 100_000, None, None)
-        self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.wake())
+        self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.try_send())
         self.publisher = Publisher(
             context=self._contexts[0],
             address=verdicts,
