@@ -12,6 +12,8 @@ import os
 import resource
 import sys
 
+import cv2
+
 from edgeinspect.config.schema import RealTime
 from edgeinspect.errors import ConfigError, Fault
 
@@ -60,6 +62,7 @@ def apply(wanted: RealTime) -> dict[str, object]:
             )
     if faults:
         raise ConfigError(faults)
+    cv2.setNumThreads(1)  # its pool would take processors from the engines
     sys.setswitchinterval(wanted.switch_interval_us / 1e6)
     return {
         "fifo_priority": wanted.fifo_priority or 0,

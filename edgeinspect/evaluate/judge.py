@@ -132,7 +132,7 @@ class Judge:
             finding = decide_by_regions(prob, blobs, self.rules)
         largest_px = np.zeros(len(score))
         for group in blobs:
-            largest_px[group.class_id - 1] = group.stats[:, 4].max() * self.stride**2
+            largest_px[group.class_id - 1] = group.largest_px * self.stride**2
         least_px = np.array([self.rules.classes[k + 1].area_px for k in range(len(score))])
         rank = float(np.max(score * (largest_px >= least_px), initial=0.0))
         fatal = self._fatal_map(class_map, blobs)
@@ -152,7 +152,10 @@ class Judge:
             if group.score < limits.score:
                 continue
             binary = (class_map == group.class_id).view(np.uint8)
-            _count, labels = cv2.connectedComponents(binary, connectivity=8)
-            passed = group.stats[:, 4] * self.stride**2 >= limits.area_px
-            out |= np.concatenate([[False], passed])[labels]
+            _count, labels, stats, _centroids = cv2.connectedComponentsWithStats(
+                binary, connectivity=8
+            )
+            passed = stats[:, cv2.CC_STAT_AREA] * self.stride**2 >= limits.area_px
+            passed[0] = False  # the background
+            out |= passed[labels]
         return out

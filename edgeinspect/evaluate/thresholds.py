@@ -43,7 +43,7 @@ def evidence(
     largest_px = np.zeros((len(outputs), classes))
     for row, (class_map, area_px, scores) in enumerate(outputs):
         for blob in find_blobs(class_map[0], area_px[0], scores[0]):
-            largest_px[row, blob.class_id - 1] = blob.stats[:, 4].max() * stride * stride
+            largest_px[row, blob.class_id - 1] = blob.largest_px * stride * stride
     return Evidence(probs, score, largest_px)
 
 

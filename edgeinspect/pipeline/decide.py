@@ -104,7 +104,7 @@ def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: 
         limits = rules.classes[group.class_id]
         least = limits.area_px if group.score >= limits.score else float("inf")
         scale = rules.stride * rules.stride
-        for index, area in enumerate(group.stats[:, 4].tolist()):
+        for index, (_x, _y, _width, _height, area) in enumerate(group.stats):
             ranked.append((area * scale >= least, limits.severity, area, group, index))
     ranked.sort(key=_rank, reverse=True)
     regions = tuple(
@@ -140,10 +140,13 @@ def _rank(entry: tuple[bool, int, int, Blobs, int]) -> tuple[bool, int, int]:
 
 def _region(group: Blobs, index: int, fatal: bool, rules: Rules) -> Region:
     stride = rules.stride
-    x, y, width, height, area = (int(value) for value in group.stats[index])
+    x, y, width, height, area = group.stats[index]
+    x, y = x + group.left_px, y + group.top_px
     area_px = area * stride * stride
     # A class-map pixel covers stride frame pixels; its centre is half of that further in.
-    centre_x, centre_y = ((float(value) + 0.5) * stride - 0.5 for value in group.centroids[index])
+    centre_x, centre_y = group.centroids[index]
+    centre_x = (group.left_px + centre_x + 0.5) * stride - 0.5
+    centre_y = (group.top_px + centre_y + 0.5) * stride - 0.5
     return Region(
         class_id=group.class_id,
         class_name=rules.classes[group.class_id].name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,8 +28,7 @@ def rules(gate: GateLimits | None = GATE, stride: int = 2) -> Rules:
 
 
 def blobs(class_id: int, score: float, *areas: int) -> Blobs:
-    stats = np.array([[4, 6, 3, 5, area] for area in areas], np.int32).reshape(-1, 5)
-    return Blobs(class_id, score, stats, np.tile([5.0, 8.0], (len(areas), 1)))
+    return Blobs(class_id, score, 1, 2, [[3, 4, 3, 5, a] for a in areas], [[4.0, 6.0]] * len(areas))
 
 
 def test_gate_alone_at_its_edges() -> None:
