@@ -1,0 +1,145 @@
+"""A long shift at a steady rate: how far the slow frames are from the usual ones, and misses.
+
+First the highest rate of the whole line, then p50 and p99 of captured to sent at a share of
+it, then many frames more with a budget of so many times that p99: how many had no decision in
+time? Frames that the segmenter looks at take several times as long as the others, so the two
+kinds are told apart as well.
+
+With `--alone` the segmenter looks at every frame: all frames ask for the same work, and what is
+left of the difference is the line's and the PC's.
+
+    python benchmarks/steady.py [--alone] [--frames 100000] [--load 0.7] [--times 2] [--setting 2x1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from edgeinspect.bench.figures import Setting, spread
+from edgeinspect.bench.program import Bench, Plan, machine
+from edgeinspect.bench.rounds import NO_VERDICT, Folder, Samples, WholeLine, joined
+from edgeinspect.store import Store, default_root
+
+ROUND = 2_000
+
+
+ALONE = """\
+schema: 1
+line: steady
+budget_ms: 1000
+cameras: {{top: {{type: synthetic}}}}
+engines: {{segmenter: {{type: ov, model: strip-segmenter}}}}
+optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
+decide: {{classes: {classes}}}
+"""
+
+
+def alone(folder: str) -> Path:
+    """The configuration of a line with the segmenter only."""
+    rule = {"score": 0.5, "area_px": 200, "severity": 1, "reject_code": 1}
+    spec = Store(default_root()).resolve("strip-segmenter")
+    path = Path(folder) / "alone.yaml"
+    path.write_text(ALONE.format(classes=json.dumps(dict.fromkeys(spec.classes, rule))))
+    return path
+
+
+def figures(samples: Samples) -> dict[str, Any]:
+    """Latency of all frames, and of both kinds."""
+    judged = samples.judged
+    parts = {
+        "all": judged,
+        "gate only": judged & ~samples.segmented,
+        "segmenter too": samples.segmented,
+    }
+    out: dict[str, Any] = {}
+    for name, rows in parts.items():
+        if rows.any():
+            found = spread(samples.latency_us[rows])
+            out[name] = {
+                "frames": int(rows.sum()),
+                "p50_us": found.p50,
+                "p99_us": found.p99,
+                "p999_us": found.p999,
+                "max_us": found.max,
+                "p99_by_p50": round(found.p99 / found.p50, 2),
+            }
+    return out
+
+
+def shift(bench: Bench, setting: Setting, rate: float, frames: int, *more: str) -> Samples:
+    """One line, `frames` frames at a rate."""
+    parts = []
+    with Folder() as folder:
+        line = WholeLine(bench.load(folder, *setting.overrides(bench.threaded), *more),
+                         bench.pictures)  # fmt: skip
+        try:
+            line.run(0, 50, rate)
+            for first in range(0, frames, ROUND):
+                parts.append(line.run(first, min(ROUND, frames - first), rate)[0])
+                print(f"\r{first + ROUND:,} of {frames:,}", end="", file=sys.stderr, flush=True)
+        finally:
+            print(file=sys.stderr)
+            line.close()
+    return joined(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--load", type=float, default=0.7)
+    parser.add_argument("--times", type=float, default=2.0, help="budget, in p99s")
+    parser.add_argument("--alone", action="store_true", help="the segmenter on every frame")
+    parser.add_argument("--setting", default="2x1", help="WORKERSxTHREADS; 0 threads: all")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    workers, threads = map(int, args.setting.split("x"))
+    setting = Setting(workers, threads)
+    with Folder() as folder:
+        config = alone(folder) if args.alone else None
+        out = measure(args, setting, config)
+    text = json.dumps(out, indent=2)
+    print(text)
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(args: argparse.Namespace, setting: Setting, config: Path | None) -> dict[str, Any]:
+    """Everything, on one line's configuration."""
+    bench = Bench(Plan(config=config, frames=ROUND, rounds=1, overrides=args.set))
+    fast = Bench(Plan(config=config, frames=300, rounds=3, overrides=args.set))
+    highest_hz = statistics.median(fast.throughput(setting).line_hz)
+    rate = args.load * highest_hz
+    bench.show()
+    learnt = shift(bench, setting, rate, 2 * ROUND)
+    p99_us = float(np.percentile(learnt.latency_us[learnt.judged], 99))
+    budget_ms = round(args.times * p99_us / 1000, 1)
+    long = shift(bench, setting, rate, args.frames, f"budget_ms={budget_ms}")
+    return {
+        "machine": machine(),
+        "setting": str(setting),
+        "alone": args.alone,
+        "set": args.set,
+        "highest_hz": round(highest_hz, 1),
+        "rate_hz": round(rate, 1),
+        "learnt": figures(learnt),
+        "budget_ms": budget_ms,
+        "shift": figures(long),
+        "misses": long.misses,
+        "no_verdict": int(np.count_nonzero(long.kind == NO_VERDICT)),
+        "sent_late": int(np.count_nonzero(long.past_us > 0)),
+        "latest_ms": round(float(long.past_us.max()) / 1000, 2),
+    }
+
+
+if __name__ == "__main__":
+    main()
