@@ -3,6 +3,7 @@
     ARCHIVE/archive.json                      says that this is one, and whose
     ARCHIVE/2026-11-21/06/NAME.png            a picture, as the engine saw it
     ARCHIVE/2026-11-21/06/NAME.json           its sidecar: the verdict, the mask, the hash
+    ARCHIVE/state.json                        how its process is (archive_state.py)
     ARCHIVE/index.sqlite                      made again from the sidecars when it is lost
 
 A frame is in the archive when its sidecar is: it is written last and removed first, so a

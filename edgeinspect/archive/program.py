@@ -19,6 +19,7 @@ from edgeinspect.archive.keeper import MIB, Keeper
 from edgeinspect.archive.policy import classify
 from edgeinspect.archive.rings import Rings
 from edgeinspect.archive.waiting import Waiting
+from edgeinspect.archive_state import ArchiveState, write_state
 from edgeinspect.client import Feed, Listener
 from edgeinspect.client.sockets import Prepare, Socket, plain
 from edgeinspect.domain.clock import NS_PER_S, Clock, SystemClock
@@ -150,6 +151,7 @@ class Archive:
             if now_ns >= tell_at_ns:
                 tell_at_ns = now_ns + _TELL_NS
                 notify("WATCHDOG=1", f"STATUS={self.status()}")
+                write_state(Path(self.config.folder), self.state())
             if now_ns >= summary_at_ns:
                 summary_at_ns = now_ns + _SUMMARY_NS
                 self._summarise()
@@ -173,6 +175,18 @@ class Archive:
         missed = sum(self.keeper.account.totals.values())
         words = f"{self.keeper.size_bytes // MIB} MiB, {self.keeper.saved} saved, {missed} missed"
         return f"cannot save: {self.keeper.problem}; {words}" if self.keeper.problem else words
+
+    def state(self) -> ArchiveState:
+        """How it is, for the page."""
+        keeper = self.keeper
+        return ArchiveState(
+            at_utc_ns=self._clock.utc_ns(),
+            problem=keeper.problem,
+            saved=keeper.saved,
+            missed=sum(keeper.account.totals.values()),
+            frames=keeper.frames,
+            size_bytes=keeper.size_bytes,
+        )
 
     def _say_started(self) -> None:
         notify("READY=1")

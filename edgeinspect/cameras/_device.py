@@ -7,8 +7,11 @@ not the library's own (settings, pixel formats, triggers, clocks, losses) is in
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,3 +101,22 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Stop and let go, within 100 ms even if the device is dead; harmless when closed."""
+
+
+def let_go(
+    errors: type[Exception] | tuple[type[Exception], ...], *steps: Callable[[], Any]
+) -> None:
+    """Take the steps that end a connection, for 2 s at the most.
+
+    A library whose camera was unplugged may fail, or never answer; its thread is then left
+    behind.
+    """
+
+    def close() -> None:
+        with contextlib.suppress(*(errors if isinstance(errors, tuple) else (errors,))):
+            for step in steps:
+                step()
+
+    closing = threading.Thread(target=close, name="camera-close", daemon=True)
+    closing.start()
+    closing.join(2)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._device import Delivery, Setting, StreamCounts, let_go
 from edgeinspect.cameras._device_camera import DeviceCamera
 from edgeinspect.cameras._genicam import GenicamOptions
 from edgeinspect.cameras._rows import assemble
@@ -159,13 +159,8 @@ class HarvestersDevice:
     def close(self) -> None:
         with self._control:
             acquirer, self._acquirer, self._nodes = self._acquirer, None, None
-        if acquirer is None:
-            return
-        closing = threading.Thread(
-            target=_let_go, args=(acquirer, self._errors), name="genicam-close", daemon=True
-        )
-        closing.start()
-        closing.join(2)  # a producer whose camera was unplugged may never answer
+        if acquirer is not None:
+            let_go(self._errors, acquirer.stop, acquirer.destroy)
 
     def _node(self, feature: str) -> Any:
         if self._nodes is None:
@@ -198,14 +193,6 @@ class HarvestersDevice:
             return int(module.timestamp_ns)
         except self._errors:  # this producer gives none
             return None
-
-
-def _let_go(acquirer: Any, errors: tuple[type[Exception], ...]) -> None:
-    try:
-        acquirer.stop()
-        acquirer.destroy()
-    except errors:
-        pass  # gone already
 
 
 def build(options: Options, clock: Clock) -> Camera:

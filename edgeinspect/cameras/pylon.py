@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._device import Delivery, Setting, StreamCounts, let_go
 from edgeinspect.cameras._device_camera import DeviceCamera
 from edgeinspect.cameras._genicam import GenicamOptions
 from edgeinspect.cameras._pixel_format import BY_CODE
@@ -129,16 +129,8 @@ class PylonDevice:
     def close(self) -> None:
         with self._control:
             camera, self._camera, self._nodes = self._camera, None, None
-        if camera is None:
-            return
-        closing = threading.Thread(
-            target=_let_go,
-            args=(camera, self._genicam.GenericException),
-            name="pylon-close",
-            daemon=True,
-        )
-        closing.start()
-        closing.join(2)
+        if camera is not None:
+            let_go(self._genicam.GenericException, camera.StopGrabbing, camera.Close)
 
     def _node(self, feature: str) -> Any:
         if self._nodes is None:
@@ -166,14 +158,6 @@ class PylonDevice:
             width_px=int(result.GetWidth()),
             pixel_format=form.name if form else "",
         )
-
-
-def _let_go(camera: Any, error: type[Exception]) -> None:
-    try:
-        camera.StopGrabbing()
-        camera.Close()
-    except error:
-        pass  # gone already
 
 
 def build(options: Options, clock: Clock) -> Camera:

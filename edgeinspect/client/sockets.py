@@ -97,7 +97,7 @@ def connect(
         socket.sndhwm = 16
     # A peer that vanished without a word is noticed and reconnected to.
     socket.heartbeat_ivl = 300
-    socket.heartbeat_timeout = 1000
+    socket.heartbeat_timeout = 3000  # more than a busy PC stalls a process, or it loses what came
     # Short and constant: a line that starts is heard before its first frame.
     socket.reconnect_ivl = 50
     try:

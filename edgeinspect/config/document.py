@@ -42,7 +42,7 @@ class Node:
 
     value: Scalar | list[Node] | dict[str, Node]
     line: int
-    """Where the value stands, from 1."""
+    """Where the value stands, from 1; 0 if it is not from the file."""
     raw: str = ""
     """A scalar as it was written."""
     size: int = 1
@@ -98,18 +98,35 @@ def override(root: Node, words: str) -> None:
     names = keys.split(".")
     if not equals or not all(names):
         raise _refuse(f"{words!r} is not of the form key.of.a.table=VALUE", "--set")
-    value = parse(f"value: {text}\n", "--set")[0]
+    try:
+        value = parse(f"value: {text}\n", "--set")[0]
+    except ConfigError as error:
+        faults = [Fault(keys, fault.problem, fault.value) for fault in error.faults]
+        raise ConfigError(faults, where="--set") from error
     assert isinstance(value.value, dict)
     node = root
     for name in names[:-1]:
         if not isinstance(node.value, dict):
             break
-        node.key_lines.setdefault(name, root.line)
-        node = node.value.setdefault(name, Node({}, root.line))
+        node.key_lines.setdefault(name, 0)
+        node = node.value.setdefault(name, Node({}, 0))
     if not isinstance(node.value, dict) or set(value.value) != {"value"}:
         raise _refuse(f"{keys} cannot be set: there is no table to put it in", "--set")
+    _forget_lines(value)
     node.value[names[-1]] = value.value["value"]
-    node.key_lines[names[-1]] = value.line
+    node.key_lines[names[-1]] = 0
+
+
+def _forget_lines(node: Node) -> None:
+    """What was not in the file has no line there."""
+    node.line = 0
+    node.key_lines = dict.fromkeys(node.key_lines, 0)
+    if isinstance(node.value, dict):
+        for child in node.value.values():
+            _forget_lines(child)
+    elif isinstance(node.value, list):
+        for child in node.value:
+            _forget_lines(child)
 
 
 def parse(text: str, where: str) -> tuple[Node, list[Fault]]:

@@ -24,6 +24,8 @@ DEFECTIVE_SHARE = 0.42
 """Share of pictures with at least one defect."""
 
 _BANK_SIDE_PX = 2048
+_LEAST_PX = (48, 240)
+"""Height and width in which every mark has room."""
 _Float = NDArray[np.float32]
 
 
@@ -51,6 +53,10 @@ def render(seed: int, index: int, height_px: int = 256, width_px: int = 1600) ->
         height_px: Across the rolling direction.
         width_px: Along the rolling direction.
     """
+    if height_px < _LEAST_PX[0] or width_px < _LEAST_PX[1]:  # a piece of one that has room
+        whole = render(seed, index, max(height_px, _LEAST_PX[0]), max(width_px, _LEAST_PX[1]))
+        piece = np.s_[:height_px, :width_px]
+        return StripPicture(whole.image[piece].copy(), whole.mask[piece].copy())
     rng = np.random.default_rng([seed, index])
     scene = _Scene(rng, height_px, width_px)
     scene.texture()

@@ -59,6 +59,7 @@ class Board:
         clock: Clock,
         silent_ns: int,
         bounds: Callable[[int], tuple[int, int]],
+        beside: Callable[[], str] = lambda: "",
     ) -> None:
         """Nothing heard yet.
 
@@ -67,6 +68,7 @@ class Board:
             clock: Silence is measured on it.
             silent_ns: Silence after which nobody inspects.
             bounds: UTC ns to the (start, end) of its shift.
+            beside: An alarm of what works beside the line; it waits for the line's own.
         """
         self.line = line
         self.status: Status | None = None
@@ -79,6 +81,7 @@ class Board:
         self._silent_ns = silent_ns
         self._begun_at_ns = clock.now_ns()
         self._bounds = bounds
+        self._beside = beside
         self._lock = threading.Lock()
         self._shift = Shift(*bounds(clock.utc_ns()))
         self._alarms = Alarms(line)
@@ -206,7 +209,8 @@ class Board:
             elif not beat.inspecting:
                 state, alarm = "not_inspected", beat.alarm
             else:
-                state, alarm = ("alarm" if beat.alarm else "inspecting"), beat.alarm
+                alarm = beat.alarm or self._beside()
+                state = "alarm" if alarm else "inspecting"
             self._alarms.tell(alarm, utc_ns)
             if state != self._state:
                 self._state, self._state_since_ms = state, utc_ns // NS_PER_MS

@@ -65,7 +65,8 @@ class PageConfig(Section, frozen=True):
     ring_folder: str | None = None
     """Folder of the line's ring, if the line's file does not say it: `/run/edgeinspect/NAME`."""
     archive: str | None = None
-    """Folder of the line's picture archive, for pictures that have left the ring."""
+    """Folder of the line's picture archive: pictures that have left the ring, and an alarm
+    when none are kept."""
     state: str | None = None
     """Folder for the drift's reference; systemd's state folder of the unit when absent."""
     silent_ms: Annotated[float, Meta(ge=100, le=700)] = 500

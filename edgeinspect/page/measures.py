@@ -26,6 +26,7 @@ from prometheus_client.core import (
 
 from edgeinspect import __version__
 from edgeinspect.domain.verdict import Decision, ModelRef, Verdict
+from edgeinspect.page.archived import ArchiveWatch
 from edgeinspect.page.board import Board
 from edgeinspect.page.drift import Drift
 from edgeinspect.page.host import HostState
@@ -49,6 +50,7 @@ class Measures:
         budget_ms: The line's budget; a bucket ends there, so the share in time is exact.
         read_host: The PC's state.
         clients: Browsers that watch now.
+        archive: How the line's archive is, if there is one.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Measures:
         budget_ms: float,
         read_host: Callable[[], HostState],
         clients: Callable[[], int] = lambda: 0,
+        archive: ArchiveWatch | None = None,
     ) -> None:
         # A second series for each histogram, that nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -81,7 +84,7 @@ class Measures:
         ).labels(board.line).set(budget_ms / 1000)  # fmt: skip
         self._models: dict[str, ModelRef] = {}
         self._registry.register(
-            _Told(board, drift, cameras, budget_ms, read_host, clients, self._models)
+            _Told(board, drift, cameras, budget_ms, read_host, clients, archive, self._models)
         )
 
     def take(self, verdict: Verdict) -> None:
@@ -114,6 +117,7 @@ class _Told:
         budget_ms: float,
         read_host: Callable[[], HostState],
         clients: Callable[[], int],
+        archive: ArchiveWatch | None,
         models: dict[str, ModelRef],
     ) -> None:
         self._board = board
@@ -122,6 +126,7 @@ class _Told:
         self._budget_us = budget_ms * 1000
         self._read_host = read_host
         self._clients = clients
+        self._archive = archive
         self._models = models
 
     def describe(self) -> Iterator[Metric]:
@@ -138,6 +143,8 @@ class _Told:
         yield from self._engines(status)
         yield from self._drifts()
         yield from self._host()
+        if self._archive is not None:
+            yield from self._archived(self._archive)
 
     def _gauge(self, name: str, words: str, value: float) -> GaugeMetricFamily:
         family = GaugeMetricFamily(f"edgeinspect_{name}", words, labels=["line"])
@@ -161,6 +168,23 @@ class _Told:
         lost.add_metric([self._board.line], self._board.lost)
         yield lost
         yield self._gauge("page_clients", "Browsers that watch now", self._clients())
+
+    def _archived(self, archive: ArchiveWatch) -> Iterator[Metric]:
+        state = archive.state()
+        yield self._gauge(
+            "archive_up", "1 while the archive can save pictures",
+            state is not None and not archive.alarm(),
+        )  # fmt: skip
+        if state is None:
+            return
+        yield self._gauge("archive_bytes", "Pictures and sidecars held", state.size_bytes)
+        for name, words, value in (
+            ("saved", "Frames saved since the archive's start", state.saved),
+            ("missed", "Frames that should have been saved and were not", state.missed),
+        ):
+            family = CounterMetricFamily(f"edgeinspect_archive_{name}", words, labels=["line"])
+            family.add_metric([self._board.line], value)
+            yield family
 
     def _law(self, status: Status) -> Iterator[Metric]:
         line, counts = self._board.line, status.counts

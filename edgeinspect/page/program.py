@@ -23,6 +23,7 @@ from edgeinspect.errors import DeviceLostError, ModelError
 from edgeinspect.keys import as_client
 from edgeinspect.page import shift
 from edgeinspect.page.actions import Actions, Means
+from edgeinspect.page.archived import ArchiveWatch
 from edgeinspect.page.board import Board
 from edgeinspect.page.config import SHIFTS, LoadedPage, is_loopback, load, own_address
 from edgeinspect.page.drawing import COLORS
@@ -97,9 +98,12 @@ class Page:
         ledger = Path(line.ledger.folder) if line.ledger else None
         state = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         history = History(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
+        archive = Path(config.archive) if config.archive else None
+        watch = ArchiveWatch(archive, clock) if archive else None
         self.board = Board(
-            line.line, clock=clock, silent_ns=round(config.silent_ms * NS_PER_MS), bounds=bounds
-        )
+            line.line, clock=clock, silent_ns=round(config.silent_ms * NS_PER_MS), bounds=bounds,
+            beside=watch.alarm if watch else lambda: "",
+        )  # fmt: skip
         drift = Drift(
             line.line, config.drift.reference_frames, config.drift.window_frames,
             Path(state) if state else None,
@@ -114,7 +118,7 @@ class Page:
         )
         measures = Measures(
             self.board, drift, cameras=tuple(line.cameras), budget_ms=line.budget_ms,
-            read_host=read_host, clients=lambda: self.stream.listeners,
+            read_host=read_host, clients=lambda: self.stream.listeners, archive=watch,
         )  # fmt: skip
         self.follower = Follower(
             subscribe=subscribe, history=history, board=self.board, pictures=self.pictures,
@@ -126,8 +130,7 @@ class Page:
             self.board, self.pictures, history, measures, store, models,
             tuple(line.cameras), classes, COLORS,
             (ledger or memory_folder(line)) / f"{line.line}{SUFFIX}",
-            Path(config.archive) if config.archive else None,
-            round(line.budget_ms * 1000), __version__,
+            archive, round(line.budget_ms * 1000), __version__,
         )  # fmt: skip
         challenge = line.capture.challenge_folder
         means = Means(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 SILENT = "the daemon is silent"
 WIRE = "the daemon speaks another version"
+SILENT_ARCHIVE = "the archive is silent"
+BROKEN_ARCHIVE = "the archive cannot save pictures"
 
 _ENGINES = (
     "The new engines or thresholds were not taken; the old ones judge on. Call the vision "
@@ -13,6 +15,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     (SILENT, "Stop feeding parts, or sort them by hand. Look whether the daemon runs: "
              "systemctl status edgeinspect@LINE. Start it: systemctl restart edgeinspect@LINE."),
     (WIRE, "Daemon and page are of different versions. Restart both after the update."),
+    (SILENT_ARCHIVE, "The line is inspected as before; its pictures are not kept. Start the "
+                     "archive: systemctl restart edgeinspect-archive@LINE."),
+    (BROKEN_ARCHIVE, "The line is inspected as before; its pictures wait in memory, not for long. "
+                     "Free space on the archive's disk, or look whether it is still there."),
     ("new engines", _ENGINES),
     ("challenge part", "The line did not see a known defect. Stop the line, clean lens and lamp, "
                        "send the challenge part again. Call the vision engineer."),

@@ -17,6 +17,7 @@ import pytest
 
 from edgeinspect.archive.reading import Wanted, check, find, losses
 from edgeinspect.archive_format import INDEX, PART
+from edgeinspect.archive_state import read_state
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.ledger_read import verify
 from tests.archive_desk import NEAR, REJECT, TellingCamera, whole_frames
@@ -105,6 +106,12 @@ def fill(path: Path) -> None:
                 pass
 
 
+def told(root: Path) -> str:
+    """What the archive says is wrong."""
+    state = read_state(root)
+    return "nothing is told" if state is None else state.problem
+
+
 def account(process: Process, camera: TellingCamera, verdicts: list[Verdict]) -> int:
     """Every reject has its own picture, or is counted as lost; returns how many have one."""
     found = whole_frames(process.root)
@@ -134,15 +141,18 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
             camera.begin.set()
             wait_for(lambda: (process.cursor or 0) > 20)
             fill(disk / "filler")
-            # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log.
+            # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log
+            # and in its state, which the page shows and which needs no room.
             wait_for(lambda: "ledger" in rig.line.health.alarm)
             wait_for(lambda: "archive.failed" in process.log)
             assert "No space left" in process.log
+            wait_for(lambda: "No space left" in told(process.root))
             stuck = camera.sent
             wait_for(lambda: camera.sent > stuck + 100)
             (disk / "filler").unlink()
             wait_for(lambda: not rig.line.health.alarm)
             wait_for(lambda: "archive.recovered" in process.log)
+            wait_for(lambda: not told(process.root))
             camera.finish()
             assert rig.ended.wait(30)
             wait_for(lambda: (process.cursor or 0) >= camera.sent)

@@ -41,7 +41,9 @@ def test_values_are_replaced_and_tables_made() -> None:
         ("line.x.y=3", "no table"),
         ("budget_ms=-1", "budget_ms"),
         ("budgetms=10", "budgetms"),
-        ("budget_ms=[", "file"),
+        ("budget_ms=[", "--set: 1 fault\n  budget_ms: is not YAML"),
+        ("budget_ms=abc", "1 fault\n  budget_ms: must be"),
+        ("decide.new.x=3", "1 fault\n  decide.new: unknown key"),
         ("budget_ms=1\nline: other", "budget_ms|form|table"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeinspect.imaging.strip import CLASS_NAMES, render
 
@@ -24,6 +26,14 @@ def test_sizes_and_types(size: tuple[int, int]) -> None:
     assert picture.image.shape == picture.mask.shape == size
     assert picture.image.dtype == picture.mask.dtype == np.uint8
     assert picture.mask.max() <= len(CLASS_NAMES)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 300))
+@settings(deadline=None, max_examples=150)
+def test_any_size_however_small(index: int, height_px: int, width_px: int) -> None:
+    picture = render(5, index, height_px, width_px)
+    assert picture.image.shape == picture.mask.shape == (height_px, width_px)
+    assert picture.image.flags.c_contiguous
 
 
 def test_shares_follow_severstal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,14 @@ def status(**counts: int) -> Status:
     )  # fmt: skip
 
 
-def board(clock: ManualClock, *, hours: int = 8) -> Board:
+def board(clock: ManualClock, *, hours: int = 8, beside: Callable[[], str] = lambda: "") -> Board:
     """A board whose shifts are `hours` long, counted from 1970."""
 
     def bounds(utc_ns: int) -> tuple[int, int]:
         start = utc_ns // (hours * HOUR_NS) * hours * HOUR_NS
         return start, start + hours * HOUR_NS
 
-    return Board("strip", clock=clock, silent_ns=500 * NS_PER_MS, bounds=bounds)
+    return Board("strip", clock=clock, silent_ns=500 * NS_PER_MS, bounds=bounds, beside=beside)
 
 
 def page_file(folder: Path, **keys: Any) -> Path:

@@ -57,6 +57,23 @@ def test_what_the_daemon_says_is_what_is_shown() -> None:
     assert seen.standing().why == WIRE
 
 
+def test_what_works_beside_the_line_waits_for_the_line_s_own_alarm() -> None:
+    told = [""]
+    seen = board(ManualClock(), beside=lambda: told[0])
+    told[0] = "the archive is silent"
+    assert seen.standing().state == "not_inspected"
+    seen.hear(heartbeat())
+    assert (seen.standing().state, seen.standing().why) == ("alarm", "the archive is silent")
+    seen.hear(heartbeat(alarm="camera top is lost"))
+    assert seen.standing().why == "camera top is lost"
+    seen.hear(heartbeat())
+    told[0] = ""
+    assert seen.standing().state == "inspecting"
+    assert [alarm["text"] for alarm in seen.alarms()] == [
+        "camera top is lost", "the archive is silent",
+    ]  # fmt: skip
+
+
 def test_an_alarm_keeps_who_has_seen_it_until_another_stands() -> None:
     clock = ManualClock()
     seen = board(clock)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from edgeinspect.archive_state import ArchiveState, write_state
 from edgeinspect.domain.verdict import Decision
+from edgeinspect.page.archived import ArchiveWatch
 from edgeinspect.page.drift import Drift, make_reference, sharpness_of, stability_index
 from edgeinspect.page.host import HostState, read_host
 from edgeinspect.page.measures import Measures
@@ -33,7 +36,13 @@ def measures(window: int = 300) -> Measures:
     drift.begin(GATE.sha256, rng.random(200).tolist())
     for score in rng.random(window):
         drift.take(GATE.sha256, float(score))
-    made = Measures(seen, drift, cameras=("top",), budget_ms=150, read_host=lambda: HOST)
+    with tempfile.TemporaryDirectory() as folder:
+        clock = ManualClock()
+        write_state(Path(folder), ArchiveState(at_utc_ns=clock.utc_ns(), saved=12, missed=2))
+        archive = ArchiveWatch(Path(folder), clock)
+        assert archive.alarm() == ""  # it is looked up here
+    made = Measures(seen, drift, cameras=("top",), budget_ms=150, read_host=lambda: HOST,
+                    archive=archive)  # fmt: skip
     for seq in range(1, 20):
         decision = Decision.NO_VERDICT if seq == 19 else Decision.PASS
         one = verdict(seq, decision)
@@ -64,6 +73,8 @@ def test_what_prometheus_reads_is_what_the_daemon_said() -> None:
         'edgeinspect_latency_seconds_count{line="strip"} 18.0',
         'edgeinspect_latency_seconds_bucket{le="0.0025",line="strip"}',
         'edgeinspect_temperature_celsius{sensor="cpu-0"} 61.5',
+        'edgeinspect_archive_up{line="strip"} 1.0',
+        'edgeinspect_archive_missed_total{line="strip"} 2.0',
         'edgeinspect_engine_info{calibration="cal-1",engine="gate"',
     ):
         if line.startswith("edgeinspect_latency_seconds_bucket"):
