@@ -47,6 +47,8 @@ class Tape:
     epoch = STARTED_NS // NS_PER_MS
     slots = 1 << 40
     oldest_seq = 1
+    skipped = None
+    overwritten_unledgered = 0
 
     def __init__(self, scattered: bool) -> None:
         self.published_seq = self.last_seq = self.ledgered_seq = 0

@@ -8,6 +8,7 @@ wait past its own deadline. Source: docs/decisions/0004-order-on-the-wire.md
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -145,7 +146,7 @@ class Publisher:
     def _asked(self) -> bool:
         """True if subscriptions wait. What the socket took in while it sent does not show on
         its descriptor again (zmq_getsockopt, ZMQ_FD), so each turn of the thread asks: after
-        `try_send` in another, the next heartbeat's does.
+        a `try_send` elsewhere, that of the next heartbeat does.
         """
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
@@ -163,8 +164,9 @@ class Publisher:
                     self.beat()
                     beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
                 self._welcome()
-                wake_at_ns = now_ns if self._asked() else self._expire_parts(now_ns, beat_at_ns)
-            if self._poll.poll(max(0, (wake_at_ns - now_ns) // NS_PER_MS + (wake_at_ns > now_ns))):
+                due_ns = self._expire_parts(now_ns, beat_at_ns)
+                asked = self._asked()
+            if self._poll.poll(0 if asked else max(0, due_ns - now_ns) // NS_PER_MS + 1):
                 self._calm()
         with self._lock:
             self.release()
@@ -172,10 +174,8 @@ class Publisher:
             self.beat()
 
     def _calm(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # it was the socket
             os.eventfd_read(self._event)
-        except BlockingIOError:  # it was the socket
-            return
 
     def release(self) -> int:
         """Send every closed verdict up to the first open frame; returns how many."""
