@@ -73,12 +73,13 @@ class OpenFrame:
 
 
 class _Waiter(threading.local):
-    """A poll object for each worker: one of them cannot be waited on by two threads."""
+    """An epoll object for each worker. One frame wakes one worker only: another that woke in
+    vain would take the interpreter from it.
+    """
 
     def __init__(self, event: int) -> None:
-        poll = select.poll()
-        poll.register(event, select.POLLIN)
-        self.poll = poll.poll
+        self.epoll = select.epoll()
+        self.epoll.register(event, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
 
 class Inbox:
@@ -105,10 +106,14 @@ class Inbox:
             self._lanes[frame.lane].append(frame)
         os.eventfd_write(self._event, 1)
 
-    def take(self, timeout_ms: float | None) -> OpenFrame | None:
-        """The waiting frame with the earliest deadline, now the caller's; None on time-out."""
-        if not self._waiter.poll(timeout_ms):
-            return None
+    def wait(self, timeout_s: float | None) -> bool:
+        """Sleep until there may be a frame to take; False if there was none for so long."""
+        return bool(self._waiter.epoll.poll(timeout_s))
+
+    def take(self) -> OpenFrame | None:
+        """The waiting frame with the earliest deadline, now the caller's; None if there is
+        none (any more).
+        """
         try:
             os.eventfd_read(self._event)
         except BlockingIOError:  # another worker was quicker
@@ -145,7 +150,8 @@ class Inbox:
 
     def wake(self, workers: int) -> None:
         """Wake so many workers with nothing to do, so that they see a stop."""
-        os.eventfd_write(self._event, workers)
+        for _ in range(workers):  # each write wakes one
+            os.eventfd_write(self._event, 1)
 
     def dispose(self) -> None:
         """Close the eventfd. No thread may use the inbox after."""

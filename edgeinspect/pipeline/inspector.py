@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from edgeinspect import events
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import EngineFault
 from edgeinspect.log import RateLimited
@@ -77,19 +77,18 @@ class Inspector:
 
     def run(self) -> None:
         """The worker's thread, until `stop`."""
-        timeout_ms = self._keep_warm_ns / NS_PER_MS if self._keep_warm_ns else None
+        timeout_s = self._keep_warm_ns / NS_PER_S if self._keep_warm_ns else None
         while not self._stop:
             self.working = False
-            frame = self._inbox.take(timeout_ms)
+            idle = not self._inbox.wait(timeout_s)
             self.turns += 1
             self.working = True
+            frame = self._inbox.take()
             if self._next is not None:
                 self._adopt()
-                if frame is None:
-                    continue
             if frame is not None:
                 self.judge(frame)
-            elif self._keep_warm_ns and not self._stop:
+            elif idle:
                 self.warm_up(1)
                 gc.collect(1)
 

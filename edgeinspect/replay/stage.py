@@ -205,7 +205,7 @@ class Stage:
                 engine.problem = verdict.detail or "failed"
         elif verdict.degraded and told:
             told[0].ends_at_ns = frame.deadline_ns - _TOO_LATE_NS
-        taken = self._inbox.take(0)
+        taken = self._inbox.take()
         if taken is not frame:
             raise InternalError("another frame waits than the one that was admitted")
         self._inspector.judge(frame)

@@ -111,7 +111,7 @@ class Bench:
 
     def work(self) -> bool:
         """Let the worker judge one frame; False if none waits."""
-        frame = self.inbox.take(0)
+        frame = self.inbox.take()
         if frame is None:
             return False
         self.inspector.judge(frame)

@@ -84,7 +84,7 @@ def test_guard_closes_on_the_deadline_and_the_late_result_is_not_published(
     bench: Bench,
 ) -> None:
     frame = bench.capture.admit(bench.grab(10))
-    taken = bench.inbox.take(0)
+    taken = bench.inbox.take()
     assert taken is frame
     bench.gate_ms = 150
     real_step = bench.guard.step

@@ -273,7 +273,7 @@ class Works:
     def run(self) -> int:
         """Judge all; returns how many were in time."""
         while self.coming or len(self.inbox):
-            frame = self.inbox.take(0)
+            frame = self.inbox.take()
             if frame is not None:
                 self.inspector.judge(frame)
             elif self.coming:
