@@ -72,7 +72,7 @@ def test_a_worker_that_is_not_needed_sleeps_on(workers: int) -> None:
     crew.stop()
     assert sorted(crew.judged) == list(range(1, 201))
     assert crew.warmed == 0, "an inference in vain, beside a frame that waits"
-    assert turns <= 200 + 20, "woken in vain"
+    assert turns <= 300, "woken in vain: each of them, for each frame"
 
 
 def test_frames_at_once_wake_as_many_workers() -> None:
