@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 
 from edgeinspect.archive_format import SIDECAR, frame_folder, frame_name, read_sidecar
 from edgeinspect.archive_state import STALE_NS, ArchiveState, read_state
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.page.drawing import encode_mask, encode_picture, encode_thumb
@@ -17,30 +18,39 @@ from edgeinspect.page.pictures import Picture
 from edgeinspect.page.remedies import BROKEN_ARCHIVE, SILENT_ARCHIVE
 
 _MOST_BYTES = 256 << 20
-_LOOK_NS = NS_PER_S
+_LOOK_S = 1.0
 
 
 class ArchiveWatch:
-    """How the archive is, looked up once a second at the most. Thread-safe."""
+    """How the archive is. `run` looks in a thread of its own, for its disk may hang; what it
+    saw last then grows old, and that is the alarm. The rest never waits. Thread-safe.
+    """
 
     def __init__(self, root: Path, clock: Clock) -> None:
+        self.state: ArchiveState | None = None
+        """What the archive told last; None if it never did."""
         self._root = root
         self._clock = clock
         self._begun_at_ns = clock.now_ns()
-        self._looked_at_ns: int | None = None
-        self._state: ArchiveState | None = None
+        self._stopping = threading.Event()
 
-    def state(self) -> ArchiveState | None:
-        """What it told last; None if it never did."""
-        now_ns = self._clock.now_ns()
-        if self._looked_at_ns is None or now_ns - self._looked_at_ns >= _LOOK_NS:
-            self._looked_at_ns = now_ns
-            self._state = read_state(self._root)
-        return self._state
+    def run(self) -> None:
+        """The thread, until `stop`."""
+        self.look()
+        while not self._stopping.wait(_LOOK_S):
+            self.look()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+
+    def look(self) -> None:
+        """Read what it tells."""
+        self.state = read_state(self._root)
 
     def alarm(self) -> str:
         """What a person must be told; empty while all is well."""
-        state = self.state()
+        state = self.state
         if state is None:
             told = self._clock.now_ns() - self._begun_at_ns > STALE_NS  # it starts beside us
             return SILENT_ARCHIVE if told else ""

@@ -170,7 +170,7 @@ class _Told:
         yield self._gauge("page_clients", "Browsers that watch now", self._clients())
 
     def _archived(self, archive: ArchiveWatch) -> Iterator[Metric]:
-        state = archive.state()
+        state = archive.state
         yield self._gauge(
             "archive_up", "1 while the archive can save pictures",
             state is not None and not archive.alarm(),

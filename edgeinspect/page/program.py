@@ -99,7 +99,7 @@ class Page:
         state = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         history = History(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
         archive = Path(config.archive) if config.archive else None
-        watch = ArchiveWatch(archive, clock) if archive else None
+        watch = self._archive = ArchiveWatch(archive, clock) if archive else None
         self.board = Board(
             line.line, clock=clock, silent_ns=round(config.silent_ms * NS_PER_MS), bounds=bounds,
             beside=watch.alarm if watch else lambda: "",
@@ -147,14 +147,18 @@ class Page:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin to hear and to encode."""
+        """Begin to hear, to encode, and to look at the archive."""
         self._run("follow", self.follower.run)
         self._run("encode", self.pictures.run)
+        if self._archive is not None:
+            self._run("archive", self._archive.run)
 
     def stop(self) -> None:
-        """End both."""
+        """End all of it."""
         self.follower.stop()
         self.pictures.stop()
+        if self._archive is not None:
+            self._archive.stop()
         for thread in self._threads:
             thread.join(5)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.archive_state import STALE_NS, STATE, ArchiveState, read_state, write_state
-from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.page.archived import ArchiveWatch
 from edgeinspect.page.remedies import BROKEN_ARCHIVE, SILENT_ARCHIVE, remedy
 from edgeinspect.testing import ManualClock
@@ -43,17 +44,32 @@ def test_what_cannot_be_read_is_no_word(tmp_path: Path, content: bytes) -> None:
 def test_the_page_says_what_is_wrong_and_when_it_is_right_again(tmp_path: Path) -> None:
     clock = ManualClock()
     watch = ArchiveWatch(tmp_path, clock)
+    watch.look()
     assert watch.alarm() == "", "the archive may be starting"
     clock.advance(STALE_NS + 1)
     assert watch.alarm() == SILENT_ARCHIVE
     write_state(tmp_path, ArchiveState(at_utc_ns=clock.utc_ns(), problem="No space left"))
-    assert watch.alarm() == SILENT_ARCHIVE, "looked up once a second"
-    clock.advance(NS_PER_S)
+    assert watch.alarm() == SILENT_ARCHIVE, "only its own thread reads"
+    watch.look()
     assert watch.alarm() == f"{BROKEN_ARCHIVE}: No space left"
     assert "Free space" in remedy(watch.alarm(), "strip")
     write_state(tmp_path, ArchiveState(at_utc_ns=clock.utc_ns()))
-    clock.advance(NS_PER_S)
+    watch.look()
     assert watch.alarm() == ""
-    clock.advance(STALE_NS)
-    assert watch.alarm() == SILENT_ARCHIVE, "it hangs, or its folder cannot be written"
+    clock.advance(STALE_NS + 1)
+    assert watch.alarm() == SILENT_ARCHIVE, "it hangs, or its disk does"
     assert "edgeinspect-archive@strip" in remedy(watch.alarm(), "strip")
+
+
+def test_it_looks_by_itself_until_it_is_stopped(tmp_path: Path) -> None:
+    watch = ArchiveWatch(tmp_path, ManualClock())
+    write_state(tmp_path, ArchiveState(at_utc_ns=1))
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    end = time.monotonic() + 10
+    while watch.state is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    watch.stop()
+    thread.join(5)
+    assert not thread.is_alive()
