@@ -15,11 +15,13 @@ pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
 pytest.importorskip("starlette", reason="starlette is not installed: extra page")
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from edgeinspect.ledger_query import read_events
 from edgeinspect.ledger_read import open_ledger
 from tests.browser import Browser
 from tests.system.page_rig import PageRig
+from tests.system.plant import wait_for
 
 SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "page"
 PANEL, PHONE = (1280, 800), (390, 844)
@@ -152,18 +154,41 @@ def test_keys_alone_log_in_and_the_challenge_part_that_passes_is_an_alarm(
     assert browser.complaints == []
 
 
-def test_prometheus_can_read_it(rig: PageRig) -> None:
+Families = dict[str, list[Sample]]
+STAGES = {"queue", "gate", "segmenter", "regions"}
+
+
+def read_metrics(rig: PageRig) -> Families:
+    """What a scrape tells, by family."""
     answer = rig.ask("/metrics")
     assert answer.status == 200
-    families = {f.name: f for f in text_string_to_metric_families(answer.body.decode())}
-    assert families["edgeinspect_inspected"].samples[0].value == 1
-    captured = families["edgeinspect_frames_captured"].samples[0].value
-    decided = sum(s.value for s in families["edgeinspect_verdicts"].samples)
-    waiting = families["edgeinspect_open_frames"].samples[0].value
+    told = text_string_to_metric_families(answer.body.decode())
+    return {family.name: family.samples for family in told}
+
+
+def stages(families: Families) -> set[str]:
+    return {sample.labels["stage"] for sample in families.get("edgeinspect_stage_seconds", ())}
+
+
+def is_complete(families: Families) -> bool:
+    """The line is inspected from its first heartbeat on: its counters come with its first
+    status, a stage with the first part that went through it, a brightness with a picture.
+    """
+    captured = families.get("edgeinspect_frames_captured", ())
+    brightness = families.get("edgeinspect_picture_brightness", ())
+    return any(s.value for s in captured) and bool(brightness) and stages(families) >= STAGES
+
+
+def test_prometheus_can_read_it(rig: PageRig) -> None:
+    wait_for(lambda: is_complete(read_metrics(rig)), 30, "a status, a picture and every stage")
+    families = read_metrics(rig)
+    assert families["edgeinspect_inspected"][0].value == 1
+    captured = families["edgeinspect_frames_captured"][0].value
+    decided = sum(sample.value for sample in families["edgeinspect_verdicts"])
+    waiting = families["edgeinspect_open_frames"][0].value
     assert captured == decided + waiting > 0
-    assert families["edgeinspect_picture_brightness"].samples[0].value > 10
-    stages = {s.labels["stage"] for s in families["edgeinspect_stage_seconds"].samples}
-    assert stages == {"queue", "gate", "segmenter", "regions"}
+    assert families["edgeinspect_picture_brightness"][0].value > 10
+    assert stages(families) == STAGES
 
 
 @pytest.mark.parametrize(
