@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgeinspect.decoding import Decode, DecodeError, json_decoder
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.wire import Mask
@@ -93,8 +94,8 @@ class Sidecar(
     mask: Mask | None = None
 
 
-_decode = msgspec.json.Decoder(Sidecar).decode
-_decode_owner = msgspec.json.Decoder(Owner).decode
+_decode: Decode[Sidecar] = json_decoder(Sidecar)
+_decode_owner: Decode[Owner] = json_decoder(Owner)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -145,7 +146,7 @@ def owner_of(root: Path) -> Owner:
 def _owner(root: Path) -> Owner | None:
     try:
         return _decode_owner((root / MARKER).read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, DecodeError):
         return None
 
 
@@ -159,7 +160,7 @@ def read_sidecar(path: Path) -> Sidecar:
         told = _decode(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DecodeError as error:
         raise DataError(f"is no sidecar: {error}", where=str(path)) from error
     if Path(told.picture.file).name != told.picture.file:
         raise DataError("names a picture that is not beside it", where=str(path))

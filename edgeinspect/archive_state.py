@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgeinspect.decoding import Decode, DecodeError, json_decoder
 from edgeinspect.domain.clock import NS_PER_S
 
 STATE = "state.json"
@@ -38,7 +39,7 @@ class ArchiveState(
     """Of all pictures and sidecars."""
 
 
-_decode = msgspec.json.Decoder(ArchiveState).decode
+_decode: Decode[ArchiveState] = json_decoder(ArchiveState)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -59,5 +60,5 @@ def read_state(root: Path) -> ArchiveState | None:
     try:
         with (root / STATE).open("rb") as file:
             return _decode(file.read(2 * _BYTES))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, DecodeError):
         return None

@@ -238,7 +238,7 @@ class LedgerWriter:
         for body in bodies:
             try:
                 rows.append(file.rows.row(body))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except msgspec.DecodeError as error:
                 self.note("ledger.unreadable", {"problem": str(error), "body": repr(body[:80])})
         return file.base.executemany(INSERT_VERDICT, rows).rowcount if rows else 0
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from edgeinspect.decoding import Decode, DecodeError, decode_json, json_decoder
 from edgeinspect.domain.verdict import VERDICT_SCHEMA, Box, ModelRef, Region, Verdict
 from edgeinspect.wire import decode_verdict, encode
 
@@ -92,7 +93,7 @@ class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA
     config_hash: str
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_body: Decode[_Body] = json_decoder(_Body)
 _EXAMPLE_REGIONS = (Region(1, "", 0.5, 1, 1.0, Box(1, 1, 1, 1), (1.5, 1.5), (1.5, 1.5), True),)
 
 
@@ -201,8 +202,8 @@ def skipped(base: sqlite3.Connection) -> dict[int, int]:
     found = {}
     for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (SPOOL_LOST,)):
         try:
-            left_out = msgspec.json.decode(detail, type=_LeftOut)
-        except (msgspec.DecodeError, TypeError):  # damaged: then the gap is a gap
+            left_out = decode_json(detail, _LeftOut)
+        except (DecodeError, TypeError):  # damaged: then the gap is a gap
             continue
         if left_out.from_seq <= left_out.to_seq:
             found[left_out.from_seq] = left_out.to_seq

@@ -281,6 +281,6 @@ def _spool_problems(scan: Scan, before: int, after: int) -> list[str]:
         elif seq > after:
             try:
                 decode_verdict(found.payload)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except msgspec.DecodeError:
                 problems.append(f"frame {seq} in the spool holds no verdict")
     return problems

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgeinspect.decoding import Decode, json_decoder
 from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
@@ -92,9 +93,9 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MA
 Message = Verdict | Heartbeat | Status | PartVerdict
 
 _encoder = msgspec.json.Encoder()
-_decode_message = msgspec.json.Decoder(Message).decode
-_decode_verdict = msgspec.json.Decoder(Verdict).decode
-_decode_mask = msgspec.json.Decoder(Mask).decode
+_decode_message: Decode[Message] = json_decoder(Message)
+_decode_verdict: Decode[Verdict] = json_decoder(Verdict)
+_decode_mask: Decode[Mask] = json_decoder(Mask)
 
 
 def encode(message: Message | Mask) -> bytes:
@@ -107,10 +108,9 @@ def decode(body: bytes | memoryview) -> Message:
 
     Raises:
         msgspec.ValidationError: The body is of another schema or breaks it.
-        msgspec.DecodeError: The body is not JSON.
+        msgspec.DecodeError: The body is not JSON, or nested too deeply.
     """
-    message: Message = _decode_message(body)
-    return message
+    return _decode_message(body)
 
 
 def decode_verdict(body: bytes | memoryview) -> Verdict:

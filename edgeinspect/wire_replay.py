@@ -11,6 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from edgeinspect.decoding import Decode, json_decoder
+
 REQUEST_BYTES_MAX = 4096
 """A longer request is dropped by the socket itself."""
 
@@ -128,17 +130,15 @@ class Triggered(
 Answer = Replayed | Gone | Triggered
 
 encode = msgspec.json.Encoder().encode
-_request = msgspec.json.Decoder(Request)
-_answer = msgspec.json.Decoder(Answer)
+_request: Decode[Request] = json_decoder(Request)
+_answer: Decode[Answer] = json_decoder(Answer)
 
 
 def decode_request(body: bytes) -> Request:
     """A request; raises msgspec.DecodeError for anything else."""
-    request: Request = _request.decode(body)
-    return request
+    return _request(body)
 
 
 def decode_answer(body: bytes) -> Answer:
     """An answer; raises msgspec.DecodeError for anything else."""
-    answer: Answer = _answer.decode(body)
-    return answer
+    return _answer(body)

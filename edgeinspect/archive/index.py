@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from edgeinspect.archive.account import Missed
 from edgeinspect.archive_format import (
     INDEX,
@@ -28,6 +26,7 @@ from edgeinspect.archive_format import (
     read_sidecar,
     sidecars_in,
 )
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
 from edgeinspect.sdnotify import notify
 
@@ -267,8 +266,8 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
 
 def _is_json(path: Path) -> bool:
     try:
-        msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+        decode_json(path.read_bytes())
+    except (OSError, DecodeError):
         return False
     return True
 

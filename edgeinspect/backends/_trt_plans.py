@@ -23,6 +23,7 @@ from typing import Literal
 
 import msgspec
 
+from edgeinspect.decoding import decode_json
 from edgeinspect.errors import ModelError
 
 MAX_PLAN_BYTES = 4 << 30
@@ -122,7 +123,7 @@ class PlanFolder:
         """The plan for `key`, or why there is none that may be used."""
         stem = self.path / _slot(key)
         try:
-            manifest = msgspec.json.decode(_read(stem.with_suffix(".json")), type=PlanManifest)
+            manifest = decode_json(_read(stem.with_suffix(".json")), PlanManifest)
             if differing := _differences(manifest.key, key):
                 return Stale(differing)
             data = _read(stem.with_suffix(".plan"))
@@ -170,7 +171,7 @@ class PlanFolder:
         newest, found = "", b""
         for path in self.path.glob("*.json"):
             try:
-                manifest = msgspec.json.decode(_read(path), type=PlanManifest)
+                manifest = decode_json(_read(path), PlanManifest)
                 timing = _read(path.with_suffix(".timing"))
             except (OSError, msgspec.MsgspecError):
                 continue
@@ -199,7 +200,7 @@ def read_plan(path: Path) -> Plan:
     path = path.resolve()
     try:
         check_private(path.parent)
-        manifest = msgspec.json.decode(_read(path.with_suffix(".json")), type=PlanManifest)
+        manifest = decode_json(_read(path.with_suffix(".json")), PlanManifest)
         data = _read(path)
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from error

@@ -21,6 +21,7 @@ from rich.text import Text
 from edgeinspect.bench.figures import Figures
 from edgeinspect.bench.program import Bench, Plan, encode, variants
 from edgeinspect.bench.report import plot, search_table, table
+from edgeinspect.decoding import decode_json
 from edgeinspect.errors import EdgeInspectError, UsageError
 
 Found = TypeVar("Found")
@@ -181,4 +182,4 @@ def _child(plan: Plan, overrides: list[str]) -> Figures:
         last = (done.stderr.strip().splitlines() or ["ended"])[-1]
         raise EdgeInspectError(last)
     start = done.stdout.index("{\n")
-    return msgspec.json.decode(done.stdout[start:].encode(), type=Figures)
+    return decode_json(done.stdout[start:], Figures)

@@ -329,5 +329,5 @@ class Feed:
 def _answer(body: bytes) -> Answer:
     try:
         return decode_answer(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise DataError(f"an answer to replay cannot be read: {error}") from error

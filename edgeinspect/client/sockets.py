@@ -128,7 +128,7 @@ def read(parts: list[bytes]) -> Received:
             raise msgspec.DecodeError("it has no body")
         message = decode(parts[1])
         mask = decode_mask(parts[2]) if len(parts) > 2 else None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise DataError(
             f"a message cannot be read: {error}",
             where=topic,

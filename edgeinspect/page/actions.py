@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from edgeinspect import events
 from edgeinspect.client import order
 from edgeinspect.client.sockets import Prepare
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, EdgeInspectError
 from edgeinspect.page import engines
 from edgeinspect.page.board import Board
@@ -228,8 +229,8 @@ class Actions:
 
 async def _body(request: Request, kind: type[Body]) -> Body:
     try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode_json(await request.body(), kind)
+    except DecodeError as error:
         raise Refusal(400, f"not understood: {error}") from error
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.ledger_query import Event
 from edgeinspect.page.remedies import SILENT, WIRE, remedy
 
@@ -84,7 +83,7 @@ class Alarms:
 
 def _detail(text: str) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        found = decode_json(text)
+    except DecodeError:
         return {}
     return found if isinstance(found, dict) else {}

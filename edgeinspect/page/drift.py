@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.frame import Pixels
 
 BINS = 10
@@ -143,8 +144,8 @@ class Drift:
     def _read(self) -> Reference | None:
         path = self._path()
         try:
-            found = msgspec.json.decode(path.read_bytes(), type=Reference) if path else None
-        except (OSError, msgspec.DecodeError):  # none yet, or damaged: it is made anew
+            found = decode_json(path.read_bytes(), Reference) if path else None
+        except (OSError, DecodeError):  # none yet, or damaged: it is made anew
             return None
         whole = found is not None and len(found.shares) == len(found.edges) + 1
         return found if whole and found is not None and found.sha256 == self._sha256 else None

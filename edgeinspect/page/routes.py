@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from edgeinspect.decoding import decode_json
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import DataError
 from edgeinspect.ledger_query import Filter
@@ -100,7 +101,7 @@ def live_dict(sources: Sources) -> dict[str, Any]:
 
 
 def _verdict(body: bytes | None) -> Any:
-    return None if body is None else msgspec.json.decode(body)
+    return None if body is None else decode_json(body)
 
 
 class Routes:
@@ -166,7 +167,7 @@ class Routes:
         seq = _seq(request)
         body = await self._body(seq)
         picture = await self._picture(seq, body)
-        found = msgspec.json.decode(body)
+        found = decode_json(body)
         return answer(
             {
                 "verdict": found,

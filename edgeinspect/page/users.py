@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, UsageError
 
 LEAST_CHARACTERS = 10
@@ -76,10 +77,10 @@ class Users:
             return {}
         try:
             mode = self.path.stat().st_mode
-            found = msgspec.json.decode(self.path.read_bytes(), type=_File)
+            found = decode_json(self.path.read_bytes(), _File)
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, DecodeError) as error:
             raise DataError(f"the users cannot be read: {error}", where=str(self.path)) from error
         if mode & 0o007:
             raise DataError(

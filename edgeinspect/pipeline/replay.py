@@ -141,7 +141,7 @@ class Replay:
     def _hear(self, parts: list[bytes]) -> None:
         try:
             request = decode_request(parts[-1]) if len(parts) in (2, 3) else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except msgspec.DecodeError:
             request = None
         if request is None:
             self.dropped += 1

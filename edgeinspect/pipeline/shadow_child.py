@@ -15,10 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from edgeinspect import registry
+from edgeinspect.decoding import Decode, decode_json, json_decoder
 from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
 from edgeinspect.errors import EXIT_REFUSED, EdgeInspectError, EngineFault
 from edgeinspect.pipeline.closing import Causes
@@ -37,7 +37,7 @@ def main() -> int:
     """Judge what is shown until stdin ends; returns the exit code."""
     become_idle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the line's; it ends this process itself
-    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=ShadowPlan)
+    plan = decode_json(sys.stdin.buffer.readline(), ShadowPlan)
     try:
         judge = make_judge(plan, SystemClock())
     except EdgeInspectError as error:
@@ -48,7 +48,7 @@ def main() -> int:
     picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
     record = Record(Path(plan.record), plan.live, plan.shadow)
     gc.freeze()
-    decode = msgspec.json.Decoder(Shown).decode
+    decode: Decode[Shown] = json_decoder(Shown)
     flush_at = time.monotonic() + _FLUSH_S
     _say_ready()
     for line in sys.stdin.buffer:
@@ -92,7 +92,7 @@ def make_judge(plan: ShadowPlan, clock: Clock) -> Judge:
     engines: dict[str, Engine] = {}
     for role, wanted in plan.engines.items():
         module = registry.part("backend", wanted.type)
-        options = msgspec.json.decode(wanted.options, type=module.Options)
+        options = decode_json(wanted.options, module.Options)
         engines[role] = module.build(options, clock, store=Store(Path(plan.store)))
         prove(engines[role])
     causes = Causes("shadow", (), "", 0, None, None)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from edgeinspect.decoding import Decode, DecodeError, decode_json, msgpack_decoder
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
@@ -38,7 +39,7 @@ _TYPES: dict[str, type[msgspec.Struct]] = {
     TOPIC_MISSED: Missed,
     TOPIC_END: End,
 }
-_decode_frame = msgspec.msgpack.Decoder(FrameRecord).decode
+_decode_frame: Decode[FrameRecord] = msgpack_decoder(FrameRecord)
 Body = TypeVar("Body")
 
 
@@ -162,10 +163,10 @@ def _item(message: Message, where: str) -> Item | None:
             record = _decode_frame(message.data)
             return RecordedFrame(decode_verdict(record.verdict), record, where)
         if kind in _TYPES and message.encoding == "json":
-            item = msgspec.json.decode(message.data, type=_TYPES[kind])
+            item = decode_json(message.data, _TYPES[kind])
             assert isinstance(item, About | Configuration | ClockReading | Missed | End)
             return item
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DecodeError as error:
         raise DataError(
             f"has a {kind} message that cannot be read: {error}",
             where=where,

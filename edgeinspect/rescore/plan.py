@@ -17,6 +17,7 @@ from edgeinspect.archive.files import write_whole
 from edgeinspect.archive.reading import Wanted, find
 from edgeinspect.archive_format import is_archive, read_sidecar
 from edgeinspect.datasets.files import pictures_below
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
 
 PLAN, FRAMES, PARTS = "plan.json", "frames.jsonl", "parts"
@@ -94,9 +95,9 @@ def read_plan(out: Path) -> Plan:
         DataError: There is none, or its list of frames is not what it was.
     """
     try:
-        plan = msgspec.json.decode((out / PLAN).read_bytes(), type=Plan)
+        plan = decode_json((out / PLAN).read_bytes(), Plan)
         found = hashlib.sha256((out / FRAMES).read_bytes()).hexdigest()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, DecodeError) as error:
         raise DataError(f"holds no run: {error}", where=str(out)) from error
     if found != plan.frames_sha256:
         raise DataError("is not the list that the plan was made with", where=str(out / FRAMES),
@@ -108,7 +109,7 @@ def chunks(out: Path) -> Iterator[tuple[int, list[Frame]]]:
     """(number, frames) of every chunk, in order."""
     with (out / FRAMES).open("rb") as file:
         for number, line in enumerate(file):
-            yield number, msgspec.json.decode(line, type=list[Frame])
+            yield number, decode_json(line, list[Frame])
 
 
 def part_path(out: Path, number: int) -> Path:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from edgeinspect.archive.files import write_whole
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.rescore.plan import Frame, Plan, chunks, missing, open_plan, part_path
@@ -137,8 +138,8 @@ def results(out: Path) -> Iterator[tuple[Frame, Result]]:
         path = part_path(out, number)
         try:
             lines = path.read_bytes().splitlines()
-            found = [msgspec.json.decode(line, type=Result) for line in lines]
-        except (OSError, msgspec.DecodeError) as error:
+            found = [decode_json(line, Result) for line in lines]
+        except (OSError, DecodeError) as error:
             raise DataError(f"cannot be read: {error}", where=str(path),
                             remedy="Remove it, and run again") from error  # fmt: skip
         if [result.frame for result in found] != [frame.name for frame in frames]:

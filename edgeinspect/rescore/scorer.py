@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edgeinspect.decoding import decode_json
 from edgeinspect.domain.tensor import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, EngineFault
 from edgeinspect.imaging.letterbox import letterbox
@@ -54,7 +55,7 @@ class Scorer:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Judge one chunk: `{chunk, frames}` as it lies in a Ray data set."""
-        frames = msgspec.json.decode(row["frames"], type=list[Frame])
+        frames = decode_json(row["frames"], list[Frame])
         return {"chunk": row["chunk"], "part": self.part(frames)}
 
     def part(self, frames: Sequence[Frame]) -> bytes:

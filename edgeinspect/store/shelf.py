@@ -22,6 +22,7 @@ from typing import Literal
 
 import msgspec
 
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import ModelError
 from edgeinspect.store.manifest import MANIFEST
 from edgeinspect.store.trust import check_trust
@@ -103,10 +104,10 @@ class Shelf:
         path = self.folder / STATE
         check_trust(path)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Register)
+            return decode_json(path.read_bytes(), Register)
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, DecodeError) as error:
             raise ModelError(
                 f"the state of {self.name} cannot be read: {error}",
                 where=str(path),

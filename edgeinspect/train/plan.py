@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import UsageError
 from edgeinspect.train.augment import Augment
 from edgeinspect.train.recipe import Recipe
@@ -135,8 +136,8 @@ def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 def _value(text: str) -> Any:
     try:
-        return msgspec.json.decode(text.lower().encode())
-    except msgspec.DecodeError:
+        return decode_json(text.lower())
+    except DecodeError:
         return text
 
 
