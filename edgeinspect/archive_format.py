@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, json_decoder
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.wire import Mask
@@ -72,7 +73,7 @@ class PictureFile(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     """Its name, in the same folder."""
-    size_bytes: int
+    size_bytes: Int64
     sha256: str
     lossless: bool
     color: str = ""
@@ -88,7 +89,7 @@ class Sidecar(
     kind: Kind
     label: str
     """Class of the worst region, `gate` where the gate alone decided, else empty."""
-    saved_at_utc_ns: int
+    saved_at_utc_ns: Int64
     picture: PictureFile
     verdict: Verdict
     mask: Mask | None = None

@@ -14,6 +14,7 @@ import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, json_decoder
 from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.numbers import Int64
 
 STATE = "state.json"
 STALE_NS = 10 * NS_PER_S
@@ -26,16 +27,16 @@ class ArchiveState(
 ):
     """What the archive's process says once a second."""
 
-    at_utc_ns: int
+    at_utc_ns: Int64
     problem: str = ""
     """Why nothing can be saved now; empty while all is well."""
-    saved: int = 0
+    saved: Int64 = 0
     """Frames since the start of the process."""
-    missed: int = 0
+    missed: Int64 = 0
     """Frames since the start of the process that should have been saved and were not."""
-    frames: int = 0
+    frames: Int64 = 0
     """Frames held."""
-    size_bytes: int = 0
+    size_bytes: Int64 = 0
     """Of all pictures and sidecars."""
 
 

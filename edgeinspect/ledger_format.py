@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, decode_json, json_decoder
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.verdict import VERDICT_SCHEMA, Box, ModelRef, Region, Verdict
 from edgeinspect.wire import decode_verdict, encode
 
@@ -68,22 +69,22 @@ class _Region(msgspec.Struct):
 
 
 class _Stages(msgspec.Struct):
-    total_us: int
+    total_us: Int64
 
 
 class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
     """What the columns need of a verdict: the rest of the JSON is skipped, not built."""
 
-    seq: int
-    epoch: int
-    captured_at_utc_ns: int
+    seq: Int64
+    epoch: Int64
+    captured_at_utc_ns: Int64
     camera: str
     decision: str
     reason: str
     part_id: str | None = None
-    encoder_count: int | None = None
+    encoder_count: Int64 | None = None
     defect_prob: float | None = None
-    reject_code: int
+    reject_code: Int64
     regions: tuple[_Region, ...]
     degraded: bool
     simulated: bool
@@ -193,8 +194,8 @@ def late_row(verdict: Verdict) -> tuple[Any, ...]:
 
 
 class _LeftOut(msgspec.Struct):
-    from_seq: int
-    to_seq: int
+    from_seq: Int64
+    to_seq: Int64
 
 
 def skipped(base: sqlite3.Connection) -> dict[int, int]:

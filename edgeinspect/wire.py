@@ -10,6 +10,7 @@ import msgspec
 
 from edgeinspect.decoding import Decode, json_decoder
 from edgeinspect.domain.camera import CameraCounts
+from edgeinspect.domain.numbers import Int64, SidePx
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
 
@@ -29,12 +30,12 @@ class Heartbeat(
     """Sent every few ms, verdicts or not: silence means that nobody inspects."""
 
     line: str
-    epoch: int
-    last_seq: int
+    epoch: Int64
+    last_seq: Int64
     """Last verdict sent; a subscriber that has not seen it has lost the tail."""
-    beat: int
+    beat: Int64
     """Counts heartbeats of this epoch."""
-    utc_ns: int
+    utc_ns: Int64
     period_ms: float
     inspecting: bool
     """True while every camera delivers and engines answer."""
@@ -45,14 +46,14 @@ class Heartbeat(
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """The law's counters since the start of the epoch, of closed and open frames."""
 
-    captured: int
-    passed: int
-    reject: int
-    no_verdict: int
-    open: int
-    late: int
-    degraded: int
-    reasons: dict[str, int]
+    captured: Int64
+    passed: Int64
+    reject: Int64
+    no_verdict: Int64
+    open: Int64
+    late: Int64
+    degraded: Int64
+    reasons: dict[str, Int64]
     """NO_VERDICT by reason."""
 
 
@@ -60,13 +61,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     """The summary of a second."""
 
     line: str
-    epoch: int
-    utc_ns: int
+    epoch: Int64
+    utc_ns: Int64
     counts: Counts
     rate_hz: float
-    latency_p50_us: int
-    latency_p99_us: int
-    budget_us: int
+    latency_p50_us: Int64
+    latency_p99_us: Int64
+    budget_us: Int64
     cameras: dict[str, str]
     """Camera name to its state: `live`, `lost`, `finished`."""
     camera_counts: dict[str, CameraCounts] = {}
@@ -80,13 +81,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
 class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MASK_SCHEMA):
     """A class map as run lengths: column-major, 1-indexed `start, length` pairs."""
 
-    seq: int
-    height_px: int
-    width_px: int
+    seq: Int64
+    height_px: SidePx
+    width_px: SidePx
     """Size of the class map, not of the frame."""
-    stride: int
+    stride: Int64
     """Frame pixels per class-map pixel."""
-    runs: dict[int, list[int]]
+    runs: dict[Int64, list[Int64]]
     """Class id to its runs."""
 
 

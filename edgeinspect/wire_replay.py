@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.decoding import Decode, json_decoder
+from edgeinspect.domain.numbers import Int64
 
 REQUEST_BYTES_MAX = 4096
 """A longer request is dropped by the socket itself."""
@@ -62,7 +63,7 @@ class TriggerCount(
     """It wraps to 0 here."""
     within_ms: Annotated[float, Meta(ge=1, le=10_000)] = 500
     """The PLC had counted so much at most so long before, or after, it was read."""
-    read_at_utc_ns: int | None = None
+    read_at_utc_ns: Int64 | None = None
     """When it was read from the PLC; when it is heard, if absent."""
 
 
@@ -98,20 +99,20 @@ class Replayed(
 ):
     """Ends the answer to a replay request, after its verdicts."""
 
-    epoch: int
-    from_seq: int
-    to_seq: int
+    epoch: Int64
+    from_seq: Int64
+    to_seq: Int64
     """Last verdict that was sent; `from_seq - 1` if none."""
-    last_seq: int
+    last_seq: Int64
     """Last verdict that there is."""
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.gone/1"):
     """Some of what was asked for is no longer held: treat every such part as a reject."""
 
-    epoch: int
-    from_seq: int
-    oldest_seq: int
+    epoch: Int64
+    from_seq: Int64
+    oldest_seq: Int64
     """The first verdict that is still held; ask again from here."""
 
 
@@ -122,7 +123,7 @@ class Triggered(
 
     accepted: bool
     problem: str = ""
-    seq: int | None = None
+    seq: Int64 | None = None
     """The verdict that will judge the triggered frame; null for anything else, and if the
     camera has not answered within 400 ms (its frame gets a verdict all the same)."""
 

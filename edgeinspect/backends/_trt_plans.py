@@ -24,6 +24,7 @@ from typing import Literal
 import msgspec
 
 from edgeinspect.decoding import decode_json
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import ModelError
 
 MAX_PLAN_BYTES = 4 << 30
@@ -51,8 +52,8 @@ class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Whether the graph alone says each tensor's type, or flags may change it."""
     flags: tuple[str, ...]
     """Names of builder flags."""
-    optimization_level: int
-    workspace_mib: int
+    optimization_level: Int64
+    workspace_mib: Int64
     profiles: tuple[str, ...]
     """Inputs with their fixed shape."""
 
@@ -63,7 +64,7 @@ class PlanManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     schema: Literal[1] = 1
     key: PlanKey
     plan_sha256: str
-    plan_bytes: int
+    plan_bytes: Int64
     timing_sha256: str
     """Of the timing cache as this build left it, in the `.timing` beside."""
     built_at: str

@@ -15,6 +15,8 @@ from edgeinspect.wire import Mask, Message, decode, decode_mask
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5590"
 DEFAULT_REPLAY = "tcp://127.0.0.1:5591"
 Socket = zmq.Socket[bytes]
+MESSAGE_BYTES_MAX = 1 << 26
+"""Larger than any mask; who sends more is no line, and is disconnected by the socket itself."""
 Prepare = Callable[[Socket], None]
 """Puts CURVE keys on a socket before it connects; see `edgeinspect.keys.as_client`."""
 
@@ -92,6 +94,7 @@ def connect(
     socket = context.socket(kind)
     socket.linger = 0
     socket.rcvhwm = high_water_mark
+    socket.maxmsgsize = MESSAGE_BYTES_MAX
     if kind == zmq.DEALER:
         socket.immediate = True
         socket.sndhwm = 16

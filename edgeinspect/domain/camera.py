@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import msgspec
 
+from edgeinspect.domain.numbers import Int64
+
 
 class CameraCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What one camera counted since it was built, over all its connections."""
 
-    frames: int = 0
+    frames: Int64 = 0
     """Whole frames handed over."""
-    incomplete: int = 0
+    incomplete: Int64 = 0
     """Frames of which a part never arrived; each is a NO_VERDICT(capture_lost)."""
-    missing: int = 0
+    missing: Int64 = 0
     """Frames that the camera counted and that never came at all; the same."""
-    unanswered: int = 0
+    unanswered: Int64 = 0
     """Triggers without a frame in time; the same."""
-    late: int = 0
+    late: Int64 = 0
     """Buffers that came after their frame's verdict was given, or a second time; dropped."""
-    resends: int = 0
+    resends: Int64 = 0
     """Packets that were asked for again and came."""
-    underruns: int = 0
+    underruns: Int64 = 0
     """Frames that found no free buffer; they are among `missing` too."""
-    copied_bytes: int = 0
+    copied_bytes: Int64 = 0
     """Bytes written to convert frames; 0 as long as each frame is the camera's own buffer."""
     temperature_c: float | None = None
     """The camera's own temperature, where it offers one."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.verdict import Decision, Reason
 
 PART_SCHEMA = "edgeinspect.part/1"
@@ -15,7 +16,7 @@ class Member(msgspec.Struct, frozen=True):
     """One camera's verdict on the part."""
 
     camera: str
-    seq: int
+    seq: Int64
     """Of the frame's verdict, which says the rest."""
     decision: Decision
     reason: Reason
@@ -27,7 +28,7 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     """
 
     line: str
-    epoch: int
+    epoch: Int64
     """Of the daemon that says so."""
     part_id: str
     decision: Decision
@@ -36,17 +37,17 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     missing: tuple[str, ...] = ()
     """Cameras without a verdict when it was decided: not waited for after a REJECT, the
     cause of a NO_VERDICT."""
-    first_captured_at_utc_ns: int
+    first_captured_at_utc_ns: Int64
     """Exposure of the part's first frame that was known then."""
-    deadline_utc_ns: int
+    deadline_utc_ns: Int64
     """That, and `parts.window_ms`."""
-    act_by_utc_ns: int
+    act_by_utc_ns: Int64
     """The earliest of its frames'."""
-    act_by_encoder: int | None = None
+    act_by_encoder: Int64 | None = None
     """Of the frame that was captured first and has one."""
-    severity: int = 0
+    severity: Int64 = 0
     """The highest of its frames'."""
-    reject_code: int = 0
+    reject_code: Int64 = 0
     """That of the most severe frame; 0 unless the decision is REJECT."""
     simulated: bool = False
     """True for a challenge part."""

@@ -10,6 +10,8 @@ from enum import Enum
 
 import msgspec
 
+from edgeinspect.domain.numbers import Int64
+
 VERDICT_SCHEMA = "edgeinspect.verdict/1"
 
 
@@ -56,20 +58,20 @@ class Reason(str, Enum):
 class Box(msgspec.Struct, frozen=True, array_like=True):
     """A bounding box in frame pixels: [x, y, width, height] on the wire."""
 
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
+    x_px: Int64
+    y_px: Int64
+    width_px: Int64
+    height_px: Int64
 
 
 class Region(msgspec.Struct, frozen=True):
     """One connected area of one defect class."""
 
-    class_id: int
+    class_id: Int64
     class_name: str
     score: float
     """Mean probability of the class over its pixels, 0 to 1."""
-    area_px: int
+    area_px: Int64
     """Area in frame pixels."""
     area_mm2: float
     box: Box
@@ -84,12 +86,12 @@ class Region(msgspec.Struct, frozen=True):
 class StageTimes(msgspec.Struct, frozen=True):
     """Where the time went, in µs of the monotonic clock."""
 
-    queue_us: int = 0
+    queue_us: Int64 = 0
     """From capture to the moment a worker took the frame."""
-    gate_us: int = 0
-    segmenter_us: int = 0
-    regions_us: int = 0
-    total_us: int = 0
+    gate_us: Int64 = 0
+    segmenter_us: Int64 = 0
+    regions_us: Int64 = 0
+    total_us: Int64 = 0
     """From capture to the decision."""
 
 
@@ -97,7 +99,7 @@ class ModelRef(msgspec.Struct, frozen=True):
     """The model that judged, exactly."""
 
     name: str
-    version: int
+    version: Int64
     sha256: str
     calibration: str | None = None
 
@@ -106,8 +108,8 @@ class LetterboxRef(msgspec.Struct, frozen=True):
     """frame_px = camera_px * scale_ratio + (left_px, top_px)"""
 
     scale_ratio: float
-    left_px: int
-    top_px: int
+    left_px: Int64
+    top_px: Int64
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
@@ -115,22 +117,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
 
     line: str
     camera: str
-    epoch: int
+    epoch: Int64
     """Start of the daemon that captured the frame; a new one at every start."""
-    seq: int
+    seq: Int64
     """Frame's number on the line, contiguous over restarts, from 1."""
-    frame: int
+    frame: Int64
     """Frame's number from this camera in this epoch, from 1."""
     camera_frame_id: int
     label: str | None = None
     part_id: str | None = None
-    encoder_count: int | None = None
-    captured_at_utc_ns: int
+    encoder_count: Int64 | None = None
+    captured_at_utc_ns: Int64
     clock_source: str = "host"
-    deadline_utc_ns: int
-    act_by_utc_ns: int
+    deadline_utc_ns: Int64
+    act_by_utc_ns: Int64
     """When the ejector must have this verdict, by the line's travel time."""
-    act_by_encoder: int | None = None
+    act_by_encoder: Int64 | None = None
     """Encoder count at which the part reaches the ejector."""
     decision: Decision
     reason: Reason
@@ -142,15 +144,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     defect_prob: float | None = None
     regions: tuple[Region, ...] = ()
     """The regions found, the most severe first, at most the configured number."""
-    regions_total: int = 0
+    regions_total: Int64 = 0
     """Regions found before the list was cut."""
-    severity: int = 0
+    severity: Int64 = 0
     """Highest severity among the fatal regions; 0 if none."""
-    reject_code: int = 0
+    reject_code: Int64 = 0
     """Number the PLC sorts rejects by; 0 unless the decision is REJECT."""
     letterbox: LetterboxRef | None = None
     gate: ModelRef | None = None
     segmenter: ModelRef | None = None
     config_hash: str = ""
     stages: StageTimes = StageTimes()
-    budget_us: int
+    budget_us: Int64

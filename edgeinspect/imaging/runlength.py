@@ -11,6 +11,8 @@ from edgeinspect.errors import DataError
 
 _MAX_DIGITS = 18
 """More digits are no place in a picture, and would cost time to convert."""
+CELLS_MAX = 1 << 26
+"""Cells of a class map: more than any network gives, and no burden to allocate."""
 
 
 def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
@@ -89,9 +91,13 @@ def encode_classes(class_map: NDArray[np.uint8]) -> dict[int, list[int]]:
 def decode_classes(
     runs: dict[int, list[int]], height_px: int, width_px: int, *, where: str = ""
 ) -> NDArray[np.uint8]:
-    """The (h, w) class map of `encode_classes`; raises as `decode_runs`."""
+    """The (h, w) class map of `encode_classes`; raises as `decode_runs`, or if it is too large."""
+    if height_px * width_px > CELLS_MAX:
+        raise DataError(f"a class map of {height_px} x {width_px} is larger than any", where=where)
     class_map = np.zeros((height_px, width_px), np.uint8)
     for class_id, code in runs.items():
+        if not 0 < class_id < 256:
+            raise DataError(f"class {class_id} is none of 1 to 255", where=where)
         mask = decode_runs(code, height_px, width_px, where=where)
         class_map[mask != 0] = class_id
     return class_map

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.numbers import Int64
 
 BINS = 10
 _LEAST = 200
@@ -34,7 +35,7 @@ class Reference(msgspec.Struct, frozen=True):
     """Of the gate's file."""
     edges: list[float]
     shares: list[float]
-    frames: int
+    frames: Int64
 
 
 def make_reference(sha256: str, scores: Sequence[float]) -> Reference:

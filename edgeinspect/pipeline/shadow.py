@@ -24,6 +24,7 @@ import structlog
 from edgeinspect import events
 from edgeinspect.config.load import Loaded, PartChoice
 from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DeviceLostError, ModelError
 from edgeinspect.pipeline.decide import Finding, Rules
@@ -52,7 +53,7 @@ class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True):
     engines: dict[str, ShadowEngine]
     """`gate`, `segmenter` or both."""
     rules: Rules
-    dims: tuple[int, int, int]
+    dims: tuple[Int64, Int64, Int64]
     mailbox: str
     record: str
     live: str

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
 
 SUFFIX = ".shadow.sqlite"
@@ -36,9 +37,9 @@ CREATE INDEX IF NOT EXISTS opinions_pair ON opinions (shadow, live);
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A frame that the line judged, as the shadow is shown it."""
 
-    seq: int
-    epoch: int
-    at_utc_ns: int
+    seq: Int64
+    epoch: Int64
+    at_utc_ns: Int64
     decision: str
     classes: tuple[str, ...]
     """Of its fatal regions, sorted."""
@@ -93,9 +94,9 @@ class Record:
 class ClassCount:
     """How often one defect type was fatal, for whom."""
 
-    both: int = 0
-    only_live: int = 0
-    only_shadow: int = 0
+    both: Int64 = 0
+    only_live: Int64 = 0
+    only_shadow: Int64 = 0
 
 
 @dataclass(slots=True)
@@ -104,18 +105,18 @@ class Comparison:
 
     live: str
     shadow: str
-    frames: int = 0
-    only_live_rejects: int = 0
+    frames: Int64 = 0
+    only_live_rejects: Int64 = 0
     """The candidate would have let the part pass."""
-    only_shadow_rejects: int = 0
-    both_reject: int = 0
+    only_shadow_rejects: Int64 = 0
+    both_reject: Int64 = 0
     classes: dict[str, ClassCount] = field(default_factory=dict)
-    seqs: list[int] = field(default_factory=list)
+    seqs: list[Int64] = field(default_factory=list)
     """Frames that differ in decision or defect types, the newest first, at most 1000."""
-    differing: int = 0
+    differing: Int64 = 0
     """All of them."""
-    p99_us: int = 0
-    last_at_utc_ns: int = 0
+    p99_us: Int64 = 0
+    last_at_utc_ns: Int64 = 0
 
     @property
     def disagreements(self) -> int:

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.verdict import ModelRef
 
 SCHEMA = "edgeinspect.recording/1"
@@ -36,7 +37,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=S
     line: str
     edgeinspect: str
     """Version that recorded."""
-    began_utc_ns: int
+    began_utc_ns: Int64
     machine: dict[str, str]
     """Processor, system and the versions of the libraries that judge: "the same machine"."""
 
@@ -55,8 +56,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 class ClockReading(msgspec.Struct, frozen=True, kw_only=True):
     """Both clocks at one moment; their distance moves when the wall clock is set."""
 
-    mono_ns: int
-    utc_ns: int
+    mono_ns: Int64
+    utc_ns: Int64
 
 
 class Missed(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     """The last message of a file that was ended in order; without it the end was cut."""
 
     why: str
-    frames: int
-    without_picture: int
+    frames: Int64
+    without_picture: Int64
     """Frames whose picture could not be taken although there was one."""
-    missed: int
+    missed: Int64

@@ -18,6 +18,7 @@ from edgeinspect.archive.reading import Wanted, find
 from edgeinspect.archive_format import is_archive, read_sidecar
 from edgeinspect.datasets.files import pictures_below
 from edgeinspect.decoding import DecodeError, decode_json
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
 
 PLAN, FRAMES, PARTS = "plan.json", "frames.jsonl", "parts"
@@ -43,9 +44,9 @@ class Plan(
     model: str
     model_sha256: str
     backend: str
-    frames: int
-    chunks: int
-    chunk_frames: int
+    frames: Int64
+    chunks: Int64
+    chunk_frames: Int64
     frames_sha256: str
     """Of `frames.jsonl`."""
 

@@ -23,6 +23,7 @@ from typing import Literal
 import msgspec
 
 from edgeinspect.decoding import DecodeError, decode_json
+from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import ModelError
 from edgeinspect.store.manifest import MANIFEST
 from edgeinspect.store.trust import check_trust
@@ -54,8 +55,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """UTC, ISO 8601."""
     who: str
     did: Literal["promote", "rollback", "shadow", "unshadow", "reseal", "remove"]
-    version: int
-    live: int
+    version: Int64
+    live: Int64
     """The live version after it."""
     why: str = ""
 
@@ -64,11 +65,11 @@ class Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What `state.json` says."""
 
     schema: Literal[1] = 1
-    live: int
-    shadow: int | None = None
-    before: tuple[int, ...] = ()
+    live: Int64
+    shadow: Int64 | None = None
+    before: tuple[Int64, ...] = ()
     """Versions that were live before, the last one last: what `rollback` goes back to."""
-    seals: dict[int, str] = {}
+    seals: dict[Int64, str] = {}
     """SHA-256 of the manifest of each version that was promoted or put into shadow."""
     history: tuple[Change, ...] = ()
 

@@ -1,0 +1,14 @@
+"""Bounds of numbers in messages and files that others write."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""What SQLite, struct and numpy can hold. JSON knows no bound: a decoder that takes 4,000 digits
+raises OverflowError far from the message."""
+
+SidePx = Annotated[int, Meta(ge=1, le=1 << 16)]
+"""Height or width of a picture or class map."""
