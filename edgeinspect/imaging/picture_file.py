@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.picture_header import (
+    FILE_BYTES_MAX,
+    SET_PIXELS_MAX,
+    check_size,
+    known_format,
+)
+from edgeinspect.regular_file import read_regular
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 """File names that count as pictures, in lower case."""
@@ -18,7 +25,9 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 
 
-def read_picture(path: Path, color: str, bits: int = 16) -> Pixels | None:
+def read_picture(
+    path: Path, color: str, bits: int = 16, *, pixels_max: int = SET_PIXELS_MAX
+) -> Pixels | None:
     """uint8 (h, w, c) pixels of a file, or None if it is not a picture.
 
     Args:
@@ -26,15 +35,20 @@ def read_picture(path: Path, color: str, bits: int = 16) -> Pixels | None:
         color: `mono`, `bgr` or `rgb`, the order to read into.
         bits: Of a deep picture: how many its camera has. They are shifted down to 8, as in
             training.
+        pixels_max: A larger picture is not decoded.
 
     Raises:
-        OSError: The file cannot be read.
+        FileReadError: The file cannot be read, or is no regular file (an `OSError` too).
+        DataError: The picture is larger than `pixels_max`.
     """
     mode = cv2.IMREAD_GRAYSCALE if color == "mono" else cv2.IMREAD_COLOR
     mode |= cv2.IMREAD_ANYDEPTH
-    data = np.fromfile(path, np.uint8)
+    data = read_regular(path, FILE_BYTES_MAX)
+    if not known_format(data):
+        return None
+    check_size(data, pixels_max, where=str(path))
     try:
-        picture = cv2.imdecode(data, mode) if data.size else None
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error:
         picture = None
     if picture is None or picture.dtype not in (np.uint8, np.uint16):
@@ -49,18 +63,16 @@ def read_whole(path: Path) -> NDArray[np.uint8]:
     """The bytes of a picture file.
 
     Raises:
-        DataError: Unreadable, empty, or cut off: OpenCV fills the rest of a cut JPEG with grey
-            and says nothing.
+        DataError: Unreadable, no regular file, empty, too large to decode, or cut off: OpenCV
+            fills the rest of a cut JPEG with grey and says nothing.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    if not data.size:
+    data = read_regular(path, FILE_BYTES_MAX)
+    if not data:
         raise DataError("is empty", where=str(path))
-    if (problem := _cut_off(data.tobytes())) is not None:
+    check_size(data, SET_PIXELS_MAX, where=str(path))
+    if (problem := _cut_off(data)) is not None:
         raise DataError(problem, where=str(path))
-    return data
+    return np.frombuffer(data, np.uint8)
 
 
 def _cut_off(data: bytes) -> str | None:

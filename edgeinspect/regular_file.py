@@ -1,0 +1,202 @@
+"""Opening a file that somebody else named: a regular file, of bounded size, never waited for.
+
+A name with a picture's ending may be a named pipe, a socket, a terminal, or a device whose
+opening alone does something. Opening a pipe waits for its writer, for ever. So the kind is
+looked at before the file is opened and again on what was opened, which never waits.
+
+What no flag can prevent is a read that does not return: a dead file server, a failing disk.
+A thread that must not wait does not read files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from edgeinspect.errors import DataError
+
+MIB = 1 << 20
+TEXT_BYTES_MAX = 64 * MIB
+"""Largest table, list or record that is read at once."""
+MODEL_BYTES_MAX = 8192 * MIB
+"""Largest file of weights; ONNX itself ends at 2 GiB, and puts the rest beside it."""
+_CHUNK_BYTES = 4 * MIB
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+}
+
+
+class FileReadError(DataError, OSError):
+    """A file cannot be read as a whole regular file.
+
+    It is an `OSError` too, with `errno` and `strerror`, so that whoever expects the system's
+    errors from a path catches these with them.
+    """
+
+    def __init__(
+        self, what: str, path: Path | str, number: int, *, remedy: str = "", strerror: str = ""
+    ) -> None:
+        super().__init__(what, where=printable(path), remedy=remedy)
+        self.errno = number
+        self.strerror = strerror or what
+        self.filename = str(path)
+
+
+class FileMissingError(FileReadError, FileNotFoundError):
+    """There is no such file, or it vanished before it was opened."""
+
+
+def printable(name: Path | str) -> str:
+    r"""A file's name as text that can be shown, stored and sent: what is no UTF-8 is escaped.
+
+    Bytes that are no UTF-8 become `\xE4`, control characters and the marks that turn the
+    direction of text `\x0A` or `\u202E`, and a backslash is doubled: so different names
+    stay different.
+    """
+    text = os.fspath(name)
+    if "\\" not in text and all(map(_plain, text)):
+        return text
+    return "".join(_escaped(each) for each in text)
+
+
+def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
+    """Open a regular file to read, unbuffered; the caller closes it.
+
+    Args:
+        path: The file.
+        follow: Links are followed to the regular file they name; else a link is refused.
+
+    Raises:
+        FileMissingError: It is not there.
+        FileReadError: It is no regular file, or cannot be opened.
+    """
+    try:
+        _check_kind(os.stat(path, follow_symlinks=follow), path)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        handle = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+    except FileReadError:
+        raise
+    except OSError as error:
+        raise _translated(error, path) from error
+    except ValueError as error:  # a NUL in the path
+        raise FileReadError(f"is not a path: {error}", path, errno.EINVAL) from error
+    try:
+        _check_kind(os.fstat(handle), path)  # it may have been exchanged in between
+        return os.fdopen(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path | str, bytes_max: int, *, follow: bool = True) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        path: The file.
+        bytes_max: Of a larger file nothing is read.
+        follow: As in `open_regular`.
+
+    Raises:
+        FileMissingError: It is not there.
+        FileReadError: It is no regular file, is larger, cannot be read, or was changed while
+            it was being read.
+    """
+    with open_regular(path, follow=follow) as file:
+        try:
+            before = os.fstat(file.fileno())
+            if before.st_size > bytes_max:
+                raise _too_large(path, before.st_size, bytes_max)
+            chunks: list[bytes] = []
+            size = 0
+            while chunk := file.read(min(_CHUNK_BYTES, bytes_max + 1 - size)):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > bytes_max:  # it grows, or is of a system that tells no size
+                    raise _too_large(path, size, bytes_max)
+            after = os.fstat(file.fileno())
+        except FileReadError:
+            raise
+        except OSError as error:
+            raise _translated(error, path) from error
+    told = after.st_size or size  # /proc and its like tell a size of 0
+    if size != told or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise FileReadError(
+            "was changed while it was being read",
+            path,
+            errno.EAGAIN,
+            remedy="Read it again when whoever writes it is done",
+        )
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def read_text(path: Path | str, bytes_max: int = TEXT_BYTES_MAX) -> str:
+    """The text of a regular file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        FileReadError: As `read_regular`.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    return read_regular(path, bytes_max).decode("utf-8-sig")
+
+
+def is_regular(path: Path | str) -> bool:
+    """True if a name leads to a regular file, over links or not; never opens it."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _check_kind(status: os.stat_result, path: Path | str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+        raise FileReadError(
+            f"is {kind}, not a regular file", path, number, remedy="Give a file, or remove it"
+        )
+
+
+def _too_large(path: Path | str, size_bytes: int, bytes_max: int) -> FileReadError:
+    return FileReadError(
+        f"is larger ({size_bytes} bytes) than the {bytes_max} bytes that are read",
+        path,
+        errno.EFBIG,
+        remedy="Check that it is the file that was meant",
+    )
+
+
+def _translated(error: OSError, path: Path | str) -> FileReadError:
+    number = error.errno or errno.EIO
+    words = error.strerror or str(error)
+    missing = number in (errno.ENOENT, errno.ESTALE)
+    kind = FileMissingError if missing else FileReadError
+    return kind(f"cannot be read: {words}", path, number, strerror=words)
+
+
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that turn the direction of the text around them."""
+
+
+def _plain(character: str) -> bool:
+    return character == " " or (character.isprintable() and character not in _TURNING)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8 (PEP 383)
+        return f"\\x{code - 0xDC00:02X}"
+    if character == "\\":
+        return "\\\\"
+    if _plain(character):
+        return character
+    if code < 0x80:
+        return f"\\x{code:02X}"
+    return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
