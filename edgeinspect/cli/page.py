@@ -42,7 +42,7 @@ def page(
 
 def _change_users(file: Path, passwd: str | None, role: str, remove: str | None) -> None:
     from edgeinspect.page.config import load
-    from edgeinspect.page.users import Role, Users
+    from edgeinspect.users import Role, Users
 
     named = load(file).config.users
     users = Users(Path(named) if named else None)

@@ -23,8 +23,8 @@ from edgeinspect.errors import DataError, EdgeInspectError
 from edgeinspect.page import engines
 from edgeinspect.page.board import Board
 from edgeinspect.page.sessions import Brake, Session, Sessions
-from edgeinspect.page.users import Role, Users
 from edgeinspect.store import Store
+from edgeinspect.users import Role, Users
 from edgeinspect.wire_replay import ChallengeRequest, OperatorRequest
 
 _log = structlog.get_logger()

@@ -38,10 +38,10 @@ from edgeinspect.page.routes import Routes, Sources, board_dict, live_dict
 from edgeinspect.page.server import make_app
 from edgeinspect.page.sessions import Brake, Sessions
 from edgeinspect.page.stream import Stream
-from edgeinspect.page.users import Users
 from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.store import Store, default_root
+from edgeinspect.users import Users
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

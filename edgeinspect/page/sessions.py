@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.page.users import Role, User
+from edgeinspect.users import Role, User
 
 _LONGEST_NS = 12 * 3600 * NS_PER_S
 _MOST_SESSIONS = 500

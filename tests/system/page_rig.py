@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from edgeinspect.page.users import Role, Users
+from edgeinspect.users import Role, Users
 from tests.system.plant import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent

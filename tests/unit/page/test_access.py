@@ -20,8 +20,8 @@ from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.page.fence import HEADERS, BodyTooLargeError, Fence, too_large
 from edgeinspect.page.sessions import Brake, Sessions
-from edgeinspect.page.users import Role, User, Users
 from edgeinspect.testing import ManualClock
+from edgeinspect.users import Role, User, Users
 from tests.unit.page.made import ask
 
 GOOD = "four unlike words"

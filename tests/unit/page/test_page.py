@@ -22,10 +22,10 @@ from edgeinspect.page.history import History
 from edgeinspect.page.program import Page
 from edgeinspect.page.shift import Shift
 from edgeinspect.page.stream import Stream
-from edgeinspect.page.users import Role, Users
 from edgeinspect.pipeline.shadow_record import Record, Shown, model_key
 from edgeinspect.store import Store
 from edgeinspect.testing import ManualClock
+from edgeinspect.users import Role, Users
 from edgeinspect.wire import encode
 from edgeinspect.wire_replay import OperatorRequest
 from tests.flow.feeder import Feeder

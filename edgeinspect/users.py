@@ -132,7 +132,9 @@ class Users:
 
     def _write(self, users: dict[str, User]) -> None:
         if self.path is None:
-            raise UsageError("this page names no file of users", remedy="Add `users: FILE` to it")
+            raise UsageError(
+                "no file of users is named", remedy="Add `users: FILE` to the configuration"
+            )
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         text = msgspec.json.format(msgspec.json.encode(_File(users=users)), indent=2) + b"\n"
         try:
