@@ -47,6 +47,14 @@ class TriggerRequest(
     encoder_count: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)] | None = None
     simulated: bool = False
     """True for a challenge part."""
+    expires_monotonic_ns: Int64 | None = None
+    """No frame is taken from this instant on: CLOCK_MONOTONIC of the PC and start that
+    `boot_id` names. Counts where that is the line's own, and no step of a clock moves it."""
+    boot_id: ShortText | None = None
+    """Whose monotonic clock it is: `/proc/sys/kernel/random/boot_id`, a slash, and the number
+    of the time namespace (`/proc/self/ns/time`)."""
+    expires_utc_ns: Int64 | None = None
+    """The same instant as wall time, for a line on another PC."""
 
 
 class TriggerCount(

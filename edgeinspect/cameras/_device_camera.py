@@ -18,7 +18,7 @@ from edgeinspect.cameras._trigger_book import Lost, TriggerBook
 from edgeinspect.cameras._trigger_sender import TriggerSender
 from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import NO_PART, ClockSource, Grab, Part, Pixels
+from edgeinspect.domain.frame import NO_PART, TOO_LATE, ClockSource, Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, UsageError
 
 UNANSWERED_MAX = 3
@@ -207,9 +207,20 @@ class DeviceCamera:
                 self._drop(delivery)
                 return
             part = match.part
+            if self._is_late(part, delivery, at_ns, source):
+                self._drop(delivery)
+                self._lose((Lost(part, frame_id, at_ns, TOO_LATE),))
+                return
         else:
             self._lose(_gap(last, frame_id, at_ns))
         self._ready.append(self._make_grab(delivery, frame_id, at_ns, source, part))
+
+    def _is_late(self, part: Part, delivery: Delivery, at_ns: int, source: ClockSource) -> bool:
+        """True if it cannot be shown that it was exposed before its trigger expired."""
+        in_time = self._book.was_sent(part) or not part.expired(delivery.arrived_at_ns)
+        if in_time or (source is not ClockSource.HOST and not part.expired(at_ns)):
+            return False
+        return part.expires_at_ns is not None
 
     def _instant(self, delivery: Delivery) -> tuple[int, ClockSource]:
         if delivery.device_ns is None or self._options.clock == "host":
@@ -259,6 +270,8 @@ class DeviceCamera:
 
     def _give_up_overdue(self) -> None:
         """Triggers without a frame in time; after a few in a row the camera is gone."""
+        while (one := self._book.withdrawn()) is not None:
+            self._lose((one,))
         while (one := self._book.overdue(self._clock.now_ns())) is not None:
             self._counts = replace(self._counts, unanswered=self._counts.unanswered + 1)
             self._ready.append(_lost_grab(one))

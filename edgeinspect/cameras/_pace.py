@@ -7,7 +7,7 @@ from collections import deque
 from typing import Literal
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import NO_PART, Part
+from edgeinspect.domain.frame import NO_PART, TOO_LATE, Part
 from edgeinspect.errors import UsageError
 
 Mode = Literal["rate", "max", "trigger"]
@@ -37,14 +37,17 @@ class Pace:
         """Ask for one frame of `part`. Thread-safe.
 
         Raises:
-            UsageError: The camera is not in trigger mode.
+            UsageError: The camera is not in trigger mode, or the trigger has expired.
         """
         if self.mode != "trigger":
             raise UsageError(
                 "this camera runs free and takes no trigger",
                 remedy="Set its `pace: trigger`",
             )
-        self._parts.append((self._clock.now_ns(), part))
+        now_ns = self._clock.now_ns()  # the exposure, whenever it is fetched
+        if part.expired(now_ns):
+            raise UsageError(TOO_LATE)
+        self._parts.append((now_ns, part))
         self._pending.release()
 
     def wait(self, timeout_ns: int) -> tuple[int, Part] | None:

@@ -29,6 +29,7 @@ _LATE_MAX = 10
 """So many times the patience, and a frame that was given up does not come any more."""
 _MISSING = "the camera counted it, and it never came"
 _UNCLEAR = "triggers were ignored or too close together: its frame cannot be told from others"
+_SENT_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class TriggerBook:
         self._lock = threading.Lock()
         self._pending: deque[tuple[int, Part]] = deque()
         self._given_up: deque[int] = deque(maxlen=1024)
+        self._withdrawn: deque[Lost] = deque()
+        self._sent: dict[int, Part] = {}
         self._last_id: int | None = None
         self.unanswered_run = 0
         """Triggers given up since the last frame."""
@@ -73,6 +76,32 @@ class TriggerBook:
         """Note a trigger, before it is sent. Thread-safe."""
         with self._lock:
             self._pending.append((at_ns, part))
+
+    def note_sent(self, part: Part) -> None:
+        """The camera has taken this trigger before it expired. Thread-safe."""
+        with self._lock:
+            if len(self._sent) >= _SENT_MAX:
+                self._sent.pop(next(iter(self._sent)))
+            self._sent[id(part)] = part  # held, so nobody else gets its id
+
+    def was_sent(self, part: Part) -> bool:
+        """Whether `note_sent` was called; asked once, when its frame has come."""
+        with self._lock:
+            return self._sent.pop(id(part), None) is not None
+
+    def withdraw(self, part: Part, problem: str) -> None:
+        """This trigger was never sent, and will not be: it is lost. Thread-safe."""
+        with self._lock:
+            for entry in self._pending:
+                if entry[1] is part:
+                    self._pending.remove(entry)
+                    self._withdrawn.append(Lost(part, 0, entry[0], problem))
+                    return
+
+    def withdrawn(self) -> Lost | None:
+        """The next of those withdrawn that nobody has been told of."""
+        with self._lock:
+            return self._withdrawn.popleft() if self._withdrawn else None
 
     def match(self, frame_id: int, exposed_at_ns: int, certain: bool) -> Match:
         """Find the part of a frame that arrived.
@@ -115,7 +144,9 @@ class TriggerBook:
     def abandon(self) -> list[Lost]:
         """Give up all triggers: the camera is gone. Counts begin anew."""
         with self._lock:
-            lost = []
+            lost = list(self._withdrawn)
+            self._withdrawn.clear()
+            self._sent.clear()
             while self._pending:
                 lost.append(self._give_up("the camera was lost before its frame came"))
             self._given_up.clear()

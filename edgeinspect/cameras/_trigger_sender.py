@@ -12,7 +12,7 @@ from collections import deque
 from edgeinspect.cameras._device import Device
 from edgeinspect.cameras._trigger_book import TriggerBook
 from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.frame import Part
+from edgeinspect.domain.frame import TOO_LATE, Part
 from edgeinspect.errors import CameraLostError
 
 COMMAND = "TriggerSoftware"
@@ -71,11 +71,20 @@ class TriggerSender:
             if session != self._session:
                 return
             try:
-                self._waiting.popleft()
-                self._device.execute(COMMAND)
+                self._send(self._waiting.popleft())
             except CameraLostError as error:
                 if session == self._session:
                     self._failed = error
                 return
             except IndexError:
                 return
+
+    def _send(self, part: Part) -> None:
+        """One trigger, unless its part has gone by; a thread that stood still finds some."""
+        if part.expired(self._clock.now_ns()):
+            self._book.withdraw(part, TOO_LATE)
+            return
+        self._device.execute(COMMAND)
+        # Else the camera took it nobody knows when, after tries of its library's own.
+        if not part.expired(self._clock.now_ns()):
+            self._book.note_sent(part)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -42,6 +43,9 @@ class FrameShape:
         return f"{self.height_px}x{self.width_px}x{self.channels}"
 
 
+TOO_LATE = "the trigger has expired: another part may be at the camera"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What the trigger said about the part in front of the camera."""
@@ -52,9 +56,24 @@ class Part:
     """Encoder count at the trigger, in counts of the line's own encoder."""
     simulated: bool = False
     """True for a challenge part that an engineer injected."""
+    expires_at_ns: int | None = field(default=None, compare=False)
+    """Monotonic; a frame that is exposed later shows another part. None: it does not expire."""
+
+    def expired(self, now_ns: int) -> bool:
+        """True if a frame taken now would be too late for this part."""
+        return self.expires_at_ns is not None and now_ns >= self.expires_at_ns
 
 
 NO_PART = Part()
+
+
+def challenge_part(picture: str) -> Part:
+    """The part that a picture of the challenge folder stands for; two names give two ids."""
+    part_id = f"challenge:{picture}"
+    if len(part_id) > 64:
+        digest = hashlib.blake2b(picture.encode("utf-8", "surrogatepass"), digest_size=8)
+        part_id = f"{part_id[:47]}~{digest.hexdigest()}"
+    return Part(part_id, simulated=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import structlog
 from edgeinspect import events
 from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain.frame import Grab, Part, Pixels, challenge_part
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.imaging.letterbox import fit_into
@@ -130,7 +130,7 @@ class Capture:
         """Ask the camera for one frame of `part`; the ticket will say its seq. Thread-safe.
 
         Raises:
-            UsageError: It takes no software trigger.
+            UsageError: It takes no software trigger, or this one has expired.
             CameraLostError: It is away.
         """
         ticket = self._tickets.issue(part)
@@ -143,7 +143,7 @@ class Capture:
 
     def _as_challenge(self, pixels: Pixels, name: str) -> Grab:
         """A challenge part as a frame; its time begins when it enters the line."""
-        part = Part(part_id=f"challenge:{name}"[:64], simulated=True)
+        part = challenge_part(name)
         return Grab(pixels, self._gaps.last_id, self._clock.now_ns(), part, label=name)
 
     def _open_camera(self) -> None:

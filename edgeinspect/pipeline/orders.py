@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import Part
+from edgeinspect.domain.frame import TOO_LATE, Part
 from edgeinspect.errors import UsageError
 from edgeinspect.imaging.picture_file import read_picture
 from edgeinspect.pipeline.capture import Capture
@@ -36,10 +36,18 @@ class Orders:
         """Ask one camera for one frame.
 
         Raises:
-            UsageError: There is no such camera, or it takes no trigger.
+            UsageError: There is no such camera, it takes no trigger, the part's id is none,
+                or the trigger has expired.
             CameraLostError: It is away.
         """
-        return self._find(camera).trigger(part)
+        if "\0" in (part.part_id or ""):
+            raise UsageError(
+                "the part's id has a zero character", remedy="Most readers end a text there"
+            )
+        capture = self._find(camera)
+        if part.expired(self._clock.now_ns()):
+            raise UsageError(TOO_LATE)
+        return capture.trigger(part)
 
     def count_triggers(self, said: TriggerCount) -> None:
         """What the PLC counted of one camera's triggers.

@@ -16,6 +16,7 @@ from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, UsageError
 from edgeinspect.pipeline.tickets import Ticket
+from edgeinspect.pipeline.trigger_expiry import TriggerExpiry
 from edgeinspect.spool import Spool
 from edgeinspect.wire import VERDICT_TOPIC
 from edgeinspect.wire_replay import (
@@ -93,6 +94,7 @@ class Replay:
         self._count_triggers = count_triggers
         self._tickets: deque[tuple[list[bytes], Ticket, int]] = deque()
         self._operate = operate
+        self._expiry = TriggerExpiry(clock)
         self._stop = False
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -118,14 +120,17 @@ class Replay:
     def run(self) -> None:
         """The thread, until `stop`."""
         while not self._stop:
+            looked_at_ns = self._expiry.turn()
             there = self._socket.poll(_TICKET_POLL_MS if self._tickets else 100)
             self._answer_tickets()
             if not there:
+                self._expiry.saw_empty(looked_at_ns)
                 continue
             for _ in range(_TURN_REQUESTS):
                 try:
                     parts = self._socket.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
+                    self._expiry.saw_empty(looked_at_ns)
                     break
                 self._hear(parts)
             self._clock.sleep_until(self._clock.now_ns() + _TURN_PAUSE_NS)
@@ -200,7 +205,8 @@ class Replay:
             elif isinstance(request, OperatorRequest):
                 self._operate(request.actor, request.action, request.detail)
             else:
-                part = Part(request.part_id, request.encoder_count, request.simulated)
+                part = Part(request.part_id, request.encoder_count, request.simulated,
+                            self._expiry.of(request))  # fmt: skip
                 ticket = self._trigger(request.camera, part)
                 if ticket is not None:
                     self._tickets.append((sender, ticket, self._clock.now_ns() + _TICKET_NS))

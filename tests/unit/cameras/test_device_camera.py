@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
 from edgeinspect.cameras._device_camera import DeviceCamera
 from edgeinspect.cameras._genicam import GenicamOptions
 from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.frame import ClockSource, Grab
+from edgeinspect.domain.frame import ClockSource, Grab, Part
 from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.testing import ManualClock
 
@@ -211,3 +212,85 @@ def test_the_temperature_is_asked_for_where_there_is_one() -> None:
     made, _device = camera()
     made.open()
     assert made.read_temperature() is None
+
+
+SOFTWARE = {"TriggerMode": "On", "TriggerSource": "Software"}
+
+
+def triggered(take_time: Any = lambda clock: None, *, stamped: bool = False) -> tuple[Any, Any]:
+    """A camera whose command takes some time, and which answers each with a frame."""
+    made, device = camera(SOFTWARE | {"trigger_timeout_ms": 5000.0}, **SOFTWARE)
+    sent: list[str] = []
+
+    def execute(command: str) -> None:
+        take_time(device.clock)
+        sent.append(command)
+        device.send(len(sent), device_ns=device.clock.now_ns() if stamped else None)
+
+    device.execute = execute
+    device.sent = sent
+    made.open()
+    return made, device
+
+
+def expiring(device: Any, ms: int) -> Part:
+    return Part("plate", expires_at_ns=device.clock.now_ns() + ms * NS_PER_MS)
+
+
+def until_answered(made: DeviceCamera) -> Grab:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        got = made.grab(0)
+        if got is not None:
+            return got
+    raise AssertionError("no grab")
+
+
+def test_a_trigger_in_time_is_a_frame_of_its_part() -> None:
+    made, device = triggered()
+    made.trigger(expiring(device, 100))
+    grab = until_answered(made)
+    assert (grab.part.part_id, grab.lost) == ("plate", False)
+
+
+def test_a_trigger_that_expired_in_the_thread_that_sends_it_is_never_sent() -> None:
+    """As after a SIGSTOP between the order and the command."""
+    made, device = triggered()
+    part = expiring(device, 100)
+    device.clock.advance(101 * NS_PER_MS)
+    made.trigger(part)
+    grab = until_answered(made)
+    assert (grab.part, grab.lost, grab.pixels) == (part, True, None)
+    assert "expired" in grab.problem
+    assert device.sent == []
+    made.trigger(expiring(device, 100))  # and the count of frames goes on as if it had not been
+    assert not until_answered(made).lost
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_frame_that_a_slow_command_took_late_is_of_no_part(stamped: bool) -> None:
+    """The library tried again for seconds; nobody knows which part the frame shows."""
+    made, device = triggered(lambda clock: clock.advance(3000 * NS_PER_MS), stamped=stamped)
+    made.trigger(expiring(device, 100))
+    grab = until_answered(made)
+    assert (grab.part.part_id, grab.lost, grab.pixels) == ("plate", True, None)
+
+
+def test_a_picture_that_arrives_late_was_taken_in_time() -> None:
+    made, device = triggered()
+    made.trigger(expiring(device, 100))
+    wait_until(lambda: device.sent and not made._sender._waiting)
+    part = expiring(device, 100)
+    made.grab(0)
+    made.trigger(part)
+    wait_until(lambda: len(device.sent) == 2 and made._book._sent)
+    late = replace(device.coming.pop(), arrived_at_ns=device.clock.now_ns() + 500 * NS_PER_MS)
+    device.coming.append(late)
+    assert not until_answered(made).lost
+
+
+def wait_until(condition: Any) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)

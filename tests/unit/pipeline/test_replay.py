@@ -11,10 +11,13 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgeinspect import boot
+from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import ConfigError, UsageError
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.tickets import Ticket, Tickets
+from edgeinspect.pipeline.trigger_expiry import VALID_NS
 from edgeinspect.wire_replay import (
     Ack,
     Answer,
@@ -243,3 +246,18 @@ def test_a_taken_address_is_said(router: Router) -> None:
             clock=router.clock, trigger=lambda camera, part: None,
             challenge=lambda camera, picture: None,
         )  # fmt: skip
+
+
+def test_a_trigger_carries_its_end_and_one_without_gets_one(router: Router) -> None:
+    router.dealer.send(encode(TriggerRequest(camera="top", encoder_count=7)))
+    assert router.answer()[1] == Triggered(accepted=True)
+    now_ns = router.clock.now_ns()
+    ends = now_ns + 100 * NS_PER_MS
+    router.dealer.send(encode(TriggerRequest(
+        camera="top", encoder_count=7, expires_monotonic_ns=ends, boot_id=boot.boot_id()
+    )))  # fmt: skip
+    assert router.answer()[1] == Triggered(accepted=True)
+    first, second = (part.expires_at_ns for _, part in router.triggered)
+    assert first is not None
+    assert first <= now_ns + VALID_NS
+    assert second == ends
