@@ -106,6 +106,8 @@ class PlcResult:
     """The configuration's hash."""
     processing_us: int = 0
     """From capture to decision."""
+    captured_at_utc_ns: int = 0
+    """When the frame was exposed; 0 if nobody knows any more."""
 
     def __post_init__(self) -> None:
         if self.outcome is Outcome.PASS and (self.no_verdict or self.late or self.covers != 1):

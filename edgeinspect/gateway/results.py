@@ -88,6 +88,7 @@ def from_verdict(
         act_by_encoder=verdict.act_by_encoder,
         recipe_id=verdict.config_hash,
         processing_us=verdict.stages.total_us,
+        captured_at_utc_ns=verdict.captured_at_utc_ns,
     )
     return Pending(result, now_ns + verdict.act_by_utc_ns - utc_ns)
 

@@ -167,6 +167,14 @@ OUTPUT_WORDS = OUTPUTS[-1].word + OUTPUTS[-1].size
 INPUT_WORDS = INPUTS[-1].word + INPUTS[-1].size
 
 
+OF_RESULT = {
+    "ResultsValid", "ResultId", "Pass", "Reject", "NoVerdict", "Late", "Degraded", "Simulated",
+    "Covers", "Cause", "RejectCode", "Severity", "EncoderCount", "ActByEncoder", "ActByMs",
+    "ProcessingUs", "PartId", "Camera", "RecipeId", "EncoderValid", "ActByEncoderValid",
+}  # fmt: skip
+"""What every result says whole, so that a reader need not remember the one before."""
+
+
 def status_word(image: PlcImage) -> int:
     """The status bits as one word."""
     word = 0

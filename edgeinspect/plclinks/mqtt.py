@@ -173,7 +173,7 @@ class _Session:
         return tuple(
             _metric(name, value)
             for name, value in values.items()
-            if value != self._shown[name] or (fresh and name in _RESULT)
+            if value != self._shown[name] or (fresh and name in _map.OF_RESULT)
         )
 
     def _send(self, kind: str, metrics: tuple[Metric, ...], *, node: bool = False) -> None:
@@ -195,12 +195,6 @@ class _Session:
 
 
 _TAG_TYPES = {tag.name: _TYPES[tag.type] for tag in _map.OUTPUTS}
-_RESULT = {
-    "ResultsValid", "ResultId", "Pass", "Reject", "NoVerdict", "Late", "Degraded", "Simulated",
-    "Covers", "Cause", "RejectCode", "Severity", "EncoderCount", "ActByEncoder", "ActByMs",
-    "ProcessingUs", "PartId", "Camera", "RecipeId", "EncoderValid", "ActByEncoderValid",
-}  # fmt: skip
-"""What every result says whole, so that a subscriber need not remember the one before."""
 
 
 def _metric(name: str, value: _map.Value) -> Metric:

@@ -1,7 +1,7 @@
 """OPC UA server: the vision system's state, a ResultReady event per result, and the map's tags.
 
-Names follow OPC 40100-1 (Machine Vision): the objects and properties are called as there,
-with plain text for its identifier structures; it is not a certified implementation.
+With a certificate only encrypted sessions of trusted clients and known users; without one,
+everybody who may connect. The server itself is in `_opcua/`, for it needs asyncua.
 """
 
 from __future__ import annotations
@@ -10,91 +10,133 @@ import asyncio
 import logging
 import threading
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import structlog
 from msgspec import Meta
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PlcError, PlcImage, PlcInputs, PlcResult
-from edgeinspect.errors import ConfigError, Fault, MissingExtraError
+from edgeinspect import events
+from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain.plc import PlcImage, PlcInputs
+from edgeinspect.errors import EdgeInspectError, MissingExtraError
 from edgeinspect.plclinks import _map
+from edgeinspect.plclinks._peers import Allowed, bare_host, cannot_listen, shown
 from edgeinspect.ports import PlcLink
+
+if TYPE_CHECKING:
+    from edgeinspect.plclinks._opcua.access import Access
+    from edgeinspect.plclinks._opcua.listener import BoundedServer
 
 REQUIRES = (("asyncua", "plc"),)
 
-NAMESPACE = "urn:edgeinspect:machine-vision"
-_COMPLETED = 1
-"""ResultState of OPC 40100-1, 12.19."""
-
 _AGAIN_S = 1.0
+_OPEN_S = 120.0
+"""The standard address space takes seconds to make on a slow PC."""
+_STALE_NS = 2 * NS_PER_S
+_SWEEP_NS = NS_PER_S
+_WRITABLE = (
+    *(tag.name for tag in _map.INPUTS if tag.type != "bits"),
+    *(bit.name for bit in _map.COMMAND_BITS),
+)
 
-_STATES = {
-    PlcError.STARTING: "Preoperational",
-    PlcError.STOPPING: "Halted",
-    PlcError.HEARTBEAT_LOST: "Error",
-    PlcError.WIRE: "Error",
-}
+_log = structlog.get_logger()
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of `type: opcua`."""
 
     host: str = "127.0.0.1"
-    """The interface to listen on."""
+    """The interface to listen on; IPv6 too."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 4840
+    allow: list[str] = []
+    """Addresses and networks that may connect; empty means all."""
+    clients: Annotated[int, Meta(ge=2, le=256)] = 32
+    """Sessions at once; one more ends the one that was silent longest, of the address that has
+    the most."""
     certificate: str | None = None
-    """Server certificate (DER or PEM); with it and `private_key` only encrypted sessions."""
+    """Server certificate (DER or PEM); with it and `private_key` only encrypted sessions of
+    clients in `pki`."""
     private_key: str | None = None
+    """Its RSA key (DER or PEM), not encrypted, readable by its owner alone."""
+    application_uri: str | None = None
+    """ApplicationUri, one of the URIs in the certificate's subjectAltName; absent, the first."""
+    pki: str | None = None
+    """Folder of the clients that are let in: `trusted` has their certificates, or those of the
+    authority that issued them, `crl` its revocation lists; unknown ones land in `rejected`. It
+    is read again while the gateway runs. Absent, nobody is let in."""
+    users: str | None = None
+    """File of users with hashed passwords; `edgeinspect gateway FILE --passwd NAME` writes it."""
+    anonymous: bool = False
+    """True if a trusted client needs no user; it is called `anonymous` in `write`."""
+    write: dict[str, list[str]] = {}
+    """With a certificate: which inputs a user may write, as `{press-plc: ["*"], scada:
+    [FaultReset]}`; whoever is not named only reads."""
     acknowledge: bool = True
     """False if clients live from events alone and nobody writes `ResultsAck`."""
 
     def __post_init__(self) -> None:
-        """Both or none."""
+        """Refuse what cannot be meant."""
+        Allowed(self.allow)
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together")
+        secured = {"pki": self.pki, "users": self.users, "anonymous": self.anonymous,
+                   "write": self.write, "application_uri": self.application_uri}  # fmt: skip
+        for name, value in secured.items():
+            if value and self.certificate is None:
+                raise ValueError(f"{name} needs certificate and private_key: without encryption "
+                                 "nobody can prove who he is")  # fmt: skip
+        for user, tags in self.write.items():
+            for tag in tags:
+                if tag not in (*_WRITABLE, "*"):
+                    known = ", ".join(_WRITABLE)
+                    raise ValueError(f"write.{user}: there is no input {tag}; known: {known}, *")
 
 
 class OpcUaServer:
     """A server in a thread and an event loop of its own. See `ports.PlcLink`.
 
     An image is written tag by tag with the status last and its event after; images that
-    were overtaken are left out, results never (the handshake waits for each).
+    were overtaken are left out, results never (the handshake waits for each). Nothing that a
+    client sends ends or rebuilds the server.
     """
 
-    def __init__(self, options: Options, ua: Any, server_type: Any) -> None:
-        """Nothing is bound yet; `ua` and `server_type` are asyncua's."""
+    def __init__(self, options: Options, clock: Clock) -> None:
+        """Nothing is bound yet."""
         self.acknowledges = options.acknowledge
         self._options = options
-        self._ua = ua
-        self._server_type = server_type
+        self._clock = clock
         self._image: PlcImage | None = None
         self._inputs = PlcInputs(problem="not started")
+        self._turned_at_ns = clock.now_ns()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event | None = None
         self._stop = False
         self._opened = threading.Event()
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._thread: threading.Thread | None = None
-        self._written: dict[str, _map.Value] = {}
-        self._state = ""
-        self._told: tuple[int, int] = (-1, -1)
 
     def open(self) -> None:
         self._thread = threading.Thread(target=self._main, name="opcua", daemon=True)
         self._thread.start()
-        self._opened.wait(30)
-        if self._error is not None:
-            where = f"{self._options.host}:{self._options.port}"
-            fault = Fault("link.port", f"cannot be served: {self._error}", where)
-            raise ConfigError([fault]) from self._error
+        opened = self._opened.wait(_OPEN_S)
+        error = self._error
+        if isinstance(error, EdgeInspectError):
+            raise error
+        if error is not None or not opened:
+            where = shown(self._options.host, self._options.port)
+            raise cannot_listen(error or TimeoutError("did not start in time"), where) from error
 
     def show(self, image: PlcImage) -> None:
         self._image = image
         self._wake()
 
     def poll(self) -> PlcInputs:
-        return self._inputs
+        inputs = self._inputs
+        if inputs.connected and self._clock.now_ns() - self._turned_at_ns > _STALE_NS:
+            return PlcInputs(False, inputs.delivered, None, "the server's thread stands still")
+        return inputs
 
     def close(self) -> None:
         self._stop = True
@@ -126,156 +168,134 @@ class OpcUaServer:
                 time.sleep(_AGAIN_S)
 
     async def _serve(self) -> None:
-        self._written.clear()
-        self._state = ""
-        self._loop = asyncio.get_running_loop()
+        from edgeinspect.plclinks._opcua.inputs import Inputs
+        from edgeinspect.plclinks._opcua.listener import BoundedServer
+        from edgeinspect.plclinks._opcua.nodes import PRODUCT, Nodes
+        from edgeinspect.plclinks._opcua.sessions import Internals
+
+        options = self._options
+        host = bare_host(options.host)
+        access = self._access()
+        loop = self._loop = asyncio.get_running_loop()
+        loop.set_exception_handler(
+            lambda _loop, context: access.note_fault(
+                context.get("exception") or RuntimeError(context.get("message")), ""
+            )
+        )
         self._changed = asyncio.Event()
-        server = self._server_type()
-        await self._build(server)
+        inputs = Inputs()
+        server = BoundedServer(
+            Internals(access, inputs, options.clients), access, host, options.port
+        )
+        identity = access.identity
+        if identity is not None:
+            server.iserver.certificate, server.iserver.private_key = (
+                identity.certificate, identity.key,
+            )  # fmt: skip
+        server.product_uri, server.manufacturer_name = PRODUCT, "edgeinspect"
+        server.application_type = _server_type()
+        await server.init()
+        await server.set_application_uri(
+            identity.application_uri if identity is not None else PRODUCT
+        )
+        server.set_endpoint(f"opc.tcp://{shown(host, options.port)}/edgeinspect")
+        server.set_server_name("edgeinspect")
+        server.set_match_discovery_client_ip(":" not in host)
+        nodes = Nodes(server, lambda error: access.note_fault(error, ""))
+        await nodes.build()
         await server.start()
         self._opened.set()
+        sweep_at_ns = 0
         try:
             while not self._stop:
-                await self._turn(server)
-            await self._turn(server)
+                await self._wait()
+                try:
+                    await self._turn(server, nodes, inputs)
+                    if self._clock.now_ns() >= sweep_at_ns:
+                        sweep_at_ns = self._clock.now_ns() + _SWEEP_NS
+                        await server.listener.sweep()
+                except Exception as error:  # one turn fails, the server stays
+                    access.note_fault(error, "")
+            await self._turn(server, nodes, inputs)
             await asyncio.sleep(0.1)  # what was shown last must leave before the sockets do
         finally:
             await server.stop()
 
-    async def _turn(self, server: Any) -> None:
+    def _access(self) -> Access:
+        from edgeinspect.plclinks._opcua.access import Access
+        from edgeinspect.plclinks._opcua.identity import read_identity
+        from edgeinspect.plclinks._opcua.trust import TrustList
+
+        options = self._options
+        identity = None
+        if options.certificate is not None and options.private_key is not None:
+            identity = read_identity(
+                Path(options.certificate), Path(options.private_key), options.application_uri
+            )
+        self._warn(identity is not None)
+        return Access(
+            identity,
+            TrustList(Path(options.pki) if options.pki is not None else None),
+            Path(options.users) if options.users is not None else None,
+            self._clock,
+            anonymous=options.anonymous,
+            write=options.write,
+            allowed=Allowed(options.allow),
+        )
+
+    def _warn(self, secure: bool) -> None:
+        """Say what the configuration leaves open, or shuts to everybody."""
+        options = self._options
+        problems = []
+        if not secure:
+            who = "the addresses in allow" if options.allow else "everybody"
+            problems.append(f"no certificate: nothing is encrypted, {who} may connect and write")
+        else:
+            if options.pki is None:
+                problems.append("no pki: no client certificate is trusted, nobody can connect")
+            if options.users is None and not options.anonymous:
+                problems.append("neither users nor anonymous: nobody can open a session")
+            writers = [tags for tags in options.write.values() if {"*", "ResultsAck"} & set(tags)]
+            if options.acknowledge and not writers:
+                problems.append("nobody may write ResultsAck: see write, or acknowledge: false")
+        for problem in problems:
+            _log.warning(events.PLC_ACCESS, problem=problem)
+
+    async def _wait(self) -> None:
+        """Until there is something to show; not long, for clients write as well."""
         assert self._changed is not None
         try:
             await asyncio.wait_for(self._changed.wait(), 0.005)
         except asyncio.TimeoutError:  # look for what clients wrote
             pass
         self._changed.clear()
+
+    async def _turn(self, server: BoundedServer, nodes: Any, inputs: Any) -> None:
         image = self._image
         if image is None:
             return
+        connected = self._has_peer(server)
         # A result that nobody is there to hear is not delivered.
-        connected = any(c.processor.session is not None for c in server.bserver.clients)
         if connected or image.result is None:
-            await self._write(server, image)
-            if image.result is not None and self._told != (image.numbering, image.result.seq):
-                self._told = (image.numbering, image.result.seq)
-                await self._announce(image.result)
-        commands = _map.commands(
-            {name: server.read_attribute_value(node).Value.Value
-             for name, node in self._commands.items()}
-        )  # fmt: skip
+            await nodes.show(image)
         problem = "" if connected else "no client has a session"
         delivered = image.revision if connected else -1
-        self._inputs = PlcInputs(connected, delivered, commands, problem)
+        self._inputs = PlcInputs(connected, delivered, inputs.commands(), problem)
+        self._turned_at_ns = self._clock.now_ns()
 
-    async def _write(self, server: Any, image: PlcImage) -> None:
-        values = _map.values(image)
-        status = {bit.name for bit in _map.STATUS_BITS}
-        for name in sorted(values, key=lambda name: name in status):
-            if self._written.get(name) != values[name]:
-                await self._set(server, self._tags[name], values[name])
-                self._written[name] = values[name]
-        state = _STATES.get(image.error, "Operational") if not image.online else "Operational"
-        if state != self._state:
-            self._state = state
-            await self._set(server, self._state_node, state)
-
-    async def _set(self, server: Any, tag: tuple[Any, Any], value: _map.Value) -> None:
-        node, kind = tag
-        variant = self._ua.Variant(value, kind)
-        await server.write_attribute_value(node, self._ua.DataValue(variant))
-
-    async def _announce(self, result: PlcResult) -> None:
-        """One ResultReady event."""
-        event = self._ready.event
-        event.ResultId = str(result.seq)
-        event.IsPartial = False
-        event.IsSimulated = result.simulated
-        event.ResultState = _COMPLETED
-        event.PartId = result.part_id
-        event.JobId = f"{result.camera}/{result.epoch}/{result.seq}"
-        event.RecipeId = result.recipe_id
-        event.Pass = result.outcome.value == "pass"
-        event.Reject = result.outcome.value == "reject"
-        event.NoVerdict = result.no_verdict
-        event.Cause = result.cause
-        event.RejectCode = result.reject_code
-        event.EncoderCount = result.encoder_count or 0
-        event.Covers = result.covers
-        event.Severity = 500 if event.Reject else 100
-        await self._ready.trigger(message=f"result {result.seq}: {result.outcome.value}")
-
-    # -- the address space ----------------------------------------------------------
-
-    async def _build(self, server: Any) -> None:
-        ua, options = self._ua, self._options
-        await server.init()
-        server.set_endpoint(f"opc.tcp://{options.host}:{options.port}/edgeinspect")
-        server.set_server_name("edgeinspect")
-        if options.certificate is not None:
-            await server.load_certificate(options.certificate)
-            await server.load_private_key(options.private_key)
-            server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
-        else:
-            server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        space = await server.register_namespace(NAMESPACE)
-        kinds = {
-            "bits": ua.VariantType.UInt16,
-            "uint16": ua.VariantType.UInt16,
-            "uint32": ua.VariantType.UInt32,
-            "int32": ua.VariantType.Int32,
-            "text": ua.VariantType.String,
-        }
-        types = {tag.name: kinds[tag.type] for tag in (*_map.OUTPUTS, *_map.INPUTS)}
-        system = await server.nodes.objects.add_object(space, "VisionSystem")
-        machine = await system.add_object(space, "VisionStateMachine")
-        state = await machine.add_variable(
-            space, "CurrentState", "Preoperational", ua.VariantType.String
+    def _has_peer(self, server: BoundedServer) -> bool:
+        """Whether a session is there that results are for: one that may acknowledge them."""
+        sessions = [each.session for each in server.listener.clients]
+        return any(
+            session is not None and (not self.acknowledges or session.user.may_write("ResultsAck"))
+            for session in sessions
         )
-        self._state_node = (state.nodeid, ua.VariantType.String)
-        outputs = await system.add_object(space, "Outputs")
-        self._tags: dict[str, tuple[Any, Any]] = {}
-        for name, value in _map.values(PlcImage()).items():
-            kind = types.get(name, ua.VariantType.Boolean)
-            node = await outputs.add_variable(
-                ua.NodeId(f"Outputs.{name}", space), ua.QualifiedName(name, space), value, kind
-            )
-            self._tags[name] = (node.nodeid, kind)
-        inputs = await system.add_object(space, "Inputs")
-        self._commands: dict[str, Any] = {}
-        blank = _map.decode_block(bytes(2 * _map.INPUT_WORDS), _map.INPUTS, _map.COMMAND_BITS)
-        for name, value in blank.items():
-            if name == "Command":
-                continue
-            kind = types.get(name, ua.VariantType.Boolean)
-            node = await inputs.add_variable(
-                ua.NodeId(f"Inputs.{name}", space), ua.QualifiedName(name, space), value, kind
-            )
-            await node.set_writable()
-            self._commands[name] = node.nodeid
-        ready_type = await server.create_custom_event_type(
-            space, "ResultReadyEventType", ua.ObjectIds.BaseEventType, _properties(ua)
-        )
-        self._ready = await server.get_event_generator(ready_type, system.nodeid)
 
 
-def _properties(ua: Any) -> list[tuple[str, Any]]:
-    kinds = ua.VariantType
-    return [
-        ("ResultId", kinds.String),
-        ("IsPartial", kinds.Boolean),
-        ("IsSimulated", kinds.Boolean),
-        ("ResultState", kinds.Int32),
-        ("PartId", kinds.String),
-        ("JobId", kinds.String),
-        ("RecipeId", kinds.String),
-        ("Pass", kinds.Boolean),
-        ("Reject", kinds.Boolean),
-        ("NoVerdict", kinds.Boolean),
-        ("Cause", kinds.UInt16),
-        ("RejectCode", kinds.UInt16),
-        ("EncoderCount", kinds.Int64),
-        ("Covers", kinds.UInt32),
-    ]
+def _server_type() -> Any:
+    from asyncua import ua
+
+    return ua.ApplicationType.Server
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
@@ -285,9 +305,8 @@ def build(options: Options, clock: Clock) -> PlcLink:
         MissingExtraError: asyncua is not installed.
     """
     try:
-        from asyncua import ua
-        from asyncua.server.server import Server
+        import asyncua  # noqa: F401 - the server's thread needs it
     except ImportError as error:
         raise MissingExtraError("plc", "asyncua", where="link opcua") from error
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # errors are raised
-    return OpcUaServer(options, ua, Server)
+    return OpcUaServer(options, clock)

@@ -1,0 +1,96 @@
+"""asyncua's attribute and view services: what is read carries its times, writes are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+from typing import Any
+
+from asyncua import ua
+from asyncua.crypto.permission_rules import UserRole
+from asyncua.server.address_space import AttributeService, ViewService
+
+from edgeinspect.plclinks._opcua.access import NOBODY, User
+from edgeinspect.plclinks._opcua.bounds import PATH_ELEMENTS_MAX, REFERENCES_MAX
+from edgeinspect.plclinks._opcua.inputs import Inputs
+
+
+class Attributes(AttributeService):
+    """Reads carry both times; of what clients write only sound inputs are taken."""
+
+    def __init__(self, aspace: Any, inputs: Inputs) -> None:
+        super().__init__(aspace)
+        self.input_names: dict[Any, str] = {}
+        """Node ids of the inputs; filled when the address space is built."""
+        self._inputs = inputs
+
+    def read_for(self, params: Any, user: User) -> list[ua.DataValue]:
+        """The values as `user` may see them."""
+        wanted = params.TimestampsToReturn
+        source = wanted in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
+        server = wanted in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both)
+        now = datetime.now(timezone.utc)
+        found = []
+        for each in params.NodesToRead:
+            value = self._aspace.read_attribute_value(each.NodeId, each.AttributeId)
+            name = self.input_names.get(each.NodeId)
+            if each.AttributeId == ua.AttributeIds.UserAccessLevel and name is not None:
+                level = 1 << ua.AccessLevel.CurrentRead
+                if user.may_write(name):
+                    level |= 1 << ua.AccessLevel.CurrentWrite
+                value = ua.DataValue(ua.Variant(level, ua.VariantType.Byte))
+            is_value = each.AttributeId == ua.AttributeIds.Value
+            found.append(
+                dataclasses.replace(
+                    value,
+                    SourceTimestamp=value.SourceTimestamp if source and is_value else None,
+                    ServerTimestamp=now if server else None,
+                )
+            )
+        return found
+
+    async def write(self, params: Any, user: Any = NOBODY) -> list[ua.StatusCode]:
+        if user.role is UserRole.Admin:  # ourselves: no user from outside has this role
+            return await super().write(params, user)
+        return [ua.StatusCode(await self._write(each, user)) for each in params.NodesToWrite]
+
+    async def _write(self, each: Any, user: User) -> int:
+        node = self._aspace.get(each.NodeId)
+        if node is None:
+            return int(ua.StatusCodes.BadNodeIdUnknown)
+        if each.AttributeId not in node.attributes:
+            return int(ua.StatusCodes.BadAttributeIdInvalid)
+        name = self.input_names.get(each.NodeId)
+        if name is None or each.AttributeId != ua.AttributeIds.Value:
+            return int(ua.StatusCodes.BadNotWritable)
+        if not user.may_write(name):
+            return int(ua.StatusCodes.BadUserAccessDenied)
+        problem = self._inputs.problem(name, each)
+        if problem is not None:
+            return problem
+        now = datetime.now(timezone.utc)
+        value = ua.DataValue(
+            ua.Variant(each.Value.Value.Value, each.Value.Value.VariantType),
+            SourceTimestamp=now, ServerTimestamp=now,
+        )  # fmt: skip
+        status = await self._aspace.write_attribute_value(each.NodeId, each.AttributeId, value)
+        if status.is_good():
+            self._inputs.take(name, value.Value.Value)
+        return int(status.value)
+
+
+class Views(ViewService):
+    """Browse paths whose width cannot explode."""
+
+    def _navigate(self, start_nodeid: Any, elements: Any) -> list[Any]:
+        current = [start_nodeid]
+        if len(elements) > PATH_ELEMENTS_MAX:
+            return []
+        for element in elements:
+            found = dict.fromkeys(
+                each for node in current for each in self._find_elements_in_node(element, node)
+            )
+            current = list(found)
+            if not current or len(current) > REFERENCES_MAX:
+                return []
+        return current

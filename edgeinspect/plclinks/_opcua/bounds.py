@@ -1,0 +1,82 @@
+"""How much one client may ask for, and the filters that would not end.
+
+Source: OPC UA Part 4; asyncua bounds neither
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from asyncua import ua
+
+NODES_PER_READ = 1_000
+NODES_PER_REQUEST = 100
+"""Of any other service."""
+REFERENCES_MAX = 10_000
+"""In one answer to Browse, and on one way of TranslateBrowsePaths."""
+PATH_ELEMENTS_MAX = 32
+SUBSCRIPTIONS_PER_SESSION = 8
+ITEMS_PER_SESSION = 500
+EVENT_ITEMS_PER_SESSION = 4
+EVENT_QUEUE_MAX = 1_000
+UNACKNOWLEDGED_MAX = 16
+"""Notification messages kept for a republish."""
+SELECT_CLAUSES_MAX = 64
+WHERE_COST_MAX = 1_000
+"""Operations that one event may take in a where clause."""
+PUBLISHING_MIN_MS, PUBLISHING_MAX_MS = 10.0, 60_000.0
+KEEP_ALIVE_MAX_MS, LIFETIME_MAX_MS = 30_000.0, 120_000.0
+
+
+def fault(code: int) -> ua.UaStatusCodeError:
+    """An error of a whole service."""
+    return ua.UaStatusCodeError(code)
+
+
+def bound(items: Any, most: int) -> None:
+    """Refuse a request for nothing, or for more than `most`."""
+    if items is None or len(items) == 0:
+        raise fault(ua.StatusCodes.BadNothingToDo)
+    if len(items) > most:
+        raise fault(ua.StatusCodes.BadTooManyOperations)
+
+
+def is_event(item: Any) -> bool:
+    """Whether a monitored item is for events."""
+    return bool(item.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier)
+
+
+def check_item(item: Any) -> None:
+    """Refuse a filter that would raise, or not end, at each change."""
+    wanted = item.RequestedParameters
+    if isinstance(wanted.Filter, ua.ExtensionObject):  # an empty one
+        wanted.Filter = None
+    if not is_event(item):
+        wanted.QueueSize = min(int(wanted.QueueSize) or 1, NODES_PER_REQUEST)
+        if wanted.Filter is not None and not isinstance(wanted.Filter, ua.DataChangeFilter):
+            raise fault(ua.StatusCodes.BadFilterNotAllowed)
+        return
+    if not isinstance(wanted.Filter, ua.EventFilter):
+        raise fault(ua.StatusCodes.BadEventFilterInvalid)
+    if len(wanted.Filter.SelectClauses or []) > SELECT_CLAUSES_MAX:
+        raise fault(ua.StatusCodes.BadEventFilterInvalid)
+    if where_cost(wanted.Filter.WhereClause.Elements or []) > WHERE_COST_MAX:
+        raise fault(ua.StatusCodes.BadContentFilterInvalid)
+
+
+def where_cost(elements: Any) -> float:
+    """Operations that a where clause may take; infinite if an operand points back.
+
+    Source: OPC UA Part 4, 7.7.4.2: an ElementOperand refers to a later element.
+    """
+    costs: dict[int, float] = {}
+    for index in reversed(range(len(elements))):
+        cost = 1.0
+        for operand in elements[index].FilterOperands or []:
+            if isinstance(operand, ua.ElementOperand):
+                cost += costs.get(int(operand.Index), math.inf)
+            else:
+                cost += 1
+        costs[index] = cost
+    return costs.get(0, 0.0)

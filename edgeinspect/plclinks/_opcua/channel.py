@@ -1,0 +1,216 @@
+"""What may come over which channel of an OPC UA client.
+
+Discovery is answered on any channel; sessions only on one that is encrypted, if the server has a
+certificate.
+
+Source: OPC UA Part 6, 6.7 and 7.1; asyncua/server/uaprocessor.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.server.internal_session import SessionState
+from asyncua.server.uaprocessor import UaProcessor
+from asyncua.ua.ua_binary import struct_from_binary
+
+from edgeinspect.plclinks._opcua.access import NONE_URI, Access, Refused
+from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
+from edgeinspect.plclinks._opcua.sessions import Session
+from edgeinspect.plclinks._peers import address_of
+
+if TYPE_CHECKING:
+    from edgeinspect.plclinks._opcua.listener import Listener
+
+MESSAGE_BYTES_MAX = 2 << 20
+"""Of a write; a long text must still get its own status."""
+REQUEST_BYTES_MAX = 128 << 10
+"""Of every other request; and of all before there is a session."""
+ANSWER_BYTES_MAX = 8 << 20
+"""Waiting for a client that does not read; more ends its connection."""
+BUFFER_BYTES_MIN = 8_192
+"""Source: OPC UA Part 6, 7.1.2.3: no buffer is smaller."""
+
+_IDS = ua.ObjectIds
+_DISCOVERY = {_IDS.GetEndpointsRequest_Encoding_DefaultBinary,
+              _IDS.FindServersRequest_Encoding_DefaultBinary,
+              _IDS.CloseSecureChannelRequest_Encoding_DefaultBinary}  # fmt: skip
+_CREATE = _IDS.CreateSessionRequest_Encoding_DefaultBinary
+_ACTIVATE = _IDS.ActivateSessionRequest_Encoding_DefaultBinary
+_CLOSE = _IDS.CloseSessionRequest_Encoding_DefaultBinary
+_READ = _IDS.ReadRequest_Encoding_DefaultBinary
+_WRITE = _IDS.WriteRequest_Encoding_DefaultBinary
+_SERVICES = {
+    getattr(_IDS, f"{name}Request_Encoding_DefaultBinary")
+    for name in (
+        "Read", "Write", "Browse", "TranslateBrowsePathsToNodeIds", "RegisterNodes",
+        "UnregisterNodes", "Call", "HistoryRead", "Publish", "Republish", "CreateSubscription",
+        "ModifySubscription", "DeleteSubscriptions", "TransferSubscriptions",
+        "SetPublishingMode", "CreateMonitoredItems", "ModifyMonitoredItems",
+        "DeleteMonitoredItems", "SetMonitoringMode", "CloseSession",
+    )
+}  # fmt: skip
+"""What a session may ask for. Nodes are added by nobody, and servers are not registered here."""
+
+
+class Processor(UaProcessor):
+    """One connection's messages."""
+
+    def __init__(self, listener: Listener, transport: Any, limits: Any) -> None:
+        super().__init__(listener.iserver, transport, limits)
+        self._listener = listener
+        self._access: Access = listener.access
+        self._greeted = False
+        self.address = address_of(self.name)
+
+    async def process(self, header: Any, body: Any) -> Any:
+        """One chunk.
+
+        Raises:
+            Refused: The connection must end.
+        """
+        kind = header.MessageType
+        if kind == ua.MessageType.Hello:
+            hello = struct_from_binary(ua.Hello, body.copy())
+            smallest = min(hello.ReceiveBufferSize, hello.SendBufferSize)
+            if self._greeted or smallest < BUFFER_BYTES_MIN:
+                raise Refused(ua.StatusCodes.BadTcpMessageTypeInvalid, "a Hello that is none")
+            self._greeted = True
+        elif not self._greeted or kind not in _CHANNEL_MESSAGES:
+            raise Refused(ua.StatusCodes.BadTcpMessageTypeInvalid, "a message of no known type")
+        elif kind == ua.MessageType.SecureOpen and not self._connection.is_open():
+            head = struct_from_binary(ua.AsymmetricAlgorithmHeader, body.copy(header.body_size))
+            await self._access.admit_channel(head, self.address)
+        elif not self._connection.is_open():
+            raise Refused(ua.StatusCodes.BadTcpSecureChannelUnknown, "no channel is open")
+        return await super().process(header, body)
+
+    def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
+        if not self._connection.is_open():
+            mode = struct_from_binary(
+                ua.OpenSecureChannelRequest, body.copy()
+            ).Parameters.SecurityMode
+            plain = algohdr.SecurityPolicyURI == NONE_URI
+            modes = ua.MessageSecurityMode
+            if mode != (modes.None_ if plain else modes.SignAndEncrypt):
+                raise Refused(ua.StatusCodes.BadSecurityModeRejected, "a mode that is not offered")
+        super().open_secure_channel(algohdr, seqhdr, body)
+
+    def send_response(self, *args: Any, **options: Any) -> None:
+        super().send_response(*args, **options)
+        if self._transport.get_write_buffer_size() > ANSWER_BYTES_MAX:
+            self._access.turn_away("connection", "does not read its answers", address=self.address)
+            self._transport.abort()
+
+    async def _process_message(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        service = typeid.Identifier if typeid.NamespaceIndex == 0 else None
+        if len(body) > (MESSAGE_BYTES_MAX if service == _WRITE else REQUEST_BYTES_MAX):
+            raise ServiceError(ua.StatusCodes.BadRequestTooLarge)
+        if service in _DISCOVERY:
+            return await super()._process_message(typeid, requesthdr, seqhdr, body)
+        if service not in {_CREATE, _ACTIVATE, *_SERVICES}:
+            raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
+        policy = self._connection.security_policy
+        if self._access.secure and policy.URI == NONE_URI:
+            self._access.turn_away("request", "a session without encryption", address=self.address)
+            raise ServiceError(ua.StatusCodes.BadSecurityModeInsufficient)
+        if service == _ACTIVATE:
+            return await self._activate(requesthdr, seqhdr, body)
+        if service == _CREATE:
+            return await self._create(typeid, requesthdr, seqhdr, body)
+        session: Any = self.session
+        if (
+            session is None
+            or session.state is SessionState.Closed
+            or requesthdr.AuthenticationToken != session.auth_token
+        ):
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        if not session.is_activated() and service != _CLOSE:
+            raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
+        # Counted before it is decoded: a million tiny structures take seconds.
+        if service == _READ:
+            _check_count(body, 12, NODES_PER_READ)
+        elif service == _WRITE:
+            _check_count(body, 0, NODES_PER_REQUEST)
+        return await super()._process_message(typeid, requesthdr, seqhdr, body)
+
+    async def _create(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        own: Any = self.session
+        if own is not None and own.state is not SessionState.Closed:
+            raise ServiceError(ua.StatusCodes.BadTooManySessions)  # one for each connection
+        policy = self._connection.security_policy
+        params = struct_from_binary(ua.CreateSessionParameters, body.copy())
+        self._access.check_client(params, policy.peer_certificate)
+        await self._listener.make_room_for_session(self.address)
+        going_on = await super()._process_message(typeid, requesthdr, seqhdr, body)
+        session: Any = self.session
+        session.address = self.address
+        session.peer_certificate = policy.peer_certificate
+        session.policy_uri = policy.URI
+        return going_on
+
+    async def _activate(self, requesthdr: Any, seqhdr: Any, body: Any) -> bool:
+        """Prove the client and the user first, then let the session have them."""
+        params = struct_from_binary(ua.ActivateSessionParameters, body)
+        policy = self._connection.security_policy
+        own: Any = self.session
+        session = self._listener.iserver.lookup_external_session(requesthdr.AuthenticationToken)
+        if session is None or session.state is SessionState.Closed:
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        moves = session is not own
+        if moves and (
+            not session.is_activated() or (own is not None and own.state is not SessionState.Closed)
+        ):
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        if (session.peer_certificate, session.policy_uri) != (policy.peer_certificate, policy.URI):
+            raise ServiceError(ua.StatusCodes.BadSecurityChecksFailed)
+        if policy.host_certificate:
+            try:
+                policy.asymmetric_cryptography.verify(
+                    policy.host_certificate + session.nonce, params.ClientSignature.Signature
+                )
+            except Exception as error:
+                self._access.turn_away("login", "a signature is wrong", address=self.address)
+                raise ServiceError(ua.StatusCodes.BadApplicationSignatureInvalid) from error
+        user = await self._access.identify(
+            params.UserIdentityToken, session.nonce, policy, self.address
+        )
+        if session.state is SessionState.Closed:
+            raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
+        if moves:
+            if user.name != session.user.name:
+                raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)
+            self._take_over(session)
+        response = ua.ActivateSessionResponse()
+        response.Parameters = session.activate(user)
+        self.send_response(requesthdr.RequestHandle, seqhdr, response)
+        return True
+
+    def _take_over(self, session: Session) -> None:
+        """A session goes on over this connection; the one that it had ends."""
+        self._listener.detach(session)
+        self.session = session
+        self._closing = False
+        session.address = self.address
+        self._session_watchdog_task = asyncio.create_task(self._session_watchdog_loop())
+        for each in self._listener.iserver.subscription_service.subscriptions.values():
+            if each.session_id == session.session_id:
+                each.pub_result_callback = self.forward_publish_response
+                each.pub_request_callback = self.get_publish_request
+
+
+_CHANNEL_MESSAGES = (
+    ua.MessageType.SecureOpen, ua.MessageType.SecureMessage, ua.MessageType.SecureClose,
+)  # fmt: skip
+
+
+def _check_count(body: Any, at: int, most: int) -> None:
+    """Bound an array by its length field, before its elements are made."""
+    head = body.copy()
+    head.skip(at)
+    count = int.from_bytes(head.read(4), "little", signed=True)
+    if count > most:
+        raise ServiceError(ua.StatusCodes.BadTooManyOperations)

@@ -1,0 +1,81 @@
+"""What clients write: checked before it is taken, so that nothing else can be there to read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asyncua import ua
+
+from edgeinspect.domain.plc import PlcCommands
+from edgeinspect.plclinks import _map
+
+TEXT_BYTES_MAX = 255
+_KINDS = {
+    "bits": ua.VariantType.UInt16,
+    "uint16": ua.VariantType.UInt16,
+    "uint32": ua.VariantType.UInt32,
+    "int32": ua.VariantType.Int32,
+    "text": ua.VariantType.String,
+}
+TYPES = {tag.name: _KINDS[tag.type] for tag in (*_map.OUTPUTS, *_map.INPUTS)}
+"""Types of the map's tags; what is not here is a bit, and Boolean."""
+
+
+def blank() -> dict[str, _map.Value]:
+    """Every input, as it is before anybody writes."""
+    block = bytes(2 * _map.INPUT_WORDS)
+    named = _map.decode_block(block, _map.INPUTS, _map.COMMAND_BITS)
+    return {name: value for name, value in named.items() if name != "Command"}
+
+
+class Inputs:
+    """The inputs' values. For the server's event loop."""
+
+    def __init__(self) -> None:
+        """As `blank`."""
+        self._values = blank()
+
+    def problem(self, name: str, write: Any) -> int | None:
+        """The status code that refuses a WriteValue to an input; None if it may be taken.
+
+        Source: OPC UA Part 4, 5.11.4: the results of Write
+        """
+        value = write.Value
+        if write.IndexRange:
+            return int(ua.StatusCodes.BadIndexRangeInvalid)
+        if value is None:
+            return int(ua.StatusCodes.BadTypeMismatch)
+        if value.StatusCode is not None and value.StatusCode.value != ua.StatusCodes.Good:
+            return int(ua.StatusCodes.BadWriteNotSupported)  # a value with another status
+        variant = value.Value
+        kind = TYPES.get(name, ua.VariantType.Boolean)
+        if variant is None or variant.VariantType != kind:
+            return int(ua.StatusCodes.BadTypeMismatch)
+        if variant.is_array or variant.Dimensions or isinstance(variant.Value, (list, tuple)):
+            return int(ua.StatusCodes.BadTypeMismatch)
+        if kind is ua.VariantType.String:
+            return _text_problem(variant.Value)
+        wanted = bool if kind is ua.VariantType.Boolean else int
+        if type(variant.Value) is not wanted:
+            return int(ua.StatusCodes.BadTypeMismatch)
+        return None
+
+    def take(self, name: str, value: _map.Value) -> None:
+        """A value that has no `problem`."""
+        self._values[name] = value
+
+    def commands(self) -> PlcCommands:
+        """What was written last."""
+        return _map.commands(self._values)
+
+
+def _text_problem(text: Any) -> int | None:
+    if text is None:
+        return int(ua.StatusCodes.BadTypeMismatch)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        return int(ua.StatusCodes.BadOutOfRange)
+    if size > TEXT_BYTES_MAX or any(each < " " or each == "\x7f" for each in text):
+        return int(ua.StatusCodes.BadOutOfRange)
+    return None

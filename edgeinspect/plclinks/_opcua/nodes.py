@@ -1,0 +1,214 @@
+"""The address space: what clients see, with the time that each value is of.
+
+The names follow OPC 40100-1 (Machine Vision): the objects and properties are called as there,
+with plain text for its identifier structures; it is not a certified implementation.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from asyncua import ua
+
+from edgeinspect import __version__
+from edgeinspect.domain.plc import PlcError, PlcImage, PlcResult
+from edgeinspect.plclinks import _map
+from edgeinspect.plclinks._opcua.attributes import Attributes
+from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
+from edgeinspect.plclinks._opcua.inputs import TYPES, blank
+from edgeinspect.plclinks._opcua.listener import BoundedServer
+
+NAMESPACE = "urn:edgeinspect:machine-vision"
+PRODUCT = "urn:edgeinspect:gateway"
+_COMPLETED = 1
+"""ResultState of OPC 40100-1, 12.19."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_STATES = {
+    PlcError.STARTING: "Preoperational",
+    PlcError.STOPPING: "Halted",
+    PlcError.HEARTBEAT_LOST: "Error",
+    PlcError.WIRE: "Error",
+}
+_STATUS = {bit.name for bit in _map.STATUS_BITS}
+_KINDS = ua.VariantType
+_PROPERTIES = [
+    ("ResultId", _KINDS.String),
+    ("IsPartial", _KINDS.Boolean),
+    ("IsSimulated", _KINDS.Boolean),
+    ("ResultState", _KINDS.Int32),
+    ("PartId", _KINDS.String),
+    ("JobId", _KINDS.String),
+    ("RecipeId", _KINDS.String),
+    ("Pass", _KINDS.Boolean),
+    ("Reject", _KINDS.Boolean),
+    ("NoVerdict", _KINDS.Boolean),
+    ("Cause", _KINDS.UInt16),
+    ("RejectCode", _KINDS.UInt16),
+    ("EncoderCount", _KINDS.Int64),
+    ("Covers", _KINDS.UInt32),
+]
+
+
+class Nodes:
+    """Everything of ours in a server's address space. For its event loop."""
+
+    def __init__(self, server: BoundedServer, note_fault: Callable[[Exception], None]) -> None:
+        """`build` makes the nodes; `note_fault` hears what hostile subscriptions raise."""
+        self._server = server
+        self._note_fault = note_fault
+        self._tags: dict[str, tuple[Any, Any]] = {}
+        self._written: dict[str, _map.Value] = {}
+        self._state = ""
+        self._told: tuple[int, int] = (-1, -1)
+
+    async def show(self, image: PlcImage) -> None:
+        """Write what changed, the status last, and raise the event of a new result."""
+        result = image.result
+        fresh = result is not None and self._told != (image.numbering, result.seq)
+        now = datetime.now(timezone.utc)
+        of_result = decided_at(result) or now if result is not None else now
+        values = _map.values(image)
+        for name in sorted(values, key=lambda name: name in _STATUS):
+            belongs = name in _map.OF_RESULT
+            if self._written.get(name) != values[name] or (fresh and belongs):
+                await self._set(*self._tags[name], values[name], of_result if belongs else now)
+                self._written[name] = values[name]
+        state = _STATES.get(image.error, "Operational") if not image.online else "Operational"
+        if state != self._state:
+            await self._set(*self._state_node, state, now)
+            self._state = state
+        if result is not None and fresh:
+            self._told = (image.numbering, result.seq)
+            await self._announce(result, of_result)
+
+    async def _set(self, node: Any, kind: Any, value: _map.Value, source: datetime) -> None:
+        written = ua.DataValue(
+            ua.Variant(value, kind),
+            SourceTimestamp=source, ServerTimestamp=datetime.now(timezone.utc),
+        )  # fmt: skip
+        await self._server.write_attribute_value(node, written)
+
+    async def _announce(self, result: PlcResult, decided: datetime) -> None:
+        """One ResultReady event, at our object and at the Server object.
+
+        Source: OPC UA Part 3, 4.7: the Server object notifies of every event of the server
+        """
+        event = self._ready.event
+        event.EventId = ua.Variant(uuid.uuid4().bytes, ua.VariantType.ByteString)
+        event.Time = decided
+        event.ReceiveTime = datetime.now(timezone.utc)
+        event.LocalTime = ua.TimeZoneDataType(0, False)
+        event.Message = ua.LocalizedText(f"result {result.seq}: {result.outcome.value}")
+        event.ResultId = str(result.seq)
+        event.IsPartial = False
+        event.IsSimulated = result.simulated
+        event.ResultState = _COMPLETED
+        event.PartId = result.part_id
+        event.JobId = f"{result.camera}/{result.epoch}/{result.seq}"
+        event.RecipeId = result.recipe_id
+        event.Pass = result.outcome.value == "pass"
+        event.Reject = result.outcome.value == "reject"
+        event.NoVerdict = result.no_verdict
+        event.Cause = result.cause
+        event.RejectCode = result.reject_code
+        event.EncoderCount = result.encoder_count or 0
+        event.Covers = result.covers
+        event.Severity = 500 if event.Reject else 100
+        for emitter in (event.SourceNode, ua.NodeId(ua.ObjectIds.Server)):
+            event.emitting_node = emitter
+            for each in list(self._server.iserver.subscription_service.subscriptions.values()):
+                try:
+                    await each.monitored_item_srv.trigger_event(event)
+                except Exception as error:  # one client's filter must not keep it from the others
+                    self._note_fault(error)
+
+    # -- building -------------------------------------------------------------------
+
+    async def build(self) -> None:
+        """Make the nodes; once, before the server starts."""
+        server = self._server
+        space = await server.register_namespace(NAMESPACE)
+        await self._describe(space)
+        system = await server.nodes.objects.add_object(space, "VisionSystem")
+        machine = await system.add_object(space, "VisionStateMachine")
+        state = await machine.add_variable(
+            space, "CurrentState", "Preoperational", ua.VariantType.String
+        )
+        self._state_node = (state.nodeid, ua.VariantType.String)
+        await self._set(*self._state_node, "Preoperational", datetime.now(timezone.utc))
+        outputs = await system.add_object(space, "Outputs")
+        for name, value in _map.values(PlcImage()).items():
+            self._tags[name] = await self._add(outputs, "Outputs", name, value, space)
+        inputs = await system.add_object(space, "Inputs")
+        attributes: Attributes = server.iserver.attribute_service
+        for name, value in blank().items():
+            node, _kind = await self._add(inputs, "Inputs", name, value, space)
+            await server.get_node(node).set_writable()
+            attributes.input_names[node] = name
+        ready_type = await server.create_custom_event_type(
+            space, "ResultReadyEventType", ua.ObjectIds.BaseEventType, _PROPERTIES
+        )
+        self._ready = await server.get_event_generator(ready_type, system.nodeid)
+        self._ready.event.SourceNode = system.nodeid
+        await server.nodes.server.add_reference(system.nodeid, ua.ObjectIds.HasNotifier)
+        await server.nodes.server.set_event_notifier([ua.EventNotifier.SubscribeToEvents])
+
+    async def _add(
+        self, parent: Any, group: str, name: str, value: _map.Value, space: int
+    ) -> tuple[Any, Any]:
+        kind = TYPES.get(name, ua.VariantType.Boolean)
+        node = await parent.add_variable(
+            ua.NodeId(f"{group}.{name}", space), ua.QualifiedName(name, space), value, kind
+        )
+        await self._set(node.nodeid, kind, value, datetime.now(timezone.utc))
+        return node.nodeid, kind
+
+    async def _describe(self, space: int) -> None:
+        """What clients look up about the server: its namespaces, its product, its bounds."""
+        server, now = self._server, datetime.now(timezone.utc)
+        await server.set_build_info(
+            PRODUCT, "edgeinspect", "edgeinspect gateway", __version__, __version__, now
+        )
+        namespaces = server.get_node(ua.NodeId(ua.ObjectIds.Server_Namespaces))
+        metadata = await namespaces.add_object(
+            ua.NodeId("Namespace", space), ua.QualifiedName(NAMESPACE, space),
+            ua.NodeId(ua.ObjectIds.NamespaceMetadataType),
+        )  # fmt: skip
+        for name, value in (
+            ("NamespaceUri", ua.Variant(NAMESPACE, ua.VariantType.String)),
+            ("NamespaceVersion", ua.Variant(str(_map.MAP_VERSION), ua.VariantType.String)),
+            ("NamespacePublicationDate", ua.Variant(_PUBLISHED, ua.VariantType.DateTime)),
+            ("IsNamespaceSubset", ua.Variant(False, ua.VariantType.Boolean)),
+        ):
+            node = await metadata.get_child(f"0:{name}")
+            await node.write_value(ua.DataValue(value, SourceTimestamp=now, ServerTimestamp=now))
+        limits = {
+            "MaxNodesPerRead": NODES_PER_READ,
+            "MaxNodesPerWrite": NODES_PER_REQUEST,
+            "MaxNodesPerBrowse": NODES_PER_REQUEST,
+            "MaxNodesPerMethodCall": NODES_PER_REQUEST,
+            "MaxNodesPerTranslateBrowsePathsToNodeIds": NODES_PER_REQUEST,
+            "MaxMonitoredItemsPerCall": NODES_PER_REQUEST,
+        }
+        prefix = "Server_ServerCapabilities_OperationLimits_"
+        for name, most in limits.items():
+            node = server.get_node(ua.NodeId(getattr(ua.ObjectIds, prefix + name)))
+            await node.write_value(ua.Variant(most, ua.VariantType.UInt32))
+
+
+_PUBLISHED = datetime(2026, 11, 21, tzinfo=timezone.utc)
+"""Of the first map."""
+
+
+def decided_at(result: PlcResult) -> datetime | None:
+    """When a result came to be: its capture and the time until the decision; None if unknown."""
+    if not result.captured_at_utc_ns:
+        return None
+    since = timedelta(microseconds=result.captured_at_utc_ns // 1_000 + result.processing_us)
+    try:
+        return _EPOCH + since
+    except OverflowError:
+        return None

@@ -1,0 +1,178 @@
+"""Which client certificates are let in: a folder, as other OPC UA servers have it.
+
+    <pki>/trusted/    certificates of clients, or of the authority that issues them (DER or PEM)
+    <pki>/crl/        revocation lists of such authorities
+    <pki>/rejected/   certificates that were turned away, by their thumbprints
+
+Moving a file from `rejected` to `trusted` lets that client in; nothing is restarted.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import MD5, SHA1
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from edgeinspect.plclinks._opcua.identity import (
+    FILE_BYTES_MAX,
+    KEY_BITS_MAX,
+    KEY_BITS_MIN,
+    parse_certificate,
+)
+from edgeinspect.regular_file import FileReadError, read_regular
+
+UNKNOWN = "unknown certificate"
+REJECTED_MAX = 64
+"""Certificates kept in `rejected`; one more removes the oldest."""
+_FILES_MAX = 1_000
+
+
+def thumbprint(der: bytes) -> str:
+    """SHA-1 of a certificate, as OPC UA tools show it."""
+    digest = x509.load_der_x509_certificate(der).fingerprint(SHA1())
+    return digest.hex().upper()
+
+
+class TrustList:
+    """Judges certificates. Thread-safe; its methods read files."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """None trusts nobody. Files that hold no certificate are passed over; see `problems`."""
+        self.problems: list[str] = []
+        """Files that could not be used when the folder was read last."""
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._known: frozenset[bytes] = frozenset()
+        self._authorities: list[x509.Certificate] = []
+        self._revoked: list[x509.CertificateRevocationList] = []
+
+    def judge(self, der: bytes) -> str:
+        """Why a certificate is refused, in words; empty if it is trusted."""
+        self._refresh()
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            key = certificate.public_key()
+            algorithm = certificate.signature_hash_algorithm
+        except (ValueError, TypeError) as error:
+            return f"no certificate: {error}"
+        except Exception as error:  # an algorithm that the library does not know
+            return f"no certificate that can be used: {type(error).__name__}"
+        now = datetime.now(timezone.utc)
+        if not isinstance(key, RSAPublicKey) or not KEY_BITS_MIN <= key.key_size <= KEY_BITS_MAX:
+            return f"its key is not RSA of {KEY_BITS_MIN} to {KEY_BITS_MAX} bits"
+        if algorithm is None or isinstance(algorithm, (SHA1, MD5)):
+            return "it is signed with SHA-1 or worse"
+        if der not in self._known and not self._is_issued(certificate, now):
+            return UNKNOWN
+        if certificate.not_valid_after_utc < now:
+            return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        if certificate.not_valid_before_utc > now:
+            return f"not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        return "revoked" if self._is_revoked(certificate) else ""
+
+    def keep_rejected(self, der: bytes) -> None:
+        """Store a certificate that was turned away, for an engineer to look at."""
+        if self._folder is None:
+            return
+        folder = self._folder / "rejected"
+        with self._lock:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"{thumbprint(der)}.der"
+                if path.exists():
+                    return
+                kept = sorted(folder.glob("*.der"), key=lambda each: each.lstat().st_mtime_ns)
+                for old in kept[: max(0, len(kept) + 1 - REJECTED_MAX)]:
+                    old.unlink()
+                path.write_bytes(der)
+            except (OSError, ValueError):  # the refusal stands in the log all the same
+                return
+
+    def _is_issued(self, certificate: x509.Certificate, now: datetime) -> bool:
+        for authority in self._authorities:
+            if not authority.not_valid_before_utc <= now <= authority.not_valid_after_utc:
+                continue
+            try:
+                certificate.verify_directly_issued_by(authority)
+            except (ValueError, TypeError, InvalidSignature):
+                continue
+            return True
+        return False
+
+    def _is_revoked(self, certificate: x509.Certificate) -> bool:
+        return any(
+            each.issuer == certificate.issuer
+            and each.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+            for each in self._revoked
+        )
+
+    def _refresh(self) -> None:
+        """Read the folder again if it changed."""
+        if self._folder is None:
+            return
+        with self._lock:
+            trusted, lists = _listing(self._folder / "trusted"), _listing(self._folder / "crl")
+            if (trusted, lists) == self._seen:
+                return
+            problems: list[str] = []
+            certificates = []
+            for path, *_ in trusted:
+                try:
+                    certificates.append(parse_certificate(read_regular(path, FILE_BYTES_MAX)))
+                except (FileReadError, ValueError) as error:
+                    problems.append(f"{path}: {error}")
+            self._authorities = [each for each in certificates if _is_authority(each)]
+            self._known = frozenset(each.public_bytes(Encoding.DER) for each in certificates)
+            self._revoked = []
+            for path, *_ in lists:
+                try:
+                    self._add_list(read_regular(path, FILE_BYTES_MAX))
+                except (FileReadError, ValueError, TypeError) as error:
+                    problems.append(f"{path}: {error}")
+            self.problems = problems
+            self._seen = (trusted, lists)
+
+    def _add_list(self, data: bytes) -> None:
+        pem = b"-----BEGIN" in data
+        found = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+        for authority in self._authorities:
+            key = authority.public_key()
+            if (
+                found.issuer == authority.subject
+                and isinstance(key, RSAPublicKey)
+                and found.is_signature_valid(key)
+            ):
+                self._revoked.append(found)
+                return
+        raise ValueError("is not signed by an authority in trusted/")
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return found.value.ca
+
+
+def _listing(folder: Path) -> list[tuple[Path, int, int]]:
+    """Files with what tells that they changed."""
+    try:
+        paths = sorted(folder.iterdir())[:_FILES_MAX]
+    except OSError:  # not there: nobody is let in
+        return []
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:  # gone between the two looks
+            continue
+        found.append((path, status.st_ctime_ns, status.st_size))
+    return found

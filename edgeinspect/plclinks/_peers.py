@@ -1,0 +1,110 @@
+"""Who may connect to a server of ours, and who must make room for the next.
+
+For the servers that PLCs and others on the machine's network call: Modbus and OPC UA.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from edgeinspect.errors import ConfigError, DeviceLostError, EdgeInspectError, Fault
+
+
+class Peer(Protocol):
+    """One connection, or one session."""
+
+    address: str
+    """IP address of the other side, as `address_of` gives it."""
+    proven: bool
+    """It has done what a real client does: a whole request, or an activated session."""
+    heard_at_ns: int
+    """Monotonic time of its last bytes."""
+
+
+P = TypeVar("P", bound=Peer)
+
+
+class Allowed:
+    """Which addresses may connect."""
+
+    def __init__(self, allow: Sequence[str]) -> None:
+        """Addresses (`192.0.2.20`) and networks (`192.0.2.0/24`); none means everybody.
+
+        Raises:
+            ValueError: An entry is neither.
+        """
+        self._networks = [_network(entry) for entry in allow]
+
+    def admits(self, address: str) -> bool:
+        """Whether a peer may stay."""
+        if not self._networks:
+            return True
+        try:
+            peer = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(peer in network for network in self._networks)
+
+
+def address_of(peer_name: Any) -> str:
+    """The IP address of a socket's peer: IPv4 as such behind a socket for both, no zone."""
+    host = str(peer_name[0]) if isinstance(peer_name, tuple) and peer_name else ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def bare_host(host: str) -> str:
+    """A host without the brackets that an IPv6 address has in an address with a port."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def shown(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    host = bare_host(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def one_to_close(peers: Iterable[P], newcomer: str) -> P:
+    """Which connection ends so that the next one fits; there is at least one.
+
+    Of the address that would hold the most, what never proved itself, then what was silent
+    longest: whoever opens hundreds of connections closes its own, not those of the PLC.
+
+    Args:
+        peers: All that are open.
+        newcomer: Address of the one that wants in.
+    """
+    every = list(peers)
+    held = Counter(peer.address for peer in every)
+    held[newcomer] += 1
+    return min(every, key=lambda peer: (-held[peer.address], peer.proven, peer.heard_at_ns))
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(bare_host(entry))
+    except ValueError as error:
+        raise ValueError(
+            f"allow: '{entry}' is no address such as 192.0.2.20 and no network such as 192.0.2.0/24"
+        ) from error
+
+
+def cannot_listen(error: Exception, where: str) -> EdgeInspectError:
+    """What a server that cannot be bound raises.
+
+    An address in use, or not there yet, may be free in a moment: systemd tries again.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    words = os.strerror(number) if number else str(error) or type(error).__name__
+    if number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE):
+        return DeviceLostError(f"cannot be listened on: {words}", where=where)
+    return ConfigError([Fault("link.port", f"cannot be listened on: {words}", where)])
