@@ -9,7 +9,7 @@ Source: OPC UA Part 6, 6.7 and 7.1; asyncua/server/uaprocessor.py
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.common.utils import ServiceError
@@ -19,11 +19,8 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from edgeinspect.plclinks._opcua.access import NONE_URI, Access, Refused
 from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
-from edgeinspect.plclinks._opcua.sessions import Session
+from edgeinspect.plclinks._opcua.sessions import Internals, Session
 from edgeinspect.plclinks._peers import address_of
-
-if TYPE_CHECKING:
-    from edgeinspect.plclinks._opcua.listener import Listener
 
 MESSAGE_BYTES_MAX = 2 << 20
 """Of a write; a long text must still get its own status."""
@@ -56,10 +53,23 @@ _SERVICES = {
 """What a session may ask for. Nodes are added by nobody, and servers are not registered here."""
 
 
+class Sessions(Protocol):
+    """What a connection needs of all the others."""
+
+    iserver: Internals
+    access: Access
+
+    async def make_room_for_session(self, newcomer: str) -> None:
+        """End a session if there are too many."""
+
+    def detach(self, session: Session) -> None:
+        """End the connection that a session has."""
+
+
 class Processor(UaProcessor):
     """One connection's messages."""
 
-    def __init__(self, listener: Listener, transport: Any, limits: Any) -> None:
+    def __init__(self, listener: Sessions, transport: Any, limits: Any) -> None:
         super().__init__(listener.iserver, transport, limits)
         self._listener = listener
         self._access: Access = listener.access
