@@ -259,7 +259,7 @@ class OpcUaServer:
             if options.acknowledge and not writers:
                 problems.append("nobody may write ResultsAck: see write, or acknowledge: false")
         for problem in problems:
-            _log.warning(events.PLC_ACCESS, problem=problem)
+            _log.warning(events.LINK_WARNED, problem=problem)
 
     async def _wait(self) -> None:
         """Until there is something to show; not long, for clients write as well."""

@@ -117,7 +117,7 @@ class Access:
         """Count and log a refusal."""
         self.refused += 1
         self._quiet[what].warning(
-            events.PLC_CLIENT_REFUSED, problem=f"{what}: {problem}"[:300], refused=self.refused,
+            events.PEER_REFUSED, problem=f"{what}: {problem}"[:300], refused=self.refused,
             **fields,
         )  # fmt: skip
 
@@ -126,7 +126,7 @@ class Access:
         self.faults += 1
         words = f"{type(problem).__name__}: {problem}"[:300]
         self._quiet["fault"].error(
-            events.PLC_CLIENT_FAULT, problem=words, address=address, faults=self.faults
+            events.PEER_FAILED, problem=words, address=address, faults=self.faults
         )
 
     # -- channels -------------------------------------------------------------------
