@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,16 +21,22 @@ from edgeinspect import events
 from edgeinspect.client import order
 from edgeinspect.client.sockets import Prepare
 from edgeinspect.decoding import DecodeError, decode_json
+from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import DataError, EdgeInspectError
-from edgeinspect.page import engines
+from edgeinspect.log import RateLimited
+from edgeinspect.page import devices, engines
+from edgeinspect.page.addresses import counted_as
 from edgeinspect.page.board import Board
-from edgeinspect.page.sessions import Brake, Session, Sessions
+from edgeinspect.page.brake import Brake, Guess
+from edgeinspect.page.sessions import Session, Sessions
 from edgeinspect.store import Store
-from edgeinspect.users import Role, Users
+from edgeinspect.users import Role, User, Users
 from edgeinspect.wire_replay import ChallengeRequest, OperatorRequest
 
 _log = structlog.get_logger()
-COOKIE = "edgeinspect_session"
+_COOKIE = "edgeinspect_session"
+_MOST_LOGINS = 256
+_MOST_LOGINS_EACH = 64
 CSRF_HEADER = "x-csrf-token"
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm"}
 Word = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -67,8 +75,6 @@ class Means:
     challenge_folder: Path | None
     backend: str
     reload_command: tuple[str, ...]
-    secure: bool
-    """True if browsers speak TLS with the page."""
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not an error
@@ -83,18 +89,23 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error
 class Actions:
     """The POST routes. One loop; what waits is done in threads."""
 
-    def __init__(self, means: Means, sessions: Sessions, brake: Brake) -> None:
+    def __init__(
+        self, means: Means, sessions: Sessions, brake: Brake, clock: Clock | None = None
+    ) -> None:
         self._means = means
         self._sessions = sessions
         self._brake = brake
+        self._cookie = f"{_COOKIE}_{means.board.line}"
+        self._limited = RateLimited(_log, clock or SystemClock())
         self._hashing = anyio.CapacityLimiter(2)
+        self._logins: Counter[str] = Counter()
         self._promoting = anyio.CapacityLimiter(1)
 
     # -- who ----------------------------------------------------------------------------------
 
     async def whoami(self, request: Request) -> Response:
         """Name, role and token of the session; and what may be asked for."""
-        session = self._sessions.find(request.cookies.get(COOKIE))
+        session = self._sessions.find(request.cookies.get(self._cookie))
         means = self._means
         told: dict[str, Any] = {
             "name": session.name if session else "",
@@ -109,36 +120,44 @@ class Actions:
         """Begin a session."""
         wanted = await _body(request, _Login)
         address = request.client.host if request.client else ""
-        wait_s = self._brake.wait_s(address, wanted.name)
-        if wait_s:
-            raise Refusal(429, f"too many wrong passwords; try again in {wait_s} s", wait_s)
-        self._brake.fail(address, wanted.name)  # taken back below: tries at once count all
-        try:
-            user = await anyio.to_thread.run_sync(
-                self._means.users.check, wanted.name, wanted.password, limiter=self._hashing
-            )
-        except DataError as error:
-            raise Refusal(503, str(error)) from error
+        user = (await self._known()).get(wanted.name)
+        device = devices.known(request.cookies, wanted.name, user)
+        guess = Guess(address, wanted.name, device)
+        self._check_brake(guess)
+        with self._queue(counted_as(address)):
+            async with self._hashing:  # a hash is dear: two at once, the others stand in line
+                self._check_brake(guess)  # tries at once: those before may have failed
+                user = await self._check(wanted)
+                if user is None:
+                    self._brake.fail(guess)
         if user is None:
-            _log.warning(events.LOGIN_REFUSED, name=wanted.name, address=address)
+            self._limited.warning(events.LOGIN_REFUSED, name=wanted.name, address=address)
             raise Refusal(401, "name or password is wrong")
-        self._brake.succeed(address, wanted.name)
-        self._sessions.end(request.cookies.get(COOKIE))
+        self._brake.succeed(guess)
+        self._sessions.end(request.cookies.get(self._cookie))
         token, session = self._sessions.begin(wanted.name, user)
         response = JSONResponse(
             {"name": wanted.name, "role": user.role.value, "csrf": session.csrf}
         )
+        path = _own_path(request)
+        secure = request.url.scheme == "https"
         response.set_cookie(
-            COOKIE, token, httponly=True, samesite="strict", secure=self._means.secure, path="/"
+            self._cookie, token, httponly=True, samesite="strict", secure=secure, path=path
         )
+        if not device:
+            response.set_cookie(
+                devices.cookie_name(wanted.name), devices.make(wanted.name, user),
+                max_age=devices.KEPT_S, httponly=True, samesite="strict", secure=secure,
+                path=f"{path}api/login",
+            )  # fmt: skip
         return response
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
         await self._allow(request, Role.VIEWER)
-        self._sessions.end(request.cookies.get(COOKIE))
+        self._sessions.end(request.cookies.get(self._cookie))
         response = JSONResponse({})
-        response.delete_cookie(COOKIE, path="/")
+        response.delete_cookie(self._cookie, path=_own_path(request))
         return response
 
     # -- what ---------------------------------------------------------------------------------
@@ -186,24 +205,53 @@ class Actions:
 
     # -- inside -------------------------------------------------------------------------------
 
+    async def _known(self) -> dict[str, User]:
+        try:
+            return await anyio.to_thread.run_sync(self._means.users.read)
+        except DataError as error:
+            raise Refusal(503, str(error)) from error
+
+    async def _check(self, wanted: _Login) -> User | None:
+        try:
+            return await anyio.to_thread.run_sync(
+                self._means.users.check, wanted.name, wanted.password
+            )
+        except DataError as error:
+            raise Refusal(503, str(error)) from error
+
+    def _check_brake(self, guess: Guess) -> None:
+        wait_s = self._brake.wait_s(guess)
+        if wait_s:
+            raise Refusal(429, f"too many wrong passwords; try again in {wait_s} s", wait_s)
+
+    @contextmanager
+    def _queue(self, key: str) -> Iterator[None]:
+        """A place among those who wait for their password to be looked at."""
+        if self._logins.total() >= _MOST_LOGINS or self._logins[key] >= _MOST_LOGINS_EACH:
+            raise Refusal(429, "too many logins at once; try again in 5 s", 5)
+        self._logins[key] += 1
+        try:
+            yield
+        finally:
+            self._logins[key] -= 1
+            if not self._logins[key]:
+                del self._logins[key]
+
     async def _allow(self, request: Request, role: Role) -> Session:
         """The session of a request that may do this.
 
         Raises:
             Refusal: Nobody is logged in, the token is missing, or the role is too low.
         """
-        session = self._sessions.find(request.cookies.get(COOKIE))
+        session = self._sessions.find(request.cookies.get(self._cookie))
         if session is None:
             raise Refusal(401, "log in first")
         given = request.headers.get(CSRF_HEADER, "")
         if not hmac.compare_digest(given.encode(), session.csrf.encode()):
             raise Refusal(403, "the request does not come from this page's own window")
-        try:
-            known = await anyio.to_thread.run_sync(self._means.users.read)
-        except DataError as error:
-            raise Refusal(503, str(error)) from error
+        known = await self._known()
         if known.get(session.name) != session.user:  # struck, or changed, since the login
-            self._sessions.end(request.cookies.get(COOKIE))
+            self._sessions.end(request.cookies.get(self._cookie))
             raise Refusal(401, "log in again")
         if not session.role.covers(role):
             raise Refusal(403, f"this needs the role {role.value}; {session.name} is a "
@@ -225,6 +273,11 @@ class Actions:
             raise Refusal(503, f"nothing was done: {error}") from error
         if not answer.accepted:
             raise Refusal(409, f"the line refused: {answer.problem}")
+
+
+def _own_path(request: Request) -> str:
+    """The page's own place under its name, as browsers see it: `/`, or `/line7/`."""
+    return f"{request.scope.get('root_path', '')}/"
 
 
 async def _body(request: Request, kind: type[Body]) -> Body:

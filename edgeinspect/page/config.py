@@ -18,6 +18,8 @@ from edgeinspect.config.load import load as load_line
 from edgeinspect.config.schema import LineConfig, Section
 from edgeinspect.errors import ConfigError
 from edgeinspect.gateway.config import Curve
+from edgeinspect.page.addresses import parse_networks
+from edgeinspect.page.proxies import OWN_PATHS, PREFIX
 
 _BIND = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
 _Time = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
@@ -29,7 +31,8 @@ class Tls(Section, frozen=True):
     certificate: str
     """PEM file."""
     key: str
-    """PEM file with its secret key; mode 0600."""
+    """PEM file with its secret key, without a password; mode 0600, or 0640 with the page's
+    group."""
 
 
 class DriftRule(Section, frozen=True):
@@ -53,6 +56,11 @@ class PageConfig(Section, frozen=True):
     hosts: list[Annotated[str, Meta(min_length=1, max_length=253)]] = []  # noqa: RUF012
     """Names by which browsers may ask for it, beside loopback's and that of `bind`."""
     tls: Tls | None = None
+    proxies: Annotated[list[str], Meta(max_length=64)] = []  # noqa: RUF012
+    """Addresses or networks of reverse proxies in front of the page, as `127.0.0.1` or
+    `10.0.0.0/24`: their `X-Forwarded-` headers are believed, nobody else's."""
+    prefix: Annotated[str, Meta(max_length=200)] = ""
+    """Path under which they show the page, as `/line7/`, where they do not tell it themselves."""
     insecure: bool = False
     """Permit an address beyond this machine without encryption. Written out, or refused."""
     users: str | None = None
@@ -77,11 +85,12 @@ class PageConfig(Section, frozen=True):
     shifts: Annotated[list[_Time], Meta(max_length=24)] = []  # noqa: RUF012
     """When shifts begin, in this PC's local time; 06:00, 14:00 and 22:00 when empty."""
     clients: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    """Browsers that may watch at once."""
+    """Browsers that may watch at once; of one address a quarter of them, at least eight."""
     nice: Annotated[int, Meta(ge=0, le=19)] = 19
     """How far the page steps back from the processor: the line comes first."""
     requests_per_s: Annotated[float, Meta(ge=10, le=10_000)] = 60
-    """More requests than these wait for their turn: what the page can cost the PC is bounded."""
+    """More requests than these wait for their turn, one address after the other: what the page
+    can cost the PC is bounded."""
     drift: DriftRule = DriftRule()
     backend: str = "auto"
     """What verifies a version before it is promoted; as `edgeinspect engines promote`."""
@@ -116,6 +125,7 @@ def load(path: str | Path) -> LoadedPage:
     config = collector.struct(root, PageConfig, "")
     assert isinstance(root.value, dict)
     host, port = _check_bind(collector, root.value.get("bind"))
+    _check_proxies(collector, root.value)
     line: Loaded | None = None
     if not collector.faults:
         assert isinstance(config, PageConfig)
@@ -146,6 +156,25 @@ def _check_bind(collector: Collector, node: Node | None) -> tuple[str, int]:
         )
         collector.fault("bind", problem, node)
     return host, int(match["port"])
+
+
+def _check_proxies(collector: Collector, table: dict[str, Node]) -> None:
+    proxies, prefix = collector.good("proxies"), collector.good("prefix")
+    if proxies is not BAD:
+        for index, words in enumerate(proxies):
+            try:
+                parse_networks([words])
+            except ValueError:
+                problem = "must be an address or a network, as 127.0.0.1 or 10.0.0.0/24"
+                collector.fault(f"proxies[{index}]", problem, table.get("proxies"))
+    if prefix is BAD or not prefix.rstrip("/"):
+        return
+    if PREFIX.fullmatch(prefix.rstrip("/")) is None or prefix.split("/")[1] in OWN_PATHS:
+        problem = (
+            "must be a path as /line7/, of letters, digits, '-', '_', '~' and '.', and none of the "
+            "page's own"
+        )
+        collector.fault("prefix", problem, table.get("prefix"))
 
 
 def _check_line(

@@ -21,23 +21,31 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DeviceLostError, ModelError
 from edgeinspect.keys import as_client
+from edgeinspect.log import RateLimited
 from edgeinspect.page import shift
 from edgeinspect.page.actions import Actions, Means
+from edgeinspect.page.addresses import parse_networks
 from edgeinspect.page.archived import ArchiveWatch
 from edgeinspect.page.board import Board
+from edgeinspect.page.brake import Brake
 from edgeinspect.page.config import SHIFTS, LoadedPage, is_loopback, load, own_address
+from edgeinspect.page.connections import Gate, Listener
 from edgeinspect.page.drawing import COLORS
 from edgeinspect.page.drift import Drift
 from edgeinspect.page.fence import MOST_BODY_BYTES
 from edgeinspect.page.follow import Follower
 from edgeinspect.page.history import History
 from edgeinspect.page.host import read_host
+from edgeinspect.page.library_log import take_over
 from edgeinspect.page.measures import Measures
 from edgeinspect.page.pictures import Pictures
+from edgeinspect.page.protocol import KEEP_ALIVE_S, protocol_for
+from edgeinspect.page.proxies import Proxies
 from edgeinspect.page.routes import Routes, Sources, board_dict, live_dict
 from edgeinspect.page.server import make_app
-from edgeinspect.page.sessions import Brake, Sessions
+from edgeinspect.page.sessions import Sessions
 from edgeinspect.page.stream import Stream
+from edgeinspect.page.tls import Certificate
 from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.store import Store, default_root
@@ -45,6 +53,10 @@ from edgeinspect.users import Users
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_MORE_CONNECTIONS = 100
+"""Beside two for each browser that watches: for requests, and for those who knock."""
+_LEAST_EACH = 40
+_LEAST_STREAMS_EACH = 8
 
 
 def run(path: Path) -> None:
@@ -100,9 +112,15 @@ class Page:
         history = History(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
         archive = Path(config.archive) if config.archive else None
         watch = self._archive = ArchiveWatch(archive, clock) if archive else None
+        certificate = self.certificate = Certificate(config.tls) if config.tls else None
+
+        def beside() -> str:
+            told = watch.alarm() if watch is not None else ""
+            return told or (certificate.alarm() if certificate is not None else "")
+
         self.board = Board(
             line.line, clock=clock, silent_ns=round(config.silent_ms * NS_PER_MS), bounds=bounds,
-            beside=watch.alarm if watch else lambda: "",
+            beside=beside,
         )  # fmt: skip
         drift = Drift(
             line.line, config.drift.reference_frames, config.drift.window_frames,
@@ -115,6 +133,7 @@ class Page:
             lambda: board_dict(sources),
             lambda: live_dict(sources),
             config.clients,
+            max(_LEAST_STREAMS_EACH, config.clients // 4),
         )
         measures = Measures(
             self.board, drift, cameras=tuple(line.cameras), budget_ms=line.budget_ms,
@@ -137,12 +156,14 @@ class Page:
             self.board, Users(Path(config.users) if config.users else None),
             own_address(line.publish.replay), prepare, store, models,
             Path(challenge) if challenge else None, config.backend,
-            tuple(config.reload_command), config.tls is not None,
+            tuple(config.reload_command),
         )  # fmt: skip
         sessions = Sessions(round(config.session_min * 60 * NS_PER_S), clock)
+        proxies = self.proxies = Proxies(parse_networks(config.proxies), config.prefix.rstrip("/"))
         self.app: ASGIApp = make_app(
-            Routes(sources, self.stream), Actions(means, sessions, Brake(clock)), self.stream,
-            _hosts(loaded), config.requests_per_s,
+            Routes(sources, self.stream), Actions(means, sessions, Brake(clock), clock),
+            self.stream, _hosts(loaded), config.requests_per_s, proxies,
+            certificate,
         )  # fmt: skip
         self._threads: list[threading.Thread] = []
 
@@ -215,24 +236,25 @@ def _serve(loaded: LoadedPage, page: Page) -> None:
     Raises:
         DeviceLostError: The address cannot be had.
     """
-    tls = loaded.config.tls
+    certificate, clients = page.certificate, loaded.config.clients
+    gate = Gate(
+        clients * 2 + _MORE_CONNECTIONS, max(_LEAST_EACH, (clients * 2 + _MORE_CONNECTIONS) // 4),
+        page.proxies.trusts, secure=certificate is not None,
+    )  # fmt: skip
     config = uvicorn.Config(
         page.app,
         host=loaded.host,
         port=loaded.port,
-        http="h11",
+        http=protocol_for(gate),
         ws="none",
         loop="asyncio",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=loaded.config.clients * 2 + 50,
-        timeout_keep_alive=10,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=4 * MOST_BODY_BYTES,
-        ssl_certfile=tls.certificate if tls else None,
-        ssl_keyfile=tls.key if tls else None,
     )
     try:
         bound = config.bind_socket()
@@ -241,21 +263,22 @@ def _serve(loaded: LoadedPage, page: Page) -> None:
             "the address cannot be had", where=loaded.config.bind,
             remedy="Is another page running? Choose another `bind`",
         ) from error  # fmt: skip
-    except OSError as error:
-        raise DeviceLostError(
-            f"TLS cannot be had: {error}", where=str(tls and tls.certificate)
-        ) from error
     _log.info(
         events.PAGE_STARTED, line=loaded.line.config.line, bind=loaded.config.bind,
-        tls=tls is not None, beyond_this_machine=not is_loopback(loaded.host),
+        tls=certificate is not None, beyond_this_machine=not is_loopback(loaded.host),
     )  # fmt: skip
     # uvicorn raises the signal that ended it once more, for whoever had it before: that is us.
     before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    look = certificate.look if certificate is not None else lambda: None
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: look())
+    take_over(RateLimited(_log, SystemClock()))
+    config.load()
+    config.ssl = certificate.context if certificate is not None else None
     server = uvicorn.Server(config)
     page.stream.ended = lambda: server.should_exit
     try:
-        with bound:
-            server.run([bound])
+        with Listener(bound, gate) as listener:
+            server.run([listener])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ SILENT = "the daemon is silent"
 WIRE = "the daemon speaks another version"
 SILENT_ARCHIVE = "the archive is silent"
 BROKEN_ARCHIVE = "the archive cannot save pictures"
+BAD_CERTIFICATE = "the page's renewed certificate cannot be used"
 
 _ENGINES = (
     "The new engines or thresholds were not taken; the old ones judge on. Call the vision "
@@ -19,6 +20,8 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
                      "archive: systemctl restart edgeinspect-archive@LINE."),
     (BROKEN_ARCHIVE, "The line is inspected as before; its pictures wait in memory, not for long. "
                      "Free space on the archive's disk, or look whether it is still there."),
+    (BAD_CERTIFICATE, "The line is inspected as before, and the page goes on with the certificate "
+                      "before, until that ends. Show this text to whoever renews certificates."),
     ("new engines", _ENGINES),
     ("challenge part", "The line did not see a known defect. Stop the line, clean lens and lamp, "
                        "send the challenge part again. Call the vision engineer."),

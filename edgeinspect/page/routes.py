@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from edgeinspect.ledger_query import Filter
 from edgeinspect.page import archived, engines
 from edgeinspect.page.actions import Refusal
 from edgeinspect.page.board import Board
+from edgeinspect.page.fence import overload
 from edgeinspect.page.figures import latency_dict
 from edgeinspect.page.history import History
 from edgeinspect.page.measures import CONTENT_TYPE, Measures
@@ -40,6 +42,9 @@ _MOST_ROWS = 500
 _MOST_TEXT = 64
 _DESCRIBED_S = 3.0
 _RENDERED_S = 0.5
+_SEQ = re.compile(r"[0-9]{1,19}")
+STATE_HEADER = "Edgeinspect-State"
+"""On every answer to `/api/state`: so an overload, which has none, is no word about the line."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -139,18 +144,23 @@ class Routes:
 
     async def stream(self, request: Request) -> Response:
         """Beats and boards, as they come."""
-        if self._stream.full:
-            raise Refusal(503, "too many browsers watch", 10)
+        address = request.client.host if request.client else ""
+        if self._stream.is_full(address):
+            return overload("streams", "too many browsers watch", 10)
         headers = {"X-Accel-Buffering": "no"}
         return StreamingResponse(
-            self._stream.listen(), media_type="text/event-stream", headers=headers
+            self._stream.listen(address), media_type="text/event-stream", headers=headers
         )
 
     async def state(self, request: Request) -> Response:
-        """One beat, for a program: 200 while the line is inspected, else 503."""
+        """One beat, for a program: 200 while the line is inspected, else 503.
+
+        A page that is asked too much answers 429, without the header that names the state.
+        """
         beat = self._sources.board.beat_dict()
         good = beat["state"] != "not_inspected"
-        return Response(_encode(beat), 200 if good else 503, media_type="application/json")
+        headers = {STATE_HEADER: beat["state"]}
+        return Response(_encode(beat), 200 if good else 503, headers, media_type="application/json")
 
     async def trend(self, request: Request) -> Response:
         """The shift in pieces."""
@@ -266,10 +276,11 @@ def _image(data: bytes | None, kind: str) -> Response:
 
 
 def _seq(request: Request) -> int:
-    seq: int = request.path_params["seq"]
-    if not 0 < seq < 1 << 62:
+    """A frame's number out of a path; any number of digits may stand there."""
+    text: str = request.path_params["seq"]
+    if _SEQ.fullmatch(text) is None or not 0 < int(text) < 1 << 62:
         raise Refusal(404, "there is no such frame")
-    return seq
+    return int(text)
 
 
 def _filter(asked: Any) -> Filter:

@@ -14,12 +14,20 @@ from starlette.types import ASGIApp
 
 from edgeinspect.page.actions import Actions, Refusal
 from edgeinspect.page.fence import BodyTooLargeError, Fence, too_large
+from edgeinspect.page.proxies import Proxies
 from edgeinspect.page.routes import Routes
 from edgeinspect.page.stream import Stream
+from edgeinspect.page.tls import Certificate
 
 
 def make_app(
-    routes: Routes, actions: Actions, stream: Stream, hosts: Sequence[str], requests_per_s: float
+    routes: Routes,
+    actions: Actions,
+    stream: Stream,
+    hosts: Sequence[str],
+    requests_per_s: float,
+    proxies: Proxies | None = None,
+    certificate: Certificate | None = None,
 ) -> ASGIApp:
     """The whole, as ASGI.
 
@@ -29,16 +37,21 @@ def make_app(
         stream: Run as a task while the server does.
         hosts: Names by which it may be asked.
         requests_per_s: More than these wait.
+        proxies: Those that are believed.
+        certificate: Looked after while the server runs.
     """
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(stream.run())
+        tasks = [asyncio.create_task(stream.run())]
+        if certificate is not None:
+            tasks.append(asyncio.create_task(certificate.run()))
         try:
             yield
         finally:
             stream.close()
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
     def get(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, handler, methods=["GET"])
@@ -55,13 +68,13 @@ def make_app(
             get("/api/state", routes.state),
             get("/api/trend", routes.trend),
             get("/api/search", routes.search),
-            get("/api/verdict/{seq:int}", routes.verdict),
+            get("/api/verdict/{seq}", routes.verdict),
             get("/api/engines", routes.engines),
             get("/api/events", routes.events),
             get("/api/session", actions.whoami),
-            get("/picture/{seq:int}.jpg", routes.picture),
-            get("/thumb/{seq:int}.jpg", routes.thumb),
-            get("/mask/{seq:int}.png", routes.mask),
+            get("/picture/{seq}.jpg", routes.picture),
+            get("/thumb/{seq}.jpg", routes.thumb),
+            get("/mask/{seq}.png", routes.mask),
             post("/api/login", actions.login),
             post("/api/logout", actions.logout),
             post("/api/acknowledge", actions.acknowledge),
@@ -71,7 +84,7 @@ def make_app(
         exception_handlers={Refusal: _refused, BodyTooLargeError: too_large},
         lifespan=lifespan,
     )
-    return Fence(app, hosts, requests_per_s)
+    return Fence(app, hosts, requests_per_s, proxies)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Logins: sessions in memory, and a brake on guessing. One thread: the server's loop."""
+"""Logins: sessions in memory. One thread: the server's loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from edgeinspect.users import Role, User
 
 _LONGEST_NS = 12 * 3600 * NS_PER_S
 _MOST_SESSIONS = 500
-_FREE_TRIES = 5
-_FIRST_PAUSE_NS = 30 * NS_PER_S
-_LONGEST_PAUSE_NS = 15 * 60 * NS_PER_S
-_MOST_GUESSERS = 2_000
 
 
 @dataclass(slots=True)
@@ -78,47 +74,3 @@ class Sessions:
     def end(self, token: str | None) -> None:
         """Log out; harmless for a token that is none."""
         self._kept.pop(token or "", None)
-
-
-@dataclass(slots=True)
-class _Guesser:
-    failures: int = 0
-    free_at_ns: int = 0
-
-
-class Brake:
-    """After five wrong passwords each further try waits: 30 s, then twice that, up to 15 min.
-
-    Counted for a name from an address, and for the address alone with four times the tries.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._guessers: OrderedDict[tuple[str, str], _Guesser] = OrderedDict()
-
-    def wait_s(self, address: str, name: str) -> int:
-        """Seconds until a try is heard; 0 for now."""
-        now_ns = self._clock.now_ns()
-        waits = [
-            guesser.free_at_ns - now_ns
-            for key in ((address, name), (address, ""))
-            if (guesser := self._guessers.get(key)) is not None
-        ]
-        return max(0, *(-(-wait // NS_PER_S) for wait in waits)) if waits else 0
-
-    def fail(self, address: str, name: str) -> None:
-        """A wrong password."""
-        for key, free in (((address, name), _FREE_TRIES), ((address, ""), 4 * _FREE_TRIES)):
-            guesser = self._guessers.setdefault(key, _Guesser())
-            self._guessers.move_to_end(key)
-            guesser.failures += 1
-            over = guesser.failures - free
-            if over >= 0:
-                pause_ns = min(_LONGEST_PAUSE_NS, _FIRST_PAUSE_NS << min(over, 10))
-                guesser.free_at_ns = self._clock.now_ns() + pause_ns
-        while len(self._guessers) > _MOST_GUESSERS:
-            self._guessers.popitem(last=False)
-
-    def succeed(self, address: str, name: str) -> None:
-        """The right one: the name's failures are forgotten, the address' are not."""
-        self._guessers.pop((address, name), None)

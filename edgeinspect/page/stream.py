@@ -8,9 +8,12 @@ from typing import Any
 
 import msgspec
 
+from edgeinspect.page.addresses import counted_as, is_loopback_address
+
 _BEAT_S = 0.2
 _BOARD_EVERY = 5
 _WAITING = 16
+_KEPT_FOR_LOOPBACK = 4
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,28 +30,37 @@ class Stream:
         board: What is told once a second, and to a newcomer at once.
         live: What is told when it is another than before.
         most: Listeners at once.
+        most_each: Listeners of one address at once; as many as in all when absent.
     """
 
     def __init__(
-        self, beat: Callable[[], Any], board: Callable[[], Any], live: Callable[[], Any], most: int
+        self,
+        beat: Callable[[], Any],
+        board: Callable[[], Any],
+        live: Callable[[], Any],
+        most: int,
+        most_each: int | None = None,
     ) -> None:
         self._beat = beat
         self._board = board
         self._live = live
         self._most = most
+        self._most_each = most if most_each is None else most_each
         self.ended: Callable[[], bool] = lambda: False
         """True once the server is told to end: it waits for those who listen."""
-        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._listeners: dict[asyncio.Queue[bytes | None], str] = {}
 
     @property
     def listeners(self) -> int:
         """Browsers that watch now."""
         return len(self._listeners)
 
-    @property
-    def full(self) -> bool:
-        """True if one more is too many."""
-        return len(self._listeners) >= self._most
+    def is_full(self, address: str) -> bool:
+        """True if one more of an address is too many. A few places are this machine's own."""
+        own = is_loopback_address(address)
+        most = self._most if own else max(1, self._most - _KEPT_FOR_LOOPBACK)
+        of_it = list(self._listeners.values()).count(counted_as(address))
+        return len(self._listeners) >= most or of_it >= self._most_each
 
     async def run(self) -> None:
         """The task, until cancelled."""
@@ -75,14 +87,14 @@ class Stream:
             try:
                 queue.put_nowait(event)
             except asyncio.QueueFull:  # too slow: it is let go, and connects again by itself
-                self._listeners.discard(queue)
+                self._listeners.pop(queue, None)
                 queue.get_nowait()
                 queue.put_nowait(None)
 
-    async def listen(self) -> AsyncIterator[bytes]:
+    async def listen(self, address: str) -> AsyncIterator[bytes]:
         """Events for one browser, until it goes or cannot follow."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
-        self._listeners.add(queue)
+        self._listeners[queue] = counted_as(address)
         try:
             yield b"retry: 500\n\n" + as_event("beat", self._beat())
             yield as_event("board", self._board())
@@ -90,7 +102,7 @@ class Stream:
             while (event := await queue.get()) is not None:
                 yield event
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
 
     def close(self) -> None:
         """Let everybody go."""

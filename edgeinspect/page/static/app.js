@@ -65,7 +65,7 @@ function showState() {
 }
 
 function listen() {
-  const stream = new EventSource("/stream");
+  const stream = new EventSource("stream");
   const hear = (name, take) => stream.addEventListener(name, (event) => {
     known.heardAt = performance.now();
     take(JSON.parse(event.data));

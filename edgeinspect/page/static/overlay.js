@@ -17,8 +17,8 @@ export function overlay(label) {
     let sources;
     try {
       sources = await Promise.all([
-        load(`/picture/${told.seq}.jpg`),
-        told.mask ? load(`/mask/${told.seq}.png`).catch(() => "") : "",
+        load(`picture/${told.seq}.jpg`),
+        told.mask ? load(`mask/${told.seq}.png`).catch(() => "") : "",
       ]);
     } catch {
       return; // overwritten meanwhile: the one before stays

@@ -17,14 +17,14 @@ async function post(path, body) {
   let told = null;
   try { told = JSON.parse(text); } catch { /* the fence answers in plain words */ }
   if (!response.ok) {
-    if (response.status === 401 && path !== "/api/login") await refresh();
+    if (response.status === 401 && path !== "api/login") await refresh();
     throw new Error((told && told.problem) || text);
   }
   return told;
 }
 
 async function refresh() {
-  const response = await fetch("/api/session");
+  const response = await fetch("api/session");
   if (response.ok) now = await response.json();
   button.hidden = !now.logins;
   say(button, now.name ? `${now.name} · log out` : "Log in");
@@ -82,14 +82,14 @@ export const session = {
 
   login() {
     dialog("Log in", [field("Name", "name", "text", "username"), field("Password", "password", "password", "current-password")], "Log in", async (fields) => {
-      await post("/api/login", fields);
+      await post("api/login", fields);
       await refresh();
       notify(`Logged in as ${now.name}`);
     });
   },
 
   async logout() {
-    await post("/api/logout", {}).catch(() => {});
+    await post("api/logout", {}).catch(() => {});
     await refresh();
   },
 

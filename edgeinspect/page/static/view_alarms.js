@@ -19,7 +19,7 @@ export function make(_argument, known) {
       : h("p", { class: "quiet", text: session.name ? "" : "Log in to acknowledge alarms or to send a challenge part." }));
   }
 
-  ask("/api/events").then((events) => {
+  ask("api/events").then((events) => {
     table.replaceChildren(...events.map((one) => h("tr", {}, h("td", { class: "when", text: when(one.at_ms) }), h("td", { text: one.kind }), h("td", { text: one.actor }), h("td", { class: "detail", text: plain(one.detail) }))));
   }).catch((error) => happened.append(failure(error)));
   showTools();
@@ -50,5 +50,5 @@ function challenge() {
   dialog("Send a challenge part", [
     h("p", { text: "A picture of a known defect goes through the line in place of the next frame. Its verdict is marked; if it is not a reject, an alarm is raised." }),
     h("label", {}, h("span", { text: "Picture" }), select),
-  ], "Send it", async (fields) => session.notify((await session.post("/api/challenge", fields)).words));
+  ], "Send it", async (fields) => session.notify((await session.post("api/challenge", fields)).words));
 }

@@ -9,7 +9,7 @@ export function make() {
   const element = h("div", { class: "stack" }, h("p", { class: "panel quiet", text: "Looking into the store …" }));
   let told = null;
   const show = () => told && element.replaceChildren(...told.map(model));
-  const look = () => ask("/api/engines").then((found) => { told = found; show(); }).catch((error) => element.replaceChildren(failure(error)));
+  const look = () => ask("api/engines").then((found) => { told = found; show(); }).catch((error) => element.replaceChildren(failure(error)));
   look();
 
   function model(one) {
@@ -41,7 +41,7 @@ export function make() {
       h("p", { text: "It is loaded and verified first. The line takes it at its next reload, between two frames. The ledger records who did it and why." }),
       h("label", {}, h("span", { text: "Why" }), h("input", { name: "why", required: true, maxlength: 200, autocomplete: "off" })),
     ], "Make it live", async (fields) => {
-      session.notify((await session.post("/api/promote", { model: ref, why: fields.why })).words);
+      session.notify((await session.post("api/promote", { model: ref, why: fields.why })).words);
       await look();
     });
   }

@@ -69,7 +69,7 @@ export function make(_argument, known) {
 function tile(one, colors) {
   const words = one.classes.length ? one.classes.join(", ") : reason(one.reason);
   const face = one.picture
-    ? h("img", { src: `/thumb/${one.seq}.jpg`, alt: "", width: 128, height: 96, loading: "lazy" })
+    ? h("img", { src: `thumb/${one.seq}.jpg`, alt: "", width: 128, height: 96, loading: "lazy" })
     : h("span", { class: "no-face", text: "no picture" });
   return h("li", {}, h("a", { href: `#/verdict/${one.seq}`, "aria-label": `Reject, frame ${one.seq}, ${words}, ${clock(one.at_ms)}` }, face,
     h("span", { class: "tile-words" }, one.classes.length ? swatch(colors[one.classes[0]]) : null, words),
@@ -167,7 +167,7 @@ function alarmCard() {
 export function describe(alarm) {
   const seen = alarm.by ? h("p", { class: "quiet", text: `Seen by ${alarm.by} at ${clock(alarm.seen_ms)}.` }) : null;
   const button = !alarm.cleared_ms && !alarm.by && !alarm.own && session.may("operator")
-    ? h("button", { type: "button", class: "primary", text: "I have seen it", onclick: () => session.act("/api/acknowledge", { alarm: alarm.text }) })
+    ? h("button", { type: "button", class: "primary", text: "I have seen it", onclick: () => session.act("api/acknowledge", { alarm: alarm.text }) })
     : null;
   return [
     h("p", { class: "alarm-text" }, h("strong", { text: alarm.text[0].toUpperCase() + alarm.text.slice(1) })),

@@ -35,7 +35,7 @@ async function find(form, result) {
   }
   last = new URLSearchParams(words).toString();
   try {
-    const told = await ask(`/api/search?${asked}`);
+    const told = await ask(`api/search?${asked}`);
     result.replaceChildren(table(told));
   } catch (error) {
     result.replaceChildren(failure(error));

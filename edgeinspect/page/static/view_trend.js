@@ -15,7 +15,7 @@ export function make(_argument, known) {
   const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "trend-head" }, h("h2", { id: "trend-head", text: "Rejects of this shift, by class" }), plot), table);
   let told = null;
   const show = () => told && draw(plot, table, told, (known.board && known.board.classes) || {});
-  const look = () => ask("/api/trend").then((found) => { told = found; show(); }).catch((error) => plot.replaceChildren(failure(error)));
+  const look = () => ask("api/trend").then((found) => { told = found; show(); }).catch((error) => plot.replaceChildren(failure(error)));
   look();
   const timer = setInterval(look, 10_000);
   addEventListener("resize", show);

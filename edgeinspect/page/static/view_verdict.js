@@ -11,7 +11,7 @@ export function make(seq, known) {
     element.replaceChildren(failure(new Error("There is no such frame.")));
     return { element };
   }
-  ask(`/api/verdict/${seq}`).then((told) => show(element, told, (known.board && known.board.classes) || {}))
+  ask(`api/verdict/${seq}`).then((told) => show(element, told, (known.board && known.board.classes) || {}))
     .catch((error) => element.replaceChildren(h("section", { class: "panel" }, failure(error), h("p", {}, h("a", { href: "#/search", text: "Search the ledger" })))));
   return { element };
 }
