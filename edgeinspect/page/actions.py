@@ -141,15 +141,15 @@ class Actions:
         )
         path = _own_path(request)
         secure = request.url.scheme == "https"
-        response.set_cookie(
-            self._cookie, token, httponly=True, samesite="strict", secure=secure, path=path
-        )
         if not device:
             response.set_cookie(
                 devices.cookie_name(wanted.name), devices.make(wanted.name, user),
                 max_age=devices.KEPT_S, httponly=True, samesite="strict", secure=secure,
                 path=f"{path}api/login",
             )  # fmt: skip
+        response.set_cookie(
+            self._cookie, token, httponly=True, samesite="strict", secure=secure, path=path
+        )
         return response
 
     async def logout(self, request: Request) -> Response:

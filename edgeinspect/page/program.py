@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
 from edgeinspect import __version__, events
@@ -32,17 +31,16 @@ from edgeinspect.page.config import SHIFTS, LoadedPage, is_loopback, load, own_a
 from edgeinspect.page.connections import Gate, Listener
 from edgeinspect.page.drawing import COLORS
 from edgeinspect.page.drift import Drift
-from edgeinspect.page.fence import MOST_BODY_BYTES
 from edgeinspect.page.follow import Follower
 from edgeinspect.page.history import History
 from edgeinspect.page.host import read_host
 from edgeinspect.page.library_log import take_over
 from edgeinspect.page.measures import Measures
 from edgeinspect.page.pictures import Pictures
-from edgeinspect.page.protocol import KEEP_ALIVE_S, protocol_for
 from edgeinspect.page.proxies import Proxies
 from edgeinspect.page.routes import Routes, Sources, board_dict, live_dict
 from edgeinspect.page.server import make_app
+from edgeinspect.page.serving import make_server
 from edgeinspect.page.sessions import Sessions
 from edgeinspect.page.stream import Stream
 from edgeinspect.page.tls import Certificate
@@ -241,23 +239,9 @@ def _serve(loaded: LoadedPage, page: Page) -> None:
         clients * 2 + _MORE_CONNECTIONS, max(_LEAST_EACH, (clients * 2 + _MORE_CONNECTIONS) // 4),
         page.proxies.trusts, secure=certificate is not None,
     )  # fmt: skip
-    config = uvicorn.Config(
-        page.app,
-        host=loaded.host,
-        port=loaded.port,
-        http=protocol_for(gate),
-        ws="none",
-        loop="asyncio",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=4 * MOST_BODY_BYTES,
-    )
+    server = make_server(page.app, gate, certificate, loaded.host, loaded.port)
     try:
-        bound = config.bind_socket()
+        bound = server.config.bind_socket()
     except SystemExit as error:  # how uvicorn says that an address is taken
         raise DeviceLostError(
             "the address cannot be had", where=loaded.config.bind,
@@ -272,9 +256,6 @@ def _serve(loaded: LoadedPage, page: Page) -> None:
     look = certificate.look if certificate is not None else lambda: None
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: look())
     take_over(RateLimited(_log, SystemClock()))
-    config.load()
-    config.ssl = certificate.context if certificate is not None else None
-    server = uvicorn.Server(config)
     page.stream.ended = lambda: server.should_exit
     try:
         with Listener(bound, gate) as listener:

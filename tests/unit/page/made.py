@@ -98,12 +98,22 @@ class Got:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
+        self.cookies: list[str] = []
 
     def json(self) -> Any:
         return json.loads(self.body)
 
 
-def ask(
+def ask(app: ASGIApp, path: str, **request: Any) -> Got:
+    """One request to an ASGI app, without a socket; as `ask_async`."""
+
+    async def run() -> Got:
+        return await ask_async(app, path, **request)
+
+    return anyio.run(run)
+
+
+async def ask_async(
     app: ASGIApp,
     path: str,
     *,
@@ -112,7 +122,7 @@ def ask(
     body: bytes | list[bytes] = b"",
     query: str = "",
 ) -> Got:
-    """One request to an ASGI app, without a socket; a list is a body in pieces, of no length."""
+    """One request; a list is a body in pieces, of no length."""
     sent = {"host": "localhost", **(headers or {})}
     pieces = body if isinstance(body, list) else [body]
     if not isinstance(body, list):
@@ -136,11 +146,9 @@ def ask(
         if message["type"] == "http.response.start":
             got.status = message["status"]
             got.headers = {k.decode(): v.decode() for k, v in message["headers"]}
+            got.cookies = [v.decode() for k, v in message["headers"] if k == b"set-cookie"]
         else:
             got.body += message.get("body", b"")
 
-    async def run() -> None:
-        await app(scope, receive, send)
-
-    anyio.run(run)
+    await app(scope, receive, send)
     return got

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-import time
 from pathlib import Path
 
-import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,7 +17,7 @@ from starlette.types import ASGIApp
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.page.fence import HEADERS, BodyTooLargeError, Fence, too_large
-from edgeinspect.page.sessions import Brake, Sessions
+from edgeinspect.page.sessions import Sessions
 from edgeinspect.testing import ManualClock
 from edgeinspect.users import Role, User, Users
 from tests.unit.page.made import ask
@@ -110,28 +108,6 @@ def test_a_session_ends_by_a_pause_by_its_age_or_by_logging_out() -> None:
     assert sessions.find(token) is None
 
 
-def test_guessing_is_slowed_down_and_one_person_does_not_lock_out_another() -> None:
-    clock = ManualClock()
-    brake = Brake(clock)
-    for _ in range(4):
-        brake.fail("a", "anna")
-    assert brake.wait_s("a", "anna") == 0
-    brake.fail("a", "anna")
-    assert brake.wait_s("a", "anna") == 30
-    assert brake.wait_s("b", "anna") == 0, "from elsewhere she can still log in"
-    clock.advance(31 * NS_PER_S)
-    assert brake.wait_s("a", "anna") == 0
-    brake.fail("a", "anna")
-    assert brake.wait_s("a", "anna") == 60
-    for _ in range(30):
-        brake.fail("a", "anna")
-    assert brake.wait_s("a", "anna") == 900
-    assert brake.wait_s("a", "otto") > 0, "so many names from one address"
-    for index in range(5_000):
-        brake.fail(f"{index}", "x")
-    assert len(brake._guessers) <= 2_000
-
-
 # -- the fence ------------------------------------------------------------------------------
 
 
@@ -191,23 +167,6 @@ def test_a_body_is_small_whether_it_says_its_length_or_not() -> None:
     for length in ("-1", "1e9", "9" * 40, "x"):
         headers = OURS | {"content-length": length}
         assert ask(fenced(), "/x", method="POST", headers=headers).status == 413
-
-
-def test_more_requests_than_agreed_wait_and_then_are_refused() -> None:
-    async def run() -> tuple[float, int]:
-        fence = Fence(fenced(), ["localhost"], requests_per_s=100)
-        begun = time.monotonic()
-        refused = [await fence._wait() for _ in range(60)]
-        took = time.monotonic() - begun
-        fence._next_s = time.monotonic() + 6
-        assert refused == [None] * 60
-        answer = await fence._wait()
-        assert answer is not None
-        return took, answer.status_code
-
-    took, status = anyio.run(run)
-    assert took >= 0.15, "40 at once, then 10 ms each"
-    assert status == 503
 
 
 def test_nothing_of_the_page_names_another_machine() -> None:

@@ -32,6 +32,7 @@ from tests.flow.feeder import Feeder
 from tests.ledger_desk import Desk
 from tests.unit.page.made import HOUR_NS, ROOT, ask, heartbeat, page_file, verdict
 
+NUMBERED = (("api/verdict/", ""), ("picture/", ".jpg"), ("thumb/", ".jpg"), ("mask/", ".png"))
 POST = {"content-type": "application/json"}
 GOOD = "four unlike words"
 
@@ -120,7 +121,8 @@ def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
     assert ask(page.app, "/static/app.js").headers["content-type"].startswith("text/javascript")
     for path in ("/static/none.js", "/static/__init__.py", "/api/verdict/1", "/picture/1.jpg",
                  "/thumb/1.jpg", "/mask/1.png", "/api/verdict/0",
-                 f"/api/verdict/{1 << 70}"):  # fmt: skip
+                 f"/api/verdict/{1 << 70}", "/api/verdict/-1", "/api/verdict/\u0661",
+                 *(f"/{each}" + "9" * 5_000 + end for each, end in NUMBERED)):  # fmt: skip
         assert ask(page.app, path).status == 404, path
     assert ask(page.app, "/api/search").status == 503, "this line keeps no ledger"
     assert ask(page.app, "/metrics").status == 200
@@ -154,10 +156,10 @@ def test_the_stream_lets_a_browser_go_that_cannot_follow() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(told.run)
             heard = 0
-            async for _event in told.listen():
+            async for _event in told.listen("192.0.2.1"):
                 heard += 1
                 if heard == 3:
-                    assert told.full
+                    assert told.is_full("192.0.2.2")
                     for _ in range(40):  # it does not read
                         told._tell(b"x")
                 if heard > 60:
@@ -181,7 +183,7 @@ def test_an_action_that_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
     got = ask(page.app, "/api/login", method="POST", headers=POST, body=body)
     assert got.status == 200
     cookie = got.headers["set-cookie"]
-    for word in ("HttpOnly", "SameSite=strict", "Path=/"):
+    for word in ("edgeinspect_session_strip=", "HttpOnly", "SameSite=strict", "Path=/"):
         assert word in cookie
     headers = {**POST, "cookie": cookie.partition(";")[0], "x-csrf-token": got.json()["csrf"]}
     who = ask(page.app, "/api/session", headers={"cookie": headers["cookie"]}).json()
