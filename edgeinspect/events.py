@@ -90,6 +90,12 @@ WIRE_BROKEN = "wire.broken"
 
 LEDGER_FAILED = "ledger.failed"
 """The ledger cannot be written; its backlog waits in the spool. Fields: problem, where."""
+LEDGER_PRUNED = "ledger.pruned"
+"""Verdicts were removed for their age or the file's size; the ledger has an entry of it too.
+Fields: from_seq, to_seq, verdicts, why."""
+CLOCK_STEPPED = "clock.stepped"
+"""The wall clock was set while the line ran; what is stamped meanwhile is marked. Fields:
+step_ms, undone, synchronised."""
 LEDGER_RECOVERED = "ledger.recovered"
 """The ledger is written again. Fields: behind."""
 
@@ -105,6 +111,8 @@ ARCHIVE_FAILED = "archive.failed"
 """Pictures cannot be saved; they wait in memory. A person must look. Fields: problem, where."""
 ARCHIVE_RECOVERED = "archive.recovered"
 """Pictures are saved again. Fields: waiting, missed."""
+ARCHIVE_PRUNED = "archive.pruned"
+"""Pictures were removed for their age. Fields: frames, why."""
 ARCHIVE_REBUILT = "archive.rebuilt"
 """The index was made again from the sidecars. Fields: frames, problem."""
 

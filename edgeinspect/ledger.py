@@ -23,13 +23,12 @@ from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.ledger_file import OpenLedger, UnusableLedgerError, is_damage, set_aside
 from edgeinspect.ledger_format import INSERT_VERDICT, SPOOL_LOST, late_row, place
-from edgeinspect.ledger_retention import prune
+from edgeinspect.ledger_retention import Retention
 from edgeinspect.spool import Spool
 
 _log = structlog.get_logger()
 _BATCH = 512
 _MAX_PAUSE_S = 5.0
-_PRUNE_EVERY_NS = 10 * NS_PER_S
 _LOST_STANDS_NS = 3600 * NS_PER_S
 """How long a loss stays an alarm; the event and the gap in `verify` stay for good."""
 
@@ -53,6 +52,8 @@ class Known:
     last_seq: int = 0
     """The last that was surely given out: of a verdict, or left out before an epoch."""
     last_epoch: int = 0
+    last_utc_ns: int | None = None
+    """When the last verdict was captured, by the wall clock of then."""
     ended: bool = False
     """True if the last epoch was stopped in order: no frame of it is missing here."""
 
@@ -64,8 +65,9 @@ def known(path: Path) -> Known:
     try:
         base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
         try:
-            last = base.execute("SELECT seq, epoch FROM verdicts ORDER BY seq DESC LIMIT 1")
-            seq, epoch = last.fetchone() or (0, 0)
+            seq, epoch, utc_ns = base.execute(
+                "SELECT seq, epoch, captured_at_utc_ns FROM verdicts ORDER BY seq DESC LIMIT 1"
+            ).fetchone() or (0, 0, None)
             begun, first, ended = base.execute(
                 "SELECT epoch, first_seq, ended_at_utc_ns FROM epochs ORDER BY epoch DESC LIMIT 1"
             ).fetchone() or (0, 1, None)
@@ -73,7 +75,8 @@ def known(path: Path) -> Known:
             base.close()
     except sqlite3.Error:
         return Known()
-    return Known(max(seq, first - 1), max(epoch, begun), ended is not None and epoch <= begun)
+    stopped = ended is not None and epoch <= begun
+    return Known(max(seq, first - 1), max(epoch, begun), utc_ns, stopped)
 
 
 class LedgerWriter:
@@ -100,8 +103,8 @@ class LedgerWriter:
             spool: Read from the file's own last seq on, up to what has been published.
             late: Results that came too late, filled by the closer.
             clock: For times and the retention.
-            keep_days: Verdicts older than this are removed.
-            max_mib: The oldest verdicts are removed when the file grows beyond this.
+            keep_days: As `Retention` has it.
+            max_mib: As `Retention` has it.
             period_s: Pause between batches.
         """
         self.lost = 0
@@ -112,13 +115,11 @@ class LedgerWriter:
         self._spool = spool
         self._late = late
         self._clock = clock
-        self._keep_ns = round(keep_days * 86_400 * NS_PER_S)
-        self._max_bytes = round(max_mib * (1 << 20))
+        self._retention = Retention(clock, keep_days=keep_days, max_mib=max_mib)
         self._period_s = period_s
         self._notes: deque[Note] = deque(maxlen=4096)
         self._stop = threading.Event()
         self._file: OpenLedger | None = None
-        self._prune_at_ns = 0
         self._started: tuple[Any, ...] | None = None
         self._problem = ""
         self._damage = ""
@@ -183,7 +184,9 @@ class LedgerWriter:
                     "UPDATE epochs SET ended_at_utc_ns = ? WHERE epoch = ?",
                     (self._clock.utc_ns(), self._spool.epoch),
                 )
-            self._prune(file.base)
+            self._retention.tend(file.base, self._spool.epoch)
+            if last:
+                self._retention.end(file.base)
         except Exception as error:  # whatever it is, the line goes on, and the alarm says it
             self.close()
             self._damage = str(error) if is_damage(error) else ""
@@ -279,6 +282,7 @@ class LedgerWriter:
             file.base.execute("BEGIN IMMEDIATE")
             with file.base:
                 self._find_place(file.base)
+                self._retention.begin(file.base)
                 if self._started is not None:
                     file.base.execute(
                         "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._started
@@ -330,18 +334,6 @@ class LedgerWriter:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _prune(self, base: sqlite3.Connection) -> None:
-        """Remove what is too old or too much: some at each turn, then every ten seconds."""
-        now_ns = self._clock.now_ns()
-        if now_ns < self._prune_at_ns:
-            return
-        more = prune(
-            base,
-            oldest_utc_ns=self._clock.utc_ns() - self._keep_ns,
-            max_bytes=self._max_bytes,
-        )
-        self._prune_at_ns = now_ns if more else now_ns + _PRUNE_EVERY_NS
 
 
 def _note_row(note: Note) -> tuple[Any, ...]:

@@ -193,6 +193,33 @@ def late_row(verdict: Verdict) -> tuple[Any, ...]:
     return verdict.seq, verdict.epoch, at_ns, zlib.compress(encode(verdict), 1)
 
 
+PRUNED = "ledger.pruned"
+"""Event: verdicts were removed on purpose; its detail is `Removed`."""
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What retention took out of a ledger in one go, or in a row of them."""
+
+    from_seq: Int64
+    to_seq: Int64
+    """The last; no seq up to it is in the ledger any more."""
+    verdicts: Int64
+    """Rows among them; fewer than seqs where some were never used."""
+    why: str
+    """`age` or `size`."""
+
+
+def removals(base: sqlite3.Connection) -> list[Removed]:
+    """All entries about what was removed, the lowest seqs first; a damaged one is left out."""
+    found = []
+    for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (PRUNED,)):
+        try:
+            found.append(decode_json(detail, Removed))
+        except (DecodeError, TypeError):
+            continue
+    return sorted(found, key=lambda removed: removed.from_seq)
+
+
 class _LeftOut(msgspec.Struct):
     from_seq: Int64
     to_seq: Int64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import zlib
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgeinspect.ledger_format import (
     SCHEMA_VERSION,
     Cause,
     place,
+    removals,
     skipped,
     unpack,
     verdict_columns,
@@ -71,6 +73,8 @@ class Account:
     """What to know, though nothing is wrong with it."""
     left_out: int = 0
     """Seqs that are used by nobody, since the spool had been lost."""
+    removed: int = 0
+    """Verdicts that retention removed, with an entry for each time."""
 
     @property
     def holds(self) -> bool:
@@ -169,8 +173,7 @@ class _Rows:
             "SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"
         ):
             self._epochs[epoch] = EpochCheck(epoch, started, ended)
-        floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
-        previous, last_epoch = (floor[0] if floor else 1) - 1, 0
+        previous, last_epoch = self._past_removed() - 1, 0
         for row in base.execute(
             f"SELECT {', '.join(OWN_COLUMNS)}, cause, body FROM verdicts ORDER BY seq"
         ):
@@ -189,6 +192,33 @@ class _Rows:
             self._epoch(epoch).late = late
         base.execute("COMMIT")
         self._account.epochs = [self._epochs[number] for number in sorted(self._epochs)]
+
+    def _past_removed(self) -> int:
+        """The seq from which on the ledger answers; what is below must be accounted for."""
+        meta = dict(self._base.execute("SELECT name, value FROM meta"))
+        floor = meta.get("floor_seq", 1)
+        first = meta.get("first_seq")
+        if first is None:  # of a version that did not write what it removed
+            return int(floor)
+        removed = removals(self._base)
+        for each in removed:
+            if each.from_seq > first:
+                self._problem(
+                    f"verdicts {first} to {each.from_seq - 1} were removed, and no entry says why"
+                )
+            first = max(first, each.to_seq + 1)
+        if floor > first:
+            self._problem(f"verdicts {first} to {floor - 1} were removed, and no entry says why")
+        if removed:
+            counts = Counter({"age": 0, "size": 0})
+            for each in removed:
+                counts[each.why] += each.verdicts
+            self._account.removed = sum(counts.values())
+            self._account.notes.append(
+                f"ids {removed[0].from_seq} to {removed[-1].to_seq} were removed on purpose: "
+                f"{counts['age']} verdicts for their age, {counts['size']} for the file's size"
+            )
+        return int(max(floor, first))
 
     def _past_skipped(self, previous: int, seq: int) -> int:
         """The last seq before `seq` that was left out on purpose; `previous` if none was."""

@@ -129,6 +129,7 @@ class PartBook:
             first_captured_at_utc_ns=part.first.captured_at_utc_ns,
             deadline_utc_ns=part.first.captured_at_utc_ns + self._window_ns,
             act_by_utc_ns=min(verdict.act_by_utc_ns for verdict in known),
+            clock_stepped=any(verdict.clock_stepped for verdict in known),
             act_by_encoder=next((count for count in encoders if count is not None), None),
             severity=worst.severity,
             reject_code=worst.reject_code if decision is Decision.REJECT else 0,

@@ -41,6 +41,9 @@ class Heartbeat(
     """True while every camera delivers and engines answer."""
     alarm: str = ""
     """The alarm that stands, in words; empty for none."""
+    clock_stepped: bool = False
+    """True while the daemon's wall clock is not to be trusted, for it was set lately. Verdicts
+    from before the step, which a replay gives, are then stamped by another clock."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):

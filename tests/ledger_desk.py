@@ -34,10 +34,16 @@ class Desk:
     """One line's records, driven by hand: judge frames, then let the ledger catch up."""
 
     def __init__(
-        self, folder: Path, slots: int = 4096, keep_days: float = 100, max_mib: float = 1000
+        self,
+        folder: Path,
+        slots: int = 4096,
+        keep_days: float = 100,
+        max_mib: float = 1000,
+        utc_offset_ns: int = 0,
     ) -> None:
         self.folder = folder
         self.clock = ManualClock()
+        self.clock.utc_offset_ns += utc_offset_ns
         self.path = folder / "t.ledger.sqlite"
         self.spool_path = folder / "t.spool"
         self.calibration: str | None = "entropy-1"

@@ -71,7 +71,8 @@ class ArchiveConfig(Section, frozen=True):
     ring: str = "/dev/shm/edgeinspect"
     """The line's `spool.folder`, where its rings of pictures are."""
     keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 365
-    """Older pictures are removed."""
+    """Pictures kept for longer are removed: days that have really passed, as of a ledger's
+    `keep_days`."""
     min_free_mib: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 1_024
     """With less than this free on the disk nothing is saved: the ledger may need it."""
     pass_ratio: Ratio = 0.001

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from edgeinspect.archive.config import Picture
-from edgeinspect.archive.index import Row, row_of
+from edgeinspect.archive.rows import Row, row_of
 from edgeinspect.archive.waiting import Caught
 from edgeinspect.archive_format import (
     PART,

@@ -7,32 +7,20 @@ up in the folders that have changed since.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.archive.account import Missed
+from edgeinspect.archive.rows import COLUMNS, Row, frames_in, row_from
 from edgeinspect.archive_format import (
     INDEX,
-    PART,
-    SIDECAR,
     Kind,
-    Sidecar,
     hour_folders,
-    is_whole,
-    read_sidecar,
-    sidecars_in,
 )
-from edgeinspect.decoding import DecodeError, decode_json
-from edgeinspect.errors import DataError
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.sdnotify import notify
 
-COLUMNS = ("epoch", "seq", "camera", "captured_at_utc_ns", "kind", "label", "decision", "reason",
-           "defect_prob", "size_bytes", "path")  # fmt: skip
-"""Of a frame; `path` is its sidecar's, below the archive."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
     epoch INTEGER NOT NULL, seq INTEGER NOT NULL, camera TEXT NOT NULL,
@@ -41,8 +29,8 @@ CREATE TABLE IF NOT EXISTS frames (
     size_bytes INTEGER NOT NULL, path TEXT NOT NULL,
     PRIMARY KEY (epoch, seq)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_use ON frames (kind, label, captured_at_utc_ns);
-CREATE INDEX IF NOT EXISTS by_time ON frames (captured_at_utc_ns);
+CREATE TABLE IF NOT EXISTS folders (
+    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, kept_ns INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS missed (
     hour_utc INTEGER NOT NULL, kind TEXT NOT NULL, why TEXT NOT NULL, count INTEGER NOT NULL,
@@ -50,54 +38,25 @@ CREATE TABLE IF NOT EXISTS missed (
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
-_INSERT = f"INSERT OR REPLACE INTO frames ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * 11)})"
-_LOOK_BACK_S = 60
-"""A folder's time is compared with the last commit's, less this: clocks of disks differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One frame of the archive, as the index knows it; its fields are `COLUMNS`."""
-
-    epoch: int
-    seq: int
-    camera: str
-    captured_at_utc_ns: int
-    kind: Kind
-    label: str
-    decision: str
-    reason: str
-    defect_prob: float | None
-    size_bytes: int
-    path: str
-
-    @property
-    def name(self) -> str:
-        """The frame's name."""
-        return self.path.rpartition("/")[2].removesuffix(SIDECAR)
-
-    def values(self) -> tuple[object, ...]:
-        """In the order of `COLUMNS`."""
-        return (self.epoch, self.seq, self.camera, self.captured_at_utc_ns, self.kind.value,
-                self.label, self.decision, self.reason, self.defect_prob, self.size_bytes,
-                self.path)  # fmt: skip
-
-
-def row_of(told: Sidecar, path: str, sidecar_bytes: int) -> Row:
-    """What the index keeps of a sidecar."""
-    verdict = told.verdict
-    return Row(
-        verdict.epoch, verdict.seq, verdict.camera, verdict.captured_at_utc_ns, told.kind,
-        told.label, verdict.decision.value, verdict.reason.value, verdict.defect_prob,
-        told.picture.size_bytes + sidecar_bytes, path,
-    )  # fmt: skip
-
-
-def row_from(values: Iterable[object]) -> Row:
-    """A row as SQLite gives it."""
-    row = list(values)
-    row[4] = Kind(row[4])
-    return Row(*row)  # type: ignore[arg-type]
+_AGE = "kept_since_ns"
+"""Kept time (`timekeeping.KeptTime`) at which a frame came into the archive: its age and its
+place among others, whatever the wall clock said when it was captured."""
+_LOOK_BACK_NS = 60 * NS_PER_S
+"""Folders that changed so long before the last commit are looked into again: a power cut may
+have taken back what the disk had not written yet."""
+_INDICES = f"""
+DROP INDEX IF EXISTS by_use;
+DROP INDEX IF EXISTS by_time;
+CREATE INDEX IF NOT EXISTS by_use_and_age ON frames (kind, label, {_AGE}, epoch, seq);
+CREATE INDEX IF NOT EXISTS by_age ON frames ({_AGE}, epoch, seq);
+CREATE INDEX IF NOT EXISTS by_time_captured ON frames (captured_at_utc_ns);
+"""
+_INSERT = (
+    f"INSERT INTO frames ({', '.join(COLUMNS)}, {_AGE}) VALUES ({', '.join('?' * 12)}) "
+    f"ON CONFLICT (epoch, seq) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[2:])
+)
+"""A frame that is looked up again keeps its age."""
 
 
 class Index:
@@ -116,6 +75,8 @@ class Index:
         """Since the last commit."""
         self._torn = False
         """A transaction has failed: `_changes` must be made again."""
+        self._touched: set[str] = set()
+        """Folders that changed since the last commit."""
         path = root / INDEX
         missing = not path.exists()
         try:
@@ -127,8 +88,7 @@ class Index:
             _set_aside(path)
             missing = True
             self._base = _connect(path)
-        since_ns = 0 if missing else self.state("committed_at_utc_ns") or 0
-        self._look_through(since_ns)
+        self._look_through()
         if missing and self.frames:
             self.rebuilt = self.rebuilt or "there was none"
 
@@ -155,13 +115,16 @@ class Index:
 
     def oldest(self, kind: Kind, label: str, limit: int = 1) -> list[Row]:
         """The first frames of a kind and label."""
-        return self._rows("WHERE kind = ? AND label = ? ORDER BY captured_at_utc_ns LIMIT ?",
-                          (kind.value, label, limit))  # fmt: skip
+        return self._rows(
+            f"WHERE kind = ? AND label = ? ORDER BY {_AGE}, epoch, seq LIMIT ?",
+            (kind.value, label, limit),
+        )
 
-    def before(self, at_utc_ns: int, limit: int) -> list[Row]:
-        """The first frames captured before an instant."""
-        return self._rows("WHERE captured_at_utc_ns < ? ORDER BY captured_at_utc_ns LIMIT ?",
-                          (at_utc_ns, limit))  # fmt: skip
+    def kept_before(self, kept_ns: int, limit: int) -> list[Row]:
+        """The first frames that came in at or before a kept time."""
+        return self._rows(
+            f"WHERE {_AGE} <= ? ORDER BY {_AGE}, epoch, seq LIMIT ?", (kept_ns, limit)
+        )
 
     def _rows(self, words: str, values: tuple[object, ...]) -> list[Row]:
         query = f"SELECT {', '.join(COLUMNS)} FROM frames {words}"
@@ -169,12 +132,14 @@ class Index:
 
     # -- changes ----------------------------------------------------------------------
 
-    def add(self, row: Row) -> None:
-        """A frame was saved; stored by the next `commit`."""
-        self._change(_INSERT, row.values())
+    def add(self, row: Row, kept_ns: int) -> None:
+        """A frame was saved at a kept time; stored by the next `commit`."""
+        self._touched.add(row.path.rpartition("/")[0])
+        self._change(_INSERT, (*row.values(), kept_ns))
 
     def remove(self, row: Row) -> None:
         """A frame was removed; stored by the next `commit`."""
+        self._touched.add(row.path.rpartition("/")[0])
         self._change("DELETE FROM frames WHERE epoch = ? AND seq = ?", (row.epoch, row.seq))
 
     def _change(self, words: str, values: tuple[object, ...]) -> None:
@@ -185,8 +150,13 @@ class Index:
             except sqlite3.Error:  # `commit` tries again, and says so
                 self._torn = True
 
-    def commit(self, cursor: int | None, missed: Counter[Missed], now_utc_ns: int) -> None:
+    def commit(self, cursor: int | None, missed: Counter[Missed], kept: tuple[int, int]) -> None:
         """Store everything since the last one.
+
+        Args:
+            cursor: Where the feed is.
+            missed: Frames that were not saved since the last commit.
+            kept: Of `KeptTime.store`.
 
         Raises:
             sqlite3.Error: It could not be; the next call stores it.
@@ -203,13 +173,27 @@ class Index:
                 "INSERT INTO missed VALUES (?, ?, ?, ?) ON CONFLICT (hour_utc, kind, why) "
                 "DO UPDATE SET count = count + excluded.count", entries,
             )  # fmt: skip
-            stamps = [("cursor", cursor), ("committed_at_utc_ns", now_utc_ns)]
+            stamps = [("cursor", cursor), ("kept_ns", kept[0]), ("kept_at_utc_ns", kept[1])]
             self._base.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", stamps)
+            for below in self._touched:
+                self._stamp(below, kept[0])
             self._base.commit()
         except sqlite3.Error:
             self._torn = True
             raise
         self._changes.clear()
+        self._touched.clear()
+
+    def _stamp(self, below: str, kept_ns: int) -> None:
+        """Note when a folder last changed: what changes it later is not committed yet."""
+        try:
+            mtime_ns = (self.root / below).stat().st_mtime_ns
+        except OSError:  # it was emptied, and is gone
+            self._base.execute("DELETE FROM folders WHERE path = ?", (below,))
+            return
+        self._base.execute(
+            "INSERT OR REPLACE INTO folders VALUES (?, ?, ?)", (below, mtime_ns, kept_ns)
+        )
 
     def close(self) -> None:
         """What is not committed is found again in the folders."""
@@ -217,15 +201,28 @@ class Index:
 
     # -- from the folders ---------------------------------------------------------------
 
-    def _look_through(self, since_ns: int) -> None:
-        """Take in what the folders hold that changed after an instant."""
+    def _look_through(self) -> None:
+        """Take in the folders that are not as the last commit left them.
+
+        Their times are compared for being the same, never for being later: the clock may
+        have been set in between.
+        """
+        kept_ns = self.state("kept_ns") or 0
+        known = dict(
+            self._base.execute(
+                "SELECT path, mtime_ns FROM folders WHERE kept_ns < ?", (kept_ns - _LOOK_BACK_NS,)
+            )
+        )
         for folder in hour_folders(self.root):
-            if folder.stat().st_mtime_ns >= since_ns - _LOOK_BACK_S * 1_000_000_000:
+            below = folder.relative_to(self.root).as_posix()
+            if known.get(below) != folder.stat().st_mtime_ns:
                 # A million frames take minutes: whoever waits for our start is told.
                 notify("EXTEND_TIMEOUT_USEC=60000000")
                 self._look_into(folder)
+                self._stamp(below, kept_ns)
                 self._base.commit()
                 self._changes.clear()
+        self._touched.clear()
 
     def _look_into(self, folder: Path) -> None:
         below = folder.relative_to(self.root).as_posix()
@@ -234,49 +231,9 @@ class Index:
         for row in known:
             if row.path not in whole:
                 self.remove(row)
+        kept_ns = self.state("kept_ns") or 0
         for row in whole.values():
-            self.add(row)
-
-
-def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
-    """The whole frames of one hour's folder.
-
-    Args:
-        root: The archive's.
-        folder: Below it.
-        clean: Remove what a crash left: parts, pictures without a sidecar, sidecars without
-            their whole picture.
-    """
-    kept: set[str] = set()
-    for path in sidecars_in(folder):
-        try:
-            told = read_sidecar(path)
-        except DataError:
-            if _is_json(path):  # of another version of this program: not ours to remove
-                kept |= {f"{path.stem}{suffix}" for suffix in (SIDECAR, ".png", ".jpg")}
-            continue
-        if is_whole(path, told):
-            kept |= {path.name, told.picture.file}
-            yield row_of(told, path.relative_to(root).as_posix(), path.stat().st_size)
-    if clean:
-        for entry in list(os.scandir(folder)):
-            if entry.name not in kept and _is_ours(entry.name):
-                os.unlink(entry.path)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        decode_json(path.read_bytes())
-    except (OSError, DecodeError):
-        return False
-    return True
-
-
-def _is_ours(name: str) -> bool:
-    """True for a name that the archive gives: what a person put there is left alone."""
-    stem = name.removesuffix(PART).rpartition(".")[0]
-    parts = stem.split(".")
-    return len(parts) == 4 and parts[2].isdecimal() and parts[3].isdecimal()
+            self.add(row, kept_ns)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -289,6 +246,10 @@ def _connect(path: Path) -> sqlite3.Connection:
         if version not in (0, 1):
             raise sqlite3.DatabaseError(f"is of version {version}")
         base.executescript(_SCHEMA)
+        if _AGE not in {column[1] for column in base.execute("PRAGMA table_info(frames)")}:
+            # What a former version saved is kept once more from now on.
+            base.execute(f"ALTER TABLE frames ADD COLUMN {_AGE} INTEGER NOT NULL DEFAULT 0")
+        base.executescript(_INDICES)
         if base.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("is damaged")
     except BaseException:

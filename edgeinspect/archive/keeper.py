@@ -21,13 +21,15 @@ from edgeinspect.archive import files
 from edgeinspect.archive.account import Account, Why
 from edgeinspect.archive.catching import drop
 from edgeinspect.archive.config import ArchiveConfig
-from edgeinspect.archive.index import Index, Row
+from edgeinspect.archive.index import Index
 from edgeinspect.archive.policy import kind_to_drop, label_to_drop
+from edgeinspect.archive.rows import Row
 from edgeinspect.archive.waiting import Caught, Waiting
 from edgeinspect.archive_format import MARKER, Kind, Owner, encode, is_archive, owner_of
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.log import RateLimited
+from edgeinspect.timekeeping import KeptTime
 
 MIB = 1 << 20
 DAY_NS = 86_400 * NS_PER_S
@@ -73,6 +75,8 @@ class Keeper:
             _log.warning(events.ARCHIVE_REBUILT, frames=self._index.frames,
                          problem=self._index.rebuilt)  # fmt: skip
         self._recount()
+        self._kept = KeptTime(clock)
+        self._resume()
         cursor = self._index.state("cursor")
         self.stored_cursor = cursor
         """Where the last commit ended; everything up to it is settled."""
@@ -80,6 +84,9 @@ class Keeper:
         self.known = self._index.after(cursor) if cursor is not None else set()
         """(epoch, seq) that a crash left saved, but for the cursor."""
         self._commit_at_ns = self._age_at_ns = clock.now_ns()
+
+    def _resume(self) -> None:
+        self._kept.resume(self._index.state("kept_ns") or 0, self._index.state("kept_at_utc_ns"))
 
     def _recount(self) -> None:
         self._sizes = Counter(self._index.sizes())
@@ -104,7 +111,7 @@ class Keeper:
             except OSError as error:
                 raise StorageError(f"cannot be written: {error.strerror or error}",
                                    where=str(self.root)) from error  # fmt: skip
-            self._index.add(row)
+            self._index.add(row, self._kept.now_ns())
             self._sizes[row.kind, row.label] += row.size_bytes
             self.size_bytes += row.size_bytes
             self.frames += 1
@@ -169,15 +176,20 @@ class Keeper:
                                    where=str(self.root)) from error  # fmt: skip
 
     def _remove_old(self) -> None:
-        limit_ns = round(self._clock.utc_ns() - self._config.keep_days * DAY_NS)
-        while rows := self._index.before(limit_ns, _AGE_BATCH):
+        limit_ns = round(self._kept.now_ns() - self._config.keep_days * DAY_NS)
+        removed = 0
+        while rows := self._index.kept_before(limit_ns, _AGE_BATCH):
             for row in rows:
                 self._remove(row)
+            removed += len(rows)
+        if removed:
+            _log.info(events.ARCHIVE_PRUNED, frames=removed, why="age")
 
     def _commit(self) -> None:
         cursor, missed = self.account.take()
         try:
-            self._index.commit(cursor, missed, self._clock.utc_ns())
+            self._kept.now_ns()
+            self._index.commit(cursor, missed, self._kept.store())
             self.stored_cursor = cursor
         except sqlite3.Error as error:
             self.account.give_back(missed)
@@ -195,6 +207,7 @@ class Keeper:
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"the index cannot be made anew: {error}",
                                where=str(self.root)) from error  # fmt: skip
+        self._resume()
         self._recount()
         _log.error(events.ARCHIVE_REBUILT, frames=self._index.frames, problem=problem)
 

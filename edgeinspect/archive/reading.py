@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.archive.index import COLUMNS, Row, frames_in, row_from
+from edgeinspect.archive.rows import COLUMNS, Row, frames_in, row_from
 from edgeinspect.archive_format import (
     INDEX,
     Kind,

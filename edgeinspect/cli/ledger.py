@@ -69,6 +69,7 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
             "holds": account.holds,
             "problems": account.problems,
             "notes": account.notes,
+            "removed": account.removed,
             "epochs": epochs,
         }
         click.echo(json.dumps(told, indent=2))

@@ -195,7 +195,8 @@ class LedgerFile(Section, frozen=True):
     folder: str = "/var/lib/edgeinspect/ledger"
     """Folder of `<line>.ledger.sqlite`; on a disk."""
     keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 90
-    """Older verdicts are removed."""
+    """Verdicts kept for longer are removed: days that have really passed, whatever the clock says.
+    Days on which the PC was off count where its clock is synchronised."""
     max_mib: Annotated[float, Meta(ge=1, le=10_000_000)] = 20_000
     """The oldest verdicts are removed when the file grows beyond this."""
 

@@ -43,6 +43,8 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     """That, and `parts.window_ms`."""
     act_by_utc_ns: Int64
     """The earliest of its frames'."""
+    clock_stepped: bool = False
+    """As of a verdict: true if it is of any of its frames."""
     act_by_encoder: Int64 | None = None
     """Of the frame that was captured first and has one."""
     severity: Int64 = 0

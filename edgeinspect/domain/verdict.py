@@ -132,6 +132,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     deadline_utc_ns: Int64
     act_by_utc_ns: Int64
     """When the ejector must have this verdict, by the line's travel time."""
+    clock_stepped: bool = False
+    """True if the wall clock was set lately, so that the times of this verdict may be off by
+    years: `act_by_utc_ns` says nothing then, and `act_by_utc_ns - captured_at_utc_ns` still
+    does."""
     act_by_encoder: Int64 | None = None
     """Encoder count at which the part reaches the ejector."""
     decision: Decision

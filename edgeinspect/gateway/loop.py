@@ -26,6 +26,7 @@ from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.gateway.watch import Watch
 from edgeinspect.log import RateLimited
 from edgeinspect.ports import PlcLink
+from edgeinspect.timekeeping import StepWatch
 from edgeinspect.wire import Heartbeat
 
 _IDLE_MS = 10
@@ -96,6 +97,8 @@ class Gateway:
         self._feed = subscribe(journal.cursor)
         self._pushed_seq = journal.cursor
         self._deaf = False
+        self._steps = StepWatch(clock)
+        self._drained_at_ns = clock.now_ns()
         self._stopping = threading.Event()
         self._quiet = RateLimited(_log, clock)
         self._image: PlcImage | None = None
@@ -133,6 +136,7 @@ class Gateway:
         """One turn: hear the line, hear the PLC, record, show."""
         if timeout_ms is None:
             timeout_ms = _BUSY_MS if len(self.handshake) else _IDLE_MS
+        self._steps.check()
         self._hear_line(timeout_ms)
         now_ns = self._clock.now_ns()
         inputs = self._link.poll()
@@ -162,6 +166,7 @@ class Gateway:
                 self._quiet.error(events.WIRE_BROKEN, problem=str(error))
                 return
             if event is None:
+                self._drained_at_ns = self._clock.now_ns()
                 return
             self._take(event)
             timeout_ms = 0
@@ -197,11 +202,16 @@ class Gateway:
         if self._journal.last is None:
             self._begin(verdict.seq - 1, verdict.epoch)
         self.watch.hear_verdict(verdict.epoch, verdict.config_hash)
+        utc_ns = self._clock.utc_ns()
+        stepped = self.watch.clock_stepped or self._steps.spans_step(now_ns, utc_ns)
         self.handshake.push(
             from_verdict(
                 verdict,
                 now_ns=now_ns,
-                utc_ns=self._clock.utc_ns(),
+                utc_ns=utc_ns,
+                # It came after the last turn that found nothing waiting.
+                sent_at_ns=None if event.replayed else min(now_ns, self._drained_at_ns),
+                clock_stepped=stepped,
                 newest_epoch=self.watch.epoch,
                 no_verdict_as=self._no_verdict_as,
             )

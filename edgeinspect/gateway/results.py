@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeinspect.client import Lost
-from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US
 from edgeinspect.domain.plc import (
     CAUSE_DEAD_EPOCH,
     CAUSE_LATE,
@@ -54,6 +54,8 @@ def from_verdict(
     *,
     now_ns: int,
     utc_ns: int,
+    sent_at_ns: int | None,
+    clock_stepped: bool,
     newest_epoch: int,
     no_verdict_as: Outcome,
 ) -> Pending:
@@ -64,6 +66,10 @@ def from_verdict(
         now_ns: Monotonic time; act-by is put on this clock here, once, so that a later
             step of the wall clock moves nothing.
         utc_ns: Wall time at `now_ns`.
+        sent_at_ns: Monotonic, the earliest that it can have been sent; None if it was
+            replayed, whose age nobody knows but the wall clock.
+        clock_stepped: The wall clock here or at the line was set lately, so that act-by
+            counts from the capture; a replayed one then is late.
         newest_epoch: Of the daemon that lives; a pass of an older one is a reject.
         no_verdict_as: REJECT or NEITHER.
     """
@@ -90,7 +96,12 @@ def from_verdict(
         processing_us=verdict.stages.total_us,
         captured_at_utc_ns=verdict.captured_at_utc_ns,
     )
-    return Pending(result, now_ns + verdict.act_by_utc_ns - utc_ns)
+    if not (clock_stepped or verdict.clock_stepped):
+        return Pending(result, now_ns + verdict.act_by_utc_ns - utc_ns)
+    if sent_at_ns is None:
+        return Pending(result, now_ns)
+    travel_ns = verdict.act_by_utc_ns - verdict.captured_at_utc_ns
+    return Pending(result, sent_at_ns + travel_ns - verdict.stages.total_us * NS_PER_US)
 
 
 _OUTCOMES = {

@@ -30,6 +30,8 @@ class Watch:
         """Nothing heard yet; `epoch` is the newest that was known before a restart."""
         self.epoch = epoch
         self.alarm = ""
+        self.clock_stepped = False
+        """The daemon says that its wall clock is not to be trusted."""
         self._fail_safe_ns = fail_safe_ns
         self._heard_at_ns: int | None = None
         self._broken: set[str] = set()
@@ -47,6 +49,7 @@ class Watch:
         self.alarm = beat.alarm
         if isinstance(beat, Heartbeat):
             self._inspecting = beat.inspecting
+            self.clock_stepped = beat.clock_stepped
         else:
             self._settings(beat.config_hash)
 

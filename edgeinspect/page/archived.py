@@ -31,7 +31,7 @@ class ArchiveWatch:
         """What the archive told last; None if it never did."""
         self._root = root
         self._clock = clock
-        self._begun_at_ns = clock.now_ns()
+        self._begun_at_ns = self._told_at_ns = clock.now_ns()
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -46,7 +46,10 @@ class ArchiveWatch:
 
     def look(self) -> None:
         """Read what it tells."""
-        self.state = read_state(self._root)
+        state = read_state(self._root)
+        if state != self.state:  # told anew each second; by whose clock does not matter
+            self._told_at_ns = self._clock.now_ns()
+        self.state = state
 
     def alarm(self) -> str:
         """What a person must be told; empty while all is well."""
@@ -54,7 +57,7 @@ class ArchiveWatch:
         if state is None:
             told = self._clock.now_ns() - self._begun_at_ns > STALE_NS  # it starts beside us
             return SILENT_ARCHIVE if told else ""
-        if self._clock.utc_ns() - state.at_utc_ns > STALE_NS:
+        if self._clock.now_ns() - self._told_at_ns > STALE_NS:
             return SILENT_ARCHIVE
         return f"{BROKEN_ARCHIVE}: {state.problem}" if state.problem else ""
 

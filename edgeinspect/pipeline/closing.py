@@ -28,6 +28,7 @@ from edgeinspect.pipeline.decide import Finding
 from edgeinspect.pipeline.frames import OpenFrame
 from edgeinspect.spool import Spool
 from edgeinspect.spool_format import PAYLOAD_BYTES, OpenRecord
+from edgeinspect.timekeeping import StepWatch
 from edgeinspect.wire import Counts, encode, verdict_topic
 
 
@@ -151,6 +152,7 @@ class Closer:
         clock: Clock,
         causes: Causes,
         publish: Callable[[], None],
+        steps: StepWatch | None = None,
     ) -> None:
         self.tally = Tally()
         self.traces = Traces(spool.slots)
@@ -163,6 +165,7 @@ class Closer:
         self._spool = spool
         self._clock = clock
         self._publish = publish
+        self.steps = steps or StepWatch(clock)
         self._lock = threading.Lock()
         self._topics = {
             (camera, decision): verdict_topic(causes.line, camera, decision)
@@ -244,6 +247,7 @@ class Closer:
             epoch=self._spool.epoch,
             seq=frame.seq,
             clock_source=frame.clock_source,
+            clock_stepped=self.steps.spans_step(frame.captured_at_ns, record.captured_at_utc_ns),
             decision=finding.decision,
             reason=finding.reason,
             detail=evidence.detail,

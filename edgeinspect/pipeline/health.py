@@ -29,6 +29,7 @@ class Health:
         missed_challenge: Callable[[], str] = lambda: "",
         engine_alarm: Callable[[], str] = lambda: "",
         ledger_alarm: Callable[[], str] = lambda: "",
+        clock_alarm: Callable[[], str] = lambda: "",
         on_alarm: Callable[[str], None] = lambda alarm: None,
     ) -> None:
         self.alarm = ""
@@ -42,6 +43,7 @@ class Health:
         self._missed_challenge = missed_challenge
         self._engine_alarm = engine_alarm
         self._ledger_alarm = ledger_alarm
+        self._clock_alarm = clock_alarm
         self._on_alarm = on_alarm
 
     def check(self) -> tuple[bool, str]:
@@ -73,4 +75,4 @@ class Health:
         for capture in self._captures:
             if differs := capture.audit.check(self._clock.now_ns()):
                 return f"camera {capture.rules.camera}: {differs}"
-        return self._engine_alarm() or self._ledger_alarm()
+        return self._engine_alarm() or self._ledger_alarm() or self._clock_alarm()

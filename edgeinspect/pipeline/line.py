@@ -16,6 +16,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.doorkeeper import Doorkeeper
 from edgeinspect.errors import ConfigError
+from edgeinspect.pipeline import records
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox
@@ -126,6 +127,7 @@ class Line:
             missed_challenge=lambda: self.closer.missed_challenge,
             engine_alarm=lambda: self.swap.problem,
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
+            clock_alarm=lambda: self.closer.steps.alarm,
             clock=clock,
             on_alarm=self._note_alarm,
         )
@@ -177,6 +179,7 @@ class Line:
 
     def start(self, warm_up_rounds: int = 10) -> None:
         """Close what a dead daemon left open, warm up, and begin to capture."""
+        records.note_start(self.config, self.closer.steps, self._note)
         close_unfinished(self.spool, self.closer, self.clock)
         for inspector in self.inspectors:
             inspector.warm_up(warm_up_rounds)
@@ -273,6 +276,7 @@ class Line:
             clock=self.clock,
             health=self.health.check,
             parts=part_book(self.config, tuple(self.rings)),
+            stepped=lambda: self.closer.steps.stepped,
             prepare=self._prepare,
         )
 
@@ -294,6 +298,7 @@ class Line:
             self.doorkeeper.prepare(context, socket)
 
     def _each_second(self) -> None:
+        records.note_step(self.closer.steps, self._note)
         if self.doorkeeper is not None:
             self.doorkeeper.refresh()
         if self.shadow is not None:

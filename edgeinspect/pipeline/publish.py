@@ -62,6 +62,7 @@ class Publisher:
         clock: Clock,
         health: Callable[[], tuple[bool, str]],
         parts: PartBook | None = None,
+        stepped: Callable[[], bool] = lambda: False,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
         """Bind.
@@ -69,7 +70,8 @@ class Publisher:
         `health` gives (inspecting, alarm) for each heartbeat and is called from the
         publisher's thread. The socket never waits for a subscriber: it drops what is
         more than `high_water_mark` messages ahead of one. `prepare` puts CURVE on it.
-        `parts` makes one verdict of those of several cameras.
+        `parts` makes one verdict of those of several cameras; `stepped` says that the
+        wall clock was set lately.
 
         Raises:
             ConfigError: The address cannot be bound.
@@ -91,6 +93,7 @@ class Publisher:
         self._health = health
         self._line = line
         self._parts = parts
+        self._stepped = stepped
         self._heartbeat_ns = heartbeat_ns
         self._heartbeat_topic = heartbeat_topic(line)
         self._status_topic = status_topic(line)
@@ -256,6 +259,7 @@ class Publisher:
             period_ms=self._heartbeat_ns / NS_PER_MS,
             inspecting=inspecting and not self._stop,
             alarm=alarm,
+            clock_stepped=self._stepped(),
         )
         return [self._heartbeat_topic, encode(heartbeat)]
 

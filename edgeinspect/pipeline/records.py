@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from edgeinspect import events
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.ledger import Known, LedgerWriter, known
 from edgeinspect.pipeline.closing import Closer, restart_verdict
 from edgeinspect.spool import Spool
+from edgeinspect.timekeeping import Step, StepWatch, is_synchronised
 from edgeinspect.wire import encode
 
 _log = structlog.get_logger()
@@ -79,6 +82,33 @@ def close_unfinished(spool: Spool, closer: Closer, clock: Clock) -> None:
             unfinished=len(spool.unfinished),
             set_aside=str(spool.set_aside or ""),
         )
+
+
+def note_step(steps: StepWatch, note: Callable[[str, dict[str, Any]], None]) -> None:
+    """Look whether the wall clock was set; a step is logged and noted in the ledger."""
+    _note(steps.check(), note)
+
+
+def note_start(
+    config: LineConfig, steps: StepWatch, note: Callable[[str, dict[str, Any]], None]
+) -> None:
+    """Look whether the wall clock was set since the line's last verdict; before any is written."""
+    ledger = _ledger_path(config)
+    last_utc_ns = known(ledger).last_utc_ns if ledger else None
+    if last_utc_ns is not None:
+        _note(steps.begin(last_utc_ns), note)
+
+
+def _note(step: Step | None, note: Callable[[str, dict[str, Any]], None]) -> None:
+    if step is None:
+        return
+    told = {
+        "step_ms": step.by_ns // NS_PER_MS,
+        "undone": step.undone,
+        "synchronised": is_synchronised(),
+    }
+    _log.error(events.CLOCK_STEPPED, **told)
+    note(events.CLOCK_STEPPED, told)
 
 
 def _ledger_path(config: LineConfig) -> Path | None:

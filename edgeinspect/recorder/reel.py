@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import calendar
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import StorageError
 from edgeinspect.recording.messages import (
     SUFFIX,
@@ -21,6 +24,7 @@ from edgeinspect.recording.messages import (
 from edgeinspect.recording.write import RecordingWriter
 
 FAILED = "failed"
+_FORMAT = "%Y%m%dT%H%M%S"
 _PARTS = 8
 """A folder's bound is shared by so many files, so that an eighth goes when room is needed."""
 
@@ -118,17 +122,21 @@ class Reel:
         path = self.out
         if self.rolls:
             self._make_room()
-            at = time.strftime("%Y%m%dT%H%M%S", time.gmtime(utc_ns // 1_000_000_000))
-            path = self.out / f"{self._line}-{at}.{utc_ns % 1_000_000_000:09}Z{SUFFIX}"
+            path = self.out / f"{self._line}-{_next_stamp(utc_ns, self._files())}Z{SUFFIX}"
         writer = RecordingWriter(path, self._about())
         for configuration in self._configurations.values():
             writer.configuration(configuration, utc_ns)
         return writer
 
+    def _files(self) -> list[Path]:
+        """This line's files, the oldest first."""
+        ours = re.compile(rf"{re.escape(self._line)}-\d{{8}}T\d{{6}}\.\d{{9}}Z{re.escape(SUFFIX)}")
+        return sorted(path for path in self.out.glob(f"*{SUFFIX}") if ours.fullmatch(path.name))
+
     def _make_room(self) -> None:
         """Remove the oldest files of this line until one more is within the bound."""
         try:
-            files = sorted(self.out.glob(f"{self._line}-*{SUFFIX}"))
+            files = self._files()
             sizes = [path.stat().st_size for path in files]
             while files and sum(sizes) + self._file_bytes > self._max_bytes:
                 files.pop(0).unlink()
@@ -137,6 +145,25 @@ class Reel:
             raise StorageError(
                 f"the oldest recording cannot be removed: {error.strerror}", where=str(self.out)
             ) from error
+
+
+def _next_stamp(utc_ns: int, files: Sequence[Path]) -> str:
+    """What a new file is named by: the time, or just after the last file if the clock is behind.
+
+    The order of the names is the order of the files, or a clock that was set back would have
+    the newest removed first.
+    """
+    now = _stamp(utc_ns)
+    last = files[-1].name.removesuffix(f"Z{SUFFIX}").rpartition("-")[2] if files else ""
+    if now > last:
+        return now
+    seconds, _, ns = last.partition(".")
+    at_s = calendar.timegm(time.strptime(seconds, _FORMAT))
+    return _stamp(at_s * NS_PER_S + int(ns) + 1)
+
+
+def _stamp(utc_ns: int) -> str:
+    return f"{time.strftime(_FORMAT, time.gmtime(utc_ns // NS_PER_S))}.{utc_ns % NS_PER_S:09}"
 
 
 def size_of(record: FrameRecord) -> int:

@@ -22,7 +22,7 @@ LABEL_FIELDS = (
     "segmenter", "config_hash", "budget_us",
 )  # fmt: skip
 """What the verdict says beside it: whose it is, and by which causes it was judged."""
-NOT_COMPARED = ("line", "epoch", "seq", "frame", "detail", "stages")
+NOT_COMPARED = ("line", "epoch", "seq", "frame", "detail", "stages", "clock_stepped")
 """Numbers of the run, and times; `detail` has times in its words."""
 
 

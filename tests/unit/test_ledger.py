@@ -303,11 +303,156 @@ def test_retention_forgets_epochs_without_verdicts(tmp_path: Path) -> None:
     desk.judge(5)
     desk.writer.catch_up()
     again = desk.restart(keep_days=1)
+    again.writer.catch_up()  # age counts while the ledger is open
     again.clock.advance(2 * 86_400 * NS_PER_S)
     again.judge(5)
     again.writer.catch_up()
     assert [epoch.captured for epoch in verify(again.path).epochs] == [5]
     again.dispose()
+
+
+def seqs(desk: Desk) -> list[int]:
+    return [int(str(row[0])) for row in desk.ask("SELECT seq FROM verdicts ORDER BY seq")]
+
+
+DAY_NS = 86_400 * NS_PER_S
+JUMPS = (91 * DAY_NS, -91 * DAY_NS, 3650 * DAY_NS, -56 * 365 * DAY_NS)
+
+
+@pytest.mark.parametrize("by_ns", JUMPS)
+@pytest.mark.parametrize("keep_days", [90, 0.01])
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_clock_that_jumps_removes_nothing(
+    tmp_path: Path, by_ns: int, keep_days: float, restart: bool
+) -> None:
+    desk = Desk(tmp_path, keep_days=keep_days)
+    desk.judge(100)
+    desk.writer.catch_up()
+    for jump_ns in (by_ns, -by_ns):
+        if restart:
+            offset_ns = desk.clock.utc_offset_ns
+            desk = desk.restart(keep_days=keep_days)
+            desk.clock.utc_offset_ns = offset_ns
+        desk.clock.utc_offset_ns += jump_ns
+        for _ in range(12):
+            desk.judge(10)
+            desk.clock.advance(NS_PER_S)
+            desk.writer.catch_up()
+    assert seqs(desk) == list(range(1, 341))
+    account = verify(desk.path)
+    assert account.holds, account.problems
+    assert account.removed == 0
+    desk.dispose()
+
+
+@pytest.mark.parametrize("by_ns", JUMPS)
+def test_what_was_judged_while_the_clock_stood_wrong_ages_like_the_rest(
+    tmp_path: Path, by_ns: int
+) -> None:
+    """Stamped 1970 it is not old, stamped 2036 it does not stand in the way for ten years."""
+    desk = Desk(tmp_path, keep_days=1)
+    desk.clock.utc_offset_ns += by_ns
+    desk.judge(50)
+    desk.writer.catch_up()
+    desk.clock.utc_offset_ns -= by_ns
+    desk.judge(50)
+    for _ in range(23):
+        desk.clock.advance(3600 * NS_PER_S)
+        desk.writer.catch_up()
+    assert seqs(desk) == list(range(1, 101))
+    for _ in range(3):
+        desk.clock.advance(3600 * NS_PER_S)
+        desk.writer.catch_up()
+    assert seqs(desk) == [100]
+    assert verify(desk.path).holds
+    desk.dispose()
+
+
+def test_each_removal_has_an_entry_and_verify_tells_of_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, keep_days=1, slots=8192)
+    desk.judge(5000)
+    desk.writer.catch_up()
+    desk.clock.advance(2 * DAY_NS)
+    desk.judge(5)
+    for _ in range(4):
+        desk.writer.catch_up()
+    with closing(open_ledger(desk.path)) as base:
+        found = [json.loads(e.detail) for e in read_events(base, 50) if e.kind == "ledger.pruned"]
+    assert found == [{"from_seq": 1, "to_seq": 5000, "verdicts": 5000, "why": "age"}]
+    account = verify(desk.path)
+    assert account.holds, account.problems
+    assert account.removed == 5000
+    assert any("5000 verdicts for their age" in note for note in account.notes)
+    desk.dispose()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM events WHERE kind = 'ledger.pruned'",
+        "UPDATE events SET detail = 'x' WHERE kind = 'ledger.pruned'",
+        "UPDATE meta SET value = 5003 WHERE name = 'floor_seq'",
+    ],
+)
+def test_a_removal_without_an_entry_is_a_fault(tmp_path: Path, statement: str) -> None:
+    desk = Desk(tmp_path, keep_days=1, slots=8192)
+    desk.judge(5000)
+    desk.writer.catch_up()
+    desk.clock.advance(2 * DAY_NS)
+    desk.judge(5)
+    for _ in range(4):
+        desk.writer.catch_up()
+    desk.alter("DELETE FROM verdicts WHERE seq < 5003", statement)
+    account = verify(desk.path)
+    assert not account.holds
+    assert any("no entry says why" in each for each in account.problems)
+    desk.dispose()
+
+
+def test_a_ledger_of_the_version_before_is_kept_once_more(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, keep_days=1)
+    desk.judge(20)
+    desk.writer.catch_up()
+    desk.alter(
+        "DROP TABLE ages",
+        "DELETE FROM meta WHERE name IN ('first_seq', 'kept_ns', 'kept_at_utc_ns')",
+        "DELETE FROM verdicts WHERE seq < 5", "REPLACE INTO meta VALUES ('floor_seq', 5)",
+    )  # fmt: skip
+    assert verify(desk.path).holds
+    desk.clock.advance(2 * DAY_NS)
+    desk.judge(5)
+    desk.writer.catch_up()
+    assert seqs(desk) == list(range(5, 26))
+    assert verify(desk.path).holds
+    desk.clock.advance(2 * DAY_NS)
+    desk.judge(1)
+    desk.writer.catch_up()
+    assert seqs(desk) == [26]
+    account = verify(desk.path)
+    assert account.holds, account.problems
+    desk.dispose()
+
+
+@pytest.mark.parametrize("year_ns", [-56 * 365 * DAY_NS, 73 * 365 * DAY_NS])
+def test_ids_never_go_back_with_the_clock(tmp_path: Path, year_ns: int) -> None:
+    """Dead RTC battery: 1970 or 2099 from boot on, corrected later; the spool lost as well."""
+    desk = Desk(tmp_path)
+    seen: list[tuple[int, int]] = []
+    for turn, offset_ns in enumerate((0, year_ns, 0, year_ns)):
+        if turn:
+            desk.writer.catch_up(last=True)
+            desk.dispose()
+            if turn == 2:
+                desk.spool_path.unlink()
+            desk = Desk(tmp_path, utc_offset_ns=offset_ns)
+        desk.judge(10)
+        desk.writer.catch_up()
+        seen += [(desk.spool.epoch, seq) for seq in seqs(desk)[-10:]]
+    assert seen == sorted(seen)
+    assert len({seq for _, seq in seen}) == 40
+    account = verify(desk.path)
+    assert account.holds, account.problems
+    desk.dispose()
 
 
 def test_size_is_bounded(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from edgeinspect.archive.keeper import DAY_NS, Keeper
 from edgeinspect.archive.reading import Wanted, check, find, find_one, losses
 from edgeinspect.archive.waiting import Waiting
 from edgeinspect.archive_format import INDEX, PART, Kind, is_archive, read_sidecar, sidecars
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.testing import EPOCH_UTC_NS, ManualClock
 from tests.archive_desk import SCRATCH, SECOND, caught, config, picture, whole_frames
@@ -144,13 +145,91 @@ def test_a_rare_class_is_not_pushed_out_by_a_common_one(folder: Path) -> None:
 def test_what_is_too_old_is_removed_with_its_folder(folder: Path) -> None:
     shelf = Shelf(folder, "keep_days: 2")
     shelf.save(1, 2)
+    shelf.clock.advance(DAY_NS)
     shelf.save(3, captured_at_utc_ns=EPOCH_UTC_NS + DAY_NS)
     shelf.commit(3)
-    shelf.clock.advance(2 * DAY_NS)
+    shelf.clock.advance(DAY_NS)
     shelf.commit()
     assert shelf.seqs() == shelf.listed() == {3}
     assert len(list(shelf.root.glob("????-??-??"))) == 1
     shelf.keeper.close()
+
+
+YEAR_NS = 365 * DAY_NS
+
+
+@pytest.mark.parametrize("by_ns", [91 * DAY_NS, -91 * DAY_NS, 10 * YEAR_NS, -56 * YEAR_NS])
+@pytest.mark.parametrize("keep_days", [365, 0.01])
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_clock_that_jumps_removes_no_picture(
+    folder: Path, by_ns: int, keep_days: float, restart: bool
+) -> None:
+    text = f"keep_days: {keep_days}"
+    shelf = Shelf(folder, text)
+    shelf.save(1, 2)
+    shelf.commit(2)
+    seq, offset_ns = 2, shelf.clock.utc_offset_ns
+    for jump_ns in (by_ns, 0):
+        if restart:
+            shelf.keeper.close()
+            shelf = Shelf(folder, text)
+        shelf.clock.utc_offset_ns = offset_ns + jump_ns
+        for _ in range(3):
+            seq += 1
+            shelf.clock.advance(60 * NS_PER_S)
+            shelf.save(seq, captured_at_utc_ns=shelf.clock.utc_ns())
+            shelf.commit(seq)
+    assert shelf.seqs() == shelf.listed() == set(range(1, 9))
+    shelf.keeper.close()
+
+
+def test_where_room_is_short_a_picture_of_1970_does_not_go_first(folder: Path) -> None:
+    """Saved last, with the RTC's battery dead: its stamp is the oldest, and it is the newest."""
+    shelf = Shelf(folder, max_mib=1.0)
+    shelf.save(*range(1, 2 * MANY), shape=LARGE)
+    shelf.clock.advance(NS_PER_S)
+    last = range(2 * MANY, 2 * MANY + 5)
+    for seq in last:
+        shelf.save(seq, shape=LARGE, captured_at_utc_ns=seq)
+    assert set(last) <= shelf.seqs()
+    assert 1 not in shelf.seqs()
+    shelf.keeper.close()
+
+
+@pytest.mark.parametrize("by_ns", [10 * YEAR_NS, -10 * YEAR_NS, -56 * YEAR_NS])
+def test_what_was_not_committed_is_found_though_the_clock_was_set(folder: Path, by_ns: int) -> None:
+    shelf = Shelf(folder)
+    shelf.clock.utc_offset_ns += by_ns
+    shelf.save(1, 2)
+    shelf.commit(2)
+    shelf.clock.utc_offset_ns -= by_ns
+    shelf.save(3, 4)
+    kill(shelf)
+    again = Shelf(folder)
+    assert again.listed() == {1, 2, 3, 4}
+    again.keeper.close()
+
+
+def test_an_index_of_the_version_before_is_taken_over(folder: Path) -> None:
+    shelf = Shelf(folder, "keep_days: 2")
+    shelf.save(1, 2)
+    shelf.commit(2)
+    kill(shelf)
+    with closing(sqlite3.connect(shelf.root / INDEX)) as base:
+        base.executescript(
+            "DROP INDEX by_use_and_age; DROP INDEX by_age; DROP TABLE folders;"
+            "ALTER TABLE frames DROP COLUMN kept_since_ns;"
+            "DELETE FROM state WHERE name LIKE 'kept%';"
+            "CREATE INDEX by_time ON frames (captured_at_utc_ns)"
+        )
+    again = Shelf(folder, "keep_days: 2")
+    assert again.listed() == {1, 2}
+    again.clock.advance(DAY_NS)
+    again.save(3)
+    again.clock.advance(DAY_NS)
+    again.commit()
+    assert again.seqs() == again.listed() == {3}
+    again.keeper.close()
 
 
 # -- crashes --------------------------------------------------------------------------------

@@ -75,6 +75,34 @@ def test_a_folders_oldest_files_make_room(tmp_path: Path) -> None:
         assert isinstance(items[-1], End)
 
 
+@pytest.mark.parametrize("later_utc_ns", [1, 4 * 10**18])
+def test_a_clock_that_was_set_removes_the_oldest_all_the_same(
+    tmp_path: Path, later_utc_ns: int
+) -> None:
+    """A run at some date, and one with the clock in 1970, or far ahead, and one set right."""
+    for turn, utc_ns in enumerate((18 * 10**17, later_utc_ns, 18 * 10**17 + 999_999_999)):
+        reel = Reel(tmp_path, "a", 32 * MIB, about)
+        reel.begin(utc_ns)
+        for seq in range(turn * 100, turn * 100 + 90):
+            assert reel.takes(size_of(record(seq)), utc_ns)
+            reel.frame(record(seq), "top", seq, utc_ns)
+        reel.finish("stopped", utc_ns)
+    seqs = seqs_in(tmp_path)
+    kept = [*range(90), *range(100, 190), *range(200, 290)]
+    assert seqs == kept[-len(seqs) :]
+    assert 100 < len(seqs) < 200
+
+
+def test_a_line_whose_name_begins_alike_is_another(tmp_path: Path) -> None:
+    other = tmp_path / "a-2-20200101T000000.000000000Z.mcap"
+    other.write_bytes(bytes(MIB))
+    reel = Reel(tmp_path, "a", 32 * MIB, about)
+    reel.begin(1)
+    assert fill(reel, range(1, 400)) == 399
+    reel.finish("stopped", 10**18)
+    assert other.exists()
+
+
 def test_a_file_that_failed_before_its_first_frame_is_removed(tmp_path: Path) -> None:
     for name, frames in (("none.mcap", 0), ("one.mcap", 1)):
         reel = Reel(tmp_path / name, "a", 16 * MIB, about)
