@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, decode_json, json_decoder
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain.numbers import Code, Count, Int64
 from edgeinspect.domain.verdict import VERDICT_SCHEMA, Box, ModelRef, Region, Verdict
 from edgeinspect.wire import decode_verdict, encode
 
@@ -75,8 +75,8 @@ class _Stages(msgspec.Struct):
 class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
     """What the columns need of a verdict: the rest of the JSON is skipped, not built."""
 
-    seq: Int64
-    epoch: Int64
+    seq: Count
+    epoch: Count
     captured_at_utc_ns: Int64
     camera: str
     decision: str
@@ -84,7 +84,7 @@ class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA
     part_id: str | None = None
     encoder_count: Int64 | None = None
     defect_prob: float | None = None
-    reject_code: Int64
+    reject_code: Code
     regions: tuple[_Region, ...]
     degraded: bool
     simulated: bool
@@ -221,8 +221,8 @@ def removals(base: sqlite3.Connection) -> list[Removed]:
 
 
 class _LeftOut(msgspec.Struct):
-    from_seq: Int64
-    to_seq: Int64
+    from_seq: Count
+    to_seq: Count
 
 
 def skipped(base: sqlite3.Connection) -> dict[int, int]:

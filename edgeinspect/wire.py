@@ -10,7 +10,7 @@ import msgspec
 
 from edgeinspect.decoding import Decode, json_decoder
 from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.numbers import Int64, SidePx
+from edgeinspect.domain.numbers import Count, Int64, SidePx
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
 
@@ -30,10 +30,10 @@ class Heartbeat(
     """Sent every few ms, verdicts or not: silence means that nobody inspects."""
 
     line: str
-    epoch: Int64
-    last_seq: Int64
+    epoch: Count
+    last_seq: Count
     """Last verdict sent; a subscriber that has not seen it has lost the tail."""
-    beat: Int64
+    beat: Count
     """Counts heartbeats of this epoch."""
     utc_ns: Int64
     period_ms: float
@@ -49,13 +49,13 @@ class Heartbeat(
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """The law's counters since the start of the epoch, of closed and open frames."""
 
-    captured: Int64
-    passed: Int64
-    reject: Int64
-    no_verdict: Int64
-    open: Int64
-    late: Int64
-    degraded: Int64
+    captured: Count
+    passed: Count
+    reject: Count
+    no_verdict: Count
+    open: Count
+    late: Count
+    degraded: Count
     reasons: dict[str, Int64]
     """NO_VERDICT by reason."""
 
@@ -64,7 +64,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     """The summary of a second."""
 
     line: str
-    epoch: Int64
+    epoch: Count
     utc_ns: Int64
     counts: Counts
     rate_hz: float
@@ -84,7 +84,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
 class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MASK_SCHEMA):
     """A class map as run lengths: column-major, 1-indexed `start, length` pairs."""
 
-    seq: Int64
+    seq: Count
     height_px: SidePx
     width_px: SidePx
     """Size of the class map, not of the frame."""

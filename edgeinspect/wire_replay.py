@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.decoding import Decode, json_decoder
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain.numbers import Count, Int64
 
 REQUEST_BYTES_MAX = 4096
 """A longer request is dropped by the socket itself."""
@@ -107,20 +107,20 @@ class Replayed(
 ):
     """Ends the answer to a replay request, after its verdicts."""
 
-    epoch: Int64
-    from_seq: Int64
+    epoch: Count
+    from_seq: Count
     to_seq: Int64
     """Last verdict that was sent; `from_seq - 1` if none."""
-    last_seq: Int64
+    last_seq: Count
     """Last verdict that there is."""
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.gone/1"):
     """Some of what was asked for is no longer held: treat every such part as a reject."""
 
-    epoch: Int64
-    from_seq: Int64
-    oldest_seq: Int64
+    epoch: Count
+    from_seq: Count
+    oldest_seq: Count
     """The first verdict that is still held; ask again from here."""
 
 

@@ -67,7 +67,8 @@ class Notebook:
             data = (self.folder / f"{stage}.npz").read_bytes()
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+                NotImplementedError, MemoryError):  # fmt: skip
             return None
 
     def keep(self, stage: str, arrays: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.datasets.records import SPLITS, TRAIN, VAL, DataSet, Record
+from edgeinspect.decoding import decode_json
 from edgeinspect.errors import DataError, UsageError
 
 SHARES = (0.7, 0.15, 0.15)
@@ -186,7 +187,7 @@ def read_split(path: Path, data: DataSet) -> DataSet:
     """
     remedy = "Write it with: edgeinspect data split PATH --out FILE"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = decode_json(path.read_bytes())
         splits = {name: split for split in SPLITS for name in told["splits"].get(split, [])}
         stored = told["names_sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -10,5 +10,11 @@ Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 """What SQLite, struct and numpy can hold. JSON knows no bound: a decoder that takes 4,000 digits
 raises OverflowError far from the message."""
 
+Count = Annotated[int, Meta(ge=0, le=1 << 62)]
+"""A number of things, a seq or an epoch; one more of it still fits."""
+
+Code = Annotated[int, Meta(ge=0, le=0xFFFF)]
+"""What a PLC takes in one word."""
+
 SidePx = Annotated[int, Meta(ge=1, le=1 << 16)]
 """Height or width of a picture or class map."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain.numbers import Code, Count, Int64
 from edgeinspect.domain.verdict import Decision, Reason
 
 PART_SCHEMA = "edgeinspect.part/1"
@@ -16,7 +16,7 @@ class Member(msgspec.Struct, frozen=True):
     """One camera's verdict on the part."""
 
     camera: str
-    seq: Int64
+    seq: Count
     """Of the frame's verdict, which says the rest."""
     decision: Decision
     reason: Reason
@@ -28,7 +28,7 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     """
 
     line: str
-    epoch: Int64
+    epoch: Count
     """Of the daemon that says so."""
     part_id: str
     decision: Decision
@@ -47,9 +47,9 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     """As of a verdict: true if it is of any of its frames."""
     act_by_encoder: Int64 | None = None
     """Of the frame that was captured first and has one."""
-    severity: Int64 = 0
+    severity: Code = 0
     """The highest of its frames'."""
-    reject_code: Int64 = 0
+    reject_code: Code = 0
     """That of the most severe frame; 0 unless the decision is REJECT."""
     simulated: bool = False
     """True for a challenge part."""

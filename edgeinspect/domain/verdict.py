@@ -10,7 +10,7 @@ from enum import Enum
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain.numbers import Code, Count, Int64
 
 VERDICT_SCHEMA = "edgeinspect.verdict/1"
 
@@ -117,11 +117,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
 
     line: str
     camera: str
-    epoch: Int64
+    epoch: Count
     """Start of the daemon that captured the frame; a new one at every start."""
-    seq: Int64
+    seq: Count
     """Frame's number on the line, contiguous over restarts, from 1."""
-    frame: Int64
+    frame: Count
     """Frame's number from this camera in this epoch, from 1."""
     camera_frame_id: int
     label: str | None = None
@@ -148,11 +148,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     defect_prob: float | None = None
     regions: tuple[Region, ...] = ()
     """The regions found, the most severe first, at most the configured number."""
-    regions_total: Int64 = 0
+    regions_total: Count = 0
     """Regions found before the list was cut."""
-    severity: Int64 = 0
+    severity: Code = 0
     """Highest severity among the fatal regions; 0 if none."""
-    reject_code: Int64 = 0
+    reject_code: Code = 0
     """Number the PLC sorts rejects by; 0 unless the decision is REJECT."""
     letterbox: LetterboxRef | None = None
     gate: ModelRef | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 from edgeinspect import registry
 from edgeinspect.config.checks import match_models
 from edgeinspect.config.load import Loaded, load
+from edgeinspect.decoding import decode_json
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
@@ -137,10 +137,10 @@ def describe(path: Path) -> ModelSpec:
             path=path.resolve(),
             shape=FrameShape(height, width, channels),
             color=said.get("color", "mono" if channels == 1 else "bgr"),
-            classes=tuple(json.loads(said.get("classes", "[]"))),
+            classes=tuple(decode_json(said.get("classes", "[]"), list[str])),
             output_stride=int(said.get("output_stride", "1")),
             precision=Precision.FP32,
-            thresholds=MappingProxyType(json.loads(said.get("thresholds", "{}"))),
+            thresholds=MappingProxyType(decode_json(said.get("thresholds", "{}"), dict[str, Any])),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(

@@ -110,7 +110,11 @@ def chunks(out: Path) -> Iterator[tuple[int, list[Frame]]]:
     """(number, frames) of every chunk, in order."""
     with (out / FRAMES).open("rb") as file:
         for number, line in enumerate(file):
-            yield number, decode_json(line, list[Frame])
+            try:
+                yield number, decode_json(line, list[Frame])
+            except DecodeError as error:
+                raise DataError(f"chunk {number} cannot be read: {error}",
+                                where=str(out / FRAMES)) from error  # fmt: skip
 
 
 def part_path(out: Path, number: int) -> Path:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import yaml
@@ -120,7 +122,8 @@ def read_golden(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any],
         with np.load(spec.golden, allow_pickle=False) as file:
             images = file["images"]
             outputs = tuple(file[f"output_{index}"] for index in range(count))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, NotImplementedError,
+            MemoryError) as error:  # fmt: skip
         raise ModelError(f"golden frames cannot be read: {error}",
                          where=str(spec.golden)) from error  # fmt: skip
     sizes = {len(images), *map(len, outputs)}

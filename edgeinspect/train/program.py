@@ -10,7 +10,6 @@ RUN/<name>/1/        the exported model, for a store
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgeinspect.datasets.open import open_data
 from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet
 from edgeinspect.datasets.split import read_split, split, write_split
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
 from edgeinspect.train import architectures, processes
 from edgeinspect.train.curve import draw_curve
@@ -228,8 +228,8 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         DataError: It is no run folder, or its checkpoint cannot be read.
     """
     try:
-        identity = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        identity = decode_json((path / "run.json").read_bytes(), dict[str, Any])
+    except (OSError, DecodeError) as error:
         raise DataError(
             "is no run folder", where=str(path), remedy="Give the --out of a training"
         ) from error

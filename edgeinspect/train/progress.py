@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, StorageError
 
 
@@ -64,8 +65,7 @@ class RunFolder:
                     where=str(self.path),
                     remedy="Give --resume to go on with it, or another --out",
                 )
-            before = json.loads(known.read_text(encoding="utf-8"))
-            changed = _changes(before, json.loads(text))
+            changed = _changes(_identity(known), decode_json(text, dict[str, Any]))
             if changed:
                 raise DataError(
                     f"was begun with other settings: {'; '.join(changed[:5])}",
@@ -135,6 +135,14 @@ def write_whole(path: Path, data: bytes) -> None:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(path), remedy="Make room"
         ) from error
+
+
+def _identity(known: Path) -> dict[str, Any]:
+    try:
+        return decode_json(known.read_bytes(), dict[str, Any])
+    except (OSError, DecodeError) as error:
+        raise DataError(f"cannot be read: {error}", where=str(known),
+                        remedy="Train into another folder") from error  # fmt: skip
 
 
 def _changes(before: Any, now: Any, path: str = "") -> list[str]:

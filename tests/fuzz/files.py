@@ -1,0 +1,312 @@
+"""Targets: files that another program, version or person may have written or cut."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeinspect import archive_format, archive_state, keys
+from edgeinspect.archive.config import parse as parse_archive
+from edgeinspect.backends._onnx_metadata import read_metadata
+from edgeinspect.calibrate.progress import Notebook
+from edgeinspect.config import load
+from edgeinspect.config.document import read_text
+from edgeinspect.datasets.corrections import read_corrections
+from edgeinspect.datasets.files import header_of, named_classes, read_rows
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.verdict import Decision
+from edgeinspect.gateway import config as gateway_config
+from edgeinspect.gateway.journal import Journal
+from edgeinspect.imaging.mask_file import read_mask_values
+from edgeinspect.imaging.picture_file import decode_picture
+from edgeinspect.imaging.runlength import decode_runs, parse_runs
+from edgeinspect.ledger_read import open_ledger, verify
+from edgeinspect.page import config as page_config
+from edgeinspect.page.users import Role, Users
+from edgeinspect.ring import Ring, RingReader
+from edgeinspect.spool import Spool
+from edgeinspect.spool_reader import SpoolReader
+from edgeinspect.store import read_model
+from edgeinspect.store.manifest import read_manifest
+from edgeinspect.store.models import Store
+from tests.fuzz.target import Target
+from tests.ledger_desk import Desk
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _write(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+# -- configurations ------------------------------------------------------------------------
+
+GATEWAY = b"""schema: 1
+gateway: press
+feed: {line: press, verdicts: "tcp://127.0.0.1:5590", replay: "tcp://127.0.0.1:5591"}
+link: {type: modbus, role: server, host: 127.0.0.1, port: 502, allow: ["127.0.0.1"]}
+cursor: press.journal
+fail_safe_ms: 300
+"""
+PAGE = b"schema: 1\nline: line.yaml\nbind: 127.0.0.1:8590\nusers: users.json\n"
+
+
+def configuration(data: bytes, folder: Path) -> None:
+    load.parse(read_text(_write(folder, "line.yaml", data)))
+
+
+def gateway(data: bytes, folder: Path) -> None:
+    gateway_config.load(_write(folder, "gateway.yaml", data))
+
+
+def archive(data: bytes, folder: Path) -> None:
+    parse_archive(read_text(_write(folder, "archive.yaml", data)))
+
+
+def page(data: bytes, folder: Path) -> None:
+    page_config.load(_write(folder, "page.yaml", data))
+
+
+def settings(data: bytes, _folder: Path) -> None:
+    text = (ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8")
+    load.parse(text, overrides=[data.decode("utf-8", "replace")])
+
+
+# -- shared memory and state ---------------------------------------------------------------
+
+
+def _spool_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        desk = Desk(Path(name), slots=16)
+        desk.judge(20, Decision.REJECT)
+        desk.open("part-1")
+        desk.spool.dispose()
+        return desk.spool_path.read_bytes()
+
+
+def spool(data: bytes, folder: Path) -> None:
+    """A start after whatever stands there, and a reader beside it."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        path = _write(Path(name), "t.spool", data)
+        try:
+            reader = SpoolReader(path)
+        except Exception as error:
+            reader = None
+            assert type(error).__name__ == "DeviceLostError", error
+        if reader is not None:
+            for seq in range(max(0, reader.last_seq - 3), reader.last_seq + 2):
+                reader.read(seq)
+        opened = Spool(path, line="t", slots=16, utc_ns=1_800_000_000_000_000_000)
+        try:
+            for left in opened.unfinished:
+                opened.close(left.seq, b"{}")
+        finally:
+            opened.dispose()
+
+
+def _ring_bytes() -> bytes:
+    from edgeinspect.domain.frame import FrameShape
+
+    with tempfile.TemporaryDirectory() as name:
+        ring = Ring(Path(name) / "r", slots=2, shape=FrameShape(4, 8, 1), epoch=7)
+        ring.stamp(0, 3)
+        return (Path(name) / "r").read_bytes()
+
+
+def ring(data: bytes, folder: Path) -> None:
+    reader = RingReader(_write(folder, "t.ring", data))
+    reader.newest()
+    reader.find(3)
+
+
+def _journal_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        log = Journal(Path(name) / "j", name="plc", capacity=16)
+        log.begin(40, 7, 1)
+        log.close()
+        return (Path(name) / "j").read_bytes()
+
+
+def journal(data: bytes, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        with closing(Journal(_write(Path(name), "j", data), name="plc", capacity=16)) as log:
+            log.records()
+
+
+def _ledger_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        desk = Desk(Path(name), slots=16)
+        desk.judge(12, Decision.REJECT)
+        desk.writer.catch_up(last=True)
+        desk.writer.close()
+        desk.spool.dispose()
+        return desk.path.read_bytes()
+
+
+def ledger(data: bytes, folder: Path) -> None:
+    path = _write(folder, "t.ledger.sqlite", data)
+    open_ledger(path).close()
+    verify(path)
+
+
+def state(data: bytes, folder: Path) -> None:
+    _write(folder, archive_state.STATE, data)
+    archive_state.read_state(folder)
+
+
+def owner(data: bytes, folder: Path) -> None:
+    _write(folder, archive_format.MARKER, data)
+    archive_format.read_owner(folder)
+
+
+def sidecar(data: bytes, folder: Path) -> None:
+    path = _write(folder, f"a{archive_format.SIDECAR}", data)
+    archive_format.is_whole(path, archive_format.read_sidecar(path))
+
+
+def _users_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        users = Users(Path(name) / "users.json")
+        users.set("anna", Role.VIEWER, "a long password")
+        assert users.path is not None
+        return users.path.read_bytes()
+
+
+def users(data: bytes, folder: Path) -> None:
+    path = _write(folder, "users.json", data)
+    path.chmod(0o600)
+    Users(path).read()
+
+
+def key(data: bytes, folder: Path) -> None:
+    path = _write(folder, "a.key_secret", data)
+    path.chmod(0o600)
+    keys.read_secret(path)
+
+
+def _key_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        return keys.make_pair(Path(name), "a")[1].read_bytes()
+
+
+# -- models --------------------------------------------------------------------------------
+
+GATE = ROOT / "engines" / "strip-gate" / "1"
+
+
+def manifest(data: bytes, folder: Path) -> None:
+    read_manifest(_write(folder, "manifest.yaml", data))
+
+
+def model(data: bytes, folder: Path) -> None:
+    """A version's folder whose manifest says something else of its file."""
+    version = folder / "strip-gate" / "1"
+    if not version.is_dir():
+        shutil.copytree(GATE, version)
+    (version / "manifest.yaml").write_bytes(data)
+    read_model(version)
+
+
+def register(data: bytes, folder: Path) -> None:
+    version = folder / "strip-gate" / "1"
+    if not version.is_dir():
+        shutil.copytree(GATE, version)
+    _write(folder / "strip-gate", "register.json", data)
+    Store(folder).shelf("strip-gate").register()
+
+
+def metadata(data: bytes, folder: Path) -> None:
+    read_metadata(_write(folder, "a.onnx", data))
+
+
+def _npz_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        book = Notebook(Path(name), resume=True)
+        book.keep("s", {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 2), np.uint8)})
+        return (Path(name) / "s.npz").read_bytes()
+
+
+def notebook(data: bytes, folder: Path) -> None:
+    _write(folder, "s.npz", data)
+    Notebook(folder, resume=True).load("s")
+
+
+# -- pictures and tables -------------------------------------------------------------------
+
+
+def _png_bytes() -> bytes:
+    return next((ROOT / "examples" / "pictures").glob("*.png")).read_bytes()
+
+
+def picture(data: bytes, folder: Path) -> None:
+    decode_picture(_write(folder, "a.png", data))
+
+
+def mask(data: bytes, folder: Path) -> None:
+    read_mask_values(_write(folder, "a.png", data))
+
+
+TABLE = b"frame,label,mask\na.png,good,\nb.png,pit,\nc.png,drop,\n"
+
+
+def table(data: bytes, folder: Path) -> None:
+    path = _write(folder, "t.csv", data)
+    header_of(path)
+    read_rows(path)
+
+
+def corrections(data: bytes, folder: Path) -> None:
+    read_corrections(_write(folder, "t.csv", data))
+
+
+def class_names(data: bytes, folder: Path) -> None:
+    for name in ("classes.txt", "labels.txt", "labelmap.txt"):
+        _write(folder, name, data)
+    named_classes(folder)
+
+
+def runs(data: bytes, _folder: Path) -> None:
+    decode_runs(parse_runs(data.decode("utf-8", "replace")), 64, 400)
+
+
+_STRIP = (ROOT / "examples" / "strip.yaml").read_bytes()
+_SIDECAR = msgspec.json.encode(
+    {"schema": 1, "picture": {"file": "a.png", "size_bytes": 3, "sha256": "0" * 64}}
+)
+_CLOCK = SystemClock()
+
+TARGETS = [
+    Target("file: line's configuration", configuration, [_STRIP]),
+    Target("file: gateway's configuration", gateway, [GATEWAY]),
+    Target("file: page's configuration", page, [PAGE]),
+    Target("file: archive's configuration", archive, [b"schema: 1\nline: a.yaml\nfolder: b\n"]),
+    Target("argument: --set", settings, [b"cameras.top.rate_hz=25", b"decide.gate.reject_at=0.5"]),
+    Target("file: spool", spool, [_spool_bytes()]),
+    Target("file: ring", ring, [_ring_bytes()]),
+    Target("file: gateway's journal", journal, [_journal_bytes()]),
+    Target("file: ledger", ledger, [_ledger_bytes()]),
+    Target("file: archive's state", state, [b'{"at_utc_ns":1,"saved":2,"missed":3}']),
+    Target("file: archive's marker", owner, [b'{"line":"strip","schema":1}']),
+    Target("file: sidecar", sidecar, [_SIDECAR]),
+    Target("file: users", users, [_users_bytes()]),
+    Target("file: CURVE key", key, [_key_bytes()]),
+    Target("file: manifest", manifest, [(GATE / "manifest.yaml").read_bytes()]),
+    Target("file: model's folder", model, [(GATE / "manifest.yaml").read_bytes()]),
+    Target("file: register", register, [b'{"schema":1,"live":1,"before":[],"changes":[]}']),
+    Target("file: ONNX metadata", metadata, [(GATE / "model.onnx").read_bytes()],
+           (ValueError, OSError)),
+    Target("file: calibration's notes", notebook, [_npz_bytes()]),
+    Target("file: picture", picture, [_png_bytes()]),
+    Target("file: mask", mask, [_png_bytes()]),
+    Target("file: table", table, [TABLE]),
+    Target("file: corrections", corrections, [TABLE]),
+    Target("file: class names", class_names, [b"pit\nscratch\npatch\n"]),
+    Target("text: run lengths", runs, [b"1 3 10 2 900 40"]),
+]  # fmt: skip
