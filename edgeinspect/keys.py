@@ -168,7 +168,7 @@ def read_pair(path: Path) -> tuple[bytes, bytes | None]:
         for key in (public, secret):
             if key is not None and (len(key) != _KEY_CHARACTERS or len(z85.decode(key)) != 32):
                 raise ValueError(f"a key has {_KEY_CHARACTERS} characters of Z85")
-    except (OSError, ValueError, KeyError, struct.error) as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise DataError(
             f"is no key: {error}",
             where=str(path),

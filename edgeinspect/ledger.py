@@ -73,10 +73,10 @@ def known(path: Path) -> Known:
             ).fetchone() or (0, 1, None)
         finally:
             base.close()
-    except sqlite3.Error:
+        stopped = ended is not None and epoch <= begun
+        return Known(max(seq, first - 1), max(epoch, begun - 0), utc_ns, stopped)
+    except (sqlite3.Error, TypeError, ValueError):  # damaged: the writer sets it aside
         return Known()
-    stopped = ended is not None and epoch <= begun
-    return Known(max(seq, first - 1), max(epoch, begun), utc_ns, stopped)
 
 
 class LedgerWriter:

@@ -103,7 +103,9 @@ def _version(base: sqlite3.Connection) -> int | None:
 def is_damage(error: BaseException) -> bool:
     """True for a file that is no database or a broken one, not for a disk that may recover."""
     # sqlite3 gives SQLITE_CORRUPT and SQLITE_NOTADB, and only these, the bare class.
-    return type(error) is sqlite3.DatabaseError
+    # Its words may quote the damaged bytes, and then it raises UnicodeDecodeError instead.
+    # A value of another type than the column's is damage as well.
+    return type(error) is sqlite3.DatabaseError or isinstance(error, (TypeError, ValueError))
 
 
 def set_aside(path: Path, suffix: str) -> Path:

@@ -92,11 +92,11 @@ def open_ledger(path: Path) -> sqlite3.Connection:
         raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
     try:
         base = _connect(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     try:
         version = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         base.close()
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     if version is None or version[0] != SCHEMA_VERSION:

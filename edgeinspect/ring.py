@@ -150,6 +150,8 @@ class RingReader:
         """The daemon's: its frames alone are in here."""
         self._file = (status.st_dev, status.st_ino)
         head, step = _layout(slots, self.shape)
+        if not slots or head + step * slots > len(self._map):
+            raise DeviceLostError("is shorter than it says", where=str(path))
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
         self._views = [
             np.frombuffer(self._map, np.uint8, self.shape.size_bytes, head + step * i).reshape(

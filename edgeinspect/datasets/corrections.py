@@ -12,6 +12,7 @@ are passed over: so the `labels.csv` of an export can be filled in and given bac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         where = f"{path.name}:{line}"
         name = _frame(row["frame"])
         mask = path.parent / row["mask"] if row.get("mask") else None
-        if mask is not None and not mask.is_file():
+        if mask is not None and not os.path.isfile(mask):  # a name may be too long
             raise DataError(f"there is no mask {row['mask']}", where=where)
         said = Correction(row["label"], mask)
         if mask is not None and said.label in (GOOD, DROP):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgeinspect.datasets.looks import channels_of, common_size, in_threads
 from edgeinspect.datasets.pictures import Pictures, Skipped
 from edgeinspect.datasets.records import DataSet, Record
+from edgeinspect.decoding import decode_json
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
 from edgeinspect.imaging.picture_file import decode_picture, to_8_bits, to_channels
@@ -187,9 +188,13 @@ def _cached(
             raise DataError(f"cannot be written: {error.strerror}", where=str(cache)) from error
     else:
         progress(len(records))
-    told = json.loads(files[2].read_text(encoding="utf-8"))
-    images = np.memmap(files[0], np.uint8, "r", shape=shape)
-    masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
+    try:
+        told = decode_json(files[2].read_bytes(), dict[str, Any])
+        images = np.memmap(files[0], np.uint8, "r", shape=shape)
+        masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
+    except (OSError, ValueError) as error:
+        raise DataError(f"is damaged: {error}", where=str(base),
+                        remedy="Remove it; it is made again") from error  # fmt: skip
     return _pictures(data, records, images, masks, told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -203,7 +204,7 @@ def _verify(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
     digest = hashlib.sha256()
     size = 0
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):  # a name may be too long
             raise ModelError("the model file is missing", where=str(path),
                              remedy="Copy the model again")  # fmt: skip
         with path.open("rb") as file:

@@ -7,7 +7,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
+import cv2
 import numpy as np
 
 from edgeinspect import archive_format, archive_state, keys
@@ -18,7 +18,6 @@ from edgeinspect.config import load
 from edgeinspect.config.document import read_text
 from edgeinspect.datasets.corrections import read_corrections
 from edgeinspect.datasets.files import header_of, named_classes, read_rows
-from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.gateway import config as gateway_config
 from edgeinspect.gateway.journal import Journal
@@ -27,13 +26,16 @@ from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.runlength import decode_runs, parse_runs
 from edgeinspect.ledger_read import open_ledger, verify
 from edgeinspect.page import config as page_config
-from edgeinspect.page.users import Role, Users
 from edgeinspect.ring import Ring, RingReader
 from edgeinspect.spool import Spool
 from edgeinspect.spool_reader import SpoolReader
 from edgeinspect.store import read_model
 from edgeinspect.store.manifest import read_manifest
 from edgeinspect.store.models import Store
+from edgeinspect.store.shelf import STATE
+from edgeinspect.users import Role, Users
+from edgeinspect.wire import decode_verdict
+from tests.fuzz.messages import VERDICTS
 from tests.fuzz.target import Target
 from tests.ledger_desk import Desk
 
@@ -55,7 +57,8 @@ link: {type: modbus, role: server, host: 127.0.0.1, port: 502, allow: ["127.0.0.
 cursor: press.journal
 fail_safe_ms: 300
 """
-PAGE = b"schema: 1\nline: line.yaml\nbind: 127.0.0.1:8590\nusers: users.json\n"
+ARCHIVE = (ROOT / "examples" / "archive.yaml").read_bytes()
+PAGE = f"schema: 1\nline: {ROOT}/examples/strip.yaml\nbind: 127.0.0.1:8590\n".encode()
 
 
 def configuration(data: bytes, folder: Path) -> None:
@@ -136,7 +139,8 @@ def _journal_bytes() -> bytes:
 
 def journal(data: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        with closing(Journal(_write(Path(name), "j", data), name="plc", capacity=16)) as log:
+        log = Journal(_write(Path(name), "j", data), name="plc", capacity=16)
+        with closing(log):
             log.records()
 
 
@@ -156,6 +160,18 @@ def ledger(data: bytes, folder: Path) -> None:
     verify(path)
 
 
+def ledger_writer(data: bytes, folder: Path) -> None:
+    """A start of the daemon on whatever stands there: it is used, or set aside, and written."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        _write(Path(name), "t.ledger.sqlite", data)
+        desk = Desk(Path(name), slots=16)
+        try:
+            desk.judge(3)
+            desk.writer.catch_up(last=True)
+        finally:
+            desk.dispose()
+
+
 def state(data: bytes, folder: Path) -> None:
     _write(folder, archive_state.STATE, data)
     archive_state.read_state(folder)
@@ -163,7 +179,7 @@ def state(data: bytes, folder: Path) -> None:
 
 def owner(data: bytes, folder: Path) -> None:
     _write(folder, archive_format.MARKER, data)
-    archive_format.read_owner(folder)
+    archive_format.owner_of(folder)
 
 
 def sidecar(data: bytes, folder: Path) -> None:
@@ -218,7 +234,7 @@ def register(data: bytes, folder: Path) -> None:
     version = folder / "strip-gate" / "1"
     if not version.is_dir():
         shutil.copytree(GATE, version)
-    _write(folder / "strip-gate", "register.json", data)
+    _write(folder / "strip-gate", STATE, data)
     Store(folder).shelf("strip-gate").register()
 
 
@@ -241,8 +257,15 @@ def notebook(data: bytes, folder: Path) -> None:
 # -- pictures and tables -------------------------------------------------------------------
 
 
-def _png_bytes() -> bytes:
-    return next((ROOT / "examples" / "pictures").glob("*.png")).read_bytes()
+def _pictures() -> list[bytes]:
+    """A small one of each format, grey, coloured and deep."""
+    noise = np.random.default_rng(5)
+    grey = noise.integers(0, 256, (9, 12), np.uint8)
+    color = noise.integers(0, 256, (9, 12, 3), np.uint8)
+    deep = noise.integers(0, 1 << 16, (9, 12), np.uint16)
+    made = [(ending, grey) for ending in (".png", ".jpg", ".bmp", ".tif", ".pgm")]
+    made += [(".png", color), (".jpg", color), (".tif", color), (".png", deep), (".tif", deep)]
+    return [cv2.imencode(ending, pixels)[1].tobytes() for ending, pixels in made]
 
 
 def picture(data: bytes, folder: Path) -> None:
@@ -277,34 +300,39 @@ def runs(data: bytes, _folder: Path) -> None:
 
 
 _STRIP = (ROOT / "examples" / "strip.yaml").read_bytes()
-_SIDECAR = msgspec.json.encode(
-    {"schema": 1, "picture": {"file": "a.png", "size_bytes": 3, "sha256": "0" * 64}}
-)
-_CLOCK = SystemClock()
+_SIDECAR = archive_format.encode(
+    archive_format.Sidecar(
+        kind=archive_format.Kind.REJECT, label="pit", saved_at_utc_ns=5,
+        picture=archive_format.PictureFile(file="a.png", size_bytes=3, sha256="0" * 64,
+                                           lossless=True),
+        verdict=decode_verdict(VERDICTS[0]),
+    )
+)  # fmt: skip
 
 TARGETS = [
     Target("file: line's configuration", configuration, [_STRIP]),
     Target("file: gateway's configuration", gateway, [GATEWAY]),
     Target("file: page's configuration", page, [PAGE]),
-    Target("file: archive's configuration", archive, [b"schema: 1\nline: a.yaml\nfolder: b\n"]),
-    Target("argument: --set", settings, [b"cameras.top.rate_hz=25", b"decide.gate.reject_at=0.5"]),
+    Target("file: archive's configuration", archive, [ARCHIVE]),
+    Target("argument: --set", settings, [b"cameras.top.rate_hz=25", b"capture.ring_slots=12"]),
     Target("file: spool", spool, [_spool_bytes()]),
     Target("file: ring", ring, [_ring_bytes()]),
     Target("file: gateway's journal", journal, [_journal_bytes()]),
     Target("file: ledger", ledger, [_ledger_bytes()]),
+    Target("file: ledger, written", ledger_writer, [_ledger_bytes()]),
     Target("file: archive's state", state, [b'{"at_utc_ns":1,"saved":2,"missed":3}']),
-    Target("file: archive's marker", owner, [b'{"line":"strip","schema":1}']),
+    Target("file: archive's marker", owner, [b'{"line":"strip","schema":"edgeinspect.archive/1"}']),
     Target("file: sidecar", sidecar, [_SIDECAR]),
     Target("file: users", users, [_users_bytes()]),
     Target("file: CURVE key", key, [_key_bytes()]),
     Target("file: manifest", manifest, [(GATE / "manifest.yaml").read_bytes()]),
     Target("file: model's folder", model, [(GATE / "manifest.yaml").read_bytes()]),
-    Target("file: register", register, [b'{"schema":1,"live":1,"before":[],"changes":[]}']),
-    Target("file: ONNX metadata", metadata, [(GATE / "model.onnx").read_bytes()],
+    Target("file: register", register, [b'{"schema":1,"live":1,"before":[1],"seals":{},"history":[]}']),
+    Target("file: ONNX metadata", metadata, [b"\x08\x08" + b"\x72\x08\x0a\x03key\x12\x01v"],
            (ValueError, OSError)),
     Target("file: calibration's notes", notebook, [_npz_bytes()]),
-    Target("file: picture", picture, [_png_bytes()]),
-    Target("file: mask", mask, [_png_bytes()]),
+    Target("file: picture", picture, _pictures()),
+    Target("file: mask", mask, _pictures()),
     Target("file: table", table, [TABLE]),
     Target("file: corrections", corrections, [TABLE]),
     Target("file: class names", class_names, [b"pit\nscratch\npatch\n"]),

@@ -30,13 +30,27 @@ from edgeinspect.testing import ManualClock
 from tests.fuzz.examples import EXAMPLES
 from tests.fuzz.target import Target
 
+
+def _is_message(body: bytes) -> bool:
+    try:
+        wire.decode(body)
+    except ValueError:
+        return False
+    return True
+
+
 BODIES = [wire.encode(message) for message in EXAMPLES.values()]
 VERDICTS = [body for body in BODIES if b'"edgeinspect.verdict/1"' in body]
+MESSAGES = [body for body in BODIES if _is_message(body)]
 MASKS = [body for body in BODIES if b'"edgeinspect.mask/1"' in body]
 BEATS = [body for body in BODIES if b"heartbeat/1" in body or b"status/1" in body]
 REQUESTS = [
     wire_replay.encode(message) for message in EXAMPLES.values()
     if isinstance(message, wire_replay.Request)
+]  # fmt: skip
+ANSWERS = [
+    wire_replay.encode(message) for message in EXAMPLES.values()
+    if isinstance(message, wire_replay.Answer)
 ]  # fmt: skip
 
 
@@ -137,12 +151,12 @@ def any_message(data: bytes, _folder: Path) -> None:
 
 
 TARGETS = [
-    Target("wire: message", any_message, BODIES),
+    Target("wire: message", any_message, MESSAGES),
     Target("wire: verdict to PLC", show_plc, VERDICTS),
     Target("wire: verdict to ledger", keep, VERDICTS),
     Target("wire: mask", mask, MASKS),
     Target("wire: subscriber", receive, BODIES),
     Target("wire: request", lambda data, _f: wire_replay.decode_request(data), REQUESTS),
-    Target("wire: answer", lambda data, _f: wire_replay.decode_answer(data), BODIES),
+    Target("wire: answer", lambda data, _f: wire_replay.decode_answer(data), ANSWERS),
     Target("wire: ROUTER", ask_router, REQUESTS),
 ]

@@ -1,0 +1,124 @@
+"""Targets: what a PLC, a broker or a browser may send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeinspect.archive_format import frame_folder, frame_name
+from edgeinspect.decoding import decode_json
+from edgeinspect.page.actions import _Challenge, _Login, _Promote
+from edgeinspect.page.alarms import _detail
+from edgeinspect.page.board import Board
+from edgeinspect.page.routes import answer
+from edgeinspect.page.shift import bounds
+from edgeinspect.plclinks import _map, _modbus, _sparkplug
+from edgeinspect.testing import ManualClock
+from edgeinspect.wire import Heartbeat, Status, decode, decode_verdict
+from tests.fuzz.messages import BEATS, VERDICTS
+from tests.fuzz.target import Target
+
+
+class _Memory:
+    """Registers of a server, as far as a request can reach."""
+
+    def read_bits(self, function: int, address: int, count: int) -> list[bool]:
+        self._reach(address, count)
+        return [False] * count
+
+    def read_words(self, function: int, address: int, count: int) -> bytes:
+        self._reach(address, count)
+        return bytes(2 * count)
+
+    def write_bits(self, address: int, bits: list[bool]) -> None:
+        self._reach(address, len(bits))
+
+    def write_words(self, address: int, words: bytes) -> None:
+        self._reach(address, len(words) // 2)
+
+    @staticmethod
+    def _reach(address: int, count: int) -> None:
+        if address + count > 400:
+            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+
+
+def modbus(data: bytes, _folder: Path) -> None:
+    """One request, and a stream of them."""
+    memory = _Memory()
+    answer = _modbus.answer(data, memory)
+    assert 2 <= len(answer) <= 253
+    parser = _modbus.Parser()
+    for at in range(0, len(data), 7):
+        try:
+            parser.feed(data[at : at + 7], lambda _unit, pdu: _modbus.answer(pdu, memory))
+        except ValueError:  # no Modbus: the connection is closed
+            return
+
+
+def block(data: bytes, _folder: Path) -> None:
+    """The PLC's own input block, whatever stands there."""
+    size = 2 * _map.INPUT_WORDS
+    _map.decode_commands(data[:size].ljust(size, b"\0"))
+
+
+def sparkplug(data: bytes, _folder: Path) -> None:
+    _sparkplug.decode(data)
+
+
+def _board() -> Board:
+    return Board("strip", clock=ManualClock(), silent_ns=1, bounds=lambda at: bounds(at, ["06:00"]))
+
+
+def board(data: bytes, _folder: Path) -> None:
+    """A verdict on the page, and in the archive's names."""
+    verdict = decode_verdict(data)
+    shown = Board(
+        "strip", clock=ManualClock(), silent_ns=1, bounds=lambda at: bounds(at, ["06:00"])
+    )
+    shown.take(verdict, data, replayed=False)
+    shown.recall(verdict, data)
+    answer([shown.beat_dict(), shown.shift_dict(), shown.trend(), shown.rejects()])
+    frame_folder(verdict)
+    frame_name(verdict)
+
+
+def beat(data: bytes, _folder: Path) -> None:
+    message = decode(data)
+    shown = Board(
+        "strip", clock=ManualClock(), silent_ns=1, bounds=lambda at: bounds(at, ["06:00"])
+    )
+    if isinstance(message, (Heartbeat, Status)):
+        shown.hear(message)
+    answer([shown.beat_dict(), shown.alarms()])
+
+
+def body(data: bytes, _folder: Path) -> None:
+    for kind in (_Login, _Challenge, _Promote):
+        try:
+            decode_json(data, kind)
+        except ValueError:
+            continue
+
+
+def detail(data: bytes, _folder: Path) -> None:
+    _detail(data.decode("utf-8", "replace"))
+
+
+_PAYLOAD = _sparkplug.encode(
+    _sparkplug.Payload(
+        1_795_230_000_000, seq=3,
+        metrics=(_sparkplug.Metric("Inputs/ResultsAck", _sparkplug.DataType.UINT32, 17),),
+    )
+)  # fmt: skip
+
+TARGETS = [
+    Target("protocol: Modbus", modbus, [
+        b"\x10\x00\xc8\x00\x02\x04\x00\x01\x00\x02", b"\x04\x00\x00\x00\x4c",
+        b"\x0f\x00\x00\x00\x02\x01\x03", b"\x00\x01\x00\x00\x00\x06\x01\x04\x00\x00\x00\x4c",
+    ]),
+    Target("protocol: PLC's block", block, [bytes(range(2 * _map.INPUT_WORDS))]),
+    Target("protocol: Sparkplug", sparkplug, [_PAYLOAD], (ValueError,)),
+    Target("page: verdict", board, VERDICTS),
+    Target("page: heartbeat", beat, BEATS),
+    Target("page: body of a request", body, [b'{"name":"anna","password":"a long password"}']),
+    Target("page: detail of an event", detail, [b'{"alarm":"camera top is lost","by":"anna"}']),
+]  # fmt: skip

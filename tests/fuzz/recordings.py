@@ -1,0 +1,51 @@
+"""Targets: a recording, which may come from anywhere; needs the extra record."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.recording.messages import About, ClockReading, Configuration, End, FrameRecord
+from edgeinspect.recording.pixels import LEFT_ZSTD, Packer, unpack
+from edgeinspect.recording.read import RecordedFrame, open_recording
+from edgeinspect.recording.write import RecordingWriter
+from tests.fuzz.messages import VERDICTS
+from tests.fuzz.target import Target
+
+_PIXELS = np.random.default_rng(3).integers(0, 256, (8, 16, 1), np.uint8)
+
+
+def _recording() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "a.mcap"
+        writer = RecordingWriter(path, About(line="strip", edgeinspect="1", began_utc_ns=5,
+                                             machine={}))  # fmt: skip
+        writer.configuration(Configuration(hash="abc", text="{}"), 6)
+        for seq in range(3):
+            writer.clock(ClockReading(mono_ns=seq, utc_ns=seq))
+            record = FrameRecord(verdict=VERDICTS[0], dims=(8, 16, 1), packing=LEFT_ZSTD,
+                                 pixels=Packer().pack(_PIXELS))  # fmt: skip
+            writer.frame(record, "top", seq, 10 + seq)
+            writer.flush()
+        writer.finish(End(why="stopped", frames=3, without_picture=0, missed=0), 99)
+        return path.read_bytes()
+
+
+def recording(data: bytes, folder: Path) -> None:
+    path = folder / "a.mcap"
+    path.write_bytes(data)
+    for item in open_recording(path).items():
+        if isinstance(item, RecordedFrame):
+            item.pixels()
+
+
+def pixels(data: bytes, _folder: Path) -> None:
+    unpack(LEFT_ZSTD, data, (8, 16, 1))
+
+
+TARGETS = [
+    Target("file: recording", recording, [_recording()]),
+    Target("pixels of a recording", pixels, [Packer().pack(_PIXELS)]),
+]

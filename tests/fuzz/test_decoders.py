@@ -1,0 +1,76 @@
+"""Every decoder of foreign bytes refuses what it cannot read, with the one error it promises.
+
+The long form is benchmarks/fuzz.py: the same targets, for as long as it is told.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import files, messages
+from tests.fuzz.target import Target, attack
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = 120
+FOREIGN = re.compile(
+    r"msgspec\.(json|msgpack)\.(decode|Decoder)\b|\bjson\.loads?\(|yaml\.\w*load(_all)?\("
+)
+OWN_WORDS = {
+    "edgeinspect/decoding.py",  # the one place
+    "edgeinspect/backends/_trt_build.py",  # what TensorRT says of its own engine
+    "edgeinspect/models/manifest.py",  # metadata that this process has just written
+    "edgeinspect/store/golden.py",  # a manifest that has been checked before
+    "edgeinspect/build.py",
+    "edgeinspect/cli/ledger.py",  # a column that the ledger itself writes
+}
+
+
+def check(target: Target, folder: Path) -> None:
+    for seed in range(3):
+        attack(target, seed, INPUTS // 3, folder)
+
+
+@pytest.mark.parametrize("target", messages.TARGETS, ids=lambda target: target.name)
+def test_messages(target: Target, tmp_path: Path) -> None:
+    check(target, tmp_path)
+
+
+@pytest.mark.parametrize("target", files.TARGETS, ids=lambda target: target.name)
+def test_files(target: Target, tmp_path: Path) -> None:
+    check(target, tmp_path)
+
+
+def test_protocols(tmp_path: Path) -> None:
+    pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+    from tests.fuzz import protocols
+
+    for target in protocols.TARGETS:
+        check(target, tmp_path)
+
+
+def test_recordings(tmp_path: Path) -> None:
+    pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+    from tests.fuzz import recordings
+
+    for target in recordings.TARGETS:
+        check(target, tmp_path)
+
+
+@pytest.mark.parametrize("target", [*messages.TARGETS, *files.TARGETS], ids=lambda t: t.name)
+def test_the_samples_themselves_are_taken(target: Target, tmp_path: Path) -> None:
+    """A target that refuses everything would prove nothing."""
+    for data in target.samples:
+        target.decode(data, tmp_path)
+
+
+def test_nothing_decodes_beside_them() -> None:
+    """A decoder that is called directly raises RecursionError for a message of 4 kB."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "edgeinspect").rglob("*.py")
+        if FOREIGN.search(path.read_text(encoding="utf-8"))
+    }
+    assert found <= OWN_WORDS
