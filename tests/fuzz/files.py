@@ -327,7 +327,7 @@ TARGETS = [
     Target("file: CURVE key", key, [_key_bytes()]),
     Target("file: manifest", manifest, [(GATE / "manifest.yaml").read_bytes()]),
     Target("file: model's folder", model, [(GATE / "manifest.yaml").read_bytes()]),
-    Target("file: register", register, [b'{"schema":1,"live":1,"before":[1],"seals":{},"history":[]}']),
+    Target("file: register", register, [b'{"schema":1,"live":1,"before":[1],"seals":{}}']),
     Target("file: ONNX metadata", metadata, [b"\x08\x08" + b"\x72\x08\x0a\x03key\x12\x01v"],
            (ValueError, OSError)),
     Target("file: calibration's notes", notebook, [_npz_bytes()]),
