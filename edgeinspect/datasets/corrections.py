@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.datasets.files import read_rows
+from edgeinspect.datasets.tables import read_rows
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import SUFFIXES
 
@@ -40,7 +40,7 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         DataError: Unreadable, without the columns, or two rows contradict each other.
     """
     found: dict[str, Correction] = {}
-    rows = read_rows(path)
+    rows = read_rows(path, short=True)
     if rows and not {"frame", "label"} <= set(rows[0]):
         raise DataError("has no columns frame and label", where=str(path),
                         remedy="Begin it with: frame,label,mask")  # fmt: skip

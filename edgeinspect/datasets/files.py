@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import SUFFIXES
 
 SPLIT_NAMES = {
@@ -27,8 +25,6 @@ MASK_FOLDERS = frozenset(
 )  # fmt: skip
 """Folder names that hold masks, in lower case."""
 _JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
-_MAX_CELL = 1 << 26
-_CLASS_FILES = ("classes.txt", "labels.txt", "class_names.txt")
 
 
 def _hidden(name: str) -> bool:
@@ -116,50 +112,3 @@ def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
 def split_of(parts: Iterable[str]) -> str | None:
     """The split that the first telling folder name of a path says."""
     return next((SPLIT_NAMES[p.lower()] for p in parts if p.lower() in SPLIT_NAMES), None)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, keys stripped, values never None.
-
-    Raises:
-        DataError: Unreadable, not UTF-8, no header, or a row with more cells than the header.
-    """
-    csv.field_size_limit(_MAX_CELL)  # a code of scattered pixels is longer than the default
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            rows = []
-            for row in reader:
-                if None in row:
-                    raise DataError(
-                        "a row has more cells than the header",
-                        where=f"{path}:{reader.line_num}",
-                        remedy="Quote cells that hold commas",
-                    )
-                rows.append({k.strip(): (v or "").strip() for k, v in row.items()})
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot be read as CSV: {error}", where=str(path)) from error
-    return rows
-
-
-def header_of(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV file, stripped; empty if it is none."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return tuple(cell.strip() for cell in next(csv.reader(file), []))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return ()
-
-
-def named_classes(root: Path) -> tuple[str, ...]:
-    """Class names from `classes.txt` (one a line, 1..K in order), if the set has one."""
-    for name in _CLASS_FILES:
-        try:
-            lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
-        names = [line.strip() for line in lines if line.strip()]
-        if names and names[0].lower() in ("background", "_background_"):
-            names = names[1:]
-        return tuple(names)
-    return ()

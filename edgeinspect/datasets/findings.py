@@ -112,7 +112,8 @@ def _masks(survey: Survey) -> list[Finding]:
     for class_id, name in enumerate(survey.data.classes, 1):
         if usable and not sum(seen.class_px[class_id] for seen in usable):
             out.append(Finding(
-                "warning", f"class '{name}' has no pixel anywhere", "Remove the class, or draw it"
+                "warning", f"class '{name}' has no pixel anywhere",
+                "Add pictures that show it; a name taken out of the set's list would shift the ids",
             ))  # fmt: skip
     return out
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.looks import channels_of, common_size, in_threads
-from edgeinspect.datasets.pictures import Pictures, Skipped
-from edgeinspect.datasets.records import DataSet, Record
+from edgeinspect.datasets.pictures import Pictures
+from edgeinspect.datasets.records import DataSet, Record, Skipped, has_class
 from edgeinspect.decoding import decode_json
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
@@ -133,7 +133,7 @@ def _decode(record: Record, bits: int, height: int, width: int, channels: int) -
     mask = record.read_mask(picture.shape[0], picture.shape[1])
     frame, scale, left_px, top_px = letterbox(to_channels(picture, channels), height, width)
     placed = letterbox_mask(mask, scale, left_px, top_px, height, width)
-    return _Decoded(frame, placed, record.defective or bool(mask.any()))
+    return _Decoded(frame, placed, record.defective or has_class(mask))
 
 
 def _pictures(
@@ -211,7 +211,7 @@ def _make(
 
 def _key(data: DataSet, records: Sequence[Record], shape: tuple[int, ...]) -> str:
     """Changes with every picture, mask and size that goes into the arrays."""
-    digest = hashlib.sha256(repr((1, shape, data.bits, data.classes)).encode())
+    digest = hashlib.sha256(repr((2, shape, data.bits, data.classes)).encode())
     for record in records:
         mask = getattr(record.mask, "path", None)
         stamps = [_stamp(path) for path in (record.path, mask) if path is not None]

@@ -7,40 +7,23 @@ anything, and a picture is defective if its mask has a pixel.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from edgeinspect.datasets.files import named_classes, natural, unique_names
+from edgeinspect.datasets.encoding import Found, binary_encoding, encoding_of, values_of
+from edgeinspect.datasets.files import natural, unique_names
 from edgeinspect.datasets.goodness import is_good
-from edgeinspect.datasets.looks import in_threads
-from edgeinspect.datasets.masks import (
-    BINARY,
-    MAX_CLASSES,
-    THRESHOLD,
-    UNLABELLED,
-    MaskFile,
-    MaskPerClass,
-    Meaning,
-    is_set,
-)
+from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.naming import listed, naming_of
 from edgeinspect.datasets.records import DataSet, Hints, Record
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 
 MASK_SUFFIX = re.compile(
     r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
 )
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
-
-
-_MAX_GREYS = 16
-"""More greys than this that are no ids 1..K are soft edges, not classes."""
-_NEAR = 24
-_LOOKED_AT = 64
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +38,6 @@ class Pair:
     split: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Values:
-    """The nonzero values of a mask file."""
-
-    values: frozenset[int]
-    any_set: bool = False
-    """As a binary mask, some pixel is set."""
-    strong: bool = False
-    """Some reach the threshold of a soft mask."""
-    broken: bool = False
-
-
 def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> DataSet:
     """The records of paired files.
 
@@ -76,56 +47,60 @@ def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> Da
         DataError: Values that cannot be told to be classes.
     """
     files = [path for pair in pairs for _name, path in pair.masks]
-    values = dict(zip(files, in_threads(_values, files), strict=True))
+    naming = listed(hints.classes, "the classes given") if hints.classes else naming_of(root)
+    found = values_of(files, colors=naming is not None and naming.colors)
     folders = {pair.folder for pair in pairs} - {""}
     grouped = len({re.sub(r"\d+", "#", name) for name in folders}) <= 1
-    named = hints.classes or named_classes(root)
+    named = naming.names if naming else ()
     by_class = sorted({name for pair in pairs for name, _path in pair.masks if name})
     notes = []
+    meaning = BINARY
     if by_class:
-        classes = tuple(named) if set(named) >= set(by_class) else tuple(by_class)
-        meaning = BINARY
+        binary_encoding(found, root)
+        classes = named if set(named) >= set(by_class) else tuple(by_class)
     else:
-        meaning, count, note = meaning_of(values.values(), root)
-        notes += [note] if note else []
-        classes = (*named, *(f"class_{i}" for i in range(len(named) + 1, count + 1)))
-        if count <= 1 and folders and not grouped:
+        encoding = encoding_of(found, naming, root)
+        meaning, classes = encoding.meaning, encoding.classes
+        notes += [encoding.note] if encoding.note else []
+        if encoding.is_binary and folders and not grouped:
             classes = tuple(sorted(name for name in folders if not is_good(name, hints.good)))
             by_class = list(classes)
-        elif count <= 1 and not named:
-            classes = ("defect",)
     names = unique_names(root, [pair.path for pair in pairs])
     made = [
-        _record(pair, names[pair.path], classes, meaning, values, grouped, bool(by_class), hints)
+        _record(pair, names[pair.path], classes, meaning, found, grouped, bool(by_class), hints)
         for pair in pairs
     ]
-    notes += _notes(pairs, values)
+    notes += _notes(pairs, root)
     records = sorted(made, key=lambda record: natural(Path(record.name)))
     return DataSet(root, layout, classes, tuple(records), has_masks=True, notes=tuple(notes))
 
 
 def _record(
     pair: Pair, name: str, classes: tuple[str, ...], meaning: Meaning,
-    values: dict[Path, _Values], grouped: bool, by_class: bool, hints: Hints,
+    values: Found, grouped: bool, by_class: bool, hints: Hints,
 ) -> Record:  # fmt: skip
     folder = "" if grouped else pair.folder
     bad_folder = bool(folder) and not is_good(folder, hints.good)
     ids: set[int] = set()
-    broken = any(values[path].broken for _name, path in pair.masks)
+    broken = any(bool(values[path].problem) for _name, path in pair.masks)
     mask: MaskFile | MaskPerClass | None = None
+
+    def is_drawn(path: Path) -> bool:
+        return values[path].any_set and not values[path].values <= meaning.void
+
     if by_class:
         files = []
         for word, path in pair.masks:
             class_name = word or folder
             if class_name in classes:
                 files.append((classes.index(class_name) + 1, path))
-                if values[path].any_set:
+                if is_drawn(path):
                     ids.add(files[-1][0])
-            elif values[path].any_set:
+            elif is_drawn(path):
                 raise DataError(
                     "has defect pixels, but its folder is of good pictures", where=str(path)
                 )
-        mask = MaskPerClass(tuple(sorted(files))) if files else None
+        mask = MaskPerClass(tuple(sorted(files)), meaning.void) if files else None
     elif pair.masks:
         mask = MaskFile(pair.masks[0][1], meaning)
         found = values[mask.path]
@@ -139,78 +114,11 @@ def _record(
     )  # fmt: skip
 
 
-def meaning_of(found: Iterable[_Values], root: Path) -> tuple[Meaning, int, str]:
-    """What the values of a set's masks mean, how many classes there are, and what to say.
-
-    One value, or 1 and 255: binary. 1..64: class ids, with 255 for unlabelled pixels. At most
-    16 other greys or 64 colours: a class each, in ascending order. More greys, or only nearly
-    black and white ones: binary with soft edges, cut at 128.
-
-    Raises:
-        DataError: Too many colours to be classes.
-    """
-    values: set[int] = set()
-    for one in found:
-        values |= one.values
-    if len(values) <= 1 or values == {1, 255}:
-        note = "no mask has a defect pixel" if not values else ""
-        only = min(values, default=1)
-        return (BINARY if only in (1, 255) else Meaning({only: 1})), len(values), note
-    ids = values - {UNLABELLED}
-    if max(ids) <= MAX_CLASSES and len(ids) >= 2:
-        note = "mask value 255 is taken as unlabelled, so as background"
-        meaning = {**{i: i for i in range(1, max(ids) + 1)}, UNLABELLED: 0}
-        return Meaning(meaning), max(ids), note if UNLABELLED in values else ""
-    grey = max(values) <= UNLABELLED
-    if grey and (len(values) > _MAX_GREYS or _two_heaps(values)):
-        return Meaning({}, soft=True), 1, "masks have soft edges; they are cut at 128"
-    if len(values) <= MAX_CLASSES:
-        ordered = sorted(values)
-        told = ", ".join(f"{_word(value)} is {i}" for i, value in enumerate(ordered[:8], 1))
-        return (
-            Meaning({value: i for i, value in enumerate(ordered, 1)}), len(ordered),
-            f"mask values are classes in ascending order: {told}",
-        )  # fmt: skip
-    raise DataError(
-        f"the masks hold {len(values)} values, which cannot be classes", where=str(root),
-        remedy="Save masks as PNG (JPEG blurs values), one value or colour per class",
-    )  # fmt: skip
-
-
-def _two_heaps(values: set[int]) -> bool:
-    """True if all greys are near black or near white, as after a JPEG: a binary mask."""
-    return all(value < _NEAR or value > UNLABELLED - _NEAR for value in values)
-
-
-def _word(value: int) -> str:
-    return f"#{value & 0xFFFFFF:06x}" if value & COLOR else str(value)
-
-
-def _values(path: Path) -> _Values:
-    try:
-        values = read_mask_values(path)
-    except DataError:
-        return _Values(frozenset(), broken=True)
-    if values.size and int(values.max()) < 0x10000:
-        found = np.flatnonzero(np.bincount(values.ravel()))
-    else:
-        found = np.unique(values)
-    nonzero = frozenset(int(value) for value in found if value)
-    strong = max(nonzero, default=0) >= THRESHOLD
-    return _Values(nonzero, bool(is_set(values).any()), strong)
-
-
-def all_white(files: Sequence[Path]) -> bool:
-    """True if some masks of a set show that it knows black and white only."""
-    found = [one.values for one in in_threads(_values, files[:_LOOKED_AT])]
-    return set().union(*found) == {UNLABELLED}
-
-
-def _notes(pairs: Sequence[Pair], values: dict[Path, _Values]) -> list[str]:
-    notes = []
-    count = Counter(bool(pair.masks) for pair in pairs)
-    if count[False]:
-        notes.append(f"{count[False]} of {len(pairs)} pictures have no mask file: taken as clean")
-    if broken := sum(value.broken for value in values.values()):
-        notes.append(f"{broken} masks cannot be read")
-    return notes
+def _notes(pairs: Sequence[Pair], root: Path) -> list[str]:
+    bare = [pair.path for pair in pairs if not pair.masks]
+    if not bare:
+        return []
+    some = ", ".join(str(path.relative_to(root)) for path in bare[:_SHOWN])
+    more = ", …" if len(bare) > _SHOWN else ""
+    count = f"{len(bare)} of {len(pairs)}"
+    return [f"{count} pictures have no mask file: taken as clean ({some}{more})"]

@@ -11,17 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.records import VOID, Skipped
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import strip
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A picture that could not be used."""
-
-    name: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +24,7 @@ class Pictures:
     images: NDArray[np.uint8]
     """uint8 (N, H, W, C): grey, or blue, green, red."""
     masks: NDArray[np.uint8]
-    """uint8 (N, H, W), class ids; 0 is background."""
+    """uint8 (N, H, W), class ids; 0 is background, `VOID` (255) is not labelled."""
     defective: NDArray[np.bool_]
     """(N,): the label of the picture, which may be true with an empty mask."""
     names: Sequence[str]
@@ -154,7 +147,8 @@ def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
     """Class maps at an output stride.
 
     A cell belongs to the class with most pixels in it if that is at least 3/16 of the cell,
-    so that a line one pixel wide survives a stride of 4.
+    so that a line one pixel wide survives a stride of 4. A cell of no class is void if as much
+    of it is.
 
     Args:
         masks: uint8 (N, H, W).
@@ -169,9 +163,14 @@ def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
     padded = np.pad(masks, ((0, 0), (0, -height % stride), (0, -width % stride)))
     h, w = padded.shape[1] // stride, padded.shape[2] // stride
     out = np.zeros((count, h, w), np.uint8)
-    most = np.full((count, h, w), max(1, stride * stride * 3 // 16) - 1, np.int32)
+    least = max(1, stride * stride * 3 // 16) - 1
+    most = np.full((count, h, w), least, np.int32)
     for class_id in np.unique(masks):
-        if class_id:
+        if class_id == VOID:  # the last: only where no class is
+            cells = (padded == VOID).reshape(count, h, stride, w, stride)
+            void = cells.sum(axis=(2, 4), dtype=np.int32) > least
+            out[void & (out == 0)] = VOID
+        elif class_id:
             cells = (padded == class_id).reshape(count, h, stride, w, stride)
             pixels = cells.sum(axis=(2, 4), dtype=np.int32)
             better = pixels > most

@@ -11,10 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 ClassMap = NDArray[np.uint8]
-"""uint8 (h, w), class ids; 0 is background."""
+"""uint8 (h, w), class ids; 0 is background, `VOID` is what nobody labelled."""
+VOID = 255
+"""In a class map: a pixel of which nothing is known. It is no class, no background and no
+defect; losses and figures pass over it."""
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A picture that could not be used."""
+
+    name: str
+    why: str
+
+
+def has_class(mask: ClassMap) -> bool:
+    """True if some pixel of a class map is of a class."""
+    return bool(((mask != 0) & (mask != VOID)).any())
 
 
 class Mask(Protocol):
@@ -75,6 +91,8 @@ class DataSet:
     """Bits of the deepest picture: 8, 10, 12, 14 or 16. Deeper ones are shifted down to 8."""
     notes: tuple[str, ...] = field(default=())
     """What had to be assumed while reading; worth showing to a person."""
+    left_out: tuple[Skipped, ...] = field(default=())
+    """Pictures that are there and are no record, and rows that name no picture."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -96,6 +114,10 @@ class DataSet:
         """The same set with other records."""
         return replace(self, records=tuple(records))
 
+    def without(self, *left_out: Skipped) -> DataSet:
+        """The same set with more pictures named as left out."""
+        return replace(self, left_out=(*self.left_out, *left_out))
+
     def with_notes(self, *notes: str) -> DataSet:
         """The same set with more notes."""
         return replace(self, notes=(*self.notes, *notes))
@@ -109,3 +131,5 @@ class Hints:
     """Names of the classes that are good; empty for the rule of `goodness.py`."""
     classes: tuple[str, ...] = ()
     """Names of the classes 1..K of masks that carry ids only."""
+    layout: str | None = None
+    """The layout that a person chose: what it leaves aside is left aside on purpose."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.looks import in_threads
+from edgeinspect.datasets.records import VOID
 from edgeinspect.datasets.survey import Seen, Survey
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.letterbox import letterbox
@@ -228,7 +229,7 @@ def _outline(
     kernel = np.ones((3, 3), np.uint8)
     height = max(1, round(mask.shape[0] * scale))
     width = max(1, round(mask.shape[1] * scale))
-    for class_id in np.unique(mask[mask > 0]).tolist():
+    for class_id in np.unique(mask[(mask > 0) & (mask != VOID)]).tolist():
         whole = (mask == class_id).astype(np.float32)
         small = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
         placed = np.zeros(frame.shape[:2], np.uint8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeinspect.datasets.looks import in_threads, is_colored
-from edgeinspect.datasets.records import DataSet, Record
+from edgeinspect.datasets.records import VOID, DataSet, Record
 from edgeinspect.datasets.twins import Look, Twins, families, find_twins, look_at
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture, to_8_bits
@@ -24,6 +24,8 @@ class Seen:
     """(height_px, width_px); None if it cannot be read."""
     class_px: tuple[int, ...] = ()
     """Pixels per class id, 0 first; empty if picture or mask cannot be read."""
+    void_px: int = 0
+    """Pixels that nobody labelled."""
     problem: str = ""
     """Why it, or its mask, cannot be used."""
     colored: bool = False
@@ -112,8 +114,9 @@ def _see(data: DataSet, record: Record, twins: bool) -> Seen:
     except DataError as error:
         where = f"{error.where}: " if error.where else ""
         return Seen(record, size, problem=where + error.what, colored=colored, look=look)
-    count = np.bincount(mask.ravel(), minlength=len(data.classes) + 1)
-    return Seen(record, size, tuple(count.tolist()), "", colored, look)
+    count = np.bincount(mask.ravel(), minlength=VOID + 1).tolist()
+    pixels = tuple(count[: len(data.classes) + 1])
+    return Seen(record, size, pixels, count[VOID], "", colored, look)
 
 
 def _twins(seen: list[Seen]) -> list[Twins]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeinspect.datasets.records import DataSet, Record
+from edgeinspect.datasets.records import VOID, ClassMap, DataSet, Record, has_class
 from edgeinspect.errors import DataError, StorageError
 from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.runlength import encode_runs, format_runs
@@ -74,7 +74,7 @@ def _mask_folder(data: DataSet, out: Path, progress: Progress) -> None:
         shutil.copyfile(record.path, out / "images" / record.name)
         if record.defective:
             mask = _mask(record)
-            for class_id in np.unique(mask[mask > 0]).tolist():
+            for class_id in _ids(mask):
                 folder = out / "masks" / data.classes[class_id - 1]
                 folder.mkdir(parents=True, exist_ok=True)
                 white = np.where(mask == class_id, 255, 0).astype(np.uint8)
@@ -93,16 +93,21 @@ def _severstal(data: DataSet, out: Path, progress: Progress) -> None:
             shutil.copyfile(record.path, out / "train_images" / record.name)
             if record.defective:
                 mask = _mask(record)
-                for class_id in np.unique(mask[mask > 0]).tolist():
+                for class_id in _ids(mask):
                     code = format_runs(encode_runs(mask == class_id))
                     rows.writerow([record.name, class_id, code])
             progress(done)
 
 
+def _ids(mask: ClassMap) -> list[int]:
+    found: list[int] = np.unique(mask[(mask > 0) & (mask != VOID)]).tolist()
+    return found
+
+
 def _mask(record: Record) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     height, width = decode_picture(record.path).shape[:2]
     mask = record.read_mask(height, width)
-    if not mask.any():
+    if not has_class(mask):
         raise DataError("is defective, and its mask is empty", where=record.name,
                         remedy="Say in the corrections that it is good, or drop it")  # fmt: skip
     return mask

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.records import VOID
 from edgeinspect.evaluate.figures import confusion, enlarge
 from edgeinspect.evaluate.judge import Judge, Judged
 from edgeinspect.evaluate.source import Source
@@ -89,7 +90,7 @@ def reduce(
         prob=judged.prob,
         rank=judged.rank,
         cells=cells,
-        defect_px=int(np.count_nonzero(mask)) if has_masks else 0,
+        defect_px=int(np.count_nonzero((mask > 0) & (mask != VOID))) if has_masks else 0,
         defects=defects,
         score=judged.score,
         largest_px=judged.largest_px,
@@ -98,7 +99,7 @@ def reduce(
 
 def _defects(mask: NDArray[np.uint8], fatal: NDArray[np.uint8]) -> Iterator[Defect]:
     for class_id in np.unique(mask):
-        if not class_id:
+        if class_id in (0, VOID):
             continue
         binary = (mask == class_id).view(np.uint8)
         count, labels, stats, _centres = cv2.connectedComponentsWithStats(binary, connectivity=8)

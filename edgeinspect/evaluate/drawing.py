@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.records import VOID
+
 COLORS = ("#e4572e", "#2e86ab", "#f2b134", "#6a994e", "#a05195", "#17bebb", "#bc4749", "#7d8597")
 """Of class 1, 2, ...; they repeat."""
 WIDE = 2.2
@@ -80,7 +82,7 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int) -> ND
     out = fit(image, width)
     size = (out.shape[1], out.shape[0])
     for class_id in np.unique(mask):
-        if not class_id:
+        if class_id in (0, VOID):
             continue
         binary = (mask == class_id).astype(np.uint8)
         # Enlarged by area so that a line thinner than a page pixel does not vanish.

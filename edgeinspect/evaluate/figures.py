@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.pictures import Pictures, shrink_masks
+from edgeinspect.datasets.records import VOID
 
 
 def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -66,12 +67,16 @@ def gate_figures(
 def confusion(
     maps: Sequence[NDArray[np.uint8]], targets: NDArray[np.uint8], classes: int
 ) -> NDArray[np.int64]:
-    """(K+1, K+1) pixel counts, rows true, columns found; maps and targets of one size."""
+    """(K+1, K+1) pixel counts, rows true, columns found; maps and targets of one size.
+
+    Void pixels of the targets are not counted.
+    """
     size = classes + 1
     matrix = np.zeros((size, size), np.int64)
     for found, true in zip(maps, targets, strict=True):
         index = true.astype(np.int64) * size + found
-        matrix += np.bincount(index.ravel(), minlength=size * size).reshape(size, size)
+        known = index[true != VOID] if (true == VOID).any() else index.ravel()
+        matrix += np.bincount(known, minlength=size * size).reshape(size, size)
     return matrix
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.pictures import Pictures
+from edgeinspect.datasets.records import VOID, has_class
 from edgeinspect.errors import DataError
 
 
@@ -33,7 +34,7 @@ class Source:
 def in_memory(pictures: Pictures, *, where: str = "pictures") -> Source:
     """A source of pictures that are in memory already."""
     return Source(
-        where, len(pictures), tuple(pictures.classes), bool(pictures.masks.any()),
+        where, len(pictures), tuple(pictures.classes), has_class(pictures.masks),
         lambda: iter((pictures,)),
     )  # fmt: skip
 
@@ -63,12 +64,13 @@ def for_classes(source: Source, classes: Sequence[str]) -> Source:
 
 
 def class_table(data: Sequence[str], model: Sequence[str], *, where: str = "") -> NDArray[np.uint8]:
-    """(256,) uint8: a data set's class id to the model's.
+    """(256,) uint8: a data set's class id to the model's; void stays void.
 
     Raises:
         DataError: As `for_classes`.
     """
     table = np.zeros(256, np.uint8)
+    table[VOID] = VOID
     if len(model) == 1:
         table[1 : len(data) + 1] = 1
         return table

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -14,59 +16,118 @@ from edgeinspect.imaging.picture_file import read_whole
 
 COLOR = 1 << 24
 """Set in a value that is a colour (COLOR | r << 16 | g << 8 | b), not a grey or an index."""
+WHITE = 255
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GREY, _PALETTE = 0, 3
+"""Colour types of a PNG."""
+_INDICES = bytes(index for index in range(256) for _channel in range(3))
+"""A palette whose colours are their own places."""
+_HALF = 128
+_NEAR = 24
+"""So far from black or white a JPEG takes what was black or white."""
+_EDGE_RATIO = 0.5
+"""More pixels than this between black and white, of those that are not black, are no edges."""
 
 
-def read_mask_values(path: Path) -> NDArray[np.int32]:
+def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     """int32 (h, w): indices of a palette, grey values, or colours marked with `COLOR`.
 
-    A colour mask whose channels are all equal is a grey one. Alpha is ignored. A JPEG mask is
-    cut at 128, as its values are no longer exact.
+    A colour mask whose channels are all equal is a grey one. What alpha makes transparent is
+    background; a mask that stands in alpha alone is white. A JPEG mask is cut at 128, as its
+    values are no longer exact.
+
+    Args:
+        path: The file.
+        colors: Of a palette its colours, not its indices.
 
     Raises:
-        DataError: Unreadable, or broken.
+        DataError: Unreadable, broken, half transparent, or a JPEG of more than black and white.
     """
     data = read_whole(path)
+    raw = data.tobytes()
+    head = _png_head(raw)
+    indexed = head is not None and head[1] == _PALETTE and not colors
+    if indexed:
+        data = np.frombuffer(_with_indices(raw), np.uint8)
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         picture = None
     if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise DataError("is not a mask picture", where=str(path))
-    if picture.ndim == 2 or picture.shape[2] == 1:
-        values = picture.reshape(picture.shape[:2]).astype(np.int32)
+    found = cast("NDArray[np.uint8] | NDArray[np.uint16]", picture)
+    if found.ndim == 2 or found.shape[2] == 1:
+        values = found.reshape(found.shape[:2]).astype(np.int32)
+        if head is not None and head[0] in (2, 4) and head[1] == _GREY:
+            values //= 255 // ((1 << head[0]) - 1)  # the decoder spreads 2 and 4 bits over 8
+    elif indexed:
+        values = found[:, :, 0].astype(np.int32)
     else:
-        values = _from_colors(picture[:, :, :3].astype(np.int32), _palette(data.tobytes()))
-    if path.suffix.lower() in (".jpg", ".jpeg") and values.max(initial=0) < COLOR:
-        values = np.where(values >= 128, 255, 0).astype(np.int32)
+        values = _from_colors(found, path)
+    if found.dtype == np.uint16 and int(values.max(initial=0)) == 0xFFFF:
+        values = np.where(values == 0xFFFF, WHITE, values).astype(np.int32)
+    return _of_jpeg(values, path) if raw[:2] == b"\xff\xd8" else values
+
+
+def _of_jpeg(values: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
+    """A binary mask, if it can have been one: a JPEG blurs ids and colours into each other."""
+    some = values[values >= _NEAR]
+    between = int(np.count_nonzero(some <= WHITE - _NEAR))
+    lost = bool(values.any()) and not some.size
+    if int(values.max(initial=0)) >= COLOR or lost or between > _EDGE_RATIO * some.size:
+        raise DataError(
+            "is a JPEG of more than black and white: its values are lost", where=str(path),
+            remedy="Save masks as PNG; from a JPEG they cannot be told any more",
+        )  # fmt: skip
+    return np.where(values >= _HALF, WHITE, 0).astype(np.int32)
+
+
+def _from_colors(picture: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> NDArray[np.int32]:
+    bgr = picture[:, :, :3].astype(np.int32)
+    blue, green, red = bgr[:, :, 0], bgr[:, :, 1], bgr[:, :, 2]
+    grey = (blue == green) & (green == red)
+    if picture.dtype == np.uint16 and not grey.all():
+        raise DataError("has colours of 16 bits", where=str(path), remedy="Save it with 8 bits")
+    packed = np.asarray(red << 16 | green << 8 | blue, np.int32)
+    values = np.where(grey, blue, packed | COLOR).astype(np.int32)
+    if picture.shape[2] == 4:
+        return _under_alpha(values, picture[:, :, 3], path)
     return values
 
 
-def _from_colors(bgr: NDArray[np.int32], palette: NDArray[np.int32] | None) -> NDArray[np.int32]:
-    blue, green, red = bgr[:, :, 0], bgr[:, :, 1], bgr[:, :, 2]
-    packed = np.asarray(red << 16 | green << 8 | blue, np.int32)
-    if palette is not None:
-        order = np.argsort(palette, kind="stable")  # the first of two equal colours wins
-        at = np.searchsorted(palette[order], packed)
-        return order[np.minimum(at, len(order) - 1)].astype(np.int32)
-    if np.array_equal(blue, green) and np.array_equal(green, red):
-        return blue
-    grey = (blue == green) & (green == red)
-    return np.where(grey, blue, packed | COLOR).astype(np.int32)
+def _under_alpha(
+    values: NDArray[np.int32], alpha: NDArray[np.uint8] | NDArray[np.uint16], path: Path
+) -> NDArray[np.int32]:
+    opaque = int(np.iinfo(alpha.dtype).max)
+    shown = alpha == opaque
+    if shown.all():
+        return values
+    if bool(((alpha > 0) & ~shown).any()):
+        raise DataError(
+            "is half transparent: which pixels count cannot be told", where=str(path),
+            remedy="Save it without alpha, background 0",
+        )  # fmt: skip
+    if shown.any() and not values[shown].any():
+        return np.where(shown, WHITE, 0).astype(np.int32)
+    return np.where(shown, values, 0).astype(np.int32)
 
 
-def _palette(data: bytes) -> NDArray[np.int32] | None:
-    """The packed colours of a palette PNG, by index; None for any other file.
+def _png_head(data: bytes) -> tuple[int, int] | None:
+    """Bits and colour type of a PNG."""
+    return (data[24], data[25]) if data[:8] == _PNG and len(data) > 26 else None
 
-    OpenCV gives the colours alone, so the indices are found again from the PLTE chunk.
-    """
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26 or data[25] != 3:
-        return None
-    at = 8
-    while at + 8 <= len(data):
+
+def _with_indices(data: bytes) -> bytes:
+    """A palette PNG whose colours are its indices, so that a decoder gives these."""
+    out, at = [_PNG], 8
+    while at + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
+        chunk = data[at : at + 12 + length]
         if kind == b"PLTE":
-            rgb = np.frombuffer(data[at + 8 : at + 8 + length], np.uint8)
-            rgb = rgb[: len(rgb) // 3 * 3].reshape(-1, 3).astype(np.int32)
-            return np.asarray(rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2], np.int32)
+            body = kind + _INDICES[: length // 3 * 3]
+            chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        if kind not in (b"tRNS", b"iCCP", b"gAMA", b"sRGB", b"cHRM"):
+            out.append(chunk)
         at += 12 + length
-    return None
+    return b"".join(out)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgeinspect.datasets.records import VOID
 from edgeinspect.train.recipe import LossName
 
 
@@ -34,7 +35,7 @@ def segmentation_loss(
 
     Args:
         logits: float (N, K+1, h, w).
-        target: int64 (N, h, w).
+        target: int64 (N, h, w); `VOID` where nothing is known, which costs nothing.
         class_weights: float (K+1,).
         kind: Which halves.
 
@@ -42,17 +43,22 @@ def segmentation_loss(
         Lin 2017 (focal, gamma 2)
     """
     first, second = kind.split("+")
-    pixels = F.cross_entropy(logits, target, weight=class_weights, reduction="none")
+    known = target != VOID
+    pixels = F.cross_entropy(
+        logits, target, weight=class_weights, ignore_index=VOID, reduction="none"
+    )
+    target = target * known
     if first == "focal":
         log_probs = logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0]
         pixels = pixels * (1 - log_probs.exp()) ** 2 * 5
-    weight = over_all(class_weights[target].sum().detach())
+    weight = over_all((class_weights[target] * known).sum().detach())
     entropy = pixels.sum() / weight
     if second == "lovasz":
-        region = _lovasz(logits.softmax(dim=1), target)
+        region = _lovasz(logits.softmax(dim=1), target, known)
     else:
         miss, extra = (0.5, 0.5) if second == "dice" else (0.7, 0.3)
-        region = _tversky(logits.softmax(dim=1)[:, 1:], target, miss, extra) * share()
+        probs = logits.softmax(dim=1)[:, 1:] * known[:, None]
+        region = _tversky(probs, target, miss, extra) * share()
     return 0.5 * entropy + 0.5 * region
 
 
@@ -67,10 +73,11 @@ def _tversky(probs: Tensor, target: Tensor, miss: float, extra: float) -> Tensor
     return ((1 - index) * present).sum() / present.sum().clamp(min=1)
 
 
-def _lovasz(probs: Tensor, target: Tensor) -> Tensor:
+def _lovasz(probs: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Lovász-softmax per picture, mean over its classes and over all processes' pictures."""
     losses = []
-    for one, true in zip(probs, target, strict=True):
+    for whole, all_true, seen in zip(probs, target, known, strict=True):
+        one, true = whole[:, seen], all_true[seen]
         parts = []
         for class_id in range(1, probs.shape[1]):
             wanted = (true == class_id).to(one.dtype).flatten()
@@ -93,10 +100,18 @@ def binary_loss(logits: Tensor, wanted: Tensor, positive_weight: float = 1.0) ->
     """Mean binary cross-entropy over all processes' elements."""
     weight = torch.tensor(positive_weight, device=logits.device)
     total = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="sum")
-    return total / over_all(torch.tensor(float(logits.numel()), device=logits.device))
+    return total / over_all(torch.tensor(float(logits.numel()), device=logits.device)).clamp(min=1)
 
 
-def coarse_targets(masks: Tensor, height: int, width: int) -> Tensor:
-    """1 where a cell of a (height, width) grid holds any defect pixel; (N, 1, height, width)."""
-    defect = (masks > 0).to(torch.float32).unsqueeze(1)
-    return F.adaptive_max_pool2d(defect, (height, width))
+def coarse_targets(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Of a (height, width) grid: where a cell holds any defect pixel, and where that is known.
+
+    Returns:
+        float32 of 0 and 1, and bool; (N, 1, height, width). A cell of which a part is void
+        and no pixel a defect is not known.
+    """
+    void = masks == VOID
+    defect = ((masks > 0) & ~void).to(torch.float32).unsqueeze(1)
+    wanted = F.adaptive_max_pool2d(defect, (height, width))
+    unknown = F.adaptive_max_pool2d(void.to(torch.float32).unsqueeze(1), (height, width)) > 0
+    return wanted, (wanted > 0) | ~unknown

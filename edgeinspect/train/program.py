@@ -23,7 +23,7 @@ from torch import nn
 from edgeinspect.datasets.load import channels_of, common_size, load
 from edgeinspect.datasets.open import open_data
 from edgeinspect.datasets.pictures import Pictures
-from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet
+from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet, has_class
 from edgeinspect.datasets.split import read_split, split, write_split
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
@@ -111,7 +111,7 @@ def prepare(plan: Plan, report: Report) -> Prepared:
     recipe = recipe_for(
         plan,
         size,
-        has_masks=bool(part.masks.any()),
+        has_masks=has_class(part.masks),
         has_sound=not bool(part.defective.all()),
         stride=stride,
     )

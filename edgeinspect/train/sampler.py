@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeinspect.datasets.pictures import Pictures
+from edgeinspect.datasets.records import VOID, has_class
 from edgeinspect.train.augment import augment
 from edgeinspect.train.recipe import Recipe
 
@@ -36,7 +37,7 @@ class Sampler:
         present = np.zeros((len(self._bad), len(self._pictures.classes)), np.bool_)
         for row, index in enumerate(self._bad):
             ids = np.unique(self._pictures.masks[index])
-            present[row, ids[ids > 0] - 1] = True
+            present[row, ids[(ids > 0) & (ids != VOID)] - 1] = True
         if not present.size:
             return np.full(len(self._bad), 1 / max(1, len(self._bad)))
         rarity = 1 / np.sqrt(np.maximum(1, present.sum(0)))
@@ -81,9 +82,9 @@ class Sampler:
         So is a crop of a picture that is labelled defective and has no mask.
         """
         whole = mask.size == self._pictures.masks[index].size
-        if whole or not self._pictures.masks[index].any():
+        if whole or not has_class(self._pictures.masks[index]):
             return float(self._pictures.defective[index])
-        return float(mask.any())
+        return float(has_class(mask))
 
     def _crop(
         self, index: int, bad: bool, step: int, rng: np.random.Generator
@@ -99,7 +100,7 @@ class Sampler:
         if bad and (tall, wide) != (height, width) and rng.random() < recipe.centred_share:
             mask = self._pictures.masks[index]
             present = np.unique(mask)
-            present = present[present > 0]
+            present = present[(present > 0) & (present != VOID)]
             if len(present):
                 ys, xs = np.nonzero(mask == rng.choice(present))
                 pick = int(rng.integers(len(ys)))

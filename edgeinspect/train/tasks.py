@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeinspect.datasets.pictures import Pictures, shrink_masks
+from edgeinspect.datasets.records import VOID, has_class
 from edgeinspect.errors import DataError
 from edgeinspect.evaluate.figures import confusion, gate_figures, iou_and_dice
 from edgeinspect.train.losses import binary_loss, coarse_targets, segmentation_loss
@@ -42,8 +43,9 @@ class GateTask:
         logit, coarse = net(images)
         loss = binary_loss(logit, labels)
         # A picture that is defective and has no mask cannot say where.
-        known = (labels < 0.5) | masks.flatten(1).any(1)
-        wanted = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
+        drawn = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
+        wanted, known = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
+        known = known & ((labels < 0.5) | drawn)[:, None, None, None]
         return loss + binary_loss(coarse[known], wanted[known], _MAP_WEIGHT)
 
     def score(self, net: nn.Module, pictures: Pictures, device: Any) -> float:
@@ -61,7 +63,7 @@ class SegmenterTask:
     """Where, and of which class. Raises DataError when no mask has a defect."""
 
     def __init__(self, pictures: Pictures, stride: int, kind: LossName) -> None:
-        if not pictures.masks.any():
+        if not has_class(pictures.masks):
             raise DataError("no mask has a defect", remedy="A segmenter learns from masks")
         self._stride = stride
         self._kind = kind
@@ -110,7 +112,7 @@ def _class_weights(pictures: Pictures) -> Tensor:
     """Rarer classes count more, by the fourth root of their share."""
     counts: NDArray[np.int64] = np.zeros(len(pictures.classes) + 1, np.int64)
     for mask in pictures.masks:  # one at a time: bincount copies its input as int64
-        counts += np.bincount(mask.ravel(), minlength=len(counts))
+        counts += np.bincount(mask.ravel(), minlength=VOID + 1)[: len(counts)]
     share = counts[1:] / max(1, counts[1:].sum())
     weights = np.ones(len(counts), np.float32)
     weights[1:] = np.clip((share.max() / np.maximum(share, 1e-6)) ** 0.25, 1, 4)

@@ -11,20 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeinspect.datasets.encoding import all_white
 from edgeinspect.datasets.files import (
     SPLIT_NAMES,
     files_in,
-    header_of,
     is_picture,
-    named_classes,
     natural,
     pictures_below,
-    read_rows,
 )
 from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
-from edgeinspect.datasets.pairing import Pair, all_white, data_set
+from edgeinspect.datasets.naming import named_classes
+from edgeinspect.datasets.pairing import Pair, data_set
 from edgeinspect.datasets.records import DataSet, Hints, Mask, Record
+from edgeinspect.datasets.tables import header_of, read_rows
 from edgeinspect.errors import DataError
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"

@@ -17,16 +17,15 @@ from pathlib import Path
 from edgeinspect.datasets.files import (
     files_in,
     folders_in,
-    header_of,
     is_picture,
-    named_classes,
     natural,
     pictures_below,
-    read_rows,
     split_of,
 )
 from edgeinspect.datasets.masks import MAX_CLASSES, MaskRuns
+from edgeinspect.datasets.naming import named_classes
 from edgeinspect.datasets.records import DataSet, Hints, Record
+from edgeinspect.datasets.tables import header_of, read_rows
 from edgeinspect.errors import DataError
 
 NEEDS = (

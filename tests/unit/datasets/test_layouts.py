@@ -13,7 +13,7 @@ import pytest
 
 from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.open import layout_names, layout_of, open_data
-from edgeinspect.datasets.records import DataSet, Record
+from edgeinspect.datasets.records import VOID, DataSet, Record
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.runlength import encode_runs, format_runs
 
@@ -146,7 +146,7 @@ def test_mvtec(make: Any) -> None:
         open_data(make.root)
 
 
-@pytest.mark.parametrize("value", [1, 255, 128, 7])
+@pytest.mark.parametrize("value", [1, 255, 128, 200])
 def test_mask_folder_of_binary_masks(make: Any, value: int) -> None:
     data = open_data(make.mask_folder(value))
     assert (data.layout, data.classes) == ("mask_folder", ("defect",))
@@ -176,17 +176,19 @@ def test_mask_folder_of_grey_rgb_masks(make: Any) -> None:
 def test_mask_folder_of_spread_greys(make: Any) -> None:
     data = index_masks(make, lambda name, mask: make.write(name, mask * 85))
     assert [record.class_ids for record in data.records] == [(), (1,), (1, 2), (3,)]
-    assert any("85 is 1, 170 is 2, 255 is 3" in note for note in data.notes)
+    assert any("85 is pit, 170 is scar, 255 is scale" in note for note in data.notes)
 
 
 COLORS = np.array([(0, 0, 0), (0, 0, 200), (0, 200, 0), (200, 0, 0)], np.uint8)
 
 
 def test_mask_folder_of_colours(make: Any) -> None:
-    data = index_masks(make, lambda name, mask: make.write(name, COLORS[mask]))
+    with pytest.raises(DataError, match=r"labelmap\.txt with a line name:red,green,blue"):
+        index_masks(make, lambda name, mask: make.write(name, COLORS[mask]))
+    data = open_data(make.root)
     # Blue is the smallest number, red the biggest; the colours are BGR here.
+    assert data.classes == ("rgb_0000c8", "rgb_00c800", "rgb_c80000")
     assert [record.class_ids for record in data.records] == [(), (3,), (2, 3), (1,)]
-    assert any("#0000c8 is 1" in note for note in data.notes)
 
 
 def palette_png(indices: np.ndarray, colors: np.ndarray) -> bytes:
@@ -265,14 +267,17 @@ def test_soft_edges_are_cut(make: Any) -> None:
     assert mask_of(data.records[1]).sum() == pytest.approx(96, rel=0.5)
 
 
-def test_unlabelled_pixels_are_background(make: Any) -> None:
+def test_unlabelled_pixels_are_void(make: Any) -> None:
     for index in range(3):
         make.write(f"images/p{index}.jpg")
         mask = make.mask(1, 2, 2)
         mask[30:] = 255
         make.write(f"masks/p{index}.png", mask)
     data = open_data(make.root)
-    assert np.array_equal(mask_of(data.records[0]), make.mask(1, 2, 2))
+    wanted = make.mask(1, 2, 2)
+    wanted[30:] = VOID
+    assert np.array_equal(mask_of(data.records[0]), wanted)
+    assert data.classes == ("class_1", "class_2")
     assert any("unlabelled" in note for note in data.notes)
 
 

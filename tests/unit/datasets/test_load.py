@@ -55,7 +55,7 @@ def test_broken_pictures_are_left_out_by_name(make: Any) -> None:
     root = make.mask_folder(count=20)
     (root / "images/p3.jpg").write_bytes((root / "images/p3.jpg").read_bytes()[:-200])
     (root / "images/p5.jpg").write_bytes(b"")
-    make.write("masks/p7.png", np.ones((64, 40), np.uint8))
+    make.write("masks/p7.png", np.full((64, 40), 255, np.uint8))
     pictures = load_all(open_data(root))
     assert len(pictures) == len(pictures.names) == len(pictures.defective) == 17
     said = {skipped.name: skipped.why for skipped in pictures.skipped}
