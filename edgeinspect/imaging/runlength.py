@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 
+_TELLING_RUNS = 8
+_TELLING_RATIO = 0.75
 _MAX_DIGITS = 18
 """More digits are no place in a picture, and would cost time to convert."""
 CELLS_MAX = 1 << 26
@@ -77,6 +80,33 @@ def decode_runs(
         end = start + length
         flat[start:end] = 1
     return flat.reshape((height_px, width_px), order="F")
+
+
+def direction_of(
+    runs: Sequence[int], height_px: int, width_px: int
+) -> Literal["columns", "rows"] | None:
+    """Which way a code of a picture of this size runs, by how far its runs stand apart.
+
+    Returns:
+        None where it cannot be told: few runs, or one side that divides the other, where a
+        column of stripes looks like a row of them.
+    """
+    low, high = sorted((height_px, width_px))
+    starts = np.asarray(runs[0::2], np.int64)
+    if len(starts) < _TELLING_RUNS or not low or high % low == 0:
+        return None
+    slack = min(8, (high - low) // 4)
+
+    def ratio(apart_px: int) -> float:
+        """Of the runs: those that another one follows so far away."""
+        at = np.searchsorted(starts, starts + (apart_px - slack))
+        follows = np.append(starts, np.iinfo(np.int64).max)[at] <= starts + (apart_px + slack)
+        return float(follows.mean())
+
+    down, along = ratio(height_px), ratio(width_px)
+    if max(down, along) < _TELLING_RATIO or min(down, along) > 1 - _TELLING_RATIO:
+        return None
+    return "columns" if down > along else "rows"
 
 
 def encode_classes(class_map: NDArray[np.uint8]) -> dict[int, list[int]]:

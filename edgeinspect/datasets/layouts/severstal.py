@@ -10,7 +10,8 @@ Source: kaggle.com/c/severstal-steel-defect-detection/data
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +22,16 @@ from edgeinspect.datasets.files import (
     natural,
     pictures_below,
     split_of,
+    unique_names,
 )
 from edgeinspect.datasets.masks import MAX_CLASSES, MaskRuns
+from edgeinspect.datasets.matching import FEW, MISSING_RATIO, Names, check_missing
 from edgeinspect.datasets.naming import named_classes
-from edgeinspect.datasets.records import DataSet, Hints, Record
-from edgeinspect.datasets.tables import header_of, read_rows
+from edgeinspect.datasets.records import DataSet, Hints, Record, Skipped
+from edgeinspect.datasets.tables import header_of, read_numbered
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.picture_file import decode_picture
+from edgeinspect.imaging.runlength import direction_of, parse_runs
 
 NEEDS = (
     "a CSV file with the columns ImageId,ClassId,EncodedPixels or ImageId_ClassId,EncodedPixels, "
@@ -35,17 +40,29 @@ NEEDS = (
 RANK = 20
 
 _FOLDERS = ("train_images", "images", "train", "imgs", "image")
+_LOOKED_UP = 200
+_DECODED = 32
 _EMPTY = frozenset(("", "-1", "nan", "none", "0"))
 
 
-@dataclass(slots=True)
-class _Table:
-    """The rows of the CSV file by picture."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    class_id: int | None
+    code: str
+    where: str
+    group: str
+    split: str | None
 
-    codes: dict[str, dict[int, tuple[str, str]]] = field(default_factory=lambda: defaultdict(dict))
-    """Picture to class id to (code, where it stands)."""
-    groups: dict[str, str] = field(default_factory=dict)
-    splits: dict[str, str | None] = field(default_factory=dict)
+
+@dataclass(slots=True)
+class _Labels:
+    """What the table says of one picture."""
+
+    codes: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Class id to (code, where it stands)."""
+    group: str = ""
+    split: str | None = None
 
 
 def recognise(path: Path) -> bool:
@@ -57,24 +74,102 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     """The records: every picture of the folder, and every one that the CSV names."""
     csv_path = _the_table(path)
     root = csv_path.parent
-    table = _read_table(csv_path)
-    folder = _picture_folder(root, table)
-    found = {file.name: file for file in pictures_below(folder)}
-    top = max((class_id for codes in table.codes.values() for class_id in codes), default=0)
-    classes = hints.classes or named_classes(root)
-    if len(classes) < top:
-        classes = (*classes, *(f"class_{i}" for i in range(len(classes) + 1, top + 1)))
+    rows = _rows(csv_path)
+    folder = _picture_folder(root, rows)
+    files = pictures_below(folder)
+    names = unique_names(folder, files)
+    found = {name: file for file, name in names.items()}
+    labels, missing = _by_picture(csv_path, rows, found, folder)
+    top = max((i for each in labels.values() for i in each.codes), default=0)
     records = []
-    for name in sorted({*found, *table.codes}, key=lambda name: natural(Path(name))):
-        codes = {i: at for i, at in sorted(table.codes.get(name, {}).items()) if at[0]}
+    classes = _classes(hints, root, top)
+    for name in sorted(found, key=lambda name: natural(Path(name))):
+        told = labels.get(name, _Labels())
+        codes = {i: at for i, at in sorted(told.codes.items()) if at[0]}
         ids = tuple(codes)
         records.append(Record(
-            name, found.get(name, folder / name), bool(ids),
-            classes[ids[0] - 1] if len(ids) == 1 else None,
-            table.groups.get(name) or name, table.splits.get(name),
+            name, found[name], bool(ids), classes[ids[0] - 1] if len(ids) == 1 else None,
+            told.group or name, told.split,
             MaskRuns(tuple((i, code, where) for i, (code, where) in codes.items())), ids,
         ))  # fmt: skip
-    return DataSet(root, "severstal", classes, tuple(records), has_masks=True)
+    _check_direction(csv_path, records)
+    bare = [name for name in found if name not in labels]
+    _check_bare(csv_path, bare, labels, len(found))
+    notes = [f"{len(bare)} of {len(found)} pictures have no row: taken as good"] if bare else []
+    left_out = tuple(
+        Skipped(name, f"{row} names it, and there is no such picture")
+        for name, row in missing.items()
+    )
+    return DataSet(root, "severstal", classes, tuple(records), has_masks=True,
+                   notes=tuple(notes), left_out=left_out)  # fmt: skip
+
+
+def _classes(hints: Hints, root: Path, top: int) -> tuple[str, ...]:
+    classes = hints.classes or named_classes(root)
+    if classes and len(classes) < top:
+        raise DataError(
+            f"has ClassId {top}, and {len(classes)} classes are named", where=str(root),
+            remedy="Name every class in classes.txt, one a line, in the order of the ids",
+        )  # fmt: skip
+    return tuple(classes) or tuple(f"class_{i}" for i in range(1, top + 1))
+
+
+def _by_picture(
+    path: Path, rows: Sequence[_Row], found: Mapping[str, Path], folder: Path
+) -> tuple[dict[str, _Labels], dict[str, str]]:
+    """The rows by the picture on disk that they mean, and the names that mean none."""
+    names = Names(found, str(path))
+    meant = {name: names.find(name) for name in dict.fromkeys(row.name for row in rows)}
+    labels: dict[str, _Labels] = {}
+    missing: dict[str, str] = {}
+    for row in rows:
+        name = meant[row.name]
+        if name is None:
+            missing.setdefault(row.name, row.where)
+            continue
+        told = labels.setdefault(name, _Labels())
+        told.group, told.split = row.group or told.group, row.split or told.split
+        if row.class_id is None:
+            continue
+        if row.class_id in told.codes:
+            raise DataError(
+                f"gives {name} class {row.class_id} again, after {told.codes[row.class_id][1]}",
+                where=row.where, remedy="Join the codes of one picture and class in one row",
+            )  # fmt: skip
+        told.codes[row.class_id] = (row.code, row.where)
+    check_missing(missing, len(meant), path, folder)
+    return labels, missing
+
+
+def _check_bare(path: Path, bare: Sequence[str], labels: Mapping[str, _Labels], total: int) -> None:
+    """Where clean pictures have rows too, a picture without one is not known to be clean."""
+    clean = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
+    if clean and len(bare) > max(FEW, MISSING_RATIO * total):
+        raise DataError(
+            f"has empty codes for clean pictures, as {clean[0]}, and no row for {len(bare)} "
+            f"others: {', '.join(bare[:3])}, …", where=str(path),
+            remedy="Give every picture its row, or move those without one away",
+        )  # fmt: skip
+
+
+def _check_direction(path: Path, records: Sequence[Record]) -> None:
+    """Refuse a table whose codes run along the rows: its masks would be noise."""
+    votes: Counter[str] = Counter()
+    coded = [record for record in records if record.defective]
+    for record in coded[:: max(1, len(coded) // _DECODED)][:_DECODED]:
+        try:
+            height, width = decode_picture(record.path).shape[:2]
+            codes = record.mask.codes if isinstance(record.mask, MaskRuns) else ()
+            found = [direction_of(parse_runs(code), height, width) for _id, code, _where in codes]
+        except DataError:  # said where the picture is used
+            continue
+        votes.update(each for each in found if each)
+    if votes["rows"] > votes["columns"]:
+        raise DataError(
+            f"its codes run along the rows: {votes['rows']} of {sum(votes.values())} that were "
+            "looked at", where=str(path),
+            remedy="Severstal's codes run down the columns, from 1: encode each mask transposed",
+        )  # fmt: skip
 
 
 def _tables(path: Path) -> list[Path]:
@@ -99,28 +194,24 @@ def _the_table(path: Path) -> Path:
     return tables[0]
 
 
-def _read_table(path: Path) -> _Table:
-    table = _Table()
-    for line, cells in enumerate(read_rows(path), 2):
+def _rows(path: Path) -> list[_Row]:
+    rows = []
+    for line, cells in read_numbered(path):
         row = {key.lower(): value for key, value in cells.items()}
         where = f"{path.name}:{line}"
-        name, class_id = _key(row, where)
         code = row["encodedpixels"]
         code = "" if code.lower() in _EMPTY else code
-        codes = table.codes[name]
-        if class_id is None:
-            if code:
-                raise DataError("has a code but no class", where=where)
-        elif class_id in codes:
+        name, class_id = _key(row, where)
+        if class_id is None and code:
             raise DataError(
-                f"gives {name} class {class_id} again, after {codes[class_id][1]}", where=where,
-                remedy="Join the codes of one picture and class in one row",
+                "has a code but no class", where=where,
+                remedy="ClassId counts from 1: where yours counts from 0, add 1 to all",
             )  # fmt: skip
-        else:
-            codes[class_id] = (code, where)
-        table.groups[name] = row.get("group") or row.get("coil") or ""
-        table.splits[name] = split_of([row.get("split", "")])
-    return table
+        group = row.get("group") or row.get("coil") or ""
+        rows.append(_Row(name, class_id, code, where, group, split_of([row.get("split", "")])))
+    if not rows:
+        raise DataError("has no row", where=str(path))
+    return rows
 
 
 def _key(row: dict[str, str], where: str) -> tuple[str, int | None]:
@@ -136,22 +227,29 @@ def _key(row: dict[str, str], where: str) -> tuple[str, int | None]:
     if word.lower() in ("", "nan", "0", "-1"):
         return name, None
     number = word.removesuffix(".0")
-    if not (number.isascii() and number.isdecimal() and 1 <= int(number) <= MAX_CLASSES):
+    if not (number.isascii() and number.isdecimal() and len(number) <= 4
+            and 1 <= int(number) <= MAX_CLASSES):  # fmt: skip
         raise DataError(
             f"ClassId is {word[:20]!r}", where=where, remedy=f"Classes are 1 to {MAX_CLASSES}"
         )
     return name, int(number)
 
 
-def _picture_folder(root: Path, table: _Table) -> Path:
+def _picture_folder(root: Path, rows: Sequence[_Row]) -> Path:
     """The folder that holds most of the named pictures; the usual names first."""
     inside = {folder.name.lower(): folder for folder in folders_in(root)}
     usual = [inside[name] for name in _FOLDERS if name in inside]
     others = [folder for folder in inside.values() if folder not in usual]
-    some = list(table.codes)[:200]
+    some = list(dict.fromkeys(row.name for row in rows))[:_LOOKED_UP]
+    best, most = None, 0
     for folder in [*usual, *others, root]:
-        if any((folder / name).is_file() for name in some):
-            return folder
+        files = pictures_below(folder) if folder != root else files_in(root)
+        names = Names((str(file.relative_to(folder)) for file in files), str(root))
+        count = sum(_is_there(names, name) for name in some)
+        if count > most:
+            best, most = folder, count
+    if best is not None:
+        return best
     if usual:
         return usual[0]
     if any(is_picture(file.name) for file in files_in(root)):
@@ -160,3 +258,10 @@ def _picture_folder(root: Path, table: _Table) -> Path:
         "has none of its pictures beside it", where=str(root),
         remedy=f"Put them into {_FOLDERS[0]}/ or {_FOLDERS[1]}/ beside the CSV file",
     )  # fmt: skip
+
+
+def _is_there(names: Names, name: str) -> bool:
+    try:
+        return names.find(name) is not None
+    except DataError:  # more than one: it will be said when the table is read
+        return True

@@ -173,7 +173,7 @@ def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
 
     make.mask_folder(1)
     os.mkfifo(make.root / "labels.txt")
-    with pytest.raises(DataError, match="not a regular file|no regular file"):
+    with pytest.raises(DataError, match=r"not a regular file|no regular file"):
         open_data(make.root)
 
 
