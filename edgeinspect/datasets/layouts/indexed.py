@@ -8,23 +8,23 @@ mask file has none to show.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.datasets.encoding import all_white
 from edgeinspect.datasets.files import (
     SPLIT_NAMES,
-    files_in,
-    is_picture,
     natural,
     pictures_below,
 )
 from edgeinspect.datasets.goodness import is_good
-from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.masks import BINARY, MAX_CLASSES, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.matching import Names, check_missing, fold
 from edgeinspect.datasets.naming import named_classes
 from edgeinspect.datasets.pairing import Pair, data_set
-from edgeinspect.datasets.records import DataSet, Hints, Mask, Record
-from edgeinspect.datasets.tables import header_of, read_rows
+from edgeinspect.datasets.records import DataSet, Hints, Mask, Record, Skipped
+from edgeinspect.datasets.tables import Row, header_of, read_numbered
 from edgeinspect.errors import DataError
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
@@ -36,7 +36,9 @@ _SIZES = ("height_px", "width_px", "defect_px", "area_px")
 @dataclass(frozen=True, slots=True)
 class _Index:
     path: Path
-    rows: list[dict[str, str]]
+    rows: list[Row]
+    names: Mapping[int, str]
+    """Line to the picture in `images/` that it means."""
     classes: tuple[str, ...]
     good: tuple[str, ...]
 
@@ -52,44 +54,78 @@ def recognise(path: Path) -> bool:
 def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     """The records of the index, in the order of their names."""
     csv_path = path / "index.csv"
-    rows = read_rows(csv_path)
+    rows = read_numbered(csv_path)
     if not rows:
         raise DataError("has no rows", where=str(csv_path))
+    names, missing = _matched(csv_path, rows, path / "images")
     classes = hints.classes or _classes(rows, csv_path, hints) or named_classes(path)
     masks, images = path / "masks", path / "images"
-    files = {mask.stem: mask for mask in pictures_below(masks)} if masks.is_dir() else {}
+    files = _by_stem(masks)
+    rows = [(line, row) for line, row in rows if line in names]
     if files and not classes:
-        return _told_by_masks(_Index(csv_path, rows, (), hints.good), files, hints)
-    index = _Index(csv_path, rows, classes, hints.good)
+        data = _told_by_masks(_Index(csv_path, rows, names, (), hints.good), files, hints)
+        return data.without(*missing)
+    index = _Index(csv_path, rows, names, classes, hints.good)
     # Black and white masks beside labels: the label says which class the white is.
     white = len(classes) > 1 and all_white(list(files.values()))
     meaning = BINARY if len(classes) == 1 else Meaning({i: i for i in range(1, len(classes) + 1)})
-    records = [
-        _record(index, row, line, files, None if white else meaning)
-        for line, row in enumerate(rows, 2)
-    ]
+    records = [_record(index, row, line, files, None if white else meaning) for line, row in rows]
     if not classes and any(record.defective for record in records):
         classes = ("defect",)
     data = DataSet(path, "indexed", classes, _sorted(records), bool(files))
-    lost = {file.name for file in files_in(images) if is_picture(file.name)}
-    lost -= {record.path.name for record in records}
+    there = {str(file.relative_to(images)) for file in pictures_below(images)}
+    lost = there - {str(record.path.relative_to(images)) for record in records}
+    left_out = [*missing, *(Skipped(name, "is not in the index") for name in sorted(lost))]
+    data = data.without(*left_out)
     return data.with_notes(f"{len(lost)} pictures are not in the index") if lost else data
+
+
+def _matched(path: Path, rows: list[Row], images: Path) -> tuple[dict[int, str], list[Skipped]]:
+    """The picture of each line, and the lines whose picture is not there."""
+    files = [str(file.relative_to(images)) for file in pictures_below(images)]
+    names, found, missing = Names(files, str(path)), {}, {}
+    for line, row in rows:
+        if not row["image"]:
+            raise DataError("names no image", where=f"{path}:{line}")
+        name = names.find(row["image"])
+        if name is None:
+            missing[row["image"]] = f"{path.name}:{line}"
+        else:
+            found[line] = name
+    check_missing(missing, len(rows), path, images)
+    return found, [
+        Skipped(name, f"{row} names it, and there is no such picture")
+        for name, row in missing.items()
+    ]
+
+
+def _by_stem(masks: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for mask in pictures_below(masks) if masks.is_dir() else []:
+        key = fold(mask.stem)
+        if key in found:
+            raise DataError(
+                f"two masks are of one picture: {found[key].name} and {mask.name}",
+                where=str(masks), remedy="Keep one of them",
+            )  # fmt: skip
+        found[key] = mask
+    return found
 
 
 def _told_by_masks(index: _Index, files: dict[str, Path], hints: Hints) -> DataSet:
     """The records of an index that knows no classes: the masks say what is defective."""
     root = index.path.parent
     pairs, rows = [], {}
-    for line, row in enumerate(index.rows, 2):
+    for line, row in index.rows:
         record = _record(index, row, line, files, BINARY)
-        mask = files.get(record.path.stem)
+        mask = files.get(fold(record.path.stem))
         pairs.append(Pair(record.path, (("", mask),) if mask else ()))
         rows[record.path] = record
     data = data_set(root, "indexed", pairs, hints)
     records = []
     for seen in data.records:
         told = rows[seen.path]
-        row_says = told.defective and "defective" in index.rows[0]
+        row_says = told.defective and "defective" in index.rows[0][1]
         records.append(replace(
             seen, name=told.name, group=told.group, split=told.split,
             defective=bool(seen.class_ids) or row_says,
@@ -114,10 +150,8 @@ def _record(
     meaning: Meaning | None,
 ) -> Record:  # fmt: skip
     where = f"{index.path}:{line}"
-    name = row["image"]
-    if not name:
-        raise DataError("names no image", where=where)
-    mask = files.get(Path(name).stem)
+    name = index.names[line]
+    mask = files.get(fold(Path(name).stem))
     ids = {
         class_id
         for class_id, class_name in enumerate(index.classes, 1)
@@ -155,13 +189,16 @@ def _has_areas(row: dict[str, str]) -> bool:
     return any(key.endswith("_px") and key not in _SIZES for key in row) or "defect_px" in row
 
 
-def _classes(rows: list[dict[str, str]], path: Path, hints: Hints) -> tuple[str, ...]:
+def _classes(rows: list[Row], path: Path, hints: Hints) -> tuple[str, ...]:
     """Names of the classes 1..K: by id and name, by `<class>_px` columns, or by name."""
-    first = rows[0]
+    first = rows[0][1]
     if "class_id" in first:
         named: dict[int, str] = {}
-        for line, row in enumerate(rows, 2):
+        for line, row in rows:
             class_id = _number(row["class_id"] or "0", f"{path}:{line}")
+            if class_id > MAX_CLASSES:
+                raise DataError(f"class_id is {class_id}", where=f"{path}:{line}",
+                                remedy=f"Classes are 1 to {MAX_CLASSES}")  # fmt: skip
             name = row.get("class_name") or f"class_{class_id}"
             if class_id and named.setdefault(class_id, name) != name:
                 raise DataError(
@@ -173,7 +210,7 @@ def _classes(rows: list[dict[str, str]], path: Path, hints: Hints) -> tuple[str,
     areas = [key[: -len("_px")] for key in first if key.endswith("_px") and key not in _SIZES]
     if areas:
         return tuple(areas)
-    names = {row.get("class_name", "") for row in rows} - {""}
+    names = {row.get("class_name", "") for _line, row in rows} - {""}
     return tuple(sorted(name for name in names if not is_good(name, hints.good)))
 
 
