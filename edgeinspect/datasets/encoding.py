@@ -30,7 +30,6 @@ from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 _MAX_GREYS = 16
 """More greys than this that are no ids 1..K are soft edges, not classes."""
 _NEAR = 24
-_LOOKED_AT = 64
 _SHOWN = 3
 _PICTURE_RATIO = 0.5
 """A file with more pixels between black and white than this is a picture, not a mask."""
@@ -77,12 +76,6 @@ def values_of(files: Sequence[Path], *, colors: bool = False) -> dict[Path, Valu
         return _values(path, colors)
 
     return dict(zip(files, in_threads(work, files), strict=True))
-
-
-def all_white(files: Sequence[Path]) -> bool:
-    """True if some masks of a set show that it knows black and white only."""
-    found = [one.values for one in values_of(files[:_LOOKED_AT]).values()]
-    return set().union(*found) == {UNLABELLED}
 
 
 def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:

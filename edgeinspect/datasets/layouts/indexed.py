@@ -12,16 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeinspect.datasets.encoding import all_white
+from edgeinspect.datasets.encoding import encoding_of, values_of
 from edgeinspect.datasets.files import (
     SPLIT_NAMES,
     natural,
     pictures_below,
 )
 from edgeinspect.datasets.goodness import is_good
-from edgeinspect.datasets.masks import BINARY, MAX_CLASSES, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.masks import (
+    BINARY,
+    MAX_CLASSES,
+    UNLABELLED,
+    MaskFile,
+    MaskPerClass,
+    Meaning,
+)
 from edgeinspect.datasets.matching import Names, check_missing, fold
-from edgeinspect.datasets.naming import named_classes
+from edgeinspect.datasets.naming import listed, named_classes
 from edgeinspect.datasets.pairing import Pair, data_set
 from edgeinspect.datasets.records import DataSet, Hints, Mask, Record, Skipped
 from edgeinspect.datasets.tables import Row, header_of, read_numbered
@@ -66,9 +73,12 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         data = _told_by_masks(_Index(csv_path, rows, names, (), hints.good), files, hints)
         return data.without(*missing)
     index = _Index(csv_path, rows, names, classes, hints.good)
+    found = values_of(list(files.values()))
     # Black and white masks beside labels: the label says which class the white is.
-    white = len(classes) > 1 and all_white(list(files.values()))
-    meaning = BINARY if len(classes) == 1 else Meaning({i: i for i in range(1, len(classes) + 1)})
+    white = len(classes) > 1 and set().union(*(v.values for v in found.values())) == {UNLABELLED}
+    meaning = BINARY
+    if files and not white:
+        meaning = encoding_of(found, listed(classes, str(csv_path)), path).meaning
     records = [_record(index, row, line, files, None if white else meaning) for line, row in rows]
     if not classes and any(record.defective for record in records):
         classes = ("defect",)
