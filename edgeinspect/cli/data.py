@@ -176,10 +176,12 @@ def _show(survey: Survey, told: list[Finding]) -> None:
         facts.add_row(Text(name, style="bold"), Text(_plain(value)))
     console.print(facts)
     console.print(_class_table(found, survey))
-    for seen in survey.broken[:_SHOWN]:
-        console.print(Text(_plain(f"  {seen.record.name}: {seen.problem}"), style="red"))
-    if (more := len(survey.broken) - _SHOWN) > 0:
-        console.print(Text(f"  and {more} more", style="red"))
+    problems = [f"{seen.record.name}: {seen.problem}" for seen in survey.broken]
+    problems += [f"{one.name}: {one.why}" for one in found.left_out]
+    for problem in problems[:_SHOWN]:
+        console.print(Text(_plain(f"  {problem}"), style="red"))
+    if (more := len(problems) - _SHOWN) > 0:
+        console.print(Text(f"  ... and {more} more, see --json", style="red"))
     lines = Table.grid(padding=(0, 2))
     for finding in told:
         word, style = _LEVELS[finding.level]
@@ -266,6 +268,7 @@ def _as_dict(survey: Survey, told: list[Finding]) -> dict[str, Any]:
         },
         "sizes": [{"height_px": h, "width_px": w, "count": n} for (h, w), n in survey.sizes],
         "unusable": [{"name": s.record.name, "why": s.problem} for s in survey.broken],
+        "left_out": [{"name": one.name, "why": one.why} for one in found.left_out],
         "empty_masks": [
             s.record.name
             for s in survey.seen

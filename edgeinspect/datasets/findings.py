@@ -31,7 +31,7 @@ class Finding:
 def findings(survey: Survey) -> list[Finding]:
     """Everything worth saying about a set, the gravest first."""
     found = [Finding("note", note) for note in survey.data.notes]
-    for look in (_broken, _one_sided, _masks, _duplicates, _splits, _pictures):
+    for look in (_left_out, _broken, _one_sided, _masks, _duplicates, _splits, _pictures):
         found += look(survey)
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.level])
@@ -44,6 +44,17 @@ def _named(seen: list[Seen], shown: int = 3) -> str:
 
 def _command(survey: Survey) -> str:
     return f"edgeinspect data split {survey.data.root}"
+
+
+def _left_out(survey: Survey) -> list[Finding]:
+    found = []
+    for level, on_purpose in (("warning", False), ("note", True)):
+        some = [one for one in survey.data.left_out if one.on_purpose is on_purpose]
+        if some:
+            names = ", ".join(one.name for one in some[:3]) + (", …" if some[3:] else "")
+            remedy = "" if on_purpose else "Each is listed with its reason"
+            found.append(Finding(level, f"{len(some)} pictures are left out: {names}", remedy))  # type: ignore[arg-type]
+    return found
 
 
 def _broken(survey: Survey) -> list[Finding]:

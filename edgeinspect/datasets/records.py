@@ -26,6 +26,8 @@ class Skipped:
 
     name: str
     why: str
+    on_purpose: bool = False
+    """The set itself says so, or a person: nothing is wrong."""
 
 
 def has_class(mask: ClassMap) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.regular_file import is_regular, open_regular, read_regular
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 256 << 20
 """Of a table; a larger one was not made by labelling pictures."""
 _HEAD_BYTES = 1 << 16
 _MAX_CELL = 1 << 26
@@ -26,7 +27,7 @@ def read_table(path: Path, max_bytes: int = MAX_BYTES) -> str:
     Raises:
         DataError: Unreadable, no regular file, too large, in another encoding, or with NULs.
     """
-    data = _bytes(path, max_bytes)
+    data = read_regular(path, max_bytes)
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
     try:
         text = data.decode(encoding)
@@ -41,19 +42,6 @@ def read_table(path: Path, max_bytes: int = MAX_BYTES) -> str:
             remedy="Save it as UTF-8",
         )  # fmt: skip
     return text
-
-
-def _bytes(path: Path, max_bytes: int) -> bytes:
-    try:
-        if not path.is_file():
-            raise DataError("is no regular file", where=str(path))
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    if len(data) > max_bytes:
-        raise DataError(f"is larger than {max_bytes >> 20} MB", where=str(path))
-    return data
 
 
 def read_rows(path: Path, *, short: bool = False) -> list[dict[str, str]]:
@@ -88,7 +76,8 @@ def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str]
         header = [cell.strip() for cell in next(reader, [])]
         if len(header) > _MAX_COLUMNS:
             raise DataError(f"has {len(header)} columns", where=where)
-        if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        folded = [name.casefold() for name in header]
+        if twice := [name for name in header if name and folded.count(name.casefold()) > 1]:
             raise DataError(f"has the column {twice[0][:40]!r} twice", where=where)
         for cells in reader:
             if short and any(cells):
@@ -117,12 +106,12 @@ def separator_of(text: str) -> str:
 def header_of(path: Path) -> tuple[str, ...]:
     """The column names of a CSV file, stripped; empty if it is none. Reads its beginning."""
     try:
-        if not path.is_file():
+        if not is_regular(path):
             return ()
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_HEAD_BYTES)
         encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
-        text = data.decode(encoding, "ignore" if len(data) == _HEAD_BYTES else "strict")
+        text = data.decode(encoding, "replace")  # if it is a table, its reader will say more
         line = next((line for line in text.splitlines() if line.strip()), "")
         cells: Sequence[str] = next(csv.reader([line], delimiter=separator_of(line)), [])
         return tuple(cell.strip() for cell in cells)

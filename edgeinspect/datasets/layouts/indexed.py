@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeinspect.datasets.encoding import encoding_of, values_of
+from edgeinspect.datasets.encoding import Found, encoding_of, values_of
 from edgeinspect.datasets.files import (
     SPLIT_NAMES,
     natural,
@@ -27,7 +27,7 @@ from edgeinspect.datasets.masks import (
     MaskPerClass,
     Meaning,
 )
-from edgeinspect.datasets.matching import Names, check_missing, fold
+from edgeinspect.datasets.matching import FEW, MISSING_RATIO, Names, check_missing, fold
 from edgeinspect.datasets.naming import listed, named_classes
 from edgeinspect.datasets.pairing import Pair, data_set
 from edgeinspect.datasets.records import DataSet, Hints, Mask, Record, Skipped
@@ -78,16 +78,25 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     white = len(classes) > 1 and set().union(*(v.values for v in found.values())) == {UNLABELLED}
     meaning = BINARY
     if files and not white:
-        meaning = encoding_of(found, listed(classes, str(csv_path)), path).meaning
+        meaning = _meaning(found, classes, csv_path)
     records = [_record(index, row, line, files, None if white else meaning) for line, row in rows]
     if not classes and any(record.defective for record in records):
         classes = ("defect",)
     data = DataSet(path, "indexed", classes, _sorted(records), bool(files))
     there = {str(file.relative_to(images)) for file in pictures_below(images)}
     lost = there - {str(record.path.relative_to(images)) for record in records}
-    left_out = [*missing, *(Skipped(name, "is not in the index") for name in sorted(lost))]
+    left_out = [*missing, *(Skipped(name, "is not in the index", True) for name in sorted(lost))]
     data = data.without(*left_out)
     return data.with_notes(f"{len(lost)} pictures are not in the index") if lost else data
+
+
+def _meaning(found: Found, classes: tuple[str, ...], path: Path) -> Meaning:
+    """What the values mean under the index's classes; a few masks of other values are broken."""
+    known = {*range(1, len(classes) + 1), UNLABELLED}
+    odd = [file for file, one in found.items() if not one.values <= known]
+    if len(odd) <= max(FEW, MISSING_RATIO * len(found)) < len(found):
+        found = {file: one for file, one in found.items() if file not in odd}
+    return encoding_of(found, listed(classes, str(path)), path.parent).meaning
 
 
 def _matched(path: Path, rows: list[Row], images: Path) -> tuple[dict[int, str], list[Skipped]]:

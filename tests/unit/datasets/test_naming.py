@@ -159,7 +159,7 @@ def test_a_list_that_cannot_be_understood(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"\xff\xd8\xff", "not UTF-8"), (b"pit\0\0", "NUL"), (b"x" * (1 << 21), "larger than 1 MB")],
+    [(b"\xff\xd8\xff", "not UTF-8"), (b"pit\0\0", "NUL"), (b"x" * (1 << 21), "is larger")],
 )
 def test_a_hostile_list_is_one_error(make: Any, content: bytes, said: str) -> None:
     make.mask_folder(1)
@@ -173,7 +173,7 @@ def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
 
     make.mask_folder(1)
     os.mkfifo(make.root / "labels.txt")
-    with pytest.raises(DataError, match=r"not a regular file|no regular file"):
+    with pytest.raises(DataError, match="is a named pipe, not a regular file"):
         open_data(make.root)
 
 
