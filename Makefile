@@ -79,7 +79,7 @@ $(DEMO): setup.cfg pyproject.toml
 $(LINE): setup.cfg pyproject.toml
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for a line PC (the first time takes a minute or two) ..."
-	@$(PIP) install --editable '.[cpu,plc,page,record,package]'
+	@$(PIP) install --editable '.[cpu,onnx,plc,page,record,package]'
 	@touch $(DEMO) $@
 
 $(TEST): setup.cfg pyproject.toml

@@ -32,7 +32,7 @@ EXTRAS: dict[str, str] = {
     "tensorrt": "trt",
     "pycuda": "trt",
     "torch": "train",
-    "onnx": "train",
+    "onnx": "onnx",
     "onnxscript": "train",
     "timm": "zoo",
     "torchvision": "zoo",
@@ -49,6 +49,7 @@ EXTRAS: dict[str, str] = {
     "pypylon": "pylon",
     "mcap": "record",
     "zstandard": "record",
+    "pyarrow": "parquet",
 }
 """Import name of an optional package to the extra that brings it."""
 

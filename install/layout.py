@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cpu", "plc", "page", "record")
+EXTRAS = ("cpu", "onnx", "plc", "page", "record")
 """What a line PC wants of setup.cfg."""
 TOOLS = ("pip",)
 """Needed on the PC to add an extra later."""

@@ -25,7 +25,7 @@ def load(path: Path) -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("calibrate", "onnx") from error
+        raise MissingExtraError("onnx", "onnx") from error
     try:
         return onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's own error has no public name

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.datasets.looks import deepest_bits
 from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, MissingExtraError, UsageError
 from edgeinspect.evaluate.drawing import color_of, fit, heat, overlay, shown_width
 from edgeinspect.evaluate.figures import enlarge
 from edgeinspect.evaluate.graph_cut import cut_graph, grad_cam
@@ -66,16 +66,25 @@ def heat_method(judge: Judge, wanted: str = AUTO) -> Method | None:
 
     Args:
         judge: With a gate or not.
-        wanted: `gradcam`, `occlusion`, or `auto`: the former where the graph allows it.
+        wanted: `gradcam`, `occlusion`, or `auto`: the former where the graph and what is
+            installed allow it. Neither needs torch.
 
     Raises:
+        MissingExtraError: Grad-CAM is asked for, and onnx is not installed.
         UsageError: Grad-CAM is asked of a graph that has no common feature map.
     """
     engine = judge.gate
     if engine is None:
         return None
+    without = ""
     if wanted in (AUTO, GRADCAM) and engine.spec.path.suffix == ".onnx":
-        cut = cut_graph(engine.spec.path)
+        cut = None
+        try:
+            cut = cut_graph(engine.spec.path)
+        except MissingExtraError:
+            if wanted == GRADCAM:
+                raise
+            without = "; pip install 'edgeinspect[onnx]' for Grad-CAM, which is quicker"
         if cut is not None:
             channels, height, width = cut.shape
             words = (f"Grad-CAM from the ONNX graph at {cut.tensor} ({channels} channels, "
@@ -84,7 +93,7 @@ def heat_method(judge: Judge, wanted: str = AUTO) -> Method | None:
     if wanted == GRADCAM:
         raise UsageError("Grad-CAM needs a feature map that all paths share, and this model "
                          "has none", remedy="Give --method occlusion")  # fmt: skip
-    words = "occlusion: loss of logit where the picture is covered"
+    words = f"occlusion: loss of logit where the picture is covered{without}"
     return Method(OCCLUSION, words, lambda image: occlusion(engine, image))
 
 

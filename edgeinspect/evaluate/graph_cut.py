@@ -48,7 +48,7 @@ def cut_graph(path: Path) -> Cut | None:
         MissingExtraError: onnx or onnxruntime is not installed.
         ModelError: The graph cannot be read.
     """
-    onnx, ort = _import("onnx", "train"), _import("onnxruntime", "cpu")
+    onnx, ort = _import("onnx", "onnx"), _import("onnxruntime", "cpu")
     try:
         model = onnx.load(str(path))
         shapes = _shapes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)

@@ -36,7 +36,7 @@ def cost_of(path: Path) -> Cost:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("train", "onnx") from error
+        raise MissingExtraError("onnx", "onnx") from error
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     except Exception as error:  # protobuf's and onnx's own, by the installed versions

@@ -30,7 +30,7 @@ def load(path: Path) -> onnx.ModelProto:
     try:
         import onnx
     except ImportError as error:
-        raise MissingExtraError("train", "onnx") from error
+        raise MissingExtraError("onnx", "onnx") from error
     where = str(path)
     if not path.is_file():
         raise ModelError("there is no such file", where=where, remedy="Name an .onnx file")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import types
@@ -111,3 +112,14 @@ def test_the_extras_are_those_of_the_package() -> None:
     for package, extra in registry.EXTRAS.items():
         assert f"\n{extra} =\n" in section, extra
         assert package.replace("snap7", "python-snap7") in section, package
+
+
+def test_every_hint_names_an_extra_that_brings_the_package() -> None:
+    root = Path(__file__).parents[2] / "edgeinspect"
+    hints = re.findall(
+        r'(?:MissingExtraError|_import)\("(\w+)", "(\w+)"',
+        "".join(path.read_text(encoding="utf-8") for path in root.rglob("*.py")),
+    )
+    assert len(hints) > 5
+    for one, other in hints:  # `_import` takes them the other way round
+        assert registry.EXTRAS.get(other) == one or registry.EXTRAS.get(one) == other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.cli.main import main
-from edgeinspect.errors import DataError, EngineFault
+from edgeinspect.errors import DataError, EngineFault, MissingExtraError
+from edgeinspect.evaluate.explain import AUTO, GRADCAM, OCCLUSION, heat_method
 from edgeinspect.evaluate.graph_cut import cut_graph, grad_cam
 from edgeinspect.evaluate.occlusion import occlusion
-from edgeinspect.evaluate.opening import open_engine
+from edgeinspect.evaluate.opening import judge_of, open_engine
 from edgeinspect.imaging import strip
 from edgeinspect.store import Store
 from tests import graphs
@@ -128,3 +130,19 @@ def test_the_command_draws_and_says_how(
     assert main(["explain", "tiny-gate", str(tmp_path / "none.png"), "--out", str(out)]) == 65
     (tmp_path / "empty").mkdir()
     assert main(["explain", "tiny-gate", str(tmp_path / "empty"), "--out", str(out)]) == 65
+
+
+def test_a_gate_is_explained_without_torch_and_without_onnx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = open_engine("strip-gate/1", "ort", store=Store(ENGINES))
+    judge = judge_of(engine)
+    for package in ("torch", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)  # importing it raises ImportError
+    method = heat_method(judge, AUTO)
+    assert method is not None
+    assert method.name == OCCLUSION
+    assert "edgeinspect[onnx]" in method.words
+    with pytest.raises(MissingExtraError, match=r"edgeinspect\[onnx\]"):
+        heat_method(judge, GRADCAM)
+    engine.close()
