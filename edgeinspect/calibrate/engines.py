@@ -40,7 +40,7 @@ class Inner:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingExtraError("calibrate", "onnxruntime") from error
+            raise MissingExtraError("cpu", "onnxruntime") from error
         made = copy(model)
         own = [value.name for value in made.graph.output]
         for name in dict.fromkeys(tensors):
