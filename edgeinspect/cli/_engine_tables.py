@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.pipeline.shadow_record import Comparison
 from edgeinspect.store import MANIFEST, Manifest, Register, Shelf, State, read_manifest

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgeinspect import log
 from edgeinspect.archive_format import Kind
+from edgeinspect.cli._console import Console
 from edgeinspect.cli._instants import parse_instant
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED

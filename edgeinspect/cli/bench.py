@@ -13,7 +13,6 @@ from typing import TypeVar
 import click
 import msgspec
 import structlog
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from rich.text import Text
 from edgeinspect.bench.figures import Figures
 from edgeinspect.bench.program import Bench, Plan, encode, variants
 from edgeinspect.bench.report import plot, search_table, table
+from edgeinspect.cli._console import Console
 from edgeinspect.decoding import decode_json
 from edgeinspect.errors import EdgeInspectError, UsageError
 

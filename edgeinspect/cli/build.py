@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import ModelError, UsageError
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import ModelError, UsageError
 
 METHODS = ("best", "minmax", "percentile", "entropy", "mse")

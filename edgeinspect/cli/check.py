@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.config.checks import match_models
 from edgeinspect.config.load import Loaded, PartChoice, load
 from edgeinspect.config.schema import LineConfig

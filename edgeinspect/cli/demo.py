@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.demo import Progress, Report, run
 from edgeinspect.errors import UsageError
 

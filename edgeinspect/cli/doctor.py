@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.config.load import load
 from edgeinspect.doctor import Finding, Machine, State, examine
 from edgeinspect.domain.clock import SystemClock

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from edgeinspect.cli import judging
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:

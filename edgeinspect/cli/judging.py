@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:

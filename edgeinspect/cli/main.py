@@ -192,8 +192,9 @@ def _print(message: str) -> None:
     """`edgeinspect: error: ...` on stderr, in colour on a terminal."""
     try:
         if sys.stderr.isatty():
-            from rich.console import Console
             from rich.text import Text
+
+            from edgeinspect.cli._console import Console
 
             text = Text.assemble(("edgeinspect: error: ", "bold red"), message)
             Console(stderr=True).print(text, soft_wrap=True)

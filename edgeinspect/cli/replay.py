@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edgeinspect.cli._console import Console
 from edgeinspect.errors import MissingExtraError, UsageError
 
 Report = Callable[[str, int, int, float], None]

@@ -8,11 +8,11 @@ import platform
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgeinspect import __version__, registry
+from edgeinspect.cli._console import Console
 from edgeinspect.store import Store
 
 _KINDS: tuple[tuple[str, registry.Kind], ...] = (

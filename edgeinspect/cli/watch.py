@@ -7,14 +7,16 @@ import time
 from datetime import datetime
 
 import click
-from rich.console import Console
 from rich.text import Text
 
+from edgeinspect.cli._console import Console
 from edgeinspect.client import DEFAULT_ADDRESS, Listener, Received
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.wire import Heartbeat, Status
 
+NOBODY_S = 1.5
+"""Silence after which a line that was never heard is said to be away."""
 _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
 
 
@@ -36,19 +38,24 @@ def watch(
     with Listener(address) as listener:
         heard_at = time.monotonic()
         silent = True
+        heard = False
         while count is None or viewer.shown < count:
             got = listener.receive(200)
             now = time.monotonic()
             if got is not None:
                 if silent and isinstance(got.message, Heartbeat):
-                    viewer.note(f"line {got.message.line} is on the air")
-                    silent = False
+                    viewer.note(f"line {got.message.line} answers")
+                    silent, heard = False, True
                 heard_at = now
                 viewer.show(got)
                 continue
             if not silent and now - heard_at > 1.0:
                 viewer.note("no heartbeat: nobody inspects this line")
                 silent = True
+            if silent and not heard and now - heard_at > NOBODY_S:
+                viewer.note(f"nobody answers at {address}. Is the line running, and is this its "
+                            "publish.verdicts?")  # fmt: skip
+                heard = True
             if timeout_s is not None and now - heard_at > timeout_s:
                 raise DeviceLostError(f"silent for {timeout_s:g} s", where=address)
     if listener.missed and not rejects:
@@ -96,9 +103,9 @@ class _Viewer:
 
 def _verdict_line(verdict: Verdict) -> Text:
     """One verdict in one line of a terminal."""
-    at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9)
+    at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9).astimezone()
     text = Text.assemble(
-        (f"{at:%H:%M:%S.%f}"[:-3], "dim"),
+        (f"{at:%H:%M:%S.%f}"[:-3] + f"{at:%z}", "dim"),
         f" {verdict.seq:>7} {verdict.camera:<8} ",
         (f"{verdict.decision.value:<10}", _COLOR[verdict.decision]),
         f" {verdict.reason.value:<16}",

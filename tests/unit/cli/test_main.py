@@ -148,12 +148,15 @@ def test_as_a_process() -> None:
     ]
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+@pytest.mark.parametrize(
+    "arguments", [["version", "--json"], ["version"], ["--help"], ["engines", "list"]]
+)
+def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edgeinspect", "version", "--json"],
+            [sys.executable, "-m", "edgeinspect", *arguments],
             stdout=write_end,
             stderr=subprocess.PIPE,
             check=False,
