@@ -13,6 +13,9 @@ CAMERA_RECOVERED = "camera.recovered"
 """A lost camera delivers again. Fields: camera."""
 CAMERA_FINISHED = "camera.finished"
 """A camera has no more frames, as a folder read once. Fields: camera, frames."""
+CAMERA_SKIPPED = "camera.skipped"
+"""Not all that a camera's folder holds are pictures. Fields: camera, skipped (counts by
+kind, with the first names)."""
 
 ENGINE_LOADED = "engine.loaded"
 """A model is ready. Fields: engine, model, backend."""

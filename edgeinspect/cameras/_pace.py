@@ -33,6 +33,13 @@ class Pace:
         """Begin: the first frame is due one period from now."""
         self._due_ns = self._clock.now_ns() + self._period_ns
 
+    def not_before(self, now_ns: int) -> None:
+        """The next frame is not due before `now_ns`: its picture was not there yet.
+
+        A frame that was triggered keeps the instant of its trigger.
+        """
+        self._due_ns = max(self._due_ns, now_ns)
+
     def trigger(self, part: Part) -> None:
         """Ask for one frame of `part`. Thread-safe.
 

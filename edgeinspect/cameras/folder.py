@@ -1,20 +1,37 @@
-"""A folder of pictures as a camera: for trials, for re-running a day, for a shared drive."""
+"""A folder of pictures as a camera: for trials, for re-running a day, for a shared drive.
+
+Nothing of the folder is touched in the capture thread: a reader thread lists and reads, one
+picture ahead, and may stand still for as long as a dead file server likes.
+"""
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import cv2
 import msgspec
 from msgspec import Meta
 
+from edgeinspect.cameras._folder_listing import Listing, check_there, list_folder
+from edgeinspect.cameras._folder_watch import FolderWatch
+from edgeinspect.cameras._judged_files import JudgedFiles, Key
 from edgeinspect.cameras._pace import Pace
-from edgeinspect.domain.clock import Clock
+from edgeinspect.cameras._reader import Reader
+from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.errors import CameraLostError, DataError
+from edgeinspect.errors import CameraLostError, ConfigError, DataError, Fault
 from edgeinspect.imaging.picture_file import SUFFIXES, read_picture
+from edgeinspect.imaging.picture_header import FILE_BYTES_MAX
+from edgeinspect.imaging.picture_names import label_of
 from edgeinspect.ports import CameraFinished
+from edgeinspect.regular_file import FileReadError, printable, read_regular
+
+_OPEN_NS = 3 * NS_PER_S
+"""Longest wait for the first listing of a folder; longer, and the camera counts as away."""
+_DECODING_NS = 2 * NS_PER_S
+"""Longest decoding of a picture that is not told as a delay."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,9 +45,28 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rate_hz: Annotated[float, Meta(gt=0, le=10_000)] = 10.0
     """Frames a second when paced by rate."""
     repeat: bool = False
-    """Begin again after the last picture instead of finishing."""
+    """Begin again after the last picture instead of finishing; the folder is listed anew."""
     names: str | None = None
     """A text file with one picture name a line: only these, in its order."""
+    pixels_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 64_000_000
+    """Largest picture that is decoded, in pixels; a larger one is NO_VERDICT(capture_error)."""
+    watch: bool = False
+    """Another program fills the folder: judge each picture once, when it is complete, and
+    never finish. What was judged is remembered across restarts."""
+    settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 1_000
+    """With `watch`: a file that has kept its size and time for so long may be complete."""
+    complete_within_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 60_000
+    """With `watch`: a file that cannot be read to its end for so long is NO_VERDICT."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    name: str
+    pixels: Pixels | None
+    problem: str
+    read_at_ns: int
+    key: Key | None = None
+    """What it is remembered by, of a folder that is watched."""
 
 
 class FolderCamera:
@@ -40,99 +76,219 @@ class FolderCamera:
         self._options = options
         self._clock = clock
         self._pace = Pace(options.pace, options.rate_hz, clock)
-        self._names: list[str] = []
+        self._reader: Reader[_Picture] = Reader("folder-reader")
+        self._listing: Listing | None = None
         self._at = 0
+        self._last = ""
         self._frame_id = 0
-        self._ready: tuple[str, Pixels | None, str] | None = None
+        self._ready: _Picture | None = None
+        self._decoding_since_ns = 0
+        self._keys: dict[int, Key] = {}
+        self._watch: FolderWatch | None = None
+        if options.watch:
+            self._watch = FolderWatch(
+                options.path, options.settle_ms, options.complete_within_ms, clock, self._decode
+            )
+
+    # -- for the capture thread -------------------------------------------------------
 
     @property
     def period_ns(self) -> int | None:
-        return self._pace.period_ns
+        return None if self._watch is not None else self._pace.period_ns
+
+    @property
+    def waits_for(self) -> str:
+        """What the folder's disk is asked for now, as `reading a3.png`; empty if nothing."""
+        since_ns = self._decoding_since_ns
+        if since_ns and self._clock.now_ns() - since_ns < _DECODING_NS:
+            return ""
+        return self._reader.busy
+
+    @property
+    def skipped(self) -> str:
+        """What of the folder is passed over, in words; empty for nothing."""
+        return "" if self._listing is None else str(self._listing.skipped)
+
+    @property
+    def alarm(self) -> str:
+        """What of the folder a person must look at, in words; empty for nothing."""
+        return "" if self._watch is None else self._watch.alarm
+
+    def remember_in(self, file: Path) -> None:
+        """Where a watched folder keeps what was judged; before `open`."""
+        if self._watch is not None:
+            self._watch.judged = JudgedFiles(file)
 
     def open(self) -> None:
         """List the folder; a re-opened camera goes on where it was."""
-        names = self._list()
-        if not names:
-            raise DataError(
-                "holds no picture",
-                where=self._options.path,
-                remedy=f"Put files of {', '.join(sorted(SUFFIXES))} there",
-            )
-        self._names = names
+        if not self._reader.busy:
+            self._reader.start("listing the folder", self._list)
+        until_ns = self._clock.now_ns() + _OPEN_NS
+        while self._reader.busy:
+            done, picture = self._reader.take(until_ns - self._clock.now_ns())
+            if not done:
+                raise CameraLostError(
+                    f"does not answer: {self._reader.busy}",
+                    where=printable(self._options.path),
+                    remedy="Check the disk or the server that holds the folder",
+                )
+            self._ready = self._ready or picture
         self._pace.start()
 
     def grab(self, timeout_ns: int) -> Grab | None:
+        until_ns = self._clock.now_ns() + timeout_ns
         if self._ready is None:
-            self._ready = self._read_next()
-        due = self._pace.wait(timeout_ns)
+            self._ready = self._receive(until_ns)
+            if self._ready is None:
+                return None
+        self._pace.not_before(self._ready.read_at_ns)  # by a slow disk later than it was due
+        due = self._pace.wait(max(0, until_ns - self._clock.now_ns()))
         if due is None:
-            self._check_there()
+            self._look_after_folder()
             return None
-        (name, pixels, problem), self._ready = self._ready, None
+        picture, self._ready = self._ready, None
         self._frame_id += 1
+        if picture.key is not None:
+            self._keys[self._frame_id] = picture.key
         at_ns, part = due
         return Grab(
-            pixels=pixels,
+            pixels=picture.pixels,
             camera_frame_id=self._frame_id,
             captured_at_ns=at_ns,
             part=part,
-            label=name,
-            problem=problem,
+            label=label_of(picture.name),
+            problem=picture.problem,
         )
 
     def release(self, grab: Grab) -> None:
-        """Nothing to give back: each picture has its own memory."""
+        """Its frame is on the spool now: a watched folder's picture is not judged again."""
+        key = self._keys.pop(grab.camera_frame_id, None)
+        if key is not None and self._watch is not None:
+            judged = self._watch.judged
+            self._reader.start("noting what was judged", lambda: judged.add(key))
 
     def trigger(self, part: Part) -> None:
         self._pace.trigger(part)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Let the reader end; one that stands still ends when its read returns."""
+        self._reader.close()
 
-    def _list(self) -> list[str]:
+    def _receive(self, until_ns: int) -> _Picture | None:
+        """The next picture, or None if it has not been read in time.
+
+        Raises:
+            CameraFinished: There is none.
+            CameraLostError: The folder is gone.
+        """
+        while True:
+            if not self._reader.busy:
+                if self._watch is not None and not self._watch.more:
+                    pause_until_ns = self._watch.pause_until_ns
+                    self._clock.sleep_until(min(until_ns, pause_until_ns))
+                    if pause_until_ns > until_ns:
+                        return None
+                self._ask()
+            done, picture = self._reader.take(until_ns - self._clock.now_ns())
+            if not done:
+                return None
+            if picture is not None:
+                return picture
+
+    def _ask(self) -> None:
+        if self._watch is not None:
+            self._reader.start("looking at the folder", self._next_complete)
+            return
+        assert self._listing is not None
+        names = self._listing.names
+        if self._at >= len(names) and not self._options.repeat:
+            raise CameraFinished
+        name = printable(names[self._at]) if self._at < len(names) else ""
+        self._reader.start(f"reading {name}" if name else "listing the folder", self._read_next)
+
+    def _look_after_folder(self) -> None:
+        """While nothing is due: is the folder still there?"""
+        if self._reader.busy:
+            self._reader.take(0)
+        else:
+            self._reader.start("looking at the folder", self._check_there)
+
+    # -- in the reader's thread -------------------------------------------------------
+
+    def _list(self) -> None:
         options = self._options
-        try:
-            present = sorted(
-                entry.name
-                for entry in os.scandir(options.path)
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES
+        listing = list_folder(options.path, options.names)
+        if self._watch is not None:
+            self._watch.open()
+        elif not listing.names:
+            skipped = str(listing.skipped)
+            raise DataError(
+                "holds no picture" + (f"; passed over: {skipped}" if skipped else ""),
+                where=printable(options.path),
+                remedy=f"Put files of {', '.join(sorted(SUFFIXES))} there",
             )
-        except OSError as error:
-            raise CameraLostError(
-                f"folder cannot be read: {error.strerror}", where=options.path
-            ) from error
-        if options.names is None:
-            return present
-        try:
-            chosen = Path(options.names).read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot be read: {error}", where=options.names) from error
-        return [name.strip() for name in chosen if name.strip()]
-
-    def _read_next(self) -> tuple[str, Pixels | None, str]:
-        if self._at >= len(self._names):
-            if not self._options.repeat:
-                raise CameraFinished
-            self._at = 0
-        name = self._names[self._at]
-        pixels, problem = self._read(Path(self._options.path) / name)
-        self._at += 1
-        return name, pixels, problem
-
-    def _read(self, path: Path) -> tuple[Pixels | None, str]:
-        """(pixels, "") or (None, why). A picture that is gone with its folder is a loss."""
-        try:
-            pixels = read_picture(path, self._options.color)
-        except OSError as error:
-            self._check_there()
-            return None, f"cannot be read: {error.strerror}"
-        return pixels, "" if pixels is not None else "is not a picture"
+        if self._listing is not None and options.names is None:  # go on behind the last one
+            self._at = sum(name <= self._last for name in listing.names)
+        self._listing = listing
 
     def _check_there(self) -> None:
-        if not os.path.isdir(self._options.path):
-            raise CameraLostError("folder is gone", where=self._options.path)
+        check_there(self._options.path)
+
+    def _read_next(self) -> _Picture:
+        assert self._listing is not None
+        if self._at >= len(self._listing.names):
+            self._last = ""
+            try:
+                self._list()
+            except DataError as error:
+                raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
+            self._at = 0
+        name = self._listing.names[self._at]
+        pixels, problem = self._read(name)
+        self._at += 1
+        self._last = name
+        return _Picture(name, pixels, problem, self._clock.now_ns())
+
+    def _next_complete(self) -> _Picture | None:
+        assert self._watch is not None
+        found = self._watch.next()
+        if found is None:
+            return None
+        name, pixels, problem, key = found
+        return _Picture(name, pixels, problem, self._clock.now_ns(), key)
+
+    def _read(self, name: str) -> tuple[Pixels | None, str]:
+        """(pixels, "") or (None, why). A picture that is gone with its folder is a loss."""
+        try:
+            return self._decode(name)
+        except FileReadError as error:
+            check_there(self._options.path)
+            return None, error.what
+
+    def _decode(self, name: str) -> tuple[Pixels | None, str]:
+        """(pixels, "") or (None, why); raises `FileReadError` if the bytes cannot be had."""
+        options = self._options
+        data = read_regular(Path(options.path, name), FILE_BYTES_MAX)
+        self._decoding_since_ns = self._clock.now_ns()
+        try:
+            pixels = read_picture(data, options.color, pixels_max=options.pixels_max)
+        except DataError as error:
+            return None, error.what
+        except (cv2.error, MemoryError, ValueError) as error:
+            return None, f"cannot be decoded: {type(error).__name__}"
+        finally:
+            self._decoding_since_ns = 0
+        return pixels, "" if pixels is not None else "is not a picture"
 
 
 def build(options: Options, clock: Clock) -> FolderCamera:
-    """A folder camera, not yet opened."""
+    """A folder camera, not yet opened.
+
+    Raises:
+        ConfigError: It is watched, and to be repeated or read by a list of names too.
+    """
+    if options.watch and (options.repeat or options.names is not None):
+        other = "repeat" if options.repeat else "names"
+        fault = Fault(other, "does not go with `watch: true`")
+        raise ConfigError([fault], where=printable(options.path))
     return FolderCamera(options, clock)

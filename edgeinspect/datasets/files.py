@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgeinspect.imaging.picture_file import SUFFIXES
+from edgeinspect.imaging.picture_names import is_hidden
+from edgeinspect.imaging.picture_names import is_picture as is_picture
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -24,11 +25,6 @@ MASK_FOLDERS = frozenset(
      "gt", "segmentation", "segmentations", "segmentationclass", "segmaps")
 )  # fmt: skip
 """Folder names that hold masks, in lower case."""
-_JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "~")) or name.lower() in _JUNK
 
 
 def pictures_below(folder: Path) -> list[Path]:
@@ -48,14 +44,9 @@ def pictures_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(key)
-        folders[:] = sorted(name for name in folders if not _hidden(name))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         found.extend(Path(base, name) for name in files if is_picture(name))
     return sorted(found, key=natural)
-
-
-def is_picture(name: str) -> bool:
-    """True for the file name of a picture that is not hidden."""
-    return not _hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def has_pictures(folder: Path) -> bool:
@@ -76,7 +67,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(
-                (entry for entry in entries if not _hidden(entry.name)), key=lambda e: e.name
+                (entry for entry in entries if not is_hidden(entry.name)), key=lambda e: e.name
             )
     except OSError:
         return []

@@ -21,7 +21,8 @@ from edgeinspect.evaluate.graph_cut import cut_graph, grad_cam
 from edgeinspect.evaluate.judge import Judge, Judged
 from edgeinspect.evaluate.occlusion import occlusion
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import SUFFIXES, decode_picture, to_8_bits, to_channels
+from edgeinspect.imaging.picture_file import decode_picture, to_8_bits, to_channels
+from edgeinspect.imaging.picture_names import is_picture
 
 SCHEMA = "edgeinspect.explanation/1"
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"
@@ -178,7 +179,7 @@ def explain(
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+        return sorted(each for each in path.iterdir() if is_picture(each.name))
     return [path]
 
 

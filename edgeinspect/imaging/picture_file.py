@@ -17,7 +17,7 @@ from edgeinspect.imaging.picture_header import (
     check_size,
     known_format,
 )
-from edgeinspect.regular_file import read_regular
+from edgeinspect.regular_file import printable, read_regular
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 """File names that count as pictures, in lower case."""
@@ -26,12 +26,12 @@ _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 
 
 def read_picture(
-    path: Path, color: str, bits: int = 16, *, pixels_max: int = SET_PIXELS_MAX
+    source: Path | bytes, color: str, bits: int = 16, *, pixels_max: int = SET_PIXELS_MAX
 ) -> Pixels | None:
     """uint8 (h, w, c) pixels of a file, or None if it is not a picture.
 
     Args:
-        path: The file.
+        source: The file, or its content.
         color: `mono`, `bgr` or `rgb`, the order to read into.
         bits: Of a deep picture: how many its camera has. They are shifted down to 8, as in
             training.
@@ -43,10 +43,10 @@ def read_picture(
     """
     mode = cv2.IMREAD_GRAYSCALE if color == "mono" else cv2.IMREAD_COLOR
     mode |= cv2.IMREAD_ANYDEPTH
-    data = read_regular(path, FILE_BYTES_MAX)
+    data = source if isinstance(source, bytes) else read_regular(source, FILE_BYTES_MAX)
     if not known_format(data):
         return None
-    check_size(data, pixels_max, where=str(path))
+    check_size(data, pixels_max, where="" if isinstance(source, bytes) else printable(source))
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error:

@@ -9,11 +9,12 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels, challenge_part
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.imaging.letterbox import fit_into
+from edgeinspect.pipeline.camera_watch import CameraWatch
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.frames import Inbox, OpenFrame
 from edgeinspect.pipeline.gaps import FrameGaps
@@ -22,7 +23,7 @@ from edgeinspect.pipeline.opening import CaptureRules, open_record
 from edgeinspect.pipeline.picture import PictureWatch, misfit
 from edgeinspect.pipeline.reconcile import TriggerAudit
 from edgeinspect.pipeline.tickets import Ticket, Tickets
-from edgeinspect.pipeline.watchdog import TURN_NS, Watchdog
+from edgeinspect.pipeline.watchdog import TURN_NS
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.recording.aside import Aside
 from edgeinspect.ring import Ring
@@ -69,7 +70,7 @@ class Capture:
         self._tickets = Tickets()
         self._challenges: deque[tuple[Pixels, str]] = deque(maxlen=16)
         self._gaps = FrameGaps()
-        self._watchdog = Watchdog(rules.timeout_ns)
+        self.watch = CameraWatch(camera, rules.camera, rules.timeout_ns, clock)
         self._losses = 0
         self._seen = False
         self._missing = 0
@@ -94,7 +95,7 @@ class Capture:
                         _log.info(events.CAMERA_OPENED, camera=self.rules.camera)
                     self.state = "live"
                     self._gaps.reset()
-                    self._watchdog.opened()
+                    self.watch.opened()
                     self._capture()
                 except CameraLostError as error:
                     self._note_loss(error)  # at once: to close a dead camera takes time
@@ -192,7 +193,7 @@ class Capture:
             if rules.overload == "block" and slot is None:
                 continue
             try:
-                grab = self._grab()
+                grab = self.watch.grab()
             except BaseException:
                 if slot is not None:
                     self._ring.give_back(slot)
@@ -208,24 +209,6 @@ class Capture:
                 self.admit(grab, slot)
             finally:
                 self.camera.release(grab)
-
-    def _grab(self) -> Grab | None:
-        """One turn of waiting for the camera; a silence that is too long is a loss."""
-        watchdog, period_ns = self._watchdog, self.camera.period_ns
-        asked_ns = watchdog.wait_ns(period_ns)
-        before_ns = self._clock.now_ns()
-        grab = self.camera.grab(asked_ns)
-        if grab is not None:
-            watchdog.heard()
-            return grab
-        watchdog.waited(asked_ns, self._clock.now_ns() - before_ns)
-        if watchdog.silent(period_ns):
-            raise CameraLostError(
-                f"no frame for {watchdog.quiet_ns // NS_PER_MS} ms",
-                where=self.rules.camera,
-                remedy="Check its cable, power and trigger",
-            )
-        return None
 
     def _wait_for_slot(self) -> int | None:
         """Own a slot before the camera is asked, for the `block` policy."""

@@ -28,6 +28,9 @@ class Watchdog:
         self._first = True
         self.quiet_ns = 0
         """How long the camera has been waited for without a frame."""
+        self.delayed_ns = 0
+        """How long the camera itself has been waiting for one and the same thing."""
+        self._waits_for = ""
 
     def opened(self) -> None:
         """The camera was opened; its first frame may take longer."""
@@ -37,17 +40,32 @@ class Watchdog:
     def heard(self) -> None:
         """A frame came, whole or not."""
         self._first = False
-        self.quiet_ns = 0
+        self.quiet_ns = self.delayed_ns = 0
 
-    def waited(self, asked_ns: int, took_ns: int) -> None:
-        """The camera was waited for in vain."""
-        self.quiet_ns += min(took_ns, asked_ns + _SLACK_NS)
+    def waited(self, asked_ns: int, took_ns: int, waits_for: str = "") -> None:
+        """The camera was waited for in vain.
+
+        Args:
+            asked_ns: How long it was to be waited for.
+            took_ns: How long that took.
+            waits_for: What it was itself waiting for in the end, as `reading a3.png`; then it
+                is not silent, but delayed.
+        """
+        spent_ns = min(took_ns, asked_ns + _SLACK_NS)
+        if not waits_for:
+            self.quiet_ns += spent_ns
+        self.delayed_ns = self.delayed_ns + spent_ns if waits_for == self._waits_for else spent_ns
+        self._waits_for = waits_for
 
     def wait_ns(self, period_ns: int | None) -> int:
         """How long to wait for the camera in one call."""
         if period_ns is None:
             return TURN_NS
         return max(NS_PER_MS, min(TURN_NS, self._limit_ns(period_ns) - self.quiet_ns))
+
+    def delayed(self, period_ns: int | None) -> bool:
+        """True if the camera has waited too long for what it waits for, as a picture's file."""
+        return bool(self._waits_for) and self.delayed_ns >= max(self._timeout_ns, period_ns or 0)
 
     def silent(self, period_ns: int | None) -> bool:
         """True if the camera has been silent for too long; never for a triggered one."""

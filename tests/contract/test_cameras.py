@@ -332,7 +332,7 @@ class TestFolder:
         out = []
         while True:
             try:
-                got = camera.grab(NS_PER_MS)
+                got = camera.grab(100 * NS_PER_MS)
             except CameraFinished:
                 return out
             assert got is not None
