@@ -116,6 +116,8 @@ def attend(line: Line, ended: threading.Event) -> None:
         elif problem != stood:
             _log.error(events.LINE_STALLED, line=line.config.line, problem=problem)
         stood = problem
+        if problem:
+            problem += ": the watchdog is not fed"
         words = problem or line.health.alarm or f"inspecting {line.config.line}"
         if words != said:
             notify(f"STATUS={words}")

@@ -60,6 +60,11 @@ class DeviceCamera:
     def period_ns(self) -> int | None:
         return self._period_ns
 
+    @property
+    def waits_for(self) -> str:
+        """A trigger that the camera does not take, in words; empty if there is none."""
+        return "sending a trigger" if self._sender.sending else ""
+
     def open(self) -> None:
         device, options = self._device, self._options
         self._pinned = None

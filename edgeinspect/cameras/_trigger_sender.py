@@ -31,10 +31,13 @@ class TriggerSender:
         self._thread: threading.Thread | None = None
         self._session = 0
         self._failed: CameraLostError | None = None
+        self.sending = False
+        """True while the camera is told to expose; a dead one lets that take seconds."""
 
     def start(self) -> None:
         """Begin a connection."""
         self._failed = None
+        self.sending = False
         self._waiting.clear()
         self._wake = threading.Semaphore(0)
         self._session += 1
@@ -84,7 +87,9 @@ class TriggerSender:
         if part.expired(self._clock.now_ns()):
             self._book.withdraw(part, TOO_LATE)
             return
+        self.sending = True
         self._device.execute(COMMAND)
+        self.sending = False
         # Else the camera took it nobody knows when, after tries of its library's own.
         if not part.expired(self._clock.now_ns()):
             self._book.note_sent(part)

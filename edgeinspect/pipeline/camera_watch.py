@@ -34,10 +34,10 @@ class CameraWatch:
         self._skipped = ""
 
     @property
-    def alarm(self) -> str:
-        """What keeps the next picture back, or what else the camera complains of."""
-        alarm: str = self.delay or getattr(self._camera, "alarm", "")
-        return alarm
+    def complaint(self) -> str:
+        """What the camera calls a person for while it delivers; empty for nothing."""
+        complaint: str = getattr(self._camera, "alarm", "")
+        return complaint
 
     def opened(self) -> None:
         """The camera was opened."""

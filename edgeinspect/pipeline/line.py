@@ -25,9 +25,15 @@ from edgeinspect.pipeline.health import Health
 from edgeinspect.pipeline.inspector import Inspector, fault_log
 from edgeinspect.pipeline.judge import Engines
 from edgeinspect.pipeline.orders import Orders
-from edgeinspect.pipeline.progress import Progress
+from edgeinspect.pipeline.progress import line_progress
 from edgeinspect.pipeline.publish import Publisher
-from edgeinspect.pipeline.records import close_unfinished, memory_folder, open_ledger, open_spool
+from edgeinspect.pipeline.records import (
+    close_unfinished,
+    memory_folder,
+    open_ledger,
+    open_spool,
+    remember_judged,
+)
 from edgeinspect.pipeline.replay import Replay, no_ledger
 from edgeinspect.pipeline.report import Reporter, log_fields
 from edgeinspect.pipeline.settings import capture_rules, line_judges, part_book
@@ -118,16 +124,19 @@ class Line:
             )
             for lane, (name, camera) in enumerate(cameras.items())
         ]
+        remember_judged(config, cameras)
         self.health = Health(
             self.closer.tally,
             self.captures,
             no_verdict_in_row=config.alarms.no_verdict_in_row,
             degraded_in_row=config.alarms.degraded_in_row,
             reject_in_row=config.alarms.reject_in_row,
+            standing_still=lambda: self.standing.problem(),
             missed_challenge=lambda: self.closer.missed_challenge,
             engine_alarm=lambda: self.swap.problem,
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
             clock_alarm=lambda: self.closer.steps.alarm,
+            report_alarm=lambda: self.reporter.alarm,
             clock=clock,
             on_alarm=self._note_alarm,
         )
@@ -164,14 +173,8 @@ class Line:
             for judge in judges
         ]
         self.swap = Swap(self.inspectors, self.inbox, self.closer, clock, self._note)
-        self.progress = Progress(
-            captures=self.captures,
-            inspectors=self.inspectors,
-            publisher=self.publisher,
-            guard=self.guard,
-            clock=clock,
-            budget_ns=round(config.budget_ms * NS_PER_MS),
-            heartbeat_ns=round(config.publish.heartbeat_ms * NS_PER_MS),
+        self.standing, self.progress = line_progress(
+            config, self.captures, self.inspectors, self.publisher, self.guard, self.replay, clock
         )
         self.shadow: Shadow | None = None
 

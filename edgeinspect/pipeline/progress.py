@@ -1,9 +1,13 @@
-"""Does the line get on? What systemd's watchdog is fed by.
+"""Does the line get on? One rule, for the heartbeat and for systemd's watchdog.
 
 Not "is the process there": a daemon whose engine hangs gives every frame its NO_VERDICT in
 time and inspects nothing, for ever. The line gets on if every frame has its verdict by its
 deadline, or if nothing comes while the cameras are asked again and again; and if no thread
-of the frame's path stands still at its work.
+of the frame's path, nor that of the ROUTER, stands still at its work.
+
+Each thread moves a counter, its `turns`. Two lookers compare them with what they saw before: the
+publisher at each heartbeat, with the patience of `capture.timeout_ms`, and the main thread, with
+that of the watchdog. A publisher that stands still itself sends no heartbeat: that is heard.
 """
 
 from __future__ import annotations
@@ -11,19 +15,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.guard import Guard
 from edgeinspect.pipeline.inspector import Inspector
 from edgeinspect.pipeline.publish import Publisher
+from edgeinspect.pipeline.replay import Replay
+from edgeinspect.pipeline.watchdog import TURN_NS
 
 PATIENCE_NS = 5 * NS_PER_S
-"""Longest stay of a thread at one piece of work. A lost GPU that comes back takes seconds."""
+"""Longest stay of a thread at one piece of work before systemd is not fed any more. A lost GPU
+that comes back takes seconds."""
 OPENING_NS = 60 * NS_PER_S
 """The same for a camera that is being opened or closed: their libraries wait for networks."""
-_STEP_NS = NS_PER_S
-"""Most that one look adds to a stay: time in which we did not look ourselves (a stopped
-process, a PC asleep) is not held against the threads."""
 
 
 @dataclass(slots=True)
@@ -40,11 +45,13 @@ class Progress:
     Args:
         captures: One per camera.
         inspectors: One per worker.
-        publisher: Of the line.
+        publisher: Of the line; None for the publisher's own looks.
         guard: Of the line.
+        replay: The thread of the ROUTER.
         clock: Measures the stays.
         budget_ns: A worker may take two of them over one frame.
         heartbeat_ns: The publisher may sleep so long.
+        patience_ns: Longest stay at one piece of work.
     """
 
     def __init__(
@@ -52,26 +59,36 @@ class Progress:
         *,
         captures: Sequence[Capture],
         inspectors: Sequence[Inspector],
-        publisher: Publisher,
+        publisher: Publisher | None,
         guard: Guard,
+        replay: Replay,
         clock: Clock,
         budget_ns: int,
         heartbeat_ns: int,
+        patience_ns: int = PATIENCE_NS,
     ) -> None:
         self._captures = captures
         self._inspectors = inspectors
         self._publisher = publisher
         self._guard = guard
+        self._replay = replay
         self._clock = clock
-        self._judging_ns = max(PATIENCE_NS, 2 * budget_ns)
-        self._publishing_ns = PATIENCE_NS + heartbeat_ns
+        self._patience_ns = patience_ns
+        self._turning_ns = patience_ns + TURN_NS
+        self._judging_ns = max(patience_ns, 2 * budget_ns)
+        self._opening_ns = max(OPENING_NS, patience_ns)
+        self._publishing_ns = patience_ns + heartbeat_ns
+        # Most that one look adds to a stay: time in which we did not look ourselves (a stopped
+        # process, a PC asleep, the interpreter held) is not held against the threads.
+        self._step_ns = min(NS_PER_S, patience_ns // 2)
         self._stays: dict[str, _Stay] = {}
+        self._overdue = False
         self._looked_at_ns = clock.now_ns()
 
     def problem(self) -> str:
-        """What stands still, in words; empty if the line gets on. Call it once a second."""
+        """What stands still, in words; empty if the line gets on. Call it again and again."""
         now_ns = self._clock.now_ns()
-        step_ns = min(now_ns - self._looked_at_ns, _STEP_NS)
+        step_ns = min(now_ns - self._looked_at_ns, self._step_ns)
         self._looked_at_ns = now_ns
         found = ""
         for name, turns, limit_ns in self._threads():
@@ -81,23 +98,51 @@ class Progress:
                 continue
             stay.for_ns += step_ns
             if stay.for_ns > limit_ns:
-                found = found or f"{name} stands still for {stay.for_ns // NS_PER_S} s"
-        overdue_ns = self._guard.overdue_ns
-        if overdue_ns > PATIENCE_NS:
-            found = found or f"a frame is without a verdict {overdue_ns // NS_PER_MS} ms too long"
+                found = found or f"{name} stands still"
+        before, self._overdue = self._overdue, self._guard.overdue_ns > self._patience_ns
+        if before and self._overdue:  # twice: a process that goes on closes it first
+            found = found or "a frame is without a verdict long after its deadline"
         return found
 
     def _threads(self) -> Iterator[tuple[str, int, int]]:
         """Name, turns and patience; a patience of 0 for a thread that may stand still."""
-        yield "publish", self._publisher.turns, self._publishing_ns
-        yield "guard", self._guard.turns, PATIENCE_NS
+        if self._publisher is not None:
+            yield "publish", self._publisher.turns, self._publishing_ns
+        yield "guard", self._guard.turns, self._turning_ns
+        yield "replay", self._replay.turns, self._turning_ns
         for index, one in enumerate(self._inspectors):
             yield f"inspect-{index}", one.turns, self._judging_ns if one.working else 0
         for capture in self._captures:
-            yield f"capture-{capture.rules.camera}", capture.turns, _patience(capture)
+            yield f"capture-{capture.rules.camera}", capture.turns, self._capturing_ns(capture)
+
+    def _capturing_ns(self, capture: Capture) -> int:
+        if capture.state in ("finished", "stopped"):
+            return 0
+        return self._turning_ns if capture.state == "live" else self._opening_ns
 
 
-def _patience(capture: Capture) -> int:
-    if capture.state in ("finished", "stopped"):
-        return 0
-    return PATIENCE_NS if capture.state == "live" else OPENING_NS
+def line_progress(
+    config: LineConfig,
+    captures: Sequence[Capture],
+    inspectors: Sequence[Inspector],
+    publisher: Publisher,
+    guard: Guard,
+    replay: Replay,
+    clock: Clock,
+) -> tuple[Progress, Progress]:
+    """(what the heartbeat looks at, what systemd's watchdog is fed by)."""
+
+    def look(publisher: Publisher | None, patience_ns: int) -> Progress:
+        return Progress(
+            captures=captures,
+            inspectors=inspectors,
+            publisher=publisher,
+            guard=guard,
+            replay=replay,
+            clock=clock,
+            budget_ns=round(config.budget_ms * NS_PER_MS),
+            heartbeat_ns=round(config.publish.heartbeat_ms * NS_PER_MS),
+            patience_ns=patience_ns,
+        )
+
+    return look(None, round(config.capture.timeout_ms * NS_PER_MS)), look(publisher, PATIENCE_NS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.ledger import Known, LedgerWriter, known
 from edgeinspect.pipeline.closing import Closer, restart_verdict
+from edgeinspect.ports import Camera
 from edgeinspect.spool import Spool
 from edgeinspect.timekeeping import Step, StepWatch, is_synchronised
 from edgeinspect.wire import encode
@@ -29,6 +30,19 @@ def memory_folder(config: LineConfig) -> Path:
     """
     named = config.spool.folder or os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return Path(named or "/dev/shm/edgeinspect")
+
+
+def state_folder(config: LineConfig) -> Path:
+    """Where a line keeps what shall outlive a restart: its ledger's folder, if it keeps one."""
+    return Path(config.ledger.folder) if config.ledger else memory_folder(config)
+
+
+def remember_judged(config: LineConfig, cameras: Mapping[str, Camera]) -> None:
+    """Tell each camera that remembers what was judged where to keep it."""
+    folder = state_folder(config)
+    for name, camera in cameras.items():
+        if (remember_in := getattr(camera, "remember_in", None)) is not None:
+            remember_in(folder / f"{config.line}.{name}.judged")
 
 
 def open_spool(config: LineConfig, clock: Clock) -> Spool:

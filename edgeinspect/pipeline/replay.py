@@ -83,6 +83,8 @@ class Replay:
         """
         self.dropped = 0
         """Messages that were no request."""
+        self.turns = 0
+        """Moves on at every turn of the thread, ten times a second at the least."""
         self.replayed = 0
         """Verdicts given again."""
         self.acks: dict[str, int] = {}
@@ -120,6 +122,7 @@ class Replay:
     def run(self) -> None:
         """The thread, until `stop`."""
         while not self._stop:
+            self.turns += 1
             looked_at_ns = self._expiry.turn()
             there = self._socket.poll(_TICKET_POLL_MS if self._tickets else 100)
             self._answer_tickets()
@@ -186,6 +189,7 @@ class Replay:
             self.replayed += 1
             seq += 1
             if seq % _CHUNK == 0:
+                self.turns += 1
                 self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
         answer = Replayed(
             epoch=epoch,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from edgeinspect import events
-from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Closer
@@ -19,6 +19,8 @@ from edgeinspect.wire import Counts, Status
 
 _log = structlog.get_logger()
 _TEMPERATURE_TURNS = 10
+_HANGS_NS = 10 * NS_PER_S
+"""Longest stay at one duty before an alarm says so."""
 
 
 class Reporter:
@@ -45,12 +47,14 @@ class Reporter:
         self._period_s = period_s
         self._each_turn = each_turn
         self._stop = threading.Event()
+        self._at_work_since_ns = 0
 
     def run(self) -> None:
         """The thread, until `stop`."""
         before = self._closer.tally.counts()
         turns = 0
         while not self._wait_period():
+            self._at_work_since_ns = self._clock.now_ns()
             counts = self._closer.tally.counts()
             rate_hz = round((counts.captured - before.captured) / self._period_s, 1)
             self._publisher.post(self.status(rate_hz))
@@ -64,6 +68,7 @@ class Reporter:
             turns += 1
             if turns % 60 == 0:  # a line that never idles must forget its exceptions too
                 gc.collect(1)
+            self._at_work_since_ns = 0
 
     def _read_temperatures(self) -> None:
         """Of the cameras that offer one; here, since a camera may take long to answer."""
@@ -82,8 +87,17 @@ class Reporter:
             if self._stop.wait(min(left_s, 1.0)):
                 return True
             left_s -= 1.0
+            self._at_work_since_ns = self._clock.now_ns()
             self._each_turn()
+            self._at_work_since_ns = 0
         return self._stop.is_set()
+
+    @property
+    def alarm(self) -> str:
+        """That the thread stands still at a duty, as the folder of keys; empty if it does not."""
+        since_ns = self._at_work_since_ns
+        hangs = since_ns and self._clock.now_ns() - since_ns > _HANGS_NS
+        return "report stands still: status and keys are not up to date" if hangs else ""
 
     def stop(self) -> None:
         """End the thread. Thread-safe."""

@@ -61,7 +61,8 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(tmp_path: Path, manager:
         wait_for(lambda: manager.hear().count("WATCHDOG=1") >= 5)
         assert "STATUS=inspecting rig" in manager.said
         hung.set()
-        wait_for(lambda: any("inspect-0 stands still" in words for words in manager.hear()))
+        wait_for(lambda: any("the watchdog is not fed" in words for words in manager.hear()))
+        assert "STATUS=inspect-0 stands still" in manager.said  # the heartbeat's alarm, before
         stood = len(manager.said)
         judged = len(rig.verdicts)
         # All the while every frame has its verdict, in time: the process is far from dead.

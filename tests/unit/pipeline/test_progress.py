@@ -17,10 +17,11 @@ from edgeinspect.testing import ManualClock
 class Threads:
     """A line's threads as `Progress` sees them; those not in `stuck` turn."""
 
-    def __init__(self, budget_ms: int = 100) -> None:
+    def __init__(self, budget_ms: int = 100, patience_ns: int = PATIENCE_NS) -> None:
         self.clock = ManualClock()
         self.publisher = SimpleNamespace(turns=0)
         self.guard = SimpleNamespace(turns=0, overdue_ns=0)
+        self.replay = SimpleNamespace(turns=0, name="replay")  # equal to no other
         self.inspector = SimpleNamespace(turns=0, working=True)
         rules = SimpleNamespace(camera="top")
         self.capture = SimpleNamespace(turns=0, state="live", rules=rules)
@@ -29,9 +30,11 @@ class Threads:
             inspectors=[self.inspector],  # type: ignore[list-item]
             publisher=self.publisher,  # type: ignore[arg-type]
             guard=self.guard,  # type: ignore[arg-type]
+            replay=self.replay,  # type: ignore[arg-type]
             clock=self.clock,
             budget_ns=budget_ms * NS_PER_MS,
             heartbeat_ns=50 * NS_PER_MS,
+            patience_ns=patience_ns,
         )
 
     def problem_after(self, for_ns: int, *stuck: Any, step_ns: int = NS_PER_S // 2) -> str:
@@ -40,14 +43,14 @@ class Threads:
         found = ""
         for _ in range(for_ns // step_ns):
             self.clock.advance(step_ns)
-            for one in (self.publisher, self.guard, self.inspector, self.capture):
+            for one in (self.publisher, self.guard, self.replay, self.inspector, self.capture):
                 if one not in stuck:
                     one.turns += 1
             found = self.progress.problem()
         return found
 
 
-@pytest.mark.parametrize("name", ["publisher", "guard", "inspector", "capture"])
+@pytest.mark.parametrize("name", ["publisher", "guard", "replay", "inspector", "capture"])
 def test_a_thread_that_stands_still_is_named(name: str) -> None:
     threads = Threads()
     assert threads.problem_after(3600 * NS_PER_S) == ""
@@ -85,6 +88,7 @@ def test_a_frame_without_a_verdict_is_no_progress() -> None:
     threads.guard.overdue_ns = PATIENCE_NS
     assert threads.progress.problem() == ""
     threads.guard.overdue_ns = PATIENCE_NS + 1
+    assert threads.progress.problem() == ""  # a process that was stopped closes it first
     assert "without a verdict" in threads.progress.problem()
 
 
@@ -93,6 +97,27 @@ def test_time_that_we_were_stopped_ourselves_is_not_held_against_the_threads() -
     threads.progress.problem()
     threads.clock.advance(8 * 3600 * NS_PER_S)  # a PC that slept
     assert threads.progress.problem() == ""
+
+
+def test_the_heartbeat_is_told_within_its_timeout_and_a_stop_is_not_held_against_anybody() -> None:
+    timeout_ns, beat_ns = 200 * NS_PER_MS, 50 * NS_PER_MS
+    threads = Threads(budget_ms=50, patience_ns=timeout_ns)
+    assert threads.problem_after(10 * NS_PER_S, step_ns=beat_ns) == ""
+    for stuck in (threads.guard, threads.replay, threads.inspector, threads.capture):
+        assert threads.problem_after(timeout_ns - beat_ns, stuck, step_ns=beat_ns) == ""
+        found = threads.problem_after(4 * beat_ns, stuck, step_ns=beat_ns)
+        assert "stands still" in found
+        assert threads.problem_after(beat_ns, step_ns=beat_ns) == ""
+        threads.clock.advance(60 * NS_PER_S)  # SIGSTOP, SIGCONT: nobody has turned yet
+        assert threads.progress.problem() == ""
+        assert threads.problem_after(beat_ns, step_ns=beat_ns) == ""
+
+
+def test_a_slow_engine_with_a_long_budget_is_no_alarm() -> None:
+    threads = Threads(budget_ms=2_000, patience_ns=200 * NS_PER_MS)
+    beat_ns = 50 * NS_PER_MS
+    assert threads.problem_after(3_900 * NS_PER_MS, threads.inspector, step_ns=beat_ns) == ""
+    assert "inspect-0" in threads.problem_after(200 * NS_PER_MS, threads.inspector, step_ns=beat_ns)
 
 
 def test_systemd_is_fed_only_while_the_line_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +148,10 @@ def test_systemd_is_fed_only_while_the_line_gets_on(monkeypatch: pytest.MonkeyPa
             threads.clock.advance(round(timeout * NS_PER_S))
             self.turns += 1
             stuck = (threads.inspector,) if self.turns > 8 else ()
-            for one in (threads.publisher, threads.guard, threads.inspector, threads.capture):
+            for one in (
+                threads.publisher, threads.guard, threads.replay, threads.inspector,
+                threads.capture,
+            ):  # fmt: skip
                 one.turns += one not in stuck
             return self.turns == 40
 

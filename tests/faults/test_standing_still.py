@@ -1,0 +1,205 @@
+"""While any thread stands still the heartbeat says so, in time, and forgets it afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edgeinspect.cameras import folder
+from edgeinspect.client import Listener
+from edgeinspect.domain.clock import NS_PER_S, SystemClock
+from edgeinspect.domain.verdict import Reason
+from edgeinspect.wire import Heartbeat
+from tests.faults.rig import SHAPE, Rig, wait_for
+
+
+class Pulse:
+    """Hears a line's heartbeats."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._listener = Listener(rig.line.publisher.address, topics=("heartbeat",))
+
+    def next(self) -> Heartbeat:
+        while True:
+            got = self._listener.receive(1_000)
+            assert got is not None, "no heartbeat for a second"
+            if isinstance(got.message, Heartbeat):
+                return got.message
+
+    def until(self, what: Callable[[Heartbeat], bool], beats: int = 400) -> Heartbeat:
+        for _ in range(beats):
+            if what(beat := self.next()):
+                return beat
+        raise AssertionError(f"not within {beats} heartbeats; the last: {beat}")
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def healthy(beat: Heartbeat) -> bool:
+    return beat.inspecting and not beat.alarm
+
+
+class Hold:
+    """Something that waits while it is held."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+        self.waiting = threading.Event()
+
+    def __call__(self) -> None:
+        if not self.free.is_set():
+            self.waiting.set()
+            assert self.free.wait(60)
+
+
+def pictures(path: Path, count: int) -> folder.FolderCamera:
+    path.mkdir()
+    for index in range(count):
+        pixels = np.full(SHAPE.dims, 60 + index, np.uint8)
+        pixels[0, index] += 1
+        cv2.imwrite(str(path / f"{index:02}.png"), pixels)
+    options = msgspec.convert({"path": str(path), "rate_hz": 50}, folder.Options)
+    return folder.build(options, SystemClock())
+
+
+def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, real = Hold(), folder.read_regular
+    hold.free.clear()
+
+    def read(path: Path, bytes_max: int) -> bytes:
+        if path.name == "03.png":
+            hold()
+        return real(path, bytes_max)
+
+    monkeypatch.setattr(folder, "read_regular", read)
+    rig = Rig(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
+    pulse = Pulse(rig)
+    rig.line.start()
+    assert hold.waiting.wait(20)
+    beat = pulse.until(lambda beat: not beat.inspecting and bool(beat.alarm))
+    assert beat.alarm.startswith("camera top: no picture for 2")
+    assert beat.alarm.endswith("ms, reading 03.png")
+    for _ in range(20):  # one alarm, not one for each moment
+        assert pulse.next().alarm == beat.alarm
+    assert rig.line.progress.problem() == ""  # a restart would not bring the server back
+    hold.free.set()
+    assert rig.ended.wait(30)
+    pulse.close()
+    rig.stop()
+    assert [verdict.label for verdict in rig.verdicts] == [f"{index:02}.png" for index in range(6)]
+    assert [verdict.camera_frame_id for verdict in rig.verdicts] == list(range(1, 7))
+    assert all(verdict.reason is Reason.CLEAN for verdict in rig.verdicts)
+    assert not rig.failures
+
+
+def test_each_thread_that_stands_still_is_in_the_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, frames=1_000_000, rate_hz=50)
+    line = rig.line
+    holds: dict[str, Hold] = {}
+
+    def hold(name: str, owner: Any, method: str) -> None:
+        holds[name] = held = Hold()
+        real = getattr(owner, method)
+
+        def slow(*words: Any, **more: Any) -> Any:
+            held()
+            return real(*words, **more)
+
+        monkeypatch.setattr(owner, method, slow)
+
+    hold("capture-top", rig.camera, "grab")
+    hold("inspect-0", line.inspectors[0], "judge")
+    hold("guard", line.guard, "step")
+    hold("replay", line.replay, "_answer_tickets")
+    pulse = Pulse(rig)
+    line.start()
+    try:
+        for name, held in holds.items():
+            pulse.until(healthy)
+            held.free.clear()
+            assert held.waiting.wait(20)
+            pulse.until(
+                lambda beat, name=name: not beat.inspecting and beat.alarm == f"{name} stands still"
+            )
+            held.free.set()
+            held.waiting.clear()
+        pulse.until(healthy)
+    finally:
+        for held in holds.values():
+            held.free.set()
+        pulse.close()
+        rig.stop()
+
+
+def test_a_report_that_stands_still_is_an_alarm_and_parts_are_judged_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeinspect.pipeline.report._HANGS_NS", NS_PER_S // 5)
+    held = Hold()
+    rig = Rig(tmp_path, frames=1_000_000, rate_hz=50)
+    rig.line.reporter._each_turn = held
+    pulse = Pulse(rig)
+    rig.line.start()
+    try:
+        pulse.until(healthy)
+        held.free.clear()
+        beat = pulse.until(lambda beat: beat.alarm.startswith("report stands still"))
+        assert beat.inspecting
+        held.free.set()
+        pulse.until(healthy)
+    finally:
+        held.free.set()
+        pulse.close()
+        rig.stop()
+
+
+def test_an_idle_line_raises_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    options = msgspec.convert({"path": str(tmp_path / "in"), "watch": True}, folder.Options)
+    rig = Rig(tmp_path, camera=folder.build(options, SystemClock()))
+    pulse = Pulse(rig)
+    rig.line.start()
+    pulse.until(healthy)
+    assert all(healthy(pulse.next()) for _ in range(30))
+    pulse.close()
+    rig.stop()
+
+
+def test_a_watched_folder_through_the_line_across_restarts(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+
+    def put(index: int) -> None:
+        pixels = np.full(SHAPE.dims, 60 + index, np.uint8)
+        pixels[0, index] += 1
+        (source / f"{index}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+    def run(until: Callable[[Rig], bool]) -> list[str | None]:
+        options = msgspec.convert(
+            {"path": str(source), "watch": True, "settle_ms": 50, "rate_hz": 200}, folder.Options
+        )
+        rig = Rig(tmp_path, camera=folder.build(options, SystemClock()))
+        rig.line.start()
+        wait_for(lambda: until(rig))
+        rig.stop()
+        assert not rig.failures
+        return [verdict.label for verdict in rig.verdicts]
+
+    for index in range(3):
+        put(index)
+    assert run(lambda rig: len(rig.verdicts) == 3) == ["0.png", "1.png", "2.png"]
+    put(3)
+    assert run(lambda rig: len(rig.verdicts) == 1) == ["3.png"]

@@ -1,0 +1,285 @@
+"""The folder camera: hostile entries, names, disks that stand still, folders that change."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edgeinspect.cameras import folder as module
+from edgeinspect.domain.clock import NS_PER_MS, SystemClock
+from edgeinspect.domain.frame import Grab, Part
+from edgeinspect.errors import CameraLostError, ConfigError, DataError
+from edgeinspect.imaging.picture_names import LABEL_BYTES, label_of
+from edgeinspect.ports import CameraFinished
+
+
+def picture(level: int = 90) -> bytes:
+    pixels = np.full((20, 30), level, np.uint8)
+    pixels[0, level % 30] += 1
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def make(path: Path, **more: Any) -> module.FolderCamera:
+    options = msgspec.convert({"path": str(path), "pace": "max"} | more, module.Options)
+    return module.build(options, SystemClock())
+
+
+def wait_for(what: Callable[[], Any], timeout_s: float = 20) -> Any:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if found := what():
+            return found
+        time.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+def grab(camera: module.FolderCamera, timeout_s: float = 20) -> Grab:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        got = camera.grab(20 * NS_PER_MS)
+        if got is not None:
+            camera.release(got)
+            return got
+    raise AssertionError("no frame came")
+
+
+def grab_on(camera: module.FolderCamera, count: int) -> None:
+    for _ in range(count):
+        grab(camera)
+
+
+def all_of(camera: module.FolderCamera) -> list[Grab]:
+    found = []
+    camera.open()
+    while True:
+        try:
+            found.append(grab(camera))
+        except CameraFinished:
+            camera.close()
+            return found
+
+
+class Disk:
+    """Holds back the reading of one file, as a dead server does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.answers, self.asked = threading.Event(), threading.Event()
+        real = module.read_regular
+
+        def read(path: Path, bytes_max: int) -> bytes:
+            if path.name == name:
+                self.asked.set()
+                assert self.answers.wait(60)
+            return real(path, bytes_max)
+
+        monkeypatch.setattr(module, "read_regular", read)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    made = Disk(monkeypatch, "b.png")
+    yield made
+    made.answers.set()
+
+
+# -- what a folder may hold ------------------------------------------------------------
+
+
+def bomb(side_px: int) -> bytes:
+    """A PNG that says it is as large as that; what it holds does not matter."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.timeout(60)
+def test_whatever_has_a_pictures_name_is_a_frame_and_none_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a-pipe.png")
+    (tmp_path / "b-bomb.png").write_bytes(bomb(30_000))
+    (tmp_path / "c-device.png").symlink_to("/dev/zero")
+    (tmp_path / "d-folder.png").mkdir()
+    (tmp_path / "e-loop.png").symlink_to("e-loop.png")
+    (tmp_path / "f-whole.png").write_bytes(picture())
+    found = all_of(make(tmp_path))
+    assert [got.label for got in found] == sorted(path.name for path in tmp_path.iterdir())
+    for got, why in zip(found, ["named pipe", "30000x30000", "device", "folder", ""], strict=False):
+        assert got.pixels is None
+        assert why in got.problem
+    assert found[-1].pixels is not None
+    assert [got.camera_frame_id for got in found] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_largest_picture_is_an_option(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    assert all_of(make(tmp_path, pixels_max=600))[0].pixels is not None
+    assert "more than" in all_of(make(tmp_path, pixels_max=599))[0].problem
+
+
+def test_what_is_no_frame_is_counted_with_names_and_hidden_names_are_not(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    for name in ("b.webp", "c.webp", "README", ".DS_Store", "._a.png", "Thumbs.db", "~$a.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "old").mkdir()
+    camera = make(tmp_path)
+    camera.open()
+    for words in ("2 .webp (b.webp, c.webp)", "1 folders (old)", "1 without an ending (README)"):
+        assert words in camera.skipped
+    assert "DS_Store" not in camera.skipped
+    assert [got.label for got in all_of(camera)] == ["a.png"]
+
+
+def test_a_folder_of_other_files_says_which(tmp_path: Path) -> None:
+    (tmp_path / "a.webp").touch()
+    with pytest.raises(DataError, match=r"holds no picture; passed over: 1 \.webp \(a\.webp\)"):
+        make(tmp_path).open()
+
+
+NAMES = [
+    b"bl\xe4schen.png", b"line\nfeed.png", b"\x1b[2Jcleared.png", b"-rf.png", "größe.png".encode(),
+    "gro\u0308ße.png".encode(), "\u202egnp.exe.png".encode(), b"A;B,C\"D'.png", b"a\\xE4.png",
+    b"a\xe4.png", b"l" * 251 + b".png", b"l" * 250 + b"m.png", b"\xff" * 120 + b".png", b" .png",
+]  # fmt: skip
+
+
+def test_any_name_becomes_a_label_that_can_be_stored_and_is_its_own(tmp_path: Path) -> None:
+    for name in NAMES:
+        (tmp_path / os.fsdecode(name)).write_bytes(picture())
+    found = all_of(make(tmp_path))
+    labels = [got.label or "" for got in found]
+    assert len(set(labels)) == len(NAMES)
+    assert labels == [label_of(os.fsdecode(name)) for name in sorted(NAMES, key=os.fsdecode)]
+    for label in labels:
+        assert len(label.encode()) <= LABEL_BYTES
+        assert label.isprintable()
+    assert all(got.pixels is not None for got in found)
+
+
+def test_names_of_a_list_may_be_of_any_bytes(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / os.fsdecode(b"a\xe4.png")).write_bytes(picture())
+    (tmp_path / "list").write_bytes(b"\xef\xbb\xbfa\xe4.png\r\n\r\nmissing.png")
+    found = all_of(make(tmp_path / "in", names=str(tmp_path / "list")))
+    assert [got.label for got in found] == ["a\\xE4.png", "missing.png"]
+    assert [got.pixels is None for got in found] == [False, True]
+
+
+@pytest.mark.timeout(30)
+def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    os.mkfifo(tmp_path / "list")
+    with pytest.raises(DataError, match="pipe"):
+        make(tmp_path, names=str(tmp_path / "list")).open()
+
+
+# -- a disk that stands still ------------------------------------------------------------
+
+
+def test_a_read_that_does_not_return_stops_nobody(tmp_path: Path, disk: Disk) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(picture(ord(name)))
+    camera = make(tmp_path)
+    camera.open()
+    assert grab(camera).label == "a.png"
+    assert camera.grab(10 * NS_PER_MS) is None
+    assert disk.asked.wait(20)
+    for _ in range(5):
+        before = time.monotonic()
+        assert camera.grab(10 * NS_PER_MS) is None
+        assert time.monotonic() - before < 5
+        assert camera.waits_for == "reading b.png"
+    camera.close()  # and opened again: the same read, no thread more
+    threads = threading.active_count()
+    with pytest.raises(CameraLostError, match=r"reading b\.png"):
+        module_open_quickly(camera)
+    assert threading.active_count() == threads
+    disk.answers.set()
+    camera.open()
+    found = all_of(camera)
+    assert [(got.label, got.camera_frame_id) for got in found] == [("b.png", 2), ("c.png", 3)]
+
+
+def module_open_quickly(camera: module.FolderCamera) -> None:
+    before, module._OPEN_NS = module._OPEN_NS, 50 * NS_PER_MS
+    try:
+        camera.open()
+    finally:
+        module._OPEN_NS = before
+
+
+def test_a_picture_that_came_late_was_not_exposed_before_it_was_there(
+    tmp_path: Path, disk: Disk
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(picture(ord(name)))
+    camera = make(tmp_path, pace="rate", rate_hz=1000)
+    camera.open()
+    grab(camera)
+    wait_for(lambda: camera.grab(10 * NS_PER_MS) is None and disk.asked.is_set())
+    before_ns = SystemClock().now_ns()
+    disk.answers.set()
+    assert grab(camera).captured_at_ns >= before_ns
+
+
+def test_a_share_that_dies_while_nothing_is_due_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    answers = threading.Event()
+    monkeypatch.setattr(module, "check_there", lambda _path: answers.wait(60))
+    camera = make(tmp_path, pace="trigger")
+    camera.open()
+    wait_for(lambda: camera.grab(NS_PER_MS) is None and camera.waits_for == "looking at the folder")
+    camera.trigger(Part("p"))
+    assert grab(camera).part.part_id == "p"  # it had been read before
+    answers.set()
+
+
+# -- a folder that changes ---------------------------------------------------------------
+
+
+def test_a_repeated_folder_is_listed_anew_at_each_turn(tmp_path: Path) -> None:
+    for name in ("a1", "a2"):
+        (tmp_path / f"{name}.png").write_bytes(picture(ord(name[1])))
+    camera = make(tmp_path, repeat=True)
+    camera.open()
+    assert [grab(camera).label for _ in range(2)] == ["a1.png", "a2.png"]
+    (tmp_path / "b1.png").write_bytes(picture(77))
+    (tmp_path / "a1.png").unlink()
+    seen = [grab(camera) for _ in range(8)]
+    assert all(got.pixels is not None for got in seen[2:])
+    assert {got.label for got in seen[2:]} == {"a2.png", "b1.png"}
+    camera.close()
+
+
+def test_a_repeated_folder_that_was_emptied_is_a_loss(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    camera = make(tmp_path, repeat=True)
+    camera.open()
+    grab(camera)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(CameraLostError, match="holds no picture"):
+        grab_on(camera, 5)
+    camera.close()
+
+
+@pytest.mark.parametrize("other", [{"repeat": True}, {"names": "list"}])
+def test_a_watched_folder_is_neither_repeated_nor_listed(tmp_path: Path, other: Any) -> None:
+    with pytest.raises(ConfigError, match="watch"):
+        make(tmp_path, watch=True, **other)
