@@ -246,7 +246,7 @@ def test_silent_free_running_camera_counts_as_lost(tmp_path: Path) -> None:
             bench.clock.advance(timeout_ns)
             return None
 
-    bench.capture.camera = Mute([], period_ns=NS_PER_MS)
+    bench.capture.camera = bench.capture.watch._camera = Mute([], period_ns=NS_PER_MS)
     bench.capture.run()
     assert bench.capture.error is not None
     assert "no frame for" in bench.capture.error.what
