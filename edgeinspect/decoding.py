@@ -9,6 +9,7 @@ Nothing else in the project calls msgspec's decoders; a test checks it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -47,6 +48,19 @@ def decode_json(data: Data, kind: Any = ...) -> Any: ...
 def decode_json(data: Data, kind: Any = Any) -> Any:
     """One document; raises `DecodeError` if it is no JSON of that type."""
     return json_decoder(kind)(data)
+
+
+def decode_names(data: bytes) -> Any:
+    r"""One document that holds file names: a byte that is no UTF-8 stands in it as `\udcef`.
+
+    msgspec takes no lone surrogate. Raises `DecodeError` as the others.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise DecodeError("is nested too deeply") from error
+    except ValueError as error:  # no UTF-8, malformed, or a number of thousands of digits
+        raise DecodeError(f"JSON is malformed: {error}") from error
 
 
 def _guarded(decode: Callable[[Any], T]) -> Decode[T]:

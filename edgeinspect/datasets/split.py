@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.datasets.records import SPLITS, TRAIN, VAL, DataSet, Record
-from edgeinspect.decoding import decode_json
+from edgeinspect.decoding import decode_names
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
@@ -188,7 +188,7 @@ def read_split(path: Path, data: DataSet) -> DataSet:
     """
     remedy = "Write it with: edgeinspect data split PATH --out FILE"
     try:
-        told = decode_json(read_regular(path, TEXT_BYTES_MAX))
+        told = decode_names(read_regular(path, TEXT_BYTES_MAX))
         splits = {name: split for split in SPLITS for name in told["splits"].get(split, [])}
         stored = told["names_sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -17,7 +17,8 @@ from edgeinspect.calibrate.progress import Notebook
 from edgeinspect.config import load
 from edgeinspect.config.document import read_text
 from edgeinspect.datasets.corrections import read_corrections
-from edgeinspect.datasets.files import header_of, named_classes, read_rows
+from edgeinspect.datasets.naming import named_classes
+from edgeinspect.datasets.tables import header_of, read_rows
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.gateway import config as gateway_config
 from edgeinspect.gateway.journal import Journal
@@ -268,6 +269,14 @@ def _pictures() -> list[bytes]:
     return [cv2.imencode(ending, pixels)[1].tobytes() for ending, pixels in made]
 
 
+def _masks() -> list[bytes]:
+    """Black and white of each format; a JPEG may hold nothing else."""
+    white = np.zeros((16, 24), np.uint8)
+    white[:8, :8] = 255
+    endings = (".png", ".jpg", ".bmp", ".tif", ".pgm")
+    return [cv2.imencode(ending, white)[1].tobytes() for ending in endings]
+
+
 def picture(data: bytes, folder: Path) -> None:
     decode_picture(_write(folder, "a.png", data))
 
@@ -290,8 +299,18 @@ def corrections(data: bytes, folder: Path) -> None:
 
 
 def class_names(data: bytes, folder: Path) -> None:
-    for name in ("classes.txt", "labels.txt", "labelmap.txt"):
+    for name in ("classes.txt", "labels.txt"):
         _write(folder, name, data)
+    named_classes(folder)
+
+
+def label_map(data: bytes, folder: Path) -> None:
+    _write(folder, "labelmap.txt", data)
+    named_classes(folder)
+
+
+def class_values(data: bytes, folder: Path) -> None:
+    _write(folder, "_classes.csv", data)
     named_classes(folder)
 
 
@@ -332,9 +351,11 @@ TARGETS = [
            (ValueError, OSError)),
     Target("file: calibration's notes", notebook, [_npz_bytes()]),
     Target("file: picture", picture, _pictures()),
-    Target("file: mask", mask, _pictures()),
+    Target("file: mask", mask, _masks()),
     Target("file: table", table, [TABLE]),
     Target("file: corrections", corrections, [TABLE]),
-    Target("file: class names", class_names, [b"pit\nscratch\npatch\n"]),
+    Target("file: class names", class_names, [b"__ignore__\n_background_\npit\npatch\n"]),
+    Target("file: label map", label_map, [b"# x\nbackground:0,0,0::\npit:250,50,83::\n"]),
+    Target("file: class values", class_values, [b"Pixel Value, Class\n0, background\n1, pit\n"]),
     Target("text: run lengths", runs, [b"1 3 10 2 900 40"]),
 ]  # fmt: skip
