@@ -45,7 +45,8 @@ venv: $(TEST)  ## Only set up
 
 line: $(LINE)  ## Only set up what a line PC wants
 
-# What is installed is what this environment holds: the versions that passed the tests.
+# What is installed is what this environment holds: the versions of install/constraints.txt, with
+# which the tests pass.
 install: $(LINE)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR, ARGS)
 	@$(BIN)/python install/layout.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 	@if [ "$(DESTDIR)" = / ]; then PREFIX="$(PREFIX)" sh install/debian/postinst configure; fi
@@ -70,20 +71,20 @@ define ensure-venv
 	        exit 1; }; }
 endef
 
-$(DEMO): setup.cfg pyproject.toml
+$(DEMO): setup.cfg pyproject.toml install/constraints.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the demo (the first time takes a minute or two) ..."
-	@$(PIP) install --editable '.[cpu]'
+	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu]'
 	@touch $@
 
-$(LINE): setup.cfg pyproject.toml
+$(LINE): setup.cfg pyproject.toml install/constraints.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for a line PC (the first time takes a minute or two) ..."
-	@$(PIP) install --editable '.[cpu,onnx,plc,page,record,package]'
+	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,onnx,plc,page,record,package]'
 	@touch $(DEMO) $@
 
-$(TEST): setup.cfg pyproject.toml
+$(TEST): setup.cfg pyproject.toml install/constraints.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
-	@$(PIP) install --editable '.[cpu,train,plc,page,genicam,record,package,test,dev]'
+	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,train,plc,page,genicam,record,package,test,dev]'
 	@touch $(DEMO) $(LINE) $@

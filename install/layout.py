@@ -288,7 +288,26 @@ def put_manual(destdir: Path) -> None:
     document = destdir / "usr/share/doc/edgeinspect"
     for name in ("CHANGELOG.md", "README.md"):
         copy(ROOT / name, document / name)
-    copy(ROOT / "LICENSE", document / "copyright")
+    put_licences(document)
+
+
+def put_licences(document: Path) -> None:
+    """Our licence, those of the libraries that are shipped with it, and the bill of materials."""
+    import bill
+
+    names = sorted(required())
+    own = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    head = (
+        "edgeinspect is under the Apache License 2.0, whose text follows. Its environment in\n"
+        "/opt/edgeinspect holds these libraries, each under a licence of its own, whose text\n"
+        "stands in its .dist-info folder there:\n\n"
+    )
+    beside = (
+        "\n\nInside them: OpenCV's wheel has FFmpeg (LGPL-2.1) and OpenSSL, pyzmq's has libzmq\n"
+        "(MPL-2.0), each as a shared library.\n\n"
+    )
+    write(document / "copyright", head + bill.licence_table(names) + beside + own)
+    write(document / "bill-of-materials.cdx.json", bill.bill(names) + "\n")
 
 
 def write(target: Path, text: str) -> None:

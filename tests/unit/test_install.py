@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +93,35 @@ def test_a_place_where_nothing_can_be_laid_out_is_said(tmp_path: Path) -> None:
     assert "install: " in done.stderr
     assert "what was laid out is not complete" in done.stderr
     assert taken.read_text() == "a file"
+
+
+def bill_module() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "install"))
+    try:
+        return importlib.import_module("bill")
+    finally:
+        sys.path.remove(str(ROOT / "install"))
+
+
+def test_the_shipped_versions_are_written_down() -> None:
+    """Each distribution of a line PC has one exact version, and none that is not shipped."""
+    lines = (ROOT / "install" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    named = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
+    bill = bill_module()
+    try:
+        needed = bill.layout.required()
+    except SystemExit as absent:
+        pytest.skip(f"an environment without all of a line PC's extras: {absent}")
+    assert named >= needed - set(bill._TOOLS)
+    assert all("==" in line for line in lines if line and not line.startswith("#"))
+
+
+def test_the_bill_of_materials_names_each_library_with_its_licence() -> None:
+    bill = bill_module()
+    names = ["numpy", "msgspec", "pyzmq"]
+    told = json.loads(bill.bill(names))
+    assert [each["name"].lower() for each in told["components"]] == names
+    assert all(each["licenses"][0]["license"]["name"] for each in told["components"])
+    assert all(len(each["hashes"][0]["content"]) == 64 for each in told["components"])
+    assert bill.bill(names) == bill.bill(names)
+    assert "numpy" in bill.licence_table(names)
