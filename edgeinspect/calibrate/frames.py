@@ -24,6 +24,7 @@ from edgeinspect.evaluate.source import Source, class_table
 from edgeinspect.imaging import strip
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import read_picture, read_whole
+from edgeinspect.regular_file import printable
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
 _BATCH = 8
@@ -151,8 +152,8 @@ def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
         return read_fitted(paths[number], spec)
 
     return FrameSet(
-        str(path),
-        [str(each.relative_to(path)) for each in paths],
+        printable(path),
+        [printable(each.relative_to(path)) for each in paths],
         read,
         lambda number: _hash(read_whole(paths[number]).tobytes()),
     )
@@ -202,7 +203,7 @@ def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) 
         return Truth(bool(picture.defective[0]), mask)
 
     return FrameSet(
-        f"{data.root}#{split}" if split else str(data.root),
+        f"{printable(data.root)}#{split}" if split else printable(data.root),
         [record.name for record in records],
         read,
         lambda number: _hash(read_whole(records[number].path).tobytes()),

@@ -25,6 +25,7 @@ from edgeinspect.datasets.files import folders_in
 from edgeinspect.datasets.looks import deepest_bits
 from edgeinspect.datasets.records import DataSet, Hints
 from edgeinspect.errors import DataError, InternalError, UsageError
+from edgeinspect.regular_file import printable
 
 _SUGGESTED = 8
 _LOOKED_INTO = 64
@@ -99,7 +100,7 @@ def open_data(
         raise DataError("does not exist", where=str(root), remedy="Give a data set's folder")
     found, name = _find(root, layout)
     hints = Hints(tuple(good), tuple(classes))
-    data = layout_of(name).read(found, hints)
+    data = _printable(layout_of(name).read(found, hints))
     if not data.records:
         raise DataError("has no picture", where=str(found), remedy=_needs())
     _check_names(data)
@@ -150,6 +151,20 @@ def _recognised(path: Path) -> str | None:
 def _needs() -> str:
     lines = [f"  {name}: {layout_of(name).NEEDS}" for name in layout_names()]
     return "It needs one of:\n" + "\n".join(lines)
+
+
+def _printable(data: DataSet) -> DataSet:
+    """The set with names that can be stored and shown; a file's may be of any bytes."""
+    records = tuple(
+        replace(
+            each,
+            name=printable(each.name),
+            class_name=None if each.class_name is None else printable(each.class_name),
+            group=printable(each.group),
+        )
+        for each in data.records
+    )
+    return replace(data, records=records, classes=tuple(map(printable, data.classes)))
 
 
 def _check_names(data: DataSet) -> None:

@@ -22,7 +22,7 @@ from edgeinspect.evaluate.judge import Judge, Judged
 from edgeinspect.evaluate.occlusion import occlusion
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import decode_picture, to_8_bits, to_channels
-from edgeinspect.imaging.picture_names import is_picture
+from edgeinspect.imaging.picture_names import is_picture, label_of
 
 SCHEMA = "edgeinspect.explanation/1"
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"
@@ -118,7 +118,7 @@ def read_frames(paths: Sequence[Path], spec: ModelSpec) -> Iterator[tuple[str, N
         if spec.color == "rgb":
             picture = picture[:, :, ::-1]
         frame = letterbox(np.ascontiguousarray(picture), spec.shape.height_px, spec.shape.width_px)
-        yield file.name, np.ascontiguousarray(frame[0]).reshape(spec.shape.dims)
+        yield label_of(file.name), np.ascontiguousarray(frame[0]).reshape(spec.shape.dims)
 
 
 def explain(
