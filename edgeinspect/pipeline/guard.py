@@ -101,7 +101,9 @@ class Guard:
             # A frame that arrives while we compute is caught by its own ring of the alarm:
             # until the wait begins, every new deadline counts as earlier.
             self._wakes_at_ns = 1 << 62
-            self._wakes_at_ns = wakes_at_ns = self.step()
+            # No later than an idle turn, so that a deadline far away is not taken for a stop.
+            wakes_at_ns = min(self.step(), self._clock.now_ns() + _IDLE_NS)
+            self._wakes_at_ns = wakes_at_ns
             self._alarm.wait_until(wakes_at_ns)
 
     def stop(self) -> None:

@@ -166,6 +166,26 @@ def test_a_report_that_stands_still_is_an_alarm_and_parts_are_judged_on(
         rig.stop()
 
 
+def test_a_deadline_far_away_is_not_taken_for_a_guard_that_stands_still(tmp_path: Path) -> None:
+    free = threading.Event()
+    rig = Rig(
+        tmp_path, frames=100, rate_hz=20, budget_ms=5_000, take_time=lambda: _wait_in_line(free)
+    )
+    pulse = Pulse(rig)
+    rig.line.start()
+    pulse.until(lambda beat: beat.inspecting)
+    wait_for(lambda: rig.line.closer.tally.counts().open > 2)
+    assert all(healthy(pulse.next()) for _ in range(20))  # a frame stays open for a second
+    free.set()
+    pulse.close()
+    rig.stop()
+
+
+def _wait_in_line(free: threading.Event) -> None:
+    if threading.current_thread().name.startswith("inspect"):
+        free.wait(60)
+
+
 def test_an_idle_line_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     options = msgspec.convert({"path": str(tmp_path / "in"), "watch": True}, folder.Options)
