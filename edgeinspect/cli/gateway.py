@@ -7,21 +7,67 @@ from pathlib import Path
 import click
 
 from edgeinspect import log
+from edgeinspect.errors import UsageError
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--passwd", metavar="NAME",
+              help="Do not run: let the user NAME log in, with a password that is asked for.")  # fmt: skip
+@click.option("--remove", metavar="NAME", help="Do not run: strike NAME from the users.")
+@click.option("--trust", metavar="THUMBPRINT",
+              help="Do not run: let the client in whose certificate was rejected.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
               default="auto", show_default=True, help="How the log is written.")  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               default="info", show_default=True)  # fmt: skip
-def gateway(file: Path, log_format: str, log_level: str) -> None:
+def gateway(
+    file: Path,
+    passwd: str | None,
+    remove: str | None,
+    trust: str | None,
+    log_format: str,
+    log_level: str,
+) -> None:
     """Run the PLC gateway described in FILE.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C. A PLC or a line that is away is waited
     for; the PLC is told to reject everything meanwhile. See docs/plc.md.
     """
+    orders = [order for order in (passwd, remove, trust) if order is not None]
+    if len(orders) > 1:
+        raise UsageError("give one of --passwd, --remove and --trust")
+    if orders:
+        _change_access(file, passwd, remove, trust)
+        return
     from edgeinspect.gateway.program import run
 
     log.configure(log_format, log_level)
     run(file)
+
+
+def _change_access(file: Path, passwd: str | None, remove: str | None, trust: str | None) -> None:
+    """Users and certificates of a link that has them; a running gateway takes both in."""
+    from edgeinspect.gateway.config import load
+
+    options = load(file).link.options
+    if trust is not None:
+        from edgeinspect.plclinks._opcua.trust import let_in
+
+        folder = getattr(options, "pki", None)
+        if folder is None:
+            raise UsageError("the link names no pki", remedy="Add `pki: FOLDER` to an opcua link")
+        click.echo(f"let in by {let_in(Path(folder), trust)}")
+        return
+    from edgeinspect.users import Role, Users
+
+    named = getattr(options, "users", None)
+    users = Users(Path(named) if named else None)
+    if remove is not None:
+        users.remove(remove)
+        click.echo(f"{remove} is no user any more")
+        return
+    assert passwd is not None
+    password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    users.set(passwd, Role.VIEWER, password)
+    click.echo(f"{passwd} may log in; what it may write stands under `write` in {file}")

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from edgeinspect.errors import StorageError, UsageError
 from edgeinspect.plclinks._opcua.identity import (
     FILE_BYTES_MAX,
     KEY_BITS_MAX,
@@ -176,3 +177,31 @@ def _listing(folder: Path) -> list[tuple[Path, int, int]]:
             continue
         found.append((path, status.st_ctime_ns, status.st_size))
     return found
+
+
+def let_in(folder: Path, wanted: str) -> Path:
+    """Move a certificate from `rejected` to `trusted`; returns where it lies now.
+
+    Args:
+        folder: The pki.
+        wanted: Its thumbprint, or the beginning of it.
+
+    Raises:
+        UsageError: None, or more than one, was rejected under it.
+        StorageError: It cannot be moved.
+    """
+    rejected = folder / "rejected"
+    wanted = wanted.replace(":", "").replace(" ", "").upper()
+    known = sorted(path for path in rejected.glob("*.der") if path.stem.startswith(wanted))
+    if len(known) != 1 or len(wanted) < 8:
+        names = ", ".join(sorted(path.stem for path in rejected.glob("*.der"))) or "none"
+        raise UsageError(
+            f"{len(known)} certificates were rejected under it", where=wanted,
+            remedy=f"Give 8 digits or more of one of: {names}",
+        )  # fmt: skip
+    target = folder / "trusted" / known[0].name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return known[0].replace(target)
+    except OSError as error:
+        raise StorageError(f"cannot be moved: {error.strerror}", where=str(known[0])) from error

@@ -1,0 +1,280 @@
+"""A server with a certificate: whom it lets in, and what they may do."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeinspect.users import Role, Users
+from tests.opcua_desk import (
+    DAY,
+    Pair,
+    Served,
+    connect,
+    disconnect,
+    input_id,
+    make_pair,
+    reason,
+    run,
+    serve,
+    write,
+)
+from tests.system.plant import wait_for
+
+pytestmark = pytest.mark.skipif(bool(reason), reason=f"link opcua: {reason}")
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, dict[str, Pair]]]:
+    folder = tmp_path_factory.mktemp("secure")
+    server = make_pair(folder, "server")
+    pairs = {name: make_pair(folder, name) for name in ("plc", "scada", "stranger")}
+    pairs["old"] = make_pair(folder, "old", begins=-9 * DAY, ends=-DAY)
+    trusted = folder / "pki" / "trusted"
+    trusted.mkdir(parents=True)
+    for name in ("plc", "scada", "old"):
+        shutil.copy(pairs[name].certificate, trusted)
+    users = Users(folder / "users.json")
+    users.set("press", Role.VIEWER, PASSWORD)
+    users.set("panel", Role.VIEWER, PASSWORD)
+    with serve(
+        folder,
+        certificate=str(server.certificate),
+        private_key=str(server.key),
+        pki=str(folder / "pki"),
+        users=str(folder / "users.json"),
+        write={"press": ["*"], "panel": ["FaultReset"]},
+    ) as served:
+        yield served, pairs
+
+
+async def opens(client: Any) -> str:
+    """Empty if a session is opened, else the error."""
+    try:
+        await connect(client)
+    except Exception as error:
+        return f"{type(error).__name__} {error}"
+    finally:
+        await disconnect(client)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
+)
+def test_a_trusted_client_and_a_known_user(secure: Any, policy: str) -> None:
+    served, pairs = secure
+
+    async def work() -> None:
+        from asyncua import ua
+
+        client = await connect(served.client(pairs["plc"], "press", PASSWORD, policy=policy))
+        variant = ua.Variant(7, ua.VariantType.UInt32)
+        assert await write(client, input_id("ResultsAck"), ua.DataValue(variant)) == "Good"
+        await disconnect(client)
+
+    run(work)
+    commands = served.link.poll().commands
+    assert commands is not None
+    assert commands.results_ack == 7
+
+
+def test_everybody_else_gets_no_session(secure: Any) -> None:
+    served, pairs = secure
+    plc = pairs["plc"]
+    cases = {
+        "unknown certificate": served.client(pairs["stranger"], "press", PASSWORD),
+        "expired certificate": served.client(pairs["old"], "press", PASSWORD),
+        "another's key": served.client(plc, "press", PASSWORD, key=pairs["scada"].key),
+        "anonymous": served.client(plc),
+        "wrong password": served.client(plc, "press", "wrong"),
+        "no password": served.client(plc, "press", ""),
+        "unknown user": served.client(plc, "joe", PASSWORD),
+        "asyncua's own administrator": served.client(plc, "admin", ""),
+        "no encryption": served.client(None, "press", PASSWORD),
+        "no encryption, anonymous": served.client(None),
+    }
+    for what, client in cases.items():
+        assert run(lambda client=client: opens(client)), what
+    rejected = {path.name for path in (served.folder / "pki" / "rejected").iterdir()}
+    assert len(rejected) == 1, "only the unknown one waits for an engineer"
+
+
+def test_discovery_works_unencrypted_and_offers_what_is_safe(secure: Any) -> None:
+    served, _pairs = secure
+
+    async def work() -> None:
+        from asyncua import Client, ua
+
+        client = Client(served.url)
+        endpoints = await client.connect_and_get_server_endpoints()
+        assert len(endpoints) == 3
+        for each in endpoints:
+            assert each.SecurityMode == ua.MessageSecurityMode.SignAndEncrypt
+            assert each.Server.ApplicationUri == "urn:test:server"
+            (token,) = each.UserIdentityTokens
+            assert token.TokenType == ua.UserTokenType.UserName
+            assert token.SecurityPolicyUri == each.SecurityPolicyUri
+        (server,) = await Client(served.url).connect_and_find_servers()
+        assert server.ApplicationUri == "urn:test:server"
+
+    run(work)
+
+
+def test_each_writes_its_own_tags(secure: Any) -> None:
+    served, pairs = secure
+
+    async def work() -> None:
+        from asyncua import ua
+
+        client = await connect(served.client(pairs["scada"], "panel", PASSWORD))
+        true = ua.DataValue(ua.Variant(True, ua.VariantType.Boolean))
+        one = ua.DataValue(ua.Variant(1, ua.VariantType.UInt16))
+        assert await write(client, input_id("FaultReset"), true) == "Good"
+        assert await write(client, input_id("Enable"), true) == "BadUserAccessDenied"
+        assert await write(client, input_id("TriggerId"), one) == "BadUserAccessDenied"
+        for name, wanted in {"FaultReset": 3, "Enable": 1}.items():
+            node = client.get_node(input_id(name))
+            level = await node.read_attribute(ua.AttributeIds.UserAccessLevel)
+            assert level.Value.Value == wanted
+        # A client that only looks is not the PLC: no result is delivered to it.
+        await asyncio.sleep(0.1)
+        assert not served.link.poll().connected
+        await disconnect(client)
+
+    run(work)
+
+
+def test_letting_in_and_shutting_out_without_a_restart(secure: Any) -> None:
+    served, pairs = secure
+    path = served.folder / "pki" / "trusted" / "stranger.der"
+
+    async def work() -> None:
+        client = served.client(pairs["stranger"], "press", PASSWORD)
+        assert await opens(client)
+        shutil.copy(pairs["stranger"].certificate, path)
+        await connect(client := served.client(pairs["stranger"], "press", PASSWORD))
+        assert await client.get_namespace_array()
+        path.unlink()
+        with pytest.raises(Exception):  # noqa: B017, PT011 - however the library takes it
+            for _ in range(100):
+                await client.get_namespace_array()
+                await asyncio.sleep(0.1)
+        await disconnect(client)
+
+    run(work)
+
+
+def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
+    served, pairs = secure
+
+    async def work() -> None:
+        from asyncua import ua
+
+        panel = await connect(served.client(pairs["scada"], "panel", PASSWORD))
+        press = await connect(served.client(pairs["plc"], "press", PASSWORD))
+        # Somebody else's token, on a channel of one's own.
+        stolen = panel.uaclient.protocol.authentication_token
+        own = press.uaclient.protocol.authentication_token
+        press.uaclient.protocol.authentication_token = stolen
+        with pytest.raises(ua.UaError, match="BadSessionIdInvalid"):
+            await press.uaclient.read(ua.ReadParameters(NodesToRead=[_ask(input_id("Enable"))]))
+        with pytest.raises(ua.UaError):
+            await press.activate_session("press", PASSWORD)
+        press.uaclient.protocol.authentication_token = own
+        assert await press.get_namespace_array()
+        # Another user needs that user's password, and the old one stays if it is wrong.
+        with pytest.raises(ua.UaError, match="BadUserAccessDenied"):
+            await panel.activate_session("press", "wrong password")
+        true = ua.DataValue(ua.Variant(True, ua.VariantType.Boolean))
+        assert await write(panel, input_id("Enable"), true) == "BadUserAccessDenied"
+        for client in (panel, press):
+            await disconnect(client)
+
+    run(work)
+
+
+def test_the_application_uri_must_be_the_certificates(secure: Any) -> None:
+    served, pairs = secure
+
+    async def work() -> None:
+        client = served.client(pairs["plc"], "press", PASSWORD)
+        client.application_uri = "urn:test:somebody-else"
+        client.application_uri_pinned = True
+        policy, certificate, key = client.test_security
+        await client.set_security(policy, certificate, key)
+        client.application_uri = "urn:test:somebody-else"
+        with pytest.raises(Exception, match="BadCertificateUriInvalid"):
+            await client.connect()
+        await disconnect(client)
+
+    run(work)
+
+
+def test_a_password_is_read_only_as_the_policy_has_it(secure: Any) -> None:
+    """Replayed, in clear, or with the padding that leaks: none of them is tried."""
+    served, pairs = secure
+
+    async def work() -> None:
+        from asyncua import ua
+        from asyncua.crypto import uacrypto
+
+        client = await connect(served.client(pairs["plc"], "press", PASSWORD))
+        key = uacrypto.x509_from_der(client.security_policy.peer_certificate).public_key()
+        secret = PASSWORD.encode() + bytes(32)
+        packed = len(secret).to_bytes(4, "little") + secret
+        oaep = "http://www.w3.org/2001/04/xmlenc#rsa-oaep"
+        for algorithm, data in (
+            (None, PASSWORD.encode()),
+            ("http://www.w3.org/2001/04/xmlenc#rsa-1_5", uacrypto.encrypt_rsa15(key, packed)),
+            (oaep, uacrypto.encrypt_rsa_oaep(key, packed)),  # another session's nonce
+            (oaep, b""),
+            (oaep, bytes(256)),
+        ):
+            params = ua.ActivateSessionParameters()
+            challenge = client.security_policy.peer_certificate + client._server_nonce
+            params.ClientSignature.Algorithm = client.security_policy.AsymmetricSignatureURI
+            params.ClientSignature.Signature = (
+                client.security_policy.asymmetric_cryptography.signature(challenge)
+            )
+            params.UserIdentityToken = ua.UserNameIdentityToken()
+            params.UserIdentityToken.PolicyId = "username"
+            params.UserIdentityToken.UserName = "press"
+            params.UserIdentityToken.Password = data
+            params.UserIdentityToken.EncryptionAlgorithm = algorithm
+            with pytest.raises(ua.UaError, match="BadUserAccessDenied"):
+                await client.uaclient.activate_session(params)
+        await disconnect(client)
+
+    run(work)
+
+
+def test_anonymous_only_if_written_out(tmp_path: Path) -> None:
+    server, plc = make_pair(tmp_path, "server"), make_pair(tmp_path, "plc")
+    trusted = tmp_path / "pki" / "trusted"
+    trusted.mkdir(parents=True)
+    shutil.copy(plc.certificate, trusted)
+    with serve(
+        tmp_path, certificate=str(server.certificate), private_key=str(server.key),
+        pki=str(tmp_path / "pki"), anonymous=True, write={"anonymous": ["ResultsAck"]},
+    ) as served:  # fmt: skip
+
+        async def work() -> None:
+            client = await connect(served.client(plc))
+            await asyncio.to_thread(wait_for, lambda: served.link.poll().connected)
+            await disconnect(client)
+            assert await opens(served.client(None))
+
+        run(work)
+
+
+def _ask(node: Any) -> Any:
+    from asyncua import ua
+
+    return ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeinspect import registry
+from edgeinspect.errors import ConfigError, DeviceLostError, UsageError
+from tests.opcua_desk import DAY, make_pair
+
+pytestmark = pytest.mark.skipif(
+    bool(registry.missing_reason("plclink", "opcua")), reason="asyncua is not installed"
+)
+
+
+def read(certificate: Path, key: Path, uri: str | None = None) -> str:
+    from edgeinspect.plclinks._opcua.identity import read_identity
+
+    return read_identity(certificate, key, uri).application_uri
+
+
+def problem(certificate: Path, key: Path, uri: str | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(certificate, key, uri)
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_the_application_uri_is_the_certificates(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path, "server")
+    assert read(pair.certificate, pair.key) == "urn:test:server"
+    assert read(pair.certificate, pair.key, "urn:test:server") == "urn:test:server"
+    assert "urn:test:server" in problem(pair.certificate, pair.key, "urn:other")
+    bare = make_pair(tmp_path, "bare", uri=None)
+    assert "subjectAltName" in problem(bare.certificate, bare.key)
+
+
+def test_times(tmp_path: Path) -> None:
+    old = make_pair(tmp_path, "old", begins=-9 * DAY, ends=-DAY)
+    assert "expired" in problem(old.certificate, old.key)
+    young = make_pair(tmp_path, "young", begins=DAY)
+    assert "not valid before" in problem(young.certificate, young.key)
+    # A clock behind the file's own time is not set yet: systemd shall try again.
+    later = time.time() + 3600
+    os.utime(young.certificate, (later, later))
+    with pytest.raises(DeviceLostError) as caught:
+        read(young.certificate, young.key)
+    assert caught.value.exit_code == 75
+
+
+def test_the_key_is_its_own_and_nobody_elses(tmp_path: Path) -> None:
+    pair, other = make_pair(tmp_path, "server"), make_pair(tmp_path, "other")
+    assert "is not the key of the certificate" in problem(pair.certificate, other.key)
+    for mode in (0o640, 0o604, 0o644):
+        pair.key.chmod(mode)
+        assert f"chmod 600 {pair.key}" in problem(pair.certificate, pair.key)
+    weak = make_pair(tmp_path, "weak", bits=1024)
+    assert "RSA of 2048" in problem(weak.certificate, weak.key)
+
+
+def test_an_encrypted_key(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    pair = make_pair(tmp_path, "server")
+    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+    pair.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"word"),
+        )
+    )
+    assert "is encrypted" in problem(pair.certificate, pair.key)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path, "server")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"\x30\x82" + os.urandom(300))
+    junk.chmod(0o600)
+    for path in (pipe, junk, tmp_path / "absent", tmp_path):
+        assert "certificate" in problem(path, pair.key)
+        assert "private_key" in problem(pair.certificate, path)
+
+
+def test_trust_is_a_folder(tmp_path: Path) -> None:
+    from edgeinspect.plclinks._opcua.trust import TrustList, let_in, thumbprint
+
+    pki = tmp_path / "pki"
+    trust = TrustList(pki)
+    pair = make_pair(tmp_path, "client")
+    der = pair.certificate.read_bytes()
+    assert trust.judge(der) == "unknown certificate"
+    trust.keep_rejected(der)
+    with pytest.raises(UsageError):
+        let_in(pki, thumbprint(der)[:7])
+    moved = let_in(pki, thumbprint(der)[:10].lower())
+    assert moved.parent.name == "trusted"
+    assert trust.judge(der) == ""
+    moved.unlink()
+    assert trust.judge(der) == "unknown certificate"
+    (pki / "trusted" / "junk.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nx")
+    (pki / "trusted" / "folder").mkdir()
+    assert trust.judge(der) == "unknown certificate"
+    assert len(trust.problems) == 2
+
+
+def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    from edgeinspect.plclinks._opcua.trust import TrustList
+
+    pki = tmp_path / "pki"
+    (pki / "trusted").mkdir(parents=True)
+    root = make_pair(tmp_path, "root", authority=True)
+    (pki / "trusted" / "root.der").write_bytes(root.certificate.read_bytes())
+    trust = TrustList(pki)
+    issued = make_pair(tmp_path, "issued", issuer=root)
+    der = issued.certificate.read_bytes()
+    assert trust.judge(der) == ""
+    # A client that is trusted itself vouches for nobody.
+    client = make_pair(tmp_path, "client")
+    (pki / "trusted" / "client.der").write_bytes(client.certificate.read_bytes())
+    forged = make_pair(tmp_path, "forged", issuer=client).certificate.read_bytes()
+    assert trust.judge(forged) == "unknown certificate"
+    key = serialization.load_pem_private_key(root.key.read_bytes(), None)
+    certificate = x509.load_der_x509_certificate(der)
+    revoked = (
+        x509.RevokedCertificateBuilder()
+        .serial_number(certificate.serial_number)
+        .revocation_date(certificate.not_valid_before_utc)
+        .build()
+    )
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(certificate.issuer)
+        .last_update(certificate.not_valid_before_utc)
+        .next_update(certificate.not_valid_after_utc)
+        .add_revoked_certificate(revoked)
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    (pki / "crl").mkdir()
+    (pki / "crl" / "root.crl").write_bytes(made.public_bytes(serialization.Encoding.DER))
+    assert trust.judge(der) == "revoked"
+
+
+def test_expired_weak_or_no_certificate_at_all(tmp_path: Path) -> None:
+    from edgeinspect.plclinks._opcua.trust import TrustList
+
+    pki = tmp_path / "pki"
+    (pki / "trusted").mkdir(parents=True)
+    trust = TrustList(pki)
+    for name, pair in {
+        "expired": make_pair(tmp_path, "old", begins=-9 * DAY, ends=-DAY),
+        "not valid before": make_pair(tmp_path, "young", begins=DAY),
+        "RSA": make_pair(tmp_path, "weak", bits=1024),
+    }.items():
+        der = pair.certificate.read_bytes()
+        (pki / "trusted" / pair.certificate.name).write_bytes(der)
+        assert name in trust.judge(der)
+    assert trust.judge(b"\x30\x03junk").startswith("no certificate")
+    assert trust.judge(b"").startswith("no certificate")
+
+
+def test_the_rejected_are_bounded(tmp_path: Path) -> None:
+    from edgeinspect.plclinks._opcua import trust as module
+
+    trust = module.TrustList(tmp_path)
+    rejected = tmp_path / "rejected"
+    rejected.mkdir()
+    for number in range(module.REJECTED_MAX + 5):
+        (rejected / f"{number:040X}.der").write_bytes(b"x")
+    trust.keep_rejected(make_pair(tmp_path, "client").certificate.read_bytes())
+    assert len(list(rejected.iterdir())) == module.REJECTED_MAX
