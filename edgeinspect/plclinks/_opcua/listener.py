@@ -74,7 +74,10 @@ class Connection(OPCUAProtocol):
             self.end(refusal.code)
         except Exception as error:  # a client's bytes may raise anything; they end its connection
             self._listener.access.note_fault(error, self.address)
-            self.end(int(getattr(error, "code", None) or ua.StatusCodes.BadTcpInternalError))
+            opens = header.MessageType == ua.MessageType.SecureOpen
+            codes = ua.StatusCodes
+            other = codes.BadSecurityChecksFailed if opens else codes.BadTcpInternalError
+            self.end(int(getattr(error, "code", None) or other))
         return False
 
     def end(self, code: int) -> None:

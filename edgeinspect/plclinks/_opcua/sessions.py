@@ -151,7 +151,8 @@ class Session(InternalSession):
         return super().modify_subscription(params)
 
     async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
-        bound(ids, NODES_PER_REQUEST)
+        if ids:  # asyncua itself asks with none when a session ends
+            bound(ids, NODES_PER_REQUEST)
         mine = {each.data.SubscriptionId for each in self._owned()}
         return await super().delete_subscriptions([each if each in mine else 0 for each in ids])
 

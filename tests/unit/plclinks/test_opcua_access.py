@@ -65,9 +65,7 @@ async def opens(client: Any) -> str:
     return ""
 
 
-@pytest.mark.parametrize(
-    "policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
-)
+@pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
 def test_a_trusted_client_and_a_known_user(secure: Any, policy: str) -> None:
     served, pairs = secure
 
