@@ -13,7 +13,7 @@ from edgeinspect.errors import UsageError
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--passwd", metavar="NAME",
-              help="Do not run: let the user NAME log in, with a password that is asked for.")  # fmt: skip
+              help="Do not run: let NAME log in, with a password that is asked for.")  # fmt: skip
 @click.option("--remove", metavar="NAME", help="Do not run: strike NAME from the users.")
 @click.option("--trust", metavar="THUMBPRINT",
               help="Do not run: let the client in whose certificate was rejected.")  # fmt: skip
