@@ -116,8 +116,8 @@ def show_plc(data: bytes, _folder: Path) -> None:
     verdict = wire.decode_verdict(data)
     for now_ns in (5, 10 * NS_PER_S):
         result = from_verdict(
-            verdict, now_ns=5, utc_ns=1_795_230_000_000_000_000, newest_epoch=7,
-            no_verdict_as=Outcome.REJECT,
+            verdict, now_ns=5, utc_ns=1_795_230_000_000_000_000, sent_at_ns=4,
+            clock_stepped=now_ns == 5, newest_epoch=7, no_verdict_as=Outcome.REJECT,
         ).at(now_ns)  # fmt: skip
         assert result.outcome is not Outcome.PASS or verdict.decision is Decision.PASS
         image = PlcImage(revision=1, online=True, result=result)
