@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from edgeinspect.decoding import decode_json
 from edgeinspect.regular_file import FileMissingError, FileReadError, printable, read_regular
 
 _BYTES_MAX = 1 << 30
@@ -114,9 +115,9 @@ def _encode(key: Key) -> bytes:
 
 def _decode(line: bytes) -> Key | None:
     try:
-        name, *numbers = json.loads(line)
+        name, *numbers = decode_json(line, list[Any])
         if len(numbers) != 3 or not all(type(number) is int for number in numbers):
             return None
         return Key(os.fsdecode(bytes.fromhex(name)), *numbers)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
