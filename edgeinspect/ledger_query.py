@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sqlite3
 import zlib
@@ -12,14 +11,28 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from edgeinspect.decoding import DecodeError, json_decoder
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
+from edgeinspect.foreign_text import TableWriter
 from edgeinspect.ledger_format import OWN_COLUMNS, unpack
 
-COLUMNS = (
+_STORED = (
     *OWN_COLUMNS, "gate", "gate_calibration", "segmenter", "segmenter_calibration", "config_hash",
 )  # fmt: skip
+COLUMNS = (*_STORED, "label")
 """What queries and exports give, in order."""
+
+
+class _Named(msgspec.Struct):
+    """What is taken out of a verdict's body."""
+
+    label: str | None = None
+
+
+_decode_named = json_decoder(_Named)
 _PASSING = {Reason.CLEAN.value, Reason.BELOW_THRESHOLDS.value}
 _WHOLE = {"seq", "epoch", "captured_at_utc_ns", "encoder_count", "reject_code", "total_us"}
 _FLAGS = {"degraded", "simulated"}
@@ -50,14 +63,23 @@ def query(base: sqlite3.Connection, wanted: Filter) -> Iterator[tuple[Any, ...]]
     clauses, values = _where(wanted)
     limit = f" LIMIT {int(wanted.limit)}" if wanted.limit is not None else ""
     text = (
-        f"SELECT {', '.join(COLUMNS)} FROM verdicts{_index(wanted)}"
+        f"SELECT {', '.join(_STORED)}, body, dictionary FROM verdicts{_index(wanted)}"
         f" LEFT JOIN causes USING (cause){clauses}"
         f" ORDER BY captured_at_utc_ns DESC, seq DESC{limit}"
     )
     try:
-        yield from base.execute(text, values)
+        for *row, body, dictionary in base.execute(text, values):
+            yield (*row, _label(body, dictionary))
     except (sqlite3.Error, OverflowError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
+
+
+def _label(packed: bytes, dictionary: bytes) -> str | None:
+    """The picture's name of a line that reads pictures; it stands in the verdict alone."""
+    try:
+        return _decode_named(unpack(packed, dictionary)).label
+    except (zlib.error, DecodeError):  # `verify` says what is wrong with it
+        return None
 
 
 def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
@@ -144,7 +166,7 @@ def export_csv(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
     def write(target: Path) -> int:
         count = 0
         with target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = TableWriter(file, "\r\n")
             writer.writerow(COLUMNS)
             for row in query(base, wanted):
                 writer.writerow(row)

@@ -19,12 +19,14 @@ import struct
 import sys
 import threading
 from collections.abc import MutableMapping
+from datetime import datetime
 from typing import Any, Protocol, TextIO
 
 import structlog
 from structlog.typing import BindableLogger, Processor
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.foreign_text import lines, one_line
 
 MODES = ("auto", "console", "json", "journal")
 """What `configure` takes."""
@@ -233,13 +235,32 @@ def _processors(mode: str, stream: TextIO) -> list[Processor]:
         ]
     return [
         *shared,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _stamp_local,
+        structlog.processors.format_exc_info,
+        _make_harmless,
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty(),
             pad_event_to=18,
-            exception_formatter=structlog.dev.plain_traceback,
         ),
     ]
+
+
+def _stamp_local(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The PC's own time for a person, with its zone."""
+    event["timestamp"] = datetime.now().astimezone().strftime("%H:%M:%S%z")
+    return event
+
+
+def _make_harmless(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """What a person sees of foreign text moves no cursor and makes no line of its own."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = lines(value) if key == "exception" else one_line(value)
+    return event
 
 
 def _as_keywords(

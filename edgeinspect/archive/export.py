@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from edgeinspect.datasets.writing import LABELS, write_set
 from edgeinspect.domain.tensor import ModelKind
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.evaluate.source import class_table
+from edgeinspect.foreign_text import TableWriter
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import read_picture
 from edgeinspect.ports import Engine
@@ -160,7 +160,7 @@ def _labels(
 ) -> bytes:
     """A table to look through and to correct: `label` is a person's, the rest the line's."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = TableWriter(text)
     rows.writerow(["frame", "label", "mask", "line_says", "classes", "defect_prob", "kind", "used"])
     for _path, told in frames:
         verdict = told.verdict
@@ -169,7 +169,7 @@ def _labels(
         classes = sorted({region.class_name for region in verdict.regions if region.fatal})
         rows.writerow([
             name, correction.label if correction else "",
-            correction.mask.absolute() if correction and correction.mask else "",
+            str(correction.mask.absolute()) if correction and correction.mask else "",
             verdict.decision.value, " ".join(classes),
             "" if verdict.defect_prob is None else f"{verdict.defect_prob:.5f}", told.kind.value,
             "yes" if told.picture.file in written else "no",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from edgeinspect.calibrate.methods import METHODS, reach
 from edgeinspect.calibrate.place import scale_of
 from edgeinspect.calibrate.progress import EVERY, Notebook, Report, silent
 from edgeinspect.errors import DataError, ModelError
+from edgeinspect.foreign_text import TableWriter
 
 STAGE = "ranges"
 
@@ -93,7 +93,7 @@ def reaches(found: Mapping[str, Histogram], method: str) -> dict[str, float]:
 def table(found: Mapping[str, Histogram], method: str) -> bytes:
     """The ranges as CSV: what was seen, what each method says, and the scale that was used."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = TableWriter(text)
     rows.writerow(["tensor", "low", "high", "values", *METHODS, "chosen", "scale"])
     for name, histogram in found.items():
         by = {each: reach(histogram, each) for each in METHODS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from edgeinspect.calibrate.frames import FrameSet
 from edgeinspect.calibrate.progress import EVERY, Notebook, Report, silent
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
+from edgeinspect.foreign_text import TableWriter
 
 STAGE = "scan"
 MEASURES = ("brightness", "contrast", "score")
@@ -202,7 +202,7 @@ def stability_index(values: Values, edges: Sequence[float]) -> float:
 def table(frames: FrameSet, found: Scan, sample: Sample) -> bytes:
     """The sample as CSV, one row per frame: what the calibration's identity stands on."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = TableWriter(text)
     rows.writerow(["sha256", "use", *MEASURES, "stratum", "name"])
     strata = found.strata()
     uses: list[tuple[str, tuple[int, ...]]] = [

@@ -9,7 +9,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.pipeline.shadow_record import Comparison
 from edgeinspect.store import MANIFEST, Manifest, Register, Shelf, State, read_manifest

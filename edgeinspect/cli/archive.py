@@ -15,10 +15,11 @@ from rich.text import Text
 
 from edgeinspect import log
 from edgeinspect.archive_format import Kind
-from edgeinspect.cli._console import Console
 from edgeinspect.cli._instants import parse_instant
+from edgeinspect.cli._terminal import Console, echo, echo_json
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
+from edgeinspect.foreign_text import one_line
 
 if TYPE_CHECKING:
     from edgeinspect.archive.reading import Wanted
@@ -106,7 +107,7 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> 
     for row in rows:
         if as_json:
             fields = {name: getattr(row, name) for name in row.__slots__}
-            click.echo(json.dumps({**fields, "kind": row.kind.value, "name": row.name}))
+            echo(json.dumps({**fields, "kind": row.kind.value, "name": row.name}))
         else:
             prob = "" if row.defect_prob is None else f"{row.defect_prob:.2f}"
             table.add_row(
@@ -126,7 +127,7 @@ def _list_lost(folder: Path, as_json: bool) -> None:
     for hour, kind, why, count in losses(folder):
         at = _time(hour * 3_600_000_000_000)
         if as_json:
-            click.echo(json.dumps({"hour": at, "kind": kind, "why": why, "frames": count}))
+            echo(json.dumps({"hour": at, "kind": kind, "why": why, "frames": count}))
         else:
             table.add_row(at, kind, why, str(count))
     if not as_json:
@@ -143,7 +144,7 @@ def show(folder: Path, frame: str, as_json: bool) -> None:
 
     path, told = find_one(folder, frame)
     if as_json:
-        sys.stdout.write(path.read_text(encoding="utf-8") + "\n")
+        echo_json(path.read_bytes())
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(path, told):
@@ -225,8 +226,8 @@ def export(
         if engine is not None:
             engine.close()
     for note in done.notes:
-        click.echo(note, err=True)
-    click.echo(
+        echo(note, err=True)
+    echo(
         f"{done.pictures} pictures, {done.defective} of them defective, in {out}; "
         f"classes: {', '.join(done.classes)}"
     )
@@ -243,8 +244,8 @@ def check(folder: Path) -> int:
 
     found = look(folder)
     for path in found.broken:
-        click.echo(f"{path}: is not what was saved", err=True)
-    click.echo(
+        echo(f"{path}: is not what was saved", err=True)
+    echo(
         f"{found.frames} frames are whole, {len(found.broken)} broken, "
         f"{found.unlisted} not in the index yet"
     )
@@ -257,8 +258,8 @@ def _console() -> Console:
 
 def _plain(text: str) -> Text:
     """What came from outside, without markup or control characters for the terminal."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return Text(one_line(text))
 
 
 def _time(utc_ns: int) -> str:
-    return f"{datetime.fromtimestamp(utc_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromtimestamp(utc_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M:%S}Z"

@@ -20,7 +20,7 @@ from rich.text import Text
 from edgeinspect.bench.figures import Figures
 from edgeinspect.bench.program import Bench, Plan, encode, variants
 from edgeinspect.bench.report import plot, search_table, table
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console
 from edgeinspect.decoding import decode_json
 from edgeinspect.errors import EdgeInspectError, UsageError
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -80,7 +80,7 @@ def _build_target(target: str, overrides: Any, store: Any, *, force: bool, show:
         with _progress(task.name) as report:
             plan = build_plan(task, force=force, progress=report)
         facts = plan.manifest
-        click.echo(
+        echo(
             f"{task.name}: {plan.path} ({facts.plan_bytes / 1e6:.1f} MB, built {facts.built_at} "
             f"in {facts.build_s:g} s, {facts.key.typing} typing, TensorRT {facts.key.tensorrt})"
         )
@@ -105,17 +105,17 @@ def _make_fp16(
                 lambda done, total: report("comparing", done, total),
             )  # fmt: skip
         for layer in made.float_layers:
-            click.echo(f"{parent.id}: {layer} stays in float32, half cannot hold it")
+            echo(f"{parent.id}: {layer} stays in float32, half cannot hold it")
         for check in made.acceptance.checks:
             words = check.words.replace("INT8", "FP16")  # its checks are calibration's
-            click.echo(f"  {'ok' if check.passed else 'NO':<3}{check.name}: {words}")
+            echo(f"  {'ok' if check.passed else 'NO':<3}{check.name}: {words}")
         if made.folder is None:
             raise ModelError(
                 f"FP16 of {parent.id} is refused: {made.acceptance.reason}",
                 where=str(parent.path),
                 remedy="Use FP32 or INT8; docs/models.md says how they differ",
             )
-        click.echo(f"{parent.id.name}/{made.folder.name} is a candidate in {made.folder}")
+        echo(f"{parent.id.name}/{made.folder.name} is a candidate in {made.folder}")
 
 
 def _show(name: str, layers: tuple[Any, ...]) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
 METHODS = ("best", "minmax", "percentile", "entropy", "mse")
@@ -109,8 +110,8 @@ def calibrate(
     write_papers(outcome, folder / name / made.name, write_page(outcome))
     outcome.notebook.forget()
     _show(outcome)
-    click.echo(f"{name}/{made.name} is a candidate in {made}")
-    click.echo(f"report: {folder / name / made.name / 'report.html'}")
+    echo(f"{name}/{made.name} is a candidate in {made}")
+    echo(f"report: {folder / name / made.name / 'report.html'}")
 
 
 def _work() -> Path:
@@ -132,7 +133,7 @@ def _show(outcome: object) -> None:
     for heading in ("bound", "FP32", "INT8", "", "how"):
         table.add_column(heading)
     for check in outcome.acceptance.checks:
-        mark = "[green]holds[/]" if check.passed else "[red]passed over[/]"
+        mark = Text("holds", "green") if check.passed else Text("passed over", "red")
         table.add_row(check.name, f"{check.fp32:.4f}", f"{check.int8:.4f}", mark, check.words)
     console.print(table)
     if outcome.blame is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edgeinspect.cli._terminal import echo
 from edgeinspect.client import DEFAULT_REPLAY, order
 from edgeinspect.errors import UsageError
 from edgeinspect.wire_replay import ChallengeRequest
@@ -22,4 +23,4 @@ def challenge(picture: str, camera: str | None, address: str) -> None:
     answer = order(address, ChallengeRequest(picture=picture, camera=camera))
     if not answer.accepted:
         raise UsageError(f"the line refused: {answer.problem}", where=address)
-    click.echo("sent; watch for its verdict with `edgeinspect watch`")
+    echo("sent; watch for its verdict with `edgeinspect watch`")

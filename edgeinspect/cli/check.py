@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config.checks import match_models
 from edgeinspect.config.load import Loaded, PartChoice, load
 from edgeinspect.config.schema import LineConfig
@@ -93,7 +93,7 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     if findings.timings:
         console.print(_budget_line(loaded.config, findings))
     for error in findings.errors:
-        click.echo(f"edgeinspect: error: {error}", err=True)
+        echo(f"edgeinspect: error: {error}", err=True)
     if not findings.errors:
         seen = "the file has no fault" if no_open else "this line can run"
         console.print(Text(f"{seen}  (configuration {loaded.hash})", style="bold green"))

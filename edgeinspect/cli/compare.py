@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from edgeinspect.cli import judging
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,20 +103,20 @@ def _show(found: Paired, notes: Sequence[str]) -> None:
     """The headline figures on the terminal."""
     from edgeinspect.evaluate.comparison import flips_words
 
-    click.echo(f"A: {found.a}\nB: {found.b}")
-    click.echo(f"{found.pictures} pictures, {found.defective} defective")
-    click.echo(f"same decision on {100 * found.agreement_ratio:.2f} % of them")
+    echo(f"A: {found.a}\nB: {found.b}")
+    echo(f"{found.pictures} pictures, {found.defective} defective")
+    echo(f"same decision on {100 * found.agreement_ratio:.2f} % of them")
     for name, flips in (("escapes", found.escapes), ("overkills", found.overkills)):
         if flips is not None:
-            click.echo(flips_words(name, flips))
+            echo(flips_words(name, flips))
     for each in (*found.dice, *([found.auc] if found.auc else [])):
         plain = each.name in ("AUC", "mean")
         name = each.name.replace("mean", "mean Dice") if plain else f"Dice of {each.name}"
         between = f"{each.low:+.4f} to {each.high:+.4f}"
-        click.echo(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
+        echo(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
     if found.pixel_agreement_ratio is not None:
-        click.echo(f"same class on {100 * found.pixel_agreement_ratio:.4f} % of the pixels")
+        echo(f"same class on {100 * found.pixel_agreement_ratio:.4f} % of the pixels")
     if found.largest_prob_difference is not None:
-        click.echo(f"largest change of the probability {found.largest_prob_difference:.5f}")
+        echo(f"largest change of the probability {found.largest_prob_difference:.5f}")
     for text in notes:
-        click.echo(f"note: {text}")
+        echo(f"note: {text}")

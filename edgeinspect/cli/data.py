@@ -14,8 +14,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, DataError
+from edgeinspect.foreign_text import one_line
 
 if TYPE_CHECKING:
     from edgeinspect.datasets.findings import Finding
@@ -89,7 +90,7 @@ def inspect(
     if sheet is not None:
         write_sheet(sheet, seen)
     if as_json:
-        click.echo(json.dumps(_as_dict(seen, told), indent=2))
+        echo(json.dumps(_as_dict(seen, told), indent=2))
     else:
         _show(seen, told)
         if sheet is not None:
@@ -195,9 +196,10 @@ def _show(survey: Survey, told: list[Finding]) -> None:
 
 def _plain(text: str) -> str:
     """File names as they can be printed anywhere: no control characters, no broken UTF-8."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return text.encode(sys.stdout.encoding or "ascii", "backslashreplace").decode(
-        sys.stdout.encoding or "ascii"
+    return (
+        one_line(text)
+        .encode(sys.stdout.encoding or "ascii", "backslashreplace")
+        .decode(sys.stdout.encoding or "ascii")
     )
 
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console
 from edgeinspect.demo import Progress, Report, run
 from edgeinspect.errors import UsageError
 

@@ -9,7 +9,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config.load import load
 from edgeinspect.doctor import Finding, Machine, State, examine
 from edgeinspect.domain.clock import SystemClock
@@ -36,7 +36,7 @@ def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
     loaded = load(file) if file is not None else None
     findings = list(examine(Machine(), SystemClock(), loaded))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+        echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
     else:
         console = Console()
         console.print(_table(findings))

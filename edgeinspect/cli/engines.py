@@ -20,6 +20,7 @@ from edgeinspect.cli._engine_tables import (
     show_comparison,
     table,
 )
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, ModelError, UsageError
 from edgeinspect.store import MANIFEST, Shelf, Store, read_manifest
 from edgeinspect.store.models import default_root
@@ -66,13 +67,13 @@ def list_(store: Store, names: tuple[str, ...], as_json: bool) -> int:
             told.append(one)
             grid.add_row(*cells(one, register.state(version), version in register.before))
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         console().print(grid)
-        click.echo(f"store {store.root}")
+        echo(f"store {store.root}")
         for one in told:
             if one["problem"]:
-                click.echo(f"{one['model']}: {one['problem']}")
+                echo(f"{one['model']}: {one['problem']}")
     return EXIT_REFUSED if any(each["problem"] for each in told) else EXIT_OK
 
 
@@ -89,7 +90,7 @@ def show(store: Store, model: str, as_json: bool) -> None:
     facts = {"state": register.state(version).value, **msgspec.to_builtins(manifest)}
     history = [msgspec.to_builtins(change) for change in register.history]
     if as_json:
-        click.echo(json.dumps({**facts, "history": history}, indent=2, default=str))
+        echo(json.dumps({**facts, "history": history}, indent=2, default=str))
         return
     facts_table = Table(show_header=False, box=None, pad_edge=False)
     facts_table.add_column(style="dim", no_wrap=True)
@@ -143,9 +144,11 @@ def verify(
         except ModelError as error:
             words, good = str(error), False
         told.append({"model": ref, "good": good, "words": words})
-        grid.add_row(ref, "[green]good[/]" if good else "[bold red]REFUSED[/]", Text(words))
+        grid.add_row(
+            ref, Text("good", "green") if good else Text("REFUSED", "bold red"), Text(words)
+        )
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         console().print(grid)
     return EXIT_OK if all(each["good"] for each in told) else EXIT_REFUSED
@@ -183,8 +186,8 @@ def promote(
         check.demand_shadow(store, name, version, paths, after_shadow, at_most)
     before = shelf.register().live
     shelf.promote(version, why)
-    click.echo(f"{name}/{version} is live; {name}/{before} was. {words}")
-    click.echo("A running line takes it at its next reload.")
+    echo(f"{name}/{version} is live; {name}/{before} was. {words}")
+    echo("A running line takes it at its next reload.")
 
 
 @engines.command()
@@ -200,8 +203,8 @@ def rollback(store: Store, name: str, why: str, backend: str) -> None:
     if before:  # or the shelf says why not
         check.verify(store, f"{name}/{before[-1]}", backend)
     register = shelf.rollback(why)
-    click.echo(f"{name}/{register.live} is live again.")
-    click.echo("A running line takes it at its next reload.")
+    echo(f"{name}/{register.live} is live again.")
+    echo("A running line takes it at its next reload.")
 
 
 @engines.command()
@@ -234,18 +237,18 @@ def shadow(
     if start:
         store.resolve(f"{name}/{version}")
         shelf.shadow(version, why)
-        click.echo(f"{name}/{version} is in shadow from a line's next reload on.")
+        echo(f"{name}/{version} is in shadow from a line's next reload on.")
         return
     if stop:
         shelf.shadow(None, why)
-        click.echo(f"{name}/{version} is a candidate again.")
+        echo(f"{name}/{version} is a candidate again.")
         return
     found = check.shadow_of(store, name, version, check.records(line, record))
     if as_json:
-        click.echo(json.dumps([comparison_dict(one) for one in found], indent=2))
+        echo(json.dumps([comparison_dict(one) for one in found], indent=2))
         return
     if not found:
-        click.echo(f"{name}/{version} has judged no frame in shadow here.")
+        echo(f"{name}/{version} has judged no frame in shadow here.")
     for one in found:
         show_comparison(one)
 
@@ -265,8 +268,8 @@ def gc(store: Store, names: tuple[str, ...], keep: int, yes: bool) -> None:
         for version in shelf.removable(keep):
             if yes:
                 freed += shelf.remove(version)
-            click.echo(f"{name}/{version} {'removed' if yes else 'would be removed'}")
-    click.echo(f"{freed / 1e6:.1f} MB freed" if yes else "Nothing was removed: add --yes")
+            echo(f"{name}/{version} {'removed' if yes else 'would be removed'}")
+    echo(f"{freed / 1e6:.1f} MB freed" if yes else "Nothing was removed: add --yes")
 
 
 # -- words in ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from edgeinspect.cli import judging
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeinspect.cli import judging
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def explain(
         "pictures": found,
     }
     judging.write_json(out / "explain.json", document)
-    click.echo(words)
+    echo(words)
     for each in found:
         prob = "" if each.prob is None else f", gate {each.prob:.4f}"
-        click.echo(f"{out / each.file}: {each.decision} ({each.reason}){prob}")
+        echo(f"{out / each.file}: {each.decision} ({each.reason}){prob}")
 
 
 def _method(judge: Judge, model: str, wanted: str) -> Method | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:

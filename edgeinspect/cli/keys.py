@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from edgeinspect import keys as key_files
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -26,11 +26,11 @@ def new(folder: Path, client: str | None) -> None:
     """Make a key pair in FOLDER: the line's own, or a client's with --client."""
     if client is None:
         public = key_files.make_server(folder)
-        click.echo(f"made {public}; give it to clients, and set `publish.curve: {folder}`")
+        echo(f"made {public}; give it to clients, and set `publish.curve: {folder}`")
     else:
         public, secret = key_files.make_pair(folder, client)
-        click.echo(f"made {public} for the line (`edgeinspect keys allow`)")
-        click.echo(f"made {secret} for the client alone")
+        echo(f"made {public} for the line (`edgeinspect keys allow`)")
+        echo(f"made {secret} for the client alone")
 
 
 @keys.command()
@@ -40,7 +40,7 @@ def new(folder: Path, client: str | None) -> None:
 def allow(folder: Path, public: Path, name: str | None) -> None:
     """Let the client with the key file PUBLIC into the line whose keys are in FOLDER."""
     target = key_files.allow(folder, public, name)
-    click.echo(f"let in by {target}; a running daemon notices within a second")
+    echo(f"let in by {target}; a running daemon notices within a second")
 
 
 @keys.command("list")

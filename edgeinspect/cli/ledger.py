@@ -14,10 +14,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
 from edgeinspect.cli._instants import parse_instant
+from edgeinspect.cli._terminal import Console, echo, echo_json
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from edgeinspect.foreign_text import one_line
 from edgeinspect.ledger_query import (
     COLUMNS,
     Filter,
@@ -61,7 +62,7 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     path, its_spool = _find(file)
     spool = spool or its_spool
     if spool is None:
-        click.echo("Without --spool, only what the ledger holds is looked at.", err=True)
+        echo("Without --spool, only what the ledger holds is looked at.", err=True)
     account = verify_ledger(path, spool)
     if as_json:
         epochs = [_epoch_dict(epoch) for epoch in account.epochs]
@@ -72,7 +73,7 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
             "removed": account.removed,
             "epochs": epochs,
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         _show_account(account)
     return EXIT_OK if account.holds else EXIT_REFUSED
@@ -105,14 +106,15 @@ def _filters(command: Command) -> Command:
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **words: Any) -> None:
     """List verdicts of FILE, the newest first."""
     wanted = _wanted(words, limit)
-    table = _table("seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms")
+    table = _table("seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms",
+                   "picture")  # fmt: skip
     with closing(open_ledger(_find(file)[0])) as base:
         for row in query(base, wanted):
             value = dict(zip(COLUMNS, row, strict=True))
             if whole:
-                click.echo(read_body(base, value["seq"]) or b"")
+                echo_json(read_body(base, value["seq"]) or b"")
             elif as_json:
-                click.echo(json.dumps(value))
+                echo(json.dumps(value))
             else:
                 table.add_row(*_cells(value))
     if not (whole or as_json):
@@ -135,7 +137,7 @@ def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **words
         else:
             assert parquet_path is not None
             count = export_parquet(base, wanted, parquet_path)
-    click.echo(f"{count} verdicts")
+    echo(f"{count} verdicts")
 
 
 @ledger.command("events")
@@ -150,7 +152,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
             if as_json:
                 names = ("at_utc_ns", "epoch", "kind", "actor")
                 told = {name: getattr(event, name) for name in names}
-                click.echo(json.dumps({**told, "detail": json.loads(event.detail)}))
+                echo(json.dumps({**told, "detail": json.loads(event.detail)}))
             else:
                 words = (str(event.epoch), event.kind, event.actor, event.detail)
                 table.add_row(_time(event.at_utc_ns), *map(_plain, words))
@@ -202,7 +204,7 @@ def _table(*heads: str) -> Table:
 
 def _plain(text: str) -> Text:
     """What came from outside, without markup or control characters for the terminal."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return Text(one_line(text))
 
 
 def _show_account(account: Account) -> None:
@@ -217,7 +219,7 @@ def _show_account(account: Account) -> None:
             f"{epoch.first_seq}..{epoch.last_seq}" if epoch.last_seq else "-",
             str(epoch.captured), str(epoch.passed), str(epoch.reject), str(epoch.no_verdict),
             str(epoch.late), str(epoch.gaps), str(epoch.damaged),
-            "[green]holds[/]" if epoch.holds else "[bold red]BROKEN[/]",
+            Text("holds", "green") if epoch.holds else Text("BROKEN", "bold red"),
         )  # fmt: skip
     console = _console()
     console.print(table)
@@ -241,6 +243,7 @@ def _cells(value: dict[str, Any]) -> tuple[str | Text, ...]:
         _plain(value["part_id"] or ""),
         "" if prob is None else f"{prob:.2f}",
         f"{value['total_us'] / 1000:.1f}",
+        _plain(value["label"] or ""),
     )
 
 
@@ -251,7 +254,7 @@ def _time(utc_ns: int | None) -> str:
         at = _EPOCH + timedelta(microseconds=utc_ns // 1000)
     except OverflowError:
         return str(utc_ns)
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
 def _epoch_dict(epoch: EpochCheck) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ from edgeinspect.errors import (
     EdgeInspectError,
     MissingExtraError,
 )
+from edgeinspect.foreign_text import lines
 from edgeinspect.registry import EXTRAS
 
 EXIT_INTERRUPTED = 130
@@ -113,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; those of the process when absent.
     """
+    _write_anything()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -122,6 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except OSError as error:
         return _unforeseen(error)
+
+
+def _write_anything() -> None:
+    """A name that the terminal's encoding has no characters for ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: list[str]) -> int:
@@ -162,13 +172,18 @@ def _code(result: Any) -> int:
 def _show_usage(error: click.ClickException) -> None:
     """Click's message in our words; help for a call without any argument."""
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; before, it exits
-        click.echo(error.format_message(), err=True)
+        _say(error.format_message())
         return
     ctx = getattr(error, "ctx", None)
     if ctx is not None:
-        click.echo(ctx.get_usage(), err=True)
-        click.echo(f"Try '{ctx.command_path} --help'.", err=True)
+        _say(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help'.")
     _print(error.format_message())
+
+
+def _say(text: str) -> None:
+    from edgeinspect.cli._terminal import echo
+
+    echo(text, err=True)
 
 
 def _refuse(message: str, code: int) -> int:
@@ -189,12 +204,13 @@ def _unforeseen(error: BaseException) -> int:
 
 
 def _print(message: str) -> None:
-    """`edgeinspect: error: ...` on stderr, in colour on a terminal."""
+    """`edgeinspect: error: ...` on stderr, in colour on a terminal; never a control character."""
+    message = lines(message)
     try:
         if sys.stderr.isatty():
             from rich.text import Text
 
-            from edgeinspect.cli._console import Console
+            from edgeinspect.cli._terminal import Console
 
             text = Text.assemble(("edgeinspect: error: ", "bold red"), message)
             Console(stderr=True).print(text, soft_wrap=True)

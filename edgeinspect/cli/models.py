@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -154,14 +155,14 @@ def import_(file: Path, **options: Any) -> None:
     done = bring(request, options["out"], options["name"], options["samples"],
                  version=options["version"])  # fmt: skip
     for finding in done.findings:
-        click.echo(f"found: {finding}")
+        echo(f"found: {finding}")
     taken = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
-    click.echo(f"told:  {taken}: the graph cannot show it")
+    echo(f"told:  {taken}: the graph cannot show it")
     worst = ", ".join(f"{name} {off:.2g}" for name, off in done.proof.worst.items())
-    click.echo(f"equal: on {done.proof.samples} samples within {done.proof.tolerance:g}; "
+    echo(f"equal: on {done.proof.samples} samples within {done.proof.tolerance:g}; "
                f"worst: {worst}")  # fmt: skip
-    click.echo(f"says:  {done.proof.answers}")
-    click.echo(f"wrote: {done.folder}")
+    echo(f"says:  {done.proof.answers}")
+    echo(f"wrote: {done.folder}")
 
 
 def _auto(text: str) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgeinspect import log
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 
@@ -48,9 +49,9 @@ def _change_users(file: Path, passwd: str | None, role: str, remove: str | None)
     users = Users(Path(named) if named else None)
     if remove is not None:
         users.remove(remove)
-        click.echo(f"{remove} is no user any more")
+        echo(f"{remove} is no user any more")
         return
     assert passwd is not None
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     users.set(passwd, Role(role), password)
-    click.echo(f"{passwd} may log in as {role}; passwords are hashed in {named}")
+    echo(f"{passwd} may log in as {role}; passwords are hashed in {named}")

@@ -8,6 +8,7 @@ from types import FrameType
 
 import click
 
+from edgeinspect.cli._terminal import echo
 from edgeinspect.log import configure
 
 
@@ -64,7 +65,7 @@ def record(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    click.echo(
+    echo(
         f"recorded {account.frames} frames in {out} ({account.why}); "
         f"{account.without_picture} without their picture, {account.missed} verdicts missed"
     )

@@ -14,7 +14,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def replay(
         bar = stack.enter_context(_Bar(sys.stderr.isatty()))
         summary = run(recording, wanted, real_time=speed == "1", show=show, progress=bar.move)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(summary), indent=2))
+        echo(json.dumps(msgspec.to_builtins(summary), indent=2))
     elif verdicts_path != Path("-"):
         _print(summary)
     return EXIT_REFUSED if summary.different and not summary.changed else EXIT_OK
@@ -218,4 +218,4 @@ def _time(utc_ns: int) -> str:
         at = datetime.fromtimestamp(utc_ns // 1_000_000_000, timezone.utc)
     except (OverflowError, ValueError, OSError):
         return str(utc_ns)
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"

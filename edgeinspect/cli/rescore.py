@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgeinspect.cli._terminal import echo
+
 if TYPE_CHECKING:
     from edgeinspect.rescore.runners import Runner
 
@@ -66,8 +68,8 @@ def rescore(
     done = run(source, out, request, spec, runner, chunk_frames=chunk_frames,
                threshold=threshold, progress=_Progress().tell)  # fmt: skip
     for words, count in dict(done.summary["line_said_and_now"]).items():  # type: ignore[call-overload]
-        click.echo(f"the line said {words} at {threshold:g}: {count}")
-    click.echo(f"{done.frames} frames, {done.problems} of them without a result, in {out}")
+        echo(f"the line said {words} at {threshold:g}: {count}")
+    echo(f"{done.frames} frames, {done.problems} of them without a result, in {out}")
 
 
 class _Progress:
@@ -79,11 +81,11 @@ class _Progress:
     def tell(self, before: int, now: int, total: int) -> None:
         at = time.monotonic()
         if before and not now:
-            click.echo(f"{before} of {total} frames were done before", err=True)
+            echo(f"{before} of {total} frames were done before", err=True)
         if not now or (at - self._told < _EVERY_S and before + now < total):
             return
         self._told = at
         rate = now / max(1e-9, at - self._begun)
         left_s = (total - before - now) / rate
-        click.echo(f"{before + now} of {total} frames, {rate:.0f}/s, {left_s:.0f} s left", err=True)
+        echo(f"{before + now} of {total} frames, {rate:.0f}/s, {left_s:.0f} s left", err=True)
         sys.stderr.flush()

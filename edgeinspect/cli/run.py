@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgeinspect.cli._terminal import echo
 from edgeinspect.daemon import run as run_line
 from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Line
@@ -30,10 +31,10 @@ def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str)
     faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where every thread stood
 
     def announce(line: Line) -> None:
-        click.echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
+        echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
 
     counts = run_line(file, overrides, announce=announce)
-    click.echo(
+    echo(
         f"captured {counts.captured} = pass {counts.passed} + reject {counts.reject} "
         f"+ no verdict {counts.no_verdict}"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
 
 Report = Callable[[str, int, int, float], None]
@@ -75,7 +75,7 @@ def strip(**options: Any) -> None:
 
     with _progress() as report:
         figures = train_strip(report=report, **options)
-    click.echo(json.dumps(figures, indent=2))
+    echo(json.dumps(figures, indent=2))
 
 
 @train.command()
@@ -107,8 +107,8 @@ def _run(kind: str, options: dict[str, Any]) -> None:
     with _progress() as report:
         figures = train_one(plan, report)
     if figures:
-        click.echo(json.dumps(figures, indent=2))
-        click.echo(f"model: {plan.out / plan.name / '1'}", err=True)
+        echo(json.dumps(figures, indent=2))
+        echo(f"model: {plan.out / plan.name / '1'}", err=True)
 
 
 def _compare(names: list[str], options: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ def _compare(names: list[str], options: dict[str, Any]) -> None:
     from edgeinspect.train.versus import compare_gates
 
     with _progress() as report:
-        click.echo(compare_gates(plan, names, report))
+        echo(compare_gates(plan, names, report))
 
 
 def _plan(kind: str, options: dict[str, Any]) -> Any:

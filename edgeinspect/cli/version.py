@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect import __version__, registry
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.store import Store
 
 _KINDS: tuple[tuple[str, registry.Kind], ...] = (
@@ -28,7 +28,7 @@ def version(as_json: bool) -> None:
     """Show versions, the backends and cameras found, and why others are absent."""
     facts = gather()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        echo(json.dumps(facts, indent=2))
     else:
         Console().print(_table(facts))
 

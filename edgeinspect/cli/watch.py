@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import datetime
 
 import click
 from rich.text import Text
 
-from edgeinspect.cli._console import Console
+from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import DEFAULT_ADDRESS, Listener, Received
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
+from edgeinspect.foreign_text import one_line
 from edgeinspect.wire import Heartbeat, Status
 
 NOBODY_S = 1.5
@@ -75,7 +75,7 @@ class _Viewer:
 
     def note(self, text: str) -> None:
         """A remark beside the verdicts, on stderr."""
-        self._notes.print(Text(text, style="dim"), soft_wrap=True)
+        self._notes.print(Text(one_line(text), style="dim"), soft_wrap=True)
 
     def show(self, got: Received) -> None:
         """Print one message, if it is asked for."""
@@ -85,8 +85,7 @@ class _Viewer:
                 return
             self.shown += 1
             if self._as_json:
-                sys.stdout.write(got.body.decode() + "\n")
-                sys.stdout.flush()
+                echo_json(got.body)
             else:
                 self._console.print(_verdict_line(message), soft_wrap=True)
         elif isinstance(message, Heartbeat) and message.alarm != self._alarm:
@@ -105,8 +104,8 @@ def _verdict_line(verdict: Verdict) -> Text:
     """One verdict in one line of a terminal."""
     at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9).astimezone()
     text = Text.assemble(
-        (f"{at:%H:%M:%S.%f}"[:-3] + f"{at:%z}", "dim"),
-        f" {verdict.seq:>7} {verdict.camera:<8} ",
+        (at.time().isoformat("milliseconds") + f"{at:%z}", "dim"),
+        f" {verdict.seq:>7} {one_line(verdict.camera):<8} ",
         (f"{verdict.decision.value:<10}", _COLOR[verdict.decision]),
         f" {verdict.reason.value:<16}",
         (f" {verdict.stages.total_us / 1000:6.1f} ms", "dim"),
@@ -116,16 +115,16 @@ def _verdict_line(verdict: Verdict) -> Text:
     for region in verdict.regions[:3]:
         if region.fatal:
             text.append(
-                f"  {region.class_name} {region.area_mm2:.0f} mm² "
+                f"  {one_line(region.class_name)} {region.area_mm2:.0f} mm² "
                 f"at {region.centroid_mm[0]:.0f},{region.centroid_mm[1]:.0f} mm",
                 style="red",
             )
     if verdict.part_id:
-        text.append(f"  part {verdict.part_id}")
+        text.append(f"  part {one_line(verdict.part_id)}")
     if verdict.label:
-        text.append(f"  {verdict.label}", style="dim")
+        text.append(f"  {one_line(verdict.label)}", style="dim")
     if verdict.detail:
-        text.append(f"  {verdict.detail}", style="dim")
+        text.append(f"  {one_line(verdict.detail)}", style="dim")
     if verdict.degraded:
         text.append("  degraded", style="yellow")
     return text

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.foreign_text import from_cell
 from edgeinspect.regular_file import is_regular, open_regular, read_regular
 
 MAX_BYTES = 256 << 20
@@ -83,7 +84,7 @@ def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str]
             if short and any(cells):
                 cells += [""] * (len(header) - len(cells))
             if len(cells) == len(header):
-                row = zip(header, (cell.strip() for cell in cells), strict=True)
+                row = zip(header, (from_cell(cell.strip()) for cell in cells), strict=True)
                 rows.append((reader.line_num, dict(row)))
             elif any(cell.strip() for cell in cells):
                 more = "more" if len(cells) > len(header) else "fewer"

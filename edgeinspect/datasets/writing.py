@@ -6,7 +6,6 @@ is whole, so that no half of one is ever taken for all of it.
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 
 from edgeinspect.datasets.records import VOID, ClassMap, DataSet, Record, has_class
 from edgeinspect.errors import DataError, StorageError
+from edgeinspect.foreign_text import TableWriter
 from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.runlength import encode_runs, format_runs
 
@@ -87,7 +87,7 @@ def _severstal(data: DataSet, out: Path, progress: Progress) -> None:
     """`train_images/NAME.png`, and a row in `train.csv` per picture and class."""
     (out / "train_images").mkdir()
     with (out / "train.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
+        rows = TableWriter(file)
         rows.writerow(["ImageId", "ClassId", "EncodedPixels"])
         for done, record in enumerate(data.records, 1):
             shutil.copyfile(record.path, out / "train_images" / record.name)

@@ -284,6 +284,7 @@ def _brief(verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason.value,
         "classes": list(names),
         "part_id": verdict.part_id,
+        "label": verdict.label,
         "simulated": verdict.simulated,
         "prob": verdict.defect_prob,
     }

@@ -21,7 +21,7 @@ from edgeinspect.page.shift import BUCKET_NS, Shift
 _LONGEST_S = 5.0
 _LOOK_OPS = 20_000
 _SHOWN = ("seq", "captured_at_utc_ns", "camera", "decision", "reason", "part_id", "defect_prob",
-          "classes", "degraded", "simulated", "total_us", "gate", "segmenter")  # fmt: skip
+          "classes", "degraded", "simulated", "total_us", "gate", "segmenter", "label")  # fmt: skip
 
 
 class History:

