@@ -23,12 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "install"))
 
-import layout  # noqa: E402
+from requirements import TOOLS, required  # noqa: E402
 
 from edgeinspect import __version__  # noqa: E402
-
-_TOOLS = ("pip",)
-"""Bootstrapped by the interpreter, so no constraint can name their version."""
 
 
 def main() -> int:
@@ -36,14 +33,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--constraints", action="store_true")
     wanted = parser.parse_args()
-    names = sorted(layout.required())
+    names = sorted(required())
     print("\n".join(constraints(names)) if wanted.constraints else bill(names))
     return 0
 
 
 def constraints(names: Iterable[str]) -> list[str]:
     """`name==version` of each distribution of this environment."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in names if name not in _TOOLS]
+    return [f"{name}=={importlib.metadata.version(name)}" for name in names if name not in TOOLS]
 
 
 def bill(names: Iterable[str]) -> str:

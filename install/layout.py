@@ -11,7 +11,6 @@ Source: the folders are those of hier(7) and systemd's file-hierarchy(7).
 from __future__ import annotations
 
 import argparse
-import configparser
 import gzip
 import importlib.metadata
 import os
@@ -25,11 +24,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import bill
+from requirements import EXTRAS, TOOLS, required
+
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cpu", "onnx", "plc", "page", "record")
-"""What a line PC wants of setup.cfg."""
-TOOLS = ("pip",)
-"""Needed on the PC to add an extra later."""
 SOURCES = ("edgeinspect", "engines", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 UNITS = "usr/lib/systemd/system"
 NEVER = ("/root/", "/home/")
@@ -149,44 +149,6 @@ def fill_environment(
     move_scripts(target, prefix)
 
 
-def required(extras: tuple[str, ...] = EXTRAS) -> set[str]:
-    """Names of all distributions that edgeinspect needs with its extras, itself left out."""
-    # pip is in every environment of ours, `packaging` by itself is not.
-    from pip._vendor.packaging.requirements import Requirement
-    from pip._vendor.packaging.utils import canonicalize_name
-
-    seen: dict[str, set[str]] = {}
-
-    def walk(name: str, extras: set[str]) -> None:
-        name = canonicalize_name(name)
-        if name not in seen or not extras <= seen[name]:
-            seen[name] = seen.get(name, set()) | extras
-            follow(importlib.metadata.distribution(name).requires or (), extras)
-
-    def follow(requirements: Iterable[str], extras: set[str]) -> None:
-        for words in requirements:
-            wanted = Requirement(words)
-            marker = wanted.marker
-            if marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras)):
-                walk(wanted.name, set(wanted.extras))
-
-    try:
-        follow(own_requirements(extras), set())
-        follow(TOOLS, set())
-    except importlib.metadata.PackageNotFoundError as error:
-        sys.exit(f"install: {error.name} is required and not in this environment: make line")
-    return set(seen)
-
-
-def own_requirements(extras: tuple[str, ...]) -> list[str]:
-    """What setup.cfg asks for; what is installed may be of an older one."""
-    config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg", encoding="utf-8")
-    known = config["options.extras_require"]
-    blocks = (config["options"]["install_requires"], *(known[name] for name in extras))
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
-
-
 def copy_distribution(name: str, site: Path, scripts: Path, *, link: bool) -> None:
     """Copy one installed distribution, file by file as its record lists them."""
     found = importlib.metadata.distribution(name)
@@ -293,8 +255,6 @@ def put_manual(destdir: Path) -> None:
 
 def put_licences(document: Path) -> None:
     """Our licence, those of the libraries that are shipped with it, and the bill of materials."""
-    import bill
-
     names = sorted(required())
     own = (ROOT / "LICENSE").read_text(encoding="utf-8")
     head = (

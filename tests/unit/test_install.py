@@ -109,10 +109,10 @@ def test_the_shipped_versions_are_written_down() -> None:
     named = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
     bill = bill_module()
     try:
-        needed = bill.layout.required()
+        needed = bill.required()
     except SystemExit as absent:
         pytest.skip(f"an environment without all of a line PC's extras: {absent}")
-    assert named >= needed - set(bill._TOOLS)
+    assert named >= needed - set(bill.TOOLS)
     assert all("==" in line for line in lines if line and not line.startswith("#"))
 
 
