@@ -1,4 +1,4 @@
-"""The distributions that a line PC's environment consists of, from setup.cfg and what is installed."""
+"""The distributions of a line PC's environment, from setup.cfg and what is installed."""
 
 from __future__ import annotations
 
