@@ -9,7 +9,9 @@ Source: exit codes follow sysexits(3); the units set
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -104,6 +106,12 @@ class MissingLibraryError(EdgeInspectError):
         )
 
 
+class TransientError(EdgeInspectError):
+    """Something that is in use, or not there yet, or for which there is no room just now."""
+
+    exit_code = EXIT_LOST
+
+
 class InternalError(EdgeInspectError):
     """A promise between two parts of the program was broken: a bug."""
 
@@ -165,3 +173,67 @@ class ConfigError(EdgeInspectError):
         count = len(self.faults)
         listing = "\n".join(f"  {fault}" for fault in self.faults)
         super().__init__(f"{count} fault{'s' * (count != 1)}\n{listing}", where=where)
+
+
+_PASSING = frozenset({
+    errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.EDQUOT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE,
+    errno.ENOBUFS, errno.ENODEV, errno.ENOMEM, errno.ENOSPC, errno.EREMOTEIO, errno.ESTALE,
+    errno.ETIMEDOUT, errno.ETXTBSY,
+})  # fmt: skip
+"""What the system says of a thing that is in use, away, or scarce: all may pass by itself."""
+_PASSING_WORDS = (
+    "address already in use", "bad allocation", "bad_alloc", "can't allocate",
+    "can't start new thread", "cannot allocate", "cannot assign requested address",
+    "could not allocate", "cuda_error_out_of_memory", "failed to allocate", "failed to map segment",
+    "input/output error", "insufficient memory", "no space left on device", "not enough memory",
+    "out of memory", "resource temporarily unavailable", "too many open files",
+    "unable to allocate",
+)  # fmt: skip
+"""The same in the words of libraries that have no number for it: OpenVINO, ONNX Runtime,
+TensorRT and CUDA, OpenCV, the loader, SQLite. Lower case."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error may be gone by itself when the program is started again.
+
+    Looked for in the error and in all that caused it, so that it does not matter which of our
+    errors a part has made of `ENOMEM`.
+    """
+    return any(map(_passes, _chain(error)))
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The code that a process ends with.
+
+    64, 65, 69 and 78 are for what a person must mend: systemd never tries again. So an error
+    of those kinds that rests on something transient ends with 75.
+    """
+    if is_transient(error):
+        return EXIT_LOST
+    return error.exit_code if isinstance(error, EdgeInspectError) else EXIT_INTERNAL
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    now: BaseException | None = error
+    while now is not None and id(now) not in seen:
+        seen.add(id(now))
+        yield now
+        now = now.__cause__ or (None if now.__suppress_context__ else now.__context__)
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, TransientError)):
+        return True
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    if getattr(error, "errno", None) in _PASSING:  # OSError, and ZeroMQ's own
+        return True
+    if isinstance(error, (EdgeInspectError, SyntaxError)):  # its words are about something else
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return False
+    words = str(error).lower()
+    return any(each in words for each in _PASSING_WORDS)

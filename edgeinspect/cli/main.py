@@ -17,10 +17,13 @@ from click.shell_completion import CompletionItem, shell_complete
 from edgeinspect import __version__
 from edgeinspect.errors import (
     EXIT_INTERNAL,
+    EXIT_LOST,
     EXIT_OK,
     EXIT_USAGE,
     EdgeInspectError,
     MissingExtraError,
+    exit_code_of,
+    is_transient,
 )
 from edgeinspect.foreign_text import lines
 from edgeinspect.registry import EXTRAS
@@ -142,7 +145,9 @@ def _run(argv: list[str]) -> int:
         with cli.make_context("edgeinspect", argv) as ctx:
             return _code(cli.invoke(ctx))
     except EdgeInspectError as error:
-        return _refuse(str(error), error.exit_code)
+        code = exit_code_of(error)
+        passing = "" if code == error.exit_code else ". This may pass by itself: try again"
+        return _refuse(f"{error}{passing}", code)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -155,7 +160,7 @@ def _run(argv: list[str]) -> int:
         if package not in EXTRAS:
             return _unforeseen(error)
         missing = MissingExtraError(EXTRAS[package], package)
-        return _refuse(str(missing), missing.exit_code)
+        return _refuse(str(missing), exit_code_of(missing))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             raise BrokenPipeError from error
@@ -192,10 +197,14 @@ def _refuse(message: str, code: int) -> int:
 
 
 def _unforeseen(error: BaseException) -> int:
-    """A bug, or a machine in a state nobody thought of."""
+    """A bug, a machine in a state nobody thought of, or one that is short of something."""
     if os.environ.get(DEBUG) == "1":
         traceback.print_exception(error)
     words = " ".join(str(error).split())
+    if is_transient(error):
+        short = "there is not enough memory" if isinstance(error, MemoryError) else words
+        _print(f"{short or type(error).__name__}. This may pass by itself: try again")
+        return EXIT_LOST
     _print(
         f"unforeseen {type(error).__name__}: {words or 'no message'}. "
         f"See the traceback with {DEBUG}=1, and report it"
