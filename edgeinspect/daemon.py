@@ -11,7 +11,7 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect import events, realtime
+from edgeinspect import events
 from edgeinspect.config.load import Loaded, PartChoice, load
 from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import (
@@ -24,6 +24,7 @@ from edgeinspect.errors import (
 )
 from edgeinspect.pipeline.line import Engines, Line
 from edgeinspect.pipeline.records import memory_folder
+from edgeinspect.pipeline.requirements import unmet
 from edgeinspect.pipeline.shadow import Shadow, find_candidates, make_plan
 from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.ports import Camera, Engine
@@ -245,7 +246,9 @@ def build(
         cameras: Cameras made already, instead of the configured ones.
     """
     config = loaded.config
-    realtime.apply(config.real_time)
+    # Before the models, which take a second to load.
+    for problem in unmet(config, len(loaded.cameras)):
+        raise problem
     workers = make_workers(loaded, clock)
     try:
         return Line(

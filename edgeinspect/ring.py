@@ -31,6 +31,12 @@ def _layout(slots: int, shape: FrameShape) -> tuple[int, int]:
     return head, step
 
 
+def ring_bytes(slots: int, shape: FrameShape) -> int:
+    """Memory of a ring."""
+    head, step = _layout(slots, shape)
+    return head + step * slots
+
+
 class Ring:
     """The slots of one camera. `take` and `give_back` are thread-safe; pixels have one owner.
 
@@ -56,7 +62,7 @@ class Ring:
         self.path = path
         self.shape = shape
         head, step = _layout(slots, shape)
-        size = head + step * slots
+        size = ring_bytes(slots, shape)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,10 +25,10 @@ from edgeinspect.errors import (
     ConfigError,
     EdgeInspectError,
     Fault,
+    exit_code_of,
 )
-from edgeinspect.pipeline.records import memory_folder
+from edgeinspect.pipeline.requirements import runs_already, unmet
 from edgeinspect.ports import Camera, CameraFinished, Engine
-from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
 from edgeinspect.store import Store
 
 WARM_UPS = 10
@@ -79,15 +78,24 @@ class Findings:
 def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     """Check the line described in FILE, without running it.
 
-    Reads the configuration, verifies and times the models, opens the cameras. Every fault
-    is listed; a line whose time budget cannot be met is refused.
+    Reads the configuration, verifies and times the models, opens the cameras, and tries out
+    what `run` needs: its memory, its addresses, its keys, what real time asks of the kernel.
+    Every fault is listed; a line whose time budget cannot be met is refused.
     """
     loaded = load(file, overrides)
     console = Console()
     findings = Findings()
+    running = runs_already(loaded.config)
     if not no_open:
         with console.status("loading the models and timing them ..."):
             inspect_parts(loaded, SystemClock(), findings)
+    shape = next((spec.shape for spec in findings.specs.values()), None)
+    lacking = unmet(loaded.config, len(loaded.cameras), shape)
+    if no_open:  # the file may be another PC's
+        for error in lacking:
+            click.echo(f"edgeinspect: note: on this PC it could not start: {error}", err=True)
+    else:
+        findings.errors += lacking
     console.print(_parts_table(loaded, findings))
     console.print(_rules_table(loaded.config))
     if findings.timings:
@@ -96,9 +104,11 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
         echo(f"edgeinspect: error: {error}", err=True)
     if not findings.errors:
         seen = "the file has no fault" if no_open else "this line can run"
+        if running:
+            seen += ", and it runs now: its addresses and its memory were not tried"
         console.print(Text(f"{seen}  (configuration {loaded.hash})", style="bold green"))
         return 0
-    codes = [error.exit_code for error in findings.errors]
+    codes = [exit_code_of(error) for error in findings.errors]
     return next((code for code in _ORDER if code in codes), codes[0])
 
 
@@ -115,8 +125,7 @@ def inspect_parts(loaded: Loaded, clock: Clock, findings: Findings) -> None:
         findings.errors.append(error)
     for name, choice in loaded.cameras.items():
         _try_camera(f"cameras.{name}", choice, clock, findings)
-    faults = [*_spool_faults(config), *_budget_faults(config, findings.timings)]
-    if faults:
+    if faults := _budget_faults(config, findings.timings):
         findings.errors.append(ConfigError(faults, where=loaded.where))
 
 
@@ -184,22 +193,6 @@ def _describe_grab(grab: Grab | None, findings: Findings) -> str:
         wanted = " or ".join("x".join(map(str, dims)) for dims in sorted(shapes))
         return f"opened; delivers {size}, the models take {wanted}: see capture.wrong_shape"
     return f"opened; delivers {size}"
-
-
-def _spool_faults(config: LineConfig) -> list[Fault]:
-    """Whether the spool's folder can be made and holds the spool."""
-    folder = memory_folder(config)
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    needed_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
-    try:
-        free_bytes = shutil.disk_usage(folder).free
-    except OSError as error:
-        return [Fault("spool.folder", f"cannot be used: {error.strerror}", str(folder))]
-    if free_bytes < needed_bytes:
-        problem = f"needs {needed_bytes >> 20} MiB for its slots; {free_bytes >> 20} MiB are free"
-        return [Fault("spool.folder", problem, str(folder))]
-    return []
 
 
 def _budget_faults(config: LineConfig, timings: dict[str, Timing]) -> list[Fault]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from edgeinspect.cli import check as module
 from edgeinspect.cli.check import Timing, measure
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
+from edgeinspect.pipeline import requirements
 from edgeinspect.testing import ManualClock, brightness_gate
 from tests import graphs
 
@@ -33,7 +37,9 @@ decide:
     dark: {{score: 0.5, area_px: 40, severity: 3, reject_code: 11}}
     {bright}: {{score: 0.5, area_mm2: 40, severity: 3, reject_code: 12}}
 spool: {{folder: {root}/spool, slots: {slots}}}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*"}}
 """
+FILES = ["line.yaml", "pictures", "store"]
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +140,44 @@ def test_another_size_is_pointed_out(root: Path, capsys: pytest.CaptureFixture[s
 def test_a_spool_that_does_not_fit(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SLOT_BYTES", 1 << 50)
-    assert checked(root) == 78
+    monkeypatch.setattr(requirements, "SLOT_BYTES", 1 << 50)
+    assert checked(root) == 75
     assert "spool.folder: needs" in capsys.readouterr().err
+    assert sorted(path.name for path in root.iterdir()) == FILES  # nothing is left of the trial
+
+
+def test_what_run_refuses_check_refuses_with_the_same_code(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def both(*more: str) -> set[int]:
+        words = [word for each in more for word in ("--set", each)]
+        found = {checked(root, *words), main(["run", str(root / "line.yaml"), *words])}
+        err = capfd.readouterr().err
+        assert err.count("edgeinspect: error: ") == 2, err
+        return found
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        used = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        assert both(f"publish.verdicts={used}") == {75}
+        assert both(f"publish.replay={used}") == {75}
+    # An address that no interface has yet (TEST-NET-3), and a folder that cannot be made.
+    assert both("publish.verdicts=tcp://203.0.113.9:5590", "publish.insecure=true") == {75}
+    (root / "file").touch()
+    assert both(f"spool.folder={root}/file/spool") == {75}
+    assert both(f"publish.curve={root}/no-keys") == {65}
+
+
+def test_a_line_that_runs_is_said_to_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "spool").mkdir()
+    holder = os.open(root / "spool" / "trial.spool.lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert checked(root) == 0
+        assert "it runs now" in capsys.readouterr().out
+    finally:
+        os.close(holder)
 
 
 def test_measure_reports_the_tail() -> None:
