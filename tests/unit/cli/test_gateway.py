@@ -43,5 +43,5 @@ def test_a_taken_port_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         file = tmp_path / "gateway.yaml"
         link = f"link: {{type: modbus, port: {taken.getsockname()[1]}}}\n"
         file.write_text(GOOD + link + f"cursor: {tmp_path / 'j'}\n")
-        assert main(["gateway", str(file)]) == 78
+        assert main(["gateway", str(file)]) == 75  # it may be free in a moment
     assert "link.port: cannot be listened on" in capsys.readouterr().err

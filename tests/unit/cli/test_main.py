@@ -116,7 +116,7 @@ def test_outcomes(
     [
         ValueError("of a bug\nin two lines"),
         ModuleNotFoundError("x", name="nobody"),
-        OSError(28, "No space left"),
+        OSError(38, "Function not implemented"),
         RecursionError(),
     ],
 )
