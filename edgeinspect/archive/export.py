@@ -21,7 +21,8 @@ from edgeinspect.errors import DataError, ModelError
 from edgeinspect.evaluate.source import class_table
 from edgeinspect.foreign_text import TableWriter
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import read_picture
+from edgeinspect.imaging.picture_file import read
+from edgeinspect.imaging.reading import STORED, Reading
 from edgeinspect.ports import Engine
 
 Progress = Callable[[int], None]
@@ -123,9 +124,7 @@ def _frames(root: Path, wanted: Wanted) -> list[tuple[Path, Sidecar]]:
 def _has_mask(record: Record) -> bool:
     if record.mask is None:
         return False
-    picture = read_picture(record.path, "bgr")
-    if picture is None:
-        raise DataError("is not a picture", where=str(record.path))
+    picture = read(record.path, Reading(STORED, 8, flat_end=True))  # as the archive writes them
     return bool(record.read_mask(*picture.shape[:2]).any())
 
 
@@ -137,9 +136,7 @@ def _with_drawn_masks(data: DataSet, engine: Engine) -> DataSet:
     table = class_table(spec.classes, classes, where=str(spec.id))
 
     def draw(path: Path) -> ClassMap:
-        picture = read_picture(path, spec.color)
-        if picture is None:
-            raise DataError("is not a picture", where=str(path))
+        picture = read(path, Reading(spec.color, 8, flat_end=True))
         if picture.shape != spec.shape.dims:
             picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
         found = engine.infer(np.ascontiguousarray(picture.reshape(spec.shape.dims)))

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeinspect.datasets.depth import find_depth
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import SUFFIXES, read_picture
+from edgeinspect.imaging.picture_file import SUFFIXES, read
+from edgeinspect.imaging.reading import declared
 from edgeinspect.imaging.strip import render
 
 _SEED = 2026
@@ -113,10 +115,9 @@ def folder_pictures(folder: Path, count: int, shape: FrameShape, color: str) -> 
     if not paths:
         raise DataError("holds no pictures", where=str(folder), remedy="PNG, JPEG, BMP or TIFF")
     pictures = []
+    reading = find_depth(paths, declared(folder), str(folder)).reading(color)
     for path in paths:
-        picture = read_picture(path, color)
-        if picture is None:
-            raise DataError("is not a picture", where=str(path), remedy="Take it out")
+        picture = read(path, reading)
         if picture.shape != shape.dims:
             picture = letterbox(picture, shape.height_px, shape.width_px)[0]
         pictures.append(np.ascontiguousarray(picture.reshape(shape.dims)))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.depth import find_depth
 from edgeinspect.datasets.files import pictures_below
 from edgeinspect.datasets.load import load
 from edgeinspect.datasets.open import open_data
@@ -23,7 +24,8 @@ from edgeinspect.errors import DataError, UsageError
 from edgeinspect.evaluate.source import Source, class_table
 from edgeinspect.imaging import strip
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import read_picture, read_whole
+from edgeinspect.imaging.picture_file import Reading, read, read_whole
+from edgeinspect.imaging.reading import declared
 from edgeinspect.regular_file import printable
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
@@ -132,7 +134,7 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
     def render(number: int) -> strip.StripPicture:
         return strip.render(seed, first + number, *size)
 
-    def read(number: int) -> Pixels:
+    def pixels(number: int) -> Pixels:
         return render(number).image[:, :, None].copy()
 
     def truth(number: int) -> Truth:
@@ -140,7 +142,9 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
         return Truth(picture.defective, picture.mask)
 
     names = [f"strip-{seed}-{first + number}" for number in range(count)]
-    return FrameSet(text, names, read, lambda n: _hash(read(n).tobytes()), truth, strip.CLASS_NAMES)
+    return FrameSet(
+        text, names, pixels, lambda n: _hash(pixels(n).tobytes()), truth, strip.CLASS_NAMES
+    )
 
 
 def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
@@ -148,29 +152,26 @@ def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
     if not paths:
         raise DataError("holds no picture", where=str(path))
 
-    def read(number: int) -> Pixels:
-        return read_fitted(paths[number], spec)
+    depth = find_depth(paths, declared(path), printable(path))
+
+    def one(number: int) -> Pixels:
+        return read_fitted(paths[number], spec, depth.reading(spec.color))
 
     return FrameSet(
         printable(path),
         [printable(each.relative_to(path)) for each in paths],
-        read,
+        one,
         lambda number: _hash(read_whole(paths[number]).tobytes()),
     )
 
 
-def read_fitted(path: Path, spec: ModelSpec) -> Pixels:
+def read_fitted(path: Path, spec: ModelSpec, reading: Reading) -> Pixels:
     """One picture file at a model's size, letterboxed if it has another.
 
     Raises:
-        DataError: It cannot be read or is no picture.
+        DataError: As `picture_file.read`.
     """
-    try:
-        picture = read_picture(path, spec.color)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    if picture is None:
-        raise DataError("is not a picture", where=str(path))
+    picture = read(path, reading)
     if picture.shape[:2] != (spec.shape.height_px, spec.shape.width_px):
         picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
     return np.ascontiguousarray(picture.reshape(spec.shape.dims))
@@ -193,7 +194,7 @@ def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) 
         return load(data, [records[number]], height_px=spec.shape.height_px,
                     width_px=spec.shape.width_px, channels=spec.shape.channels)  # fmt: skip
 
-    def read(number: int) -> Pixels:
+    def pixels(number: int) -> Pixels:
         image = one(number).images[0]
         return np.ascontiguousarray(image[..., ::-1] if spec.color == "rgb" else image)
 
@@ -205,7 +206,7 @@ def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) 
     return FrameSet(
         f"{printable(data.root)}#{split}" if split else printable(data.root),
         [record.name for record in records],
-        read,
+        pixels,
         lambda number: _hash(read_whole(records[number].path).tobytes()),
         truth if labelled else None,
         spec.classes if segmenting else (),

@@ -6,6 +6,7 @@ picture ahead, and may stand still for as long as a dead file server likes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,9 +23,11 @@ from edgeinspect.cameras._reader import Reader
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, DataError, Fault
-from edgeinspect.imaging.picture_file import SUFFIXES, read_picture
+from edgeinspect.imaging.picture_file import SUFFIXES, Reading, read
 from edgeinspect.imaging.picture_header import FILE_BYTES_MAX
 from edgeinspect.imaging.picture_names import label_of
+from edgeinspect.imaging.reading import Bits, declared
+from edgeinspect.imaging.undeclared import check_undeclared
 from edgeinspect.ports import CameraFinished
 from edgeinspect.regular_file import FileReadError, printable, read_regular
 
@@ -38,9 +41,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: folder`."""
 
     path: str
-    """Folder of pictures (png, jpg, bmp, tif), read in the order of their names."""
+    """Folder of pictures (png, jpg, bmp, tif, pgm, ppm), read in the order of their names."""
     color: Literal["mono", "bgr", "rgb"] = "mono"
     """How pictures are read; must be the models' own order."""
+    bits: Bits | None = None
+    """How many bits the camera has that took the pictures, of 16 in a file: a picture of another
+    depth gets no verdict. Absent: as `reading.yaml` in the folder says, else pictures of 8 bits
+    only. A 12-bit camera that fills the upper bits of 16 has 16 here."""
+    flat_end: bool = False
+    """Uncompressed pictures may end in rows of zeros, and JPEGs in plain grey 128: they show it,
+    and are no copy that has not arrived."""
     pace: Literal["rate", "max", "trigger"] = "rate"
     rate_hz: Annotated[float, Meta(gt=0, le=10_000)] = 10.0
     """Frames a second when paced by rate."""
@@ -77,6 +87,7 @@ class FolderCamera:
         self._clock = clock
         self._pace = Pace(options.pace, options.rate_hz, clock)
         self._reader: Reader[_Picture] = Reader("folder-reader")
+        self._reading = Reading(options.color, options.bits, options.flat_end)
         self._listing: Listing | None = None
         self._at = 0
         self._last = ""
@@ -91,6 +102,11 @@ class FolderCamera:
             )
 
     # -- for the capture thread -------------------------------------------------------
+
+    @property
+    def reading(self) -> Reading:
+        """How its pictures are read; known once it has been opened."""
+        return self._reading
 
     @property
     def period_ns(self) -> int | None:
@@ -227,9 +243,28 @@ class FolderCamera:
                 where=printable(options.path),
                 remedy=f"Put files of {', '.join(sorted(SUFFIXES))} there",
             )
+        if self._listing is None:
+            self._reading = self._find_reading(listing.names)
         if self._listing is not None and options.names is None:  # go on behind the last one
             self._at = sum(name <= self._last for name in listing.names)
         self._listing = listing
+
+    def _find_reading(self, names: Sequence[str]) -> Reading:
+        """The reading that options and folder declare.
+
+        Raises:
+            DataError: They contradict each other; or nothing is declared, and there are
+                pictures of which it would have to be.
+        """
+        options, folder = self._options, Path(self._options.path)
+        said, where = declared(folder), printable(folder)
+        if None not in (options.bits, said.bits) and options.bits != said.bits:
+            raise DataError(f"the camera's `bits` are {options.bits}, those of its folder "
+                            f"{said.bits}", where=where, remedy="Mend one")  # fmt: skip
+        bits = options.bits or said.bits
+        if bits is None:
+            check_undeclared([folder / name for name in names], where)
+        return Reading(options.color, bits, options.flat_end or said.flat_end)
 
     def _check_there(self) -> None:
         check_there(self._options.path)
@@ -271,14 +306,13 @@ class FolderCamera:
         data = read_regular(Path(options.path, name), FILE_BYTES_MAX)
         self._decoding_since_ns = self._clock.now_ns()
         try:
-            pixels = read_picture(data, options.color, pixels_max=options.pixels_max)
+            return read(data, self._reading, pixels_max=options.pixels_max), ""
         except DataError as error:
-            return None, error.what
+            return None, f"{error.what}. {error.remedy}" if error.remedy else error.what
         except (cv2.error, MemoryError, ValueError) as error:
             return None, f"cannot be decoded: {type(error).__name__}"
         finally:
             self._decoding_since_ns = 0
-        return pixels, "" if pixels is not None else "is not a picture"
 
 
 def build(options: Options, clock: Clock) -> FolderCamera:

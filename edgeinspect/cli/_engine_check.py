@@ -12,7 +12,7 @@ import msgspec
 from edgeinspect import registry
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.errors import DataError, EngineFault, ModelError, UsageError
+from edgeinspect.errors import EngineFault, ModelError, UsageError
 from edgeinspect.pipeline.shadow_record import SUFFIX, Comparison, compare, model_key
 from edgeinspect.ports import Engine
 from edgeinspect.store import Store, read_manifest
@@ -88,8 +88,10 @@ def keep_golden(store: Store, ref: str, named: str, pictures: Sequence[Path], wh
     """
     import numpy as np
 
+    from edgeinspect.datasets.depth import find_depth
     from edgeinspect.imaging.letterbox import letterbox
-    from edgeinspect.imaging.picture_file import read_picture
+    from edgeinspect.imaging.picture_file import read
+    from edgeinspect.imaging.reading import Declared, declared
 
     spec = store.resolve(ref)
     backend = pick_backend(spec, named)
@@ -97,11 +99,10 @@ def keep_golden(store: Store, ref: str, named: str, pictures: Sequence[Path], wh
         raise UsageError("golden frames need a backend to make them with")
     height, width, _channels = spec.shape.dims
     images = []
+    said = declared(pictures[0].parent) if pictures else Declared()
+    reading = find_depth(pictures, said, "the golden pictures").reading(spec.color)
     for path in pictures:
-        pixels = read_picture(path, spec.color)
-        if pixels is None:
-            raise DataError("is not a picture", where=str(path))
-        fitted = letterbox(pixels, height, width)[0]
+        fitted = letterbox(read(path, reading), height, width)[0]
         images.append(np.ascontiguousarray(fitted.reshape(spec.shape.dims)))
     engine = load(store, spec, backend)
     try:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.datasets.looks import in_threads
 from edgeinspect.datasets.masks import (
     BINARY,
     MAX_CLASSES,
@@ -24,6 +23,7 @@ from edgeinspect.datasets.masks import (
     is_set,
 )
 from edgeinspect.datasets.naming import Naming, says
+from edgeinspect.datasets.threads import in_threads
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 

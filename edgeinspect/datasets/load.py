@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.datasets.looks import channels_of, common_size, in_threads
+from edgeinspect.datasets.looks import channels_of, common_size
 from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.datasets.records import DataSet, Record, Skipped, has_class
+from edgeinspect.datasets.threads import in_threads
 from edgeinspect.decoding import decode_json
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
-from edgeinspect.imaging.picture_file import decode_picture, to_8_bits, to_channels
+from edgeinspect.imaging.picture_file import Reading, read, to_channels
 
 __all__ = ["IN_MEMORY_BYTES", "channels_of", "common_size", "load"]
 
@@ -107,7 +108,7 @@ def _fill(
 
     def work(record: Record) -> _Decoded | str:
         try:
-            return _decode(record, data.bits, height, width, channels)
+            return _decode(record, data.reading(), height, width, channels)
         except DataError as error:
             return f"{error.where}: {error.what}" if error.where else error.what
 
@@ -128,8 +129,8 @@ def _fill(
     return {"kept": kept, "defective": defective, "skipped": skipped}
 
 
-def _decode(record: Record, bits: int, height: int, width: int, channels: int) -> _Decoded:
-    picture = to_8_bits(decode_picture(record.path), bits)
+def _decode(record: Record, reading: Reading, height: int, width: int, channels: int) -> _Decoded:
+    picture = read(record.path, reading)
     mask = record.read_mask(picture.shape[0], picture.shape[1])
     frame, scale, left_px, top_px = letterbox(to_channels(picture, channels), height, width)
     placed = letterbox_mask(mask, scale, left_px, top_px, height, width)
@@ -211,7 +212,7 @@ def _make(
 
 def _key(data: DataSet, records: Sequence[Record], shape: tuple[int, ...]) -> str:
     """Changes with every picture, mask and size that goes into the arrays."""
-    digest = hashlib.sha256(repr((2, shape, data.bits, data.classes)).encode())
+    digest = hashlib.sha256(repr((3, shape, data.bits, data.flat_end, data.classes)).encode())
     for record in records:
         mask = getattr(record.mask, "path", None)
         stamps = [_stamp(path) for path in (record.path, mask) if path is not None]

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.records import DataSet
+from edgeinspect.datasets.threads import in_threads
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.picture_file import decode_picture, to_8_bits
+from edgeinspect.imaging.picture_file import read
 
-BITS = (8, 10, 12, 14, 16)
-_THREADS = 4
-_AHEAD = 32
-_HEADER_BYTES = 32
 _SAMPLE = 256
 _COLOR_LEVELS = 2.0
 """Mean difference between blue and red of a picture that is not grey."""
@@ -28,58 +19,6 @@ _COLOR_RATIO = 0.002
 _MAX_SIDE_PX = 2048
 _MIN_SIDE_PX = 32
 _COMMON_RATIO = 0.2
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-def in_threads(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`map` in threads, in order, with a bounded number of results waiting.
-
-    OpenCV lets the interpreter lock go while it decodes.
-    """
-    items = iter(items)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting = [pool.submit(work, item) for item in islice(items, _AHEAD)]
-        while waiting:
-            done = waiting.pop(0).result()
-            for item in islice(items, 1):
-                waiting.append(pool.submit(work, item))
-            yield done
-
-
-def deepest_bits(paths: Sequence[Path]) -> int:
-    """The smallest of 8, 10, 12, 14, 16 that holds the highest value of a set's pictures.
-
-    Cameras store 10 or 12 bits in files of 16, so the file's own depth tells too little. Only
-    files that may be deeper than 8 bits are decoded; those that cannot be are skipped.
-    """
-    bits = 8
-    deep = [path for path in paths if _may_be_deep(path)]
-    for top in in_threads(_top, deep):
-        while top >= 1 << bits:
-            bits = BITS[BITS.index(bits) + 1]
-        if bits == BITS[-1]:
-            break
-    return bits
-
-
-def _may_be_deep(path: Path) -> bool:
-    if path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-    except OSError:
-        return False
-    return head[:4] != b"\x89PNG" or (len(head) > 24 and head[24] == 16)
-
-
-def _top(path: Path) -> int:
-    try:
-        picture = decode_picture(path)
-    except DataError:
-        return 0
-    return int(picture.max(initial=0)) if picture.dtype.itemsize > 1 else 0
 
 
 def common_size(data: DataSet) -> tuple[int, int]:
@@ -124,10 +63,10 @@ def _looks(data: DataSet) -> list[tuple[int, int, bool]]:
 
     def work(index: int) -> tuple[int, int, bool] | DataError:
         try:
-            picture = decode_picture(data.records[index].path)
+            picture = read(data.records[index].path, data.reading())
         except DataError as error:
             return error
-        return (*picture.shape[:2], is_colored(to_8_bits(picture, data.bits)))
+        return (*picture.shape[:2], is_colored(picture))
 
     done = list(in_threads(work, at.tolist()))
     looks = [look for look in done if not isinstance(look, DataError)]

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from edgeinspect.datasets import layouts as package
+from edgeinspect.datasets.depth import find_depth
 from edgeinspect.datasets.files import folders_in
-from edgeinspect.datasets.looks import deepest_bits
 from edgeinspect.datasets.records import DataSet, Hints
 from edgeinspect.errors import DataError, InternalError, UsageError
+from edgeinspect.imaging.reading import declared
 from edgeinspect.regular_file import printable
 
 _SUGGESTED = 8
@@ -106,7 +107,9 @@ def open_data(
     _check_names(data)
     if found != root:
         data = data.with_notes(f"the data set is in {found.relative_to(root)}")
-    return replace(data, bits=deepest_bits([record.path for record in data.records]))
+    place = found if found.is_dir() else found.parent
+    depth = find_depth([record.path for record in data.records], declared(place), printable(root))
+    return replace(data, bits=depth.bits, flat_end=depth.flat_end)
 
 
 def _find(root: Path, layout: str | None) -> tuple[Path, str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from edgeinspect.datasets.records import VOID, Skipped
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import strip
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
+from edgeinspect.imaging.picture_file import Reading, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +134,7 @@ def _read_index(path: Path) -> list[dict[str, str]]:
 
 
 def _read_grey(path: Path) -> NDArray[np.uint8]:
-    try:
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (OSError, cv2.error) as error:
-        raise DataError(f"cannot be read: {error}", where=str(path)) from error
-    if picture is None:
-        raise DataError("is not a picture", where=str(path))
-    return picture.astype(np.uint8, copy=False)
+    return read(path, Reading("mono", 8, flat_end=True))[:, :, 0]
 
 
 def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:

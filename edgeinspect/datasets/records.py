@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging.reading import STORED, Reading
+
 ClassMap = NDArray[np.uint8]
 """uint8 (h, w), class ids; 0 is background, `VOID` is what nobody labelled."""
 VOID = 255
@@ -90,7 +92,9 @@ class DataSet:
     """Sorted by name."""
     has_masks: bool
     bits: int = 8
-    """Bits of the deepest picture: 8, 10, 12, 14 or 16. Deeper ones are shifted down to 8."""
+    """Of every picture: 8, 10, 12, 14 or 16. Deeper ones are shifted down to 8."""
+    flat_end: bool = False
+    """See `imaging.reading.Declared`."""
     notes: tuple[str, ...] = field(default=())
     """What had to be assumed while reading; worth showing to a person."""
     left_out: tuple[Skipped, ...] = field(default=())
@@ -98,6 +102,10 @@ class DataSet:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def reading(self, color: str = STORED) -> Reading:
+        """How each of its pictures is read."""
+        return Reading(color, self.bits, self.flat_end)
 
     @property
     def has_splits(self) -> bool:

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.datasets.looks import in_threads
 from edgeinspect.datasets.records import VOID
 from edgeinspect.datasets.survey import Seen, Survey
+from edgeinspect.datasets.threads import in_threads
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import decode_picture, to_8_bits, to_channels
+from edgeinspect.imaging.picture_file import read, to_channels
 
 Color = tuple[int, int, int]
 
@@ -197,7 +197,7 @@ def _cell(survey: Survey, seen: Seen, height: int, width: int) -> NDArray[np.uin
     out[:height] = _broken_cell(seen, height, width)
     if seen.size is not None:
         try:
-            picture = to_8_bits(decode_picture(record.path), survey.data.bits)
+            picture = read(record.path, survey.data.reading())
             frame, scale, left, top = letterbox(to_channels(picture, 3), height, width)
             if not seen.problem:
                 mask = record.read_mask(*seen.size)

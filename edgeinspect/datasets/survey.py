@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeinspect.datasets.looks import in_threads, is_colored
+from edgeinspect.datasets.looks import is_colored
 from edgeinspect.datasets.records import VOID, DataSet, Record
+from edgeinspect.datasets.threads import in_threads
 from edgeinspect.datasets.twins import Look, Twins, families, find_twins, look_at
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.picture_file import decode_picture, to_8_bits
+from edgeinspect.imaging.picture_file import read
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def survey(
 
 def _see(data: DataSet, record: Record, twins: bool) -> Seen:
     try:
-        picture = to_8_bits(decode_picture(record.path), data.bits)
+        picture = read(record.path, data.reading())
     except DataError as error:
         return Seen(record, problem=f"picture {error.what}")
     size = (picture.shape[0], picture.shape[1])

@@ -17,7 +17,7 @@ import numpy as np
 from edgeinspect.datasets.records import VOID, ClassMap, DataSet, Record, has_class
 from edgeinspect.errors import DataError, StorageError
 from edgeinspect.foreign_text import TableWriter
-from edgeinspect.imaging.picture_file import decode_picture
+from edgeinspect.imaging.picture_file import Reading, read
 from edgeinspect.imaging.runlength import encode_runs, format_runs
 
 Progress = Callable[[int], None]
@@ -73,7 +73,7 @@ def _mask_folder(data: DataSet, out: Path, progress: Progress) -> None:
     for done, record in enumerate(data.records, 1):
         shutil.copyfile(record.path, out / "images" / record.name)
         if record.defective:
-            mask = _mask(record)
+            mask = _mask(record, data.reading())
             for class_id in _ids(mask):
                 folder = out / "masks" / data.classes[class_id - 1]
                 folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def _severstal(data: DataSet, out: Path, progress: Progress) -> None:
         for done, record in enumerate(data.records, 1):
             shutil.copyfile(record.path, out / "train_images" / record.name)
             if record.defective:
-                mask = _mask(record)
+                mask = _mask(record, data.reading())
                 for class_id in _ids(mask):
                     code = format_runs(encode_runs(mask == class_id))
                     rows.writerow([record.name, class_id, code])
@@ -104,8 +104,8 @@ def _ids(mask: ClassMap) -> list[int]:
     return found
 
 
-def _mask(record: Record) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    height, width = decode_picture(record.path).shape[:2]
+def _mask(record: Record, reading: Reading) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    height, width = read(record.path, reading).shape[:2]
     mask = record.read_mask(height, width)
     if not has_class(mask):
         raise DataError("is defective, and its mask is empty", where=record.name,

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.datasets.looks import deepest_bits
+from edgeinspect.datasets.depth import find_depth
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
 from edgeinspect.evaluate.drawing import color_of, fit, heat, overlay, shown_width
@@ -21,8 +21,9 @@ from edgeinspect.evaluate.graph_cut import cut_graph, grad_cam
 from edgeinspect.evaluate.judge import Judge, Judged
 from edgeinspect.evaluate.occlusion import occlusion
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import decode_picture, to_8_bits, to_channels
+from edgeinspect.imaging.picture_file import read
 from edgeinspect.imaging.picture_names import is_picture, label_of
+from edgeinspect.imaging.reading import declared
 
 SCHEMA = "edgeinspect.explanation/1"
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"
@@ -112,12 +113,11 @@ def read_frames(paths: Sequence[Path], spec: ModelSpec) -> Iterator[tuple[str, N
     if not files:
         listing = ", ".join(map(str, paths))
         raise DataError("holds no picture", where=listing, remedy="Give picture files or a folder")
-    bits = deepest_bits(files)
+    folder = paths[0] if paths[0].is_dir() else paths[0].parent
+    reading = find_depth(files, declared(folder), printable(folder)).reading(spec.color)
     for file in files:
-        picture = to_channels(to_8_bits(decode_picture(file), bits), spec.shape.channels)
-        if spec.color == "rgb":
-            picture = picture[:, :, ::-1]
-        frame = letterbox(np.ascontiguousarray(picture), spec.shape.height_px, spec.shape.width_px)
+        picture = read(file, reading)
+        frame = letterbox(picture, spec.shape.height_px, spec.shape.width_px)
         yield label_of(file.name), np.ascontiguousarray(frame[0]).reshape(spec.shape.dims)
 
 

@@ -1,4 +1,9 @@
-"""Reading one picture file into the line's pixel layout."""
+"""Reading one picture file into pixels: the same for training, evaluation and the line.
+
+The rules are in docs/data.md, "How a picture is read". What a file says is found by
+`picture_form`; how deep a camera's or a set's pictures are is a `Reading`, which no single
+file can tell.
+"""
 
 from __future__ import annotations
 
@@ -11,104 +16,209 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.picture_header import (
-    FILE_BYTES_MAX,
-    SET_PIXELS_MAX,
-    check_size,
-    known_format,
-)
+from edgeinspect.imaging import form_pnm, form_tiff
+from edgeinspect.imaging.formats import check_known, check_whole
+from edgeinspect.imaging.picture_form import Form, FormError, RefusedError, check_zero_end, refused
+from edgeinspect.imaging.picture_header import FILE_BYTES_MAX, SET_PIXELS_MAX, check_size
+from edgeinspect.imaging.reading import Reading, to_8_bits
 from edgeinspect.regular_file import printable, read_regular
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
-"""File names that count as pictures, in lower case."""
+__all__ = [
+    "SUFFIXES", "Reading", "decode", "decode_picture", "read", "read_whole", "to_8_bits",
+    "to_channels",
+]  # fmt: skip
 
-_END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"))
+"""File names that count as pictures, in lower case. What a file is, its content says."""
+
+Native = NDArray[np.uint8] | NDArray[np.uint16]
+_AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+_NOTHING_CAME = 128
+"""What a block becomes of which no coefficient is known."""
+_AS_STORED_ANY = _AS_STORED | cv2.IMREAD_ANYCOLOR
 
 
-def read_picture(
-    source: Path | bytes, color: str, bits: int = 16, *, pixels_max: int = SET_PIXELS_MAX
-) -> Pixels | None:
-    """uint8 (h, w, c) pixels of a file, or None if it is not a picture.
+def read(
+    source: Path | bytes, reading: Reading, *, where: str = "", pixels_max: int = SET_PIXELS_MAX
+) -> Pixels:
+    """The pixels of a picture file, as the models take them.
 
     Args:
         source: The file, or its content.
-        color: `mono`, `bgr` or `rgb`, the order to read into.
-        bits: Of a deep picture: how many its camera has. They are shifted down to 8, as in
-            training.
+        reading: Of the camera or the set that it is from.
+        where: What an error names; the path when absent.
         pixels_max: A larger picture is not decoded.
 
+    Returns:
+        uint8 (h, w, 1) or (h, w, 3), C-contiguous, of its own memory.
+
     Raises:
-        FileReadError: The file cannot be read, or is no regular file (an `OSError` too).
-        DataError: The picture is larger than `pixels_max`.
+        FileReadError: The file cannot be read, or is no regular file (a `DataError` too).
+        DataError: It is too large, is cut off, is no picture, has no one meaning, or has
+            another depth than its camera.
     """
-    mode = cv2.IMREAD_GRAYSCALE if color == "mono" else cv2.IMREAD_COLOR
-    mode |= cv2.IMREAD_ANYDEPTH
-    data = source if isinstance(source, bytes) else read_regular(source, FILE_BYTES_MAX)
-    if not known_format(data):
-        return None
-    check_size(data, pixels_max, where="" if isinstance(source, bytes) else printable(source))
+    named = where or (printable(source) if isinstance(source, Path) else "")
+    data = source if isinstance(source, bytes) else _content_of(source)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-    except cv2.error:
-        picture = None
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        return None
-    if color == "rgb":
-        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    pixels = to_8_bits(cast("NDArray[np.uint8] | NDArray[np.uint16]", picture), bits)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+        picture, form = decode(data, flat_end=reading.flat_end, pixels_max=pixels_max)
+        return reading.apply(picture, form)
+    except DataError as error:
+        raise DataError(error.what, where=named, remedy=error.remedy) from error
 
 
 def read_whole(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a picture file.
+    """The bytes of a picture file that is all there.
 
     Raises:
-        DataError: Unreadable, no regular file, empty, too large to decode, or cut off: OpenCV
-            fills the rest of a cut JPEG with grey and says nothing.
+        DataError: Unreadable, no regular file, empty, too large to decode, or cut off: a
+            decoder may fill the rest with grey and say nothing.
     """
-    data = read_regular(path, FILE_BYTES_MAX)
-    if not data:
-        raise DataError("is empty", where=str(path))
+    data = _content_of(path)
     check_size(data, SET_PIXELS_MAX, where=str(path))
-    if (problem := _cut_off(data)) is not None:
-        raise DataError(problem, where=str(path))
+    try:
+        check_whole(data)
+    except RefusedError:
+        pass  # it is whole, and may have a meaning as a mask
+    except DataError as error:
+        raise DataError(error.what, where=str(path), remedy=error.remedy) from error
     return np.frombuffer(data, np.uint8)
 
 
-def _cut_off(data: bytes) -> str | None:
-    if data[:2] == b"\xff\xd8":
-        # In coded pixels 0xff is followed by 0 or a restart marker, so these are markers.
-        if data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
-            return "is cut off (a JPEG without its end)"
-    elif data[:4] == b"\x89PNG" and b"IEND" not in data[-64:] and b"IEND" not in data:
-        return "is cut off (a PNG without its end)"
-    elif data[:2] == b"BM" and len(data) < int.from_bytes(data[2:6], "little"):
-        return "is cut off (a BMP shorter than it says)"
-    return None
-
-
-def decode_picture(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_picture(path: Path, *, flat_end: bool = False) -> Native:
     """(h, w, c) pixels at the file's own depth, 1 channel, or 3 as blue, green, red.
 
-    Turned as its EXIF data says. Alpha is dropped.
+    Raises:
+        DataError: As `read`, but for the depth.
+    """
+    try:
+        return decode(_content_of(path), flat_end=flat_end)[0]
+    except DataError as error:
+        raise DataError(error.what, where=str(path), remedy=error.remedy) from error
+
+
+def decode(
+    data: bytes, *, flat_end: bool = False, pixels_max: int = SET_PIXELS_MAX
+) -> tuple[Native, Form]:
+    """The content of a picture file at its own depth, turned, without alpha.
+
+    Returns:
+        uint8 or uint16 (h, w, 1), or (h, w, 3) as blue, green, red; and what the file said.
 
     Raises:
-        DataError: Unreadable, cut off, not a picture, or of floating-point pixels.
+        DataError: It is too large, cut off, damaged, or has no one meaning.
     """
-    data = read_whole(path)
-    mode = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-    try:
-        picture = cv2.imdecode(data, mode)
-    except cv2.error as error:
-        raise DataError(f"cannot be decoded: {error.err}", where=str(path)) from error
-    if picture is None:
-        raise DataError("is not a picture, or is damaged", where=str(path))
-    if picture.dtype not in (np.uint8, np.uint16):
-        raise DataError(
-            f"has {picture.dtype} pixels", where=str(path), remedy="Save it with 8 or 16 bits"
+    if not data:
+        raise FormError("is empty")
+    check_known(data)
+    check_size(data, pixels_max)
+    form = check_whole(data)
+    if not flat_end:
+        check_zero_end(data, form)
+    picture = _pixels(data, form)
+    wanted = (form.height_px, form.width_px, form.channels)
+    if picture.shape != wanted or picture.dtype.itemsize * 8 != form.bits:
+        raise refused(
+            f"is decoded as {picture.shape} of {picture.dtype}, though it says {wanted} of "
+            f"{form.bits} bits"
         )
-    pixels = cast("NDArray[np.uint8] | NDArray[np.uint16]", picture)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    if form.format == "jpeg" and not flat_end:
+        _check_grey_end(picture)
+    return cast(Native, np.ascontiguousarray(_turned(picture, form.turn))), form
+
+
+def _content_of(path: Path) -> bytes:
+    data = read_regular(path, FILE_BYTES_MAX)
+    if not data:
+        raise DataError("is empty", where=str(path))
+    return data
+
+
+def _pixels(data: bytes, form: Form) -> Native:
+    """As stored: not turned; 1 channel if the header says that all is grey."""
+    if form.format == "pnm":
+        return form_pnm.decode(data, form)
+    if form.format == "tiff":
+        picture = _tiff(data, form)
+    elif form.alpha:
+        picture = _without_alpha(_by_opencv(data, cv2.IMREAD_UNCHANGED))
+    else:
+        color = cv2.IMREAD_COLOR if form.channels == 3 else cv2.IMREAD_ANYCOLOR
+        picture = _by_opencv(data, color | _AS_STORED)
+    if form.channels == 1 and picture.shape[2] == 3:
+        picture = picture[:, :, :1]
+    return picture
+
+
+def _tiff(data: bytes, form: Form) -> Native:
+    plain, palette = form_tiff.plain(data)
+    if form.unpacked:
+        picture = form_tiff.decode(data)
+        if picture.shape[2] >= 3:
+            picture = picture[:, :, (2, 1, 0, *range(3, picture.shape[2]))]
+    else:
+        picture = _by_opencv(plain, cv2.IMREAD_UNCHANGED if form.alpha else _AS_STORED_ANY)
+    if form.alpha:
+        picture = _without_alpha(picture)
+    if palette:
+        table = np.frombuffer(b"".join(palette), np.uint8).reshape(256, 3)
+        picture = table[picture[:, :, 0]]
+    if form.inverted:
+        top = (1 << (form.depth_bits or form.bits)) - 1
+        picture = cast(Native, picture.dtype.type(top) - picture)
+    return picture
+
+
+def _by_opencv(data: bytes, mode: int) -> Native:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+    except cv2.error as error:
+        raise FormError(f"cannot be decoded: {error.err}") from error
+    if picture is None:
+        raise FormError("is damaged: it cannot be decoded", remedy="Copy it again")
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise refused(f"has {picture.dtype} pixels")
+    found = cast(Native, picture)
+    return found if found.ndim == 3 else found[:, :, None]
+
+
+def _check_grey_end(picture: Native) -> None:
+    """Refuse a JPEG whose last blocks are of the grey that decoders put where nothing came.
+
+    Its end marker may be there all the same: a writer that ran out of time closes its file.
+
+    Raises:
+        FormError: It ends so.
+    """
+    ends = bool((picture[-8:, -64:] == _NOTHING_CAME).all())
+    if ends and bool((picture != _NOTHING_CAME).any()):
+        raise FormError(
+            "ends in blocks of plain grey 128: pixels that have not arrived",
+            remedy="Copy it again; if such grey is real, say `flat_end: true`",
+        )
+
+
+def _without_alpha(picture: Native) -> Native:
+    """The colours of a picture whose pixels are all opaque.
+
+    Raises:
+        RefusedError: Some are not: what stands behind them, nobody says.
+    """
+    if picture.shape[2] not in (2, 4):
+        raise refused("has transparent pixels")
+    if int(picture[:, :, -1].min()) != np.iinfo(picture.dtype).max:
+        raise refused("has transparent pixels")
+    return picture[:, :, :-1]
+
+
+def _turned(picture: Native, turn: int) -> Native:
+    """A picture as its EXIF orientation wants it to be shown."""
+    if turn in (5, 6, 7, 8):
+        picture = picture.transpose(1, 0, 2)
+    if turn in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        picture = picture[::-1]
+    return picture
 
 
 def to_channels(picture: NDArray[np.uint8], channels: int) -> Pixels:
@@ -118,14 +228,3 @@ def to_channels(picture: NDArray[np.uint8], channels: int) -> Pixels:
     if channels == 1:
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)[:, :, None]
     return np.repeat(picture, channels, axis=2)
-
-
-def to_8_bits(picture: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
-    """A picture of `bits` shifted down to 8; one of 8 bits as it is.
-
-    Values above `bits` saturate.
-    """
-    if picture.dtype == np.uint8:
-        return picture.astype(np.uint8, copy=False)
-    shifted: NDArray[np.uint8] = np.minimum(picture >> (bits - 8), 255).astype(np.uint8)
-    return shifted

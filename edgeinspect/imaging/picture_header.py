@@ -61,11 +61,6 @@ def picture_size(data: bytes) -> PictureSize:
     )
 
 
-def known_format(data: bytes) -> bool:
-    """True if a file begins as one of the formats that are read."""
-    return any(data.startswith(start) for start, _name, _read in _FORMATS)
-
-
 def check_size(data: bytes, pixels_max: int, *, where: str = "") -> PictureSize:
     """The size of a picture that may be decoded.
 

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.depth import find_depth
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind
 from edgeinspect.errors import DataError, StorageError, UsageError
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import SUFFIXES, read_picture
+from edgeinspect.imaging.picture_file import SUFFIXES, read
+from edgeinspect.imaging.reading import declared
 from edgeinspect.models.importing_graph import build
 from edgeinspect.models.importing_outcome import choose_output, read_outcome
 from edgeinspect.models.importing_proof import Proof, compare, feed
@@ -103,17 +105,22 @@ def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, P
         raise DataError("there is no such folder", where=str(folder),
                         remedy="Name a folder of pictures with --samples")  # fmt: skip
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    depth = find_depth(files, declared(folder), str(folder))
     if len(files) > most:
         files = [files[round(i * (len(files) - 1) / max(1, most - 1))] for i in range(most)]
     color = "mono" if request.channels == 1 else request.frame_color
-    frames = []
+    reading, frames, broken = depth.reading(color), [], None
     for path in files:
-        picture = read_picture(path, color)
-        if picture is not None:
-            frame, _scale, _left, _top = letterbox(picture, request.height_px, request.width_px)
-            frames.append((str(path.relative_to(folder)), np.ascontiguousarray(frame)))
+        try:
+            picture = read(path, reading)
+        except DataError as error:
+            broken = broken or error
+            continue
+        frame, _scale, _left, _top = letterbox(picture, request.height_px, request.width_px)
+        frames.append((str(path.relative_to(folder)), np.ascontiguousarray(frame)))
     if not frames:
-        raise DataError("holds no picture that can be read", where=str(folder),
+        raise DataError("holds no picture that can be read" + (f"; the first: {broken}" if broken
+                        else ""), where=str(folder),
                         remedy="Equality is proved on pictures: give some")  # fmt: skip
     return frames
 

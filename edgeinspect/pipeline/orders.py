@@ -7,8 +7,9 @@ from pathlib import Path
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.frame import TOO_LATE, Part
-from edgeinspect.errors import UsageError
-from edgeinspect.imaging.picture_file import read_picture
+from edgeinspect.errors import DataError, UsageError
+from edgeinspect.imaging.picture_file import Reading, read
+from edgeinspect.imaging.reading import declared
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.tickets import Ticket
 from edgeinspect.wire_replay import TriggerCount
@@ -76,12 +77,21 @@ class Orders:
         if Path(picture).name != picture:
             raise UsageError("a picture is named without its folder", where=picture)
         try:
-            pixels = read_picture(Path(self._challenge_folder) / picture, self._color)
-        except (OSError, ValueError):
-            pixels = None
-        if pixels is None:
-            raise UsageError("is no picture of the challenge folder", where=picture)
+            path = Path(self._challenge_folder) / picture
+            pixels = read(path, self._reading(capture, path.parent), where=picture)
+        except (DataError, ValueError) as error:
+            why = error.what if isinstance(error, DataError) else str(error)
+            raise UsageError(f"is no picture of the challenge folder: {why}", where=picture,
+                             remedy=getattr(error, "remedy", "")) from error  # fmt: skip
         capture.challenge(pixels, picture)
+
+    def _reading(self, capture: Capture, folder: Path) -> Reading:
+        """As the challenge folder declares it, else as the camera's own pictures are read."""
+        said = declared(folder)
+        own = getattr(capture.camera, "reading", None)
+        if said.bits is None and isinstance(own, Reading):
+            return Reading(self._color, own.bits, own.flat_end or said.flat_end)
+        return Reading(self._color, said.bits, said.flat_end)
 
     def _find(self, camera: str) -> Capture:
         for capture in self._captures:

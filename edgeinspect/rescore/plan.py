@@ -16,10 +16,12 @@ import msgspec
 from edgeinspect.archive.files import write_whole
 from edgeinspect.archive.reading import Wanted, find
 from edgeinspect.archive_format import is_archive, read_sidecar
+from edgeinspect.datasets.depth import find_depth
 from edgeinspect.datasets.files import pictures_below
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.reading import declared
 
 PLAN, FRAMES, PARTS = "plan.json", "frames.jsonl", "parts"
 
@@ -33,6 +35,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     decision: str = ""
     """What the line said; empty for a folder that is no archive."""
     defect_prob: float | None = None
+    bits: int | None = None
+    """Of the source's pictures, found over all of them; see `imaging.reading`."""
+    flat_end: bool = False
 
 
 class Plan(
@@ -139,11 +144,15 @@ def waves(
 
 def _frames(source: Path) -> Iterator[Frame]:
     if not is_archive(source):
-        for path in pictures_below(source):
+        paths = pictures_below(source)
+        depth = find_depth(paths, declared(source), str(source))
+        for path in paths:
             name = path.relative_to(source).as_posix()
-            yield Frame(name, name)
+            yield Frame(name, name, bits=depth.bits, flat_end=depth.flat_end)
         return
     for row in reversed(find(source, Wanted())):
         below = row.path.rpartition("/")[0]
         told = read_sidecar(source / row.path)
-        yield Frame(row.name, f"{below}/{told.picture.file}", row.decision, row.defect_prob)
+        # The archive wrote it, of 8 bits and whole; its black is the camera's.
+        yield Frame(row.name, f"{below}/{told.picture.file}", row.decision, row.defect_prob, 8,
+                    flat_end=True)  # fmt: skip

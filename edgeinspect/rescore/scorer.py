@@ -14,7 +14,7 @@ from edgeinspect.decoding import decode_json
 from edgeinspect.domain.tensor import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, EngineFault
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.picture_file import read_picture, read_whole
+from edgeinspect.imaging.picture_file import Reading, read
 from edgeinspect.ports import Engine
 from edgeinspect.rescore.plan import Frame
 
@@ -84,10 +84,7 @@ class Scorer:
 
     def _read(self, frame: Frame) -> Any:
         path, spec = self._source / frame.path, self.engine.spec
-        read_whole(path)  # a cut-off file is no picture
-        picture = read_picture(path, spec.color)
-        if picture is None:
-            raise DataError("is not a picture", where=str(path))
+        picture = read(path, Reading(spec.color, frame.bits, frame.flat_end))
         height, width = spec.shape.height_px, spec.shape.width_px
         if picture.shape[:2] != (height, width):
             picture = letterbox(picture, height, width)[0]

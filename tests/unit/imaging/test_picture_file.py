@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 from edgeinspect.imaging.picture_file import (
+    Reading,
     decode_picture,
-    read_picture,
+    read,
     read_whole,
     to_8_bits,
     to_channels,
@@ -42,8 +43,11 @@ def test_pixels_are_those_that_were_written(tmp_path: Path, suffix: str) -> None
 def test_16_bits_stay_16_and_alpha_goes(tmp_path: Path) -> None:
     deep = PICTURE.astype(np.uint16) * 257
     path = tmp_path / "a.png"
-    path.write_bytes(encoded(".png", np.dstack([deep, deep[:, :, :1]])))
+    path.write_bytes(encoded(".png", np.dstack([deep, np.full_like(deep[:, :, :1], 65_535)])))
     assert np.array_equal(decode_picture(path), deep)
+    path.write_bytes(encoded(".png", np.dstack([deep, deep[:, :, :1]])))
+    with pytest.raises(DataError, match="has transparent pixels"):
+        decode_picture(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
@@ -70,7 +74,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_whole(tmp_path / "b.png")
     (tmp_path / "c.tif").write_bytes(encoded(".tif", PICTURE.astype(np.float32)))
-    with pytest.raises(DataError, match=r"float32 pixels.*8 or 16 bits"):
+    with pytest.raises(DataError, match=r"floating-point pixels.*8 or 16 bits"):
         decode_picture(tmp_path / "c.tif")
 
 
@@ -95,14 +99,11 @@ def test_the_line_reads_what_training_read(tmp_path: Path, bits: int) -> None:
     deep = PICTURE[:, :, :1].astype(np.uint16) * (2**bits // 256) + 7
     for pixels in (deep, PICTURE):
         path.write_bytes(encoded(".png", pixels))
-        trained = to_8_bits(decode_picture(path), bits)
+        depth = bits if pixels is deep else 8
+        trained = to_8_bits(decode_picture(path), depth)
         color = "mono" if pixels.shape[2] == 1 else "bgr"
-        line = read_picture(path, color, bits)
-        assert line is not None
-        assert np.array_equal(line, trained)
-    rgb = read_picture(path, "rgb")
-    assert rgb is not None
-    assert np.array_equal(rgb, PICTURE[:, :, ::-1])
+        assert np.array_equal(read(path, Reading(color, depth)), trained)
+    assert np.array_equal(read(path, Reading("rgb", 8)), PICTURE[:, :, ::-1])
 
 
 # -- masks --------------------------------------------------------------------------------

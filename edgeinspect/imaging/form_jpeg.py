@@ -1,0 +1,171 @@
+"""JPEG: segments up to the end marker, and the restart markers that the header promises."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from edgeinspect.imaging.picture_form import (
+    ZERO_HOLE_BYTES,
+    Form,
+    FormError,
+    cut_off,
+    damaged,
+    exif_turn,
+    refused,
+)
+
+_SOI, _EOI, _SOS, _DRI, _APP1, _APP14, _DNL = 0xD8, 0xD9, 0xDA, 0xDD, 0xE1, 0xEE, 0xDC
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_READ_FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
+"""Baseline, extended, progressive; the same with arithmetic coding."""
+_PROGRESSIVE = frozenset((0xC2, 0xCA))
+_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
+_NEXT = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+"""A marker. Among coded pixels 0xff is followed by 0."""
+_RESTART = frozenset(range(0xD0, 0xD8))
+
+
+@dataclass(slots=True)
+class _Scan:
+    components: tuple[int, ...]
+    start: int
+    """First byte of its coded pixels."""
+    end: int
+    restarts: int
+    interval: int
+
+
+@dataclass(slots=True)
+class _File:
+    height_px: int = 0
+    width_px: int = 0
+    code: int = 0
+    factors: dict[int, tuple[int, int]] = field(default_factory=dict)
+    turn: int = 1
+    scans: list[_Scan] = field(default_factory=list)
+
+
+def form_of(data: bytes) -> Form:
+    """See `picture_form.form_of`; of a file that is cut off too, if its header is there."""
+    read = _walk(data, scans=False)
+    if len(read.factors) == 4:
+        raise refused("has the four colours of print (CMYK)")
+    channels = 1 if len(read.factors) == 1 else 3
+    return Form("jpeg", read.height_px, read.width_px, channels, turn=read.turn)
+
+
+def check(data: bytes) -> None:
+    """The end is there, and every restart marker.
+
+    Raises:
+        FormError: If not.
+    """
+    read = _walk(data, scans=True)
+    covered: set[int] = set()
+    for scan in read.scans:
+        covered.update(scan.components)
+        wanted = _restarts(read, scan)
+        if wanted is not None and scan.restarts < wanted:
+            raise cut_off(f"a JPEG with {scan.restarts} of {wanted} restart markers")
+        hole = data.find(bytes(ZERO_HOLE_BYTES), scan.start, scan.end)
+        if hole >= 0:
+            raise FormError(
+                f"has {ZERO_HOLE_BYTES} zeros among its coded pixels: a block that has not arrived",
+                remedy="Copy it again",
+            )
+    if covered != set(read.factors):
+        raise cut_off("a JPEG without all of its colours")
+
+
+def _walk(data: bytes, *, scans: bool) -> _File:
+    read, interval, at = _File(), 0, 2
+    while True:
+        found = _NEXT.search(data, at)
+        if found is None:
+            raise cut_off("a JPEG without its end")
+        code, at = found[1][0], found.end()
+        if code in _ALONE or code == _SOI:
+            continue
+        if code == _EOI:
+            if not read.code or (scans and not read.scans):
+                raise cut_off("a JPEG without pixels")
+            return read
+        (length,) = struct.unpack_from(">H", data, at)
+        body, end = at + 2, at + length
+        if end > len(data):
+            raise cut_off("a JPEG within its header")
+        if code in _FRAMES:
+            _frame(read, code, data[body:end])
+        elif code == _DRI:
+            (interval,) = struct.unpack_from(">H", data, body)
+        elif code == _DNL:
+            raise refused("is a JPEG that tells its height at its end")
+        elif code == _APP1 and data[body : body + 6] == b"Exif\0\0":
+            read.turn = exif_turn(data[body + 6 : end])
+        elif code == _SOS:
+            if not read.code:
+                raise damaged("JPEG")
+            if not scans:
+                return read
+            ids = tuple(data[body + 1 + 2 * i] for i in range(data[body]))
+            scan = _Scan(ids, end, end, 0, interval)
+            at = _pixels(data, scan)
+            read.scans.append(scan)
+            continue
+        at = end
+
+
+def _frame(read: _File, code: int, body: bytes) -> None:
+    if code not in _READ_FRAMES:
+        raise refused("is a lossless or hierarchical JPEG")
+    if read.code:
+        raise damaged("JPEG")
+    bits, height_px, width_px, count = struct.unpack_from(">BHHB", body)
+    if bits != 8:
+        raise refused(f"is a JPEG of {bits} bits")
+    if not height_px:
+        raise refused("is a JPEG that tells its height at its end")
+    if count not in (1, 3, 4):
+        raise refused(f"is a JPEG of {count} colours")
+    read.code, read.height_px, read.width_px = code, height_px, width_px
+    for number in range(count):
+        name, factors = body[6 + 3 * number], body[7 + 3 * number]
+        if not 1 <= factors >> 4 <= 4 or not 1 <= factors & 15 <= 4:
+            raise damaged("JPEG")
+        read.factors[name] = (factors >> 4, factors & 15)
+
+
+def _pixels(data: bytes, scan: _Scan) -> int:
+    """Pass over coded pixels; returns where the next marker begins."""
+    at = scan.start
+    while True:
+        found = _NEXT.search(data, at)
+        if found is None:
+            raise cut_off("a JPEG without its end")
+        if found[1][0] not in _RESTART:
+            scan.end = found.start()
+            return found.start()
+        scan.restarts += 1
+        at = found.end()
+
+
+def _restarts(read: _File, scan: _Scan) -> int | None:
+    """How many restart markers a scan must have; None if it has none."""
+    if not scan.interval:
+        return None
+    most_x = max(x for x, _y in read.factors.values())
+    most_y = max(y for _x, y in read.factors.values())
+    if len(scan.components) > 1:
+        across = _up(read.width_px, 8 * most_x)
+        down = _up(read.height_px, 8 * most_y)
+    else:
+        x, y = read.factors.get(scan.components[0], (1, 1))
+        across = _up(_up(read.width_px * x, most_x), 8)
+        down = _up(_up(read.height_px * y, most_y), 8)
+    return _up(across * down, scan.interval) - 1
+
+
+def _up(number: int, by: int) -> int:
+    return -(-number // by)

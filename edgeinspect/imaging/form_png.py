@@ -1,0 +1,106 @@
+"""PNG: chunks with checksums, and pixels whose number the header says."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from edgeinspect.imaging.picture_form import Form, FormError, cut_off, damaged, exif_turn, refused
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits of a sample by colour type: grey, RGB, palette, grey and alpha, RGB and alpha."""
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+           (0, 1, 1, 2))  # fmt: skip
+"""Adam7: first column, first row, step of columns, step of rows."""
+_BLOCK = 1 << 18
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, first byte, end) of every chunk's content, until IEND or what is cut off.
+
+    Raises:
+        FormError: The file ends before its IEND.
+    """
+    at = len(SIGNATURE)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            break
+        yield kind, at + 8, at + 8 + length
+        if kind == b"IEND":
+            return
+        at += 12 + length
+    raise cut_off("a PNG without its end")
+
+
+def form_of(data: bytes) -> Form:
+    """See `picture_form.form_of`; of a file that is cut off too, if its header is there."""
+    if data[12:16] != b"IHDR":
+        raise damaged("PNG")
+    width_px, height_px, bits, kind = struct.unpack_from(">IIBB", data, 16)
+    if bits not in _DEPTHS.get(kind, ()):
+        raise damaged("PNG")
+    turn, alpha, grey = 1, kind in (4, 6), kind in (0, 4)
+    try:
+        for name, start, end in chunks(data):
+            if name == b"eXIf":
+                turn = exif_turn(data[start:end])
+            elif name == b"PLTE" and kind == 3:
+                grey = data[start:end:3] == data[start + 1 : end : 3] == data[start + 2 : end : 3]
+            elif name == b"tRNS":
+                alpha = True
+            elif name == b"acTL" and struct.unpack_from(">I", data, start)[0] > 1:
+                raise refused("is an animation", "Save the one picture that is meant")
+    except FormError as error:
+        if not error.what.startswith("is cut off"):
+            raise
+    return Form(
+        "png", height_px, width_px, 1 if grey else 3, 16 if bits == 16 else 8,
+        alpha=alpha, turn=turn,
+    )  # fmt: skip
+
+
+def check(data: bytes) -> None:
+    """Every chunk has its checksum, and the pixels are all there.
+
+    Raises:
+        FormError: If not.
+    """
+    view = memoryview(data)
+    width_px, height_px, bits, kind, _way, _filter, woven = struct.unpack_from(">IIBBBBB", data, 16)
+    wanted = _pixel_bytes(width_px, height_px, bits * _SAMPLES[kind], woven=bool(woven))
+    inflate, size = zlib.decompressobj(), 0
+    for name, start, end in chunks(data):
+        if zlib.crc32(view[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise FormError(f"is damaged: its chunk {name.decode('latin-1')} has another checksum",
+                            remedy="Copy it again")  # fmt: skip
+        if name != b"IDAT":
+            continue
+        left: bytes | memoryview = view[start:end]
+        try:
+            while len(left) and not inflate.eof and size <= wanted:
+                size += len(inflate.decompress(left, _BLOCK))
+                left = inflate.unconsumed_tail
+        except zlib.error as error:
+            raise FormError(f"is damaged: its pixels cannot be unpacked ({error})",
+                            remedy="Copy it again") from error  # fmt: skip
+    while inflate.unconsumed_tail and not inflate.eof and size <= wanted:
+        size += len(inflate.decompress(inflate.unconsumed_tail, _BLOCK))
+    if size < wanted:
+        raise cut_off("a PNG without all of its pixels")
+
+
+def _pixel_bytes(width_px: int, height_px: int, bits_per_px: int, *, woven: bool) -> int:
+    """Bytes of all rows, each with the byte that names its filter."""
+    if not woven:
+        return height_px * (1 + (width_px * bits_per_px + 7) // 8)
+    total = 0
+    for left, top, across, down in _PASSES:
+        columns = max(0, -(-(width_px - left) // across))
+        rows = max(0, -(-(height_px - top) // down))
+        if columns:
+            total += rows * (1 + (columns * bits_per_px + 7) // 8)
+    return total

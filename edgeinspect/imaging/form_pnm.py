@@ -1,0 +1,80 @@
+"""PGM, PPM and PBM: decoded here, for decoders differ in what they make of the highest value."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.imaging.picture_form import Form, cut_off, damaged, refused
+
+_HEADER_BYTES = 4096
+_NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})")
+_DEPTHS = {2**bits - 1: bits for bits in (10, 12, 14, 16)}
+
+
+def form_of(data: bytes) -> Form:
+    """See `picture_form.form_of`."""
+    kind, height_px, width_px, top, at = _header(data)
+    channels = 3 if kind == 6 else 1
+    if kind == 4:
+        row_bytes = (width_px + 7) // 8
+    else:
+        row_bytes = width_px * channels * (2 if top > 255 else 1)
+    end = at + row_bytes * height_px
+    if len(data) < end:
+        raise cut_off("a PNM without all of its rows")
+    # Bits are passed over: two black rows of a drawing are no fault.
+    raw = ((at, end),) if kind != 4 else ()
+    return Form("pnm", height_px, width_px, channels, 16 if top > 255 else 8, _DEPTHS.get(top),
+                row_bytes=row_bytes, raw=raw)  # fmt: skip
+
+
+def _header(data: bytes) -> tuple[int, int, int, int, int]:
+    """(kind, height, width, highest value, first byte of the pixels)."""
+    kind = data[1] - 0x30
+    if kind not in (4, 5, 6):
+        raise refused("is a PNM of plain text or of arbitrary layers (PAM)",
+                      "Save it as binary PGM or PPM, or as PNG")  # fmt: skip
+    head, at, numbers = data[:_HEADER_BYTES], 2, []
+    for _ in range(2 if kind == 4 else 3):
+        found = _NUMBER.match(head, at)
+        if found is None:
+            raise damaged("PNM")
+        numbers.append(int(found[1]))
+        at = found.end()
+    width_px, height_px = numbers[:2]
+    top = 1 if kind == 4 else numbers[2]
+    if not width_px or not height_px or not 1 <= top <= 65_535 or not head[at : at + 1].isspace():
+        raise damaged("PNM")
+    if top > 255 and top not in _DEPTHS:
+        raise refused(
+            f"is a PNM with a highest value of {top}, which is no depth of a camera",
+            "Save it with a highest value of 255, 1023, 4095, 16383 or 65535",
+        )
+    return kind, height_px, width_px, top, at + 1
+
+
+def depth_of(head: bytes) -> int | None:
+    """Bits of a deep one, by the first bytes of its file; None if it has 8 or fewer."""
+    top = _header(head)[3]
+    return _DEPTHS[top] if top > 255 else None
+
+
+def decode(data: bytes, form: Form) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """(h, w, c) grey, or blue, green, red; deep values as they are stored, big end first."""
+    kind, height_px, width_px, top, at = _header(data)
+    body = data[at : at + form.row_bytes * height_px]
+    if kind == 4:
+        rows = np.frombuffer(body, np.uint8).reshape(height_px, form.row_bytes)
+        bits = np.unpackbits(rows, axis=1)[:, :width_px]
+        return np.where(bits, 0, 255).astype(np.uint8)[:, :, None]
+    stored = np.frombuffer(body, ">u2" if top > 255 else np.uint8)
+    shaped = stored.reshape(height_px, width_px, form.channels)
+    if top > 255:
+        return np.ascontiguousarray(shaped[:, :, ::-1].astype(np.uint16))
+    if top < 255:
+        few = np.minimum(shaped.astype(np.uint16), top)
+        shaped = (few * 255 + top // 2) // top
+    return np.ascontiguousarray(shaped[:, :, ::-1].astype(np.uint8))

@@ -1,0 +1,246 @@
+"""Pictures that other programs wrote: read to their very pixels, or refused with words.
+
+The same on every version of OpenCV that is allowed: what it does differs (docs/data.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.formats import check_whole
+from edgeinspect.imaging.picture_file import Reading, decode, read
+from edgeinspect.imaging.stored_depth import stored_depth
+
+FILES = Path(__file__).parents[2] / "pictures"
+HEIGHT, WIDTH = 20, 26
+Y, X = np.mgrid[:HEIGHT, :WIDTH]
+BGR = np.stack([(X * 5 + Y * 7) % 256, Y * 12, X * 9], -1).astype(np.uint8)
+GREY = (X * 6 + Y * 5 + 3).astype(np.uint8)[:, :, None]
+DEEP_12 = GREY.astype(np.uint16) * 16 + 5
+DEEP_16 = GREY.astype(np.uint16) * 257
+
+SHOWN = {
+    "grey": (GREY, """pillow-grey.png pillow-la-opaque.png pillow-packbits.tif pillow.pgm
+        netpbm-grey.bmp netpbm-white0.tif tifffile-grey.tif tifffile-white0.tif
+        tifffile-white0-lzw.tif tifffile-tiled.tif tifffile-strips.tif tifffile-la.tif
+        libtiff-big.tif pillow-greypalette.png cjpeg-restart.jpg"""),
+    "rgb": (BGR, """pillow-rgb.png pillow-rgba-opaque.png pillow-rgba-opaque.tif
+        pillow-rgba-opaque.bmp gm-rgba.bmp pillow-deflate.tif pillow-lzw.tif pillow.ppm
+        netpbm-interlace.png netpbm-os2.bmp own-topdown.bmp imageio-rgb.bmp tifffile-planar.tif
+        libtiff-tiled.tif libtiff-separate.tif ffmpeg-rgb.tif pillow-progressive.jpg jpeg-in.png
+        cjpeg-rgb.jpg libtiff-jpeg.tif"""),
+    "12 bits": (DEEP_12, """pillow-12.png own-4095.pgm tifffile-12in16.tif
+        tifffile-packed12.tif"""),
+    "10 bits": (DEEP_12 >> 2, "netpbm-1023.pgm tifffile-packed10.tif"),
+    "14 bits": (DEEP_12 << 2, "tifffile-packed14.tif"),
+    "16 bits": (DEEP_16, """pillow-16.png pillow-16.tif pillow-16.pgm imageio-16.png
+        tifffile-16-be.tif tifffile-big.tif tifffile-lzw-16.tif tifffile-tiled-deflate-16.tif
+        tifffile-white0-16.tif libtiff-lsb.tif"""),
+    "16 bits, colour": (BGR.astype(np.uint16) * 257, "tifffile-rgb16.tif"),
+    "1 bit": (np.where(GREY > 128, 255, 0).astype(np.uint8),
+              "pillow-1bit.png pillow-1bit.bmp pillow-1bit.tif"),
+    "4 bits": ((GREY.astype(int) * 15 + 127) // 255 * 17, "netpbm-4bit.png"),
+}  # fmt: skip
+CASES = [(name, what) for what, (_pixels, names) in SHOWN.items() for name in names.split()]
+REFUSED = {
+    "pillow-rgba.png": "transparent", "pillow-rgba.tif": "transparent",
+    "netpbm-trns.png": "transparent", "pillow-palette.gif": "is a GIF",
+    "pillow.webp": "is a WebP", "pillow-apng.png": "animation", "pillow-pages.tif": "one page",
+    "pillow-cmyk.jpg": "CMYK", "pillow-cmyk.tif": "CMYK", "gm-cmyk.jpg": "CMYK",
+    "pillow-float.tif": "floating-point", "tifffile-f16.tif": "floating-point",
+    "pillow-i32.tif": "signed", "tifffile-int16.tif": "signed", "tifffile-u32.tif": "32 bits",
+    "tifffile-zstd.tif": "not read", "pillow-1bit-g4.tif": "not read",
+    "ffmpeg-yuv.tif": "YCbCr", "netpbm-1000.pgm": "highest value of 1000",
+    "netpbm-plain.pgm": "plain text", "gm-rle.bmp": "run lengths",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "what"), CASES)
+def test_pixels_are_those_that_the_program_was_given(name: str, what: str) -> None:
+    picture, form = decode((FILES / name).read_bytes())
+    wanted = SHOWN[what][0]
+    assert picture.shape == wanted.shape
+    assert picture.dtype == (np.uint8 if "bits" not in what or what == "4 bits" else np.uint16)
+    packed = form.format == "jpeg" or name == "libtiff-jpeg.tif"
+    difference = np.abs(picture.astype(int) - wanted.astype(int)).max()
+    assert difference <= (3 if packed else 0)
+    stored = stored_depth(FILES / name)
+    assert stored is not None
+    assert (stored.bits, stored.depth_bits) == (form.bits, form.depth_bits)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_a_palette_is_looked_up(suffix: str) -> None:
+    shown, _form = decode((FILES / "pillow-palette-shown.png").read_bytes())
+    picture, _form = decode((FILES / f"pillow-palette.{suffix}").read_bytes())
+    assert np.array_equal(picture, shown)
+
+
+def test_bits_of_a_bitmap_are_black_where_they_are_set() -> None:
+    """PBM: 1 is black; TIFF may say the same, or the opposite."""
+    drawn, _form = decode((FILES / "netpbm.pbm").read_bytes())
+    assert set(np.unique(drawn)) == {0, 255}
+    assert drawn[0, 0, 0] == 0
+    assert drawn[-1, -1, 0] == 255
+    inverted, _form = decode((FILES / "netpbm-1bit-white0.tif").read_bytes())
+    assert np.array_equal(inverted, drawn)
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_picture_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
+    """By the EXIF standard: what is at the top, and what at the left, for each value."""
+    grey = GREY[:, :, 0]
+    wanted = {
+        2: grey[:, ::-1], 3: grey[::-1, ::-1], 4: grey[::-1], 5: grey.T,
+        6: np.rot90(grey, -1), 7: grey[::-1, ::-1].T, 8: np.rot90(grey),
+    }[turn]  # fmt: skip
+    picture, form = decode((FILES / f"pillow-turn{turn}.{suffix}").read_bytes())
+    assert form.turn == turn
+    assert picture.shape[:2] == wanted.shape
+    assert np.abs(picture[:, :, 0].astype(int) - wanted).max() <= (3 if suffix == "jpg" else 0)
+    assert picture.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("name", "words"), REFUSED.items())
+def test_what_has_no_one_meaning_is_refused_with_words(name: str, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        read(FILES / name, Reading("mono", 8))
+    assert caught.value.where == str(FILES / name)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["cjpeg-arithmetic.jpg", "pillow-420.jpg", "gm-orient6.jpg"])
+def test_other_ways_of_jpeg_are_read(name: str) -> None:
+    picture, _form = decode((FILES / name).read_bytes())
+    wanted = np.rot90(GREY, -1) if "orient" in name else BGR
+    assert picture.shape == wanted.shape
+    assert np.abs(picture.astype(int) - wanted.astype(int)).mean() < 8
+
+
+def test_every_file_here_is_read_or_refused() -> None:
+    named = {name for name, _what in CASES} | set(REFUSED)
+    rest = {path.name for path in FILES.iterdir() if path.suffix not in (".md", ".py")} - named
+    for name in rest:
+        decode((FILES / name).read_bytes())
+
+
+# -- cut off ------------------------------------------------------------------------------
+
+READABLE = sorted(
+    path.name for path in FILES.iterdir()
+    if path.suffix not in (".md", ".py") and path.name not in REFUSED
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_no_part_of_a_file_is_taken_for_all_of_it(name: str) -> None:
+    data = (FILES / name).read_bytes()
+    whole, _form = decode(data)
+    for length in sorted({*range(0, len(data), max(1, len(data) // 97)), len(data) - 1}):
+        try:
+            picture, _form = decode(data[:length])
+        except DataError:
+            continue
+        assert np.array_equal(picture, whole), f"{length} of {len(data)} bytes are enough"
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_zeros_in_place_of_the_rest_are_not_judged(name: str) -> None:
+    """A copy that makes room first. In uncompressed pixels two rows may look like black."""
+    data = (FILES / name).read_bytes()
+    whole, form = decode(data)
+    for length in sorted({*range(0, len(data), max(1, len(data) // 97)), len(data) - 1}):
+        try:
+            picture, _form = decode(data[:length] + bytes(len(data) - length))
+        except DataError:
+            continue
+        if name.startswith(("pillow-1bit", "netpbm.pbm", "netpbm-1bit")):
+            continue  # drawings, of which black ends are usual
+        assert picture.shape == whole.shape, f"{length} of {len(data)} bytes"
+        changed = picture != whole
+        rows = int(changed.any(axis=(1, 2) if form.turn < 5 else (0, 2)).sum())
+        assert rows <= (3 if form.raw else 1), f"{length} of {len(data)} bytes: {rows} rows"
+
+
+def jpeg(picture: np.ndarray, *options: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", picture, list(options))[1].tobytes())
+
+
+NOISE = np.random.default_rng(3).integers(0, 256, (256, 400), np.uint8)
+
+
+def test_a_jpeg_that_was_closed_too_early_is_not_judged() -> None:
+    """With its end marker, decoders fill the rest with grey and say nothing."""
+    data = jpeg(NOISE)
+    assert decode(data)[0].shape == (256, 400, 1)
+    closed = data[: len(data) // 2] + b"\xff\xd9"
+    with pytest.raises(DataError, match="plain grey 128"):
+        decode(closed)
+    assert decode(closed, flat_end=True)[0].shape == (256, 400, 1)
+
+
+def test_a_jpeg_with_a_hole_is_not_judged() -> None:
+    data = jpeg(NOISE)
+    middle = len(data) // 2
+    with pytest.raises(DataError, match="zeros among its coded pixels"):
+        decode(data[:middle] + bytes(4096) + data[middle + 4096 :])
+
+
+def test_restart_markers_are_counted() -> None:
+    data = jpeg(NOISE, cv2.IMWRITE_JPEG_RST_INTERVAL, 10)
+    check_whole(data)
+    last = data.rfind(b"\xff\xd5")
+    with pytest.raises(DataError, match="restart markers"):
+        check_whole(data[:last] + b"\xff\xd9")
+
+
+def test_a_thumbnail_in_a_jpeg_does_not_end_it() -> None:
+    small, large = jpeg(NOISE[:32, :32]), jpeg(NOISE)
+    segment = b"thumbnail\0" + small
+    both = large[:2] + b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment + large[2:]
+    assert np.array_equal(decode(both)[0], decode(large)[0])
+    with pytest.raises(DataError, match="without its end"):
+        decode(both[: len(both) // 2])
+
+
+def test_a_png_whose_checksum_is_wrong_is_not_judged() -> None:
+    data = bytearray((FILES / "pillow-grey.png").read_bytes())
+    at = data.index(b"IDAT") + 20
+    data[at] ^= 1
+    with pytest.raises(DataError, match="checksum"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".pgm"])
+def test_black_at_the_end_may_be_declared(suffix: str) -> None:
+    picture = NOISE.copy()
+    picture[-5:] = 0
+    picture[:5] = 0  # a BMP begins at the bottom
+    data = cv2.imencode(suffix, picture)[1].tobytes()
+    with pytest.raises(DataError, match=r"5 rows of zeros.*flat_end"):
+        decode(data)
+    assert np.array_equal(decode(data, flat_end=True)[0][:, :, 0], picture)
+    black = cv2.imencode(suffix, np.zeros_like(picture))[1].tobytes()
+    with pytest.raises(DataError, match="nothing but zeros"):
+        decode(black)
+    assert not decode(black, flat_end=True)[0].any()
+
+
+def test_garbage_is_one_error() -> None:
+    rng = np.random.default_rng(8)
+    for name in READABLE:
+        data = bytearray((FILES / name).read_bytes())
+        for _ in range(30):
+            broken = bytearray(data)
+            for at in rng.integers(0, min(len(data), 400), 4):
+                broken[at] = int(rng.integers(0, 256))
+            try:
+                decode(bytes(broken), pixels_max=1_000_000)
+            except DataError:
+                continue
