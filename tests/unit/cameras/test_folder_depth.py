@@ -11,7 +11,7 @@ import pytest
 
 from edgeinspect.cameras.folder import FolderCamera, Options
 from edgeinspect.datasets.depth import find_depth
-from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import read
 from edgeinspect.imaging.reading import Declared
@@ -33,8 +33,9 @@ def shown(folder: Path, **options: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     while True:
         try:
-            grab = camera.grab(100_000_000)
+            grab = camera.grab(10 * NS_PER_S)
         except CameraFinished:
+            camera.close()
             return found
         assert grab is not None
         assert grab.label is not None
@@ -77,12 +78,13 @@ def test_a_deep_picture_that_comes_later_has_no_pixels(tmp_path: Path) -> None:
     camera = FolderCamera(Options(path=str(tmp_path), pace="max"), SystemClock())
     camera.open()
     write(tmp_path, b=DEEP)
-    first, second = camera.grab(0), camera.grab(0)
+    first, second = camera.grab(10 * NS_PER_S), camera.grab(10 * NS_PER_S)
     assert first is not None
     assert first.pixels is not None
     assert second is not None
     assert second.pixels is None
     assert "16 bits a pixel" in second.problem
+    camera.close()
 
 
 def test_what_is_cut_off_has_no_pixels(tmp_path: Path) -> None:
