@@ -17,6 +17,7 @@ from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import SUFFIXES, read
 from edgeinspect.imaging.reading import declared
 from edgeinspect.imaging.strip import render
+from edgeinspect.regular_file import printable
 
 _SEED = 2026
 
@@ -115,7 +116,7 @@ def folder_pictures(folder: Path, count: int, shape: FrameShape, color: str) -> 
     if not paths:
         raise DataError("holds no pictures", where=str(folder), remedy="PNG, JPEG, BMP or TIFF")
     pictures = []
-    reading = find_depth(paths, declared(folder), str(folder)).reading(color)
+    reading = find_depth(paths, declared(folder), printable(folder)).reading(color)
     for path in paths:
         picture = read(path, reading)
         if picture.shape != shape.dims:

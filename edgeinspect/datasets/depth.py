@@ -13,6 +13,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.reading import BITS, DECLARATION, STORED, Declared, Reading, bits_for
 from edgeinspect.imaging.stored_depth import StoredDepth, stored_depth
+from edgeinspect.regular_file import printable
 
 _NAMED = 3
 _ONE_DEPTH = "A camera has one depth: take out those of the other"
@@ -153,5 +154,5 @@ def _mixture(
 
 
 def _names(paths: Sequence[Path]) -> str:
-    names = ", ".join(path.name for path in paths[:_NAMED])
+    names = ", ".join(printable(path.name) for path in paths[:_NAMED])
     return f"{names}, …" if len(paths) > _NAMED else names

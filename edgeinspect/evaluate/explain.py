@@ -24,6 +24,7 @@ from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import read
 from edgeinspect.imaging.picture_names import is_picture, label_of
 from edgeinspect.imaging.reading import declared
+from edgeinspect.regular_file import printable
 
 SCHEMA = "edgeinspect.explanation/1"
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"

@@ -74,13 +74,13 @@ def read_whole(path: Path) -> NDArray[np.uint8]:
             decoder may fill the rest with grey and say nothing.
     """
     data = _content_of(path)
-    check_size(data, SET_PIXELS_MAX, where=str(path))
+    check_size(data, SET_PIXELS_MAX, where=printable(path))
     try:
         check_whole(data)
     except RefusedError:
         pass  # it is whole, and may have a meaning as a mask
     except DataError as error:
-        raise DataError(error.what, where=str(path), remedy=error.remedy) from error
+        raise DataError(error.what, where=printable(path), remedy=error.remedy) from error
     return np.frombuffer(data, np.uint8)
 
 
@@ -93,7 +93,7 @@ def decode_picture(path: Path, *, flat_end: bool = False) -> Native:
     try:
         return decode(_content_of(path), flat_end=flat_end)[0]
     except DataError as error:
-        raise DataError(error.what, where=str(path), remedy=error.remedy) from error
+        raise DataError(error.what, where=printable(path), remedy=error.remedy) from error
 
 
 def decode(
@@ -129,7 +129,7 @@ def decode(
 def _content_of(path: Path) -> bytes:
     data = read_regular(path, FILE_BYTES_MAX)
     if not data:
-        raise DataError("is empty", where=str(path))
+        raise DataError("is empty", where=printable(path))
     return data
 
 

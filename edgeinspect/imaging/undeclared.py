@@ -9,6 +9,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.reading import DECLARATION, bits_for
 from edgeinspect.imaging.stored_depth import stored_depth
+from edgeinspect.regular_file import printable
 
 _LOOKED_INTO = 256
 _DECODED = 16
@@ -69,5 +70,5 @@ def _spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    names = ", ".join(path.name for path in paths[:_NAMED])
+    names = ", ".join(printable(path.name) for path in paths[:_NAMED])
     return f"{names}, …" if len(paths) > _NAMED else names

@@ -30,6 +30,7 @@ from edgeinspect.models.importing_proof import Proof, compare, feed
 from edgeinspect.models.importing_request import Intake, Reading, Request
 from edgeinspect.models.importing_source import find_intake, load, open_session, run_session
 from edgeinspect.models.manifest import Card, describe, set_metadata, write_manifest
+from edgeinspect.regular_file import printable
 from edgeinspect.store import read_model
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, P
         raise DataError("there is no such folder", where=str(folder),
                         remedy="Name a folder of pictures with --samples")  # fmt: skip
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    depth = find_depth(files, declared(folder), str(folder))
+    depth = find_depth(files, declared(folder), printable(folder))
     if len(files) > most:
         files = [files[round(i * (len(files) - 1) / max(1, most - 1))] for i in range(most)]
     color = "mono" if request.channels == 1 else request.frame_color

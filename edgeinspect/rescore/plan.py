@@ -22,6 +22,7 @@ from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.reading import declared
+from edgeinspect.regular_file import printable
 
 PLAN, FRAMES, PARTS = "plan.json", "frames.jsonl", "parts"
 
@@ -145,7 +146,7 @@ def waves(
 def _frames(source: Path) -> Iterator[Frame]:
     if not is_archive(source):
         paths = pictures_below(source)
-        depth = find_depth(paths, declared(source), str(source))
+        depth = find_depth(paths, declared(source), printable(source))
         for path in paths:
             name = path.relative_to(source).as_posix()
             yield Frame(name, name, bits=depth.bits, flat_end=depth.flat_end)
