@@ -22,6 +22,10 @@ _STALE_NS = 500 * NS_PER_MS
 class Session(Protocol):
     """A connection to a peer. One thread; any exception ends it."""
 
+    @property
+    def waits_for(self) -> str:
+        """Why nothing may be shown yet, in words; empty if it may."""
+
     def show(self, image: PlcImage) -> None:
         """Returns when the peer has it."""
 
@@ -113,6 +117,11 @@ class Courier:
         """Write what is new, read what the PLC says, until something breaks."""
         written = -1
         while not self._stop:
+            waits_for = session.waits_for
+            if waits_for:
+                self._inputs = PlcInputs(False, -1, None, f"{self._where}: {waits_for}")
+                self._alarm.wait_until(self._clock.now_ns() + self._poll_ns)
+                continue
             image = self._image
             if image is not None and image.revision != written:
                 session.show(image)
@@ -124,12 +133,12 @@ class Courier:
                 self._alarm.wait_until(self._clock.now_ns() + self._poll_ns)
         # What was shown last is the fail-safe image of a gateway that stops.
         image = self._image
-        if image is not None and image.revision != written:
+        if not session.waits_for and image is not None and image.revision != written:
             session.show(image)
             self._inputs = PlcInputs(True, image.revision, self._inputs.commands)
 
     def _lose(self, error: Exception) -> None:
-        words = str(error) or type(error).__name__
+        words = (str(error) or type(error).__name__)[:300]
         self._inputs = PlcInputs(False, -1, None, f"{self._where}: {words}")
 
     def _rest(self, pause_ms: int) -> None:

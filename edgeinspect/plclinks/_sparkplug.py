@@ -1,9 +1,12 @@
 """Sparkplug B payloads: the few protobuf fields that the map needs, both ways.
 
 A payload is `timestamp = 1`, repeated `metrics = 2`, `seq = 3`; a metric `name = 1`,
-`timestamp = 3`, `datatype = 4` and one of `int_value = 10`, `long_value = 11`,
-`boolean_value = 14`, `string_value = 15`. Written here because the generated code would
-bring protobuf's runtime for five kinds of field; tested against that runtime.
+`timestamp = 3`, `datatype = 4`, `is_historical = 5` and one of `int_value = 10`,
+`long_value = 11`, `boolean_value = 14`, `string_value = 15`. Written here because the generated
+code would bring protobuf's runtime for five kinds of field; tested against that runtime.
+
+UInt32 goes as a long, as Eclipse Tahu's encoders in Java, C and JavaScript write it (the last
+reads nothing else), though the text of the specification names a uint32; both are read.
 
 Source: Eclipse Sparkplug 3.0.0, chapter 6; sparkplug_b.proto of Eclipse Tahu
 """
@@ -15,7 +18,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_DEPTH_BYTES_MAX = 1 << 20
+_PAYLOAD_BYTES_MAX = 1 << 20
+_METRICS_MAX = 1_000
 
 
 class DataType(IntEnum):
@@ -37,6 +41,10 @@ class Metric:
     name: str
     type: DataType
     value: bool | int | str
+    timestamp_ms: int | None = None
+    """When the value came to be, ms since 1970; None for the payload's own time."""
+    is_historical: bool = False
+    """True for a value that had to wait: it must not become the current one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ def decode(data: bytes) -> Payload:
     Raises:
         ValueError: The bytes are no payload.
     """
-    if len(data) > _DEPTH_BYTES_MAX:
+    if len(data) > _PAYLOAD_BYTES_MAX:
         raise ValueError("longer than any payload of ours")
     timestamp_ms, seq = 0, None
     metrics: list[Metric] = []
@@ -77,6 +85,8 @@ def decode(data: bytes) -> Payload:
             seq = value
         elif field == 2 and isinstance(value, bytes):
             metric = _decode_metric(value)
+            if len(metrics) >= _METRICS_MAX:
+                raise ValueError("has more metrics than any payload of ours")
             if metric is not None:
                 metrics.append(metric)
     return Payload(timestamp_ms, tuple(metrics), seq)
@@ -85,13 +95,17 @@ def decode(data: bytes) -> Payload:
 def _encode_metric(metric: Metric, timestamp_ms: int) -> bytes:
     out = bytearray()
     _put_bytes(out, 1, metric.name.encode())
-    _put_varint(out, 3, timestamp_ms)
+    _put_varint(out, 3, timestamp_ms if metric.timestamp_ms is None else metric.timestamp_ms)
     _put_varint(out, 4, metric.type.value)
+    if metric.is_historical:
+        _put_varint(out, 5, 1)
     value = metric.value
     if isinstance(value, str):
         _put_bytes(out, 15, value.encode())
     elif metric.type is DataType.BOOLEAN:
         _put_varint(out, 14, int(value))
+    elif metric.type is DataType.UINT32:
+        _put_varint(out, 11, value % (1 << 32))
     elif metric.type in (DataType.INT64, DataType.UINT64):
         _put_varint(out, 11, value % (1 << 64))
     else:  # a signed value goes as the unsigned one of the same bits
@@ -102,12 +116,18 @@ def _encode_metric(metric: Metric, timestamp_ms: int) -> bytes:
 def _decode_metric(data: bytes) -> Metric | None:
     """One metric; None if it is of a type, or without a value, that we do not know."""
     name, kind = "", 0
+    timestamp_ms: int | None = None
+    historical = False
     value: int | str | None = None
     for field, found in _fields(data):
         if field == 1 and isinstance(found, bytes):
             name = found.decode("utf-8", "replace")
+        elif field == 3 and isinstance(found, int):
+            timestamp_ms = found
         elif field == 4 and isinstance(found, int):
             kind = found
+        elif field == 5 and isinstance(found, int):
+            historical = bool(found)
         elif field in (10, 11, 14) and isinstance(found, int):
             value = found
         elif field == 15 and isinstance(found, bytes):
@@ -118,14 +138,22 @@ def _decode_metric(data: bytes) -> Metric | None:
     if isinstance(value, str) != (type_ is DataType.STRING):
         return None
     if isinstance(value, int):
-        return Metric(name, type_, _as_type(value, type_))
-    return Metric(name, type_, value)
+        value = _as_type(value, type_)
+    return Metric(name, type_, value, timestamp_ms, historical)
+
+
+_BITS = {
+    DataType.INT32: 32, DataType.INT64: 64, DataType.UINT16: 16, DataType.UINT32: 32,
+    DataType.UINT64: 64,
+}  # fmt: skip
 
 
 def _as_type(value: int, type_: DataType) -> bool | int:
     if type_ is DataType.BOOLEAN:
         return bool(value)
-    bits = 64 if type_ in (DataType.INT64, DataType.UINT64) else 32
+    bits = _BITS[type_]
+    if value >> bits and type_ not in (DataType.INT32, DataType.INT64):
+        raise ValueError(f"has a number beyond {type_.name}")
     value %= 1 << bits
     if type_ in (DataType.INT32, DataType.INT64) and value >> (bits - 1):
         return value - (1 << bits)

@@ -235,6 +235,8 @@ class _Reading:
 class _ClientSession:
     """Our side of a connection to a PLC that is the server."""
 
+    waits_for = ""
+
     def __init__(self, options: Options) -> None:
         self._options = options
         self._little = options.word_order == "little"

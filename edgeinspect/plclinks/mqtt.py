@@ -1,26 +1,34 @@
 """MQTT with Sparkplug B payloads: for the plant's side, not for an ejector.
 
-NBIRTH and DBIRTH say every metric once per connection, DDATA what changed, NDEATH is the
-broker's word when this gateway vanishes. A result is applied when the broker has confirmed
-its DDATA (QoS 1; Sparkplug's own text has QoS 0, which can lose one with the connection).
+Births, data and deaths go as Sparkplug 3.0 has them, with QoS 0; `_sparkplug_node` says which.
+QoS 0 has no confirmation, so each batch is followed by a request that changes nothing and that
+the broker must answer (UNSUBSCRIBE): it handles a connection's packets in order, so its answer
+says that the batch has arrived. Only then is a result applied.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import structlog
 from msgspec import Meta
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.plc import NO_COMMANDS, PlcCommands, PlcImage
+from edgeinspect import events
+from edgeinspect.decoding import DecodeError, decode_json
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.plc import PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
+from edgeinspect.log import RateLimited
 from edgeinspect.plclinks import _map, _sparkplug
 from edgeinspect.plclinks._courier import Courier
-from edgeinspect.plclinks._sparkplug import DataType, Metric, Payload
+from edgeinspect.plclinks._peers import bare_host, shown
+from edgeinspect.plclinks._sparkplug_node import REBIRTH, Node, no_commands, take_commands
 from edgeinspect.ports import PlcLink
+from edgeinspect.regular_file import read_text
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -28,15 +36,11 @@ if TYPE_CHECKING:
 REQUIRES = (("paho", "plc"),)
 
 TopicName = Annotated[str, Meta(pattern=r"^[^/+#\s]{1,64}$")]
-REBIRTH = "Node Control/Rebirth"
+_PASSWORD_BYTES_MAX = 4_096
+_STATE_BYTES_MAX = 4_096
+_WORDS_MAX = 300
 
-_TYPES = {
-    "bits": DataType.UINT16,
-    "uint16": DataType.UINT16,
-    "uint32": DataType.UINT32,
-    "int32": DataType.INT32,
-    "text": DataType.STRING,
-}
+_log = structlog.get_logger()
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +55,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Sparkplug's edge node id; one per gateway."""
     device: TopicName
     """Sparkplug's device id: the line."""
+    primary_host: TopicName | None = None
+    """Id of the host that must be online: data wait while its STATE is not."""
+    state_file: str | None = None
+    """File that keeps the number of the last connection (bdSeq) over a restart of the gateway;
+    absent, each start counts from 0."""
     username: str | None = None
     password_file: str | None = None
     """File whose first line is the password."""
@@ -64,44 +73,118 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Longest wait for the broker's confirmation."""
 
 
+class HostState(msgspec.Struct, frozen=True):
+    """A STATE message of a Sparkplug host, version 3."""
+
+    online: bool
+    timestamp: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class _Account:
+    """What outlives a connection: its number, the last result that was sent, dropped messages."""
+
+    def __init__(self, path: Path | None, clock: Clock) -> None:
+        self.told: tuple[int, int] | None = None
+        self.host_timestamp_ms = 0
+        """Of the newest STATE of the primary host that counted."""
+        self.dropped = 0
+        self._path = path
+        self._quiet = RateLimited(_log, clock)
+        self._bd_seq = self._read()
+
+    def next_bd_seq(self) -> int:
+        """The number of a new connection; kept before it is used."""
+        self._bd_seq = (self._bd_seq + 1) % 256
+        if self._path is not None:
+            fresh = self._path.with_name(f"{self._path.name}.new")
+            fresh.write_text(f"{self._bd_seq}\n", encoding="ascii")
+            fresh.replace(self._path)
+        return self._bd_seq
+
+    def drop(self, topic: str, problem: BaseException) -> None:
+        """Count and log a message that cannot be used; nothing ends by it."""
+        self.dropped += 1
+        words = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_WORDS_MAX]
+        self._quiet.warning(events.PEER_FAILED, problem=words, faults=self.dropped)
+
+    def _read(self) -> int:
+        if self._path is None:
+            return -1
+        try:
+            return int(read_text(self._path, 64)) % 256
+        except (OSError, ValueError):  # none yet, or none that can be read: from 0
+            return -1
+
+
 class _Session:
     """One connection: birth, data, and the commands that come back."""
 
-    def __init__(self, mqtt: Any, options: Options, clock: Clock, birth: int) -> None:
+    def __init__(self, mqtt: Any, options: Options, clock: Clock, account: _Account) -> None:
         """Connect; returns when the broker has taken us in."""
         self._mqtt = mqtt
         self._options = options
         self._clock = clock
+        self._account = account
         self._timeout_s = options.timeout_ms / 1000
         self._base = f"spBv1.0/{options.group}"
-        self._bd_seq = Metric("bdSeq", DataType.INT64, birth % 256)
-        self._seq = 0
-        self._shown: dict[str, _map.Value] | None = None
+        self._node = Node(account.next_bd_seq(), self._now_ms(), account.told)
         self._commands: dict[str, Any] | None = None
-        self._rebirth = False
+        self._image: PlcImage | None = None
+        self._host_online = options.primary_host is None
+        self._ended_for_host = False
+        self._born = False
+        self._answered_with: dict[str, Any] | None = None
+        """Commands that DDATA has repeated to the hosts."""
         self._problem = ""
         self._connected = threading.Event()
+        self._answered = threading.Condition()
+        self._answers: set[int] = set()
         self._client = self._connect()
 
+    @property
+    def waits_for(self) -> str:
+        """Why nothing may be shown yet; empty if it may."""
+        self._check()
+        if self._host_online:
+            return ""
+        return f"the primary host {self._options.primary_host} is not online"
+
     def show(self, image: PlcImage) -> None:
-        values = _map.values(image)
-        if self._shown is None or self._rebirth:
-            self._give_birth(values)
-        else:
-            self._send("DDATA", self._changes(values))
-        self._shown = values
+        self._image = image
+        now_ms = self._now_ms()
+        inputs = self._commands or no_commands()
+        sent = False
+        for message in self._node.show(image, inputs, now_ms):
+            topic = self._topic(message.kind, node=message.of_node)
+            self._client.publish(topic, _sparkplug.encode(message.payload), qos=0)
+            sent = self._born = True
+        if sent:
+            self._confirm()
+        self._account.told = self._node.told
 
     def commands(self) -> PlcCommands | None:
+        self._check()
+        if self._image is not None and self._host_online and self._born:
+            known = self._commands
+            if self._node.rebirth_asked or (known is not None and known != self._answered_with):
+                self._answered_with = known
+                self.show(self._image)
+        return None if self._commands is None else _map.commands(self._commands)
+
+    def _check(self) -> None:
+        """Raises when the connection has ended, or must."""
         if self._problem:
             raise ConnectionResetError(self._problem)
-        if self._rebirth and self._shown is not None:
-            self._give_birth(self._shown)
-        return None if self._commands is None else _map.commands(self._commands)
+        if self._ended_for_host:
+            raise ConnectionResetError(f"the primary host {self._options.primary_host} is offline")
 
     def close(self) -> None:
         try:
             # A node that says goodbye itself must send the message that its will would be.
-            self._client.publish(self._topic("NDEATH", node=True), self._death(), qos=1)
+            if not self._problem:
+                death = _sparkplug.encode(self._node.death(self._now_ms()))
+                sent = self._client.publish(self._topic("NDEATH", node=True), death, qos=1)
+                sent.wait_for_publish(min(self._timeout_s, 0.5))
             self._client.disconnect()
             self._client.loop_stop()
         except (OSError, ValueError, RuntimeError):  # it is gone, which is all that is wanted
@@ -121,19 +204,47 @@ class _Session:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.will_set(self._topic("NDEATH", node=True), self._death(), qos=1, retain=False)
+        client.on_unsubscribe = self._on_answer
+        will = _sparkplug.encode(self._node.death(self._now_ms()))
+        client.will_set(self._topic("NDEATH", node=True), will, qos=1, retain=False)
         if options.username is not None:
             client.username_pw_set(options.username, _password(options.password_file))
         if options.ca_file is not None:
             client.tls_set(ca_certs=options.ca_file)
-        client.connect(options.host, options.port, keepalive=options.keepalive_s)
+        client.connect(bare_host(options.host), options.port, keepalive=options.keepalive_s)
+        connection: Any = client.socket()
+        if connection is not None:  # else each confirmation waits 40 ms for a delayed ACK
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.loop_start()
         if not self._connected.wait(self._timeout_s) or self._problem:
             client.loop_stop()
             raise ConnectionError(self._problem or "the broker does not answer")
         client.subscribe(self._topic("NCMD", node=True), qos=1)
         client.subscribe(self._topic("DCMD"), qos=1)
+        if options.primary_host is not None:
+            client.subscribe(f"spBv1.0/STATE/{options.primary_host}", qos=1)
         return client
+
+    def _confirm(self) -> None:
+        """Wait until the broker has handled all that was published.
+
+        Source: MQTT 3.1.1, 3.10.4: UNSUBSCRIBE of a topic without subscription is answered too
+        """
+        _result, number = self._client.unsubscribe(f"{self._topic('NCMD', node=True)}/none")
+        with self._answered:
+            arrived = self._answered.wait_for(
+                lambda: self._problem or self._ended_for_host or number in self._answers,
+                self._timeout_s,
+            )
+            self._answers.discard(number or 0)
+        self._check()
+        if not arrived:
+            raise TimeoutError("the broker does not confirm")
+
+    def _on_answer(self, _c: Any, _u: Any, number: int, *_more: Any) -> None:
+        with self._answered:
+            self._answers.add(number)
+            self._answered.notify_all()
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
         if reason.is_failure:
@@ -141,81 +252,62 @@ class _Session:
         self._connected.set()
 
     def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-        self._problem = self._problem or f"the connection ended: {reason}"
+        with self._answered:
+            self._problem = self._problem or f"the connection ended: {reason}"
+            self._answered.notify_all()
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
-        """A command. Anybody on the broker may send anything here."""
+        """A command or a STATE. Anybody on the broker may send anything here."""
         try:
-            payload = _sparkplug.decode(message.payload)
-        except ValueError:
+            self._hear(message)
+        except Exception as error:  # an error here would end the library's thread
+            self._account.drop(str(getattr(message, "topic", "")), error)
+
+    def _hear(self, message: Any) -> None:
+        kind = message.topic.split("/")[2]
+        if message.topic.startswith("spBv1.0/STATE/"):
+            self._hear_host(message.payload)
             return
-        known = dict(self._commands or _no_commands())
-        for metric in payload.metrics:
-            if metric.name == REBIRTH and metric.value is True:
-                self._rebirth = True
-            elif metric.name in known and type(metric.value) is type(known[metric.name]):
-                known[metric.name] = metric.value
-        self._commands = known
+        if message.retain:
+            raise ValueError("a command must not be retained")
+        payload = _sparkplug.decode(message.payload)
+        if kind == "NCMD":
+            if any(metric.name == REBIRTH and metric.value is True for metric in payload.metrics):
+                self._node.ask_rebirth()
+        else:
+            self._commands = take_commands(self._commands or no_commands(), payload)
 
-    # -- messages -------------------------------------------------------------------
+    def _hear_host(self, data: bytes) -> None:
+        """The primary host is online, or offline; an older word than the last one is not heard."""
+        if len(data) > _STATE_BYTES_MAX:
+            raise DecodeError("longer than any STATE")
+        state: HostState = decode_json(data, HostState)
+        if state.timestamp < self._account.host_timestamp_ms:
+            return
+        self._account.host_timestamp_ms = state.timestamp
+        if state.online:
+            self._host_online = True
+        elif self._born:
+            # This connection ends, with its death said; the next one waits for the host.
+            with self._answered:
+                self._ended_for_host = True
+                self._answered.notify_all()
+        else:
+            self._host_online = False
 
-    def _give_birth(self, values: dict[str, _map.Value]) -> None:
-        self._rebirth = False
-        self._seq = 0
-        node = (self._bd_seq, Metric(REBIRTH, DataType.BOOLEAN, False))
-        self._send("NBIRTH", node, node=True)
-        self._send("DBIRTH", tuple(_metric(name, value) for name, value in values.items()))
-
-    def _changes(self, values: dict[str, _map.Value]) -> tuple[Metric, ...]:
-        """What changed; with a new result, everything about it, changed or not."""
-        assert self._shown is not None
-        fresh = values["ResultsValid"] and values["ResultId"] != self._shown["ResultId"]
-        return tuple(
-            _metric(name, value)
-            for name, value in values.items()
-            if value != self._shown[name] or (fresh and name in _map.OF_RESULT)
-        )
-
-    def _send(self, kind: str, metrics: tuple[Metric, ...], *, node: bool = False) -> None:
-        payload = Payload(self._clock.utc_ns() // NS_PER_MS, metrics, self._seq)
-        self._seq = (self._seq + 1) % 256
-        topic = self._topic(kind, node=node)
-        sent = self._client.publish(topic, _sparkplug.encode(payload), qos=1)
-        sent.wait_for_publish(self._timeout_s)
-        if not sent.is_published():
-            raise TimeoutError(self._problem or f"{kind} was not confirmed by the broker")
-
-    def _death(self) -> bytes:
-        now_ms = self._clock.utc_ns() // NS_PER_MS
-        return _sparkplug.encode(Payload(now_ms, (self._bd_seq,), None))
+    def _now_ms(self) -> int:
+        return max(0, self._clock.utc_ns() // NS_PER_MS)
 
     def _topic(self, kind: str, *, node: bool = False) -> str:
         topic = f"{self._base}/{kind}/{self._options.node}"
         return topic if node else f"{topic}/{self._options.device}"
 
 
-_TAG_TYPES = {tag.name: _TYPES[tag.type] for tag in _map.OUTPUTS}
-
-
-def _metric(name: str, value: _map.Value) -> Metric:
-    return Metric(name, _TAG_TYPES.get(name, DataType.BOOLEAN), value)
-
-
-def _no_commands() -> dict[str, Any]:
-    return {
-        "Enable": NO_COMMANDS.enable,
-        "FaultReset": NO_COMMANDS.fault_reset,
-        "ResultsAck": NO_COMMANDS.results_ack,
-        "TriggerId": NO_COMMANDS.trigger_id,
-        "TriggerEncoder": NO_COMMANDS.trigger_encoder,
-        "TriggerPartId": NO_COMMANDS.trigger_part_id,
-    }
-
-
 def _password(path: str | None) -> str | None:
     if path is None:
         return None
-    return Path(path).read_text(encoding="utf-8").splitlines()[0]
+    lines = read_text(path, _PASSWORD_BYTES_MAX).splitlines()
+    return lines[0] if lines else ""
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
@@ -228,11 +320,11 @@ def build(options: Options, clock: Clock) -> PlcLink:
         import paho.mqtt.client as mqtt
     except ImportError as error:
         raise MissingExtraError("plc", "paho", where="link mqtt") from error
-    births = iter(range(clock.utc_ns() // NS_PER_S % 256, 1 << 62))
+    account = _Account(Path(options.state_file) if options.state_file else None, clock)
     return Courier(
-        lambda: _Session(mqtt, options, clock, next(births)),
+        lambda: _Session(mqtt, options, clock, account),
         clock,
         poll_ms=20,
-        where=f"{options.host}:{options.port}",
+        where=shown(options.host, options.port),
         acknowledges=options.acknowledge,
     )

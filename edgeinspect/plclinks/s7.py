@@ -64,6 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class _Session:
     """One connection. The library answers within 5 s or raises."""
 
+    waits_for = ""
+
     def __init__(self, client: Client, options: Options) -> None:
         self._client: Any = client
         self._options = options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 import subprocess
 import time
@@ -34,10 +36,16 @@ def running_broker(tmp_path: Path) -> Iterator[int]:
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("mosquitto is not installed: apt package mosquitto")
-    port = free_port()
+    with broker_at(tmp_path, free_port(), program) as port:
+        yield port
+
+
+@contextmanager
+def broker_at(tmp_path: Path, port: int, program: str) -> Iterator[int]:
+    """As `running_broker`, at a port of one's own."""
     file = tmp_path / "mosquitto.conf"
     file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    with (tmp_path / "mosquitto.log").open("wb") as log:
+    with (tmp_path / "mosquitto.log").open("ab") as log:
         child = subprocess.Popen([program, "-c", str(file)], stdout=log, stderr=log)
     try:
         yield port
@@ -55,12 +63,15 @@ class Host:
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
         self.said: list[str] = []
+        self.heard: list[tuple[str, _sparkplug.Payload]] = []
+        self.wrong: list[str] = []
+        """Messages of another QoS than Sparkplug's, or retained."""
         self.deaths: list[float] = []
         self.gaps = 0
         self._seq: int | None = None
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="host")
         self.client.on_message = self._hear
-        self.client.on_connect = lambda *_: self.client.subscribe("spBv1.0/#", qos=1)
+        self.client.on_connect = lambda *_: self.client.subscribe("spBv1.0/edgeinspect/#", qos=1)
         for attempt in range(100):
             try:
                 self.client.connect("127.0.0.1", port)
@@ -73,8 +84,13 @@ class Host:
     def _hear(self, _client: Any, _userdata: Any, message: Any) -> None:
         _space, group, kind, node, *_device = message.topic.split("/")
         assert (group, node) == ("edgeinspect", "plc-1")
+        if kind.endswith("CMD"):
+            return
         payload = _sparkplug.decode(message.payload)
         self.said.append(kind)
+        self.heard.append((kind, payload))
+        if message.retain or message.qos != (1 if kind == "NDEATH" else 0):
+            self.wrong.append(kind)
         if kind == "NDEATH":
             self.deaths.append(time.monotonic())
             self.values = {}
@@ -95,6 +111,24 @@ class Host:
 
     def fail_safe(self) -> bool:
         return bool(self.values.get("RejectAll"))
+
+    def results(self) -> list[dict[str, _sparkplug.Metric]]:
+        """Metrics of each DDATA that tells a result."""
+        found = []
+        for kind, payload in list(self.heard):
+            metrics = {metric.name: metric for metric in payload.metrics}
+            if kind == "DDATA" and "ResultId" in metrics and metrics["ResultsValid"].value:
+                found.append(metrics)
+        return found
+
+    def bd_seqs(self) -> list[tuple[str, Any]]:
+        """bdSeq of each birth and death of the node."""
+        return [
+            (kind, metric.value)
+            for kind, payload in list(self.heard)
+            for metric in payload.metrics
+            if metric.name == "bdSeq"
+        ]
 
     def command(self, **values: Any) -> None:
         metrics = tuple(
@@ -133,4 +167,118 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
         wait_for(lambda: host.said.count("NBIRTH") > before)
         wait_for(host.online)
     wait_for(lambda: len(host.deaths) == 2)
+    assert not host.wrong, "births and data have QoS 0, deaths of the node 1, none is retained"
+    # Each start of the gateway counts from 0; a rebirth keeps the number of its connection.
+    assert host.bd_seqs() == [("NBIRTH", 0), ("NDEATH", 0), ("NBIRTH", 0), ("NBIRTH", 0),
+                              ("NDEATH", 0)]  # fmt: skip
+    assert host.said.count("DDEATH") >= 1, "the daemon was stopped, and the line with it"
+    assert host.said[-2:] == ["DDEATH", "NDEATH"]
+    host.close()
+
+
+def test_a_broker_that_was_away_gets_history_with_its_own_times(tmp_path: Path) -> None:
+    if reason:
+        pytest.skip(f"link mqtt: {reason}")
+    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("mosquitto is not installed: apt package mosquitto")
+    port = free_port()
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": port, "node": "plc-1",
+            "device": "press", "state_file": str(tmp_path / "bdseq")}  # fmt: skip
+    with broker_at(tmp_path, port, program):
+        host = Host(port)
+        with plant(tmp_path, link) as built:
+            wait_for(host.online)
+            built.judge(20, 50)
+            built.judged()
+            wait_for(lambda: len(host.results()) == 20)
+            host.close()
+            before = host
+            built.gateway.kill()
+            built.judge(60, 100)
+            built.judged()
+            host = Host(port)
+            built.start_gateway()
+            wait_for(host.online)
+            wait_for(lambda: len({int(each["ResultId"].value) for each in host.results()}) >= 60)
+            built.judge(20, 50)
+            built.judged()
+            wait_for(lambda: len({int(each["ResultId"].value) for each in host.results()}) >= 80)
+            captured_ms = {verdict.seq: verdict.captured_at_utc_ns // 1_000_000
+                           for verdict in built.verdicts_written()}  # fmt: skip
+            assert not any(each["ResultId"].is_historical for each in before.results())
+            for each in host.results():
+                at_ms = captured_ms[int(each["ResultId"].value)]
+                for name in ("ResultId", "Pass", "PartId", "Cause"):
+                    assert each[name].timestamp_ms == at_ms
+                    assert each[name].is_historical == (each["ResultId"].value <= 80)
+            assert next(value for _kind, value in host.bd_seqs()) == 1, "counted on over a restart"
+        host.close()
+
+
+def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path: Path) -> None:
+    host = Host(broker)
+
+    def state(online: bool, timestamp: int, name: str = "scada", raw: bytes = b"") -> None:
+        data = raw or json.dumps({"online": online, "timestamp": timestamp}).encode()
+        host.client.publish(f"spBv1.0/STATE/{name}", data, qos=1, retain=True).wait_for_publish(5)
+
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1",
+            "device": "press", "primary_host": "scada"}  # fmt: skip
+    state(True, 1, name="another")
+    state(True, 1, raw=b"[" * 4_000)
+    with plant(tmp_path, link) as built:
+        wait_for(lambda: '"online": true' in built.gateway.log.read_text())
+        built.judge(10, 100)
+        built.judged()
+        time.sleep(0.5)
+        assert not host.said, "another host, or none that can be read, is not the primary one"
+        state(True, 1_000)
+        wait_for(lambda: len(host.results()) == 10)
+        assert host.said[0] == "NBIRTH"
+        state(False, 999)
+        built.judge(10, 100)
+        built.judged()
+        wait_for(lambda: len(host.results()) == 20)
+        assert "NDEATH" not in host.said, "an older word than the last one is not heard"
+        state(False, 1_000)
+        wait_for(lambda: "NDEATH" in host.said)
+        built.judge(10, 100)
+        built.judged()
+        time.sleep(0.5)
+        assert host.said[-1] == "NDEATH"
+        state(True, 2_000)
+        wait_for(
+            lambda: {int(each["ResultId"].value) for each in host.results()} >= {*range(1, 31)}
+        )
+        assert next(value for _kind, value in host.bd_seqs()) < host.bd_seqs()[-1][1]
+    wait_for(lambda: len(host.deaths) == 2)
+    host.close()
+
+
+def test_whatever_is_published_to_a_command_topic(broker: int, tmp_path: Path) -> None:
+    host = Host(broker)
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1",
+            "device": "press", "acknowledge": True}  # fmt: skip
+    seed = random.Random(5)
+    metric = b"\x0a\x0aResultsAck\x20\x07"
+    hostile = [
+        b"", b"\xff" * 50, b"\x12" * 2_000, b"\x12\xff\xff\xff\xff\x0f", b"\x08" + b"\xff" * 11,
+        b"\x12\x0f" + metric + b"\x50", b"\x0b" * 100, bytes(70_000), b"\x12\x02\x0a\x7f",
+        *(seed.randbytes(seed.randrange(200)) for _ in range(200)),
+    ]  # fmt: skip
+    with plant(tmp_path, link, ack_timeout_ms=60_000) as built:
+        wait_for(host.online)
+        for data in hostile:
+            for topic in ("NCMD/plc-1", "DCMD/plc-1/press"):
+                host.client.publish(f"spBv1.0/edgeinspect/{topic}", data, qos=1)
+        built.judge(2, 100)
+        built.judged()
+        wait_for(lambda: len(host.results()) == 1)
+        ack = (_sparkplug.Metric("ResultsAck", _sparkplug.DataType.UINT32, 1),)
+        good = _sparkplug.encode(_sparkplug.Payload(1, ack, 0))
+        host.client.publish("spBv1.0/edgeinspect/DCMD/plc-1/press", good, qos=1)
+        wait_for(lambda: len(host.results()) == 2)
+        assert host.said.count("NBIRTH") == 1, "the session went on"
+        assert built.gateway.child.poll() is None
     host.close()

@@ -20,7 +20,14 @@ RANGES = {
 }
 METRICS = st.one_of(
     *(
-        st.builds(Metric, st.text(max_size=20), st.just(kind), values)
+        st.builds(
+            Metric,
+            st.text(max_size=20),
+            st.just(kind),
+            values,
+            st.integers(0, (1 << 63) - 1),
+            st.booleans(),
+        )
         for kind, values in RANGES.items()
     )
 )
@@ -71,6 +78,7 @@ def message_type() -> Any:
         (metric, "alias", 2, kinds.TYPE_UINT64),
         (metric, "timestamp", 3, kinds.TYPE_UINT64),
         (metric, "datatype", 4, kinds.TYPE_UINT32),
+        (metric, "is_historical", 5, kinds.TYPE_BOOL),
         (metric, "int_value", 10, kinds.TYPE_UINT32),
         (metric, "long_value", 11, kinds.TYPE_UINT64),
         (metric, "float_value", 12, kinds.TYPE_FLOAT),
@@ -89,11 +97,11 @@ def message_type() -> Any:
 def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
     runtime = message_type()
     metrics = (
-        Metric("Online", DataType.BOOLEAN, True),
-        Metric("ActByMs", DataType.INT32, -5),
-        Metric("ResultId", DataType.UINT32, 4_000_000_000),
-        Metric("bdSeq", DataType.INT64, -1),
-        Metric("PartId", DataType.STRING, "plate-ü"),
+        Metric("Online", DataType.BOOLEAN, True, 1),
+        Metric("ActByMs", DataType.INT32, -5, 2),
+        Metric("ResultId", DataType.UINT32, 4_000_000_000, 3, True),
+        Metric("bdSeq", DataType.INT64, -1, 4),
+        Metric("PartId", DataType.STRING, "plate-ü", 5),
     )
     payload = Payload(1_700_000_000_000, metrics, 200)
     read = runtime.FromString(_sparkplug.encode(payload))
@@ -101,7 +109,11 @@ def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
     assert [metric.name for metric in read.metrics] == [metric.name for metric in metrics]
     assert read.metrics[0].boolean_value is True
     assert read.metrics[1].int_value == (1 << 32) - 5
-    assert read.metrics[2].int_value == 4_000_000_000
+    # As Eclipse Tahu's encoders have it; its JavaScript reads nothing else.
+    assert read.metrics[2].long_value == 4_000_000_000
+    assert not read.metrics[2].HasField("int_value")
+    assert [metric.timestamp for metric in read.metrics] == [1, 2, 3, 4, 5]
+    assert [metric.is_historical for metric in read.metrics] == [False, False, True, False, False]
     assert read.metrics[3].long_value == (1 << 64) - 1
     assert read.metrics[4].string_value == "plate-ü"
     extra = read.metrics.add(name="speed", datatype=9, float_value=1.5)
