@@ -18,6 +18,7 @@ from edgeinspect.domain.verdict import (
 from edgeinspect.wire import Counts, Heartbeat, Mask, Status
 from edgeinspect.wire_replay import (
     Ack,
+    Busy,
     ChallengeRequest,
     Gone,
     OperatorRequest,
@@ -133,6 +134,7 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
     OperatorRequest(actor="anna", action="acknowledge", detail="camera top is lost"),
     Replayed(epoch=_EPOCH, from_seq=1043, to_seq=1050, last_seq=1050),
     Gone(epoch=_EPOCH, from_seq=3, oldest_seq=940),
+    Busy(epoch=_EPOCH, from_seq=3),
     TriggerCount(camera="top", count=1043),
     Triggered(accepted=True, seq=1043),
 )

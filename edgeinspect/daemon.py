@@ -13,6 +13,7 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.config.load import Loaded, PartChoice, load
+from edgeinspect.config.places import memory_folder
 from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import (
     ConfigError,
@@ -23,7 +24,6 @@ from edgeinspect.errors import (
     ModelError,
 )
 from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.requirements import unmet
 from edgeinspect.pipeline.shadow import Shadow, find_candidates, make_plan
 from edgeinspect.pipeline.shadow_record import SUFFIX

@@ -58,6 +58,10 @@ class DataError(EdgeInspectError):
     exit_code = EXIT_REFUSED
 
 
+class ForgedError(DataError):
+    """Somebody who is not seen to be the line speaks in its name."""
+
+
 class ModelError(EdgeInspectError):
     """A model or engine is corrupt, breaks the contract, or was refused."""
 
@@ -138,6 +142,10 @@ class DeviceLostError(EdgeInspectError):
     """A camera or a peer went away and did not come back within its retries."""
 
     exit_code = EXIT_LOST
+
+
+class AddressError(DeviceLostError):
+    """An address is in use, or this PC does not have it yet: it can be bound later."""
 
 
 class CameraLostError(DeviceLostError):

@@ -63,6 +63,13 @@ ALARM_CLEARED = "alarm.cleared"
 SPOOL_RECOVERED = "spool.recovered"
 """Frames that a dead daemon left open were closed. Fields: unfinished, set_aside."""
 
+ADDRESS_MISSING = "address.missing"
+"""This PC does not have an address yet that the line listens on. Fields: address."""
+WIRE_OPEN = "wire.open"
+"""Any user of this PC can publish in the line's name when it does not run: an address is
+written out, without keys. Fields: address."""
+CLIENT_CUT = "client.cut"
+"""A client that asked for too much was disconnected. Fields: address, problem, cut."""
 CLIENT_REFUSED = "client.refused"
 """A subscriber without a known key was turned away. Fields: problem, key, refused."""
 
@@ -88,6 +95,9 @@ LINE_RENUMBERED = "line.renumbered"
 """The line lost its spool; result ids begin again. Fields: epoch, last_seq."""
 VERDICTS_LOST = "verdicts.lost"
 """Verdicts that nobody holds any more; each is a reject. Fields: from_seq, to_seq."""
+LINE_FORGED = "line.forged"
+"""Somebody who is not seen to be the line speaks in its name; nothing of it is taken.
+Fields: problem, suppressed."""
 WIRE_BROKEN = "wire.broken"
 """A message breaks the wire's schema: another version talks. Fields: problem, suppressed."""
 

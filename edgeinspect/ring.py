@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.domain.frame import FrameShape, Pixels
-from edgeinspect.errors import DeviceLostError
+from edgeinspect.errors import ConfigError, DeviceLostError
+from edgeinspect.shared_memory import allocate, open_file
 
 _MAGIC = b"EIRING01"
 _HEADER = struct.Struct("<8sIIII4sQ")  # magic, slots, height, width, channels, color, epoch
@@ -57,20 +58,15 @@ class Ring:
             epoch: The daemon's, told to readers: seqs may begin again in another one.
 
         Raises:
+            ConfigError: Somebody else can write the folder.
             DeviceLostError: There is not enough shared memory.
         """
         self.path = path
         self.shape = shape
         head, step = _layout(slots, shape)
         size = ring_bytes(slots, shape)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
         try:
-            with path.open("x+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-                self._map = mmap.mmap(
-                    file.fileno(), size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE
-                )
+            self._map = allocate(path, size, populate=True)
         except OSError as error:
             raise DeviceLostError(
                 f"{size >> 20} MiB of shared memory cannot be had: {error.strerror}",
@@ -135,14 +131,20 @@ class RingReader:
         """Attach.
 
         Raises:
-            DeviceLostError: There is no such ring, or it is of another version.
+            DeviceLostError: There is no such ring, it is of another version, or somebody else
+                than its daemon may have written it.
         """
         self.path = path
         try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                status = os.fstat(file.fileno())
+            handle = open_file(path)
+            try:
+                status = os.fstat(handle)
+                self._map = mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ)
+            finally:
+                os.close(handle)
             magic, slots, height, width, channels, color, epoch = _HEADER.unpack_from(self._map)
+        except ConfigError as error:
+            raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
         except (OSError, ValueError, struct.error) as error:
             raise DeviceLostError(
                 "there is no ring to read", where=str(path), remedy="Is the daemon running?"
@@ -150,14 +152,14 @@ class RingReader:
         if magic != _MAGIC:
             raise DeviceLostError("is not a ring of this version", where=str(path))
         self.shape = FrameShape(height, width, channels)
+        head, step = _layout(slots, self.shape)
+        if not slots or status.st_size < head + step * slots:
+            raise DeviceLostError("is shorter than its own header says", where=str(path))
         self.color = color.rstrip(b"\0").decode("ascii", "replace")
         """`mono`, `bgr` or `rgb`; empty if the daemon did not say."""
         self.epoch = epoch
         """The daemon's: its frames alone are in here."""
         self._file = (status.st_dev, status.st_ino)
-        head, step = _layout(slots, self.shape)
-        if not slots or head + step * slots > len(self._map):
-            raise DeviceLostError("is shorter than it says", where=str(path))
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
         self._views = [
             np.frombuffer(self._map, np.uint8, self.shape.size_bytes, head + step * i).reshape(

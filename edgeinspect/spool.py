@@ -16,15 +16,13 @@ Source: docs/decisions/0003-spool.md
 
 from __future__ import annotations
 
-import fcntl
-import itertools
-import mmap
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import SpoolError
+from edgeinspect.spool_file import hold, keep, make, map_file
 from edgeinspect.spool_format import (
     CURSOR,
     EPOCH_AT,
@@ -33,15 +31,14 @@ from edgeinspect.spool_format import (
     PAYLOAD_BYTES,
     PUBLISHED_AT,
     SLOT_BYTES,
+    SPEAKING_AT,
     UNKNOWN_FRAME,
     OpenRecord,
     Scan,
-    header,
     read_payload,
     scan_file,
     write_close,
     write_open,
-    write_skipped,
 )
 
 
@@ -109,7 +106,7 @@ class Spool:
         self.overwritten_unledgered = 0
         """Closed frames that were overwritten before the ledger had them."""
         self._lock = threading.Lock()
-        self._holder = _hold(path)
+        self._holder = hold(path)
         scan = scan_file(path)
         old = scan or Scan()
         lost = at_least_seq > old.last_seq or (scan is None and at_least_epoch > 0)
@@ -121,15 +118,9 @@ class Spool:
         self._base = self.last_seq + 1 if lost else max(old.base_seq, old.oldest_seq)
         if lost or not (old.sound and old.slots == slots):
             if old.slots and not old.sound:
-                self.set_aside = _keep(path)
-            _make(path, line, slots, self._base, self.skipped, old)
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(
-                file.fileno(),
-                HEADER_BYTES + slots * SLOT_BYTES,
-                # Every page is there before the first frame: none waits for a fault.
-                flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
-            )
+                self.set_aside = keep(path)
+            make(path, line, slots, self._base, self.skipped, old)
+        self._map = map_file(path, slots)
         self._epochs: list[int] = [0] * slots
         self._seqs: list[int] = [0] * slots
         self._closed = bytearray(slots)
@@ -224,10 +215,17 @@ class Spool:
         self.ledgered_seq = seq
         CURSOR.pack_into(self._map, LEDGERED_AT, seq)
 
+    def announce(self) -> None:
+        """Say that this daemon has the line's addresses: who hears its epoch there may
+        believe it. Until then, and after `dispose`, nobody speaks for the line.
+        """
+        CURSOR.pack_into(self._map, SPEAKING_AT, self.epoch)
+
     def dispose(self) -> None:
         """Unmap and unlock; harmless when done already. No thread may use the spool after."""
         with self._lock:
             if self._holder >= 0:
+                CURSOR.pack_into(self._map, SPEAKING_AT, 0)
                 self._map.close()
                 os.close(self._holder)
                 self._holder = -1
@@ -249,80 +247,3 @@ class Spool:
             if record is None:
                 at = HEADER_BYTES + slot * SLOT_BYTES
                 write_open(self._map, at, seq, self._epochs[slot], UNKNOWN_FRAME)
-
-
-def _hold(path: Path) -> int:
-    """Lock the line against a second daemon; the lock goes with the process."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = os.open(
-            path.with_name(path.name + ".lock"),
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-            0o640,
-        )
-    except OSError as error:
-        raise SpoolError(
-            f"cannot be opened: {error.strerror}",
-            where=str(path),
-            remedy="Give the daemon's user this folder, or set spool.folder",
-        ) from error
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(holder)
-        raise SpoolError(
-            "is held by another process: this line runs already",
-            where=str(path),
-            remedy="Stop the other daemon, or give this line another name",
-        ) from None
-    return holder
-
-
-def _keep(path: Path) -> Path:
-    """Give a damaged file a second name, which the rename to come leaves alone."""
-    for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            os.link(path, aside)
-        except FileExistsError:
-            continue
-        return aside
-    raise AssertionError
-
-
-def _make(
-    path: Path, line: str, slots: int, base_seq: int, skipped: tuple[int, int] | None, old: Scan
-) -> None:
-    """Write a new spool with the old one's frames beside it, then rename it over.
-
-    The rename is what makes a crash here harmless: there is the old file or the new one.
-    """
-    fresh = path.with_name(path.name + ".new")
-    try:
-        with fresh.open("w+b") as file:
-            # Allocated, not sparse: a full disk must fail here, not as SIGBUS at a store.
-            os.posix_fallocate(file.fileno(), 0, HEADER_BYTES + slots * SLOT_BYTES)
-            with mmap.mmap(file.fileno(), 0) as target:
-                head = header(line, slots, base_seq)
-                target[: len(head)] = head
-                if skipped is not None:
-                    write_skipped(target, skipped)
-                CURSOR.pack_into(target, EPOCH_AT, old.epoch)
-                CURSOR.pack_into(target, PUBLISHED_AT, old.published_seq)
-                CURSOR.pack_into(target, LEDGERED_AT, old.ledgered_seq)
-                for seq in sorted(old.frames):
-                    if seq < max(base_seq, old.last_seq - slots + 1):
-                        continue
-                    at = HEADER_BYTES + seq % slots * SLOT_BYTES
-                    found = old.frames[seq]
-                    if found.record is not None:
-                        write_open(target, at, seq, found.epoch, found.record)
-                    if found.payload is not None:
-                        write_close(target, at, seq, found.epoch, found.payload)
-        fresh.replace(path)
-    except OSError as error:
-        raise SpoolError(
-            f"cannot be made: {error.strerror}",
-            where=str(path),
-            remedy="Free some space in its folder, or set spool.slots lower",
-        ) from error

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from pathlib import Path
 
+from edgeinspect.regular_file import open_regular
+
 SLOT_BYTES = 8192
 HEADER_BYTES = 4096
 
@@ -23,6 +25,8 @@ CURSOR = struct.Struct("<Q")
 EPOCH_AT = 960
 PUBLISHED_AT = 1024
 LEDGERED_AT = 1088
+SPEAKING_AT = 1216
+"""The epoch that its daemon publishes under the line's addresses; 0 while it does not."""
 _SKIPPED_AT = 1152
 _SKIPPED = struct.Struct("<QQI")  # first, last, crc
 
@@ -34,6 +38,7 @@ _OPEN_CRC_AT = _OPEN.size
 _CLOSE_AT = 320
 _CLOSE = struct.Struct("<QQII")  # seq, epoch, length, crc
 _PAYLOAD_AT = _CLOSE_AT + _CLOSE.size
+_FILE_BYTES_MAX = HEADER_BYTES + 1_000_000 * SLOT_BYTES
 PAYLOAD_BYTES = SLOT_BYTES - _PAYLOAD_AT
 """Longest verdict a slot holds."""
 
@@ -104,6 +109,18 @@ def header(line: str, slots: int, base_seq: int) -> bytes:
     return body + _CRC.pack(zlib.crc32(body))
 
 
+def line_of(data: bytes) -> str | None:
+    """The line's name in a header; None if it does not check, or holds no slot."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, slot_bytes, slots, _base, line, crc = _HEADER.unpack_from(data)
+    sound = zlib.crc32(data[: _HEADER.size - _CRC.size]) == crc
+    if magic != _MAGIC or slot_bytes != SLOT_BYTES or not slots or not sound:
+        return None
+    name: bytes = line.rstrip(b"\0")
+    return name.decode("utf-8", "replace")
+
+
 def write_skipped(target: mmap, skipped: tuple[int, int]) -> None:
     """Note which seqs were left out before this spool's first."""
     body = _SKIPPED.pack(*skipped, 0)[: -_CRC.size]
@@ -123,7 +140,8 @@ def scan_file(path: Path) -> Scan | None:
     checks is believed.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read(_FILE_BYTES_MAX)
     except FileNotFoundError:
         return None
     size = len(data)

@@ -6,7 +6,8 @@ import mmap
 import os
 from pathlib import Path
 
-from edgeinspect.errors import DeviceLostError
+from edgeinspect.errors import ConfigError, DeviceLostError
+from edgeinspect.shared_memory import open_file
 from edgeinspect.spool_format import (
     CURSOR,
     EPOCH_AT,
@@ -28,7 +29,8 @@ class SpoolReader:
         """Attach.
 
         Raises:
-            DeviceLostError: There is no spool, or it is of another version.
+            DeviceLostError: There is no spool, it is of another version, or somebody else
+                than its daemon may have written it.
         """
         self.path = path
         scan = scan_file(path)
@@ -39,11 +41,17 @@ class SpoolReader:
         self.slots = scan.slots
         self.last_seq = scan.last_seq
         """Newest frame when it was attached."""
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            handle = open_file(path)
+        except ConfigError as error:
+            raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
+        try:
+            status = os.fstat(handle)
             if status.st_size < HEADER_BYTES + self.slots * SLOT_BYTES:
                 raise DeviceLostError("is being made anew", where=str(path))
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._map = mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ)
+        finally:
+            os.close(handle)
         self._file = (status.st_dev, status.st_ino)
         self._view = memoryview(self._map)
 

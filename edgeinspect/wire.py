@@ -44,6 +44,9 @@ class Heartbeat(
     clock_stepped: bool = False
     """True while the daemon's wall clock is not to be trusted, for it was set lately. Verdicts
     from before the step, which a replay gives, are then stamped by another clock."""
+    spool: str = ""
+    """The line's spool on its own PC: with it a client there sees that it is the line that
+    speaks. Empty where it is not told."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,6 +124,16 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="e
     """The first verdict that is still held; ask again from here."""
 
 
+class Busy(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.busy/1"):
+    """Answers a replay request that is not taken now: an earlier one of the same client is not
+    done, or too many clients are given something again. Ask again after 200 ms.
+    """
+
+    epoch: Int64
+    from_seq: Int64
+    """First seq asked for."""
+
+
 class Triggered(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.triggered/1"
 ):
@@ -136,7 +146,7 @@ class Triggered(
     camera has not answered within 400 ms (its frame gets a verdict all the same)."""
 
 
-Answer = Replayed | Gone | Triggered
+Answer = Replayed | Gone | Busy | Triggered
 
 encode = msgspec.json.Encoder().encode
 _request: Decode[Request] = json_decoder(Request)

@@ -3,7 +3,7 @@
     python examples/subscriber.py [cursor file]
 
 The cursor is stored after the verdict is applied, so a crash in between applies that one
-verdict again: `apply` must not mind. Addresses are those of examples/strip.yaml.
+verdict again: `apply` must not mind. The line is that of examples/strip.yaml, on this PC.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgeinspect.client import Delivered, Feed, Lost, Renumbered
+from edgeinspect.client import Delivered, Feed, Lost, Renumbered, find_line
 from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.errors import ForgedError
 
 FAIL_SAFE_MS = 300
 
@@ -33,10 +34,22 @@ def store(path: Path, seq: int) -> None:
 def main(path: Path) -> None:
     """Follow the line until Ctrl-C."""
     cursor = int(path.read_text(encoding="utf-8")) if path.exists() else None
-    with Feed(name="example", cursor=cursor) as feed:
+    line = find_line("strip")
+    with Feed(
+        line.verdicts,
+        line.replay,
+        name="example",
+        line=line.line,
+        cursor=cursor,
+        proof=line.proof(),
+    ) as feed:
         safe = False
         while True:
-            event = feed.receive(50)
+            try:
+                event = feed.receive(50)
+            except ForgedError as error:  # silence follows, and with it fail-safe
+                print(error, flush=True)
+                continue
             if isinstance(event, Delivered):
                 apply(event.verdict)
                 store(path, event.verdict.seq)

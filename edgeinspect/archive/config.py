@@ -13,7 +13,7 @@ from edgeinspect.config.checks import address_problem
 from edgeinspect.config.faults import BAD, Collector
 from edgeinspect.config.schema import Name, Ratio, Section
 from edgeinspect.errors import ConfigError
-from edgeinspect.gateway.config import Source
+from edgeinspect.gateway.config import Source, check_source
 
 
 class Near(Section, frozen=True):
@@ -68,8 +68,9 @@ class ArchiveConfig(Section, frozen=True):
     """Where pictures are kept; on a disk that the ledger can spare."""
     max_mib: Annotated[float, Meta(ge=1, le=1_000_000_000)]
     """Room for pictures; beyond it the least useful are removed."""
-    ring: str = "/dev/shm/edgeinspect"
-    """The line's `spool.folder`, where its rings of pictures are."""
+    ring: str | None = None
+    """The line's `spool.folder`, where its rings of pictures are; where that is by default when
+    absent."""
     keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 365
     """Pictures kept for longer are removed: days that have really passed, as of a ledger's
     `keep_days`."""
@@ -117,6 +118,8 @@ def _check(collector: Collector, root: document.Node) -> None:
         problem = address_problem(address) if isinstance(address, str) else None
         if problem:
             collector.fault(f"feed.{name}", problem, table.get("feed"))
+    feed = table.get("feed")
+    check_source(collector, feed.value if feed is not None and isinstance(feed.value, dict) else {})
     low, high = collector.good("near.low"), collector.good("near.high")
     if low is not BAD and high is not BAD and low > high:
         collector.fault("near.low", f"must be at most near.high, which is {high:g}",

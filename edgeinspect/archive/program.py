@@ -25,6 +25,7 @@ from edgeinspect.client.sockets import Prepare, Socket, plain
 from edgeinspect.domain.clock import NS_PER_S, Clock, SystemClock
 from edgeinspect.keys import as_client
 from edgeinspect.sdnotify import notify
+from edgeinspect.shared_memory import find_folder
 from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -81,18 +82,23 @@ class Archive:
             self.keeper = Keeper(config, clock)
             stack.callback(self.keeper.close)
             prepare = make_prepare(config)
+            source = config.feed.find(config.ring)
+            ring = Path(config.ring) if config.ring else find_folder(config.feed.line)
             live = stack.enter_context(
-                Listener(config.feed.verdicts, topics=_topics(config), prepare=prepare)
+                Listener(
+                    source.verdicts, topics=_topics(config), prepare=prepare, proof=source.proof()
+                )
             )
             feed = stack.enter_context(
                 Feed(
-                    config.feed.verdicts,
-                    config.feed.replay,
+                    source.verdicts,
+                    source.replay,
                     name=config.archive,
                     line=config.feed.line,
                     cursor=self.keeper.stored_cursor,
                     prepare=prepare,
                     high_water_mark=config.feed.high_water_mark,
+                    proof=source.proof(),
                 )
             )
             known = self.keeper.known
@@ -100,7 +106,7 @@ class Archive:
                 line=config.feed.line,
                 live=live,
                 feed=feed,
-                rings=Rings(Path(config.ring), config.feed.line),
+                rings=Rings(ring, config.feed.line),
                 classify=lambda verdict: classify(verdict, config),
                 has=lambda key: key in known,
                 waiting=self.waiting,

@@ -165,7 +165,7 @@ def records(line: Path | None, record: Path | None) -> list[Path]:
     if line is None:
         return sorted(_LEDGERS.glob(f"*{SUFFIX}"))
     from edgeinspect.config.load import load as load_config
-    from edgeinspect.pipeline.records import memory_folder
+    from edgeinspect.config.places import memory_folder
 
     config = load_config(line).config
     folder = Path(config.ledger.folder) if config.ledger else memory_folder(config)

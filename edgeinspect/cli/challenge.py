@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from edgeinspect.cli._line_source import find_source
 from edgeinspect.cli._terminal import echo
-from edgeinspect.client import DEFAULT_REPLAY, order
+from edgeinspect.client import order
 from edgeinspect.errors import UsageError
 from edgeinspect.wire_replay import ChallengeRequest
 
@@ -13,13 +14,16 @@ from edgeinspect.wire_replay import ChallengeRequest
 @click.command()
 @click.argument("picture")
 @click.option("--camera", help="Camera whose frame it stands for; the first by default.")
-@click.option("--address", default=DEFAULT_REPLAY, show_default=True,
-              help="The line's replay address.")  # fmt: skip
-def challenge(picture: str, camera: str | None, address: str) -> None:
+@click.option("--line", "word", metavar="LINE", help="The line's file or name.")
+@click.option("--address", help="The line's replay address.")
+def challenge(picture: str, camera: str | None, word: str | None, address: str | None) -> None:
     """Send PICTURE, a file of the line's challenge folder, through the running line.
 
-    Its verdict is marked `simulated`; if it is not a reject, the line raises an alarm.
+    Its verdict is marked `simulated`; if it is not a reject, the line raises an alarm. The
+    line is the one that runs on this PC, unless it is named.
     """
+    if address is None:
+        address = find_source(word).replay
     answer = order(address, ChallengeRequest(picture=picture, camera=camera))
     if not answer.accepted:
         raise UsageError(f"the line refused: {answer.problem}", where=address)

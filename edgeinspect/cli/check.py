@@ -13,6 +13,7 @@ from rich.text import Text
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config.checks import match_models
 from edgeinspect.config.load import Loaded, PartChoice, load
+from edgeinspect.config.places import line_addresses, memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.frame import Grab
@@ -223,8 +224,9 @@ def _parts_table(loaded: Loaded, findings: Findings) -> Table:
             style = "red" if path in findings.bad else "green"
             found = Text(findings.notes.get(path, "not opened"), style=style)
             table.add_row(path, choice.type, found)
-    table.add_row("verdicts", "PUB", Text(config.publish.verdicts))
-    table.add_row("replay", "ROUTER", Text(config.publish.replay))
+    verdicts, replay = line_addresses(config, memory_folder(config))
+    table.add_row("verdicts", "PUB", Text(verdicts))
+    table.add_row("replay", "ROUTER", Text(replay))
     return table
 
 

@@ -168,13 +168,13 @@ def _find(file: Path) -> tuple[Path, Path | None]:
     if file.suffix not in {".yaml", ".yml"}:
         return file, None
     from edgeinspect.config.load import load
-    from edgeinspect.pipeline.records import memory_folder
+    from edgeinspect.config.places import seen_folder
 
     config = load(file).config
     if config.ledger is None:
         raise UsageError("this line keeps no ledger", where=str(file), remedy="Add `ledger: {}`")
     path = Path(config.ledger.folder) / f"{config.line}.ledger.sqlite"
-    spool = memory_folder(config) / f"{config.line}.spool"
+    spool = seen_folder(config) / f"{config.line}.spool"
     unnamed = config.spool.folder is None and not spool.exists()  # it is where the unit has it
     return path, None if unnamed else spool
 

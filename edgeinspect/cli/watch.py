@@ -8,8 +8,10 @@ from datetime import datetime
 import click
 from rich.text import Text
 
+from edgeinspect.cli._line_source import find_source, is_address
 from edgeinspect.cli._terminal import Console, echo_json
-from edgeinspect.client import DEFAULT_ADDRESS, Listener, Received
+from edgeinspect.client import Listener, Proof, Proofs, Received
+from edgeinspect.config.checks import is_local
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.foreign_text import one_line
@@ -21,24 +23,40 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
 
 
 @click.command()
-@click.argument("address", default=DEFAULT_ADDRESS)
+@click.argument("line", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
 @click.option("--rejects", is_flag=True, help="Only rejects.")
 @click.option("--count", type=click.IntRange(1), help="End after so many verdicts.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0.1),
               help="End with 75 after so many seconds without a heartbeat.")  # fmt: skip
+@click.option("--unproven", is_flag=True,
+              help="Show what does not stand in the line's spool, too.")  # fmt: skip
 def watch(
-    address: str, as_json: bool, rejects: bool, count: int | None, timeout_s: float | None
+    line: str | None,
+    as_json: bool,
+    rejects: bool,
+    count: int | None,
+    timeout_s: float | None,
+    unproven: bool,
 ) -> None:
-    """Print verdicts from the line at ADDRESS until stopped.
+    """Print verdicts of LINE until stopped: its file, its name or its address.
 
-    Says when the heartbeat stops: silence is never a good part.
+    Without LINE the one that runs on this PC. Says when the heartbeat stops: silence is
+    never a good part.
     """
     viewer = _Viewer(as_json, rejects)
-    with Listener(address) as listener:
+    proof: Proof | Proofs | None = None
+    if line is None or not is_address(line):
+        source = find_source(line)
+        address, proof = source.verdicts, None if unproven else source.proof()
+    else:
+        address = line
+        proof = Proofs() if is_local(address) and not unproven else None
+    with Listener(address, proof=proof) as listener:
         heard_at = time.monotonic()
         silent = True
         heard = False
+        doubt = ""
         while count is None or viewer.shown < count:
             got = listener.receive(200)
             now = time.monotonic()
@@ -49,6 +67,9 @@ def watch(
                 heard_at = now
                 viewer.show(got)
                 continue
+            if listener.doubt and listener.doubt != doubt:
+                viewer.note(f"somebody else speaks in the line's name: {listener.doubt}")
+            doubt = listener.doubt
             if not silent and now - heard_at > 1.0:
                 viewer.note("no heartbeat: nobody inspects this line")
                 silent = True

@@ -3,7 +3,9 @@
 `Listener` hears what is said now. `Feed` gets every verdict once and in order, whatever
 the network or either process does, and says so where a verdict is gone for good.
 
-    with Feed("tcp://pc:5590", "tcp://pc:5591", name="gateway-1", cursor=stored) as feed:
+    line = find_line("strip")
+    with Feed(line.verdicts, line.replay, name="gateway-1", line="strip", cursor=stored,
+              proof=line.proof()) as feed:
         for event in feed:
             if isinstance(event, Delivered):
                 apply(event.verdict)
@@ -15,19 +17,23 @@ from __future__ import annotations
 from edgeinspect.client.feed import Beat, Delivered, Event, Feed, Lost, Renumbered
 from edgeinspect.client.listener import Listener
 from edgeinspect.client.orders import order
-from edgeinspect.client.sockets import DEFAULT_ADDRESS, DEFAULT_REPLAY, Prepare, Received
+from edgeinspect.client.proof import Proof, Proofs
+from edgeinspect.client.sockets import Prepare, Received
+from edgeinspect.client.source import LineSource, find_line
 
 __all__ = [
-    "DEFAULT_ADDRESS",
-    "DEFAULT_REPLAY",
     "Beat",
     "Delivered",
     "Event",
     "Feed",
+    "LineSource",
     "Listener",
     "Lost",
     "Prepare",
+    "Proof",
+    "Proofs",
     "Received",
     "Renumbered",
+    "find_line",
     "order",
 ]

@@ -9,10 +9,9 @@ from types import TracebackType
 import msgspec
 import zmq
 
+from edgeinspect.client.proof import Proof, forged
 from edgeinspect.client.sockets import (
     DEAF_NS,
-    DEFAULT_ADDRESS,
-    DEFAULT_REPLAY,
     Prepare,
     Refusals,
     Socket,
@@ -28,6 +27,7 @@ from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heart
 from edgeinspect.wire_replay import (
     Ack,
     Answer,
+    Busy,
     Gone,
     Replayed,
     ReplayRequest,
@@ -36,6 +36,8 @@ from edgeinspect.wire_replay import (
 )
 
 _ASK_AGAIN_NS = 200 * NS_PER_MS
+_LAST_WORDS_NS = 500 * NS_PER_MS
+"""How long what a dead daemon said may still be under way."""
 _ACK_EVERY_NS = 20 * NS_PER_MS
 
 
@@ -86,8 +88,8 @@ class Feed:
 
     def __init__(
         self,
-        verdicts: str = DEFAULT_ADDRESS,
-        replay: str = DEFAULT_REPLAY,
+        verdicts: str,
+        replay: str,
         *,
         name: str,
         line: str = "",
@@ -95,6 +97,7 @@ class Feed:
         prepare: Prepare = plain,
         clock: Clock | None = None,
         high_water_mark: int = 10_000,
+        proof: Proof | None = None,
     ) -> None:
         """Connect.
 
@@ -108,6 +111,8 @@ class Feed:
             prepare: Puts CURVE keys on a socket.
             clock: For tests.
             high_water_mark: Messages queued here before the newest are lost and replayed.
+            proof: Sees whether it is the line that speaks; whoever does is believed when
+                None. Closed with the feed.
 
         Raises:
             DataError: An address is not one.
@@ -130,6 +135,8 @@ class Feed:
         self._addresses = (verdicts, replay)
         self._prepare = prepare
         self._high_water_mark = high_water_mark
+        self._proof = proof
+        self._doubted_at_ns: int | None = None
         self._turn = 0
         try:
             self._open()
@@ -179,7 +186,7 @@ class Feed:
         """The next event; None if there is none in `timeout_ms`.
 
         Raises:
-            DataError: A message breaks the wire's schema.
+            DataError: A message breaks the wire's schema, or a heartbeat is not the line's.
         """
         self._catch_up()
         self._flush_ack()
@@ -222,6 +229,8 @@ class Feed:
             return None
         if beat.epoch < self.epoch:  # a dead daemon's last words
             return None
+        if not self._believe(beat):
+            return None
         new_daemon = beat.epoch > self.epoch
         self.epoch = beat.epoch
         self._heard_at_ns = self._clock.now_ns()
@@ -238,6 +247,26 @@ class Feed:
             self._behind = self._behind or beat.last_seq > self.cursor
         return Beat(beat)
 
+    def _believe(self, beat: Heartbeat | Status) -> bool:
+        """False for what a daemon that has just ended may still have said.
+
+        Raises:
+            DataError: It is not the line that speaks.
+        """
+        problem = self._proof.problem(beat) if self._proof is not None else ""
+        if not problem:
+            self._doubted_at_ns = None
+            return True
+        if beat.epoch == self.epoch:
+            if isinstance(beat, Heartbeat) and not beat.inspecting:  # its last word, or as good
+                return True
+            now_ns = self._clock.now_ns()
+            if self._doubted_at_ns is None:
+                self._doubted_at_ns = now_ns
+            if now_ns - self._doubted_at_ns < _LAST_WORDS_NS:
+                return False
+        raise forged(beat.line, problem)
+
     def _place(
         self, verdict: Verdict, body: bytes, *, replayed: bool, mask: Mask | None = None
     ) -> Event | None:
@@ -250,6 +279,9 @@ class Feed:
             self._behind = True
             return None
         if verdict.seq <= self.cursor:
+            return None
+        if self._proof is not None and not self._proof.holds(verdict.seq, body):
+            self._behind = True  # somebody else's, or gone from the spool: asked for again
             return None
         self.cursor = verdict.seq
         self.epoch = max(self.epoch, verdict.epoch)
@@ -268,10 +300,12 @@ class Feed:
         if isinstance(answer, Replayed):
             self._asked_at_ns = 0
             self._behind = self.cursor is not None and self.cursor < answer.last_seq
+        elif isinstance(answer, Busy):
+            self._asked_at_ns = self._clock.now_ns()
         elif isinstance(answer, Gone) and self.cursor is not None:
             self._asked_at_ns = 0
             first = self.cursor + 1
-            if answer.oldest_seq > first:
+            if answer.oldest_seq > first and (self._proof is None or self._proof.lacks(first)):
                 self.cursor = answer.oldest_seq - 1
                 return Lost(first, self.cursor)
         return None
@@ -313,6 +347,8 @@ class Feed:
             for refusals in self._refusals:
                 refusals.close()
             self._context.destroy(0)
+        if self._proof is not None:
+            self._proof.close()
 
     def __enter__(self) -> Feed:
         return self

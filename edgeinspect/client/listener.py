@@ -7,9 +7,9 @@ from types import TracebackType
 
 import zmq
 
+from edgeinspect.client.proof import Proof, Proofs
 from edgeinspect.client.sockets import (
     DEAF_NS,
-    DEFAULT_ADDRESS,
     Prepare,
     Received,
     Refusals,
@@ -20,7 +20,7 @@ from edgeinspect.client.sockets import (
 )
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Message
 
 _LOOK_MS = 250
 """How long it waits before it looks whether the line turned it away."""
@@ -34,10 +34,11 @@ class Listener:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str,
         *,
         topics: tuple[str, ...] = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC),
         prepare: Prepare = plain,
+        proof: Proof | Proofs | None = None,
     ) -> None:
         """Connect (and reconnect for ever, as ZeroMQ does).
 
@@ -45,6 +46,8 @@ class Listener:
             address: The line's PUB address.
             topics: Prefixes to subscribe to.
             prepare: Puts CURVE keys on the socket.
+            proof: Sees whether it is the line that speaks, and has what others say passed
+                over; whoever speaks is believed when None. Closed with the listener.
 
         Raises:
             DataError: The address is not one.
@@ -52,6 +55,9 @@ class Listener:
         self.missed = 0
         """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
         only when all verdicts are subscribed to."""
+        self.doubt = ""
+        """Why the last message was passed over: it is not the line that speaks."""
+        self._proof = proof
         self._last_seq: dict[tuple[str, int], int] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
         self._address = address
@@ -85,9 +91,10 @@ class Listener:
             if self._socket.poll(left_ms):
                 self._heard_at_ns = self._clock.now_ns()
                 received = read(self._socket.recv_multipart())
-                if not isinstance(received.message, Verdict) or self._is_new(received.message):
+                if self._believe(received) and self._is_new(received.message):
                     return received
-                continue
+                if until_ns is None or self._clock.now_ns() < until_ns:
+                    continue
             now_ns = self._clock.now_ns()
             self._refusals.hear(now_ns)
             if self._refusals.due(now_ns) or now_ns - self._heard_at_ns > DEAF_NS:
@@ -97,8 +104,30 @@ class Listener:
             if until_ns is not None and now_ns >= until_ns:
                 return None
 
-    def _is_new(self, verdict: Verdict) -> bool:
+    def _believe(self, received: Received) -> bool:
+        """False for what is not the line's."""
+        message = received.message
+        if self._proof is None:
+            return True
+        proof = self._proof.of(message.line)
+        if proof is None:
+            return False
+        if isinstance(message, Verdict):
+            if not proof.holds(message.seq, received.body):
+                self.doubt = f"verdict {message.seq} does not stand in the line's spool"
+                return False
+        else:
+            problem = proof.problem(message)
+            if problem:
+                self.doubt = problem
+                return False
+        self.doubt = ""
+        return True
+
+    def _is_new(self, verdict: Message) -> bool:
         """False for a repeat: the last value may come to all when a newcomer goes at once."""
+        if not isinstance(verdict, Verdict):
+            return True
         key = (verdict.line, verdict.epoch)
         last = self._last_seq.get(key, 0)
         if verdict.seq <= last:
@@ -119,6 +148,8 @@ class Listener:
         if not self._context.closed:
             self._refusals.close()
             self._context.destroy(0)
+        if self._proof is not None:
+            self._proof.close()
 
     def __enter__(self) -> Listener:
         return self

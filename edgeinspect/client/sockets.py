@@ -12,8 +12,6 @@ from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.errors import DataError
 from edgeinspect.wire import Mask, Message, decode, decode_mask
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5590"
-DEFAULT_REPLAY = "tcp://127.0.0.1:5591"
 Socket = zmq.Socket[bytes]
 MESSAGE_BYTES_MAX = 1 << 26
 """Larger than any mask; who sends more is no line, and is disconnected by the socket itself."""
@@ -111,7 +109,7 @@ def connect(
         raise DataError(
             f"is not an address: {error.strerror}",
             where=address,
-            remedy=f"Give one like {DEFAULT_ADDRESS}",
+            remedy="Give one like ipc:///run/edgeinspect/strip/strip.verdicts or tcp://pc:5590",
         ) from error
     except BaseException:
         socket.close(0)

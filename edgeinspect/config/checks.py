@@ -143,6 +143,8 @@ def _check_addresses(collector: Collector, root: Node) -> None:
     for name in ("verdicts", "replay"):
         path = f"publish.{name}"
         address = collector.good(path)
+        if address is None:
+            _check_own_socket(collector, root, name)
         if not isinstance(address, str):
             continue
         node, line = _find(root, "publish", name), _line(root, "publish", name)
@@ -160,6 +162,20 @@ def _check_addresses(collector: Collector, root: Node) -> None:
                 "or name publish.curve, or write publish.insecure: true"
             )
             collector.fault(path, problem, node, line)
+
+
+def _check_own_socket(collector: Collector, root: Node, name: str) -> None:
+    """The path of a socket in the line's own folder is not too long."""
+    folder, line = collector.good("spool.folder"), collector.good("line")
+    if not isinstance(folder, str) or not isinstance(line, str):
+        return
+    path = f"{folder}/{line}.{name}"
+    if len(path.encode("utf-8", "replace")) > MAX_IPC_BYTES:
+        problem = (
+            f"is too long for the line's socket {line}.{name} in it, whose path may have "
+            f"{MAX_IPC_BYTES} bytes: give a shorter one, or write publish.{name} out"
+        )
+        collector.fault("spool.folder", problem, _find(root, "spool", "folder"))
 
 
 def address_problem(address: str) -> str | None:

@@ -162,10 +162,12 @@ class Parts(Section, kw_only=True):
 class Publish(Section):
     """The wire to gateways, pages and archives."""
 
-    verdicts: str = "tcp://127.0.0.1:5590"
-    """PUB address: verdicts, heartbeat, status."""
-    replay: str = "tcp://127.0.0.1:5591"
-    """ROUTER address: replay requests, acknowledgements, triggers."""
+    verdicts: str | None = None
+    """PUB address: verdicts, heartbeat, status. `ipc://`, the socket `<line>.verdicts` in the
+    folder of the spool, when absent: only the line's user and the folder's group get there."""
+    replay: str | None = None
+    """ROUTER address: replay requests, acknowledgements, triggers; `<line>.replay` there when
+    absent."""
     heartbeat_ms: Annotated[float, Meta(ge=5, le=10_000)] = 50
     status_ms: Annotated[float, Meta(ge=50, le=60_000)] = 1_000
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
@@ -182,9 +184,9 @@ class SpoolFile(Section):
     """The memory-mapped file that every verdict stands in before it is sent."""
 
     folder: str | None = None
-    """Folder of spool and ring: systemd's runtime folder of the unit when absent, and
-    /dev/shm/edgeinspect without systemd. It survives `kill -9` anywhere, a power cut only on
-    a disk."""
+    """Folder of spool, rings and sockets, which nobody else may write: systemd's runtime folder
+    of the unit when absent, and /dev/shm/edgeinspect-UID without systemd. It survives `kill -9`
+    anywhere, a power cut only on a disk."""
     slots: Annotated[int, Meta(ge=64, le=1_000_000)] = 4_096
     """Verdicts held for replay and recovery."""
 

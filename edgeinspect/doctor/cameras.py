@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 
 from edgeinspect.client import Listener
 from edgeinspect.config.load import Loaded, PartChoice
+from edgeinspect.config.places import client_addresses, seen_folder
 from edgeinspect.doctor.finding import Finding, bad, good, warn
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.errors import EdgeInspectError
@@ -41,7 +41,7 @@ def ask_line(loaded: Loaded) -> Mapping[str, str] | None:
     publish = loaded.config.publish
     if publish.curve is not None:  # a doctor has no key; a camera in use then says so itself
         return None
-    address = re.sub(r"^tcp://(\*|0\.0\.0\.0)", "tcp://127.0.0.1", publish.verdicts)
+    address, _replay = client_addresses(loaded.config, seen_folder(loaded.config))
     with Listener(address, topics=(STATUS_TOPIC,)) as listener:
         heard = listener.receive(round(publish.status_ms) + 500)
         if heard is None or not isinstance(heard.message, Status):

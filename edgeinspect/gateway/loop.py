@@ -17,7 +17,7 @@ from edgeinspect import events
 from edgeinspect.client import Beat, Delivered, Event, Lost, Renumbered
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.plc import Outcome, PlcImage, PlcInputs
-from edgeinspect.errors import DataError
+from edgeinspect.errors import DataError, ForgedError
 from edgeinspect.gateway.config import GatewayConfig
 from edgeinspect.gateway.handshake import Handshake, Rules, Totals
 from edgeinspect.gateway.journal import Journal
@@ -163,7 +163,9 @@ class Gateway:
                 event = self._feed.receive(timeout_ms)
             except DataError as error:
                 self.watch.hear_nonsense(error.where)
-                self._quiet.error(events.WIRE_BROKEN, problem=str(error))
+                forged = isinstance(error, ForgedError)
+                name = events.LINE_FORGED if forged else events.WIRE_BROKEN
+                self._quiet.error(name, problem=str(error))
                 return
             if event is None:
                 self._drained_at_ns = self._clock.now_ns()

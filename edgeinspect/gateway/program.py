@@ -58,7 +58,7 @@ def _build_whole(
     config: GatewayConfig, link: PlcLink, journal: Journal, clock: Clock, held: ExitStack
 ) -> Gateway:
     """The gateway with what carries the PLC's triggers; `held` closes that."""
-    prepare, address = make_prepare(config), config.feed.replay
+    prepare, address = make_prepare(config), config.feed.find().replay
     triggers: Triggers | None = None
     counter: TriggerCounter | None = None
     if config.trigger_camera is not None:
@@ -96,15 +96,17 @@ def build(
     """A gateway on a real feed, not yet running."""
 
     def subscribe(cursor: int | None) -> Feed:
+        source = config.feed.find()
         return Feed(
-            config.feed.verdicts,
-            config.feed.replay,
+            source.verdicts,
+            source.replay,
             name=config.gateway,
             line=config.feed.line,
             cursor=cursor,
             prepare=prepare,
             clock=clock,
             high_water_mark=config.feed.high_water_mark,
+            proof=source.proof(),
         )
 
     return Gateway(

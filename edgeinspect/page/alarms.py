@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.ledger_query import Event
-from edgeinspect.page.remedies import SILENT, WIRE, remedy
+from edgeinspect.page.remedies import FORGED, SILENT, WIRE, remedy
 
 _KEPT = 100
 
@@ -73,7 +73,7 @@ class Alarms:
                 "remedy": remedy(alarm.text, self._line),
                 "raised_ms": alarm.raised_utc_ns // 1_000_000,
                 "cleared_ms": alarm.cleared_utc_ns and alarm.cleared_utc_ns // 1_000_000,
-                "own": alarm.text in (SILENT, WIRE),
+                "own": alarm.text in (SILENT, WIRE, FORGED),
                 "by": alarm.acknowledged_by,
                 "seen_ms": alarm.acknowledged_utc_ns and alarm.acknowledged_utc_ns // 1_000_000,
             }

@@ -12,7 +12,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Decision, StageTimes, Verdict
 from edgeinspect.ledger_query import Event
 from edgeinspect.page.alarms import Alarms
-from edgeinspect.page.remedies import SILENT, WIRE, remedy
+from edgeinspect.page.remedies import SILENT, remedy
 from edgeinspect.page.shift import Shift
 from edgeinspect.wire import Heartbeat, Status
 
@@ -171,10 +171,10 @@ class Board:
             self._bodies.clear()
             self._rejects.clear()
 
-    def break_wire(self, problem: str) -> None:
-        """Something that cannot be read: another version is talking."""
+    def break_wire(self, alarm: str) -> None:
+        """What came cannot be read (`WIRE`), or is not the line's (`FORGED`)."""
         with self._lock:
-            self._broken = problem
+            self._broken = alarm
 
     def acknowledge(self, actor: str) -> None:
         """Somebody has seen the alarm that stands."""
@@ -201,7 +201,7 @@ class Board:
             silent = heard_ns is None or now_ns - heard_ns >= self._silent_ns
             beat = self._beat
             if self._broken:
-                state, alarm = "not_inspected", WIRE
+                state, alarm = "not_inspected", self._broken
             elif heard_ns is None and now_ns < self._begun_at_ns + _PATIENCE_NS:
                 state, alarm = "not_inspected", ""  # the page itself has just been started
             elif silent or beat is None:

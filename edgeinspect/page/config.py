@@ -70,6 +70,9 @@ class PageConfig(Section, frozen=True):
     """Minutes without a click after which a login ends; 12 hours end it in any case."""
     curve: Curve | None = None
     """Keys for a line whose wire is encrypted."""
+    unproven: bool = False
+    """Believe whoever speaks at the line's addresses: for a page that cannot see the line's
+    spool, as in a container. Else nothing is shown that does not stand there."""
     ring_folder: str | None = None
     """Folder of the line's ring, if the line's file does not say it: `/run/edgeinspect/NAME`."""
     archive: str | None = None
@@ -182,7 +185,7 @@ def _check_line(
 ) -> None:
     for name in ("verdicts", "replay"):
         address = getattr(line.publish, name)
-        if address.endswith((":*", ":0")) or address.startswith("inproc:"):
+        if address and (address.endswith((":*", ":0")) or address.startswith("inproc:")):
             problem = f"its publish.{name} has no fixed address, so no page can hear it"
             collector.fault("line", problem, table.get("line"))
     if line.publish.curve is not None and config.curve is None:
@@ -199,8 +202,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def own_address(address: str) -> str:
-    """Where a client on the same machine connects to what is bound at `address`."""
-    return re.sub(r"^tcp://(\*|0\.0\.0\.0|\[::\])", "tcp://127.0.0.1", address)

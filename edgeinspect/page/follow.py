@@ -10,13 +10,14 @@ import structlog
 from edgeinspect import events
 from edgeinspect.client import Beat, Delivered, Event, Feed, Lost, Renumbered
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.errors import DataError
+from edgeinspect.errors import DataError, ForgedError
 from edgeinspect.log import RateLimited
 from edgeinspect.page.board import Board
 from edgeinspect.page.drift import Drift
 from edgeinspect.page.history import History
 from edgeinspect.page.measures import Measures
 from edgeinspect.page.pictures import Pictures
+from edgeinspect.page.remedies import FORGED, WIRE
 from edgeinspect.page.shift import Shift
 from edgeinspect.wire import decode_verdict
 
@@ -75,8 +76,10 @@ class Follower:
                 try:
                     event = feed.receive(50)
                 except DataError as error:
-                    self._board.break_wire(str(error))
-                    self._limited.error(events.WIRE_BROKEN, problem=str(error))
+                    forged = isinstance(error, ForgedError)
+                    self._board.break_wire(FORGED if forged else WIRE)
+                    name = events.LINE_FORGED if forged else events.WIRE_BROKEN
+                    self._limited.error(name, problem=str(error))
                     continue
                 if event is not None:
                     self._hear(event)

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp
 from edgeinspect import __version__, events
 from edgeinspect.client import Feed
 from edgeinspect.client.sockets import Prepare, Socket, plain
+from edgeinspect.client.source import find_line
+from edgeinspect.config.places import client_addresses, seen_folder
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DeviceLostError, ModelError
@@ -27,7 +29,7 @@ from edgeinspect.page.addresses import parse_networks
 from edgeinspect.page.archived import ArchiveWatch
 from edgeinspect.page.board import Board
 from edgeinspect.page.brake import Brake
-from edgeinspect.page.config import SHIFTS, LoadedPage, is_loopback, load, own_address
+from edgeinspect.page.config import SHIFTS, LoadedPage, is_loopback, load
 from edgeinspect.page.connections import Gate, Listener
 from edgeinspect.page.drawing import COLORS
 from edgeinspect.page.drift import Drift
@@ -44,7 +46,6 @@ from edgeinspect.page.serving import make_server
 from edgeinspect.page.sessions import Sessions
 from edgeinspect.page.stream import Stream
 from edgeinspect.page.tls import Certificate
-from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.shadow_record import SUFFIX
 from edgeinspect.store import Store, default_root
 from edgeinspect.users import Users
@@ -97,14 +98,25 @@ class Page:
         def bounds(utc_ns: int) -> tuple[int, int]:
             return shift.bounds(utc_ns, config.shifts or SHIFTS)
 
+        folder = Path(config.ring_folder) if config.ring_folder else seen_folder(line)
+        verdicts, replay = client_addresses(line, folder)
+        source = find_line(
+            line.line,
+            verdicts,
+            replay,
+            spool=str(folder),
+            has_keys=config.curve is not None,
+            unproven=config.unproven,
+        )
+
         def subscribe(cursor: int | None) -> Feed:
             return Feed(
-                own_address(line.publish.verdicts), own_address(line.publish.replay),
+                verdicts, replay,
                 name="page", line=line.line, cursor=cursor, prepare=prepare, clock=clock,
+                proof=source.proof(),
             )  # fmt: skip
 
         store = Store(Path(line.store) if line.store else default_root())
-        folder = Path(config.ring_folder) if config.ring_folder else memory_folder(line)
         ledger = Path(line.ledger.folder) if line.ledger else None
         state = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         history = History(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
@@ -146,13 +158,13 @@ class Page:
         sources = Sources(
             self.board, self.pictures, history, measures, store, models,
             tuple(line.cameras), classes, COLORS,
-            (ledger or memory_folder(line)) / f"{line.line}{SUFFIX}",
+            (ledger or folder) / f"{line.line}{SUFFIX}",
             archive, round(line.budget_ms * 1000), __version__,
         )  # fmt: skip
         challenge = line.capture.challenge_folder
         means = Means(
             self.board, Users(Path(config.users) if config.users else None),
-            own_address(line.publish.replay), prepare, store, models,
+            replay, prepare, store, models,
             Path(challenge) if challenge else None, config.backend,
             tuple(config.reload_command),
         )  # fmt: skip

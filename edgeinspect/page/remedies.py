@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SILENT = "the daemon is silent"
 WIRE = "the daemon speaks another version"
+FORGED = "somebody else speaks in the line's name"
 SILENT_ARCHIVE = "the archive is silent"
 BROKEN_ARCHIVE = "the archive cannot save pictures"
 BAD_CERTIFICATE = "the page's renewed certificate cannot be used"
@@ -16,6 +17,9 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     (SILENT, "Stop feeding parts, or sort them by hand. Look whether the daemon runs: "
              "systemctl status edgeinspect@LINE. Start it: systemctl restart edgeinspect@LINE."),
     (WIRE, "Daemon and page are of different versions. Restart both after the update."),
+    (FORGED, "Stop feeding parts, or sort them by hand. What is heard is not believed, for it does "
+             "not stand in the line's spool. Show this to the PC's administrator: journalctl -u "
+             "edgeinspect-page@LINE says more."),
     (SILENT_ARCHIVE, "The line is inspected as before; its pictures are not kept. Start the "
                      "archive: systemctl restart edgeinspect-archive@LINE."),
     (BROKEN_ARCHIVE, "The line is inspected as before; its pictures wait in memory, not for long. "

@@ -11,11 +11,12 @@ import structlog
 import zmq
 
 from edgeinspect import events
+from edgeinspect.config.places import line_addresses, memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.doorkeeper import Doorkeeper
-from edgeinspect.errors import ConfigError
+from edgeinspect.errors import EdgeInspectError
 from edgeinspect.pipeline import records
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Closer
@@ -29,7 +30,6 @@ from edgeinspect.pipeline.progress import line_progress
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.records import (
     close_unfinished,
-    memory_folder,
     open_ledger,
     open_spool,
     remember_judged,
@@ -89,7 +89,7 @@ class Line:
         model = workers[0].gate or workers[0].segmenter
         assert model is not None
         self.shape, color = model.spec.shape, model.spec.color
-        folder = memory_folder(config)
+        folder = self.folder = memory_folder(config)
         self.spool = open_spool(config, clock)
         # Two, so that what a stranger sends to replay shares no thread with the verdicts.
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
@@ -144,7 +144,7 @@ class Line:
         try:
             self.publisher = self._publisher()
             self.replay = self._replay(orders)
-        except ConfigError:
+        except EdgeInspectError:
             if self.doorkeeper is not None:  # its threads would outlive the failed start
                 self.doorkeeper.close()
             for context in self._contexts:
@@ -270,7 +270,7 @@ class Line:
         publish = self.config.publish
         return Publisher(
             context=self._contexts[0],
-            address=publish.verdicts,
+            address=line_addresses(self.config, self.folder)[0],
             high_water_mark=publish.high_water_mark,
             heartbeat_ns=round(publish.heartbeat_ms * NS_PER_MS),
             line=self.config.line,
@@ -286,7 +286,7 @@ class Line:
     def _replay(self, orders: Orders) -> Replay:
         return Replay(
             context=self._contexts[1],
-            address=self.config.publish.replay,
+            address=line_addresses(self.config, self.folder)[1],
             spool=self.spool,
             clock=self.clock,
             trigger=orders.trigger,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
@@ -61,12 +62,15 @@ class Orders:
         at_ns = clock.now_ns() - min(max(age_ns, 0), _AGE_MAX_NS)
         audit.hear(said.count, said.modulo, round(said.within_ms * NS_PER_MS), at_ns)
 
-    def challenge(self, camera: str | None, picture: str) -> None:
-        """Send a known-bad picture of the challenge folder through the line.
+    def challenge(self, camera: str | None, picture: str) -> Callable[[], None]:
+        """Read a known-bad picture of the challenge folder; a disk may make it wait.
 
         Args:
             camera: Whose frame it stands for; the first camera's when None.
             picture: File name, without a folder.
+
+        Returns:
+            Sends it through the line; does not wait.
 
         Raises:
             UsageError: There is no such camera, folder or picture.
@@ -83,7 +87,7 @@ class Orders:
             why = error.what if isinstance(error, DataError) else str(error)
             raise UsageError(f"is no picture of the challenge folder: {why}", where=picture,
                              remedy=getattr(error, "remedy", "")) from error  # fmt: skip
-        capture.challenge(pixels, picture)
+        return functools.partial(capture.challenge, pixels, picture)
 
     def _reading(self, capture: Capture, folder: Path) -> Reading:
         """As the challenge folder declares it, else as the camera's own pictures are read."""

@@ -19,9 +19,10 @@ import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
 from edgeinspect.domain.part_verdict import PartVerdict
-from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.listening import HANDSHAKE_MS, bind
 from edgeinspect.parts import PartBook
 from edgeinspect.pipeline.closing import Traces
+from edgeinspect.pipeline.subscribers import CURVE_BYTES_MAX, TOPIC_BYTES_MAX, Subscribers
 from edgeinspect.spool import Spool
 from edgeinspect.stats import Histogram
 from edgeinspect.wire import (
@@ -38,8 +39,6 @@ from edgeinspect.wire import (
 Socket = zmq.Socket[bytes]
 _WELCOMES = 4
 """Subscriptions taken per turn: a flood of them must not hold up a verdict."""
-_TOPIC_BYTES_MAX = 1024
-"""Of a subscription; who sends more is disconnected."""
 
 
 class Publisher:
@@ -74,7 +73,8 @@ class Publisher:
         wall clock was set lately.
 
         Raises:
-            ConfigError: The address cannot be bound.
+            AddressError: The address is in use, or not there yet.
+            ConfigError: It cannot be bound.
         """
         self.latency = Histogram()
         """Captured to published, of frames judged by an engine, µs."""
@@ -99,6 +99,7 @@ class Publisher:
         self._status_topic = status_topic(line)
         self._posts: deque[Status] = deque()
         self._beat = 0
+        self._spool_path = str(spool.path.absolute())
         self._stop = False
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._last: dict[bytes, list[bytes]] = {}
@@ -106,14 +107,19 @@ class Publisher:
         self._socket.linger = 500
         self._socket.sndhwm = high_water_mark
         self._socket.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
-        self._socket.maxmsgsize = _TOPIC_BYTES_MAX
+        # One at a time: what waits here is built into ZeroMQ's tree whenever we send.
+        self._socket.rcvhwm = 1
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._subscribers = Subscribers(line, clock)
         try:
             prepare(context, self._socket)
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            curve = self._socket.mechanism == zmq.CURVE
+            self._socket.maxmsgsize = CURVE_BYTES_MAX if curve else TOPIC_BYTES_MAX
+            self._release = bind(self._socket, address, "publish.verdicts")
+        except BaseException:
             self._socket.close(0)
-            fault = Fault("publish.verdicts", f"cannot be bound: {error.strerror}", address)
-            raise ConfigError([fault]) from error
+            raise
+        spool.announce()
         self._lock = threading.Lock()
         """Of the socket, and of all that is sent on it."""
         self._poll = select.poll()  # not ZeroMQ's own: that would use the socket unlocked
@@ -260,6 +266,7 @@ class Publisher:
             inspecting=inspecting and not self._stop,
             alarm=alarm,
             clock_stepped=self._stepped(),
+            spool=self._spool_path,
         )
         return [self._heartbeat_topic, encode(heartbeat)]
 
@@ -277,20 +284,24 @@ class Publisher:
         """
         for _ in range(_WELCOMES):
             try:
-                request = self._socket.recv(zmq.NOBLOCK)
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            request = frame.bytes
             kind, topic = request[:1], request[1:]
             answer = None
-            if kind == b"\x00":
+            admitted = self._subscribers.admit(frame)
+            if kind not in (b"\x00", b"\x01"):  # nobody's business
+                continue
+            if not admitted or not self._subscribers.may_match(topic):
+                pass
+            elif kind == b"\x00":
                 self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
-            elif kind == b"\x01":
+            else:
                 self._socket.setsockopt(zmq.SUBSCRIBE, topic)
                 if not self._heartbeat_topic.startswith(topic):  # an old one would mislead
                     fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
                     answer = fits[-1] if fits else None
-            else:  # nobody's business
-                continue
             self._socket.send_multipart(answer or self._heartbeat())
 
     def stop(self) -> None:
@@ -301,4 +312,5 @@ class Publisher:
     def dispose(self) -> None:
         """Close the socket after the thread has ended; what is queued gets half a second."""
         self._socket.close()
+        self._release()
         os.close(self._event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import structlog
 
 from edgeinspect import events
+from edgeinspect.config.places import memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.ledger import Known, LedgerWriter, known
@@ -20,16 +20,6 @@ from edgeinspect.timekeeping import Step, StepWatch, is_synchronised
 from edgeinspect.wire import encode
 
 _log = structlog.get_logger()
-
-
-def memory_folder(config: LineConfig) -> Path:
-    """Where spool and ring stand.
-
-    Not /dev/shm under systemd: a unit with a dynamic user has its files there removed at
-    every stop (RemoveIPC=), and with them what recovery reads.
-    """
-    named = config.spool.folder or os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return Path(named or "/dev/shm/edgeinspect")
 
 
 def state_folder(config: LineConfig) -> Path:

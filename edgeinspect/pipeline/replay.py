@@ -6,6 +6,7 @@ a stranger sends here cannot slow a verdict.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 
@@ -14,18 +15,18 @@ import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
-from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, UsageError
+from edgeinspect.errors import EdgeInspectError, UsageError
+from edgeinspect.listening import HANDSHAKE_MS, bind
+from edgeinspect.pipeline.errands import Errands
+from edgeinspect.pipeline.replay_jobs import ReplayJobs, Sent
 from edgeinspect.pipeline.tickets import Ticket
 from edgeinspect.pipeline.trigger_expiry import TriggerExpiry
 from edgeinspect.spool import Spool
-from edgeinspect.wire import VERDICT_TOPIC
 from edgeinspect.wire_replay import (
     REQUEST_BYTES_MAX,
     Ack,
     ChallengeRequest,
-    Gone,
     OperatorRequest,
-    Replayed,
     ReplayRequest,
     TriggerCount,
     Triggered,
@@ -38,11 +39,11 @@ Socket = zmq.Socket[bytes]
 _TURN_REQUESTS = 16
 _TURN_PAUSE_NS = 4 * NS_PER_MS
 """16 messages every 4 ms: a flood costs the interpreter some percent, not all of it."""
-_CHUNK = 32
+_CLIENT_MESSAGES_MAX = 256
+"""Queued for one client that does not read: about 256 KiB."""
 _TICKET_POLL_MS = 2
 _TICKET_NS = 400 * NS_PER_MS
 """Longest wait for the seq of a triggered frame; a gateway waits 500 ms for the answer."""
-_TOPIC = VERDICT_TOPIC.encode()
 
 
 def no_ledger(_actor: str, _action: str, _detail: str) -> None:
@@ -66,7 +67,7 @@ class Replay:
         spool: Spool,
         clock: Clock,
         trigger: Callable[[str, Part], Ticket | None],
-        challenge: Callable[[str | None, str], None],
+        challenge: Callable[[str | None, str], Callable[[], None] | None],
         count_triggers: Callable[[TriggerCount], None] = no_count,
         operate: Callable[[str, str, str], None] = no_ledger,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
@@ -79,14 +80,13 @@ class Replay:
         be done; `prepare` puts CURVE on the socket before it is bound.
 
         Raises:
-            ConfigError: The address cannot be bound.
+            AddressError: The address is in use, or not there yet.
+            ConfigError: It cannot be bound.
         """
         self.dropped = 0
         """Messages that were no request."""
         self.turns = 0
         """Moves on at every turn of the thread, ten times a second at the least."""
-        self.replayed = 0
-        """Verdicts given again."""
         self.acks: dict[str, int] = {}
         """Last seq acknowledged, by subscriber's name; at most 256 names."""
         self._spool = spool
@@ -97,20 +97,28 @@ class Replay:
         self._tickets: deque[tuple[list[bytes], Ticket, int]] = deque()
         self._operate = operate
         self._expiry = TriggerExpiry(clock)
+        self._jobs = ReplayJobs(spool, clock, self._give)
+        self._errands = Errands(clock)
         self._stop = False
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = REQUEST_BYTES_MAX
         self._socket.rcvhwm = 256
-        self._socket.sndhwm = 8192
+        self._socket.sndhwm = _CLIENT_MESSAGES_MAX
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # or a full queue would lose in silence
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         try:
             prepare(context, self._socket)
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            self._release = bind(self._socket, address, "publish.replay")
+        except BaseException:
             self._socket.close(0)
-            fault = Fault("publish.replay", f"cannot be bound: {error.strerror}", address)
-            raise ConfigError([fault]) from error
+            raise
+
+    @property
+    def replayed(self) -> int:
+        """Verdicts given again."""
+        return self._jobs.replayed
 
     @property
     def address(self) -> str:
@@ -120,23 +128,39 @@ class Replay:
         return endpoint.decode().rstrip("\0")
 
     def run(self) -> None:
-        """The thread, until `stop`."""
+        """The thread, until `stop`. Orders come first; then a slice of what is asked again."""
         while not self._stop:
             self.turns += 1
             looked_at_ns = self._expiry.turn()
-            there = self._socket.poll(_TICKET_POLL_MS if self._tickets else 100)
+            there = self._socket.poll(self._patience_ms())
             self._answer_tickets()
+            self._errands.finish()
+            heard = self._hear_some(looked_at_ns) if there else 0
             if not there:
                 self._expiry.saw_empty(looked_at_ns)
-                continue
-            for _ in range(_TURN_REQUESTS):
-                try:
-                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
-                except zmq.Again:
-                    self._expiry.saw_empty(looked_at_ns)
-                    break
-                self._hear(parts)
-            self._clock.sleep_until(self._clock.now_ns() + _TURN_PAUSE_NS)
+            if self._jobs:
+                self._jobs.step()
+            if heard:
+                self._clock.sleep_until(self._clock.now_ns() + _TURN_PAUSE_NS)
+            elif self._jobs:
+                self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
+        self._errands.stop()
+
+    def _patience_ms(self) -> int:
+        if self._jobs:
+            return 0
+        return _TICKET_POLL_MS if self._tickets or self._errands else 100
+
+    def _hear_some(self, looked_at_ns: int) -> int:
+        """Take a few messages; returns how many."""
+        for count in range(_TURN_REQUESTS):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                self._expiry.saw_empty(looked_at_ns)
+                return count
+            self._hear(parts)
+        return _TURN_REQUESTS
 
     def stop(self) -> None:
         """End the thread within 100 ms."""
@@ -145,6 +169,7 @@ class Replay:
     def dispose(self) -> None:
         """Close the socket, after the thread has ended."""
         self._socket.close(0)
+        self._release()
 
     def _hear(self, parts: list[bytes]) -> None:
         try:
@@ -154,7 +179,7 @@ class Replay:
         if request is None:
             self.dropped += 1
         elif isinstance(request, ReplayRequest):
-            self._replay(parts[:1], request)
+            self._jobs.take(parts[0], request)
         elif isinstance(request, Ack):
             if request.name in self.acks or len(self.acks) < 256:
                 self.acks[request.name] = request.seq
@@ -169,44 +194,15 @@ class Replay:
             # With its empty part, if there was one: then a REQ socket hears it too.
             self._obey(parts[:-1], request)
 
-    def _replay(self, client: list[bytes], request: ReplayRequest) -> None:
-        spool = self._spool
-        oldest = spool.oldest_seq
-        epoch = spool.epoch
-        if request.from_seq < oldest and spool.last_seq:
-            gone = Gone(epoch=epoch, from_seq=request.from_seq, oldest_seq=oldest)
-            self._send(client, [encode(gone)])
-            return
-        # Only what has been published: an open frame, or one behind it, comes in its turn.
-        end = min(request.from_seq + request.limit - 1, spool.published_seq)
-        seq = request.from_seq
-        while seq <= end and not self._stop:
-            body = spool.read(seq)
-            if body is None:  # overwritten while we sent: the next request will say gone
-                break
-            if not self._send(client, [_TOPIC, body]):
-                break
-            self.replayed += 1
-            seq += 1
-            if seq % _CHUNK == 0:
-                self.turns += 1
-                self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
-        answer = Replayed(
-            epoch=epoch,
-            from_seq=request.from_seq,
-            to_seq=seq - 1,
-            last_seq=spool.published_seq,
-        )
-        self._send(client, [encode(answer)])
-
     def _obey(
         self, sender: list[bytes], request: TriggerRequest | ChallengeRequest | OperatorRequest
     ) -> None:
         """Do it and answer, or wait for the frame that was triggered."""
         try:
             if isinstance(request, ChallengeRequest):
-                self._challenge(request.camera, request.picture)
-            elif isinstance(request, OperatorRequest):
+                self._read_challenge(sender, request)
+                return
+            if isinstance(request, OperatorRequest):
                 self._operate(request.actor, request.action, request.detail)
             else:
                 part = Part(request.part_id, request.encoder_count, request.simulated,
@@ -230,10 +226,24 @@ class Replay:
             else:
                 self._send(sender, [encode(Triggered(accepted=True, seq=ticket.seq))])
 
-    def _send(self, sender: list[bytes], parts: list[bytes]) -> bool:
-        """False if the client cannot take it now; it will ask again."""
+    def _read_challenge(self, sender: list[bytes], request: ChallengeRequest) -> None:
+        """Have the picture read; the answer comes when it is, or when its time is up."""
+
+        def answer(problem: str) -> None:
+            self._send(sender, [encode(Triggered(accepted=not problem, problem=problem))])
+
+        read = functools.partial(self._challenge, request.camera, request.picture)
+        self._errands.take(read, request.picture, answer)
+
+    def _give(self, client: bytes, parts: list[bytes]) -> Sent:
+        return self._send([client], parts)
+
+    def _send(self, sender: list[bytes], parts: list[bytes]) -> Sent:
+        """Never waits: a client that cannot take it now will ask again."""
         try:
             self._socket.send_multipart([*sender, *parts], zmq.NOBLOCK)
-        except zmq.ZMQError:
-            return False
-        return True
+        except zmq.Again:
+            return Sent.FULL
+        except zmq.ZMQError:  # EHOSTUNREACH
+            return Sent.GONE
+        return Sent.YES

@@ -7,7 +7,6 @@ passed over.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Callable
@@ -16,29 +15,20 @@ from pathlib import Path
 import zmq
 
 from edgeinspect import realtime
+from edgeinspect.config.places import line_addresses, memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, SpoolError
+from edgeinspect.errors import EdgeInspectError, SpoolError
 from edgeinspect.keys import read_server
-from edgeinspect.pipeline.records import memory_folder
+from edgeinspect.listening import bind
 from edgeinspect.ring import ring_bytes
+from edgeinspect.shared_memory import check_folder, is_held
 from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
 
 
 def runs_already(config: LineConfig) -> bool:
     """Whether a daemon holds this line now."""
-    lock = memory_folder(config) / f"{config.line}.spool.lock"
-    try:
-        holder = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(holder)
-    return False
+    return is_held(memory_folder(config) / f"{config.line}.spool")
 
 
 def unmet(
@@ -62,11 +52,12 @@ def unmet(
         return found
     rings = cameras * ring_bytes(config.capture.ring_slots, shape) if shape is not None else 0
     spool_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
+    verdicts, replay = line_addresses(config, memory_folder(config))
     requirements: tuple[Callable[[], None], ...] = (
         lambda: _try_folder(memory_folder(config), spool_bytes, rings, config.line),
         lambda: _try_keys(config),
-        lambda: _try_address("publish.verdicts", config.publish.verdicts),
-        lambda: _try_address("publish.replay", config.publish.replay),
+        lambda: _try_address("publish.verdicts", verdicts),
+        lambda: _try_address("publish.replay", replay),
     )
     for requirement in requirements:
         try:
@@ -78,6 +69,7 @@ def unmet(
 
 def _try_folder(folder: Path, spool_bytes: int, ring_bytes_: int, line: str) -> None:
     """Make room in the folder of spool and rings, less what a former run left there."""
+    check_folder(folder)
     there = sum(_size(path) for path in (folder / f"{line}.spool", *folder.glob(f"{line}.*.ring")))
     wanted = max(0, spool_bytes + ring_bytes_ - there)
     parent = folder
@@ -121,25 +113,16 @@ def _try_keys(config: LineConfig) -> None:
 
 
 def _try_address(path: str, address: str) -> None:
-    """Bind and let go. A path of `ipc://` would be taken from whoever listens: only its folder
-    is looked at.
-    """
-    scheme, _, rest = address.partition("://")
-    if scheme == "ipc":
-        folder = Path(rest).parent
-        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigError([Fault(path, "its folder may not be written to", address)])
-        return
-    if scheme != "tcp" or address.endswith(":*"):
+    """Bind and let go; a folder that the line makes itself is passed over."""
+    if address.startswith("ipc://") and not Path(address[6:]).parent.is_dir():
         return
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         socket = context.socket(zmq.XPUB)
         try:
-            socket.bind(address)
+            release = bind(socket, address, path)
         finally:
             socket.close(0)
-    except zmq.ZMQError as error:
-        raise ConfigError([Fault(path, f"cannot be bound: {error.strerror}", address)]) from error
+        release()
     finally:
         context.term()

@@ -9,7 +9,6 @@ Source: docs/decisions/0010-engine-store.md
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from edgeinspect.pipeline.decide import Finding, Rules
 from edgeinspect.pipeline.frames import OpenFrame
 from edgeinspect.pipeline.judge import Judge, Opinion
 from edgeinspect.pipeline.shadow_record import Shown, model_key, set_key
+from edgeinspect.shared_memory import allocate
 from edgeinspect.store import Store
 
 READY = b"r"
@@ -149,10 +149,7 @@ class Shadow:
         self._mailbox = Path(plan.mailbox)
         shape = FrameShape(*plan.dims)
         try:
-            self._mailbox.unlink(missing_ok=True)
-            with self._mailbox.open("x+b") as file:
-                os.posix_fallocate(file.fileno(), 0, shape.size_bytes)
-                self._map = mmap.mmap(file.fileno(), shape.size_bytes)
+            self._map = allocate(self._mailbox, shape.size_bytes)
         except OSError as error:
             raise DeviceLostError(f"no memory for a shadow: {error.strerror}",
                                   where=plan.mailbox) from error  # fmt: skip

@@ -26,6 +26,7 @@ from edgeinspect.pipeline.judge import Engines, Judge
 from edgeinspect.pipeline.shadow import READY, ShadowPlan, shown_of
 from edgeinspect.pipeline.shadow_record import Record, Shown
 from edgeinspect.ports import Engine
+from edgeinspect.shared_memory import open_file
 from edgeinspect.store import Store
 from edgeinspect.store.golden import prove
 
@@ -43,8 +44,9 @@ def main() -> int:
     except EdgeInspectError as error:
         print(f"edgeinspect: shadow {plan.shadow} is refused: {error}", file=sys.stderr)
         return EXIT_REFUSED
-    with open(plan.mailbox, "r+b") as file:
-        memory = mmap.mmap(file.fileno(), 0)  # writable, for libraries that insist on it
+    handle = open_file(Path(plan.mailbox), write=True)
+    memory = mmap.mmap(handle, 0)  # writable, for libraries that insist on it
+    os.close(handle)
     picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
     record = Record(Path(plan.record), plan.live, plan.shadow)
     gc.freeze()

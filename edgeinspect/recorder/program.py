@@ -11,11 +11,11 @@ import structlog
 
 from edgeinspect import __version__, events
 from edgeinspect.config.load import Loaded, load, written_out
+from edgeinspect.config.places import seen_folder
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import ModelRef, Verdict
 from edgeinspect.errors import ConfigError, EdgeInspectError, Fault
 from edgeinspect.log import RateLimited
-from edgeinspect.pipeline.records import memory_folder
 from edgeinspect.pipeline.settings import model_ref
 from edgeinspect.recorder.pictures import Pictures
 from edgeinspect.recorder.reel import FAILED, Reel
@@ -92,7 +92,7 @@ class Recorder:
         self._source: Callable[[], Loaded] = lambda: load(path, overrides)
         loaded = self._source()
         self.line = loaded.config.line
-        self.folder = memory_folder(loaded.config)
+        self.folder = seen_folder(loaded.config)
         self._loaded = loaded
         self._bounds = bounds
         self._clock = clock

@@ -16,7 +16,8 @@ import numpy as np
 
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.errors import DeviceLostError
+from edgeinspect.errors import ConfigError, DeviceLostError
+from edgeinspect.shared_memory import create, held_folder, open_file
 
 WANTED_NS = 5 * NS_PER_S
 """A recorder that has not said for so long that it wants pictures is gone."""
@@ -38,13 +39,16 @@ class _Memory:
     """The mapped file, as both ends see it."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            magic, slots, slot_bytes = _HEADER.unpack(file.read(_HEADER.size))
+        handle = open_file(path, write=True)
+        try:
+            size = os.fstat(handle).st_size
+            magic, slots, slot_bytes = _HEADER.unpack(os.pread(handle, _HEADER.size, 0))
             head, want = _layout(slots, slot_bytes)
             if magic != _MAGIC or size < want or not slots:
                 raise ValueError("is not of this version")
-            memory = mmap.mmap(file.fileno(), want)
+            memory = mmap.mmap(handle, want)
+        finally:
+            os.close(handle)
         self.wanted = np.frombuffer(memory, np.int64, 1, _WANTED_AT)
         self.rows = np.frombuffer(memory, np.int64, slots * _ROW, _ROWS_AT).reshape(slots, _ROW)
         self.data = np.frombuffer(memory, np.uint8, slots * slot_bytes, head)
@@ -68,7 +72,7 @@ class Aside:
         if memory is None or now_ns - int(memory.wanted[0]) > WANTED_NS:
             try:
                 self._memory = memory = _Memory(self._path)
-            except (OSError, ValueError, struct.error):
+            except (OSError, ValueError, struct.error, ConfigError):
                 self._memory = None
                 return False
             if now_ns - int(memory.wanted[0]) > WANTED_NS:
@@ -93,19 +97,26 @@ class AsideReader:
         """Make the memory; an old file of that name is replaced.
 
         Raises:
+            ConfigError: Somebody else can write the folder.
             DeviceLostError: There is not enough shared memory.
         """
         self._path = path
         size = _layout(slots, slot_bytes)[1]
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        fresh = f"{path.name}.{os.getpid()}"
         try:
-            with fresh.open("w+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-                file.write(_HEADER.pack(_MAGIC, slots, slot_bytes))
-            fresh.replace(path)
+            with held_folder(path.parent) as folder:
+                handle = create(folder, fresh)
+                try:
+                    os.posix_fallocate(handle, 0, size)
+                    os.pwrite(handle, _HEADER.pack(_MAGIC, slots, slot_bytes), 0)
+                    os.rename(fresh, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                except OSError:
+                    os.unlink(fresh, dir_fd=folder)
+                    raise
+                finally:
+                    os.close(handle)
             self._memory = _Memory(path)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             raise DeviceLostError(
                 f"{size >> 20} MiB of shared memory cannot be had: {error.strerror}",
                 where=str(path),

@@ -6,13 +6,12 @@ may be able to write it. The checks look at what they are given and at nothing a
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from edgeinspect.errors import ModelError
+from edgeinspect.trust import named_user, owner_distrust, write_distrust
 
 OWNER = "EDGEINSPECT_STORE_OWNER"
 """Environment variable: one more user, by name or number, whose files are trusted."""
@@ -21,17 +20,14 @@ OWNER = "EDGEINSPECT_STORE_OWNER"
 def trusted_owners() -> frozenset[int]:
     """Users whose files may be loaded: root, our own, and the one that `OWNER` names."""
     named = os.environ.get(OWNER, "")
-    extra: set[int] = set()
-    if named.isdigit():
-        extra.add(int(named))
-    elif named:
-        try:
-            extra.add(pwd.getpwnam(named).pw_uid)
-        except KeyError as error:
-            raise ModelError(
-                f"there is no user '{named}'", where=OWNER, remedy="Name a user, or unset it"
-            ) from error
-    return frozenset({0, os.geteuid(), *extra})
+    if not named:
+        return frozenset({0, os.geteuid()})
+    uid = named_user(named)
+    if uid is None:
+        raise ModelError(
+            f"there is no user '{named}'", where=OWNER, remedy="Name a user, or unset it"
+        )
+    return frozenset({0, os.geteuid(), uid})
 
 
 def check_trust(path: Path, *, parent: bool = False) -> None:
@@ -55,47 +51,17 @@ def check_trust(path: Path, *, parent: bool = False) -> None:
         if parent:
             return  # what it points to is looked at under its own name
         raise ModelError("is a link", where=where, remedy="Put the file itself into the store")
-    if found.st_uid not in trusted_owners():
+    owner = owner_distrust(found, trusted_owners())
+    if owner is not None:
         raise ModelError(
-            f"belongs to {_user(found.st_uid)}, who is neither root nor the daemon's user",
+            owner.what,
             where=where,
             remedy=f"Whoever owns it can run code here: chown it to root, or set {OWNER}",
         )
-    mode = stat.S_IMODE(found.st_mode)
-    if parent and mode & stat.S_ISVTX:
+    if parent and found.st_mode & stat.S_ISVTX:
         return
-    if mode & stat.S_IWOTH:
-        who = "everybody"
-    elif mode & stat.S_IWGRP and not _private_group(found.st_uid, found.st_gid):
-        who = f"the group {_group(found.st_gid)}"
-    else:
-        return
-    raise ModelError(
-        f"can be written by {who} (mode {mode:04o})",
-        where=where,
-        remedy="Whoever can write it can run code here: chmod go-w",
-    )
-
-
-def _private_group(uid: int, gid: int) -> bool:
-    """True for the group that many systems make for each user, with nobody else in it."""
-    try:
-        user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
-    except KeyError:
-        return False
-    alone = not group.gr_mem or group.gr_mem == [user.pw_name]
-    return uid != 0 and user.pw_gid == gid and group.gr_name == user.pw_name and alone
-
-
-def _user(uid: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    written = write_distrust(found)
+    if written is not None:
+        raise ModelError(
+            written.what, where=where, remedy="Whoever can write it can run code here: chmod go-w"
+        )

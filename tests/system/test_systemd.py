@@ -288,7 +288,7 @@ def test_the_journal_can_be_searched_by_field(machine: Machine) -> None:
     assert {entry["MESSAGE"] for entry in opened} >= {"camera.opened"}
     entry = journal(machine, f"-u {UNIT} MESSAGE=line.started")[-1]
     assert entry["EI_LINE"] == "example"
-    assert entry["EI_VERDICTS"] == "tcp://127.0.0.1:5590"
+    assert entry["EI_VERDICTS"] == "ipc:///run/edgeinspect/example/example.verdicts"
     assert entry["SYSLOG_IDENTIFIER"] == "edgeinspect"
     assert entry["PRIORITY"] == "6"
     alarms = journal(machine, f"-u {UNIT} PRIORITY=3 MESSAGE=alarm.raised")

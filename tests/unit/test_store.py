@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeinspect import trust as trust_module
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.tensor import ModelKind, Precision
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.store import Shelf, State, Store, default_root, read_manifest
 from edgeinspect.store import manifest as manifest_module
 from edgeinspect.store import models as models_module
-from edgeinspect.store import trust as trust_module
 from edgeinspect.store.golden import make_golden, prove
 from edgeinspect.testing import brightness_gate, model_spec, pixel_segmenter
 from tests import graphs

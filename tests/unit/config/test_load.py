@@ -192,7 +192,10 @@ decide:
         ("publish.verdicts", "tcp://10.0.0.1:5", "publish.verdicts", "insecure: true"),
         ("publish.verdicts", "tcp://[::]:5", "publish.verdicts", "insecure: true"),
         ("publish.verdicts", "ipc:///" + "x" * 120, "publish.verdicts", "longer than 107"),
-        ("publish.verdicts", "tcp://127.0.0.1:5591", "publish.replay", "must differ"),
+        (
+            "publish", {"verdicts": "ipc:///a", "replay": "ipc:///a"}, "publish.replay",
+            "must differ",
+        ),
         ("store", 5, "store", "must be text"),
         ("spool.folder", "a\0b", "spool.folder", "must be text"),
     ],

@@ -53,7 +53,7 @@ def test_what_the_daemon_says_is_what_is_shown() -> None:
     assert (standing.state, standing.why) == ("not_inspected", "camera top is lost")
     seen.hear(heartbeat(inspecting=False))
     assert seen.standing().why.startswith("the daemon says so")
-    seen.break_wire("?")
+    seen.break_wire(WIRE)
     assert seen.standing().why == WIRE
 
 

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from edgeinspect.cli.main import main
 from edgeinspect.cli.page import page as command
 from edgeinspect.client import order
+from edgeinspect.config.places import own_address
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import ConfigError, DataError, ModelError
 from edgeinspect.ledger_query import Filter
 from edgeinspect.page import engines
-from edgeinspect.page.config import load, own_address
+from edgeinspect.page.config import load
 from edgeinspect.page.history import History
 from edgeinspect.page.program import Page
 from edgeinspect.page.shift import Shift
@@ -78,7 +79,8 @@ def test_beyond_this_machine_only_when_it_is_said(tmp_path: Path) -> None:
 def test_a_line_without_a_fixed_address_cannot_be_heard(tmp_path: Path) -> None:
     path = page_file(tmp_path)
     line = tmp_path / "strip.yaml"
-    line.write_text(line.read_text().replace("tcp://127.0.0.1:5590", "tcp://127.0.0.1:*"))
+    text = line.read_text()
+    line.write_text(text.replace("publish:\n", 'publish:\n  verdicts: "tcp://127.0.0.1:*"\n'))
     with pytest.raises(ConfigError, match="no fixed address"):
         load(path)
 

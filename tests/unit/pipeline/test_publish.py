@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from edgeinspect.errors import ConfigError
+from edgeinspect.errors import AddressError
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.wire import Heartbeat, decode
 from tests.unit.pipeline.desk import HEARTBEAT_NS, Desk
@@ -191,5 +191,5 @@ def test_a_subscription_that_comes_while_another_thread_sends_is_answered(press:
 
 
 def test_a_taken_address_is_said(press: Press) -> None:
-    with pytest.raises(ConfigError, match=r"publish\.verdicts: cannot be bound"):
+    with pytest.raises(AddressError, match=r"publish\.verdicts: tcp://.* cannot be bound"):
         press.make(press.publisher.address)

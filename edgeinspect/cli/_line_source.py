@@ -1,0 +1,52 @@
+"""Which line a command means: an address, a line's file, its name, or the one that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeinspect.client import LineSource, find_line
+from edgeinspect.config.load import load
+from edgeinspect.config.places import client_addresses, seen_folder
+from edgeinspect.errors import DeviceLostError, UsageError
+from edgeinspect.shared_memory import living_lines
+
+
+def is_address(word: str) -> bool:
+    """True for `tcp://…` and its like."""
+    return "://" in word
+
+
+def find_source(word: str | None) -> LineSource:
+    """The line that a word names; the only one that runs on this PC when None.
+
+    Args:
+        word: A line's file (`.yaml`) or its name.
+
+    Raises:
+        ConfigError: The file is none of a line.
+        DeviceLostError: No line runs on this PC, as far as this user may see.
+        UsageError: More than one does, or the line's wire is encrypted.
+    """
+    if word is None:
+        living = living_lines()
+        if not living:
+            raise DeviceLostError(
+                "no line runs on this PC, as far as this user may see",
+                remedy="Give its file, its name, or its address",
+            )
+        if len(living) > 1:
+            names = ", ".join(name for name, _folder in living)
+            raise UsageError(f"several lines run here: {names}", remedy="Name one of them")
+        name, folder = living[0]
+        return find_line(name, spool=str(folder))
+    if not word.endswith((".yaml", ".yml")) and not Path(word).is_file():
+        return find_line(word)
+    config = load(word).config
+    if config.publish.curve is not None:
+        raise UsageError(
+            "the line's wire is encrypted, and this command has no key",
+            where=word,
+            remedy="Use `edgeinspect.client` with `edgeinspect.keys.as_client`",
+        )
+    folder = seen_folder(config)
+    return find_line(config.line, *client_addresses(config, folder), spool=str(folder))
