@@ -14,7 +14,8 @@ the network or either process does, and says so where a verdict is gone for good
 
 from __future__ import annotations
 
-from edgeinspect.client.feed import Beat, Delivered, Event, Feed, Lost, Renumbered
+from edgeinspect.client.feed import Feed
+from edgeinspect.client.feed_events import Beat, Delivered, Event, Lost, Renumbered
 from edgeinspect.client.listener import Listener
 from edgeinspect.client.orders import order
 from edgeinspect.client.proof import Proof, Proofs

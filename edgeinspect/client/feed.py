@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
 
 import msgspec
 import zmq
 
+from edgeinspect.client.feed_events import Beat, Delivered, Event, Lost, Renumbered
 from edgeinspect.client.proof import Proof, forged
 from edgeinspect.client.sockets import (
     DEAF_NS,
@@ -39,44 +39,6 @@ _ASK_AGAIN_NS = 200 * NS_PER_MS
 _LAST_WORDS_NS = 500 * NS_PER_MS
 """How long what a dead daemon said may still be under way."""
 _ACK_EVERY_NS = 20 * NS_PER_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The next verdict in order."""
-
-    verdict: Verdict
-    body: bytes
-    replayed: bool
-    """True if it came by replay: it may be past its act-by."""
-    mask: Mask | None = None
-    """Its class map, if the line sends masks; a replayed verdict has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Verdicts that nobody holds any more: treat each as a reject."""
-
-    from_seq: int
-    to_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A heartbeat or status of the line."""
-
-    message: Heartbeat | Status
-
-
-@dataclass(frozen=True, slots=True)
-class Renumbered:
-    """The line lost its spool and counts from a lower seq: what was open then is lost."""
-
-    epoch: int
-    last_seq: int
-
-
-Event = Delivered | Lost | Beat | Renumbered
 
 
 class Feed:

@@ -1,0 +1,46 @@
+"""What a `Feed` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeinspect.domain.verdict import Verdict
+from edgeinspect.wire import Heartbeat, Mask, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The next verdict in order."""
+
+    verdict: Verdict
+    body: bytes
+    replayed: bool
+    """True if it came by replay: it may be past its act-by."""
+    mask: Mask | None = None
+    """Its class map, if the line sends masks; a replayed verdict has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Verdicts that nobody holds any more: treat each as a reject."""
+
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat or status of the line."""
+
+    message: Heartbeat | Status
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """The line lost its spool and counts from a lower seq: what was open then is lost."""
+
+    epoch: int
+    last_seq: int
+
+
+Event = Delivered | Lost | Beat | Renumbered
