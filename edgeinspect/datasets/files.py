@@ -20,11 +20,6 @@ IMAGE_FOLDERS = frozenset(
      "input", "inputs", "rgb", "train_images", "photos", "data")
 )  # fmt: skip
 """Folder names that hold the pictures and say nothing about them, in lower case."""
-MASK_FOLDERS = frozenset(
-    ("masks", "mask", "labels", "label", "annotations", "annotation", "groundtruth", "ground_truth",
-     "gt", "segmentation", "segmentations", "segmentationclass", "segmaps")
-)  # fmt: skip
-"""Folder names that hold masks, in lower case."""
 
 
 def pictures_below(folder: Path) -> list[Path]:

@@ -70,7 +70,7 @@ def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> Da
         _record(pair, names[pair.path], classes, meaning, found, grouped, bool(by_class), hints)
         for pair in pairs
     ]
-    notes += _notes(pairs, root)
+    notes += _notes([pair for pair in pairs if grouped or not pair.folder], root)
     records = sorted(made, key=lambda record: natural(Path(record.name)))
     return DataSet(root, layout, classes, tuple(records), has_masks=True, notes=tuple(notes))
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from edgeinspect.datasets.files import (
     IMAGE_FOLDERS,
-    MASK_FOLDERS,
     SPLIT_NAMES,
     files_in,
     folders_in,
@@ -22,7 +21,9 @@ from edgeinspect.datasets.files import (
     split_of,
     unique_names,
 )
+from edgeinspect.datasets.folder_names import is_annotation, says_drawing, says_mask, words_of
 from edgeinspect.datasets.goodness import is_good
+from edgeinspect.datasets.mask_looks import check_looks
 from edgeinspect.datasets.records import DataSet, Hints, Record
 from edgeinspect.errors import DataError
 
@@ -38,20 +39,42 @@ _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
 
 
 def recognise(path: Path) -> bool:
+    """True for a folder with at least two class folders, and no folder of masks beside them."""
+    return accepts(path) and not has_masks(path)
+
+
+def accepts(path: Path) -> bool:
     """True for a folder with at least two class folders, none of which is a set by itself."""
     if not path.is_dir():
         return False
-    folders = _class_folders(path)
+    folders = class_folders(path)
     return len({folder.name for folder in folders}) > 1 and all(map(_is_class, folders))
 
 
-def _class_folders(path: Path, depth: int = 0) -> list[Path]:
+def has_masks(path: Path, depth: int = 0) -> bool:
+    """True if a folder of masks stands where class folders do."""
+    for folder in folders_in(path):
+        if says_mask(folder.name) and not says_drawing(folder.name) and has_pictures(folder):
+            return True
+        if is_neutral(folder.name) and depth < 3 and has_masks(folder, depth + 1):
+            return True
+    return False
+
+
+def is_neutral(name: str) -> bool:
+    """True for a folder whose name is no class: a split, pictures, or both (`train_images`)."""
+    return name.lower() in _NEUTRAL or (
+        bool(words := words_of(name)) and all(word in _NEUTRAL for word in words)
+    )
+
+
+def class_folders(path: Path, depth: int = 0) -> list[Path]:
+    """The folders that hold a class each, below splits and folders of pictures too."""
     found: list[Path] = []
     for folder in folders_in(path):
-        low = folder.name.lower()
-        if low in _NEUTRAL:
-            found += _class_folders(folder, depth + 1) if depth < 3 else []
-        elif low not in MASK_FOLDERS and has_pictures(folder):
+        if is_neutral(folder.name):
+            found += class_folders(folder, depth + 1) if depth < 3 else []
+        elif not is_annotation(folder.name) and has_pictures(folder):
             found.append(folder)
     return found
 
@@ -59,7 +82,7 @@ def _class_folders(path: Path, depth: int = 0) -> list[Path]:
 def _is_class(folder: Path) -> bool:
     """True if its pictures are in it or one folder below, with no masks or classes of their own."""
     below = folders_in(folder)
-    if any(child.name.lower() in MASK_FOLDERS and has_pictures(child) for child in below):
+    if any(is_annotation(child.name) and has_pictures(child) for child in below):
         return False
     return any(
         is_picture(file.name) for place in (folder, *below) for file in files_in(place)
@@ -70,7 +93,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     """The records; pictures that stand in no class folder are left out and counted."""
     files = pictures_below(path)
     names = unique_names(path, files)
-    placed = [(file, _place(file.relative_to(path).parts[:-1])) for file in files]
+    placed = [(file, place_of(file.relative_to(path).parts[:-1])) for file in files]
     counts = Counter(place[0] for _file, place in placed if place is not None)
     good = {name for name in counts if is_good(name, hints.good)}
     if hints.good and not good:
@@ -89,6 +112,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             f"every class counts as good: {', '.join(sorted(good))}", where=str(path),
             remedy="Name the good ones with --good",
         )  # fmt: skip
+    check_looks(path, [(file, place[0]) for file, place in placed if place is not None], hints)
     inside: dict[str, set[str]] = {name: set() for name in counts}
     for _file, place in placed:
         if place is not None and place[1]:
@@ -104,16 +128,16 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             group if group and len(inside[name]) >= _MIN_GROUPS else names[file],
             split, None, ids,
         ))  # fmt: skip
-    notes = [f"good: {', '.join(sorted(good)) or 'no class'}"]
-    if left := len(files) - len(records):
-        notes.append(f"{left} pictures stand in no class folder and are left out")
-    return DataSet(path, "class_folder", classes, tuple(records), False, notes=tuple(notes))
+    return DataSet(
+        path, "class_folder", classes, tuple(records), False,
+        notes=(f"good: {', '.join(sorted(good)) or 'no class'}",),
+    )  # fmt: skip
 
 
-def _place(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
+def place_of(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
     """(class, group, split) of a picture by the folders it stands in; None for none."""
-    telling = [part for part in parts if part.lower() not in _NEUTRAL]
-    if not telling or any(part.lower() in MASK_FOLDERS for part in parts):
+    telling = [part for part in parts if not is_neutral(part)]
+    if not telling or any(is_annotation(part) for part in parts):
         return None
     group = "/".join(telling) if len(telling) > 1 else ""
-    return telling[0], group, split_of(parts)
+    return telling[0], group, split_of([word for part in parts for word in (part, *words_of(part))])

@@ -11,11 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.datasets.files import IMAGE_FOLDERS, SPLIT_NAMES, pictures_below, split_of
+from edgeinspect.datasets.matching import fold
 from edgeinspect.datasets.pairing import MASK_SUFFIX, Pair, data_set
 from edgeinspect.datasets.records import DataSet, Hints
+from edgeinspect.errors import DataError
 
 NEEDS = "each picture's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
 RANK = 50
+COVERS = ("class_folder",)
 
 _TWIN_RATIO = 0.5
 _JPEG = (".jpg", ".jpeg")
@@ -26,7 +29,10 @@ def recognise(path: Path) -> bool:
     """True for a folder in which half of the pictures have a mask beside them."""
     if not path.is_dir():
         return False
-    pairs = _pairs(path)
+    try:
+        pairs = _pairs(path)
+    except DataError:  # two masks of a picture: said when it is read
+        return True
     return sum(mask is not None for mask in pairs.values()) > _TWIN_RATIO * len(pairs)
 
 
@@ -44,16 +50,26 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
 def _pairs(path: Path) -> dict[Path, Path | None]:
     """Each picture that is no mask, with its mask."""
     files = pictures_below(path)
-    by_stem = {(file.parent, file.stem): file for file in files}
-    jpegs = {(file.parent, file.stem): file for file in files if file.suffix.lower() in _JPEG}
+    by_stem: dict[tuple[Path, str], Path] = {}
+    jpegs: dict[tuple[Path, str], Path] = {}
+    for file in files:
+        by_stem[file.parent, fold(file.stem)] = file
+        if file.suffix.lower() in _JPEG:
+            jpegs[file.parent, fold(file.stem)] = file
     masks: dict[Path, Path] = {}
     taken: set[Path] = set()
     for file in files:
-        named = MASK_SUFFIX.fullmatch(file.stem)
+        stem = fold(file.stem)
+        named = MASK_SUFFIX.fullmatch(stem)
         picture = by_stem.get((file.parent, named["stem"])) if named else None
         if picture is None and file.suffix.lower() not in _JPEG:
-            picture = jpegs.get((file.parent, file.stem))
+            picture = jpegs.get((file.parent, stem))
         if picture is not None and picture != file:
+            if picture in masks:
+                raise DataError(
+                    f"{picture.name} could have two masks: {masks[picture].name} and {file.name}",
+                    where=str(picture.parent), remedy="Move the one away that is not meant",
+                )  # fmt: skip
             masks[picture] = file
             taken.add(file)
     return {file: masks.get(file) for file in files if file not in taken}

@@ -1,57 +1,110 @@
-"""MVTec-AD's layout: `train/good`, `test/<defect>`, `ground_truth/<defect>/*_mask.png`.
+"""MVTec-AD's layout and its kin: good pictures to train on, defects with masks in the test.
+
+- MVTec AD: `train/good`, `test/<defect>`, `ground_truth/<defect>/NAME_mask.png`
+- MVTec LOCO: `ground_truth/<defect>/NAME/000.png`, several masks of one picture
+- MVTec AD 2: `test_public/bad`, `test_public/ground_truth/bad/NAME_mask.png`; `test_private`
+  has no labels and is left out
+- BTAD: `train/ok`, `test/ko`, `ground_truth/ko/NAME.png`
 
 Its `train` holds good pictures only, so `split` makes another one to train a classifier.
 
-Source: Bergmann et al., "MVTec AD", CVPR 2019
+Source: Bergmann et al., "MVTec AD", CVPR 2019; IJCV 2022 (LOCO); Heckler-Kram et al. 2025
+(AD 2); Mishra et al., ISIE 2021 (BTAD)
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgeinspect.datasets.files import folders_in, pictures_below, split_of, unique_names
+from edgeinspect.datasets.files import (
+    SPLIT_NAMES,
+    folders_in,
+    has_pictures,
+    pictures_below,
+    split_of,
+    unique_names,
+)
 from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.masks import MaskPerClass
-from edgeinspect.datasets.records import DataSet, Hints, Mask, Record
+from edgeinspect.datasets.matching import fold
+from edgeinspect.datasets.records import DataSet, Hints, Mask, Record, Skipped
 from edgeinspect.errors import DataError
 
 NEEDS = "train/good/, test/<defect>/ and ground_truth/<defect>/NAME_mask.png (MVTec-AD)"
 RANK = 30
+COVERS = ("class_folder", "class_masks", "mask_folder")
+
+_TRUTH = "ground_truth"
+_TESTS = ("test", "test_public")
+_PRIVATE = "test_private"
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with test/ and ground_truth/ that hold a folder per defect."""
-    truth, test = path / "ground_truth", path / "test"
+    """True for a folder with a test and a ground_truth/ that hold a folder per defect."""
+    test, truth = _places(path)
     if not (truth.is_dir() and test.is_dir() and (path / "train").is_dir()):
         return False
     return bool({f.name for f in folders_in(test)} & {f.name for f in folders_in(truth)})
 
 
+def _places(path: Path) -> tuple[Path, Path]:
+    """The folder of test pictures, and that of their masks."""
+    for name in _TESTS:
+        for truth in (path / name / _TRUTH, path / _TRUTH):
+            if truth.is_dir() and (path / name).is_dir():
+                return path / name, truth
+    return path / _TESTS[0], path / _TRUTH
+
+
 def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     """The records; a defective picture without its mask is an error."""
-    files = [file for top in ("train", "val", "test") for file in pictures_below(path / top)]
+    test, truth = _places(path)
+    tops = [folder for folder in folders_in(path) if folder.name.lower() in SPLIT_NAMES]
+    tops = [*(top for top in tops if top != test), test]
+    files = [
+        file for top in tops for file in pictures_below(top)
+        if _TRUTH not in file.relative_to(path).parts
+    ]  # fmt: skip
     names = unique_names(path, files)
-    folders = sorted({file.parent.name for file in files})
-    classes = tuple(name for name in folders if not is_good(name, hints.good or ("good",)))
+    masked = {folder.name for folder in folders_in(truth) if has_pictures(folder)}
+    folders = sorted({_kind(path, file) for file in files} - {""})
+    good = [name for name in folders if name not in masked and is_good(name, hints.good)]
+    classes = tuple(name for name in folders if name not in good)
     records = []
     for file in files:
-        parts = file.relative_to(path).parts
-        kind = parts[1] if len(parts) > 2 else ""
+        kind = _kind(path, file)
         class_id = classes.index(kind) + 1 if kind in classes else 0
         records.append(Record(
-            names[file], file, bool(class_id), kind or None, names[file], split_of(parts),
-            _mask(path, kind, file, class_id) if class_id else None,
+            names[file], file, bool(class_id), kind or None, names[file],
+            "test" if file.is_relative_to(test) else split_of(file.relative_to(path).parts),
+            _mask(truth / kind, file, class_id) if class_id else None,
             (class_id,) if class_id else (),
         ))  # fmt: skip
-    return DataSet(path, "mvtec", classes, tuple(records), has_masks=True)
-
-
-def _mask(path: Path, kind: str, file: Path, class_id: int) -> Mask:
-    folder = path / "ground_truth" / kind
-    for stem in (f"{file.stem}_mask", file.stem):
-        for suffix in (".png", ".PNG", file.suffix, ".bmp", ".tif"):
-            if (mask := folder / f"{stem}{suffix}").is_file():
-                return MaskPerClass(((class_id, mask),))
-    raise DataError(
-        "has no mask", where=str(file), remedy=f"It belongs at {folder / file.stem}_mask.png"
+    data = DataSet(path, "mvtec", classes, tuple(records), has_masks=True)
+    hidden = [
+        file for folder in folders_in(path) if folder.name.lower().startswith(_PRIVATE)
+        for file in pictures_below(folder)
+    ]  # fmt: skip
+    return data.without(
+        *(Skipped(str(file.relative_to(path)), "has no published label", True) for file in hidden)
     )
+
+
+def _kind(path: Path, file: Path) -> str:
+    parts = file.relative_to(path).parts
+    return parts[1] if len(parts) > 2 else ""
+
+
+def _mask(folder: Path, file: Path, class_id: int) -> Mask:
+    stem = fold(file.stem)
+    inner = [each for each in folders_in(folder) if fold(each.name) == stem]
+    masks = pictures_below(inner[0]) if inner else []
+    if not masks:
+        stems = (f"{stem}_mask", stem)
+        beside = {fold(mask.stem): mask for mask in pictures_below(folder)}
+        masks = [beside[name] for name in stems if name in beside][:1]
+    if not masks:
+        raise DataError(
+            "has no mask", where=str(file), remedy=f"It belongs at {folder / file.stem}_mask.png"
+        )
+    return MaskPerClass(tuple((class_id, mask) for mask in masks))

@@ -1,0 +1,123 @@
+"""What a reading of a folder leaves aside: pictures that are no record and no mask.
+
+A layout that fits a part of a folder would make half a set of it, without a word. Pictures of
+one part under two endings are one picture.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgeinspect.datasets.files import pictures_below
+from edgeinspect.datasets.folder_names import is_annotation
+from edgeinspect.datasets.masks import MaskFile, MaskPerClass
+from edgeinspect.datasets.matching import FEW, MISSING_RATIO, fold
+from edgeinspect.datasets.records import DataSet, Record, Skipped
+from edgeinspect.errors import DataError
+from edgeinspect.regular_file import printable
+
+_SHOWN = 4
+_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".webp", ".gif")
+"""The better first: what is compressed with loss comes last."""
+
+
+def without_unread(data: DataSet, root: Path, *, chosen: bool, others: Iterable[str]) -> DataSet:
+    """The set, with the pictures of its folder that it does not read named as left out.
+
+    Args:
+        data: As a layout that goes by folders read it.
+        root: The folder that a person gave, which may be above the set's own.
+        chosen: The person named the layout: whatever it leaves aside is meant.
+        others: Layouts that fit too.
+
+    Raises:
+        DataError: They are more than a few; the folders are named, and both readings.
+    """
+    used = {record.path for record in data.records}
+    used.update(path for record in data.records for path in _mask_files(record))
+    told = {printable(data.root / one.name) for one in data.left_out}
+    unread = [
+        path for path in pictures_below(root)
+        if path not in used and printable(path) not in told and not _beside(path, root)
+    ]  # fmt: skip
+    if not unread:
+        return data
+    if not chosen and len(unread) > max(FEW, MISSING_RATIO * len(data)):
+        count = Counter(_folder(path, root) for path in unread)
+        folders = ", ".join(f"{name} ({number})" for name, number in count.most_common(_SHOWN))
+        read = Counter(_folder(record.path, root) for record in data.records)
+        taken = ", ".join(f"{name} ({number})" for name, number in read.most_common(_SHOWN))
+        more = "".join(f"; --layout {name} reads it as that" for name in others)
+        raise DataError(
+            f"is read as {data.layout} only in part: it has {taken}, and leaves out {folders}",
+            where=str(root),
+            remedy="Move away what is no part of the set; "
+            f"--layout {data.layout} reads it so{more}",
+        )  # fmt: skip
+    left_out = [
+        Skipped(printable(path.relative_to(data.root) if path.is_relative_to(data.root) else path),
+                f"stands in no folder that {data.layout} reads", chosen) for path in unread
+    ]  # fmt: skip
+    return data.without(*left_out)
+
+
+def without_twins(data: DataSet) -> DataSet:
+    """The set with one picture of each that stands in a folder under two endings.
+
+    Raises:
+        DataError: The two have different labels.
+    """
+    groups: dict[tuple[Path, str], list[Record]] = defaultdict(list)
+    for record in data.records:
+        groups[record.path.parent, fold(record.path.stem)].append(record)
+    twins = [group for group in groups.values() if len(group) > 1 and _endings(group)]
+    if not twins:
+        return data
+    left_out = []
+    for group in twins:
+        first, *others = sorted(group, key=_rank)
+        for other in others:
+            if (first.defective, first.class_ids) != (other.defective, other.class_ids):
+                raise DataError(
+                    f"{first.name} and {other.name} are one picture by their names, and "
+                    f"{first.name} is {_says(first)}, {other.name} {_says(other)}",
+                    where=str(data.root), remedy="Keep the file that the label is of",
+                )  # fmt: skip
+            why = f"is {first.name} again, under another ending"
+            left_out.append(Skipped(other.name, why))
+    names = {one.name for one in left_out}
+    kept = [record for record in data.records if record.name not in names]
+    return data.with_records(kept).without(*left_out)
+
+
+def _says(record: Record) -> str:
+    return f"defective ({record.class_name or 'by its label'})" if record.defective else "clean"
+
+
+def _endings(group: list[Record]) -> bool:
+    return len({record.path.suffix.lower() for record in group}) > 1
+
+
+def _rank(record: Record) -> tuple[int, str]:
+    suffix = record.path.suffix.lower()
+    return (_ENDINGS.index(suffix) if suffix in _ENDINGS else len(_ENDINGS), record.name)
+
+
+def _mask_files(record: Record) -> list[Path]:
+    if isinstance(record.mask, MaskFile):
+        return [record.mask.path]
+    if isinstance(record.mask, MaskPerClass):
+        return [path for _class_id, path in record.mask.files]
+    return []
+
+
+def _beside(path: Path, root: Path) -> bool:
+    """True for masks of no picture, drawings and the like, which are no pictures of parts."""
+    return any(map(is_annotation, path.relative_to(root).parts[:-1]))
+
+
+def _folder(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
+    return f"{'/'.join(parts)}/" if parts else "its own folder"
