@@ -27,6 +27,7 @@ from edgeinspect.decoding import Decode, DecodeError, json_decoder
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DataError
+from edgeinspect.regular_file import MODEL_BYTES_MAX, TEXT_BYTES_MAX, read_regular
 from edgeinspect.wire import Mask
 
 MARKER = "archive.json"
@@ -146,7 +147,7 @@ def owner_of(root: Path) -> Owner:
 
 def _owner(root: Path) -> Owner | None:
     try:
-        return _decode_owner((root / MARKER).read_bytes())
+        return _decode_owner(read_regular(root / MARKER, TEXT_BYTES_MAX))
     except (OSError, DecodeError):
         return None
 
@@ -158,7 +159,7 @@ def read_sidecar(path: Path) -> Sidecar:
         DataError: It cannot be read, or is of another version.
     """
     try:
-        told = _decode(path.read_bytes())
+        told = _decode(read_regular(path, TEXT_BYTES_MAX))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except DecodeError as error:
@@ -194,8 +195,8 @@ def is_whole(sidecar: Path, told: Sidecar, *, thoroughly: bool = False) -> bool:
     try:
         if path.stat().st_size != told.picture.size_bytes:
             return False
-        return not thoroughly or hashlib.sha256(path.read_bytes()).hexdigest() == (
-            told.picture.sha256
-        )
+        return not thoroughly or hashlib.sha256(
+            read_regular(path, MODEL_BYTES_MAX)
+        ).hexdigest() == (told.picture.sha256)
     except OSError:
         return False

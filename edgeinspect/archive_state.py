@@ -15,6 +15,7 @@ import msgspec
 from edgeinspect.decoding import Decode, DecodeError, json_decoder
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.numbers import Int64
+from edgeinspect.regular_file import open_regular
 
 STATE = "state.json"
 STALE_NS = 10 * NS_PER_S
@@ -59,7 +60,7 @@ def write_state(root: Path, state: ArchiveState) -> None:
 def read_state(root: Path) -> ArchiveState | None:
     """What was told last; None if nothing was, or it cannot be read."""
     try:
-        with (root / STATE).open("rb") as file:
+        with open_regular(root / STATE) as file:
             return _decode(file.read(2 * _BYTES))
     except (OSError, DecodeError):
         return None

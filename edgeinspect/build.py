@@ -29,6 +29,7 @@ from edgeinspect.backends._trt_build import (
 from edgeinspect.backends._trt_plans import Plan, read_plan
 from edgeinspect.domain.tensor import ModelSpec, Precision
 from edgeinspect.errors import DataError, ModelError, StorageError
+from edgeinspect.regular_file import check_regular, read_text
 from edgeinspect.store import MANIFEST, Store
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def make_fp16(
     from edgeinspect.models.fp16 import convert
     from edgeinspect.models.fp16_rounding import write_out
 
-    halved = convert(onnx.load(parent.path))
+    halved = convert(onnx.load(check_regular(parent.path)))
     frames = open_frames(labels or images, parent, labelled=labels is not None)
     with tempfile.TemporaryDirectory(prefix="edgeinspect-fp16-") as folder:
         path = Path(folder) / FILE
@@ -217,7 +218,7 @@ def _write_version(
     number = max(shelf.versions(), default=0) + 1
     target = shelf.folder / str(number)
     making = shelf.folder / f".making-{number}-{os.getpid()}"
-    read = yaml.safe_load((parent.path.parent / MANIFEST).read_text(encoding="utf-8"))
+    read = yaml.safe_load(read_text(parent.path.parent / MANIFEST))
     manifest = {
         **{key: value for key, value in read.items() if key not in ("golden", "built", "latency")},
         "version": number,

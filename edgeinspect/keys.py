@@ -19,11 +19,13 @@ import zmq.auth
 from zmq.utils import z85
 
 from edgeinspect.errors import DataError, UsageError
+from edgeinspect.regular_file import read_regular
 
 Socket = zmq.Socket[bytes]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SERVER = "server"
 _KEY_CHARACTERS = 40
+_FILE_BYTES_MAX = 1 << 16
 _ACL = "system.posix_acl_access"
 
 
@@ -164,6 +166,7 @@ def read_pair(path: Path) -> tuple[bytes, bytes | None]:
         DataError: It cannot be read or holds no key.
     """
     try:
+        read_regular(path, _FILE_BYTES_MAX)  # it waits for nobody, and is no larger
         public, secret = zmq.auth.load_certificate(path)
         for key in (public, secret):
             if key is not None and (len(key) != _KEY_CHARACTERS or len(z85.decode(key)) != 32):

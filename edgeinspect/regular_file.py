@@ -11,6 +11,7 @@ A thread that must not wait does not read files.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -68,7 +69,7 @@ def printable(name: Path | str) -> str:
 
 
 def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
-    """Open a regular file to read, unbuffered; the caller closes it.
+    """Open a regular file to read; the caller closes it.
 
     Args:
         path: The file.
@@ -90,7 +91,7 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
         raise FileReadError(f"is not a path: {error}", path, errno.EINVAL) from error
     try:
         _check_kind(os.fstat(handle), path)  # it may have been exchanged in between
-        return os.fdopen(handle, "rb", buffering=0)
+        return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
@@ -145,6 +146,35 @@ def read_text(path: Path | str, bytes_max: int = TEXT_BYTES_MAX) -> str:
         UnicodeDecodeError: It is not UTF-8.
     """
     return read_regular(path, bytes_max).decode("utf-8-sig")
+
+
+def sha256_of(path: Path | str, bytes_max: int = MODEL_BYTES_MAX) -> str:
+    """The SHA-256 of a regular file in hex, read piece by piece; raises as `read_regular`."""
+    digest = hashlib.sha256()
+    size = 0
+    with open_regular(path) as file:
+        try:
+            while chunk := file.read(_CHUNK_BYTES):
+                size += len(chunk)
+                if size > bytes_max:
+                    raise _too_large(path, size, bytes_max)
+                digest.update(chunk)
+        except FileReadError:
+            raise
+        except OSError as error:
+            raise _translated(error, path) from error
+    return digest.hexdigest()
+
+
+def check_regular(path: Path | str) -> Path | str:
+    """The path, if it leads to a regular file; for a library that opens it by its name.
+
+    Raises:
+        FileMissingError: It is not there.
+        FileReadError: It is no regular file.
+    """
+    open_regular(path).close()
+    return path
 
 
 def is_regular(path: Path | str) -> bool:

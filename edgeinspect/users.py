@@ -20,6 +20,7 @@ import msgspec
 
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, UsageError
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
 LEAST_CHARACTERS = 10
 MOST_CHARACTERS = 128
@@ -77,7 +78,7 @@ class Users:
             return {}
         try:
             mode = self.path.stat().st_mode
-            found = decode_json(self.path.read_bytes(), _File)
+            found = decode_json(read_regular(self.path, TEXT_BYTES_MAX), _File)
         except FileNotFoundError:
             return {}
         except (OSError, DecodeError) as error:

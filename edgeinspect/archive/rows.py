@@ -18,6 +18,7 @@ from edgeinspect.archive_format import (
 )
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
 COLUMNS = ("epoch", "seq", "camera", "captured_at_utc_ns", "kind", "label", "decision", "reason",
            "defect_prob", "size_bytes", "path")  # fmt: skip
@@ -97,7 +98,7 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
 
 def _is_json(path: Path) -> bool:
     try:
-        decode_json(path.read_bytes())
+        decode_json(read_regular(path, TEXT_BYTES_MAX))
     except (OSError, DecodeError):
         return False
     return True

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular
+
 METADATA_FIELD = 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
@@ -22,7 +24,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         OSError: It cannot be read.
     """
     found: dict[str, str] = {}
-    for field, value in _fields(memoryview(path.read_bytes())):
+    for field, value in _fields(memoryview(read_regular(path, MODEL_BYTES_MAX))):
         if field == METADATA_FIELD:
             entry = {key: bytes(text).decode() for key, text in _fields(value)}
             found[entry.get(1, "")] = entry.get(2, "")

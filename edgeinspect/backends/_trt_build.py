@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeinspect.backends._contract import UNKNOWN, Tensor
 from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -223,7 +224,7 @@ def _parse(path: Path, network: trt.INetworkDefinition, logger: trt.ILogger) -> 
     parser: trt.OnnxParser = trt.OnnxParser(network, logger)
     # Not by its name: the bytes that were verified are in the page cache, and no weights
     # outside the file are wanted.
-    if parser.parse(path.read_bytes()):
+    if parser.parse(read_regular(path, MODEL_BYTES_MAX)):
         return
     problems = []
     for index in range(parser.num_errors):

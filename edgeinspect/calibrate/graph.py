@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.regular_file import check_regular
 
 MIN_OPSET = 19
 """Opset from which QuantizeLinear is what TensorRT, OpenVINO and ONNX Runtime agree on."""
@@ -27,7 +28,7 @@ def load(path: Path) -> Any:
     except ImportError as error:
         raise MissingExtraError("onnx", "onnx") from error
     try:
-        return onnx.load(str(path), load_external_data=False)
+        return onnx.load(str(check_regular(path)), load_external_data=False)
     except Exception as error:  # protobuf's own error has no public name
         raise ModelError(f"is no ONNX file: {error}", where=str(path)) from error
 

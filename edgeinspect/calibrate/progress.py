@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import StorageError
+from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular
 
 Report = Callable[[str, int, int], None]
 """Told (stage, done, total)."""
@@ -64,7 +65,7 @@ class Notebook:
     def load(self, stage: str) -> dict[str, NDArray[Any]] | None:
         """What was kept of a stage; None if nothing, or if it is damaged."""
         try:
-            data = (self.folder / f"{stage}.npz").read_bytes()
+            data = read_regular(self.folder / f"{stage}.npz", MODEL_BYTES_MAX)
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,

@@ -20,6 +20,7 @@ from edgeinspect.cli._terminal import Console, echo, echo_json
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
 from edgeinspect.foreign_text import one_line
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
     from edgeinspect.archive.reading import Wanted
@@ -144,7 +145,7 @@ def show(folder: Path, frame: str, as_json: bool) -> None:
 
     path, told = find_one(folder, frame)
     if as_json:
-        echo_json(path.read_bytes())
+        echo_json(read_regular(path, TEXT_BYTES_MAX))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(path, told):

@@ -22,6 +22,7 @@ from edgeinspect.decoding import decode_json
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
 from edgeinspect.imaging.picture_file import Reading, read, to_channels
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
 __all__ = ["IN_MEMORY_BYTES", "channels_of", "common_size", "load"]
 
@@ -190,7 +191,7 @@ def _cached(
     else:
         progress(len(records))
     try:
-        told = decode_json(files[2].read_bytes(), dict[str, Any])
+        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), dict[str, Any])
         images = np.memmap(files[0], np.uint8, "r", shape=shape)
         masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
     except (OSError, ValueError) as error:

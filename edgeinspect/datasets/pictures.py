@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import strip
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
 from edgeinspect.imaging.picture_file import Reading, read
+from edgeinspect.regular_file import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,8 @@ def folder_classes(path: Path) -> tuple[str, ...]:
 
 def _read_index(path: Path) -> list[dict[str, str]]:
     try:
-        with (path / "index.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        text = read_text(path / "index.csv")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"index cannot be read: {error}",

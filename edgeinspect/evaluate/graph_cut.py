@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.regular_file import check_regular
 
 _IMAGE = "image"
 _OUTPUT = "defect_prob"
@@ -50,7 +51,7 @@ def cut_graph(path: Path) -> Cut | None:
     """
     onnx, ort = _import("onnx", "onnx"), _import("onnxruntime", "cpu")
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(check_regular(path)))
         shapes = _shapes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     except Exception as error:  # protobuf's and onnx's own, without a common base
         raise ModelError(f"cannot be read: {error}", where=str(path)) from error

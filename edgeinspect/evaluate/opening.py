@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +23,7 @@ from edgeinspect.evaluate.thresholds import LEAST_AREA_PX
 from edgeinspect.pipeline.decide import ClassLimits, GateLimits, Rules
 from edgeinspect.pipeline.settings import decision_rules
 from edgeinspect.ports import Engine
+from edgeinspect.regular_file import sha256_of
 from edgeinspect.store import MANIFEST, Store, read_model
 
 CHECKPOINT = "checkpoint.pt"
@@ -132,7 +132,7 @@ def describe(path: Path) -> ModelSpec:
     try:
         _one, height, width, channels = (int(size) for size in shape)
         return ModelSpec(
-            id=ModelId(path.stem, 1, sha256(path.read_bytes()).hexdigest()),
+            id=ModelId(path.stem, 1, sha256_of(path)),
             kind=ModelKind(said["kind"]),
             path=path.resolve(),
             shape=FrameShape(height, width, channels),

@@ -25,6 +25,7 @@ from pathlib import Path
 from edgeinspect.domain.plc import Outcome
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.gateway.handshake import Applied, How, Totals
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
 MAGIC = b"EIGWJRN1"
 SYNC_S = 0.1
@@ -248,7 +249,7 @@ def _scan(data: bytes) -> Iterator[Record]:
 def _load(path: Path, name: str) -> tuple[int, list[Record]] | None:
     """(capacity, records) of a file; None if there is none, or an empty one."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, TEXT_BYTES_MAX)
     except FileNotFoundError:
         return None
     if not data:

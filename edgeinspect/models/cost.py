@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.regular_file import check_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def cost_of(path: Path) -> Cost:
     except ImportError as error:
         raise MissingExtraError("onnx", "onnx") from error
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+        model = onnx.shape_inference.infer_shapes(onnx.load(check_regular(path)), data_prop=True)
     except Exception as error:  # protobuf's and onnx's own, by the installed versions
         reason = " ".join(str(error).split())[:160]
         raise ModelError(f"cannot be counted: {reason}", where=str(path)) from error

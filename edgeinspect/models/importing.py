@@ -7,7 +7,6 @@ Reading (`importing_source`, `importing_outcome`), writing (`importing_graph`) a
 from __future__ import annotations
 
 import datetime
-import hashlib
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from edgeinspect.models.importing_proof import Proof, compare, feed
 from edgeinspect.models.importing_request import Intake, Reading, Request
 from edgeinspect.models.importing_source import find_intake, load, open_session, run_session
 from edgeinspect.models.manifest import Card, describe, set_metadata, write_manifest
-from edgeinspect.regular_file import printable
+from edgeinspect.regular_file import printable, sha256_of
 from edgeinspect.store import read_model
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def _exposed(model: onnx.ModelProto, name: str) -> bytes:
 
 
 def _card(request: Request, folder: Path, raws: list[NDArray[Any]]) -> Card:
-    digest = hashlib.sha256(request.file.read_bytes()).hexdigest()
+    digest = sha256_of(request.file)
     asked = {
         "file": request.file.name,
         "sha256": digest,

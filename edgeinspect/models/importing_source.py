@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
 from edgeinspect.models.importing_request import Intake, Layout, Request
+from edgeinspect.regular_file import open_regular
 
 if TYPE_CHECKING:
     import onnx
@@ -45,6 +47,7 @@ def load(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.opset_import:
         raise ModelError("holds no ONNX graph", where=where, remedy="Copy or export it again")
     try:
+        _check_data_beside(onnx, model, path.parent)
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
         raise ModelError(
@@ -60,6 +63,22 @@ def load(path: Path) -> onnx.ModelProto:
     if model.ByteSize() > MAX_BYTES:
         raise ModelError(f"is larger than {MAX_BYTES >> 20} MB with its weights", where=where)
     return model
+
+
+def _check_data_beside(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
+    """Raise for data that is no regular file, or more than is taken, before it is read."""
+    helper = onnx.external_data_helper
+    names = {
+        helper.ExternalDataInfo(tensor).location
+        for tensor in helper._get_all_tensors(model)
+        if helper.uses_external_data(tensor)
+    }
+    size = 0
+    for name in names:
+        with open_regular(folder / name) as file:
+            size += file.seek(0, os.SEEK_END)
+    if size > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
 
 
 def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -> Intake:

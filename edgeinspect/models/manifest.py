@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edgeinspect.domain.tensor import CONTRACT, ModelKind
+from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +87,7 @@ def write_manifest(
         dims: (H, W, C) of the frame.
         precision: `fp32`, `fp16` or `int8`, as the weights are.
     """
-    data = path.read_bytes()
+    data = read_regular(path, MODEL_BYTES_MAX)
     manifest = {
         "schema": 1,
         "name": card.name,

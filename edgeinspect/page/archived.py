@@ -16,6 +16,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.page.drawing import encode_mask, encode_picture, encode_thumb
 from edgeinspect.page.pictures import Picture
 from edgeinspect.page.remedies import BROKEN_ARCHIVE, SILENT_ARCHIVE
+from edgeinspect.regular_file import read_regular
 
 _MOST_BYTES = 256 << 20
 _LOOK_S = 1.0
@@ -73,7 +74,7 @@ def find(root: Path, verdict: Verdict) -> Picture | None:
         name = told.picture.file
         if Path(name).name != name or told.picture.size_bytes > _MOST_BYTES:
             return None
-        data = np.frombuffer(sidecar.with_name(name).read_bytes(), np.uint8)
+        data = np.frombuffer(read_regular(sidecar.with_name(name), _MOST_BYTES), np.uint8)
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except (DataError, OSError, cv2.error):
         return None

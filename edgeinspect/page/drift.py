@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.numbers import Int64
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
 BINS = 10
 _LEAST = 200
@@ -145,7 +146,7 @@ class Drift:
     def _read(self) -> Reference | None:
         path = self._path()
         try:
-            found = decode_json(path.read_bytes(), Reference) if path else None
+            found = decode_json(read_regular(path, TEXT_BYTES_MAX), Reference) if path else None
         except (OSError, DecodeError):  # none yet, or damaged: it is made anew
             return None
         whole = found is not None and len(found.shares) == len(found.edges) + 1

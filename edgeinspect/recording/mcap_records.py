@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgeinspect.errors import DataError
+from edgeinspect.regular_file import open_regular
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 512 << 20
@@ -56,7 +57,7 @@ class McapReader:
             DataError: It cannot be read, is no MCAP file, or is damaged before its end.
         """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 head = file.read(len(MAGIC))
                 if head != MAGIC:

@@ -22,7 +22,13 @@ from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.reading import declared
-from edgeinspect.regular_file import printable
+from edgeinspect.regular_file import (
+    TEXT_BYTES_MAX,
+    open_regular,
+    printable,
+    read_regular,
+    sha256_of,
+)
 
 PLAN, FRAMES, PARTS = "plan.json", "frames.jsonl", "parts"
 
@@ -102,8 +108,8 @@ def read_plan(out: Path) -> Plan:
         DataError: There is none, or its list of frames is not what it was.
     """
     try:
-        plan = decode_json((out / PLAN).read_bytes(), Plan)
-        found = hashlib.sha256((out / FRAMES).read_bytes()).hexdigest()
+        plan = decode_json(read_regular(out / PLAN, TEXT_BYTES_MAX), Plan)
+        found = sha256_of(out / FRAMES)
     except (OSError, DecodeError) as error:
         raise DataError(f"holds no run: {error}", where=str(out)) from error
     if found != plan.frames_sha256:
@@ -114,7 +120,7 @@ def read_plan(out: Path) -> Plan:
 
 def chunks(out: Path) -> Iterator[tuple[int, list[Frame]]]:
     """(number, frames) of every chunk, in order."""
-    with (out / FRAMES).open("rb") as file:
+    with open_regular(out / FRAMES) as file:
         for number, line in enumerate(file):
             try:
                 yield number, decode_json(line, list[Frame])

@@ -19,6 +19,7 @@ from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.foreign_text import TableWriter
+from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular
 from edgeinspect.rescore.plan import Frame, Plan, chunks, missing, open_plan, part_path
 from edgeinspect.rescore.runners import Runner
 from edgeinspect.rescore.scorer import Request, Result
@@ -137,7 +138,7 @@ def results(out: Path) -> Iterator[tuple[Frame, Result]]:
     for number, frames in chunks(out):
         path = part_path(out, number)
         try:
-            lines = path.read_bytes().splitlines()
+            lines = read_regular(path, MODEL_BYTES_MAX).splitlines()
             found = [decode_json(line, Result) for line in lines]
         except (OSError, DecodeError) as error:
             raise DataError(f"cannot be read: {error}", where=str(path),

@@ -23,6 +23,7 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.ports import Engine
+from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular, read_text
 from edgeinspect.store.manifest import MANIFEST
 
 FILE = "golden.npz"
@@ -103,7 +104,7 @@ def amend_manifest(folder: Path, **keys: Any) -> None:
         ModelError: It cannot be written.
     """
     path = folder / MANIFEST
-    manifest = yaml.safe_load(path.read_text(encoding="utf-8")) | keys
+    manifest = yaml.safe_load(read_text(path)) | keys
     text = yaml.safe_dump(
         manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
     )
@@ -119,7 +120,9 @@ def read_golden(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any],
     assert spec.golden is not None
     count = 1 if spec.kind is ModelKind.GATE else 3
     try:
-        with np.load(spec.golden, allow_pickle=False) as file:
+        with np.load(
+            io.BytesIO(read_regular(spec.golden, MODEL_BYTES_MAX)), allow_pickle=False
+        ) as file:
             images = file["images"]
             outputs = tuple(file[f"output_{index}"] for index in range(count))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, NotImplementedError,

@@ -16,6 +16,7 @@ from edgeinspect.config.faults import BAD, Collector
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.tensor import CONTRACT, ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import ConfigError, ModelError
+from edgeinspect.regular_file import open_regular
 from edgeinspect.store.device import devices
 from edgeinspect.store.trust import check_trust
 
@@ -207,7 +208,7 @@ def _verify(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
         if not os.path.isfile(path):  # a name may be too long
             raise ModelError("the model file is missing", where=str(path),
                              remedy="Copy the model again")  # fmt: skip
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 size += len(chunk)
                 if size > MAX_MODEL_BYTES:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import hashlib
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ import msgspec
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import ModelError
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular, sha256_of
 from edgeinspect.store.manifest import MANIFEST
 from edgeinspect.store.trust import check_trust
 
@@ -105,7 +105,7 @@ class Shelf:
         path = self.folder / STATE
         check_trust(path)
         try:
-            return decode_json(path.read_bytes(), Register)
+            return decode_json(read_regular(path, TEXT_BYTES_MAX), Register)
         except FileNotFoundError:
             pass
         except (OSError, DecodeError) as error:
@@ -261,7 +261,7 @@ class Shelf:
     def _seal(self, version: int) -> str:
         path = self.folder / str(version) / MANIFEST
         try:
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            return sha256_of(path)
         except OSError:
             return ""
 

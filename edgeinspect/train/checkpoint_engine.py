@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from edgeinspect.domain.frame import FrameShape, Pixels
 from edgeinspect.domain.tensor import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.evaluate.opening import locate
+from edgeinspect.regular_file import sha256_of
 from edgeinspect.store import Store, read_model
 from edgeinspect.train.export import GateGraph, SegmenterGraph
 from edgeinspect.train.program import load_run
@@ -56,7 +56,7 @@ def open_checkpoint(path: Path) -> CheckpointEngine:
                         remedy="Give RUN/checkpoint.pt of a training")  # fmt: skip
     net, identity = load_run(path.parent)
     frame, gate = identity["frame"], identity["kind"] == "gate"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     spec = ModelSpec(
         id=ModelId(str(identity["name"]), 1, digest),
         kind=ModelKind(identity["kind"]),

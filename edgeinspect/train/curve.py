@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
+
+from edgeinspect.regular_file import read_text
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 720, 320, 56, 28
 _LOSS, _SCORE = "#b5651d", "#1f5fa8"
@@ -14,8 +17,7 @@ _SMOOTHED = 0.8
 
 def draw_curve(folder: Path) -> Path:
     """Draw `curve.csv` of a run folder as `curve.svg`; returns its path."""
-    with (folder / "curve.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(folder / "curve.csv"), newline="")))
     losses = [(int(row["step"]), float(row["loss"])) for row in rows]
     scores = [
         (int(row["step"]), float(row["validation_score"]))

@@ -27,6 +27,7 @@ from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet, has_class
 from edgeinspect.datasets.split import read_split, split, write_split
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular, sha256_of
 from edgeinspect.train import architectures, processes
 from edgeinspect.train.curve import draw_curve
 from edgeinspect.train.finish import Report, finish_gate, finish_segmenter
@@ -201,7 +202,7 @@ def _identity(plan: Plan, prepared: Prepared) -> dict[str, Any]:
         "architecture": prepared.architecture,
         "stride": prepared.stride,
         "ignore_black": prepared.ignore_black,
-        "weights": hashlib.sha256(plan.weights.read_bytes()).hexdigest() if plan.weights else None,
+        "weights": sha256_of(plan.weights) if plan.weights else None,
         "recipe": prepared.recipe.document(),
         "frame": {"height_px": height, "width_px": width,
                   "channels": prepared.pictures[TRAIN].images.shape[3]},
@@ -228,7 +229,7 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         DataError: It is no run folder, or its checkpoint cannot be read.
     """
     try:
-        identity = decode_json((path / "run.json").read_bytes(), dict[str, Any])
+        identity = decode_json(read_regular(path / "run.json", TEXT_BYTES_MAX), dict[str, Any])
     except (OSError, DecodeError) as error:
         raise DataError(
             "is no run folder", where=str(path), remedy="Give the --out of a training"

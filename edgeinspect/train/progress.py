@@ -14,6 +14,7 @@ import torch
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, StorageError
 from edgeinspect.foreign_text import TableWriter
+from edgeinspect.regular_file import TEXT_BYTES_MAX, check_regular, read_regular
 
 
 @dataclass(slots=True)
@@ -79,7 +80,9 @@ class RunFolder:
     def load(self) -> State:
         """Raises DataError if the checkpoint cannot be read."""
         try:
-            return State(**torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+            return State(
+                **torch.load(check_regular(self.checkpoint), map_location="cpu", weights_only=True)
+            )
         except Exception as error:  # torch raises many kinds for a file that is not its own
             raise DataError(
                 f"cannot be read: {str(error).splitlines()[0]}",
@@ -139,7 +142,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _identity(known: Path) -> dict[str, Any]:
     try:
-        return decode_json(known.read_bytes(), dict[str, Any])
+        return decode_json(read_regular(known, TEXT_BYTES_MAX), dict[str, Any])
     except (OSError, DecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(known),
                         remedy="Train into another folder") from error  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from edgeinspect.errors import ModelError
+from edgeinspect.regular_file import check_regular
 
 CACHED = Path("cached")
 """In place of a file: what torch or the zoo keep of earlier downloads."""
@@ -46,7 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ModelError: It cannot be read, or holds something else.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(check_regular(path), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, by the format it guessed
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
