@@ -89,6 +89,7 @@ def _hand_over(socket: Socket, listener: sockets.socket, address: str) -> None:
     with listener:
         listener.setblocking(False)
         socket.setsockopt(zmq.USE_FD, listener.fileno())
+        socket.ipv6 = "[" in address  # libzmq reads addresses of IPv4 alone unless it is told
         socket.bind(address)
         listener.detach()  # ZeroMQ closes it
 

@@ -91,6 +91,7 @@ def connect(
     """
     socket = context.socket(kind)
     socket.linger = 0
+    socket.ipv6 = "[" in address  # libzmq knows IPv4 alone unless it is told
     socket.rcvhwm = high_water_mark
     socket.maxmsgsize = MESSAGE_BYTES_MAX
     if kind == zmq.DEALER:

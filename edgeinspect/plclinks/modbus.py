@@ -8,18 +8,32 @@ import threading
 from typing import Annotated, Literal
 
 import msgspec
+import structlog
 from msgspec import Meta
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect import events
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcInputs
-from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.log import RateLimited
 from edgeinspect.plclinks import _map, _modbus
 from edgeinspect.plclinks._courier import Courier
+from edgeinspect.plclinks._peers import (
+    Allowed,
+    address_of,
+    bare_host,
+    cannot_listen,
+    one_to_close,
+    shown,
+)
 from edgeinspect.ports import PlcLink
 
 REQUIRES: tuple[tuple[str, str], ...] = ()
 
 Address = Annotated[int, Meta(ge=0, le=65_000)]
+_UNPROVEN_NS, _IDLE_NS = 5 * NS_PER_S, 600 * NS_PER_S
+"""Silence after which a connection ends: one that has not asked for anything yet, and any."""
+
+_log = structlog.get_logger()
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     role: Literal["server", "client"] = "server"
     """`server`: the PLC asks us. `client`: we write to the PLC's holding registers."""
     host: str = "127.0.0.1"
-    """Server: the interface to listen on. Client: the PLC."""
+    """Server: the interface to listen on. Client: the PLC. IPv6 too."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 502
     """0 lets the system choose a server's port."""
     unit: Annotated[int, Meta(ge=0, le=255)] = 1
@@ -40,10 +54,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     word_order: Literal["big", "little"] = "big"
     """Which word of a 32-bit value comes first: `big` is the high one."""
     allow: list[str] = []
-    """Server: addresses that may connect; empty means all. Name the PLC's, so that no panel
-    or laptop is taken for it: whoever reads the first words has read the result."""
+    """Server: addresses and networks that may connect; empty means all. Name the PLC's, so that
+    no panel or laptop is taken for it: whoever reads the first words has read the result."""
     clients: Annotated[int, Meta(ge=1, le=64)] = 8
-    """Server: connections at once; one more closes the one that was silent longest."""
+    """Server: connections at once; one more closes the one that was silent longest, of the
+    address that has the most."""
     peer_timeout_ms: Annotated[float, Meta(ge=50, le=600_000)] = 2_000
     """Server: silence after which the PLC counts as gone. Client: longest wait for an answer."""
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
@@ -51,12 +66,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         """Refuse two blocks in one place."""
+        Allowed(self.allow)
         first, second = self.output_address, self.input_address
         if first < second + _map.INPUT_WORDS and second < first + _map.OUTPUT_WORDS:
             raise ValueError(
                 f"output_address ({_map.OUTPUT_WORDS} registers) and input_address "
                 f"({_map.INPUT_WORDS}) overlap"
             )
+
+
+class _Connection:
+    """One PLC, panel or stranger. See `_peers.Peer`."""
+
+    def __init__(self, address: str, now_ns: int) -> None:
+        self.address = address
+        self.proven = False
+        self.heard_at_ns = now_ns
+        self.parser = _modbus.Parser()
 
 
 class ModbusServer:
@@ -82,7 +108,11 @@ class ModbusServer:
         self._written = bytearray(2 * _map.INPUT_WORDS)
         self._heard_at_ns: int | None = None
         self._selector: selectors.BaseSelector | None = None
-        self._parsers: dict[socket.socket, tuple[_modbus.Parser, list[int]]] = {}
+        self._connections: dict[socket.socket, _Connection] = {}
+        self._allowed = Allowed(options.allow)
+        self._quiet = RateLimited(_log, clock)
+        self.faults = 0
+        """Requests that raised something unforeseen."""
         self._thread: threading.Thread | None = None
         self._stop = False
         self.port = options.port
@@ -91,11 +121,14 @@ class ModbusServer:
     def open(self) -> None:
         options = self._options
         try:
-            listener = socket.create_server((options.host, options.port), backlog=128)
+            host = bare_host(options.host)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            both = host == "::" and socket.has_dualstack_ipv6()
+            listener = socket.create_server(
+                (host, options.port), family=family, backlog=128, dualstack_ipv6=both
+            )
         except OSError as error:
-            fault = Fault("link.port", f"cannot be listened on: {error.strerror}",
-                          f"{options.host}:{options.port}")  # fmt: skip
-            raise ConfigError([fault]) from error
+            raise cannot_listen(error, shown(options.host, options.port)) from error
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -142,47 +175,77 @@ class ModbusServer:
                         self._admit(listener, selector)
                     else:
                         self._serve(peer, selector)
+                self._sweep(selector)
         finally:
-            for peer in (*self._parsers, listener):
+            for peer in (*self._connections, listener):
                 peer.close()
-            self._parsers.clear()
+            self._connections.clear()
             selector.close()
 
     def _admit(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
         try:
             peer, address = listener.accept()
-        except OSError:  # gone again
+        except OSError:  # gone again, or no more files: then one connection ends
+            if len(self._connections) > 1:
+                self._make_room("", selector)
             return
-        if self._options.allow and address[0] not in self._options.allow:
+        newcomer = address_of(address)
+        if not self._allowed.admits(newcomer):
             peer.close()
+            self._quiet.warning(
+                events.PEER_REFUSED, problem="this address may not connect", address=newcomer
+            )
             return
-        if len(self._parsers) >= self._options.clients:
-            self._drop(min(self._parsers, key=lambda p: self._parsers[p][1][0]), selector)
-        peer.settimeout(0.2)  # a peer that does not read its answers is dropped
+        if len(self._connections) >= self._options.clients:
+            self._make_room(newcomer, selector)
+        peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._parsers[peer] = (_modbus.Parser(), [self._clock.now_ns()])
+        self._connections[peer] = _Connection(newcomer, self._clock.now_ns())
         selector.register(peer, selectors.EVENT_READ)
 
+    def _make_room(self, newcomer: str, selector: selectors.BaseSelector) -> None:
+        victim = one_to_close(self._connections.values(), newcomer)
+        self._drop(next(p for p, each in self._connections.items() if each is victim), selector)
+
+    def _sweep(self, selector: selectors.BaseSelector) -> None:
+        """End connections that only stand there."""
+        now_ns = self._clock.now_ns()
+        for peer, each in list(self._connections.items()):
+            if now_ns - each.heard_at_ns > (_IDLE_NS if each.proven else _UNPROVEN_NS):
+                self._drop(peer, selector)
+
     def _serve(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
-        parser, heard = self._parsers[peer]
+        connection = self._connections.get(peer)
+        if connection is None:  # it made room in this very turn
+            return
         try:
             data = peer.recv(4096)
             if not data:
                 raise ConnectionResetError
-            heard[0] = self._clock.now_ns()
+            connection.heard_at_ns = self._clock.now_ns()
             reading = _Reading(self)
-            out = parser.feed(data, lambda _unit, pdu: _modbus.answer(pdu, reading))
+            out = connection.parser.feed(data, lambda _unit, pdu: _modbus.answer(pdu, reading))
             if out:
-                peer.sendall(out)
+                # Whoever does not read its answers is dropped, and is not waited for.
+                if peer.send(out) != len(out):
+                    raise BlockingIOError
+                connection.proven = True
                 self._heard_at_ns = self._clock.now_ns()
                 # Only now: an answer that never left has delivered nothing.
                 self._delivered = max(self._delivered, reading.delivered)
         except (OSError, ValueError):
             self._drop(peer, selector)
+        except Exception as error:  # a stranger's bytes must not end the thread
+            self.faults += 1
+            words = f"{type(error).__name__}: {error}"[:300]
+            self._quiet.error(
+                events.PEER_FAILED, problem=words, address=connection.address, faults=self.faults
+            )
+            self._drop(peer, selector)
 
     def _drop(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
         selector.unregister(peer)
-        self._parsers.pop(peer)
+        self._connections.pop(peer)
         peer.close()
 
 
@@ -241,7 +304,7 @@ class _ClientSession:
         self._options = options
         self._little = options.word_order == "little"
         self._client = _modbus.Client(
-            options.host, options.port, options.unit, options.peer_timeout_ms / 1000
+            bare_host(options.host), options.port, options.unit, options.peer_timeout_ms / 1000
         )
 
     def show(self, image: PlcImage) -> None:
@@ -264,5 +327,5 @@ def build(options: Options, clock: Clock) -> PlcLink:
     """A link; nothing is opened yet."""
     if options.role == "server":
         return ModbusServer(options, clock)
-    where = f"{options.host}:{options.port}"
+    where = shown(options.host, options.port)
     return Courier(lambda: _ClientSession(options), clock, poll_ms=options.poll_ms, where=where)

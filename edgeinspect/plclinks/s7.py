@@ -17,6 +17,7 @@ from edgeinspect.domain.plc import PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _map
 from edgeinspect.plclinks._courier import Courier
+from edgeinspect.plclinks._peers import bare_host, shown
 from edgeinspect.ports import PlcLink
 
 if TYPE_CHECKING:
@@ -69,19 +70,25 @@ class _Session:
     def __init__(self, client: Client, options: Options) -> None:
         self._client: Any = client
         self._options = options
-        client.connect(options.host, options.rack, options.slot, options.port)
+        client.connect(bare_host(options.host), options.rack, options.slot, options.port)
 
     def show(self, image: PlcImage) -> None:
         block = bytearray(_map.encode_outputs(image))
         options = self._options
         # One write, which fits the smallest PDU (240 bytes). Not every CPU keeps that much
         # together against its scan; ResultIdCheck at the end tells a PLC that sees half.
-        self._client.db_write(options.output_db, options.output_start, block)
+        try:
+            self._client.db_write(options.output_db, options.output_start, block)
+        except Exception as error:
+            raise self._named("output", len(block), error) from error
 
     def commands(self) -> PlcCommands:
         options = self._options
         size = 2 * _map.INPUT_WORDS
-        block = self._client.db_read(options.input_db, options.input_start, size)
+        try:
+            block = self._client.db_read(options.input_db, options.input_start, size)
+        except Exception as error:
+            raise self._named("input", size, error) from error
         return _map.decode_commands(bytes(block))
 
     def close(self) -> None:
@@ -89,6 +96,46 @@ class _Session:
             self._client.disconnect()
         except Exception:  # it is gone, which is all that is wanted
             pass
+
+    def _named(self, which: str, size: int, error: Exception) -> Exception:
+        """An error that says which block it is about, and what is wrong with the block.
+
+        A CPU says the same whether a block is missing, too short or optimised; so it is
+        measured, by reading single bytes of it.
+        """
+        db: int = getattr(self._options, f"{which}_db")
+        start: int = getattr(self._options, f"{which}_start")
+        block = f"{which}_db {db}"
+        wanted = start + size
+        try:
+            if not self._client.get_connected():
+                return ConnectionError(f"{block}: {error}")
+            length = self._length(db, wanted)
+        except Exception:  # the connection ends meanwhile
+            return ConnectionError(f"{block}: {error}")
+        if length == 0:
+            return LookupError(f"{block}: there is no such block, or it is optimised: {error}")
+        if length < wanted:
+            need = f"{which}_start {start} and {size} bytes need {wanted}"
+            return LookupError(f"{block} is {length} bytes long; {need}")
+        return ConnectionError(f"{block}: {error}")
+
+    def _length(self, db: int, most: int) -> int:
+        """Bytes of a block that can be read, up to `most`; 0 if there is none."""
+        from snap7.error import S7ConnectionError, S7Error, S7TimeoutError
+
+        known, missing = 0, most + 1
+        while known + 1 < missing:
+            middle = (known + missing) // 2
+            try:
+                self._client.db_read(db, middle - 1, 1)
+            except (S7ConnectionError, S7TimeoutError):
+                raise
+            except S7Error:
+                missing = middle
+            else:
+                known = middle
+        return known
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
@@ -102,5 +149,5 @@ def build(options: Options, clock: Clock) -> PlcLink:
     except ImportError as error:
         raise MissingExtraError("plc", "snap7", where="link s7") from error
     logging.getLogger("snap7").setLevel(logging.CRITICAL)  # errors are raised, and logged once
-    where = f"{options.host}:{options.port} DB {options.output_db}"
+    where = shown(options.host, options.port)
     return Courier(lambda: _Session(Client(), options), clock, poll_ms=options.poll_ms, where=where)

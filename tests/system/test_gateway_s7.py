@@ -90,3 +90,46 @@ def test_a_thousand_verdicts_and_a_lost_plc(plc: Plc, tmp_path: Path) -> None:
         assert plc.program.log == expected(built.verdicts_written())
         wait_for(lambda: plc.values["ResultsTotal"] == 1_000)
         assert plc.values["ForcedTotal"] == plc.values["LostTotal"] == 0
+
+
+def test_a_short_block_is_named_with_its_length(tmp_path: Path) -> None:
+    if reason:
+        pytest.skip(f"link s7: {reason}")
+    from snap7.server import Server
+    from snap7.type import SrvArea
+
+    from edgeinspect.domain.clock import SystemClock
+    from edgeinspect.domain.plc import PlcImage
+    from edgeinspect.plclinks import s7
+
+    server, port = Server(log=False), free_port()
+    sizes = {10: 100, 11: 20, 20: 400, 21: 400}
+    for db, size in sizes.items():
+        server.register_area(SrvArea.DB, db, bytearray(size))
+    server.start(port)
+    cases = {
+        (10, 0, 21, 0): ("output_db 10 is 100 bytes long", "need 152"),
+        (20, 260, 21, 0): ("output_db 20 is 400 bytes long", "output_start 260", "need 412"),
+        (20, 0, 11, 0): ("input_db 11 is 20 bytes long", "input_start 0"),
+        (99, 0, 21, 0): ("output_db 99: there is no such block",),
+        (20, 0, 98, 0): ("input_db 98: there is no such block",),
+    }
+    try:
+        for (output_db, output_start, input_db, input_start), wanted in cases.items():
+            link = s7.build(
+                s7.Options(
+                    host="127.0.0.1", port=port, output_db=output_db, output_start=output_start,
+                    input_db=input_db, input_start=input_start,
+                ),
+                SystemClock(),
+            )  # fmt: skip
+            link.open()
+            link.show(PlcImage(revision=1))
+            try:
+                wait_for(lambda link=link: "_db" in link.poll().problem)
+                problem = link.poll().problem
+                assert all(words in problem for words in wanted), problem
+            finally:
+                link.close()
+    finally:
+        server.stop()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
-from edgeinspect.errors import ConfigError
+from edgeinspect.errors import DeviceLostError
 from edgeinspect.plclinks import _map, _modbus, modbus
 from tests.system.plant import wait_for
 
@@ -132,9 +132,9 @@ def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
     link.close()
 
 
-def test_a_taken_port_is_a_fault_of_the_configuration(server: modbus.ModbusServer) -> None:
+def test_a_taken_port_may_be_free_in_a_moment(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=server.port), SystemClock())
-    with pytest.raises(ConfigError, match=r"link\.port: cannot be listened on"):
+    with pytest.raises(DeviceLostError, match="cannot be listened on: Address already in use"):
         link.open()
 
 
@@ -143,3 +143,86 @@ def test_little_word_order(server: modbus.ModbusServer) -> None:
     link.show(online(1, 0x12345678))
     words = ask(link, struct.pack(">BHH", 4, 0, 2))[2:]
     assert words.hex() == "56781234"
+
+
+def test_an_ipv6_host_is_served() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    for host in ("::1", "[::1]", "::"):
+        link = modbus.build(modbus.Options(port=0, host=host, allow=["::1"]), SystemClock())
+        assert isinstance(link, modbus.ModbusServer)
+        link.open()
+        link.show(online(3, 1))
+        client = _modbus.Client("::1", link.port, 1, 2.0)
+        assert client.read(0, 2) == (1).to_bytes(4, "big")
+        client.close()
+        link.close()
+
+
+def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) -> None:
+    from edgeinspect.plclinks._peers import Allowed, address_of
+
+    allowed = Allowed(["192.0.2.0/24", "2001:db8::5"])
+    assert allowed.admits("192.0.2.77")
+    assert allowed.admits("2001:db8::5")
+    assert not allowed.admits("198.51.100.1")
+    assert address_of(("::ffff:192.0.2.7", 5, 0, 0)) == "192.0.2.7"
+    assert address_of(("fe80::1%eth0", 5, 0, 0)) == "fe80::1"
+    with pytest.raises(ValueError, match="no address"):
+        modbus.Options(allow=["plc"])
+
+
+def test_250_idle_connections_keep_no_plc_out(server: modbus.ModbusServer) -> None:
+    server.show(online(3, 1))
+    plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    idle = []
+    for number in range(250):
+        idle.append(socket.create_connection(("127.0.0.1", server.port), 2))
+        if number % 10 == 0:
+            assert plc.read(0, 2) == (1).to_bytes(4, "big"), "the PLC that speaks stays"
+    late = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    assert late.read(0, 2) == (1).to_bytes(4, "big"), "and the next one gets in"
+    assert len(server._connections) <= 4
+    for each in (*idle, plc, late):
+        each.close()
+
+
+def test_whoever_does_not_read_is_dropped_without_waiting(server: modbus.ModbusServer) -> None:
+    server.show(online(3, 1))
+    plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    deaf = socket.create_connection(("127.0.0.1", server.port), 2)
+    deaf.setblocking(False)
+    request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, 76)
+    slowest = 0.0
+    for _ in range(400):
+        try:
+            deaf.send(request * 300)
+        except OSError:
+            pass
+        began = time.monotonic()
+        plc.read(0, 2)
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 1.0, "one peer's full buffer costs the others nothing"
+    deaf.close()
+    plc.close()
+
+
+def test_an_error_of_ours_ends_one_connection_only(
+    server: modbus.ModbusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> bytes:
+        raise RuntimeError("something nobody had thought of")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(modbus._modbus, "answer", explode)
+        client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+        with pytest.raises(OSError, match="closed"):
+            client.read(0, 2)
+        client.close()
+    assert server.faults == 1
+    server.show(online(3, 1))
+    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    assert client.read(0, 2) == (1).to_bytes(4, "big")
+    client.close()

@@ -1,0 +1,44 @@
+"""Addresses of IPv6: what the check lets through is served and heard."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from edgeinspect.client import Delivered, Feed
+from edgeinspect.config.checks import address_problem
+from tests.flow.feeder import FINDINGS, Feeder
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_a_line_on_ipv6(tmp_path: Path) -> None:
+    assert address_problem("tcp://[::1]:6600") is None
+    feeder = Feeder(tmp_path, verdicts="tcp://[::1]:*", replay="tcp://[::1]:*")
+    try:
+        assert feeder.publisher.address.startswith("tcp://[::1]:")
+        feed = Feed(feeder.publisher.address, feeder.replay.address, name="six", cursor=0)
+        try:
+            seqs = [feeder.judge(finding) for finding in FINDINGS]
+            heard: list[int] = []
+            for _ in range(500):
+                event = feed.receive(50)
+                if isinstance(event, Delivered):
+                    heard.append(event.verdict.seq)
+                    feed.ack(event.verdict.seq)
+                if heard == seqs:
+                    break
+            assert heard == seqs
+        finally:
+            feed.close()
+    finally:
+        feeder.close()
