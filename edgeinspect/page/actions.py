@@ -26,6 +26,7 @@ from edgeinspect.errors import DataError, EdgeInspectError
 from edgeinspect.log import RateLimited
 from edgeinspect.page import devices, engines
 from edgeinspect.page.addresses import counted_as
+from edgeinspect.page.alarms import cause_of
 from edgeinspect.page.board import Board
 from edgeinspect.page.brake import Brake, Guess
 from edgeinspect.page.sessions import Session, Sessions
@@ -166,7 +167,7 @@ class Actions:
         """Say that the alarm that stands has been seen."""
         session = await self._allow(request, Role.OPERATOR)
         wanted = await _body(request, _Acknowledge)
-        if self._means.board.standing().why != wanted.alarm:
+        if cause_of(self._means.board.standing().why) != cause_of(wanted.alarm):
             raise Refusal(409, "another alarm stands by now, or none")
         await self._record(session, "acknowledge", wanted.alarm)
         self._means.board.acknowledge(session.name)

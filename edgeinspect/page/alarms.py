@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from edgeinspect.decoding import DecodeError, decode_json
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.ledger_query import Event
 from edgeinspect.page.remedies import FORGED, SILENT, WIRE, remedy
 
 _KEPT = 100
+_AGAIN_NS = 10 * NS_PER_S
+"""What comes back so soon has not been away."""
+_CAMERA = re.compile(r"(camera \S+?):? ")
+_DIGITS = re.compile(r"\d+")
+_AFTERWARDS = "frames in a row without a verdict"
+"""An effect of whatever stood before it."""
+
+
+def cause_of(text: str) -> str:
+    """What an alarm is about: its words change with each number, and as a camera goes and comes."""
+    camera = _CAMERA.match(text)
+    return camera[1] if camera else _DIGITS.sub("#", text)
 
 
 @dataclass(slots=True)
@@ -19,10 +33,15 @@ class Alarm:
     """One alarm, from its rise to its end."""
 
     text: str
+    """As it is said now, or was at its end."""
     raised_utc_ns: int
+    began_as: str
+    """As it was said first."""
     cleared_utc_ns: int | None = None
     acknowledged_by: str = ""
     acknowledged_utc_ns: int | None = None
+    times: int = 1
+    """How often it came, each time within seconds of its end before."""
 
 
 class Alarms:
@@ -39,14 +58,28 @@ class Alarms:
         return newest if newest is not None and newest.cleared_utc_ns is None else None
 
     def tell(self, text: str, utc_ns: int) -> None:
-        """What stands at an instant; empty for nothing."""
-        standing = self.standing
-        if standing is not None:
-            if standing.text == text:
-                return
-            standing.cleared_utc_ns = utc_ns
-        if text:
-            self._kept.append(Alarm(text, utc_ns))
+        """What stands at an instant; empty for nothing. One cause is one alarm."""
+        newest = self._kept[-1] if self._kept else None
+        if newest is None or not text:
+            if newest is None and text:
+                self._kept.append(Alarm(text, utc_ns, text))
+            elif newest is not None and newest.cleared_utc_ns is None:
+                newest.cleared_utc_ns = utc_ns
+            return
+        cleared = newest.cleared_utc_ns
+        soon = cleared is None or 0 <= utc_ns - cleared < _AGAIN_NS
+        same = cause_of(text) in (cause_of(newest.text), cause_of(newest.began_as))
+        if not soon or not (same or _AFTERWARDS in text):
+            if cleared is None:
+                newest.cleared_utc_ns = utc_ns
+            self._kept.append(Alarm(text, utc_ns, text))
+            return
+        if cleared is not None:
+            newest.cleared_utc_ns = None
+            newest.times += 1
+        if cleared is not None or _DIGITS.sub("#", text) != _DIGITS.sub("#", newest.text):
+            newest.acknowledged_by, newest.acknowledged_utc_ns = "", None  # it says another thing
+        newest.text = text
 
     def acknowledge(self, actor: str, utc_ns: int) -> None:
         """Somebody has seen the one that stands."""
@@ -70,6 +103,8 @@ class Alarms:
         return [
             {
                 "text": alarm.text,
+                "began_as": alarm.began_as if alarm.began_as != alarm.text else "",
+                "times": alarm.times,
                 "remedy": remedy(alarm.text, self._line),
                 "raised_ms": alarm.raised_utc_ns // 1_000_000,
                 "cleared_ms": alarm.cleared_utc_ns and alarm.cleared_utc_ns // 1_000_000,

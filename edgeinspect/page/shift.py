@@ -34,13 +34,25 @@ def bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
     return before * NS_PER_S, after * NS_PER_S
 
 
+CHALLENGE, SEVERAL = "challenge part", "several classes"
+
+
+def _cause(classes: Sequence[str], reason: str, simulated: bool) -> str:
+    """What a reject is counted under: a class, or what stands in the place of one."""
+    if simulated:
+        return CHALLENGE
+    if len(set(classes)) > 1:
+        return SEVERAL
+    return classes[0] if classes else reason
+
+
 @dataclass(slots=True)
 class Bucket:
     """A piece of the shift."""
 
     decisions: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
-    """Rejected frames with a fatal region of the class; challenge parts are left out."""
+    """Each rejected frame once, under what rejected it: they add up to the rejects."""
 
 
 @dataclass(slots=True)
@@ -92,8 +104,8 @@ class Shift:
             self.reasons[reason] += times
         bucket = self.buckets.setdefault(self.bucket_of(at_utc_ns), Bucket())
         bucket.decisions[decision] += times
-        if decision == Decision.REJECT.value and not simulated:
-            bucket.classes.update(dict.fromkeys(classes or [reason], times))
+        if decision == Decision.REJECT.value:
+            bucket.classes[_cause(classes, reason, simulated)] += times
 
     def bucket_of(self, at_utc_ns: int) -> int:
         """Which piece an instant is in; the first or last for one outside."""

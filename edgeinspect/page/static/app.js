@@ -1,6 +1,6 @@
 // The page's frame: the state, the stream that tells it, and the views.
 
-import { ago, clock, h, say, WORDS } from "./dom.js";
+import { ago, clock, h, say, WORDS, zone } from "./dom.js";
 import { session } from "./session.js";
 import * as line from "./view_line.js";
 import * as verdict from "./view_verdict.js";
@@ -64,6 +64,14 @@ function showState() {
   document.title = `${now.state === "inspecting" ? "✓" : now.state === "alarm" ? "!" : "✕"} ${(known.board && known.board.line) || "edgeinspect"}`;
 }
 
+// Every time on the page is of this zone, unless it says another.
+function showClock(ms) {
+  const element = at("clock");
+  if (!element.firstChild) element.append(h("strong", {}), " ", h("span", {}));
+  say(element.firstChild, clock(ms));
+  say(element.lastChild, `UTC${zone(ms)}`);
+}
+
 function listen() {
   const stream = new EventSource("stream");
   const hear = (name, take) => stream.addEventListener(name, (event) => {
@@ -73,7 +81,7 @@ function listen() {
   hear("beat", (beat) => {
     known.beat = beat;
     showState();
-    say(at("clock"), clock(beat.now_ms));
+    showClock(beat.now_ms);
     view?.beat?.(beat);
   });
   hear("board", (board) => {

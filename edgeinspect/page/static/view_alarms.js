@@ -1,6 +1,6 @@
 // Alarms with their times and remedies; what else happened; and the challenge part.
 
-import { ask, failure, h, when } from "./dom.js";
+import { ask, failure, h, when, zone } from "./dom.js";
 import { dialog, session } from "./session.js";
 import { describe } from "./view_line.js";
 
@@ -9,7 +9,7 @@ export function make(_argument, known) {
   const tools = h("div", { class: "tools" });
   const table = h("tbody", {});
   const happened = h("section", { class: "panel", "aria-labelledby": "events-head" }, h("h2", { id: "events-head", text: "What happened to the line" }),
-    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "events-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Time", "What", "By", "Detail"].map((text) => h("th", { scope: "col", text })))), table)));
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "events-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...[`Time, UTC${zone()}`, "What", "By", "Detail"].map((text) => h("th", { scope: "col", text })))), table)));
   const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "alarms-head" }, h("h2", { id: "alarms-head", text: "Alarms" }), list, tools), happened);
   let key = "";
 

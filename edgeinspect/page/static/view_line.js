@@ -73,7 +73,8 @@ function tile(one, colors) {
     : h("span", { class: "no-face", text: "no picture" });
   return h("li", {}, h("a", { href: `#/verdict/${one.seq}`, "aria-label": `Reject, frame ${one.seq}, ${words}, ${clock(one.at_ms)}` }, face,
     h("span", { class: "tile-words" }, one.classes.length ? swatch(colors[one.classes[0]]) : null, words),
-    h("span", { class: "tile-time", text: clock(one.at_ms) + (one.simulated ? " · challenge" : "") })));
+    h("span", { class: "tile-time", text: clock(one.at_ms) + (one.simulated ? " · challenge" : "") }),
+    one.label ? h("span", { class: "tile-time", title: one.label, text: one.label }) : null));
 }
 
 // -- counts, and the law ------------------------------------------------------------------------
@@ -164,6 +165,8 @@ function alarmCard() {
   };
 }
 
+const times = (alarm) => (alarm.times > 1 ? `, ${alarm.times} times` : "");
+
 export function describe(alarm) {
   const seen = alarm.by ? h("p", { class: "quiet", text: `Seen by ${alarm.by} at ${clock(alarm.seen_ms)}.` }) : null;
   const button = !alarm.cleared_ms && !alarm.by && !alarm.own && session.may("operator")
@@ -171,8 +174,9 @@ export function describe(alarm) {
     : null;
   return [
     h("p", { class: "alarm-text" }, h("strong", { text: alarm.text[0].toUpperCase() + alarm.text.slice(1) })),
+    alarm.began_as ? h("p", { class: "quiet", text: `It began as: ${alarm.began_as}.` }) : null,
     h("p", { class: "remedy", text: alarm.remedy }),
-    h("p", { class: "quiet", text: alarm.cleared_ms ? `${clock(alarm.raised_ms)} to ${clock(alarm.cleared_ms)}, ${ago(alarm.cleared_ms - alarm.raised_ms)}` : `since ${clock(alarm.raised_ms)}` }),
+    h("p", { class: "quiet", text: alarm.cleared_ms ? `${clock(alarm.raised_ms)} to ${clock(alarm.cleared_ms)}, ${ago(alarm.cleared_ms - alarm.raised_ms)}${times(alarm)}` : `since ${clock(alarm.raised_ms)}${times(alarm)}` }),
     seen, button,
   ].filter(Boolean);
 }

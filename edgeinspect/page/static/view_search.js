@@ -1,6 +1,6 @@
 // The ledger's search.
 
-import { ask, chip, failure, h, millis, reason, when } from "./dom.js";
+import { ask, chip, failure, h, millis, reason, when, zone } from "./dom.js";
 
 const field = (words, input) => h("label", {}, h("span", { text: words }), input);
 const options = (pairs) => pairs.map(([value, text]) => h("option", { value, text }));
@@ -48,11 +48,11 @@ function table(told) {
     h("td", { class: "when", text: when(row.at_ms) }),
     h("td", {}, chip(row.decision)),
     h("td", { text: row.classes ? row.classes.replaceAll(",", ", ") : reason(row.reason) }),
-    h("td", { text: row.part_id || "" }),
+    h("td", { class: "detail", text: [row.part_id, row.label].filter(Boolean).join(" · ") }),
     h("td", { class: "wide", text: row.camera }),
     h("td", { class: "number", text: row.defect_prob === null ? "" : row.defect_prob.toFixed(2) }),
     h("td", { class: "number", text: millis(row.total_us) })));
   const words = rows.length ? `${rows.length === told.most ? `The newest ${rows.length}` : rows.length} verdicts` : "No verdict is like that.";
   return h("section", { class: "panel", "aria-labelledby": "found-head" }, h("h2", { id: "found-head", text: words }),
-    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "found-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Frame", "Captured", "Decision", "Why", "Part", "Camera", "Gate", "ms"].map((text, index) => h("th", { scope: "col", class: index > 5 ? "number" : index === 5 ? "wide" : "", text })))), h("tbody", {}, ...rows))));
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "found-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Frame", `Captured, UTC${zone()}`, "Decision", "Why", "Part or picture", "Camera", "Gate", "ms"].map((text, index) => h("th", { scope: "col", class: index > 5 ? "number" : index === 5 ? "wide" : "", text })))), h("tbody", {}, ...rows))));
 }

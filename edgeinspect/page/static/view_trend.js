@@ -1,6 +1,6 @@
 // The shift in quarters of an hour: rejects by class, and what had no verdict.
 
-import { ask, count, failure, h, hours, svg } from "./dom.js";
+import { ask, count, failure, h, hours, svg, zone } from "./dom.js";
 import { swatch } from "./overlay.js";
 
 const HEIGHT = 300;
@@ -56,7 +56,7 @@ function draw(plot, table, told, classes) {
   });
   const names = silent ? [...series, NO_VERDICT] : series;
   plot.replaceChildren(
-    svg("svg", { class: "trend", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Rejects by class for each quarter of an hour since ${hours(told.start_ms)}; the table below has the numbers` }, ...marks, ...bars),
+    svg("svg", { class: "trend", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Rejects by class, each frame once, for each quarter of an hour since ${hours(told.start_ms)}; the table below has the numbers` }, ...marks, ...bars),
     h("p", { class: "row" }, ...names.map((name) => h("span", { class: "key" }, swatch(color(name)), name)), names.length ? null : h("span", { class: "quiet", text: "No reject in this shift so far." })));
   table.replaceChildren(rows(told, names));
 }
@@ -64,11 +64,21 @@ function draw(plot, table, told, classes) {
 function rows(told, names) {
   const body = told.buckets.toReversed().map((bucket) => h("tr", {},
     h("th", { scope: "row", text: hours(told.start_ms + bucket.index * told.bucket_ms) }),
-    h("td", { class: "number", text: count((bucket.PASS || 0) + (bucket.REJECT || 0) + (bucket.NO_VERDICT || 0)) }),
-    h("td", { class: "number", text: count(bucket.REJECT) }),
-    ...names.map((name) => h("td", { class: "number", text: count(name === NO_VERDICT ? bucket.NO_VERDICT : bucket.classes[name]) }))));
+    ...cells(bucket, names)));
+  const sum = { classes: {} };
+  for (const bucket of told.buckets) {
+    for (const name of ["PASS", "REJECT", "NO_VERDICT"]) sum[name] = (sum[name] || 0) + (bucket[name] || 0);
+    for (const [name, times] of Object.entries(bucket.classes)) sum.classes[name] = (sum.classes[name] || 0) + times;
+  }
+  if (body.length > 1) body.unshift(h("tr", { class: "sum" }, h("th", { scope: "row", text: "Shift" }), ...cells(sum, names)));
   return h("section", { class: "panel", "aria-labelledby": "rows-head" }, h("h2", { id: "rows-head", text: "Quarter by quarter" }),
-    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "rows-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["From", "Frames", "Rejects", ...names].map((text, index) => h("th", { scope: "col", class: index ? "number" : "", text })))), h("tbody", {}, ...body))));
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "rows-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...[`From, UTC${zone(told.start_ms)}`, "Frames", "Rejects", ...names].map((text, index) => h("th", { scope: "col", class: index ? "number" : "", text })))), h("tbody", {}, ...body))));
+}
+
+// Frames, rejects, and each name of the plot: the names' sum is the rejects' and no verdicts'.
+function cells(bucket, names) {
+  const numbers = [(bucket.PASS || 0) + (bucket.REJECT || 0) + (bucket.NO_VERDICT || 0), bucket.REJECT, ...names.map((name) => (name === NO_VERDICT ? bucket.NO_VERDICT : bucket.classes[name]))];
+  return numbers.map((number) => h("td", { class: "number", text: count(number) }));
 }
 
 // The next of 4, 8, 20, 40, 80, 200 …: four lines with whole numbers.

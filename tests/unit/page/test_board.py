@@ -10,7 +10,7 @@ from edgeinspect.ledger_query import Event
 from edgeinspect.page import shift
 from edgeinspect.page.board import WAITING
 from edgeinspect.page.remedies import SILENT, WIRE, remedy
-from edgeinspect.page.shift import Shift
+from edgeinspect.page.shift import CHALLENGE, SEVERAL, Shift
 from edgeinspect.testing import ManualClock
 from edgeinspect.wire import encode
 from tests.unit.page.made import HOUR_NS, board, heartbeat, verdict
@@ -176,14 +176,14 @@ def test_every_instant_is_in_its_shift(utc_ns: int, times: list[object]) -> None
     assert end - start <= 26 * HOUR_NS  # a day, and what summer time adds
 
 
-def test_rejects_are_counted_by_class_and_challenge_parts_are_not() -> None:
+def test_each_reject_is_counted_once_under_what_rejected_it() -> None:
     made = Shift(0, 8 * HOUR_NS)
     made.count(1, 0, "REJECT", "defect", ["pit", "scratch"])
     made.count(2, 0, "REJECT", "gate", [])
     made.count(3, 0, "REJECT", "defect", ["pit"], simulated=True)
     made.count(4, HOUR_NS, "PASS", "clean", [], times=3)
     buckets = made.trend()["buckets"]
-    assert buckets[0]["classes"] == {"pit": 1, "scratch": 1, "gate": 1}
+    assert buckets[0]["classes"] == {SEVERAL: 1, CHALLENGE: 1, "gate": 1}
     assert buckets[1] == {"index": 4, "PASS": 3, "classes": {}}
 
 
