@@ -170,7 +170,8 @@ INPUT_WORDS = INPUTS[-1].word + INPUTS[-1].size
 OF_RESULT = {
     "ResultsValid", "ResultId", "Pass", "Reject", "NoVerdict", "Late", "Degraded", "Simulated",
     "Covers", "Cause", "RejectCode", "Severity", "EncoderCount", "ActByEncoder", "ActByMs",
-    "ProcessingUs", "PartId", "Camera", "RecipeId", "EncoderValid", "ActByEncoderValid",
+    "ProcessingUs", "ResultIdCheck", "PartId", "Camera", "RecipeId", "EncoderValid",
+    "ActByEncoderValid",
 }  # fmt: skip
 """What every result says whole, so that a reader need not remember the one before."""
 
