@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, json_decoder
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain.numbers import Int64, Moment
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.regular_file import MODEL_BYTES_MAX, TEXT_BYTES_MAX, read_regular
@@ -90,7 +90,7 @@ class Sidecar(
     kind: Kind
     label: str
     """Class of the worst region, `gate` where the gate alone decided, else empty."""
-    saved_at_utc_ns: Int64
+    saved_at_utc_ns: Moment
     picture: PictureFile
     verdict: Verdict
     mask: Mask | None = None
@@ -164,7 +164,8 @@ def read_sidecar(path: Path) -> Sidecar:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except DecodeError as error:
         raise DataError(f"is no sidecar: {error}", where=str(path)) from error
-    if Path(told.picture.file).name != told.picture.file:
+    name = told.picture.file
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise DataError("names a picture that is not beside it", where=str(path))
     return told
 

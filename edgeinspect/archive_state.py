@@ -14,7 +14,7 @@ import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, json_decoder
 from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain.numbers import Int64, Moment
 from edgeinspect.regular_file import open_regular
 
 STATE = "state.json"
@@ -28,7 +28,7 @@ class ArchiveState(
 ):
     """What the archive's process says once a second."""
 
-    at_utc_ns: Int64
+    at_utc_ns: Moment
     problem: str = ""
     """Why nothing can be saved now; empty while all is well."""
     saved: Int64 = 0

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from edgeinspect.decoding import Decode, DecodeError, decode_json, json_decoder
-from edgeinspect.domain.numbers import Code, Count, Int64
+from edgeinspect.domain.numbers import Code, Count, Int64, Micros, Moment
 from edgeinspect.domain.verdict import VERDICT_SCHEMA, Box, ModelRef, Region, Verdict
 from edgeinspect.wire import decode_verdict, encode
 
@@ -69,7 +69,7 @@ class _Region(msgspec.Struct):
 
 
 class _Stages(msgspec.Struct):
-    total_us: Int64
+    total_us: Micros
 
 
 class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
@@ -77,7 +77,7 @@ class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA
 
     seq: Count
     epoch: Count
-    captured_at_utc_ns: Int64
+    captured_at_utc_ns: Moment
     camera: str
     decision: str
     reason: str

@@ -10,7 +10,7 @@ import msgspec
 
 from edgeinspect.decoding import Decode, json_decoder
 from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.numbers import Count, Int64, SidePx
+from edgeinspect.domain.numbers import Count, Int64, Micros, Moment, SidePx
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
 
@@ -35,7 +35,7 @@ class Heartbeat(
     """Last verdict sent; a subscriber that has not seen it has lost the tail."""
     beat: Count
     """Counts heartbeats of this epoch."""
-    utc_ns: Int64
+    utc_ns: Moment
     period_ms: float
     inspecting: bool
     """True while every camera delivers and engines answer."""
@@ -68,12 +68,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
 
     line: str
     epoch: Count
-    utc_ns: Int64
+    utc_ns: Moment
     counts: Counts
     rate_hz: float
-    latency_p50_us: Int64
-    latency_p99_us: Int64
-    budget_us: Int64
+    latency_p50_us: Micros
+    latency_p99_us: Micros
+    budget_us: Micros
     cameras: dict[str, str]
     """Camera name to its state: `live`, `lost`, `finished`."""
     camera_counts: dict[str, CameraCounts] = {}

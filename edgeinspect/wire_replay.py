@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.decoding import Decode, json_decoder
-from edgeinspect.domain.numbers import Count, Int64
+from edgeinspect.domain.numbers import Count, Int64, Moment
 
 REQUEST_BYTES_MAX = 4096
 """A longer request is dropped by the socket itself."""
@@ -53,7 +53,7 @@ class TriggerRequest(
     boot_id: ShortText | None = None
     """Whose monotonic clock it is: `/proc/sys/kernel/random/boot_id`, a slash, and the number
     of the time namespace (`/proc/self/ns/time`)."""
-    expires_utc_ns: Int64 | None = None
+    expires_utc_ns: Moment | None = None
     """The same instant as wall time, for a line on another PC."""
 
 
@@ -71,7 +71,7 @@ class TriggerCount(
     """It wraps to 0 here."""
     within_ms: Annotated[float, Meta(ge=1, le=10_000)] = 500
     """The PLC had counted so much at most so long before, or after, it was read."""
-    read_at_utc_ns: Int64 | None = None
+    read_at_utc_ns: Moment | None = None
     """When it was read from the PLC; when it is heard, if absent."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from edgeinspect.domain.numbers import Code, Count, Int64
+from edgeinspect.domain.numbers import Code, Count, Int64, Moment
 from edgeinspect.domain.verdict import Decision, Reason
 
 PART_SCHEMA = "edgeinspect.part/1"
@@ -37,11 +37,11 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     missing: tuple[str, ...] = ()
     """Cameras without a verdict when it was decided: not waited for after a REJECT, the
     cause of a NO_VERDICT."""
-    first_captured_at_utc_ns: Int64
+    first_captured_at_utc_ns: Moment
     """Exposure of the part's first frame that was known then."""
-    deadline_utc_ns: Int64
+    deadline_utc_ns: Moment
     """That, and `parts.window_ms`."""
-    act_by_utc_ns: Int64
+    act_by_utc_ns: Moment
     """The earliest of its frames'."""
     clock_stepped: bool = False
     """As of a verdict: true if it is of any of its frames."""

@@ -10,7 +10,7 @@ from enum import Enum
 
 import msgspec
 
-from edgeinspect.domain.numbers import Code, Count, Int64
+from edgeinspect.domain.numbers import Code, Count, Int64, Micros, Moment
 
 VERDICT_SCHEMA = "edgeinspect.verdict/1"
 
@@ -86,12 +86,12 @@ class Region(msgspec.Struct, frozen=True):
 class StageTimes(msgspec.Struct, frozen=True):
     """Where the time went, in µs of the monotonic clock."""
 
-    queue_us: Int64 = 0
+    queue_us: Micros = 0
     """From capture to the moment a worker took the frame."""
-    gate_us: Int64 = 0
-    segmenter_us: Int64 = 0
-    regions_us: Int64 = 0
-    total_us: Int64 = 0
+    gate_us: Micros = 0
+    segmenter_us: Micros = 0
+    regions_us: Micros = 0
+    total_us: Micros = 0
     """From capture to the decision."""
 
 
@@ -127,10 +127,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     label: str | None = None
     part_id: str | None = None
     encoder_count: Int64 | None = None
-    captured_at_utc_ns: Int64
+    captured_at_utc_ns: Moment
     clock_source: str = "host"
-    deadline_utc_ns: Int64
-    act_by_utc_ns: Int64
+    deadline_utc_ns: Moment
+    act_by_utc_ns: Moment
     """When the ejector must have this verdict, by the line's travel time."""
     clock_stepped: bool = False
     """True if the wall clock was set lately, so that the times of this verdict may be off by
@@ -159,4 +159,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     segmenter: ModelRef | None = None
     config_hash: str = ""
     stages: StageTimes = StageTimes()
-    budget_us: Int64
+    budget_us: Micros
