@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -18,12 +19,17 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.errors import CameraLostError, UsageError
+from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.ports import CameraFinished
 
 Color = Literal["mono", "bgr", "rgb"]
 
 _WAITING_MAX = 4
+_UNTOLD_PERIOD_NS = NS_PER_S
+"""Of a source that tells no rate: after three of them without a frame it counts as lost."""
+_EXACT = frozenset((".avi", ".mp4", ".mov", ".m4v"))
+"""Files that count their frames; of the others OpenCV reckons them from the duration, and may
+be one out."""
 _Frame = tuple[int, int, Pixels]
 
 
@@ -35,7 +41,8 @@ class VideoCamera:
         connect: Opens it; raises `CameraLostError`.
         color: What the line takes.
         rate_hz: Frames a second; None to believe what OpenCV says.
-        is_file: It ends instead of being lost, and is read no faster than it plays.
+        is_file: It ends behind its last frame, and is read no faster than it plays. One that
+            ends before is damaged, or was cut off: that is a loss.
     """
 
     def __init__(
@@ -58,6 +65,9 @@ class VideoCamera:
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._period_ns: int | None = None
+        self._told = 0
+        self._taken = 0
+        self._problem = ""
 
     @property
     def period_ns(self) -> int | None:
@@ -66,12 +76,27 @@ class VideoCamera:
     def open(self) -> None:
         capture = self._connect()
         rate_hz = self._rate_hz or float(capture.get(cv2.CAP_PROP_FPS))
-        self._period_ns = round(NS_PER_S / rate_hz) if 0.1 <= rate_hz <= 1_000 else None
+        told = 0.1 <= rate_hz <= 1_000
+        self._period_ns = round(NS_PER_S / rate_hz) if told else _UNTOLD_PERIOD_NS
+        if self._is_file:
+            try:
+                self._told = self._count(capture)
+                self._go_on(capture)
+            except BaseException:
+                capture.release()
+                raise
+        self._problem = ""
         self._frames = queue.Queue(_WAITING_MAX)
         self._stop, self._ended = threading.Event(), threading.Event()
         threading.Thread(
             target=self._read,
-            args=(capture, self._frames, self._stop, self._ended),
+            args=(
+                capture,
+                self._frames,
+                self._stop,
+                self._ended,
+                self._taken if self._is_file else 0,
+            ),
             name="video",
             daemon=True,
         ).start()
@@ -82,9 +107,10 @@ class VideoCamera:
         except queue.Empty:
             if not self._ended.is_set() or not self._frames.empty():
                 return None
-            if self._is_file:
+            if self._is_file and not self._problem and not self._cut_off():
                 raise CameraFinished from None
-            raise CameraLostError("delivers no more", where=self._where) from None
+            raise self._loss() from None
+        self._taken = number
         return Grab(pixels, number, at_ns)
 
     def release(self, grab: Grab) -> None:
@@ -97,30 +123,69 @@ class VideoCamera:
         """Tell the reader to end. A read that hangs is left to its own time-out."""
         self._stop.set()
 
+    def _count(self, capture: cv2.VideoCapture) -> int:
+        """How many frames a file says it has.
+
+        Raises:
+            DataError: It does not say it, so that its end could not be told from a break.
+        """
+        count = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not 1 <= count < 1 << 40:
+            raise DataError(
+                "does not say how many frames it has, so its end cannot be told from a break",
+                where=self._where,
+                remedy="Put it into a container that does, as AVI or MP4: "
+                "ffmpeg -i IN -c copy OUT.mp4",
+            )
+        return round(count)
+
+    def _go_on(self, capture: cv2.VideoCapture) -> None:
+        """Pass over as many frames as were delivered before a loss."""
+        for _ in range(self._taken):
+            if not capture.grab():
+                raise self._loss()
+
+    def _cut_off(self) -> bool:
+        spare = 0 if Path(self._where).suffix.lower() in _EXACT else 1
+        return self._taken + spare < self._told
+
+    def _loss(self) -> CameraLostError:
+        if self._problem:
+            return CameraLostError(self._problem, where=self._where)
+        if not self._is_file:
+            return CameraLostError("delivers no more", where=self._where)
+        return CameraLostError(
+            f"ends after {self._taken} of {self._told} frames: it is damaged or cut off",
+            where=self._where,
+            remedy="Copy it again",
+        )
+
     def _read(
         self,
         capture: cv2.VideoCapture,
         frames: queue.Queue[_Frame],
         stop: threading.Event,
         ended: threading.Event,
+        number: int,
     ) -> None:
-        number, due_ns = 0, self._clock.now_ns()
-        while not stop.is_set():
-            whole, picture = capture.read()
-            if not whole:
-                break
-            number += 1
-            if self._is_file:
-                due_ns += self._period_ns or 0
-                self._clock.sleep_until(due_ns)
-            frame = (
-                number,
-                self._clock.now_ns(),
-                _convert(np.asarray(picture, np.uint8), self._color),
-            )
-            self._put(frame, frames, stop)
-        capture.release()
-        ended.set()
+        due_ns = self._clock.now_ns()
+        try:
+            while not stop.is_set():
+                whole, picture = capture.read()
+                if not whole:
+                    break
+                number += 1
+                if self._is_file:
+                    due_ns += self._period_ns or 0
+                    self._clock.sleep_until(due_ns)
+                pixels = _convert(np.asarray(picture, np.uint8), self._color)
+                self._put((number, self._clock.now_ns(), pixels), frames, stop)
+        except (cv2.error, TypeError, ValueError, MemoryError) as error:
+            if not stop.is_set():
+                self._problem = f"gives a frame that cannot be used: {error}"
+        finally:
+            capture.release()
+            ended.set()
 
     def _put(self, frame: _Frame, frames: queue.Queue[_Frame], stop: threading.Event) -> None:
         while not stop.is_set():

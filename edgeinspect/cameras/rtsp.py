@@ -18,6 +18,7 @@ from edgeinspect.cameras._video import Color, VideoCamera
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
+from edgeinspect.regular_file import FileReadError, check_regular
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,15 +38,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def build(options: Options, clock: Clock) -> Camera:
     """A stream, not yet connected."""
-    is_file = "://" not in options.url
-    where = Path(options.url).name if is_file else options.url.rpartition("@")[2]
+    url = options.url.removeprefix("file://")
+    is_file = "://" not in url
+    where = Path(url).name if is_file else url.rpartition("@")[2]
 
     def connect() -> cv2.VideoCapture:
-        if is_file and not Path(options.url).is_file():
-            raise CameraLostError("is not there", where=options.url)
+        if is_file:
+            try:
+                check_regular(url)
+            except FileReadError as error:
+                raise CameraLostError(error.what, where=where, remedy=error.remedy) from error
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"rtsp_transport;{options.transport}"
         capture = cv2.VideoCapture(
-            options.url,
+            url,
             cv2.CAP_FFMPEG,
             [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, options.timeout_ms,
              cv2.CAP_PROP_READ_TIMEOUT_MSEC, options.timeout_ms],
