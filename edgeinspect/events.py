@@ -13,6 +13,11 @@ CAMERA_RECOVERED = "camera.recovered"
 """A lost camera delivers again. Fields: camera."""
 CAMERA_FINISHED = "camera.finished"
 """A camera has no more frames, as a folder read once. Fields: camera, frames."""
+PICTURE_JUDGED = "picture.judged"
+"""A picture of a folder has its verdict. Fields: camera, picture, decision, reason, detail, seq."""
+PICTURES_UNTOLD = "pictures.untold"
+"""Verdicts went over the spool before the log could name them; the ledger has them.
+Fields: pictures, seq (of the first)."""
 CAMERA_SKIPPED = "camera.skipped"
 """Not all that a camera's folder holds are pictures. Fields: camera, skipped (counts by
 kind, with the first names)."""

@@ -82,6 +82,9 @@ class _Picture:
 class FolderCamera:
     """Reads pictures one by one, before they are due. See `ports.Camera` for threads."""
 
+    names_pictures = True
+    """Each of its frames has a label that people know; the log names them."""
+
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
         self._clock = clock

@@ -172,7 +172,9 @@ def _try_camera(path: str, choice: PartChoice, clock: Clock, findings: Findings)
             camera.open()
             # A camera that waits for a trigger has nothing to show now.
             grab = camera.grab(GRAB_NS) if camera.period_ns is not None else None
-            findings.notes[path] = _describe_grab(grab, findings)
+            skipped = getattr(camera, "skipped", "")
+            passed_over = f"; passed over: {skipped}" if skipped else ""
+            findings.notes[path] = _describe_grab(grab, findings) + passed_over
             if grab is not None:
                 camera.release(grab)
         finally:

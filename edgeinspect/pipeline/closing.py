@@ -162,7 +162,7 @@ class Closer:
         """The last challenge part if it was not rejected; empty if it was."""
         self.causes = causes
         """Of who judges now; whoever exchanges the judges sets it."""
-        self._spool = spool
+        self.spool = spool
         self._clock = clock
         self._publish = publish
         self.steps = steps or StepWatch(clock)
@@ -198,11 +198,11 @@ class Closer:
         if len(payload) > PAYLOAD_BYTES:
             payload = encode(_cut(verdict))
         with self._lock:
-            won = self._spool.is_open(frame.seq)
+            won = self.spool.is_open(frame.seq)
             if won:
                 # Before the spool says closed: the publisher may be reading already.
                 self._trace(frame, finding, evidence, mask)
-                self._spool.close(frame.seq, payload)
+                self.spool.close(frame.seq, payload)
         if not won:
             self.tally.count_late()
             self.late.append(verdict)
@@ -244,7 +244,7 @@ class Closer:
         stages = evidence.stages
         return Verdict(
             line=causes.line,
-            epoch=self._spool.epoch,
+            epoch=self.spool.epoch,
             seq=frame.seq,
             clock_source=frame.clock_source,
             clock_stepped=self.steps.spans_step(frame.captured_at_ns, record.captured_at_utc_ns),

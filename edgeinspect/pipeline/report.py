@@ -14,6 +14,7 @@ from edgeinspect.errors import CameraLostError
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.closing import Closer
 from edgeinspect.pipeline.health import Health
+from edgeinspect.pipeline.picture_log import PictureLog
 from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.wire import Counts, Status
 
@@ -46,6 +47,7 @@ class Reporter:
         self._epoch = epoch
         self._period_s = period_s
         self._each_turn = each_turn
+        self._pictures = PictureLog(closer.spool, captures)
         self._stop = threading.Event()
         self._at_work_since_ns = 0
 
@@ -63,12 +65,14 @@ class Reporter:
             if counts.late != before.late:
                 _log.warning(events.VERDICT_LATE, late=counts.late)
             before = counts
+            self._pictures.tell()
             if turns % _TEMPERATURE_TURNS == 0:
                 self._read_temperatures()
             turns += 1
             if turns % 60 == 0:  # a line that never idles must forget its exceptions too
                 gc.collect(1)
             self._at_work_since_ns = 0
+        self._pictures.tell(1 << 62)  # all: nobody will come again
 
     def _read_temperatures(self) -> None:
         """Of the cameras that offer one; here, since a camera may take long to answer."""
