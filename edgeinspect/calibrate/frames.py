@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from edgeinspect.datasets.depth import find_depth
 from edgeinspect.datasets.files import pictures_below
+from edgeinspect.datasets.folder_names import is_annotation
 from edgeinspect.datasets.load import load
 from edgeinspect.datasets.open import open_data
 from edgeinspect.datasets.pictures import Pictures
-from edgeinspect.datasets.records import DataSet
+from edgeinspect.datasets.records import DataSet, Skipped
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, UsageError
@@ -54,6 +55,8 @@ class FrameSet:
     truth: Callable[[int], Truth] | None = None
     """None if nothing is known of the frames."""
     classes: tuple[str, ...] = ()
+    left_out: tuple[Skipped, ...] = ()
+    """Pictures of the data set that are no frame here."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -148,7 +151,10 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
 
 
 def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
-    paths = pictures_below(path)
+    paths = [
+        file for file in pictures_below(path)
+        if not any(map(is_annotation, file.relative_to(path).parts[:-1]))
+    ]  # fmt: skip
     if not paths:
         raise DataError("holds no picture", where=str(path))
 
@@ -210,6 +216,7 @@ def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) 
         lambda number: _hash(read_whole(records[number].path).tobytes()),
         truth if labelled else None,
         spec.classes if segmenting else (),
+        data.left_out,
     )
 
 

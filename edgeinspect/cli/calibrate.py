@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._left_out import lines
 from edgeinspect.errors import ModelError, UsageError
 
 METHODS = ("best", "minmax", "percentile", "entropy", "mse")
@@ -122,9 +123,18 @@ def _work() -> Path:
 def _show(outcome: object) -> None:
     """Bounds and blame on the terminal."""
     from edgeinspect.calibrate.program import Outcome
+    from edgeinspect.calibrate.sample import BROKEN
 
     assert isinstance(outcome, Outcome)
     console = Console()
+    broken = [
+        (name, "cannot be read")
+        for name, digest in zip(outcome.frames.names, outcome.scan.digests, strict=True)
+        if digest == BROKEN
+    ]
+    for line in lines([*((one.name, one.why) for one in outcome.frames.left_out), *broken],
+                      "edgeinspect data inspect"):  # fmt: skip
+        Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
     for words in outcome.drift:
         Console(stderr=True).print(f"warning: the sample does not look like the reference: {words}",
                                    style="yellow", highlight=False)  # fmt: skip

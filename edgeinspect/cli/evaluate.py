@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from edgeinspect.cli._left_out import lines
 from edgeinspect.cli import judging
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
@@ -134,5 +135,5 @@ def _show(card: Scorecard) -> None:
     console.print(table)
     for text in (*card.notes, *([card.costs.warning] if card.costs and card.costs.warning else [])):
         console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
-    for name, why in card.skipped.items():
-        console.print(f"left out: {name}: {why}", style="yellow", highlight=False, markup=False)
+    for line in lines(card.skipped.items(), "--json FILE"):
+        console.print(line, style="yellow", highlight=False, markup=False)

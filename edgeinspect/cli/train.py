@@ -13,6 +13,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._left_out import lines
 from edgeinspect.errors import MissingExtraError, UsageError
 
 Report = Callable[[str, int, int, float], None]
@@ -29,6 +30,9 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         click.option("--data", required=True, type=click.Path(path_type=Path),
                      help="Data set, in any layout that `edgeinspect data inspect` knows."),
+        click.option("--layout", help="Layout of the data set, where it could be read in two."),
+        click.option("--good", multiple=True, metavar="NAME",
+                     help="A class that is good, where the rule guesses wrongly. Repeatable."),
         click.option("--out", required=True, type=_FOLDER, help="Run folder to make."),
         click.option("--name", help="The model's name; the run folder's otherwise."),
         click.option("--size", metavar="HxW",
@@ -104,8 +108,14 @@ def _run(kind: str, options: dict[str, Any]) -> None:
     _need_torch()
     from edgeinspect.train.program import train as train_one
 
-    with _progress() as report:
-        figures = train_one(plan, report)
+    left_out: list[Any] = []
+    try:
+        with _progress() as report:
+            figures = train_one(plan, report, left_out.extend)
+    finally:  # whatever became of it, which pictures it had is known
+        told = ((one.name, one.why) for one in left_out)
+        for line in lines(told, str(plan.out / "run.json")):
+            click.echo(line, err=True)
     if figures:
         echo(json.dumps(figures, indent=2))
         echo(f"model: {plan.out / plan.name / '1'}", err=True)

@@ -69,7 +69,7 @@ def open_source(
     records = _records(found, split)
     per_picture = spec.shape.height_px * spec.shape.width_px * (spec.shape.channels + 1)
     batch = max(_LEAST_BATCH, min(_MOST_BATCH, _BATCH_BYTES // per_picture))
-    skipped: dict[str, str] = {}
+    skipped = {one.name: one.why for one in found.left_out if not one.on_purpose}
 
     def batches() -> Iterator[Pictures]:
         for first in range(0, len(records), batch):

@@ -43,6 +43,10 @@ class Plan:
     resume: bool = False
     turns: bool = False
     """The part has no direction: turning a picture by 90° leaves its label true."""
+    layout: str | None = None
+    """Of the data set, where it could be read in more than one."""
+    good: Sequence[str] = ()
+    """Names of its classes that are good, where the rule guesses wrongly."""
     settings: Sequence[str] = field(default_factory=tuple)
     """`KEY=VALUE` of the recipe, as `batch=8` or `augment.noise=3`."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import nn
 from edgeinspect.datasets.load import channels_of, common_size, load
 from edgeinspect.datasets.open import open_data
 from edgeinspect.datasets.pictures import Pictures
-from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet, has_class
+from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet, Skipped, has_class
 from edgeinspect.datasets.split import read_split, split, write_split
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
@@ -39,8 +40,17 @@ from edgeinspect.train.recipe import Recipe
 from edgeinspect.train.tasks import GateTask, SegmenterTask, Task
 
 
-def train(plan: Plan, report: Report = lambda stage, done, total, loss: None) -> dict[str, Any]:
+def train(
+    plan: Plan,
+    report: Report = lambda stage, done, total, loss: None,
+    tell: Callable[[Sequence[Skipped]], None] = lambda left_out: None,
+) -> dict[str, Any]:
     """Train, export and measure one model; `torchrun` may run it in several processes.
+
+    Args:
+        plan: What to train.
+        report: Told how far it is.
+        tell: Given, before the first step, the pictures that are left out and why.
 
     Returns:
         The figures on the test split, from the exported graph; empty in all processes but
@@ -53,6 +63,7 @@ def train(plan: Plan, report: Report = lambda stage, done, total, loss: None) ->
     processes.use_threads(plan.threads)
     with processes.joined():
         prepared = prepare(plan, report)
+        tell(prepared.left_out)
         average, minutes = _fit(plan, prepared, report)
         if processes.rank() != 0:
             return {}
@@ -74,11 +85,13 @@ class Prepared:
     """Of the class map; 1 for a gate."""
     ignore_black: bool
     """Whether letterboxing leaves black bands around some picture."""
+    left_out: tuple[Skipped, ...] = ()
+    """Pictures that are not trained or measured on, and why."""
 
 
 def prepare(plan: Plan, report: Report) -> Prepared:
     """Open the set, split it, decode it, build the network."""
-    data = open_data(plan.data)
+    data = open_data(plan.data, plan.layout, good=plan.good)
     if plan.split_file is not None:
         data = read_split(plan.split_file, data)
     else:
@@ -100,6 +113,7 @@ def prepare(plan: Plan, report: Report) -> Prepared:
         for name in (TRAIN, VAL, TEST)
         if data.of(name)
     }
+    left_out = (*data.left_out, *(one for part in pictures.values() for one in part.skipped))
     for name in (TRAIN, VAL):
         if name not in pictures or not len(pictures[name]):
             raise DataError(
@@ -124,13 +138,13 @@ def prepare(plan: Plan, report: Report) -> Prepared:
             architecture, channels=channels, weights=plan.weights, ignore_black=padded
         )
         task: Task = GateTask(part)
-        return Prepared(data, pictures, recipe, gate, task, architecture, 1, padded)
+        return Prepared(data, pictures, recipe, gate, task, architecture, 1, padded, left_out)
     architecture = plan.architecture or "resunet-0.8m"
     task = SegmenterTask(part, stride, recipe.loss)
     segmenter = architectures.segmenter(
         architecture, len(data.classes), channels=channels, stride=stride, weights=plan.weights
     )
-    return Prepared(data, pictures, recipe, segmenter, task, architecture, stride, False)
+    return Prepared(data, pictures, recipe, segmenter, task, architecture, stride, False, left_out)
 
 
 def _has_bands(images: NDArray[np.uint8]) -> bool:
@@ -208,6 +222,7 @@ def _identity(plan: Plan, prepared: Prepared) -> dict[str, Any]:
                   "channels": prepared.pictures[TRAIN].images.shape[3]},
         "data_sha256": _data_hash(prepared.data),
         "classes": list(prepared.data.classes),
+        "left_out": [{"name": one.name, "why": one.why} for one in prepared.left_out],
         "processes": processes.count(),
         "threads": plan.threads,
         "torch": str(torch.__version__),

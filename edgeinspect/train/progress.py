@@ -66,7 +66,9 @@ class RunFolder:
                     where=str(self.path),
                     remedy="Give --resume to go on with it, or another --out",
                 )
-            changed = _changes(_identity(known), decode_json(text, dict[str, Any]))
+            before = _identity(known)
+            before.setdefault("left_out", identity.get("left_out"))  # begun before it was kept
+            changed = _changes(before, decode_json(text, dict[str, Any]))
             if changed:
                 raise DataError(
                     f"was begun with other settings: {'; '.join(changed[:5])}",

@@ -149,3 +149,34 @@ def test_gates_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     rows = json.loads((out / "comparison.json").read_text())["rows"]
     assert all(row["gmac"] > 0 and row["fp32"]["latency_ms"] > 0 for row in rows)
     assert all(row["int8"] or row["note"] for row in rows)
+
+
+def test_every_picture_that_is_left_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "set", tmp_path / "run"
+    rng = np.random.default_rng(4)
+    for index in range(40):
+        picture = rng.integers(90, 110, (48, 48), np.uint8)
+        mask = np.zeros((48, 48), np.uint8)
+        if index % 2:
+            picture[10:20, 10:20], mask[10:20, 10:20] = 240, 255
+        for folder, pixels in (("images", picture), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder / f"p{index}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    (root / "images/p2.png").write_bytes(b"\x89PNG cut off")
+    (root / "images/p3.jpg").write_bytes(
+        cv2.imencode(".jpg", cv2.imread(str(root / "images/p3.png")))[1].tobytes()
+    )
+    small = np.full((9, 9), 255, np.uint8)
+    (root / "masks/p5.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
+    (root / "masks/stray.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
+    assert run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4") == 0
+    err = capsys.readouterr().err
+    said = json.loads((out / "run.json").read_text())["left_out"]
+    assert {one["name"] for one in said} == {"p2.png", "p3.jpg", "p5.png", "masks/stray.png"}
+    assert "4 pictures are left out:" in err
+    for one in said:
+        assert f"left out: {one['name']}: {one['why']}" in err
+    assert run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4",
+               "--resume") == 0  # fmt: skip
