@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.cli._left_out import lines
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
 METHODS = ("best", "minmax", "percentile", "entropy", "mse")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from edgeinspect.cli._left_out import lines
 from edgeinspect.cli import judging
+from edgeinspect.cli._left_out import lines
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 

@@ -12,8 +12,8 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.cli._left_out import lines
+from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
 
 Report = Callable[[str, int, int, float], None]
@@ -115,7 +115,7 @@ def _run(kind: str, options: dict[str, Any]) -> None:
     finally:  # whatever became of it, which pictures it had is known
         told = ((one.name, one.why) for one in left_out)
         for line in lines(told, str(plan.out / "run.json")):
-            click.echo(line, err=True)
+            echo(line, err=True)
     if figures:
         echo(json.dumps(figures, indent=2))
         echo(f"model: {plan.out / plan.name / '1'}", err=True)
