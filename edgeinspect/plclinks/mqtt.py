@@ -92,14 +92,18 @@ class _Account:
         self._quiet = RateLimited(_log, clock)
         self._bd_seq = self._read()
 
+    @property
     def next_bd_seq(self) -> int:
-        """The number of a new connection; kept before it is used."""
-        self._bd_seq = (self._bd_seq + 1) % 256
+        """The number of the next CONNECT."""
+        return (self._bd_seq + 1) % 256
+
+    def count_connect(self) -> None:
+        """A CONNECT was sent with that number; a broker that cannot be reached uses up none."""
+        self._bd_seq = self.next_bd_seq
         if self._path is not None:
             fresh = self._path.with_name(f"{self._path.name}.new")
             fresh.write_text(f"{self._bd_seq}\n", encoding="ascii")
             fresh.replace(self._path)
-        return self._bd_seq
 
     def drop(self, topic: str, problem: BaseException) -> None:
         """Count and log a message that cannot be used; nothing ends by it."""
@@ -127,7 +131,7 @@ class _Session:
         self._account = account
         self._timeout_s = options.timeout_ms / 1000
         self._base = f"spBv1.0/{options.group}"
-        self._node = Node(account.next_bd_seq(), self._now_ms(), account.told)
+        self._node = Node(account.next_bd_seq, self._now_ms(), account.told)
         self._commands: dict[str, Any] | None = None
         self._image: PlcImage | None = None
         self._host_online = options.primary_host is None
@@ -212,6 +216,7 @@ class _Session:
         if options.ca_file is not None:
             client.tls_set(ca_certs=options.ca_file)
         client.connect(bare_host(options.host), options.port, keepalive=options.keepalive_s)
+        self._account.count_connect()
         connection: Any = client.socket()
         if connection is not None:  # else each confirmation waits 40 ms for a delayed ACK
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +282,32 @@ def test_whatever_is_published_to_a_command_topic(broker: int, tmp_path: Path) -
         assert host.said.count("NBIRTH") == 1, "the session went on"
         assert built.gateway.child.poll() is None
     host.close()
+
+
+def test_a_connection_that_never_was_uses_up_no_number(tmp_path: Path) -> None:
+    if reason:
+        pytest.skip(f"link mqtt: {reason}")
+    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip("mosquitto is not installed: apt package mosquitto")
+    port = free_port()
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": port, "node": "plc-1",
+            "device": "press"}  # fmt: skip
+    with ExitStack() as held:
+        with broker_at(tmp_path, port, program):
+            host = Host(port)
+            built = held.enter_context(plant(tmp_path, link))
+            wait_for(host.online)
+            built.judge(10, 50)
+            built.judged()
+            wait_for(lambda: len(host.results()) == 10)
+            host.close()
+        built.judge(30, 50)
+        built.judged()
+        time.sleep(1)
+        with broker_at(tmp_path, port, program):
+            host = Host(port)
+            missed = {*range(11, 41)}
+            wait_for(lambda: missed <= {int(each["ResultId"].value) for each in host.results()})
+            assert [value for kind, value in host.bd_seqs() if kind == "NBIRTH"] == [1]
+            host.close()

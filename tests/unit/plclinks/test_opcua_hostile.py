@@ -395,6 +395,37 @@ def test_mutated_requests_in_a_session(served: Served) -> None:
     assert served.link._thread.is_alive()
 
 
+def test_nesting_ends_at_its_own_connection(served: Served) -> None:
+    """A variant of variants of variants, 100,000 deep, where a value is wanted."""
+
+    async def work() -> None:
+        from asyncua import ua
+        from asyncua.ua.ua_binary import struct_to_binary
+
+        victim = await connect(served.client())
+        for element in (b"\x98\x01\x00\x00\x00", b"\x17\x01", b"\x19\x40"):
+            client = await connect(served.client())
+            protocol = client.uaclient.protocol
+            item = ua.WriteValue()
+            item.NodeId, item.AttributeId = input_id("ResultsAck"), ua.AttributeIds.Value
+            item.Value = ua.DataValue(ua.Variant(1, ua.VariantType.Byte))
+            request = ua.WriteRequest()
+            request.Parameters.NodesToWrite = [item]
+            protocol._setup_request_header(request.RequestHeader)
+            body = struct_to_binary(request)
+            data = protocol._connection.message_to_binary(
+                body[: body.rindex(b"\x03\x01")] + element * 100_000, request_id=777
+            )
+            protocol.transport.write(data)
+            for _ in range(20):
+                assert await victim.get_namespace_array()
+                await asyncio.sleep(0.01)
+            await disconnect(client)
+        await disconnect(victim)
+
+    run(work)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
