@@ -82,6 +82,12 @@ GATEWAY_STARTED = "gateway.started"
 """A PLC gateway runs. Fields: gateway, line, cursor."""
 GATEWAY_STOPPED = "gateway.stopped"
 """It has told the PLC to reject everything. Fields: gateway, cursor, waiting."""
+TRIGGER_REFUSED = "trigger.refused"
+"""A PLC's trigger was not carried out, and the PLC was told. Fields: trigger_id, reason (stale,
+torn, part_id, line), suppressed."""
+PART_TURNED = "part.turned"
+"""A pass is shown as a reject, for its part must not pass. Fields: seq, part_id, cause,
+suppressed."""
 PLC_CONNECTED = "plc.connected"
 """The PLC answers, or asks. Fields: gateway."""
 PLC_LOST = "plc.lost"

@@ -98,6 +98,9 @@ class PlcLink(Protocol):
 
     A link keeps its own thread, its own retries (for ever) and its own back-off. An image
     replaces the one before: the gateway shows the next result only when this one arrived.
+
+    A link may have `part_id_bytes`: the longest part id that it can carry, in UTF-8, or None
+    for any. Without, it is taken for one of the map's blocks, and 32.
     """
 
     @property

@@ -9,13 +9,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain.plc import CAUSE_DEAD_EPOCH, CAUSE_LATE, CAUSE_LOST, CAUSES
+from edgeinspect.domain.plc import (
+    CAUSE_DEAD_EPOCH,
+    CAUSE_LATE,
+    CAUSE_LOST,
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_PART_ID,
+    CAUSE_TRIGGER_REFUSED,
+    CAUSES,
+)
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.plclinks import _map
 from edgeinspect.wire_replay import Ack, ReplayRequest, TriggerRequest, encode
 
 ACK_AT = 202
 """Holding register of `ResultsAck` where a Modbus server is at its defaults."""
+
+
+_TURNED = {
+    CAUSE_LATE, CAUSE_DEAD_EPOCH, CAUSE_NOT_PASSED_BEFORE, CAUSE_PART_ID, CAUSE_TRIGGER_REFUSED
+}  # fmt: skip
+"""Causes by which the gateway shows a pass as a reject."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class Taken:
     def agrees(self, verdict: Verdict) -> bool:
         """Whether this is what the ledger's verdict allows: it, or a pass turned to reject."""
         exact = Taken.of(verdict)
-        if self.cause in (CAUSE_LATE, CAUSE_DEAD_EPOCH) and exact.passed:
+        if self.cause in _TURNED and exact.passed:
             names = (self.result_id, self.part_id, self.encoder_count, self.covers)
             same = names == (exact.result_id, exact.part_id, exact.encoder_count, 1)
             return same and self.rejected and not self.passed

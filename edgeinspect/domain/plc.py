@@ -46,6 +46,11 @@ class PlcError(IntEnum):
     """A result was not acknowledged in time and the next one was shown."""
     OVERRUN = 10
     """More results waited than the buffer is meant for: the PLC takes them too slowly."""
+    NEW_JOURNAL = 11
+    """The gateway began without a journal, as a spare PC does: `numbering` has moved on."""
+    ACK_AHEAD = 12
+    """The PLC has acknowledged an id that this gateway has not shown yet: it takes nothing
+    until ids pass that one."""
 
 
 CAUSES: dict[Reason, int] = {
@@ -74,7 +79,30 @@ CAUSE_DEAD_EPOCH = 102
 CAUSE_LOST = 103
 """The gateway's: nobody holds the verdict any more."""
 
+CAUSE_NOT_PASSED_BEFORE = 104
+"""The gateway's: it was a pass, but this part id has been shown as one that did not pass."""
+CAUSE_PART_ID = 105
+"""The gateway's: the part's id does not fit into the protocol, so nobody may pass by it."""
+CAUSE_TRIGGER_REFUSED = 106
+"""The gateway's: it was a pass, but this part's trigger has been answered as refused."""
+
 UINT32 = 1 << 32
+PART_ID_BYTES = 32
+"""Longest part id in the map's blocks, in UTF-8."""
+
+
+class Refusal(IntEnum):
+    """Why a trigger was not taken."""
+
+    NONE = 0
+    STALE = 1
+    """It is older than it may be, or nobody can know how old it is."""
+    TORN = 2
+    """Id and part were not written together."""
+    PART_ID = 3
+    """The part's id is no text, or does not fit."""
+    LINE = 4
+    """The line refused, or did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +122,8 @@ class PlcResult:
     reject_code: int = 0
     severity: int = 0
     part_id: str = ""
+    part_id_unfit: bool = False
+    """True if the part has an id that the protocol cannot carry; `part_id` is then empty."""
     camera: str = ""
     encoder_count: int | None = None
     act_by_encoder: int | None = None
@@ -112,6 +142,8 @@ class PlcResult:
     def __post_init__(self) -> None:
         if self.outcome is Outcome.PASS and (self.no_verdict or self.late or self.covers != 1):
             raise InternalError("a result without a timely verdict would have passed")
+        if self.part_id_unfit and (self.outcome is Outcome.PASS or self.part_id):
+            raise InternalError("a part that cannot be named would have passed")
 
     @property
     def result_id(self) -> int:
@@ -167,6 +199,8 @@ class PlcImage:
     trigger_ack: int = 0
     """The last trigger id that was answered."""
     trigger_refused: bool = False
+    trigger_refusal: Refusal = Refusal.NONE
+    """Why, if it was."""
 
     def __post_init__(self) -> None:
         if not self.online and (self.result is not None or self.trigger_ready):
@@ -200,12 +234,17 @@ class PlcCommands:
     enable: bool = False
     fault_reset: bool = False
     """A rising edge clears latched errors and the overrun bit."""
-    results_ack: int = 0
-    """The id of the last result the PLC has taken."""
-    trigger_id: int = 0
-    """A change asks for one frame of the part below."""
+    results_ack: int | None = None
+    """The id of the last result the PLC has taken; None until it has written one."""
+    trigger_id: int | None = None
+    """A change asks for one frame of the part below; None until the PLC has written one since
+    the link's memory began. What follows was written together with it."""
     trigger_encoder: int = 0
     trigger_part_id: str = ""
+    trigger_problem: Refusal = Refusal.NONE
+    """What is wrong with what was written."""
+    trigger_since_ns: int | None = None
+    """Monotonic; the PLC cannot have wanted this trigger before. None: nobody knows."""
 
 
 NO_COMMANDS = PlcCommands()

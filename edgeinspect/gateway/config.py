@@ -93,6 +93,18 @@ class GatewayConfig(Section, frozen=True):
     """True if the trigger is ready only while the PLC's enable bit is 1."""
     trigger_camera: Name | None = None
     """Camera that the PLC's trigger asks for a frame; absent, triggers are refused."""
+    trigger_max_age_ms: Annotated[float, Meta(ge=20, le=10_000)] = 300
+    """Longest time from the PLC's wish for a frame to its exposure. What is older, or of an
+    age that nobody can know, is refused: another part may be at the camera."""
+    part_memory: Annotated[int, Meta(ge=256, le=1_000_000)] = 65_536
+    """Part ids that did not pass and are remembered, across restarts, 64 bytes each: none of
+    them is shown as a pass any more."""
+    inspect_again: bool = False
+    """True if a part without a verdict may pass when it is inspected again under its id. A
+    reject stays a reject."""
+    part_id_repeats_after_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    """Time after which a part id that did not pass stands for another part, as the number of a
+    carrier does; absent, it never does."""
     trigger_count_of: Name | None = None
     """Camera whose triggers the PLC counts in TriggerId, by whatever way it triggers it: the
     line raises an alarm when a trigger has no frame, or a frame no trigger."""

@@ -14,19 +14,21 @@ ids takes none twice. Pure: time and the PLC's words are arguments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.plc import (
     NO_COMMANDS,
+    UINT32,
     Outcome,
     PlcCommands,
     PlcError,
     PlcImage,
     PlcInputs,
     PlcResult,
+    Refusal,
 )
 from edgeinspect.gateway.results import Pending
 from edgeinspect.gateway.watch import Standing
@@ -56,6 +58,8 @@ class Applied:
     result: PlcResult | None
     """None for a renumbering."""
     epoch: int
+    part_id: str = ""
+    """Of its part, also where the PLC could not be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,19 @@ class _Renumbering:
     epoch: int
 
 
+Look = Callable[[PlcResult], PlcResult]
+"""Says what a result may be shown as, given what the PLC has been shown before."""
+
+
 class _Shown:
     """The result at the PLC."""
 
-    __slots__ = ("delivered_at_ns", "pending", "result", "revision", "since_ns")
+    __slots__ = ("_look", "delivered_at_ns", "pending", "result", "revision", "since_ns")
 
-    def __init__(self, pending: Pending, now_ns: int) -> None:
+    def __init__(self, pending: Pending, now_ns: int, look: Look) -> None:
+        self._look = look
         self.pending = pending
-        self.result = pending.at(now_ns)
+        self.result = look(pending.at(now_ns))
         self.since_ns = now_ns
         self.revision: int | None = None
         """Of the first image that has it; None while it is hidden."""
@@ -109,7 +118,7 @@ class _Shown:
         )
         if passed_late or now_ns - self.since_ns >= _REFRESH_NS:
             self.since_ns = now_ns
-            result = self.pending.at(now_ns)
+            result = self._look(self.pending.at(now_ns))
             if result != self.result:
                 self.result = result
                 self.revision = None
@@ -118,12 +127,29 @@ class _Shown:
 class Handshake:
     """One PLC's results. Not thread-safe; the gateway's loop owns it."""
 
-    def __init__(self, rules: Rules, totals: Totals = Totals()) -> None:
-        """Begin, or go on where `totals` of the journal end."""
+    def __init__(
+        self,
+        rules: Rules,
+        totals: Totals = Totals(),
+        *,
+        is_new: bool = False,
+        look: Look = lambda result: result,
+    ) -> None:
+        """Begin, or go on where `totals` of the journal end.
+
+        Args:
+            rules: How it goes.
+            totals: Of the journal.
+            is_new: True if the journal was made now, as on a spare PC.
+            look: Turns a result into what may be shown.
+        """
         self.rules = rules
         self.totals = totals
         self.trigger_ack = 0
         self.trigger_refused = False
+        self.trigger_refusal = Refusal.NONE
+        self._look = look
+        self._new = is_new
         self._waiting: deque[Pending | _Renumbering] = deque()
         self._shown: _Shown | None = None
         self._image = PlcImage()
@@ -131,7 +157,7 @@ class Handshake:
         self._stale_ack: int | None = None
         self._connected = False
         self._link_losses = 0
-        self._latched: set[PlcError] = set()
+        self._latched: set[PlcError] = {PlcError.NEW_JOURNAL} if is_new else set()
 
     def __len__(self) -> int:
         """Results not yet applied."""
@@ -165,7 +191,8 @@ class Handshake:
         if self._shown is not None:
             how = self._progress(self._shown, inputs, now_ns)
             if how is not None:
-                applied.append(self._apply(self._shown.result, how))
+                part_id = self._shown.pending.result.part_id
+                applied.append(self._apply(self._shown.result, how, part_id))
                 self._shown = None
         if self._shown is None:
             while self._waiting and isinstance(self._waiting[0], _Renumbering):
@@ -203,6 +230,7 @@ class Handshake:
             link_losses=self._link_losses,
             trigger_ack=self.trigger_ack,
             trigger_refused=self.trigger_refused,
+            trigger_refusal=self.trigger_refusal,
         )
         if image != last:
             self._image = replace(image, revision=last.revision + 1)
@@ -220,7 +248,7 @@ class Handshake:
                 shown.revision = None
             return None
         if shown is None and self._waiting and isinstance(self._waiting[0], Pending):
-            shown = self._shown = _Shown(self._waiting[0], now_ns)
+            shown = self._shown = _Shown(self._waiting[0], now_ns, self._look)
             self._waiting.popleft()
         if shown is None:
             return None
@@ -239,6 +267,8 @@ class Handshake:
         ack = self._commands.results_ack
         if ack == shown.result.result_id and ack != self._stale_ack:
             return How.ACKED
+        if ack is not None and ack != self._stale_ack and _is_newer(ack, shown.result.result_id):
+            self._latched.add(PlcError.ACK_AHEAD)
         if not inputs.connected:
             # Nobody is there to acknowledge: its time begins again when somebody is.
             shown.delivered_at_ns = now_ns
@@ -251,11 +281,17 @@ class Handshake:
     def _hear_commands(self, commands: PlcCommands) -> None:
         if commands.fault_reset and not self._commands.fault_reset:
             self._latched.clear()
-        if commands.results_ack != self._stale_ack:
-            self._stale_ack = None
+        ack = commands.results_ack
+        if ack is not None:
+            shown = self._shown
+            if self._new and (shown is None or shown.delivered_at_ns is None):
+                self._stale_ack = ack  # of whoever stood in this place before
+            self._new = False
+            if ack != self._stale_ack:
+                self._stale_ack = None
         self._commands = commands
 
-    def _apply(self, result: PlcResult, how: How) -> Applied:
+    def _apply(self, result: PlcResult, how: How, part_id: str) -> Applied:
         lost = result.covers if result.is_lost else 0
         if lost:
             self._latched.add(PlcError.RESULTS_LOST)
@@ -266,7 +302,7 @@ class Handshake:
             forced=self.totals.forced + (how is How.FORCED),
             last_id=result.result_id,
         )
-        return Applied(how, result, result.epoch)
+        return Applied(how, result, result.epoch, part_id)
 
     def _renumbered(self, epoch: int) -> Applied:
         # The PLC's ack register still holds an id of the old count.
@@ -274,3 +310,8 @@ class Handshake:
         self._latched.add(PlcError.RENUMBERED)
         self.totals = replace(self.totals, numbering=self.totals.numbering + 1, last_id=0)
         return Applied(How.RENUMBERED, None, epoch)
+
+
+def _is_newer(one: int, other: int) -> bool:
+    """As a PLC compares ids: by their signed 32-bit difference."""
+    return 0 < (one - other) % UINT32 < UINT32 // 2

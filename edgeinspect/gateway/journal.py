@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import struct
-import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from pathlib import Path
 from edgeinspect.domain.plc import Outcome
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.gateway.handshake import Applied, How, Totals
+from edgeinspect.gateway.syncing import SYNC_S, Syncer, make_file, write_at
 from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
 
-MAGIC = b"EIGWJRN1"
-SYNC_S = 0.1
-"""How often the file is put on the disk, off the loop."""
+__all__ = ["SYNC_S", "Journal", "Record"]
 
+MAGIC = b"EIGWJRN1"
 _HEADER = struct.Struct("<8s32sI")
 RECORD_BYTES = 64
 _BODY = struct.Struct("<QQQQIIIIHHBBH")
@@ -69,6 +69,15 @@ class Record:
         return Totals(self.results, self.lost, self.forced, self.numbering, last_id)
 
 
+def draw_numbering() -> int:
+    """A numbering that the PLC has hardly seen: those of renumbered lines are small.
+
+    A spare PC behind a running PLC begins its ids anew; by another numbering the PLC knows
+    that, and takes its first result.
+    """
+    return 1_000 + secrets.randbelow(64_000)
+
+
 class Journal:
     """The open journal of one gateway. One process at a time (file lock).
 
@@ -99,7 +108,7 @@ class Journal:
             if records is None or records[0] != capacity:
                 kept = [] if records is None else sorted(records[1], key=lambda r: r.count)
                 _make(path, name, capacity, kept[-capacity:])
-            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise DeviceLostError(
                 f"the journal cannot be used: {error.strerror}", where=str(path)
@@ -107,10 +116,24 @@ class Journal:
         found = [] if records is None else records[1]
         self.last: Record | None = max(found, key=lambda record: record.count, default=None)
         """The newest record; None in a new journal."""
-        self._dirty = threading.Event()
+        self.fresh = Totals(numbering=draw_numbering())
+        """Where a new journal begins."""
+        self._syncer = Syncer(file, "journal")
         self._closed = False
-        self._syncer = threading.Thread(target=self._sync, name="journal", daemon=True)
-        self._syncer.start()
+
+    @property
+    def totals(self) -> Totals:
+        """The counters now."""
+        return self.fresh if self.last is None else self.last.totals
+
+    @property
+    def _count(self) -> int:
+        return 0 if self.last is None else self.last.count
+
+    @property
+    def is_new(self) -> bool:
+        """True until the first thing is applied."""
+        return self.last is None or self.last.how is None
 
     @property
     def cursor(self) -> int | None:
@@ -119,7 +142,7 @@ class Journal:
 
     def begin(self, seq: int, epoch: int, utc_ns: int) -> None:
         """Fix where a new gateway begins, before it shows anything."""
-        self._write(_record(self.last, seq, epoch, utc_ns, None, None))
+        self._write(_record(self.totals, self._count, seq, epoch, utc_ns, None, None))
 
     def append(self, applied: Applied, utc_ns: int) -> None:
         """Record what has been applied; it survives `kill -9` when this returns.
@@ -128,7 +151,9 @@ class Journal:
             DeviceLostError: It cannot be written: the gateway must not go on.
         """
         seq = applied.result.seq if applied.result is not None else 0
-        self._write(_record(self.last, seq, applied.epoch, utc_ns, applied.how, applied))
+        self._write(
+            _record(self.totals, self._count, seq, applied.epoch, utc_ns, applied.how, applied)
+        )
 
     def records(self) -> list[Record]:
         """What is held, the oldest first."""
@@ -140,53 +165,28 @@ class Journal:
         if self._closed:
             return
         self._closed = True
-        self._dirty.set()
-        self._syncer.join(timeout=2.0)
-        try:
-            os.fdatasync(self._file)
-        except OSError:  # it is in the page cache, which is all that was promised
-            pass
-        os.close(self._file)
+        self._syncer.close()
         os.close(self._holder)
 
     def _write(self, record: Record) -> None:
         at = _HEADER.size + (record.count % self.capacity) * RECORD_BYTES
-        try:
-            written = os.pwrite(self._file, encode(record), at)
-            if written != RECORD_BYTES:  # a full disk, half-way
-                raise OSError(28, "no space left on device")
-        except OSError as error:
-            raise DeviceLostError(
-                f"the journal cannot be written: {error.strerror}", where=str(self.path)
-            ) from error
+        write_at(self._syncer, at, encode(record), "the journal", self.path)
         self.last = record
-        self._dirty.set()
-
-    def _sync(self) -> None:
-        while not self._closed:
-            self._dirty.wait()
-            self._dirty.clear()
-            try:
-                os.fdatasync(self._file)
-            except OSError:  # the next write will say it
-                pass
-            if not self._closed:
-                threading.Event().wait(SYNC_S)
 
 
 def _record(
-    last: Record | None,
+    before: Totals,
+    count: int,
     seq: int,
     epoch: int,
     utc_ns: int,
     how: How | None,
     applied: Applied | None,
 ) -> Record:
-    before = last.totals if last is not None else Totals()
     result = applied.result if applied is not None else None
     lost = result is not None and result.is_lost
     return Record(
-        count=1 if last is None else last.count + 1,
+        count=count + 1,
         seq=seq,
         epoch=epoch,
         applied_at_utc_ns=utc_ns,
@@ -273,21 +273,12 @@ def _load(path: Path, name: str) -> tuple[int, list[Record]] | None:
 
 def _make(path: Path, name: str, capacity: int, records: list[Record]) -> None:
     """Write a new file and rename it over: there is the old one or the new one."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(_HEADER.pack(MAGIC, name.encode(), capacity))
-        file.write(bytes(capacity * RECORD_BYTES))
-        for record in records:
-            file.seek(_HEADER.size + (record.count % capacity) * RECORD_BYTES)
-            file.write(encode(record))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    data = bytearray(_HEADER.size + capacity * RECORD_BYTES)
+    data[: _HEADER.size] = _HEADER.pack(MAGIC, name.encode(), capacity)
+    for record in records:
+        at = _HEADER.size + (record.count % capacity) * RECORD_BYTES
+        data[at : at + RECORD_BYTES] = encode(record)
+    make_file(path, bytes(data))
 
 
 def _hold(path: Path) -> int:

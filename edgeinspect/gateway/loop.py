@@ -15,13 +15,15 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.client import Beat, Delivered, Event, Lost, Renumbered
-from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.plc import Outcome, PlcImage, PlcInputs
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.plc import PART_ID_BYTES, Outcome, PlcImage, PlcInputs, PlcResult
 from edgeinspect.errors import DataError, ForgedError
 from edgeinspect.gateway.config import GatewayConfig
-from edgeinspect.gateway.handshake import Handshake, Rules, Totals
+from edgeinspect.gateway.handshake import Handshake, Rules
 from edgeinspect.gateway.journal import Journal
+from edgeinspect.gateway.memory import Memory
 from edgeinspect.gateway.results import from_lost, from_verdict
+from edgeinspect.gateway.screen import Screen
 from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.gateway.watch import Watch
 from edgeinspect.log import RateLimited
@@ -65,6 +67,7 @@ class Gateway:
         clock: Clock,
         triggers: Triggers | None = None,
         counter: TriggerCounter | None = None,
+        memory: Memory | None = None,
         backlog: int = BACKLOG,
     ) -> None:
         """Put together; nothing is opened.
@@ -77,6 +80,7 @@ class Gateway:
             clock: Of all timeouts.
             triggers: Takes the PLC's triggers to the line; None refuses them.
             counter: Takes its count of triggers there.
+            memory: Of the parts that did not pass; None begins with an empty one.
             backlog: Results held in memory.
         """
         self.config = config
@@ -93,7 +97,10 @@ class Gateway:
         last = journal.last
         silence_ns = round(config.fail_safe_ms * NS_PER_MS * _TRIP_RATIO)
         self.watch = Watch(silence_ns, last.epoch if last else 0)
-        self.handshake = Handshake(_rules(config, link), last.totals if last else Totals())
+        self._screen = _screen(config, link, memory or Memory(None), clock)
+        self.handshake = Handshake(
+            _rules(config, link), journal.totals, is_new=journal.is_new, look=self._look
+        )
         self._feed = subscribe(journal.cursor)
         self._pushed_seq = journal.cursor
         self._deaf = False
@@ -141,13 +148,19 @@ class Gateway:
         now_ns = self._clock.now_ns()
         inputs = self._link.poll()
         for applied in self.handshake.hear(inputs, now_ns):
-            # Recorded before anything else is shown: see journal.py for why in this order.
+            # Recorded before anything else is shown: see journal.py for why in this order. Its
+            # part comes first: what is shown again is a reject again.
+            if applied.result is not None:
+                self._screen.note(applied.part_id, applied.result)
             self._journal.append(applied, self._clock.utc_ns())
             if applied.result is not None:
                 self._feed.ack(applied.result.seq)
         if self._triggers is not None and inputs.commands is not None:
             self._triggers.hear(inputs.commands)
-            self.handshake.trigger_ack, self.handshake.trigger_refused = self._triggers.answer
+            answer = self._triggers.answer
+            self.handshake.trigger_ack = answer.trigger_id
+            self.handshake.trigger_refused = answer.refused
+            self.handshake.trigger_refusal = answer.refusal
         if self._counter is not None:
             self._counter.hear(inputs)
         self._show(now_ns)
@@ -234,6 +247,15 @@ class Gateway:
 
     # -- the PLC --------------------------------------------------------------------
 
+    def _look(self, result: PlcResult) -> PlcResult:
+        """What a result may be shown as."""
+        shown = self._screen.look(result)
+        if shown.outcome is not result.outcome:
+            self._quiet.warning(
+                events.PART_TURNED, seq=result.seq, part_id=result.part_id, cause=shown.cause
+            )
+        return shown
+
     def _show(self, now_ns: int) -> None:
         image = self.handshake.image(self.watch.standing(now_ns), now_ns)
         if image is not self._image:
@@ -287,4 +309,15 @@ def _rules(config: GatewayConfig, link: PlcLink) -> Rules:
         buffer=config.buffer,
         heartbeat_ns=round(config.heartbeat_ms * NS_PER_MS),
         enable_required=config.enable_required,
+    )
+
+
+def _screen(config: GatewayConfig, link: PlcLink, memory: Memory, clock: Clock) -> Screen:
+    repeats_s = config.part_id_repeats_after_s
+    return Screen(
+        memory,
+        clock,
+        part_id_bytes=getattr(link, "part_id_bytes", PART_ID_BYTES),
+        inspect_again=config.inspect_again,
+        repeats_after_ns=None if repeats_s is None else round(repeats_s * NS_PER_S),
     )

@@ -15,6 +15,7 @@ from edgeinspect.errors import InternalError
 from edgeinspect.gateway.config import GatewayConfig, LoadedGateway, load
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.loop import Gateway
+from edgeinspect.gateway.memory import Memory
 from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.keys import as_client
 from edgeinspect.ports import PlcLink
@@ -40,7 +41,9 @@ def run(path: Path) -> None:
     )
     with ExitStack() as held:
         held.callback(journal.close)
-        gateway = _build_whole(loaded.config, link, journal, clock, held)
+        memory = open_memory(loaded.config)
+        held.callback(memory.close)
+        gateway = _build_whole(loaded.config, link, journal, memory, clock, held)
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             gateway.stop()
@@ -55,19 +58,38 @@ def run(path: Path) -> None:
 
 
 def _build_whole(
-    config: GatewayConfig, link: PlcLink, journal: Journal, clock: Clock, held: ExitStack
+    config: GatewayConfig,
+    link: PlcLink,
+    journal: Journal,
+    memory: Memory,
+    clock: Clock,
+    held: ExitStack,
 ) -> Gateway:
     """The gateway with what carries the PLC's triggers; `held` closes that."""
     prepare, address = make_prepare(config), config.feed.find().replay
     triggers: Triggers | None = None
     counter: TriggerCounter | None = None
     if config.trigger_camera is not None:
-        triggers = Triggers(address, config.trigger_camera, prepare=prepare)
+        triggers = Triggers(
+            address, config.trigger_camera, clock, memory,
+            max_age_ms=config.trigger_max_age_ms, prepare=prepare,
+        )  # fmt: skip
         held.callback(triggers.close)
     if config.trigger_count_of is not None:
         counter = TriggerCounter(address, config.trigger_count_of, clock, prepare=prepare)
         held.callback(counter.close)
-    return build(config, link, journal, clock, triggers, prepare, counter)
+    return build(config, link, journal, clock, triggers, prepare, counter, memory)
+
+
+def open_memory(config: GatewayConfig) -> Memory:
+    """What the gateway must not forget, beside its journal.
+
+    Raises:
+        DataError: The file is no memory, or another gateway's.
+        DeviceLostError: It cannot be opened.
+    """
+    path = Path(config.cursor + ".memory")
+    return Memory(path, name=config.gateway, capacity=config.part_memory)
 
 
 def _attend(clock: Clock, line: str) -> Callable[[], None]:
@@ -92,6 +114,7 @@ def build(
     triggers: Triggers | None = None,
     prepare: Prepare = plain,
     counter: TriggerCounter | None = None,
+    memory: Memory | None = None,
 ) -> Gateway:
     """A gateway on a real feed, not yet running."""
 
@@ -117,6 +140,7 @@ def build(
         clock=clock,
         triggers=triggers,
         counter=counter,
+        memory=memory,
     )
 
 

@@ -6,83 +6,176 @@ from __future__ import annotations
 
 import queue
 import threading
+from dataclasses import replace
 
-import msgspec
+import structlog
 import zmq
 
+from edgeinspect import boot, events
 from edgeinspect.client.sockets import Prepare, Socket, connect, plain
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.plc import PlcCommands, PlcInputs
+from edgeinspect.decoding import DecodeError
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.plc import PlcCommands, PlcInputs, Refusal
+from edgeinspect.errors import EdgeInspectError
+from edgeinspect.gateway.memory import Kind, LastTrigger, Memory, TriggerState, digest
+from edgeinspect.gateway.trigger_watch import Answer, Ask, TriggerWatch
+from edgeinspect.log import RateLimited
 from edgeinspect.wire_replay import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
 
-_WAIT_MS = 500
+_ANSWER_NS = 450 * NS_PER_MS
+"""Beyond a trigger's end: the line answers within 400 ms of hearing it."""
 _SAY_NS = NS_PER_S // 2
+
+_log = structlog.get_logger()
 
 
 class Triggers:
     """Asks one camera for a frame whenever the trigger id changes. `hear` is one thread's."""
 
-    def __init__(self, address: str, camera: str, *, prepare: Prepare = plain) -> None:
+    def __init__(
+        self,
+        address: str,
+        camera: str,
+        clock: Clock,
+        memory: Memory,
+        *,
+        max_age_ms: float = 300,
+        prepare: Prepare = plain,
+    ) -> None:
         """Start the thread.
 
         Args:
             address: The line's ROUTER.
             camera: Asked for each frame.
+            clock: Of the triggers' age: the one that the link stamps with.
+            memory: Holds the last trigger across restarts.
+            max_age_ms: From the PLC's wish to the frame.
             prepare: Puts CURVE keys on the socket.
         """
-        self.answer: tuple[int, bool] = (0, False)
-        """(the last id answered, True if it was refused)"""
         self._address = address
         self._camera = camera
+        self._clock = clock
+        self._memory = memory
         self._prepare = prepare
-        self._last_id: int | None = None
-        self._asked: queue.SimpleQueue[PlcCommands | None] = queue.SimpleQueue()
+        self._quiet = RateLimited(_log, clock)
+        self._resolve_last()
+        self._watch = TriggerWatch(memory.trigger, round(max_age_ms * NS_PER_MS))
+        self.answer: Answer = self._watch.answer
+        """Of the last trigger that was answered."""
+        self.failure: EdgeInspectError | None = None
+        """Why it cannot go on, if it cannot: the memory cannot be written."""
+        self._asked: queue.SimpleQueue[Ask | Answer | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
         self._thread.start()
 
     def hear(self, commands: PlcCommands) -> None:
-        """Look for a new trigger id. The first one heard is where the PLC stood before."""
-        if self._last_id is None:
-            self._last_id = commands.trigger_id
-            self.answer = (commands.trigger_id, False)
-        elif commands.trigger_id != self._last_id:
-            self._last_id = commands.trigger_id
-            self._asked.put(commands)
+        """Look for a new trigger id, and have it carried out or refused.
+
+        Raises:
+            EdgeInspectError: An answer could not be written down.
+        """
+        if self.failure is not None:
+            raise self.failure
+        found = self._watch.hear(commands, self._clock.now_ns())
+        if found is not None:
+            self._asked.put(found)
 
     def close(self) -> None:
         """End the thread."""
         self._asked.put(None)
         self._thread.join(timeout=2.0)
 
+    def _resolve_last(self) -> None:
+        """A gateway that was killed while it asked does not know what the line did: refused,
+        and whatever comes of it does not pass.
+        """
+        last = self._memory.trigger
+        if last is not None and last.state is TriggerState.ASKED:
+            self._spoil(last.part)
+            self._memory.note_trigger(
+                replace(last, state=TriggerState.REFUSED, refusal=Refusal.LINE)
+            )
+
+    def _spoil(self, part: bytes) -> None:
+        if any(part):
+            clock = self._clock
+            self._memory.note_part(part, Kind.REFUSED, clock.now_ns(), clock.utc_ns())
+
     def _run(self) -> None:
         context: zmq.Context[Socket] = zmq.Context()
         try:
             socket = connect(context, zmq.DEALER, self._address, self._prepare)
-            while (commands := self._asked.get()) is not None:
-                accepted = self._ask(socket, commands)
-                self.answer = (commands.trigger_id, not accepted)
+            while (item := self._asked.get()) is not None:
+                if isinstance(item, Answer):
+                    self._conclude(item, bytes(16))
+                    continue
+                accepted = self._carry(socket, item)
+                if accepted is None:  # what still lies in its buffers goes with it
+                    socket.close(0)
+                    socket = connect(context, zmq.DEALER, self._address, self._prepare)
+        except EdgeInspectError as error:
+            self.failure = error
         finally:
             context.destroy(0)
 
-    def _ask(self, socket: Socket, commands: PlcCommands) -> bool:
-        """One trigger; a line that does not answer in time has refused."""
-        request = TriggerRequest(
-            camera=self._camera,
-            part_id=commands.trigger_part_id or None,
-            encoder_count=commands.trigger_encoder,
-        )
+    def _carry(self, socket: Socket, ask: Ask) -> bool | None:
+        """Ask the line, and conclude; None if it did not answer."""
+        name = ask.commands.trigger_part_id
+        part = digest(name) if name else bytes(16)
+        # Before it is sent: a gateway that is killed now must not ask a second time.
+        self._memory.note_trigger(LastTrigger(ask.trigger_id, TriggerState.ASKED, part=part))
+        accepted = self._ask(socket, ask)
+        if accepted is None:
+            self._spoil(part)
+        elif accepted:
+            self._memory.forgive_refused(part)
+        refusal = Refusal.NONE if accepted else Refusal.LINE
+        self._conclude(Answer(ask.trigger_id, not accepted, refusal), part)
+        return accepted
+
+    def _conclude(self, answer: Answer, part: bytes) -> None:
+        state = TriggerState.REFUSED if answer.refused else TriggerState.ACCEPTED
+        self._memory.note_trigger(LastTrigger(answer.trigger_id, state, answer.refusal, part))
+        self.answer = answer
+        if answer.refused:
+            self._quiet.warning(
+                events.TRIGGER_REFUSED, trigger_id=answer.trigger_id,
+                reason=answer.refusal.name.lower(),
+            )  # fmt: skip
+
+    def _ask(self, socket: Socket, ask: Ask) -> bool | None:
+        """One trigger: whether the line took it; None if nobody knows."""
+        clock, commands = self._clock, ask.commands
         try:
             while socket.poll(0):  # an answer that came after its time
                 socket.recv_multipart()
-            if not socket.poll(_WAIT_MS, zmq.POLLOUT):  # no line to send it to
-                return False
+            left_ns = ask.expires_at_ns - clock.now_ns()
+            if left_ns <= 0 or not socket.poll(max(1, left_ns // NS_PER_MS), zmq.POLLOUT):
+                return False  # no line to send it to
+            request = TriggerRequest(
+                camera=self._camera,
+                part_id=commands.trigger_part_id or None,
+                encoder_count=commands.trigger_encoder,
+                expires_monotonic_ns=ask.expires_at_ns,
+                boot_id=boot.boot_id(),
+                expires_utc_ns=clock.utc_ns() + ask.expires_at_ns - clock.now_ns(),
+            )
             socket.send(encode(request), zmq.NOBLOCK)
-            if socket.poll(_WAIT_MS):
+        except zmq.Again:  # gone again; it was not sent
+            return False
+        except zmq.ZMQError:
+            return None
+        return self._hear_answer(socket, ask.expires_at_ns + _ANSWER_NS)
+
+    def _hear_answer(self, socket: Socket, until_ns: int) -> bool | None:
+        try:
+            left_ns = until_ns - self._clock.now_ns()
+            if socket.poll(max(1, left_ns // NS_PER_MS)):
                 answer = decode_answer(socket.recv_multipart()[-1])
                 return isinstance(answer, Triggered) and answer.accepted
-        except (zmq.ZMQError, msgspec.DecodeError):
+        except (zmq.ZMQError, DecodeError):
             pass
-        return False
+        return None
 
 
 class TriggerCounter:
@@ -111,11 +204,12 @@ class TriggerCounter:
     def hear(self, inputs: PlcInputs) -> None:
         """Say the PLC's count twice a second, as long as it is there to be asked."""
         now_ns = self._clock.now_ns()
-        if not inputs.connected or inputs.commands is None or now_ns < self._say_at_ns:
+        count = inputs.commands.trigger_id if inputs.commands is not None else None
+        if not inputs.connected or count is None or now_ns < self._say_at_ns:
             return
         message = TriggerCount(
             camera=self._camera,
-            count=inputs.commands.trigger_id,
+            count=count,
             read_at_utc_ns=self._clock.utc_ns(),
         )
         try:

@@ -47,6 +47,7 @@ class Courier:
         poll_ms: float,
         where: str,
         acknowledges: bool = True,
+        part_id_bytes: int | None = None,
     ) -> None:
         """Nothing runs yet.
 
@@ -56,8 +57,10 @@ class Courier:
             poll_ms: Time between two reads of the commands.
             where: The PLC's address, for messages.
             acknowledges: As `ports.PlcLink` says.
+            part_id_bytes: As `ports.PlcLink` says.
         """
         self.acknowledges = acknowledges
+        self.part_id_bytes = part_id_bytes
         self._connect = connect
         self._clock = clock
         self._poll_ns = round(poll_ms * NS_PER_MS)

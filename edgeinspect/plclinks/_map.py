@@ -7,7 +7,8 @@ stand on even words. The result id stands at both ends, around all that belongs 
 that a block of which a part is old can be told from a whole one, whatever a PLC's cycle does.
 Without a result the one at the end is 0: else the head of a result could stand before the
 tail of the block in which its id is only remembered, and be taken without its part.
-Text is ASCII, two characters a word, filled up with zero bytes.
+Text is UTF-8, two bytes a word, filled up with zero bytes. A name is never cut: one that
+does not fit is left out, and a part without its name does not pass.
 Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
 docs/plc.md shows these tables; a test keeps it equal.
 """
@@ -15,11 +16,20 @@ docs/plc.md shows these tables; a test keeps it equal.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcResult
+from edgeinspect.domain.plc import (
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_TRIGGER_REFUSED,
+    PART_ID_BYTES,
+    PlcCommands,
+    PlcImage,
+    PlcResult,
+    Refusal,
+)
+from edgeinspect.domain.text import fits_utf8
 
 MAP_VERSION = 1
 
@@ -52,7 +62,7 @@ class Tag:
     """What it means, with its unit."""
     get: Callable[[PlcImage], Value] | None = None
     length: int = 0
-    """Characters of a text."""
+    """Bytes of a text."""
 
     @property
     def size(self) -> int:
@@ -97,6 +107,20 @@ STATUS_BITS: tuple[Bit, ...] = (
         lambda i: i.trigger_refused),
 )  # fmt: skip
 
+STATUS2_BITS: tuple[Bit, ...] = (
+    Bit("PartIdUnfit", 0, "The part has an id that does not fit into PartId, which is empty: a "
+        "reject.", _of_result(lambda r: r.part_id_unfit, _NO)),
+    Bit("NotPassedBefore", 1, "It was a pass, but this part id has been shown as not passed, or "
+        "its trigger as refused: a reject.",
+        _of_result(lambda r: r.cause in (CAUSE_NOT_PASSED_BEFORE, CAUSE_TRIGGER_REFUSED), _NO)),
+    Bit("TriggerStale", 2, "TriggerRefused, for the trigger may be too old.",
+        lambda i: i.trigger_refusal is Refusal.STALE),
+    Bit("TriggerTorn", 3, "TriggerRefused, for TriggerId and the part were not written together.",
+        lambda i: i.trigger_refusal is Refusal.TORN),
+    Bit("TriggerPartIdBad", 4, "TriggerRefused, for TriggerPartId is no UTF-8, or too long.",
+        lambda i: i.trigger_refusal is Refusal.PART_ID),
+)  # fmt: skip
+
 OUTPUTS: tuple[Tag, ...] = (
     Tag("ResultId", 0, "uint32", "Number of the result: the frame's seq, low 32 bits. "
         "Without ResultsValid the last one applied.", lambda i: i.result_id),
@@ -139,12 +163,12 @@ OUTPUTS: tuple[Tag, ...] = (
     Tag("TriggerAck", 31, "uint16", "The last TriggerId that was answered.",
         lambda i: i.trigger_ack),
     Tag("MapVersion", 32, "uint16", f"{MAP_VERSION}: this table.", lambda i: MAP_VERSION),
-    Tag("Reserved", 33, "uint16", "0.", lambda i: 0),
-    Tag("PartId", 34, "text", "The part's identifier, as the trigger gave it.",
-        _of_result(lambda r: r.part_id, ""), 32),
+    Tag("Status2", 33, "bits", "More bits; see their table.", lambda i: status2_word(i)),
+    Tag("PartId", 34, "text", "The part's identifier, whole, as the trigger gave it; empty if "
+        "it does not fit.", _of_result(lambda r: r.part_id, ""), 32),
     Tag("Camera", 50, "text", "The camera's name.", _of_result(lambda r: r.camera, ""), 32),
-    Tag("RecipeId", 66, "text", "The configuration's hash.",
-        _of_result(lambda r: r.recipe_id, ""), 16),
+    Tag("RecipeId", 66, "text", "First 16 digits of the configuration's hash.",
+        _of_result(lambda r: r.recipe_id[:16], ""), 16),
     Tag("ResultIdCheck", 74, "uint32", "ResultId again; 0 without ResultsValid. Take a result "
         "only while both are equal: a block that was read or written in two parts is then "
         "never taken.", lambda i: i.result_id if i.results_valid else 0),
@@ -157,10 +181,16 @@ COMMAND_BITS: tuple[Bit, ...] = (
 
 INPUTS: tuple[Tag, ...] = (
     Tag("Command", 0, "bits", "The bits of the next table."),
-    Tag("TriggerId", 1, "uint16", "Change it to ask for one frame of the part below."),
+    Tag(
+        "TriggerId",
+        1,
+        "uint16",
+        "Change it to ask for one frame of the part below, in one "
+        "write with it. 0 asks for nothing, but after 65535.",
+    ),
     Tag("ResultsAck", 2, "uint32", "The ResultId that has been taken."),
     Tag("TriggerEncoder", 4, "int32", "Encoder at the trigger, counts."),
-    Tag("TriggerPartId", 6, "text", "The part's identifier.", None, 32),
+    Tag("TriggerPartId", 6, "text", "The part's identifier, UTF-8.", None, 32),
 )
 
 OUTPUT_WORDS = OUTPUTS[-1].word + OUTPUTS[-1].size
@@ -171,15 +201,28 @@ OF_RESULT = {
     "ResultsValid", "ResultId", "Pass", "Reject", "NoVerdict", "Late", "Degraded", "Simulated",
     "Covers", "Cause", "RejectCode", "Severity", "EncoderCount", "ActByEncoder", "ActByMs",
     "ProcessingUs", "ResultIdCheck", "PartId", "Camera", "RecipeId", "EncoderValid",
-    "ActByEncoderValid",
+    "ActByEncoderValid", "PartIdUnfit", "NotPassedBefore",
 }  # fmt: skip
 """What every result says whole, so that a reader need not remember the one before."""
+TRIGGER_WORDS = INPUTS[3].word, INPUT_WORDS
+"""Where the part of a trigger stands in the input block: first word, and the one behind it."""
+NAME_CHARACTERS_MAX = 64
+"""Longest part id on the line's wire."""
 
 
 def status_word(image: PlcImage) -> int:
     """The status bits as one word."""
+    return _word(STATUS_BITS, image)
+
+
+def status2_word(image: PlcImage) -> int:
+    """The second word of status bits."""
+    return _word(STATUS2_BITS, image)
+
+
+def _word(bits: tuple[Bit, ...], image: PlcImage) -> int:
     word = 0
-    for bit in STATUS_BITS:
+    for bit in bits:
         assert bit.get is not None
         word |= bool(bit.get(image)) << bit.bit
     return word
@@ -187,21 +230,24 @@ def status_word(image: PlcImage) -> int:
 
 def values(image: PlcImage) -> dict[str, Value]:
     """Every bit and tag by name, for protocols that have names."""
-    named: dict[str, Value] = {bit.name: bool(bit.get(image)) for bit in STATUS_BITS if bit.get}
+    every = (*STATUS_BITS, *STATUS2_BITS)
+    named: dict[str, Value] = {bit.name: bool(bit.get(image)) for bit in every if bit.get}
     for tag in OUTPUTS:
-        if tag.get is not None and tag.type != "bits" and tag.name != "Reserved":
-            named[tag.name] = fit(tag, tag.get(image))
+        if tag.get is not None and tag.type != "bits":
+            value = tag.get(image)
+            named[tag.name] = value if isinstance(value, str) else fit(tag, value)
     return named
 
 
 def fit(tag: Tag, value: Value) -> Value:
-    """A value as its type can hold it.
+    """A value as its type can hold it in a block.
 
-    Unsigned counters and encoders wrap around as a PLC's own do; what is a measure (time
-    left, buffer, code) stops at its limit instead.
+    A text that does not fit is left out: half a name is another part's. Unsigned counters
+    and encoders wrap around as a PLC's own do; what is a measure (time left, buffer, code)
+    stops at its limit instead.
     """
     if isinstance(value, str):
-        return value.encode("ascii", "replace")[: tag.length].decode()
+        return value if fits_utf8(value, tag.length) else ""
     if tag.type == "bits":
         return value
     if tag.type == "uint16":
@@ -231,7 +277,7 @@ _FORMATS = {"bits": ">H", "uint16": ">H", "uint32": ">I", "int32": ">i"}
 def _put(block: bytearray, tag: Tag, value: Value) -> None:
     at = 2 * tag.word
     if isinstance(value, str):
-        raw = value.encode("ascii")
+        raw = value.encode()
         block[at : at + len(raw)] = raw
     else:
         struct.pack_into(_FORMATS[tag.type], block, at, value)
@@ -244,29 +290,39 @@ def decode_block(block: bytes, tags: tuple[Tag, ...], bits: tuple[Bit, ...]) -> 
         at = 2 * tag.word
         if tag.type == "text":
             raw = block[at : at + tag.length].split(b"\0")[0]
-            named[tag.name] = raw.decode("ascii", "replace")
+            named[tag.name] = raw.decode("utf-8", "replace")
         else:
             (named[tag.name],) = struct.unpack_from(_FORMATS[tag.type], block, at)
     word = next(int(named[tag.name]) for tag in tags if tag.type == "bits")
     named.update((bit.name, bool(word >> bit.bit & 1)) for bit in bits)
+    if "Status2" in named:
+        word = int(named["Status2"])
+        named.update((bit.name, bool(word >> bit.bit & 1)) for bit in STATUS2_BITS)
     return named
 
 
 def decode_commands(block: bytes) -> PlcCommands:
     """The input block, as the PLC wrote it. Any bytes are some commands."""
     named = decode_block(block, INPUTS, COMMAND_BITS)
-    return commands(named)
+    at = 2 * INPUTS[4].word
+    name, _, rest = block[at : at + PART_ID_BYTES].partition(b"\0")
+    # Bytes behind the end are what is left of a longer name, or the second half of this one.
+    whole = name.decode("utf-8", "surrogateescape") + ("\0" if any(rest) else "")
+    return commands({**named, "TriggerPartId": whole})
 
 
-def commands(named: dict[str, Any]) -> PlcCommands:
-    """Commands from values by name."""
+def commands(named: Mapping[str, Any]) -> PlcCommands:
+    """Commands from values by name; what nobody has written is not among them."""
+    trigger_id, part_id = named.get("TriggerId"), str(named.get("TriggerPartId", ""))
+    good = fits_utf8(part_id) and len(part_id) <= NAME_CHARACTERS_MAX
     return PlcCommands(
-        enable=bool(named["Enable"]),
-        fault_reset=bool(named["FaultReset"]),
-        results_ack=int(named["ResultsAck"]),
-        trigger_id=int(named["TriggerId"]),
-        trigger_encoder=int(named["TriggerEncoder"]),
-        trigger_part_id=str(named["TriggerPartId"]),
+        enable=bool(named.get("Enable")),
+        fault_reset=bool(named.get("FaultReset")),
+        results_ack=named.get("ResultsAck"),
+        trigger_id=trigger_id,
+        trigger_encoder=int(named.get("TriggerEncoder", 0)),
+        trigger_part_id=part_id if good else "",
+        trigger_problem=Refusal.NONE if good else Refusal.PART_ID,
     )
 
 

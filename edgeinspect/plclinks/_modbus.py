@@ -115,6 +115,11 @@ class Parser:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def pending(self) -> bool:
+        """True while a request has come in part."""
+        return bool(self._data)
+
     def feed(self, data: bytes, serve: Callable[[int, bytes], bytes]) -> bytes:
         """Take bytes, answer what is complete.
 

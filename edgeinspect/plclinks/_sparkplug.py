@@ -131,7 +131,8 @@ def _decode_metric(data: bytes) -> Metric | None:
         elif field in (10, 11, 14) and isinstance(found, int):
             value = found
         elif field == 15 and isinstance(found, bytes):
-            value = found.decode("utf-8", "replace")
+            # Bytes that are no text stay what they are: nobody may be named by a "?".
+            value = found.decode("utf-8", "surrogateescape")
     if value is None or kind not in set(DataType):
         return None
     type_ = DataType(kind)

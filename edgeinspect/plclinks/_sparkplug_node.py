@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.plc import NO_COMMANDS, PlcImage, PlcResult
+from edgeinspect.domain.plc import PlcImage, PlcResult
+from edgeinspect.domain.text import fits_utf8
 from edgeinspect.plclinks import _map
 from edgeinspect.plclinks._sparkplug import DataType, Metric, Payload
 
@@ -173,20 +174,34 @@ def _key(image: PlcImage, result: PlcResult) -> tuple[int, int]:
 def no_commands() -> dict[str, Any]:
     """Every command tag, as it is before anybody writes."""
     return {
-        "Enable": NO_COMMANDS.enable,
-        "FaultReset": NO_COMMANDS.fault_reset,
-        "ResultsAck": NO_COMMANDS.results_ack,
-        "TriggerId": NO_COMMANDS.trigger_id,
-        "TriggerEncoder": NO_COMMANDS.trigger_encoder,
-        "TriggerPartId": NO_COMMANDS.trigger_part_id,
+        "Enable": False,
+        "FaultReset": False,
+        "ResultsAck": 0,
+        "TriggerId": 0,
+        "TriggerEncoder": 0,
+        "TriggerPartId": "",
     }
 
 
-def take_commands(known: dict[str, Any], payload: Payload) -> dict[str, Any]:
-    """The command tags after a DCMD: only metrics of the right name and type are taken."""
-    taken = dict(known)
+def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
+    """What one DCMD writes: values by name, and the names whose type is another."""
+    values, refused = {}, []
     for metric in payload.metrics:
-        wanted = _TAG_TYPES.get(metric.name, DataType.BOOLEAN)
-        if metric.name in taken and metric.type is wanted:
-            taken[metric.name] = metric.value
-    return taken
+        if metric.type is _TAG_TYPES.get(metric.name, DataType.BOOLEAN):
+            values[metric.name] = metric.value
+        else:
+            refused.append(metric.name)
+    return values, refused
+
+
+def take_commands(known: dict[str, Any], payload: Payload) -> dict[str, Any]:
+    """The command tags after a DCMD, to be repeated to the hosts: only metrics of the right
+    name and type are taken, and no text that is none.
+    """
+    values, _refused = split_commands(payload)
+    sound = {
+        name: value
+        for name, value in values.items()
+        if name in known and not (isinstance(value, str) and not fits_utf8(value))
+    }
+    return {**known, **sound}

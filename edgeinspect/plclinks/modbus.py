@@ -13,10 +13,13 @@ from msgspec import Meta
 
 from edgeinspect import events
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcInputs
+from edgeinspect.domain.plc import PART_ID_BYTES, PlcImage, PlcInputs
 from edgeinspect.log import RateLimited
 from edgeinspect.plclinks import _map, _modbus
+from edgeinspect.plclinks._contact import Contact
 from edgeinspect.plclinks._courier import Courier
+from edgeinspect.plclinks._modbus_client import ClientSession
+from edgeinspect.plclinks._modbus_inputs import WrittenInputs
 from edgeinspect.plclinks._peers import (
     Allowed,
     address_of,
@@ -25,7 +28,11 @@ from edgeinspect.plclinks._peers import (
     one_to_close,
     shown,
 )
+from edgeinspect.plclinks._polled import CHECK_WORDS, PolledInputs
 from edgeinspect.ports import PlcLink
+
+_RECEIVE_BYTES = 4096
+_ADDRESSES_MAX = 256
 
 REQUIRES: tuple[tuple[str, str], ...] = ()
 
@@ -63,23 +70,30 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Server: silence after which the PLC counts as gone. Client: longest wait for an answer."""
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
     """Client: time between two reads of what the PLC writes."""
+    trigger_check: bool = False
+    """Client: one register more is read behind the input block, `TriggerIdCheck`; a trigger
+    counts when the PLC has written its id there too, after everything else."""
 
     def __post_init__(self) -> None:
         """Refuse two blocks in one place."""
         Allowed(self.allow)
         first, second = self.output_address, self.input_address
-        if first < second + _map.INPUT_WORDS and second < first + _map.OUTPUT_WORDS:
+        words = _map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0)
+        if first < second + words and second < first + _map.OUTPUT_WORDS:
             raise ValueError(
                 f"output_address ({_map.OUTPUT_WORDS} registers) and input_address "
-                f"({_map.INPUT_WORDS}) overlap"
+                f"({words}) overlap"
             )
+        if self.trigger_check and self.role == "server":
+            raise ValueError("trigger_check is for role: client; a server sees each write whole")
 
 
 class _Connection:
     """One PLC, panel or stranger. See `_peers.Peer`."""
 
-    def __init__(self, address: str, now_ns: int) -> None:
+    def __init__(self, address: str, now_ns: int, contact: Contact) -> None:
         self.address = address
+        self.contact = contact
         self.proven = False
         self.heard_at_ns = now_ns
         self.parser = _modbus.Parser()
@@ -92,6 +106,7 @@ class ModbusServer:
     """
 
     acknowledges = True
+    part_id_bytes = PART_ID_BYTES
 
     def __init__(self, options: Options, clock: Clock) -> None:
         """Nothing is bound yet."""
@@ -105,7 +120,10 @@ class ModbusServer:
         )
         """(revision, output block, status bits), swapped as one."""
         self._delivered = -1
-        self._written = bytearray(2 * _map.INPUT_WORDS)
+        self._inputs = WrittenInputs(little=self._little)
+        self._left: dict[str, int] = {}
+        """When each address was last heard on a connection that wrote triggers and is gone."""
+        self._looked_at_ns = self._look_at_ns = clock.now_ns()
         self._heard_at_ns: int | None = None
         self._selector: selectors.BaseSelector | None = None
         self._connections: dict[socket.socket, _Connection] = {}
@@ -152,10 +170,7 @@ class ModbusServer:
         if heard_at_ns is None or self._clock.now_ns() - heard_at_ns > silent_ns:
             problem = f"no request for {self._options.peer_timeout_ms:g} ms at port {self.port}"
             return PlcInputs(False, self._delivered, None, problem)
-        block = bytes(self._written)
-        if self._little:
-            block = _map.swap_words(block, _map.INPUTS)
-        return PlcInputs(True, self._delivered, _map.decode_commands(block))
+        return PlcInputs(True, self._delivered, self._inputs.commands())
 
     def close(self) -> None:
         self._stop = True
@@ -168,6 +183,8 @@ class ModbusServer:
     def _run(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
         try:
             while not self._stop:
+                # What is found now was not there when the look before this one began.
+                self._looked_at_ns, self._look_at_ns = self._look_at_ns, self._clock.now_ns()
                 for key, _events in selector.select(0.05):
                     peer = key.fileobj
                     assert isinstance(peer, socket.socket)
@@ -200,7 +217,8 @@ class ModbusServer:
             self._make_room(newcomer, selector)
         peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connections[peer] = _Connection(newcomer, self._clock.now_ns())
+        contact = Contact(newcomer, self._last_heard_at_ns(newcomer))
+        self._connections[peer] = _Connection(newcomer, self._clock.now_ns(), contact)
         selector.register(peer, selectors.EVENT_READ)
 
     def _make_room(self, newcomer: str, selector: selectors.BaseSelector) -> None:
@@ -218,12 +236,14 @@ class ModbusServer:
         connection = self._connections.get(peer)
         if connection is None:  # it made room in this very turn
             return
+        contact = connection.contact
         try:
-            data = peer.recv(4096)
+            data = peer.recv(_RECEIVE_BYTES)
             if not data:
                 raise ConnectionResetError
             connection.heard_at_ns = self._clock.now_ns()
-            reading = _Reading(self)
+            contact.receive(connection.heard_at_ns, self._looked_at_ns)
+            reading = _Reading(self, contact)
             out = connection.parser.feed(data, lambda _unit, pdu: _modbus.answer(pdu, reading))
             if out:
                 # Whoever does not read its answers is dropped, and is not waited for.
@@ -233,6 +253,8 @@ class ModbusServer:
                 self._heard_at_ns = self._clock.now_ns()
                 # Only now: an answer that never left has delivered nothing.
                 self._delivered = max(self._delivered, reading.delivered)
+            if len(data) < _RECEIVE_BYTES and not connection.parser.pending:
+                contact.answered(self._clock.now_ns())
         except (OSError, ValueError):
             self._drop(peer, selector)
         except Exception as error:  # a stranger's bytes must not end the thread
@@ -245,15 +267,27 @@ class ModbusServer:
 
     def _drop(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
         selector.unregister(peer)
-        self._connections.pop(peer)
+        contact = self._connections.pop(peer).contact
+        heard_at_ns = self._inputs.forget(contact)
+        if heard_at_ns is not None:
+            if len(self._left) >= _ADDRESSES_MAX:
+                self._left.pop(next(iter(self._left)))
+            self._left[contact.address] = heard_at_ns
         peer.close()
+
+    def _last_heard_at_ns(self, address: str) -> int | None:
+        """When a PLC that connects anew was heard before; None for one that never wrote."""
+        still = (c.heard_at_ns for c in self._inputs.contacts() if c.address == address)
+        times = [at_ns for at_ns in (self._left.get(address), *still) if at_ns is not None]
+        return max(times, default=None)
 
 
 class _Reading:
     """One batch of requests against the server's memory. `_modbus.Memory`."""
 
-    def __init__(self, server: ModbusServer) -> None:
+    def __init__(self, server: ModbusServer, contact: Contact | None = None) -> None:
         self._server = server
+        self._contact = contact or Contact()
         self._options = server._options
         self.delivered = -1
         """Newest revision of which the result id and the status word were read."""
@@ -262,8 +296,7 @@ class _Reading:
         if function == _modbus.READ_DISCRETE:
             bits = self._server._shown[2]
         else:
-            word = self._server._written[:2]
-            bits = _modbus.unpack_bits(bytes(word[::-1]), 16)
+            bits = self._server._inputs.coils()
         if address + count > len(bits):
             raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
         return bits[address : address + count]
@@ -278,49 +311,21 @@ class _Reading:
             return outputs[2 * at : 2 * (at + count)]
         at = address - self._options.input_address
         if function == _modbus.READ_HOLDING and at >= 0 and at + count <= _map.INPUT_WORDS:
-            return bytes(self._server._written[2 * at : 2 * (at + count)])
+            return self._server._inputs.read(at, count)
         raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
 
     def write_bits(self, address: int, bits: list[bool]) -> None:
         if address + len(bits) > 16:
             raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
-        word = _modbus.unpack_bits(bytes(self._server._written[1::-1]), 16)
+        word = self._server._inputs.coils()
         word[address : address + len(bits)] = bits
-        self._server._written[:2] = _modbus.pack_bits(word)[::-1]
+        self._server._inputs.write(0, _modbus.pack_bits(word)[::-1], self._contact)
 
     def write_words(self, address: int, words: bytes) -> None:
         at = address - self._options.input_address
-        if at < 0 or 2 * at + len(words) > len(self._server._written):
+        if at < 0 or 2 * at + len(words) > 2 * _map.INPUT_WORDS:
             raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
-        self._server._written[2 * at : 2 * at + len(words)] = words
-
-
-class _ClientSession:
-    """Our side of a connection to a PLC that is the server."""
-
-    waits_for = ""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._little = options.word_order == "little"
-        self._client = _modbus.Client(
-            bare_host(options.host), options.port, options.unit, options.peer_timeout_ms / 1000
-        )
-
-    def show(self, image: PlcImage) -> None:
-        block = _map.encode_outputs(image)
-        if self._little:
-            block = _map.swap_words(block, _map.OUTPUTS)
-        self._client.write(self._options.output_address, block)
-
-    def commands(self) -> PlcCommands:
-        block = self._client.read(self._options.input_address, _map.INPUT_WORDS)
-        if self._little:
-            block = _map.swap_words(block, _map.INPUTS)
-        return _map.decode_commands(block)
-
-    def close(self) -> None:
-        self._client.close()
+        self._server._inputs.write(at, words, self._contact)
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
@@ -328,4 +333,12 @@ def build(options: Options, clock: Clock) -> PlcLink:
     if options.role == "server":
         return ModbusServer(options, clock)
     where = shown(options.host, options.port)
-    return Courier(lambda: _ClientSession(options), clock, poll_ms=options.poll_ms, where=where)
+    inputs = PolledInputs(clock, check=options.trigger_check)
+    return Courier(
+        lambda: ClientSession(
+            bare_host(options.host), options.port, options.unit, options.peer_timeout_ms / 1000,
+            inputs, output_address=options.output_address, input_address=options.input_address,
+            little=options.word_order == "little",
+        ), clock, poll_ms=options.poll_ms, where=where,
+        part_id_bytes=PART_ID_BYTES,
+    )  # fmt: skip

@@ -23,10 +23,18 @@ from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.plc import PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.log import RateLimited
-from edgeinspect.plclinks import _map, _sparkplug
+from edgeinspect.plclinks import _sparkplug
+from edgeinspect.plclinks._contact import Contact, Turns
 from edgeinspect.plclinks._courier import Courier
+from edgeinspect.plclinks._named_inputs import NamedInputs
 from edgeinspect.plclinks._peers import bare_host, shown
-from edgeinspect.plclinks._sparkplug_node import REBIRTH, Node, no_commands, take_commands
+from edgeinspect.plclinks._sparkplug_node import (
+    REBIRTH,
+    Node,
+    no_commands,
+    split_commands,
+    take_commands,
+)
 from edgeinspect.ports import PlcLink
 from edgeinspect.regular_file import read_text
 
@@ -139,6 +147,9 @@ class _Session:
         self._born = False
         self._answered_with: dict[str, Any] | None = None
         """Commands that DDATA has repeated to the hosts."""
+        self._inputs = NamedInputs()
+        self._contact = Contact()
+        self._turns = Turns(clock.now_ns())
         self._problem = ""
         self._connected = threading.Event()
         self._answered = threading.Condition()
@@ -167,13 +178,14 @@ class _Session:
         self._account.told = self._node.told
 
     def commands(self) -> PlcCommands | None:
+        self._turns.turn(self._clock.now_ns())
         self._check()
         if self._image is not None and self._host_online and self._born:
             known = self._commands
             if self._node.rebirth_asked or (known is not None and known != self._answered_with):
                 self._answered_with = known
                 self.show(self._image)
-        return None if self._commands is None else _map.commands(self._commands)
+        return None if self._commands is None else self._inputs.commands()
 
     def _check(self) -> None:
         """Raises when the connection has ended, or must."""
@@ -273,13 +285,16 @@ class _Session:
         if message.topic.startswith("spBv1.0/STATE/"):
             self._hear_host(message.payload)
             return
-        if message.retain:
+        if message.retain:  # said to somebody else, nobody knows when
             raise ValueError("a command must not be retained")
         payload = _sparkplug.decode(message.payload)
         if kind == "NCMD":
             if any(metric.name == REBIRTH and metric.value is True for metric in payload.metrics):
                 self._node.ask_rebirth()
         else:
+            now_ns = self._clock.now_ns()
+            self._contact.receive(now_ns, self._turns.arrived_after_ns(now_ns))
+            self._inputs.write(self._contact, *split_commands(payload))
             self._commands = take_commands(self._commands or no_commands(), payload)
 
     def _hear_host(self, data: bytes) -> None:

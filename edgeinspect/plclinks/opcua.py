@@ -102,6 +102,8 @@ class OpcUaServer:
     client sends ends or rebuilds the server.
     """
 
+    part_id_bytes = None
+
     def __init__(self, options: Options, clock: Clock) -> None:
         """Nothing is bound yet."""
         self.acknowledges = options.acknowledge
@@ -183,7 +185,7 @@ class OpcUaServer:
             )
         )
         self._changed = asyncio.Event()
-        inputs = Inputs()
+        inputs = Inputs(self._clock)
         server = BoundedServer(
             Internals(access, inputs, options.clients), access, host, options.port
         )
@@ -271,6 +273,7 @@ class OpcUaServer:
         self._changed.clear()
 
     async def _turn(self, server: BoundedServer, nodes: Any, inputs: Any) -> None:
+        inputs.turns.turn(self._clock.now_ns())
         image = self._image
         if image is None:
             return

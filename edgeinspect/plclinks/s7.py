@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PlcCommands, PlcImage
+from edgeinspect.domain.plc import PART_ID_BYTES, PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _map
 from edgeinspect.plclinks._courier import Courier
 from edgeinspect.plclinks._peers import bare_host, shown
+from edgeinspect.plclinks._polled import CHECK_WORDS, PolledInputs
 from edgeinspect.ports import PlcLink
 
 if TYPE_CHECKING:
@@ -47,18 +48,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     input_start: Start = 0
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
     """Time between two reads of what the PLC writes."""
+    trigger_check: bool = False
+    """One word more is read behind the input block, `TriggerIdCheck`; a trigger counts when
+    the PLC has written its id there too, after everything else."""
 
     def __post_init__(self) -> None:
         """Refuse two blocks in one place."""
         first, second = self.output_start, self.input_start
+        size = 2 * (_map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0))
         if (
             self.output_db == self.input_db
-            and first < second + 2 * _map.INPUT_WORDS
+            and first < second + size
             and second < first + 2 * _map.OUTPUT_WORDS
         ):
             raise ValueError(
                 f"output_start ({2 * _map.OUTPUT_WORDS} bytes) and input_start "
-                f"({2 * _map.INPUT_WORDS}) overlap in DB {self.output_db}"
+                f"({size}) overlap in DB {self.output_db}"
             )
 
 
@@ -67,9 +72,10 @@ class _Session:
 
     waits_for = ""
 
-    def __init__(self, client: Client, options: Options) -> None:
+    def __init__(self, client: Client, options: Options, inputs: PolledInputs) -> None:
         self._client: Any = client
         self._options = options
+        self._inputs = inputs
         client.connect(bare_host(options.host), options.rack, options.slot, options.port)
 
     def show(self, image: PlcImage) -> None:
@@ -83,13 +89,14 @@ class _Session:
             raise self._named("output", len(block), error) from error
 
     def commands(self) -> PlcCommands:
-        options = self._options
-        size = 2 * _map.INPUT_WORDS
+        return self._inputs.take(self._read)
+
+    def _read(self) -> bytes:
+        options, size = self._options, 2 * self._inputs.words
         try:
-            block = self._client.db_read(options.input_db, options.input_start, size)
+            return bytes(self._client.db_read(options.input_db, options.input_start, size))
         except Exception as error:
             raise self._named("input", size, error) from error
-        return _map.decode_commands(bytes(block))
 
     def close(self) -> None:
         try:
@@ -150,4 +157,8 @@ def build(options: Options, clock: Clock) -> PlcLink:
         raise MissingExtraError("plc", "snap7", where="link s7") from error
     logging.getLogger("snap7").setLevel(logging.CRITICAL)  # errors are raised, and logged once
     where = shown(options.host, options.port)
-    return Courier(lambda: _Session(Client(), options), clock, poll_ms=options.poll_ms, where=where)
+    inputs = PolledInputs(clock, check=options.trigger_check)
+    return Courier(
+        lambda: _Session(Client(), options, inputs), clock, poll_ms=options.poll_ms, where=where,
+        part_id_bytes=PART_ID_BYTES,
+    )  # fmt: skip

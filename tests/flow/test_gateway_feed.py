@@ -45,6 +45,6 @@ def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Pa
     journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
     assert [record.seq for record in journal.records() if record.how] == list(range(1, 31))
     assert journal.last is not None
-    assert journal.last.numbering == 0
+    assert {record.numbering for record in journal.records()} == {journal.last.numbering}
     journal.close()
     feeder.close()

@@ -10,6 +10,7 @@ from asyncua import ua
 from asyncua.crypto.permission_rules import UserRole
 from asyncua.server.address_space import AttributeService, ViewService
 
+from edgeinspect.plclinks._contact import Contact
 from edgeinspect.plclinks._opcua.access import NOBODY, User
 from edgeinspect.plclinks._opcua.bounds import PATH_ELEMENTS_MAX, REFERENCES_MAX
 from edgeinspect.plclinks._opcua.inputs import Inputs
@@ -52,7 +53,20 @@ class Attributes(AttributeService):
     async def write(self, params: Any, user: Any = NOBODY) -> list[ua.StatusCode]:
         if user.role is UserRole.Admin:  # ourselves: no user from outside has this role
             return await super().write(params, user)
-        return [ua.StatusCode(await self._write(each, user)) for each in params.NodesToWrite]
+        return await self.write_for(params, user, Contact())
+
+    async def write_for(self, params: Any, user: User, contact: Contact) -> list[ua.StatusCode]:
+        """One Write call of a session, which is one write of the PLC."""
+        codes, values, refused = [], {}, []
+        for each in params.NodesToWrite:
+            codes.append(await self._write(each, user))
+            name = self.input_names.get(each.NodeId)
+            if name is not None and ua.StatusCode(codes[-1]).is_good():
+                values[name] = each.Value.Value.Value
+            elif name is not None:
+                refused.append(name)
+        self._inputs.take(contact, values, refused)
+        return [ua.StatusCode(code) for code in codes]
 
     async def _write(self, each: Any, user: User) -> int:
         node = self._aspace.get(each.NodeId)
@@ -74,8 +88,6 @@ class Attributes(AttributeService):
             SourceTimestamp=now, ServerTimestamp=now,
         )  # fmt: skip
         status = await self._aspace.write_attribute_value(each.NodeId, each.AttributeId, value)
-        if status.is_good():
-            self._inputs.take(name, value.Value.Value)
         return int(status.value)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from asyncua import ua
 
+from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.plc import PlcCommands
 from edgeinspect.plclinks import _map
+from edgeinspect.plclinks._contact import Contact, Turns
+from edgeinspect.plclinks._named_inputs import NamedInputs
 
 TEXT_BYTES_MAX = 255
 _KINDS = {
@@ -31,9 +35,12 @@ def blank() -> dict[str, _map.Value]:
 class Inputs:
     """The inputs' values. For the server's event loop."""
 
-    def __init__(self) -> None:
-        """As `blank`."""
-        self._values = blank()
+    def __init__(self, clock: Clock) -> None:
+        """Nobody has written anything; what is read then, is `blank`."""
+        self.turns = Turns(clock.now_ns())
+        """Of the loop that shows images: whether it was stopped."""
+        self._clock = clock
+        self._named = NamedInputs()
 
     def problem(self, name: str, write: Any) -> int | None:
         """The status code that refuses a WriteValue to an input; None if it may be taken.
@@ -60,13 +67,21 @@ class Inputs:
             return int(ua.StatusCodes.BadTypeMismatch)
         return None
 
-    def take(self, name: str, value: _map.Value) -> None:
-        """A value that has no `problem`."""
-        self._values[name] = value
+    def hear(self, contact: Contact) -> None:
+        """A session has sent something."""
+        now_ns = self._clock.now_ns()
+        contact.receive(now_ns, self.turns.arrived_after_ns(now_ns))
+        contact.answered(now_ns)
+
+    def take(
+        self, contact: Contact, values: Mapping[str, _map.Value], refused: Collection[str]
+    ) -> None:
+        """One Write call: its values that have no `problem`, and the names of those that have."""
+        self._named.write(contact, values, refused)
 
     def commands(self) -> PlcCommands:
-        """What was written last."""
-        return _map.commands(self._values)
+        """What counts now."""
+        return self._named.commands()
 
 
 def _text_problem(text: Any) -> int | None:

@@ -20,6 +20,7 @@ from asyncua.common.utils import create_nonce
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession, SessionState
 
+from edgeinspect.plclinks._contact import Contact
 from edgeinspect.plclinks._opcua.access import NOBODY, Access, User
 from edgeinspect.plclinks._opcua.attributes import Attributes, Views
 from edgeinspect.plclinks._opcua.bounds import (
@@ -53,10 +54,16 @@ class Session(InternalSession):
         self.address = ""
         self.peer_certificate: bytes | None = None
         self.policy_uri = ""
+        self.contact = Contact()
+        """How old what it writes can be."""
         # asyncua counts its tokens up, so anybody could name somebody else's.
         self.iserver.unregister_external_session(self)
         self.auth_token = ua.NodeId(secrets.token_bytes(32), 0)
         self.iserver.register_external_session(self)
+
+    def touch(self) -> None:
+        super().touch()
+        self.iserver.inputs.hear(self.contact)
 
     @property
     def proven(self) -> bool:
@@ -89,7 +96,8 @@ class Session(InternalSession):
 
     async def write(self, params: Any) -> list[ua.StatusCode]:
         bound(params.NodesToWrite, NODES_PER_REQUEST)
-        return await self.iserver.attribute_service.write(params, user=self.user)
+        service: Attributes = self.iserver.attribute_service
+        return await service.write_for(params, self.user, self.contact)
 
     async def browse(self, params: Any) -> list[ua.BrowseResult]:
         bound(params.NodesToBrowse, NODES_PER_REQUEST)
@@ -254,6 +262,7 @@ class Internals(InternalServer):
     def __init__(self, access: Access, inputs: Inputs, sessions_max: int) -> None:
         super().__init__()
         self.access = access
+        self.inputs = inputs
         self.sessions_max = sessions_max
         self.allow_remote_admin = False
         self.supported_tokens = tuple(access.tokens)

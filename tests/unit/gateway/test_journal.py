@@ -10,7 +10,7 @@ import pytest
 
 from edgeinspect.domain.plc import Outcome, PlcResult
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.gateway.handshake import Applied, How
+from edgeinspect.gateway.handshake import Applied, How, Totals
 from edgeinspect.gateway.journal import (
     _HEADER,
     RECORD_BYTES,
@@ -78,7 +78,8 @@ def test_renumbering_begins_again_at_0(tmp_path: Path) -> None:
     again = journal(tmp_path / "j")
     assert again.cursor == 0
     assert again.last is not None
-    assert (again.last.numbering, again.last.epoch, again.last.results) == (1, 8, 1)
+    assert (again.last.epoch, again.last.results) == (8, 1)
+    assert again.last.numbering == log.fresh.numbering + 1
     again.close()
 
 
@@ -107,7 +108,7 @@ def test_no_flipped_bit_makes_another_record() -> None:
     assert log
     from edgeinspect.gateway.journal import _record
 
-    raw = encode(_record(None, 5, 7, 1, How.ACKED, applied(5)))
+    raw = encode(_record(Totals(), 0, 5, 7, 1, How.ACKED, applied(5)))
     assert decode(raw) is not None
     for at, bit in itertools.product(range(RECORD_BYTES), range(8)):
         flipped = bytearray(raw)
@@ -159,3 +160,22 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
     log.close()
     assert seqs == list(range(1, len(seqs) + 1))
     assert len(seqs) >= said
+
+
+def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    numbers = set()
+    for name in "abcdef":
+        log = journal(tmp_path / name)
+        assert log.is_new
+        log.begin(40, 7, 1)
+        assert log.totals.numbering == log.fresh.numbering
+        log.close()
+        again = journal(tmp_path / name)
+        assert again.is_new
+        assert again.totals.numbering == log.fresh.numbering >= 1_000
+        again.append(applied(41), 2)
+        assert not again.is_new
+        assert again.totals.numbering == log.fresh.numbering
+        again.close()
+        numbers.add(log.fresh.numbering)
+    assert len(numbers) > 1

@@ -12,12 +12,20 @@ import pytest
 
 from edgeinspect.client import Beat, Delivered, Event, Lost, Renumbered
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
-from edgeinspect.domain.plc import PlcCommands, PlcError, PlcImage, PlcInputs
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain.plc import (
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_PART_ID,
+    PlcCommands,
+    PlcError,
+    PlcImage,
+    PlcInputs,
+)
+from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.gateway.config import parse
+from edgeinspect.gateway.config import GatewayConfig, parse
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.loop import Gateway
+from edgeinspect.gateway.memory import Memory
 from edgeinspect.testing import ManualClock
 from edgeinspect.wire import Heartbeat
 from tests.unit.gateway.test_results import VERDICT
@@ -67,6 +75,7 @@ class Link:
     """A PLC that takes and acknowledges at once, unless told not to."""
 
     acknowledges = True
+    part_id_bytes: int | None = 32
 
     def __init__(self) -> None:
         self.images: list[PlcImage] = []
@@ -99,16 +108,18 @@ class Bench:
         self.seq = 0
         self.start()
 
-    def start(self) -> None:
+    def start(self, config: GatewayConfig = CONFIG) -> None:
         self.journal = Journal(self.folder / "j", name="plc-1", capacity=256)
+        self.memory = Memory(self.folder / "j.memory", name="plc-1", capacity=256)
         self.gateway = Gateway(
-            CONFIG, subscribe=self.line.subscribe, link=self.link, journal=self.journal,
-            clock=self.clock, backlog=self.backlog,
+            config, subscribe=self.line.subscribe, link=self.link, journal=self.journal,
+            clock=self.clock, backlog=self.backlog, memory=self.memory,
         )  # fmt: skip
 
     def kill(self) -> None:
         """As kill -9: nothing is said or written any more."""
         self.journal.close()
+        self.memory.close()
         self.line.events.clear()
 
     def beat(self, epoch: int = 7, **changes: Any) -> None:
@@ -143,6 +154,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     built = Bench(tmp_path)
     yield built
     built.journal.close()
+    built.memory.close()
 
 
 def test_it_starts_fail_safe_and_comes_online_by_itself(bench: Bench) -> None:
@@ -244,7 +256,8 @@ def test_lost_and_renumbered_are_rejects_and_an_alarm(bench: Bench) -> None:
     bench.beat(9)
     bench.judge(1, epoch=9)
     bench.run(50)
-    assert (bench.image.numbering, bench.image.result_id) == (1, 1)
+    assert bench.image.numbering == bench.journal.fresh.numbering + 1
+    assert bench.image.result_id == 1
     assert bench.image.error is PlcError.RENUMBERED
     assert [record.seq for record in bench.journal.records()][-3:] == [10, 0, 1]
 
@@ -272,3 +285,119 @@ def test_the_heartbeat_turns_only_while_the_loop_does(bench: Bench) -> None:
                 bench.link.images[1:], strict=False))  # fmt: skip
     assert 9 <= turns <= 10
     assert NS_PER_S
+
+
+def test_a_new_journal_is_told_and_an_old_one_is_not(bench: Bench) -> None:
+    """A spare PC: the PLC must see another numbering, or it takes nothing for hours."""
+    bench.run(50)
+    assert (bench.image.error, bench.image.alarm) == (PlcError.NEW_JOURNAL, True)
+    assert bench.image.numbering >= 1_000
+    numbering = bench.image.numbering
+    bench.judge(1)
+    bench.run(50)
+    bench.kill()
+    bench.start()
+    bench.run(50)
+    assert (bench.image.error, bench.image.numbering) == (PlcError.NONE, numbering)
+
+
+def test_an_acknowledgement_from_before_the_spare_pc_is_none(bench: Bench) -> None:
+    bench.link.answers = False
+    bench.run(20)
+    bench.judge(1)
+    bench.run(20)
+    bench.link.answers, bench.link.ack = True, 1
+    bench.link.show = bench.link.images.append  # it reads, and still writes the old id
+    bench.run(500)
+    assert bench.image.result_id == 1
+    assert bench.image.results_valid
+
+
+def test_an_acknowledgement_far_ahead_is_told(bench: Bench) -> None:
+    """The PLC has taken ids that this gateway never showed: its journal is an old one."""
+    bench.judge(1)
+    bench.run(50)
+    bench.kill()
+    bench.start()
+    bench.link.show = bench.link.images.append
+    bench.link.ack = 1_273
+    bench.judge(1)
+    bench.run(50)
+    assert bench.image.error is PlcError.ACK_AHEAD
+
+
+def part(bench: Bench, part_id: str, decision: Decision, **changes: Any) -> PlcImage:
+    """One verdict of a part; the image that showed it."""
+    reasons = {Decision.PASS: Reason.CLEAN, Decision.REJECT: Reason.DEFECT,
+               Decision.NO_VERDICT: Reason.DEADLINE}  # fmt: skip
+    bench.judge(1, part_id=part_id, decision=decision, reason=reasons[decision], **changes)
+    bench.run(50)
+    return next(image for image in reversed(bench.link.images)
+                if image.result is not None and image.result.seq == bench.seq)  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [Decision.REJECT, Decision.NO_VERDICT])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_part_that_did_not_pass_never_does(bench: Bench, first: Decision, restart: bool) -> None:
+    bench.run(10)
+    assert part(bench, "a", Decision.PASS).passed
+    assert not part(bench, "a", first).passed
+    if restart:
+        bench.kill()
+        bench.start()
+        bench.run(10)
+    for _ in range(2):
+        shown = part(bench, "a", Decision.PASS)
+        assert (shown.passed, shown.rejected) == (False, True)
+        assert shown.result is not None
+        assert shown.result.cause == CAUSE_NOT_PASSED_BEFORE
+    assert part(bench, "b", Decision.PASS).passed
+    assert part(bench, "c", Decision.REJECT, simulated=True).rejected
+    assert part(bench, "c", Decision.PASS).passed, "a challenge says nothing of a part"
+
+
+def test_a_pass_that_came_too_late_once_is_a_part_that_did_not_pass(bench: Bench) -> None:
+    bench.run(10)
+    bench.link.answers = False
+    bench.judge(1, travel_ms=10, part_id="a", decision=Decision.PASS, reason=Reason.CLEAN)
+    bench.run(100)
+    bench.link.answers = True
+    bench.run(50)
+    assert not part(bench, "a", Decision.PASS).passed
+
+
+def test_a_part_whose_name_does_not_fit_is_a_reject_without_a_name(bench: Bench) -> None:
+    bench.run(10)
+    for name in ("ORDER-2026-11-28/SHIFT-A/PART-00012345", "\u00c4" * 17, "a\0b"):
+        shown = part(bench, name, Decision.PASS)
+        assert shown.result is not None
+        assert (shown.passed, shown.rejected, shown.result.part_id) == (False, True, "")
+        assert (shown.result.cause, shown.result.part_id_unfit) == (CAUSE_PART_ID, True)
+    assert part(bench, "\u00c4" * 16, Decision.PASS).passed
+    bench.kill()
+    bench.link.part_id_bytes = None  # OPC UA, MQTT
+    bench.start()
+    bench.run(10)
+    shown = part(bench, "ORDER-2026-11-28/SHIFT-A/PART-00012346", Decision.PASS)
+    assert shown.result is not None
+    assert (shown.passed, shown.result.part_id[-5:]) == (True, "12346")
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "after_ms", "passes"),
+    [
+        ({"inspect_again": True}, Decision.NO_VERDICT, 0, True),
+        ({"inspect_again": True}, Decision.REJECT, 0, False),
+        ({"part_id_repeats_after_s": 2.0}, Decision.REJECT, 1_000, False),
+        ({"part_id_repeats_after_s": 2.0}, Decision.REJECT, 3_000, True),
+    ],
+)
+def test_a_deliberate_second_inspection_is_configured(
+    bench: Bench, changes: dict[str, Any], first: Decision, after_ms: int, passes: bool
+) -> None:
+    bench.kill()
+    bench.start(msgspec.structs.replace(CONFIG, **changes))
+    bench.run(10)
+    part(bench, "a", first)
+    bench.run(after_ms)
+    assert part(bench, "a", Decision.PASS).passed is passes

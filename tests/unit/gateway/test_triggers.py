@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zmq
 
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock
 from edgeinspect.domain.frame import Part
-from edgeinspect.domain.plc import PlcCommands, PlcInputs
+from edgeinspect.domain.plc import PlcCommands, PlcInputs, Refusal
+from edgeinspect.gateway.memory import Kind, LastTrigger, Memory, TriggerState, digest
+from edgeinspect.gateway.trigger_watch import Answer
 from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.testing import ManualClock
+from edgeinspect.wire_replay import TriggerRequest, decode_request
 from tests.flow.feeder import Feeder
 from tests.system.plant import wait_for
 
@@ -21,32 +28,159 @@ def line(tmp_path: Path) -> Iterator[Feeder]:
     feeder.close()
 
 
+@dataclass
+class Plc:
+    """What the PLC writes, and what it is told."""
+
+    triggers: Triggers
+    clock: SystemClock = field(default_factory=SystemClock)
+
+    def write(self, trigger_id: int, part: str = "", age_ms: int | None = 5, **more: Any) -> None:
+        since_ns = None if age_ms is None else self.clock.now_ns() - age_ms * NS_PER_MS
+        self.triggers.hear(
+            PlcCommands(trigger_id=trigger_id, trigger_part_id=part, trigger_since_ns=since_ns,
+                        **more)
+        )  # fmt: skip
+
+    def told(self, trigger_id: int) -> Answer:
+        wait_for(lambda: self.triggers.answer.trigger_id == trigger_id)
+        return self.triggers.answer
+
+
+@contextmanager
+def running(
+    address: str, memory: Memory, camera: str = "top", max_age_ms: float = 5_000
+) -> Iterator[Plc]:
+    """Old enough that a busy machine does not make a fresh trigger stale."""
+    triggers = Triggers(address, camera, SystemClock(), memory, max_age_ms=max_age_ms)
+    try:
+        yield Plc(triggers)
+    finally:
+        triggers.close()
+
+
 def test_a_changed_id_asks_for_one_frame(line: Feeder) -> None:
-    triggers = Triggers(line.replay.address, "top")
-    triggers.hear(PlcCommands(trigger_id=5))
-    assert triggers.answer == (5, False)
-    for _ in range(3):
-        triggers.hear(PlcCommands(trigger_id=6, trigger_part_id="plate", trigger_encoder=77))
-    wait_for(lambda: triggers.answer[0] == 6)
-    assert triggers.answer == (6, False)
+    with running(line.replay.address, Memory(None)) as plc:
+        plc.write(5)
+        assert plc.told(5) == Answer(5, True, Refusal.STALE), "where the PLC stood"
+        for _ in range(3):
+            plc.write(6, "plate", trigger_encoder=77)
+        assert plc.told(6) == Answer(6, False)
     assert line.triggers == [Part("plate", 77)]
-    triggers.close()
+    (part,) = line.triggers
+    assert isinstance(part, Part)
+    assert part.expires_at_ns is not None
+
+
+@pytest.mark.parametrize("age_ms", [None, 301, 5_000])
+def test_what_may_be_too_old_is_refused(line: Feeder, age_ms: int | None) -> None:
+    with running(line.replay.address, Memory(None), max_age_ms=300) as plc:
+        plc.write(5)
+        plc.write(6, "plate", age_ms)
+        assert plc.told(6) == Answer(6, True, Refusal.STALE)
+    assert line.triggers == []
+
+
+@pytest.mark.parametrize("problem", [Refusal.TORN, Refusal.PART_ID])
+def test_what_is_not_whole_is_refused(line: Feeder, problem: Refusal) -> None:
+    with running(line.replay.address, Memory(None)) as plc:
+        plc.write(5)
+        plc.write(6, trigger_problem=problem)
+        assert plc.told(6) == Answer(6, True, problem)
+    assert line.triggers == []
+
+
+def test_zeros_of_a_plc_that_began_again_ask_for_nothing_and_a_wrap_does(line: Feeder) -> None:
+    with running(line.replay.address, Memory(None)) as plc:
+        plc.write(57)
+        assert plc.told(57).refused
+        plc.write(0)
+        assert plc.told(0).refused
+        plc.write(1, "a")
+        assert not plc.told(1).refused
+        plc.write(65_535, "b")
+        assert not plc.told(65_535).refused
+        plc.write(0, "c")
+        assert not plc.told(0).refused
+    assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "b", "c"]
+
+
+def test_a_gateway_that_comes_again_knows_the_trigger_that_stands_there(
+    line: Feeder, tmp_path: Path
+) -> None:
+    memory = Memory(tmp_path / "m", name="plc-1", capacity=256)
+    with running(line.replay.address, memory) as plc:
+        plc.write(56)
+        plc.write(57, "a")
+        assert not plc.told(57).refused
+    memory.close()
+    memory = Memory(tmp_path / "m", name="plc-1", capacity=256)
+    with running(line.replay.address, memory) as plc:
+        assert plc.triggers.answer == Answer(57, False)
+        plc.write(57, "a", None)
+        plc.write(57, "a")
+        plc.write(58, "b")
+        assert not plc.told(58).refused, "it changed under our eyes"
+    memory.close()
+    memory = Memory(tmp_path / "m", name="plc-1", capacity=256)
+    with running(line.replay.address, memory) as plc:
+        plc.write(59, "c")
+        assert plc.told(59).refused, "nobody knows how long it has stood there"
+    memory.close()
+    assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "b"]
+
+
+def test_a_gateway_that_was_killed_while_it_asked_refuses_and_does_not_let_the_part_pass(
+    line: Feeder,
+) -> None:
+    memory = Memory(None)
+    memory.note_trigger(LastTrigger(57, TriggerState.ASKED, part=digest("a")))
+    with running(line.replay.address, memory) as plc:
+        assert plc.triggers.answer == Answer(57, True, Refusal.LINE)
+        plc.write(57, "a")
+        noted = memory.not_passed(digest("a"))
+        assert noted is not None
+        assert noted.kind is Kind.REFUSED
+        plc.write(58, "a")  # the PLC tries again, and the line takes it
+        assert not plc.told(58).refused
+        assert memory.not_passed(digest("a")) is None
+    assert len(line.triggers) == 1
 
 
 def test_a_camera_that_is_not_there_refuses(line: Feeder) -> None:
-    triggers = Triggers(line.replay.address, "side")
-    triggers.hear(PlcCommands(trigger_id=0))
-    triggers.hear(PlcCommands(trigger_id=1))
-    wait_for(lambda: triggers.answer == (1, True))
-    triggers.close()
+    with running(line.replay.address, Memory(None), "side") as plc:
+        plc.write(7)
+        plc.write(8, "a")
+        assert plc.told(8) == Answer(8, True, Refusal.LINE)
 
 
 def test_a_line_that_is_away_refuses_and_blocks_nobody() -> None:
-    triggers = Triggers("tcp://127.0.0.1:9", "top")
-    triggers.hear(PlcCommands(trigger_id=0))
-    triggers.hear(PlcCommands(trigger_id=1))
-    wait_for(lambda: triggers.answer == (1, True))
-    triggers.close()
+    with running("tcp://127.0.0.1:9", Memory(None), max_age_ms=300) as plc:
+        plc.write(7)
+        plc.write(8, "a")
+        assert plc.told(8).refused
+
+
+def test_a_line_that_never_answers_refuses_and_the_part_does_not_pass() -> None:
+    """As one that is stopped: what it finds when it wakes up has expired."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    silent = context.socket(zmq.ROUTER)
+    silent.bind("tcp://127.0.0.1:*")
+    memory = Memory(None)
+    with running(silent.last_endpoint.decode().rstrip("\0"), memory, max_age_ms=500) as plc:
+        plc.write(7)
+        plc.write(8, "a")
+        assert silent.poll(5_000)
+        request = decode_request(silent.recv_multipart()[-1])
+        assert plc.told(8) == Answer(8, True, Refusal.LINE)
+        assert isinstance(request, TriggerRequest)
+        assert request.expires_monotonic_ns is not None
+        assert request.expires_monotonic_ns < plc.clock.now_ns(), "never before its end"
+        assert request.boot_id
+        noted = memory.not_passed(digest("a"))
+        assert noted is not None
+        assert noted.kind is Kind.REFUSED
+    context.destroy(0)
 
 
 def test_the_plc_s_count_is_said_twice_a_second_while_it_is_there(line: Feeder) -> None:
@@ -54,6 +188,7 @@ def test_the_plc_s_count_is_said_twice_a_second_while_it_is_there(line: Feeder) 
     counter = TriggerCounter(line.replay.address, "top", clock)
     counter.hear(PlcInputs(connected=False, commands=PlcCommands(trigger_id=1)))
     counter.hear(PlcInputs(connected=True, commands=None))
+    counter.hear(PlcInputs(connected=True, commands=PlcCommands()))  # nothing written yet
     heard = PlcInputs(connected=True, commands=PlcCommands(trigger_id=5))
     wait_for(lambda: counter.hear(heard) or line.counts)
     counter.hear(PlcInputs(connected=True, commands=PlcCommands(trigger_id=6)))

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.plc import CAUSES, Outcome, PlcCommands, PlcError, PlcImage, PlcResult
+from edgeinspect.domain.plc import (
+    CAUSES,
+    Outcome,
+    PlcCommands,
+    PlcError,
+    PlcImage,
+    PlcResult,
+    Refusal,
+)
+from edgeinspect.domain.text import fits_utf8
 from edgeinspect.plclinks import _map
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,9 +78,10 @@ def test_any_image_goes_there_and_back(image: PlcImage) -> None:
     block = _map.encode_outputs(image)
     assert len(block) == 2 * _map.OUTPUT_WORDS
     got = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+    texts = {tag.name: tag.length for tag in _map.OUTPUTS if tag.type == "text"}
     for name, value in _map.values(image).items():
-        if isinstance(value, str):
-            value = value.split("\0")[0]
+        if isinstance(value, str):  # whole, or not at all
+            value = value if fits_utf8(value, texts[name]) else ""
         assert got[name] == value, name
     assert got["ResultIdCheck"] == (got["ResultId"] if got["ResultsValid"] else 0)
     assert not (got["Pass"] and got["Reject"])
@@ -80,6 +90,49 @@ def test_any_image_goes_there_and_back(image: PlcImage) -> None:
         assert not got["Reject"]
     swapped = _map.swap_words(block, _map.OUTPUTS)
     assert _map.swap_words(swapped, _map.OUTPUTS) == block
+
+
+@given(st.text(max_size=70), st.text(max_size=70))
+def test_two_parts_never_have_one_name(one: str, other: str) -> None:
+    shown = []
+    for name in (one, other):
+        result = PlcResult(1, 7, Outcome.REJECT, 10, part_id=name)
+        image = PlcImage(online=True, result=result)
+        block = _map.encode_outputs(image)
+        shown.append(_map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)["PartId"])
+        assert _map.values(image)["PartId"] == name
+        if fits_utf8(name, 32):
+            assert shown[-1] == name
+    if one != other:
+        assert shown[0] != shown[1] or shown[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "problem"),
+    [
+        (b"plate-1", "plate-1", Refusal.NONE),
+        ("Teil-\u00c4".encode(), "Teil-\u00c4", Refusal.NONE),
+        (b"x" * 32, "x" * 32, Refusal.NONE),
+        (b"", "", Refusal.NONE),
+        (b"Teil-\xc4", "", Refusal.PART_ID),
+        (b"plate-1\0left of a longer one", "", Refusal.PART_ID),
+        (b"\0plate", "", Refusal.PART_ID),
+        ("\u00c4".encode()[:1], "", Refusal.PART_ID),
+    ],
+)
+def test_a_name_in_the_input_block_is_whole_or_refused(
+    field: bytes, name: str, problem: Refusal
+) -> None:
+    block = bytearray(2 * _map.INPUT_WORDS)
+    block[12 : 12 + len(field)] = field
+    commands = _map.decode_commands(bytes(block))
+    assert (commands.trigger_part_id, commands.trigger_problem) == (name, problem)
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\udcff"])
+def test_a_name_that_the_line_cannot_take_is_refused(name: str) -> None:
+    commands = _map.commands({"TriggerId": 1, "TriggerPartId": name})
+    assert (commands.trigger_part_id, commands.trigger_problem) == ("", Refusal.PART_ID)
 
 
 @given(st.binary(min_size=2 * _map.INPUT_WORDS, max_size=2 * _map.INPUT_WORDS))
@@ -101,6 +154,7 @@ def tables() -> dict[str, str]:
     return {
         "outputs": _tag_table(_map.OUTPUTS, "3x"),
         "status": _bit_table(_map.STATUS_BITS, _map.OUTPUTS, "1x"),
+        "status2": _bit_table(_map.STATUS2_BITS, _map.OUTPUTS, "", "Status2"),
         "inputs": _tag_table(_map.INPUTS, "4x"),
         "command": _bit_table(_map.COMMAND_BITS, _map.INPUTS, "0x"),
         "errors": _rows(["ErrorCode", "Name"], [(e.value, e.name) for e in PlcError]),
@@ -119,13 +173,15 @@ def _tag_table(tags: tuple[_map.Tag, ...], table: str) -> str:
     return _rows(head, rows)
 
 
-def _bit_table(bits: tuple[_map.Bit, ...], tags: tuple[_map.Tag, ...], table: str) -> str:
-    head = ["Name", "Bit", "Modbus " + table, "S7 bit", "1 means"]
-    base = {"1x": 10001, "0x": 1}[table]
-    at = next(2 * tag.word for tag in tags if tag.type == "bits")
+def _bit_table(
+    bits: tuple[_map.Bit, ...], tags: tuple[_map.Tag, ...], table: str, word: str = ""
+) -> str:
+    head = ["Name", "Bit", *(["Modbus " + table] if table else []), "S7 bit", "1 means"]
+    base = {"1x": 10001, "0x": 1, "": 0}[table]
+    at = next(2 * tag.word for tag in tags if tag.type == "bits" and tag.name >= word)
     rows = [
-        (bit.name, bit.bit, f"{base + bit.bit:05d}", f"{at + 1 - bit.bit // 8}.{bit.bit % 8}",
-         bit.words)
+        (bit.name, bit.bit, *([f"{base + bit.bit:05d}"] if table else []),
+         f"{at + 1 - bit.bit // 8}.{bit.bit % 8}", bit.words)
         for bit in bits
     ]  # fmt: skip
     return _rows(head, rows)

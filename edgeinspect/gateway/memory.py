@@ -1,0 +1,263 @@
+"""What must not be forgotten between two lives of a gateway, beside the journal.
+
+Which part ids did not pass, so that none of them ever does; and which trigger was handled
+last, so that none is carried out twice. One file of fixed size: a header, two cells for the
+trigger that are written in turn, and a ring of parts. Each record ends in a CRC-32, so one
+that was cut by a crash does not check and the one before counts. In the page cache at once,
+as the journal: it survives `kill -9`, and a power cut but for the last `SYNC_S`.
+
+Source: docs/plc.md, "One part, one outcome"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import threading
+import zlib
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+
+from edgeinspect import boot
+from edgeinspect.domain.plc import Refusal
+from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.gateway.syncing import Syncer, make_file, write_at
+from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
+
+MAGIC = b"EIGWMEM1"
+CELL_BYTES = 64
+_HEADER = struct.Struct("<8s32sI")
+_TRIGGER = struct.Struct("<QHBB16s")
+_PART = struct.Struct("<Q16sQQIB")
+_CRC = struct.Struct("<I")
+_PARTS_AT = 3 * CELL_BYTES
+
+
+class TriggerState(IntEnum):
+    """How far the last trigger got."""
+
+    ASKED = 1
+    """It is written down, and may have been sent to the line."""
+    ACCEPTED = 2
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LastTrigger:
+    """The trigger that was handled last."""
+
+    trigger_id: int
+    state: TriggerState
+    refusal: Refusal = Refusal.NONE
+    part: bytes = bytes(16)
+    """Digest of its part id; zeros for none."""
+
+
+class Kind(IntEnum):
+    """Why a part must not pass; the higher one counts."""
+
+    NONE = 0
+    """It may: what stood here no longer holds."""
+    NO_VERDICT = 1
+    """It was shown as not judged."""
+    REFUSED = 2
+    """Its trigger was answered as refused, though the line may have taken it."""
+    REJECTED = 3
+    """It was shown as a reject."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotPassed:
+    """One part that did not pass."""
+
+    kind: Kind
+    monotonic_ns: int
+    utc_ns: int
+    boot: int
+    """CRC-32 of the boot's name: whether `monotonic_ns` can be compared."""
+
+    def age_ns(self, now_ns: int, utc_ns: int, boot: int) -> int:
+        """How long ago; by the wall clock only where the PC has been started since."""
+        return now_ns - self.monotonic_ns if boot == self.boot else utc_ns - self.utc_ns
+
+
+def digest(part_id: str) -> bytes:
+    """16 bytes that stand for a part id."""
+    return hashlib.blake2b(part_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Memory:
+    """The open memory of one gateway; the journal's lock guards it. Thread-safe."""
+
+    def __init__(self, path: Path | None, *, name: str = "", capacity: int = 65_536) -> None:
+        """Open or create.
+
+        Args:
+            path: The file; None to forget everything at the end.
+            name: The gateway's; the memory of another gateway is refused.
+            capacity: Parts held; the oldest is overwritten. A file of another capacity is
+                rewritten with the newest parts it has.
+
+        Raises:
+            DataError: The file is no memory, or another gateway's.
+            DeviceLostError: It cannot be opened or written.
+        """
+        self._lock = threading.Lock()
+        self._path = path
+        self._capacity = capacity
+        self._boot = zlib.crc32((boot.boot_id() or "").encode())
+        self._parts: dict[bytes, NotPassed] = {}
+        self._count = self._trigger_count = 0
+        self._trigger: LastTrigger | None = None
+        self._syncer: Syncer | None = None
+        if path is not None:
+            try:
+                self._open(path, name)
+            except OSError as error:
+                raise DeviceLostError(
+                    f"the gateway's memory cannot be used: {error.strerror}", where=str(path)
+                ) from error
+
+    @property
+    def trigger(self) -> LastTrigger | None:
+        """The last trigger that was handled; None in a new memory."""
+        return self._trigger
+
+    def note_trigger(self, trigger: LastTrigger) -> None:
+        """Write it down; it survives `kill -9` when this returns.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        with self._lock:
+            self._trigger = trigger
+            self._trigger_count += 1
+            body = _TRIGGER.pack(self._trigger_count, trigger.trigger_id, trigger.state,
+                                 trigger.refusal, trigger.part)  # fmt: skip
+            self._write(CELL_BYTES * (1 + self._trigger_count % 2), body)
+
+    def note_part(self, part: bytes, kind: Kind, now_ns: int, utc_ns: int) -> None:
+        """A part did not pass. `part` is the digest of its id.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        with self._lock:
+            known = self._parts.pop(part, None)
+            noted = NotPassed(kind, now_ns, utc_ns, self._boot)
+            if known is not None and known.kind > kind:
+                noted = replace(noted, kind=known.kind)
+            if len(self._parts) >= self._capacity:
+                self._parts.pop(next(iter(self._parts)))
+            self._parts[part] = noted
+            self._count += 1
+            self._write(self._at(self._count), _pack(self._count, part, noted))
+
+    def forgive_refused(self, part: bytes) -> None:
+        """A later trigger of a part was taken, so that its result is waited for.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        with self._lock:
+            known = self._parts.get(part)
+            if known is not None and known.kind is Kind.REFUSED:
+                del self._parts[part]
+                self._count += 1
+                noted = replace(known, kind=Kind.NONE)
+                self._write(self._at(self._count), _pack(self._count, part, noted))
+
+    def not_passed(self, part: bytes) -> NotPassed | None:
+        """What is known of a part that did not pass."""
+        with self._lock:
+            return self._parts.get(part)
+
+    def age_ns(self, noted: NotPassed, now_ns: int, utc_ns: int) -> int:
+        """How long ago a part did not pass."""
+        return noted.age_ns(now_ns, utc_ns, self._boot)
+
+    def close(self) -> None:
+        """Put everything on the disk and let go; harmless when done already."""
+        if self._syncer is not None:
+            self._syncer.close()
+            self._syncer = None
+
+    def _at(self, count: int) -> int:
+        return _PARTS_AT + count % self._capacity * CELL_BYTES
+
+    def _write(self, at: int, body: bytes) -> None:
+        if self._syncer is not None:
+            assert self._path is not None
+            write_at(self._syncer, at, _seal(body), "the gateway's memory", self._path)
+
+    def _open(self, path: Path, name: str) -> None:
+        size = _PARTS_AT + self._capacity * CELL_BYTES
+        try:
+            data = read_regular(path, TEXT_BYTES_MAX)
+        except FileNotFoundError:
+            data = b""
+        if data:
+            self._load(data, path, name)
+        if len(data) != size:
+            header = _HEADER.pack(MAGIC, name.encode(), self._capacity)
+            blank = bytearray(size)
+            blank[: len(header)] = header
+            blank[CELL_BYTES:_PARTS_AT] = data[CELL_BYTES:_PARTS_AT].ljust(2 * CELL_BYTES, b"\0")
+            # The newest keep their counts, so that the ring goes on behind them.
+            first = self._count - len(self._parts) + 1
+            for count, (part, noted) in enumerate(self._parts.items(), first):
+                at = self._at(count)
+                blank[at : at + CELL_BYTES] = _seal(_pack(count, part, noted))
+            make_file(path, bytes(blank))
+        self._syncer = Syncer(os.open(path, os.O_RDWR | os.O_CLOEXEC), "memory")
+
+    def _load(self, data: bytes, path: Path, name: str) -> None:
+        if len(data) < _PARTS_AT or not data.startswith(MAGIC):
+            raise DataError(
+                "is not a gateway's memory", where=str(path),
+                remedy="Give `cursor:` a path of its own, or move this file away: part ids "
+                "that did not pass are then forgotten",
+            )  # fmt: skip
+        found = _HEADER.unpack_from(data)[1].rstrip(b"\0").decode("utf-8", "replace")
+        if found != name:
+            raise DataError(f"is the memory of the gateway '{found}'", where=str(path),
+                            remedy="Give each gateway a `cursor:` of its own")  # fmt: skip
+        for at in (CELL_BYTES, 2 * CELL_BYTES):
+            body = _unseal(data[at : at + CELL_BYTES])
+            if body is None:
+                continue
+            count, trigger_id, state, refusal, part = _TRIGGER.unpack_from(body)
+            if count > self._trigger_count:
+                self._trigger_count = count
+                self._trigger = LastTrigger(
+                    trigger_id, TriggerState(state), Refusal(refusal), part
+                )  # fmt: skip
+        records = []
+        for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES):
+            body = _unseal(data[at : at + CELL_BYTES])
+            if body is not None:
+                records.append(_PART.unpack_from(body))
+        for count, part, monotonic_ns, utc_ns, boot_crc, kind in sorted(records):
+            self._count = count
+            self._parts.pop(part, None)
+            if kind:
+                self._parts[part] = NotPassed(Kind(kind), monotonic_ns, utc_ns, boot_crc)
+        while len(self._parts) > self._capacity:
+            self._parts.pop(next(iter(self._parts)))
+
+
+def _pack(count: int, part: bytes, noted: NotPassed) -> bytes:
+    return _PART.pack(count, part, noted.monotonic_ns, noted.utc_ns, noted.boot, noted.kind)
+
+
+def _seal(body: bytes) -> bytes:
+    padded = body.ljust(CELL_BYTES - _CRC.size, b"\0")
+    return padded + _CRC.pack(zlib.crc32(padded))
+
+
+def _unseal(cell: bytes) -> bytes | None:
+    """What a cell holds; None if it was never written, or not to its end."""
+    body = cell[: -_CRC.size]
+    return body if any(body) and _CRC.unpack(cell[-_CRC.size :])[0] == zlib.crc32(body) else None

@@ -1,0 +1,79 @@
+"""What clients wrote by name since the memory began, for protocols whose inputs have names.
+
+One call here is one write of a client. A trigger is what one write says: its id, and the part
+and the encoder that stand in the same write. What stands there from another write belongs to
+another part, and the trigger is torn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.plclinks import _map
+from edgeinspect.plclinks._contact import Contact
+
+_TYPES: dict[str, type] = {
+    **{bit.name: bool for bit in _map.COMMAND_BITS},
+    **{
+        tag.name: str if tag.type == "text" else int
+        for tag in _map.INPUTS
+        if tag.type != "bits"
+    },
+}  # fmt: skip
+_CONTACTS_MAX = 256
+_PART = ("TriggerEncoder", "TriggerPartId")
+
+
+class NamedInputs:
+    """For one thread, or one event loop. `commands` may be called from any."""
+
+    def __init__(self) -> None:
+        """Nothing is written yet."""
+        self._values: dict[str, _map.Value] = {}
+        self._commands = PlcCommands()
+        self._of_contact: dict[int, tuple[Contact, int]] = {}
+
+    def write(
+        self, contact: Contact, values: Mapping[str, object], refused: Collection[str] = ()
+    ) -> None:
+        """One write of one client.
+
+        Args:
+            contact: Of its session; `receive` has been called.
+            values: By the map's names; a name or a type that is none is passed over.
+            refused: Names in the same write that could not be taken.
+        """
+        taken = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, bool | int | str) and type(value) is _TYPES.get(name)
+        }
+        bad = {name for name in (*refused, *values) if name not in taken}
+        self._values.update(taken)
+        now = _map.commands(self._values)
+        before, trigger_id = self._commands, taken.get("TriggerId")
+        new = isinstance(trigger_id, int) and self._is_new(contact, trigger_id)
+        since_ns = contact.take_trigger() if isinstance(trigger_id, int) else None
+        if new and trigger_id != before.trigger_id:
+            torn = any(name in bad or (name not in taken and self._values.get(name))
+                       for name in _PART)  # fmt: skip
+            problem = Refusal.TORN if torn else now.trigger_problem
+            self._commands = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
+        else:
+            self._commands = replace(
+                before, enable=now.enable, fault_reset=now.fault_reset, results_ack=now.results_ack
+            )
+
+    def commands(self) -> PlcCommands:
+        """What counts now."""
+        return self._commands
+
+    def _is_new(self, contact: Contact, trigger_id: int) -> bool:
+        """Whether this client changed it; what another one wrote is no change of its own."""
+        _held, last = self._of_contact.get(id(contact), (contact, None))
+        if len(self._of_contact) >= _CONTACTS_MAX:
+            self._of_contact.pop(next(iter(self._of_contact)))
+        self._of_contact[id(contact)] = contact, trigger_id  # held, so nobody else gets its id
+        return last != trigger_id
