@@ -127,10 +127,6 @@ class Journal:
         return self.fresh if self.last is None else self.last.totals
 
     @property
-    def _count(self) -> int:
-        return 0 if self.last is None else self.last.count
-
-    @property
     def is_new(self) -> bool:
         """True until the first thing is applied."""
         return self.last is None or self.last.how is None
@@ -142,7 +138,7 @@ class Journal:
 
     def begin(self, seq: int, epoch: int, utc_ns: int) -> None:
         """Fix where a new gateway begins, before it shows anything."""
-        self._write(_record(self.totals, self._count, seq, epoch, utc_ns, None, None))
+        self._write(_record(self.last, seq, epoch, utc_ns, None, None, self.fresh))
 
     def append(self, applied: Applied, utc_ns: int) -> None:
         """Record what has been applied; it survives `kill -9` when this returns.
@@ -152,7 +148,7 @@ class Journal:
         """
         seq = applied.result.seq if applied.result is not None else 0
         self._write(
-            _record(self.totals, self._count, seq, applied.epoch, utc_ns, applied.how, applied)
+            _record(self.last, seq, applied.epoch, utc_ns, applied.how, applied, self.fresh)
         )
 
     def records(self) -> list[Record]:
@@ -175,18 +171,19 @@ class Journal:
 
 
 def _record(
-    before: Totals,
-    count: int,
+    last: Record | None,
     seq: int,
     epoch: int,
     utc_ns: int,
     how: How | None,
     applied: Applied | None,
+    fresh: Totals = Totals(),
 ) -> Record:
+    before = last.totals if last is not None else fresh
     result = applied.result if applied is not None else None
     lost = result is not None and result.is_lost
     return Record(
-        count=count + 1,
+        count=1 if last is None else last.count + 1,
         seq=seq,
         epoch=epoch,
         applied_at_utc_ns=utc_ns,
