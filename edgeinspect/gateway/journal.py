@@ -177,9 +177,9 @@ def _record(
     utc_ns: int,
     how: How | None,
     applied: Applied | None,
-    fresh: Totals = Totals(),
+    fresh: Totals | None = None,
 ) -> Record:
-    before = last.totals if last is not None else fresh
+    before = last.totals if last is not None else fresh or Totals()
     result = applied.result if applied is not None else None
     lost = result is not None and result.is_lost
     return Record(
