@@ -88,10 +88,20 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     Raises:
         DataError: There is no ledger, or it is of another version or damaged.
     """
-    if not path.is_file():
-        raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
     try:
+        if not path.is_file():
+            raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
         base = _connect(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot be reached: {error.strerror}", where=str(path),
+            remedy="Let this user read the ledger's folder; to write there is not needed",
+        ) from error  # fmt: skip
+    except sqlite3.OperationalError as error:
+        raise DataError(
+            f"cannot be opened: {error}", where=str(path), remedy="Let this user read all files "
+            "of its folder. After a power cut start the line first: it alone can clear up",
+        ) from error  # fmt: skip
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     try:

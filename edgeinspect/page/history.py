@@ -37,7 +37,10 @@ class History:
     @property
     def kept(self) -> bool:
         """False if the line keeps no ledger, or has not begun one."""
-        return self.path is not None and self.path.is_file()
+        try:
+            return self.path is not None and self.path.is_file()
+        except OSError:  # there is one, and reading it says why it cannot be read
+            return True
 
     def load(self, shift: Shift) -> int | None:
         """Count into a shift what the ledger has of it; returns the last seq it knows.

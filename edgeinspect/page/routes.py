@@ -244,6 +244,8 @@ class Routes:
             return await anyio.to_thread.run_sync(work, limiter=self._reading)
         except DataError as error:
             raise Refusal(503, str(error)) from error
+        except OSError as error:
+            raise Refusal(503, f"{error.filename}: {error.strerror}") from error
 
     async def _body(self, seq: int) -> bytes:
         body = self._sources.board.body(seq)
