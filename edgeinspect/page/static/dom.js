@@ -1,10 +1,14 @@
+// What cannot be seen, or turns the direction of what stands beside it, is written out.
+const HIDDEN = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const seen = (text) => String(text).replace(HIDDEN, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 // Small means: elements without HTML text, so that nothing a line says can become markup.
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "text") element.textContent = value;
+    else if (name === "text") element.textContent = seen(value);
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
@@ -21,7 +25,8 @@ export function svg(tag, attributes, ...children) {
 
 // Only what differs is written: a screen reader is not told the same thing five times a second.
 export function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const words = seen(text);
+  if (element.textContent !== words) element.textContent = words;
 }
 
 const two = (number) => String(number).padStart(2, "0");
