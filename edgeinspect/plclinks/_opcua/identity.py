@@ -71,7 +71,7 @@ def read_certificate(path: Path, where: str) -> x509.Certificate:
     try:
         return parse_certificate(read_regular(path, FILE_BYTES_MAX))
     except FileReadError as error:
-        _fault(where, f"cannot be read: {error.what}", path)
+        _fault(where, error.what, path)
     except ValueError as error:
         _fault(where, f"is no certificate in DER or PEM: {error}", path)
 
@@ -139,7 +139,7 @@ def _read_key(path: Path) -> RSAPrivateKey:
         load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
         key = load(data, password=None)
     except FileReadError as error:
-        _fault(where, f"cannot be read: {error.what}", path)
+        _fault(where, error.what, path)
     except TypeError:
         problem = "is encrypted, and nobody is there to type its passphrase: store it without one "
         _fault(where, f"{problem}(openssl pkey -in {path} -out FILE)", path)

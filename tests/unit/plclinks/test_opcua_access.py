@@ -200,6 +200,71 @@ def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
     run(work)
 
 
+def test_a_client_that_lost_its_connection_goes_on_with_its_session(secure: Any) -> None:
+    """On a new channel, with its own certificate, user and subscriptions; the old one ends."""
+    served, pairs = secure
+
+    async def work() -> None:
+        from asyncua import ua
+
+        heard: list[Any] = []
+
+        class Hears:
+            def datachange_notification(self, _node: Any, value: Any, _data: Any) -> None:
+                heard.append(value)
+
+        first = await connect(served.client(pairs["plc"], "press", PASSWORD))
+        subscription = await first.create_subscription(20, Hears())
+        await subscription.subscribe_data_change(first.get_node(ua.NodeId("Outputs.Online", 2)))
+        token = first.uaclient.protocol.authentication_token
+        nonce = first._server_nonce
+        for name, user, wanted in (
+            ("scada", "press", "BadSecurityChecksFailed"),
+            ("plc", "panel", "BadIdentityChangeNotSupported"),
+            ("plc", "press", ""),
+        ):
+            again = served.client(pairs[name], user, PASSWORD)
+            policy, certificate, key = again.test_security
+            await again.set_security(policy, certificate, key)
+            await again.connect_socket()
+            await again.send_hello()
+            await again.open_secure_channel()
+            again.uaclient.protocol.authentication_token = token
+            again._server_nonce = nonce
+            again._policy_ids = first._policy_ids
+            if wanted:
+                with pytest.raises(ua.UaError, match=wanted):
+                    await again.activate_session(user, PASSWORD)
+                again.disconnect_socket()
+                continue
+            await again.activate_session(user, PASSWORD)
+            value = await again.get_node(ua.NodeId("Outputs.Online", 2)).read_value()
+            assert value is True
+            moved = await again.uaclient.transfer_subscriptions(
+                ua.TransferSubscriptionsParameters([subscription.subscription_id], True)
+            )
+            assert moved[0].StatusCode.is_good()
+            again.disconnect_socket()
+        await disconnect(first)
+
+    run(work)
+
+
+def test_a_channel_is_renewed(secure: Any) -> None:
+    served, pairs = secure
+
+    async def work() -> None:
+        client = served.client(pairs["plc"], "press", PASSWORD)
+        client.secure_channel_timeout = 1_000
+        await connect(client)
+        for _ in range(30):
+            assert await client.get_namespace_array()
+            await asyncio.sleep(0.1)
+        await disconnect(client)
+
+    run(work)
+
+
 def test_the_application_uri_must_be_the_certificates(secure: Any) -> None:
     served, pairs = secure
 
