@@ -98,7 +98,7 @@ def check_folder(path: Path, owners: Collection[int] = ()) -> None:
     """
     try:
         distrust = folder_distrust(path, owners)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if distrust is not None:
         raise _refusal(path, distrust)
