@@ -75,12 +75,12 @@ class Progress:
         self._clock = clock
         self._patience_ns = patience_ns
         self._turning_ns = patience_ns + TURN_NS
-        self._judging_ns = max(patience_ns, 2 * budget_ns)
+        self._judging_ns = max(patience_ns, 2 * budget_ns, TURN_NS)
         self._opening_ns = max(OPENING_NS, patience_ns)
         self._publishing_ns = patience_ns + heartbeat_ns
         # Most that one look adds to a stay: time in which we did not look ourselves (a stopped
         # process, a PC asleep, the interpreter held) is not held against the threads.
-        self._step_ns = min(NS_PER_S, patience_ns // 2)
+        self._step_ns = min(NS_PER_S, (patience_ns + TURN_NS) // 3)
         self._stays: dict[str, _Stay] = {}
         self._overdue = False
         self._looked_at_ns = clock.now_ns()
