@@ -171,7 +171,9 @@ def make_fp16(
         child = replace(parent, path=path, precision=Precision.FP16, golden=None)
         engines = open_file(parent, "ort"), open_file(child, "ort")
         try:
-            accepted = accept(*engines, frames, Bounds(), lambda done: progress(done, len(frames)))
+            accepted = accept(
+                *engines, frames, Bounds(both_kinds=False), lambda done: progress(done, len(frames))
+            )
         finally:
             for engine in engines:
                 engine.close()

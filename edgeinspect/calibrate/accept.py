@@ -35,6 +35,9 @@ class Bounds:
     """Without labels: most frames whose verdict may change."""
     agreement_dice: float = 0.95
     """Without labels: least Dice of a class against the parent's own map."""
+    both_kinds: bool = True
+    """Without labels: frames of both kinds are asked for. Rounding to half precision moves
+    every value alike, so that it may do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,35 @@ def _gate_checks(spec: ModelSpec, kept: _Kept, bounds: Bounds) -> list[Check]:
     return checks
 
 
+def _kinds(spec: ModelSpec, kept: _Kept) -> Check:
+    """Without labels, frames of both kinds: agreement on one says nothing of the other."""
+    limit = spec.thresholds.get("suspect")
+    at = float(limit) if isinstance(limit, (int, float)) else 0.5
+    sides = [[(one.prob or 0.0) >= at for one in side] for side in (kept.mine, kept.theirs)]
+    mine, theirs = (sum(side) / len(side) for side in sides)
+    return Check(
+        "frames that the gate finds suspect",
+        mine,
+        theirs,
+        0 < mine < 1,
+        f"{sum(sides[0])} of {len(sides[0])} by FP32; there must be some, and others: agreement "
+        "says nothing of a kind that is not there. Give --labels, or frames of both kinds",
+    )
+
+
+def _classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> Check:
+    """The same for a segmenter: of a class that is nowhere, nothing is compared."""
+    mine, theirs = (int((matrix.sum(axis)[1:] > 0).sum()) for axis in (1, 0))
+    return Check(
+        "classes that the segmenter finds",
+        float(mine),
+        float(theirs),
+        mine > 0,
+        f"{mine} of {len(spec.classes)} by FP32; without any, agreement says nothing. Give "
+        "--labels, or frames with defects",
+    )
+
+
 def _agreement(spec: ModelSpec, paired: Paired, kept: _Kept, bounds: Bounds) -> list[Check]:
     least = 1 - bounds.agreement
     checks = [
@@ -236,9 +268,13 @@ def _agreement(spec: ModelSpec, paired: Paired, kept: _Kept, bounds: Bounds) -> 
             paired.agreement_ratio >= least,
             f"{100 * paired.agreement_ratio:.2f} % of {paired.pictures}, at least "
             f"{100 * least:g} % is wanted",
-        )
+        ),
     ]
+    if bounds.both_kinds and spec.kind is ModelKind.GATE:
+        checks.append(_kinds(spec, kept))
     if kept.matrix is not None:
+        if bounds.both_kinds:
+            checks.append(_classes_found(spec, kept.matrix))
         _iou, dice = iou_and_dice(kept.matrix)
         there = (kept.matrix.sum(0) + kept.matrix.sum(1)) > 0
         checks += [

@@ -57,6 +57,8 @@ class FrameSet:
     classes: tuple[str, ...] = ()
     left_out: tuple[Skipped, ...] = ()
     """Pictures of the data set that are no frame here."""
+    note: str = ""
+    """What had to be found about them, as their depth; worth showing to a person."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -168,6 +170,7 @@ def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
         [printable(each.relative_to(path)) for each in paths],
         one,
         lambda number: _hash(read_whole(paths[number]).tobytes()),
+        note=depth.note,
     )
 
 

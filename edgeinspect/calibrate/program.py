@@ -20,6 +20,7 @@ from edgeinspect.calibrate.engines import default_backend, open_file, stage
 from edgeinspect.calibrate.frames import FrameSet, open_frames
 from edgeinspect.calibrate.graph import fold_batch_norms, load
 from edgeinspect.calibrate.histogram import Histogram
+from edgeinspect.calibrate.likeness import check_likeness, statistics
 from edgeinspect.calibrate.methods import METHODS
 from edgeinspect.calibrate.place import Placement
 from edgeinspect.calibrate.progress import Notebook, Report, silent
@@ -124,9 +125,13 @@ class _Run:
         """What does not look like the training, or else like the labelled frames.
 
         All frames are looked at, not those that were drawn: drawing evens the kinds out.
+
+        Raises:
+            DataError: They cannot be pictures that the model is for.
         """
         values = found.values[[digest != sample.BROKEN for digest in found.digests]]
-        known = _statistics(self.request.parent)
+        known = statistics(self.request.parent)
+        check_likeness(values, None if known is None else known[0], self.frames.where)
         if known is not None:
             return tuple(sample.drift(values, known[0], known[1]))
         if self.labels is None:
@@ -171,8 +176,8 @@ def calibrate(
     """
     run = _Run(request, work, resume, report)
     found = run.scan(run.frames, sample.STAGE)
-    chosen = sample.draw(found, request.count, request.held_out, request.seed)
     drift = run.drift(found)
+    chosen = sample.draw(found, request.count, request.held_out, request.seed)
     held_out = run.frames.part(chosen.held_out)
     whole = place.decide(run.model)
     placement = place.decide(run.model, request.keep_float)
@@ -254,18 +259,6 @@ def _spread(numbers: Sequence[int], count: int) -> list[int]:
     if count >= len(numbers):
         return list(numbers)
     return [numbers[int((index + 0.5) * len(numbers) / count)] for index in range(count)]
-
-
-def _statistics(parent: ModelSpec) -> tuple[dict[str, list[float]], int] | None:
-    """The training data's deciles, if the manifest keeps them."""
-    from edgeinspect.store import MANIFEST, read_manifest
-
-    path = parent.path.parent / MANIFEST
-    training = read_manifest(path).training if path.is_file() else None
-    said = training.get("statistics") if isinstance(training, dict) else None
-    if not isinstance(said, dict) or not isinstance(said.get("pictures"), int):
-        return None
-    return {key: said[key] for key in sample.MEASURES if key in said}, said["pictures"]
 
 
 def identity(

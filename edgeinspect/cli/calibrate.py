@@ -135,6 +135,8 @@ def _show(outcome: object) -> None:
     for line in lines([*((one.name, one.why) for one in outcome.frames.left_out), *broken],
                       "edgeinspect data inspect"):  # fmt: skip
         Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
+    if outcome.frames.note:
+        click.echo(f"the frames are read as pictures of {outcome.frames.note}", err=True)
     for words in outcome.drift:
         Console(stderr=True).print(f"warning: the sample does not look like the reference: {words}",
                                    style="yellow", highlight=False)  # fmt: skip

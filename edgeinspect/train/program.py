@@ -198,6 +198,8 @@ def _finish(
         "minutes": round(minutes, 1),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
+        "bits": prepared.data.bits,
+        "statistics": _statistics(pictures[TRAIN]),
     }
     samples = pictures[VAL].images[:4]
     test = pictures.get(TEST)
@@ -206,6 +208,19 @@ def _finish(
     return finish_segmenter(
         average, plan.name, plan.out, run, samples, prepared.data.classes, test, report
     )
+
+
+def _statistics(pictures: Pictures) -> dict[str, Any]:
+    """Deciles of brightness and contrast: a calibration holds its frames against them."""
+    values = np.array([(image.mean(), image.std()) for image in pictures.images])
+    found = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
+    return {
+        "pictures": len(values),
+        **{
+            name: [round(float(each), 5) for each in found[:, column]]
+            for column, name in enumerate(("brightness", "contrast"))
+        },
+    }
 
 
 def _identity(plan: Plan, prepared: Prepared) -> dict[str, Any]:
