@@ -1,4 +1,4 @@
-"""Decoding of JSON and MessagePack that somebody else wrote: one error, whatever the input does.
+"""Decoding of JSON, MessagePack and arrays that somebody else wrote: one error, whatever it does.
 
 msgspec raises `DecodeError` for what is malformed, but `RecursionError` for deep nesting (also
 inside a field that nobody reads), and `UnicodeDecodeError` for bytes that are no UTF-8. A thread
@@ -9,11 +9,14 @@ Nothing else in the project calls msgspec's decoders; a test checks it.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview | str
@@ -61,6 +64,20 @@ def decode_names(data: bytes) -> Any:
         raise DecodeError("is nested too deeply") from error
     except ValueError as error:  # no UTF-8, malformed, or a number of thousands of digits
         raise DecodeError(f"JSON is malformed: {error}") from error
+
+
+def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file, in new memory; never pickled objects.
+
+    Raises:
+        DecodeError: It is none, or damaged: zipfile, zlib and numpy have an error each, and
+            RuntimeError for a file that says to be encrypted.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:
+        raise DecodeError(f"is no file of arrays: {error}") from error
 
 
 def _guarded(decode: Callable[[Any], T]) -> Decode[T]:

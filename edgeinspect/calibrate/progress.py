@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.decoding import DecodeError, decode_arrays
 from edgeinspect.errors import StorageError
 from edgeinspect.regular_file import MODEL_BYTES_MAX, read_regular
 
@@ -65,11 +64,8 @@ class Notebook:
     def load(self, stage: str) -> dict[str, NDArray[Any]] | None:
         """What was kept of a stage; None if nothing, or if it is damaged."""
         try:
-            data = read_regular(self.folder / f"{stage}.npz", MODEL_BYTES_MAX)
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
-                NotImplementedError, MemoryError):  # fmt: skip
+            return decode_arrays(read_regular(self.folder / f"{stage}.npz", MODEL_BYTES_MAX))
+        except (OSError, DecodeError):
             return None
 
     def keep(self, stage: str, arrays: Mapping[str, Any]) -> None:

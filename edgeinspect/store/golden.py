@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from edgeinspect.decoding import DecodeError, decode_arrays
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
@@ -120,13 +119,10 @@ def read_golden(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any],
     assert spec.golden is not None
     count = 1 if spec.kind is ModelKind.GATE else 3
     try:
-        with np.load(
-            io.BytesIO(read_regular(spec.golden, MODEL_BYTES_MAX)), allow_pickle=False
-        ) as file:
-            images = file["images"]
-            outputs = tuple(file[f"output_{index}"] for index in range(count))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, NotImplementedError,
-            MemoryError) as error:  # fmt: skip
+        arrays = decode_arrays(read_regular(spec.golden, MODEL_BYTES_MAX))
+        images = arrays["images"]
+        outputs = tuple(arrays[f"output_{index}"] for index in range(count))
+    except (OSError, DecodeError, KeyError) as error:
         raise ModelError(f"golden frames cannot be read: {error}",
                          where=str(spec.golden)) from error  # fmt: skip
     sizes = {len(images), *map(len, outputs)}

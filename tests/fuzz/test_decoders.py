@@ -16,7 +16,7 @@ from tests.fuzz.target import Target, attack
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = 120
 FOREIGN = re.compile(
-    r"msgspec\.(json|msgpack)\.(decode|Decoder)\b|\bjson\.loads?\(|yaml\.\w*load(_all)?\("
+    r"msgspec\.(json|msgpack)\.(decode|Decoder)\b|\bjson\.loads?\(|yaml\.\w*load(_all)?\(|np\.load\("
 )
 OWN_WORDS = {
     "edgeinspect/decoding.py",  # the one place
