@@ -23,7 +23,8 @@ class Contact:
     """One connection, or one session, of a peer that writes."""
 
     __slots__ = (
-        "_before_ns", "_broken_at_ns", "_run", "_since_ns", "_wrote", "address", "heard_at_ns"
+        "_arrived_ns", "_before_ns", "_broken_at_ns", "_run", "_since_ns", "_wrote",
+        "address", "heard_at_ns",
     )  # fmt: skip
 
     def __init__(self, address: str = "", before_ns: int | None = None) -> None:
@@ -35,7 +36,8 @@ class Contact:
         """
         self.address = address
         self.heard_at_ns: int | None = None
-        """When it was last answered."""
+        """The earliest that what was answered last can have been sent."""
+        self._arrived_ns = 0
         self._before_ns = before_ns
         self._broken_at_ns: int | None = None
         self._since_ns: int | None = before_ns
@@ -49,7 +51,7 @@ class Contact:
             now_ns: The time.
             arrived_after_ns: An instant at which they were not there yet.
         """
-        heard_at_ns = self.heard_at_ns
+        heard_at_ns, self._arrived_ns = self.heard_at_ns, arrived_after_ns
         silent = heard_at_ns is not None and now_ns - heard_at_ns > SILENCE_NS
         if silent and self._run >= _RUN and self._broken_at_ns is None:
             self._broken_at_ns = heard_at_ns
@@ -61,9 +63,13 @@ class Contact:
         else:
             self._since_ns = arrived_after_ns
 
-    def answered(self, now_ns: int) -> None:
-        """What came has been answered, and nothing of it is left."""
-        self.heard_at_ns = now_ns
+    def answered(self) -> None:
+        """What came has been answered, and nothing of it is left.
+
+        Not now was the peer there, but when it sent that: a gateway that was stopped answers
+        somebody who may have hung up long ago.
+        """
+        self.heard_at_ns = self._arrived_ns
 
     def take_trigger(self) -> int | None:
         """A trigger id came; gives when the peer can have wanted it at the earliest.

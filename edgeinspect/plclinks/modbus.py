@@ -254,7 +254,7 @@ class ModbusServer:
                 # Only now: an answer that never left has delivered nothing.
                 self._delivered = max(self._delivered, reading.delivered)
             if len(data) < _RECEIVE_BYTES and not connection.parser.pending:
-                contact.answered(self._clock.now_ns())
+                contact.answered()
         except (OSError, ValueError):
             self._drop(peer, selector)
         except Exception as error:  # a stranger's bytes must not end the thread

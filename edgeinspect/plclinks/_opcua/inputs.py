@@ -71,7 +71,7 @@ class Inputs:
         """A session has sent something."""
         now_ns = self._clock.now_ns()
         contact.receive(now_ns, self.turns.arrived_after_ns(now_ns))
-        contact.answered(now_ns)
+        contact.answered()
 
     def take(
         self, contact: Contact, values: Mapping[str, _map.Value], refused: Collection[str]

@@ -61,8 +61,10 @@ class Gateway:
     asking: tuple[Ask, bool] | None = None
     """What was sent and not yet answered; True if the line has it."""
     answers: list[Answer] = field(default_factory=list)
-    arrived: deque[tuple[int, str]] = field(default_factory=deque)
-    """What lies in the socket: id and part as the PLC sent them."""
+    arrived: deque[tuple[int, str] | None] = field(default_factory=deque)
+    """What lies in the socket: id and part as the PLC sent them; None is a request to read."""
+    given_up: bool = False
+    """The PLC has hung up on a gateway that did not answer."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -149,10 +151,15 @@ class Machine(RuleBasedStateMachine):
             gateway = self.gateway
             if gateway is None:
                 continue
+            if gateway.given_up:
+                continue
             if gateway.contact is None:
                 gateway.contact = Contact("plc", gateway.left_at_ns)
-            if not gateway.arrived or not self.gateway_stopped:
-                gateway.arrived.append((self.trigger_id, self.part))
+            if self.gateway_stopped:  # its time-out will end this connection
+                gateway.arrived.append((self.trigger_id, self.part) if self.named % 2 else None)
+                gateway.given_up = True
+                continue
+            gateway.arrived.extend((None, (self.trigger_id, self.part)))
             self.server_turns()
 
     @rule()
@@ -224,11 +231,15 @@ class Machine(RuleBasedStateMachine):
         gateway.looked_at_ns, gateway.look_at_ns = gateway.look_at_ns, now_ns
         contact = gateway.contact
         while gateway.arrived and contact is not None:
-            trigger_id, part = gateway.arrived.popleft()
+            message = gateway.arrived.popleft()
             contact.receive(now_ns, gateway.looked_at_ns)
-            words = struct.pack(">HHIi32s", 0, trigger_id, 0, 0, part.encode())
-            gateway.inputs.write(0, words, contact)
-            contact.answered(now_ns)
+            if message is not None:
+                words = struct.pack(">HHIi32s", 0, message[0], 0, 0, message[1].encode())
+                gateway.inputs.write(0, words, contact)
+            contact.answered()
+        if gateway.given_up:
+            gateway.given_up = False
+            self.plc_hangs_up()
         self.gateway_turns(gateway)
 
     def gateway_turns(self, gateway: Gateway) -> None:

@@ -31,7 +31,7 @@ def trigger(commands: PlcCommands) -> tuple[int | None, str, Refusal]:
 
 def heard(contact: Contact, now_ns: int = 0, arrived_after_ns: int = 0) -> Contact:
     contact.receive(now_ns, arrived_after_ns)
-    contact.answered(now_ns)
+    contact.answered()
     return contact
 
 
@@ -127,7 +127,7 @@ def test_two_who_write_do_not_trigger_each_other() -> None:
 def polling(contact: Contact, now_ns: int, count: int = 20, every_ns: int = 40 * MS) -> int:
     for _ in range(count):
         now_ns += every_ns
-        heard(contact, now_ns, now_ns - every_ns)
+        heard(contact, now_ns, now_ns)
     return now_ns
 
 
@@ -164,13 +164,26 @@ def test_after_a_silence_it_may_be_as_old_as_that(reads_between: int) -> None:
     assert contact.take_trigger() == now_ns, "the next is judged anew"
 
 
+def test_an_answer_to_what_lay_there_is_no_contact() -> None:
+    """A gateway that was stopped answers a PLC that has hung up, and comes again at once."""
+    contact = Contact()
+    now_ns = polling(contact, 0)
+    contact.take_trigger()
+    stopped_ns = polling(contact, now_ns)
+    contact.receive(stopped_ns + 2 * NS_PER_S, stopped_ns)
+    contact.answered()
+    again = Contact("plc", before_ns=contact.heard_at_ns)
+    again.receive(stopped_ns + 2 * NS_PER_S + 20 * MS, stopped_ns + 2 * NS_PER_S)
+    assert again.take_trigger() == stopped_ns
+
+
 def test_a_client_that_only_writes_when_it_must_is_heard() -> None:
     contact, now_ns = Contact(), 0
     for _ in range(5):
         now_ns += 3 * NS_PER_S
         contact.receive(now_ns, now_ns - 5 * MS)
         since_ns = contact.take_trigger()
-        contact.answered(now_ns)
+        contact.answered()
     assert since_ns == now_ns - 5 * MS
 
 
