@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from edgeinspect.errors import ConfigError, DeviceLostError, EdgeInspectError, Fault
+from edgeinspect.errors import AddressError, ConfigError, EdgeInspectError, Fault
 
 
 class Peer(Protocol):
@@ -106,5 +106,5 @@ def cannot_listen(error: Exception, where: str) -> EdgeInspectError:
     number = error.errno if isinstance(error, OSError) else None
     words = os.strerror(number) if number else str(error) or type(error).__name__
     if number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE):
-        return DeviceLostError(f"cannot be listened on: {words}", where=where)
+        return AddressError(f"link.port: cannot be listened on: {words}", where=where)
     return ConfigError([Fault("link.port", f"cannot be listened on: {words}", where)])

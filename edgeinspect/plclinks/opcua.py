@@ -221,6 +221,7 @@ class OpcUaServer:
             await self._turn(server, nodes, inputs)
             await asyncio.sleep(0.1)  # what was shown last must leave before the sockets do
         finally:
+            server.listener.hang_up()
             await server.stop()
 
     def _access(self) -> Access:

@@ -128,6 +128,12 @@ class Listener(BinaryServer):
                 each.processor.session = None
                 self._drop(each)
 
+    def hang_up(self) -> None:
+        """End what would hold the server's end up: clients that do not read their answers."""
+        for each in list(self.clients):
+            if each.transport is not None and each.transport.get_write_buffer_size():
+                each.transport.abort()
+
     async def sweep(self) -> None:
         """End connections that never became sessions, and those of clients not trusted any more.
 
