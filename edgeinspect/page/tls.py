@@ -65,8 +65,8 @@ def load_pair(tls: Tls) -> ssl.SSLContext:
             raise DataError(f"is not the key of {certificate}", where=str(key)) from error
         broken = key if _PEM_BEGIN not in text else certificate
         raise DataError(
-            f"cannot be used: {error.reason or error}", where=str(broken),
-            remedy="A certificate and its key are PEM files",
+            f"holds nothing that TLS can use ({error.reason or 'not whole'})", where=str(broken),
+            remedy="A certificate and its key are whole PEM files",
         ) from error  # fmt: skip
     return context
 

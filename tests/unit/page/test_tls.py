@@ -63,7 +63,7 @@ def test_what_else_cannot_be_used_is_named(tmp_path: Path) -> None:
     for name, data in (("empty", b""), ("text", b"no PEM"), ("half", b"-----BEGIN PRIVATE KEY---")):
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).chmod(0o600)
-        with pytest.raises(DataError, match="cannot be used"):
+        with pytest.raises(DataError, match="holds nothing"):
             load_pair(Tls(certificate=one.certificate, key=str(tmp_path / name)))
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(DataError, match="is not a file"):
