@@ -124,7 +124,7 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **words: Any) -> 
 @ledger.command()
 @click.argument("file", type=_PATH)
 @_filters
-@click.option("--csv", "csv_path", type=_PATH, help="Write a CSV file.")
+@click.option("--csv", "csv_path", type=_PATH, help="Write a CSV file, without formulas.")
 @click.option("--parquet", "parquet_path", type=_PATH, help="Write a Parquet file.")
 def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **words: Any) -> None:
     """Write verdicts of FILE to another file, the newest first."""

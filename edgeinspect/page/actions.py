@@ -141,7 +141,7 @@ class Actions:
             {"name": wanted.name, "role": user.role.value, "csrf": session.csrf}
         )
         path = _own_path(request)
-        secure = request.url.scheme == "https"
+        secure = request.scope["scheme"] == "https"
         if not device:
             response.set_cookie(
                 devices.cookie_name(wanted.name), devices.make(wanted.name, user),

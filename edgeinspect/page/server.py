@@ -84,6 +84,7 @@ def make_app(
         exception_handlers={Refusal: _refused, BodyTooLargeError: too_large},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would be made of what a client calls us
     return Fence(app, hosts, requests_per_s, proxies)
 
 

@@ -8,6 +8,8 @@ const LEFT = 48;
 const LABEL = 58;
 const BOTTOM = 34;
 const NO_VERDICT = "no verdict";
+const COLORS = { [NO_VERDICT]: "var(--no-verdict)", "several classes": "#d98cff", "challenge part": "#8fa1b3" };
+const OTHER = "#c98f5a";
 
 export function make(_argument, known) {
   const plot = h("div", { class: "plot" });
@@ -19,14 +21,19 @@ export function make(_argument, known) {
   look();
   const timer = setInterval(look, 10_000);
   addEventListener("resize", show);
-  return { element, close: () => { clearInterval(timer); removeEventListener("resize", show); } };
+  let colored = Boolean(known.board);
+  return {
+    element,
+    board() { if (!colored) { colored = true; show(); } }, // the classes' colours have come
+    close() { clearInterval(timer); removeEventListener("resize", show); },
+  };
 }
 
 function draw(plot, table, told, classes) {
   const found = new Set(told.buckets.flatMap((bucket) => Object.keys(bucket.classes)));
   const series = [...Object.keys(classes).filter((name) => found.has(name)), ...[...found].filter((name) => !(name in classes))];
   const silent = told.buckets.some((bucket) => bucket.NO_VERDICT);
-  const color = (name) => (name === NO_VERDICT ? "var(--no-verdict)" : classes[name] || "#8fa1b3");
+  const color = (name) => COLORS[name] || classes[name] || OTHER;
   const height = (bucket) => series.reduce((sum, name) => sum + (bucket.classes[name] || 0), 0) + (bucket.NO_VERDICT || 0);
   const top = nice(Math.max(1, ...told.buckets.map(height)));
   const slots = Math.max(1, Math.round((told.end_ms - told.start_ms) / told.bucket_ms));

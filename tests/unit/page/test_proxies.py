@@ -185,6 +185,19 @@ def test_paths_with_and_without_the_prefix(page: Page) -> None:
     assert ask(page.app, "/line7/line7/").status == 404
 
 
+def test_a_proxys_own_host_is_repeated_nowhere(page: Page) -> None:
+    told = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
+    for host in ("evil.example", "[", "a b", "x:y:z"):
+        for path in ("/", "/api/state/", "/line7", "/static", "/none/"):
+            got = ask(page.app, path, headers={**told, "host": host})
+            assert got.status in (200, 308, 404)
+            assert host not in got.headers.get("location", "/")
+        assert (
+            login(page, **{k.replace("-", "_"): v for k, v in told.items()}, host=host).status
+            == 200
+        )
+
+
 def test_nothing_that_the_page_links_to_is_at_the_root() -> None:
     from edgeinspect.page.routes import STATIC
 
