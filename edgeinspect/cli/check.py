@@ -94,7 +94,7 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     lacking = unmet(loaded.config, len(loaded.cameras), shape)
     if no_open:  # the file may be another PC's
         for error in lacking:
-            click.echo(f"edgeinspect: note: on this PC it could not start: {error}", err=True)
+            echo(f"edgeinspect: note: on this PC it could not start: {error}", err=True)
     else:
         findings.errors += lacking
     console.print(_parts_table(loaded, findings))

@@ -21,6 +21,7 @@ from edgeinspect import registry
 from edgeinspect.decoding import Decode, decode_json, json_decoder
 from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
 from edgeinspect.errors import EXIT_REFUSED, EdgeInspectError, EngineFault
+from edgeinspect.foreign_text import lines
 from edgeinspect.pipeline.closing import Causes
 from edgeinspect.pipeline.judge import Engines, Judge
 from edgeinspect.pipeline.shadow import READY, ShadowPlan, shown_of
@@ -42,7 +43,7 @@ def main() -> int:
     try:
         judge = make_judge(plan, SystemClock())
     except EdgeInspectError as error:
-        print(f"edgeinspect: shadow {plan.shadow} is refused: {error}", file=sys.stderr)
+        print(lines(f"edgeinspect: shadow {plan.shadow} is refused: {error}"), file=sys.stderr)
         return EXIT_REFUSED
     handle = open_file(Path(plan.mailbox), write=True)
     memory = mmap.mmap(handle, 0)  # writable, for libraries that insist on it
@@ -59,7 +60,7 @@ def main() -> int:
         try:
             opinion = judge.opine(picture)
         except EngineFault as fault:
-            print(f"edgeinspect: shadow {plan.shadow}: {fault}", file=sys.stderr)
+            print(lines(f"edgeinspect: shadow {plan.shadow}: {fault}"), file=sys.stderr)
             return fault.exit_code
         took_us = (time.monotonic_ns() - began_ns) // NS_PER_US
         mine = shown_of(opinion.finding, opinion.defect_prob, live.seq, live.epoch, live.at_utc_ns)
