@@ -125,7 +125,7 @@ def read_golden(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any],
     except (OSError, DecodeError, KeyError) as error:
         raise ModelError(f"golden frames cannot be read: {error}",
                          where=str(spec.golden)) from error  # fmt: skip
-    sizes = {len(images), *map(len, outputs)}
+    sizes = {array.shape[:1] for array in (images, *outputs)}
     if images.shape[1:] != spec.shape.dims or images.dtype != np.uint8 or len(sizes) != 1:
         raise ModelError(f"golden frames do not fit {spec.id}", where=str(spec.golden))
     return images, outputs
