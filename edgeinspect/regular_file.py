@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -66,6 +67,22 @@ def printable(name: Path | str) -> str:
     if "\\" not in text and all(map(_plain, text)):
         return text
     return "".join(_escaped(each) for each in text)
+
+
+def unprintable(text: str) -> str:
+    """The name that `printable` made `text` of."""
+    return _ESCAPE.sub(_unescaped, text)
+
+
+_ESCAPE = re.compile(r"\\(\\|x[0-9A-F]{2}|u[0-9A-F]{4}|U[0-9A-F]{8})")
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    word = found[1]
+    if word == "\\":
+        return word
+    code = int(word[1:], 16)
+    return chr(code + 0xDC00 if word[0] == "x" and code >= 0x80 else code)
 
 
 def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:

@@ -24,7 +24,7 @@ from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, DataError, Fault
 from edgeinspect.imaging.picture_file import SUFFIXES, Reading, read
-from edgeinspect.imaging.picture_header import FILE_BYTES_MAX
+from edgeinspect.imaging.picture_header import FILE_BYTES_MAX, LINE_PIXELS_MAX
 from edgeinspect.imaging.picture_names import label_of
 from edgeinspect.imaging.reading import Bits, declared
 from edgeinspect.imaging.undeclared import check_undeclared
@@ -58,7 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Begin again after the last picture instead of finishing; the folder is listed anew."""
     names: str | None = None
     """A text file with one picture name a line: only these, in its order."""
-    pixels_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 64_000_000
+    pixels_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = LINE_PIXELS_MAX
     """Largest picture that is decoded, in pixels; a larger one is NO_VERDICT(capture_error)."""
     watch: bool = False
     """Another program fills the folder: judge each picture once, when it is complete, and

@@ -18,6 +18,7 @@ from edgeinspect.errors import DataError, UsageError
 from edgeinspect.evaluate.opening import CHECKPOINT
 from edgeinspect.evaluate.source import Source, for_classes
 from edgeinspect.imaging import strip
+from edgeinspect.regular_file import printable
 
 ALL = "all"
 SPLIT_FILE = "split.json"
@@ -81,7 +82,7 @@ def open_source(
             yield _in_order(pictures, spec.color)
 
     source = Source(
-        where=f"{data}, {'all of it' if split == ALL else f'split {split}'}",
+        where=f"{printable(data)}, {'all of it' if split == ALL else f'split {split}'}",
         count=len(records),
         classes=found.classes,
         has_masks=found.has_masks,

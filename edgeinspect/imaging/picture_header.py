@@ -16,6 +16,8 @@ from edgeinspect.errors import DataError
 
 SET_PIXELS_MAX = 200_000_000
 """Most pixels of a picture of a data set."""
+LINE_PIXELS_MAX = 64_000_000
+"""The same of one for a line, which must not wait for it long."""
 FILE_BYTES_MAX = 1 << 29
 """Largest picture file that is read: 200 Mpx of 16 bits fit in."""
 _TIFF_TAGS_MAX = 4096

@@ -117,7 +117,7 @@ def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, P
             broken = broken or error
             continue
         frame, _scale, _left, _top = letterbox(picture, request.height_px, request.width_px)
-        frames.append((str(path.relative_to(folder)), np.ascontiguousarray(frame)))
+        frames.append((printable(path.relative_to(folder)), np.ascontiguousarray(frame)))
     if not frames:
         raise DataError("holds no picture that can be read" + (f"; the first: {broken}" if broken
                         else ""), where=str(folder),

@@ -10,6 +10,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.frame import TOO_LATE, Part
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.picture_file import Reading, read
+from edgeinspect.imaging.picture_header import LINE_PIXELS_MAX
 from edgeinspect.imaging.reading import declared
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.tickets import Ticket
@@ -82,7 +83,8 @@ class Orders:
             raise UsageError("a picture is named without its folder", where=picture)
         try:
             path = Path(self._challenge_folder) / picture
-            pixels = read(path, self._reading(capture, path.parent), where=picture)
+            reading = self._reading(capture, path.parent)
+            pixels = read(path, reading, where=picture, pixels_max=LINE_PIXELS_MAX)
         except (DataError, ValueError) as error:
             why = error.what if isinstance(error, DataError) else str(error)
             raise UsageError(f"is no picture of the challenge folder: {why}", where=picture,

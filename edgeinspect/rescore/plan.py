@@ -73,7 +73,7 @@ def open_plan(
         OSError: It cannot be written.
     """
     path = out / PLAN
-    where = str(source.absolute())
+    where = printable(source.absolute())
     if path.exists():
         plan = read_plan(out)
         for name, mine, theirs in (
@@ -154,7 +154,7 @@ def _frames(source: Path) -> Iterator[Frame]:
         paths = pictures_below(source)
         depth = find_depth(paths, declared(source), printable(source))
         for path in paths:
-            name = path.relative_to(source).as_posix()
+            name = printable(path.relative_to(source).as_posix())
             yield Frame(name, name, bits=depth.bits, flat_end=depth.flat_end)
         return
     for row in reversed(find(source, Wanted())):

@@ -16,6 +16,7 @@ from edgeinspect.errors import DataError, EngineFault
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import Reading, read
 from edgeinspect.ports import Engine
+from edgeinspect.regular_file import unprintable
 from edgeinspect.rescore.plan import Frame
 
 
@@ -83,7 +84,7 @@ class Scorer:
         )
 
     def _read(self, frame: Frame) -> Any:
-        path, spec = self._source / frame.path, self.engine.spec
+        path, spec = self._source / unprintable(frame.path), self.engine.spec
         picture = read(path, Reading(spec.color, frame.bits, frame.flat_end))
         height, width = spec.shape.height_px, spec.shape.width_px
         if picture.shape[:2] != (height, width):

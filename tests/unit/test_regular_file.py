@@ -20,6 +20,7 @@ from edgeinspect.regular_file import (
     printable,
     read_regular,
     read_text,
+    unprintable,
 )
 
 
@@ -119,10 +120,16 @@ def test_a_printable_name_can_be_stored_and_is_nobody_elses(first: bytes, second
     names = os.fsdecode(first), os.fsdecode(second)
     shown = tuple(map(printable, names))
     assert (shown[0] == shown[1]) == (first == second)
+    assert tuple(map(unprintable, shown)) == names
     for text in shown:
         text.encode("utf-8")
         assert text.isprintable() or " " in text
         assert not set(text) & set("\n\r\t\x1b\u202e\u2066")
+
+
+@given(st.text(max_size=40))
+def test_what_was_made_printable_can_be_taken_back(name: str) -> None:
+    assert unprintable(printable(name)) == name
 
 
 def test_names_that_need_no_escape_stay_as_they_are() -> None:
