@@ -202,7 +202,8 @@ def _pictures(survey: Survey) -> list[Finding]:
     out = []
     if survey.data.bits > 8:
         out.append(Finding("note", f"pictures are {survey.data.bits} bits deep; they are shifted "
-                           "to 8, and the line's camera must do the same"))  # fmt: skip
+                           "to 8, and the line's camera must do the same",
+                           f"A folder camera has `bits: {survey.data.bits}` for it"))  # fmt: skip
     if len(survey.sizes) > 1:
         (height, width), count = survey.sizes[0]
         out.append(Finding("note", f"pictures have {len(survey.sizes)} sizes ({count} are {height} "
