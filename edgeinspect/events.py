@@ -72,7 +72,7 @@ ADDRESS_MISSING = "address.missing"
 """This PC does not have an address yet that the line listens on. Fields: address."""
 WIRE_OPEN = "wire.open"
 """Any user of this PC can publish in the line's name when it does not run: an address is
-written out, without keys. Fields: address."""
+written out, without keys. Fields: line, address."""
 CLIENT_CUT = "client.cut"
 """A client that asked for too much was disconnected. Fields: address, problem, cut."""
 CLIENT_REFUSED = "client.refused"

@@ -14,42 +14,89 @@ import re
 import socket as sockets
 import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 import zmq
 
 from edgeinspect import events
+from edgeinspect.connections import drop_packets
 from edgeinspect.errors import AddressError, ConfigError, EdgeInspectError, Fault
 from edgeinspect.trust import user_name
 
 Socket = zmq.Socket[bytes]
+_SHUT = ".shut"
+"""Behind the name of a Unix socket's file while nobody is let in."""
 SOCKET_MODE = 0o660
 """Of a Unix socket's file: the group of its folder may connect."""
 _TCP = re.compile(r"tcp://(\[[^\]]+\]|[^:/\[\]]+):(\d{1,5}|\*)")
 _TRIES = 10
 _PAUSE_S = 0.05
 """A predecessor that was killed this moment still has its sockets."""
-_BACKLOG = 128
+_BACKLOG = 16
+"""More at once try again after a second: what comes in between two looks is bounded."""
 HANDSHAKE_MS = 5_000
 """Who has connected and not said what it is for so long is let go."""
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
+_SO_DETACH_FILTER = 27
 _LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETDOWN, errno.ENOBUFS)
 _log = structlog.get_logger()
 
 
-def bind(socket: Socket, address: str, key: str) -> Callable[[], None]:
+class Bound:
+    """The door of a bound socket. Thread-safe."""
+
+    def __init__(
+        self,
+        address: str,
+        listener: sockets.socket | None = None,
+        file: tuple[str, tuple[int, int]] | None = None,
+    ) -> None:
+        self.address = address
+        self._listener = listener
+        """Of TCP, beside ZeroMQ's own descriptor of it."""
+        self._file = file
+        """Of a Unix socket: its path, and which file it is."""
+
+    def shut(self) -> None:
+        """Let nobody in from now on; who is in stays in, and newcomers try again."""
+        with contextlib.suppress(OSError):
+            if self._listener is not None:
+                drop_packets(self._listener)
+            elif self._file is not None:
+                os.rename(self._file[0], self._file[0] + _SHUT)
+
+    def open(self) -> None:
+        """Let newcomers in again."""
+        with contextlib.suppress(OSError):
+            if self._listener is not None:
+                self._listener.setsockopt(sockets.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            elif self._file is not None:
+                os.rename(self._file[0] + _SHUT, self._file[0])
+
+    def release(self) -> None:
+        """Let go of the address, and remove the socket's file, when the socket is closed."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._file is not None:
+            path, made = self._file
+            _remove(path, made)
+            _remove(path + _SHUT, made)
+
+
+def bind(socket: Socket, address: str, key: str, *, receive_bytes: int = 0) -> Bound:
     """Bind a ZeroMQ socket.
 
     Args:
         socket: Prepared, not bound.
         address: As in the configuration.
         key: The address's own, for messages.
+        receive_bytes: What the kernel may hold of a TCP client that has not been read; as
+            much as it likes when 0.
 
     Returns:
-        Removes the socket's file, if it has one; call it when the socket is closed.
+        Its door; release it when the socket is closed.
 
     Raises:
         AddressError: It is in use, or not there yet.
@@ -57,8 +104,8 @@ def bind(socket: Socket, address: str, key: str) -> Callable[[], None]:
     """
     for left in reversed(range(_TRIES)):
         try:
-            return _bind(socket, address, key)
-        except OSError as error:
+            return _bind(socket, address, key, receive_bytes)
+        except (OSError, zmq.ZMQError) as error:
             if error.errno == errno.EADDRINUSE and left:
                 time.sleep(_PAUSE_S)
                 continue
@@ -66,23 +113,29 @@ def bind(socket: Socket, address: str, key: str) -> Callable[[], None]:
     raise AssertionError
 
 
-def _bind(socket: Socket, address: str, key: str) -> Callable[[], None]:
+def _bind(socket: Socket, address: str, key: str, receive_bytes: int) -> Bound:
     path = address.removeprefix("ipc://")
     match = _TCP.fullmatch(address)
     if path != address and not path.startswith("@"):
         listener = _listen_on_file(Path(path), key)
         made = os.lstat(path)
         _hand_over(socket, listener, address)
-        return lambda: _remove(path, (made.st_dev, made.st_ino))
+        return Bound(address, file=(path, (made.st_dev, made.st_ino)))
     place = _place(match[1], match[2]) if match else None
     if place is None:  # inproc, an abstract name, or a network interface's
         socket.bind(address)
-    else:
-        listener = _listen_on_port(*place, address)
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
+        return Bound(address)
+    listener = _listen_on_port(*place, address, receive_bytes)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    socket.ipv6 = ":" in host
+    door = listener.dup()
+    try:
         _hand_over(socket, listener, f"tcp://{shown}:{port}")
-    return lambda: None
+    except BaseException:
+        door.close()
+        raise
+    return Bound(address, listener=door)
 
 
 def _hand_over(socket: Socket, listener: sockets.socket, address: str) -> None:
@@ -107,11 +160,13 @@ def _place(host: str, port: str) -> tuple[sockets.AddressFamily, tuple[str, int]
 
 
 def _listen_on_port(
-    family: sockets.AddressFamily, place: tuple[str, int], address: str
+    family: sockets.AddressFamily, place: tuple[str, int], address: str, receive_bytes: int
 ) -> sockets.socket:
     listener = sockets.socket(family, sockets.SOCK_STREAM)
     try:
         listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        if receive_bytes:  # whoever is accepted has the same
+            listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, receive_bytes)
         try:
             listener.bind(place)
         except OSError as error:
@@ -187,8 +242,8 @@ def _remove(path: str, made: tuple[int, int]) -> None:
             os.unlink(path)
 
 
-def _explained(error: OSError, address: str, key: str) -> EdgeInspectError:
-    words = os.strerror(error.errno or 0)
+def _explained(error: OSError | zmq.ZMQError, address: str, key: str) -> EdgeInspectError:
+    words = error.strerror or os.strerror(error.errno or 0)
     if error.errno == errno.EADDRINUSE:
         return AddressError(
             f"{address} cannot be bound: {words}{holder(address)}",

@@ -91,14 +91,14 @@ def is_held(spool: Path) -> bool:
 
 
 def check_folder(path: Path, owners: Collection[int] = ()) -> None:
-    """Refuse a folder that somebody else can write; one that is not there is passed over.
+    """Refuse a folder that somebody else can write; one that cannot be seen is passed over.
 
     Raises:
         ConfigError: Its owner or its mode is wrong, or it is a link.
     """
     try:
         distrust = folder_distrust(path, owners)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # not there, or not to be seen: whoever opens it says so
         return
     if distrust is not None:
         raise _refusal(path, distrust)
@@ -117,10 +117,10 @@ def held_folder(path: Path, *, make: bool = False) -> Iterator[int]:
         OSError: It cannot be made or opened.
     """
     if make and not os.path.lexists(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(FOLDER_MODE)
-            path.chmod(FOLDER_MODE)  # whatever the umask says
+        missing = [above for above in path.absolute().parents if not above.exists()]
+        for above in reversed(missing):
+            _make(above, 0o755)
+        _make(path, FOLDER_MODE)
     check_folder(path)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -130,6 +130,12 @@ def held_folder(path: Path, *, make: bool = False) -> Iterator[int]:
         yield folder
     finally:
         os.close(folder)
+
+
+def _make(path: Path, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode)
+        path.chmod(mode)  # whatever the umask says
 
 
 def create(folder: int, name: str) -> int:

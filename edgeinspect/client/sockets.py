@@ -102,6 +102,7 @@ def connect(
     socket.heartbeat_timeout = 3000  # more than a busy PC stalls a process, or it loses what came
     # Short and constant: a line that starts is heard before its first frame.
     socket.reconnect_ivl = 50
+    socket.connect_timeout = 1_000  # a door that was shut for a moment is tried again soon
     try:
         prepare(socket)
         socket.connect(address)

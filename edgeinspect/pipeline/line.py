@@ -82,8 +82,7 @@ class Line:
         """
         self.config = config
         self.clock = clock
-        self._on_failure = on_failure
-        self._on_end = on_end
+        self._on_failure, self._on_end = on_failure, on_end
         self._threads: list[threading.Thread] = []
         judges = line_judges(config, config_hash, tuple(cameras), workers, clock)
         model = workers[0].gate or workers[0].segmenter
@@ -279,6 +278,7 @@ class Line:
             clock=self.clock,
             health=self.health.check,
             parts=part_book(self.config, tuple(self.rings)),
+            cameras=tuple(self.rings),
             stepped=lambda: self.closer.steps.stepped,
             prepare=self._prepare,
         )

@@ -13,10 +13,13 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import structlog
 import zmq
 
+from edgeinspect import events
+from edgeinspect.admission import Admission
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.listening import HANDSHAKE_MS, bind
@@ -37,6 +40,11 @@ from edgeinspect.wire import (
 )
 
 Socket = zmq.Socket[bytes]
+_log = structlog.get_logger()
+_UNREAD_MAX = 1_500
+"""Bytes that a subscriber may be ahead of us: all it says in a burst. More is a flood."""
+_RECEIVE_BYTES = 4_096
+"""What the kernel holds of a subscriber: ZeroMQ takes it in one bite."""
 _WELCOMES = 4
 """Subscriptions taken per turn: a flood of them must not hold up a verdict."""
 
@@ -61,6 +69,7 @@ class Publisher:
         clock: Clock,
         health: Callable[[], tuple[bool, str]],
         parts: PartBook | None = None,
+        cameras: Sequence[str] = (),
         stepped: Callable[[], bool] = lambda: False,
         prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
     ) -> None:
@@ -71,6 +80,8 @@ class Publisher:
         more than `high_water_mark` messages ahead of one. `prepare` puts CURVE on it.
         `parts` makes one verdict of those of several cameras; `stepped` says that the
         wall clock was set lately.
+
+        `cameras` are those of the line, or none if any may be.
 
         Raises:
             AddressError: The address is in use, or not there yet.
@@ -107,18 +118,32 @@ class Publisher:
         self._socket.linger = 500
         self._socket.sndhwm = high_water_mark
         self._socket.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
-        # One at a time: what waits here is built into ZeroMQ's tree whenever we send.
-        self._socket.rcvhwm = 1
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        self._subscribers = Subscribers(line, clock)
+        self._subscribers = Subscribers(line, cameras, clock)
         try:
             prepare(context, self._socket)
             curve = self._socket.mechanism == zmq.CURVE
             self._socket.maxmsgsize = CURVE_BYTES_MAX if curve else TOPIC_BYTES_MAX
-            self._release = bind(self._socket, address, "publish.verdicts")
+            # One at a time: what waits here is built into ZeroMQ's tree whenever we send. Under
+            # CURVE one is not enough for its handshake.
+            self._socket.rcvhwm = 4 if curve else 1
+            self._bound = bind(
+                self._socket,
+                address,
+                "publish.verdicts",
+                receive_bytes=0 if curve else _RECEIVE_BYTES,
+            )
         except BaseException:
             self._socket.close(0)
             raise
+        self._admission = None if curve else Admission(
+            context, self._socket, self._bound, has_asked=self._subscribers.knows, clock=clock,
+            forget=self._subscribers.forget, unread_max=_UNREAD_MAX,
+        )  # fmt: skip
+        if self._admission is not None:
+            self._subscribers.let_go = self._admission.let_go
+        if self.address.startswith("tcp:") and not curve:
+            _log.warning(events.WIRE_OPEN, line=line, address=self.address)
         spool.announce()
         self._lock = threading.Lock()
         """Of the socket, and of all that is sent on it."""
@@ -290,10 +315,11 @@ class Publisher:
             request = frame.bytes
             kind, topic = request[:1], request[1:]
             answer = None
-            admitted = self._subscribers.admit(frame)
+            useful = self._subscribers.may_match(topic)
+            admitted = self._subscribers.admit(frame, useful=useful)
             if kind not in (b"\x00", b"\x01"):  # nobody's business
                 continue
-            if not admitted or not self._subscribers.may_match(topic):
+            if not admitted or not useful:
                 pass
             elif kind == b"\x00":
                 self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
@@ -311,6 +337,8 @@ class Publisher:
 
     def dispose(self) -> None:
         """Close the socket after the thread has ended; what is queued gets half a second."""
+        if self._admission is not None:
+            self._admission.close()
         self._socket.close()
-        self._release()
+        self._bound.release()
         os.close(self._event)

@@ -6,6 +6,7 @@ a stranger sends here cannot slow a verdict.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
+from edgeinspect.admission import Admission
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import EdgeInspectError, UsageError
@@ -110,10 +112,16 @@ class Replay:
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         try:
             prepare(context, self._socket)
-            self._release = bind(self._socket, address, "publish.replay")
+            curve = self._socket.mechanism == zmq.CURVE
+            self._bound = bind(self._socket, address, "publish.replay")
         except BaseException:
             self._socket.close(0)
             raise
+        self._asked: set[int] = set()
+        self._admission = None if curve else Admission(
+            context, self._socket, self._bound, has_asked=self._asked.__contains__, clock=clock,
+            forget=self._asked.discard,
+        )  # fmt: skip
 
     @property
     def replayed(self) -> int:
@@ -155,11 +163,12 @@ class Replay:
         """Take a few messages; returns how many."""
         for count in range(_TURN_REQUESTS):
             try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 self._expiry.saw_empty(looked_at_ns)
                 return count
-            self._hear(parts)
+            self._note(frames[0])
+            self._hear([frame.bytes for frame in frames])
         return _TURN_REQUESTS
 
     def stop(self) -> None:
@@ -168,8 +177,15 @@ class Replay:
 
     def dispose(self) -> None:
         """Close the socket, after the thread has ended."""
+        if self._admission is not None:
+            self._admission.close()
         self._socket.close(0)
-        self._release()
+        self._bound.release()
+
+    def _note(self, frame: zmq.Frame) -> None:
+        """Keep in mind whose connection is in use."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._asked.add(int(frame.get(zmq.SRCFD)))
 
     def _hear(self, parts: list[bytes]) -> None:
         try:

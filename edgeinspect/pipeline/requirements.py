@@ -120,9 +120,9 @@ def _try_address(path: str, address: str) -> None:
     try:
         socket = context.socket(zmq.XPUB)
         try:
-            release = bind(socket, address, path)
+            bound = bind(socket, address, path)
         finally:
             socket.close(0)
-        release()
+        bound.release()
     finally:
         context.term()

@@ -1,0 +1,252 @@
+"""Who speaks: nothing is believed that does not stand in the line's spool."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from edgeinspect.client import Beat, Delivered, Event, Feed, Listener, Proof, Proofs, find_line
+from edgeinspect.domain.plc import PlcError
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.errors import ForgedError
+from edgeinspect.gateway.watch import Watch
+from edgeinspect.wire import Heartbeat, decode_verdict, encode, heartbeat_topic
+from edgeinspect.wire_replay import Gone, Replayed
+from edgeinspect.wire_replay import encode as encode_answer
+from tests.flow.feeder import FINDINGS, Feeder
+
+Socket = zmq.Socket[bytes]
+
+
+@pytest.fixture
+def feeder(tmp_path: Path) -> Iterator[Feeder]:
+    one = Feeder(tmp_path)
+    yield one
+    one.close()
+
+
+class Forger:
+    """A PUB and a ROUTER in the line's name."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[Socket] = zmq.Context()
+        self.pub = self.context.socket(zmq.PUB)
+        self.router = self.context.socket(zmq.ROUTER)
+        ports = [each.bind_to_random_port("tcp://127.0.0.1") for each in (self.pub, self.router)]
+        self.verdicts, self.replay = (f"tcp://127.0.0.1:{port}" for port in ports)
+
+    def beat(self, epoch: int, last_seq: int, *, spool: str = "", inspecting: bool = True) -> None:
+        beat = Heartbeat(line="press", epoch=epoch, last_seq=last_seq, beat=1, utc_ns=0,
+                         period_ms=50, inspecting=inspecting, spool=spool)  # fmt: skip
+        self.pub.send_multipart([heartbeat_topic("press"), encode(beat)])
+
+    def verdict(self, true: Verdict, **changes: object) -> None:
+        forged = msgspec.structs.replace(true, decision=Decision.PASS, **changes)
+        self.pub.send_multipart([b"verdict.press.top.pass", encode(forged)])
+
+
+@pytest.fixture
+def forger() -> Iterator[Forger]:
+    one = Forger()
+    yield one
+    one.context.destroy(0)
+
+
+def feed_on(place: Feeder | Forger, proof: Proof, **more: object) -> Feed:
+    if isinstance(place, Feeder):
+        addresses = place.publisher.address, place.replay.address
+    else:
+        addresses = place.verdicts, place.replay
+    return Feed(*addresses, name="t", line="press", proof=proof, **more)  # type: ignore[arg-type]
+
+
+def until(feed: Feed, wanted: Callable[[Event], bool], turn: Callable[[], None] = int) -> Event:  # type: ignore[assignment]
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        turn()
+        event = feed.receive(20)
+        if event is not None and wanted(event):
+            return event
+    raise AssertionError("nothing came")
+
+
+def refused(feed: Feed, turn: Callable[[], None]) -> str:
+    """What the feed says of what somebody else sends."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        turn()
+        try:
+            event = feed.receive(20)
+        except ForgedError as error:
+            assert error.where == "heartbeat.press"
+            return str(error)
+        assert event is None, "something was believed"
+    raise AssertionError("nothing was refused")
+
+
+def test_the_line_is_believed_live_and_by_replay(feeder: Feeder, tmp_path: Path) -> None:
+    feeder.judge_many(100, 1e9)
+    for proof in (Proof("press"), Proof("press", tmp_path)):  # told by the heartbeat, or named
+        with feed_on(feeder, proof, cursor=0) as feed:
+            for seq in range(1, feeder.spool.last_seq + 1):
+                event = until(feed, lambda event: isinstance(event, Delivered))
+                assert isinstance(event, Delivered)
+                assert event.verdict.seq == seq
+            seq = feeder.judge(FINDINGS[0])
+            event = until(feed, lambda event: isinstance(event, Delivered))
+            assert isinstance(event, Delivered)
+            assert (event.verdict.seq, event.replayed) == (seq, False)
+
+
+@pytest.mark.parametrize("told", ["", "/nowhere/press.spool", "its own", "\0", "x" * 5_000])
+def test_an_epoch_that_the_spool_does_not_know_is_refused(
+    forger: Forger, feeder: Feeder, tmp_path: Path, told: str
+) -> None:
+    where = str(feeder.spool.path) if told == "its own" else told
+    with feed_on(forger, Proof("press")) as feed:
+        words = refused(feed, lambda: forger.beat(feeder.spool.epoch + 1, 7, spool=where))
+        assert "not seen to be the line" in words
+        assert (feed.cursor, feed.epoch) == (None, 0)
+
+
+def test_an_epoch_whose_daemon_is_dead_is_refused(forger: Forger, tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path)
+    feeder.judge_many(5, 1e9)
+    epoch = feeder.spool.epoch
+    feeder.close()
+    spool = str(feeder.spool.path)
+    with feed_on(forger, Proof("press", tmp_path)) as feed:
+        assert "does not know" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
+
+
+def test_a_daemon_that_was_killed_is_refused_by_its_lock(forger: Forger, feeder: Feeder) -> None:
+    """The cell still says its epoch, and nobody holds the lock any more."""
+    epoch = feeder.spool.epoch
+    held, feeder.spool._holder = feeder.spool._holder, os.open("/dev/null", os.O_RDONLY)
+    os.close(held)
+    spool = str(feeder.spool.path)
+    with feed_on(forger, Proof("press")) as feed:
+        assert "no daemon holds" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
+
+
+def test_a_forged_verdict_of_the_living_epoch_is_not_delivered(
+    forger: Forger, feeder: Feeder
+) -> None:
+    """Whoever could inject under the true epoch still has to write the spool."""
+    feeder.judge_many(3, 1e9)
+    body = feeder.spool.read(3)
+    assert body is not None
+    true, spool, epoch = decode_verdict(body), str(feeder.spool.path), feeder.spool.epoch
+
+    def attack() -> None:
+        forger.beat(epoch, 3, spool=spool)
+        forger.verdict(true, seq=1)
+        forger.verdict(true, seq=4)
+        while forger.router.poll(0):
+            client = forger.router.recv_multipart()[0]
+            for seq in (1, 2, 3):
+                forged = encode(msgspec.structs.replace(true, seq=seq, decision=Decision.PASS))
+                forger.router.send_multipart([client, b"verdict", forged])
+            for answer in (
+                Replayed(epoch=epoch, from_seq=1, to_seq=3, last_seq=3),
+                Gone(epoch=epoch, from_seq=1, oldest_seq=3),
+            ):
+                forger.router.send_multipart([client, encode_answer(answer)])
+
+    with feed_on(forger, Proof("press"), cursor=0) as feed:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            attack()
+            event = feed.receive(20)
+            assert event is None or isinstance(event, Beat), event
+        assert feed.cursor == 0
+
+
+def test_a_restart_is_believed_with_its_first_heartbeat(tmp_path: Path) -> None:
+    first = Feeder(tmp_path)
+    address, replay = first.publisher.address, first.replay.address
+    with feed_on(first, Proof("press", tmp_path)) as feed:
+        until(feed, lambda event: isinstance(event, Beat))
+        first.judge(FINDINGS[0])
+        until(feed, lambda event: isinstance(event, Delivered))
+        first.close()
+        second = Feeder(tmp_path, verdicts=address, replay=replay)
+        event = until(feed, lambda event: isinstance(event, Beat)
+                      and event.message.epoch == second.spool.epoch)  # fmt: skip
+        assert isinstance(event, Beat)
+        seq = second.judge(FINDINGS[0])
+        event = until(feed, lambda event: isinstance(event, Delivered))
+        assert isinstance(event, Delivered)
+        assert event.verdict.seq == seq
+    second.close()
+
+
+def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path)
+    epoch, spool = feeder.spool.epoch, str(feeder.spool.path)
+    with feed_on(forger, Proof("press", tmp_path)) as feed:
+        until(feed, lambda e: isinstance(e, Beat), lambda: forger.beat(epoch, 0, spool=spool))
+        feeder.close()
+        while feed.receive(0) is not None:
+            pass
+        event = until(feed, lambda e: isinstance(e, Beat),
+                      lambda: forger.beat(epoch, 0, spool=spool, inspecting=False))  # fmt: skip
+        assert isinstance(event, Beat)
+        assert isinstance(event.message, Heartbeat)
+        assert not event.message.inspecting
+        heard = feed.silent_ms
+        forger.beat(epoch, 0, spool=spool)  # it went on for a moment: not believed, no error
+        assert feed.receive(100) is None
+        assert feed.silent_ms > heard
+
+
+def test_a_gateway_is_fail_safe_with_an_alarm_at_once() -> None:
+    watch = Watch(10**9)
+    watch.hear_nonsense("heartbeat.press")
+    assert watch.standing(0).error is PlcError.WIRE
+    assert not watch.standing(0).online
+
+
+def test_a_listener_passes_over_what_is_not_the_lines(forger: Forger, feeder: Feeder) -> None:
+    feeder.judge_many(2, 1e9)
+    body = feeder.spool.read(1)
+    assert body is not None
+    for proof in (Proof("press"), Proofs()):
+        with Listener(forger.verdicts, proof=proof) as listener:
+            end = time.monotonic() + 10
+            while not listener.doubt:
+                assert time.monotonic() < end
+                forger.verdict(decode_verdict(body))
+                forger.beat(feeder.spool.epoch + 1, 9)
+                assert listener.receive(20) is None
+    with Listener(feeder.publisher.address, proof=Proofs()) as listener:
+        assert listener.receive(5_000) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_spool_of_somebody_elses_proves_nothing(forger: Forger, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    feeder = Feeder(base / "memory")
+    for path in (base, base / "memory", *(base / "memory").iterdir()):
+        os.chown(path, 12345, 12345)
+    epoch, spool = feeder.spool.epoch, str(feeder.spool.path)
+    with feed_on(forger, Proof("press")) as feed:
+        assert "12345" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
+    with feed_on(forger, Proof("press", owners=(12345,))) as feed:
+        until(feed, lambda e: isinstance(e, Beat), lambda: forger.beat(epoch, 7, spool=spool))
+    feeder.close()
+
+
+def test_a_line_is_proven_where_it_can_be() -> None:
+    assert find_line("press").proof() is not None
+    assert find_line("press", "tcp://127.0.0.1:1", "tcp://localhost:2").proof() is not None
+    assert find_line("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2").proof() is None
+    assert find_line("press", has_keys=True).proof() is None
+    assert find_line("press", unproven=True).proof() is None

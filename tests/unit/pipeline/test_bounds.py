@@ -1,0 +1,313 @@
+"""What anybody may ask of PUB and ROUTER: bounded for each client, and orders first.
+
+Figures under load: benchmarks/client_bounds.py.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from edgeinspect.admission import AT_ONCE
+from edgeinspect.domain.clock import NS_PER_MS, SystemClock
+from edgeinspect.errors import UsageError
+from edgeinspect.pipeline import errands
+from edgeinspect.pipeline.errands import Errands
+from edgeinspect.pipeline.replay import Replay
+from edgeinspect.pipeline.replay_jobs import JOBS_MAX, SLICE, ReplayJobs, Sent
+from edgeinspect.pipeline.subscribers import (
+    SUBSCRIPTIONS_MAX,
+    USELESS_EACH_MAX,
+    USELESS_MAX,
+    Subscribers,
+)
+from edgeinspect.testing import ManualClock
+from edgeinspect.wire_replay import (
+    Busy,
+    ChallengeRequest,
+    Replayed,
+    ReplayRequest,
+    Triggered,
+    TriggerRequest,
+    decode_answer,
+    encode,
+)
+from tests.flow.feeder import Feeder
+from tests.unit.pipeline.desk import Desk
+
+Socket = zmq.Socket[bytes]
+
+
+# -- subscriptions -----------------------------------------------------------------------
+
+
+class FakeFrame:
+    """A subscription as it comes from one connection."""
+
+    def __init__(self, connection: int) -> None:
+        self.connection = connection
+
+    def get(self, _what: int) -> int:
+        return self.connection
+
+
+def subscribers(*cameras: str) -> tuple[Subscribers, ManualClock, list[int]]:
+    clock, ended = ManualClock(), list[int]()
+    made = Subscribers("press", cameras, clock)
+    made.let_go = ended.append
+    return made, clock, ended
+
+
+def admit(made: Subscribers, connection: int, *, useful: bool = True) -> bool:
+    return made.admit(FakeFrame(connection), useful=useful)  # type: ignore[arg-type]
+
+
+def test_a_client_has_so_many_and_then_two_a_second() -> None:
+    made, clock, ended = subscribers()
+    assert all(admit(made, 7) for _ in range(SUBSCRIPTIONS_MAX))
+    clock.advance(1_000 * NS_PER_MS)
+    assert admit(made, 7)
+    assert admit(made, 7)
+    assert not ended
+    assert not admit(made, 7)
+    assert not admit(made, 7), "and nothing more of it"
+    assert ended == [7]
+    assert admit(made, 8), "another client has its own"
+    made.forget(7)
+    assert admit(made, 7), "a new client under the number begins anew"
+
+
+def test_what_matches_nothing_is_bounded_for_each_and_for_all() -> None:
+    made, _clock, ended = subscribers()
+    assert all(admit(made, 1, useful=False) for _ in range(USELESS_EACH_MAX))
+    assert not admit(made, 1, useful=False)
+    assert ended == [1]
+    made.forget(1)
+    for client in range(2, 2 + USELESS_MAX // USELESS_EACH_MAX):
+        assert all(admit(made, client, useful=False) for _ in range(USELESS_EACH_MAX))
+    assert not admit(made, 999, useful=False), "all together have had theirs"
+    assert admit(made, 1_000), "who wants what there is gets it"
+
+
+@pytest.mark.parametrize(
+    ("topic", "useful"),
+    [
+        (b"", True), (b"v", True), (b"verdict.press.", True), (b"verdict.press.to", True),
+        (b"verdict.press.top.", True), (b"verdict.press.top.re", True), (b"heartbeat.pr", True),
+        (b"part.press.no_verdict", True), (b"status.press", True),
+        (b"verdict.other.", False), (b"verdict.press.side.pass", False), (b"\xff", False),
+        (b"verdict.press.17.xxxx", False), (b"verdict.press.top.pass.x", False),
+    ],
+)  # fmt: skip
+def test_which_subscriptions_can_match(topic: bytes, useful: bool) -> None:
+    assert subscribers("top")[0].may_match(topic) is useful
+
+
+def test_a_flood_of_subscriptions_ends_its_connection_and_costs_little(tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path)
+    context: zmq.Context[Socket] = zmq.Context()
+    flooder = context.socket(zmq.XSUB)
+    flooder.linger = 0
+    flooder.sndhwm = 0
+    monitor = flooder.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    before = rss_mib()
+    flooder.connect(feeder.publisher.address)
+    for number in range(20_000):
+        flooder.send(b"\x01verdict.press.%d." % number + b"x" * 80)
+    assert monitor.poll(20_000), "it was let go"
+    time.sleep(0.5)
+    assert rss_mib() - before < 60  # 20,000 take 80 MiB in the tree; its own queue is here too
+    turns = feeder.publisher.turns
+    end = time.monotonic() + 10
+    while feeder.publisher.turns < turns + 3:
+        assert time.monotonic() < end, "the publisher stands"
+        time.sleep(0.01)
+    flooder.disable_monitor()
+    monitor.close(0)
+    context.destroy(0)
+    feeder.close()
+
+
+def rss_mib() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096 >> 20
+
+
+def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path)
+    context: zmq.Context[Socket] = zmq.Context()
+    ears = []
+    for _ in range(3 * AT_ONCE):
+        ear = context.socket(zmq.SUB)
+        ear.subscribe(b"heartbeat.press")
+        ear.connect(feeder.publisher.address)
+        ears.append(ear)
+    assert ears[0].poll(5_000), "the first ones hear"
+    admission = feeder.publisher._admission
+    assert admission is not None
+    end = time.monotonic() + 10
+    while not admission.refused:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert len(admission._clients) < 3 * AT_ONCE
+    context.destroy(0)
+    feeder.close()
+
+
+# -- the ROUTER --------------------------------------------------------------------------
+
+
+def test_replay_goes_in_slices_and_each_client_in_turn(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, 512)
+    desk.judge(200)
+    desk.spool.mark_published(200)
+    given: list[tuple[bytes, int]] = []
+
+    def send(client: bytes, parts: list[bytes]) -> Sent:
+        if client == b"full":
+            return Sent.FULL
+        given.append((client, len(parts)))
+        return Sent.YES
+
+    clock = ManualClock()
+    jobs = ReplayJobs(desk.spool, clock, send)
+    for client in (b"full", b"a", b"b"):
+        jobs.take(client, ReplayRequest(from_seq=1, limit=100))
+    for _ in range(4):
+        assert jobs.step()
+    counts = [
+        sum(1 for client, size in given if client == name and size == 2) for name in (b"a", b"b")
+    ]
+    assert counts == [2 * SLICE, 2 * SLICE]
+    while jobs.step():
+        pass
+    assert len(jobs) == 1, "who does not read waits alone"
+    clock.advance(1_100 * NS_PER_MS)
+    assert not jobs.step()
+    assert not len(jobs), "and has to ask again"
+    desk.dispose()
+
+
+def test_more_than_it_can_give_is_answered_with_busy(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, 64)
+    answers: list[object] = []
+
+    def send(_client: bytes, parts: list[bytes]) -> Sent:
+        answers.append(decode_answer(parts[-1]))
+        return Sent.YES
+
+    jobs = ReplayJobs(desk.spool, ManualClock(), send)
+    for number in range(JOBS_MAX):
+        jobs.take(b"%d" % number, ReplayRequest(from_seq=1))
+    assert not answers
+    jobs.take(b"0", ReplayRequest(from_seq=5))
+    jobs.take(b"one more", ReplayRequest(from_seq=6))
+    epoch = desk.spool.epoch
+    assert answers == [Busy(epoch=epoch, from_seq=5), Busy(epoch=epoch, from_seq=6)]
+    desk.dispose()
+
+
+class Slow(Desk):
+    """A replay whose challenge pictures lie on a disk that hangs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, 4_096)
+        self.disk = threading.Event()
+        self.sent: list[str] = []
+        self.replay = Replay(
+            context=self.context, address="tcp://127.0.0.1:*", spool=self.spool,
+            clock=SystemClock(), trigger=lambda camera, part: None, challenge=self._challenge,
+        )  # fmt: skip
+        thread = threading.Thread(target=self.replay.run)
+        thread.start()
+        self.disposals += [self.replay.stop, thread.join, self.replay.dispose]
+
+    def _challenge(self, _camera: str | None, picture: str) -> object:
+        self.disk.wait(30)
+        if picture == "none":
+            raise UsageError("there is none")
+        return lambda: self.sent.append(picture)
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    monkeypatch.setattr(errands, "LIMIT_NS", 300 * NS_PER_MS)
+    one = Slow(tmp_path)
+    yield one
+    one.disk.set()
+    one.dispose()
+
+
+def ask(dealer: Socket, request: object) -> Triggered:
+    dealer.send(encode(request))
+    assert dealer.poll(10_000)
+    answer = decode_answer(dealer.recv_multipart()[-1])
+    assert isinstance(answer, Triggered)
+    return answer
+
+
+def test_a_trigger_does_not_wait_for_replay_or_for_a_disk(slow: Slow) -> None:
+    slow.judge(4_000)
+    slow.spool.mark_published(4_000)
+    for _ in range(10):
+        deaf = slow.peer(zmq.DEALER, slow.replay.address)
+        for _ in range(20):
+            deaf.send(encode(ReplayRequest(from_seq=1, limit=4096)))
+        deaf.send(encode(ChallengeRequest(picture="x")))
+    caller = slow.peer(zmq.DEALER, slow.replay.address)
+    for _ in range(5):
+        began = time.monotonic()
+        assert ask(caller, TriggerRequest(camera="top")).accepted
+        assert time.monotonic() - began < 5  # some 10 ms; it was as long as all the replay
+
+
+def test_a_picture_that_is_read_too_late_is_refused_and_never_sent(slow: Slow) -> None:
+    caller = slow.peer(zmq.DEALER, slow.replay.address)
+    answer = ask(caller, ChallengeRequest(picture="late"))
+    assert (answer.accepted, "could not be read" in answer.problem) == (False, True)
+    assert "still being read" in ask(caller, ChallengeRequest(picture="next")).problem
+    slow.disk.set()
+    end = time.monotonic() + 10
+    while not ask(caller, ChallengeRequest(picture="good")).accepted:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert set(slow.sent) == {"good"}, "what was refused is not sent when the disk comes back"
+    assert "there is none" in ask(caller, ChallengeRequest(picture="none")).problem
+
+
+def test_so_many_orders_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+    made = Errands(SystemClock())
+    for _ in range(16):
+        made.take(lambda: (held.wait(30), None)[1], "x", lambda problem: None)
+    with pytest.raises(UsageError, match="wait for a disk"):
+        made.take(lambda: None, "x", lambda problem: None)
+    held.set()
+    end = time.monotonic() + 10
+    while len(made):
+        assert time.monotonic() < end
+        made.finish()
+    made.stop()
+
+
+def test_an_answer_after_busy_is_whole(slow: Slow) -> None:
+    slow.judge(300)
+    slow.spool.mark_published(300)
+    dealer = slow.peer(zmq.DEALER, slow.replay.address)
+    dealer.send(encode(ReplayRequest(from_seq=1, limit=300)))
+    dealer.send(encode(ReplayRequest(from_seq=1, limit=300)))
+    seen: list[object] = []
+    bodies = 0
+    while not any(isinstance(each, Replayed) for each in seen):
+        parts = dealer.recv_multipart()
+        if len(parts) == 2:
+            bodies += 1
+        else:
+            seen.append(decode_answer(parts[0]))
+    assert bodies == 300
+    assert all(isinstance(each, (Busy, Replayed)) for each in seen)
