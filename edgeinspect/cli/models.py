@@ -113,6 +113,8 @@ def models() -> None:
 @click.option("--stride", default="auto", metavar="S", help="Frame pixels per class-map pixel.")
 @click.option("--model-size", metavar="HxW",
               help="Size to run a network of free size at; the frame's otherwise.")  # fmt: skip
+@click.option("--allow-uniform", is_flag=True,
+              help="Take a network that gives the same answer on every sample.")  # fmt: skip
 def import_(file: Path, **options: Any) -> None:
     """Import the ONNX network in FILE.
 
@@ -151,6 +153,7 @@ def import_(file: Path, **options: Any) -> None:
         output_name=options["output_name"],
         model_height_px=model_height,
         model_width_px=model_width,
+        allow_uniform=options["allow_uniform"],
     )
     done = bring(request, options["out"], options["name"], options["samples"],
                  version=options["version"])  # fmt: skip
@@ -162,6 +165,8 @@ def import_(file: Path, **options: Any) -> None:
     echo(f"equal: on {done.proof.samples} samples within {done.proof.tolerance:g}; "
                f"worst: {worst}")  # fmt: skip
     echo(f"says:  {done.proof.answers}")
+    if doubt := done.proof.uniform or done.proof.doubt:
+        echo(f"WARNING: it says {doubt}: look at it before a line runs it", err=True)
     echo(f"wrote: {done.folder}")
 
 

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from edgeinspect.datasets.depth import find_depth
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind
-from edgeinspect.errors import DataError, StorageError, UsageError
+from edgeinspect.errors import DataError, ModelError, StorageError, UsageError
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import SUFFIXES, read
 from edgeinspect.imaging.reading import declared
-from edgeinspect.models.importing_graph import build
+from edgeinspect.models.importing_graph import PREFIX, build
+from edgeinspect.models.importing_kind import check_places, disturbed, refuse_detectors
 from edgeinspect.models.importing_outcome import choose_output, read_outcome
 from edgeinspect.models.importing_proof import Proof, compare, feed
 from edgeinspect.models.importing_request import Intake, Reading, Request
@@ -39,6 +40,12 @@ OUTPUTS = {
     ModelKind.GATE: ("defect_prob",),
     ModelKind.SEGMENTER: ("class_map", "class_area_px", "class_score"),
 }
+
+
+_QUANTIZED = frozenset(
+    ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+     "MatMulInteger")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ def bring(
     request.check()
     folder = _new_folder(store, name, version)
     model = load(request.file)
+    refuse_detectors(model, request)
     findings: list[str] = []
     intake = find_intake(model, request, findings)
     frames = read_samples(samples, request, most)
@@ -87,12 +95,23 @@ def bring(
     data = built.SerializeToString(deterministic=True)
     session = open_session(data, str(request.file))
     proof = compare(session, OUTPUTS[request.kind], frames, raws, request, reading)
+    _check_answers(proof, request)
     opset = max(entry.version for entry in built.opset_import if entry.domain in ("", "ai.onnx"))
     foreign = sorted({entry.domain for entry in built.opset_import} - {"", "ai.onnx"})
     if foreign:
         findings.append(f"operators of {', '.join(foreign)}: other backends may refuse them")
     _place(folder, data, card, metadata, opset, request, _precision(built))
     return Imported(folder, tuple(findings), proof)
+
+
+def _check_answers(proof: Proof, request: Request) -> None:
+    if proof.uniform and not request.allow_uniform:
+        raise ModelError(
+            f"says {proof.uniform} ({proof.samples}): it tells no parts apart",
+            where=str(request.file),
+            remedy="Correct --scale, --mean, --std, --activation or the index; give --samples with "
+            "good and defective parts; or take it as it is with --allow-uniform",
+        )
 
 
 def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, Pixels]]:
@@ -142,6 +161,11 @@ def _read(
     chosen = choose_output(model, request, values, findings)
     if chosen[1]:
         session = open_session(_exposed(model, chosen[0]), where)
+    first_value = values.get(chosen[0])
+    if request.kind is ModelKind.SEGMENTER and first_value is not None and first_value.ndim == 3:
+        other = {intake.name: disturbed(first[intake.name], intake.layout)}
+        changed = run_session(session, other, [chosen[0]], where)[0]
+        check_places(chosen[0], first_value, changed, request)
     raws = []
     for _name, pixels in frames:
         given = {intake.name: feed(pixels, request, intake)}
@@ -211,10 +235,17 @@ def _precision(model: onnx.ModelProto) -> str:
     """What most of the arithmetic runs in, by the operators and the weights."""
     import onnx
 
-    if any(node.op_type in ("QuantizeLinear", "QLinearConv") for node in model.graph.node):
+    if any(node.op_type in _QUANTIZED for node in model.graph.node):
         return "int8"
+    constants = [
+        attribute.t for node in model.graph.node if node.op_type == "Constant"
+        for attribute in node.attribute if attribute.name == "value"
+    ]  # fmt: skip
     sizes = {onnx.TensorProto.FLOAT: 0, onnx.TensorProto.FLOAT16: 0}
     for tensor in model.graph.initializer:
+        if tensor.data_type in sizes and tensor.name.startswith(PREFIX):  # ours says nothing
+            sizes[tensor.data_type] += int(np.prod(tensor.dims, dtype=np.int64))
+    for tensor in constants:
         if tensor.data_type in sizes:
             sizes[tensor.data_type] += int(np.prod(tensor.dims, dtype=np.int64))
     return "fp16" if sizes[onnx.TensorProto.FLOAT16] > sizes[onnx.TensorProto.FLOAT] else "fp32"

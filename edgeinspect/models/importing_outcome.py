@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.tensor import ModelKind
 from edgeinspect.errors import ModelError, UsageError
+from edgeinspect.models.importing_kind import check_map
 from edgeinspect.models.importing_request import (
     Activation,
     Intake,
@@ -126,6 +127,7 @@ def read_outcome(
     else:
         layout, outputs, activation = _map_form(request, intake, shape, ending, findings)
         height, width = map_size(shape, layout)
+        check_map(name, shape, (height, width), request, intake)
         stride = _stride(request, height, width, findings)
         outcome = Outcome(name, is_inner, outputs, layout, len(shape), activation, applied,
                           raws[0].dtype, height, width, stride)  # fmt: skip

@@ -25,6 +25,10 @@ TOLERANCE_HALF = 1e-2
 TOLERANCE_AREA = 1e-2
 """Of the largest area: a cell on the brink may fall either way."""
 
+_SURE = 1e-3
+"""So near to 0 or 1 everywhere, and a network knows one answer only."""
+_SAME = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -34,6 +38,10 @@ class Proof:
     tolerance: float
     worst: dict[str, float]
     """By output."""
+    uniform: str
+    """What it says of every sample, where that tells no parts apart; empty else."""
+    doubt: str
+    """What it says of every sample, where that may be so and may not; empty else."""
     answers: str
     """What the samples were called, in words: a person sees at once if it is nonsense."""
 
@@ -141,7 +149,7 @@ def compare(
             where=str(request.file),
             remedy="Nothing was written; the network may compute otherwise than its graph shows",
         )
-    return Proof(len(samples), tolerance, worst, _in_words(said, request))
+    return Proof(len(samples), tolerance, worst, *_uniform(said, request), _in_words(said, request))
 
 
 def _difference(name: str, mine: NDArray[Any], theirs: NDArray[Any], request: Request) -> float:
@@ -155,13 +163,28 @@ def _difference(name: str, mine: NDArray[Any], theirs: NDArray[Any], request: Re
     return off / (request.height_px * request.width_px) if name == "class_area_px" else off
 
 
+def _uniform(said: Sequence[NDArray[Any]], request: Request) -> tuple[str, str]:
+    """What all samples are called alike: what cannot be right, and what may be.
+
+    The only class on all of every sample, or one probability for all of them, tells no parts
+    apart. Several classes that share the samples among them may; so may no defect anywhere.
+    """
+    if request.kind is ModelKind.GATE:
+        probs = np.concatenate(said)
+        if probs.min() > 1 - _SURE or (len(probs) > 1 and np.ptp(probs) < _SAME):
+            return f"defect_prob {probs[0]:.4f} of every sample", ""
+        return "", f"defect_prob below {_SURE:g} of every sample" if probs.max() < _SURE else ""
+    shares = [float((answer > 0).mean()) for answer in said]
+    if min(shares) >= 1 - _SURE:
+        what = "a defect on 100 % of every sample"
+        return (what, "") if len(request.classes) == 1 else ("", what)
+    return "", "" if any(shares) else "no defect on any sample"
+
+
 def _in_words(said: Sequence[NDArray[Any]], request: Request) -> str:
     if request.kind is ModelKind.GATE:
         probs = np.sort(np.concatenate(said))
-        same = (
-            " (the same on all: is --scale right?)" if np.ptp(probs) < 1e-6 < len(probs) - 1 else ""
-        )
-        return f"defect_prob from {probs[0]:.4f} to {probs[-1]:.4f}{same}"
+        return f"defect_prob from {probs[0]:.4f} to {probs[-1]:.4f}"
     total = sum(answer.size for answer in said)
     shares = [sum(int((answer == kind + 1).sum()) for answer in said) / total
               for kind in range(len(request.classes))]  # fmt: skip

@@ -49,6 +49,9 @@ class Request:
     model_width_px: int | None = None
     """Size that a network of free size runs at; the frame's when None."""
 
+    allow_uniform: bool = False
+    """Whether a network that answers the same on every sample may be taken."""
+
     def check(self) -> None:
         """Refuse what contradicts itself, whatever the graph.
 
