@@ -33,6 +33,31 @@ def load(path: Path) -> Any:
         raise ModelError(f"is no ONNX file: {error}", where=str(path)) from error
 
 
+def other_floats(model: Any) -> str:
+    """The float type that a graph computes in beside float32, in words; empty for none.
+
+    Looks at weights, constants and casts: a scale of an INT8 graph must be of the weights' type.
+    """
+    from onnx import TensorProto
+
+    halves = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+    types = [tensor.data_type for tensor in model.graph.initializer]
+    for node in model.graph.node:
+        for entry in node.attribute:
+            if entry.name == "value" and node.op_type in ("Constant", "ConstantOfShape"):
+                types.append(entry.t.data_type)
+            elif entry.name == "to" and node.op_type == "Cast":
+                types.append(entry.i)
+    if found := next((halves[kind] for kind in types if kind in halves), ""):
+        return found
+    # Exporters leave a size of one number in double here and there; weights are another matter.
+    double = any(
+        tensor.data_type == TensorProto.DOUBLE and len(tensor.dims) > 1
+        for tensor in model.graph.initializer
+    )
+    return "float64" if double else ""
+
+
 def copy(model: Any) -> Any:
     """A copy that shares nothing."""
     import onnx

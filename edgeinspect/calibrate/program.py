@@ -18,7 +18,7 @@ from edgeinspect.calibrate.choose import best, compare_methods
 from edgeinspect.calibrate.closeness import Distance
 from edgeinspect.calibrate.engines import default_backend, open_file, stage
 from edgeinspect.calibrate.frames import FrameSet, open_frames
-from edgeinspect.calibrate.graph import fold_batch_norms, load
+from edgeinspect.calibrate.graph import fold_batch_norms, load, other_floats
 from edgeinspect.calibrate.histogram import Histogram
 from edgeinspect.calibrate.likeness import check_likeness, statistics
 from edgeinspect.calibrate.methods import METHODS
@@ -174,6 +174,20 @@ def calibrate(
         ModelError: The model cannot be quantized.
         DataError: The frames cannot be used.
     """
+    try:
+        return _calibrate(request, work, resume, report)
+    except Exception as error:
+        if not type(error).__module__.startswith(("onnx", "google.protobuf")):
+            raise
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(
+            f"{request.parent.id} cannot be quantized: {words[:240]}",
+            where=str(request.parent.path),
+            remedy="Export the network in float32 with standard operators, and import it again",
+        ) from error
+
+
+def _calibrate(request: Request, work: Path, resume: bool, report: Report) -> Outcome:
     run = _Run(request, work, resume, report)
     found = run.scan(run.frames, sample.STAGE)
     drift = run.drift(found)
@@ -225,12 +239,23 @@ def prepare(parent: ModelSpec) -> Any:
         raise ModelError(
             f"{parent.id} is {parent.precision.value} already",
             where=str(parent.path),
-            remedy="Calibrate the FP32 version that it was made of",
+            remedy=_OF_FLOAT32,
         )
     model = load(parent.path)
+    if other := other_floats(model):
+        raise ModelError(
+            f"{parent.id} computes in {other}, not in float32", where=str(parent.path),
+            remedy=_OF_FLOAT32,
+        )  # fmt: skip
     fold_batch_norms(model)
     fold_stem(model)
     return model
+
+
+_OF_FLOAT32 = (
+    "Calibrate the float32 version that it was made of: export the network in float32 (torch: "
+    "model.float()) and import that; FP16 is made of it by `edgeinspect build`"
+)
 
 
 def score(engine: Engine, image: Pixels) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +21,29 @@ from numpy.typing import NDArray
 from edgeinspect.datasets.depth import find_depth
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import ModelKind
-from edgeinspect.errors import DataError, ModelError, StorageError, UsageError
+from edgeinspect.errors import DataError, EdgeInspectError, ModelError, StorageError, UsageError
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.picture_file import SUFFIXES, read
 from edgeinspect.imaging.reading import declared
-from edgeinspect.models.importing_graph import PREFIX, build
-from edgeinspect.models.importing_kind import check_places, disturbed, refuse_detectors
+from edgeinspect.models.importing_graph import OPSET_OF_RESIZE, PREFIX, build
+from edgeinspect.models.importing_kind import (
+    SIDES,
+    disturbed,
+    knows_places,
+    nodes_of,
+    refuse_detectors,
+    refuse_rows,
+)
 from edgeinspect.models.importing_outcome import choose_output, read_outcome
 from edgeinspect.models.importing_proof import Proof, compare, feed
 from edgeinspect.models.importing_request import Intake, Reading, Request
-from edgeinspect.models.importing_source import find_intake, load, open_session, run_session
+from edgeinspect.models.importing_source import (
+    find_intake,
+    load,
+    open_session,
+    opset_of,
+    run_session,
+)
 from edgeinspect.models.manifest import Card, describe, set_metadata, write_manifest
 from edgeinspect.regular_file import printable, sha256_of
 from edgeinspect.store import read_model
@@ -81,11 +96,37 @@ def bring(
     """
     request.check()
     folder = _new_folder(store, name, version)
+    with _foreign(str(request.file)):
+        return _bring(request, folder, samples, most)
+
+
+@contextmanager
+def _foreign(where: str) -> Iterator[None]:
+    """Whatever a library makes of a foreign graph is one error: a graph can hold anything."""
+    try:
+        yield
+    except (EdgeInspectError, MemoryError):
+        raise
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(
+            f"its graph cannot be used: {words[:240]}",
+            where=where, remedy="Export it again with standard operators and fixed shapes",
+        ) from error  # fmt: skip
+
+
+def _bring(request: Request, folder: Path, samples: Path, most: int) -> Imported:
     model = load(request.file)
     refuse_detectors(model, request)
     findings: list[str] = []
     intake = find_intake(model, request, findings)
     frames = read_samples(samples, request, most)
+    ops = {node.op_type for node in nodes_of(model.graph)}
+    if (opset := opset_of(model)) < OPSET_OF_RESIZE and ops & {"Upsample", "Resize"}:
+        findings.append(
+            f"opset {opset} cannot say how it resizes, and the exporter may have meant otherwise: "
+            "export it at opset 11 or later (or run onnx.version_converter), and compare"
+        )
     raws, reading = _read(model, request, intake, frames, findings)
     built = build(model, request, reading)
     card = _card(request, folder, raws)
@@ -96,11 +137,10 @@ def bring(
     session = open_session(data, str(request.file))
     proof = compare(session, OUTPUTS[request.kind], frames, raws, request, reading)
     _check_answers(proof, request)
-    opset = max(entry.version for entry in built.opset_import if entry.domain in ("", "ai.onnx"))
     foreign = sorted({entry.domain for entry in built.opset_import} - {"", "ai.onnx"})
     if foreign:
         findings.append(f"operators of {', '.join(foreign)}: other backends may refuse them")
-    _place(folder, data, card, metadata, opset, request, _precision(built))
+    _place(folder, data, card, metadata, opset_of(built), request, _precision(built))
     return Imported(folder, tuple(findings), proof)
 
 
@@ -163,9 +203,11 @@ def _read(
         session = open_session(_exposed(model, chosen[0]), where)
     first_value = values.get(chosen[0])
     if request.kind is ModelKind.SEGMENTER and first_value is not None and first_value.ndim == 3:
-        other = {intake.name: disturbed(first[intake.name], intake.layout)}
-        changed = run_session(session, other, [chosen[0]], where)[0]
-        check_places(chosen[0], first_value, changed, request)
+        for side in SIDES:
+            other = {intake.name: disturbed(first[intake.name], intake.layout, side)}
+            changed = run_session(session, other, [chosen[0]], where)[0]
+            if not knows_places(first_value, changed, side):
+                refuse_rows(chosen[0], first_value.shape, request)
     raws = []
     for _name, pixels in frames:
         given = {intake.name: feed(pixels, request, intake)}

@@ -12,12 +12,16 @@ import numpy as np
 
 from edgeinspect.domain.tensor import ModelKind
 from edgeinspect.errors import ModelError
+from edgeinspect.models.importing_kind import nodes_of
 from edgeinspect.models.importing_request import Intake, Outcome, Reading, Request
+from edgeinspect.models.importing_source import opset_of
 from edgeinspect.models.manifest import OPSET_FLOOR
 
 if TYPE_CHECKING:
     import onnx
 
+OPSET_OF_RESIZE = 11
+"""From here on a graph says how it resizes."""
 PREFIX = "network/"
 """Before every name of the foreign graph, so that ours cannot meet one of them."""
 
@@ -111,18 +115,35 @@ def raise_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    version = max(entry.version for entry in copy.opset_import if entry.domain in ("", "ai.onnx"))
+    version = opset_of(copy)
     if version >= OPSET_FLOOR:
         return copy
     try:
-        return version_converter.convert_version(copy, OPSET_FLOOR)
+        raised = version_converter.convert_version(copy, OPSET_FLOOR)
+        if version < OPSET_OF_RESIZE:
+            _keep_asymmetric(raised)
+        return raised
     except Exception as error:
         raise ModelError(
             f"its opset {version} cannot be raised to {OPSET_FLOOR}: "
             f"{' '.join(str(error).split())[:200]}",
             where=where,
-            remedy=f"Export it again with opset {OPSET_FLOOR} or above",
+            remedy=f"Export it again with opset {OPSET_FLOOR}, or {OPSET_OF_RESIZE} at least; or "
+            "run onnx.version_converter.convert_version on it, and look at what it gives",
         ) from error
+
+
+def _keep_asymmetric(model: onnx.ModelProto) -> None:
+    """Let what was resized below opset 11 be resized as it was there; the converter forgets it."""
+    from onnx import helper
+
+    for node in nodes_of(model.graph):
+        names = {attribute.name for attribute in node.attribute}
+        if node.op_type == "Resize" and "coordinate_transformation_mode" not in names:
+            node.attribute.append(
+                helper.make_attribute("coordinate_transformation_mode", "asymmetric")
+            )
+            node.attribute.append(helper.make_attribute("nearest_mode", "floor"))
 
 
 def _take_frame(writer: _Writer, request: Request, intake: Intake) -> None:

@@ -100,33 +100,44 @@ def check_map(
     )  # fmt: skip
 
 
-def disturbed(given: NDArray[Any], layout: str) -> NDArray[Any]:
-    """An input whose left half is turned upside down in its values."""
+SIDES = ("left", "right", "top", "bottom")
+_MARGIN = 1.2
+"""What changes on one side must change that side of a map more, by so much."""
+
+
+def disturbed(given: NDArray[Any], layout: str, side: str) -> NDArray[Any]:
+    """An input of which one half has its values turned upside down."""
     out = given.copy()
-    half = out.shape[3 if layout == "nchw" else 2] // 2
-    left = out[:, :, :, :half] if layout == "nchw" else out[:, :, :half]
-    left[...] = left.max() + left.min() - left
+    planes = out[0] if layout == "nchw" else out[0].transpose(2, 0, 1)
+    half = _half(planes, side)
+    half[...] = half.max() + half.min() - half
     return out
 
 
-def check_places(name: str, before: NDArray[Any], after: NDArray[Any], request: Request) -> None:
-    """Refuse a tensor that knows no places: what changes on the left must change the left most.
+def knows_places(before: NDArray[Any], after: NDArray[Any], side: str) -> bool:
+    """False for a tensor (1, h, w) whose halves change alike, whatever half of the input did."""
+    change = np.abs(after.astype(np.float64) - before.astype(np.float64))
+    here = float(_half(change, side).mean())
+    other = SIDES[SIDES.index(side) ^ 1]
+    return not change.any() or here > _MARGIN * float(_half(change, other).mean())
 
-    Args:
-        name: Of the tensor, (1, h, w).
-        before: What the network gave for a picture.
-        after: What it gave for the same with another left half.
-        request: As asked.
+
+def _half(planes: NDArray[Any], side: str) -> NDArray[Any]:
+    """One half of (c, h, w), as a view."""
+    height, width = planes.shape[-2] // 2, planes.shape[-1] // 2
+    return {
+        "left": planes[..., :width], "right": planes[..., -width:],
+        "top": planes[..., :height, :], "bottom": planes[..., -height:, :],
+    }[side]  # fmt: skip
+
+
+def refuse_rows(name: str, shape: Sequence[int], request: Request) -> None:
+    """Refuse a tensor that knows no places.
 
     Raises:
-        ModelError: The right half changed as much as the left one, or nothing changed at all.
+        ModelError: Always.
     """
-    change = np.abs(after.astype(np.float64) - before.astype(np.float64))[0]
-    half = change.shape[1] // 2
-    left, right = float(change[:, :half].mean()), float(change[:, -half:].mean())
-    if left > right or not change.any():
-        return
     raise ModelError(
-        f"{name} {before.shape} is no map: another left half of the picture changes its right half "
-        "as much", where=str(request.file), remedy=_REMEDY,
+        f"{name} {tuple(shape)} is no map: another half of the picture changes both its halves "
+        "alike", where=str(request.file), remedy=_REMEDY,
     )  # fmt: skip

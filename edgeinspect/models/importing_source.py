@@ -46,6 +46,12 @@ def load(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.graph.node or not model.opset_import:
         raise ModelError("holds no ONNX graph", where=where, remedy="Copy or export it again")
+    opset = opset_of(model)
+    if opset > (known := onnx.defs.onnx_opset_version()):
+        raise ModelError(
+            f"is of opset {opset}; the onnx that is installed knows up to {known}", where=where,
+            remedy="Export it with opset_version=20, or install a newer onnx and onnxruntime",
+        )  # fmt: skip
     try:
         _check_data_beside(onnx, model, path.parent)
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -65,6 +71,12 @@ def load(path: Path) -> onnx.ModelProto:
     return model
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the default operator set; 0 without one."""
+    return max((int(e.version) for e in model.opset_import if e.domain in ("", "ai.onnx")),
+               default=0)  # fmt: skip
+
+
 def _check_data_beside(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
     """Raise for data that is no regular file, or more than is taken, before it is read."""
     helper = onnx.external_data_helper
@@ -75,6 +87,9 @@ def _check_data_beside(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
     }
     size = 0
     for name in names:
+        # By its name alone: a graph is foreign, and may name any file of this machine.
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{name!r} lies outside of the folder")
         with open_regular(folder / name) as file:
             size += file.seek(0, os.SEEK_END)
     if size > MAX_BYTES:
