@@ -43,7 +43,7 @@ PAYLOAD_BYTES = SLOT_BYTES - _PAYLOAD_AT
 """Longest verdict a slot holds."""
 
 _NONE = -(1 << 63)
-_SIMULATED = 1
+_SIMULATED, _PART_ID_WHOLE, _LABEL_WHOLE = 1, 2, 4
 
 assert _OPEN_CRC_AT + _CRC.size <= _CLOSE_AT
 
@@ -62,9 +62,10 @@ class OpenRecord:
     encoder_count: int | None = None
     act_by_encoder: int | None = None
     part_id: str | None = None
-    """Kept to its first 64 bytes of UTF-8."""
+    """Kept if it has at most 64 bytes of UTF-8; a longer one is unknown after a crash, for its
+    first half is another part's name."""
     label: str | None = None
-    """Kept to its first 96 bytes of UTF-8."""
+    """Kept if it has at most 96 bytes of UTF-8."""
     simulated: bool = False
 
 
@@ -207,14 +208,30 @@ def text(value: str | None, size: int) -> bytes:
     return value.encode("utf-8", "replace")[:size] if value else b""
 
 
-def _words(data: bytes) -> str | None:
-    return data.rstrip(b"\0").decode("utf-8", "ignore") or None
+def _whole(value: str | None, size: int) -> bytes:
+    """UTF-8 of a text that can be read back as it is; empty for any other."""
+    if not value:
+        return b""
+    raw = value.encode("utf-8", "surrogatepass")
+    return raw if len(raw) <= size and raw[-1] else b""
+
+
+def _words(data: bytes, *, whole: bool = False) -> str | None:
+    """A text as it was; None for none, and for one that was cut, or that may have been."""
+    if not whole and data[-1:] != b"\0":
+        return None  # written before whole texts were marked
+    try:
+        return data.rstrip(b"\0").decode("utf-8", "surrogatepass") or None
+    except UnicodeDecodeError:
+        return None
 
 
 def write_open(target: mmap, at: int, seq: int, epoch: int, record: OpenRecord) -> None:
     """Write an open record at a slot's offset: the body, then the CRC that vouches for it."""
     encoder = _NONE if record.encoder_count is None else record.encoder_count
     act_by = _NONE if record.act_by_encoder is None else record.act_by_encoder
+    part_id, label = _whole(record.part_id, 64), _whole(record.label, 96)
+    flags = _PART_ID_WHOLE | _LABEL_WHOLE | (_SIMULATED if record.simulated else 0)
     body = _OPEN.pack(
         seq,
         epoch,
@@ -225,10 +242,10 @@ def write_open(target: mmap, at: int, seq: int, epoch: int, record: OpenRecord) 
         record.camera_frame_id,
         encoder,
         act_by,
-        _SIMULATED if record.simulated else 0,
+        flags,
         text(record.camera, 32),
-        text(record.part_id, 64),
-        text(record.label, 96),
+        part_id,
+        label,
     )
     target[at : at + _OPEN_CRC_AT] = body
     _CRC.pack_into(target, at + _OPEN_CRC_AT, zlib.crc32(body))
@@ -245,7 +262,7 @@ def _check_open(data: memoryview, at: int) -> tuple[int, int, OpenRecord] | None
         seq,
         epoch,
         OpenRecord(
-            _words(camera) or "unknown",
+            _words(camera, whole=True) or "unknown",
             frame,
             camera_frame_id,
             captured,
@@ -253,8 +270,8 @@ def _check_open(data: memoryview, at: int) -> tuple[int, int, OpenRecord] | None
             act_by,
             None if encoder == _NONE else encoder,
             None if act_by_encoder == _NONE else act_by_encoder,
-            _words(part_id),
-            _words(label),
+            _words(part_id, whole=bool(flags & _PART_ID_WHOLE)),
+            _words(label, whole=bool(flags & _LABEL_WHOLE)),
             bool(flags & _SIMULATED),
         ),
     )

@@ -155,8 +155,9 @@ class Gateway:
             self._journal.append(applied, self._clock.utc_ns())
             if applied.result is not None:
                 self._feed.ack(applied.result.seq)
-        if self._triggers is not None and inputs.commands is not None:
-            self._triggers.hear(inputs.commands)
+        if self._triggers is not None:
+            if inputs.commands is not None:
+                self._triggers.hear(inputs.commands)
             answer = self._triggers.answer
             self.handshake.trigger_ack = answer.trigger_id
             self.handshake.trigger_refused = answer.refused

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from edgeinspect.domain.clock import NS_PER_MS
 
-SILENCE_NS = 300 * NS_PER_MS
-"""A peer that polls and is silent for longer has been away."""
+WRITER_SILENCE_NS = 300 * NS_PER_MS
+"""A peer that writes in every cycle and is silent for longer has been away."""
+READER_SILENCE_NS = 1_000 * NS_PER_MS
+"""The same for one that reads in every cycle, and writes when it has something to say."""
 STALL_NS = 250 * NS_PER_MS
 """A loop that takes longer for a turn has stood still, and others with it."""
 _RUN = 5
@@ -23,8 +25,8 @@ class Contact:
     """One connection, or one session, of a peer that writes."""
 
     __slots__ = (
-        "_arrived_ns", "_before_ns", "_broken_at_ns", "_run", "_since_ns", "_wrote",
-        "address", "heard_at_ns",
+        "_arrived_ns", "_before_ns", "_broken_at_ns", "_now_ns", "_run", "_since_ns", "_writes",
+        "_wrote", "_wrote_at_ns", "address", "heard_at_ns",
     )  # fmt: skip
 
     def __init__(self, address: str = "", before_ns: int | None = None) -> None:
@@ -41,7 +43,8 @@ class Contact:
         self._before_ns = before_ns
         self._broken_at_ns: int | None = None
         self._since_ns: int | None = before_ns
-        self._run = 0
+        self._now_ns = self._wrote_at_ns = 0
+        self._run = self._writes = 0
         self._wrote = False
 
     def receive(self, now_ns: int, arrived_after_ns: int) -> None:
@@ -52,7 +55,9 @@ class Contact:
             arrived_after_ns: An instant at which they were not there yet.
         """
         heard_at_ns, self._arrived_ns = self.heard_at_ns, arrived_after_ns
-        silent = heard_at_ns is not None and now_ns - heard_at_ns > SILENCE_NS
+        self._now_ns = now_ns
+        limit_ns = WRITER_SILENCE_NS if self._writes >= _RUN else READER_SILENCE_NS
+        silent = heard_at_ns is not None and now_ns - heard_at_ns > limit_ns
         if silent and self._run >= _RUN and self._broken_at_ns is None:
             self._broken_at_ns = heard_at_ns
         self._run = 0 if silent else self._run + 1
@@ -78,7 +83,9 @@ class Contact:
         after a silence may be as old as that. The next is judged anew.
         """
         since_ns = self._since_ns
-        self._wrote = True
+        in_cycle = self._wrote and self._now_ns - self._wrote_at_ns <= WRITER_SILENCE_NS
+        self._writes = self._writes + 1 if in_cycle else 0
+        self._wrote, self._wrote_at_ns = True, self._now_ns
         self._broken_at_ns = None
         return since_ns
 

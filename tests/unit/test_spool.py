@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from edgeinspect.errors import SpoolError
 from edgeinspect.spool import Spool, SpoolFullError
 from edgeinspect.spool_format import (
+    _OPEN_CRC_AT,
     HEADER_BYTES,
     PAYLOAD_BYTES,
     SLOT_BYTES,
@@ -354,3 +357,42 @@ TestSpoolMachine.settings = settings(
     max_examples=30, stateful_step_count=60, deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("part_id", "kept"),
+    [
+        ("x" * 64, True), ("\u00c4" * 32, True), ("x" * 65, False), ("\u00c4" * 32 + "x", False),
+        ("\u4e2d" * 64, False), ("plate\0", False), ("a\0b", True), ("", False),
+    ],
+)  # fmt: skip
+def test_a_name_is_read_back_whole_or_not_at_all(path: Path, part_id: str, kept: bool) -> None:
+    spool = make(path)
+    spool.open(of_part(record(1), part_id))
+    spool.dispose()
+    again = make(path)
+    (left,) = again.unfinished
+    assert left.record.part_id == (part_id if kept else None)
+    again.dispose()
+
+
+def test_a_name_that_fills_its_field_in_an_older_file_may_have_been_cut(path: Path) -> None:
+    spool = make(path)
+    spool.open(of_part(record(1), "x" * 64))
+    spool.open(of_part(record(2), "x" * 63))
+    spool.dispose()
+    data = bytearray(path.read_bytes())
+    for seq in (1, 2):
+        at = HEADER_BYTES + seq % SLOTS * SLOT_BYTES
+        body = bytearray(data[at : at + _OPEN_CRC_AT])
+        body[72] = 0  # the flags
+        data[at : at + _OPEN_CRC_AT] = body
+        data[at + _OPEN_CRC_AT : at + _OPEN_CRC_AT + 4] = zlib.crc32(body).to_bytes(4, "little")
+    path.write_bytes(data)
+    again = make(path)
+    assert [left.record.part_id for left in again.unfinished] == [None, "x" * 63]
+    again.dispose()
+
+
+def of_part(plain: OpenRecord, part_id: str) -> OpenRecord:
+    return replace(plain, part_id=part_id)

@@ -164,6 +164,23 @@ def test_after_a_silence_it_may_be_as_old_as_that(reads_between: int) -> None:
     assert contact.take_trigger() == now_ns, "the next is judged anew"
 
 
+@pytest.mark.parametrize(
+    ("writes", "silence_ms", "away"),
+    [(True, 250, False), (True, 400, True), (False, 400, False), (False, 1_100, True)],
+)
+def test_how_long_a_silence_is_an_absence(writes: bool, silence_ms: int, away: bool) -> None:
+    """Of one that writes every cycle, and of one that reads every cycle and writes at need."""
+    contact, now_ns = Contact(), 0
+    for number in range(20):
+        now_ns += 40 * MS
+        heard(contact, now_ns, now_ns)
+        if writes or not number:
+            contact.take_trigger()
+    contact.receive(now_ns + silence_ms * MS, now_ns + (silence_ms - 5) * MS)
+    wanted_ns = now_ns if away else now_ns + (silence_ms - 5) * MS
+    assert contact.take_trigger() == wanted_ns
+
+
 def test_an_answer_to_what_lay_there_is_no_contact() -> None:
     """A gateway that was stopped answers a PLC that has hung up, and comes again at once."""
     contact = Contact()
