@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import cv2
 import msgspec
 from msgspec import Meta
 
@@ -289,7 +288,10 @@ class FolderCamera:
 
     def _next_complete(self) -> _Picture | None:
         assert self._watch is not None
-        found = self._watch.next()
+        try:
+            found = self._watch.next()
+        except DataError as error:  # too many files: a person is at it, the line must live
+            raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
         if found is None:
             return None
         name, pixels, problem, key = found
@@ -312,7 +314,7 @@ class FolderCamera:
             return read(data, self._reading, pixels_max=options.pixels_max), ""
         except DataError as error:
             return None, f"{error.what}. {error.remedy}" if error.remedy else error.what
-        except (cv2.error, MemoryError, ValueError) as error:
+        except Exception as error:  # a decoder's own, about bytes of somebody else
             return None, f"cannot be decoded: {type(error).__name__}"
         finally:
             self._decoding_since_ns = 0

@@ -76,7 +76,8 @@ class Progress:
         self._patience_ns = patience_ns
         self._turning_ns = patience_ns + TURN_NS
         self._judging_ns = max(patience_ns, 2 * budget_ns, TURN_NS)
-        self._opening_ns = max(OPENING_NS, patience_ns)
+        # Until a camera is open the heartbeat says `inspecting: false` anyway.
+        self._opening_ns = OPENING_NS if patience_ns >= PATIENCE_NS else PATIENCE_NS
         self._publishing_ns = patience_ns + heartbeat_ns
         # Most that one look adds to a stay: time in which we did not look ourselves (a stopped
         # process, a PC asleep, the interpreter held) is not held against the threads.

@@ -279,6 +279,31 @@ def test_a_repeated_folder_that_was_emptied_is_a_loss(tmp_path: Path) -> None:
     camera.close()
 
 
+def test_a_watched_folder_with_too_many_files_is_a_loss_and_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = make(tmp_path, watch=True, settle_ms=10)
+    camera.open()
+    monkeypatch.setattr("edgeinspect.cameras._folder_listing.NAMES_MAX", 2)
+    for index in range(3):
+        (tmp_path / f"{index}.png").write_bytes(picture(index))
+    with pytest.raises(CameraLostError, match="more than 2 files"):
+        grab(camera)
+    camera.close()
+
+
+def test_an_error_that_a_decoder_invents_is_a_frame_without_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_words: Any, **_more: Any) -> None:
+        raise IndexError("far out")
+
+    monkeypatch.setattr(module, "read", fail)
+    (tmp_path / "a.png").write_bytes(picture())
+    (found,) = all_of(make(tmp_path))
+    assert found.problem == "cannot be decoded: IndexError"
+
+
 @pytest.mark.parametrize("other", [{"repeat": True}, {"names": "list"}])
 def test_a_watched_folder_is_neither_repeated_nor_listed(tmp_path: Path, other: Any) -> None:
     with pytest.raises(ConfigError, match="watch"):

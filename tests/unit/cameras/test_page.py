@@ -35,4 +35,4 @@ def test_every_example_is_a_configuration() -> None:
             options = {key: value for key, value in camera.items() if key != "type"}
             msgspec.convert(options, part("camera", camera["type"]).Options)
             seen.append(camera["type"])
-    assert set(seen) == {"aravis", "genicam", "pylon", "v4l2", "rtsp"}
+    assert set(seen) == {"aravis", "genicam", "pylon", "v4l2", "rtsp", "folder"}

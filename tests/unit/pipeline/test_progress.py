@@ -113,6 +113,14 @@ def test_the_heartbeat_is_told_within_its_timeout_and_a_stop_is_not_held_against
         assert threads.problem_after(beat_ns, step_ns=beat_ns) == ""
 
 
+def test_a_camera_that_takes_long_to_open_is_told_before_it_is_restarted() -> None:
+    threads = Threads(patience_ns=200 * NS_PER_MS)
+    threads.capture.state = "starting"
+    beat_ns = 50 * NS_PER_MS
+    assert threads.problem_after(4 * NS_PER_S, threads.capture, step_ns=beat_ns) == ""
+    assert "capture-top" in threads.problem_after(2 * NS_PER_S, threads.capture, step_ns=beat_ns)
+
+
 def test_a_slow_engine_with_a_long_budget_is_no_alarm() -> None:
     threads = Threads(budget_ms=2_000, patience_ns=200 * NS_PER_MS)
     beat_ns = 50 * NS_PER_MS
