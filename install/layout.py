@@ -219,6 +219,10 @@ def put_units(destdir: Path, prefix: str) -> None:
         copy(ROOT / "systemd" / f"edgeinspect.{kind}", target)
     for path in sorted((ROOT / "systemd" / "drop-ins").glob("*.conf")):
         copy(path, destdir / "usr/share/edgeinspect/drop-ins" / path.name)
+    # Not in modules-load.d: a PC without a GPU would fail there at each start.
+    copy(ROOT / "systemd/gpu/nvidia-uvm.conf", destdir / "usr/share/edgeinspect/nvidia-uvm.conf")
+    name = "edgeinspect-nvidia.service"
+    copy(ROOT / "systemd/gpu" / name, destdir / UNITS / name)
 
 
 def put_examples(destdir: Path) -> None:

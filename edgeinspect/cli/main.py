@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,9 @@ from edgeinspect.foreign_text import lines
 from edgeinspect.registry import EXTRAS
 
 EXIT_INTERRUPTED = 130
+_BEGUN_S = time.monotonic()
+_YOUNG_S = 10.0
+_PAUSE_S = 2.0
 EXIT_PIPE = 141
 
 COMPLETE = "_EDGEINSPECT_COMPLETE"
@@ -193,7 +197,19 @@ def _say(text: str) -> None:
 
 def _refuse(message: str, code: int) -> int:
     _print(message)
+    if code == EXIT_LOST:
+        _pause_before_retry()
     return code
+
+
+def _pause_before_retry() -> None:
+    """A service that could not start for something that may pass lets some time pass.
+
+    The unit starts a service that died again after 50 ms, which is right for one that ran. One
+    that waits for an address or for memory would take a processor from its neighbours.
+    """
+    if "NOTIFY_SOCKET" in os.environ and time.monotonic() - _BEGUN_S < _YOUNG_S:
+        time.sleep(_PAUSE_S)
 
 
 def _unforeseen(error: BaseException) -> int:
@@ -203,8 +219,8 @@ def _unforeseen(error: BaseException) -> int:
     words = " ".join(str(error).split())
     if is_transient(error):
         short = "there is not enough memory" if isinstance(error, MemoryError) else words
-        _print(f"{short or type(error).__name__}. This may pass by itself: try again")
-        return EXIT_LOST
+        words = short or type(error).__name__
+        return _refuse(f"{words}. This may pass by itself: try again", EXIT_LOST)
     _print(
         f"unforeseen {type(error).__name__}: {words or 'no message'}. "
         f"See the traceback with {DEBUG}=1, and report it"

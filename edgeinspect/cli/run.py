@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
-import os
-import time
 from pathlib import Path
 
 import click
 
 from edgeinspect.cli._terminal import echo
 from edgeinspect.daemon import run as run_line
-from edgeinspect.errors import is_transient
 from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Line
-
-_PAUSE_S = 2.0
 
 
 @click.command()
@@ -35,28 +30,11 @@ def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str)
     configure(log_format, log_level)
     faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where every thread stood
 
-    announced: list[str] = []
-
     def announce(line: Line) -> None:
-        announced.append(line.config.line)
         echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
 
-    try:
-        counts = run_line(file, overrides, announce=announce)
-    except Exception as error:
-        pause_before_retry(error, announced)
-        raise
+    counts = run_line(file, overrides, announce=announce)
     echo(
         f"captured {counts.captured} = pass {counts.passed} + reject {counts.reject} "
         f"+ no verdict {counts.no_verdict}"
     )
-
-
-def pause_before_retry(error: Exception, announced: list[str]) -> None:
-    """Before a start that failed for something transient ends, let some time pass.
-
-    The unit starts a line that died again after 50 ms, which is right for one that ran. One
-    that waits for an address or for memory would take a processor from its neighbours.
-    """
-    if not announced and "NOTIFY_SOCKET" in os.environ and is_transient(error):
-        time.sleep(_PAUSE_S)

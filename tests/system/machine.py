@@ -10,16 +10,19 @@ Source: namespaces(7), systemd's container interface, systemd-nspawn(1).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _BOOT = """#!/bin/bash
 set -e
 mount --make-rprivate /
-mount -t overlay overlay -o "lowerdir=/,upperdir=$D/upper,workdir=$D/work" "$D/root"
+mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$D/upper,workdir=$D/work" "$D/root"
 R=$D/root
 mount -t proc proc $R/proc
 mount -t sysfs -o ro sysfs $R/sys
@@ -46,6 +49,52 @@ _POWER_OFF = signal.SIGRTMIN + 14
 """To systemd: power off at once, units stopped in order."""
 
 
+_HIDDEN = (
+    "etc/edgeinspect", "opt/edgeinspect", "var/lib/edgeinspect", "var/cache/edgeinspect",
+    "var/log/edgeinspect", "var/log/journal", "usr/share/edgeinspect",
+    "usr/share/doc/edgeinspect", "usr/bin/edgeinspect", "usr/share/man/man1/edgeinspect.1.gz",
+    "usr/share/bash-completion/completions/edgeinspect", "usr/lib/*/edgeinspect.conf",
+    "etc/systemd/system/*edgeinspect*", "etc/systemd/system/*/*edgeinspect*",
+    "usr/lib/systemd/system/*edgeinspect*", "var/lib/dpkg/info/edgeinspect.*",
+    "var/lib/systemd/timers/*edgeinspect*",
+)  # fmt: skip
+_USERS = ("passwd", "group", "shadow", "gshadow")
+
+
+def hide(lowers: list[Path], upper: Path) -> None:
+    """Let a machine have nothing of what an earlier use of the product left on this one.
+
+    Args:
+        lowers: Its root's layers beneath, the uppermost first.
+        upper: Its own layer; what is put here already stays.
+    """
+    for lower in lowers:
+        for path in (each for pattern in _HIDDEN for each in lower.glob(pattern)):
+            target = upper / path.relative_to(lower)
+            if not os.path.lexists(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.mknod(target, stat.S_IFCHR, os.makedev(0, 0))  # to overlayfs: it is not there
+    for name in _USERS:
+        _rewrite(f"etc/{name}", lowers, upper, "\n", lambda line: line.startswith("edgeinspect"))
+    ours = re.compile(r"^Package: edgeinspect$", re.MULTILINE)
+    _rewrite("var/lib/dpkg/status", lowers, upper, "\n\n", lambda part: bool(ours.search(part)))
+
+
+def _rewrite(
+    name: str, lowers: list[Path], upper: Path, between: str, drop: Callable[[str], bool]
+) -> None:
+    """A text file without some of its parts."""
+    source = next((lower / name for lower in lowers if (lower / name).is_file()), None)
+    if source is None:
+        return
+    parts = source.read_text(encoding="utf-8").split(between)
+    if any(map(drop, parts)):
+        target = upper / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+        target.write_text(between.join(p for p in parts if not drop(p)), encoding="utf-8")
+
+
 def why_not() -> str:
     """What is missing for a machine; empty if one can be booted."""
     if os.geteuid() != 0:
@@ -61,9 +110,15 @@ def why_not() -> str:
 class Machine:
     """One booted machine. Use as a context; `run` and `start` are commands inside."""
 
-    def __init__(self, folder: Path) -> None:
-        """Nothing is started. `folder` must not lie on an overlay file system."""
+    def __init__(self, folder: Path, beneath: Path | None = None) -> None:
+        """Nothing is started. `folder` must not lie on an overlay file system.
+
+        Args:
+            folder: New; for all that the machine writes.
+            beneath: What this machine's root is taken to have besides.
+        """
         self.folder = folder
+        self._lowers = [Path("/")] if beneath is None else [beneath, Path("/")]
         self.upper = folder / "upper"
         """What the machine's root has beyond this one's; may be filled before the boot."""
         for name in ("upper", "work", "root"):
@@ -92,6 +147,7 @@ class Machine:
         units = self.upper / "etc/systemd/system"
         units.mkdir(parents=True, exist_ok=True)
         (units / "machine.target").write_text(_TARGET)
+        hide(self._lowers, self.upper)
         boot = self.folder / "boot.sh"
         boot.write_text(_BOOT)
         boot.chmod(0o755)
@@ -102,7 +158,8 @@ class Machine:
         with (self.folder / "console").open("wb") as console:
             self._outer = subprocess.Popen(
                 ["bash", "-c", words], stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                env={**os.environ, "D": str(self.folder)}, start_new_session=True,
+                env={**os.environ, "D": str(self.folder),
+                     "LOWER": ":".join(map(str, self._lowers))}, start_new_session=True,
             )  # fmt: skip
         self._pid = self._child(self._outer.pid)
         until = time.monotonic() + 30

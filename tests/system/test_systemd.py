@@ -25,6 +25,11 @@ from tests.system.machine import Machine, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = "edgeinspect@example"
+USERS = {
+    "edgeinspect": "edgeinspect", "edgeinspect-record": "edgeinspect",
+    "edgeinspect-gateway": "edgeinspect-gateway", "edgeinspect-page": "edgeinspect-page",
+    "edgeinspect-archive": "edgeinspect-archive",
+}  # fmt: skip
 CONFIG = "/etc/edgeinspect/example.yaml"
 TRIES = 3
 """A time is the best of so many: the machine that runs the tests does other things too."""
@@ -37,7 +42,7 @@ def machine() -> Iterator[Machine]:
         pytest.skip(f"no machine with systemd: {missing}")
     folder = Path(tempfile.mkdtemp(dir=roomy_folder()))
     try:
-        one = Machine(folder / "machine")
+        one = Machine(folder / "machine", beneath=leftovers(folder / "leftovers"))
         build = [sys.executable, "install/deb.py", "--fast", "--out", str(folder)]
         done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -50,6 +55,26 @@ def machine() -> Iterator[Machine]:
             yield one
     finally:
         shutil.rmtree(folder)
+
+
+def leftovers(folder: Path) -> Path:
+    """What an earlier use of the product may have left: it would make these tests fail."""
+    status = Path("/var/lib/dpkg/status").read_text(encoding="utf-8").rstrip("\n")
+    status += "\n\nPackage: edgeinspect\nStatus: install ok installed\nVersion: 0.0\n\n"
+    users = Path("/etc/passwd").read_text(encoding="utf-8")
+    for name, text in {
+        "var/lib/edgeinspect/example-plc.journal": "root's, and no journal",
+        "var/lib/edgeinspect/ledger/example.ledger.sqlite": "no ledger",
+        "var/lib/edgeinspect/engines/strip-gate/9/manifest.json": "{}",
+        "etc/edgeinspect/example.yaml": "line: [",
+        "etc/edgeinspect/keys/server.key_secret": "no key",
+        "etc/systemd/system/edgeinspect@example.service.d/left.conf": "[Service]\nUser=nobody\n",
+        "etc/passwd": users + "edgeinspect:x:4711:4711::/:/bin/false\n",
+        "var/lib/dpkg/status": status,
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
 
 
 def roomy_folder() -> str:
@@ -164,6 +189,9 @@ def test_the_package_installs(machine: Machine) -> None:
     assert (
         machine.run(f"systemd-analyze verify --man=no {services} edgeinspect-line@x.target") == ""
     )
+    for service, user in USERS.items():
+        assert machine.show(f"{service}@x", "User") == user
+        assert "edgeinspect" in machine.run(f"id -Gn {user}").split()
     table = machine.run("edgeinspect engines list --json")
     assert {"strip-gate", "strip-segmenter"} <= set(re.findall(r"strip-\w+", table))
 

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "systemd"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 PROGRAM = "/opt/edgeinspect/bin/edgeinspect"
-LIMITS = {"": 20, "gpu": 25, "realtime": 25, "usb-camera": 25}
+LIMITS = {
+    "": 20, "gpu": 25, "realtime": 25, "usb-camera": 25, "gige-camera": 25, "gentl": 20,
+    "promote": 20,
+}  # fmt: skip
 """Exposure in tenths by drop-in; 100 is a unit without any protection."""
 
 
@@ -25,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """The units with a program that exists: `verify` looks for it."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: apt-get install systemd")
-    for path in [*UNITS.glob("*.service"), *UNITS.glob("*.target")]:
+    for path in [*UNITS.glob("*.service"), *UNITS.glob("gpu/*.service"), *UNITS.glob("*.target")]:
         text = path.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true")
         (tmp_path / path.name).write_text(text, encoding="utf-8")
     return tmp_path
@@ -52,6 +55,9 @@ def drop_in(folder: Path, name: str, service: str = "edgeinspect@.service") -> N
 def test_verify_prints_nothing(folder: Path) -> None:
     # Any output is a fault: a misspelt key is only a warning, with exit code 0.
     paths = [str(folder / instance(p.name)) for p in sorted(folder.iterdir())]
+    nvidia = folder / "edgeinspect-nvidia.service"
+    text = nvidia.read_text(encoding="utf-8").replace("/usr/bin/nvidia-modprobe", "/bin/true")
+    nvidia.write_text(text, encoding="utf-8")
     for name in filter(None, LIMITS):
         drop_in(folder, name)
     assert analyze("verify", "--man=no", *paths, folder=folder) == (0, "")
@@ -113,5 +119,41 @@ def test_sysusers_and_tmpfiles_can_be_read(tmp_path: Path) -> None:
     ):
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
-    assert "edgeinspect:" in (tmp_path / "etc" / "passwd").read_text(encoding="utf-8")
+    users = (tmp_path / "etc" / "passwd").read_text(encoding="utf-8")
+    for user in {setting(name, "User") for name in SERVICES}:
+        assert f"\n{user}:" in f"\n{users}"
+    members = (tmp_path / "etc" / "group").read_text(encoding="utf-8")
+    (line,) = [each for each in members.splitlines() if each.startswith("edgeinspect:")]
+    assert set(line.rpartition(":")[2].split(",")) == {
+        "edgeinspect-gateway", "edgeinspect-page", "edgeinspect-archive"
+    }  # fmt: skip
     assert (tmp_path / "var/lib/edgeinspect/engines").is_dir()
+    assert (tmp_path / "var/lib/edgeinspect").stat().st_mode & 0o7777 == 0o1770
+
+
+def setting(name: str, key: str) -> str:
+    text = (UNITS / name).read_text(encoding="utf-8")
+    found: list[str] = re.findall(rf"^{key}=(.*)$", text, flags=re.MULTILINE)
+    assert found, f"{name}: {key}="
+    return found[-1]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_bounds_and_waits_for_the_network(name: str) -> None:
+    text = (UNITS / name).read_text(encoding="utf-8")
+    for key in ("MemoryMax", "TasksMax", "CPUWeight"):
+        assert setting(name, key)
+    assert setting(name, "StartLimitIntervalSec") == "0"
+    if "PrivateNetwork=yes" not in text:
+        assert "Wants=network-online.target" in text
+        assert re.search(r"^After=.*\bnetwork-online\.target", text, flags=re.MULTILINE)
+
+
+def test_each_service_that_talks_to_others_has_a_user_of_its_own() -> None:
+    users = [setting(name, "User") for name in SERVICES if "record" not in name]
+    assert len(set(users)) == len(users) == 4
+    assert {setting(name, "Group") for name in SERVICES} == {"edgeinspect"}
+    for name in SERVICES:  # systemd gives a state folder, with all below, to the unit's user
+        assert "edgeinspect" not in setting(name, "StateDirectory").split()
+    page = (UNITS / "edgeinspect-page@.service").read_text(encoding="utf-8")
+    assert "ReadWritePaths" not in page
