@@ -320,7 +320,7 @@ def test_the_journal_can_be_searched_by_field(machine: Machine) -> None:
     assert entry["SYSLOG_IDENTIFIER"] == "edgeinspect"
     assert entry["PRIORITY"] == "6"
     alarms = journal(machine, f"-u {UNIT} PRIORITY=3 MESSAGE=alarm.raised")
-    assert "refused" in alarms[-1]["EI_ALARM"]
+    assert any("refused" in alarm["EI_ALARM"] for alarm in alarms)  # among a busy PC's own
     refusal = journal(machine, f"-u {UNIT} MESSAGE=engine.refused")[-1]["EI_PROBLEM"]
     assert "decide.max_regions" in refusal  # of several lines, and still one field
 
@@ -328,10 +328,15 @@ def test_the_journal_can_be_searched_by_field(machine: Machine) -> None:
 def test_no_frame_is_in_the_log(machine: Machine) -> None:
     invocation = machine.show(UNIT, "InvocationID")
     words = f"_SYSTEMD_INVOCATION_ID={invocation} SYSLOG_IDENTIFIER=edgeinspect"
+
+    def logged() -> int:  # a folder's pictures are named, a camera's frames are not
+        entries = journal(machine, words)
+        return sum(entry["MESSAGE"] != "picture.judged" for entry in entries)
+
     started_s = time.monotonic()
-    before, frames = len(journal(machine, words)), captured(machine)
+    before, frames = logged(), captured(machine)
     wait_for(lambda: captured(machine) >= frames + 12, "frames")
-    lines = len(journal(machine, words)) - before
+    lines = logged() - before
     assert lines <= (time.monotonic() - started_s) * 1.5 + 2  # one summary a second, no more
 
 
@@ -346,6 +351,16 @@ def test_a_target_starts_all_that_has_a_file(machine: Machine) -> None:
     assert machine.show("edgeinspect-gateway@example", "ActiveState") == "inactive"
     ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8480/', timeout=5).status)"
     answers = f'/opt/edgeinspect/bin/python -c "{ask}"'
+    for name, user in (("page", "edgeinspect-page"), ("archive", "edgeinspect-archive")):
+        pid = machine.show(f"edgeinspect-{name}@example", "MainPID")
+        assert machine.run(f"ps -o user:32= -p {pid}").strip() == user
+        # In its own view of the files, with its own rights: it reads, and writes nothing.
+        inside = f"nsenter -t {pid} -m setpriv --reuid {user} --regid edgeinspect --clear-groups"
+        ledger = "/var/lib/edgeinspect/ledger"
+        machine.run(f"{inside} cat {ledger}/example.ledger.sqlite > /dev/null")
+        for target in (f"{ledger}/x", "/run/edgeinspect/example/x", "/etc/edgeinspect/x"):
+            assert machine.call(f"{inside} touch {target}").returncode != 0
+        assert machine.call(f"{inside} test -w {ledger}/example.ledger.sqlite").returncode != 0
     wait_for(lambda: machine.call(answers).stdout.strip() == "200", "the page")
     wait_for(lambda: machine.run("ls /var/lib/edgeinspect/archive/example"), "the archive")
     for name in ("edgeinspect-page", "edgeinspect-archive"):
