@@ -22,9 +22,10 @@ _READ_FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 """Baseline, extended, progressive; the same with arithmetic coding."""
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
-_NEXT = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_NEXT = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 """A marker. Among coded pixels 0xff is followed by 0."""
 _RESTART = frozenset(range(0xD0, 0xD8))
+_SEGMENTS_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ def check(data: bytes) -> None:
 
 def _walk(data: bytes, *, scans: bool) -> _File:
     read, interval, at = _File(), 0, 2
-    while True:
+    for _ in range(_SEGMENTS_MAX):
         found = _NEXT.search(data, at)
         if found is None:
             raise cut_off("a JPEG without its end")
@@ -111,10 +112,11 @@ def _walk(data: bytes, *, scans: bool) -> _File:
                 return read
             ids = tuple(data[body + 1 + 2 * i] for i in range(data[body]))
             scan = _Scan(ids, end, end, 0, interval)
-            at = _pixels(data, scan)
+            at = _pixels(data, scan, read.height_px * read.width_px)
             read.scans.append(scan)
             continue
         at = end
+    raise damaged("JPEG")
 
 
 def _frame(read: _File, code: int, body: bytes) -> None:
@@ -137,7 +139,7 @@ def _frame(read: _File, code: int, body: bytes) -> None:
         read.factors[name] = (factors >> 4, factors & 15)
 
 
-def _pixels(data: bytes, scan: _Scan) -> int:
+def _pixels(data: bytes, scan: _Scan, pixels: int) -> int:
     """Pass over coded pixels; returns where the next marker begins."""
     at = scan.start
     while True:
@@ -148,6 +150,8 @@ def _pixels(data: bytes, scan: _Scan) -> int:
             scan.end = found.start()
             return found.start()
         scan.restarts += 1
+        if scan.restarts > pixels:
+            raise damaged("JPEG")
         at = found.end()
 
 

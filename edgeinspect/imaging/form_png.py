@@ -16,6 +16,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
            (0, 1, 1, 2))  # fmt: skip
 """Adam7: first column, first row, step of columns, step of rows."""
 _BLOCK = 1 << 18
+_CHUNKS_MAX = 200_000
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -25,7 +26,9 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         FormError: The file ends before its IEND.
     """
     at = len(SIGNATURE)
-    while at + 8 <= len(data):
+    for _ in range(_CHUNKS_MAX):
+        if at + 8 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         if at + 12 + length > len(data):
             break
@@ -33,6 +36,8 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         at += 12 + length
+    else:
+        raise damaged("PNG")
     raise cut_off("a PNG without its end")
 
 

@@ -21,6 +21,14 @@ _PALETTE, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 320, 322, 323
 _EXTRA, _NUMBERS, _BIT_ORDER, _JPEG_TABLES = 338, 339, 266, 347
 _NONE, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _INDEX, _YCBCR = 0, 1, 2, 3, 6
+_READ = frozenset((_SUBFILE, _WIDTH, _HEIGHT, _BITS, _WAY, _SHOWN, _OFFSETS, _TURN, _SAMPLES, _ROWS,
+                   _COUNTS, _PLANES, _PALETTE, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS,
+                   _TILE_COUNTS, _EXTRA, _NUMBERS, _BIT_ORDER, _JPEG_TABLES))  # fmt: skip
+_ITEMS_MAX = 1 << 20
+_OVERLAPS_MAX = 4
+"""Strips may share bytes; together they are no more than so many files."""
+_ENDS_MAX = 4096
+"""So many rows of tiles are looked at for zeros, from the end of the file."""
 _WAYS = {_NONE, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS}
 _OTHER_SHOWN = {4: "a mask", 5: "of the four colours of print (CMYK)", 8: "of L*a*b* colours",
                 9: "of L*a*b* colours", 10: "of L*a*b* colours", 32803: "a raw colour mosaic",
@@ -134,11 +142,13 @@ def _unpacked(
         return rows
     if bits == 16:
         return np.ascontiguousarray(rows).view(order + "u2")
-    each = np.unpackbits(rows, axis=1)[:, : count * bits].reshape(len(rows), count, bits)
     if bits == 1:
-        return each[:, :, 0] * np.uint8(255)
+        return np.unpackbits(rows, axis=1)[:, :count] * np.uint8(255)
     weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
-    return np.asarray(each @ weights, np.uint16)
+    out = np.empty((len(rows), count), np.uint16)
+    for place, row in enumerate(rows):  # of all rows at once, the bits would take eight times
+        out[place] = np.unpackbits(row)[: count * bits].reshape(count, bits) @ weights
+    return out
 
 
 def _palette(page: Page) -> tuple[bytes, ...]:
@@ -183,7 +193,9 @@ def _page(data: bytes, at: int, order: str, *, big: bool) -> tuple[Page, int]:
         tag, kind, items = struct.unpack_from(order + "HH" + pointer, data, at)
         if not tag or not kind:
             raise cut_off("a TIFF without its directory")
-        code = _TYPES.get(kind)
+        code = _TYPES.get(kind) if tag in _READ else None
+        if code is not None and items > _ITEMS_MAX:
+            raise damaged("TIFF")
         if code is not None and items:
             size = items * struct.calcsize(code)
             place = at + entry_bytes - room
@@ -236,7 +248,7 @@ def _pixels(data: bytes, page: Page, bits: int) -> tuple[int, tuple[tuple[int, i
         across, down = page.one(_TILE_WIDTH, 0), page.one(_TILE_HEIGHT, 0)
     else:
         across, down = width_px, min(page.one(_ROWS, height_px), height_px)
-    if across < 1 or down < 1:
+    if across < 1 or down < 1 or (tiled and (across % 16 or down % 16)):
         raise damaged("TIFF")
     apart = page.one(_PLANES, 1) == 2
     planes = page.one(_SAMPLES, 1) if apart else 1
@@ -246,7 +258,7 @@ def _pixels(data: bytes, page: Page, bits: int) -> tuple[int, tuple[tuple[int, i
     counts = page.values.get(_TILE_COUNTS if tiled else _COUNTS, ())
     if len(starts) < columns * rows * planes or (counts and len(counts) < len(starts)):
         raise damaged("TIFF")
-    way, raw = page.one(_WAY, _NONE), []
+    way, raw, total = page.one(_WAY, _NONE), [], 0
     tables = bytes(page.values.get(_JPEG_TABLES, ()))
     if way == _JPEG and tables and not tables.endswith(_JPEG_END):
         raise cut_off("a TIFF without the tables of its JPEG")
@@ -259,17 +271,34 @@ def _pixels(data: bytes, page: Page, bits: int) -> tuple[int, tuple[tuple[int, i
         stored = counts[number] if counts else size
         if not start or not stored or start + stored > len(data):
             raise cut_off("a TIFF without all of its pixels")
+        total += stored
+        if total > _OVERLAPS_MAX * len(data):
+            raise damaged("TIFF")
         if way != _NONE:
             _check_packed(data[start : start + stored], way, size)
             continue
         if stored < size:
             raise cut_off("a TIFF without all of its pixels")
         seen = (min(across, width_px - column * across) * px_bits + 7) // 8
+        raw.append((start, used, step, seen))
+    return (min(across, width_px) * px_bits + 7) // 8, _ends(raw)
+
+
+def _ends(stored: list[tuple[int, int, int, int]]) -> tuple[tuple[int, int], ...]:
+    """Where pixels lie, of the last strips or tiles of the file, without a tile's filling.
+
+    Args:
+        stored: (first byte, rows, bytes of a row, of these with pixels) of each.
+    """
+    out: list[tuple[int, int]] = []
+    for start, rows, step, seen in sorted(stored, reverse=True):
+        if len(out) >= _ENDS_MAX:
+            break
         if seen == step:
-            raw.append((start, start + used * step))
+            out.append((start, start + rows * step))
         else:
-            raw += [(start + at * step, start + at * step + seen) for at in range(used)]
-    return (min(across, width_px) * px_bits + 7) // 8, tuple(raw)
+            out += [(start + at * step, start + at * step + seen) for at in range(rows)]
+    return tuple(out)
 
 
 def _check_packed(part: bytes, way: int, size: int) -> None:

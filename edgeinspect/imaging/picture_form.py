@@ -13,8 +13,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeinspect.errors import DataError
 
 SAVE_ANEW = "Save it as PNG with 8 or 16 bits, grey or RGB, without transparency"
@@ -89,10 +87,21 @@ def exif_turn(data: bytes) -> int:
 
 
 _SAY_SO = "Copy it again; if such black is real, say `flat_end: true`"
+_BLOCK_BYTES = 1 << 20
 ZERO_ROWS = 2
 """So many rows of zeros at a file's end are taken for a copy that has not arrived."""
 ZERO_HOLE_BYTES = 4096
 """So many zeros within compressed pixels are taken for a block that has not arrived."""
+
+
+def _zeros_at_end(data: bytes, start: int, end: int) -> int:
+    """How many of the bytes before `end` are 0, down to `start`."""
+    for stop in range(end, start, -_BLOCK_BYTES):
+        part = data[max(start, stop - _BLOCK_BYTES) : stop]
+        kept = len(part.rstrip(b"\0"))
+        if kept:
+            return end - stop + len(part) - kept
+    return end - start
 
 
 def check_zero_end(data: bytes, form: Form) -> None:
@@ -106,15 +115,12 @@ def check_zero_end(data: bytes, form: Form) -> None:
     """
     if not form.raw or not form.row_bytes:
         return
-    values = np.frombuffer(data, np.uint8)
     zeros = 0
     for start, end in sorted(form.raw, reverse=True):
-        part = values[start:end]
-        found = np.flatnonzero(part)
-        if found.size:
-            zeros += len(part) - 1 - int(found[-1])
+        found = _zeros_at_end(data, start, end)
+        zeros += found
+        if found < end - start:
             break
-        zeros += len(part)
     else:
         raise FormError("holds nothing but zeros: black, or a copy that has not arrived",
                         remedy=_SAY_SO)  # fmt: skip

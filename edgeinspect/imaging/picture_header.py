@@ -94,7 +94,7 @@ _NO_FRAME = frozenset((0xC4, 0xC8, 0xCC))
 """DHT, JPG and DAC have codes between those of the frames."""
 _ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
 """Without a length: a 0xFF of the pixels, TEM, RSTn, SOI."""
-_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_JPEG_MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)
 _JPEG_SEGMENTS_MAX = 10_000
 
 

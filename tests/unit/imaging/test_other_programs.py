@@ -5,6 +5,8 @@ The same on every version of OpenCV that is allowed: what it does differs (docs/
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -244,3 +246,52 @@ def test_garbage_is_one_error() -> None:
                 decode(bytes(broken), pixels_max=1_000_000)
             except DataError:
                 continue
+
+
+# -- made to take long, or much -----------------------------------------------------------
+
+
+def tiff(tags: dict[int, tuple[int, int, int]], tail: bytes) -> bytes:
+    """A little-endian TIFF: a directory of {tag: (kind, items, value)}, then a tail."""
+    entries = b"".join(struct.pack("<HHII", tag, *tags[tag]) for tag in sorted(tags))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + tail
+
+
+def test_hostile_files_are_one_error() -> None:
+    """Each would cost minutes, or gigabytes, if it were believed."""
+    grey = (FILES / "pillow-grey.png").read_bytes()
+    at = grey.index(b"IDAT") - 4
+    empty = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
+    small = jpeg(NOISE[:16, :16])
+    scan = small.index(b"\xff\xda")
+    strips = 1 << 18
+    place = 8 + 2 + 12 * 7 + 4
+    offsets = struct.pack("<I", place + 8 * strips) * strips
+    counts = struct.pack("<I", 4000) * strips
+    overlapping = tiff(
+        {256: (4, 1, 8), 257: (4, 1, strips), 258: (3, 1, 8), 259: (3, 1, 32773),
+         273: (4, strips, place), 278: (4, 1, 1), 279: (4, strips, place + 4 * strips)},
+        offsets + counts + b"\x01" * 4000,
+    )  # fmt: skip
+    hostile = {
+        "a run of fill bytes": b"\xff\xd8" + b"\xff" * 3_000_000,
+        "fill bytes among pixels": small[: scan + 20] + b"\xff" * 3_000_000,
+        "a million segments": small[:2] + b"\xff\xfe\0\2" * 1_000_000 + small[2:],
+        "a million restarts": small[: scan + 20] + b"\xff\xd0" * 1_000_000 + b"\xff\xd9",
+        "a million chunks": grey[:at] + empty * 1_000_000 + grey[at:],
+        "strips over each other": overlapping,
+        "a million values": tiff({258: (3, 1 << 22, 20)}, bytes(1 << 23)),
+    }
+    for data in hostile.values():
+        with pytest.raises(DataError):
+            decode(data)
+
+
+def test_zeros_are_looked_for_a_block_at_a_time() -> None:
+    picture = np.full((3000, 1000), 7, np.uint8)
+    picture[1500:] = 0
+    head = b"P5 1000 3000 255\n"
+    with pytest.raises(DataError, match="1500 rows of zeros"):
+        decode(head + picture.tobytes())
+    picture[-1, -1] = 1
+    assert np.array_equal(decode(head + picture.tobytes())[0][:, :, 0], picture)
