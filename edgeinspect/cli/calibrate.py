@@ -136,7 +136,7 @@ def _show(outcome: object) -> None:
                       "edgeinspect data inspect"):  # fmt: skip
         Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
     if outcome.frames.note:
-        click.echo(f"the frames are read as pictures of {outcome.frames.note}", err=True)
+        echo(f"the frames are read as pictures of {outcome.frames.note}", err=True)
     for words in outcome.drift:
         Console(stderr=True).print(f"warning: the sample does not look like the reference: {words}",
                                    style="yellow", highlight=False)  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgeinspect import log
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 
@@ -57,7 +58,7 @@ def _change_access(file: Path, passwd: str | None, remove: str | None, trust: st
         folder = getattr(options, "pki", None)
         if folder is None:
             raise UsageError("the link names no pki", remedy="Add `pki: FOLDER` to an opcua link")
-        click.echo(f"let in by {let_in(Path(folder), trust)}")
+        echo(f"let in by {let_in(Path(folder), trust)}")
         return
     from edgeinspect.users import Role, Users
 
@@ -65,9 +66,9 @@ def _change_access(file: Path, passwd: str | None, remove: str | None, trust: st
     users = Users(Path(named) if named else None)
     if remove is not None:
         users.remove(remove)
-        click.echo(f"{remove} is no user any more")
+        echo(f"{remove} is no user any more")
         return
     assert passwd is not None
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     users.set(passwd, Role.VIEWER, password)
-    click.echo(f"{passwd} may log in; what it may write stands under `write` in {file}")
+    echo(f"{passwd} may log in; what it may write stands under `write` in {file}")

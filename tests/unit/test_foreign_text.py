@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
@@ -108,27 +107,6 @@ def test_an_error_about_a_file_with_a_name_of_its_own(
     assert "\x1b" not in told
     assert main(["check", "--\x1b[31m"]) == 64
     assert "\x1b" not in capsys.readouterr().err
-
-
-def test_every_command_prints_by_it() -> None:
-    """No command has a console of rich's own, or prints past `_terminal`."""
-    for path in sorted((PACKAGE / "cli").glob("*.py")):
-        if path.name == "_terminal.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "rich.console":
-                assert not {each.name for each in node.names} & {"Console"}, path.name
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                printed = (node.value.id, node.attr)
-                assert printed not in {("click", "echo"), ("click", "secho")}, path.name
-
-
-def test_every_table_is_written_by_it() -> None:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name != "foreign_text.py":
-            text = path.read_text(encoding="utf-8")
-            assert "csv.writer(" not in text, path
-            assert "csv.DictWriter(" not in text, path
 
 
 def test_a_bare_command_of_click_still_works() -> None:

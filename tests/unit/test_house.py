@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,25 @@ def test_every_lazy_command_exists_or_is_announced() -> None:
         module, _, attribute = target.partition(":")
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
         assert attribute
+
+
+def test_every_command_prints_by_one_way() -> None:
+    """Nothing from elsewhere reaches a terminal raw: `cli/_terminal.py` has `Console` and `echo`."""
+    for path in modules():
+        if path.parent.name != "cli" or path.name == "_terminal.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "rich.console":
+                assert "Console" not in {each.name for each in node.names}, path.name
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                printed = (node.value.id, node.attr)
+                assert printed not in {("click", "echo"), ("click", "secho")}, path.name
+
+
+def test_every_table_is_written_by_one_way() -> None:
+    """No CSV file carries a formula: `foreign_text.TableWriter` writes them all."""
+    for path in modules():
+        if path.name != "foreign_text.py":
+            text = path.read_text(encoding="utf-8")
+            assert "csv.writer(" not in text, path
+            assert "csv.DictWriter(" not in text, path
