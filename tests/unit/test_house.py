@@ -68,7 +68,7 @@ def test_every_lazy_command_exists_or_is_announced() -> None:
 
 
 def test_every_command_prints_by_one_way() -> None:
-    """Nothing from elsewhere reaches a terminal raw: `cli/_terminal.py` has `Console` and `echo`."""
+    """Nothing from elsewhere reaches a terminal raw: see `cli/_terminal.py`."""
     for path in modules():
         if path.parent.name != "cli" or path.name == "_terminal.py":
             continue
