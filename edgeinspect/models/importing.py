@@ -28,6 +28,7 @@ from edgeinspect.imaging.reading import declared
 from edgeinspect.models.importing_graph import OPSET_OF_RESIZE, PREFIX, build
 from edgeinspect.models.importing_kind import (
     SIDES,
+    check_map,
     disturbed,
     knows_places,
     nodes_of,
@@ -203,6 +204,7 @@ def _read(
         session = open_session(_exposed(model, chosen[0]), where)
     first_value = values.get(chosen[0])
     if request.kind is ModelKind.SEGMENTER and first_value is not None and first_value.ndim == 3:
+        check_map(chosen[0], first_value.shape, first_value.shape[1:], request, intake)
         for side in SIDES:
             other = {intake.name: disturbed(first[intake.name], intake.layout, side)}
             changed = run_session(session, other, [chosen[0]], where)[0]
