@@ -16,7 +16,7 @@ from edgeinspect import keys
 from edgeinspect.client import Delivered, Feed
 from edgeinspect.client.sockets import Prepare, Socket
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.errors import ConfigError, DataError
+from edgeinspect.errors import AddressError, DataError
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.program import build, make_prepare
 from edgeinspect.wire_replay import ReplayRequest, TriggerRequest, encode
@@ -246,7 +246,7 @@ publish: {{verdicts: "{addresses["verdicts"]}", replay: "{addresses["replay"]}",
 spool: {{folder: {tmp_path}, slots: 64}}
 """
     )
-    with pytest.raises(ConfigError, match=f"publish.{taken}: cannot be bound"):
+    with pytest.raises(AddressError, match=rf"publish\.{taken}: tcp://.* cannot be bound"):
         Line(
             loaded.config, config_hash=loaded.hash, cameras={"top": NoiseCamera(10, 1)},
             workers=[Engines(brightness_gate(SHAPE, lambda: None), None)], clock=SystemClock(),

@@ -1,0 +1,152 @@
+"""What can clients do to a running line? Floods of subscriptions, of clients and of replay.
+
+Run a line with addresses of its own first, for instance examples/strip.yaml, then
+
+    python benchmarks/client_bounds.py VERDICTS REPLAY PID
+
+A monitor in a process of its own measures the longest gap between two heartbeats during each
+attack, and the verdicts that it heard; the daemon's memory is read from /proc. The attackers
+are processes of this script. Loopback only: it is a load that no line elsewhere deserves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import zmq
+
+Socket = zmq.Socket[bytes]
+REPLAY = b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":4096}'
+ORDER = b'{"schema":"edgeinspect.trigger/1","camera":"no-such-camera"}'
+
+
+def monitor(address: str, seconds: float, told: Connection) -> None:
+    """Longest time without a heartbeat, ms; verdicts heard; gaps in their order."""
+    socket = zmq.Context().socket(zmq.SUB)
+    socket.connect(address)
+    socket.subscribe(b"")
+    until, last, worst_s = time.monotonic() + seconds, None, 0.0
+    verdicts = gaps = last_seq = 0
+    while (now := time.monotonic()) < until:
+        if not socket.poll(50):
+            continue
+        parts = socket.recv_multipart()
+        if parts[0].startswith(b"heartbeat"):
+            worst_s = max(worst_s, now - last if last else 0.0)
+            last = now
+        elif parts[0].startswith(b"verdict"):
+            seq = json.loads(parts[1])["seq"]
+            verdicts, gaps = verdicts + 1, gaps + (last_seq > 0 and seq != last_seq + 1)
+            last_seq = seq
+    tail_s = time.monotonic() - last if last else seconds
+    told.send({"worst_gap_ms": round(max(worst_s, tail_s) * 1000), "verdicts": verdicts,
+               "gaps": gaps})  # fmt: skip
+
+
+def subscribe(address: str, clients: int, each: int, hold_s: float) -> None:
+    """`clients` that send `each` subscriptions of 100 bytes, and come again when cut."""
+    context: zmq.Context[Socket] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, 4096)
+    sockets = [context.socket(zmq.XSUB) for _ in range(clients)]
+    for socket in sockets:
+        socket.sndhwm = 0
+        socket.connect(address)
+    for number in range(each):
+        for client, socket in enumerate(sockets):
+            socket.send(b"\x01verdict.line.%d.%d." % (client, number) + b"x" * 80)
+    time.sleep(hold_s)
+    context.destroy(0)
+
+
+def replays(address: str, clients: int, each: int, hold_s: float) -> None:
+    """`clients` that ask for everything `each` times, and read nothing."""
+    context: zmq.Context[Socket] = zmq.Context()
+    sockets = [context.socket(zmq.DEALER) for _ in range(clients)]
+    for socket in sockets:
+        socket.connect(address)
+    for _ in range(each):
+        for socket in sockets:
+            socket.send(REPLAY)
+    time.sleep(hold_s)
+    context.destroy(0)
+
+
+def order_ms(address: str, count: int = 20) -> float:
+    """Longest time that one order of another client waited for its answer."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(address)
+        worst_s = 0.0
+        for _ in range(count):
+            began = time.monotonic()
+            socket.send(ORDER)
+            if not socket.poll(30_000):
+                return float("inf")
+            socket.recv_multipart()
+            worst_s = max(worst_s, time.monotonic() - began)
+            time.sleep(0.05)
+        return round(worst_s * 1000, 1)
+
+
+def resident_mib(pid: int) -> int:
+    """Memory of a process."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096 >> 20
+
+
+def attack(
+    address: str,
+    pid: int,
+    target: Callable[..., None],
+    words: tuple[Any, ...],
+    seconds: float,
+    meanwhile: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """One attack under the monitor's eyes."""
+    before = resident_mib(pid)
+    here, there = multiprocessing.Pipe()
+    ear = multiprocessing.Process(target=monitor, args=(address, seconds, there))
+    ear.start()
+    time.sleep(1)
+    attacker = multiprocessing.Process(target=target, args=words)
+    attacker.start()
+    found = meanwhile()
+    attacker.join()
+    found |= here.recv()
+    ear.join()
+    return found | {"memory_mib": resident_mib(pid) - before}
+
+
+def main() -> None:
+    """Print a JSON object, an attack a key."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("verdicts")
+    parser.add_argument("replay")
+    parser.add_argument("pid", type=int)
+    args = parser.parse_args()
+    out: dict[str, Any] = {}
+    rounds: list[tuple[str, Callable[..., None], tuple[Any, ...], float]] = [
+        ("nobody", time.sleep, (3,), 6),
+        ("1 client, 200,000 subscriptions", subscribe, (args.verdicts, 1, 200_000, 8), 20),
+        ("100 clients, 2,000 subscriptions", subscribe, (args.verdicts, 100, 2_000, 8), 20),
+        ("20 clients, 50 replays of 4,096", replays, (args.replay, 20, 50, 5), 12),
+    ]
+    for name, target, words, seconds in rounds:
+        print(name, file=sys.stderr)
+        out[name] = attack(
+            args.verdicts, args.pid, target, words, seconds,
+            lambda: {"order_ms": order_ms(args.replay)},
+        )  # fmt: skip
+    json.dump(out, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()
