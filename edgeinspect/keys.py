@@ -127,7 +127,7 @@ def credential(name: str) -> Path | None:
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     path = Path(folder, name) if folder else None
-    if path is None or not path.is_file() or path.read_bytes().strip() == b"none":
+    if path is None or not path.is_file() or read_regular(path, _FILE_BYTES_MAX).strip() == b"none":
         return None
     return path
 

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.regular_file import open_regular
 
 MAX_BYTES = 1 << 20
 """Largest file that is read."""
@@ -71,7 +72,7 @@ def read_text(path: Path) -> str:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a folder" if path.is_dir() else "not an ordinary file"
             raise _refuse(f"is {kind}; give the path of a YAML file", where)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise _refuse(f"cannot be read: {error.strerror or error}", where) from error

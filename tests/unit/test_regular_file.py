@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -137,3 +138,23 @@ def test_names_that_need_no_escape_stay_as_they_are() -> None:
         assert printable(name) == name
     assert printable(os.fsdecode(b"gr\xf6\xdfe.png")) == "gr\\xF6\\xDFe.png"
     assert printable("a\x1b[2J\n.png") == "a\\x1B[2J\\x0A.png"
+
+
+OWN = {
+    "page/routes.py", "page/host.py", "boot.py", "doctor/machine.py", "cli/_engine_check.py",
+    "store/device.py", "backends/_cuda.py", "listening.py", "bench/program.py", "regular_file.py",
+}  # fmt: skip
+"""They read what the package or the kernel itself names: its own files, /proc, /sys."""
+BARE = re.compile(
+    r"\.read_bytes\(|\.read_text\(|np\.fromfile|cv2\.imread\(|\.open\(\"rb\"|\.open\(newline|\.open\(encoding"
+)
+
+
+def test_nothing_else_opens_a_file_that_somebody_named() -> None:
+    package = Path(regular_file.__file__).parent
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if BARE.search(path.read_text(encoding="utf-8").replace("document.read_text(", ""))
+    }
+    assert found <= OWN, "use edgeinspect.regular_file: a pipe is waited for, for ever"
