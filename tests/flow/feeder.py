@@ -22,6 +22,7 @@ from edgeinspect.errors import UsageError
 from edgeinspect.ledger import LedgerWriter, known
 from edgeinspect.ledger_query import read_body
 from edgeinspect.ledger_read import open_ledger, verify
+from edgeinspect.log import configure
 from edgeinspect.pipeline.closing import Causes, Closer
 from edgeinspect.pipeline.decide import Finding
 from edgeinspect.pipeline.frames import OpenFrame
@@ -173,6 +174,7 @@ def written(folder: Path) -> list[Verdict]:
 
 def main(folder: str, verdicts: str, replay: str) -> None:
     """Obey `judge COUNT RATE`, one a line, until the input ends."""
+    configure("console", "error")  # what it says on its output is for whoever started it
     feeder = Feeder(Path(folder), verdicts=verdicts, replay=replay)
     for left in feeder.spool.unfinished:
         raise AssertionError(f"frame {left.seq} was left open")
