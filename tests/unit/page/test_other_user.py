@@ -16,7 +16,7 @@ from tests.ledger_desk import Desk
 from tests.unit.page.made import ROOT
 
 READ = """
-import os, sys
+import os, sys, urllib.parse  # what is imported late may be out of the other user's reach
 from contextlib import closing
 from pathlib import Path
 from edgeinspect.errors import DataError
