@@ -88,14 +88,12 @@ class Line:
         model = workers[0].gate or workers[0].segmenter
         assert model is not None
         self.shape, color = model.spec.shape, model.spec.color
-        folder = self.folder = memory_folder(config)
-        self.spool = open_spool(config, clock)
+        folder, self.spool = memory_folder(config), open_spool(config, clock)
         # Two, so that what a stranger sends to replay shares no thread with the verdicts.
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
         self.inbox = Inbox(len(cameras))
-        self.doorkeeper = (
-            Doorkeeper(Path(config.publish.curve), clock) if config.publish.curve else None
-        )
+        curve = config.publish.curve
+        self.doorkeeper = Doorkeeper(Path(curve), clock) if curve else None
         self.closer = Closer(self.spool, clock, judges[0].causes, lambda: self.publisher.try_send())
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
         self.guard = Guard(self.spool, self.inbox, self.closer, clock)
@@ -146,6 +144,8 @@ class Line:
         except EdgeInspectError:
             if self.doorkeeper is not None:  # its threads would outlive the failed start
                 self.doorkeeper.close()
+            if "publisher" in vars(self):
+                self.publisher.dispose()
             for context in self._contexts:
                 context.destroy(0)
             raise
@@ -269,7 +269,7 @@ class Line:
         publish = self.config.publish
         return Publisher(
             context=self._contexts[0],
-            address=line_addresses(self.config, self.folder)[0],
+            address=line_addresses(self.config, self.spool.path.parent)[0],
             high_water_mark=publish.high_water_mark,
             heartbeat_ns=round(publish.heartbeat_ms * NS_PER_MS),
             line=self.config.line,
@@ -286,7 +286,7 @@ class Line:
     def _replay(self, orders: Orders) -> Replay:
         return Replay(
             context=self._contexts[1],
-            address=line_addresses(self.config, self.folder)[1],
+            address=line_addresses(self.config, self.spool.path.parent)[1],
             spool=self.spool,
             clock=self.clock,
             trigger=orders.trigger,
