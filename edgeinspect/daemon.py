@@ -154,15 +154,24 @@ class Reloader:
             self._thread.join(5)
 
     def _run(self) -> None:
-        reshadow(self._line, self._loaded)
+        self._work(reshadow, self._line, self._loaded)
         while self._asked.get():
             while not self._asked.empty():
                 if not self._asked.get():
                     return
             notify("RELOADING=1", f"MONOTONIC_USEC={self._line.clock.now_ns() // 1000}")
-            self.reload()
-            reshadow(self._line, self._loaded)
+            self._work(self.reload)
+            self._work(reshadow, self._line, self._loaded)
             notify("READY=1")
+
+    def _work(self, duty: Callable[..., object], *arguments: object) -> None:
+        """Do it, so that an alarm stands if it does not end."""
+        swap = self._line.swap
+        swap.reloading_since_ns = self._line.clock.now_ns()
+        try:
+            duty(*arguments)
+        finally:
+            swap.reloading_since_ns = 0
 
     def reload(self) -> bool:
         """Reload now, in the caller's thread; False if it was refused."""

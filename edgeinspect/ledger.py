@@ -29,6 +29,7 @@ from edgeinspect.spool import Spool
 _log = structlog.get_logger()
 _BATCH = 512
 _MAX_PAUSE_S = 5.0
+_HANGS_NS = 10 * NS_PER_S
 _LOST_STANDS_NS = 3600 * NS_PER_S
 """How long a loss stays an alarm; the event and the gap in `verify` stay for good."""
 
@@ -124,6 +125,7 @@ class LedgerWriter:
         self._problem = ""
         self._damage = ""
         self._lost_until_ns = 0
+        self._at_work_since_ns = 0
 
     # -- from any thread --------------------------------------------------------------
 
@@ -136,6 +138,8 @@ class LedgerWriter:
         # A commit that hangs raises nothing; before the file is open the cursor means little.
         if behind > self._spool.slots // 2 and self._file is not None:
             return f"ledger is {behind} verdicts behind; the spool holds {self._spool.slots}"
+        if (since_ns := self._at_work_since_ns) and self._clock.now_ns() - since_ns > _HANGS_NS:
+            return "ledger stands still: verdicts wait in the spool"
         if self._clock.now_ns() < self._lost_until_ns:
             return f"ledger has lost {self.lost} verdicts"
         return ""
@@ -175,10 +179,11 @@ class LedgerWriter:
         Returns:
             False after a fault, with the alarm set.
         """
+        self._at_work_since_ns = self._clock.now_ns()
         try:
             file = self._open()
             while self._write_batch(file):
-                pass
+                self._at_work_since_ns = self._clock.now_ns()
             if last:
                 file.base.execute(
                     "UPDATE epochs SET ended_at_utc_ns = ? WHERE epoch = ?",
@@ -192,6 +197,8 @@ class LedgerWriter:
             self._damage = str(error) if is_damage(error) else ""
             self._fail(f"ledger cannot be written: {str(error) or type(error).__name__}")
             return False
+        finally:
+            self._at_work_since_ns = 0
         if self._problem:
             _log.info(events.LEDGER_RECOVERED, behind=self._spool.last_seq - self.written)
             self._problem = ""

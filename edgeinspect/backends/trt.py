@@ -26,11 +26,14 @@ from edgeinspect.backends._trt_plans import Plan, PlanFolder, PlanKey, Stale, de
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.tensor import ModelSpec, Precision
 from edgeinspect.errors import ModelError
+from edgeinspect.sdnotify import notify
 from edgeinspect.store import Store
 
 REQUIRES = (("tensorrt", "trt"), ("pycuda", "trt"))
 FLOAT_KEY = "edgeinspect.float"
 """Metadata of a graph whose float part is half, as `models.fp16` writes it."""
+_BUILD_US = 15 * 60 * 1_000_000
+"""What systemd is asked to wait for one plan, on top of the unit's `TimeoutStartSec=`."""
 
 _log = structlog.get_logger()
 
@@ -124,6 +127,7 @@ def find_plan(
         _contract.check_graph(spec, inputs, outputs, metadata)
 
     for last, key in ((key is keys[-1], key) for key in keys):
+        notify(f"EXTEND_TIMEOUT_USEC={_BUILD_US}")
         with folder.building(key), cuda.current():
             found = Stale(reason) if force else folder.load(key)
             if isinstance(found, Plan):  # another process built it while this one waited

@@ -60,8 +60,8 @@ class Capture(Section):
     timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 200
     """Longest silence of a free-running camera before it counts as lost, or three of its
     periods if that is longer. The first frame after opening may take 2 s. Also how long a
-    thread of the line, or the reading of a file, may stand still before the heartbeat says
-    `inspecting: false`."""
+    thread of the frame's path, that of the ROUTER, or the reading of a file may stand still
+    before the heartbeat says `inspecting: false`."""
     reconnect: Reconnect = Reconnect()
     health: PictureHealth = PictureHealth()
     challenge_folder: str | None = None

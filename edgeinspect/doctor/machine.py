@@ -47,12 +47,22 @@ class Machine:
 
     def free_bytes(self, name: str | Path) -> int | None:
         """Free space where a path is, or will be; None if nothing of it exists."""
+        path = self._nearest(name)
+        return None if path is None else shutil.disk_usage(path).free
+
+    def is_read_only(self, name: str | Path) -> bool:
+        """True if the file system where a path is, or will be, takes no writes."""
+        path = self._nearest(name)
+        return path is not None and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+    def _nearest(self, name: str | Path) -> Path | None:
+        """The path, or the first above it that exists; None if nothing of it does."""
         path = self.path(name)
         while not path.exists():
             if path in (self.root, path.parent):
                 return None
             path = path.parent
-        return shutil.disk_usage(path).free
+        return path
 
     def run(self, words: Sequence[str]) -> str | None:
         """What a command says; None if it is not here or fails."""

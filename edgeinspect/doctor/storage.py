@@ -8,9 +8,12 @@ from pathlib import Path
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.doctor.finding import Finding, bad, good, none, warn
 from edgeinspect.doctor.machine import Machine
+from edgeinspect.shared_memory import own_folder
 from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
 
 STATE = "/var/lib/edgeinspect"
+SERVICES = "/run/edgeinspect"
+"""Below it systemd makes a folder for each line that is a service."""
 LEAST_BYTES = 1 << 30
 """Free space below which a disk counts as full: logs and updates want some too."""
 RING_BYTES = 64 << 20
@@ -29,12 +32,18 @@ def _memory(machine: Machine, config: LineConfig | None) -> Finding:
     folder = "/dev/shm"
     wanted_bytes = RING_BYTES
     if config is not None:
-        folder = config.spool.folder or f"/run/edgeinspect/{config.line}"
+        folder = _line_folder(machine, config)
         there = machine.path(Path(folder, f"{config.line}.spool")).exists()
         wanted_bytes += 0 if there else HEADER_BYTES + config.spool.slots * SLOT_BYTES
     free_bytes = machine.free_bytes(folder)
     if free_bytes is None:
         return none(check, f"{folder} is not there")
+    if config is not None and machine.is_read_only(folder):
+        return bad(
+            check,
+            f"{folder} is on a file system that is read-only",
+            "mount -o remount,rw where it is, or set spool.folder to another",
+        )
     words = f"{free_bytes >> 20} MiB free at {folder}, {wanted_bytes >> 20} wanted"
     if free_bytes >= wanted_bytes:
         return good(check, words)
@@ -44,6 +53,15 @@ def _memory(machine: Machine, config: LineConfig | None) -> Finding:
         "fewer spool.slots or capture.ring_slots, another spool.folder, or more room: "
         "mount -o remount,size=2G /run (or /dev/shm; lasting: /etc/fstab)",
     )
+
+
+def _line_folder(machine: Machine, config: LineConfig) -> str:
+    """Where the line will keep its memory: as a service where services are, else as a user's."""
+    if config.spool.folder:
+        return config.spool.folder
+    service = f"{SERVICES}/{config.line}"
+    installed = machine.is_root() and machine.path(SERVICES).is_dir()
+    return service if installed or machine.path(service).is_dir() else str(own_folder())
 
 
 def _disk(machine: Machine, config: LineConfig | None) -> Finding:

@@ -130,7 +130,7 @@ class Line:
             reject_in_row=config.alarms.reject_in_row,
             standing_still=lambda: self.standing.problem(),
             missed_challenge=lambda: self.closer.missed_challenge,
-            engine_alarm=lambda: self.swap.problem,
+            engine_alarm=lambda: self.swap.alarm,
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
             clock_alarm=lambda: self.closer.steps.alarm,
             report_alarm=lambda: self.reporter.alarm,

@@ -16,7 +16,7 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
 from edgeinspect.pipeline.closing import Closer
@@ -33,6 +33,7 @@ _POLITE_NS = 50 * NS_PER_MS
 _REST = 3
 """For each unit of time that new engines took, so many are the line's alone."""
 _REST_MAX_NS = 300 * NS_PER_MS
+_LONG_NS = 60 * NS_PER_S
 _ADOPT_TRIES = 200
 _ADOPT_S = 0.05
 
@@ -50,6 +51,8 @@ class Swap:
     ) -> None:
         self.problem = ""
         """Why the last exchange was refused; an alarm until one succeeds."""
+        self.reloading_since_ns = 0
+        """When the reload that is in progress began, on the clock; 0 if none is."""
         self.exchanges = 0
         self._inspectors = inspectors
         self._inbox = inbox
@@ -59,6 +62,14 @@ class Swap:
         self._lock = threading.Lock()
         self._worked_from_ns = clock.now_ns()
         self._held = [inspector.current.engines for inspector in inspectors]
+
+    @property
+    def alarm(self) -> str:
+        """That a reload does not end, or why the last one was refused; empty for neither."""
+        since_ns = self.reloading_since_ns
+        if since_ns and self._clock.now_ns() - since_ns > _LONG_NS:
+            return "new engines are not loaded after 60 s: the line goes on with the old ones"
+        return self.problem
 
     def refit(self, config: LineConfig, config_hash: str, workers: Sequence[Engines]) -> None:
         """Judge with other engines and thresholds from the next frame on.

@@ -311,6 +311,31 @@ def test_what_is_wrong_is_refused_while_the_line_goes_on(
         wait_for(lambda: "engine.refused" in {event.kind for event in read_events(base, 100)})
 
 
+def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeinspect.pipeline.swap._LONG_NS", 50_000_000)
+    free, read = threading.Event(), daemon.load
+
+    def hang(*arguments: Any) -> Any:
+        assert free.wait(30)
+        return read(*arguments)
+
+    monkeypatch.setattr(daemon, "load", hang)
+    plant.reloader.start()
+    try:
+        plant.reloader.ask()
+        wait_for(lambda: "new engines are not loaded" in plant.line.health.alarm)
+        before = plant.line.closer.tally.counts().passed
+        wait_for(lambda: plant.line.closer.tally.counts().passed > before + 20)
+        assert plant.line.health.check()[0]
+        free.set()
+        wait_for(lambda: not plant.line.health.alarm)
+    finally:
+        free.set()
+        plant.reloader.stop()
+
+
 def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
 from edgeinspect.ledger import known
+from edgeinspect.ledger_file import OpenLedger
 from edgeinspect.ledger_read import verify
 from tests.ledger_desk import Desk
 
@@ -182,6 +184,35 @@ def test_a_commit_that_hangs_delays_no_verdict_and_is_alarmed(tmp_path: Path) ->
     account = verify(desk.path, desk.spool_path)
     assert account.holds, account.problems
     assert account.epochs[0].ended_at_utc_ns is not None
+    desk.dispose()
+
+
+def test_a_disk_that_does_not_answer_is_alarmed_before_the_spool_is_half_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, slots=128)
+    entered, free, step = threading.Event(), threading.Event(), desk.writer._open
+
+    def hang() -> OpenLedger:
+        entered.set()
+        assert free.wait(30)
+        return step()
+
+    monkeypatch.setattr(desk.writer, "_open", hang)
+    thread = threading.Thread(target=desk.writer.run)
+    thread.start()
+    try:
+        desk.judge(1)
+        assert entered.wait(20)
+        assert desk.writer.alarm == ""
+        desk.clock.advance(11 * NS_PER_S)
+        assert desk.writer.alarm == "ledger stands still: verdicts wait in the spool"
+        free.set()
+        wait(lambda: not desk.writer.alarm and desk.spool.ledgered_seq == 1)
+    finally:
+        free.set()
+        desk.writer.stop()
+        thread.join(20)
     desk.dispose()
 
 

@@ -125,6 +125,17 @@ def test_a_plan_is_built_once_and_found_again(gpu: Gpu, root: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in plans(root, "*"))
 
 
+def test_systemd_is_asked_for_the_time_of_a_build(
+    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(trt, "notify", lambda *lines: told.extend(lines))
+    load(root).close()
+    assert told == [f"EXTEND_TIMEOUT_USEC={15 * 60 * 1_000_000}"]
+    load(root).close()  # the plan is there
+    assert len(told) == 1
+
+
 def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
     gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from edgeinspect.config.load import Loaded, parse
 from edgeinspect.doctor import Finding, Machine, State, examine
 from edgeinspect.doctor.cameras import ask_line
 from edgeinspect.doctor.network import examine_network
+from edgeinspect.shared_memory import own_folder
 from edgeinspect.testing import ManualClock
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -200,6 +201,19 @@ def test_the_memory_must_hold_the_spool(pc: Pc) -> None:
     assert look(pc, line())["storage.memory"].state is State.BAD
     small = {"folder": "/run/edgeinspect/example", "slots": 64}
     assert look(pc, line(spool=small))["storage.memory"].state is State.GOOD
+
+
+def test_the_memory_is_sought_where_the_line_would_have_it(
+    pc: Pc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setattr(pc, "is_root", lambda: False)
+    assert "/run/edgeinspect/example" in look(pc, line(spool={}))["storage.memory"].found
+    assert own_folder().name in look(pc, line(line="press", spool={}))["storage.memory"].found
+    monkeypatch.setattr(pc, "is_read_only", lambda name: name == "/run/edgeinspect/example")
+    finding = look(pc, line())["storage.memory"]
+    assert finding.state is State.BAD
+    assert "read-only" in finding.found
 
 
 def test_an_encrypted_line_needs_its_key(pc: Pc) -> None:
