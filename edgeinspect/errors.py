@@ -237,6 +237,9 @@ def _passes(error: BaseException) -> bool:
         return True
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
+    if any(kind.__module__ == "ssl" for kind in type(error).__mro__):
+        # Its errno counts OpenSSL's own reasons: a wrong key is 116, which is ESTALE elsewhere.
+        return type(error).__name__ in ("SSLEOFError", "SSLSyscallError", "SSLZeroReturnError")
     if getattr(error, "errno", None) in _PASSING:  # OSError, and ZeroMQ's own
         return True
     if isinstance(error, (EdgeInspectError, SyntaxError)):  # its words are about something else

@@ -11,6 +11,7 @@ import re
 import resource
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ TRANSIENT: dict[str, BaseException] = {
     "no room": OSError(errno.ENOSPC, "x"),
     "no room of one's own": OSError(errno.EDQUOT, "x"),
     "a disk that fails": OSError(errno.EIO, "x"),
+    "a peer that hung up in the middle of TLS": ssl.SSLEOFError(8, "x"),
     "a share that is away": OSError(errno.ESTALE, "x"),
     "a peer that is away": ConnectionRefusedError(errno.ECONNREFUSED, "x"),
     "OpenVINO": RuntimeError("Exception from core.cpp:117: std::bad_alloc"),
@@ -74,6 +76,11 @@ LASTING: dict[str, BaseException] = {
     "a wrong address": zmq.ZMQError(errno.EINVAL),
     "a wrong protocol": zmq.ZMQError(errno.EPROTONOSUPPORT),
     "no such host": socket.gaierror(socket.EAI_NONAME, "x"),
+    "a wrong key, which OpenSSL counts as ESTALE": ssl.SSLError(
+        errno.ESTALE, "KEY_VALUES_MISMATCH"
+    ),
+    "a file of no PEM, which OpenSSL may count as anything": ssl.SSLError(errno.EIO, "PEM lib"),
+    "a peer without a trusted certificate": ssl.SSLCertVerificationError(errno.EINTR, "x"),
     "a name too long": OSError(errno.ENAMETOOLONG, "x"),
     "a damaged model": RuntimeError("Exception from frontend.cpp:54: Check 'x' failed"),
     "not installed": ModuleNotFoundError("No module named 'openvino'"),
