@@ -67,3 +67,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real pictures are not here ({folder}); set EDGEINSPECT_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log() -> Generator[None, None, None]:
+    """A command sets the log of its process; the next test does not inherit level and stream."""
+    yield
+    import structlog
+
+    from edgeinspect import log
+
+    log.close()
+    structlog.reset_defaults()
