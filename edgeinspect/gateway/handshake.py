@@ -283,13 +283,27 @@ class Handshake:
             self._latched.clear()
         ack = commands.results_ack
         if ack is not None:
-            shown = self._shown
-            if self._new and (shown is None or shown.delivered_at_ns is None):
+            if self._new and not self._answers(commands):
                 self._stale_ack = ack  # of whoever stood in this place before
             self._new = False
             if ack != self._stale_ack:
                 self._stale_ack = None
         self._commands = commands
+
+    def _answers(self, commands: PlcCommands) -> bool:
+        """Whether the first ack that is heard can be one of ours.
+
+        A link may hear of it before it knows itself that the result was delivered: a message
+        that names the result which was handed over is an answer to it.
+        """
+        shown = self._shown
+        if shown is None:
+            return False
+        if shown.delivered_at_ns is not None:
+            return True
+        handed_over = shown.revision is not None
+        is_its = commands.results_ack == shown.result.result_id
+        return handed_over and is_its and commands.ack_is_message
 
     def _apply(self, result: PlcResult, how: How, part_id: str) -> Applied:
         lost = result.covers if result.is_lost else 0

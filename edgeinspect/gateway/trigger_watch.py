@@ -3,6 +3,7 @@
     id as before                        nothing
     the first since this start          refused: it may have stood there for hours
     0, but after 65535                  refused: a PLC that begins again writes zeros
+    behind them the one from before     refused: it has found its old memory again
     torn, or a part that has no name    refused
     older than it may be, or unknown    refused
     else                                asked for, until its age is used up
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeinspect.domain.plc import PlcCommands, Refusal
-from edgeinspect.gateway.memory import LastTrigger, TriggerState
+from edgeinspect.gateway.memory import LastTrigger, TriggerState, digest
 
 _LAST_ID = 0xFFFF
 
@@ -59,6 +60,9 @@ class TriggerWatch:
         self._max_age_ns = max_age_ns
         self._last_id = None if last is None else last.trigger_id
         self._heard = False
+        self._before_zero = (last.trigger_id, last.part) if last is not None else None
+        """Id and part of the last one that was no zero of a PLC that begins again."""
+        self._zeroed = False
 
     def hear(self, commands: PlcCommands, now_ns: int) -> Ask | Answer | None:
         """What to do about what the PLC wrote last; None if it is known already."""
@@ -69,12 +73,22 @@ class TriggerWatch:
         before, self._last_id = self._last_id, trigger_id
         if trigger_id == before:
             return None
+        restarted = trigger_id == 0 and before != _LAST_ID
+        found_again = not restarted and self._is_found_again(commands, trigger_id)
+        self._zeroed = restarted
         if commands.trigger_problem is not Refusal.NONE:
             return Answer(trigger_id, True, commands.trigger_problem)
-        restarted = trigger_id == 0 and before != _LAST_ID
-        if not heard or since_ns is None or restarted:
+        if not heard or since_ns is None or restarted or found_again:
             return Answer(trigger_id, True, Refusal.STALE)
         expires_at_ns = since_ns + self._max_age_ns
         if now_ns >= expires_at_ns:
             return Answer(trigger_id, True, Refusal.STALE)
         return Ask(trigger_id, commands, expires_at_ns)
+
+    def _is_found_again(self, commands: PlcCommands, trigger_id: int) -> bool:
+        """Whether this is the trigger that stood there before the PLC wrote zeros."""
+        name = commands.trigger_part_id
+        now = trigger_id, digest(name) if name else bytes(16)
+        same = self._zeroed and bool(name) and now == self._before_zero
+        self._before_zero = now
+        return same

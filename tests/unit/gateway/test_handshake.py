@@ -70,6 +70,35 @@ def test_a_result_is_shown_until_its_id_is_written_back() -> None:
     assert (image.result_id, image.passed, image.rejected) == (2, False, True)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_on_a_new_journal_an_ack_that_overtakes_the_word_of_delivery_counts(
+    together: bool,
+) -> None:
+    """Over MQTT a host may answer before the broker has confirmed what it answers to."""
+    peer = Peer(Handshake(RULES, is_new=True))
+    peer.handshake.push(pending(1))
+    image, _applied = peer.turn()
+    if together:
+        peer.deliver(image)
+    _image, applied = peer.turn(results_ack=1, ack_is_message=True)
+    if not together:
+        assert not applied
+        peer.deliver(image)
+        _image, applied = peer.turn()
+    assert [done.how for done in applied] == [How.ACKED]
+
+
+@pytest.mark.parametrize(
+    "written", [{"results_ack": 1}, {"results_ack": 2, "ack_is_message": True}]
+)
+def test_on_a_new_journal_an_ack_that_stood_there_before_is_none(written: dict[str, Any]) -> None:
+    peer = Peer(Handshake(RULES, is_new=True))
+    peer.handshake.push(pending(1))
+    image, _applied = peer.turn(**written)
+    peer.deliver(image)
+    assert not peer.turn()[1]
+
+
 def test_nothing_waits_so_both_bits_are_0_and_the_id_stays() -> None:
     peer = Peer(Handshake(RULES))
     peer.handshake.push(pending(5))

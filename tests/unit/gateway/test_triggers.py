@@ -105,6 +105,35 @@ def test_zeros_of_a_plc_that_began_again_ask_for_nothing_and_a_wrap_does(line: F
     assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "b", "c"]
 
 
+def test_a_plc_that_writes_zeros_and_then_its_old_memory_asks_for_nothing(
+    line: Feeder, tmp_path: Path
+) -> None:
+    memory = Memory(tmp_path / "m", name="plc-1", capacity=256)
+    with running(line.replay.address, memory) as plc:
+        plc.write(56)
+        plc.write(57, "a")
+        assert not plc.told(57).refused
+        plc.write(0)
+        assert plc.told(0).refused
+        plc.write(57, "a")
+        assert plc.told(57) == Answer(57, True, Refusal.STALE)
+        plc.write(58, "a")
+        assert not plc.told(58).refused, "asked for again, by a new id"
+        plc.write(0)
+        assert plc.told(0).refused
+        plc.write(58, "b")
+        assert not plc.told(58).refused, "another part"
+    memory.close()
+    memory = Memory(tmp_path / "m", name="plc-1", capacity=256)
+    with running(line.replay.address, memory) as plc:  # both have begun again
+        plc.write(0)
+        assert plc.told(0).refused
+        plc.write(58, "b")
+        assert plc.told(58) == Answer(58, True, Refusal.STALE)
+    memory.close()
+    assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "a", "b"]
+
+
 def test_a_gateway_that_comes_again_knows_the_trigger_that_stands_there(
     line: Feeder, tmp_path: Path
 ) -> None:
