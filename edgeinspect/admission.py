@@ -18,7 +18,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from edgeinspect import events
-from edgeinspect.connections import hang_up, silence, unread_bytes
+from edgeinspect.connections import hang_up, silence, unread_bytes, untaken_bytes
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.listening import Bound, Socket
 from edgeinspect.log import RateLimited
@@ -30,6 +30,11 @@ PER_S = 8
 CLIENTS_MAX = 400
 """Clients of a socket; beyond them who has asked for nothing has to go."""
 _IDLE_NS = 10 * NS_PER_S
+UNTAKEN_NS = 15 * NS_PER_S
+"""Who takes nothing of what waits for it for so long is let go: what is queued for it is
+memory. It comes again, and asks for what it missed."""
+LOOK_UNTAKEN_NS = NS_PER_S
+_DEAF_PER_LOOK = 8
 _REOPEN = 2
 _LOOK_MS = 100
 _LOOK_YOUNG_MS = 5
@@ -84,6 +89,9 @@ class Admission:
         self._tokens = float(AT_ONCE)
         self._counted_at_ns = clock.now_ns()
         self._clients: dict[int, int] = {}
+        self._untaken: dict[int, tuple[int, int]] = {}
+        """Of a client: bytes that wait for it, and since when they are so many."""
+        self._looked_at_ns = clock.now_ns()
         self._is_shut = False
         self._stop = False
         self._monitor = context.socket(zmq.PAIR)
@@ -113,6 +121,7 @@ class Admission:
                     there = self._monitor.poll(0)
                 if self._unread_max:
                     self._look_for_floods()
+                self._look_for_deaf()
                 self._refill()
         except zmq.ZMQError:  # its context has ended: a start that failed
             pass
@@ -122,11 +131,13 @@ class Admission:
         client = message["value"]
         if message["event"] == zmq.EVENT_DISCONNECTED:
             self._clients.pop(client, None)
+            self._untaken.pop(client, None)
             self._forget(client)
             with contextlib.suppress(ValueError):
                 self._silenced.remove(client)
             return
         self._forget(client)
+        self._untaken.pop(client, None)
         now_ns = self._clients[client] = self._clock.now_ns()
         self._young_until_ns = now_ns + _YOUNG_NS
         self._tokens -= 1
@@ -184,6 +195,32 @@ class Admission:
         if self._silenced and now_ns - self._ended_at_ns >= _END_NS:
             self._ended_at_ns = now_ns
             hang_up(self._silenced.popleft())
+
+    def _look_for_deaf(self) -> None:
+        """End who does not read, some at a time."""
+        now_ns = self._clock.now_ns()
+        gone_ns = now_ns - self._looked_at_ns
+        if gone_ns < LOOK_UNTAKEN_NS:
+            return
+        self._looked_at_ns = now_ns
+        if gone_ns > 5 * NS_PER_S:  # it was we who stood still
+            self._untaken.clear()
+        deaf = []
+        for client in self._clients:
+            size = untaken_bytes(client)
+            known = self._untaken.get(client)
+            if known is None or known[0] != size:
+                self._untaken[client] = size, now_ns
+            elif size and now_ns - known[1] >= UNTAKEN_NS:
+                deaf.append(client)
+        for client in deaf[:_DEAF_PER_LOOK]:
+            del self._untaken[client]
+            hang_up(client)
+            self.cut += 1
+            self._quiet.warning(
+                events.CLIENT_CUT, address=self._bound.address,
+                problem="takes nothing", cut=self.cut,
+            )  # fmt: skip
 
     def _drop_idle(self, now_ns: int) -> None:
         """End who has asked for nothing, one at a time, the one that came first first."""

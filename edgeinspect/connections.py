@@ -15,6 +15,7 @@ _SO_ATTACH_FILTER = 26
 _RETURN_0 = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_0))
 _FIONREAD = 0x541B
+_TIOCOUTQ = 0x5411
 
 
 def drop_packets(connection: sockets.socket) -> None:
@@ -24,8 +25,17 @@ def drop_packets(connection: sockets.socket) -> None:
 
 def unread_bytes(connection: int) -> int:
     """What has come and has not been read; 0 of what is no connection any more."""
+    return _asked(connection, _FIONREAD)
+
+
+def untaken_bytes(connection: int) -> int:
+    """What was sent and the peer has not taken; 0 of what is no connection any more."""
+    return _asked(connection, _TIOCOUTQ)
+
+
+def _asked(connection: int, what: int) -> int:
     try:
-        return int.from_bytes(fcntl.ioctl(connection, _FIONREAD, bytes(4)), sys.byteorder)
+        return int.from_bytes(fcntl.ioctl(connection, what, bytes(4)), sys.byteorder)
     except OSError:
         return 0
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import zmq
 
+from edgeinspect import admission
 from edgeinspect.admission import AT_ONCE
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.errors import UsageError
 from edgeinspect.pipeline import errands
 from edgeinspect.pipeline.errands import Errands
+from edgeinspect.pipeline.publish import Publisher
 from edgeinspect.pipeline.replay import Replay
 from edgeinspect.pipeline.replay_jobs import JOBS_MAX, SLICE, ReplayJobs, Sent
 from edgeinspect.pipeline.subscribers import (
@@ -148,15 +150,61 @@ def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
         ear.connect(feeder.publisher.address)
         ears.append(ear)
     assert ears[0].poll(5_000), "the first ones hear"
-    admission = feeder.publisher._admission
-    assert admission is not None
+    door = feeder.publisher._admission
+    assert door is not None
     end = time.monotonic() + 10
-    while not admission.refused:
+    while not door.refused:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert len(admission._clients) < 3 * AT_ONCE
+    assert len(door._clients) < 3 * AT_ONCE
     context.destroy(0)
     feeder.close()
+
+
+@pytest.mark.parametrize("wire", ["tcp", "ipc"])
+def test_who_takes_nothing_is_let_go_and_who_reads_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: str
+) -> None:
+    """What is queued for a subscriber that never reads would be held for ever."""
+    monkeypatch.setattr(admission, "UNTAKEN_NS", 500 * NS_PER_MS)
+    monkeypatch.setattr(admission, "LOOK_UNTAKEN_NS", 100 * NS_PER_MS)
+    desk = Desk(tmp_path)
+    address = "tcp://127.0.0.1:*" if wire == "tcp" else f"ipc://{tmp_path}/verdicts"
+    publisher = Publisher(
+        context=desk.context, address=address, high_water_mark=1_000,
+        heartbeat_ns=50 * NS_PER_MS, line="press", spool=desk.spool, traces=desk.closer.traces,
+        clock=SystemClock(), health=lambda: (True, ""),
+    )  # fmt: skip
+    thread = threading.Thread(target=publisher.run)
+    thread.start()
+    context: zmq.Context[Socket] = zmq.Context()
+    mute, ear = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    mute.rcvhwm = 1
+    for socket in (mute, ear):
+        socket.subscribe(b"")
+        socket.connect(publisher.address)
+        assert socket.poll(5_000)
+    door = publisher._admission
+    assert door is not None
+    assert len(door._clients) == 2
+    end = time.monotonic() + 20
+    while len(door._clients) > 1:
+        assert time.monotonic() < end
+        with publisher._lock:
+            publisher._say([b"status.press", bytes(50_000)])
+        time.sleep(0.001)
+        while ear.poll(0):
+            ear.recv_multipart()
+    assert door.cut == 1
+    with publisher._lock:
+        publisher._say([b"status.press", b"still there"])
+    while ear.recv_multipart()[1] != b"still there":
+        pass
+    publisher.stop()
+    thread.join()
+    context.destroy(0)
+    publisher.dispose()
+    desk.dispose()
 
 
 # -- the ROUTER --------------------------------------------------------------------------
