@@ -13,7 +13,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-_LEADS = frozenset("=+-@|%\uff1d\uff0b\uff0d\uff20\uff5c\uff05\u2212\u207a\u208a")
+_LEADS = frozenset(
+    "=+-@|%\uff1d\uff0b\uff0d\uff20\uff5c\uff05\u2212\u207a\u208a"
+    "\ufe62\ufe63\ufe66\ufe6b\ufe6a\u207b\u208b\u207c\u208c"
+)
 """What spreadsheets begin a formula or a command with, in all its widths."""
 _BEFORE = " '\"`\u2018\u2019\u201c\u201d\uff07\uff02\\"
 """What they pass over before it."""

@@ -19,6 +19,8 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 STEP_NS = 100 * NS_PER_MS
 """Wall and monotonic clock that go apart by more between two looks: a step. Slewing is none,
 for it moves both alike."""
+_NEVER_UTC_NS = 1_577_836_800 * NS_PER_S
+"""2020: a clock that stands before was never set, as one without a battery in 1970."""
 _READ_NS = 5 * NS_PER_MS
 _READS = 5
 _STANDS_NS = 3600 * NS_PER_S
@@ -82,19 +84,21 @@ class StepWatch:
         self._offset_ns = self._first_ns = read_offset_ns(clock)
         self._at_ns = 0
 
-    def begin(self, last_utc_ns: int) -> Step | None:
+    def begin(self, last_utc_ns: int | None) -> Step | None:
         """Compare with the newest stamp of the run before; a step that is certain, or likely.
 
         A clock that stands before it was set back. One that stands a month after it may be
-        right, but a person must say so.
+        right, but a person must say so. Without a stamp (None) only a clock is told that was
+        never set.
         """
-        by_ns = self._clock.utc_ns() - last_utc_ns
-        if -STEP_NS <= by_ns <= _OFF_MAX_NS:
+        by_ns = self._clock.utc_ns() - (_NEVER_UTC_NS if last_utc_ns is None else last_utc_ns)
+        if by_ns >= -STEP_NS and (by_ns <= _OFF_MAX_NS or last_utc_ns is None):
             return None
         self.stepped, self._at_ns = True, self._clock.now_ns()
         self._first_ns = self._offset_ns - by_ns
         where = "before" if by_ns < 0 else "after"
-        self.alarm = f"the clock stands {_length(by_ns)} {where} the last verdict"
+        what = "2020: it was never set" if last_utc_ns is None else "the last verdict"
+        self.alarm = f"the clock stands {_length(by_ns)} {where} {what}"
         return Step(by_ns, undone=False)
 
     def check(self) -> Step | None:

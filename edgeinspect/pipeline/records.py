@@ -99,8 +99,7 @@ def note_start(
     """Look whether the wall clock was set since the line's last verdict; before any is written."""
     ledger = _ledger_path(config)
     last_utc_ns = known(ledger).last_utc_ns if ledger else None
-    if last_utc_ns is not None:
-        _note(steps.begin(last_utc_ns), note)
+    _note(steps.begin(last_utc_ns), note)
 
 
 def _note(step: Step | None, note: Callable[[str, dict[str, Any]], None]) -> None:

