@@ -133,7 +133,7 @@ class FolderWatch:
                 status = os.stat(os.path.join(self._path, name))
             except OSError:  # gone in between, or a link to nowhere
                 continue
-            key = Key(name, status.st_size, status.st_mtime_ns, status.st_ino)
+            key = Key.of(name, status)
             keys.add(key)
             if key in self.judged or key in self._handed:
                 continue
@@ -213,5 +213,5 @@ class FolderWatch:
             if not os.path.isdir(self._path):
                 raise CameraLostError("folder is gone", where=printable(self._path)) from error
             return None
-        key = Key(name, status.st_size, status.st_mtime_ns, status.st_ino)
+        key = Key.of(name, status)
         return Found(name, pixels, "", key) if key == candidate.key else None

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgeinspect.decoding import decode_json
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.regular_file import FileMissingError, FileReadError, printable, read_regular
 
 _BYTES_MAX = 1 << 30
 _SPARE = 10_000
 """Lines of files that are gone, kept before it is written anew."""
+_CLOCK_SET_NS = 1_420_070_400 * NS_PER_S
+"""2015-01-01. A file that says an earlier time comes from a clock that nobody set."""
 
 
 class Key(NamedTuple):
@@ -28,6 +31,17 @@ class Key(NamedTuple):
     changed_at_ns: int
     """By the clock of its server; compared, never measured with."""
     inode: int
+
+    @classmethod
+    def of(cls, name: str, status: os.stat_result) -> Key:
+        """The key of a file as it is now.
+
+        A writer whose clock was never set gives every file the same time; then the time
+        counts at which the file system saw the last change, which no writer can set.
+        """
+        at_ns = status.st_mtime_ns
+        at_ns = at_ns if at_ns >= _CLOCK_SET_NS else status.st_ctime_ns
+        return cls(name, status.st_size, at_ns, status.st_ino)
 
 
 class JudgedFiles:

@@ -16,6 +16,7 @@ Level = Literal["error", "warning", "note"]
 FEW = 10
 """Fewer test pictures of a class give figures that say nothing."""
 _INVERTED_RATIO = 0.5
+_REMEDIES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,24 @@ def _broken(survey: Survey) -> list[Finding]:
     if lost:
         out.append(Finding(
             level, f"{len(lost)} pictures cannot be read: {_named(lost)}",
-            "Copy them again, or delete them; training leaves them out",
+            _remedies(lost, "Copy them again; training leaves them out"),
         ))  # fmt: skip
     if wrong:
         out.append(Finding(
             level, f"{len(wrong)} masks do not fit their pictures: {_named(wrong)}",
-            "Look at the problems listed; training leaves these pictures out",
+            _remedies(wrong, "Look at the problems listed; training leaves these pictures out"),
         ))  # fmt: skip
     return out
+
+
+def _remedies(broken: list[Seen], otherwise: str) -> str:
+    """What helps against the problems, that of the most pictures first."""
+    count = Counter(seen.remedy for seen in broken if seen.remedy)
+    said = "; ".join(
+        f"{remedy} ({number} of them)" if len(count) > 1 else remedy
+        for remedy, number in count.most_common(_REMEDIES_SHOWN)
+    )
+    return f"{said}. Training leaves them out" if said else otherwise
 
 
 def _one_sided(survey: Survey) -> list[Finding]:

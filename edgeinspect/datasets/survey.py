@@ -29,6 +29,8 @@ class Seen:
     """Pixels that nobody labelled."""
     problem: str = ""
     """Why it, or its mask, cannot be used."""
+    remedy: str = ""
+    """What helps against that, where the file itself tells."""
     colored: bool = False
     look: Look | None = None
 
@@ -106,7 +108,7 @@ def _see(data: DataSet, record: Record, twins: bool) -> Seen:
     try:
         picture = read(record.path, data.reading())
     except DataError as error:
-        return Seen(record, problem=f"picture {error.what}")
+        return Seen(record, problem=f"picture {error.what}", remedy=error.remedy)
     size = (picture.shape[0], picture.shape[1])
     look = look_at(picture) if twins else None
     colored = is_colored(picture)
@@ -114,10 +116,11 @@ def _see(data: DataSet, record: Record, twins: bool) -> Seen:
         mask = record.read_mask(*size)
     except DataError as error:
         where = f"{error.where}: " if error.where else ""
-        return Seen(record, size, problem=where + error.what, colored=colored, look=look)
+        problem, remedy = where + error.what, error.remedy
+        return Seen(record, size, problem=problem, remedy=remedy, colored=colored, look=look)
     count = np.bincount(mask.ravel(), minlength=VOID + 1).tolist()
     pixels = tuple(count[: len(data.classes) + 1])
-    return Seen(record, size, pixels, count[VOID], "", colored, look)
+    return Seen(record, size, pixels, count[VOID], colored=colored, look=look)
 
 
 def _twins(seen: list[Seen]) -> list[Twins]:

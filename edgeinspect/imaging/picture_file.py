@@ -193,7 +193,8 @@ def _check_grey_end(picture: Native) -> None:
     if ends and bool((picture != _NOTHING_CAME).any()):
         raise FormError(
             "ends in blocks of plain grey 128: pixels that have not arrived",
-            remedy="Copy it again; if such grey is real, say `flat_end: true`",
+            remedy="Copy it again; if such grey is real, say `flat_end: true` in reading.yaml "
+            "beside the pictures, or as the folder camera's option",
         )
 
 

@@ -86,7 +86,10 @@ def exif_turn(data: bytes) -> int:
     return 1
 
 
-_SAY_SO = "Copy it again; if such black is real, say `flat_end: true`"
+_SAY_SO = (
+    "Copy it again; if such black is real, say `flat_end: true` in reading.yaml beside the "
+    "pictures, or as the folder camera's option"
+)
 _BLOCK_BYTES = 1 << 20
 ZERO_ROWS = 2
 """So many rows of zeros at a file's end are taken for a copy that has not arrived."""

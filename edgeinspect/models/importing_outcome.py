@@ -119,6 +119,12 @@ def read_outcome(
     applied = _applied(request, ending)
     shape = raws[0].shape
     if request.kind is ModelKind.GATE:
+        if not _fits(ModelKind.GATE, raws[0]):
+            raise ModelError(
+                f"{name} of shape {tuple(shape)} is no answer to a whole picture: a gate gives one "
+                "number per class", where=str(request.file),
+                remedy="Import a classifier, or train one: edgeinspect train gate",
+            )  # fmt: skip
         outputs = raws[0].size
         activation = _gate_activation(request, outputs, ending, findings)
         outcome = Outcome(name, is_inner, outputs, "nchw", len(shape), activation, applied,

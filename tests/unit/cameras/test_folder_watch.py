@@ -93,6 +93,24 @@ def test_a_rewritten_file_is_a_new_picture_and_an_old_one_is_not(desk: Desk) -> 
     assert names(desk.wait(2_000)) == ["a.png"]
 
 
+def test_a_writer_whose_clock_stands_at_1970_is_seen(desk: Desk) -> None:
+    file = desk.folder / "latest.png"
+
+    def write(data: bytes) -> None:
+        before = file.stat().st_ctime_ns if file.exists() else 0
+        while not file.exists() or file.stat().st_ctime_ns == before:  # the kernel's tick
+            desk.put(file.name, data)
+            os.utime(file, ns=(0, 0))
+
+    for data in (b"one!", b"two!"):  # the same name, size, inode and time
+        write(data)
+        (found,) = desk.wait(2_000)
+        assert found.pixels is not None
+        assert bytes(found.pixels.ravel()) == data
+    desk.restart()
+    assert desk.wait(2_000) == []
+
+
 def test_what_was_judged_is_known_after_a_restart(desk: Desk) -> None:
     for index in range(5):
         desk.put(f"{index}.png", b"%d!" % index)

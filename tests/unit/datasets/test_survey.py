@@ -237,3 +237,29 @@ def test_the_real_sets(shared_data: Path, name: str, leaks: int) -> None:
     found = survey(open_data(shared_data / name))
     assert not found.broken
     assert len(found.leaks()) == leaks
+
+
+def remedies(found: Survey) -> dict[str, str]:
+    return {one.what.split(":")[0]: one.remedy for one in findings(found)}
+
+
+def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
+    for index in range(4):
+        pixels = texture(index)
+        pixels[:6] = 0  # a BMP has its first row at the end
+        make.write(f"ok/{index}.bmp", pixels)
+        make.write(f"bad/{index}b.bmp", np.ascontiguousarray(pixels[:, ::-1]))
+    found = survey(open_data(make.root))
+    remedy = remedies(found)["8 pictures cannot be read"]
+    assert "`flat_end: true` in reading.yaml" in remedy and "elete" not in remedy
+    (make.root / "reading.yaml").write_text("flat_end: true\n")
+    assert not survey(open_data(make.root)).broken
+
+
+def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
+    root = make.class_folder(count=4)
+    cut = root / "ok_front/ok_front_0.jpeg"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    (root / "def_front/def_front_0.jpeg").write_bytes(b"GIF89a" + bytes(40))
+    remedy = remedies(survey(open_data(root)))["2 pictures cannot be read"]
+    assert "Copy it again (1 of them)" in remedy and "Save it as PNG" in remedy

@@ -125,6 +125,13 @@ def test_a_square_of_numbers_without_places_is_no_map(
     assert "changes both its halves alike" in refused(capsys, rows(32, 32), samples)
 
 
+def test_rows_of_boxes_are_no_gate_though_their_output_is_named(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = refused(capsys, rows(300, 2), samples, "--output-name", "output0", kind="gate")
+    assert "is no answer to a whole picture" in err
+
+
 @pytest.mark.parametrize("task", ["detect", "pose", "obb", "segment", "classify"])
 def test_what_the_metadata_say_is_believed(
     samples: Path, capsys: pytest.CaptureFixture[str], task: str
