@@ -220,13 +220,12 @@ class Feed:
             self._doubted_at_ns = None
             return True
         if beat.epoch == self.epoch:
-            if isinstance(beat, Heartbeat) and not beat.inspecting:  # its last word, or as good
-                return True
             now_ns = self._clock.now_ns()
             if self._doubted_at_ns is None:
                 self._doubted_at_ns = now_ns
             if now_ns - self._doubted_at_ns < _LAST_WORDS_NS:
-                return False
+                # Its last word; for longer nobody may say that the line still lives.
+                return isinstance(beat, Heartbeat) and not beat.inspecting
         raise forged(beat.line, problem)
 
     def _place(

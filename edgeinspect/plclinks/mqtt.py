@@ -304,7 +304,8 @@ class _Session:
         state: HostState = decode_json(data, HostState)
         if state.timestamp < self._account.host_timestamp_ms:
             return
-        self._account.host_timestamp_ms = state.timestamp
+        # Not later than now: a time far ahead would make every true word after it an old one.
+        self._account.host_timestamp_ms = min(state.timestamp, self._now_ms())
         if state.online:
             self._host_online = True
         elif self._born:

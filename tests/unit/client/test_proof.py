@@ -204,6 +204,9 @@ def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> N
         forger.beat(epoch, 0, spool=spool)  # it went on for a moment: not believed, no error
         assert feed.receive(100) is None
         assert feed.silent_ms > heard
+        with pytest.raises(ForgedError):  # somebody who keeps a dead line alive
+            until(feed, lambda _event: False,
+                  lambda: forger.beat(epoch, 0, spool=spool, inspecting=False))  # fmt: skip
 
 
 def test_a_gateway_is_fail_safe_with_an_alarm_at_once() -> None:
