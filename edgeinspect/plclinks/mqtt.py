@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 REQUIRES = (("paho", "plc"),)
 
 TopicName = Annotated[str, Meta(pattern=r"^[^/+#\s]{1,64}$")]
-_PASSWORD_BYTES_MAX = 4_096
-_STATE_BYTES_MAX = 4_096
+_PASSWORD_BYTES_MAX = _STATE_BYTES_MAX = 4_096
 _WORDS_MAX = 300
 
 _log = structlog.get_logger()
@@ -298,13 +297,13 @@ class _Session:
             self._commands = take_commands(self._commands or no_commands(), payload)
 
     def _hear_host(self, data: bytes) -> None:
-        """The primary host is online, or offline; an older word than the last one is not heard."""
+        """The primary host is online, or offline; an older word than the last is not heard."""
         if len(data) > _STATE_BYTES_MAX:
             raise DecodeError("longer than any STATE")
         state: HostState = decode_json(data, HostState)
         if state.timestamp < self._account.host_timestamp_ms:
             return
-        # Not later than now: a time far ahead would make every true word after it an old one.
+        # A time far ahead would make every true word after it an old one.
         self._account.host_timestamp_ms = min(state.timestamp, self._now_ms())
         if state.online:
             self._host_online = True
