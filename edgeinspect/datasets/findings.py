@@ -192,6 +192,18 @@ def _splits(survey: Survey) -> list[Finding]:
     if train and bad and not any(record.defective for record in train):
         out.append(Finding("note", "train holds good pictures only (made for anomaly detection); "
                            "training splits the set anew"))  # fmt: skip
+    found = {
+        name: {class_id for record in records for class_id in record.class_ids}
+        for name, records in (("train", train), ("val", data.of("val")), ("test", test))
+    }
+    strange = sorted((found["val"] | found["test"]) - found["train"])
+    if found["train"] and strange:  # one spelled otherwise in another split's folder, as a rule
+        names = ", ".join(repr(data.classes[class_id - 1]) for class_id in strange)
+        out.append(Finding(
+            "warning", f"train shows nothing of {names}, which val or test have",
+            "Spell the classes alike in all splits, or split anew with: "
+            f"{_command(survey)} --anew --out split.json",
+        ))  # fmt: skip
     shared = {record.group for record in train} & {record.group for record in test}
     if shared:
         out.append(Finding(

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.datasets.matching import fold
-from edgeinspect.datasets.pairing import MASK_SUFFIX
+from edgeinspect.datasets.pairing import mask_stems
 from edgeinspect.datasets.records import Hints
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
@@ -54,9 +53,7 @@ def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) ->
 
 
 def _stem(file: Path) -> str:
-    stem = fold(file.stem)
-    named = MASK_SUFFIX.fullmatch(stem)
-    return named["stem"] if named else stem
+    return mask_stems(file)[-1]
 
 
 def _is_flat(files: Sequence[Path]) -> bool:

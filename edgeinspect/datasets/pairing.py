@@ -15,6 +15,7 @@ from edgeinspect.datasets.encoding import Found, binary_encoding, encoding_of, v
 from edgeinspect.datasets.files import natural, unique_names
 from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.matching import fold, stem_of
 from edgeinspect.datasets.naming import listed, naming_of
 from edgeinspect.datasets.records import DataSet, Hints, Record
 from edgeinspect.errors import DataError
@@ -24,6 +25,17 @@ MASK_SUFFIX = re.compile(
 )
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _SHOWN = 3
+
+
+def mask_stems(path: Path) -> list[str]:
+    """The folded stems of pictures that a file can be the mask of, the likeliest first.
+
+    `a.png`, `a.jpg.png`, `a_mask.png` and `a.jpg_mask.png` are masks of `a.jpg`.
+    """
+    stem = fold(path.stem)
+    named = MASK_SUFFIX.fullmatch(stem)
+    stems = [stem] if named is None else [stem, named["stem"]]
+    return list(dict.fromkeys(each for one in stems for each in (one, stem_of(one)[0])))
 
 
 @dataclass(frozen=True, slots=True)

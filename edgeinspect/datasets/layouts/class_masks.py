@@ -16,7 +16,7 @@ from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.layouts.class_folder import class_folders, place_of
 from edgeinspect.datasets.mask_looks import check_looks
 from edgeinspect.datasets.matching import FEW, MISSING_RATIO, fold
-from edgeinspect.datasets.pairing import MASK_SUFFIX, Pair, data_set
+from edgeinspect.datasets.pairing import Pair, data_set, mask_stems
 from edgeinspect.datasets.records import DataSet, Hints, Skipped
 from edgeinspect.errors import DataError
 
@@ -98,8 +98,7 @@ def _pictures_of(
 ) -> list[Path]:  # fmt: skip
     """The picture of a mask, under each of its endings; none if there is none."""
     parts = mask.relative_to(masks).parts[:-1]
-    named = MASK_SUFFIX.fullmatch(fold(mask.stem))
-    for stem in (fold(mask.stem), named["stem"] if named else ""):
+    for stem in mask_stems(mask):
         for part in reversed(parts):
             if pictures := by_key.get((fold(part), stem)):
                 return pictures

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.datasets.files import IMAGE_FOLDERS, SPLIT_NAMES, pictures_below, split_of
-from edgeinspect.datasets.matching import fold
+from edgeinspect.datasets.matching import fold, stem_of
 from edgeinspect.datasets.pairing import MASK_SUFFIX, Pair, data_set
 from edgeinspect.datasets.records import DataSet, Hints
 from edgeinspect.errors import DataError
@@ -61,9 +61,11 @@ def _pairs(path: Path) -> dict[Path, Path | None]:
     for file in files:
         stem = fold(file.stem)
         named = MASK_SUFFIX.fullmatch(stem)
-        picture = by_stem.get((file.parent, named["stem"])) if named else None
-        if picture is None and file.suffix.lower() not in _JPEG:
-            picture = jpegs.get((file.parent, stem))
+        picture = None
+        for each in (named["stem"], stem_of(named["stem"])[0]) if named else ():
+            picture = picture or by_stem.get((file.parent, each))
+        for each in (stem, stem_of(stem)[0]) if file.suffix.lower() not in _JPEG else ():
+            picture = picture or jpegs.get((file.parent, each))
         if picture is not None and picture != file:
             if picture in masks:
                 raise DataError(

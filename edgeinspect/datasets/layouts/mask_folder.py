@@ -24,8 +24,8 @@ from edgeinspect.datasets.files import (
     split_of,
 )
 from edgeinspect.datasets.folder_names import says_drawing, says_mask, words_of
-from edgeinspect.datasets.matching import FEW, MISSING_RATIO, fold
-from edgeinspect.datasets.pairing import MASK_SUFFIX, Pair, data_set
+from edgeinspect.datasets.matching import FEW, MISSING_RATIO, fold, stem_of
+from edgeinspect.datasets.pairing import Pair, data_set, mask_stems
 from edgeinspect.datasets.records import DataSet, Hints, Skipped
 from edgeinspect.errors import DataError
 
@@ -173,21 +173,18 @@ def _find(
     parent: str, mask: Path, pictures: dict[tuple[str, str], list[Path]]
 ) -> tuple[list[Path], str] | None:
     """The pictures that a mask is of, and the class where the mask is of one only."""
-    stem = fold(mask.stem)
-    if (parent, stem) in pictures:
-        return pictures[parent, stem], ""
-    named = MASK_SUFFIX.fullmatch(stem)
-    if named and (parent, named["stem"]) in pictures:
-        return pictures[parent, named["stem"]], ""
+    stem, stems = fold(mask.stem), mask_stems(mask)
+    for each in stems:
+        if (parent, each) in pictures:
+            return pictures[parent, each], ""
     for cut in reversed([match.start() for match in re.finditer(r"[_\-. ]", stem)]):
-        if (parent, stem[:cut]) in pictures and cut + 1 < len(stem):
-            raw = mask.stem.strip()
-            name = raw if len(raw) == len(stem) else stem  # as it is spelled
-            return pictures[parent, stem[:cut]], name[cut + 1 :]
+        for each in (stem[:cut], stem_of(stem[:cut])[0]):
+            if (parent, each) in pictures and cut + 1 < len(stem):
+                raw = mask.stem.strip()
+                name = raw if len(raw) == len(stem) else stem  # as it is spelled
+                return pictures[parent, each], name[cut + 1 :]
     above, _, folded = parent.rpartition("/")
-    class_name = mask.parent.name
-    if folded and (above, stem) in pictures:
-        return pictures[above, stem], class_name
-    if folded and named and (above, named["stem"]) in pictures:
-        return pictures[above, named["stem"]], class_name
+    for each in stems if folded else ():
+        if (above, each) in pictures:
+            return pictures[above, each], mask.parent.name
     return None

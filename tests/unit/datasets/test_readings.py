@@ -304,3 +304,24 @@ def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture
     assert "30 pictures are left out" in out
     assert main(["data", "inspect", str(make.root), "--no-twins", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["left_out"]) == 30
+
+
+@pytest.mark.parametrize("name", ["{0}.jpg.png", "{0}.JPG.png", "{0}.jpg_mask.png", "{0}_mask.png"])
+@pytest.mark.parametrize("folder", ["masks/", ""])
+def test_a_mask_may_have_its_pictures_whole_name(make: Any, name: str, folder: str) -> None:
+    for index in range(6):
+        make.write(f"images/p{index}.jpg")
+        make.write(f"{folder or 'images/'}{name.format(f'p{index}')}", make.mask(index % 2) * 255)
+    data = open_data(make.root)
+    assert data.classes == ("defect",)
+    assert [record.defective for record in data.records] == [False, True] * 3
+
+
+def test_a_class_may_stand_behind_its_pictures_whole_name(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.jpg")
+        make.write(f"masks/p{index}.jpg_crack.png", make.mask(1) * 255)
+        make.write(f"masks/p{index}.jpg_pit.png", make.mask(0))
+    data = open_data(make.root)
+    assert data.classes == ("crack", "pit")
+    assert {record.class_ids for record in data.records} == {(1,)}

@@ -265,3 +265,14 @@ def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
     remedy = remedies(survey(open_data(root)))["2 pictures cannot be read"]
     assert "Copy it again (1 of them)" in remedy
     assert "Save it as PNG" in remedy
+
+
+def test_a_class_spelled_otherwise_in_test_is_told(make: Any) -> None:
+    for split_name, bad in (("train", "scratch"), ("test", "scratches")):
+        for index in range(4):
+            for name in ("ok", bad):
+                make.write(
+                    f"{split_name}/{name}/{name}{index}.png", texture(10 * len(name) + index)
+                )
+    text = said(survey(open_data(make.root)))
+    assert "warning: train shows nothing of 'scratches', which val or test have" in text
