@@ -123,6 +123,9 @@ class Gateway:
             DeviceLostError: The journal cannot be written.
         """
         try:
+            # Before a PLC can look: a number of ours that it did not see before would be
+            # another numbering, and the results that it has taken would be new to it.
+            self._show(self._clock.now_ns())
             self._link.open()
             try:
                 self._say_started()
@@ -155,13 +158,8 @@ class Gateway:
             self._journal.append(applied, self._clock.utc_ns())
             if applied.result is not None:
                 self._feed.ack(applied.result.seq)
-        if self._triggers is not None:
-            if inputs.commands is not None:
-                self._triggers.hear(inputs.commands)
-            answer = self._triggers.answer
-            self.handshake.trigger_ack = answer.trigger_id
-            self.handshake.trigger_refused = answer.refused
-            self.handshake.trigger_refusal = answer.refusal
+        if self._triggers is not None and inputs.commands is not None:
+            self._triggers.hear(inputs.commands)
         if self._counter is not None:
             self._counter.hear(inputs)
         self._show(now_ns)
@@ -258,6 +256,11 @@ class Gateway:
         return shown
 
     def _show(self, now_ns: int) -> None:
+        if self._triggers is not None:
+            answer = self._triggers.answer
+            self.handshake.trigger_ack = answer.trigger_id
+            self.handshake.trigger_refused = answer.refused
+            self.handshake.trigger_refusal = answer.refusal
         image = self.handshake.image(self.watch.standing(now_ns), now_ns)
         if image is not self._image:
             self._image = image

@@ -204,7 +204,7 @@ class OpcUaServer:
         server.set_server_name("edgeinspect")
         server.set_match_discovery_client_ip(":" not in host)
         nodes = Nodes(server, lambda error: access.note_fault(error, ""))
-        await nodes.build()
+        await nodes.build(self._image or PlcImage())
         await server.start()
         self._opened.set()
         sweep_at_ns = 0

@@ -127,8 +127,8 @@ class Nodes:
 
     # -- building -------------------------------------------------------------------
 
-    async def build(self) -> None:
-        """Make the nodes; once, before the server starts."""
+    async def build(self, image: PlcImage) -> None:
+        """Make the nodes with the values of the first image; once, before the server starts."""
         server = self._server
         space = await server.register_namespace(NAMESPACE)
         await self._describe(space)
@@ -140,7 +140,7 @@ class Nodes:
         self._state_node = (state.nodeid, ua.VariantType.String)
         await self._set(*self._state_node, "Preoperational", datetime.now(timezone.utc))
         outputs = await system.add_object(space, "Outputs")
-        for name, value in _map.values(PlcImage()).items():
+        for name, value in _map.values(image).items():
             self._tags[name] = await self._add(outputs, "Outputs", name, value, space)
         inputs = await system.add_object(space, "Inputs")
         attributes: Attributes = server.iserver.attribute_service

@@ -401,3 +401,16 @@ def test_a_deliberate_second_inspection_is_configured(
     part(bench, "a", first)
     bench.run(after_ms)
     assert part(bench, "a", Decision.PASS).passed is passes
+
+
+def test_what_a_plc_sees_first_has_the_numbering_of_the_journal(tmp_path: Path) -> None:
+    """A zero before it would be another numbering: results that were taken would be new again."""
+    bench = Bench(tmp_path)
+    seen: list[list[int]] = []
+    bench.link.open = lambda: (  # type: ignore[method-assign]
+        seen.append([image.numbering for image in bench.link.images]), bench.gateway.stop()
+    )  # fmt: skip
+    bench.gateway.run()
+    assert seen == [[bench.journal.totals.numbering]]
+    assert bench.journal.totals.numbering != 0
+    bench.kill()
