@@ -6,12 +6,19 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
 REQUIRE = os.environ.get("EDGEINSPECT_REQUIRE", "")
 """`all`: a component that is absent fails the tests that need it."""
+
+# The same examples in every run of CI: what a search by chance finds is for those who can mend
+# it, not for whoever submits next. And no deadline: PCs are busy.
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "search")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

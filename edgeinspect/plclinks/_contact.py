@@ -25,8 +25,8 @@ class Contact:
     """One connection, or one session, of a peer that writes."""
 
     __slots__ = (
-        "_arrived_ns", "_before_ns", "_broken_at_ns", "_now_ns", "_run", "_since_ns", "_writes",
-        "_wrote", "_wrote_at_ns", "address", "heard_at_ns",
+        "_arrived_ns", "_before_ns", "_broken_at_ns", "_now_ns", "_reader", "_reads", "_run",
+        "_since_ns", "_wrote", "_wrote_at_ns", "address", "heard_at_ns",
     )  # fmt: skip
 
     def __init__(self, address: str = "", before_ns: int | None = None) -> None:
@@ -44,8 +44,8 @@ class Contact:
         self._broken_at_ns: int | None = None
         self._since_ns: int | None = before_ns
         self._now_ns = self._wrote_at_ns = 0
-        self._run = self._writes = 0
-        self._wrote = False
+        self._run = self._reads = 0
+        self._wrote = self._reader = False
 
     def receive(self, now_ns: int, arrived_after_ns: int) -> None:
         """Some bytes have come; call before what they say is carried out.
@@ -56,7 +56,10 @@ class Contact:
         """
         heard_at_ns, self._arrived_ns = self.heard_at_ns, arrived_after_ns
         self._now_ns = now_ns
-        limit_ns = WRITER_SILENCE_NS if self._writes >= _RUN else READER_SILENCE_NS
+        # Taken for a writer until it has shown that it only reads: the shorter bound is safe.
+        self._reads += 1
+        self._reader = self._reader or (self._wrote and self._reads > _RUN)
+        limit_ns = READER_SILENCE_NS if self._reader else WRITER_SILENCE_NS
         silent = heard_at_ns is not None and now_ns - heard_at_ns > limit_ns
         if silent and self._run >= _RUN and self._broken_at_ns is None:
             self._broken_at_ns = heard_at_ns
@@ -84,7 +87,8 @@ class Contact:
         """
         since_ns = self._since_ns
         in_cycle = self._wrote and self._now_ns - self._wrote_at_ns <= WRITER_SILENCE_NS
-        self._writes = self._writes + 1 if in_cycle else 0
+        self._reader = self._reader and not (in_cycle and self._reads <= _RUN)
+        self._reads = 0
         self._wrote, self._wrote_at_ns = True, self._now_ns
         self._broken_at_ns = None
         return since_ns
