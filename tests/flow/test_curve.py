@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket as sockets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from edgeinspect import keys
+from edgeinspect import doorkeeper, keys
 from edgeinspect.client import Delivered, Feed
 from edgeinspect.client.sockets import Prepare, Socket
 from edgeinspect.domain.clock import SystemClock
@@ -119,6 +121,51 @@ def test_strangers_are_logged_once_a_second_however_often_they_come(keyed: Keyed
         for context, _sockets in crowd:
             context.destroy(0)
     assert len([entry for entry in logs if entry["event"] == "client.refused"]) <= 5
+
+
+def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections need no key, and each costs a handle: 1,000 of them would end the daemon."""
+    monkeypatch.setattr(doorkeeper, "STRANGERS_MAX", 8)
+    line = keyed.rig.line
+    host, port = line.publisher.address.removeprefix("tcp://").split(":")
+    made = [sockets.create_connection((host, int(port)), timeout=5) for _ in range(40)]
+    for each in made:
+        each.settimeout(0)
+
+    def is_ended(each: sockets.socket) -> bool:
+        try:
+            while each.recv(100):
+                pass
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
+    # Long before their own handshakes' time is up: 5 s.
+    wait_for(lambda: sum(map(is_ended, made[:30])) >= 25, 4)
+    with keyed.feed("ear") as feed:
+        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
+    for each in made:
+        each.close()
+
+
+def test_a_folder_of_keys_that_cannot_be_read_now_shuts_nobody_out(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_handle(*_arguments: object) -> list[Path]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert keyed.door is not None
+    monkeypatch.setattr(Path, "glob", no_handle)
+    with capture_logs() as logs:
+        keyed.door.refresh()
+    monkeypatch.undo()
+    assert any("Too many open files" in str(problem) for problem in keyed.refusals(logs))
+    with keyed.feed("ear") as feed:
+        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
 
 
 def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: Keyed) -> None:
