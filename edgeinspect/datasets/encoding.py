@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeinspect.datasets.masks import (
     BINARY,
@@ -30,6 +33,9 @@ from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 _MAX_GREYS = 16
 """More greys than this that are no ids 1..K are soft edges, not classes."""
 _NEAR = 24
+_SOFT_GREYS_MIN = 4
+_ALONE_RATIO = 0.2
+"""Classes stand in areas of their own; the greys of a soft edge stand beside other greys."""
 _SHOWN = 3
 _PICTURE_RATIO = 0.5
 """A file with more pixels between black and white than this is a picture, not a mask."""
@@ -49,6 +55,10 @@ class Values:
     """Share of the pixels that are neither nearly black nor nearly white nor an id."""
     problem: str = ""
     """Why it cannot be read."""
+    grey_px: int = 0
+    """Pixels between black and white, of a mask with a few greys."""
+    alone_px: int = 0
+    """How many of them have nothing but their own value and 0 around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:
         return _of_ids(values, found, root)
     if len(values) == 1:
         return Encoding(Meaning({min(values): 1}), ("defect",))
-    if max(values) <= UNLABELLED and (len(values) > _MAX_GREYS or _two_heaps(values)):
+    if max(values) <= UNLABELLED and _is_soft(values, found):
         _check_soft(found, root)
         return Encoding(Meaning({}, soft=True), ("defect",),
                         "masks have soft edges; they are cut at 128")  # fmt: skip
@@ -158,7 +168,7 @@ def _named(values: set[int], found: Found, naming: Naming, root: Path) -> Encodi
     if len(names) == 1 and len(values) == 1 and max(values) < COLOR:
         return Encoding(Meaning({min(values): 1}), names)
     grey = max(values) <= UNLABELLED
-    if len(names) == 1 and grey and (len(values) > _MAX_GREYS or _two_heaps(values)):
+    if len(names) == 1 and grey and _is_soft(values, found):
         _check_soft(found, root)
         return Encoding(Meaning({}, soft=True), names, "masks have soft edges; they are cut at 128")
     if grey and len(values) == len(names) and not values & ids.keys():
@@ -277,6 +287,26 @@ def _drawn(found: Found) -> list[Values]:
     return [one for one in found.values() if one.values]
 
 
+def _is_soft(values: set[int], found: Found) -> bool:
+    """True if greys are the soft edges of white: a binary mask that was blurred or resized."""
+    if len(values) > _MAX_GREYS or _two_heaps(values):
+        return True
+    grey_px = sum(one.grey_px for one in found.values())
+    alone_px = sum(one.alone_px for one in found.values())
+    few = UNLABELLED in values and len(values) >= _SOFT_GREYS_MIN
+    return few and alone_px < _ALONE_RATIO * grey_px
+
+
+def _count_greys(values: NDArray[Any]) -> tuple[int, int]:
+    """`Values.grey_px` and `Values.alone_px` of a mask of one byte a pixel."""
+    mask = values.astype(np.uint8)
+    grey = (mask > 0) & (mask < UNLABELLED)
+    around = np.ones((3, 3), np.uint8)
+    least = cv2.erode(np.where(mask > 0, mask, np.uint8(UNLABELLED)), around)
+    alone = grey & (cv2.dilate(mask, around) == mask) & (least == mask)
+    return int(grey.sum()), int(alone.sum())
+
+
 def _two_heaps(values: set[int]) -> bool:
     """True if all greys are near black or near white, as after a JPEG: a binary mask."""
     return all(value < _NEAR or value > UNLABELLED - _NEAR for value in values)
@@ -300,4 +330,7 @@ def _values(path: Path, colors: bool) -> Values:
     nonzero = frozenset(int(value) for value in found if value)
     strong = max(nonzero, default=0) >= THRESHOLD
     border = has_border(nonzero)
-    return Values(nonzero, bool(border or is_set(values).any()), strong, between)
+    few = 1 < len(nonzero) <= _MAX_GREYS and max(nonzero) <= UNLABELLED
+    greys = _count_greys(values) if few else (0, 0)
+    any_set = bool(border or is_set(values).any())
+    return Values(nonzero, any_set, strong, between, "", *greys)

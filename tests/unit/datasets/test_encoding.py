@@ -166,3 +166,37 @@ def test_a_cell_of_void_is_void_unless_a_class_is_in_it() -> None:
     assert shrink_masks(mask, 4).tolist() == [[[VOID, 2, 0], [0, 0, 0]]]
     assert has_class(mask)
     assert not has_class(np.full((2, 2), VOID, np.uint8))
+
+
+@pytest.mark.parametrize("way", ["blurred", "doubled", "halved"])
+def test_few_greys_beside_each_other_are_soft_edges(make: Any, way: str) -> None:
+    for index in range(8):
+        drawn = np.zeros((80, 128), np.uint8)
+        if index % 2:
+            cv2.circle(drawn, (30 + index, 40), 12, 255, -1)
+            cv2.line(drawn, (60, 10), (110, 60 - index), 255, 5)
+        if way == "blurred":
+            drawn = cv2.GaussianBlur(drawn, (3, 3), 0)
+        else:
+            factor = 2.0 if way == "doubled" else 0.5
+            drawn = cv2.resize(drawn, None, fx=factor, fy=factor, interpolation=(
+                cv2.INTER_LINEAR if way == "doubled" else cv2.INTER_AREA))  # fmt: skip
+        assert len(np.unique(drawn)) <= 17
+        rng = np.random.default_rng(index)
+        make.write(f"images/p{index}.png", rng.integers(0, 255, drawn.shape).astype(np.uint8))
+        make.write(f"masks/p{index}.png", drawn)
+    data = open_data(make.root)
+    assert data.classes == ("defect",)
+    assert any("soft edges" in note for note in data.notes)
+
+
+def test_few_greys_in_areas_of_their_own_are_classes(make: Any) -> None:
+    for index in range(8):
+        drawn = np.zeros((40, 64), np.uint8)
+        grey = (60, 120, 180, 255)[index % 4]
+        cv2.line(drawn, (5, 5), (50, 30), grey, 1)  # thin, and beside another
+        cv2.line(drawn, (6, 5), (51, 30), 255, 1)
+        cv2.circle(drawn, (20, 30), 4, grey, -1)
+        make.write(f"images/p{index}.png")
+        make.write(f"masks/p{index}.png", drawn)
+    assert open_data(make.root).classes == ("grey_60", "grey_120", "grey_180", "grey_255")
