@@ -33,9 +33,9 @@ from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 _MAX_GREYS = 16
 """More greys than this that are no ids 1..K are soft edges, not classes."""
 _NEAR = 24
-_SOFT_GREYS_MIN = 4
+_EDGES_MIN = 3
 _ALONE_RATIO = 0.2
-"""Classes stand in areas of their own; the greys of a soft edge stand beside other greys."""
+"""Classes stand in areas of their own; the values of a soft edge stand beside others."""
 _SHOWN = 3
 _PICTURE_RATIO = 0.5
 """A file with more pixels between black and white than this is a picture, not a mask."""
@@ -55,10 +55,8 @@ class Values:
     """Share of the pixels that are neither nearly black nor nearly white nor an id."""
     problem: str = ""
     """Why it cannot be read."""
-    grey_px: int = 0
-    """Pixels between black and white, of a mask with a few greys."""
-    alone_px: int = 0
-    """How many of them have nothing but their own value and 0 around them."""
+    alone: frozenset[int] = frozenset()
+    """Of a few values, those that have nothing but themselves and 0 around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:
         _check_soft(found, root)
         return Encoding(Meaning({}, soft=True), ("defect",),
                         "masks have soft edges; they are cut at 128")  # fmt: skip
-    _check_count(values, root)
+    _check_edges(values, found, root)
     if {frozenset((1,)), frozenset((max(values),))} >= {one.values for one in _drawn(found)}:
         _mixed(found, lambda one: one.values == {1}, "1", describe_value(max(values)), root)
     return _each(values, "grey_{}")
@@ -217,7 +215,7 @@ def _of_ids(values: set[int], found: Found, root: Path) -> Encoding:
 
 
 def _of_colors(values: set[int], found: Found, root: Path) -> Encoding:
-    _check_count(values, root)
+    _check_edges(values, found, root)
 
     def small(one: Values) -> bool:
         return bool(one.values) and max(one.values) <= MAX_CLASSES
@@ -270,11 +268,19 @@ def _mixed(
         )  # fmt: skip
 
 
-def _check_count(values: set[int], root: Path) -> None:
+def _check_edges(values: set[int], found: Found, root: Path) -> None:
+    """Values that are too many to be classes, or mostly the mixture of others."""
     if len(values) > MAX_CLASSES:
         raise DataError(
             f"the masks hold {len(values)} values, which cannot be classes", where=str(root),
             remedy="Save masks as PNG (JPEG blurs values), one value or colour per class",
+        )  # fmt: skip
+    edges = _edges(values, found)
+    if len(edges) >= _EDGES_MIN and 2 * len(edges) > len(values):
+        raise DataError(
+            f"of the masks' {len(values)} values, {len(edges)} stand only at the edges of others, "
+            "as in masks that were blurred or resized", where=str(root),
+            remedy="Draw or resize masks without smoothing (nearest neighbour)",
         )  # fmt: skip
 
 
@@ -291,20 +297,24 @@ def _is_soft(values: set[int], found: Found) -> bool:
     """True if greys are the soft edges of white: a binary mask that was blurred or resized."""
     if len(values) > _MAX_GREYS or _two_heaps(values):
         return True
-    grey_px = sum(one.grey_px for one in found.values())
-    alone_px = sum(one.alone_px for one in found.values())
-    few = UNLABELLED in values and len(values) >= _SOFT_GREYS_MIN
-    return few and alone_px < _ALONE_RATIO * grey_px
+    edges = _edges(values, found)
+    return len(edges) >= _EDGES_MIN and values - edges == {UNLABELLED}
 
 
-def _count_greys(values: NDArray[Any]) -> tuple[int, int]:
-    """`Values.grey_px` and `Values.alone_px` of a mask of one byte a pixel."""
-    mask = values.astype(np.uint8)
-    grey = (mask > 0) & (mask < UNLABELLED)
+def _edges(values: set[int], found: Found) -> set[int]:
+    """The values that stand beside others in every mask."""
+    return values.difference(*(one.alone for one in found.values()))
+
+
+def _alone(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
+    """`Values.alone` of at most `MAX_CLASSES` values."""
+    ordered = np.array([0, *sorted(nonzero)])
+    mask = np.searchsorted(ordered, values).astype(np.uint8)
     around = np.ones((3, 3), np.uint8)
-    least = cv2.erode(np.where(mask > 0, mask, np.uint8(UNLABELLED)), around)
-    alone = grey & (cv2.dilate(mask, around) == mask) & (least == mask)
-    return int(grey.sum()), int(alone.sum())
+    least = cv2.erode(np.where(mask > 0, mask, np.uint8(255)), around)
+    alone = mask[(cv2.dilate(mask, around) == mask) & (least == mask)]
+    px, alone_px = (np.bincount(each.ravel(), minlength=len(ordered)) for each in (mask, alone))
+    return frozenset(ordered[1:][alone_px[1:] >= _ALONE_RATIO * px[1:]].tolist())
 
 
 def _two_heaps(values: set[int]) -> bool:
@@ -330,7 +340,6 @@ def _values(path: Path, colors: bool) -> Values:
     nonzero = frozenset(int(value) for value in found if value)
     strong = max(nonzero, default=0) >= THRESHOLD
     border = has_border(nonzero)
-    few = 1 < len(nonzero) <= _MAX_GREYS and max(nonzero) <= UNLABELLED
-    greys = _count_greys(values) if few else (0, 0)
+    alone = _alone(values, nonzero) if 0 < len(nonzero) <= MAX_CLASSES else nonzero
     any_set = bool(border or is_set(values).any())
-    return Values(nonzero, any_set, strong, between, "", *greys)
+    return Values(nonzero, any_set, strong, between, "", alone)

@@ -200,3 +200,15 @@ def test_few_greys_in_areas_of_their_own_are_classes(make: Any) -> None:
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.png", drawn)
     assert open_data(make.root).classes == ("grey_60", "grey_120", "grey_180", "grey_255")
+
+
+@pytest.mark.parametrize("colors", [((250, 50, 83),), ((250, 50, 83), (51, 221, 255))])
+def test_colours_that_were_mixed_at_edges_are_no_classes(make: Any, colors: Any) -> None:
+    for index in range(6):
+        drawn = np.zeros((40, 64, 3), np.uint8)
+        for at, color in enumerate(colors):
+            cv2.circle(drawn, (16 + 30 * at, 20), 8, color, -1)
+        make.write(f"images/p{index}.png")
+        make.write(f"masks/p{index}.png", cv2.GaussianBlur(drawn, (3, 3), 0))
+    with pytest.raises(DataError, match="stand only at the edges of others"):
+        open_data(make.root)
