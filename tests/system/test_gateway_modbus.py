@@ -50,8 +50,9 @@ class Plc:
             block = self._master.input_registers(0, _map.OUTPUT_WORDS)
             self.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
             ack = self.program.cycle(self.values)
-            if self.values["ResultsValid"]:  # every scan: a gateway may have been restarted
-                self._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
+            # In every scan, as docs/plc.md says: a gateway may have been restarted, and one with a
+            # new journal takes what it hears first for where the PLC stood.
+            self._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
         except OSError:
             self.close()
             self.values = {}
