@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import tempfile
 import threading
 import time
@@ -76,23 +77,31 @@ def attack(seed: int, orders: Connection) -> None:
     doors: dict[str, zmq.Socket[bytes]] = {}
     while (order := orders.recv()) is not None:
         address, seconds, limit = order
-        if address not in doors:
-            doors[address] = context.socket(zmq.DEALER)
-            # Short queues, so that what is sent in a block is also taken in it. Answers are
-            # never read.
-            doors[address].sndhwm = 100
-            doors[address].sndbuf = 1 << 14
-            doors[address].sndtimeo = 100
-            doors[address].connect(address)
         sent, until = 0, time.monotonic() + seconds
         while sent < limit and time.monotonic() < until:
+            if address not in doors:
+                doors[address] = door(context, address)
             try:
                 doors[address].send_multipart(crowd[rng.randrange(len(crowd))])
-            except zmq.Again:
+            except zmq.Again:  # it was let go, for it reads nothing: it comes again
+                doors.pop(address).close(0)
                 continue
             sent += 1
         orders.send(sent)
     context.destroy(0)
+
+
+def door(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+    """A connection with short queues: what is sent in a block is also taken in it.
+
+    Answers are never read.
+    """
+    socket = context.socket(zmq.DEALER)
+    socket.sndhwm = 100
+    socket.sndbuf = 1 << 14
+    socket.sndtimeo = 500
+    socket.connect(address)
+    return socket
 
 
 def sink(answer: Connection, done: Event) -> None:
@@ -155,6 +164,7 @@ def run(
                 ours[1].send((targets[kind], block_s, messages - sent["attack"]))
                 sent[kind] += ours[1].recv()
             spans[kind].append((first, line.spool.last_seq))
+            print(f"{kind}: {sent[kind]} sent", file=sys.stderr)
             time.sleep(PAUSE_S)
     while (before := line.replay.dropped) >= 0:
         time.sleep(1.0)

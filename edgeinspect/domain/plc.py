@@ -236,9 +236,9 @@ class PlcCommands:
     """A rising edge clears latched errors and the overrun bit."""
     results_ack: int | None = None
     """The id of the last result the PLC has taken; None until it has written one."""
-    ack_is_message: bool = False
-    """True if the id came as a message of its own, which nobody sends without a result; False
-    if it is a value that stands somewhere, maybe since long ago."""
+    ack_after: int = -1
+    """Revision of the newest image that had reached the PLC when it wrote that id; -1: none
+    had, or nobody knows. An id that is older than a result is no answer to it."""
     trigger_id: int | None = None
     """A change asks for one frame of the part below; None until the PLC has written one since
     the link's memory began. What follows was written together with it."""

@@ -291,19 +291,12 @@ class Handshake:
         self._commands = commands
 
     def _answers(self, commands: PlcCommands) -> bool:
-        """Whether the first ack that is heard can be one of ours.
-
-        A link may hear of it before it knows itself that the result was delivered: a message
-        that names the result which was handed over is an answer to it.
-        """
+        """Whether the first ack that is heard answers the result that is shown."""
         shown = self._shown
-        if shown is None:
+        if shown is None or shown.revision is None:
             return False
-        if shown.delivered_at_ns is not None:
-            return True
-        handed_over = shown.revision is not None
         is_its = commands.results_ack == shown.result.result_id
-        return handed_over and is_its and commands.ack_is_message
+        return is_its and commands.ack_after >= shown.revision
 
     def _apply(self, result: PlcResult, how: How, part_id: str) -> Applied:
         lost = result.covers if result.is_lost else 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.plc import PlcCommands, PlcImage, PlcInputs
+from edgeinspect.plclinks._ack_order import AckOrder
 
 _FIRST_MS = 100
 _MAX_MS = 2_000
@@ -69,6 +71,9 @@ class Courier:
         self._image: PlcImage | None = None
         self._inputs = PlcInputs(problem="not connected yet")
         self._heard_at_ns = 0
+        self._acks = AckOrder()
+        self._reached = -1
+        """Revision of the newest image that any session has brought there."""
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -119,6 +124,7 @@ class Courier:
     def _serve(self, session: Session) -> None:
         """Write what is new, read what the PLC says, until something breaks."""
         written = -1
+        self._ask(session)  # what stands there before anything of this session is shown
         while not self._stop:
             waits_for = session.waits_for
             if waits_for:
@@ -128,8 +134,8 @@ class Courier:
             image = self._image
             if image is not None and image.revision != written:
                 session.show(image)
-                written = image.revision
-            commands = session.commands()
+                written = self._reached = image.revision
+            commands = self._ask(session)
             self._heard_at_ns = self._clock.now_ns()
             self._inputs = PlcInputs(True, written, commands)
             if self._image is image:
@@ -139,6 +145,13 @@ class Courier:
         if not session.waits_for and image is not None and image.revision != written:
             session.show(image)
             self._inputs = PlcInputs(True, image.revision, self._inputs.commands)
+
+    def _ask(self, session: Session) -> PlcCommands | None:
+        commands = session.commands()
+        if commands is None:
+            return None
+        after = self._acks.after(commands.results_ack, self._reached)
+        return replace(commands, ack_after=after)
 
     def _lose(self, error: Exception) -> None:
         words = (str(error) or type(error).__name__)[:300]

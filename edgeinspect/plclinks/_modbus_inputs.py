@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from edgeinspect.domain.plc import PlcCommands, Refusal
 from edgeinspect.plclinks import _map, _modbus
+from edgeinspect.plclinks._ack_order import AckOrder
 from edgeinspect.plclinks._contact import Contact
 
 _TRIGGER_ID, _ACK = 1, 2
@@ -25,6 +26,7 @@ class WrittenInputs:
         self._little = little
         self._block = bytearray(2 * _map.INPUT_WORDS)
         self._written: set[int] = set()
+        self._acks = AckOrder()
         self._commands = PlcCommands()
         self._of_contact: dict[int, tuple[Contact, int]] = {}
 
@@ -40,13 +42,14 @@ class WrittenInputs:
         """What counts now."""
         return self._commands
 
-    def write(self, word: int, words: bytes, contact: Contact) -> None:
+    def write(self, word: int, words: bytes, contact: Contact, delivered: int = -1) -> None:
         """One request of one connection.
 
         Args:
             word: The first word of the block.
             words: The registers.
             contact: Of the connection; `receive` has been called.
+            delivered: Revision of the newest image that had been read before.
         """
         self._block[2 * word : 2 * word + len(words)] = words
         covered = range(word, word + len(words) // 2)
@@ -61,10 +64,10 @@ class WrittenInputs:
             if new and now.trigger_id != before.trigger_id:
                 problem = Refusal.TORN if self._is_torn(covered) else now.trigger_problem
                 trigger = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
-        acked = {_ACK, _ACK + 1} <= self._written
+        ack = now.results_ack if {_ACK, _ACK + 1} <= self._written else None
         self._commands = replace(
             trigger, enable=now.enable, fault_reset=now.fault_reset,
-            results_ack=now.results_ack if acked else None,
+            results_ack=ack, ack_after=self._acks.after(ack, delivered),
         )  # fmt: skip
 
     def contacts(self) -> list[Contact]:

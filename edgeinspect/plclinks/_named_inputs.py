@@ -29,10 +29,10 @@ _PART = ("TriggerEncoder", "TriggerPartId")
 class NamedInputs:
     """For one thread, or one event loop. `commands` may be called from any."""
 
-    def __init__(self, *, messages: bool = False) -> None:
-        """Nothing is written yet; `messages`: each write was sent to us, for a reason."""
+    def __init__(self) -> None:
+        """Nothing is written yet."""
         self._values: dict[str, _map.Value] = {}
-        self._commands = PlcCommands(ack_is_message=messages)
+        self._commands = PlcCommands()
         self._of_contact: dict[int, tuple[Contact, int]] = {}
 
     def write(
@@ -60,10 +60,7 @@ class NamedInputs:
             torn = any(name in bad or (name not in taken and self._values.get(name))
                        for name in _PART)  # fmt: skip
             problem = Refusal.TORN if torn else now.trigger_problem
-            self._commands = replace(
-                now, trigger_problem=problem, trigger_since_ns=since_ns,
-                ack_is_message=before.ack_is_message,
-            )  # fmt: skip
+            self._commands = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
         else:
             self._commands = replace(
                 before, enable=now.enable, fault_reset=now.fault_reset, results_ack=now.results_ack

@@ -319,13 +319,18 @@ class _Reading:
             raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
         word = self._server._inputs.coils()
         word[address : address + len(bits)] = bits
-        self._server._inputs.write(0, _modbus.pack_bits(word)[::-1], self._contact)
+        self._write(0, _modbus.pack_bits(word)[::-1])
 
     def write_words(self, address: int, words: bytes) -> None:
         at = address - self._options.input_address
         if at < 0 or 2 * at + len(words) > 2 * _map.INPUT_WORDS:
             raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
-        self._server._inputs.write(at, words, self._contact)
+        self._write(at, words)
+
+    def _write(self, word: int, words: bytes) -> None:
+        # What this batch reads has not left yet: nobody can have answered it.
+        server = self._server
+        server._inputs.write(word, words, self._contact, server._delivered)
 
 
 def build(options: Options, clock: Clock) -> PlcLink:

@@ -146,7 +146,7 @@ class _Session:
         self._born = False
         self._answered_with: dict[str, Any] | None = None
         """Commands that DDATA has repeated to the hosts."""
-        self._inputs = NamedInputs(messages=True)
+        self._inputs = NamedInputs()
         self._contact = Contact()
         self._turns = Turns(clock.now_ns())
         self._problem = ""

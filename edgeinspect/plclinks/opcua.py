@@ -281,6 +281,7 @@ class OpcUaServer:
         connected = self._has_peer(server)
         # A result that nobody is there to hear is not delivered.
         if connected or image.result is None:
+            inputs.shown = image.revision  # a client may answer before all of it is written
             await nodes.show(image)
         problem = "" if connected else "no client has a session"
         delivered = image.revision if connected else -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from asyncua import ua
@@ -10,6 +11,7 @@ from asyncua import ua
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.plc import PlcCommands
 from edgeinspect.plclinks import _map
+from edgeinspect.plclinks._ack_order import AckOrder
 from edgeinspect.plclinks._contact import Contact, Turns
 from edgeinspect.plclinks._named_inputs import NamedInputs
 
@@ -39,8 +41,12 @@ class Inputs:
         """Nobody has written anything; what is read then, is `blank`."""
         self.turns = Turns(clock.now_ns())
         """Of the loop that shows images: whether it was stopped."""
+        self.shown = -1
+        """Revision of the newest image that clients can have seen."""
         self._clock = clock
         self._named = NamedInputs()
+        self._acks = AckOrder()
+        self._ack_after = -1
 
     def problem(self, name: str, write: Any) -> int | None:
         """The status code that refuses a WriteValue to an input; None if it may be taken.
@@ -78,10 +84,11 @@ class Inputs:
     ) -> None:
         """One Write call: its values that have no `problem`, and the names of those that have."""
         self._named.write(contact, values, refused)
+        self._ack_after = self._acks.after(self._named.commands().results_ack, self.shown)
 
     def commands(self) -> PlcCommands:
         """What counts now."""
-        return self._named.commands()
+        return replace(self._named.commands(), ack_after=self._ack_after)
 
 
 def _text_problem(text: Any) -> int | None:

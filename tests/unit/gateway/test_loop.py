@@ -80,7 +80,7 @@ class Link:
     def __init__(self) -> None:
         self.images: list[PlcImage] = []
         self.answers = True
-        self.ack = 0
+        self.ack, self.ack_after = 0, -1
 
     def open(self) -> None: ...
     def close(self) -> None: ...
@@ -88,13 +88,13 @@ class Link:
     def show(self, image: PlcImage) -> None:
         self.images.append(image)
         if self.answers and image.result is not None:
-            self.ack = image.result_id
+            self.ack, self.ack_after = image.result_id, image.revision
 
     def poll(self) -> PlcInputs:
         if not self.answers:
             return PlcInputs()
         return PlcInputs(True, self.images[-1].revision if self.images else -1,
-                         PlcCommands(results_ack=self.ack))  # fmt: skip
+                         PlcCommands(results_ack=self.ack, ack_after=self.ack_after))  # fmt: skip
 
 
 class Bench:

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
+from edgeinspect.domain.clock import NS_PER_S, SystemClock
+from edgeinspect.domain.plc import Outcome, PlcError, PlcImage, PlcResult
 from edgeinspect.errors import DeviceLostError
+from edgeinspect.gateway.handshake import Handshake, How, Rules
+from edgeinspect.gateway.results import Pending
+from edgeinspect.gateway.watch import Standing
 from edgeinspect.plclinks import _map, _modbus, modbus
 from tests.system.plant import wait_for
 
@@ -51,6 +54,43 @@ def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None
     commands = server.poll().commands
     assert commands is not None
     assert commands.results_ack == 77
+    client.close()
+
+
+def test_an_ack_says_what_had_been_read_before_it(server: modbus.ModbusServer) -> None:
+    """Only the order tells an answer from an id that stood in the PLC since long ago."""
+    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    for revision, ack in ((3, 1), (5, 2), (8, 2)):
+        server.show(online(revision, ack))
+        client.write(202, ack.to_bytes(4, "big"))
+        client.read(0, _map.OUTPUT_WORDS)
+        client.write(202, ack.to_bytes(4, "big"))  # the same id again: it is as old as it was
+        commands = server.poll().commands
+        assert commands is not None
+        before = {3: -1, 5: 3, 8: 3}[revision]
+        assert (commands.results_ack, commands.ack_after) == (ack, before)
+    server.show(online(9, 3))
+    client.read(0, _map.OUTPUT_WORDS)
+    client.write(202, (3).to_bytes(4, "big"))
+    commands = server.poll().commands
+    assert commands is not None
+    assert (commands.results_ack, commands.ack_after) == (3, 9)
+    client.close()
+
+
+def test_a_plc_that_answers_faster_than_the_gateway_looks_is_heard(
+    server: modbus.ModbusServer,
+) -> None:
+    """On a new journal: read and written between two looks, its first word is an answer."""
+    rules = Rules(acknowledges=True, ack_timeout_ns=NS_PER_S, buffer=4, heartbeat_ns=NS_PER_S)
+    handshake = Handshake(rules, is_new=True)
+    handshake.push(Pending(PlcResult(1, 1, Outcome.PASS, 1), None))
+    handshake.hear(server.poll(), 0)
+    server.show(handshake.image(Standing(True, PlcError.NONE, "", 1, 0), 0))
+    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    assert int.from_bytes(client.read(0, _map.OUTPUT_WORDS)[:4], "big") == 1
+    client.write(202, (1).to_bytes(4, "big"))
+    assert [done.how for done in handshake.hear(server.poll(), 0)] == [How.ACKED]
     client.close()
 
 
