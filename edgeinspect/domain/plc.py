@@ -100,7 +100,7 @@ class Refusal(IntEnum):
     TORN = 2
     """Id and part were not written together."""
     PART_ID = 3
-    """The part's id is no text, or does not fit."""
+    """The part's id is no text, does not fit, or has control characters."""
     LINE = 4
     """The line refused, or did not answer."""
 

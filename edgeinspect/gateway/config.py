@@ -16,6 +16,7 @@ from edgeinspect.config.document import Node
 from edgeinspect.config.faults import BAD, Collector, suggest
 from edgeinspect.config.load import PartChoice
 from edgeinspect.config.schema import Name, PartTable, Section
+from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import ConfigError, EdgeInspectError
 from edgeinspect.trust import named_user
 
@@ -75,7 +76,7 @@ class GatewayConfig(Section, frozen=True):
     """`type:` names the protocol; its other keys are that link's options."""
     cursor: str
     """File of the journal: what has been applied, and where to go on after a restart."""
-    journal: Annotated[int, Meta(ge=16, le=10_000_000)] = 100_000
+    journal: Annotated[int, Meta(ge=16, le=1_000_000)] = 100_000
     """Results the journal holds, 64 bytes each."""
     fail_safe_ms: Annotated[float, Meta(ge=20, le=60_000)] = 300
     """Silence of the daemon after which the PLC is told to reject everything. Give it at
@@ -103,11 +104,17 @@ class GatewayConfig(Section, frozen=True):
     """True if a part without a verdict may pass when it is inspected again under its id. A
     reject stays a reject."""
     part_id_repeats_after_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
-    """Time after which a part id that did not pass stands for another part, as the number of a
-    carrier does; absent, it never does."""
+    """Time after which a part id that did not pass, or was triggered, stands for another part,
+    as the number of a carrier does; absent, it never does."""
     trigger_count_of: Name | None = None
     """Camera whose triggers the PLC counts in TriggerId, by whatever way it triggers it: the
     line raises an alarm when a trigger has no frame, or a frame no trigger."""
+
+    @property
+    def part_id_repeats_after_ns(self) -> int | None:
+        """`part_id_repeats_after_s` in ns."""
+        repeats_s = self.part_id_repeats_after_s
+        return None if repeats_s is None else round(repeats_s * NS_PER_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.client import Beat, Delivered, Event, Lost, Renumbered
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.plc import PART_ID_BYTES, Outcome, PlcImage, PlcInputs, PlcResult
 from edgeinspect.errors import DataError, ForgedError
 from edgeinspect.gateway.config import GatewayConfig
@@ -317,11 +317,10 @@ def _rules(config: GatewayConfig, link: PlcLink) -> Rules:
 
 
 def _screen(config: GatewayConfig, link: PlcLink, memory: Memory, clock: Clock) -> Screen:
-    repeats_s = config.part_id_repeats_after_s
     return Screen(
         memory,
         clock,
         part_id_bytes=getattr(link, "part_id_bytes", PART_ID_BYTES),
         inspect_again=config.inspect_again,
-        repeats_after_ns=None if repeats_s is None else round(repeats_s * NS_PER_S),
+        repeats_after_ns=config.part_id_repeats_after_ns,
     )

@@ -1,10 +1,10 @@
 """What must not be forgotten between two lives of a gateway, beside the journal.
 
-Which part ids did not pass, so that none of them ever does; and which trigger was handled
-last, so that none is carried out twice. One file of fixed size: a header, two cells for the
-trigger that are written in turn, and a ring of parts. Each record ends in a CRC-32, so one
-that was cut by a crash does not check and the one before counts. In the page cache at once,
-as the journal: it survives `kill -9`, and a power cut but for the last `SYNC_S`.
+Which part ids did not pass, so that none of them ever does; and which triggers were heard,
+so that none is carried out twice. One file of fixed size: a header, two cells for the last
+trigger that are written in turn, a ring of parts and a ring of triggers. Each record ends in a
+CRC-32, so one that was cut by a crash does not check and the one before counts. In the page
+cache at once, as the journal: it survives `kill -9`, and a power cut but for the last `SYNC_S`.
 
 Source: docs/plc.md, "One part, one outcome"
 """
@@ -19,6 +19,7 @@ import zlib
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from edgeinspect import boot
 from edgeinspect.domain.plc import Refusal
@@ -31,8 +32,13 @@ CELL_BYTES = 64
 _HEADER = struct.Struct("<8s32sI")
 _TRIGGER = struct.Struct("<QHBB16s")
 _PART = struct.Struct("<Q16sQQIB")
+_HEARD = struct.Struct("<Q16sQQI")
 _CRC = struct.Struct("<I")
 _PARTS_AT = 3 * CELL_BYTES
+_HEARD_SEED = zlib.crc32(b"trigger")
+"""Begins the checksum of the second ring's records: none of them checks as one of a part."""
+TRIGGERS = 1_024
+"""Triggers of named parts that are remembered; the oldest is overwritten."""
 
 
 class TriggerState(IntEnum):
@@ -69,10 +75,9 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class NotPassed:
-    """One part that did not pass."""
+class Noted:
+    """When something was written down."""
 
-    kind: Kind
     monotonic_ns: int
     utc_ns: int
     boot: int
@@ -81,6 +86,13 @@ class NotPassed:
     def age_ns(self, now_ns: int, utc_ns: int, boot: int) -> int:
         """How long ago; by the wall clock only where the PC has been started since."""
         return now_ns - self.monotonic_ns if boot == self.boot else utc_ns - self.utc_ns
+
+
+@dataclass(frozen=True, slots=True)
+class NotPassed(Noted):
+    """One part that did not pass."""
+
+    kind: Kind
 
 
 def digest(part_id: str) -> bytes:
@@ -109,7 +121,8 @@ class Memory:
         self._capacity = capacity
         self._boot = zlib.crc32((boot.boot_id() or "").encode())
         self._parts: dict[bytes, NotPassed] = {}
-        self._count = self._trigger_count = 0
+        self._heard: dict[bytes, Noted] = {}
+        self._count = self._trigger_count = self._heard_count = 0
         self._trigger: LastTrigger | None = None
         self._syncer: Syncer | None = None
         if path is not None:
@@ -146,7 +159,7 @@ class Memory:
         """
         with self._lock:
             known = self._parts.pop(part, None)
-            noted = NotPassed(kind, now_ns, utc_ns, self._boot)
+            noted = NotPassed(now_ns, utc_ns, self._boot, kind)
             if known is not None and known.kind > kind:
                 noted = replace(noted, kind=known.kind)
             if len(self._parts) >= self._capacity:
@@ -174,8 +187,27 @@ class Memory:
         with self._lock:
             return self._parts.get(part)
 
-    def age_ns(self, noted: NotPassed, now_ns: int, utc_ns: int) -> int:
-        """How long ago a part did not pass."""
+    def hear_trigger(self, trigger_id: int, part: bytes, now_ns: int, utc_ns: int) -> Noted | None:
+        """Remember that a trigger of a part was heard; when it was before, if it was.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        key = hashlib.blake2b(trigger_id.to_bytes(2, "little") + part, digest_size=16).digest()
+        with self._lock:
+            known = self._heard.pop(key, None)
+            if len(self._heard) >= TRIGGERS:
+                self._heard.pop(next(iter(self._heard)))
+            self._heard[key] = noted = Noted(now_ns, utc_ns, self._boot)
+            self._heard_count += 1
+            self._write(
+                self._heard_at(self._heard_count), _pack_heard(self._heard_count, key, noted),
+                _HEARD_SEED,
+            )  # fmt: skip
+            return known
+
+    def age_ns(self, noted: Noted, now_ns: int, utc_ns: int) -> int:
+        """How long ago something was written down."""
         return noted.age_ns(now_ns, utc_ns, self._boot)
 
     def close(self) -> None:
@@ -187,13 +219,16 @@ class Memory:
     def _at(self, count: int) -> int:
         return _PARTS_AT + count % self._capacity * CELL_BYTES
 
-    def _write(self, at: int, body: bytes) -> None:
+    def _heard_at(self, count: int) -> int:
+        return _PARTS_AT + (self._capacity + count % TRIGGERS) * CELL_BYTES
+
+    def _write(self, at: int, body: bytes, seed: int = 0) -> None:
         if self._syncer is not None:
             assert self._path is not None
-            write_at(self._syncer, at, _seal(body), "the gateway's memory", self._path)
+            write_at(self._syncer, at, _seal(body, seed), "the gateway's memory", self._path)
 
     def _open(self, path: Path, name: str) -> None:
-        size = _PARTS_AT + self._capacity * CELL_BYTES
+        size = _PARTS_AT + (self._capacity + TRIGGERS) * CELL_BYTES
         try:
             data = read_regular(path, TEXT_BYTES_MAX)
         except FileNotFoundError:
@@ -210,6 +245,10 @@ class Memory:
             for count, (part, noted) in enumerate(self._parts.items(), first):
                 at = self._at(count)
                 blank[at : at + CELL_BYTES] = _seal(_pack(count, part, noted))
+            first = self._heard_count - len(self._heard) + 1
+            for count, (key, when) in enumerate(self._heard.items(), first):
+                at = self._heard_at(count)
+                blank[at : at + CELL_BYTES] = _seal(_pack_heard(count, key, when), _HEARD_SEED)
             make_file(path, bytes(blank))
         self._syncer = Syncer(os.open(path, os.O_RDWR | os.O_CLOEXEC), "memory")
 
@@ -234,30 +273,47 @@ class Memory:
                 self._trigger = LastTrigger(
                     trigger_id, TriggerState(state), Refusal(refusal), part
                 )  # fmt: skip
-        records = []
-        for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES):
-            body = _unseal(data[at : at + CELL_BYTES])
-            if body is not None:
-                records.append(_PART.unpack_from(body))
-        for count, part, monotonic_ns, utc_ns, boot_crc, kind in sorted(records):
+        self._load_parts(_records(data, _PART))
+        for count, key, monotonic_ns, utc_ns, boot_crc in _records(data, _HEARD, _HEARD_SEED):
+            self._heard_count = count
+            self._heard.pop(key, None)
+            self._heard[key] = Noted(monotonic_ns, utc_ns, boot_crc)
+        while len(self._heard) > TRIGGERS:
+            self._heard.pop(next(iter(self._heard)))
+
+    def _load_parts(self, records: list[tuple[Any, ...]]) -> None:
+        for count, part, monotonic_ns, utc_ns, boot_crc, kind in records:
             self._count = count
             self._parts.pop(part, None)
             if kind:
-                self._parts[part] = NotPassed(Kind(kind), monotonic_ns, utc_ns, boot_crc)
+                self._parts[part] = NotPassed(monotonic_ns, utc_ns, boot_crc, Kind(kind))
         while len(self._parts) > self._capacity:
             self._parts.pop(next(iter(self._parts)))
+
+
+def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[Any, ...]]:
+    """The records of one ring, in the order of their counts; their checksums tell them apart."""
+    cells = (
+        _unseal(data[at : at + CELL_BYTES], seed)
+        for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES)
+    )
+    return sorted(layout.unpack_from(body) for body in cells if body is not None)
 
 
 def _pack(count: int, part: bytes, noted: NotPassed) -> bytes:
     return _PART.pack(count, part, noted.monotonic_ns, noted.utc_ns, noted.boot, noted.kind)
 
 
-def _seal(body: bytes) -> bytes:
+def _pack_heard(count: int, key: bytes, noted: Noted) -> bytes:
+    return _HEARD.pack(count, key, noted.monotonic_ns, noted.utc_ns, noted.boot)
+
+
+def _seal(body: bytes, seed: int = 0) -> bytes:
     padded = body.ljust(CELL_BYTES - _CRC.size, b"\0")
-    return padded + _CRC.pack(zlib.crc32(padded))
+    return padded + _CRC.pack(zlib.crc32(padded, seed))
 
 
-def _unseal(cell: bytes) -> bytes | None:
-    """What a cell holds; None if it was never written, or not to its end."""
-    body = cell[: -_CRC.size]
-    return body if any(body) and _CRC.unpack(cell[-_CRC.size :])[0] == zlib.crc32(body) else None
+def _unseal(cell: bytes, seed: int = 0) -> bytes | None:
+    """What a cell holds; None if it was never written, not to its end, or in the other ring."""
+    body, (found,) = cell[: -_CRC.size], _CRC.unpack(cell[-_CRC.size :])
+    return body if any(body) and found == zlib.crc32(body, seed) else None

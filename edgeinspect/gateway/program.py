@@ -71,8 +71,8 @@ def _build_whole(
     counter: TriggerCounter | None = None
     if config.trigger_camera is not None:
         triggers = Triggers(
-            address, config.trigger_camera, clock, memory,
-            max_age_ms=config.trigger_max_age_ms, prepare=prepare,
+            address, config.trigger_camera, clock, memory, max_age_ms=config.trigger_max_age_ms,
+            repeats_after_ns=config.part_id_repeats_after_ns, prepare=prepare,
         )  # fmt: skip
         held.callback(triggers.close)
     if config.trigger_count_of is not None:

@@ -3,7 +3,7 @@
     id as before                        nothing
     the first since this start          refused: it may have stood there for hours
     0, but after 65535                  refused: a PLC that begins again writes zeros
-    behind them the one from before     refused: it has found its old memory again
+    an id and its part once more        refused: a memory of the PLC, or somebody else's
     torn, or a part that has no name    refused
     older than it may be, or unknown    refused
     else                                asked for, until its age is used up
@@ -14,10 +14,11 @@ trigger that is known from before this start needs none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeinspect.domain.plc import PlcCommands, Refusal
-from edgeinspect.gateway.memory import LastTrigger, TriggerState, digest
+from edgeinspect.gateway.memory import LastTrigger, TriggerState
 
 _LAST_ID = 0xFFFF
 
@@ -44,12 +45,19 @@ class Ask:
 class TriggerWatch:
     """Hears what the PLC wrote. For one thread."""
 
-    def __init__(self, last: LastTrigger | None, max_age_ns: int) -> None:
+    def __init__(
+        self,
+        last: LastTrigger | None,
+        max_age_ns: int,
+        is_again: Callable[[int, str], bool] = lambda _trigger_id, _part_id: False,
+    ) -> None:
         """Nothing is heard yet.
 
         Args:
             last: Handled before this start; None if nothing is known.
             max_age_ns: From the PLC's wish to the frame.
+            is_again: Whether a trigger of this id and part was heard before; called once for
+                each, and remembers it.
         """
         self.answer = (
             Answer(last.trigger_id, last.state is not TriggerState.ACCEPTED, last.refusal)
@@ -59,10 +67,8 @@ class TriggerWatch:
         """Where it begins."""
         self._max_age_ns = max_age_ns
         self._last_id = None if last is None else last.trigger_id
+        self._is_again = is_again
         self._heard = False
-        self._before_zero = (last.trigger_id, last.part) if last is not None else None
-        """Id and part of the last one that was no zero of a PLC that begins again."""
-        self._zeroed = False
 
     def hear(self, commands: PlcCommands, now_ns: int) -> Ask | Answer | None:
         """What to do about what the PLC wrote last; None if it is known already."""
@@ -74,21 +80,13 @@ class TriggerWatch:
         if trigger_id == before:
             return None
         restarted = trigger_id == 0 and before != _LAST_ID
-        found_again = not restarted and self._is_found_again(commands, trigger_id)
-        self._zeroed = restarted
         if commands.trigger_problem is not Refusal.NONE:
             return Answer(trigger_id, True, commands.trigger_problem)
-        if not heard or since_ns is None or restarted or found_again:
+        part_id = commands.trigger_part_id
+        again = bool(part_id) and not restarted and self._is_again(trigger_id, part_id)
+        if not heard or since_ns is None or restarted or again:
             return Answer(trigger_id, True, Refusal.STALE)
         expires_at_ns = since_ns + self._max_age_ns
         if now_ns >= expires_at_ns:
             return Answer(trigger_id, True, Refusal.STALE)
         return Ask(trigger_id, commands, expires_at_ns)
-
-    def _is_found_again(self, commands: PlcCommands, trigger_id: int) -> bool:
-        """Whether this is the trigger that stood there before the PLC wrote zeros."""
-        name = commands.trigger_part_id
-        now = trigger_id, digest(name) if name else bytes(16)
-        same = self._zeroed and bool(name) and now == self._before_zero
-        self._before_zero = now
-        return same

@@ -40,6 +40,7 @@ class Triggers:
         memory: Memory,
         *,
         max_age_ms: float = 300,
+        repeats_after_ns: int | None = None,
         prepare: Prepare = plain,
     ) -> None:
         """Start the thread.
@@ -48,8 +49,9 @@ class Triggers:
             address: The line's ROUTER.
             camera: Asked for each frame.
             clock: Of the triggers' age: the one that the link stamps with.
-            memory: Holds the last trigger across restarts.
+            memory: Holds the triggers across restarts.
             max_age_ms: From the PLC's wish to the frame.
+            repeats_after_ns: Age after which a part id stands for another part; None for never.
             prepare: Puts CURVE keys on the socket.
         """
         self._address = address
@@ -57,9 +59,10 @@ class Triggers:
         self._clock = clock
         self._memory = memory
         self._prepare = prepare
+        self._repeats_after_ns = repeats_after_ns
         self._quiet = RateLimited(_log, clock)
         self._resolve_last()
-        self._watch = TriggerWatch(memory.trigger, round(max_age_ms * NS_PER_MS))
+        self._watch = TriggerWatch(memory.trigger, round(max_age_ms * NS_PER_MS), self._is_again)
         self.answer: Answer = self._watch.answer
         """Of the last trigger that was answered."""
         self.failure: EdgeInspectError | None = None
@@ -89,12 +92,22 @@ class Triggers:
         """A gateway that was killed while it asked does not know what the line did: refused,
         and whatever comes of it does not pass.
         """
-        last = self._memory.trigger
+        last, clock = self._memory.trigger, self._clock
+        if last is not None and any(last.part):  # a memory from before these were kept
+            self._memory.hear_trigger(last.trigger_id, last.part, clock.now_ns(), clock.utc_ns())
         if last is not None and last.state is TriggerState.ASKED:
             self._spoil(last.part)
             self._memory.note_trigger(
                 replace(last, state=TriggerState.REFUSED, refusal=Refusal.LINE)
             )
+
+    def _is_again(self, trigger_id: int, part_id: str) -> bool:
+        """Whether this trigger of this part was heard before; it is from now on."""
+        now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
+        before = self._memory.hear_trigger(trigger_id, digest(part_id), now_ns, utc_ns)
+        if before is None or self._repeats_after_ns is None:
+            return before is not None
+        return self._memory.age_ns(before, now_ns, utc_ns) < self._repeats_after_ns
 
     def _spoil(self, part: bytes) -> None:
         if any(part):

@@ -29,7 +29,7 @@ from edgeinspect.domain.plc import (
     PlcResult,
     Refusal,
 )
-from edgeinspect.domain.text import fits_utf8
+from edgeinspect.domain.text import fits_utf8, has_controls
 
 MAP_VERSION = 1
 
@@ -117,7 +117,8 @@ STATUS2_BITS: tuple[Bit, ...] = (
         lambda i: i.trigger_refusal is Refusal.STALE),
     Bit("TriggerTorn", 3, "TriggerRefused, for TriggerId and the part were not written together.",
         lambda i: i.trigger_refusal is Refusal.TORN),
-    Bit("TriggerPartIdBad", 4, "TriggerRefused, for TriggerPartId is no UTF-8, or too long.",
+    Bit("TriggerPartIdBad", 4,
+        "TriggerRefused, for TriggerPartId is no UTF-8, too long, or has control characters.",
         lambda i: i.trigger_refusal is Refusal.PART_ID),
 )  # fmt: skip
 
@@ -314,7 +315,8 @@ def decode_commands(block: bytes) -> PlcCommands:
 def commands(named: Mapping[str, Any]) -> PlcCommands:
     """Commands from values by name; what nobody has written is not among them."""
     trigger_id, part_id = named.get("TriggerId"), str(named.get("TriggerPartId", ""))
-    good = fits_utf8(part_id) and len(part_id) <= NAME_CHARACTERS_MAX
+    fits = fits_utf8(part_id) and len(part_id) <= NAME_CHARACTERS_MAX
+    good = fits and not has_controls(part_id)
     return PlcCommands(
         enable=bool(named.get("Enable")),
         fault_reset=bool(named.get("FaultReset")),

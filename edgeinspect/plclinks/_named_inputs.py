@@ -60,6 +60,8 @@ class NamedInputs:
             torn = any(name in bad or (name not in taken and self._values.get(name))
                        for name in _PART)  # fmt: skip
             problem = Refusal.TORN if torn else now.trigger_problem
+            if "TriggerPartId" in bad:
+                problem = Refusal.PART_ID
             self._commands = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
         else:
             self._commands = replace(

@@ -10,6 +10,7 @@ from asyncua import ua
 
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.plc import PlcCommands
+from edgeinspect.domain.text import has_controls
 from edgeinspect.plclinks import _map
 from edgeinspect.plclinks._ack_order import AckOrder
 from edgeinspect.plclinks._contact import Contact, Turns
@@ -98,6 +99,6 @@ def _text_problem(text: Any) -> int | None:
         size = len(text.encode())
     except UnicodeEncodeError:  # bytes that are no UTF-8
         return int(ua.StatusCodes.BadOutOfRange)
-    if size > TEXT_BYTES_MAX or any(each < " " or each == "\x7f" for each in text):
+    if size > TEXT_BYTES_MAX or has_controls(text):
         return int(ua.StatusCodes.BadOutOfRange)
     return None

@@ -4,6 +4,8 @@ import pytest
 
 from edgeinspect.errors import ConfigError
 from edgeinspect.gateway.config import parse
+from edgeinspect.gateway.memory import CELL_BYTES, TRIGGERS
+from edgeinspect.regular_file import TEXT_BYTES_MAX
 
 GOOD = "schema: 1\ngateway: plc-1\nfeed: {line: press}\nlink: {type: modbus}\ncursor: /tmp/j\n"
 
@@ -56,3 +58,10 @@ def test_two_blocks_in_one_place_are_refused() -> None:
 
 def test_a_heartbeat_slower_than_the_fail_safe_is_refused() -> None:
     assert "at most fail_safe_ms" in faults(GOOD + "heartbeat_ms: 500\n")["heartbeat_ms"]
+
+
+def test_the_largest_journal_and_memory_can_be_read_at_the_next_start() -> None:
+    for key, head in (("journal", 1), ("part_memory", 3 + TRIGGERS)):
+        assert set(faults(f"{GOOD}{key}: 1000001\n")) == {key}
+        assert parse(f"{GOOD}{key}: 1000000\n")
+        assert (1_000_000 + head) * CELL_BYTES <= TEXT_BYTES_MAX

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from edgeinspect.domain.plc import Refusal
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.gateway.memory import (
     CELL_BYTES,
+    TRIGGERS,
     Kind,
     LastTrigger,
     Memory,
@@ -45,6 +47,39 @@ def test_it_knows_after_a_restart_what_it_knew(tmp_path: Path) -> None:
     assert noted is not None
     assert again.age_ns(noted, 13, 1_000_000) == 10, "the same boot: the monotonic clock"
     again.close()
+    again.close()
+
+
+def test_it_knows_the_triggers_that_were_heard(tmp_path: Path) -> None:
+    held = memory(tmp_path / "m")
+    for number in range(TRIGGERS + 10):
+        assert held.hear_trigger(number, digest("a"), number, 2) is None
+    assert held.hear_trigger(20, digest("a"), 5_000, 2) is not None
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.close()
+    for capacity in (8, 3, 20):
+        again = memory(tmp_path / "m", capacity)
+        assert kinds(again, "a") == {"a": Kind.REJECTED}
+        noted = again.hear_trigger(20, digest("a"), 6_000, 2)
+        assert noted is not None
+        assert noted.monotonic_ns >= 5_000
+        assert again.hear_trigger(TRIGGERS + 9, digest("a"), 6_000, 2) is not None
+        again.close()
+    again = memory(tmp_path / "m", 20)
+    assert again.hear_trigger(0, digest("a"), 6_000, 2) is None, "the oldest are forgotten"
+    assert again.hear_trigger(20, digest("b"), 6_000, 2) is None, "another part"
+    again.close()
+
+
+def test_the_file_of_a_version_without_triggers_keeps_its_parts(tmp_path: Path) -> None:
+    held = memory(tmp_path / "m")
+    held.hear_trigger(7, digest("a"), 1, 2)
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.close()
+    os.truncate(tmp_path / "m", (tmp_path / "m").stat().st_size - TRIGGERS * CELL_BYTES)
+    again = memory(tmp_path / "m")
+    assert kinds(again, "a") == {"a": Kind.REJECTED}
+    assert again.hear_trigger(7, digest("a"), 1, 2) is None
     again.close()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -74,6 +75,10 @@ class Machine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.trigger_id, self.part, self.named = 0, "", 0
         self.belt: dict[str, Belt] = {"": Belt(0)}
+        self.asked_as: dict[str, int] = {"": 0}
+        """The trigger id of each part."""
+        self.triggered: list[tuple[int, str]] = []
+        """What a frame was taken of."""
         self.line_stopped = self.gateway_stopped = False
         self.queue: deque[tuple[TriggerRequest, Gateway]] = deque()
         self.results: deque[tuple[str, bool]] = deque()
@@ -99,11 +104,19 @@ class Machine(RuleBasedStateMachine):
                 memory.note_part(last.part, Kind.REFUSED, self.clock.now_ns(), 0)
             memory.note_trigger(LastTrigger(last.trigger_id, TriggerState.REFUSED, Refusal.LINE))
         self.gateway = Gateway(
-            WrittenInputs(little=False), TriggerWatch(memory.trigger, MAX_AGE_NS),
+            WrittenInputs(little=False),
+            TriggerWatch(memory.trigger, MAX_AGE_NS, self.is_again(memory)),
             Screen(memory, self.clock), memory,
             looked_at_ns=self.clock.now_ns(), look_at_ns=self.clock.now_ns(),
         )  # fmt: skip
         self.gateway_stopped = False
+
+    def is_again(self, memory: Memory) -> Callable[[int, str], bool]:
+        def heard(trigger_id: int, part_id: str) -> bool:
+            now_ns = self.clock.now_ns()
+            return memory.hear_trigger(trigger_id, digest(part_id), now_ns, 0) is not None
+
+        return heard
 
     @precondition(lambda self: self.gateway is not None)
     @rule()
@@ -140,7 +153,8 @@ class Machine(RuleBasedStateMachine):
         self.named += 1
         self.part = f"part-{self.named}"
         self.belt[self.part] = Belt(self.clock.now_ns())
-        self.trigger_id = (self.trigger_id + 1) % 0x1_0000 or 1
+        self.trigger_id = max([self.trigger_id, *self.asked_as.values()]) % 0xFFFF + 1
+        self.asked_as[self.part] = self.trigger_id
 
     @rule(scans=st.integers(1, 12))
     def plc_scans(self, scans: int) -> None:
@@ -175,6 +189,17 @@ class Machine(RuleBasedStateMachine):
     def plc_starts_again(self) -> None:
         """Its memory is zero."""
         self.trigger_id, self.part = 0, ""
+
+    @precondition(lambda self: len(self.triggered) > 1)
+    @rule(data=st.data(), scans=st.integers(1, 3), back=st.booleans())
+    def plc_writes_a_trigger_of_before(self, data: st.DataObject, scans: int, back: bool) -> None:
+        """An older memory of it, or of a second controller; then maybe its own again."""
+        now = self.trigger_id, self.part
+        self.trigger_id, self.part = data.draw(st.sampled_from(self.triggered))
+        self.plc_scans(scans)
+        if back:
+            self.trigger_id, self.part = now
+            self.plc_scans(scans)
 
     def run(self, parts: int, scans: int) -> None:
         if self.gateway is None:
@@ -310,6 +335,7 @@ class Machine(RuleBasedStateMachine):
                 assert now_ns - belt.wished_at_ns <= MAX_AGE_NS + SCAN_NS, "a stale frame"
                 assert belt.frames == 0, "a second frame of the same part"
                 belt.frames += 1
+                self.triggered.append((self.asked_as[part], part))
                 self.results.append((part, self.named % 3 == 0))
             if gateway is self.gateway and gateway.asking is not None:
                 self.conclude(gateway, gateway.asking[0], taken)

@@ -134,6 +134,55 @@ def test_a_plc_that_writes_zeros_and_then_its_old_memory_asks_for_nothing(
     assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "a", "b"]
 
 
+def test_a_trigger_of_before_asks_for_nothing_whoever_writes_it_again(
+    line: Feeder, tmp_path: Path
+) -> None:
+    """60, 61, 60: a second controller, or a PLC that has found an older memory."""
+
+    def again(plc: Plc) -> None:
+        for trigger_id, part in ((60, "a"), (61, "b"), (60, "a"), (61, "b")):
+            plc.write(trigger_id, part)
+            assert plc.told(trigger_id) == Answer(trigger_id, True, Refusal.STALE)
+
+    for life in range(2):
+        memory = Memory(tmp_path / "m", name="plc-1", capacity=256)
+        with running(line.replay.address, memory) as plc:
+            if life == 0:
+                plc.write(59)
+                assert plc.told(59).refused
+                for trigger_id, part in ((60, "a"), (61, "b")):
+                    plc.write(trigger_id, part)
+                    assert not plc.told(trigger_id).refused
+            again(plc)
+            for trigger_id, part in ((60, f"c{life}"), (62 + life, "a"), (61, "")):
+                plc.write(trigger_id, part)
+                assert not plc.told(trigger_id).refused, "another part, a new id, or no name"
+        memory.close()
+        if life == 0:
+            line.triggers.clear()
+    names = [part.part_id for part in line.triggers if isinstance(part, Part)]
+    assert names == ["c1", "a", None]
+
+
+def test_the_number_of_a_carrier_comes_again_with_an_id_of_before(line: Feeder) -> None:
+    clock = ManualClock()
+    triggers = Triggers(
+        line.replay.address, "top", clock, Memory(None), repeats_after_ns=60 * NS_PER_S
+    )
+    told = []
+    for after_s, trigger_id, part in ((0, 1, ""), (1, 2, "C7"), (1, 1, "C8"), (40, 2, "C7"),
+                                      (1, 1, "C9"), (61, 2, "C7")):  # fmt: skip
+        clock.advance(after_s * NS_PER_S)
+        triggers.hear(
+            PlcCommands(trigger_id=trigger_id, trigger_part_id=part,
+                        trigger_since_ns=clock.now_ns())
+        )  # fmt: skip
+        wait_for(lambda: triggers.answer.trigger_id == trigger_id)  # noqa: B023
+        told.append(triggers.answer.refusal is Refusal.STALE)
+    triggers.close()
+    assert told == [True, False, False, True, False, False]
+
+
 def test_a_gateway_that_comes_again_knows_the_trigger_that_stands_there(
     line: Feeder, tmp_path: Path
 ) -> None:

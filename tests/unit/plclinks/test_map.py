@@ -118,6 +118,15 @@ def test_two_parts_never_have_one_name(one: str, other: str) -> None:
         (b"plate-1\0left of a longer one", "", Refusal.PART_ID),
         (b"\0plate", "", Refusal.PART_ID),
         ("\u00c4".encode()[:1], "", Refusal.PART_ID),
+        (b"4711\r\n", "", Refusal.PART_ID),
+        (b"4711\r", "", Refusal.PART_ID),
+        (b"\t4711", "", Refusal.PART_ID),
+        (b"\x1d4711", "", Refusal.PART_ID),
+        (b"4711\x7f", "", Refusal.PART_ID),
+        ("4711\u0085".encode(), "", Refusal.PART_ID),
+        ("4711\u2028".encode(), "", Refusal.PART_ID),
+        (b"4711  ", "4711  ", Refusal.NONE),
+        ("47\u00a011".encode(), "47\u00a011", Refusal.NONE),
     ],
 )
 def test_a_name_in_the_input_block_is_whole_or_refused(
@@ -129,7 +138,7 @@ def test_a_name_in_the_input_block_is_whole_or_refused(
     assert (commands.trigger_part_id, commands.trigger_problem) == (name, problem)
 
 
-@pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\udcff"])
+@pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\udcff", "a\n", "\x1b[2J"])
 def test_a_name_that_the_line_cannot_take_is_refused(name: str) -> None:
     commands = _map.commands({"TriggerId": 1, "TriggerPartId": name})
     assert (commands.trigger_part_id, commands.trigger_problem) == ("", Refusal.PART_ID)

@@ -74,6 +74,8 @@ def hostile_values() -> list[tuple[str, Any, set[str]]]:
         ("ResultsAck", of("x" * (1 << 20), kinds.String), mismatch),
         ("TriggerPartId", of("x" * (1 << 20), kinds.String), {"BadOutOfRange"}),
         ("TriggerPartId", of("a\0b", kinds.String), {"BadOutOfRange"}),
+        ("TriggerPartId", of("4711\r\n", kinds.String), {"BadOutOfRange"}),
+        ("TriggerPartId", of("4711\x85", kinds.String), {"BadOutOfRange"}),
         ("TriggerPartId", of("\udcff", kinds.String), {"BadOutOfRange"}),
     ]
 

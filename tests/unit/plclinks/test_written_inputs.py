@@ -236,23 +236,24 @@ def test_one_write_by_name_is_one_trigger() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "refused"),
+    ("values", "refused", "problem"),
     [
-        ({"TriggerId": 6}, ()),
-        ({"TriggerId": 6, "TriggerEncoder": 1}, ()),
-        ({"TriggerId": 6, "TriggerEncoder": 1}, ("TriggerPartId",)),
-        ({"TriggerId": 6, "TriggerEncoder": 1, "TriggerPartId": ["b"]}, ()),
-        ({"TriggerId": 6, "TriggerEncoder": True, "TriggerPartId": "b"}, ()),
+        ({"TriggerId": 6}, (), Refusal.TORN),
+        ({"TriggerId": 6, "TriggerEncoder": 1}, (), Refusal.TORN),
+        ({"TriggerId": 6, "TriggerEncoder": 1}, ("TriggerPartId",), Refusal.PART_ID),
+        ({"TriggerId": 6, "TriggerEncoder": 1, "TriggerPartId": ["b"]}, (), Refusal.PART_ID),
+        ({"TriggerId": 6, "TriggerEncoder": 1, "TriggerPartId": "b\r\n"}, (), Refusal.PART_ID),
+        ({"TriggerId": 6, "TriggerEncoder": True, "TriggerPartId": "b"}, (), Refusal.TORN),
     ],
 )
-def test_names_from_another_write_are_torn(
-    values: dict[str, object], refused: tuple[str, ...]
+def test_names_from_another_write_are_torn_and_bad_ones_refused(
+    values: dict[str, object], refused: tuple[str, ...], problem: Refusal
 ) -> None:
     inputs, contact = NamedInputs(), heard(Contact())
     inputs.write(contact, {"TriggerId": 5, "TriggerPartId": "a", "TriggerEncoder": 9})
     inputs.write(contact, values, refused)
     assert inputs.commands().trigger_id == 6
-    assert inputs.commands().trigger_problem is Refusal.TORN
+    assert inputs.commands().trigger_problem is problem
 
 
 def test_values_that_are_none_are_passed_over() -> None:
