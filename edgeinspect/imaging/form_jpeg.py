@@ -7,9 +7,11 @@ import struct
 from dataclasses import dataclass, field
 
 from edgeinspect.imaging.picture_form import (
+    EXIF_START,
     ZERO_HOLE_BYTES,
     Form,
     FormError,
+    check_elsewhere,
     cut_off,
     damaged,
     exif_turn,
@@ -26,6 +28,10 @@ _NEXT = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 """A marker. Among coded pixels 0xff is followed by 0."""
 _RESTART = frozenset(range(0xD0, 0xD8))
 _SEGMENTS_MAX = 10_000
+_START = b"\xff\xd8\xff"
+_BEHIND_MAX = 64
+_HEADER_BYTES = 1 << 20
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 @dataclass(slots=True)
@@ -44,7 +50,11 @@ class _File:
     width_px: int = 0
     code: int = 0
     factors: dict[int, tuple[int, int]] = field(default_factory=dict)
-    turn: int = 1
+    turn: int | None = None
+    """What EXIF says, if it says anything."""
+    xmp: bytes = b""
+    end: int = 0
+    """First byte behind the end marker."""
     scans: list[_Scan] = field(default_factory=list)
 
 
@@ -53,8 +63,10 @@ def form_of(data: bytes) -> Form:
     read = _walk(data, scans=False)
     if len(read.factors) == 4:
         raise refused("has the four colours of print (CMYK)")
+    if read.turn is None:
+        check_elsewhere(read.xmp, "XMP")
     channels = 1 if len(read.factors) == 1 else 3
-    return Form("jpeg", read.height_px, read.width_px, channels, turn=read.turn)
+    return Form("jpeg", read.height_px, read.width_px, channels, turn=read.turn or 1)
 
 
 def check(data: bytes) -> None:
@@ -78,6 +90,27 @@ def check(data: bytes) -> None:
             )
     if covered != set(read.factors):
         raise cut_off("a JPEG without all of its colours")
+    _check_alone(data, read)
+
+
+def _check_alone(data: bytes, read: _File) -> None:
+    """Refuse a second picture behind the first (MPO, a stream); a smaller one is a preview.
+
+    Raises:
+        RefusedError: There is one.
+    """
+    at = read.end
+    for _ in range(_BEHIND_MAX):
+        at = data.find(_START, at)
+        if at < 0:
+            return
+        try:
+            other = _walk(data[at : at + _HEADER_BYTES], scans=False)
+        except (FormError, struct.error, IndexError):
+            other = _File()
+        if other.height_px * other.width_px >= read.height_px * read.width_px:
+            raise refused("has a second picture behind its end", "Save each as a file of its own")
+        at += len(_START)
 
 
 def _walk(data: bytes, *, scans: bool) -> _File:
@@ -92,6 +125,7 @@ def _walk(data: bytes, *, scans: bool) -> _File:
         if code == _EOI:
             if not read.code or (scans and not read.scans):
                 raise cut_off("a JPEG without pixels")
+            read.end = at
             return read
         (length,) = struct.unpack_from(">H", data, at)
         body, end = at + 2, at + length
@@ -103,8 +137,8 @@ def _walk(data: bytes, *, scans: bool) -> _File:
             (interval,) = struct.unpack_from(">H", data, body)
         elif code == _DNL:
             raise refused("is a JPEG that tells its height at its end")
-        elif code == _APP1 and data[body : body + 6] == b"Exif\0\0":
-            read.turn = exif_turn(data[body + 6 : end])
+        elif code == _APP1:
+            _told(read, data[body:end])
         elif code == _SOS:
             if not read.code:
                 raise damaged("JPEG")
@@ -117,6 +151,14 @@ def _walk(data: bytes, *, scans: bool) -> _File:
             continue
         at = end
     raise damaged("JPEG")
+
+
+def _told(read: _File, body: bytes) -> None:
+    """What an APP1 segment says of the orientation; a long EXIF goes on in a second one."""
+    if body.startswith(EXIF_START):
+        read.turn = read.turn or exif_turn(body)
+    elif body.startswith(_XMP):
+        read.xmp += body
 
 
 def _frame(read: _File, code: int, body: bytes) -> None:

@@ -5,8 +5,18 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
-from edgeinspect.imaging.picture_form import Form, FormError, cut_off, damaged, exif_turn, refused
+from edgeinspect.imaging.picture_form import (
+    Form,
+    FormError,
+    check_elsewhere,
+    cut_off,
+    damaged,
+    exif_turn,
+    refused,
+    turned_elsewhere,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -17,6 +27,10 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 """Adam7: first column, first row, step of columns, step of rows."""
 _BLOCK = 1 << 18
 _CHUNKS_MAX = 200_000
+_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_TEXTS_MAX = 64
+_XMP = b"XML:com.adobe.xmp"
+_TURNED_BY = frozenset((_XMP, b"Raw profile type exif", b"Raw profile type APP1"))
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -48,11 +62,14 @@ def form_of(data: bytes) -> Form:
     width_px, height_px, bits, kind = struct.unpack_from(">IIBB", data, 16)
     if bits not in _DEPTHS.get(kind, ()):
         raise damaged("PNG")
-    turn, alpha, grey = 1, kind in (4, 6), kind in (0, 4)
+    turn, alpha, grey = None, kind in (4, 6), kind in (0, 4)
+    texts: list[tuple[int, int]] = []
     try:
         for name, start, end in chunks(data):
             if name == b"eXIf":
-                turn = exif_turn(data[start:end])
+                turn = turn or exif_turn(data[start:end])
+            elif name in _TEXTS:
+                texts.append((start, end))
             elif name == b"PLTE" and kind == 3:
                 grey = data[start:end:3] == data[start + 1 : end : 3] == data[start + 2 : end : 3]
             elif name == b"tRNS":
@@ -62,10 +79,37 @@ def form_of(data: bytes) -> Form:
     except FormError as error:
         if not error.what.startswith("is cut off"):
             raise
+    if turn is None:
+        for start, end in texts[:_TEXTS_MAX]:
+            _check_text(data[start:end])
     return Form(
         "png", height_px, width_px, 1 if grey else 3, 16 if bits == 16 else 8,
-        alpha=alpha, turn=turn,
+        alpha=alpha, turn=turn or 1,
     )  # fmt: skip
+
+
+def _check_text(body: bytes) -> None:
+    """Refuse an orientation that stands in a text: before PNG had EXIF, programs put it there.
+
+    Raises:
+        RefusedError: It says that the picture is to be turned.
+    """
+    key, _, text = body.partition(b"\0")
+    if key not in _TURNED_BY:
+        return
+    text = text.lstrip(b"\0\1")  # zTXt and iTXt say first how it is packed
+    with suppress(zlib.error):
+        text = zlib.decompressobj().decompress(text, _BLOCK)
+    if key == _XMP:
+        check_elsewhere(text, "XMP")
+        return
+    try:
+        exif = bytes.fromhex(b"".join(text[:_BLOCK].split()[2:]).decode("ascii"))
+    except ValueError:
+        return
+    turn = exif_turn(exif)
+    if turn is not None and turn > 1:
+        raise turned_elsewhere(turn, "text")
 
 
 def check(data: bytes) -> None:

@@ -25,6 +25,12 @@ def form_of(data: bytes) -> Form:
     end = at + row_bytes * height_px
     if len(data) < end:
         raise cut_off("a PNM without all of its rows")
+    if len(data) > end:  # its length is all that can be checked
+        raise refused(
+            f"is a PNM with {len(data) - end} bytes more than its header says: a second picture, "
+            "a comment behind the highest value, or lines that end in CR LF",
+            "Save it with nothing but the pixels behind a header whose last line ends in LF",
+        )
     # Bits are passed over: two black rows of a drawing are no fault.
     raw = ((at, end),) if kind != 4 else ()
     return Form("pnm", height_px, width_px, channels, 16 if top > 255 else 8, _DEPTHS.get(top),
@@ -71,10 +77,12 @@ def decode(data: bytes, form: Form) -> NDArray[np.uint8] | NDArray[np.uint16]:
         bits = np.unpackbits(rows, axis=1)[:, :width_px]
         return np.where(bits, 0, 255).astype(np.uint8)[:, :, None]
     stored = np.frombuffer(body, ">u2" if top > 255 else np.uint8)
+    if top != 255 and int(stored.max(initial=0)) > top:
+        raise refused(f"has a value of {int(stored.max())}, above its highest value of {top}",
+                      "Save it with the highest value that its camera has")  # fmt: skip
     shaped = stored.reshape(height_px, width_px, form.channels)
     if top > 255:
         return np.ascontiguousarray(shaped[:, :, ::-1].astype(np.uint16))
     if top < 255:
-        few = np.minimum(shaped.astype(np.uint16), top)
-        shaped = (few * 255 + top // 2) // top
+        shaped = (shaped.astype(np.uint16) * 255 + top // 2) // top
     return np.ascontiguousarray(shaped[:, :, ::-1].astype(np.uint8))

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging import form_jpeg
 from edgeinspect.imaging.picture_form import Form, cut_off, damaged, refused
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _WAY, _SHOWN = 254, 256, 257, 258, 259, 262
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _WAY, _SHOWN = 254, 255, 256, 257, 258, 259, 262
 _OFFSETS, _TURN, _SAMPLES, _ROWS, _COUNTS, _PLANES = 273, 274, 277, 278, 279, 284
 _PALETTE, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 320, 322, 323, 324, 325
 _EXTRA, _NUMBERS, _BIT_ORDER, _JPEG_TABLES = 338, 339, 266, 347
 _NONE, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _INDEX, _YCBCR = 0, 1, 2, 3, 6
-_READ = frozenset((_SUBFILE, _WIDTH, _HEIGHT, _BITS, _WAY, _SHOWN, _OFFSETS, _TURN, _SAMPLES, _ROWS,
-                   _COUNTS, _PLANES, _PALETTE, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS,
-                   _TILE_COUNTS, _EXTRA, _NUMBERS, _BIT_ORDER, _JPEG_TABLES))  # fmt: skip
+_READ = frozenset((_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _WAY, _SHOWN, _OFFSETS, _TURN,
+                   _SAMPLES, _ROWS, _COUNTS, _PLANES, _PALETTE, _TILE_WIDTH, _TILE_HEIGHT,
+                   _TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _NUMBERS, _BIT_ORDER,
+                   _JPEG_TABLES))  # fmt: skip
 _ITEMS_MAX = 1 << 20
 _OVERLAPS_MAX = 4
 """Strips may share bytes; together they are no more than so many files."""
@@ -33,6 +35,7 @@ _WAYS = {_NONE, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS}
 _OTHER_SHOWN = {4: "a mask", 5: "of the four colours of print (CMYK)", 8: "of L*a*b* colours",
                 9: "of L*a*b* colours", 10: "of L*a*b* colours", 32803: "a raw colour mosaic",
                 32844: "of logarithmic values", 32845: "of logarithmic values"}  # fmt: skip
+_NOT_REVERSED = frozenset((_JPEG, _DEFLATE, _DEFLATE_OLD))
 _PAGES_MAX = 64
 _TAGS_MAX = 4096
 _PACKED_BITS = (1, 8, 10, 12, 14, 16)
@@ -60,6 +63,8 @@ def form_of(data: bytes) -> Form:
     """See `picture_form.form_of`. All that is known of a TIFF stands in its directory."""
     pages = _pages(data)
     page = next(pages)
+    if page.one(_SUBFILE, 0) & 1 or page.one(_OLD_SUBFILE, 1) == 2:
+        raise refused("holds a reduced picture first, as raw files do: the whole one is elsewhere")
     for other in pages:
         if not other.one(_SUBFILE, 0) & 1:  # a thumbnail is no second picture
             raise refused("has more than one page", "Save each page as a file of its own")
@@ -237,6 +242,11 @@ def _samples(page: Page) -> tuple[int, bool]:
     if bits == 16 and (shown == _INDEX or page.one(_WAY, _NONE) == _JPEG):
         raise refused("is a TIFF with a palette of 16 bits" if shown == _INDEX
                       else "is a TIFF of JPEG with 16 bits")  # fmt: skip
+    packed = page.one(_WAY, _NONE) != _NONE
+    if bits == 16 and packed and count > 1 and page.one(_PLANES, 1) == 2:  # decoders fail at it
+        raise refused("is a packed TIFF of 16 bits with each colour in a plane of its own")
+    if page.one(_WAY, _NONE) in _NOT_REVERSED and page.one(_BIT_ORDER, 1) == 2:
+        raise refused("is a packed TIFF with the bits of its bytes reversed")
     return bits, count > wanted
 
 
@@ -311,7 +321,6 @@ def _check_packed(part: bytes, way: int, size: int) -> None:
         if unpacked < size:
             raise cut_off("a TIFF without all of its pixels")
     elif way == _JPEG:
-        if not part.rstrip(b"\0").endswith(_JPEG_END):
-            raise cut_off("a TIFF without all of its pixels")
+        form_jpeg.check(part)
     elif bytes(_ZERO_RUN) in part or (way == _LZW and part.endswith(b"\0\0")):  # its end has a 1
         raise cut_off("a TIFF with zeros in place of its pixels")

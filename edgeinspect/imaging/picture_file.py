@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import form_pnm, form_tiff
+from edgeinspect.imaging import form_bmp, form_pnm, form_tiff
 from edgeinspect.imaging.formats import check_known, check_whole
-from edgeinspect.imaging.picture_form import Form, FormError, RefusedError, check_zero_end, refused
+from edgeinspect.imaging.picture_form import Form, FormError, RefusedError, check_zeros, refused
 from edgeinspect.imaging.picture_header import FILE_BYTES_MAX, SET_PIXELS_MAX, check_size
 from edgeinspect.imaging.reading import Reading, to_8_bits
 from edgeinspect.regular_file import printable, read_regular
@@ -113,7 +113,7 @@ def decode(
     check_size(data, pixels_max)
     form = check_whole(data)
     if not flat_end:
-        check_zero_end(data, form)
+        check_zeros(data, form)
     picture = _pixels(data, form)
     wanted = (form.height_px, form.width_px, form.channels)
     if picture.shape != wanted or picture.dtype.itemsize * 8 != form.bits:
@@ -137,6 +137,9 @@ def _pixels(data: bytes, form: Form) -> Native:
     """As stored: not turned; 1 channel if the header says that all is grey."""
     if form.format == "pnm":
         return form_pnm.decode(data, form)
+    if form.format == "bmp" and form.unpacked:
+        picture: Native = form_bmp.decode(data, form)
+        return _without_alpha(picture) if form.alpha else picture
     if form.format == "tiff":
         picture = _tiff(data, form)
     elif form.alpha:

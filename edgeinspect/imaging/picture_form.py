@@ -10,8 +10,12 @@ one has what they share.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
 
 from edgeinspect.errors import DataError
 
@@ -40,7 +44,7 @@ class Form:
     inverted: bool = False
     """0 is white (TIFF). The decoder is not told."""
     unpacked: bool = False
-    """Its pixels are not compressed: they are taken as they lie (TIFF, PNM)."""
+    """Its pixels are not compressed: they are taken as they lie (TIFF; BMP of 16 and 32 bits)."""
     row_bytes: int = 0
     """Of uncompressed pixels; 0 if they are compressed."""
     raw: tuple[tuple[int, int], ...] = ()
@@ -70,20 +74,55 @@ def damaged(name: str) -> FormError:
     return FormError(f"is not a picture, or is damaged: its {name} header makes no sense")
 
 
-def exif_turn(data: bytes) -> int:
-    """The orientation (1 to 8) in EXIF data, which is a TIFF without pixels; 1 if there is none."""
+def exif_turn(data: bytes) -> int | None:
+    """The orientation (1 to 8) in EXIF data, which is a TIFF without pixels; None if it tells none.
+
+    Writers store it as a whole number of any size, as other programs read it.
+    """
+    data = data.removeprefix(EXIF_START)  # some PNG writers leave it before
     try:
         order = {b"II": "<", b"MM": ">"}[data[:2]]
         (at,) = struct.unpack_from(order + "I", data, 4)
         (count,) = struct.unpack_from(order + "H", data, at)
         for number in range(min(count, 512)):
-            tag, kind, items = struct.unpack_from(order + "HHI", data, at + 2 + 12 * number)
-            if (tag, kind, items) == (0x112, 3, 1):
-                (turn,) = struct.unpack_from(order + "H", data, at + 2 + 12 * number + 8)
-                return turn if 1 <= turn <= 8 else 1
+            place = at + 2 + 12 * number
+            tag, kind, items = struct.unpack_from(order + "HHI", data, place)
+            if (tag, items) == (0x112, 1) and kind in _WHOLE:
+                (turn,) = struct.unpack_from(order + _WHOLE[kind], data, place + 8)
+                return turn if 1 <= turn <= 8 else None
     except (KeyError, struct.error):
         pass
-    return 1
+    return None
+
+
+EXIF_START = b"Exif\0\0"
+_WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+"""Types of whole numbers in EXIF and TIFF, as `struct` names them."""
+_XMP_TURN = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([2-8])\s*[\"'<]")
+
+
+def check_elsewhere(data: bytes, what: str) -> None:
+    """Refuse an orientation that stands in XMP alone: some programs turn by it, others do not.
+
+    Args:
+        data: The XMP.
+        what: Where it stands, for the error.
+
+    Raises:
+        RefusedError: It says 2 to 8.
+    """
+    found = _XMP_TURN.search(data)
+    if found is not None:
+        raise turned_elsewhere(int(found[1]), what)
+
+
+def turned_elsewhere(turn: int, what: str) -> RefusedError:
+    """The error for an orientation that only some programs heed."""
+    return refused(
+        f"has an orientation of {turn} in its {what} and none in EXIF: programs differ in whether "
+        "they turn it",
+        "Save it turned, or with its orientation in EXIF",
+    )
 
 
 _SAY_SO = (
@@ -107,17 +146,37 @@ def _zeros_at_end(data: bytes, start: int, end: int) -> int:
     return end - start
 
 
-def check_zero_end(data: bytes, form: Form) -> None:
-    """Refuse uncompressed pixels that end in rows of zeros, though there are others.
+def _check_holes(data: bytes) -> None:
+    """Refuse zeros that begin and end where blocks of a file do, between bytes that are none.
+
+    Raises:
+        FormError: There are some. Black that happens to lie so is one in millions.
+    """
+    blocks = len(data) // ZERO_HOLE_BYTES
+    words = np.frombuffer(data, np.uint64, blocks * ZERO_HOLE_BYTES // 8)
+    empty = words.reshape(blocks, ZERO_HOLE_BYTES // 8).max(axis=1) == 0
+    changes = np.flatnonzero(np.diff(empty)) + 1
+    for first, end in pairwise(changes.tolist()):
+        start, stop = first * ZERO_HOLE_BYTES, end * ZERO_HOLE_BYTES
+        if empty[first] and data[start - 1] and data[stop]:
+            raise FormError(
+                f"has {stop - start} zeros from byte {start} on: blocks that have not arrived",
+                remedy=_SAY_SO,
+            )
+
+
+def check_zeros(data: bytes, form: Form) -> None:
+    """Refuse uncompressed pixels that end in rows of zeros, though there are others, or have holes.
 
     A copy that makes room first and fills it afterwards (SMB, many FTP servers) leaves zeros
     where it has not been yet, and the format has no means to tell them from black.
 
     Raises:
-        FormError: It ends so.
+        FormError: It has such zeros.
     """
     if not form.raw or not form.row_bytes:
         return
+    _check_holes(data)
     zeros = 0
     for start, end in sorted(form.raw, reverse=True):
         found = _zeros_at_end(data, start, end)

@@ -52,10 +52,15 @@ def picture_size(data: bytes) -> PictureSize:
         if data.startswith(start):
             try:
                 height_px, width_px = read(data)
-            except (struct.error, IndexError, ValueError) as error:
-                raise DataError(f"is not a picture: the {name} header is damaged") from error
+            except (struct.error, IndexError) as error:
+                raise DataError(f"is cut off: its {name.upper()} header is not all there",
+                                remedy="Copy it again") from error  # fmt: skip
+            except ValueError as error:
+                raise DataError(f"is damaged: its {name.upper()} header makes no sense ({error})",
+                                remedy="Copy it again") from error  # fmt: skip
             if height_px < 1 or width_px < 1:
-                raise DataError(f"is not a picture: the {name} header says {width_px}x{height_px}")
+                what = f"is damaged: its {name.upper()} header says {width_px}x{height_px}"
+                raise DataError(what, remedy="Copy it again")
             return PictureSize(height_px, width_px, name)
     raise DataError(
         "is not a picture of a format that is read",
