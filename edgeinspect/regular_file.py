@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from edgeinspect.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MIB = 1 << 20
 TEXT_BYTES_MAX = 64 * MIB
@@ -108,19 +113,46 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
         raise FileReadError(f"is not a path: {error}", path, errno.EINVAL) from error
     try:
         _check_kind(os.fstat(handle), path)  # it may have been exchanged in between
-        return os.fdopen(handle, "rb")
+        return io.BufferedReader(_NeverWaiting(handle, "rb"))
     except BaseException:
         os.close(handle)
         raise
 
 
-def read_regular(path: Path | str, bytes_max: int, *, follow: bool = True) -> bytes:
+class _NeverWaiting(io.FileIO):
+    """A file of which nothing to read now is an error: of `/proc/kmsg` and its like.
+
+    To a reader they are regular files without an end, and None would not be the bytes it expects.
+    """
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        count = super().readinto(buffer)
+        if count is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return count
+
+    def readall(self) -> bytes:
+        data = super().readall()
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return data
+
+
+def read_regular(
+    path: Path | str,
+    bytes_max: int,
+    *,
+    follow: bool = True,
+    check: Callable[[bytes, int], None] | None = None,
+) -> bytes:
     """The bytes of a regular file.
 
     Args:
         path: The file.
         bytes_max: Of a larger file nothing is read.
         follow: As in `open_regular`.
+        check: Is given the first bytes of a long file and the size that the system tells, before
+            the rest is read; raises if it is not wanted.
 
     Raises:
         FileMissingError: It is not there.
@@ -139,6 +171,8 @@ def read_regular(path: Path | str, bytes_max: int, *, follow: bool = True) -> by
                 size += len(chunk)
                 if size > bytes_max:  # it grows, or is of a system that tells no size
                     raise _too_large(path, size, bytes_max)
+                if check is not None and len(chunks) == 1 and size == _CHUNK_BYTES:
+                    check(chunk, before.st_size)
             after = os.fstat(file.fileno())
         except FileReadError:
             raise

@@ -74,6 +74,7 @@ def scan(
         raise DataError("holds no frame", where=frames.where)
     state = notebook.load(stage)
     digests: list[str] = []
+    first: DataError | None = None
     values = np.zeros((len(frames), len(MEASURES)))
     if state is not None and state["values"].shape == values.shape:
         digests, values = state["digests"].tolist(), state["values"].copy()
@@ -83,7 +84,8 @@ def scan(
             image = frames.read(number)
             values[number] = float(image.mean()), float(image.std()), score(image)
             digests.append(frames.digest(number))
-        except DataError:
+        except DataError as error:
+            first = first or error
             digests.append(BROKEN)
         if (number + 1) % every == 0 or number + 1 == len(frames):
             notebook.keep(stage, {"digests": np.array(digests), "values": values})
@@ -92,8 +94,9 @@ def scan(
     if broken > _BROKEN_RATIO * len(frames):
         raise DataError(
             f"{broken} of {len(frames)} pictures cannot be read, the first is "
-            f"{frames.names[digests.index(BROKEN)]}",
+            f"{frames.names[digests.index(BROKEN)]}" + (f": it {first.what}" if first else ""),
             where=frames.where,
+            remedy=first.remedy if first else "See why with `edgeinspect data inspect`",
         )
     return Scan(tuple(digests), values)
 

@@ -22,13 +22,13 @@ from edgeinspect.cameras._reader import Reader
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, DataError, Fault
-from edgeinspect.imaging.picture_file import SUFFIXES, Reading, read
-from edgeinspect.imaging.picture_header import FILE_BYTES_MAX, LINE_PIXELS_MAX
+from edgeinspect.imaging.picture_file import SUFFIXES, Reading, content_of, read
+from edgeinspect.imaging.picture_header import LINE_PIXELS_MAX
 from edgeinspect.imaging.picture_names import label_of
 from edgeinspect.imaging.reading import Bits, declared
 from edgeinspect.imaging.undeclared import check_undeclared
 from edgeinspect.ports import CameraFinished
-from edgeinspect.regular_file import FileReadError, printable, read_regular
+from edgeinspect.regular_file import FileReadError, printable
 
 _OPEN_NS = 3 * NS_PER_S
 """Longest wait for the first listing of a folder; longer, and the camera counts as away."""
@@ -308,10 +308,12 @@ class FolderCamera:
     def _decode(self, name: str) -> tuple[Pixels | None, str]:
         """(pixels, "") or (None, why); raises `FileReadError` if the bytes cannot be had."""
         options = self._options
-        data = read_regular(Path(options.path, name), FILE_BYTES_MAX)
-        self._decoding_since_ns = self._clock.now_ns()
         try:
+            data = content_of(Path(options.path, name))
+            self._decoding_since_ns = self._clock.now_ns()
             return read(data, self._reading, pixels_max=options.pixels_max), ""
+        except FileReadError:
+            raise
         except DataError as error:
             return None, f"{error.what}. {error.remedy}" if error.remedy else error.what
         except Exception as error:  # a decoder's own, about bytes of somebody else

@@ -65,6 +65,9 @@ def _try(check: str, choice: PartChoice, clock: Clock) -> Finding:
     except EdgeInspectError as error:
         what = f"{error.where}: {error.what}" if error.where else error.what
         return bad(check, what, error.remedy or "check its cable, power and address")
+    if grab is not None and grab.pixels is None:
+        what = f"{choice.type}: opened, and its first frame cannot be read: {grab.problem}"
+        return warn(check, what, "such frames get no verdict: see what its problem says")
     if grab is not None:
         return good(check, f"{choice.type}: opened, and it sent a frame")
     if triggered:

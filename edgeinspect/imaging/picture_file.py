@@ -19,13 +19,18 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import form_bmp, form_pnm, form_tiff
 from edgeinspect.imaging.formats import check_known, check_whole
 from edgeinspect.imaging.picture_form import Form, FormError, RefusedError, check_zeros, refused
-from edgeinspect.imaging.picture_header import FILE_BYTES_MAX, SET_PIXELS_MAX, check_size
+from edgeinspect.imaging.picture_header import (
+    FILE_BYTES_MAX,
+    SET_PIXELS_MAX,
+    check_size,
+    picture_size,
+)
 from edgeinspect.imaging.reading import Reading, to_8_bits
 from edgeinspect.regular_file import printable, read_regular
 
 __all__ = [
-    "SUFFIXES", "Reading", "decode", "decode_picture", "read", "read_whole", "to_8_bits",
-    "to_channels",
+    "SUFFIXES", "Reading", "content_of", "decode", "decode_picture", "read", "read_whole",
+    "to_8_bits", "to_channels",
 ]  # fmt: skip
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"))
@@ -33,6 +38,9 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", 
 
 Native = NDArray[np.uint8] | NDArray[np.uint16]
 _AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+_PIXEL_BYTES_MAX = 16
+_BESIDES_BYTES_MAX = 32 << 20
+"""Of a file: bytes of each pixel, twice those of RGBA of 16 bits, and of all that is no pixel."""
 _NOTHING_CAME = 128
 """What a block becomes of which no coefficient is known."""
 _AS_STORED_ANY = _AS_STORED | cv2.IMREAD_ANYCOLOR
@@ -108,7 +116,7 @@ def decode(
         DataError: It is too large, cut off, damaged, or has no one meaning.
     """
     if not data:
-        raise FormError("is empty")
+        raise FormError("is empty", remedy="Copy it again")
     check_known(data)
     check_size(data, pixels_max)
     form = check_whole(data)
@@ -126,10 +134,35 @@ def decode(
     return cast(Native, np.ascontiguousarray(_turned(picture, form.turn))), form
 
 
+def content_of(path: Path) -> bytes:
+    """The bytes of a picture file; of a long one that is none, little more than the first ones.
+
+    Raises:
+        FileReadError: It cannot be read, or is no regular file.
+        DataError: It is no picture, or is longer than one of its size can be.
+    """
+    return read_regular(path, FILE_BYTES_MAX, check=_check_start)
+
+
+def _check_start(start: bytes, size_bytes: int) -> None:
+    check_known(start)
+    try:
+        pixels = picture_size(start).pixels
+    except DataError:
+        return  # its header stands further behind
+    bytes_max = pixels * _PIXEL_BYTES_MAX + _BESIDES_BYTES_MAX
+    if size_bytes > bytes_max:
+        raise FormError(f"is longer ({size_bytes} bytes) than a picture of {pixels} px can be",
+                        remedy="Copy it again, or save it anew")  # fmt: skip
+
+
 def _content_of(path: Path) -> bytes:
-    data = read_regular(path, FILE_BYTES_MAX)
+    try:
+        data = content_of(path)
+    except FormError as error:
+        raise DataError(error.what, where=printable(path), remedy=error.remedy) from error
     if not data:
-        raise DataError("is empty", where=printable(path))
+        raise DataError("is empty", where=printable(path), remedy="Copy it again")
     return data
 
 

@@ -40,7 +40,8 @@ def check_undeclared(paths: Sequence[Path], where: str) -> None:
             f"{len(deep)} of {len(stored)} pictures have 16 bits ({_names(deep)}), the others 8 "
             f"({_names(shallow)})",
             where=where,
-            remedy="A camera has one depth: take out those of the other",
+            remedy="A camera has one depth: take out those of the other, or say the right `bits`, "
+            "so that only the others get no verdict",
         )
     looked = _spread(deep, _DECODED)
     top = max(map(_top, looked))
