@@ -1,7 +1,7 @@
 """Makes the pictures of this folder, each by the program that its name begins with.
 
-The tests only read them. To make them anew: `pip install pillow tifffile imagecodecs imageio`,
-`apt install netpbm libtiff-tools graphicsmagick ffmpeg libjpeg-turbo-progs`, then
+The tests only read them. To make them anew: `pip install pillow tifffile imagecodecs imageio
+pypng`, `apt install netpbm libtiff-tools graphicsmagick ffmpeg libjpeg-turbo-progs exiftool`, then
 `python make.py FOLDER`.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import imageio.v3
 import numpy as np
+import png
 import tifffile
 from PIL import Image
 
@@ -147,6 +148,34 @@ def by_programs(out: Path) -> None:
             f"{out}/ffmpeg-{name}")  # fmt: skip
 
 
+def of_other_meanings(out: Path) -> None:
+    """Where readers differ: masks of colours, several pictures, an orientation in two places."""
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    for form in ("rgb565le", "rgb555le", "bgra"):
+        run("ffmpeg", "-loglevel", "error", "-y", "-i", f"{out}/pillow-rgb.png", "-pix_fmt", form,
+            f"{out}/ffmpeg-{form}.bmp")  # fmt: skip
+    two = Image.fromarray(RGB)
+    two.save(out / "pillow-mpo.jpg", "MPO", save_all=True, append_images=[two], quality=95)
+    Image.fromarray(GREY).save(out / "exiftool-xmp6.jpg", quality=100)
+    run("exiftool", "-overwrite_original", "-n", "-XMP-tiff:Orientation=6",
+        f"{out}/exiftool-xmp6.jpg")  # fmt: skip
+    with (out / "pypng-12.png").open("wb") as file:
+        png.Writer(WIDTH, HEIGHT, greyscale=True, bitdepth=12).write(file, DEEP_12.tolist())
+    for name, pixels in (("separate-8", RGB), ("separate-16", RGB.astype(np.uint16) * 257)):
+        tifffile.imwrite(out / f"tifffile-{name}-lzw.tif", np.moveaxis(pixels, -1, 0),
+                         metadata=None, photometric="rgb", planarconfig="separate",
+                         compression="lzw")  # fmt: skip
+    with tifffile.TiffWriter(out / "tifffile-reduced-first.tif") as tiff:
+        tiff.write(RGB[::2, ::2], subifds=1, subfiletype=1, photometric="rgb", metadata=None)
+        tiff.write(RGB, subfiletype=0, photometric="rgb", metadata=None)
+    with tifffile.TiffWriter(out / "tifffile-reduced-below.tif") as tiff:
+        tiff.write(RGB, subifds=1, photometric="rgb", metadata=None)
+        tiff.write(RGB[::2, ::2], subfiletype=1, photometric="rgb", metadata=None)
+
+
 def by_hand(out: Path) -> None:
     """What none of them writes: a BMP from top to bottom; a JPEG under another name."""
     row_bytes = (WIDTH * 3 + 3) // 4 * 4
@@ -166,4 +195,5 @@ if __name__ == "__main__":
     imageio.v3.imwrite(folder / "imageio-rgb.bmp", RGB)
     imageio.v3.imwrite(folder / "imageio-16.png", DEEP_16)
     by_programs(folder)
+    of_other_meanings(folder)
     by_hand(folder)

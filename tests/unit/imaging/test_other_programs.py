@@ -35,7 +35,8 @@ SHOWN = {
         pillow-rgba-opaque.bmp gm-rgba.bmp pillow-deflate.tif pillow-lzw.tif pillow.ppm
         netpbm-interlace.png netpbm-os2.bmp own-topdown.bmp imageio-rgb.bmp tifffile-planar.tif
         libtiff-tiled.tif libtiff-separate.tif ffmpeg-rgb.tif pillow-progressive.jpg jpeg-in.png
-        cjpeg-rgb.jpg libtiff-jpeg.tif"""),
+        cjpeg-rgb.jpg libtiff-jpeg.tif ffmpeg-bgra.bmp tifffile-separate-8-lzw.tif
+        tifffile-reduced-below.tif"""),
     "12 bits": (DEEP_12, """pillow-12.png own-4095.pgm tifffile-12in16.tif
         tifffile-packed12.tif"""),
     "10 bits": (DEEP_12 >> 2, "netpbm-1023.pgm tifffile-packed10.tif"),
@@ -43,6 +44,8 @@ SHOWN = {
     "16 bits": (DEEP_16, """pillow-16.png pillow-16.tif pillow-16.pgm imageio-16.png
         tifffile-16-be.tif tifffile-big.tif tifffile-lzw-16.tif tifffile-tiled-deflate-16.tif
         tifffile-white0-16.tif libtiff-lsb.tif"""),
+    "12 bits spread over 16 bits": ((DEEP_12.astype(np.uint32) * 65535 + 2047) // 4095,
+                                    "pypng-12.png"),
     "16 bits, colour": (BGR.astype(np.uint16) * 257, "tifffile-rgb16.tif"),
     "1 bit": (np.where(GREY > 128, 255, 0).astype(np.uint8),
               "pillow-1bit.png pillow-1bit.bmp pillow-1bit.tif"),
@@ -59,6 +62,9 @@ REFUSED = {
     "tifffile-zstd.tif": "not read", "pillow-1bit-g4.tif": "not read",
     "ffmpeg-yuv.tif": "YCbCr", "netpbm-1000.pgm": "highest value of 1000",
     "netpbm-plain.pgm": "plain text", "gm-rle.bmp": "run lengths",
+    "pillow-mpo.jpg": "second picture", "exiftool-xmp6.jpg": "orientation of 6 in its XMP",
+    "tifffile-separate-16-lzw.tif": "plane of its own",
+    "tifffile-reduced-first.tif": "reduced picture first",
 }  # fmt: skip
 
 

@@ -143,5 +143,5 @@ def test_a_picture_of_gigabytes_is_refused_by_its_header(data: bytes) -> None:
     ],
 )
 def test_what_is_no_picture_is_said_to_be_none(data: bytes) -> None:
-    with pytest.raises(DataError, match="is (not a picture|cut off|damaged)"):
+    with pytest.raises(DataError, match=r"is (not a picture|cut off|damaged)"):
         check_size(data, 1000, where="a.png")
