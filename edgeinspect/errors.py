@@ -194,7 +194,8 @@ _PASSING = frozenset({
 _PASSING_WORDS = (
     "address already in use", "bad allocation", "bad_alloc", "can't allocate",
     "can't start new thread", "cannot allocate", "cannot assign requested address",
-    "could not allocate", "cuda_error_out_of_memory", "failed to allocate", "failed to map segment",
+    "could not allocate", "cuda_error_out_of_memory", "database is locked",
+    "database table is locked", "failed to allocate", "failed to map segment",
     "input/output error", "insufficient memory", "no space left on device", "not enough memory",
     "out of memory", "resource temporarily unavailable", "too many open files",
     "unable to allocate",

@@ -26,6 +26,13 @@ COLUMNS = (*_STORED, "label")
 """What queries and exports give, in order."""
 
 
+_Row = tuple[
+    int, int, int, str, str, str, str | None, int | None, float | None, int, str, int, int, int,
+    str | None, str | None, str | None, str | None, str | None,
+]  # fmt: skip
+"""The kinds of `_STORED`: SQLite keeps any value in any column."""
+
+
 class _Named(msgspec.Struct):
     """What is taken out of a verdict's body."""
 
@@ -69,16 +76,32 @@ def query(base: sqlite3.Connection, wanted: Filter) -> Iterator[tuple[Any, ...]]
     )
     try:
         for *row, body, dictionary in base.execute(text, values):
-            yield (*row, _label(body, dictionary))
+            yield (*_checked(row), _label(body, dictionary))
     except (sqlite3.Error, OverflowError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
+
+
+def _checked(row: list[Any]) -> _Row:
+    """A row as the table declares it.
+
+    Raises:
+        DataError: Somebody wrote other values into it.
+    """
+    try:
+        checked: _Row = msgspec.convert(row, _Row)
+    except msgspec.ValidationError as error:
+        raise DataError(
+            f"the ledger's row of verdict {row[0]} is damaged: {error}",
+            remedy="`edgeinspect ledger verify` names every such row",
+        ) from error
+    return checked
 
 
 def _label(packed: bytes, dictionary: bytes) -> str | None:
     """The picture's name of a line that reads pictures; it stands in the verdict alone."""
     try:
         return _decode_named(unpack(packed, dictionary)).label
-    except (zlib.error, DecodeError):  # `verify` says what is wrong with it
+    except (zlib.error, DecodeError, TypeError):  # `verify` says what is wrong with it
         return None
 
 
@@ -93,7 +116,7 @@ def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
             "SELECT body, dictionary FROM verdicts JOIN causes USING (cause) WHERE seq = ?", (seq,)
         ).fetchone()
         return None if row is None else unpack(*row)
-    except (sqlite3.Error, zlib.error) as error:
+    except (sqlite3.Error, zlib.error, TypeError) as error:
         raise DataError(f"verdict {seq} cannot be read: {error}") from error
 
 
@@ -139,7 +162,10 @@ class Event:
     kind: str
     actor: str
     detail: str
-    """A JSON object."""
+    """A JSON object, as it was written."""
+
+
+_EVENT = ("at_utc_ns", "epoch", "kind", "actor", "detail")
 
 
 def read_events(base: sqlite3.Connection, limit: int) -> list[Event]:
@@ -148,10 +174,11 @@ def read_events(base: sqlite3.Connection, limit: int) -> list[Event]:
     Raises:
         DataError: The ledger is damaged.
     """
-    text = "SELECT at_utc_ns, epoch, kind, actor, detail FROM events ORDER BY id DESC LIMIT ?"
+    text = f"SELECT {', '.join(_EVENT)} FROM events ORDER BY id DESC LIMIT ?"
     try:
-        return [Event(*row) for row in base.execute(text, (limit,))]
-    except sqlite3.Error as error:
+        found = base.execute(text, (limit,)).fetchall()
+        return msgspec.convert([dict(zip(_EVENT, row, strict=True)) for row in found], list[Event])
+    except (sqlite3.Error, OverflowError, msgspec.ValidationError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.tensor import CONTRACT, ModelKind, ModelSpec
-from edgeinspect.errors import EngineFault, ModelError
+from edgeinspect.errors import EngineFault, ModelError, is_transient
 
 INPUT = "image"
 GATE_OUTPUTS = ("defect_prob",)
@@ -131,8 +131,10 @@ def check_image(spec: ModelSpec, image: Pixels) -> None:
 def unusable(spec: ModelSpec, error: Exception) -> ModelError:
     """The error for a file that the library cannot load."""
     reason = " ".join(str(error).split())
+    if is_transient(error):
+        remedy = "The file may be whole: give the daemon more memory (`MemoryMax`), or free some"
+    else:
+        remedy = "The file is corrupt or uses what this library lacks: copy or export it again"
     return ModelError(
-        f"{spec.id} cannot be loaded: {reason[:300]}",
-        where=str(spec.path),
-        remedy="The file is corrupt or uses what this library lacks: copy or export it again",
+        f"{spec.id} cannot be loaded: {reason[:300]}", where=str(spec.path), remedy=remedy
     )

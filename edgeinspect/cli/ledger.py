@@ -16,6 +16,7 @@ from rich.text import Text
 
 from edgeinspect.cli._instants import parse_instant
 from edgeinspect.cli._terminal import Console, echo, echo_json
+from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from edgeinspect.foreign_text import one_line
@@ -152,7 +153,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
             if as_json:
                 names = ("at_utc_ns", "epoch", "kind", "actor")
                 told = {name: getattr(event, name) for name in names}
-                echo(json.dumps({**told, "detail": json.loads(event.detail)}))
+                echo(json.dumps({**told, "detail": _detail(event.detail)}))
             else:
                 words = (str(event.epoch), event.kind, event.actor, event.detail)
                 table.add_row(_time(event.at_utc_ns), *map(_plain, words))
@@ -255,6 +256,14 @@ def _time(utc_ns: int | None) -> str:
     except OverflowError:
         return str(utc_ns)
     return f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _detail(text: str) -> Any:
+    """What an event says; the text itself where it is no JSON."""
+    try:
+        return decode_json(text)
+    except DecodeError:
+        return text
 
 
 def _epoch_dict(epoch: EpochCheck) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; those of the process when absent.
     """
+    _open_standard_streams()
     _write_anything()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
@@ -131,7 +133,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_stdout()
         return EXIT_PIPE
     except OSError as error:
+        _forget_stdout()
         return _unforeseen(error)
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr an empty one.
+
+    Else Python has None there, and the next file that is opened, maybe the spool, has the
+    number to which libraries write their warnings.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+        empty = open(os.devnull, "r" if number == 0 else "w", encoding="utf-8")  # noqa: SIM115
+        setattr(sys, name, empty)
 
 
 def _write_anything() -> None:
@@ -192,7 +215,8 @@ def _show_usage(error: click.ClickException) -> None:
 def _say(text: str) -> None:
     from edgeinspect.cli._terminal import echo
 
-    echo(text, err=True)
+    with contextlib.suppress(OSError):  # nobody reads stderr; the exit code still tells
+        echo(text, err=True)
 
 
 def _refuse(message: str, code: int) -> int:

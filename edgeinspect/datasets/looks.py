@@ -66,7 +66,8 @@ def _looks(data: DataSet) -> list[tuple[int, int, bool]]:
             picture = read(data.records[index].path, data.reading())
         except DataError as error:
             return error
-        return (*picture.shape[:2], is_colored(picture))
+        height_px, width_px = picture.shape[:2]
+        return height_px, width_px, is_colored(picture)
 
     done = list(in_threads(work, at.tolist()))
     looks = [look for look in done if not isinstance(look, DataError)]

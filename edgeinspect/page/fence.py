@@ -164,6 +164,11 @@ class Fence:
             return _no(421, "this page is not known under that name; see `hosts` in docs/page.md")
         if scope["method"] not in _METHODS:
             return _no(405, "only GET and POST")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # Two programs may take another of them for the body's end (RFC 9112, 6.3).
+            refused = _no(400, "a body has one length")
+            refused.headers["Connection"] = "close"
+            return refused
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length[:18]) > MOST_BODY_BYTES:
             return _no(413, "the body is too large")

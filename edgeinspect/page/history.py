@@ -12,11 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from edgeinspect.decoding import DecodeError
 from edgeinspect.errors import DataError
 from edgeinspect.ledger_format import place, skipped
 from edgeinspect.ledger_query import COLUMNS, Event, Filter, query, read_body, read_events
 from edgeinspect.ledger_read import open_ledger
 from edgeinspect.page.shift import BUCKET_NS, Shift
+from edgeinspect.wire import decode_verdict
 
 _LONGEST_S = 5.0
 _LOOK_OPS = 20_000
@@ -61,11 +65,14 @@ class History:
             shift.left_out = sum(
                 end - begin + 1 for begin, end in skipped(base).items() if begin > first
             )
-            for bucket, decision, reason, classes, simulated, times, seq in base.execute(
+            for row in base.execute(
                 "SELECT (captured_at_utc_ns - ?) / ?, decision, reason, classes, simulated,"
                 " count(*), max(seq) FROM verdicts WHERE seq >= ? GROUP BY 1, 2, 3, 4, 5",
                 (shift.start_utc_ns, BUCKET_NS, first),
             ):
+                bucket, decision, reason, classes, simulated, times, seq = msgspec.convert(
+                    row, tuple[int, str, str, str, int, int, int]
+                )
                 shift.count(
                     seq, shift.start_utc_ns + bucket * BUCKET_NS, decision, reason,
                     classes.split(",") if classes else (), simulated=bool(simulated), times=times,
@@ -87,7 +94,10 @@ class History:
     def body(self, seq: int) -> bytes | None:
         """One verdict's JSON; raises as `search`."""
         with self._open() as base:
-            return read_body(base, seq)
+            body = read_body(base, seq)
+        if body is not None and not _is_verdict(body):
+            raise DataError(f"verdict {seq} is damaged in the ledger")
+        return body
 
     def events(self, limit: int) -> list[Event]:
         """What happened to the line, the newest first; raises as `search`."""
@@ -95,17 +105,20 @@ class History:
             return read_events(base, limit)
 
     def bodies(self, decision: str, limit: int) -> list[bytes]:
-        """The newest verdicts of a decision, the newest first; raises as `search`."""
+        """The newest verdicts of a decision, the newest first, without damaged ones.
+
+        Raises as `search`.
+        """
         with self._open() as base:
             found = [row[0] for row in query(base, Filter(decision=decision, limit=limit))]
             read = (read_body(base, seq) for seq in found)
-            return [body for body in read if body is not None]
+            return [body for body in read if body is not None and _is_verdict(body)]
 
     def gate_scores(self, sha256: str, limit: int) -> Sequence[float]:
         """The first scores that a gate gave on this line; raises as `search`."""
         with self._open(30.0) as base:
             return [
-                row[0]
+                float(row[0])
                 for row in base.execute(
                     "SELECT defect_prob FROM verdicts WHERE defect_prob IS NOT NULL AND"
                     " NOT simulated AND cause IN (SELECT cause FROM causes WHERE gate_sha256 = ?)"
@@ -123,7 +136,16 @@ class History:
         base.set_progress_handler(lambda: time.monotonic() > until, _LOOK_OPS)
         try:
             yield base
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, OverflowError, AttributeError, TypeError, ValueError) as error:
+            # SQLite keeps any value in any column, and somebody may have written one.
             raise DataError(f"the ledger cannot be read: {error}") from error
         finally:
             base.close()
+
+
+def _is_verdict(body: bytes) -> bool:
+    try:
+        decode_verdict(body)
+    except DecodeError:
+        return False
+    return True

@@ -294,6 +294,8 @@ def _filter(asked: Any) -> Filter:
     known = {"since_ms", "until_ms", "decision", "reason", "class", "camera", "part", "seq",
              "limit"}  # fmt: skip
     words = {name: text for name, text in asked.items() if text}
+    if len(asked.multi_items()) != len(asked):
+        raise Refusal(400, "each may be asked for once")
     for name, text in words.items():
         if name not in known or len(text) > _MOST_TEXT or not text.isprintable():
             raise Refusal(400, f"{name[:20]!r} cannot be asked for like that")

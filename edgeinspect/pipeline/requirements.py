@@ -52,12 +52,13 @@ def unmet(
         return found
     rings = cameras * ring_bytes(config.capture.ring_slots, shape) if shape is not None else 0
     spool_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
-    verdicts, replay = line_addresses(config, memory_folder(config))
+    folder = memory_folder(config)
+    verdicts, replay = line_addresses(config, folder)
     requirements: tuple[Callable[[], None], ...] = (
-        lambda: _try_folder(memory_folder(config), spool_bytes, rings, config.line),
+        lambda: _try_folder(folder, spool_bytes, rings, config.line),
         lambda: _try_keys(config),
-        lambda: _try_address("publish.verdicts", verdicts),
-        lambda: _try_address("publish.replay", replay),
+        lambda: _try_address("publish.verdicts", verdicts, folder),
+        lambda: _try_address("publish.replay", replay, folder),
     )
     for requirement in requirements:
         try:
@@ -112,9 +113,10 @@ def _try_keys(config: LineConfig) -> None:
         read_server(Path(config.publish.curve))
 
 
-def _try_address(path: str, address: str) -> None:
-    """Bind and let go; a folder that the line makes itself is passed over."""
-    if address.startswith("ipc://") and not Path(address[6:]).parent.is_dir():
+def _try_address(path: str, address: str, made: Path) -> None:
+    """Bind and let go; a socket in the folder that the line makes itself is passed over."""
+    parent = Path(address.removeprefix("ipc://")).parent
+    if address.startswith("ipc://") and parent == made and not parent.is_dir():
         return
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:

@@ -68,6 +68,7 @@ TRANSIENT: dict[str, BaseException] = {
     "TensorRT": RuntimeError("Error Code 2: OutOfMemory (requested size was 1): out of memory"),
     "OpenCV": RuntimeError("(-4:Insufficient memory) Failed to allocate 99999999999 bytes"),
     "the loader": ImportError("libx.so: failed to map segment from shared object"),
+    "SQLite that another program holds": sqlite3.OperationalError("database is locked"),
     "SQLite": sqlite3.OperationalError("unable to allocate; database or disk is out of memory"),
 }
 LASTING: dict[str, BaseException] = {

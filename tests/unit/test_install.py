@@ -23,6 +23,15 @@ def run_layout(*words: str, **environment: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
+@pytest.fixture
+def interpreter() -> None:
+    """One that a service can run: a layout from a home folder's own is refused before all else."""
+    try:
+        module("layout").find_interpreter()
+    except SystemExit as refused:
+        pytest.skip(str(refused))
+
+
 def hide(folder: Path, module: str) -> str:
     """A path before all others on which a module cannot be imported."""
     (folder / f"{module}.py").write_text(f"raise ImportError('{module} is hidden')\n")
@@ -63,6 +72,7 @@ def test_the_wheel_needs_only_what_the_line_s_environment_declares(tmp_path: Pat
     assert any(name.endswith(".onnx") for name in names), "the shipped engines"
 
 
+@pytest.mark.usefixtures("interpreter")
 def test_what_cannot_be_built_leaves_the_old_installation_as_it_was(tmp_path: Path) -> None:
     old = tmp_path / "root" / "opt" / "edgeinspect" / "bin" / "edgeinspect"
     old.parent.mkdir(parents=True)
@@ -75,6 +85,7 @@ def test_what_cannot_be_built_leaves_the_old_installation_as_it_was(tmp_path: Pa
     assert old.read_text() == "the old one"
 
 
+@pytest.mark.usefixtures("interpreter")
 def test_an_extra_that_is_not_here_is_said_before_anything_is_touched(tmp_path: Path) -> None:
     old = tmp_path / "opt" / "edgeinspect" / "kept"
     old.parent.mkdir(parents=True)
@@ -85,6 +96,7 @@ def test_an_extra_that_is_not_here_is_said_before_anything_is_touched(tmp_path: 
     assert old.read_text() == "kept"
 
 
+@pytest.mark.usefixtures("interpreter")
 def test_a_place_where_nothing_can_be_laid_out_is_said(tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file")
@@ -95,10 +107,11 @@ def test_a_place_where_nothing_can_be_laid_out_is_said(tmp_path: Path) -> None:
     assert taken.read_text() == "a file"
 
 
-def bill_module() -> ModuleType:
+def module(name: str) -> ModuleType:
+    """One of the installer's own, which are no package."""
     sys.path.insert(0, str(ROOT / "install"))
     try:
-        return importlib.import_module("bill")
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(ROOT / "install"))
 
@@ -107,7 +120,7 @@ def test_the_shipped_versions_are_written_down() -> None:
     """Each distribution of a line PC has one exact version, and none that is not shipped."""
     lines = (ROOT / "install" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     named = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
-    bill = bill_module()
+    bill = module("bill")
     try:
         needed = bill.required()
     except SystemExit as absent:
@@ -117,7 +130,7 @@ def test_the_shipped_versions_are_written_down() -> None:
 
 
 def test_the_bill_of_materials_names_each_library_with_its_licence() -> None:
-    bill = bill_module()
+    bill = module("bill")
     names = ["numpy", "msgspec", "pyzmq"]
     told = json.loads(bill.bill(names))
     assert [each["name"].lower() for each in told["components"]] == names

@@ -708,6 +708,60 @@ spool: {{folder: {tmp_path}}}
 
 
 @pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE verdicts SET total_us = 'x'",
+        "UPDATE verdicts SET epoch = 'x'",
+        "UPDATE verdicts SET captured_at_utc_ns = x'00'",
+        "UPDATE verdicts SET part_id = x'ff00'",
+        "UPDATE verdicts SET camera = x'ff'",
+        "UPDATE verdicts SET decision = x'ff'",
+        "UPDATE verdicts SET defect_prob = 'x'",
+        "UPDATE verdicts SET degraded = 'x'",
+        "UPDATE verdicts SET encoder_count = 1.5",
+        "UPDATE verdicts SET part_id = CAST(x'ff1b' AS TEXT)",
+        "UPDATE causes SET gate = x'ff'",
+    ],
+)
+@pytest.mark.parametrize("words", [["query"], ["query", "--json"], ["export", "--csv", "o"],
+                                   ["export", "--parquet", "o"]])  # fmt: skip
+def test_a_row_of_another_kind_is_damage(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str, words: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if "--parquet" in words:
+        pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    desk.judge(2)
+    desk.writer.catch_up()
+    desk.alter(harm)
+    assert main(["ledger", words[0], str(desk.path), *words[1:]]) == 65
+    assert "unforeseen" not in capsys.readouterr().err
+    assert not Path("o").exists()
+
+
+def test_bodies_and_events_of_another_kind_are_no_bug(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.judge(2)
+    desk.writer.note("line.started")
+    desk.writer.catch_up()
+    for harm, words, code in (
+        ("UPDATE verdicts SET body = 'text'", ["query"], 0),
+        ("UPDATE verdicts SET body = 'text'", ["query", "--whole"], 65),
+        ("UPDATE causes SET dictionary = 'text'", ["query"], 0),
+        ("UPDATE causes SET dictionary = 'text'", ["query", "--whole"], 65),
+        ("UPDATE events SET detail = '{'", ["events", "--json"], 0),
+        ("UPDATE events SET detail = '" + "[" * 9_000 + "'", ["events", "--json"], 0),
+        ("UPDATE events SET detail = x'ff'", ["events"], 65),
+        ("UPDATE events SET detail = '', at_utc_ns = 'x'", ["events"], 65),
+    ):
+        desk.alter(harm)
+        assert main(["ledger", words[0], str(desk.path), *words[1:]]) == code, harm
+        assert "unforeseen" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "code"),
     [
         (["query", "LEDGER", "--since", "yesterday"], 64),

@@ -169,6 +169,7 @@ def test_what_run_refuses_check_refuses_with_the_same_code(
     assert "address.missing" in capfd.readouterr().err
     (root / "file").touch()
     assert both(f"spool.folder={root}/file/spool") == {75}
+    assert both(f"publish.verdicts=ipc://{root}/none/verdicts") == {78}
     assert both(f"publish.curve={root}/no-keys") == {65}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -165,6 +166,36 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
         os.close(write_end)
     assert done.stderr == b""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("version", 0), ("nonsense", 64), ("check /nonexistent.yaml", 78)]
+)
+def test_streams_that_are_not_there_change_no_code(closed: str, arguments: str, code: int) -> None:
+    program = f"{shlex.quote(sys.executable)} -m edgeinspect {arguments} >/dev/null 2>/dev/null"
+    done = subprocess.run(["sh", "-c", f"exec {program} {closed}"], check=False)
+    assert done.returncode == code
+
+
+def test_no_file_gets_the_number_of_a_stream_that_is_not_there() -> None:
+    code = (
+        "import os, sys; from edgeinspect.cli.main import main; main(['version']); "
+        "sys.exit(os.open('/', 0) < 3)"
+    )
+    words = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", words], check=False).returncode == 0
+
+
+def test_a_terminal_that_is_full_is_75() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeinspect", "version"], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 75
+    assert "No space left" in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_version_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -202,6 +202,15 @@ def test_bytes_that_drip_do_not_keep_a_connection(served: Served) -> None:
     assert time.monotonic() - begun < 15
 
 
+def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_heard(served: Served) -> None:
+    smuggled = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    both = POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with served.connect(both + smuggled) as client:
+        words = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert words.startswith(b"HTTP/1.1 400")
+    assert words.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.usefixtures("quick")
 def test_who_does_not_read_is_let_go(served: Served) -> None:
     client = served.connect(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from edgeinspect.client import order
 from edgeinspect.config.places import own_address
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import ConfigError, DataError, ModelError
+from edgeinspect.ledger_format import pack
 from edgeinspect.ledger_query import Filter
 from edgeinspect.page import engines
 from edgeinspect.page.config import load
@@ -135,7 +138,7 @@ def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "query",
     ["decision=MAYBE", "reason=x", "seq=-1", "seq=1e3", "limit=100000", "since_ms=x", "drop=table",
-     "part=%00", "part=" + "a" * 65, "seq=\u0663"],
+     "part=%00", "part=" + "a" * 65, "seq=\u0663", "seq=1&seq=2", "decision=PASS&decision=PASS"],
 )  # fmt: skip
 def test_what_cannot_be_searched_for(tmp_path: Path, query: str) -> None:
     got = ask(made(tmp_path).app, "/api/search", query=query)
@@ -280,6 +283,49 @@ def test_a_ledger_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
         (tmp_path / "damaged.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4096)
         with pytest.raises(DataError):
             History(path).search(Filter(limit=1))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE verdicts SET decision = x'ff'",
+        "UPDATE verdicts SET classes = x'ff'",
+        "UPDATE verdicts SET reason = 'x', simulated = 'x'",
+    ],
+)
+def test_rows_that_somebody_wrote_end_no_page(tmp_path: Path, harm: str) -> None:
+    desk = Desk(tmp_path)
+    start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
+    desk.judge(3, Decision.REJECT)
+    assert desk.writer.catch_up()
+    desk.alter(harm)
+    history = History(desk.path)
+    for look in (
+        lambda: history.load(Shift(start, start + HOUR_NS)),
+        lambda: history.search(Filter(limit=1)),
+    ):
+        with pytest.raises(DataError):
+            look()
+    desk.dispose()
+
+
+def test_a_body_that_somebody_wrote_is_told_or_left_out(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.judge(3, Decision.REJECT)
+    assert desk.writer.catch_up()
+    with closing(sqlite3.connect(desk.path)) as base, base:
+        (dictionary,) = base.execute("SELECT dictionary FROM causes").fetchone()
+        junk = pack(b'{"schema": "other"}', dictionary)
+        base.execute("UPDATE verdicts SET body = ? WHERE seq = 2", (junk,))
+        base.execute("UPDATE verdicts SET defect_prob = 'x' WHERE seq = 1")
+    history = History(desk.path)
+    with pytest.raises(DataError, match="verdict 2 is damaged"):
+        history.body(2)
+    assert history.body(3) is not None
+    assert len(history.bodies("REJECT", 2)) == 1
+    with pytest.raises(DataError):
+        history.gate_scores("ab" * 32, 10)
+    desk.dispose()
 
 
 def test_a_candidates_figures_in_shadow_are_those_of_its_record(tmp_path: Path) -> None:
