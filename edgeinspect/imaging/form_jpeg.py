@@ -26,6 +26,7 @@ _PROGRESSIVE = frozenset((0xC2, 0xCA))
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 _NEXT = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 """A marker. Among coded pixels 0xff is followed by 0."""
+_COEFFICIENTS = 64
 _RESTART = frozenset(range(0xD0, 0xD8))
 _SEGMENTS_MAX = 10_000
 _START = b"\xff\xd8\xff"
@@ -39,9 +40,13 @@ class _Scan:
     components: tuple[int, ...]
     start: int
     """First byte of its coded pixels."""
-    end: int
     restarts: int
     interval: int
+    first: int = 0
+    last: int = _COEFFICIENTS - 1
+    """Coefficients of a progressive one."""
+    low_bit: int = 0
+    """Their lowest bit that it brings."""
 
 
 @dataclass(slots=True)
@@ -53,6 +58,8 @@ class _File:
     turn: int | None = None
     """What EXIF says, if it says anything."""
     xmp: bytes = b""
+    frame_at: int = 0
+    """First byte behind the frame's header."""
     end: int = 0
     """First byte behind the end marker."""
     scans: list[_Scan] = field(default_factory=list)
@@ -82,15 +89,26 @@ def check(data: bytes) -> None:
         wanted = _restarts(read, scan)
         if wanted is not None and scan.restarts < wanted:
             raise cut_off(f"a JPEG with {scan.restarts} of {wanted} restart markers")
-        hole = data.find(bytes(ZERO_HOLE_BYTES), scan.start, scan.end)
-        if hole >= 0:
-            raise FormError(
-                f"has {ZERO_HOLE_BYTES} zeros among its coded pixels: a block that has not arrived",
-                remedy="Copy it again",
-            )
+    if data.find(bytes(ZERO_HOLE_BYTES), read.frame_at, read.end) >= 0:
+        raise FormError(
+            f"has {ZERO_HOLE_BYTES} zeros among its coded pixels: a block that has not arrived",
+            remedy="Copy it again",
+        )
     if covered != set(read.factors):
         raise cut_off("a JPEG without all of its colours")
+    if read.code in _PROGRESSIVE and not _is_refined(read):
+        raise cut_off("a progressive JPEG without all of its scans")
     _check_alone(data, read)
+
+
+def _is_refined(read: _File) -> bool:
+    """Whether the scans bring every coefficient of every colour to its last bit."""
+    missing = {name: [True] * _COEFFICIENTS for name in read.factors}
+    for scan in read.scans:
+        for name in scan.components:
+            for at in range(scan.first, min(scan.last + 1, _COEFFICIENTS)):
+                missing[name][at] = scan.low_bit > 0
+    return not any(map(any, missing.values()))
 
 
 def _check_alone(data: bytes, read: _File) -> None:
@@ -133,6 +151,7 @@ def _walk(data: bytes, *, scans: bool) -> _File:
             raise cut_off("a JPEG within its header")
         if code in _FRAMES:
             _frame(read, code, data[body:end])
+            read.frame_at = end
         elif code == _DRI:
             (interval,) = struct.unpack_from(">H", data, body)
         elif code == _DNL:
@@ -145,7 +164,8 @@ def _walk(data: bytes, *, scans: bool) -> _File:
             if not scans:
                 return read
             ids = tuple(data[body + 1 + 2 * i] for i in range(data[body]))
-            scan = _Scan(ids, end, end, 0, interval)
+            first, last, bits = data[end - 3 : end]
+            scan = _Scan(ids, end, 0, interval, first, last, bits & 15)
             at = _pixels(data, scan, read.height_px * read.width_px)
             read.scans.append(scan)
             continue
@@ -189,7 +209,6 @@ def _pixels(data: bytes, scan: _Scan, pixels: int) -> int:
         if found is None:
             raise cut_off("a JPEG without its end")
         if found[1][0] not in _RESTART:
-            scan.end = found.start()
             return found.start()
         scan.restarts += 1
         if scan.restarts > pixels:

@@ -285,7 +285,7 @@ def _pixels(data: bytes, page: Page, bits: int) -> tuple[int, tuple[tuple[int, i
         if total > _OVERLAPS_MAX * len(data):
             raise damaged("TIFF")
         if way != _NONE:
-            _check_packed(data[start : start + stored], way, size)
+            _check_packed(data[start : start + stored], way, size, step * down)
             continue
         if stored < size:
             raise cut_off("a TIFF without all of its pixels")
@@ -311,14 +311,22 @@ def _ends(stored: list[tuple[int, int, int, int]]) -> tuple[tuple[int, int], ...
     return tuple(out)
 
 
-def _check_packed(part: bytes, way: int, size: int) -> None:
-    """Refuse a strip that is not all there."""
+def _check_packed(part: bytes, way: int, size: int, most: int) -> None:
+    """Refuse a strip that is not all there.
+
+    Args:
+        part: The strip.
+        way: How it is packed.
+        size: Bytes of its pixels.
+        most: Bytes of as many rows as other strips have: some programs fill up the last one.
+    """
     if way in (_DEFLATE, _DEFLATE_OLD):
+        inflate = zlib.decompressobj()
         try:
-            unpacked = len(zlib.decompressobj().decompress(part, size + 1))
+            unpacked = len(inflate.decompress(part, most + 1))
         except zlib.error as error:
             raise cut_off(f"a TIFF whose pixels cannot be unpacked: {error}") from error
-        if unpacked < size:
+        if unpacked < size or not inflate.eof:  # its checksum stands at the end
             raise cut_off("a TIFF without all of its pixels")
     elif way == _JPEG:
         form_jpeg.check(part)

@@ -75,15 +75,15 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.answers, self.asked = threading.Event(), threading.Event()
-        real = module.read_regular
+        real = module.content_of
 
-        def read(path: Path, bytes_max: int) -> bytes:
+        def read(path: Path) -> bytes:
             if path.name == name:
                 self.asked.set()
                 assert self.answers.wait(60)
-            return real(path, bytes_max)
+            return real(path)
 
-        monkeypatch.setattr(module, "read_regular", read)
+        monkeypatch.setattr(module, "content_of", read)
 
 
 @pytest.fixture

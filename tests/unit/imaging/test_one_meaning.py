@@ -240,6 +240,33 @@ def test_a_hole_in_a_jpeg_within_a_tiff_is_seen() -> None:
     remedied(data[:middle] + bytes(5000) + data[middle + 5000 :], "zeros among its coded pixels")
 
 
+def test_a_progressive_jpeg_without_its_last_scans_is_not_judged() -> None:
+    data = cv2.imencode(".jpg", GREY, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert decode(data)[0].shape == (64, 100, 1)
+    starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    assert len(starts) > 3
+    for start in starts[1:]:
+        remedied(data[:start] + b"\xff\xd9", "without all of its scans")
+
+
+def test_a_hole_over_the_headers_of_scans_is_seen() -> None:
+    noise = RNG.integers(0, 256, (256, 400, 3), np.uint8)
+    data = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    for at in range(1000, len(data) - 5000, 997):
+        with pytest.raises(DataError):
+            decode(data[:at] + bytes(4096) + data[at + 4096 :])
+
+
+def test_a_hole_in_a_deflated_tiff_is_seen_by_its_checksum() -> None:
+    noise = RNG.integers(0, 16, (256, 400), np.uint8)
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, 8, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 64]
+    data = cv2.imencode(".tif", noise, options)[1].tobytes()
+    assert np.array_equal(decode(data)[0][:, :, 0], noise)
+    for at in range(1000, len(data) - 5000, 997):
+        with pytest.raises(DataError):
+            decode(data[:at] + bytes(4096) + data[at + 4096 :])
+
+
 # -- files that are no files --------------------------------------------------------------
 
 
