@@ -21,6 +21,12 @@ _CLIPPED_PX = 16
 """So many pixels at the highest value of a smaller depth: they are clipped there."""
 _SHALLOWER_BITS = 4
 """A picture that uses so many bits less than the set's depth is of another camera, or black."""
+_UPPER_BITS = 14
+_FULL_RATIO = 7 / 8
+"""A set that fills 10 or 12 bits to so much is not one of 16 that is so dark."""
+_ODD_SHARE = 50
+_REST_MIN = 3
+"""A depth that one picture of at least four shows, or one of fifty, is not the set's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class _Levels:
     """All of its values, or-ed."""
     at_top: int = 0
     """Pixels of the value `top`."""
+    spread: bool = True
+    """Each value is one of 8 bits, times 257: its upper byte is its lower one."""
 
 
 def find_depth(paths: Sequence[Path], said: Declared, where: str) -> Depth:
@@ -105,6 +113,8 @@ def _found(deep: Sequence[Path], said: Declared, where: str) -> Depth:
     levels = list(in_threads(lambda path: _levels(path, said.flat_end), deep))
     top = max(one.top for one in levels)
     bits = bits_for(top)
+    if top and all(one.spread for one in levels):
+        return Depth(16, said.flat_end, "16 bits, that are 8 times 257 each")
     other = [path for path, one in zip(deep, levels, strict=True) if _is_other(one, bits)]
     if other:
         rest = [path for path in deep if path not in set(other)]
@@ -112,16 +122,37 @@ def _found(deep: Sequence[Path], said: Declared, where: str) -> Depth:
         remedy = (f"{_ONE_DEPTH}, or, if these are only dark, write `bits: {bits}` into "
                   f"{DECLARATION} there")  # fmt: skip
         raise _mixture((f"{few} bits", other), (f"{bits} bits", rest), where, remedy)
+    _check_odd(deep, levels, bits, where)
     used = int(np.bitwise_or.reduce([one.used for one in levels]))
     low = (used & -used).bit_length() - 1 if used else 0
-    if bits == 14 and low >= 2:
+    full = bits < _UPPER_BITS and top >= _FULL_RATIO * (1 << bits)  # of 8 bits, shifted up
+    if bits < BITS[-1] and low >= 2 and not full:
         raise DataError(
             f"uses every {1 << low}th value up to {top}: {16 - low} bits in the upper part of "
-            f"16 and dark, or {bits - low} in the upper part of 14",
-            where=where, remedy=f"Write `bits: 16` or `bits: 14` into {DECLARATION} there",
+            f"16 and dark, or {bits - low} in the upper part of {bits}",
+            where=where, remedy=f"Write `bits: 16` or `bits: {bits}` into {DECLARATION} there",
         )  # fmt: skip
     note = f"{bits} bits, by the brightest pixel of {len(deep)} pictures ({top})"
     return Depth(bits, said.flat_end, note)
+
+
+def _check_odd(paths: Sequence[Path], levels: Sequence[_Levels], bits: int, where: str) -> None:
+    """Refuse a depth that next to none of the pictures show: they may be of another camera.
+
+    Raises:
+        DataError: So it is.
+    """
+    if bits == BITS[0]:
+        return
+    below = BITS[BITS.index(bits) - 1]
+    odd = [path for path, one in zip(paths, levels, strict=True) if one.top >= 1 << below]
+    rest = [path for path, one in zip(paths, levels, strict=True) if 0 < one.top < 1 << below]
+    if len(rest) < _REST_MIN or len(odd) > max(1, len(paths) // _ODD_SHARE):
+        return
+    fits = bits_for(max(one.top for one in levels if one.top < 1 << below))
+    remedy = (f"{_ONE_DEPTH}, or, if the others are only dark, write `bits: {bits}` into "
+              f"{DECLARATION} there")  # fmt: skip
+    raise _mixture((f"{bits} bits", odd), (f"{fits} bits or fewer", rest), where, remedy)
 
 
 def _is_other(one: _Levels, bits: int) -> bool:
@@ -138,7 +169,12 @@ def _levels(path: Path, flat_end: bool) -> _Levels:
     except DataError:
         return _Levels()
     top = int(picture.max(initial=0))
-    return _Levels(top, int(np.bitwise_or.reduce(picture, axis=None)), int((picture == top).sum()))
+    return _Levels(
+        top,
+        int(np.bitwise_or.reduce(picture, axis=None)),
+        int((picture == top).sum()),
+        bool((picture >> 8 == picture & 255).all()),
+    )
 
 
 def _mixture(

@@ -11,7 +11,9 @@ from edgeinspect.imaging.picture_form import Form, cut_off, damaged, refused
 
 _HEADER_BYTES = 4096
 _NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})")
-_DEPTHS = {2**bits - 1: bits for bits in (10, 12, 14, 16)}
+_DEPTHS = {2**bits - 1: bits for bits in (10, 12, 14)}
+_ANY_DEPTH = 65_535
+"""What many programs write for all that is more than 8 bits: it tells no depth."""
 
 
 def form_of(data: bytes) -> Form:
@@ -54,7 +56,7 @@ def _header(data: bytes) -> tuple[int, int, int, int, int]:
     top = 1 if kind == 4 else numbers[2]
     if not width_px or not height_px or not 1 <= top <= 65_535 or not head[at : at + 1].isspace():
         raise damaged("PNM")
-    if top > 255 and top not in _DEPTHS:
+    if top > 255 and top not in _DEPTHS and top != _ANY_DEPTH:
         raise refused(
             f"is a PNM with a highest value of {top}, which is no depth of a camera",
             "Save it with a highest value of 255, 1023, 4095, 16383 or 65535",
@@ -62,10 +64,10 @@ def _header(data: bytes) -> tuple[int, int, int, int, int]:
     return kind, height_px, width_px, top, at + 1
 
 
-def depth_of(head: bytes) -> int | None:
-    """Bits of a deep one, by the first bytes of its file; None if it has 8 or fewer."""
+def depth_of(head: bytes) -> tuple[int, int | None]:
+    """(8 or 16, how many of 16 are used if it says so), by the first bytes of a file."""
     top = _header(head)[3]
-    return _DEPTHS[top] if top > 255 else None
+    return 16 if top > 255 else 8, _DEPTHS.get(top)
 
 
 def decode(data: bytes, form: Form) -> NDArray[np.uint8] | NDArray[np.uint16]:

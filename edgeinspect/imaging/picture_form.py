@@ -36,7 +36,7 @@ class Form:
     bits: int = 8
     """8 or 16: of a sample, as decoded."""
     depth_bits: int | None = None
-    """How many of 16 bits are used, where the file itself says so: 10, 12, 14 or 16."""
+    """How many of 16 bits are used, where the file itself says so: 10, 12 or 14."""
     alpha: bool = False
     """It may have transparent pixels: the decoded ones are looked at."""
     turn: int = 1

@@ -7,6 +7,7 @@ picture is held to it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,7 +121,7 @@ def declared(folder: Path) -> Declared:
     """
     for place in (folder, folder.absolute().parent):
         path = place / DECLARATION
-        if path.is_file():
+        if os.path.lexists(path):  # a pipe or a link to nowhere is no declaration, and an error
             return _parse(path)
     return Declared()
 

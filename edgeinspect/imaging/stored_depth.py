@@ -43,8 +43,7 @@ def _of(file: BinaryIO) -> StoredDepth | None:
     if head[:4] in form_tiff.SIGNATURES:
         return _tiff(file, head)
     if head[:2] in (b"P4", b"P5", b"P6"):
-        depth = form_pnm.depth_of(head)
-        return StoredDepth(16 if depth else 8, depth)
+        return StoredDepth(*form_pnm.depth_of(head))
     return None
 
 

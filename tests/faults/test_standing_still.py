@@ -74,15 +74,15 @@ def pictures(path: Path, count: int) -> folder.FolderCamera:
 def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold, real = Hold(), folder.read_regular
+    hold, real = Hold(), folder.content_of
     hold.free.clear()
 
-    def read(path: Path, bytes_max: int) -> bytes:
+    def read(path: Path) -> bytes:
         if path.name == "03.png":
             hold()
-        return real(path, bytes_max)
+        return real(path)
 
-    monkeypatch.setattr(folder, "read_regular", read)
+    monkeypatch.setattr(folder, "content_of", read)
     rig = Rig(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
     pulse = Pulse(rig)
     rig.line.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -59,6 +60,50 @@ def test_8_bits_shifted_up_are_of_their_container(tmp_path: Path, bits: int) -> 
         return
     paths = write(tmp_path, a=GREY.astype(np.uint16) << (bits - 8))
     assert find_depth(paths, NONE, "set").bits == bits
+
+
+@pytest.mark.parametrize("share", [1, 4])
+def test_very_dark_and_in_the_upper_part_cannot_be_told_either(tmp_path: Path, share: int) -> None:
+    paths = write(tmp_path, a=(GREY.astype(np.uint16) // 2 // share) << 4)
+    with pytest.raises(DataError, match=r"every 16th value.*bits: 16"):
+        find_depth(paths, NONE, "set")
+
+
+@pytest.mark.parametrize("share", [1, 4, 16])
+def test_8_bits_times_257_are_16_however_dark(tmp_path: Path, share: int) -> None:
+    """As ImageMagick, ffmpeg and others make 16 bits of 8: the upper byte is the lower one."""
+    paths = write(tmp_path, a=(GREY // share).astype(np.uint16) * 257)
+    assert find_depth(paths, NONE, "set").bits == 16
+
+
+def test_one_odd_picture_does_not_decide(tmp_path: Path) -> None:
+    twelve = [np.minimum(DEEP, 3000 + number) for number in range(4)]
+    odd = np.minimum(DEEP.astype(np.uint16) * 3, 9000).astype(np.uint16)
+    paths = write(tmp_path, a=twelve[0], b=twelve[1], c=twelve[2], d=twelve[3], e=odd)
+    with pytest.raises(DataError, match=r"1 of 5 pictures have 14 bits \(e.png\), the others 12"):
+        find_depth(paths, NONE, "set")
+    assert find_depth(paths, Declared(bits=14), "set").bits == 14
+
+
+def test_a_pgm_of_65535_tells_no_depth(tmp_path: Path) -> None:
+    """It is what many programs write, whatever the camera has."""
+    for name in "ab":
+        head = b"P5 %d %d 65535\n" % (DEEP.shape[1], DEEP.shape[0])
+        (tmp_path / f"{name}.pgm").write_bytes(head + DEEP.astype(">u2").tobytes())
+    assert find_depth(sorted(tmp_path.iterdir()), NONE, "set").bits == 12
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_a_declaration_that_is_no_file_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "reading.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere.yaml")
+    with pytest.raises(DataError, match="cannot be used"):
+        declared(tmp_path)
 
 
 def test_8_and_16_bits_are_named(tmp_path: Path) -> None:
