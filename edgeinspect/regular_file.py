@@ -61,6 +61,10 @@ class FileMissingError(FileReadError, FileNotFoundError):
     """There is no such file, or it vanished before it was opened."""
 
 
+class NotRegularError(FileReadError):
+    """It is a pipe, a device, a folder, or larger than anything that is meant."""
+
+
 def printable(name: Path | str) -> str:
     r"""A file's name as text that can be shown, stored and sent: what is no UTF-8 is escaped.
 
@@ -240,13 +244,13 @@ def _check_kind(status: os.stat_result, path: Path | str) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
-        raise FileReadError(
+        raise NotRegularError(
             f"is {kind}, not a regular file", path, number, remedy="Give a file, or remove it"
         )
 
 
 def _too_large(path: Path | str, size_bytes: int, bytes_max: int) -> FileReadError:
-    return FileReadError(
+    return NotRegularError(
         f"is larger ({size_bytes} bytes) than the {bytes_max} bytes that are read",
         path,
         errno.EFBIG,

@@ -42,9 +42,13 @@ def make_pair(
     ends: datetime.timedelta = 30 * DAY,
     issuer: Pair | None = None,
     authority: bool = False,
+    signs: bool | None = None,
     bits: int = 2048,
 ) -> Pair:
-    """A certificate of `urn:test:NAME`, self-signed unless an issuer is given."""
+    """A certificate of `urn:test:NAME`, self-signed unless an issuer is given.
+
+    `signs` says in its KeyUsage whether it may sign certificates; None leaves that out.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
@@ -71,6 +75,13 @@ def make_pair(
     if uri is not None:
         names = [x509.UniformResourceIdentifier(uri), x509.DNSName("localhost")]
         built = built.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if signs is not None:
+        usage = x509.KeyUsage(
+            digital_signature=True, content_commitment=True, key_encipherment=True,
+            data_encipherment=True, key_agreement=False, key_cert_sign=signs, crl_sign=signs,
+            encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        built = built.add_extension(usage, critical=True)
     made = built.sign(signer, hashes.SHA256())
     pair = Pair(folder / f"{name}.der", folder / f"{name}.pem", uri or "")
     pair.certificate.write_bytes(made.public_bytes(serialization.Encoding.DER))

@@ -26,7 +26,7 @@ from edgeinspect.domain.plc import Outcome
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.gateway.handshake import Applied, How, Totals
 from edgeinspect.gateway.syncing import SYNC_S, Syncer, make_file, write_at
-from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
 
 __all__ = ["SYNC_S", "Journal", "Record"]
 
@@ -95,7 +95,7 @@ class Journal:
                 is rewritten with the newest records it has.
 
         Raises:
-            DataError: The file is no journal, or another gateway's.
+            DataError: It is no file, no journal, or another gateway's.
             DeviceLostError: It cannot be opened or written, or another process holds it.
         """
         self.path = path
@@ -109,6 +109,8 @@ class Journal:
                 kept = [] if records is None else sorted(records[1], key=lambda r: r.count)
                 _make(path, name, capacity, kept[-capacity:])
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except NotRegularError:
+            raise  # a person must mend it
         except OSError as error:
             raise DeviceLostError(
                 f"the journal cannot be used: {error.strerror}", where=str(path)

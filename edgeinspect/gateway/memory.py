@@ -25,7 +25,7 @@ from edgeinspect import boot
 from edgeinspect.domain.plc import Refusal
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.gateway.syncing import Syncer, make_file, write_at
-from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
 
 MAGIC = b"EIGWMEM1"
 CELL_BYTES = 64
@@ -113,7 +113,7 @@ class Memory:
                 rewritten with the newest parts it has.
 
         Raises:
-            DataError: The file is no memory, or another gateway's.
+            DataError: It is no file, no memory, or another gateway's.
             DeviceLostError: It cannot be opened or written.
         """
         self._lock = threading.Lock()
@@ -128,6 +128,8 @@ class Memory:
         if path is not None:
             try:
                 self._open(path, name)
+            except NotRegularError:
+                raise  # a person must mend it
             except OSError as error:
                 raise DeviceLostError(
                     f"the gateway's memory cannot be used: {error.strerror}", where=str(path)

@@ -91,9 +91,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class _Connection:
     """One PLC, panel or stranger. See `_peers.Peer`."""
 
-    def __init__(self, address: str, now_ns: int, contact: Contact) -> None:
+    def __init__(self, address: str, now_ns: int) -> None:
         self.address = address
-        self.contact = contact
+        self.contact = Contact(address)
         self.proven = False
         self.heard_at_ns = now_ns
         self.parser = _modbus.Parser()
@@ -217,8 +217,7 @@ class ModbusServer:
             self._make_room(newcomer, selector)
         peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        contact = Contact(newcomer, self._last_heard_at_ns(newcomer))
-        self._connections[peer] = _Connection(newcomer, self._clock.now_ns(), contact)
+        self._connections[peer] = _Connection(newcomer, self._clock.now_ns())
         selector.register(peer, selectors.EVENT_READ)
 
     def _make_room(self, newcomer: str, selector: selectors.BaseSelector) -> None:
@@ -236,6 +235,8 @@ class ModbusServer:
         connection = self._connections.get(peer)
         if connection is None:  # it made room in this very turn
             return
+        if not connection.proven:  # only now: what it hung up before it called has been heard
+            connection.contact = Contact(connection.address, self._before_ns(connection.address))
         contact = connection.contact
         try:
             data = peer.recv(_RECEIVE_BYTES)
@@ -275,11 +276,10 @@ class ModbusServer:
             self._left[contact.address] = heard_at_ns
         peer.close()
 
-    def _last_heard_at_ns(self, address: str) -> int | None:
-        """When a PLC that connects anew was heard before; None for one that never wrote."""
-        still = (c.heard_at_ns for c in self._inputs.contacts() if c.address == address)
-        times = [at_ns for at_ns in (self._left.get(address), *still) if at_ns is not None]
-        return max(times, default=None)
+    def _before_ns(self, address: str) -> int | None:
+        """When a PLC that calls anew was heard before; None if another writer is still there."""
+        there = any(each.address == address for each in self._inputs.contacts())
+        return None if there else self._left.get(address)
 
 
 class _Reading:

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
 from edgeinspect.errors import StorageError, UsageError
 from edgeinspect.plclinks._opcua.identity import (
@@ -25,6 +26,7 @@ from edgeinspect.plclinks._opcua.identity import (
     KEY_BITS_MAX,
     KEY_BITS_MIN,
     parse_certificate,
+    uris_of,
 )
 from edgeinspect.regular_file import FileReadError, read_regular
 
@@ -156,11 +158,20 @@ class TrustList:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (x509.ExtensionNotFound, ValueError):
+    """Whether it may vouch for others. What has an ApplicationUri is a client's, and may not,
+    though tools such as openssl make every self-signed certificate an authority too.
+    """
+    if uris_of(certificate):
         return False
-    return found.value.ca
+    try:
+        extensions = certificate.extensions
+        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return False
+        return extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound as missing:
+        return missing.oid == ExtensionOID.KEY_USAGE
+    except ValueError:
+        return False
 
 
 def _listing(folder: Path) -> list[tuple[Path, int, int]]:

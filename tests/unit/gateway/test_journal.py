@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeinspect.domain.plc import Outcome, PlcResult
-from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
 from edgeinspect.gateway.handshake import Applied, How
 from edgeinspect.gateway.journal import (
     _HEADER,
@@ -18,6 +18,7 @@ from edgeinspect.gateway.journal import (
     decode,
     encode,
 )
+from edgeinspect.regular_file import TEXT_BYTES_MAX
 
 
 def applied(seq: int, how: How = How.ACKED) -> Applied:
@@ -179,3 +180,20 @@ def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -
         again.close()
         numbers.add(log.fresh.numbering)
     assert len(numbers) > 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, TEXT_BYTES_MAX + 1)
+    with pytest.raises(DataError) as caught:
+        journal(path)
+    assert exit_code_of(caught.value) == 65

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeinspect.domain.plc import Refusal
-from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
 from edgeinspect.gateway.memory import (
     CELL_BYTES,
     TRIGGERS,
@@ -16,6 +16,7 @@ from edgeinspect.gateway.memory import (
     TriggerState,
     digest,
 )
+from edgeinspect.regular_file import TEXT_BYTES_MAX
 
 
 def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> Memory:
@@ -150,3 +151,20 @@ def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
         memory(tmp_path / "m", name="plc-2")
     with pytest.raises(DeviceLostError, match="cannot be used"):
         memory(tmp_path / "text" / "m")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, TEXT_BYTES_MAX + 1)
+    with pytest.raises(DataError) as caught:
+        memory(path)
+    assert exit_code_of(caught.value) == 65

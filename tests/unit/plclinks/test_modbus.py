@@ -94,6 +94,32 @@ def test_a_plc_that_answers_faster_than_the_gateway_looks_is_heard(
     client.close()
 
 
+def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
+    server: modbus.ModbusServer,
+) -> None:
+    """Its block may have stood there for hours; that the first is there proves nothing."""
+
+    def write(client: _modbus.Client, trigger_id: int) -> int | None:
+        client.write(200, struct.pack(">HHIi32s", 0, trigger_id, 0, 0, b"p"))
+        commands = server.poll().commands
+        assert commands is not None
+        assert commands.trigger_id == trigger_id
+        return commands.trigger_since_ns
+
+    plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    write(plc, 1)
+    assert write(plc, 2) is not None
+    panel = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    assert write(panel, 7) is None
+    assert write(plc, 3) is not None
+    panel.close()
+    for trigger_id in (4, 5, 6):  # one that hangs up after each write is known by its address
+        plc.close()
+        plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+        assert write(plc, trigger_id) is not None
+    plc.close()
+
+
 def test_coils_are_the_command_word(server: modbus.ModbusServer) -> None:
     assert ask(server, struct.pack(">BHH", 5, 1, 0xFF00))[0] == 5
     server._heard_at_ns = SystemClock().now_ns()

@@ -117,7 +117,7 @@ def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
 
     pki = tmp_path / "pki"
     (pki / "trusted").mkdir(parents=True)
-    root = make_pair(tmp_path, "root", authority=True)
+    root = make_pair(tmp_path, "root", uri=None, authority=True)
     (pki / "trusted" / "root.der").write_bytes(root.certificate.read_bytes())
     trust = TrustList(pki)
     issued = make_pair(tmp_path, "issued", issuer=root)
@@ -127,6 +127,17 @@ def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
     client = make_pair(tmp_path, "client")
     (pki / "trusted" / "client.der").write_bytes(client.certificate.read_bytes())
     forged = make_pair(tmp_path, "forged", issuer=client).certificate.read_bytes()
+    assert trust.judge(forged) == "unknown certificate"
+    # Nor one that its tool has made an authority as well, as `openssl req -x509` does.
+    client = make_pair(tmp_path, "both", authority=True)
+    (pki / "trusted" / "both.der").write_bytes(client.certificate.read_bytes())
+    assert trust.judge(client.certificate.read_bytes()) == ""
+    forged = make_pair(tmp_path, "forged2", issuer=client).certificate.read_bytes()
+    assert trust.judge(forged) == "unknown certificate"
+    # Nor one whose key may not sign certificates.
+    other = make_pair(tmp_path, "signer", uri=None, authority=True, signs=False)
+    (pki / "trusted" / "signer.der").write_bytes(other.certificate.read_bytes())
+    forged = make_pair(tmp_path, "forged3", issuer=other).certificate.read_bytes()
     assert trust.judge(forged) == "unknown certificate"
     key = serialization.load_pem_private_key(root.key.read_bytes(), None)
     certificate = x509.load_der_x509_certificate(der)
