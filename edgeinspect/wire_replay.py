@@ -80,8 +80,8 @@ class ChallengeRequest(
 ):
     """Asks for a known-bad picture of the line's challenge folder to be judged."""
 
-    picture: ShortText
-    """File name in `capture.challenge_folder`."""
+    picture: Annotated[str, Meta(min_length=1, max_length=1024)]
+    r"""File name in `capture.challenge_folder`, or its whole path; what is no UTF-8 as `\xE4`."""
     camera: ShortText | None = None
     """The first camera when absent."""
 

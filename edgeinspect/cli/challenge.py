@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from edgeinspect.cli._line_source import find_source
 from edgeinspect.cli._terminal import echo
 from edgeinspect.client import order
 from edgeinspect.errors import UsageError
+from edgeinspect.regular_file import printable
 from edgeinspect.wire_replay import ChallengeRequest
 
 
@@ -19,12 +22,15 @@ from edgeinspect.wire_replay import ChallengeRequest
 def challenge(picture: str, camera: str | None, word: str | None, address: str | None) -> None:
     """Send PICTURE, a file of the line's challenge folder, through the running line.
 
-    Its verdict is marked `simulated`; if it is not a reject, the line raises an alarm. The
-    line is the one that runs on this PC, unless it is named.
+    It is named alone or with its path; the line opens it in that folder and nowhere else. Its
+    verdict is marked `simulated`; if it is not a reject, the line raises an alarm. The line is
+    the one that runs on this PC, unless it is named.
     """
     if address is None:
         address = find_source(word).replay
-    answer = order(address, ChallengeRequest(picture=picture, camera=camera))
+    if os.sep in picture:
+        picture = os.path.abspath(picture)  # the line runs in another folder
+    answer = order(address, ChallengeRequest(picture=printable(picture), camera=camera))
     if not answer.accepted:
         raise UsageError(f"the line refused: {answer.problem}", where=address)
     echo("sent; watch for its verdict with `edgeinspect watch`")

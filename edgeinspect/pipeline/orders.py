@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from edgeinspect.domain.frame import TOO_LATE, Part
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.picture_file import Reading, read
 from edgeinspect.imaging.picture_header import LINE_PIXELS_MAX
+from edgeinspect.imaging.picture_names import label_of
 from edgeinspect.imaging.reading import declared
 from edgeinspect.pipeline.capture import Capture
 from edgeinspect.pipeline.tickets import Ticket
+from edgeinspect.regular_file import printable, unprintable
 from edgeinspect.wire_replay import TriggerCount
 
 _AGE_MAX_NS = 10 * NS_PER_S
@@ -68,7 +71,7 @@ class Orders:
 
         Args:
             camera: Whose frame it stands for; the first camera's when None.
-            picture: File name, without a folder.
+            picture: File name, or its path in the challenge folder; as `printable` writes it.
 
         Returns:
             Sends it through the line; does not wait.
@@ -79,17 +82,15 @@ class Orders:
         if self._challenge_folder is None:
             raise UsageError("this line takes no challenge", remedy="Set capture.challenge_folder")
         capture = self._find(camera) if camera else self._captures[0]
-        if Path(picture).name != picture:
-            raise UsageError("a picture is named without its folder", where=picture)
         try:
-            path = Path(self._challenge_folder) / picture
+            path = _named(Path(self._challenge_folder), picture)
             reading = self._reading(capture, path.parent)
             pixels = read(path, reading, where=picture, pixels_max=LINE_PIXELS_MAX)
         except (DataError, ValueError) as error:
             why = error.what if isinstance(error, DataError) else str(error)
             raise UsageError(f"is no picture of the challenge folder: {why}", where=picture,
                              remedy=getattr(error, "remedy", "")) from error  # fmt: skip
-        return functools.partial(capture.challenge, pixels, picture)
+        return functools.partial(capture.challenge, pixels, label_of(path.name))
 
     def _reading(self, capture: Capture, folder: Path) -> Reading:
         """As the challenge folder declares it, else as the camera's own pictures are read."""
@@ -105,3 +106,22 @@ class Orders:
                 return capture
         names = ", ".join(capture.rules.camera for capture in self._captures)
         raise UsageError(f"there is no camera {camera!r}", remedy=f"There are: {names}")
+
+
+def _named(folder: Path, picture: str) -> Path:
+    """A file of a folder by its name, or by its path if that leads to this very folder.
+
+    Raises:
+        UsageError: It names a file elsewhere.
+    """
+    place, name = os.path.split(picture)
+    elsewhere = bool(place) and os.path.abspath(place) != os.path.abspath(folder)
+    if not elsewhere and not os.path.lexists(folder / name):
+        name = unprintable(name)  # which may have got a folder by it
+    if elsewhere or os.sep in name or name in ("", ".", ".."):
+        raise UsageError(
+            f"is no file of the line's challenge folder, {printable(folder)}",
+            where=picture,
+            remedy="Copy it there, and say its name",
+        )
+    return folder / name

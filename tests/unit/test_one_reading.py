@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from edgeinspect.evaluate.explain import read_frames
 from edgeinspect.imaging.reading import Reading
 from edgeinspect.models.importing import read_samples
 from edgeinspect.pipeline.orders import Orders
+from edgeinspect.regular_file import printable
 from edgeinspect.rescore.plan import chunks, open_plan
 from edgeinspect.rescore.scorer import Request, Scorer
 
@@ -136,6 +138,31 @@ def test_a_challenge_is_read_as_its_camera_reads(folder: Path) -> None:
     assert np.array_equal(seen[:, :, 0], GREY)
     (folder / "reading.yaml").write_text("bits: 12\n")
     assert np.array_equal(challenged(folder, "a.png", object())[:, :, 0], DEEP // 8 // 16)
+
+
+def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) -> None:
+    camera = SimpleNamespace(reading=Reading("mono", 12))
+    seen: list[str] = []
+    capture: Any = SimpleNamespace(
+        camera=camera, rules=SimpleNamespace(camera="top"),
+        challenge=lambda pixels, name: seen.append(name),
+    )  # fmt: skip
+    latin = os.fsencode(folder) + b"/bl\xe4.png"
+    Path(os.fsdecode(latin)).write_bytes((folder / "b.png").read_bytes())
+    orders = Orders([capture], "mono", str(folder), SystemClock())
+    for name in ("b.png", str(folder / "b.png"), f"{folder}/../{folder.name}/b.png", r"bl\xE4.png"):
+        orders.challenge("top", name)()
+    assert seen == ["b.png", "b.png", "b.png", r"bl\xE4.png"]
+    outside = folder.parent / "outside.png"
+    outside.write_bytes((folder / "b.png").read_bytes())
+    for name in (
+        str(outside), "../outside.png", r"..\x2Foutside.png", f"{folder}/../outside.png",
+        printable(str(outside)).replace("/", r"\x2F"), "..", ".", f"{folder}/", r"\x2E\x2E",
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="is no file of the line's challenge folder") as caught:
+            orders.challenge("top", name)
+        assert caught.value.remedy
+    assert len(seen) == 4
 
 
 def test_half_a_challenge_is_refused(folder: Path) -> None:
