@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgeinspect.datasets.files import pictures_below
+from edgeinspect.datasets.files import UNREAD, pictures_below, unread_below
 from edgeinspect.datasets.folder_names import is_annotation
 from edgeinspect.datasets.masks import MaskFile, MaskPerClass
 from edgeinspect.datasets.matching import FEW, MISSING_RATIO, fold
+from edgeinspect.datasets.pairing import mask_stems
 from edgeinspect.datasets.records import DataSet, Record, Skipped
 from edgeinspect.errors import DataError
 from edgeinspect.regular_file import printable
@@ -42,6 +43,15 @@ def without_unread(data: DataSet, root: Path, *, chosen: bool, others: Iterable[
         path for path in pictures_below(root)
         if path not in used and printable(path) not in told and not _beside(path, root)
     ]  # fmt: skip
+    shown = {(path.parent, fold(path.stem)) for path in used}
+    strange = unread_below(root)
+    _check_masks(data, strange, root)
+    other_kinds = [
+        path for path in strange
+        if path.suffix.lower() in UNREAD and (path.parent, fold(path.stem)) not in shown
+        and not _beside(path, root)
+    ]  # fmt: skip
+    unread += other_kinds
     if not unread:
         return data
     if not chosen and len(unread) > max(FEW, MISSING_RATIO * len(data)):
@@ -58,9 +68,43 @@ def without_unread(data: DataSet, root: Path, *, chosen: bool, others: Iterable[
         )  # fmt: skip
     left_out = [
         Skipped(printable(path.relative_to(data.root) if path.is_relative_to(data.root) else path),
-                f"stands in no folder that {data.layout} reads", chosen) for path in unread
+                _why(path, data), chosen) for path in unread
     ]  # fmt: skip
     return data.without(*left_out)
+
+
+def _why(path: Path, data: DataSet) -> str:
+    if path.suffix.lower() in UNREAD:
+        return f"{path.suffix.lower()} is not read: save it as PNG"
+    return f"stands in no folder that {data.layout} reads"
+
+
+def _check_masks(data: DataSet, strange: Iterable[Path], root: Path) -> None:
+    """Refuse masks in a form that is not read: their pictures would be taken as clean.
+
+    Args:
+        data: As its layout read it.
+        strange: Files of kinds that are not read.
+        root: Of the set.
+
+    Raises:
+        DataError: A picture without a mask has one of them.
+    """
+    bare = {fold(record.path.stem): record for record in data.records if record.mask is None}
+    found = [
+        (path, bare[stem])
+        for path in strange
+        if data.has_masks and _beside(path, root)
+        for stem in mask_stems(path)
+        if stem in bare
+    ]
+    if found:
+        path, record = found[0]
+        raise DataError(
+            f"{len(found)} masks are of a kind that is not read, as {path.relative_to(root)}, and "
+            f"{record.name} would be taken as clean", where=str(root),
+            remedy="Save masks as PNG",
+        )  # fmt: skip
 
 
 def without_twins(data: DataSet) -> DataSet:

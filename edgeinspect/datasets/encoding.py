@@ -6,57 +6,35 @@ what nobody labelled. Where the set names its classes (`naming.py`), the names d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from edgeinspect.datasets.mask_values import NEAR, Found, Values
 from edgeinspect.datasets.masks import (
     BINARY,
     MAX_CLASSES,
-    THRESHOLD,
     UNLABELLED,
     Meaning,
     describe_value,
     has_border,
-    is_set,
 )
 from edgeinspect.datasets.naming import Naming, says
-from edgeinspect.datasets.threads import in_threads
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR, read_mask_values
+from edgeinspect.imaging.mask_file import COLOR
 
 _MAX_GREYS = 16
 """More greys than this that are no ids 1..K are soft edges, not classes."""
-_NEAR = 24
 _EDGES_MIN = 3
-_ALONE_RATIO = 0.2
-"""Classes stand in areas of their own; the values of a soft edge stand beside others."""
 _SHOWN = 3
+_OBJECTS_MIN = 16
+"""Fewer values that are in one mask each may be classes of a small set."""
+_MOST_RATIO = 0.9
+_FEW_MASKS = 3
 _PICTURE_RATIO = 0.5
 """A file with more pixels between black and white than this is a picture, not a mask."""
 _VOID_NOTE = "mask value 255 is taken as unlabelled: no class, and no background"
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """The nonzero values of a mask file."""
-
-    values: frozenset[int]
-    any_set: bool = False
-    """As a binary mask, some pixel is set."""
-    strong: bool = False
-    """Some reach the threshold of a soft mask."""
-    between_ratio: float = 0.0
-    """Share of the pixels that are neither nearly black nor nearly white nor an id."""
-    problem: str = ""
-    """Why it cannot be read."""
-    alone: frozenset[int] = frozenset()
-    """Of a few values, those that have nothing but themselves and 0 around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +52,6 @@ class Encoding:
         return len(self.classes) == 1
 
 
-Found = Mapping[Path, Values]
-
-
-def values_of(files: Sequence[Path], *, colors: bool = False) -> dict[Path, Values]:
-    """Every mask file looked through once; one that cannot be read says why."""
-
-    def work(path: Path) -> Values:
-        return _values(path, colors)
-
-    return dict(zip(files, in_threads(work, files), strict=True))
-
-
 def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:
     """What the values of a set's masks mean. docs/data.md has the table.
 
@@ -95,8 +61,11 @@ def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:
     """
     check_masks(found, root)
     values: set[int] = set().union(*(one.values for one in found.values()))
+    if naming is None or not naming.explicit:
+        _check_background(found, root)
     if naming is not None and naming.names:
         return _named(values, found, naming, root)
+    _check_objects(values, found, root)
     if not values:
         return Encoding(BINARY, ("defect",), "no mask has a defect pixel")
     if max(values) >= COLOR:
@@ -119,9 +88,18 @@ def binary_encoding(found: Found, root: Path) -> None:
     """Check masks of one class each, as files per class are: any value is set.
 
     Raises:
-        DataError: Some hold an id with 255 as its void border, others 255 as the defect.
+        DataError: Some hold an id with 255 as its void border, others 255 as the defect; or one
+            holds several ids.
     """
     check_masks(found, root)
+    _check_background(found, root)
+    several = [path for path, one in found.items() if one.has_ids]
+    if several:
+        raise DataError(
+            f"{len(several)} masks of one class hold several values ({_listing(several, root)})",
+            where=str(root), remedy="Draw one value besides 0 in a file of one class; name files "
+            "that hold all classes as their pictures: NAME_mask.png",
+        )  # fmt: skip
     if any(has_border(one.values) for one in found.values()):
         _mixed(found, lambda one: one.values == {UNLABELLED}, "255 alone", "255 beside an id", root)
 
@@ -243,6 +221,40 @@ def _hex(value: int) -> str:
 # -- what is refused --------------------------------------------------------------------------
 
 
+def _check_background(found: Found, root: Path) -> None:
+    """One value that covers most of nearly every mask is the background, and no class."""
+    count = Counter(one.most for one in found.values() if not one.problem)
+    value, masks = max(count.items(), key=lambda each: each[1], default=(0, 0))
+    if value > 0 and masks >= max(_FEW_MASKS, _MOST_RATIO * count.total()):
+        raise DataError(
+            f"{describe_value(value)} covers most of {masks} of {count.total()} masks: it is the "
+            "background, or the masks are inverted", where=str(root),
+            remedy="Save masks with 0 for the background, or say which value it is: labelmap.txt "
+            "(name:red,green,blue::) or _classes.csv (Pixel Value, Class)",
+        )  # fmt: skip
+
+
+def _check_objects(values: set[int], found: Found, root: Path) -> None:
+    """Refuse numbers of single objects (instance masks): a number says nothing of its kind."""
+    drawn = _drawn(found)
+    once = [value for value in values if sum(value in one.values for one in drawn) == 1]
+    unique = len(values) >= _OBJECTS_MIN and len(once) >= _MOST_RATIO * len(values)
+    counts = {len(one.values) for one in drawn}
+    several = [one for one in drawn if len(one.values) > 1]
+    counted = (
+        len(several) >= _FEW_MASKS and len(counts) > 1 and max(counts) > 2
+        and all(one.values == set(range(1, len(one.values) + 1)) for one in drawn)
+        and all(one.in_one_piece for one in several)
+    )  # fmt: skip
+    if (unique and len(drawn) >= _FEW_MASKS) or counted:
+        files = [path for path, one in found.items() if len(one.values) > 1]
+        raise DataError(
+            f"the masks number single objects, and do not say their class ({_listing(files, root)})"
+            , where=str(root), remedy="Export semantic masks, a value per class. If the values are "
+            "classes, name them in classes.txt, one a line from 1",
+        )  # fmt: skip
+
+
 def _check_void(found: Found, root: Path) -> None:
     """255 beside ids is void only if no mask holds it alone: that is how another tool draws."""
     _mixed(found, lambda one: one.values == {UNLABELLED}, "255 alone", "ids", root)
@@ -306,40 +318,6 @@ def _edges(values: set[int], found: Found) -> set[int]:
     return values.difference(*(one.alone for one in found.values()))
 
 
-def _alone(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
-    """`Values.alone` of at most `MAX_CLASSES` values."""
-    ordered = np.array([0, *sorted(nonzero)])
-    mask = np.searchsorted(ordered, values).astype(np.uint8)
-    around = np.ones((3, 3), np.uint8)
-    least = cv2.erode(np.where(mask > 0, mask, np.uint8(255)), around)
-    alone = mask[(cv2.dilate(mask, around) == mask) & (least == mask)]
-    px, alone_px = (np.bincount(each.ravel(), minlength=len(ordered)) for each in (mask, alone))
-    return frozenset(ordered[1:][alone_px[1:] >= _ALONE_RATIO * px[1:]].tolist())
-
-
 def _two_heaps(values: set[int]) -> bool:
     """True if all greys are near black or near white, as after a JPEG: a binary mask."""
-    return all(value < _NEAR or value > UNLABELLED - _NEAR for value in values)
-
-
-def _values(path: Path, colors: bool) -> Values:
-    try:
-        values = read_mask_values(path, colors=colors)
-    except DataError as error:
-        return Values(frozenset(), problem=error.what)
-    between = 0.0
-    if values.size and int(values.max()) < 0x10000:
-        count = np.bincount(values.ravel(), minlength=256)
-        found = np.flatnonzero(count)
-        # A mask of ids has few values, however large its classes are.
-        if len(found) > MAX_CLASSES:
-            between = float(count[_NEAR : 256 - _NEAR].sum() + count[256:].sum()) / values.size
-    else:
-        found = np.unique(values)
-        between = float(len(found) > 16 * MAX_CLASSES)
-    nonzero = frozenset(int(value) for value in found if value)
-    strong = max(nonzero, default=0) >= THRESHOLD
-    border = has_border(nonzero)
-    alone = _alone(values, nonzero) if 0 < len(nonzero) <= MAX_CLASSES else nonzero
-    any_set = bool(border or is_set(values).any())
-    return Values(nonzero, any_set, strong, between, "", alone)
+    return all(value < NEAR or value > UNLABELLED - NEAR for value in values)

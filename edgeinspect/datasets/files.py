@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from edgeinspect.imaging.picture_names import is_hidden
@@ -22,11 +22,29 @@ IMAGE_FOLDERS = frozenset(
 """Folder names that hold the pictures and say nothing about them, in lower case."""
 
 
+UNREAD = frozenset(
+    (".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".exr", ".jfif", ".jpe",
+     ".dib", ".pbm", ".pnm", ".pam", ".tga", ".pcx", ".psd", ".dng", ".raw", ".dcm")
+)  # fmt: skip
+"""Endings of pictures that are not read."""
+ARRAYS = frozenset((".npy", ".npz", ".mat"))
+"""Endings under which masks are kept that are no pictures."""
+
+
 def pictures_below(folder: Path) -> list[Path]:
     """Every picture below a folder, sorted as a person would: 2 before 10.
 
     Follows links, each real folder once, so a link to its own parent ends.
     """
+    return _below(folder, is_picture)
+
+
+def unread_below(folder: Path) -> list[Path]:
+    """Every file below a folder that is a picture, or an array, of a kind that is not read."""
+    return _below(folder, lambda name: Path(name).suffix.lower() in UNREAD | ARRAYS)
+
+
+def _below(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for base, folders, files in os.walk(folder, followlinks=True):
@@ -40,7 +58,7 @@ def pictures_below(folder: Path) -> list[Path]:
             continue
         seen.add(key)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found.extend(Path(base, name) for name in files if is_picture(name))
+        found.extend(Path(base, name) for name in files if wanted(name) and not is_hidden(name))
     return sorted(found, key=natural)
 
 

@@ -16,6 +16,7 @@ Level = Literal["error", "warning", "note"]
 FEW = 10
 """Fewer test pictures of a class give figures that say nothing."""
 _INVERTED_RATIO = 0.5
+_CLASSES_SHOWN = 8
 _REMEDIES_SHOWN = 3
 
 
@@ -98,9 +99,13 @@ def _one_sided(survey: Survey) -> list[Finding]:
         return [Finding("error", "no picture is defective",
                         "Nothing can be learnt; name the good classes with --good")]  # fmt: skip
     if bad == len(usable):
+        names = survey.data.classes
+        listed = ", ".join(names[:_CLASSES_SHOWN]) + (", …" if names[_CLASSES_SHOWN:] else "")
+        otherwise = "train a segmenter, or add" if survey.data.has_masks else "add"
         return [Finding(
             "warning", "every picture is defective: a gate cannot be trained on it",
-            "Train a segmenter, or add good pictures",
+            f"Name those of its classes ({listed}) that are good: --good NAME; else {otherwise} "
+            "good pictures",
         )]  # fmt: skip
     return []
 

@@ -17,8 +17,8 @@ _SAYING_NOTHING = frozenset(
     ("dir", "folder", "png", "pngs", "bmp", "tif", "tiff", "jpg", "jpeg", "npy", "binary", "bw",
      "semantic", "class", "classes", "object", "objects", "map", "maps", "file", "files", "raw",
      "pixel", "pixels", "id", "ids", "index", "grey", "gray", "color", "colour", "final", "all",
-     "data", "train", "training", "val", "valid", "validation", "test", "testing", "image",
-     "images", "img", "imgs", "public", "of", "the")
+     "data", "tr", "ts", "train", "training", "val", "valid", "validation", "test", "testing",
+     "image", "images", "img", "imgs", "public", "of", "the")
 )  # fmt: skip
 
 

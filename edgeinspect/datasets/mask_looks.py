@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgeinspect.datasets.matching import fold
 from edgeinspect.datasets.pairing import mask_stems
 from edgeinspect.datasets.records import Hints
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
 
 _LOOKED_AT = 5
+_BESIDE = 8
 _FEW_VALUES = 16
 _NEAR = 24
 _HEAPS_RATIO = 0.97
@@ -24,7 +27,9 @@ def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) ->
     """Refuse masks in the place of a class of pictures.
 
     A folder holds masks if what was looked at has a few values only, while pictures of the
-    same names stand in a folder that looks otherwise. A person who names the layout is believed.
+    same names stand in a folder that looks otherwise. One that holds both has files whose names
+    are another's with a word more (`a.png`, `a_lab.png`, `mask_a.png`) and that look like masks.
+    A person who names the layout is believed.
 
     Args:
         root: The set's folder.
@@ -32,7 +37,7 @@ def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) ->
         hints: What the person knows better.
 
     Raises:
-        DataError: One of the classes holds masks.
+        DataError: One of the classes holds masks, alone or among its pictures.
     """
     if hints.layout is not None:
         return
@@ -50,6 +55,44 @@ def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) ->
                 remedy="Name it masks/, so that it is read as such; --layout class_folder takes "
                 "it for a class",
             )  # fmt: skip
+
+    for name in sorted(files):
+        _check_beside(root, name, files[name])
+
+
+def _check_beside(root: Path, name: str, files: Sequence[Path]) -> None:
+    found = list(_named_after(files))
+    some = found[:: max(1, len(found) // _BESIDE)][:_BESIDE]
+    masks = [
+        (mask, picture)
+        for mask, picture in some
+        if looks_like_mask(mask) and not looks_like_mask(picture)
+    ]
+    if 2 * len(masks) > len(some):
+        mask, picture = masks[0]
+        raise DataError(
+            f"{name}/ holds masks among its pictures: {mask.name} looks like that of "
+            f"{picture.name}", where=str(root),
+            remedy=f"Name each {picture.stem}_mask.png, so that it is read as a mask, or put them "
+            "into masks/; --layout class_folder takes them for pictures",
+        )  # fmt: skip
+
+
+def _named_after(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Files whose stem is another's of the folder with a word more, or under another ending."""
+    by_stem: dict[tuple[Path, str], Path] = {}
+    for file in files:
+        first = by_stem.setdefault((file.parent, fold(file.stem)), file)
+        if first != file:
+            yield file, first
+            yield first, file
+    for file in files:
+        stem = fold(file.stem)
+        for cut in re.finditer(r"[_\-. ]+", stem):
+            for rest in (stem[: cut.start()], stem[cut.end() :]):
+                other = by_stem.get((file.parent, rest))
+                if rest and other is not None:
+                    yield file, other
 
 
 def _stem(file: Path) -> str:

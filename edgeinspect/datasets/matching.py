@@ -18,6 +18,9 @@ FEW = 2
 """So many names without a picture are a few in any set, however small."""
 MISSING_RATIO = 0.2
 """More names without a picture than this: the table is of other pictures."""
+CLEAN_TIMES = 3
+"""So many times more clean pictures with an empty label than pictures without one, and the set
+labels its clean pictures: of those without a label nothing is known."""
 _SHOWN = 3
 
 

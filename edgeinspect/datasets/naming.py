@@ -48,6 +48,8 @@ class Naming:
     """Stored values that nobody labelled."""
     colors: bool = False
     """The values are colours: a palette's index says nothing."""
+    explicit: bool = False
+    """It says the value of each class, and of the background."""
 
 
 def listed(names: tuple[str, ...], source: str, *, ignores: bool = False) -> Naming:
@@ -128,7 +130,7 @@ def parse_labelmap(text: str, where: str) -> Naming:
         else:
             _add(names, name, at)
             ids[value] = len(names)
-    return Naming(tuple(names), ids, where, frozenset(void), colors=True)
+    return Naming(tuple(names), ids, where, frozenset(void), colors=True, explicit=True)
 
 
 def color_value(red: int, green: int, blue: int) -> int:
@@ -178,6 +180,11 @@ def _values(path: Path) -> Naming | None:
             raise DataError(f"{word[:20]!r} is no pixel value", where=at, remedy="As 0 to 255")
         if int(word) in told:
             raise DataError(f"value {word} is named twice", where=at)
+        if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED:
+            raise DataError(
+                f"value 0 is named {name!r}, and 0 is the background in every mask", where=at,
+                remedy="Write 0, background; where a class was drawn as 0, add 1 to all values",
+            )  # fmt: skip
         told[int(word)] = name
     void = frozenset(v for v, name in told.items() if v and name.casefold() in _IGNORED)
     ids = {v: 0 for v, name in told.items() if not v or name.casefold() in _BACKGROUND}
@@ -189,7 +196,7 @@ def _values(path: Path) -> Naming | None:
             _add(names, f"class_{len(names) + 1}", str(path))
         _add(names, told[value], str(path))
         ids[value] = len(names)
-    return Naming(tuple(names), ids, str(path), void)
+    return Naming(tuple(names), ids, str(path), void, explicit=True)
 
 
 def _lines(text: str, where: str) -> Iterator[tuple[int, str]]:

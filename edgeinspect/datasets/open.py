@@ -25,7 +25,7 @@ from typing import Protocol, cast, runtime_checkable
 from edgeinspect.datasets import layouts as package
 from edgeinspect.datasets.coverage import without_twins, without_unread
 from edgeinspect.datasets.depth import find_depth
-from edgeinspect.datasets.files import folders_in
+from edgeinspect.datasets.files import folders_in, unread_below
 from edgeinspect.datasets.folder_names import is_annotation
 from edgeinspect.datasets.foreign import annotated, foreign_format
 from edgeinspect.datasets.matching import fold
@@ -177,7 +177,15 @@ def _find(root: Path, layout: str | None) -> tuple[Path, str, tuple[str, ...]]:
     if root.is_dir() and (foreign := foreign_format(root)) is not None:
         raise DataError(f"holds {foreign.name}, which is not read", where=str(root),
                         remedy=foreign.remedy)  # fmt: skip
-    raise DataError("is not a data set of any known layout", where=str(root), remedy=_needs())
+    raise DataError(f"is not a data set of any known layout{_unread_in(root)}", where=str(root),
+                    remedy=_needs())  # fmt: skip
+
+
+def _unread_in(root: Path) -> str:
+    """What there is of pictures that are not read, in words; else nothing."""
+    found = unread_below(root) if root.is_dir() else []
+    more = f" and {len(found) - 1} more" if found[1:] else ""
+    return f": {found[0].relative_to(root)}{more} are of a kind that is not read" if found else ""
 
 
 def _below(root: Path, depth: int = 0) -> Iterator[tuple[Path, str, tuple[str, ...]]]:

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeinspect.datasets.encoding import Found, binary_encoding, encoding_of, values_of
+from edgeinspect.datasets.encoding import binary_encoding, encoding_of
 from edgeinspect.datasets.files import natural, unique_names
+from edgeinspect.datasets.folder_names import says_mask, words_of
 from edgeinspect.datasets.goodness import is_good
+from edgeinspect.datasets.mask_values import Found, has_ids, values_of
 from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
-from edgeinspect.datasets.matching import fold, stem_of
+from edgeinspect.datasets.matching import CLEAN_TIMES, FEW, MISSING_RATIO, fold, stem_of
 from edgeinspect.datasets.naming import listed, naming_of
-from edgeinspect.datasets.records import DataSet, Hints, Record
+from edgeinspect.datasets.records import DataSet, Hints, Record, Skipped
 from edgeinspect.errors import DataError
 
 MASK_SUFFIX = re.compile(
     r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
 )
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
+_SUFFIXES = frozenset(("lab", "lbl", "msk", "m", "bin", "binary", "bw"))
 _SHOWN = 3
 
 
@@ -48,6 +51,8 @@ class Pair:
     folder: str = ""
     """The folder that it stands in, if that tells anything: a class, or a group."""
     split: str | None = None
+    part: str = ""
+    """The folder of a single part, whose pictures are a group."""
 
 
 def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> DataSet:
@@ -65,6 +70,13 @@ def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> Da
     grouped = len({re.sub(r"\d+", "#", name) for name in folders}) <= 1
     named = naming.names if naming else ()
     by_class = sorted({name for pair in pairs for name, _path in pair.masks if name})
+    if len(by_class) == 1 and (
+        _is_suffix(by_class[0]) or has_ids(set().union(*(v.values for v in found.values())))
+    ):
+        pairs = [
+            replace(pair, masks=tuple(("", path) for _n, path in pair.masks)) for pair in pairs
+        ]
+        by_class = []  # `NAME_lab.png` for all: a word for masks, and no class
     notes = []
     meaning = BINARY
     if by_class:
@@ -78,13 +90,23 @@ def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> Da
             classes = tuple(sorted(name for name in folders if not is_good(name, hints.good)))
             by_class = list(classes)
     names = unique_names(root, [pair.path for pair in pairs])
+    lost = _unknown(pairs, found, grouped, root)
+    left_out = [
+        Skipped(
+            str(pair.path.relative_to(root)),
+            "has no mask file, and clean pictures have an empty one",
+        )
+        for pair in lost
+    ]
+    pairs = [pair for pair in pairs if pair not in lost]
     made = [
         _record(pair, names[pair.path], classes, meaning, found, grouped, bool(by_class), hints)
         for pair in pairs
     ]
     notes += _notes([pair for pair in pairs if grouped or not pair.folder], root)
     records = sorted(made, key=lambda record: natural(Path(record.name)))
-    return DataSet(root, layout, classes, tuple(records), has_masks=True, notes=tuple(notes))
+    data = DataSet(root, layout, classes, tuple(records), has_masks=True, notes=tuple(notes))
+    return data.without(*left_out)
 
 
 def _record(
@@ -122,8 +144,36 @@ def _record(
     alone = classes[min(ids) - 1] if len(ids) == 1 and len(classes) > 1 else None
     return Record(
         name, pair.path, bool(ids) or bad_folder or broken, folder or alone,
-        (pair.folder if grouped else "") or name, pair.split, mask, tuple(sorted(ids)),
+        pair.part or (pair.folder if grouped else "") or name, pair.split, mask, tuple(sorted(ids)),
     )  # fmt: skip
+
+
+def _unknown(pairs: Sequence[Pair], found: Found, grouped: bool, root: Path) -> list[Pair]:
+    """Pictures without a mask file in a set that has empty masks for its clean pictures.
+
+    Raises:
+        DataError: They are more than a few.
+    """
+    bare = [pair for pair in pairs if not pair.masks and (grouped or not pair.folder)]
+    empty = [
+        pair for pair in pairs if pair.masks and not any(found[p].values for _n, p in pair.masks)
+    ]
+    if not bare or len(empty) < CLEAN_TIMES * len(bare):
+        return []
+    if len(bare) > max(FEW, MISSING_RATIO * len(pairs)):
+        some = ", ".join(str(pair.path.relative_to(root)) for pair in bare[:_SHOWN])
+        raise DataError(
+            f"{len(bare)} of {len(pairs)} pictures have no mask file ({some}, …), and "
+            f"{len(empty)} others have an empty one", where=str(root),
+            remedy="Give clean pictures an empty mask each, or take out those of which nothing "
+            "is known",
+        )  # fmt: skip
+    return bare
+
+
+def _is_suffix(name: str) -> bool:
+    """True for what masks are called, which is no class: `gt_mask`, `labelIds`, `msk`."""
+    return says_mask(name) or set(words_of(name)) <= _SUFFIXES
 
 
 def _notes(pairs: Sequence[Pair], root: Path) -> list[str]:

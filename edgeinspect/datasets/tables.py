@@ -70,10 +70,12 @@ def read_numbered(path: Path, *, short: bool = False) -> list[Row]:
 def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str], list[Row]]:
     """The header and the rows of a CSV text; raises as `read_numbered`."""
     csv.field_size_limit(_MAX_CELL)  # a code of scattered pixels is longer than the default
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text),
-                        skipinitialspace=True)  # fmt: skip
+    separator, ahead = _begin(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     rows: list[Row] = []
     try:
+        for _line in range(ahead):
+            next(reader, [])
         header = [cell.strip() for cell in next(reader, [])]
         if len(header) > _MAX_COLUMNS:
             raise DataError(f"has {len(header)} columns", where=where)
@@ -98,10 +100,17 @@ def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str]
     return header, rows
 
 
-def separator_of(text: str) -> str:
-    """What separates the columns of the first line."""
-    line = next((line for line in text[:_HEAD_BYTES].splitlines() if line.strip()), "")
-    return max(_SEPARATORS, key=lambda mark: (line.count(mark), -_SEPARATORS.index(mark)))
+def _begin(text: str) -> tuple[str, int]:
+    """What separates the columns, and how many lines stand before the header.
+
+    Those are empty, or Excel's `sep=;`.
+    """
+    for ahead, line in enumerate(text[:_HEAD_BYTES].splitlines()):
+        said = line.strip().lower().removeprefix("sep=")
+        if line.strip() and said not in _SEPARATORS:
+            most = max(_SEPARATORS, key=lambda mark: (line.count(mark), -_SEPARATORS.index(mark)))
+            return most, ahead
+    return _SEPARATORS[0], 0
 
 
 def header_of(path: Path) -> tuple[str, ...]:
@@ -113,8 +122,9 @@ def header_of(path: Path) -> tuple[str, ...]:
             data = file.read(_HEAD_BYTES)
         encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
         text = data.decode(encoding, "replace")  # if it is a table, its reader will say more
-        line = next((line for line in text.splitlines() if line.strip()), "")
-        cells: Sequence[str] = next(csv.reader([line], delimiter=separator_of(line)), [])
+        separator, ahead = _begin(text)
+        lines = text.splitlines()[ahead : ahead + 1]
+        cells: Sequence[str] = next(csv.reader(lines, delimiter=separator), [])
         return tuple(cell.strip() for cell in cells)
     except (OSError, UnicodeError, csv.Error):
         return ()

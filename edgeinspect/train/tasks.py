@@ -36,7 +36,9 @@ class GateTask:
     def __init__(self, pictures: Pictures) -> None:
         if pictures.defective.all() or not pictures.defective.any():
             raise DataError(
-                "all pictures are of one kind", remedy="A gate needs defective and sound ones"
+                f"all pictures are {'defective' if pictures.defective.all() else 'good'}",
+                remedy="A gate needs defective and good ones; which classes are good is said by "
+                "--good NAME",
             )
 
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ RANK = 60
 
 _MIN_GROUPS = 3
 """Fewer folders in a class are no groups: a class of one group could not be split."""
+_SIDES = frozenset(
+    ("class", "label", "c", "p", "n", "pos", "neg", "positive", "true", "false", "yes", "y", "t",
+     "f", "a", "b")
+)  # fmt: skip
 _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
 
 
@@ -106,6 +110,12 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             f"holds one class only ({', '.join(counts) or 'none'})", where=str(path),
             remedy="A gate is trained on good and defective pictures",
         )  # fmt: skip
+    if not good and len(counts) == 2 and all(map(_tells_nothing, counts)):
+        first, second = sorted(counts)
+        raise DataError(
+            f"has the classes {first} and {second}, which do not say whether {first} or {second} "
+            "is good", where=str(path), remedy=f"Say --good {first} or --good {second}",
+        )  # fmt: skip
     classes = tuple(sorted(counts.keys() - good))
     if not classes:
         raise DataError(
@@ -132,6 +142,11 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         path, "class_folder", classes, tuple(records), False,
         notes=(f"good: {', '.join(sorted(good)) or 'no class'}",),
     )  # fmt: skip
+
+
+def _tells_nothing(name: str) -> bool:
+    """True for one side of a decision: `0`, `class_1`, `true`, `P`."""
+    return set(words_of(name)) <= _SIDES
 
 
 def place_of(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:

@@ -8,20 +8,30 @@ mask file has none to show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeinspect.datasets.encoding import Found, encoding_of, values_of
+from edgeinspect.datasets.encoding import encoding_of
 from edgeinspect.datasets.files import (
-    SPLIT_NAMES,
     natural,
     pictures_below,
 )
 from edgeinspect.datasets.goodness import is_good
+from edgeinspect.datasets.index_columns import (
+    amount_of,
+    check_columns,
+    classes_of,
+    empty_rows,
+    has_areas,
+    is_by_name,
+    number_of,
+    split_word,
+    with_known_columns,
+)
+from edgeinspect.datasets.mask_values import Found, values_of
 from edgeinspect.datasets.masks import (
     BINARY,
-    MAX_CLASSES,
     UNLABELLED,
     MaskFile,
     MaskPerClass,
@@ -36,8 +46,6 @@ from edgeinspect.errors import DataError
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
 RANK = 10
-
-_SIZES = ("height_px", "width_px", "defect_px", "area_px")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +63,24 @@ class _Index:
 
 def recognise(path: Path) -> bool:
     """True for a folder with an index.csv that has an `image` column, and images/."""
-    return "image" in header_of(path / "index.csv") and (path / "images").is_dir()
+    header = [name.casefold() for name in header_of(path / "index.csv")]
+    return "image" in header and (path / "images").is_dir()
 
 
 def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     """The records of the index, in the order of their names."""
     csv_path = path / "index.csv"
-    rows = read_numbered(csv_path)
+    rows = [(line, with_known_columns(row)) for line, row in read_numbered(csv_path)]
     if not rows:
         raise DataError("has no rows", where=str(csv_path))
     names, missing = _matched(csv_path, rows, path / "images")
-    classes = hints.classes or _classes(rows, csv_path, hints) or named_classes(path)
     masks, images = path / "masks", path / "images"
     files = _by_stem(masks)
+    check_columns(rows, csv_path, bool(files))
+    classes = hints.classes or classes_of(rows, csv_path, hints) or named_classes(path)
+    by_name = not hints.classes and is_by_name(rows[0][1])
+    if by_name and set(listed_here := named_classes(path)) >= set(classes):
+        classes, by_name = listed_here, False
     rows = [(line, row) for line, row in rows if line in names]
     if files and not classes:
         data = _told_by_masks(_Index(csv_path, rows, names, (), hints.good), files, hints)
@@ -78,16 +91,41 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     white = len(classes) > 1 and set().union(*(v.values for v in found.values())) == {UNLABELLED}
     meaning = BINARY
     if files and not white:
+        if by_name and len(classes) > 1:
+            raise DataError(
+                f"names the classes {', '.join(classes)}, and does not say which of them is which "
+                "value of a mask", where=str(csv_path),
+                remedy="Add a column class_id, or classes.txt beside it: a name a line from 1",
+            )  # fmt: skip
         meaning = _meaning(found, classes, csv_path)
     records = [_record(index, row, line, files, None if white else meaning) for line, row in rows]
+    _check_against(records, found, meaning, csv_path)
     if not classes and any(record.defective for record in records):
         classes = ("defect",)
     data = DataSet(path, "indexed", classes, _sorted(records), bool(files))
     there = {str(file.relative_to(images)) for file in pictures_below(images)}
     lost = there - {str(record.path.relative_to(images)) for record in records}
     left_out = [*missing, *(Skipped(name, "is not in the index", True) for name in sorted(lost))]
-    data = data.without(*left_out)
+    data = data.without(*left_out).with_notes(*([] if files else empty_rows(rows, csv_path, hints)))
     return data.with_notes(f"{len(lost)} pictures are not in the index") if lost else data
+
+
+def _check_against(records: Sequence[Record], found: Found, meaning: Meaning, path: Path) -> None:
+    """Refuse an index whose labels number the classes otherwise than the masks do."""
+    both = [
+        (record, ids)
+        for record in records
+        if isinstance(record.mask, MaskFile) and not meaning.soft and record.class_ids
+        and (ids := {meaning.ids.get(value, 0) for value in found[record.mask.path].values} - {0})
+    ]  # fmt: skip
+    against = [record for record, ids in both if not ids & set(record.class_ids)]
+    if len(against) > max(FEW, MISSING_RATIO * len(both)):
+        some = ", ".join(record.name for record in against[:3])
+        raise DataError(
+            f"{len(against)} of {len(both)} masks show none of the classes that their rows name "
+            f"({some})", where=str(path),
+            remedy="Number the classes alike in the index and in the masks",
+        )  # fmt: skip
 
 
 def _meaning(found: Found, classes: tuple[str, ...], path: Path) -> Meaning:
@@ -174,7 +212,7 @@ def _record(
     ids = {
         class_id
         for class_id, class_name in enumerate(index.classes, 1)
-        if _number(row.get(f"{class_name}_px", ""), where) > 0
+        if amount_of(row.get(f"{class_name}_px", ""), where) > 0
     }
     class_name = row.get("class_name") or None
     labelled = _labelled(index, row, where)
@@ -184,10 +222,10 @@ def _record(
     if "defective" in row or "class_id" in row or class_name is not None:
         defective = bool(labelled or ids)
     else:
-        defective = bool(ids) or (mask is not None and not _has_areas(row))
+        defective = bool(ids) or (mask is not None and not has_areas(row))
     return Record(
         name, index.path.parent / "images" / name, defective, class_name, row.get("group") or name,
-        _split(row.get("split", ""), where),
+        split_word(row.get("split", ""), where),
         _mask(mask, meaning, labelled), tuple(sorted(ids)),
     )  # fmt: skip
 
@@ -195,59 +233,13 @@ def _record(
 def _labelled(index: _Index, row: dict[str, str], where: str) -> int:
     """The image-level class id; one beyond the classes for a defect of unknown class."""
     if row.get("class_id"):
-        return _number(row["class_id"], where)
+        return number_of(row["class_id"], where)
     name = row.get("class_name", "")
     if name:
         return 0 if is_good(name, index.good) else index.id_of(name)
     if row.get("defective"):
-        return _number(row["defective"], where) and len(index.classes) + 1
+        said = number_of(row["defective"], where)
+        if said > 1:
+            raise DataError(f"defective is {said}", where=where, remedy="It is 0 or 1")
+        return said and len(index.classes) + 1
     return 0
-
-
-def _has_areas(row: dict[str, str]) -> bool:
-    return any(key.endswith("_px") and key not in _SIZES for key in row) or "defect_px" in row
-
-
-def _classes(rows: list[Row], path: Path, hints: Hints) -> tuple[str, ...]:
-    """Names of the classes 1..K: by id and name, by `<class>_px` columns, or by name."""
-    first = rows[0][1]
-    if "class_id" in first:
-        named: dict[int, str] = {}
-        for line, row in rows:
-            class_id = _number(row["class_id"] or "0", f"{path}:{line}")
-            if class_id > MAX_CLASSES:
-                raise DataError(f"class_id is {class_id}", where=f"{path}:{line}",
-                                remedy=f"Classes are 1 to {MAX_CLASSES}")  # fmt: skip
-            name = row.get("class_name") or f"class_{class_id}"
-            if class_id and named.setdefault(class_id, name) != name:
-                raise DataError(
-                    f"class {class_id} is '{name}' here and '{named[class_id]}' above",
-                    where=f"{path}:{line}",
-                )
-        top = max(named, default=0)
-        return tuple(named.get(class_id, f"class_{class_id}") for class_id in range(1, top + 1))
-    areas = [key[: -len("_px")] for key in first if key.endswith("_px") and key not in _SIZES]
-    if areas:
-        return tuple(areas)
-    names = {row.get("class_name", "") for _line, row in rows} - {""}
-    return tuple(sorted(name for name in names if not is_good(name, hints.good)))
-
-
-def _number(text: str, where: str) -> int:
-    try:
-        number = int(float(text or 0))
-    except (ValueError, OverflowError):
-        raise DataError(f"{text[:20]!r} is not a number", where=where) from None
-    if number < 0:
-        raise DataError(f"{text[:20]} is below 0", where=where)
-    return number
-
-
-def _split(text: str, where: str) -> str | None:
-    if not text:
-        return None
-    if text.lower() not in SPLIT_NAMES:
-        raise DataError(
-            f"there is no split {text[:20]!r}", where=where, remedy="Write train, val or test"
-        )
-    return SPLIT_NAMES[text.lower()]

@@ -8,9 +8,12 @@ Sources: Tabernik et al. 2020; Bozic et al. 2021; Huang et al. 2018
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
 from edgeinspect.datasets.files import IMAGE_FOLDERS, SPLIT_NAMES, pictures_below, split_of
+from edgeinspect.datasets.folder_names import is_annotation
 from edgeinspect.datasets.matching import fold, stem_of
 from edgeinspect.datasets.pairing import MASK_SUFFIX, Pair, data_set
 from edgeinspect.datasets.records import DataSet, Hints
@@ -23,17 +26,34 @@ COVERS = ("class_folder",)
 _TWIN_RATIO = 0.5
 _JPEG = (".jpg", ".jpeg")
 _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
+_NUMBERED = re.compile(r"[A-Za-z]{0,3}[_-]?\d+")
+"""A folder of one part below that of its class: `S0001` of Real-IAD."""
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder in which half of the pictures have a mask beside them."""
+    """True for a folder in which half of the pictures have a mask beside them.
+
+    One folder somewhere below will do: good pictures in folders of their own have no masks.
+    """
     if not path.is_dir():
         return False
     try:
         pairs = _pairs(path)
     except DataError:  # two masks of a picture: said when it is read
         return True
-    return sum(mask is not None for mask in pairs.values()) > _TWIN_RATIO * len(pairs)
+    total = Counter(_class_of(picture.relative_to(path).parts[:-1])[0] for picture in pairs)
+    masked = Counter(
+        _class_of(picture.relative_to(path).parts[:-1])[0]
+        for picture, mask in pairs.items()
+        if mask is not None
+    )
+    if masked.total() > _TWIN_RATIO * total.total():
+        return True
+    return any(
+        count > _TWIN_RATIO * total[folder]
+        for folder, count in masked.items()
+        if folder and not any(map(is_annotation, folder.split("/")))
+    )
 
 
 def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
@@ -41,10 +61,20 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     pairs = []
     for picture, mask in _pairs(path).items():
         parts = picture.relative_to(path).parts[:-1]
-        folder = "/".join(part for part in parts if part.lower() not in _NEUTRAL)
+        folder, part = _class_of(parts)
         masks = () if mask is None else (("", mask),)
-        pairs.append(Pair(picture, masks, folder, split_of(parts)))
+        pairs.append(Pair(picture, masks, folder, split_of(parts), part))
     return data_set(path, "mask_beside", pairs, hints)
+
+
+def _class_of(parts: tuple[str, ...]) -> tuple[str, str]:
+    """The folder that tells something, and that of a single part below it."""
+    telling = [part for part in parts if part.lower() not in _NEUTRAL]
+    whole = "/".join(telling)
+    while len(telling) > 1 and _NUMBERED.fullmatch(telling[-1]):
+        telling.pop()
+    folder = "/".join(telling)
+    return folder, whole if whole != folder else ""
 
 
 def _pairs(path: Path) -> dict[Path, Path | None]:

@@ -25,6 +25,7 @@ from edgeinspect.datasets.files import (
     unique_names,
 )
 from edgeinspect.datasets.goodness import is_good
+from edgeinspect.datasets.mask_values import values_of
 from edgeinspect.datasets.masks import MaskPerClass
 from edgeinspect.datasets.matching import fold
 from edgeinspect.datasets.records import DataSet, Hints, Mask, Record, Skipped
@@ -66,7 +67,10 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         if _TRUTH not in file.relative_to(path).parts
     ]  # fmt: skip
     names = unique_names(path, files)
-    masked = {folder.name for folder in folders_in(truth) if has_pictures(folder)}
+    masked = {
+        folder.name for folder in folders_in(truth)
+        if has_pictures(folder) and not (is_good(folder.name, hints.good) and _is_empty(folder))
+    }  # fmt: skip
     folders = sorted({_kind(path, file) for file in files} - {""})
     good = [name for name in folders if name not in masked and is_good(name, hints.good)]
     classes = tuple(name for name in folders if name not in good)
@@ -90,6 +94,11 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     )
 
 
+def _is_empty(folder: Path) -> bool:
+    """True if no mask of a folder has a defect pixel, as those of good pictures."""
+    return not any(one.any_set or one.problem for one in values_of(pictures_below(folder)).values())
+
+
 def _kind(path: Path, file: Path) -> str:
     parts = file.relative_to(path).parts
     return parts[1] if len(parts) > 2 else ""
@@ -104,7 +113,8 @@ def _mask(folder: Path, file: Path, class_id: int) -> Mask:
         beside = {fold(mask.stem): mask for mask in pictures_below(folder)}
         masks = [beside[name] for name in stems if name in beside][:1]
     if not masks:
-        raise DataError(
-            "has no mask", where=str(file), remedy=f"It belongs at {folder / file.stem}_mask.png"
-        )
+        remedy = f"It belongs at {folder / file.stem}_mask.png"
+        if is_good(folder.name):
+            remedy += f"; where {folder.name} is good, none of its masks may have a defect pixel"
+        raise DataError("has no mask", where=str(file), remedy=remedy)
     return MaskPerClass(tuple((class_id, mask) for mask in masks))

@@ -25,7 +25,7 @@ from edgeinspect.datasets.files import (
     unique_names,
 )
 from edgeinspect.datasets.masks import MAX_CLASSES, MaskRuns
-from edgeinspect.datasets.matching import FEW, MISSING_RATIO, Names, check_missing
+from edgeinspect.datasets.matching import CLEAN_TIMES, FEW, MISSING_RATIO, Names, check_missing
 from edgeinspect.datasets.naming import named_classes
 from edgeinspect.datasets.records import DataSet, Hints, Record, Skipped
 from edgeinspect.datasets.tables import header_of, read_numbered
@@ -94,12 +94,16 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         ))  # fmt: skip
     _check_direction(csv_path, records)
     bare = [name for name in found if name not in labels]
-    _check_bare(csv_path, bare, labels, len(found))
-    notes = [f"{len(bare)} of {len(found)} pictures have no row: taken as good"] if bare else []
     left_out = tuple(
         Skipped(name, f"{row} names it, and there is no such picture")
         for name, row in missing.items()
     )
+    if _clean_have_rows(csv_path, bare, labels, len(found)):
+        records = [record for record in records if record.name in labels]
+        why = "has no row, and clean pictures have an empty one"
+        left_out += tuple(Skipped(name, why) for name in bare)
+        bare = []
+    notes = [f"{len(bare)} of {len(found)} pictures have no row: taken as good"] if bare else []
     return DataSet(root, "severstal", classes, tuple(records), has_masks=True,
                    notes=tuple(notes), left_out=left_out)  # fmt: skip
 
@@ -141,8 +145,14 @@ def _by_picture(
     return labels, missing
 
 
-def _check_bare(path: Path, bare: Sequence[str], labels: Mapping[str, _Labels], total: int) -> None:
-    """Where clean pictures have rows too, a picture without one is not known to be clean."""
+def _clean_have_rows(
+    path: Path, bare: Sequence[str], labels: Mapping[str, _Labels], total: int
+) -> bool:
+    """True where clean pictures have rows too: one without a row is not known to be clean.
+
+    Raises:
+        DataError: Those without are more than a few.
+    """
     clean = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
     if clean and len(bare) > max(FEW, MISSING_RATIO * total):
         raise DataError(
@@ -150,6 +160,7 @@ def _check_bare(path: Path, bare: Sequence[str], labels: Mapping[str, _Labels], 
             f"others: {', '.join(bare[:3])}, …", where=str(path),
             remedy="Give every picture its row, or move those without one away",
         )  # fmt: skip
+    return bool(bare) and len(clean) >= CLEAN_TIMES * len(bare)
 
 
 def _check_direction(path: Path, records: Sequence[Record]) -> None:
@@ -178,8 +189,14 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _is_table(file: Path) -> bool:
-    columns = {cell.lower() for cell in header_of(file)}
+    columns = {_column(cell) for cell in header_of(file)}
     return "encodedpixels" in columns and bool(columns & {"imageid", "imageid_classid"})
+
+
+def _column(cell: str) -> str:
+    """`EncodedPixels`, `encoded_pixels`; `ImageId_ClassId` keeps what divides it."""
+    low = cell.casefold()
+    return low if low == "imageid_classid" else low.replace("_", "")
 
 
 def _the_table(path: Path) -> Path:
@@ -197,7 +214,7 @@ def _the_table(path: Path) -> Path:
 def _rows(path: Path) -> list[_Row]:
     rows = []
     for line, cells in read_numbered(path):
-        row = {key.lower(): value for key, value in cells.items()}
+        row = {_column(key): value for key, value in cells.items()}
         where = f"{path.name}:{line}"
         code = row["encodedpixels"]
         code = "" if code.lower() in _EMPTY else code

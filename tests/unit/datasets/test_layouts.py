@@ -128,6 +128,15 @@ def test_who_knows_better_names_the_good_class(make: Any) -> None:
         ("def_front", False), ("not_ok", False), ("NOK", False), ("NG", False), ("no_good", False),
         ("crazing", False), ("defective", False), ("bad", False), ("Positive", False),
         ("token", False), ("broken", False), ("cracked", False),
+        ("IO", True), ("iO", True), ("i.O.", True), ("i_O", True), ("in Ordnung", True),
+        ("01_IO_links", True), ("Gutteile", True), ("fehlerfrei", True), ("ohne_Fehler", True),
+        ("scratch_free", True), ("free_of_cracks", True), ("no_visible_defect", True),
+        ("NIO", False), ("niO", False), ("n.i.O.", False), ("n. i. O.", False), ("n_i_O", False),
+        ("nicht in Ordnung", False), ("nicht_i.O.", False), ("radio", False), ("Schlecht", False),
+        # a kind of defect, however many words of good ones stand in it
+        ("nok_crack", False), ("NOK_scratch", False), ("not_ok_crack", False),
+        ("no_good_scratch", False), ("ok_ng", False), ("fine_pores", False),
+        ("non_ferrous_crack", False), ("free_ferrite", False), ("non_conforme", False),
     ],
 )  # fmt: skip
 def test_what_counts_as_good(name: str, good: bool) -> None:

@@ -129,6 +129,7 @@ def test_a_file_of_other_pictures_is_refused(make: Any, tmp_path: Path) -> None:
     data = open_data(make.mask_folder(count=12))
     write_split(tmp_path / "split.json", split(data, 4), 4)
     (make.root / "images/p0.jpg").rename(make.root / "images/q0.jpg")
+    (make.root / "masks/p0.png").rename(make.root / "masks/q0.png")
     with pytest.raises(DataError, match=r"it names 12, the set has 12, 11 in common"):
         read_split(tmp_path / "split.json", open_data(make.root))
 

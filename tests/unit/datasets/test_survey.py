@@ -166,10 +166,10 @@ def test_more_than_a_fifth_broken_is_an_error(make: Any) -> None:
 def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
-        make.write(f"masks/p{index}.png", 1 - make.mask(1))
+        make.write(f"masks/p{index}.png", 1 - make.mask(1) if index else make.mask(1))
     data = open_data(make.root, classes=["pit", "scar"])
     text = said(survey(data))
-    assert "in 4 pictures most pixels are defects" in text
+    assert "in 3 pictures most pixels are defects" in text
     assert "class 'scar' has no pixel anywhere" in text
     assert "every picture is defective" in text
 

@@ -104,7 +104,7 @@ def test_segmenter_exports_maps_areas_and_scores_that_agree(
 
 def test_one_kind_only_is_refused(strips: Pictures) -> None:
     clean = strips.select(np.flatnonzero(~strips.defective))
-    with pytest.raises(DataError, match="one kind"):
+    with pytest.raises(DataError, match="all pictures are good"):
         GateTask(clean)
     with pytest.raises(DataError, match="no mask"):
         SegmenterTask(clean, 4, "ce+dice")
