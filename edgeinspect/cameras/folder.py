@@ -26,7 +26,7 @@ from edgeinspect.imaging.picture_file import SUFFIXES, Reading, content_of, read
 from edgeinspect.imaging.picture_header import LINE_PIXELS_MAX
 from edgeinspect.imaging.picture_names import label_of
 from edgeinspect.imaging.reading import Bits, declared
-from edgeinspect.imaging.undeclared import check_undeclared
+from edgeinspect.imaging.undeclared import check_undeclared, doubt_of
 from edgeinspect.ports import CameraFinished
 from edgeinspect.regular_file import FileReadError, printable
 
@@ -90,6 +90,7 @@ class FolderCamera:
         self._pace = Pace(options.pace, options.rate_hz, clock)
         self._reader: Reader[_Picture] = Reader("folder-reader")
         self._reading = Reading(options.color, options.bits, options.flat_end)
+        self._doubt = ""
         self._listing: Listing | None = None
         self._at = 0
         self._last = ""
@@ -130,7 +131,7 @@ class FolderCamera:
     @property
     def alarm(self) -> str:
         """What of the folder a person must look at, in words; empty for nothing."""
-        return "" if self._watch is None else self._watch.alarm
+        return self._doubt or ("" if self._watch is None else self._watch.alarm)
 
     def remember_in(self, file: Path) -> None:
         """Where a watched folder keeps what was judged; before `open`."""
@@ -264,8 +265,11 @@ class FolderCamera:
             raise DataError(f"the camera's `bits` are {options.bits}, those of its folder "
                             f"{said.bits}", where=where, remedy="Mend one")  # fmt: skip
         bits = options.bits or said.bits
+        paths = [folder / name for name in names]
         if bits is None:
-            check_undeclared([folder / name for name in names], where)
+            check_undeclared(paths, where)
+        else:
+            self._doubt = doubt_of(paths, bits)
         return Reading(options.color, bits, options.flat_end or said.flat_end)
 
     def _check_there(self) -> None:

@@ -30,7 +30,8 @@ def challenge(picture: str, camera: str | None, word: str | None, address: str |
         address = find_source(word).replay
     if os.sep in picture:
         picture = os.path.abspath(picture)  # the line runs in another folder
-    answer = order(address, ChallengeRequest(picture=printable(picture), camera=camera))
+    name = picture if picture.isprintable() else printable(picture)
+    answer = order(address, ChallengeRequest(picture=name, camera=camera))
     if not answer.accepted:
         raise UsageError(f"the line refused: {answer.problem}", where=address)
     echo("sent; watch for its verdict with `edgeinspect watch`")

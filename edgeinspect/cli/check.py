@@ -174,7 +174,12 @@ def _try_camera(path: str, choice: PartChoice, clock: Clock, findings: Findings)
             grab = camera.grab(GRAB_NS) if camera.period_ns is not None else None
             skipped = getattr(camera, "skipped", "")
             passed_over = f"; passed over: {skipped}" if skipped else ""
-            findings.notes[path] = _describe_grab(grab, findings) + passed_over
+            alarm = getattr(camera, "alarm", "")
+            findings.notes[path] = (
+                _describe_grab(grab, findings)
+                + passed_over
+                + (f"; ALARM: {alarm}" if alarm else "")
+            )
             if grab is not None:
                 camera.release(grab)
         finally:

@@ -13,6 +13,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.reading import BITS, DECLARATION, STORED, Declared, Reading, bits_for
 from edgeinspect.imaging.stored_depth import StoredDepth, stored_depth
+from edgeinspect.imaging.undeclared import doubt_of
 from edgeinspect.regular_file import printable
 
 _NAMED = 3
@@ -39,6 +40,8 @@ class Depth:
     """See `imaging.reading.Declared`."""
     note: str = ""
     """What had to be found, in words; empty if there was nothing to find."""
+    doubt: str = ""
+    """Why what is declared may be wrong; empty if nothing speaks against it."""
 
     def reading(self, color: str = STORED) -> Reading:
         """The reading of each of its pictures."""
@@ -89,7 +92,9 @@ def find_depth(paths: Sequence[Path], said: Declared, where: str) -> Depth:
         if told not in (None, said.bits):
             raise DataError(f"says {said.bits} bits, and its pictures say {told}", where=where,
                             remedy=f"Mend {DECLARATION}")  # fmt: skip
-        return Depth(said.bits, said.flat_end, f"{said.bits} bits, as declared")
+        doubt = doubt_of(paths, said.bits)
+        note = f"{said.bits} bits, as declared" + (f"; but {doubt}" if doubt else "")
+        return Depth(said.bits, said.flat_end, note, doubt)
     if told is not None:
         return Depth(told, said.flat_end, f"{told} bits, as each file says")
     return _found(deep, said, where)

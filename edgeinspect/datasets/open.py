@@ -122,6 +122,7 @@ def open_data(
     data = data.with_notes(*notes)
     place = found if found.is_dir() else found.parent
     depth = find_depth([record.path for record in data.records], declared(place), printable(root))
+    data = data.with_notes(depth.doubt) if depth.doubt else data
     return replace(data, bits=depth.bits, flat_end=depth.flat_end)
 
 

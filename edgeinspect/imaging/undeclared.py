@@ -1,19 +1,26 @@
-"""Pictures of which nobody has said how deep they are, before the first of them is judged."""
+"""Pictures of which nobody has said how deep they are, or something else than they show."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
-from edgeinspect.imaging.reading import DECLARATION, bits_for
+from edgeinspect.imaging.reading import BITS, DECLARATION, bits_for
 from edgeinspect.imaging.stored_depth import stored_depth
 from edgeinspect.regular_file import printable
 
 _LOOKED_INTO = 256
 _DECODED = 16
 _NAMED = 3
+_DOUBTED_FROM = 3
+"""So many pictures at least must speak against a declared depth."""
+_UNUSED_BITS = 4
 
 
 def check_undeclared(paths: Sequence[Path], where: str) -> None:
@@ -54,6 +61,40 @@ def check_undeclared(paths: Sequence[Path], where: str) -> None:
         where=where,
         remedy=f"Say it with the option `bits`, or in {DECLARATION} there: {guess}",
     )
+
+
+def doubt_of(paths: Sequence[Path], bits: int) -> str:
+    """Why a declared depth may be wrong, in words; empty if nothing speaks against it.
+
+    Pictures of 12 bits that are read as 16 are nearly black, and a model finds nothing in them.
+    Too small a depth needs no doubt: a pixel above it is an error.
+
+    Args:
+        paths: Pictures of one camera or set; a few are looked at, spread evenly.
+        bits: What is declared.
+    """
+    if bits <= BITS[0]:
+        return ""
+    some = _spread(paths, _LOOKED_INTO)
+    deep = [path for path in some if (one := stored_depth(path)) is not None and one.bits == 16]
+    used = [all_bits for path in _spread(deep, _DECODED) if (all_bits := _used(path))]
+    if len(used) < _DOUBTED_FROM:
+        return ""
+    every = functools.reduce(operator.or_, used)
+    if every >> (bits - _UNUSED_BITS) or not every & 0b11:  # the lowest are free: in the upper part
+        return ""
+    return (
+        f"{bits} bits are declared, and none of {len(used)} pictures uses more than "
+        f"{bits_for(every)}: they are read nearly black, if it is not true"
+    )
+
+
+def _used(path: Path) -> int:
+    """All values of a picture, or-ed; 0 if it cannot be read."""
+    try:
+        return int(np.bitwise_or.reduce(decode_picture(path, flat_end=True), axis=None))
+    except DataError:
+        return 0
 
 
 def _top(path: Path) -> int:

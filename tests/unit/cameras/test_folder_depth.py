@@ -107,3 +107,14 @@ def test_black_ends_may_be_declared(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "a.bmp"), ends)
     assert "rows of zeros" in shown(tmp_path)["a.bmp"]
     assert np.array_equal(shown(tmp_path, flat_end=True)["a.bmp"][:, :, 0], ends)
+
+
+@pytest.mark.parametrize(("bits", "words"), [(16, "uses more than 12"), (12, "")])
+def test_a_depth_that_no_picture_uses_is_an_alarm(tmp_path: Path, bits: int, words: str) -> None:
+    """12 bits read as 16 are nearly black: defects would pass without a word."""
+    write(tmp_path, a=DEEP, b=DEEP // 2, c=DEEP // 3)
+    camera = FolderCamera(Options(path=str(tmp_path), bits=bits), SystemClock())  # type: ignore[arg-type]
+    camera.open()
+    camera.close()
+    assert words in camera.alarm
+    assert bool(camera.alarm) == bool(words)

@@ -181,3 +181,22 @@ def test_the_declaration_stands_beside_the_pictures_or_above(tmp_path: Path) -> 
         (below / "reading.yaml").write_text(text)
         with pytest.raises(DataError, match=words):
             declared(below)
+
+
+@pytest.mark.parametrize("bits", [16, 14, 12])
+def test_a_declared_depth_that_no_picture_uses_is_doubted(tmp_path: Path, bits: int) -> None:
+    """It is followed, as some cameras are that dark, and said wherever the set is used."""
+    paths = write(tmp_path, a=DEEP, b=DEEP // 2, c=DEEP // 3)
+    depth = find_depth(paths, Declared(bits=bits), "set")
+    assert depth.bits == bits
+    if bits == 16:
+        assert "none of 3 pictures uses more than 12" in depth.doubt
+        assert depth.doubt in depth.note
+    else:
+        assert depth.doubt == ""
+
+
+def test_bits_in_the_upper_part_are_not_doubted(tmp_path: Path) -> None:
+    dark = (DEEP // 32) << 4
+    paths = write(tmp_path, a=dark, b=dark, c=dark)
+    assert find_depth(paths, Declared(bits=16), "set").doubt == ""
