@@ -6,9 +6,9 @@ picture. The file is in memory (`/dev/shm`), so a frame is never written to a di
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -136,13 +136,12 @@ class RingReader:
         """
         self.path = path
         try:
-            handle = open_file(path)
-            try:
-                status = os.fstat(handle)
-                self._map = mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ)
-            finally:
-                os.close(handle)
-            magic, slots, height, width, channels, color, epoch = _HEADER.unpack_from(self._map)
+            # Read, never mapped: a file that its owner cuts short would end whoever maps it.
+            self._handle = open_file(path)
+            weakref.finalize(self, os.close, self._handle)
+            status = os.fstat(self._handle)
+            head_bytes = os.pread(self._handle, _HEADER.size, 0)
+            magic, slots, height, width, channels, color, epoch = _HEADER.unpack(head_bytes)
         except ConfigError as error:
             raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
         except (OSError, ValueError, struct.error) as error:
@@ -160,13 +159,7 @@ class RingReader:
         self.epoch = epoch
         """The daemon's: its frames alone are in here."""
         self._file = (status.st_dev, status.st_ino)
-        self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)
-        self._views = [
-            np.frombuffer(self._map, np.uint8, self.shape.size_bytes, head + step * i).reshape(
-                self.shape.dims
-            )
-            for i in range(slots)
-        ]
+        self._slots, self._head, self._step = slots, head, step
 
     @property
     def is_current(self) -> bool:
@@ -180,8 +173,9 @@ class RingReader:
     def newest(self) -> tuple[int, Pixels] | None:
         """(seq, a copy of the picture) of the newest whole frame; None if there is none."""
         for _ in range(4):
-            slot = int(self._seqs.argmax())
-            seq = int(self._seqs[slot])
+            seqs = self._seqs()
+            slot = int(seqs.argmax())
+            seq = int(seqs[slot])
             picture = self._copy(slot, seq) if seq else None
             if picture is not None:
                 return seq, picture
@@ -189,13 +183,23 @@ class RingReader:
 
     def newer(self, than_seq: int) -> list[int]:
         """The frames after `than_seq` whose pictures are whole at this moment, oldest first."""
-        return sorted(int(seq) for seq in self._seqs[self._seqs > than_seq])
+        seqs = self._seqs()
+        return sorted(int(seq) for seq in seqs[seqs > than_seq])
 
     def find(self, seq: int) -> Pixels | None:
         """A copy of the picture of frame `seq`, if the ring still has it whole."""
-        hits = np.flatnonzero(self._seqs == seq)
+        hits = np.flatnonzero(self._seqs() == seq)
         return self._copy(int(hits[0]), seq) if seq and len(hits) else None
 
+    def _seqs(self) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+        """Of every slot; zeros of what is not there, after the file was cut short."""
+        seqs = np.zeros(self._slots, np.uint64)
+        os.preadv(self._handle, [seqs.data], _SEQ_AT)
+        return seqs
+
     def _copy(self, slot: int, seq: int) -> Pixels | None:
-        copy = self._views[slot].copy()
-        return copy if int(self._seqs[slot]) == seq else None
+        copy = np.empty(self.shape.dims, np.uint8)
+        taken_bytes = os.preadv(self._handle, [copy.data], self._head + self._step * slot)
+        if taken_bytes < copy.nbytes:
+            return None
+        return copy if int(self._seqs()[slot]) == seq else None

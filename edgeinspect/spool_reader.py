@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import os
+import weakref
 from pathlib import Path
 
 from edgeinspect.errors import ConfigError, DeviceLostError
@@ -45,15 +45,13 @@ class SpoolReader:
             handle = open_file(path)
         except ConfigError as error:
             raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
-        try:
-            status = os.fstat(handle)
-            if status.st_size < HEADER_BYTES + self.slots * SLOT_BYTES:
-                raise DeviceLostError("is being made anew", where=str(path))
-            self._map = mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(handle)
+        # Read, never mapped: a file that its owner cuts short would end whoever maps it.
+        self._handle = handle
+        weakref.finalize(self, os.close, handle)
+        status = os.fstat(handle)
+        if status.st_size < HEADER_BYTES + self.slots * SLOT_BYTES:
+            raise DeviceLostError("is being made anew", where=str(path))
         self._file = (status.st_dev, status.st_ino)
-        self._view = memoryview(self._map)
 
     @property
     def is_current(self) -> bool:
@@ -66,14 +64,20 @@ class SpoolReader:
 
     @property
     def epoch(self) -> int:
-        """Of the daemon that has the spool."""
-        return int(CURSOR.unpack_from(self._map, EPOCH_AT)[0])
+        """Of the daemon that has the spool; 0 if the file was cut short."""
+        return self._cell(EPOCH_AT)
 
     @property
     def published_seq(self) -> int:
-        """Every verdict up to here has been sent."""
-        return int(CURSOR.unpack_from(self._map, PUBLISHED_AT)[0])
+        """Every verdict up to here has been sent; 0 if the file was cut short."""
+        return self._cell(PUBLISHED_AT)
 
     def read(self, seq: int) -> bytes | None:
         """The verdict of frame `seq` as it is sent; None if it is open, or gone."""
-        return read_closed(self._view, HEADER_BYTES + seq % self.slots * SLOT_BYTES, seq)
+        at = HEADER_BYTES + seq % self.slots * SLOT_BYTES
+        slot = os.pread(self._handle, SLOT_BYTES, at)
+        return read_closed(memoryview(slot), 0, seq) if len(slot) == SLOT_BYTES else None
+
+    def _cell(self, at: int) -> int:
+        cell = os.pread(self._handle, CURSOR.size, at)
+        return int(CURSOR.unpack(cell)[0]) if len(cell) == CURSOR.size else 0

@@ -7,9 +7,9 @@ overwritten while it was read is seen to be another's.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -36,23 +36,53 @@ def _layout(slots: int, slot_bytes: int) -> tuple[int, int]:
 
 
 class _Memory:
-    """The mapped file, as both ends see it."""
+    """The file, as both ends see it. Read and written, never mapped: what the other end cuts
+    short would end who maps it, and one of them is the daemon.
+    """
 
     def __init__(self, path: Path) -> None:
-        handle = open_file(path, write=True)
-        try:
-            size = os.fstat(handle).st_size
-            magic, slots, slot_bytes = _HEADER.unpack(os.pread(handle, _HEADER.size, 0))
-            head, want = _layout(slots, slot_bytes)
-            if magic != _MAGIC or size < want or not slots:
-                raise ValueError("is not of this version")
-            memory = mmap.mmap(handle, want)
-        finally:
-            os.close(handle)
-        self.wanted = np.frombuffer(memory, np.int64, 1, _WANTED_AT)
-        self.rows = np.frombuffer(memory, np.int64, slots * _ROW, _ROWS_AT).reshape(slots, _ROW)
-        self.data = np.frombuffer(memory, np.uint8, slots * slot_bytes, head)
-        self.data = self.data.reshape(slots, slot_bytes)
+        self._handle = open_file(path, write=True)
+        weakref.finalize(self, os.close, self._handle)
+        size = os.fstat(self._handle).st_size
+        magic, slots, slot_bytes = _HEADER.unpack(os.pread(self._handle, _HEADER.size, 0))
+        self._head, want = _layout(slots, slot_bytes)
+        if magic != _MAGIC or size < want or not slots:
+            raise ValueError("is not of this version")
+        self.slots, self.slot_bytes = slots, slot_bytes
+
+    @property
+    def wanted_ns(self) -> int:
+        """When the recorder last said that it wants pictures; 0 for never."""
+        return int.from_bytes(os.pread(self._handle, 8, _WANTED_AT), "little", signed=True)
+
+    @wanted_ns.setter
+    def wanted_ns(self, now_ns: int) -> None:
+        os.pwrite(self._handle, now_ns.to_bytes(8, "little", signed=True), _WANTED_AT)
+
+    def rows(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """(slots, 4): seq, height, width, channels; zeros of what is not there."""
+        rows = np.zeros((self.slots, _ROW), np.int64)
+        os.preadv(self._handle, [rows.data], _ROWS_AT)
+        return rows
+
+    def write(self, at: int, seq: int, pixels: Pixels) -> None:
+        """Fill a slot; it is another's, or nobody's, until it is whole."""
+        row_at = _ROWS_AT + 8 * _ROW * at
+        os.pwrite(self._handle, bytes(8), row_at)
+        picture = np.ascontiguousarray(pixels)
+        if (
+            os.pwritev(self._handle, [picture.data], self._head + at * self.slot_bytes)
+            < picture.nbytes
+        ):
+            return
+        os.pwrite(self._handle, np.array(pixels.shape, np.int64).tobytes(), row_at + 8)
+        os.pwrite(self._handle, seq.to_bytes(8, "little"), row_at)
+
+    def read(self, at: int, dims: tuple[int, ...]) -> Pixels | None:
+        """A copy of a slot's picture; None if it is not there."""
+        copy = np.empty(dims, np.uint8)
+        taken_bytes = os.preadv(self._handle, [copy.data], self._head + at * self.slot_bytes)
+        return copy if taken_bytes == copy.nbytes else None
 
 
 class Aside:
@@ -69,24 +99,19 @@ class Aside:
         Costs the copy only while a recorder runs, and else a look for the file, some 2 us.
         """
         memory = self._memory
-        if memory is None or now_ns - int(memory.wanted[0]) > WANTED_NS:
-            try:
+        try:
+            if memory is None or now_ns - memory.wanted_ns > WANTED_NS:
                 self._memory = memory = _Memory(self._path)
-            except (OSError, ValueError, struct.error, ConfigError):
-                self._memory = None
+                self._at = 0
+                if now_ns - memory.wanted_ns > WANTED_NS:
+                    return False
+            if pixels.ndim != 3 or not 0 < pixels.nbytes <= memory.slot_bytes:
                 return False
-            if now_ns - int(memory.wanted[0]) > WANTED_NS:
-                return False
-        slot_bytes = memory.data.shape[1]
-        if pixels.ndim != 3 or not 0 < pixels.nbytes <= slot_bytes:
+            memory.write(self._at, seq, pixels)
+        except (OSError, ValueError, struct.error, ConfigError):
+            self._memory = None
             return False
-        row = memory.rows[self._at]
-        row[0] = 0
-        target = memory.data[self._at, : pixels.nbytes].reshape(pixels.shape)
-        np.copyto(target, pixels)
-        row[1:] = pixels.shape
-        row[0] = seq
-        self._at = (self._at + 1) % len(memory.rows)
+        self._at = (self._at + 1) % memory.slots
         return True
 
 
@@ -125,23 +150,23 @@ class AsideReader:
 
     def want(self, now_ns: int) -> None:
         """Say that pictures are wanted; more often than every `WANTED_NS`."""
-        self._memory.wanted[0] = now_ns
+        self._memory.wanted_ns = now_ns
 
     def find(self, seq: int) -> Pixels | None:
         """A copy of the picture of frame `seq`, if it was kept and is still whole."""
-        rows = self._memory.rows
+        rows = self._memory.rows()
         hits = np.flatnonzero(rows[:, 0] == seq)
         if not seq or not len(hits):
             return None
         at = int(hits[0])
         height, width, channels = (int(side) for side in rows[at, 1:])
         size = height * width * channels
-        if not 0 < size <= self._memory.data.shape[1]:
+        if min(height, width, channels) < 1 or size > self._memory.slot_bytes:
             return None
-        copy = self._memory.data[at, :size].reshape(height, width, channels).copy()
-        return copy if int(rows[at, 0]) == seq else None
+        copy = self._memory.read(at, (height, width, channels))
+        return copy if int(self._memory.rows()[at, 0]) == seq else None
 
     def close(self) -> None:
         """Want no more, and remove the file."""
-        self._memory.wanted[0] = 0
+        self._memory.wanted_ns = 0
         self._path.unlink(missing_ok=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.ring import Ring, RingReader
+from edgeinspect.spool import Spool
+from edgeinspect.spool_format import OpenRecord
 
 SHAPE = FrameShape(4, 6, 1)
 
@@ -65,25 +70,70 @@ def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Pa
     ring.dispose()
 
 
-def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(tmp_path: Path) -> None:
+def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ring = Ring(tmp_path / "a.ring", 2, SHAPE)
     slot = ring.take()
     assert slot is not None
     ring.stamp(slot, 5)
     reader = RingReader(tmp_path / "a.ring")
 
-    class Meanwhile:
-        """The slot's pixels; another frame comes while somebody copies them."""
-
-        def copy(self) -> np.ndarray:  # type: ignore[type-arg]
-            ring.stamp(slot, 7)
-            return ring.pixels(slot).copy()
-
     assert reader.find(5) is not None
-    reader._views[slot] = Meanwhile()  # type: ignore[call-overload]
+    read = os.preadv
+
+    def meanwhile(handle: int, into: list[np.ndarray], at: int) -> int:  # type: ignore[type-arg]
+        taken_bytes = read(handle, into, at)
+        ring.stamp(slot, 7)
+        return taken_bytes
+
+    monkeypatch.setattr(os, "preadv", meanwhile)
     assert reader.find(5) is None
     assert reader.find(7) is not None
     ring.dispose()
+
+
+CUT_SHORT = """
+import os, sys
+from pathlib import Path
+from edgeinspect.ring import RingReader
+from edgeinspect.spool_reader import SpoolReader
+from edgeinspect.recording.aside import Aside, AsideReader
+import numpy as np
+folder = Path(sys.argv[1])
+ring, spool = RingReader(folder / "a.ring"), SpoolReader(folder / "a.spool")
+aside = AsideReader(folder / "a.aside", 2, 64)
+aside.want(1)
+line = Aside(folder / "a.aside")
+assert line.keep(1, np.ones((4, 6, 1), np.uint8), 1)
+assert ring.find(1) is not None and spool.read(1) == b"verdict" and aside.find(1) is not None
+for name in ("a.ring", "a.spool", "a.aside"):
+    os.truncate(folder / name, int(sys.argv[2]))
+assert ring.find(1) is None and ring.newest() is None
+assert spool.read(1) is None
+assert aside.find(1) is None
+line.keep(2, np.ones((4, 6, 1), np.uint8), 1)
+if sys.argv[2] == "0":
+    assert ring.newer(0) == [] and spool.published_seq == 0 == spool.epoch
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("size", [0, 200, 4096])
+def test_a_file_that_its_owner_cuts_short_ends_no_reader(tmp_path: Path, size: int) -> None:
+    """A mapped one would: SIGBUS, for page, archive, recorder and, aside, the daemon."""
+    spool = Spool(tmp_path / "a.spool", line="a", slots=8, utc_ns=10**9)
+    spool.close(spool.open(OpenRecord("top", 1, 1, 0, 0, 0)), b"verdict")
+    spool.mark_published(1)
+    spool.dispose()
+    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
+    slot = ring.take()
+    assert slot is not None
+    ring.stamp(slot, 1)
+    del ring, slot
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"junk" * 100])
