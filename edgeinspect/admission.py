@@ -1,16 +1,18 @@
 """How many clients get to a bound socket: so many at once, and so many a second.
 
 Without keys anybody who reaches a socket may connect, and each connection costs the threads
-of ZeroMQ: what it subscribes to is built into a tree and taken out again when it ends. Too
-many in a second, and the door is shut for newcomers for a moment; who is in stays in, and who
-waits outside tries again by itself. Under CURVE nobody gets in without a known key.
+of ZeroMQ: what it subscribes to is built into a tree and taken out again when it ends. So a
+client waits in its handshake until there was a look at those let in before it (`zap.py`):
+a few are unknown at any time, however many come, and where a flood came from it is one at a
+time. Too many in a second, and the door is shut for newcomers for a moment; who is in stays
+in, and who waits outside tries again by itself. Under CURVE nobody gets in without a known key.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import structlog
@@ -18,10 +20,12 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from edgeinspect import events
-from edgeinspect.connections import hang_up, silence, unread_bytes, untaken_bytes
+from edgeinspect.connections import hang_up, origin_of, silence, unread_bytes
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.listening import Bound, Socket
+from edgeinspect.listening import HANDSHAKE_MS, Bound, Socket
 from edgeinspect.log import RateLimited
+from edgeinspect.untaken import Untaken
+from edgeinspect.zap import LET_IN, Newcomer, Zap
 
 AT_ONCE = 40
 """Clients that may connect in a burst: all of a line's own when it starts."""
@@ -30,45 +34,52 @@ PER_S = 8
 CLIENTS_MAX = 400
 """Clients of a socket; beyond them who has asked for nothing has to go."""
 _IDLE_NS = 10 * NS_PER_S
-UNTAKEN_NS = 15 * NS_PER_S
-"""Who takes nothing of what waits for it for so long is let go: what is queued for it is
-memory. It comes again, and asks for what it missed."""
-LOOK_UNTAKEN_NS = NS_PER_S
-_DEAF_PER_LOOK = 8
 _REOPEN = 2
 _LOOK_MS = 100
 _LOOK_YOUNG_MS = 5
 _YOUNG_NS = 2 * NS_PER_S
 """How long after a client came there is looked more often."""
 _END_NS = 50 * NS_PER_MS
+_IN_PER_LOOK = 2
+"""Clients let in between two looks at who sends too much."""
+FLOOD_PAUSE_NS = 100 * NS_PER_MS
+"""Time between two clients from where a flood came, of them all."""
+_FLOOD_NS = 10 * NS_PER_S
+"""How long a flood is held against where it came from."""
+_HANDSHAKE_NS = HANDSHAKE_MS * NS_PER_MS
+_ORIGINS_MAX = 256
 _WATCHED = zmq.EVENT_ACCEPTED.value | zmq.EVENT_DISCONNECTED.value
 _log = structlog.get_logger()
 
 
 class Admission:
-    """Follows who comes and goes at one socket, in a thread of its own. `close` is the owner's."""
+    """Follows who comes and goes at one socket, in a thread of its own.
+
+    Made before the socket is bound, and `start`ed after it; until then nobody gets in.
+    `close` is the owner's.
+    """
 
     def __init__(
         self,
         context: zmq.Context[Socket],
         socket: Socket,
-        bound: Bound,
         *,
         has_asked: Callable[[int], bool],
         forget: Callable[[int], None],
         clock: Clock,
+        untaken: Untaken,
         unread_max: int = 0,
     ) -> None:
         """Begin to watch, before anybody can have connected.
 
         Args:
-            context: The socket's.
-            socket: Bound, without CURVE.
-            bound: Its door.
+            context: The socket's; nothing else is bound in it.
+            socket: Not bound yet, without CURVE.
             has_asked: Whether the client of a descriptor has asked for anything. Called from
                 the thread.
             forget: Told of a descriptor that is another client's now, or nobody's; likewise.
             clock: For the rates.
+            untaken: Sees who does not read.
             unread_max: Bytes that a client may have sent ahead of what was read; who has more
                 is let go. 0 for as many as it likes.
         """
@@ -76,11 +87,12 @@ class Admission:
         """Clients that were let go for what they sent."""
         self.refused = 0
         """How often the door was shut."""
-        self._bound = bound
+        self._bound = Bound("")
         self._socket = socket
         self._has_asked = has_asked
         self._forget = forget
         self._unread_max = unread_max
+        self._untaken = untaken
         self._silenced: deque[int] = deque()
         self._ended_at_ns = 0
         self._young_until_ns = 0
@@ -89,40 +101,54 @@ class Admission:
         self._tokens = float(AT_ONCE)
         self._counted_at_ns = clock.now_ns()
         self._clients: dict[int, int] = {}
-        self._untaken: dict[int, tuple[int, int]] = {}
-        """Of a client: bytes that wait for it, and since when they are so many."""
-        self._looked_at_ns = clock.now_ns()
+        self._waiting: OrderedDict[str, deque[Newcomer]] = OrderedDict()
+        """By where they come from, whose turn it is first."""
+        self._floods: dict[str, int] = {}
+        """When a flood came from where."""
+        self._let_in_at_ns = 0
         self._is_shut = False
         self._stop = False
+        self._zap = Zap(context, socket)
         self._monitor = context.socket(zmq.PAIR)
         # Without a limit: a full one would block libzmq's own thread, and with it verdicts.
         self._monitor.rcvhwm = 0
         address = f"inproc://admission-{id(self)}"
         socket.monitor(address, _WATCHED)
         self._monitor.connect(address)
+        self._poller = zmq.Poller()
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(self._zap.socket, zmq.POLLIN)
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
+
+    def start(self, bound: Bound) -> None:
+        """Let clients in, at the bound socket's door."""
+        self._bound = bound
         self._thread.start()
 
     def close(self) -> None:
         """End the thread; before the socket is closed."""
         self._stop = True
-        self._thread.join(5)
+        if self._thread.ident:
+            self._thread.join(5)
         if not self._socket.closed:
             self._socket.disable_monitor()  # first: libzmq's thread waits for a lost listener
         self._monitor.close(0)
+        self._zap.close()
 
     def _run(self) -> None:
         try:
             while not self._stop:
                 young = self._silenced or self._clock.now_ns() < self._young_until_ns
-                there = self._monitor.poll(_LOOK_YOUNG_MS if young else _LOOK_MS)
-                while there:
+                if young:  # a look is no sooner for one more that comes
+                    self._clock.sleep_until(self._clock.now_ns() + _LOOK_YOUNG_MS * NS_PER_MS)
+                self._poller.poll(0 if young else _LOOK_MS)
+                while self._monitor.poll(0):
                     self._hear()
-                    there = self._monitor.poll(0)
                 if self._unread_max:
                     self._look_for_floods()
                 self._look_for_deaf()
                 self._refill()
+                self._let_in()
         except zmq.ZMQError:  # its context has ended: a start that failed
             pass
 
@@ -131,13 +157,13 @@ class Admission:
         client = message["value"]
         if message["event"] == zmq.EVENT_DISCONNECTED:
             self._clients.pop(client, None)
-            self._untaken.pop(client, None)
+            self._untaken.forget(client)
             self._forget(client)
             with contextlib.suppress(ValueError):
                 self._silenced.remove(client)
             return
         self._forget(client)
-        self._untaken.pop(client, None)
+        self._untaken.forget(client)
         now_ns = self._clients[client] = self._clock.now_ns()
         self._young_until_ns = now_ns + _YOUNG_NS
         self._tokens -= 1
@@ -171,7 +197,8 @@ class Admission:
             self._bound.open()
 
     def let_go(self, client: int) -> None:
-        """Take nothing more from a client, and end it soon. Thread-safe."""
+        """Take nothing more from a client that floods, and end it soon. Thread-safe."""
+        self._floods[origin_of(client)] = self._clock.now_ns()
         if silence(client):
             self._silenced.append(client)
         else:
@@ -198,29 +225,40 @@ class Admission:
 
     def _look_for_deaf(self) -> None:
         """End who does not read, some at a time."""
-        now_ns = self._clock.now_ns()
-        gone_ns = now_ns - self._looked_at_ns
-        if gone_ns < LOOK_UNTAKEN_NS:
-            return
-        self._looked_at_ns = now_ns
-        if gone_ns > 5 * NS_PER_S:  # it was we who stood still
-            self._untaken.clear()
-        deaf = []
-        for client in self._clients:
-            size = untaken_bytes(client)
-            known = self._untaken.get(client)
-            if known is None or known[0] != size:
-                self._untaken[client] = size, now_ns
-            elif size and now_ns - known[1] >= UNTAKEN_NS:
-                deaf.append(client)
-        for client in deaf[:_DEAF_PER_LOOK]:
-            del self._untaken[client]
+        for client, why in self._untaken.look(tuple(self._clients)):
             hang_up(client)
             self.cut += 1
             self._quiet.warning(
-                events.CLIENT_CUT, address=self._bound.address,
-                problem="takes nothing", cut=self.cut,
-            )  # fmt: skip
+                events.CLIENT_CUT, address=self._bound.address, problem=why, cut=self.cut
+            )
+
+    def _let_in(self) -> None:
+        """Let a few newcomers in, each origin in its turn."""
+        now_ns = self._clock.now_ns()
+        while (newcomer := self._zap.take(now_ns)) is not None:
+            self._waiting.setdefault(newcomer.origin, deque()).append(newcomer)
+            self._young_until_ns = now_ns + _YOUNG_NS
+        self._floods = {
+            origin: at_ns for origin, at_ns in tuple(self._floods.items())[-_ORIGINS_MAX:]
+            if now_ns - at_ns < _FLOOD_NS
+        }  # fmt: skip
+        left = _IN_PER_LOOK
+        for origin in tuple(self._waiting):
+            queue = self._waiting[origin]
+            while queue and now_ns - queue[0].came_at_ns > _HANDSHAKE_NS:
+                queue.popleft()  # ZeroMQ has ended it
+            if not queue:
+                del self._waiting[origin]
+                continue
+            # "": a client that was gone before it could be seen whose it was
+            flooded = origin in self._floods or "" in self._floods
+            if not left or (flooded and now_ns - self._let_in_at_ns < FLOOD_PAUSE_NS):
+                continue
+            left -= 1
+            if flooded:
+                self._let_in_at_ns = now_ns
+            self._zap.answer(queue.popleft(), LET_IN)
+            self._waiting.move_to_end(origin)
 
     def _drop_idle(self, now_ns: int) -> None:
         """End who has asked for nothing, one at a time, the one that came first first."""

@@ -14,6 +14,7 @@ _SO_ATTACH_FILTER = 26
 # Source: man 7 socket; linux/filter.h, struct sock_fprog
 _RETURN_0 = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_0))
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 _FIONREAD = 0x541B
 _TIOCOUTQ = 0x5411
 
@@ -38,6 +39,18 @@ def _asked(connection: int, what: int) -> int:
         return int.from_bytes(fcntl.ioctl(connection, what, bytes(4)), sys.byteorder)
     except OSError:
         return 0
+
+
+def origin_of(connection: int) -> str:
+    """`user 1000` at the other end of a Unix socket, else its address; empty if it has gone."""
+    try:
+        with sockets.socket(fileno=os.dup(connection)) as copy:
+            if copy.family == sockets.AF_UNIX:
+                peer = copy.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _CREDENTIALS.size)
+                return f"user {_CREDENTIALS.unpack(peer)[1]}"
+            return str(copy.getpeername()[0])
+    except (OSError, IndexError):
+        return ""
 
 
 def silence(connection: int) -> bool:

@@ -10,33 +10,46 @@ from __future__ import annotations
 import os
 import socket as sockets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import parse_monitor_message
 
 from edgeinspect import events
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.errors import DataError
 from edgeinspect.keys import Socket, read_pair, read_server
 from edgeinspect.listening import HANDSHAKE_MS
 from edgeinspect.log import RateLimited
+from edgeinspect.untaken import Untaken
+from edgeinspect.zap import LATER, LET_IN, NEVER, Newcomer, Zap
 
 _log = structlog.get_logger()
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL.value | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL.value
 _WATCHED = _FAILED | zmq.EVENT_ACCEPTED.value | zmq.EVENT_DISCONNECTED.value
-_DOMAIN = "edgeinspect"
 STRANGERS_MAX = 256
 """Connections of one socket that may be shaking hands; the oldest has to go for one more.
 Each costs a file descriptor, and nobody needs a key to connect."""
+KEY_AT_ONCE = 40
+"""Connections that clients with one key may make in a burst, to each socket."""
+KEY_PER_S = 4
+"""The same in a second after that. Who comes more often is told to come later, and does."""
 _HANDSHAKE_NS = HANDSHAKE_MS * NS_PER_MS
-_LOOK_S = 0.02
+_LOOK_MS = 20
 _UNKNOWN = "unknown key"
 _NONE = "no key, or no CURVE"
 _UNREAD = "the folder of keys cannot be read"
+_TOO_OFTEN = "one key connects too often"
+_REASONS = (_UNKNOWN, _NONE, _UNREAD, _TOO_OFTEN)
+Prepare = Callable[[zmq.Context[Socket], Socket, Untaken], None]
+"""Puts CURVE on a socket before it is bound, if the line has keys; may see who does not read."""
+
+
+def open_to_all(_context: zmq.Context[Socket], _socket: Socket, _untaken: Untaken) -> None:
+    """No CURVE."""
 
 
 class Doorkeeper:
@@ -62,32 +75,24 @@ class Doorkeeper:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="doors", daemon=True)
-        self._quiet = {why: RateLimited(_log, clock) for why in (_UNKNOWN, _NONE, _UNREAD)}
-        self._authenticators: list[ThreadAuthenticator] = []
+        self._quiet = {why: RateLimited(_log, clock) for why in _REASONS}
         self._doors: list[_Door] = []
         self._read_clients()
 
-    def prepare(self, context: zmq.Context[Socket], socket: Socket) -> None:
+    def prepare(self, context: zmq.Context[Socket], socket: Socket, untaken: Untaken) -> None:
         """Make a socket a CURVE server that only known clients get into; one per context."""
-        authenticator = ThreadAuthenticator(context)
-        authenticator.start()
-        self._authenticators.append(authenticator)
-        authenticator.configure_curve_callback(domain=_DOMAIN, credentials_provider=self)
         socket.curve_server = True
         socket.curve_secretkey = self._secret
         socket.curve_publickey = self._public
-        socket.zap_domain = _DOMAIN.encode()
-        # Without this, libzmq lets everybody in when the authenticator does not answer.
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        self._doors.append(_Door(context, socket, self._clock))
+        self._doors.append(_Door(context, socket, untaken, self._clock))
         if not self._thread.ident:
             self._thread.start()
 
-    def callback(self, _domain: str, key: bytes) -> bool:
-        """The authenticators' question, from their threads: is this public key let in?"""
-        known = key in self._known
+    def admits(self, key: str) -> bool:
+        """Is this public key let in? Thread-safe; who is not is counted and logged."""
+        known = key.encode() in self._known
         if not known:
-            self._turn_away(_UNKNOWN, key.decode("ascii", "replace"))
+            self._turn_away(_UNKNOWN, key)
         return known
 
     def refresh(self) -> None:
@@ -102,19 +107,33 @@ class Doorkeeper:
                 door.hang_up()
 
     def close(self) -> None:
-        """Stop the authenticators."""
+        """Let nobody in any more."""
         self._closing.set()
         if self._thread.ident:
             self._thread.join(5)
         for door in self._doors:
             door.close()
-        for authenticator in self._authenticators:
-            authenticator.stop()
 
     def _watch(self) -> None:
-        while not self._closing.wait(_LOOK_S):
-            for door in tuple(self._doors):
+        while not self._closing.is_set():
+            doors = tuple(self._doors)
+            poller = zmq.Poller()
+            for door in doors:
+                poller.register(door.zap.socket, zmq.POLLIN)
+            poller.poll(_LOOK_MS)
+            for door in doors:
+                while (newcomer := door.zap.take(self._clock.now_ns())) is not None:
+                    door.zap.answer(newcomer, self._judge(door, newcomer))
                 door.hear()
+                door.look()
+
+    def _judge(self, door: _Door, newcomer: Newcomer) -> bytes:
+        if not self.admits(newcomer.key):
+            return NEVER
+        if door.is_too_often(newcomer.key):
+            self._turn_away(_TOO_OFTEN, newcomer.key)
+            return LATER
+        return LET_IN
 
     def _turn_away(self, why: str, key: str = "") -> None:
         with self._lock:
@@ -153,8 +172,17 @@ class Doorkeeper:
 class _Door:
     """What happens at one bound socket, as libzmq's monitor tells it."""
 
-    def __init__(self, context: zmq.Context[Socket], socket: Socket, clock: Clock) -> None:
+    def __init__(
+        self, context: zmq.Context[Socket], socket: Socket, untaken: Untaken, clock: Clock
+    ) -> None:
+        self.zap = Zap(context, socket)
+        """For the doorkeeper's own thread."""
         self._socket = socket
+        self._untaken = untaken
+        self._left: dict[str, tuple[float, int]] = {}
+        """Of a key: connections that it may make at once, as of when."""
+        self._cut = 0
+        self._quiet = RateLimited(_log, clock)
         self._clock = clock
         self._lock = threading.Lock()
         self._failed = 0
@@ -174,6 +202,26 @@ class _Door:
             while not self._monitor.closed and self._monitor.poll(0):
                 self._take(parse_monitor_message(self._monitor.recv_multipart()))
 
+    def is_too_often(self, key: str) -> bool:
+        """Count a connection of a key that is let in; True if it may not be yet."""
+        now_ns = self._clock.now_ns()
+        left, at_ns = self._left.get(key, (float(KEY_AT_ONCE), now_ns))
+        left = min(float(KEY_AT_ONCE), left + (now_ns - at_ns) / NS_PER_S * KEY_PER_S)
+        too_often = left < 1
+        self._left[key] = (left if too_often else left - 1, now_ns)
+        return too_often
+
+    def look(self) -> None:
+        """End who does not read, some at a time."""
+        with self._lock:
+            for descriptor, why in self._untaken.look(tuple(self._connections)):
+                address = self._connections[descriptor]
+                _end(descriptor, address)
+                self._cut += 1
+                self._quiet.warning(
+                    events.CLIENT_CUT, address=address, problem=why, cut=self._cut
+                )  # fmt: skip
+
     def take_failed(self) -> int:
         """How many could not shake hands since the last call."""
         with self._lock:
@@ -184,6 +232,7 @@ class _Door:
         kind, descriptor = message["event"], message["value"]
         if kind == zmq.EVENT_ACCEPTED:
             self._connections[descriptor] = message["endpoint"].decode()
+            self._untaken.forget(descriptor)
             now_ns = self._clock.now_ns()
             self._strangers.pop(descriptor, None)
             self._strangers[descriptor] = now_ns
@@ -196,6 +245,7 @@ class _Door:
                 _end(oldest, self._connections.get(oldest, ""))
         elif kind == zmq.EVENT_DISCONNECTED:
             self._connections.pop(descriptor, None)
+            self._untaken.forget(descriptor)
             self._strangers.pop(descriptor, None)
         else:
             self._failed += 1
@@ -209,6 +259,7 @@ class _Door:
         if not self._socket.closed:
             self._socket.disable_monitor()  # first: libzmq's thread waits for a lost listener
         self._monitor.close(0)
+        self.zap.close()
 
 
 def _end(descriptor: int, endpoint: str) -> None:

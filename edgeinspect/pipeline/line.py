@@ -15,7 +15,7 @@ from edgeinspect.config.places import line_addresses, memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.doorkeeper import Doorkeeper
+from edgeinspect.doorkeeper import Doorkeeper, open_to_all
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.pipeline import records
 from edgeinspect.pipeline.capture import Capture
@@ -280,7 +280,7 @@ class Line:
             parts=part_book(self.config, tuple(self.rings)),
             cameras=tuple(self.rings),
             stepped=lambda: self.closer.steps.stepped,
-            prepare=self._prepare,
+            prepare=open_to_all if self.doorkeeper is None else self.doorkeeper.prepare,
         )
 
     def _replay(self, orders: Orders) -> Replay:
@@ -293,12 +293,8 @@ class Line:
             challenge=orders.challenge,
             count_triggers=orders.count_triggers,
             operate=no_ledger if self.ledger is None else self._note_operator,
-            prepare=self._prepare,
+            prepare=open_to_all if self.doorkeeper is None else self.doorkeeper.prepare,
         )
-
-    def _prepare(self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> None:
-        if self.doorkeeper is not None:
-            self.doorkeeper.prepare(context, socket)
 
     def _each_second(self) -> None:
         records.note_step(self.closer.steps, self._note)

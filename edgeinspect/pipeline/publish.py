@@ -22,12 +22,14 @@ from edgeinspect import events
 from edgeinspect.admission import Admission
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
 from edgeinspect.domain.part_verdict import PartVerdict
+from edgeinspect.doorkeeper import Prepare, open_to_all
 from edgeinspect.listening import HANDSHAKE_MS, bind
 from edgeinspect.parts import PartBook
 from edgeinspect.pipeline.closing import Traces
 from edgeinspect.pipeline.subscribers import CURVE_BYTES_MAX, TOPIC_BYTES_MAX, Subscribers
 from edgeinspect.spool import Spool
 from edgeinspect.stats import Histogram
+from edgeinspect.untaken import Untaken
 from edgeinspect.wire import (
     Heartbeat,
     Status,
@@ -71,7 +73,7 @@ class Publisher:
         parts: PartBook | None = None,
         cameras: Sequence[str] = (),
         stepped: Callable[[], bool] = lambda: False,
-        prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
+        prepare: Prepare = open_to_all,
     ) -> None:
         """Bind.
 
@@ -120,28 +122,33 @@ class Publisher:
         self._socket.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self._subscribers = Subscribers(line, cameras, clock)
+        self._sent = (0, 0)
+        self._admission: Admission | None = None
+        untaken = Untaken(clock, lambda: self._sent, high_water_mark)
         try:
-            prepare(context, self._socket)
+            prepare(context, self._socket, untaken)
             curve = self._socket.mechanism == zmq.CURVE
             self._socket.maxmsgsize = CURVE_BYTES_MAX if curve else TOPIC_BYTES_MAX
             # One at a time: what waits here is built into ZeroMQ's tree whenever we send. Under
             # CURVE one is not enough for its handshake.
             self._socket.rcvhwm = 4 if curve else 1
+            if not curve:
+                self._admission = Admission(
+                    context, self._socket, has_asked=self._subscribers.knows, clock=clock,
+                    forget=self._subscribers.forget, untaken=untaken, unread_max=_UNREAD_MAX,
+                )  # fmt: skip
+                self._subscribers.let_go = self._admission.let_go
+            receive_bytes = 0 if curve else _RECEIVE_BYTES
             self._bound = bind(
-                self._socket,
-                address,
-                "publish.verdicts",
-                receive_bytes=0 if curve else _RECEIVE_BYTES,
+                self._socket, address, "publish.verdicts", receive_bytes=receive_bytes
             )
         except BaseException:
+            if self._admission is not None:
+                self._admission.close()
             self._socket.close(0)
             raise
-        self._admission = None if curve else Admission(
-            context, self._socket, self._bound, has_asked=self._subscribers.knows, clock=clock,
-            forget=self._subscribers.forget, unread_max=_UNREAD_MAX,
-        )  # fmt: skip
         if self._admission is not None:
-            self._subscribers.let_go = self._admission.let_go
+            self._admission.start(self._bound)
         if self.address.startswith("tcp:") and not curve:
             _log.warning(events.WIRE_OPEN, line=line, address=self.address)
         spool.announce()
@@ -201,15 +208,12 @@ class Publisher:
                 due_ns = self._expire_parts(now_ns, beat_at_ns)
                 asked = self._asked()
             if self._poll.poll(0 if asked else max(0, due_ns - now_ns) // NS_PER_MS + 1):
-                self._calm()
+                with contextlib.suppress(BlockingIOError):  # it was the socket
+                    os.eventfd_read(self._event)
         with self._lock:
             self.release()
             self._expire_parts(1 << 62, 0)  # all of them: nobody will know more
             self.beat()
-
-    def _calm(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it was the socket
-            os.eventfd_read(self._event)
 
     def release(self) -> int:
         """Send every closed verdict up to the first open frame; returns how many."""
@@ -297,6 +301,8 @@ class Publisher:
 
     def _say(self, parts: list[bytes]) -> None:
         self._socket.send_multipart(parts)
+        sent_bytes, messages = self._sent
+        self._sent = sent_bytes + sum(map(len, parts)), messages + 1
         self._last.pop(parts[0], None)  # so that the newest stands last
         self._last[parts[0]] = parts
 

@@ -17,6 +17,7 @@ import zmq
 from edgeinspect.admission import Admission
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
+from edgeinspect.doorkeeper import Prepare, open_to_all
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.listening import HANDSHAKE_MS, bind
 from edgeinspect.pipeline.errands import Errands
@@ -24,6 +25,7 @@ from edgeinspect.pipeline.replay_jobs import ReplayJobs, Sent
 from edgeinspect.pipeline.tickets import Ticket
 from edgeinspect.pipeline.trigger_expiry import TriggerExpiry
 from edgeinspect.spool import Spool
+from edgeinspect.untaken import Untaken
 from edgeinspect.wire_replay import (
     REQUEST_BYTES_MAX,
     Ack,
@@ -72,7 +74,7 @@ class Replay:
         challenge: Callable[[str | None, str], Callable[[], None] | None],
         count_triggers: Callable[[TriggerCount], None] = no_count,
         operate: Callable[[str, str, str], None] = no_ledger,
-        prepare: Callable[[zmq.Context[Socket], Socket], None] = lambda context, socket: None,
+        prepare: Prepare = open_to_all,
     ) -> None:
         """Bind, in a context that nothing else is in.
 
@@ -102,6 +104,10 @@ class Replay:
         self._jobs = ReplayJobs(spool, clock, self._give)
         self._errands = Errands(clock)
         self._stop = False
+        self._asked: set[int] = set()
+        self._sent = (0, 0)
+        self._admission: Admission | None = None
+        untaken = Untaken(clock, lambda: self._sent, _CLIENT_MESSAGES_MAX)
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = REQUEST_BYTES_MAX
@@ -111,17 +117,20 @@ class Replay:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # or a full queue would lose in silence
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         try:
-            prepare(context, self._socket)
-            curve = self._socket.mechanism == zmq.CURVE
+            prepare(context, self._socket, untaken)
+            if self._socket.mechanism != zmq.CURVE:
+                self._admission = Admission(
+                    context, self._socket, has_asked=self._asked.__contains__, clock=clock,
+                    forget=self._asked.discard, untaken=untaken,
+                )  # fmt: skip
             self._bound = bind(self._socket, address, "publish.replay")
         except BaseException:
+            if self._admission is not None:
+                self._admission.close()
             self._socket.close(0)
             raise
-        self._asked: set[int] = set()
-        self._admission = None if curve else Admission(
-            context, self._socket, self._bound, has_asked=self._asked.__contains__, clock=clock,
-            forget=self._asked.discard,
-        )  # fmt: skip
+        if self._admission is not None:
+            self._admission.start(self._bound)
 
     @property
     def replayed(self) -> int:
@@ -262,4 +271,6 @@ class Replay:
             return Sent.FULL
         except zmq.ZMQError:  # EHOSTUNREACH
             return Sent.GONE
+        sent_bytes, messages = self._sent
+        self._sent = sent_bytes + sum(map(len, parts)), messages + 1
         return Sent.YES

@@ -14,7 +14,7 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from edgeinspect import doorkeeper, keys
+from edgeinspect import doorkeeper, keys, untaken
 from edgeinspect.client import Delivered, Feed
 from edgeinspect.client.sockets import Prepare, Socket
 from edgeinspect.domain.clock import SystemClock
@@ -150,6 +150,41 @@ def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
         wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
     for each in made:
         each.close()
+
+
+def test_who_comes_too_often_with_a_key_comes_later_by_itself(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorkeeper, "KEY_AT_ONCE", 2)
+    monkeypatch.setattr(doorkeeper, "KEY_PER_S", 1)
+    with zmq.Context() as context:
+        ears = []
+        for _ in range(5):
+            ear = context.socket(zmq.SUB)
+            ear.linger = 0
+            ear.reconnect_ivl = 100
+            keyed.prepare("ear")(ear)
+            ear.subscribe(b"heartbeat")
+            ear.connect(keyed.rig.line.publisher.address)
+            ears.append(ear)
+        assert keyed.door is not None
+        with capture_logs() as logs:
+            wait_for(lambda: keyed.door.refused >= 1, 10)
+        assert any("too often" in str(problem) for problem in keyed.refusals(logs))
+        for ear in ears:
+            assert ear.poll(30_000), "each is let in in its turn, without a new socket"
+            ear.close()
+
+
+def test_who_does_not_read_is_let_go_with_a_key_too(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with keyed.feed("ear") as feed, capture_logs() as logs:
+        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
+        monkeypatch.setattr(untaken, "UNTAKEN_BYTES_MAX", -1)
+        wait_for(lambda: any(entry["event"] == "client.cut" for entry in logs), 20)
+        monkeypatch.undo()
+        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
 
 
 def test_a_folder_of_keys_that_cannot_be_read_now_shuts_nobody_out(

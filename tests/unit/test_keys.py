@@ -82,12 +82,12 @@ def test_one_bad_file_in_the_folder_lets_nobody_in_and_shuts_nobody_out(
     good = keys.allow(folder, keys.make_pair(tmp_path, "good")[0])
     (folder / "clients" / "bad.key").write_text("half a fi")
     door = Doorkeeper(folder, ManualClock())
-    key = keys.read_pair(good)[0]
-    assert door.callback("edgeinspect", key)
-    assert not door.callback("edgeinspect", b"half a fi")
+    key = keys.read_pair(good)[0].decode()
+    assert door.admits(key)
+    assert not door.admits("half a fi")
     good.unlink()
     door.refresh()
-    assert not door.callback("edgeinspect", key)
+    assert not door.admits(key)
     assert door.refused == 2
 
 

@@ -5,6 +5,8 @@ Figures under load: benchmarks/client_bounds.py.
 
 from __future__ import annotations
 
+import contextlib
+import socket as sockets
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from edgeinspect import admission
+from edgeinspect import admission, untaken
 from edgeinspect.admission import AT_ONCE
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.errors import UsageError
@@ -29,6 +31,7 @@ from edgeinspect.pipeline.subscribers import (
     Subscribers,
 )
 from edgeinspect.testing import ManualClock
+from edgeinspect.untaken import Untaken
 from edgeinspect.wire_replay import (
     Busy,
     ChallengeRequest,
@@ -166,8 +169,8 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: str
 ) -> None:
     """What is queued for a subscriber that never reads would be held for ever."""
-    monkeypatch.setattr(admission, "UNTAKEN_NS", 500 * NS_PER_MS)
-    monkeypatch.setattr(admission, "LOOK_UNTAKEN_NS", 100 * NS_PER_MS)
+    monkeypatch.setattr(untaken, "UNTAKEN_NS", 500 * NS_PER_MS)
+    monkeypatch.setattr(untaken, "LOOK_UNTAKEN_NS", 100 * NS_PER_MS)
     desk = Desk(tmp_path)
     address = "tcp://127.0.0.1:*" if wire == "tcp" else f"ipc://{tmp_path}/verdicts"
     publisher = Publisher(
@@ -207,6 +210,132 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
     publisher.stop()
     thread.join()
     context.destroy(0)
+    publisher.dispose()
+    desk.dispose()
+
+
+def test_where_a_flood_came_from_gets_in_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "FLOOD_PAUSE_NS", 3_600_000 * NS_PER_MS)
+    monkeypatch.setattr(admission, "_HANDSHAKE_NS", 3_600_000 * NS_PER_MS)
+    feeder = Feeder(tmp_path)
+    port = feeder.publisher.address.rpartition(":")[2]
+    door = feeder.publisher._admission
+    assert door is not None
+    context: zmq.Context[Socket] = zmq.Context()
+    flooder = context.socket(zmq.XSUB)
+    flooder.sndhwm = 0
+    flooder.reconnect_ivl = -1
+    flooder.connect(f"tcp://127.0.0.1:{port}")
+    for number in range(2_000):
+        flooder.send(b"\x01verdict.press.%d." % number + b"x" * 80)
+    end = time.monotonic() + 20
+    while not door._floods:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    flooder.close(0)
+
+    def ear(source: str) -> Socket:
+        made = context.socket(zmq.SUB)
+        made.subscribe(b"heartbeat.press")
+        made.connect(f"tcp://{source}:0;127.0.0.1:{port}")
+        return made
+
+    door._let_in_at_ns = SystemClock().now_ns()  # one got in just now
+    waits, other = ear("127.0.0.1"), ear("127.0.0.2")
+    assert other.poll(10_000), "who comes from elsewhere does not pay for it"
+    assert not waits.poll(300)
+    door._floods.clear()
+    assert waits.poll(10_000)
+    context.destroy(0)
+    feeder.close()
+
+
+# -- what waits for who does not read ----------------------------------------------------
+
+
+def test_all_together_may_be_behind_by_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untaken, "UNTAKEN_BYTES_MAX", 3_000_000)
+    pairs = [sockets.socketpair() for _ in range(3)]
+    for near, _far in pairs:
+        near.setblocking(False)
+    reads, little, much = (near.fileno() for near, _far in pairs)
+    clock, sent = ManualClock(), [0, 0]
+    made = Untaken(clock, lambda: (sent[0], sent[1]), messages_max=1_000)
+
+    def fill(near: sockets.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                near.send(bytes(4_096))
+
+    def look(sent_bytes: int, messages: int) -> list[int]:
+        clock.advance(300 * NS_PER_MS)
+        sent[0] += sent_bytes
+        sent[1] += messages
+        return [client for client, _why in made.look((reads, little, much))]
+
+    assert look(1_000_000, 100) == []
+    fill(pairs[2][0])
+    assert look(2_000_000, 100) == []
+    fill(pairs[1][0])
+    assert look(200_000, 100) == [], "who reads is never behind"
+    assert look(1_000_000, 100) == [much], "who is furthest behind"
+    made.forget(much)
+    pairs[2][0].close()
+    pairs[2][1].close()
+    assert look(1_000, 1) == []
+    for _ in range(30):  # ZeroMQ keeps no more than so many messages of them
+        pairs[1][1].recv(4_096)  # a little is taken each time: it is not deaf
+        assert look(200_000, 1_000) == []
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def test_bytes_bound_what_trickling_readers_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take a little now and then, so that they are never deaf."""
+    monkeypatch.setattr(untaken, "UNTAKEN_BYTES_MAX", 20 << 20)
+    desk = Desk(tmp_path)
+    publisher = Publisher(
+        context=desk.context, address=f"ipc://{tmp_path}/v", high_water_mark=10_000,
+        heartbeat_ns=50 * NS_PER_MS, line="press", spool=desk.spool, traces=desk.closer.traces,
+        clock=SystemClock(), health=lambda: (True, ""),
+    )  # fmt: skip
+    thread = threading.Thread(target=publisher.run)
+    thread.start()
+    slow = []
+    for _ in range(4):
+        one = sockets.socket(sockets.AF_UNIX)
+        one.connect(f"{tmp_path}/v")
+        one.settimeout(10)
+        one.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
+        one.sendall(b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB")
+        said = b""
+        while b"READY" not in said:
+            said += one.recv(4_096) or pytest.fail("let go")
+        one.sendall(b"\x00\x01\x01")  # subscribe to everything
+        slow.append(one)
+        while b"heartbeat" not in said:
+            said += one.recv(4_096) or pytest.fail("let go")
+    door = publisher._admission
+    assert door is not None
+    end = time.monotonic() + 30
+    while not door.cut:
+        assert time.monotonic() < end
+        with publisher._lock:
+            publisher._say([b"status.press", bytes(100_000)])
+        for one in slow:
+            with contextlib.suppress(OSError):
+                one.recv(1_000)
+        time.sleep(0.005)
+    assert publisher._sent[0] < 200 << 20
+    publisher.stop()
+    thread.join()
+    for one in slow:
+        one.close()
     publisher.dispose()
     desk.dispose()
 
