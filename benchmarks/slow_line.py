@@ -254,10 +254,10 @@ class Plc:
             part.ejected_once = reject_everything or not part.good_once
 
     def _take(self, out: dict[str, Any]) -> None:
-        if out["Numbering"] != self._last_numbering:
-            self._last_numbering, self._last_id = out["Numbering"], 0
         if not out["ResultsValid"] or out["ResultId"] != out["ResultIdCheck"]:
             return
+        if out["Numbering"] != self._last_numbering:
+            self._last_numbering, self._last_id = out["Numbering"], out["ResultId"] - 1
         if 0 < (out["ResultId"] - self._last_id) % (1 << 32) < 1 << 31:
             assert not (out["Pass"] and out["Reject"])
             self.taken[self._last_numbering, out["ResultId"]] += 1

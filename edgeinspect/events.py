@@ -84,7 +84,7 @@ GATEWAY_STOPPED = "gateway.stopped"
 """It has told the PLC to reject everything. Fields: gateway, cursor, waiting."""
 TRIGGER_REFUSED = "trigger.refused"
 """A PLC's trigger was not carried out, and the PLC was told. Fields: trigger_id, reason (stale,
-torn, part_id, line), suppressed."""
+again: this id was heard before with the same part, torn, part_id, line), suppressed."""
 PART_TURNED = "part.turned"
 """A pass is shown as a reject, for its part must not pass. Fields: seq, part_id, cause,
 suppressed."""

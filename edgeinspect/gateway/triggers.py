@@ -61,6 +61,8 @@ class Triggers:
         self._prepare = prepare
         self._repeats_after_ns = repeats_after_ns
         self._quiet = RateLimited(_log, clock)
+        self._again: int | None = None
+        """Trigger id that was refused last because it came again, for the log."""
         self._resolve_last()
         self._watch = TriggerWatch(memory.trigger, round(max_age_ms * NS_PER_MS), self._is_again)
         self.answer: Answer = self._watch.answer
@@ -105,9 +107,12 @@ class Triggers:
         """Whether this trigger of this part was heard before; it is from now on."""
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         before = self._memory.hear_trigger(trigger_id, digest(part_id), now_ns, utc_ns)
-        if before is None or self._repeats_after_ns is None:
-            return before is not None
-        return self._memory.age_ns(before, now_ns, utc_ns) < self._repeats_after_ns
+        again = before is not None and (
+            self._repeats_after_ns is None
+            or self._memory.age_ns(before, now_ns, utc_ns) < self._repeats_after_ns
+        )
+        self._again = trigger_id if again else None
+        return again
 
     def _spoil(self, part: bytes) -> None:
         if any(part):
@@ -151,10 +156,9 @@ class Triggers:
         self._memory.note_trigger(LastTrigger(answer.trigger_id, state, answer.refusal, part))
         self.answer = answer
         if answer.refused:
-            self._quiet.warning(
-                events.TRIGGER_REFUSED, trigger_id=answer.trigger_id,
-                reason=answer.refusal.name.lower(),
-            )  # fmt: skip
+            again = answer.refusal is Refusal.STALE and answer.trigger_id == self._again
+            reason = "again" if again else answer.refusal.name.lower()
+            self._quiet.warning(events.TRIGGER_REFUSED, trigger_id=answer.trigger_id, reason=reason)
 
     def _ask(self, socket: Socket, ask: Ask) -> bool | None:
         """One trigger: whether the line took it; None if nobody knows."""
