@@ -70,9 +70,9 @@ def choose_output(
         name = fitting[0]
         if len(values) > 1:
             findings.append(f"output {name}, the only one of the right shape among: {listing}")
-    if np.issubdtype(values[name].dtype, np.floating):
-        return name, False
     inner = _before_argmax(model, name)
+    if inner is None and np.issubdtype(values[name].dtype, np.floating):
+        return name, False
     if inner is None:
         raise ModelError(
             f"output {name} is {values[name].dtype}: class numbers without probabilities",
@@ -272,7 +272,7 @@ def _check_values(request: Request, outcome: Outcome, raws: Sequence[NDArray[Any
             f"{outcome.name} is not finite on the samples", where=str(request.file),
             remedy="Correct --scale, --mean and --std, or the network",
         )  # fmt: skip
-    inside = low >= -_SLACK and high <= 1 + _SLACK
+    inside = between = low >= -_SLACK and high <= 1 + _SLACK
     if inside and outcome.activation == "softmax":
         flat = [raw.reshape(1, -1) if request.kind is ModelKind.GATE else raw for raw in raws]
         sums = [raw.astype(np.float64).sum(1 if request.kind is ModelKind.GATE else axis)
@@ -282,7 +282,7 @@ def _check_values(request: Request, outcome: Outcome, raws: Sequence[NDArray[Any
     if outcome.applied and not inside:
         raise UsageError(f"{span}: no probabilities of a {outcome.activation}", where="--output",
                          remedy="Give --output logits, or another --activation")  # fmt: skip
-    if not outcome.applied and inside and request.output is None:
+    if not outcome.applied and between and request.output is None:
         raise UsageError(f"{span}: logits or probabilities cannot be told",
                          remedy="Give --output logits or --output probs")  # fmt: skip
 

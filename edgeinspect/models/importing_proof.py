@@ -149,7 +149,13 @@ def compare(
             where=str(request.file),
             remedy="Nothing was written; the network may compute otherwise than its graph shows",
         )
-    return Proof(len(samples), tolerance, worst, *_uniform(said, request), _in_words(said, request))
+    return Proof(
+        len(samples),
+        tolerance,
+        worst,
+        *_uniform(said, request, reading.outcome),
+        _in_words(said, request),
+    )
 
 
 def _difference(name: str, mine: NDArray[Any], theirs: NDArray[Any], request: Request) -> float:
@@ -163,7 +169,7 @@ def _difference(name: str, mine: NDArray[Any], theirs: NDArray[Any], request: Re
     return off / (request.height_px * request.width_px) if name == "class_area_px" else off
 
 
-def _uniform(said: Sequence[NDArray[Any]], request: Request) -> tuple[str, str]:
+def _uniform(said: Sequence[NDArray[Any]], request: Request, outcome: Outcome) -> tuple[str, str]:
     """What all samples are called alike: what cannot be right, and what may be.
 
     The only class on all of every sample, or one probability for all of them, tells no parts
@@ -177,6 +183,8 @@ def _uniform(said: Sequence[NDArray[Any]], request: Request) -> tuple[str, str]:
     shares = [float((answer > 0).mean()) for answer in said]
     if min(shares) >= 1 - _SURE:
         what = "a defect on 100 % of every sample"
+        if outcome.channels > len(request.classes) > 1:
+            what += " (is the background the last of its channels? It must be the first)"
         return (what, "") if len(request.classes) == 1 else ("", what)
     return "", "" if any(shares) else "no defect on any sample"
 

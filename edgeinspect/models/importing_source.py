@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
+from edgeinspect.models.importing_files import what_it_is
 from edgeinspect.models.importing_request import Intake, Layout, Request
 from edgeinspect.regular_file import open_regular
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 512 << 20
 """Weights included; a store takes no larger file."""
+_SMALLER = "Export a smaller network, without the state of its training"
+_FLOAT32 = "Export the network in float32 (torch: model.float())"
 IR_CEILING = 10
 """Of the file format's version; that of torch's exporter."""
 
@@ -37,7 +40,9 @@ def load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError("there is no such file", where=where, remedy="Name an .onnx file")
     if path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"is larger than {MAX_BYTES >> 20} MB", where=where)
+        raise ModelError(f"is larger than {MAX_BYTES >> 20} MB", where=where, remedy=_SMALLER)
+    if (known := what_it_is(path)) is not None:
+        raise ModelError(f"is {known[0]}, no ONNX file", where=where, remedy=known[1])
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's, by the implementation that is installed
@@ -47,9 +52,9 @@ def load(path: Path) -> onnx.ModelProto:
     if not model.graph.node or not model.opset_import:
         raise ModelError("holds no ONNX graph", where=where, remedy="Copy or export it again")
     opset = opset_of(model)
-    if opset > (known := onnx.defs.onnx_opset_version()):
+    if opset > (newest := onnx.defs.onnx_opset_version()):
         raise ModelError(
-            f"is of opset {opset}; the onnx that is installed knows up to {known}", where=where,
+            f"is of opset {opset}; the onnx that is installed knows up to {newest}", where=where,
             remedy="Export it with opset_version=20, or install a newer onnx and onnxruntime",
         )  # fmt: skip
     try:
@@ -67,7 +72,8 @@ def load(path: Path) -> onnx.ModelProto:
     # Newer file formats only add what networks of pictures do not use, and runtimes lag.
     model.ir_version = min(model.ir_version, IR_CEILING)
     if model.ByteSize() > MAX_BYTES:
-        raise ModelError(f"is larger than {MAX_BYTES >> 20} MB with its weights", where=where)
+        raise ModelError(f"is larger than {MAX_BYTES >> 20} MB with its weights", where=where,
+                         remedy=_SMALLER)  # fmt: skip
     return model
 
 
@@ -177,7 +183,9 @@ def open_session(model: bytes, where: str) -> Any:
         raise ModelError(
             f"ONNX Runtime cannot load it: {_one_line(error)}",
             where=where,
-            remedy="Export it again with standard operators",
+            remedy=_FLOAT32
+            if "bfloat16" in str(error)
+            else "Export it again with standard operators",
         ) from error
 
 
@@ -221,6 +229,7 @@ def _dtype(value: Any, where: str) -> Any:
         raise ModelError(
             f"input {value.name} is {name}; a picture is float, float16, double or uint8",
             where=where,
+            remedy=_FLOAT32,
         )
     return known[found]
 

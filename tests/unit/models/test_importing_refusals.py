@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +312,71 @@ def test_damaged_graphs_end_with_one_message_and_never_the_interpreter(
         capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-600:]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK\x03\x04" + bytes(90), "a zip archive.*torch.onnx.export"),
+        (b"\x80\x02}q", "a pickled object.*torch.onnx.export"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file.*tf2onnx"),
+        (b"\x1c\0\0\0TFL3" + bytes(90), "a TensorFlow Lite file.*tf2onnx.convert --tflite"),
+        (b"ftrt" + bytes(90), "a TensorRT plan.*Give the ONNX file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer to a file.*git lfs pull"),
+        (b"<!DOCTYPE html>", "a text of XML or HTML"),
+    ],
+)  # fmt: skip
+def test_another_file_is_called_what_it_is(
+    samples: Path, capsys: pytest.CaptureFixture[str], data: bytes, words: str
+) -> None:
+    err = refused(capsys, data, samples)
+    assert re.search(words, err), err
+
+
+def test_numbers_between_0_and_1_are_asked_about_though_they_sum_to_no_1(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("Clip", ["c", "low", "high"], ["y"]),
+    ]
+    weights = {
+        "w": np.random.default_rng(5).normal(0, 1, (3, 1, 3, 3)).astype(np.float32),
+        "low": np.array(0, np.float32), "high": np.array(1, np.float32),
+    }  # fmt: skip
+    model = graph(nodes, ["y"], weights)
+    err = refused(capsys, model, samples, "--classes", "pit,scar", code=64)
+    assert "logits or probabilities cannot be told" in err
+
+
+def test_an_arg_max_that_gives_floats_is_taken_off(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("ArgMax", ["c"], ["i"], axis=1),
+        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = {"w": np.random.default_rng(6).normal(0, 1, (3, 1, 3, 3)).astype(np.float32)}
+    assert bring(graph(nodes, ["y"], weights), samples, "--classes", "pit,scar")[0] == 0
+    assert "its input c is used" in capsys.readouterr().out
+
+
+def test_a_background_that_is_the_last_channel_is_doubted(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {
+        "w": np.random.default_rng(7).normal(0, 0.01, (3, 1, 1, 1)).astype(np.float32),
+        "b": np.array([0, 0, 9], np.float32),
+    }
+    model = graph([helper.make_node("Conv", ["x", "w", "b"], ["y"])], ["y"], weights)
+    assert bring(model, samples, "--classes", "pit,scar")[0] == 0
+    assert "is the background the last of its channels" in capsys.readouterr().err
+
+
+def test_bfloat16_is_refused_with_the_way(
+    samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = segmenter()
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    assert "Export the network in float32" in refused(capsys, model, samples)
