@@ -44,7 +44,7 @@ def _header(data: bytes) -> tuple[int, int, int, int, int]:
     kind = data[1] - 0x30
     if kind not in (4, 5, 6):
         raise refused("is a PNM of plain text or of arbitrary layers (PAM)",
-                      "Save it as binary PGM or PPM, or as PNG")  # fmt: skip
+                      "Save it as binary PGM or PPM, or as PNG", as_mask=True)  # fmt: skip
     head, at, numbers = data[:_HEADER_BYTES], 2, []
     for _ in range(2 if kind == 4 else 3):
         found = _NUMBER.match(head, at)

@@ -35,6 +35,7 @@ _WAYS = {_NONE, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS}
 _OTHER_SHOWN = {4: "a mask", 5: "of the four colours of print (CMYK)", 8: "of L*a*b* colours",
                 9: "of L*a*b* colours", 10: "of L*a*b* colours", 32803: "a raw colour mosaic",
                 32844: "of logarithmic values", 32845: "of logarithmic values"}  # fmt: skip
+_FAX = frozenset((2, 3, 4))
 _NOT_REVERSED = frozenset((_JPEG, _DEFLATE, _DEFLATE_OLD))
 _PAGES_MAX = 64
 _TAGS_MAX = 4096
@@ -227,7 +228,8 @@ def _samples(page: Page) -> tuple[int, bool]:
         raise refused(f"has {words} pixels")
     if page.one(_WAY, _NONE) not in _WAYS:
         raise refused(f"is a TIFF packed in a way that is not read ({page.one(_WAY, 0)})",
-                      "Save it as PNG, or as TIFF with LZW or Deflate")  # fmt: skip
+                      "Save it as PNG, or as TIFF with LZW or Deflate",
+                      as_mask=page.one(_WAY, _NONE) in _FAX)  # fmt: skip
     if shown == _YCBCR and page.one(_WAY, _NONE) != _JPEG:
         raise refused("is a TIFF of YCbCr colours")
     extra = len(page.values.get(_EXTRA, ()))
@@ -238,7 +240,8 @@ def _samples(page: Page) -> tuple[int, bool]:
     bits = max(depths)
     read = _PACKED_BITS if page.one(_WAY, _NONE) == _NONE and shown != _INDEX else (8, 16)
     if len(depths) > 1 or bits not in read:
-        raise refused(f"has {bits} bits a pixel, stored in a way that is not read")
+        what = f"has {bits} bits a pixel, stored in a way that is not read"
+        raise refused(what, as_mask=bits < 8)
     if bits == 16 and (shown == _INDEX or page.one(_WAY, _NONE) == _JPEG):
         raise refused("is a TIFF with a palette of 16 bits" if shown == _INDEX
                       else "is a TIFF of JPEG with 16 bits")  # fmt: skip

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging import form_bmp
+from edgeinspect.imaging.formats import form_of
 from edgeinspect.imaging.picture_file import read_whole
+from edgeinspect.imaging.picture_form import Form
 
 COLOR = 1 << 24
 """Set in a value that is a colour (COLOR | r << 16 | g << 8 | b), not a grey or an index."""
@@ -50,10 +53,11 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     indexed = head is not None and head[1] == _PALETTE and not colors
     if indexed:
         data = np.frombuffer(_with_indices(raw), np.uint8)
-    try:
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        picture = None
+    form = form_of(raw) if raw[:2] == b"BM" else None
+    if form is not None and form.unpacked:  # decoders differ in which masks of colours they heed
+        picture: np.ndarray | None = _of_bmp(raw, form, path)
+    else:
+        picture = _by_opencv(data)
     if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise DataError("is not a mask picture", where=str(path))
     found = cast("NDArray[np.uint8] | NDArray[np.uint16]", picture)
@@ -68,6 +72,23 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     if found.dtype == np.uint16 and int(values.max(initial=0)) == 0xFFFF:
         values = np.where(values == 0xFFFF, WHITE, values).astype(np.int32)
     return _of_jpeg(values, path) if raw[:2] == b"\xff\xd8" else values
+
+
+def _of_bmp(raw: bytes, form: Form, path: Path) -> NDArray[np.uint8]:
+    picture = form_bmp.decode(raw, form)
+    if form.alpha and not picture[:, :, 3].any() and picture.any():
+        raise DataError(
+            "is transparent throughout, and has colours: programs differ in what they show",
+            where=str(path), remedy="Save it as PNG, without transparency",
+        )  # fmt: skip
+    return picture
+
+
+def _by_opencv(data: NDArray[np.uint8]) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
 
 
 def _of_jpeg(values: NDArray[np.int32], path: Path) -> NDArray[np.int32]:

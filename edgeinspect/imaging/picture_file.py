@@ -75,19 +75,19 @@ def read(
 
 
 def read_whole(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a picture file that is all there.
+    """The bytes of a picture file that is all there, and has one meaning as a mask.
 
     Raises:
-        DataError: Unreadable, no regular file, empty, too large to decode, or cut off: a
-            decoder may fill the rest with grey and say nothing.
+        DataError: Unreadable, no regular file, empty, too large to decode, cut off (a decoder
+            may fill the rest with grey and say nothing), or read in different ways.
     """
     data = _content_of(path)
     check_size(data, SET_PIXELS_MAX, where=printable(path))
     try:
         check_whole(data)
-    except RefusedError:
-        pass  # it is whole, and may have a meaning as a mask
     except DataError as error:
+        if isinstance(error, RefusedError) and error.as_mask:
+            return np.frombuffer(data, np.uint8)
         raise DataError(error.what, where=printable(path), remedy=error.remedy) from error
     return np.frombuffer(data, np.uint8)
 

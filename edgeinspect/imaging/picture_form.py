@@ -56,7 +56,10 @@ class FormError(DataError):
 
 
 class RefusedError(FormError):
-    """A whole picture that has no one meaning here. (As a mask it may have one.)"""
+    """A whole picture that has no one meaning here."""
+
+    as_mask = False
+    """As a mask it has one: its decoder gives the values that are stored."""
 
 
 def cut_off(what: str) -> FormError:
@@ -64,9 +67,11 @@ def cut_off(what: str) -> FormError:
     return FormError(f"is cut off ({what})", remedy="Copy it again")
 
 
-def refused(what: str, remedy: str = SAVE_ANEW) -> RefusedError:
-    """The error for a picture that has no one meaning here."""
-    return RefusedError(what, remedy=remedy)
+def refused(what: str, remedy: str = SAVE_ANEW, *, as_mask: bool = False) -> RefusedError:
+    """The error for a picture that has no one meaning here; see `RefusedError`."""
+    error = RefusedError(what, remedy=remedy)
+    error.as_mask = as_mask
+    return error
 
 
 def damaged(name: str) -> FormError:
@@ -122,6 +127,7 @@ def turned_elsewhere(turn: int, what: str) -> RefusedError:
         f"has an orientation of {turn} in its {what} and none in EXIF: programs differ in whether "
         "they turn it",
         "Save it turned, or with its orientation in EXIF",
+        as_mask=True,
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.form_tiff import SIGNATURES
+from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 from edgeinspect.imaging.picture_file import Reading, content_of, decode, read
 from edgeinspect.imaging.stored_depth import stored_depth
 from edgeinspect.regular_file import _NeverWaiting
@@ -265,6 +266,50 @@ def test_a_hole_in_a_deflated_tiff_is_seen_by_its_checksum() -> None:
     for at in range(1000, len(data) - 5000, 997):
         with pytest.raises(DataError):
             decode(data[:at] + bytes(4096) + data[at + 4096 :])
+
+
+# -- masks --------------------------------------------------------------------------------
+
+
+def test_a_mask_is_read_by_the_masks_of_its_bmp(tmp_path: Path) -> None:
+    """A decoder that takes the fourth byte for transparency would find no defect at all."""
+    path = tmp_path / "mask.bmp"
+    wanted = np.where((RED == GREEN) & (GREEN == BLUE), RED, COLOR | RED << 16 | GREEN << 8 | BLUE)
+    for shifts in ((16, 8, 0), (0, 8, 16)):
+        values = RED << shifts[0] | GREEN << shifts[1] | BLUE << shifts[2]
+        path.write_bytes(bmp(values, 32, tuple(0xFF << each for each in shifts)))
+        assert np.array_equal(read_mask_values(path), wanted)
+    path.write_bytes(bmp(values, 32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000), 124))
+    with pytest.raises(DataError, match="transparent throughout") as caught:
+        read_mask_values(path)
+    assert caught.value.remedy
+
+
+def test_a_mask_that_programs_read_in_different_ways_is_refused(tmp_path: Path) -> None:
+    """What the decoder makes of them may be all background: a defect that nobody labelled."""
+    png_in_tiff = tiff(34933)
+    for name, data, words in (
+        ("a.tif", png_in_tiff, "packed in a way that is not read"),
+        ("b.pgm", PGM.replace(b"\n", b"\r\n") + GREY.tobytes(), "bytes more than its header"),
+        ("c.jpg", jpeg() + jpeg(), "second picture"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=words) as caught:
+            read_mask_values(path)
+        assert caught.value.remedy
+        assert caught.value.where == str(path)
+    plain = tmp_path / "d.pgm"
+    plain.write_bytes(b"P2 2 1 255 0 7")
+    assert read_mask_values(plain).tolist() == [[0, 7]]
+
+
+def tiff(way: int) -> bytes:
+    """8 x 4 px, packed in one way, with bytes that mean nothing."""
+    tags = [(256, 8), (257, 4), (258, 8), (259, way), (262, 1), (273, 200), (278, 4), (279, 32)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return head.ljust(200, b"\1") + bytes(range(1, 33))
 
 
 # -- files that are no files --------------------------------------------------------------
