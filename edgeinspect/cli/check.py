@@ -31,6 +31,7 @@ from edgeinspect.errors import (
 from edgeinspect.pipeline.requirements import runs_already, unmet
 from edgeinspect.ports import Camera, CameraFinished, Engine
 from edgeinspect.store import Store
+from edgeinspect.store.manifest import MANIFEST, read_manifest
 
 WARM_UPS = 10
 SAMPLES = 50
@@ -101,6 +102,8 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     console.print(_rules_table(loaded.config))
     if findings.timings:
         console.print(_budget_line(loaded.config, findings))
+    for note in _depth_notes(loaded, findings):
+        echo(f"edgeinspect: note: {note}", err=True)
     for error in findings.errors:
         echo(f"edgeinspect: error: {error}", err=True)
     if not findings.errors:
@@ -128,6 +131,27 @@ def inspect_parts(loaded: Loaded, clock: Clock, findings: Findings) -> None:
         _try_camera(f"cameras.{name}", choice, clock, findings)
     if faults := _budget_faults(config, findings.timings):
         findings.errors.append(ConfigError(faults, where=loaded.where))
+
+
+def _depth_notes(loaded: Loaded, findings: Findings) -> list[str]:
+    """Cameras of another depth than the pictures that a model was trained on.
+
+    Both are shifted to 8 bits by their own, so two cameras may differ. Where it is one camera,
+    the training took a dark set for a shallower one, and the line shows it darker.
+    """
+    notes = []
+    for name, spec in findings.specs.items():
+        training = read_manifest(spec.path.parent / MANIFEST).training
+        trained = training.get("bits") if isinstance(training, dict) else None
+        for camera, choice in loaded.cameras.items():
+            has = getattr(choice.options, "bits", None) or 8
+            if isinstance(trained, int) and min(has, trained) > 8 and has != trained:
+                notes.append(
+                    f"cameras.{camera} has pictures of {has} bits, and engines.{name} was trained "
+                    f"on {trained}: if it is one camera, one of the two is wrong. Declare it in "
+                    "the training set's reading.yaml and train again, or correct `bits` here"
+                )
+    return notes
 
 
 def measure(engine: Engine, clock: Clock) -> Timing:

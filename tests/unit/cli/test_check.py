@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from edgeinspect import log
 from edgeinspect.cli import check as module
@@ -135,6 +136,20 @@ def test_another_size_is_pointed_out(root: Path, capsys: pytest.CaptureFixture[s
     cv2.imwrite(str(root / "pictures" / "a.png"), np.zeros((10, 10), np.uint8))
     assert checked(root) == 0
     assert "delivers 10x10x1, the models take 32x48x1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("trained", "told"), [(10, True), (12, False), (8, False)])
+def test_a_camera_deeper_than_the_training_is_pointed_out(
+    root: Path, capsys: pytest.CaptureFixture[str], trained: int, told: bool
+) -> None:
+    manifest = root / "store/tiny-gate/1/manifest.yaml"
+    text = yaml.safe_load(manifest.read_text())
+    manifest.write_text(yaml.safe_dump({**text, "training": {"run": "r", "bits": trained}}))
+    picture = np.full((graphs.SHAPE.height_px, graphs.SHAPE.width_px), 3000, np.uint16)
+    cv2.imwrite(str(root / "pictures" / "a.png"), picture)
+    assert checked(root, "--set", "cameras.top.bits=12") == 0
+    said = "has pictures of 12 bits, and engines.gate was trained on 10"
+    assert (said in capsys.readouterr().err) is told
 
 
 def test_a_spool_that_does_not_fit(
