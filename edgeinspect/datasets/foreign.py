@@ -79,7 +79,10 @@ def _cvat_xml(folder: Path) -> bool:
 def _yolo(folder: Path) -> bool:
     if folder.name.lower() not in ("labels", "label") and folder.parent.name.lower() != "labels":
         yamls = _of(folder, ".yaml", ".yml")
-        return any(_holds(file, b"names:", b"train:") for file in yamls)
+        if any(_holds(file, b"names:", b"train:") for file in yamls):
+            return True
+        stems = {file.stem for file in files_in(folder) if is_picture(file.name)}
+        return any(file.stem in stems and _is_boxes(file) for file in _of(folder, ".txt"))
     return any(_is_boxes(file) for file in _of(folder, ".txt"))
 
 

@@ -7,6 +7,7 @@ anything, and a picture is defective if its mask has a pixel.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgeinspect.datasets.files import natural, unique_names
 from edgeinspect.datasets.folder_names import says_mask, words_of
 from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.mask_values import Found, has_ids, values_of
-from edgeinspect.datasets.masks import BINARY, MaskFile, MaskPerClass, Meaning
+from edgeinspect.datasets.masks import BINARY, MAX_CLASSES, MaskFile, MaskPerClass, Meaning
 from edgeinspect.datasets.matching import CLEAN_TIMES, FEW, MISSING_RATIO, fold, stem_of
 from edgeinspect.datasets.naming import listed, naming_of
 from edgeinspect.datasets.records import DataSet, Hints, Record, Skipped
@@ -27,6 +28,8 @@ MASK_SUFFIX = re.compile(
 )
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _SUFFIXES = frozenset(("lab", "lbl", "msk", "m", "bin", "binary", "bw"))
+_ONCE_MIN = 16
+"""So many words that one mask file has are numbers of objects, not classes."""
 _SHOWN = 3
 
 
@@ -77,6 +80,7 @@ def data_set(root: Path, layout: str, pairs: Sequence[Pair], hints: Hints) -> Da
             replace(pair, masks=tuple(("", path) for _n, path in pair.masks)) for pair in pairs
         ]
         by_class = []  # `NAME_lab.png` for all: a word for masks, and no class
+    pairs, by_class = _numbered(pairs, by_class, root)
     notes = []
     meaning = BINARY
     if by_class:
@@ -169,6 +173,37 @@ def _unknown(pairs: Sequence[Pair], found: Found, grouped: bool, root: Path) -> 
             "is known",
         )  # fmt: skip
     return bare
+
+
+def _numbered(
+    pairs: Sequence[Pair], by_class: list[str], root: Path
+) -> tuple[Sequence[Pair], list[str]]:
+    """The classes of files that hold one each, where their names are no numbers of objects.
+
+    `NAME_mask_0.png` and `NAME_mask_1.png` are masks of two objects and of one class.
+
+    Raises:
+        DataError: The names are numbers, or differ from file to file.
+    """
+    bare = {name: re.sub(r"[\d_\-. ]+$", "", name) for name in by_class}
+    if len(by_class) > 1 and all(rest and _is_suffix(rest) for rest in bare.values()):
+        one = [
+            replace(pair, masks=tuple(("defect", path) for _n, path in pair.masks))
+            for pair in pairs
+        ]
+        return one, ["defect"]
+    count = Counter(name for pair in pairs for name, _path in pair.masks if name)
+    once = sum(number == 1 for number in count.values())
+    if len(by_class) > MAX_CLASSES or (once >= _ONCE_MIN and 2 * once > len(by_class)) or (
+        by_class and not any(bare.values())
+    ):  # fmt: skip
+        some = ", ".join(by_class[:_SHOWN])
+        raise DataError(
+            f"mask files are named by {len(by_class)} words or numbers ({some}, …), which cannot "
+            "be classes", where=str(root),
+            remedy="Name a file that holds one class NAME_<class>.png or <class>/NAME.png",
+        )  # fmt: skip
+    return pairs, by_class
 
 
 def _is_suffix(name: str) -> bool:

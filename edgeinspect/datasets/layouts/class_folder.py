@@ -52,7 +52,15 @@ def accepts(path: Path) -> bool:
     if not path.is_dir():
         return False
     folders = class_folders(path)
-    return len({folder.name for folder in folders}) > 1 and all(map(_is_class, folders))
+    names = {folder.name for folder in folders}
+    return len(names) > 1 and not _are_splits(names) and all(map(_is_class, folders))
+
+
+def _are_splits(names: set[str]) -> bool:
+    """True for names that differ in the split only: `obj_train_data`, `obj_val_data` (YOLO)."""
+    words = [words_of(name) for name in names]
+    rests = {tuple(word for word in each if word not in SPLIT_NAMES) for each in words}
+    return len(rests) == 1 and all(split_of(each) for each in words)
 
 
 def has_masks(path: Path, depth: int = 0) -> bool:

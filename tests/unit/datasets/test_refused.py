@@ -270,3 +270,38 @@ def test_what_spreadsheets_put_before_a_header(make: Any, head: str) -> None:
     rows = (make.root / "train.csv").read_text().splitlines()[1:]
     make.text("train.csv", head, *rows)
     assert defective(open_data(make.root)) == {"a", "b"}
+
+
+# -- exports of other programs ----------------------------------------------------------------
+
+
+def test_splits_of_yolo_are_no_classes(make: Any) -> None:
+    """CVAT's `YOLO 1.1` and Darknet's."""
+    for split in ("train", "val"):
+        for number in range(3):
+            make.write(f"obj_{split}_data/{split}{number}.jpg")
+            make.text(f"obj_{split}_data/{split}{number}.txt", "1 0.5 0.5 0.25 0.125")
+    make.text("obj.names", "pit", "scar")
+    refused(make.root, "holds YOLO's text files, which is not read")
+
+
+def test_masks_of_several_objects_are_of_one_class(make: Any) -> None:
+    for number in range(3):
+        make.write(f"images/p{number}.png")
+        make.write(f"masks/p{number}_mask_0.png", make.mask(1, value=255))
+        make.write(f"masks/p{number}_mask_1.png", make.mask(0, 1, value=255))
+    data = open_data(make.root)
+    assert (data.classes, [record.class_ids for record in data.records]) == (
+        ("defect",),
+        [(1,)] * 3,
+    )
+
+
+@pytest.mark.parametrize("word", ["{number}", "{picture:04x}{number:02x}f"])
+def test_numbers_in_names_of_masks_are_no_classes(make: Any, word: str) -> None:
+    for picture in range(10):
+        make.write(f"images/p{picture}.png")
+        for number in range(2):
+            name = word.format(picture=picture, number=number)
+            make.write(f"masks/p{picture}_{name}.png", make.mask(1, value=255))
+    refused(make.root, "which cannot be classes")
