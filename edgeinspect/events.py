@@ -80,6 +80,8 @@ CLIENT_REFUSED = "client.refused"
 
 GATEWAY_STARTED = "gateway.started"
 """A PLC gateway runs. Fields: gateway, line, cursor."""
+GATEWAY_FORGOT = "gateway.forgot"
+"""Something of an earlier life is not there any more. Fields: problem, path."""
 GATEWAY_STOPPED = "gateway.stopped"
 """It has told the PLC to reject everything. Fields: gateway, cursor, waiting."""
 TRIGGER_REFUSED = "trigger.refused"

@@ -104,9 +104,9 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._holder = _hold(path)
-            records = _load(path, name)
-            if records is None or records[0] != capacity:
-                kept = [] if records is None else sorted(records[1], key=lambda r: r.count)
+            held = _load(path, name)
+            if held is None or held.capacity != capacity:
+                kept = [] if held is None else sorted(held.records, key=lambda r: r.count)
                 _make(path, name, capacity, kept[-capacity:])
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except NotRegularError:
@@ -115,7 +115,9 @@ class Journal:
             raise DeviceLostError(
                 f"the journal cannot be used: {error.strerror}", where=str(path)
             ) from error
-        found = [] if records is None else records[1]
+        found = [] if held is None else held.records
+        self.damaged = 0 if held is None else held.damaged
+        """Records that did not check when it was opened; a crash leaves one."""
         self.last: Record | None = max(found, key=lambda record: record.count, default=None)
         """The newest record; None in a new journal."""
         self.fresh = Totals(numbering=draw_numbering())
@@ -156,7 +158,7 @@ class Journal:
     def records(self) -> list[Record]:
         """What is held, the oldest first."""
         found = _load(self.path, self._name)
-        return [] if found is None else sorted(found[1], key=lambda record: record.count)
+        return [] if found is None else sorted(found.records, key=lambda record: record.count)
 
     def close(self) -> None:
         """Put everything on the disk and let go; harmless when done already."""
@@ -238,15 +240,25 @@ def decode(raw: bytes) -> Record | None:
     )  # fmt: skip
 
 
-def _scan(data: bytes) -> Iterator[Record]:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a file holds."""
+
+    capacity: int
+    records: list[Record]
+    damaged: int
+
+
+def _cells(data: bytes) -> Iterator[bytes]:
+    """Those that were ever written."""
     for at in range(_HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
-        record = decode(data[at : at + RECORD_BYTES])
-        if record is not None:
-            yield record
+        cell = data[at : at + RECORD_BYTES]
+        if any(cell):
+            yield cell
 
 
-def _load(path: Path, name: str) -> tuple[int, list[Record]] | None:
-    """(capacity, records) of a file; None if there is none, or an empty one."""
+def _load(path: Path, name: str) -> _Held | None:
+    """What a file holds; None if there is none, or an empty one."""
     try:
         data = read_regular(path, TEXT_BYTES_MAX)
     except FileNotFoundError:
@@ -267,7 +279,9 @@ def _load(path: Path, name: str) -> tuple[int, list[Record]] | None:
             where=str(path),
             remedy="Give each gateway a `cursor:` of its own",
         )
-    return capacity, list(_scan(data))
+    found_cells = [decode(cell) for cell in _cells(data)]
+    records = [record for record in found_cells if record is not None]
+    return _Held(capacity, records, len(found_cells) - len(records))
 
 
 def _make(path: Path, name: str, capacity: int, records: list[Record]) -> None:

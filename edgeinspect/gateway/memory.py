@@ -125,6 +125,10 @@ class Memory:
         self._count = self._trigger_count = self._heard_count = 0
         self._trigger: LastTrigger | None = None
         self._syncer: Syncer | None = None
+        self.damaged = 0
+        """Records that did not check when it was opened; a crash leaves one."""
+        self.is_new = True
+        """True if there was no file, so that nothing is known of earlier parts."""
         if path is not None:
             try:
                 self._open(path, name)
@@ -236,7 +240,14 @@ class Memory:
         except FileNotFoundError:
             data = b""
         if data:
-            self._load(data, path, name)
+            self.is_new = False
+            try:
+                self._load(data, path, name)
+            except ValueError as error:
+                raise DataError(
+                    f"is of another version: {error}", where=str(path),
+                    remedy="Move it away: part ids that did not pass are then forgotten",
+                ) from error  # fmt: skip
         if len(data) != size:
             header = _HEADER.pack(MAGIC, name.encode(), self._capacity)
             blank = bytearray(size)
@@ -275,6 +286,7 @@ class Memory:
                 self._trigger = LastTrigger(
                     trigger_id, TriggerState(state), Refusal(refusal), part
                 )  # fmt: skip
+        self.damaged = _count_damaged(data)
         self._load_parts(_records(data, _PART))
         for count, key, monotonic_ns, utc_ns, boot_crc in _records(data, _HEARD, _HEARD_SEED):
             self._heard_count = count
@@ -302,6 +314,14 @@ def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[An
     return sorted(layout.unpack_from(body) for body in cells if body is not None)
 
 
+def _count_damaged(data: bytes) -> int:
+    """Cells that were written and check in no way."""
+    cells = (data[at : at + CELL_BYTES] for at in range(CELL_BYTES, len(data), CELL_BYTES))
+    return sum(
+        any(cell) and not any(_unseal(cell, seed) for seed in (0, _HEARD_SEED)) for cell in cells
+    )
+
+
 def _pack(count: int, part: bytes, noted: NotPassed) -> bytes:
     return _PART.pack(count, part, noted.monotonic_ns, noted.utc_ns, noted.boot, noted.kind)
 
@@ -317,5 +337,5 @@ def _seal(body: bytes, seed: int = 0) -> bytes:
 
 def _unseal(cell: bytes, seed: int = 0) -> bytes | None:
     """What a cell holds; None if it was never written, not to its end, or in the other ring."""
-    body, (found,) = cell[: -_CRC.size], _CRC.unpack(cell[-_CRC.size :])
+    body, found = cell[: -_CRC.size], int.from_bytes(cell[-_CRC.size :], "little")
     return body if any(body) and found == zlib.crc32(body, seed) else None

@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+import structlog
+
+from edgeinspect import events
 from edgeinspect.client import Feed
 from edgeinspect.client.sockets import Prepare, Socket, plain
 from edgeinspect.domain.clock import Clock, SystemClock
@@ -21,6 +24,7 @@ from edgeinspect.keys import as_client
 from edgeinspect.ports import PlcLink
 from edgeinspect.sdnotify import Pulse, notify
 
+_log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -43,6 +47,7 @@ def run(path: Path) -> None:
         held.callback(journal.close)
         memory = open_memory(loaded.config)
         held.callback(memory.close)
+        _say_forgotten(journal, memory, loaded.config)
         gateway = _build_whole(loaded.config, link, journal, memory, clock, held)
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -90,6 +95,17 @@ def open_memory(config: GatewayConfig) -> Memory:
     """
     path = Path(config.cursor + ".memory")
     return Memory(path, name=config.gateway, capacity=config.part_memory)
+
+
+def _say_forgotten(journal: Journal, memory: Memory, config: GatewayConfig) -> None:
+    """Log what of an earlier life is not there any more: nothing is forgotten in silence."""
+    for held, path in ((journal, config.cursor), (memory, f"{config.cursor}.memory")):
+        if held.damaged:
+            problem = f"{held.damaged} records do not check, and are passed over"
+            _log.warning(events.GATEWAY_FORGOT, problem=problem, path=path)
+    if memory.is_new and not journal.is_new:
+        problem = "there is a journal, but no memory: part ids that did not pass are forgotten"
+        _log.warning(events.GATEWAY_FORGOT, problem=problem, path=f"{config.cursor}.memory")
 
 
 def _attend(clock: Clock, line: str) -> Callable[[], None]:

@@ -197,3 +197,24 @@ def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -
     with pytest.raises(DataError) as caught:
         journal(path)
     assert exit_code_of(caught.value) == 65
+
+
+def test_records_that_do_not_check_are_counted(tmp_path: Path) -> None:
+    first = journal(tmp_path / "j")
+    first.begin(40, 7, 1)
+    for seq in range(41, 46):
+        first.append(applied(seq), seq)
+    first.close()
+    assert journal_of(tmp_path / "j") == (45, 0)
+    with (tmp_path / "j").open("r+b") as file:
+        for count in (5, 6):
+            file.seek(_HEADER.size + count * RECORD_BYTES + 9)
+            file.write(b"\xff\xff")
+    assert journal_of(tmp_path / "j") == (43, 2)
+
+
+def journal_of(path: Path) -> tuple[int | None, int]:
+    """(cursor, damaged)"""
+    held = journal(path)
+    held.close()
+    return held.cursor, held.damaged

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,44 @@ def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -
     with pytest.raises(DataError) as caught:
         memory(path)
     assert exit_code_of(caught.value) == 65
+
+
+def test_what_does_not_check_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    held = memory(path)
+    assert (held.is_new, held.damaged) == (True, 0)
+    held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    for name in "abc":
+        held.note_part(digest(name), Kind.REJECTED, 1, 2)
+        held.hear_trigger(1, digest(name), 1, 2)
+    held.close()
+    held = memory(path)
+    assert (held.is_new, held.damaged) == (False, 0)
+    held.close()
+    data = bytearray(path.read_bytes())
+    for at in range(CELL_BYTES, len(data), CELL_BYTES):
+        if any(data[at : at + CELL_BYTES]):
+            data[at + 5] ^= 1
+    path.write_bytes(bytes(data) + b"rest")
+    held = memory(path)
+    assert (held.is_new, held.damaged, held.trigger) == (False, 8, None)
+    held.close()
+
+
+@pytest.mark.parametrize("at", [CELL_BYTES + 10, 3 * CELL_BYTES + CELL_BYTES + 44])
+def test_a_memory_of_another_version_is_refused(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "m"
+    held = memory(path)
+    for _ in range(2):
+        held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.close()
+    data = bytearray(path.read_bytes())
+    data[at] = 200
+    begin = at - at % CELL_BYTES
+    data[begin + CELL_BYTES - 4 : begin + CELL_BYTES] = zlib.crc32(
+        data[begin : begin + CELL_BYTES - 4]
+    ).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="is of another version"):
+        memory(path)
