@@ -144,7 +144,8 @@ def _named(values: set[int], found: Found, naming: Naming, root: Path) -> Encodi
     if len(names) == 1 and len(values) == 1 and max(values) < COLOR:
         return Encoding(Meaning({min(values): 1}), names)
     grey = max(values) <= UNLABELLED
-    if len(names) == 1 and grey and _is_soft(values, found):
+    strong = any(one.strong for one in found.values())
+    if len(names) == 1 and grey and strong and _is_soft(values, found):
         _check_soft(found, root)
         return Encoding(Meaning({}, soft=True), names, "masks have soft edges; they are cut at 128")
     if grey and len(values) == len(names) and not values & ids.keys():

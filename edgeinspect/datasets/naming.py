@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.datasets.files import SPLIT_NAMES, folders_in
+from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.masks import MAX_CLASSES, UNLABELLED, describe_value
 from edgeinspect.datasets.tables import parse_rows, read_table
 from edgeinspect.errors import DataError
@@ -27,6 +28,8 @@ LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 _MAX_BYTES = 1 << 20
 _BACKGROUND = frozenset(("background", "_background_", "__background__", "bg"))
 _IGNORED = frozenset(("__ignore__", "_ignore_", "ignore", "ignored", "unlabeled", "unlabelled"))
+_NOTHING = frozenset(("none", "nothing", "no defect", "no_defect", "nodefect"))
+_NUMBERED = re.compile(r"(?P<value>\d{1,5})\s*(?:[:=,;)\t]|\s)\s*(?P<name>\S.*)")
 _VOC_VOID = (224, 224, 192)
 _LINE = re.compile(
     r"(?P<name>.+?)\s*:\s*(?P<rgb>\d{1,4}\s*,\s*\d{1,4}\s*,\s*\d{1,4})\s*"
@@ -145,6 +148,11 @@ def parse_list(text: str, where: str) -> Naming:
         DataError: A name twice, one of the two words elsewhere, or too many classes.
     """
     lines = list(_lines(text, where))
+    if numbered := _numbered(lines, where):
+        return _of_values(numbered, where)
+    if len(lines) == 1 and len(re.split(r"[,;\t]", lines[0][1])) > 1:
+        raise DataError(f"has one line: {lines[0][1][:60]!r}", where=where,
+                        remedy="Write a name a line")  # fmt: skip
     ignores = bool(lines) and lines[0][1].casefold() in _IGNORED
     lines = lines[ignores:]
     if lines and lines[0][1].casefold() in _BACKGROUND:
@@ -156,6 +164,13 @@ def parse_list(text: str, where: str) -> Naming:
                 f"{word!r} stands after a class", where=f"{where}:{line}",
                 remedy="Ids are counted by the lines: __ignore__ is the first (-1), _background_ "
                 "the next (0), then the classes",
+            )  # fmt: skip
+        if is_good(word) or word.casefold() in _NOTHING:
+            raise DataError(
+                f"{word[:40]!r} is the name of no defect, and value {len(names) + 1} by its line",
+                where=f"{where}:{line}",
+                remedy="Write _background_ for it in the first line if it is value 0; else take it "
+                "out, and its value out of the masks",
             )  # fmt: skip
         _add(names, word, f"{where}:{line}")
     return listed(tuple(names), where, ignores=ignores)
@@ -174,18 +189,35 @@ def _values(path: Path) -> Naming | None:
         )  # fmt: skip
     told: dict[int, str] = {}
     for line, row in rows:
-        word, name = row[header[0]], row[header[1]]
-        at = f"{path}:{line}"
-        if not (word.isascii() and word.isdecimal() and len(word) <= 5 and int(word) <= 65535):
-            raise DataError(f"{word[:20]!r} is no pixel value", where=at, remedy="As 0 to 255")
-        if int(word) in told:
-            raise DataError(f"value {word} is named twice", where=at)
-        if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED:
-            raise DataError(
-                f"value 0 is named {name!r}, and 0 is the background in every mask", where=at,
-                remedy="Write 0, background; where a class was drawn as 0, add 1 to all values",
-            )  # fmt: skip
-        told[int(word)] = name
+        _tell(told, row[header[0]], row[header[1]], f"{path}:{line}")
+    return _of_values(told, str(path))
+
+
+def _numbered(lines: list[tuple[int, str]], where: str) -> dict[int, str]:
+    """The names of a list whose every line begins with its value; none of any other list."""
+    found = [(line, _NUMBERED.fullmatch(words)) for line, words in lines]
+    told: dict[int, str] = {}
+    if len(found) > 1 and all(match for _line, match in found):
+        for line, match in found:
+            if match is not None:
+                _tell(told, match["value"], match["name"], f"{where}:{line}")
+    return told
+
+
+def _tell(told: dict[int, str], word: str, name: str, at: str) -> None:
+    if not (word.isascii() and word.isdecimal() and len(word) <= 5 and int(word) <= 65535):
+        raise DataError(f"{word[:20]!r} is no pixel value", where=at, remedy="As 0 to 255")
+    if int(word) in told:
+        raise DataError(f"value {word} is named twice", where=at)
+    if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED | _NOTHING:
+        raise DataError(
+            f"value 0 is named {name!r}, and 0 is the background in every mask", where=at,
+            remedy="Write 0, background; where a class was drawn as 0, add 1 to all values",
+        )  # fmt: skip
+    told[int(word)] = name
+
+
+def _of_values(told: Mapping[int, str], where: str) -> Naming:
     void = frozenset(v for v, name in told.items() if v and name.casefold() in _IGNORED)
     ids = {v: 0 for v, name in told.items() if not v or name.casefold() in _BACKGROUND}
     classes = sorted(told.keys() - void - ids.keys())
@@ -193,10 +225,10 @@ def _values(path: Path) -> Naming | None:
     for value in classes:
         # Ids are the values themselves where that leaves no heap of classes that are none.
         while classes[-1] <= MAX_CLASSES and len(names) + 1 < value:
-            _add(names, f"class_{len(names) + 1}", str(path))
-        _add(names, told[value], str(path))
+            _add(names, f"class_{len(names) + 1}", where)
+        _add(names, told[value], where)
         ids[value] = len(names)
-    return Naming(tuple(names), ids, str(path), void, explicit=True)
+    return Naming(tuple(names), ids, where, void, explicit=True)
 
 
 def _lines(text: str, where: str) -> Iterator[tuple[int, str]]:

@@ -135,6 +135,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     for _file, place in placed:
         if place is not None and place[1]:
             inside[place[0]].add(place[1])
+    _check_levels(path, inside, hints)
     records = []
     for file, place in placed:
         if place is None:
@@ -150,6 +151,20 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         path, "class_folder", classes, tuple(records), False,
         notes=(f"good: {', '.join(sorted(good)) or 'no class'}",),
     )  # fmt: skip
+
+
+def _check_levels(path: Path, inside: dict[str, set[str]], hints: Hints) -> None:
+    """Refuse `cam1/ok`, `cam1/ng`, `cam2/ok`, `cam2/ng`: are the classes above or below?"""
+    below = [{group.partition("/")[2] for group in groups} for groups in inside.values()]
+    shared = set.intersection(*below) if below else set()
+    if hints.layout is None and len(shared) > 1 and any(map(is_good, shared)):
+        first, second = sorted(inside)[:2]
+        raise DataError(
+            f"{first}/ and {second}/ hold {' and '.join(sorted(shared)[:3])} each: which of the "
+            "two are the classes?", where=str(path),
+            remedy=f"Give one of them, as {path / first}; or exchange the two levels of folders. "
+            "--layout class_folder takes the upper ones",
+        )  # fmt: skip
 
 
 def _tells_nothing(name: str) -> bool:

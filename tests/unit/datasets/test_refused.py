@@ -305,3 +305,42 @@ def test_numbers_in_names_of_masks_are_no_classes(make: Any, word: str) -> None:
             name = word.format(picture=picture, number=number)
             make.write(f"masks/p{picture}_{name}.png", make.mask(1, value=255))
     refused(make.root, "which cannot be classes")
+
+
+# -- lists of names ---------------------------------------------------------------------------
+
+
+def listed(make: Any, *lines: str) -> Path:
+    masked(make, make.mask(1), make.mask(2), make.mask(3), make.mask())
+    make.text("classes.txt", *lines)
+    return make.root
+
+
+@pytest.mark.parametrize("line", ["{} {}", "{}: {}", "{}, {}", "{} = {}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_list_may_number_its_names(make: Any, line: str, first: int) -> None:
+    names = ["background", "pit", "scar", "dent"]
+    root = listed(make, *(line.format(i, names[i]) for i in range(first, 4)))
+    assert open_data(root).classes == ("pit", "scar", "dent")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("none", "pit", "scar", "dent"), "'none' is the name of no defect, and value 1"),
+        (("good", "pit", "scar", "dent"), "'good' is the name of no defect"),
+        (("pit,scar,dent",), "has one line.*a name a line"),
+        (("0 pit", "1 scar", "2 dent"), "value 0 is named 'pit'"),
+        (("1 pit", "1 scar", "2 dent"), "value 1 is named twice"),
+        (("pit",), "does not name: 2, 3"),
+    ],
+)
+def test_a_list_that_can_be_read_in_two_ways(make: Any, lines: tuple[str, ...], words: str) -> None:
+    refused(listed(make, *lines), words)
+
+
+def test_two_cameras_are_no_classes(make: Any) -> None:
+    make.class_folder("ok", "ng", above="cam1/")
+    make.class_folder("ok", "ng", above="cam2/")
+    refused(make.root, "cam1/ and cam2/ hold ng and ok each: which of the two")
+    assert open_data(make.root / "cam1").classes == ("ng",)
