@@ -138,7 +138,11 @@ def _record(
                 raise DataError(
                     "has defect pixels, but its folder is of good pictures", where=str(path)
                 )
-        mask = MaskPerClass(tuple(sorted(files)), meaning.void) if files else None
+            else:  # of a good picture: read too, so that its size is checked
+                empty = Meaning({}, void=meaning.void) if meaning.void else Meaning({}, soft=True)
+                mask = MaskFile(path, empty)
+        if files:
+            mask = MaskPerClass(tuple(sorted(files)), meaning.void)
     elif pair.masks:
         mask = MaskFile(pair.masks[0][1], meaning)
         found = values[mask.path]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeinspect.datasets.encoding import binary_encoding
 from edgeinspect.datasets.files import (
     SPLIT_NAMES,
     folders_in,
@@ -84,6 +85,8 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             _mask(truth / kind, file, class_id) if class_id else None,
             (class_id,) if class_id else (),
         ))  # fmt: skip
+    masks = [each for record in records if record.mask for each in _files_of(record.mask)]
+    binary_encoding(values_of(masks), path)
     data = DataSet(path, "mvtec", classes, tuple(records), has_masks=True)
     hidden = [
         file for folder in folders_in(path) if folder.name.lower().startswith(_PRIVATE)
@@ -92,6 +95,10 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     return data.without(
         *(Skipped(str(file.relative_to(path)), "has no published label", True) for file in hidden)
     )
+
+
+def _files_of(mask: Mask) -> list[Path]:
+    return [file for _class_id, file in mask.files] if isinstance(mask, MaskPerClass) else []
 
 
 def _is_empty(folder: Path) -> bool:

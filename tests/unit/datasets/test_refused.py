@@ -92,6 +92,19 @@ def test_views_of_one_part_are_its_group(make: Any) -> None:
     assert len({record.group for record in data.records}) == 6
 
 
+def test_good_pictures_may_have_empty_masks_beside_them(make: Any) -> None:
+    """The magnetic tiles: every picture has its mask, in a folder per class."""
+    for index in range(6):
+        make.write(f"MT_Free/Imgs/f{index}.jpg")
+        make.write(f"MT_Free/Imgs/f{index}.png", make.mask())
+        make.write(f"MT_Crack/Imgs/c{index}.jpg")
+        make.write(f"MT_Crack/Imgs/c{index}.png", make.mask(1, value=255))
+    data = open_data(make.root)
+    assert (data.layout, len(data), data.left_out) == ("mask_beside", 12, ())
+    assert defective(data) == {f"c{index}" for index in range(6)}
+    assert not survey(data, twins=False).broken
+
+
 # -- what masks hold --------------------------------------------------------------------------
 
 
@@ -111,6 +124,15 @@ def test_a_background_that_is_not_zero_is_refused(make: Any) -> None:
 def test_inverted_masks_are_refused(make: Any) -> None:
     masked(make, *(255 - make.mask(*kind, value=255) for kind in ((1,), (1,), ())))
     refused(make.root, "255 covers most of 3 of 3 masks")
+
+
+def test_inverted_masks_of_kinds_in_folders_are_refused(make: Any) -> None:
+    make.mvtec()
+    for kind in ("crack", "hole"):
+        for index in range(3):
+            mask = 255 - make.mask(1, value=255)
+            make.write(f"ground_truth/{kind}/{index:03}_mask.png", mask)
+    refused(make.root, "255 covers most of 6 of 6 masks")
 
 
 def test_a_list_that_says_the_background_is_believed(make: Any) -> None:
