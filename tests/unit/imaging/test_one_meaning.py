@@ -300,7 +300,7 @@ def test_a_mask_that_programs_read_in_different_ways_is_refused(tmp_path: Path) 
         assert caught.value.remedy
         assert caught.value.where == str(path)
     plain = tmp_path / "d.pgm"
-    plain.write_bytes(b"P2 2 1 255 0 7")
+    plain.write_bytes(b"P2\n2 1\n255\n0 7\n")
     assert read_mask_values(plain).tolist() == [[0, 7]]
 
 
