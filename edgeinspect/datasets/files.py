@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_names import is_hidden
 from edgeinspect.imaging.picture_names import is_picture as is_picture
+from edgeinspect.regular_file import printable
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -47,7 +50,7 @@ def unread_below(folder: Path) -> list[Path]:
 def _below(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for base, folders, files in os.walk(folder, followlinks=True):
+    for base, folders, files in os.walk(folder, onerror=_check_read, followlinks=True):
         try:
             status = os.stat(base)
         except OSError:
@@ -69,10 +72,10 @@ def has_pictures(folder: Path) -> bool:
 
 def _any_picture(folder: Path, depth: int) -> Iterator[str]:
     entries = _scan(folder)
-    yield from (entry.name for entry in entries if entry.is_file() and is_picture(entry.name))
+    yield from (entry.name for entry in entries if _is_file(entry) and is_picture(entry.name))
     if depth < 6:  # a link to its own parent ends here
         for entry in entries:
-            if entry.is_dir():
+            if _is_dir(entry):
                 yield from _any_picture(Path(entry.path), depth + 1)
 
 
@@ -82,18 +85,48 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(
                 (entry for entry in entries if not is_hidden(entry.name)), key=lambda e: e.name
             )
-    except OSError:
+    except OSError as error:
+        _check_read(error)
         return []
+
+
+def _check_read(error: OSError) -> None:
+    """Refuse a folder that is there and cannot be listed: what it holds would be missed.
+
+    Raises:
+        DataError: It is there.
+    """
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        raise DataError(
+            f"cannot be listed: {error.strerror}",
+            where=printable(error.filename or ""),
+            remedy="Give it the right to be read, or move it out of the data set",
+        ) from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Over links; False for a link to itself, and on a server that is gone."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted, without hidden ones."""
-    return [Path(entry.path) for entry in _scan(folder) if entry.is_dir()]
+    return [Path(entry.path) for entry in _scan(folder) if _is_dir(entry)]
 
 
 def files_in(folder: Path) -> list[Path]:
     """The files directly in a folder, sorted, without hidden ones."""
-    return [Path(entry.path) for entry in _scan(folder) if entry.is_file()]
+    return [Path(entry.path) for entry in _scan(folder) if _is_file(entry)]
 
 
 def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
