@@ -46,40 +46,6 @@ class Note:
     detail: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a ledger knows before the spool is opened."""
-
-    last_seq: int = 0
-    """The last that was surely given out: of a verdict, or left out before an epoch."""
-    last_epoch: int = 0
-    last_utc_ns: int | None = None
-    """When the last verdict was captured, by the wall clock of then."""
-    ended: bool = False
-    """True if the last epoch was stopped in order: no frame of it is missing here."""
-
-
-def known(path: Path) -> Known:
-    """The last seq and epoch in a ledger; zeros if there is none that can be read."""
-    if not path.exists():
-        return Known()
-    try:
-        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
-        try:
-            seq, epoch, utc_ns = base.execute(
-                "SELECT seq, epoch, captured_at_utc_ns FROM verdicts ORDER BY seq DESC LIMIT 1"
-            ).fetchone() or (0, 0, None)
-            begun, first, ended = base.execute(
-                "SELECT epoch, first_seq, ended_at_utc_ns FROM epochs ORDER BY epoch DESC LIMIT 1"
-            ).fetchone() or (0, 1, None)
-        finally:
-            base.close()
-        stopped = ended is not None and epoch <= begun
-        return Known(max(seq, first - 1), max(epoch, begun - 0), utc_ns, stopped)
-    except (sqlite3.Error, TypeError, ValueError):  # damaged: the writer sets it aside
-        return Known()
-
-
 class LedgerWriter:
     """Writes one line's ledger.
 

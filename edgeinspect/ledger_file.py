@@ -6,9 +6,54 @@ import fcntl
 import itertools
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.ledger_format import SCHEMA_VERSION, TABLES, Rows
+from edgeinspect.errors import StorageError, is_transient
+from edgeinspect.ledger_format import SCHEMA_VERSION, TABLES, Rows, foreign_file
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a ledger knows before the spool is opened."""
+
+    last_seq: int = 0
+    """The last that was surely given out: of a verdict, or left out before an epoch."""
+    last_epoch: int = 0
+    last_utc_ns: int | None = None
+    """When the last verdict was captured, by the wall clock of then."""
+    ended: bool = False
+    """True if the last epoch was stopped in order: no frame of it is missing here."""
+
+
+def known(path: Path) -> Known:
+    """The last seq and epoch in a ledger; zeros if there is none that can be read.
+
+    Raises:
+        StorageError: There is one, and it can be read later: another program holds it.
+    """
+    try:
+        if not path.exists() or foreign_file(path) is not None:
+            return Known()
+        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+        try:
+            seq, epoch, utc_ns = base.execute(
+                "SELECT seq, epoch, captured_at_utc_ns FROM verdicts ORDER BY seq DESC LIMIT 1"
+            ).fetchone() or (0, 0, None)
+            begun, first, ended = base.execute(
+                "SELECT epoch, first_seq, ended_at_utc_ns FROM epochs ORDER BY epoch DESC LIMIT 1"
+            ).fetchone() or (0, 1, None)
+        finally:
+            base.close()
+        stopped = ended is not None and epoch <= begun
+        return Known(max(seq, first - 1), max(epoch, begun - 0), utc_ns, stopped)
+    except (OSError, sqlite3.Error, TypeError, ValueError) as error:
+        if is_transient(error):
+            raise StorageError(
+                f"the ledger cannot be read now: {error}", where=str(path),
+                remedy="Another program may hold it",
+            ) from error  # fmt: skip
+        return Known()  # damaged: the writer sets it aside
 
 
 class UnusableLedgerError(Exception):
@@ -40,6 +85,10 @@ class OpenLedger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._holder = _hold(path)
         try:
+            if (other := foreign_file(path)) == path:
+                raise UnusableLedgerError("is not an ordinary file", suffix="other")
+            if other is not None:
+                raise OSError(f"{other.name} beside it is not an ordinary file: remove it")
             self.base = _create(path)
             try:
                 self.rows = Rows(self.base)

@@ -19,6 +19,7 @@ from edgeinspect.ledger_format import (
     OWN_COLUMNS,
     SCHEMA_VERSION,
     Cause,
+    foreign_file,
     place,
     removals,
     skipped,
@@ -91,6 +92,8 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     try:
         if not path.is_file():
             raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
+        if (other := foreign_file(path)) is not None:
+            raise DataError("is not an ordinary file", where=str(other), remedy="Remove it")
         base = _connect(path)
     except OSError as error:
         raise DataError(
@@ -105,10 +108,19 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     try:
+        base.execute("PRAGMA trusted_schema = OFF")
+        # A view has no end if its maker likes; it, a trigger or a module's table is none of ours.
+        foreign = base.execute(
+            "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+            " OR type = 'table' AND rootpage = 0"
+        ).fetchone()
         version = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         base.close()
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
+    if foreign is not None:
+        base.close()
+        raise DataError(f"has {foreign[0]!r}, which no ledger has", where=str(path))
     if version is None or version[0] != SCHEMA_VERSION:
         base.close()
         raise DataError(
@@ -179,9 +191,8 @@ class _Rows:
         # One snapshot, or an epoch that begins meanwhile would be seen by halves.
         base.execute("BEGIN")
         self._skipped = skipped(base)
-        for epoch, started, ended in base.execute(
-            "SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"
-        ):
+        for row in base.execute("SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"):
+            epoch, started, ended = msgspec.convert(row, tuple[int, int, int | None])
             self._epochs[epoch] = EpochCheck(epoch, started, ended)
         previous, last_epoch = self._past_removed() - 1, 0
         for row in base.execute(

@@ -16,7 +16,8 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.ledger import LedgerWriter, known
+from edgeinspect.ledger import LedgerWriter
+from edgeinspect.ledger_file import known
 from edgeinspect.spool import Spool
 from edgeinspect.spool_format import OpenRecord
 from edgeinspect.testing import ManualClock

@@ -12,7 +12,9 @@ from edgeinspect import events
 from edgeinspect.config.places import memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.ledger import Known, LedgerWriter, known
+from edgeinspect.errors import StorageError
+from edgeinspect.ledger import LedgerWriter
+from edgeinspect.ledger_file import Known, known
 from edgeinspect.pipeline.closing import Closer, restart_verdict
 from edgeinspect.ports import Camera
 from edgeinspect.spool import Spool
@@ -36,11 +38,22 @@ def remember_judged(config: LineConfig, cameras: Mapping[str, Camera]) -> None:
 
 
 def open_spool(config: LineConfig, clock: Clock) -> Spool:
-    """The line's spool, counting on from the ledger where the spool itself was lost."""
+    """The line's spool, counting on from the ledger where the spool itself was lost.
+
+    Raises:
+        StorageError: It was lost, and another program holds the ledger.
+        SpoolError: It cannot be made, or another daemon holds it.
+    """
     ledger = _ledger_path(config)
-    before = known(ledger) if ledger else Known()
+    path = memory_folder(config) / f"{config.line}.spool"
+    try:
+        before = known(ledger) if ledger else Known()
+    except StorageError:
+        if not path.exists():  # ids would begin anew, and what is judged now never be written
+            raise
+        before = Known()
     return Spool(
-        memory_folder(config) / f"{config.line}.spool",
+        path,
         line=config.line,
         slots=config.spool.slots,
         utc_ns=clock.utc_ns(),
@@ -98,7 +111,10 @@ def note_start(
 ) -> None:
     """Look whether the wall clock was set since the line's last verdict; before any is written."""
     ledger = _ledger_path(config)
-    last_utc_ns = known(ledger).last_utc_ns if ledger else None
+    try:
+        last_utc_ns = known(ledger).last_utc_ns if ledger else None
+    except StorageError:
+        last_utc_ns = None
     _note(steps.begin(last_utc_ns), note)
 
 

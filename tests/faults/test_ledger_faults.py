@@ -18,8 +18,7 @@ import pytest
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
-from edgeinspect.ledger import known
-from edgeinspect.ledger_file import OpenLedger
+from edgeinspect.ledger_file import OpenLedger, known
 from edgeinspect.ledger_read import verify
 from tests.ledger_desk import Desk
 

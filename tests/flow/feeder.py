@@ -19,7 +19,8 @@ import zmq
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import UsageError
-from edgeinspect.ledger import LedgerWriter, known
+from edgeinspect.ledger import LedgerWriter
+from edgeinspect.ledger_file import known
 from edgeinspect.ledger_query import read_body
 from edgeinspect.ledger_read import open_ledger, verify
 from edgeinspect.log import configure

@@ -19,11 +19,18 @@ from hypothesis import strategies as st
 
 from edgeinspect.cli.ledger import ledger as ledger_cli
 from edgeinspect.cli.main import main
+from edgeinspect.config.load import load
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.errors import DataError, MissingExtraError, UsageError
+from edgeinspect.errors import (
+    DataError,
+    MissingExtraError,
+    StorageError,
+    UsageError,
+    exit_code_of,
+)
 from edgeinspect.foreign_text import as_cell
-from edgeinspect.ledger import known
+from edgeinspect.ledger_file import known
 from edgeinspect.ledger_format import SCHEMA_VERSION, pack, unpack
 from edgeinspect.ledger_query import (
     COLUMNS,
@@ -35,6 +42,7 @@ from edgeinspect.ledger_query import (
     read_events,
 )
 from edgeinspect.ledger_read import open_ledger, verify
+from edgeinspect.pipeline.records import open_spool
 from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
 from tests.ledger_desk import Desk
 
@@ -264,6 +272,63 @@ def test_known_gives_the_place_to_go_on_from(tmp_path: Path) -> None:
     desk.judge(3)
     desk.writer.catch_up()
     assert (known(path).last_seq, known(path).last_epoch) == (3, desk.spool.epoch)
+    desk.dispose()
+
+
+def test_ids_do_not_begin_anew_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
+    """After a power cut the spool is gone, and a backup may have the ledger."""
+    desk = Desk(tmp_path)
+    desk.judge(3)
+    desk.writer.catch_up()
+    text = f"""
+schema: 1
+line: t
+budget_ms: 100
+cameras: {{top: {{type: folder, path: {tmp_path}}}}}
+engines: {{gate: {{type: ov, model: strip-gate}}}}
+optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
+decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
+spool: {{folder: {tmp_path}}}
+ledger: {{folder: {tmp_path}}}
+"""
+    (tmp_path / "t.yaml").write_text(text)
+    config = load(tmp_path / "t.yaml").config
+    desk.dispose()
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        open_spool(config, desk.clock).dispose()  # the spool knows by itself
+        desk.spool_path.unlink()
+        with pytest.raises(StorageError, match="database is locked") as refused:
+            open_spool(config, desk.clock)
+        assert exit_code_of(refused.value) == 75
+    spool = open_spool(config, desk.clock)
+    assert spool.last_seq >= 3
+    spool.dispose()
+
+
+@pytest.mark.parametrize("name", ["t.ledger.sqlite", "t.ledger.sqlite-journal",
+                                  "t.ledger.sqlite-wal"])  # fmt: skip
+def test_nobody_waits_for_a_pipe_in_the_ledger_s_place(tmp_path: Path, name: str) -> None:
+    desk = Desk(tmp_path)
+    desk.judge(3)
+    desk.writer.catch_up()
+    desk.writer.close()
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    assert known(desk.path).last_seq == 0
+    with pytest.raises(DataError):
+        open_ledger(desk.path)
+    desk.judge(1)
+    if name == "t.ledger.sqlite":  # set aside: another is begun
+        assert desk.writer.catch_up()
+    else:
+        assert not desk.writer.catch_up()
+        assert "is not an ordinary file" in desk.writer.alarm
+        (tmp_path / name).unlink()
+        assert desk.writer.catch_up()
+    desk.writer.close()
+    assert verify(desk.path).holds
     desk.dispose()
 
 
@@ -738,6 +803,28 @@ def test_a_row_of_another_kind_is_damage(
     assert main(["ledger", words[0], str(desk.path), *words[1:]]) == 65
     assert "unforeseen" not in capsys.readouterr().err
     assert not Path("o").exists()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE epochs SET started_at_utc_ns = 'x'",
+        "UPDATE epochs SET ended_at_utc_ns = x'ff'",
+        "UPDATE meta SET value = 'x' WHERE name = 'first_seq'",
+        "INSERT INTO late VALUES ('x', 'y', 'z', 'w')",
+        "CREATE VIEW other AS WITH RECURSIVE n (x) AS (SELECT 1 UNION SELECT x + 1 FROM n)"
+        " SELECT * FROM n",
+        "CREATE TRIGGER other AFTER INSERT ON late BEGIN SELECT 1; END",
+    ],
+)
+def test_what_no_ledger_holds_is_refused(
+    desk: Desk, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.judge(2)
+    desk.writer.catch_up()
+    desk.alter(harm)
+    assert main(["ledger", "verify", str(desk.path)]) == 65
+    assert "unforeseen" not in capsys.readouterr().err
 
 
 def test_bodies_and_events_of_another_kind_are_no_bug(
