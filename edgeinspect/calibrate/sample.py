@@ -75,7 +75,7 @@ def scan(
     state = notebook.load(stage)
     digests: list[str] = []
     first: DataError | None = None
-    values = np.zeros((len(frames), len(MEASURES)))
+    values: NDArray[np.float64] = np.zeros((len(frames), len(MEASURES)))
     if state is not None and state["values"].shape == values.shape:
         digests, values = state["digests"].tolist(), state["values"].copy()
     for number in range(len(digests), len(frames)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from edgeinspect.client import LineSource, find_line
@@ -9,6 +10,9 @@ from edgeinspect.config.load import load
 from edgeinspect.config.places import client_addresses, seen_folder
 from edgeinspect.errors import DeviceLostError, UsageError
 from edgeinspect.shared_memory import living_lines
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+"""As `config.schema.Name`: else a name would be a path to another folder's sockets."""
 
 
 def is_address(word: str) -> bool:
@@ -40,6 +44,11 @@ def find_source(word: str | None) -> LineSource:
         name, folder = living[0]
         return find_line(name, spool=str(folder))
     if not word.endswith((".yaml", ".yml")) and not Path(word).is_file():
+        if _NAME.fullmatch(word) is None:
+            raise UsageError(
+                "is neither a line's name nor its file nor its address", where=word,
+                remedy="Names are of lower-case letters, digits, '-' and '_'",
+            )  # fmt: skip
         return find_line(word)
     config = load(word).config
     if config.publish.curve is not None:

@@ -81,8 +81,8 @@ def load(
         raise DataError("there is no picture to load", where=str(data.root))
     shape = (len(records), height_px, width_px)
     if len(records) * height_px * width_px * (channels + 1) <= IN_MEMORY_BYTES:
-        images = np.zeros((*shape, channels), np.uint8)
-        masks = np.zeros(shape, np.uint8)
+        images: NDArray[np.uint8] = np.zeros((*shape, channels), np.uint8)
+        masks: NDArray[np.uint8] = np.zeros(shape, np.uint8)
         told = _fill(data, records, images, masks, progress)
         return _pictures(data, records, images, masks, told)
     if cache is None:

@@ -74,7 +74,7 @@ def look_at(picture: NDArray[np.uint8]) -> Look:
     small = cv2.resize(grey.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     # Without slow shading, which pictures of one camera share.
     detail = small - cv2.GaussianBlur(small, (0, 0), SIDE / 8, borderType=cv2.BORDER_REFLECT)
-    detail -= detail.mean()
+    detail = detail - detail.mean()
     if float(detail.std()) < MIN_CONTRAST:
         detail = np.zeros_like(detail)
     else:

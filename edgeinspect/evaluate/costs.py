@@ -99,7 +99,7 @@ def choose_by_cost(
     if rejected is not None:
         now = float(weights[0] * (~rejected[defective]).mean()
                     + weights[1] * rejected[~defective].mean())  # fmt: skip
-    spread = np.quantile(overkills, (0.025, 0.975))
+    spread = np.quantile(overkills, (0.025, 0.975)).astype(np.float64)
     return CostChoice(
         escape_cost=escape_cost,
         overkill_cost=overkill_cost,

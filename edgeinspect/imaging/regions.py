@@ -69,8 +69,8 @@ def find_blobs(
                 float(class_score[index]),
                 x,
                 y,
-                stats.tolist()[1:],
-                centroids.tolist()[1:],
+                stats[1:].tolist(),
+                centroids[1:].tolist(),
             )
         )
     return found

@@ -28,7 +28,7 @@ def cause_of(text: str) -> str:
     return camera[1] if camera else _DIGITS.sub("#", text)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Alarm:
     """One alarm, from its rise to its end."""
 
@@ -42,6 +42,13 @@ class Alarm:
     acknowledged_utc_ns: int | None = None
     times: int = 1
     """How often it came, each time within seconds of its end before."""
+    covered: bool = False
+    """True if it ended because another took its place, and all has not been well since."""
+
+    def is_here(self, utc_ns: int) -> bool:
+        """Whether it stands, or may still stand, or has only just ended."""
+        ended = self.cleared_utc_ns
+        return ended is None or self.covered or 0 <= utc_ns - ended < _AGAIN_NS
 
 
 class Alarms:
@@ -60,26 +67,37 @@ class Alarms:
     def tell(self, text: str, utc_ns: int) -> None:
         """What stands at an instant; empty for nothing. One cause is one alarm."""
         newest = self._kept[-1] if self._kept else None
-        if newest is None or not text:
-            if newest is None and text:
-                self._kept.append(Alarm(text, utc_ns, text))
-            elif newest is not None and newest.cleared_utc_ns is None:
+        if not text:
+            if newest is not None and newest.cleared_utc_ns is None:
                 newest.cleared_utc_ns = utc_ns
+            for each in self._kept:
+                each.covered = False
             return
-        cleared = newest.cleared_utc_ns
-        soon = cleared is None or 0 <= utc_ns - cleared < _AGAIN_NS
-        same = cause_of(text) in (cause_of(newest.text), cause_of(newest.began_as))
-        if not soon or not (same or _AFTERWARDS in text):
-            if cleared is None:
-                newest.cleared_utc_ns = utc_ns
+        alarm = self._find(text, utc_ns)
+        if alarm is not newest and newest is not None and newest.cleared_utc_ns is None:
+            newest.cleared_utc_ns, newest.covered = utc_ns, True
+        if alarm is None:
             self._kept.append(Alarm(text, utc_ns, text))
             return
-        if cleared is not None:
-            newest.cleared_utc_ns = None
-            newest.times += 1
-        if cleared is not None or _DIGITS.sub("#", text) != _DIGITS.sub("#", newest.text):
-            newest.acknowledged_by, newest.acknowledged_utc_ns = "", None  # it says another thing
-        newest.text = text
+        if alarm is not newest:
+            self._kept.remove(alarm)
+            self._kept.append(alarm)
+        again = alarm.cleared_utc_ns is not None and not alarm.covered
+        if again or _DIGITS.sub("#", text) != _DIGITS.sub("#", alarm.text):
+            alarm.acknowledged_by, alarm.acknowledged_utc_ns = "", None  # it says another thing
+        alarm.times += again
+        alarm.cleared_utc_ns, alarm.covered, alarm.text = None, False, text
+
+    def _find(self, text: str, utc_ns: int) -> Alarm | None:
+        """The alarm that this is, or is again."""
+        cause = cause_of(text)
+        for alarm in reversed(self._kept):
+            if alarm.is_here(utc_ns) and cause in (cause_of(alarm.text), cause_of(alarm.began_as)):
+                return alarm
+        newest = self._kept[-1] if self._kept else None
+        if newest is not None and _AFTERWARDS in text and newest.is_here(utc_ns):
+            return newest
+        return None
 
     def acknowledge(self, actor: str, utc_ns: int) -> None:
         """Somebody has seen the one that stands."""

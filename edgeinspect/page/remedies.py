@@ -36,6 +36,8 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
                                  "and for heat; parts are judged more strictly meanwhile."),
     ("rejects in a row", "Rejecting everything is never normal. Look at the pictures: dirt on the "
                          "lens, another product, lamp, or a real fault upstream."),
+    ("is locked", "Another program holds the ledger, as a backup or a database shell. End it; what "
+                  "the line decides is kept in memory meanwhile, not for long."),
     ("ledger cannot be written", "The disk of the ledger is full or broken. Free space; what the "
                                  "line decides is kept in memory meanwhile, not for long."),
     ("ledger is", "The disk is too slow. Look for other programs that write to it."),

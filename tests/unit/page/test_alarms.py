@@ -59,3 +59,26 @@ def test_other_causes_are_other_alarms() -> None:
         len(told((1, LOST), (2, "camera side is lost"), (3, "the ledger cannot be written"))) == 3
     )
     assert len(told((1, ""), (2, ""))) == 0
+
+
+ARCHIVE = "the archive is silent"
+
+
+def test_one_that_a_worse_one_covers_is_still_the_same() -> None:
+    """It never ended: the page shows one alarm at a time, the worst."""
+    said = [(1, ARCHIVE), (2, LOST), (40, ARCHIVE), (50, "the daemon is silent"), (90, ARCHIVE)]
+    found = told(*said)
+    assert [each["text"] for each in found] == [ARCHIVE, "the daemon is silent", LOST]
+    assert (found[0]["raised_ms"], found[0]["cleared_ms"], found[0]["times"]) == (1_000, None, 1)
+    assert len(told(*said, (91, ""), (120, ARCHIVE))) == 4, "it was away: another"
+    assert len(told((1, ARCHIVE), (2, LOST), (3, ""), (30, ARCHIVE))) == 3
+
+
+def test_what_was_seen_stays_seen_under_a_worse_one() -> None:
+    alarms = Alarms("strip")
+    alarms.tell(ARCHIVE, 1)
+    alarms.acknowledge("anna", 2)
+    alarms.tell(LOST, 3)
+    alarms.tell(ARCHIVE, 4)
+    assert alarms.standing is not None
+    assert alarms.standing.acknowledged_by == "anna"
