@@ -101,11 +101,11 @@ class PlcProgram:
 
     def cycle(self, values: Mapping[str, Any]) -> int:
         """One scan over the outputs; returns the ack to write."""
-        if values["Numbering"] != self.numbering:
-            self.numbering, self.last_id = values["Numbering"], 0
         if values["Online"] and values["ResultsValid"]:
             if values["ResultIdCheck"] != values["ResultId"]:
                 return self.ack  # half of it is old: look again in the next scan
+            if values["Numbering"] != self.numbering:  # ids begin again, at whatever number
+                self.numbering, self.last_id = values["Numbering"], values["ResultId"] - 1
             step = (values["ResultId"] - self.last_id) % (1 << 32)
             if 0 < step < 1 << 31:
                 assert not (values["Pass"] and values["Reject"])

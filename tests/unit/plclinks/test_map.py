@@ -19,6 +19,7 @@ from edgeinspect.domain.plc import (
 )
 from edgeinspect.domain.text import fits_utf8
 from edgeinspect.plclinks import _map
+from edgeinspect.testing_peers import PlcProgram
 
 ROOT = Path(__file__).resolve().parents[3]
 BIG = st.integers(-(1 << 63), 1 << 63)
@@ -211,3 +212,17 @@ if __name__ == "__main__":  # writes the tables into the document
             text, flags=re.S,
         )  # fmt: skip
     target.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("first", [1, 1_000_000, 3_000_000_000, (1 << 32) - 1])
+def test_a_plc_takes_the_first_result_of_a_new_numbering_whatever_its_id(first: int) -> None:
+    """As docs/plc.md has it: what counts is that ids begin again, not where."""
+    plc = PlcProgram()
+    for numbering, ids in ((7, (5, 6)), (8, (first, first, first + 1))):
+        for result_id in ids:
+            result = PlcResult(result_id, 1, Outcome.REJECT, 10, part_id=f"{result_id}")
+            image = PlcImage(online=True, result=result, numbering=numbering)
+            block = _map.encode_outputs(image)
+            ack = plc.cycle(_map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS))
+            assert ack == result_id % (1 << 32)
+    assert len(plc.log) == 4
