@@ -24,7 +24,7 @@ from edgeinspect.connections import hang_up, origin_of, silence, unread_bytes
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.listening import HANDSHAKE_MS, Bound, Socket
 from edgeinspect.log import RateLimited
-from edgeinspect.untaken import Untaken
+from edgeinspect.untaken import Watched
 from edgeinspect.zap import LET_IN, Newcomer, Zap
 
 AT_ONCE = 40
@@ -65,9 +65,8 @@ class Admission:
         socket: Socket,
         *,
         has_asked: Callable[[int], bool],
-        forget: Callable[[int], None],
         clock: Clock,
-        untaken: Untaken,
+        watched: Watched,
         unread_max: int = 0,
     ) -> None:
         """Begin to watch, before anybody can have connected.
@@ -77,9 +76,8 @@ class Admission:
             socket: Not bound yet, without CURVE.
             has_asked: Whether the client of a descriptor has asked for anything. Called from
                 the thread.
-            forget: Told of a descriptor that is another client's now, or nobody's; likewise.
             clock: For the rates.
-            untaken: Sees who does not read.
+            watched: Sees who does not read, or sends without an end.
             unread_max: Bytes that a client may have sent ahead of what was read; who has more
                 is let go. 0 for as many as it likes.
         """
@@ -90,9 +88,8 @@ class Admission:
         self._bound = Bound("")
         self._socket = socket
         self._has_asked = has_asked
-        self._forget = forget
         self._unread_max = unread_max
-        self._untaken = untaken
+        self._watched = watched
         self._silenced: deque[int] = deque()
         self._ended_at_ns = 0
         self._young_until_ns = 0
@@ -146,7 +143,7 @@ class Admission:
                     self._hear()
                 if self._unread_max:
                     self._look_for_floods()
-                self._look_for_deaf()
+                self._look_at_clients()
                 self._refill()
                 self._let_in()
         except zmq.ZMQError:  # its context has ended: a start that failed
@@ -157,13 +154,11 @@ class Admission:
         client = message["value"]
         if message["event"] == zmq.EVENT_DISCONNECTED:
             self._clients.pop(client, None)
-            self._untaken.forget(client)
-            self._forget(client)
+            self._watched.forget(client)
             with contextlib.suppress(ValueError):
                 self._silenced.remove(client)
             return
-        self._forget(client)
-        self._untaken.forget(client)
+        self._watched.forget(client)
         now_ns = self._clients[client] = self._clock.now_ns()
         self._young_until_ns = now_ns + _YOUNG_NS
         self._tokens -= 1
@@ -223,14 +218,16 @@ class Admission:
             self._ended_at_ns = now_ns
             hang_up(self._silenced.popleft())
 
-    def _look_for_deaf(self) -> None:
-        """End who does not read, some at a time."""
-        for client, why in self._untaken.look(tuple(self._clients)):
+    def _look_at_clients(self) -> None:
+        """End who does not read, or sends without an end."""
+        for client, why in self._watched.look(self._clients):
             hang_up(client)
             self.cut += 1
             self._quiet.warning(
                 events.CLIENT_CUT, address=self._bound.address, problem=why, cut=self.cut
             )
+        if self._watched.unended.sees_one:
+            self._young_until_ns = self._clock.now_ns() + _YOUNG_NS
 
     def _let_in(self) -> None:
         """Let a few newcomers in, each origin in its turn."""

@@ -24,7 +24,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.keys import Socket, read_pair, read_server
 from edgeinspect.listening import HANDSHAKE_MS
 from edgeinspect.log import RateLimited
-from edgeinspect.untaken import Untaken
+from edgeinspect.untaken import Watched
 from edgeinspect.zap import LATER, LET_IN, NEVER, Newcomer, Zap
 
 _log = structlog.get_logger()
@@ -44,11 +44,11 @@ _NONE = "no key, or no CURVE"
 _UNREAD = "the folder of keys cannot be read"
 _TOO_OFTEN = "one key connects too often"
 _REASONS = (_UNKNOWN, _NONE, _UNREAD, _TOO_OFTEN)
-Prepare = Callable[[zmq.Context[Socket], Socket, Untaken], None]
-"""Puts CURVE on a socket before it is bound, if the line has keys; may see who does not read."""
+Prepare = Callable[[zmq.Context[Socket], Socket, Watched], None]
+"""Puts CURVE on a socket before it is bound, if the line has keys; may see whom it watches."""
 
 
-def open_to_all(_context: zmq.Context[Socket], _socket: Socket, _untaken: Untaken) -> None:
+def open_to_all(_context: zmq.Context[Socket], _socket: Socket, _watched: Watched) -> None:
     """No CURVE."""
 
 
@@ -79,12 +79,12 @@ class Doorkeeper:
         self._doors: list[_Door] = []
         self._read_clients()
 
-    def prepare(self, context: zmq.Context[Socket], socket: Socket, untaken: Untaken) -> None:
+    def prepare(self, context: zmq.Context[Socket], socket: Socket, watched: Watched) -> None:
         """Make a socket a CURVE server that only known clients get into; one per context."""
         socket.curve_server = True
         socket.curve_secretkey = self._secret
         socket.curve_publickey = self._public
-        self._doors.append(_Door(context, socket, untaken, self._clock))
+        self._doors.append(_Door(context, socket, watched, self._clock))
         if not self._thread.ident:
             self._thread.start()
 
@@ -122,9 +122,12 @@ class Doorkeeper:
                 poller.register(door.zap.socket, zmq.POLLIN)
             poller.poll(_LOOK_MS)
             for door in doors:
+                waiting = []
                 while (newcomer := door.zap.take(self._clock.now_ns())) is not None:
+                    waiting.append(newcomer)
+                door.hear()  # first: who had its descriptor before is forgotten
+                for newcomer in waiting:
                     door.zap.answer(newcomer, self._judge(door, newcomer))
-                door.hear()
                 door.look()
 
     def _judge(self, door: _Door, newcomer: Newcomer) -> bytes:
@@ -173,12 +176,12 @@ class _Door:
     """What happens at one bound socket, as libzmq's monitor tells it."""
 
     def __init__(
-        self, context: zmq.Context[Socket], socket: Socket, untaken: Untaken, clock: Clock
+        self, context: zmq.Context[Socket], socket: Socket, watched: Watched, clock: Clock
     ) -> None:
         self.zap = Zap(context, socket)
         """For the doorkeeper's own thread."""
         self._socket = socket
-        self._untaken = untaken
+        self._watched = watched
         self._left: dict[str, tuple[float, int]] = {}
         """Of a key: connections that it may make at once, as of when."""
         self._cut = 0
@@ -195,6 +198,7 @@ class _Door:
         socket.monitor(address, _WATCHED)
         self._monitor.connect(address)
         self._connections: dict[int, str] = {}
+        self._came_at_ns: dict[int, int] = {}
 
     def hear(self) -> None:
         """Follow who came and went. Thread-safe."""
@@ -212,15 +216,13 @@ class _Door:
         return too_often
 
     def look(self) -> None:
-        """End who does not read, some at a time."""
+        """End who does not read, or sends without an end."""
         with self._lock:
-            for descriptor, why in self._untaken.look(tuple(self._connections)):
+            for descriptor, why in self._watched.look(self._came_at_ns):
                 address = self._connections[descriptor]
                 _end(descriptor, address)
                 self._cut += 1
-                self._quiet.warning(
-                    events.CLIENT_CUT, address=address, problem=why, cut=self._cut
-                )  # fmt: skip
+                self._quiet.warning(events.CLIENT_CUT, address=address, problem=why, cut=self._cut)
 
     def take_failed(self) -> int:
         """How many could not shake hands since the last call."""
@@ -232,8 +234,8 @@ class _Door:
         kind, descriptor = message["event"], message["value"]
         if kind == zmq.EVENT_ACCEPTED:
             self._connections[descriptor] = message["endpoint"].decode()
-            self._untaken.forget(descriptor)
-            now_ns = self._clock.now_ns()
+            self._watched.forget(descriptor)
+            now_ns = self._came_at_ns[descriptor] = self._clock.now_ns()
             self._strangers.pop(descriptor, None)
             self._strangers[descriptor] = now_ns
             # ZeroMQ ends who takes longer than that; whoever is older is known.
@@ -245,7 +247,8 @@ class _Door:
                 _end(oldest, self._connections.get(oldest, ""))
         elif kind == zmq.EVENT_DISCONNECTED:
             self._connections.pop(descriptor, None)
-            self._untaken.forget(descriptor)
+            self._came_at_ns.pop(descriptor, None)
+            self._watched.forget(descriptor)
             self._strangers.pop(descriptor, None)
         else:
             self._failed += 1

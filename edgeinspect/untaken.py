@@ -7,11 +7,12 @@ by what was sent since then, at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeinspect.connections import untaken_bytes
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.unended import Unended
 
 UNTAKEN_NS = 15 * NS_PER_S
 """Who takes nothing of what waits for it for so long is let go. It comes again, and asks for
@@ -88,3 +89,23 @@ class Untaken:
         for client, _why in few:
             self.forget(client)
         return few
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is looked for at each client of a socket that was let in. One thread."""
+
+    untaken: Untaken
+    unended: Unended
+    forgotten: Callable[[int], None]
+    """Told, too, of a descriptor that is another client's now. Thread-safe."""
+
+    def forget(self, client: int) -> None:
+        """The descriptor is another client's now, or nobody's."""
+        self.forgotten(client)
+        self.untaken.forget(client)
+        self.unended.forget(client)
+
+    def look(self, clients: Mapping[int, int]) -> list[tuple[int, str]]:
+        """Who has to go, and why. `clients` has when each came."""
+        return [*self.unended.look(clients), *self.untaken.look(clients)]

@@ -29,7 +29,8 @@ from edgeinspect.pipeline.closing import Traces
 from edgeinspect.pipeline.subscribers import CURVE_BYTES_MAX, TOPIC_BYTES_MAX, Subscribers
 from edgeinspect.spool import Spool
 from edgeinspect.stats import Histogram
-from edgeinspect.untaken import Untaken
+from edgeinspect.unended import Unended
+from edgeinspect.untaken import Untaken, Watched
 from edgeinspect.wire import (
     Heartbeat,
     Status,
@@ -91,9 +92,8 @@ class Publisher:
         """
         self.latency = Histogram()
         """Captured to published, of frames judged by an engine, µs."""
-        self.overhead = Histogram()
-        """The same less the time inside the engines, µs."""
-        self.engine = Histogram()
+        self.overhead, self.engine = Histogram(), Histogram()
+        """The same less the time inside the engines, and that time, µs."""
         self.past_deadline = Histogram()
         """Published minus deadline, of verdicts published after it, µs."""
         self.turns = 0
@@ -124,9 +124,12 @@ class Publisher:
         self._subscribers = Subscribers(line, cameras, clock)
         self._sent = (0, 0)
         self._admission: Admission | None = None
-        untaken = Untaken(clock, lambda: self._sent, high_water_mark)
+        watched = Watched(
+            Untaken(clock, lambda: self._sent, high_water_mark),
+            Unended(clock, self._subscribers.heard_at_ns), self._subscribers.forget,
+        )  # fmt: skip
         try:
-            prepare(context, self._socket, untaken)
+            prepare(context, self._socket, watched)
             curve = self._socket.mechanism == zmq.CURVE
             self._socket.maxmsgsize = CURVE_BYTES_MAX if curve else TOPIC_BYTES_MAX
             # One at a time: what waits here is built into ZeroMQ's tree whenever we send. Under
@@ -135,13 +138,11 @@ class Publisher:
             if not curve:
                 self._admission = Admission(
                     context, self._socket, has_asked=self._subscribers.knows, clock=clock,
-                    forget=self._subscribers.forget, untaken=untaken, unread_max=_UNREAD_MAX,
+                    watched=watched, unread_max=_UNREAD_MAX,
                 )  # fmt: skip
                 self._subscribers.let_go = self._admission.let_go
-            receive_bytes = 0 if curve else _RECEIVE_BYTES
-            self._bound = bind(
-                self._socket, address, "publish.verdicts", receive_bytes=receive_bytes
-            )
+            held = 0 if curve else _RECEIVE_BYTES
+            self._bound = bind(self._socket, address, "publish.verdicts", receive_bytes=held)
         except BaseException:
             if self._admission is not None:
                 self._admission.close()
@@ -155,15 +156,13 @@ class Publisher:
         self._lock = threading.Lock()
         """Of the socket, and of all that is sent on it."""
         self._poll = select.poll()  # not ZeroMQ's own: that would use the socket unlocked
-        self._poll.register(self._event, select.POLLIN)
-        self._poll.register(self._socket.fileno(), select.POLLIN)
+        for handle in (self._event, self._socket.fileno()):
+            self._poll.register(handle, select.POLLIN)
 
     @property
     def address(self) -> str:
         """Where the socket is bound, with the port the system chose for `:*`."""
-        endpoint = self._socket.last_endpoint
-        assert isinstance(endpoint, bytes)
-        return endpoint.decode().rstrip("\0")
+        return str(self._socket.last_endpoint, "utf-8").rstrip("\0")  # type: ignore[arg-type]
 
     def wake(self) -> None:
         """Say that a frame has been closed. Thread-safe."""
@@ -185,9 +184,8 @@ class Publisher:
             self._lock.release()
 
     def _asked(self) -> bool:
-        """True if subscriptions wait. What the socket took in while it sent does not show on
-        its descriptor again (zmq_getsockopt, ZMQ_FD), so each turn of the thread asks: after
-        a `try_send` elsewhere, that of the next heartbeat does.
+        """True if subscriptions wait: what the socket took in while it sent does not show on
+        its descriptor again (zmq_getsockopt, ZMQ_FD). So each turn of the thread asks.
         """
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
@@ -323,7 +321,8 @@ class Publisher:
             answer = None
             useful = self._subscribers.may_match(topic)
             admitted = self._subscribers.admit(frame, useful=useful)
-            if kind not in (b"\x00", b"\x01"):  # nobody's business
+            if kind not in (b"\x00", b"\x01"):  # no subscriber sends that
+                self._subscribers.end(frame)
                 continue
             if not admitted or not useful:
                 pass

@@ -25,7 +25,8 @@ from edgeinspect.pipeline.replay_jobs import ReplayJobs, Sent
 from edgeinspect.pipeline.tickets import Ticket
 from edgeinspect.pipeline.trigger_expiry import TriggerExpiry
 from edgeinspect.spool import Spool
-from edgeinspect.untaken import Untaken
+from edgeinspect.unended import Unended
+from edgeinspect.untaken import Untaken, Watched
 from edgeinspect.wire_replay import (
     REQUEST_BYTES_MAX,
     Ack,
@@ -104,10 +105,15 @@ class Replay:
         self._jobs = ReplayJobs(spool, clock, self._give)
         self._errands = Errands(clock)
         self._stop = False
-        self._asked: set[int] = set()
+        self._heard_at_ns: dict[int, int] = {}
+        """Of a client's descriptor: its last whole message."""
         self._sent = (0, 0)
         self._admission: Admission | None = None
-        untaken = Untaken(clock, lambda: self._sent, _CLIENT_MESSAGES_MAX)
+        watched = Watched(
+            Untaken(clock, lambda: self._sent, _CLIENT_MESSAGES_MAX),
+            Unended(clock, lambda client: self._heard_at_ns.get(client, 0)),
+            self._forget,
+        )
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = REQUEST_BYTES_MAX
@@ -117,11 +123,11 @@ class Replay:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # or a full queue would lose in silence
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         try:
-            prepare(context, self._socket, untaken)
+            prepare(context, self._socket, watched)
             if self._socket.mechanism != zmq.CURVE:
                 self._admission = Admission(
-                    context, self._socket, has_asked=self._asked.__contains__, clock=clock,
-                    forget=self._asked.discard, untaken=untaken,
+                    context, self._socket, has_asked=self._heard_at_ns.__contains__, clock=clock,
+                    watched=watched,
                 )  # fmt: skip
             self._bound = bind(self._socket, address, "publish.replay")
         except BaseException:
@@ -192,9 +198,12 @@ class Replay:
         self._bound.release()
 
     def _note(self, frame: zmq.Frame) -> None:
-        """Keep in mind whose connection is in use."""
+        """Keep in mind whose connection is in use, and when."""
         with contextlib.suppress(zmq.ZMQError):
-            self._asked.add(int(frame.get(zmq.SRCFD)))
+            self._heard_at_ns[int(frame.get(zmq.SRCFD))] = self._clock.now_ns()
+
+    def _forget(self, client: int) -> None:
+        self._heard_at_ns.pop(client, None)
 
     def _hear(self, parts: list[bytes]) -> None:
         try:

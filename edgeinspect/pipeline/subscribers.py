@@ -7,6 +7,7 @@ the heartbeat for seconds. Source: docs/decisions/0020-wire.md
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -74,6 +75,10 @@ class Subscribers:
         """Whether a client has subscribed to anything. Thread-safe."""
         return connection in self._left
 
+    def heard_at_ns(self, connection: int) -> int:
+        """When a client subscribed last; 0 for never. Thread-safe."""
+        return self._left.get(connection, (0.0, 0))[1]
+
     def forget(self, connection: int) -> None:
         """The number is another client's now. Thread-safe."""
         self._left.pop(connection, None)
@@ -98,10 +103,20 @@ class Subscribers:
         if left >= 0 and useless <= USELESS_EACH_MAX and not crowded:
             self._left[connection] = (left, now_ns)
             return True
+        self._end(connection, "subscriptions")
+        return False
+
+    def end(self, frame: zmq.Frame) -> None:
+        """Disconnect who sent no subscription: libzmq mixes up whose the next ones are."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._end(int(frame.get(zmq.SRCFD)), "no subscription")
+
+    def _end(self, connection: int, why: str) -> None:
+        if connection in self._ended:
+            return
         self._ended.add(connection)
         self.let_go(connection)
         self.cut += 1
         self._quiet.warning(
-            events.CLIENT_CUT, address="publish.verdicts", problem="subscriptions", cut=self.cut
+            events.CLIENT_CUT, address="publish.verdicts", problem=why, cut=self.cut
         )
-        return False

@@ -176,6 +176,31 @@ def test_who_comes_too_often_with_a_key_comes_later_by_itself(
             ear.close()
 
 
+def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(keyed: Keyed) -> None:
+    """The successor has the same descriptor."""
+    context: zmq.Context[Socket] = zmq.Context()
+    for _ in range(3):
+        greedy = context.socket(zmq.XSUB)
+        greedy.linger = 0
+        greedy.reconnect_ivl = -1
+        monitor = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        keyed.prepare("ear")(greedy)
+        greedy.connect(keyed.rig.line.publisher.address)
+        for number in range(200):
+            greedy.send(b"\x01verdict.%d." % number)
+        assert monitor.poll(20_000), "it was let go"
+        greedy.disable_monitor()
+        monitor.close(0)
+        greedy.close()
+        ear = context.socket(zmq.SUB)
+        keyed.prepare("ear")(ear)
+        ear.subscribe(b"heartbeat")
+        ear.connect(keyed.rig.line.publisher.address)
+        assert ear.poll(20_000)
+        ear.close(0)
+    context.destroy(0)
+
+
 def test_who_does_not_read_is_let_go_with_a_key_too(
     keyed: Keyed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ from edgeinspect.pipeline.subscribers import (
 from edgeinspect.testing import ManualClock
 from edgeinspect.untaken import Untaken
 from edgeinspect.wire_replay import (
+    Ack,
     Busy,
     ChallengeRequest,
     Replayed,
@@ -141,6 +142,24 @@ def test_a_flood_of_subscriptions_ends_its_connection_and_costs_little(tmp_path:
 def rss_mib() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096 >> 20
+
+
+@pytest.mark.parametrize("junk", [b"\x02hello", b"verdict.press.top.pass"])
+def test_who_sends_what_is_no_subscription_is_disconnected(tmp_path: Path, junk: bytes) -> None:
+    """libzmq would take the next subscription of another for its own."""
+    feeder = Feeder(tmp_path)
+    context: zmq.Context[Socket] = zmq.Context()
+    sender = context.socket(zmq.XSUB)
+    sender.linger = 0
+    sender.reconnect_ivl = -1
+    monitor = sender.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    sender.connect(feeder.publisher.address)
+    sender.send(junk)
+    assert monitor.poll(20_000)
+    sender.disable_monitor()
+    monitor.close(0)
+    context.destroy(0)
+    feeder.close()
 
 
 def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
@@ -252,6 +271,20 @@ def test_where_a_flood_came_from_gets_in_one_at_a_time(
     feeder.close()
 
 
+def raw_client(path: Path, kind: bytes) -> sockets.socket:
+    """A client that has shaken hands at a Unix socket, without a library."""
+    one = sockets.socket(sockets.AF_UNIX)
+    one.connect(str(path))
+    one.settimeout(10)
+    one.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
+    ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
+    one.sendall(b"\x04" + bytes([len(ready)]) + ready)
+    said = b""
+    while b"READY" not in said:
+        said += one.recv(4_096) or pytest.fail("let go")
+    return one
+
+
 # -- what waits for who does not read ----------------------------------------------------
 
 
@@ -306,18 +339,10 @@ def test_bytes_bound_what_trickling_readers_cost(
     )  # fmt: skip
     thread = threading.Thread(target=publisher.run)
     thread.start()
-    slow = []
-    for _ in range(4):
-        one = sockets.socket(sockets.AF_UNIX)
-        one.connect(f"{tmp_path}/v")
-        one.settimeout(10)
-        one.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
-        one.sendall(b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB")
-        said = b""
-        while b"READY" not in said:
-            said += one.recv(4_096) or pytest.fail("let go")
+    slow = [raw_client(tmp_path / "v", b"SUB") for _ in range(4)]
+    for one in slow:
         one.sendall(b"\x00\x01\x01")  # subscribe to everything
-        slow.append(one)
+        said = b""
         while b"heartbeat" not in said:
             said += one.recv(4_096) or pytest.fail("let go")
     door = publisher._admission
@@ -341,6 +366,43 @@ def test_bytes_bound_what_trickling_readers_cost(
 
 
 # -- the ROUTER --------------------------------------------------------------------------
+
+
+def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
+    """ZeroMQ keeps any number of its parts: it took 3 GiB in three seconds."""
+    feeder = Feeder(tmp_path, replay=f"ipc://{tmp_path}/r")
+    endless = raw_client(tmp_path / "r", b"DEALER")
+    sent_bytes = 0
+    with contextlib.suppress(ConnectionError):
+        while sent_bytes < 1 << 30:
+            endless.sendall((b"\x01\x64" + bytes(100)) * 100)
+            sent_bytes += 10_200
+            time.sleep(0.001)
+    assert sent_bytes < 1 << 30, "it was let go"
+    endless.close()
+    door = feeder.replay._admission
+    assert door is not None
+    assert door.cut == 1
+    feeder.close()
+
+
+def test_who_sends_whole_messages_faster_than_they_are_heard_stays(tmp_path: Path) -> None:
+    feeder = Feeder(tmp_path)
+    context: zmq.Context[Socket] = zmq.Context()
+    busy = context.socket(zmq.DEALER)
+    busy.linger = 0
+    busy.connect(feeder.replay.address)
+    for seq in range(4_000):
+        busy.send(encode(Ack(name="busy", seq=seq)))
+    end = time.monotonic() + 30
+    while feeder.replay.acks.get("busy") != 3_999:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    door = feeder.replay._admission
+    assert door is not None
+    assert door.cut == 0
+    context.destroy(0)
+    feeder.close()
 
 
 def test_replay_goes_in_slices_and_each_client_in_turn(tmp_path: Path) -> None:
