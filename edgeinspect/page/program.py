@@ -20,8 +20,16 @@ from edgeinspect.client.source import find_line
 from edgeinspect.config.places import client_addresses, seen_folder
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.errors import DeviceLostError, ModelError
+from edgeinspect.errors import (
+    ConfigError,
+    DeviceLostError,
+    EdgeInspectError,
+    Fault,
+    ModelError,
+    is_transient,
+)
 from edgeinspect.keys import as_client
+from edgeinspect.listening import holder
 from edgeinspect.log import RateLimited
 from edgeinspect.page import shift
 from edgeinspect.page.actions import Actions, Means
@@ -240,11 +248,23 @@ def _hosts(loaded: LoadedPage) -> list[str]:
     return sorted(hosts | {name.lower() for name in loaded.config.hosts})
 
 
+def _cannot_bind(bind: str, error: BaseException | None) -> EdgeInspectError:
+    """A person must mend a port that is not ours, or a name that nobody has; all else may pass."""
+    words = getattr(error, "strerror", None) or "it cannot be had"
+    if error is not None and not is_transient(error):
+        return ConfigError([Fault("bind", f"cannot be bound: {words}", bind)])
+    return DeviceLostError(
+        f"the address cannot be bound: {words}{holder(f'tcp://{bind}')}", where=bind,
+        remedy="Is another page running? Stop it, or choose another `bind`",
+    )  # fmt: skip
+
+
 def _serve(loaded: LoadedPage, page: Page) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn takes.
 
     Raises:
-        DeviceLostError: The address cannot be had.
+        ConfigError: The address can never be had.
+        DeviceLostError: It cannot be had now.
     """
     certificate, clients = page.certificate, loaded.config.clients
     gate = Gate(
@@ -254,11 +274,8 @@ def _serve(loaded: LoadedPage, page: Page) -> None:
     server = make_server(page.app, gate, certificate, loaded.host, loaded.port)
     try:
         bound = server.config.bind_socket()
-    except SystemExit as error:  # how uvicorn says that an address is taken
-        raise DeviceLostError(
-            "the address cannot be had", where=loaded.config.bind,
-            remedy="Is another page running? Choose another `bind`",
-        ) from error  # fmt: skip
+    except SystemExit as stop:  # how uvicorn says that an address cannot be bound
+        raise _cannot_bind(loaded.config.bind, stop.__context__) from stop.__context__
     _log.info(
         events.PAGE_STARTED, line=loaded.line.config.line, bind=loaded.config.bind,
         tls=certificate is not None, beyond_this_machine=not is_loopback(loaded.host),

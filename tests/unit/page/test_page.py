@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -354,3 +356,24 @@ def test_a_line_without_a_ledger_refuses_what_it_cannot_record(tmp_path: Path) -
         feeder.close()
     assert not answer.accepted
     assert "keeps no ledger" in answer.problem
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.EADDRINUSE, "Address already in use"), 75),
+        (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), 75),
+        (socket.gaierror(socket.EAI_AGAIN, "no name server yet"), 75),
+        (PermissionError(errno.EACCES, "Permission denied"), 78),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 78),
+    ],
+)
+def test_an_address_that_cannot_be_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, code: int
+) -> None:
+    def bind(_socket: socket.socket, _address: object) -> None:
+        raise error
+
+    path = page_file(tmp_path)
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    assert main(["page", str(path)]) == code
