@@ -101,6 +101,7 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
 
     def write(client: _modbus.Client, trigger_id: int) -> int | None:
         client.write(200, struct.pack(">HHIi32s", 0, trigger_id, 0, 0, b"p"))
+        wait_for(lambda: server.poll().connected)  # known a moment after the answer has left
         commands = server.poll().commands
         assert commands is not None
         assert commands.trigger_id == trigger_id
