@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.errors import DataError
+from edgeinspect.errors import DataError, is_transient
 from edgeinspect.ledger_format import (
     OWN_COLUMNS,
     SCHEMA_VERSION,
@@ -135,11 +135,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     base = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5)
     try:
         base.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         base.close()
         wal = path.with_name(path.name + "-wal")
-        if wal.exists() and wal.stat().st_size:
-            raise
+        if is_transient(error) or wal.exists() and wal.stat().st_size:
+            raise  # whoever holds it may be writing
         # A copy in a folder that may not be written to: nobody else writes it either.
         base = sqlite3.connect(f"{uri}?immutable=1", uri=True)
     except BaseException:

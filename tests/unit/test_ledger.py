@@ -914,3 +914,17 @@ def test_a_copy_that_cannot_be_written_to_is_read(desk: Desk, tmp_path: Path) ->
     copy.chmod(0o400)
     odd.chmod(0o500)
     assert verify(copy).holds
+
+
+def test_a_ledger_that_somebody_holds_is_not_read_meanwhile(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.judge(2)
+    desk.writer.catch_up()
+    desk.writer.close()
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert main(["ledger", "verify", str(desk.path)]) == 75
+    assert "database is locked" in capsys.readouterr().err
+    assert main(["ledger", "verify", str(desk.path)]) == 0
