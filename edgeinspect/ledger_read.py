@@ -138,7 +138,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         base.close()
         wal = path.with_name(path.name + "-wal")
-        if is_transient(error) or wal.exists() and wal.stat().st_size:
+        if is_transient(error) or (wal.exists() and wal.stat().st_size):
             raise  # whoever holds it may be writing
         # A copy in a folder that may not be written to: nobody else writes it either.
         base = sqlite3.connect(f"{uri}?immutable=1", uri=True)
