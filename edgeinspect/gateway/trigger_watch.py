@@ -4,6 +4,7 @@
     the first since this start          refused: it may have stood there for hours
     0, but after 65535                  refused: a PLC that begins again writes zeros
     an id and its part once more        refused: a memory of the PLC, or somebody else's
+    the one behind it, after a silence  refused: it may have stood there as long
     torn, or a part that has no name    refused
     older than it may be, or unknown    refused
     else                                asked for, until its age is used up
@@ -69,6 +70,9 @@ class TriggerWatch:
         self._last_id = None if last is None else last.trigger_id
         self._is_again = is_again
         self._heard = False
+        self._in_doubt = False
+        """The trigger before this one came again after a silence: two memories take turns, and
+        what the other says now may have stood there as long."""
 
     def hear(self, commands: PlcCommands, now_ns: int) -> Ask | Answer | None:
         """What to do about what the PLC wrote last; None if it is known already."""
@@ -80,13 +84,14 @@ class TriggerWatch:
         if trigger_id == before:
             return None
         restarted = trigger_id == 0 and before != _LAST_ID
+        in_doubt, self._in_doubt = self._in_doubt, False
         if commands.trigger_problem is not Refusal.NONE:
             return Answer(trigger_id, True, commands.trigger_problem)
         part_id = commands.trigger_part_id
         again = bool(part_id) and not restarted and self._is_again(trigger_id, part_id)
-        if not heard or since_ns is None or restarted or again:
+        stale = since_ns is None or now_ns >= since_ns + self._max_age_ns
+        self._in_doubt = again and (stale or in_doubt)
+        if since_ns is None or not heard or restarted or again or stale or in_doubt:
             return Answer(trigger_id, True, Refusal.STALE)
         expires_at_ns = since_ns + self._max_age_ns
-        if now_ns >= expires_at_ns:
-            return Answer(trigger_id, True, Refusal.STALE)
         return Ask(trigger_id, commands, expires_at_ns)

@@ -13,7 +13,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock
 from edgeinspect.domain.frame import Part
 from edgeinspect.domain.plc import PlcCommands, PlcInputs, Refusal
 from edgeinspect.gateway.memory import Kind, LastTrigger, Memory, TriggerState, digest
-from edgeinspect.gateway.trigger_watch import Answer
+from edgeinspect.gateway.trigger_watch import Answer, Ask, TriggerWatch
 from edgeinspect.gateway.triggers import TriggerCounter, Triggers
 from edgeinspect.testing import ManualClock
 from edgeinspect.wire_replay import TriggerRequest, decode_request
@@ -162,6 +162,35 @@ def test_a_trigger_of_before_asks_for_nothing_whoever_writes_it_again(
             line.triggers.clear()
     names = [part.part_id for part in line.triggers if isinstance(part, Part)]
     assert names == ["c1", "a", None]
+
+
+@pytest.mark.parametrize("since_ns", [1_000, None])
+def test_what_comes_after_an_older_memory_may_have_stood_there_as_long(
+    since_ns: int | None,
+) -> None:
+    """After a silence a second controller writes first, and then the PLC what it had wished."""
+    memory = Memory(None)
+
+    def is_again(trigger_id: int, part_id: str) -> bool:
+        return memory.hear_trigger(trigger_id, digest(part_id), 0, 0) is not None
+
+    watch = TriggerWatch(None, 300 * NS_PER_MS, is_again)
+
+    def hear(trigger_id: int, since_ns: int | None, now_ns: int) -> Ask | Answer | None:
+        commands = PlcCommands(
+            trigger_id=trigger_id, trigger_part_id=f"part-{trigger_id}", trigger_since_ns=since_ns
+        )
+        return watch.hear(commands, now_ns)
+
+    now_ns, refused = 400 * NS_PER_MS, Refusal.STALE
+    hear(1, 0, 0)
+    assert isinstance(hear(2, 500, 600), Ask)
+    assert hear(1, 600, 700) == Answer(1, True, refused)
+    assert isinstance(hear(3, 700, 800), Ask), "nobody was silent"
+    assert hear(1, since_ns, now_ns) == Answer(1, True, refused)
+    assert hear(2, now_ns - 10, now_ns) == Answer(2, True, refused)
+    assert hear(4, now_ns - 10, now_ns) == Answer(4, True, refused)
+    assert isinstance(hear(5, now_ns - 10, now_ns), Ask)
 
 
 def test_the_number_of_a_carrier_comes_again_with_an_id_of_before(line: Feeder) -> None:
