@@ -235,7 +235,11 @@ class Machine(RuleBasedStateMachine):
         self.gateway_stopped = self.line_stopped = False
         self.plc_scans(5)
 
-    @rule(scans=st.sampled_from([0, TALKS]), ms=st.sampled_from([20, 310, 2000]), triggered=st.booleans())
+    @rule(
+        scans=st.sampled_from([0, TALKS]),
+        ms=st.sampled_from([20, 310, 2000]),
+        triggered=st.booleans(),
+    )
     def killed_while_a_part_stands_there(self, scans: int, ms: int, triggered: bool) -> None:
         self.run(1, 20)
         if triggered:
