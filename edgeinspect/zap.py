@@ -43,7 +43,11 @@ class Zap:
         """To poll; ready when there is somebody to `take`."""
         self.socket.linger = 0
         self.socket.rcvhwm = self.socket.sndhwm = 0  # libzmq's own thread must never wait here
-        self.socket.bind(_ADDRESS)
+        try:
+            self.socket.bind(_ADDRESS)
+        except zmq.ZMQError:  # another socket of this context has one
+            self.socket.close(0)
+            raise
         socket.zap_domain = DOMAIN.encode()
         # Without this, libzmq lets everybody in when nobody answers.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

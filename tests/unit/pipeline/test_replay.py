@@ -240,9 +240,10 @@ def test_a_peer_that_takes_nothing_holds_up_nobody(router: Router) -> None:
 
 
 def test_a_taken_address_is_said(router: Router) -> None:
-    with pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound"):
+    said = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
+    with zmq.Context() as context, said:  # which ends: nothing of it was left open
         Replay(
-            context=router.context, address=router.replay.address, spool=router.spool,
+            context=context, address=router.replay.address, spool=router.spool,
             clock=router.clock, trigger=lambda camera, part: None,
             challenge=lambda camera, picture: None,
         )  # fmt: skip
