@@ -146,7 +146,7 @@ def test_show_and_poll_never_wait(linked: tuple[PlcLink, See]) -> None:
         link.show(online(number, number, Outcome.REJECT))
         link.poll()
         slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 0.25  # a loaded machine; a wait for a peer would be longer
+    assert slowest < 1  # a loaded machine; a wait for a peer is 2 s and more
 
 
 def test_close_twice(linked: tuple[PlcLink, See]) -> None:

@@ -288,4 +288,4 @@ def test_challenge_goes_through_the_running_line(plant: Plant) -> None:
     assert (verdict["simulated"], verdict["decision"]) == (True, "REJECT")
     code, _, err = plant.run("challenge", "../line.yaml", "--address", replay)
     assert code == 64
-    assert "without its folder" in err
+    assert "no file of the line's challenge folder" in err
