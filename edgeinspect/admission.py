@@ -208,8 +208,8 @@ class Admission:
         for client in tuple(self._clients):
             if unread_bytes(client) <= self._unread_max or client in self._silenced:
                 continue
-            self.let_go(client)
             self.cut += 1
+            self.let_go(client)
             self._quiet.warning(
                 events.CLIENT_CUT, address=self._bound.address, problem="a flood", cut=self.cut
             )
@@ -221,8 +221,8 @@ class Admission:
     def _look_at_clients(self) -> None:
         """End who does not read, or sends without an end."""
         for client, why in self._watched.look(self._clients):
-            hang_up(client)
             self.cut += 1
+            hang_up(client)
             self._quiet.warning(
                 events.CLIENT_CUT, address=self._bound.address, problem=why, cut=self.cut
             )

@@ -115,8 +115,8 @@ class Subscribers:
         if connection in self._ended:
             return
         self._ended.add(connection)
-        self.let_go(connection)
         self.cut += 1
+        self.let_go(connection)
         self._quiet.warning(
             events.CLIENT_CUT, address="publish.verdicts", problem=why, cut=self.cut
         )
