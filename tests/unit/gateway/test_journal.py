@@ -18,7 +18,7 @@ from edgeinspect.gateway.journal import (
     decode,
     encode,
 )
-from edgeinspect.regular_file import TEXT_BYTES_MAX
+from tests.unit.gateway.no_file import NO_FILES, put_no_file
 
 
 def applied(seq: int, how: How = How.ACKED) -> Applied:
@@ -182,18 +182,10 @@ def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -
     assert len(numbers) > 1
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.touch()
-        os.truncate(path, TEXT_BYTES_MAX + 1)
+    put_no_file(path, kind)
     with pytest.raises(DataError) as caught:
         journal(path)
     assert exit_code_of(caught.value) == 65

@@ -17,7 +17,7 @@ from edgeinspect.gateway.memory import (
     TriggerState,
     digest,
 )
-from edgeinspect.regular_file import TEXT_BYTES_MAX
+from tests.unit.gateway.no_file import NO_FILES, put_no_file
 
 
 def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> Memory:
@@ -154,18 +154,10 @@ def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
         memory(tmp_path / "text" / "m")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        path.touch()
-        os.truncate(path, TEXT_BYTES_MAX + 1)
+    put_no_file(path, kind)
     with pytest.raises(DataError) as caught:
         memory(path)
     assert exit_code_of(caught.value) == 65
