@@ -14,15 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_offset_ns
 
 STEP_NS = 100 * NS_PER_MS
 """Wall and monotonic clock that go apart by more between two looks: a step. Slewing is none,
 for it moves both alike."""
 _NEVER_UTC_NS = 1_577_836_800 * NS_PER_S
 """2020: a clock that stands before was never set, as one without a battery in 1970."""
-_READ_NS = 5 * NS_PER_MS
-_READS = 5
 _STANDS_NS = 3600 * NS_PER_S
 """How long a step is an alarm, and the least that stamps stay marked after it."""
 
@@ -44,20 +42,6 @@ def is_synchronised() -> bool:
         status = ctypes.c_int.from_buffer(timex, _TIMEX_STATUS).value
         return not status & _STA_UNSYNC
     return ctypes.get_errno() in (errno.EPERM, errno.ENOSYS) and _TIMESYNCD.exists()
-
-
-def read_offset_ns(clock: Clock) -> int:
-    """Wall less monotonic time, of one instant: read again where a pause came in between."""
-    best_ns, offset_ns = 1 << 62, 0
-    for _ in range(_READS):
-        before_ns = clock.now_ns()
-        utc_ns = clock.utc_ns()
-        took_ns = clock.now_ns() - before_ns
-        if took_ns < best_ns:
-            best_ns, offset_ns = took_ns, utc_ns - before_ns - took_ns // 2
-        if took_ns <= _READ_NS:
-            break
-    return offset_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +116,12 @@ class StepWatch:
             at_ns: An instant on the monotonic clock.
             at_utc_ns: Its stamp, made by the wall clock as it stood then.
 
-        Exact between two looks too: it reads both clocks. Allocates nothing that lasts.
+        Exact between two looks too: it reads both clocks, at one instant. Allocates nothing
+        that lasts.
         """
         if self.stepped:
             return True
-        offset_ns = self._clock.utc_ns() - self._clock.now_ns()
+        offset_ns = read_offset_ns(self._clock)
         return (
             abs(offset_ns - self._offset_ns) > STEP_NS
             or abs(offset_ns - (at_utc_ns - at_ns)) > STEP_NS

@@ -28,7 +28,7 @@ from edgeinspect.cameras._device_camera import DeviceCamera
 from edgeinspect.cameras._genicam import GenicamOptions
 from edgeinspect.cameras._pixel_format import BY_CODE
 from edgeinspect.cameras._rows import assemble
-from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock
+from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock, read_offset_ns
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
 
@@ -234,7 +234,7 @@ class AravisDevice:
     def _arrival(self, system_ns: int) -> int:
         """The receiving thread's wall time stamp, on the monotonic clock."""
         now_ns = self._clock.now_ns()
-        age_ns = self._clock.utc_ns() - system_ns
+        age_ns = now_ns + read_offset_ns(self._clock) - system_ns
         return now_ns - age_ns if 0 <= age_ns < NS_PER_S else now_ns
 
 

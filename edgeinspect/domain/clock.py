@@ -14,6 +14,9 @@ NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
+_READ_NS = NS_PER_MS
+_READS = 5
+
 
 class Alarm(Protocol):
     """A wake-up that another thread can ring before its time. Thread-safe."""
@@ -85,3 +88,21 @@ class SystemClock:
 
     def alarm(self) -> Alarm:
         return SystemAlarm()
+
+
+def read_offset_ns(clock: Clock) -> int:
+    """Wall less monotonic time, of one instant: read again where a pause came in between.
+
+    Whatever puts a time of one clock on the other adds this. Two reads of its own would make
+    a pause between them, of a loaded PC or a slow disk, a step of the wall clock.
+    """
+    best_ns, offset_ns = 1 << 62, 0
+    for _ in range(_READS):
+        before_ns = clock.now_ns()
+        utc_ns = clock.utc_ns()
+        took_ns = clock.now_ns() - before_ns
+        if took_ns < best_ns:
+            best_ns, offset_ns = took_ns, utc_ns - before_ns - took_ns // 2
+        if took_ns <= _READ_NS:
+            break
+    return offset_ns

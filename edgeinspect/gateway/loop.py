@@ -15,7 +15,7 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.client import Beat, Delivered, Event, Lost, Renumbered
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import NS_PER_MS, Clock, read_offset_ns
 from edgeinspect.domain.plc import PART_ID_BYTES, Outcome, PlcImage, PlcInputs, PlcResult
 from edgeinspect.errors import DataError, ForgedError
 from edgeinspect.gateway.config import GatewayConfig
@@ -162,7 +162,8 @@ class Gateway:
             self._triggers.hear(inputs.commands)
         if self._counter is not None:
             self._counter.hear(inputs)
-        self._show(now_ns)
+        # The journal's disk may have made it wait: what is shown is judged by the time that it is.
+        self._show(self._clock.now_ns())
         self._say_changes(inputs)
         if self._deaf and len(self.handshake) <= self._backlog // 2:
             self._listen_again()
@@ -216,7 +217,7 @@ class Gateway:
         if self._journal.last is None:
             self._begin(verdict.seq - 1, verdict.epoch)
         self.watch.hear_verdict(verdict.epoch, verdict.config_hash)
-        utc_ns = self._clock.utc_ns()
+        utc_ns = now_ns + read_offset_ns(self._clock)
         stepped = self.watch.clock_stepped or self._steps.spans_step(now_ns, utc_ns)
         self.handshake.push(
             from_verdict(

@@ -14,7 +14,7 @@ import zmq
 from edgeinspect import boot, events
 from edgeinspect.client.sockets import Prepare, Socket, connect, plain
 from edgeinspect.decoding import DecodeError
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_offset_ns
 from edgeinspect.domain.plc import PlcCommands, PlcInputs, Refusal
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.gateway.memory import Kind, LastTrigger, Memory, TriggerState, digest
@@ -175,7 +175,7 @@ class Triggers:
                 encoder_count=commands.trigger_encoder,
                 expires_monotonic_ns=ask.expires_at_ns,
                 boot_id=boot.boot_id(),
-                expires_utc_ns=clock.utc_ns() + ask.expires_at_ns - clock.now_ns(),
+                expires_utc_ns=ask.expires_at_ns + read_offset_ns(clock),
             )
             socket.send(encode(request), zmq.NOBLOCK)
         except zmq.Again:  # gone again; it was not sent

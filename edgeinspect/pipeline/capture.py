@@ -9,7 +9,7 @@ import structlog
 
 from edgeinspect import events
 from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.clock import Clock, read_offset_ns
 from edgeinspect.domain.frame import Grab, Part, Pixels, challenge_part
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import CameraLostError, DataError
@@ -288,8 +288,7 @@ class Capture:
         rules = self.rules
         self.frames += 1
         deadline_ns = grab.captured_at_ns + rules.budget_ns
-        utc_offset_ns = self._clock.utc_ns() - self._clock.now_ns()
-        record = open_record(rules, grab, self.frames, utc_offset_ns)
+        record = open_record(rules, grab, self.frames, read_offset_ns(self._clock))
         self._closer.tally.count_captured()
         while True:
             try:

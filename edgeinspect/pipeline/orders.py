@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_offset_ns
 from edgeinspect.domain.frame import TOO_LATE, Part
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.picture_file import Reading, read
@@ -62,8 +62,10 @@ class Orders:
             UsageError: There is no such camera.
         """
         audit, clock = self._find(said.camera).audit, self._clock
-        age_ns = 0 if said.read_at_utc_ns is None else clock.utc_ns() - said.read_at_utc_ns
-        at_ns = clock.now_ns() - min(max(age_ns, 0), _AGE_MAX_NS)
+        at_ns = now_ns = clock.now_ns()
+        if said.read_at_utc_ns is not None:
+            at_ns = said.read_at_utc_ns - read_offset_ns(clock)
+        at_ns = min(max(at_ns, now_ns - _AGE_MAX_NS), now_ns)
         audit.hear(said.count, said.modulo, round(said.within_ms * NS_PER_MS), at_ns)
 
     def challenge(self, camera: str | None, picture: str) -> Callable[[], None]:

@@ -12,7 +12,7 @@ Source: docs/wire.md, "Request: trigger"
 from __future__ import annotations
 
 from edgeinspect import boot
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain.clock import NS_PER_MS, Clock, read_offset_ns
 from edgeinspect.wire_replay import TriggerRequest
 
 VALID_NS = 500 * NS_PER_MS
@@ -52,7 +52,7 @@ class TriggerExpiry:
         if now_ns < self._in_doubt_until_ns:
             return now_ns
         if request.expires_utc_ns is not None:
-            latest_ns = min(latest_ns, now_ns + request.expires_utc_ns - self._clock.utc_ns())
+            latest_ns = min(latest_ns, request.expires_utc_ns - read_offset_ns(self._clock))
         return latest_ns
 
     def _same_clock(self, request: TriggerRequest) -> bool:

@@ -12,7 +12,7 @@ import structlog
 from edgeinspect import __version__, events
 from edgeinspect.config.load import Loaded, load, written_out
 from edgeinspect.config.places import seen_folder
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_offset_ns
 from edgeinspect.domain.verdict import ModelRef, Verdict
 from edgeinspect.errors import ConfigError, EdgeInspectError, Fault
 from edgeinspect.log import RateLimited
@@ -60,17 +60,8 @@ class Account:
 
 def read_clocks(clock: Clock) -> ClockReading:
     """Both clocks at one moment, as near as this thread is let."""
-    best: ClockReading | None = None
-    least_ns = 0
-    for _ in range(5):
-        before_ns, utc_ns, after_ns = clock.now_ns(), clock.utc_ns(), clock.now_ns()
-        if best is None or after_ns - before_ns < least_ns:
-            least_ns = after_ns - before_ns
-            best = ClockReading(mono_ns=(before_ns + after_ns) // 2, utc_ns=utc_ns)
-        if least_ns < NS_PER_MS:
-            break
-    assert best is not None
-    return best
+    now_ns = clock.now_ns()
+    return ClockReading(mono_ns=now_ns, utc_ns=now_ns + read_offset_ns(clock))
 
 
 class Recorder:

@@ -87,3 +87,17 @@ def test_every_table_is_written_by_one_way() -> None:
             text = path.read_text(encoding="utf-8")
             assert "csv.writer(" not in text, path
             assert "csv.DictWriter(" not in text, path
+
+
+def test_both_clocks_are_read_at_one_instant() -> None:
+    """A wall time that is added to or taken from another comes by `domain.clock.read_offset_ns`.
+
+    Two reads with a pause between them looked like a step of the wall clock. Exempt is what asks
+    for the wall clock's own word.
+    """
+    for path in modules():
+        if path.name in ("clock.py", "timekeeping.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+                assert ".utc_ns()" not in ast.unparse(node), f"{path}:{node.lineno}"

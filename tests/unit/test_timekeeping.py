@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock, read_offset_ns
 from edgeinspect.testing import ManualClock
-from edgeinspect.timekeeping import KeptTime, StepWatch, is_synchronised, read_offset_ns
+from edgeinspect.timekeeping import KeptTime, StepWatch, is_synchronised
+from tests.unit.clocks import PreemptedClock
 
 HOUR_NS = 3600 * NS_PER_S
 DAY_NS = 24 * HOUR_NS
@@ -130,17 +131,17 @@ def test_the_machines_own_clocks_do_not_step() -> None:
 
 
 def test_a_pause_between_the_two_clocks_is_no_step() -> None:
-    class Preempted(ManualClock):
-        pauses = 3
-
-        def utc_ns(self) -> int:
-            if self.pauses:
-                self.pauses -= 1
-                self.advance(NS_PER_S)
-            return super().utc_ns()
-
-    clock = Preempted()
-    assert read_offset_ns(clock) == clock.utc_offset_ns
+    clock = PreemptedClock()
+    watch = StepWatch(clock)
+    stamp = clock.now_ns(), clock.utc_ns()
+    for look in (
+        lambda: read_offset_ns(clock) == clock.utc_offset_ns,
+        lambda: watch.check() is None,
+        lambda: not watch.spans_step(*stamp),
+    ):
+        clock.pauses = 3
+        assert look()
+        assert not clock.pauses
 
 
 # -- age ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.plc import (
     CAUSE_NOT_PASSED_BEFORE,
     CAUSE_PART_ID,
+    Outcome,
     PlcCommands,
     PlcError,
     PlcImage,
@@ -28,6 +29,7 @@ from edgeinspect.gateway.loop import Gateway
 from edgeinspect.gateway.memory import Memory
 from edgeinspect.testing import ManualClock
 from edgeinspect.wire import Heartbeat
+from tests.unit.clocks import PreemptedClock
 from tests.unit.gateway.test_results import VERDICT
 
 CONFIG = parse(
@@ -208,6 +210,56 @@ def test_each_result_once_over_restarts_of_the_gateway(bench: Bench) -> None:
     seqs = [record.seq for record in bench.journal.records() if record.outcome]
     assert seqs == list(range(1, 9))
     assert bench.line.acked[-1] == 8
+
+
+@pytest.mark.parametrize("held_up_by", ["the processor", "the disk"])
+def test_a_pause_of_the_gateway_makes_no_good_part_late(bench: Bench, held_up_by: str) -> None:
+    """What is replayed has an act-by on the wall clock alone: a false step would reject it."""
+    clock = PreemptedClock()
+    bench.kill()
+    bench.clock = clock
+    bench.start()
+    begin, receive = bench.journal.begin, bench.line.receive
+
+    def begin_slowly(*cursor: Any) -> None:
+        begin(*cursor)
+        clock.advance(NS_PER_S if held_up_by == "the disk" else 0)
+
+    def receive_and_pause(timeout_ms: int = 0) -> Event | None:
+        event = receive(timeout_ms)
+        clock.pauses = 2 if held_up_by == "the processor" else 0
+        return event
+
+    bench.journal.begin = begin_slowly  # type: ignore[method-assign]
+    bench.line.receive = receive_and_pause  # type: ignore[method-assign]
+    bench.judge(5, travel_ms=1_000_000)
+    bench.line.events = deque(Delivered(each, b"", True) for each in bench.line.verdicts)
+    bench.run(1_000)
+    outcomes = [record.outcome for record in bench.journal.records() if record.outcome]
+    assert outcomes == [Outcome.PASS] * 5
+
+
+def test_what_a_slow_disk_held_back_is_shown_as_it_is_then(bench: Bench) -> None:
+    """The second result's act-by passes, and the line falls silent, while the first is recorded."""
+    bench.run(10)
+    bench.judge(2, travel_ms=500)
+    append = bench.journal.append
+
+    def append_slowly(*applied: Any) -> None:
+        append(*applied)
+        bench.clock.advance(NS_PER_S)
+
+    bench.journal.append = append_slowly  # type: ignore[method-assign]
+    shown = len(bench.link.images)
+    bench.beats = False
+    bench.run(50)
+    after = [image for image in bench.link.images[shown:] if image.results_total]
+    assert after
+    assert not any(image.online for image in after)
+    bench.beats = True
+    bench.run(2_000)
+    outcomes = [record.outcome for record in bench.journal.records() if record.outcome]
+    assert outcomes == [Outcome.PASS, Outcome.REJECT]
 
 
 def test_a_new_gateway_fixes_its_cursor_before_the_first_result(bench: Bench) -> None:
