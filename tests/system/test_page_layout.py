@@ -120,6 +120,25 @@ def test_the_banner_never_overprints(
     stage.speaking = True
 
 
+@pytest.mark.parametrize("alarm", ["words", "letters"])
+def test_what_to_do_about_a_long_alarm_is_in_sight(
+    stage: Stage, browser: Browser, alarm: str
+) -> None:
+    stage.alarm, stage.inspecting, stage.speaking = ALARMS[alarm], True, True
+    browser.run("location.hash = '#/line'")
+    text = "document.querySelector('.alarm-card.standing .alarm-text')"
+    browser.wait(f"{text}?.textContent.includes('{ALARMS[alarm][1:20]}')")
+    for width, height in SIZES:
+        browser.size(width, height, phone=width < 500)
+        settle(browser)
+        browser.shot(SHOTS / f"long-alarm-{alarm}-{width}.png")
+        box = "document.querySelector('.alarm-card.standing .remedy').getBoundingClientRect()"
+        where = f"{alarm}, {width} x {height}"
+        assert browser.run(f"{box}.height") > 10, where
+        assert browser.run(f"{box}.bottom") <= height, where
+        assert browser.run(f"{text}.scrollWidth <= {text}.clientWidth + 1"), where
+
+
 def test_what_a_line_says_is_text_on_every_view(stage: Stage, browser: Browser) -> None:
     """Markup in a part id, a label, a class or an alarm stays what it is: letters."""
     evil = "<img src=x onerror=window.owned=1>"
