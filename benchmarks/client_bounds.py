@@ -12,11 +12,14 @@ are processes of this script. Loopback only: it is a load that no line elsewhere
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,15 +32,15 @@ ORDER = b'{"schema":"edgeinspect.trigger/1","camera":"no-such-camera"}'
 
 def monitor(address: str, seconds: float, told: Connection) -> None:
     """Longest time without a heartbeat, ms; verdicts heard; gaps in their order."""
-    socket = zmq.Context().socket(zmq.SUB)
-    socket.connect(address)
-    socket.subscribe(b"")
+    peer = zmq.Context().socket(zmq.SUB)
+    peer.connect(address)
+    peer.subscribe(b"")
     until, last, worst_s = time.monotonic() + seconds, None, 0.0
     verdicts = gaps = last_seq = 0
     while (now := time.monotonic()) < until:
-        if not socket.poll(50):
+        if not peer.poll(50):
             continue
-        parts = socket.recv_multipart()
+        parts = peer.recv_multipart()
         if parts[0].startswith(b"heartbeat"):
             worst_s = max(worst_s, now - last if last else 0.0)
             last = now
@@ -55,12 +58,12 @@ def subscribe(address: str, clients: int, each: int, hold_s: float) -> None:
     context: zmq.Context[Socket] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4096)
     sockets = [context.socket(zmq.XSUB) for _ in range(clients)]
-    for socket in sockets:
-        socket.sndhwm = 0
-        socket.connect(address)
+    for peer in sockets:
+        peer.sndhwm = 0
+        peer.connect(address)
     for number in range(each):
-        for client, socket in enumerate(sockets):
-            socket.send(b"\x01verdict.line.%d.%d." % (client, number) + b"x" * 80)
+        for client, peer in enumerate(sockets):
+            peer.send(b"\x01verdict.line.%d.%d." % (client, number) + b"x" * 80)
     time.sleep(hold_s)
     context.destroy(0)
 
@@ -69,27 +72,59 @@ def replays(address: str, clients: int, each: int, hold_s: float) -> None:
     """`clients` that ask for everything `each` times, and read nothing."""
     context: zmq.Context[Socket] = zmq.Context()
     sockets = [context.socket(zmq.DEALER) for _ in range(clients)]
-    for socket in sockets:
-        socket.connect(address)
+    for peer in sockets:
+        peer.connect(address)
     for _ in range(each):
-        for socket in sockets:
-            socket.send(REPLAY)
+        for peer in sockets:
+            peer.send(REPLAY)
     time.sleep(hold_s)
     context.destroy(0)
 
 
+def endless(address: str, clients: int, seconds: float) -> None:
+    """`clients` that send one message without an end, and come again when cut."""
+    until = time.monotonic() + seconds
+    with ThreadPoolExecutor(clients) as pool:
+        for _ in range(clients):
+            pool.submit(endlessly, address, until)
+
+
+def endlessly(address: str, until: float) -> None:
+    """One client, without a library: none sends the parts of a message before its last one."""
+    scheme, _, where = address.partition("://")
+    ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+    part = (b"\x01\x64" + bytes(100)) * 100
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            if scheme == "ipc":
+                client = held.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(where)
+            else:
+                host, _, port = where.rpartition(":")
+                client = held.enter_context(socket.create_connection((host, int(port))))
+            client.settimeout(3)
+            client.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
+            client.sendall(b"\x04" + bytes([len(ready)]) + ready)
+            heard = b""
+            while b"READY" not in heard:
+                heard += client.recv(4096) or b"READY"  # let go: the next send says so
+            while time.monotonic() < until:
+                client.sendall(part)
+        time.sleep(0.05)
+
+
 def order_ms(address: str, count: int = 20) -> float:
     """Longest time that one order of another client waited for its answer."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-        socket.linger = 0
-        socket.connect(address)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.linger = 0
+        peer.connect(address)
         worst_s = 0.0
         for _ in range(count):
             began = time.monotonic()
-            socket.send(ORDER)
-            if not socket.poll(30_000):
+            peer.send(ORDER)
+            if not peer.poll(30_000):
                 return float("inf")
-            socket.recv_multipart()
+            peer.recv_multipart()
             worst_s = max(worst_s, time.monotonic() - began)
             time.sleep(0.05)
         return round(worst_s * 1000, 1)
@@ -137,6 +172,8 @@ def main() -> None:
         ("1 client, 200,000 subscriptions", subscribe, (args.verdicts, 1, 200_000, 8), 20),
         ("100 clients, 2,000 subscriptions", subscribe, (args.verdicts, 100, 2_000, 8), 20),
         ("20 clients, 50 replays of 4,096", replays, (args.replay, 20, 50, 5), 12),
+        ("1 message without an end", endless, (args.replay, 1, 5.0), 10),
+        ("50 messages without an end", endless, (args.replay, 50, 5.0), 10),
     ]
     for name, target, words, seconds in rounds:
         print(name, file=sys.stderr)
