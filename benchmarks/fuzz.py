@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from edgeinspect.log import configure
-from tests.fuzz import files, messages, protocols, recordings
+from tests.fuzz import certificates, files, messages, protocols, recordings, stored
 from tests.fuzz.target import BrokenDecoderError, attack
 
 ROUND = 100
@@ -33,7 +33,7 @@ def main() -> int:
     configure("json", "error")
     targets = [
         target
-        for module in (messages, files, protocols, recordings)
+        for module in (messages, files, protocols, recordings, stored, certificates)
         for target in module.TARGETS
         if target.name.startswith(asked.only)
     ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -24,6 +25,8 @@ Decode = Callable[[Data], T]
 
 DecodeError = msgspec.DecodeError
 """What every decoder here raises, and nothing else."""
+ARRAYS_BYTES_MAX = 2 << 30
+"""Of all arrays of a file, unpacked: a few MB of zeros packed would fill any memory."""
 
 
 @overload
@@ -70,10 +73,15 @@ def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file, in new memory; never pickled objects.
 
     Raises:
-        DecodeError: It is none, or damaged: zipfile, zlib and numpy have an error each, and
-            RuntimeError for a file that says to be encrypted.
+        DecodeError: It is none, larger than `ARRAYS_BYTES_MAX` unpacked, or damaged: zipfile,
+            zlib and numpy have an error each, and RuntimeError for a file that says to be
+            encrypted.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:  # no member unpacks to more than it says
+            size = sum(member.file_size for member in packed.infolist())
+        if size > ARRAYS_BYTES_MAX:
+            raise ValueError(f"{size} bytes unpacked, {ARRAYS_BYTES_MAX} at most")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:

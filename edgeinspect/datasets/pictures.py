@@ -1,22 +1,15 @@
-"""Pictures and masks in memory, from the synthetic strip or from an indexed folder."""
+"""Pictures and masks in memory, and the synthetic strip's."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.datasets.records import VOID, Skipped
-from edgeinspect.errors import DataError
 from edgeinspect.imaging import strip
-from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
-from edgeinspect.imaging.picture_file import Reading, read
-from edgeinspect.regular_file import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,72 +64,6 @@ def load_strip(
         [f"strip-{seed}-{index}" for index in range(count)],
         strip.CLASS_NAMES,
     )
-
-
-def load_folder(
-    path: Path, split: str, classes: Sequence[str], *, height_px: int, width_px: int
-) -> Pictures:
-    """Load one split of a folder with `images/`, `masks/` and `index.csv`.
-
-    Pictures of another size are letterboxed, their masks with them (nearest). A picture
-    without a mask file is clean unless its `class_id` says otherwise.
-
-    Raises:
-        DataError: No index, no such split, an unreadable picture, or a mask of another size.
-    """
-    rows = [row for row in _read_index(path) if row.get("split") == split]
-    if not rows:
-        raise DataError(f"has no picture in split '{split}'", where=str(path / "index.csv"))
-    images = np.empty((len(rows), height_px, width_px, 1), np.uint8)
-    masks = np.zeros((len(rows), height_px, width_px), np.uint8)
-    defective = np.zeros(len(rows), np.bool_)
-    for index, row in enumerate(rows):
-        name = row["image"]
-        image = _read_grey(path / "images" / name)
-        mask_path = path / "masks" / (Path(name).stem + ".png")
-        mask = _read_grey(mask_path) if mask_path.exists() else np.zeros_like(image)
-        if mask.shape != image.shape:
-            raise DataError(f"mask is {mask.shape}, picture is {image.shape}", where=name)
-        if mask.max(initial=0) > len(classes):
-            raise DataError(f"mask has class {mask.max()} of {len(classes)}", where=name)
-        fitted, scale, left_px, top_px = letterbox(image, height_px, width_px)
-        images[index, :, :, 0] = fitted
-        masks[index] = letterbox_mask(mask, scale, left_px, top_px, height_px, width_px)
-        labelled = row.get("class_id", "0") != "0"
-        defective[index] = labelled or bool(masks[index].any())
-    return Pictures(images, masks, defective, [row["image"] for row in rows], tuple(classes))
-
-
-def folder_classes(path: Path) -> tuple[str, ...]:
-    """Names of the classes 1.. of an indexed folder, from its index's columns or rows."""
-    rows = _read_index(path)
-    if "class_id" in rows[0]:
-        named = {int(row["class_id"]): row["class_name"] for row in rows if row["class_id"] != "0"}
-        return tuple(named[key] for key in sorted(named))
-    return tuple(
-        column[: -len("_px")]
-        for column in rows[0]
-        if column.endswith("_px") and column not in ("height_px", "width_px", "defect_px")
-    )
-
-
-def _read_index(path: Path) -> list[dict[str, str]]:
-    try:
-        text = read_text(path / "index.csv")
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"index cannot be read: {error}",
-            where=str(path / "index.csv"),
-            remedy="Give a folder with images/, masks/ and index.csv",
-        ) from error
-    if not rows or "image" not in rows[0]:
-        raise DataError("has no rows with an `image` column", where=str(path / "index.csv"))
-    return rows
-
-
-def _read_grey(path: Path) -> NDArray[np.uint8]:
-    return read(path, Reading("mono", 8, flat_end=True))[:, :, 0]
 
 
 def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ Source: Siddiqi, Credit Risk Scorecards (2006), on the index; docs/metrics.md.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import deque
@@ -149,8 +150,15 @@ class Drift:
             found = decode_json(read_regular(path, TEXT_BYTES_MAX), Reference) if path else None
         except (OSError, DecodeError):  # none yet, or damaged: it is made anew
             return None
-        whole = found is not None and len(found.shares) == len(found.edges) + 1
-        return found if whole and found is not None and found.sha256 == self._sha256 else None
+        return found if found is not None and self._is_usable(found) else None
+
+    def _is_usable(self, found: Reference) -> bool:
+        return (
+            found.sha256 == self._sha256
+            and len(found.shares) == len(found.edges) + 1
+            and all(0 < share <= 1 for share in found.shares)
+            and all(low < high for low, high in itertools.pairwise(found.edges))
+        )
 
     def _write(self, reference: Reference) -> None:
         path = self._path()

@@ -43,6 +43,27 @@ def test_files(target: Target, tmp_path: Path) -> None:
     check(target, tmp_path)
 
 
+def test_stored(tmp_path: Path) -> None:
+    pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+    from tests.fuzz import stored
+
+    for target in stored.TARGETS:
+        for data in target.samples:
+            target.decode(data, tmp_path)
+        check(target, tmp_path)
+
+
+def test_certificates(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="cryptography is not installed: extra plc")
+    pytest.importorskip("asyncua", reason="asyncua is not installed: extra plc")
+    from tests.fuzz import certificates
+
+    for target in certificates.TARGETS:
+        for data in target.samples:
+            target.decode(data, tmp_path)
+        check(target, tmp_path)
+
+
 def test_protocols(tmp_path: Path) -> None:
     pytest.importorskip("starlette", reason="starlette is not installed: extra page")
     from tests.fuzz import protocols

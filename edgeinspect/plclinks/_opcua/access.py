@@ -147,6 +147,7 @@ class Access:
         try:
             certificate = uacrypto.x509_from_der(head.SenderCertificate)
             der = uacrypto.der_from_x509(certificate)
+            name = certificate.subject.rfc4514_string()[:100]
         except Exception as error:  # hostile bytes; the library raises many things
             raise Refused(
                 ua.StatusCodes.BadSecurityChecksFailed, f"no certificate: {error}"
@@ -161,7 +162,6 @@ class Access:
         if problem:
             if problem == UNKNOWN:
                 await asyncio.to_thread(self._trust.keep_rejected, der)
-            name = certificate.subject.rfc4514_string()[:100]
             self.turn_away(
                 "certificate", problem, thumbprint=thumbprint(der), name=name, address=address
             )

@@ -77,20 +77,33 @@ def read_certificate(path: Path, where: str) -> x509.Certificate:
 
 
 def parse_certificate(data: bytes) -> x509.Certificate:
-    """Raises ValueError for what is none."""
-    if b"-----BEGIN" in data:
-        return x509.load_pem_x509_certificate(data)
-    return x509.load_der_x509_certificate(data)
+    """One certificate, whose key, algorithm and extensions can be read.
+
+    The library reads these when they are asked for, and has an error of its own for each.
+
+    Raises:
+        ValueError: It is none, or holds what the library cannot read.
+    """
+    pem = b"-----BEGIN CERT" in data
+    try:
+        made = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        made.public_key()
+        for _read in (made.signature_hash_algorithm, made.extensions, made.issuer, made.subject,
+                      made.not_valid_before_utc, made.not_valid_after_utc):  # fmt: skip
+            pass
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    return made
 
 
 def uris_of(certificate: x509.Certificate) -> list[str]:
-    """The URIs of its subjectAltName; empty if it has none, or cannot be read.
+    """The URIs of its subjectAltName; empty if it has none.
 
     Source: OPC UA Part 6, 6.2.2: the ApplicationUri stands there.
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return []
     return list(names.value.get_values_for_type(x509.UniformResourceIdentifier))
 

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
 
-from edgeinspect.datasets.pictures import Pictures, load_folder, load_strip, shrink_masks  # noqa: E402
+from edgeinspect.datasets.pictures import Pictures, load_strip, shrink_masks  # noqa: E402
 from edgeinspect.errors import DataError  # noqa: E402
 from edgeinspect.evaluate.figures import (  # noqa: E402
     confusion,
@@ -132,24 +132,3 @@ def test_figures_against_hand_counts() -> None:
     low, high = wilson(0, 100)
     assert low == 0.0
     assert high == pytest.approx(0.037, abs=0.001)
-
-
-def test_folder_with_faults_says_which(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="index cannot be read"):
-        load_folder(tmp_path, "train", ("a",), height_px=8, width_px=8)
-    (tmp_path / "index.csv").write_text("image,split\na.png,train\n")
-    with pytest.raises(DataError, match="no picture in split 'test'"):
-        load_folder(tmp_path, "test", ("a",), height_px=8, width_px=8)
-    with pytest.raises(DataError, match="cannot be read"):
-        load_folder(tmp_path, "train", ("a",), height_px=8, width_px=8)
-
-
-@pytest.mark.data
-def test_real_folders_load(shared_data: Path) -> None:
-    neu = load_folder(shared_data / "neu_seg", "test", ("a", "b", "c"), height_px=200, width_px=200)
-    assert len(neu) == 171
-    assert neu.defective.all()
-    tiles = load_folder(
-        shared_data / "magnetic_tile", "val", tuple("abcde"), height_px=96, width_px=96
-    )
-    assert 0 < tiles.defective.sum() < len(tiles)

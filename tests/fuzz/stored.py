@@ -1,0 +1,230 @@
+"""Targets: what a run, a gateway or a set keeps beside it, and others may have written or cut."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+
+from edgeinspect.backends._trt_plans import PlanFolder, PlanKey, PlanManifest, read_plan
+from edgeinspect.calibrate.progress import Notebook
+from edgeinspect.cameras._judged_files import JudgedFiles, Key
+from edgeinspect.datasets.foreign import foreign_format
+from edgeinspect.datasets.records import DataSet, Record
+from edgeinspect.datasets.split import read_split, write_split
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.tensor import ModelKind
+from edgeinspect.errors import ModelError
+from edgeinspect.gateway.memory import Kind, Memory
+from edgeinspect.imaging.reading import DECLARATION, declared
+from edgeinspect.models.importing_files import what_it_is
+from edgeinspect.page.drift import Drift, Reference, make_reference
+from edgeinspect.rescore import plan as rescore_plan
+from edgeinspect.rescore.program import results
+from edgeinspect.rescore.scorer import Result
+from edgeinspect.store.golden import read_golden
+from tests.fuzz.target import Target
+
+
+def _write(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+# -- a gateway, a folder camera ------------------------------------------------------------
+
+
+def _memory_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "m"
+        with closing(Memory(path, name="plc", capacity=16)) as made:
+            for number in range(3):
+                made.note_part(bytes([number] * 16), Kind.REFUSED, 5, 6)
+                made.hear_trigger(number, b"p", 7, 8)
+        return path.read_bytes()
+
+
+def memory(data: bytes, folder: Path) -> None:
+    """A start on it, and a part and a trigger more."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        path = _write(Path(name), "m", data)
+        with closing(Memory(path, name="plc", capacity=16)) as made:
+            made.not_passed(b"\1" * 16)
+            made.hear_trigger(9, b"p", 7, 8)
+            made.note_part(b"\7" * 16, Kind.REFUSED, 5, 6)
+
+
+def judged(data: bytes, folder: Path) -> None:
+    made = JudgedFiles(_write(folder, "judged", data))
+    made.load()
+    made.add(Key("a.png", 1, 2, 3))
+    assert Key("a.png", 1, 2, 3) in made
+
+
+def _judged_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        made = JudgedFiles(Path(name) / "judged")
+        for number in range(3):
+            made.add(Key(f"{number}\udcff.png", 1, 2, number))
+        return (Path(name) / "judged").read_bytes()
+
+
+def declaration(data: bytes, folder: Path) -> None:
+    _write(folder, DECLARATION, data)
+    declared(folder)
+
+
+# -- models --------------------------------------------------------------------------------
+
+
+def golden(data: bytes, folder: Path) -> None:
+    spec = SimpleNamespace(
+        golden=_write(folder, "golden.npz", data), kind=ModelKind.GATE, id="a/1",
+        shape=FrameShape(4, 6, 1),
+    )  # fmt: skip
+    read_golden(spec)  # type: ignore[arg-type]
+
+
+def _golden_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        images = np.zeros((2, 4, 6, 1), np.uint8)
+        Notebook(Path(name), resume=True).keep(
+            "s", {"images": images, "output_0": np.zeros((2, 1), np.float32)}
+        )
+        return (Path(name) / "s.npz").read_bytes()
+
+
+_KEY = PlanKey(
+    tensorrt="10.3.0.30", compute_capability="8.7", gpu="Orin", driver="540", cuda="12.6",
+    os="linux", arch="aarch64", l4t="36.4", onnx_sha256="0" * 64, calibration=None,
+    typing="strong", flags=(), optimization_level=3, workspace_mib=512, profiles=("x:1x1x4x4",),
+)  # fmt: skip
+_PLAN = msgspec.json.encode(
+    PlanManifest(
+        key=_KEY, plan_sha256="0" * 64, plan_bytes=1, timing_sha256="0" * 64,
+        built_at="2026-01-01T00:00:00Z", build_s=1.0,
+    )
+)  # fmt: skip
+
+
+def plan_manifest(data: bytes, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        made = PlanFolder(Path(name))
+        made.keep(_KEY, b"x", b"y", 1.0)
+        (stored,) = Path(name).glob("*.json")
+        stored.write_bytes(data)
+        made.load(_KEY)
+        made.seed(_KEY)
+        try:
+            read_plan(stored.with_suffix(".plan"))
+        except ModelError:
+            pass  # its hash is another
+
+
+def foreign_model(data: bytes, folder: Path) -> None:
+    what_it_is(_write(folder, "a.onnx", data))
+
+
+# -- data sets -----------------------------------------------------------------------------
+
+_SET = DataSet(
+    root=Path("set"), layout="class_folders", classes=("pit",), has_masks=False,
+    records=tuple(Record(f"{name}.png", Path(f"{name}.png"), False, split="train")
+                  for name in "abc"),
+)  # fmt: skip
+
+
+def _split_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        write_split(Path(name) / "s.json", _SET, seed=1)
+        return (Path(name) / "s.json").read_bytes()
+
+
+def split(data: bytes, folder: Path) -> None:
+    read_split(_write(folder, "s.json", data), replace(_SET))
+
+
+def labels(data: bytes, folder: Path) -> None:
+    """As the label file of each program that is known by name."""
+    names = ("a.json", "a.xml", "labels/a.txt", "data.yaml", "a/_classes.csv")
+    for name in names:
+        _write(folder, name, data)
+    foreign_format(folder)
+
+
+# -- a run over pictures, the page ---------------------------------------------------------
+
+_FRAMES = msgspec.json.encode([rescore_plan.Frame("a.png", "a.png", "pass", 0.5)])
+_RESULT = msgspec.json.encode(Result(frame="a.png", defect_prob=0.25))
+
+
+def run_frames(data: bytes, folder: Path) -> None:
+    _write(folder, rescore_plan.FRAMES, data)
+    for _chunk in rescore_plan.chunks(folder):
+        pass
+
+
+def run_plan(data: bytes, folder: Path) -> None:
+    _write(folder, rescore_plan.FRAMES, _FRAMES)
+    _write(folder, rescore_plan.PLAN, data)
+    rescore_plan.read_plan(folder)
+
+
+def _plan_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        frames = _write(Path(name), rescore_plan.FRAMES, _FRAMES)
+        found = rescore_plan.sha256_of(frames)
+    return msgspec.json.encode(
+        rescore_plan.Plan(
+            source="s", model="m/1", model_sha256="0" * 64, backend="ov", frames=1,
+            chunks=1, chunk_frames=1, frames_sha256=found,
+        )
+    )  # fmt: skip
+
+
+def run_results(data: bytes, folder: Path) -> None:
+    _write(folder, rescore_plan.FRAMES, _FRAMES)
+    path = rescore_plan.part_path(folder, 0)
+    _write(path.parent, path.name, data)
+    for _each in results(folder):
+        pass
+
+
+def drift(data: bytes, folder: Path) -> None:
+    """A reference of the gate's scores, and an index by it."""
+    _write(folder, f"strip.{'0' * 12}.scores.json", data)
+    made = Drift("strip", 200, 400, folder)
+    made.begin("0" * 64, [])
+    for number in range(250):
+        made.take("0" * 64, number / 250)
+    made.index()
+
+
+_DRIFT = msgspec.json.encode(make_reference("0" * 64, [number / 300 for number in range(300)]))
+assert isinstance(msgspec.json.decode(_DRIFT, type=Reference), Reference)
+
+TARGETS = [
+    Target("stored: gateway's memory", memory, [_memory_bytes()]),
+    Target("stored: judged files", judged, [_judged_bytes()]),
+    Target("stored: reading.yaml", declaration, [b"bits: 12\nflat_end: true\n"]),
+    Target("stored: golden frames", golden, [_golden_bytes()]),
+    Target("stored: plan's manifest", plan_manifest, [_PLAN]),
+    Target("stored: foreign model", foreign_model, [b"\x08\x08" + b"\x72\x04abcd"]),
+    Target("stored: split", split, [_split_bytes()]),
+    Target("stored: other programs' labels", labels, [
+        b'{"images": [], "annotations": [], "categories": []}', b"0 0.5 0.5 0.1 0.1\n",
+        b"<annotation><object></object></annotation>", b"names: [a]\ntrain: x\n",
+        b"filename, a, b\na.png, 0, 1\n",
+    ]),
+    Target("stored: frames of a run", run_frames, [_FRAMES + b"\n"]),
+    Target("stored: plan of a run", run_plan, [_plan_bytes()]),
+    Target("stored: results of a run", run_results, [_RESULT + b"\n"]),
+    Target("stored: reference of scores", drift, [_DRIFT]),
+]  # fmt: skip
