@@ -105,6 +105,11 @@ def plain(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     return bytes(out), _palette(page)
 
 
+def is_lossy(data: bytes) -> bool:
+    """Whether the pixels are a JPEG's, that blurs values into each other."""
+    return next(_pages(data)).one(_WAY, _NONE) == _JPEG
+
+
 def decode(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """(h, w, samples) of uncompressed pixels, in the file's own order of colours.
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import form_bmp
+from edgeinspect.imaging import form_bmp, form_tiff
 from edgeinspect.imaging.formats import form_of
-from edgeinspect.imaging.picture_file import read_whole
-from edgeinspect.imaging.picture_form import Form
+from edgeinspect.imaging.picture_file import read_whole, tiff_pixels, turned
+from edgeinspect.imaging.picture_form import Form, FormError, RefusedError
 
 COLOR = 1 << 24
 """Set in a value that is a colour (COLOR | r << 16 | g << 8 | b), not a grey or an index."""
@@ -36,9 +36,9 @@ _EDGE_RATIO = 0.5
 def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     """int32 (h, w): indices of a palette, grey values, or colours marked with `COLOR`.
 
-    A colour mask whose channels are all equal is a grey one. What alpha makes transparent is
-    background; a mask that stands in alpha alone is white. A JPEG mask is cut at 128, as its
-    values are no longer exact.
+    A mask is turned as its own file says. A colour mask whose channels are all equal is a grey
+    one. What alpha makes transparent is background; a mask that stands in alpha alone is white.
+    A JPEG mask is cut at 128, as its values are no longer exact.
 
     Args:
         path: The file.
@@ -53,11 +53,15 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     indexed = head is not None and head[1] == _PALETTE and not colors
     if indexed:
         data = np.frombuffer(_with_indices(raw), np.uint8)
-    form = form_of(raw) if raw[:2] == b"BM" else None
-    if form is not None and form.unpacked:  # decoders differ in which masks of colours they heed
-        picture: np.ndarray | None = _of_bmp(raw, form, path)
-    else:
-        picture = _by_opencv(data)
+    form = _form(raw)
+    picture: np.ndarray | None
+    if form is not None and form.format == "bmp" and form.unpacked:
+        picture = _of_bmp(raw, form, path)  # decoders differ in which masks of colours they heed
+    elif form is not None and form.format == "tiff":
+        picture = _of_tiff(raw, form, path)
+    else:  # as stored, a palette of OS/2 may come out grey
+        colour_bmp = form is not None and form.format == "bmp" and form.channels == 3
+        picture = _by_opencv(data, cv2.IMREAD_COLOR if colour_bmp else cv2.IMREAD_UNCHANGED)
     if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise DataError("is not a mask picture", where=str(path))
     found = cast("NDArray[np.uint8] | NDArray[np.uint16]", picture)
@@ -71,7 +75,20 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
         values = _from_colors(found, path)
     if found.dtype == np.uint16 and int(values.max(initial=0)) == 0xFFFF:
         values = np.where(values == 0xFFFF, WHITE, values).astype(np.int32)
-    return _of_jpeg(values, path) if raw[:2] == b"\xff\xd8" else values
+    if form is not None:
+        values = np.ascontiguousarray(turned(values, form.turn))
+    lossy = raw[:2] == b"\xff\xd8" or (
+        form is not None and form.format == "tiff" and form_tiff.is_lossy(raw)
+    )
+    return _of_jpeg(values, path) if lossy else values
+
+
+def _form(raw: bytes) -> Form | None:
+    """What the file says; None where it has a meaning as a mask alone."""
+    try:
+        return form_of(raw)
+    except RefusedError:
+        return None
 
 
 def _of_bmp(raw: bytes, form: Form, path: Path) -> NDArray[np.uint8]:
@@ -84,9 +101,17 @@ def _of_bmp(raw: bytes, form: Form, path: Path) -> NDArray[np.uint8]:
     return picture
 
 
-def _by_opencv(data: NDArray[np.uint8]) -> np.ndarray | None:
+def _of_tiff(raw: bytes, form: Form, path: Path) -> np.ndarray:
+    """As a picture's: decoders differ in tiles, packed bits and orientation."""
     try:
-        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        return tiff_pixels(raw, form, keep_alpha=True)
+    except FormError as error:
+        raise DataError(error.what, where=str(path), remedy=error.remedy) from error
+
+
+def _by_opencv(data: NDArray[np.uint8], mode: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(data, mode)
     except cv2.error:
         return None
 

@@ -8,7 +8,7 @@ file can tell.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import cv2
 import numpy as np
@@ -30,12 +30,13 @@ from edgeinspect.regular_file import printable, read_regular
 
 __all__ = [
     "SUFFIXES", "Reading", "content_of", "decode", "decode_picture", "read", "read_whole",
-    "to_8_bits", "to_channels",
+    "tiff_pixels", "to_8_bits", "to_channels", "turned",
 ]  # fmt: skip
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"))
 """File names that count as pictures, in lower case. What a file is, its content says."""
 
+_Pixels = TypeVar("_Pixels", bound=NDArray[np.generic])
 Native = NDArray[np.uint8] | NDArray[np.uint16]
 _AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _PIXEL_BYTES_MAX = 16
@@ -131,7 +132,7 @@ def decode(
         )
     if form.format == "jpeg" and not flat_end:
         _check_grey_end(picture)
-    return cast(Native, np.ascontiguousarray(_turned(picture, form.turn))), form
+    return cast(Native, np.ascontiguousarray(turned(picture, form.turn))), form
 
 
 def content_of(path: Path) -> bytes:
@@ -174,7 +175,7 @@ def _pixels(data: bytes, form: Form) -> Native:
         picture: Native = form_bmp.decode(data, form)
         return _without_alpha(picture) if form.alpha else picture
     if form.format == "tiff":
-        picture = _tiff(data, form)
+        picture = tiff_pixels(data, form)
     elif form.alpha:
         picture = _without_alpha(_by_opencv(data, cv2.IMREAD_UNCHANGED))
     else:
@@ -185,7 +186,14 @@ def _pixels(data: bytes, form: Form) -> Native:
     return picture
 
 
-def _tiff(data: bytes, form: Form) -> Native:
+def tiff_pixels(data: bytes, form: Form, *, keep_alpha: bool = False) -> Native:
+    """The pixels of a whole TIFF: not turned, 0 is black, (h, w, c) grey or blue, green, red.
+
+    Args:
+        data: The file.
+        form: What it says.
+        keep_alpha: Transparency stays, as a fourth channel; else it is refused and dropped.
+    """
     plain, palette = form_tiff.plain(data)
     if form.unpacked:
         picture = form_tiff.decode(data)
@@ -193,7 +201,10 @@ def _tiff(data: bytes, form: Form) -> Native:
             picture = picture[:, :, (2, 1, 0, *range(3, picture.shape[2]))]
     else:
         picture = _by_opencv(plain, cv2.IMREAD_UNCHANGED if form.alpha else _AS_STORED_ANY)
-    if form.alpha:
+    alpha: Native | None = None
+    if form.alpha and keep_alpha and picture.shape[2] in (2, 4):
+        alpha, picture = picture[:, :, -1:], picture[:, :, :-1]
+    elif form.alpha:
         picture = _without_alpha(picture)
     if palette:
         table = np.frombuffer(b"".join(palette), np.uint8).reshape(256, 3)
@@ -201,6 +212,9 @@ def _tiff(data: bytes, form: Form) -> Native:
     if form.inverted:
         top = (1 << (form.depth_bits or form.bits)) - 1
         picture = cast(Native, picture.dtype.type(top) - picture)
+    if alpha is not None:
+        colours = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+        picture = cast(Native, np.concatenate((colours, alpha), axis=2))
     return picture
 
 
@@ -247,15 +261,16 @@ def _without_alpha(picture: Native) -> Native:
     return picture[:, :, :-1]
 
 
-def _turned(picture: Native, turn: int) -> Native:
-    """A picture as its EXIF orientation wants it to be shown."""
+def turned(picture: _Pixels, turn: int) -> _Pixels:
+    """A picture, or a mask, as its orientation (EXIF, 1 to 8) wants it to be shown; a view."""
+    shown: NDArray[np.generic] = picture
     if turn in (5, 6, 7, 8):
-        picture = picture.transpose(1, 0, 2)
+        shown = shown.swapaxes(0, 1)
     if turn in (2, 3, 6, 7):
-        picture = picture[:, ::-1]
+        shown = shown[:, ::-1]
     if turn in (3, 4, 7, 8):
-        picture = picture[::-1]
-    return picture
+        shown = shown[::-1]
+    return cast(_Pixels, shown)
 
 
 def to_channels(picture: NDArray[np.uint8], channels: int) -> Pixels:

@@ -15,6 +15,7 @@ import pytest
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import check_whole
+from edgeinspect.imaging.mask_file import COLOR, read_mask_values
 from edgeinspect.imaging.picture_file import Reading, decode, read
 from edgeinspect.imaging.stored_depth import stored_depth
 
@@ -113,6 +114,59 @@ def test_a_picture_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
     assert picture.shape[:2] == wanted.shape
     assert np.abs(picture[:, :, 0].astype(int) - wanted).max() <= (3 if suffix == "jpg" else 0)
     assert picture.flags.c_contiguous
+
+
+OTHER_AS_MASK = {
+    "pillow-greypalette.png",
+    "netpbm-4bit.png",  # indices count, and what 4 bits hold
+    "cjpeg-restart.jpg",
+    "pillow-progressive.jpg",
+    "jpeg-in.png",
+    "cjpeg-rgb.jpg",
+    "libtiff-jpeg.tif",
+    "tifffile-rgb16.tif",
+}
+
+
+@pytest.mark.parametrize("name", [name for name, _what in CASES if name not in OTHER_AS_MASK])
+def test_a_mask_has_the_values_of_the_picture(name: str) -> None:
+    """Its ids would be shifted or spread where a decoder takes packed bits for others."""
+    picture, _form = decode((FILES / name).read_bytes())
+    wide = picture.astype(np.int32)
+    if wide.shape[2] == 1:
+        wanted = np.where(wide[:, :, 0] == 0xFFFF, 255, wide[:, :, 0])
+    else:
+        blue, green, red = (wide[:, :, at] for at in range(3))
+        grey = (blue == green) & (green == red)
+        wanted = np.where(grey, blue, COLOR | red << 16 | green << 8 | blue)
+    assert np.array_equal(read_mask_values(FILES / name), wanted)
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_mask_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
+    """By half a turn nothing else would tell that the defect lies at the other end."""
+    path = FILES / f"pillow-turn{turn}.{suffix}"
+    picture, _form = decode(path.read_bytes())
+    assert np.array_equal(read_mask_values(path), picture[:, :, 0])
+
+
+def test_a_mask_that_is_a_turned_jpeg_is_turned(tmp_path: Path) -> None:
+    drawn = np.zeros((32, 48), np.uint8)
+    drawn[:8, :16] = 255
+    plain = cv2.imencode(".jpg", drawn)[1].tobytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIII", 0x112, 3, 1, 3, 0)
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    path = tmp_path / "a.jpg"
+    path.write_bytes(plain[:2] + segment + plain[2:])
+    assert np.array_equal(read_mask_values(path), drawn[::-1, ::-1])
+
+
+def test_a_mask_with_a_jpeg_in_its_tiff_is_refused() -> None:
+    """As a JPEG is: its ids are blurred into each other."""
+    with pytest.raises(DataError, match="its values are lost") as caught:
+        read_mask_values(FILES / "libtiff-jpeg.tif")
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize(("name", "words"), REFUSED.items())
