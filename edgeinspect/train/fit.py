@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.errors import DataError
 from edgeinspect.train import processes
-from edgeinspect.train.progress import RunFolder, State
+from edgeinspect.train.progress import RunFolder, State, restore
 from edgeinspect.train.recipe import Recipe
 from edgeinspect.train.sampler import Sampler
 from edgeinspect.train.tasks import Task
@@ -52,13 +53,14 @@ def fit(
         The network with averaged weights, on the CPU, in eval mode.
 
     Raises:
-        DataError: The loss became NaN.
+        DataError: The loss became NaN, or `state` is of another network.
         StorageError: The state cannot be written.
 
     The same weights come out of a training that was killed and resumed: pictures, dropout
     and schedule depend on the step alone.
     """
-    loop = _Loop(net, task, pictures, recipe, validation, state or State())
+    checkpoint = folder.checkpoint if folder is not None else None
+    loop = _Loop(net, task, pictures, recipe, validation, state or State(), checkpoint)
     saved_at = time.monotonic()
     while not loop.state.done:
         loss = loop.step()
@@ -81,24 +83,26 @@ class _Loop:
         recipe: Recipe,
         validation: Pictures | None,
         state: State,
+        checkpoint: Path | None,
     ) -> None:
         self.state = state
         self._task, self._recipe, self._validation = task, recipe, validation
         self._sampler = Sampler(pictures, recipe)
         self._device = processes.device()
         if state.net:
-            net.load_state_dict(state.net)
+            restore(net, state.net, checkpoint)
         self._net = net.to(self._device, memory_format=torch.channels_last).train()
         self._average = copy.deepcopy(self._net)
-        if state.average:
-            self._average.load_state_dict(state.average)
+        for weights in (state.best, state.average):  # the best now, not after hours of training
+            if weights:
+                restore(self._average, weights, checkpoint)
         self._average.eval()
         self._spread = processes.spread(self._net)
         self._optimizer = torch.optim.AdamW(
             self._net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         if state.optimizer:
-            self._optimizer.load_state_dict(state.optimizer)
+            restore(self._optimizer, state.optimizer, checkpoint)
         half = self._device.type == "cuda"
         self._half = torch.bfloat16 if half and torch.cuda.is_bf16_supported() else torch.float16
         self._scaler = torch.amp.GradScaler("cuda", enabled=half and self._half is torch.float16)

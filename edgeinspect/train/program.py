@@ -26,16 +26,15 @@ from edgeinspect.datasets.open import open_data
 from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.datasets.records import TEST, TRAIN, VAL, DataSet, Skipped, has_class
 from edgeinspect.datasets.split import read_split, split, write_split
-from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError
-from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular, sha256_of
+from edgeinspect.regular_file import sha256_of
 from edgeinspect.train import architectures, processes
 from edgeinspect.train.curve import draw_curve
 from edgeinspect.train.finish import Report, finish_gate, finish_segmenter
 from edgeinspect.train.fit import fit
 from edgeinspect.train.nets import parameter_count
 from edgeinspect.train.plan import Plan, recipe_for, stride_for
-from edgeinspect.train.progress import RunFolder
+from edgeinspect.train.progress import RunFolder, read_identity, restore
 from edgeinspect.train.recipe import Recipe
 from edgeinspect.train.tasks import GateTask, SegmenterTask, Task
 
@@ -256,15 +255,11 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The averaged network of a run folder, and its `run.json`.
 
     Raises:
-        DataError: It is no run folder, or its checkpoint cannot be read.
+        DataError: It is no run folder, or its checkpoint cannot be read or is of another network.
     """
-    try:
-        identity = decode_json(read_regular(path / "run.json", TEXT_BYTES_MAX), dict[str, Any])
-    except (OSError, DecodeError) as error:
-        raise DataError(
-            "is no run folder", where=str(path), remedy="Give the --out of a training"
-        ) from error
-    state = RunFolder(path).load()
+    identity = read_identity(path)
+    folder = RunFolder(path)
+    state = folder.load()
     frame = identity["frame"]
     if identity["kind"] == "gate":
         net = architectures.gate(
@@ -279,5 +274,5 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             channels=frame["channels"],
             stride=identity["stride"],
         )
-    net.load_state_dict(state.best or state.average)
+    restore(net, state.best or state.average, folder.checkpoint)
     return net.eval(), identity

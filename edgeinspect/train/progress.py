@@ -7,14 +7,82 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
+from msgspec import Meta
+from torch import nn
 
 from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.errors import DataError, StorageError
 from edgeinspect.foreign_text import TableWriter
 from edgeinspect.regular_file import TEXT_BYTES_MAX, check_regular, read_regular
+
+_SIDE_MAX_PX = 65_535
+_CLASSES_MAX = 4096
+
+
+class RunFrame(msgspec.Struct, frozen=True):
+    """What the network of a run takes."""
+
+    height_px: Annotated[int, Meta(ge=1, le=_SIDE_MAX_PX)]
+    width_px: Annotated[int, Meta(ge=1, le=_SIDE_MAX_PX)]
+    channels: Literal[1, 3]
+
+
+class RunNetwork(msgspec.Struct, frozen=True):
+    """What of `run.json` says how to build the network again; the rest is for comparing."""
+
+    kind: Literal["gate", "segmenter"]
+    name: str
+    architecture: str
+    stride: Literal[1, 2, 4]
+    classes: Annotated[tuple[str, ...], Meta(max_length=_CLASSES_MAX)]
+    frame: RunFrame
+    ignore_black: bool | None = None
+    """Of a gate; segmenters do not know it."""
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """The `run.json` of a run folder, checked as far as a network is built from it.
+
+    Raises:
+        DataError: It is no run folder, or its `run.json` says something else.
+    """
+    remedy = "Give the --out of a training"
+    try:
+        data = read_regular(path / "run.json", TEXT_BYTES_MAX)
+        identity = decode_json(data, dict[str, Any])
+    except (OSError, DecodeError) as error:
+        raise DataError("is no run folder", where=str(path), remedy=remedy) from error
+    try:
+        network = decode_json(data, RunNetwork)
+    except DecodeError as error:
+        raise DataError(f"is not of a training: {error}", where=str(path / "run.json"),
+                        remedy=remedy) from error  # fmt: skip
+    if network.kind == "gate" and network.ignore_black is None:
+        raise DataError("is not of a training: a gate without `ignore_black`",
+                        where=str(path / "run.json"), remedy=remedy)  # fmt: skip
+    return identity
+
+
+def restore(
+    target: nn.Module | torch.optim.Optimizer, stored: dict[str, Any], checkpoint: Path | None
+) -> None:
+    """Load what a checkpoint holds.
+
+    Raises:
+        DataError: It is of another network.
+    """
+    try:
+        target.load_state_dict(stored)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"is of another network than run.json says: {' '.join(str(error).split())[:200]}",
+            where=str(checkpoint or ""),
+            remedy="Put the checkpoint of this run back, or train again into another folder",
+        ) from error
 
 
 @dataclass(slots=True)
@@ -75,22 +143,34 @@ class RunFolder:
                     where=str(self.path),
                     remedy="Give the same ones, or another --out",
                 )
-            return self.load()
+            return self._go_on()
         write_whole(known, text.encode())
         return State()
 
     def load(self) -> State:
-        """Raises DataError if the checkpoint cannot be read."""
+        """Raises DataError if the checkpoint cannot be read, or holds something else."""
         try:
-            return State(
-                **torch.load(check_regular(self.checkpoint), map_location="cpu", weights_only=True)
+            loaded = torch.load(
+                check_regular(self.checkpoint), map_location="cpu", weights_only=True
             )
+            return _checked(State(**loaded))
         except Exception as error:  # torch raises many kinds for a file that is not its own
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(
-                f"cannot be read: {str(error).splitlines()[0]}",
+                f"cannot be read: {reason}",
                 where=str(self.checkpoint),
                 remedy="Train again into another folder",
             ) from error
+
+    def _go_on(self) -> State:
+        """The state that is there; `curve.csv` is of it, whatever became of the file."""
+        state = self.load()
+        try:
+            self._write_curve(state)
+        except OSError as error:
+            raise StorageError(f"cannot be written: {error}", where=str(self.path / "curve.csv"),
+                               remedy="Make room, then go on with --resume") from error  # fmt: skip
+        return state
 
     def save(self, state: State) -> None:
         """Write the state; the file before it stays until the new one is whole.
@@ -124,6 +204,21 @@ class RunFolder:
                 for step, loss, rate, score in state.curve
             )
         fresh.replace(self.path / "curve.csv")
+
+
+def _checked(state: State) -> State:
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "step": int, "net": dict, "average": dict, "optimizer": dict, "best": dict,
+        "best_score": (int, float), "looks_since_best": int, "curve": list, "done": bool,
+    }  # fmt: skip
+    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(state, name), kind)]
+    if wrong or state.step < 0:
+        raise TypeError(f"it is no state of a training: {', '.join(wrong) or 'step'}")
+    curve: list[Any] = state.curve
+    for row in curve:
+        if len(row) != 4 or not all(isinstance(each, int | float) for each in row):
+            raise TypeError("it is no state of a training: curve")
+    return state
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -70,9 +70,44 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
     (prob,) = run_graph(spec.path, np.full((1, 60, 60, 3), 99, np.uint8))[0]
     assert 0 <= float(prob[0]) <= 1
     assert (out / "curve.svg").read_text().startswith("<svg")
+    refuses_what_is_no_run(out)
     net, identity = load_run(out)
     assert identity["frame"]["channels"] == 3
     assert net(torch.full((1, 3, 60, 60), 99.0))[0].shape == (1,)
+
+
+def refuses_what_is_no_run(out: Path) -> None:
+    """Each is an error in words, and none is a network of another shape, or none at all."""
+    known, checkpoint = out / "run.json", out / "checkpoint.pt"
+    identity, state = json.loads(known.read_text()), checkpoint.read_bytes()
+    for change in (
+        {"kind": "detector"}, {"frame": None}, {"frame": {"channels": 1}}, {"stride": -1},
+        {"architecture": 5}, {"name": None}, {"classes": "defect"}, {"ignore_black": None},
+        {"architecture": "cnn"}, {"frame": identity["frame"] | {"channels": 1}},
+        {"kind": "segmenter", "architecture": "resunet-0.3m", "stride": 2},
+    ):  # fmt: skip
+        known.write_text(json.dumps(identity | change))
+        with pytest.raises(DataError) as caught:
+            load_run(out)
+        assert caught.value.remedy
+    for text in ("{}", "[]", '{"name": "model", "kind": "gate"}', "[" * 100_000):
+        known.write_text(text)
+        with pytest.raises(DataError):
+            load_run(out)
+    known.write_text(json.dumps(identity))
+    whole = torch.load(checkpoint, weights_only=True)
+    for change in (
+        {"best": 5},
+        {"best": {"a": torch.zeros(2)}},
+        {"step": "x"},
+        {"curve": [1]},
+        {"done": None},
+    ):
+        torch.save(whole | change, checkpoint)
+        with pytest.raises(DataError) as caught:
+            load_run(out)
+        assert str(checkpoint) in str(caught.value)
+    checkpoint.write_bytes(state)
 
 
 def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
@@ -85,7 +120,10 @@ def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
     assert (spec.shape.height_px, spec.shape.width_px, spec.output_stride) == (50, 124, 2)
     assert len(spec.classes) == 1
     assert run(*words) == 65, "a run that is there is not overwritten"
+    curve = (out / "curve.csv").read_bytes()
+    (out / "curve.csv").write_bytes(b"no curve")
     assert run(*words, "--resume") == 0, "a run that is done is exported again"
+    assert (out / "curve.csv").read_bytes() == curve, "the checkpoint has it"
     assert run(*words, "--resume", "--seed", 2) == 65
 
 
