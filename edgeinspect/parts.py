@@ -81,6 +81,8 @@ class PartBook:
         elif not part.decided and verdict.captured_at_utc_ns < part.first.captured_at_utc_ns:
             part.first = verdict
             part.deadline_ns = min(part.deadline_ns, captured_at_ns + self._window_ns)
+            if now_ns >= part.deadline_ns:  # which is past by this very verdict
+                closed.append(self._decide(part_id, part, epoch))
         self._next_ns = min(self._next_ns, part.deadline_ns)
         known = part.verdicts.get(verdict.camera)
         if known is None or _WORST[verdict.decision] > _WORST[known.decision]:

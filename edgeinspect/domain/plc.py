@@ -6,7 +6,7 @@ has none, a result has one outcome, and a result without a verdict cannot pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from edgeinspect.domain.verdict import Reason
@@ -138,6 +138,8 @@ class PlcResult:
     """From capture to decision."""
     captured_at_utc_ns: int = 0
     """When the frame was exposed; 0 if nobody knows any more."""
+    act_by_at_ns: int | None = field(default=None, compare=False)
+    """Monotonic: act-by on the gateway's own clock, for links; None if nobody knows any more."""
 
     def __post_init__(self) -> None:
         if self.outcome is Outcome.PASS and (self.no_verdict or self.late or self.covers != 1):

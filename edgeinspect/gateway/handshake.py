@@ -1,8 +1,9 @@
 """The handshake: which result the PLC sees, until when, and what counts as applied.
 
     waiting --shown--> shown --delivered--> delivered --ack, or timeout--> applied
-              ^           |
-              +-- fail-safe hides it; it is shown again, under the same id
+              ^           |                     |
+              +-- fail-safe hides it            |
+              +-- the connection is lost: judged anew; it is shown again, under the same id
 
 Delivered is the link's word that the image reached the PLC; applied is when the PLC wrote
 its id (or, for a link without acknowledgement, when it was delivered, or, after
@@ -98,7 +99,9 @@ Look = Callable[[PlcResult], PlcResult]
 class _Shown:
     """The result at the PLC."""
 
-    __slots__ = ("_look", "delivered_at_ns", "pending", "result", "revision", "since_ns")
+    __slots__ = (
+        "_look", "before", "delivered_at_ns", "pending", "result", "revision", "since_ns",
+    )  # fmt: skip
 
     def __init__(self, pending: Pending, now_ns: int, look: Look) -> None:
         self._look = look
@@ -108,6 +111,20 @@ class _Shown:
         self.revision: int | None = None
         """Of the first image that has it; None while it is hidden."""
         self.delivered_at_ns: int | None = None
+        self.before: tuple[int, PlcResult] | None = None
+        """(revision, result) as it was delivered over a connection that is lost."""
+
+    def lose(self) -> None:
+        """The connection is lost: the PLC has read it, or will see it first after its act-by."""
+        if self.delivered_at_ns is not None and self.revision is not None:
+            self.before = self.before or (self.revision, self.result)
+            self.revision = self.delivered_at_ns = None
+
+    def answered_before(self, commands: PlcCommands) -> bool:
+        """Whether its id was written by who had read it over the lost connection."""
+        after = commands.ack_after
+        return (self.before is not None and after >= self.before[0]
+                and (self.revision is None or after < self.revision))  # fmt: skip
 
     def refresh(self, now_ns: int) -> None:
         """Judge again whether it is in time; only while nobody can have seen it."""
@@ -256,22 +273,31 @@ class Handshake:
             shown.refresh(now_ns)
         return shown.result
 
+    def wait_longer(self, ns: int) -> None:
+        """The gateway stood still: nobody's acknowledgement could be heard meanwhile."""
+        if self._shown is not None and self._shown.delivered_at_ns is not None:
+            self._shown.delivered_at_ns += ns
+
     def _progress(self, shown: _Shown, inputs: PlcInputs, now_ns: int) -> How | None:
         """How the shown result is applied; None if it is not yet."""
+        ack = self._commands.results_ack
+        answers = ack == shown.result.result_id and ack != self._stale_ack
+        if answers and shown.before is not None and shown.answered_before(self._commands):
+            shown.result = shown.before[1]  # as the PLC took it
+            return How.ACKED
         if shown.delivered_at_ns is None:
             if shown.revision is None or inputs.delivered < shown.revision:
                 return None
             shown.delivered_at_ns = now_ns
         if not self.rules.acknowledges:
             return How.DELIVERED
-        ack = self._commands.results_ack
-        if ack == shown.result.result_id and ack != self._stale_ack:
+        if answers:
             return How.ACKED
         if ack is not None and ack != self._stale_ack and _is_newer(ack, shown.result.result_id):
             self._latched.add(PlcError.ACK_AHEAD)
         if not inputs.connected:
             # Nobody is there to acknowledge: its time begins again when somebody is.
-            shown.delivered_at_ns = now_ns
+            shown.lose()
             return None
         if now_ns - shown.delivered_at_ns >= self.rules.ack_timeout_ns:
             self._latched.add(PlcError.ACK_TIMEOUT)

@@ -38,6 +38,10 @@ _TURN_EVENTS = 64
 _TRIP_RATIO = 0.9
 """Share of `fail_safe_ms` after which silence counts: the PLC must see it inside the whole,
 and a turn of this loop and the link's write come after."""
+_STALL_NS = 250 * NS_PER_MS
+"""So long, and this loop stood still. For as long after it an empty queue says nothing."""
+_LOOK_NS = 5 * NS_PER_MS
+_LOOKS = 20
 BACKLOG = 4_096
 """Results held here while the PLC is away; the rest stays in the line's spool."""
 
@@ -105,7 +109,8 @@ class Gateway:
         self._pushed_seq = journal.cursor
         self._deaf = False
         self._steps = StepWatch(clock)
-        self._drained_at_ns = clock.now_ns()
+        self._turned_at_ns = self._drained_at_ns = clock.now_ns()
+        self._in_doubt_until_ns = 0
         self._stopping = threading.Event()
         self._quiet = RateLimited(_log, clock)
         self._image: PlcImage | None = None
@@ -125,7 +130,7 @@ class Gateway:
         try:
             # Before a PLC can look: a number of ours that it did not see before would be
             # another numbering, and the results that it has taken would be new to it.
-            self._show(self._clock.now_ns())
+            self._show()
             self._link.open()
             try:
                 self._say_started()
@@ -147,7 +152,9 @@ class Gateway:
         if timeout_ms is None:
             timeout_ms = _BUSY_MS if len(self.handshake) else _IDLE_MS
         self._steps.check()
+        self._note_stall()
         self._hear_line(timeout_ms)
+        self._note_stall()
         now_ns = self._clock.now_ns()
         inputs = self._link.poll()
         for applied in self.handshake.hear(inputs, now_ns):
@@ -162,16 +169,25 @@ class Gateway:
             self._triggers.hear(inputs.commands)
         if self._counter is not None:
             self._counter.hear(inputs)
-        # The journal's disk may have made it wait: what is shown is judged by the time that it is.
-        self._show(self._clock.now_ns())
+        self._show()
         self._say_changes(inputs)
         if self._deaf and len(self.handshake) <= self._backlog // 2:
             self._listen_again()
 
     # -- the line -------------------------------------------------------------------
 
+    def _note_stall(self) -> None:
+        """See whether this loop stood still; call before and after whatever waits."""
+        now_ns = self._clock.now_ns()
+        late_ns = now_ns - self._turned_at_ns - _STALL_NS
+        self._turned_at_ns = now_ns
+        if late_ns > 0:
+            self._in_doubt_until_ns = now_ns + _STALL_NS
+            self.handshake.wait_longer(late_ns)
+
     def _hear_line(self, timeout_ms: int) -> None:
         for _ in range(_TURN_EVENTS):
+            looked_at_ns = self._clock.now_ns()  # before the look: a pause may follow it
             try:
                 event = self._feed.receive(timeout_ms)
             except DataError as error:
@@ -181,7 +197,8 @@ class Gateway:
                 self._quiet.error(name, problem=str(error))
                 return
             if event is None:
-                self._drained_at_ns = self._clock.now_ns()
+                if looked_at_ns >= self._in_doubt_until_ns:
+                    self._drained_at_ns = looked_at_ns
                 return
             self._take(event)
             timeout_ms = 0
@@ -256,13 +273,18 @@ class Gateway:
             )
         return shown
 
-    def _show(self, now_ns: int) -> None:
+    def _show(self) -> None:
         if self._triggers is not None:
             answer = self._triggers.answer
             self.handshake.trigger_ack = answer.trigger_id
             self.handshake.trigger_refused = answer.refused
             self.handshake.trigger_refusal = answer.refusal
-        image = self.handshake.image(self.watch.standing(now_ns), now_ns)
+        # The memory's disk may make it wait: what is shown is judged by the time that it is.
+        for _ in range(_LOOKS):
+            now_ns = self._clock.now_ns()
+            image = self.handshake.image(self.watch.standing(now_ns), now_ns)
+            if self._clock.now_ns() - now_ns <= _LOOK_NS:
+                break
         if image is not self._image:
             self._image = image
             self._link.show(image)
@@ -270,7 +292,7 @@ class Gateway:
     def _say_goodbye(self) -> None:
         """Fail-safe at the PLC, waited for a little."""
         self.watch.stop()
-        self._show(self._clock.now_ns())
+        self._show()
         until_ns = self._clock.now_ns() + 300 * NS_PER_MS
         assert self._image is not None
         while self._link.poll().connected and self._clock.now_ns() < until_ns:

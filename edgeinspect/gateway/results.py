@@ -38,7 +38,7 @@ class Pending:
             return result
         left_ns = self.act_by_at_ns - now_ns
         if left_ns > 0:
-            return replace(result, act_by_ms=left_ns // NS_PER_MS)
+            return replace(result, act_by_ms=left_ns // NS_PER_MS, act_by_at_ns=self.act_by_at_ns)
         passed = result.outcome is Outcome.PASS
         return replace(
             result,

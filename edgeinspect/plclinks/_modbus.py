@@ -14,6 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
+from edgeinspect.plclinks._peers import discard_unsent
+
 MBAP = struct.Struct(">HHHB")
 """Transaction, protocol (0), bytes that follow (the unit included), unit."""
 PDU_BYTES_MAX = 253
@@ -160,6 +162,7 @@ class Client:
         """
         self._unit = unit
         self._transaction = 0
+        self._unanswered = False
         self._socket = socket.create_connection((host, port), timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -177,11 +180,14 @@ class Client:
 
     def close(self) -> None:
         """Disconnect."""
+        if self._unanswered:
+            discard_unsent(self._socket)
         self._socket.close()
 
     def _ask(self, pdu: bytes) -> bytes:
         self._transaction = (self._transaction + 1) & 0xFFFF
         head = MBAP.pack(self._transaction, 0, len(pdu) + 1, self._unit)
+        self._unanswered = True
         self._socket.sendall(head + pdu)
         while True:
             transaction, protocol, length, _unit = MBAP.unpack(self._take(MBAP.size))
@@ -190,6 +196,7 @@ class Client:
             answer = self._take(length - 1)
             if transaction == self._transaction:  # else an answer that came too late
                 break
+        self._unanswered = False
         if answer[0] == pdu[0] | 0x80:
             code = answer[1] if len(answer) > 1 else 0
             raise OSError(f"the PLC refuses function {pdu[0]} with exception {code}")

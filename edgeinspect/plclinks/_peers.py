@@ -1,6 +1,5 @@
-"""Who may connect to a server of ours, and who must make room for the next.
-
-For the servers that PLCs and others on the machine's network call: Modbus and OPC UA.
+"""Who may connect to a server of ours, who must make room for the next, and what goes with a
+connection of ours that has ended.
 """
 
 from __future__ import annotations
@@ -8,6 +7,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import socket
+import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -71,6 +72,16 @@ def shown(host: str, port: int) -> str:
     """`host:port`, an IPv6 address in brackets."""
     host = bare_host(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def discard_unsent(connection: socket.socket | None) -> None:
+    """Have what the network has not taken go with a connection, when it is closed.
+
+    Else the system sends it again for minutes: an image of before a cable was pulled would
+    come to the PLC behind those of the next connection.
+    """
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def one_to_close(peers: Iterable[P], newcomer: str) -> P:

@@ -20,6 +20,7 @@ from edgeinspect.plclinks._contact import Contact
 from edgeinspect.plclinks._courier import Courier
 from edgeinspect.plclinks._modbus_client import ClientSession
 from edgeinspect.plclinks._modbus_inputs import WrittenInputs
+from edgeinspect.plclinks._modbus_outputs import Block, ShownOutputs
 from edgeinspect.plclinks._peers import (
     Allowed,
     address_of,
@@ -112,15 +113,9 @@ class ModbusServer:
         """Nothing is bound yet."""
         self._options = options
         self._clock = clock
-        self._little = options.word_order == "little"
-        self._shown: tuple[int, bytes, list[bool]] = (
-            -1,
-            bytes(2 * _map.OUTPUT_WORDS),
-            [False] * 16,
-        )
-        """(revision, output block, status bits), swapped as one."""
-        self._delivered = -1
-        self._inputs = WrittenInputs(little=self._little)
+        little = options.word_order == "little"
+        self._outputs = ShownOutputs(clock, little=little)
+        self._inputs = WrittenInputs(little=little)
         self._left: dict[str, int] = {}
         """When each address was last heard on a connection that wrote triggers and is gone."""
         self._looked_at_ns = self._look_at_ns = clock.now_ns()
@@ -158,19 +153,15 @@ class ModbusServer:
         self._thread.start()
 
     def show(self, image: PlcImage) -> None:
-        block = _map.encode_outputs(image)
-        bits = _modbus.unpack_bits(_map.status_word(image).to_bytes(2, "little"), 16)
-        if self._little:
-            block = _map.swap_words(block, _map.OUTPUTS)
-        self._shown = (image.revision, block, bits)
+        self._outputs.show(image)
 
     def poll(self) -> PlcInputs:
         heard_at_ns = self._heard_at_ns
         silent_ns = self._options.peer_timeout_ms * NS_PER_MS
         if heard_at_ns is None or self._clock.now_ns() - heard_at_ns > silent_ns:
             problem = f"no request for {self._options.peer_timeout_ms:g} ms at port {self.port}"
-            return PlcInputs(False, self._delivered, None, problem)
-        return PlcInputs(True, self._delivered, self._inputs.commands())
+            return PlcInputs(False, self._outputs.delivered, None, problem)
+        return PlcInputs(True, self._outputs.delivered, self._inputs.commands())
 
     def close(self) -> None:
         self._stop = True
@@ -253,7 +244,8 @@ class ModbusServer:
                 connection.proven = True
                 self._heard_at_ns = self._clock.now_ns()
                 # Only now: an answer that never left has delivered nothing.
-                self._delivered = max(self._delivered, reading.delivered)
+                if reading.read is not None:
+                    self._outputs.note_read(reading.read)
             if len(data) < _RECEIVE_BYTES and not connection.parser.pending:
                 contact.answered()
         except (OSError, ValueError):
@@ -289,12 +281,12 @@ class _Reading:
         self._server = server
         self._contact = contact or Contact()
         self._options = server._options
-        self.delivered = -1
-        """Newest revision of which the result id and the status word were read."""
+        self.read: Block | None = None
+        """The newest of which the result id and the status word were read."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
         if function == _modbus.READ_DISCRETE:
-            bits = self._server._shown[2]
+            bits = self._server._outputs.now().bits
         else:
             bits = self._server._inputs.coils()
         if address + count > len(bits):
@@ -302,13 +294,14 @@ class _Reading:
         return bits[address : address + count]
 
     def read_words(self, function: int, address: int, count: int) -> bytes:
-        revision, outputs, _bits = self._server._shown
         first = self._options.output_address
         if first <= address and address + count <= first + _map.OUTPUT_WORDS:
             at = address - first
-            if at == 0 and count >= 3:  # result id and status in one reading
-                self.delivered = max(self.delivered, revision)
-            return outputs[2 * at : 2 * (at + count)]
+            block = self._server._outputs.now()
+            newest = self.read.revision if self.read is not None else -1
+            if at == 0 and count >= 3 and block.revision >= newest:  # id and status in one reading
+                self.read = block
+            return block.words[2 * at : 2 * (at + count)]
         at = address - self._options.input_address
         if function == _modbus.READ_HOLDING and at >= 0 and at + count <= _map.INPUT_WORDS:
             return self._server._inputs.read(at, count)
@@ -330,7 +323,7 @@ class _Reading:
     def _write(self, word: int, words: bytes) -> None:
         # What this batch reads has not left yet: nobody can have answered it.
         server = self._server
-        server._inputs.write(word, words, self._contact, server._delivered)
+        server._inputs.write(word, words, self._contact, server._outputs.delivered)
 
 
 def build(options: Options, clock: Clock) -> PlcLink:

@@ -17,7 +17,7 @@ from edgeinspect.domain.plc import PART_ID_BYTES, PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _map
 from edgeinspect.plclinks._courier import Courier
-from edgeinspect.plclinks._peers import bare_host, shown
+from edgeinspect.plclinks._peers import bare_host, discard_unsent, shown
 from edgeinspect.plclinks._polled import CHECK_WORDS, PolledInputs
 from edgeinspect.ports import PlcLink
 
@@ -100,6 +100,8 @@ class _Session:
 
     def close(self) -> None:
         try:
+            if not self._client.get_connected():
+                discard_unsent(self._client.connection.socket)
             self._client.disconnect()
         except Exception:  # it is gone, which is all that is wanted
             pass

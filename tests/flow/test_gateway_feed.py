@@ -26,7 +26,7 @@ def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Pa
     def live(until: Callable[[Gateway, Journal], bool]) -> None:
         journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
         gateway = build(config, Link(), journal, SystemClock())
-        gateway._show(0)
+        gateway._show()
 
         def done() -> bool:
             gateway.step(5)

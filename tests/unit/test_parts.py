@@ -122,6 +122,19 @@ def test_a_pass_after_the_deadline_does_not_make_the_part_good() -> None:
     assert [member.camera for member in part.members] == ["top", "side"]
 
 
+def test_the_last_pass_does_not_make_a_part_good_whose_deadline_it_brings_forward() -> None:
+    """The camera that saw the part first says so last: the part's time was up before."""
+    parts = book()
+    later_ns = WINDOW_NS // 2
+    for camera in CAMERAS[1:]:
+        seen = verdict(camera, Decision.PASS, at_ns=later_ns)
+        assert not parts.take(seen, later_ns, later_ns, EPOCH)
+    first = verdict(CAMERAS[0], Decision.PASS, at_ns=0)
+    (part,) = parts.take(first, 0, WINDOW_NS, EPOCH)
+    assert (part.decision, part.missing) == (Decision.NO_VERDICT, CAMERAS[:1])
+    assert not parts.expire(10 * WINDOW_NS, EPOCH)
+
+
 def test_a_reject_is_told_at_once_with_the_most_severe_code() -> None:
     parts = book()
     parts.take(verdict("side", Decision.PASS, at_ns=5), 5, 5, EPOCH)

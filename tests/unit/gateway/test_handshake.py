@@ -146,14 +146,62 @@ def test_a_pass_that_could_not_be_delivered_in_time_becomes_a_reject() -> None:
     assert image.result.cause == CAUSE_LATE
 
 
-def test_a_pass_that_was_delivered_in_time_stays_what_it_was() -> None:
+def delivered_pass(*, act_by_at_ns: int = NS_PER_S) -> tuple[Peer, PlcImage]:
+    """A pass that a PLC may have read, and has not acknowledged."""
     peer = Peer(Handshake(RULES))
-    peer.handshake.push(pending(1))
-    peer.deliver(peer.turn()[0])
+    peer.handshake.push(pending(1, act_by_at_ns=act_by_at_ns))
+    image = peer.turn()[0]
+    peer.deliver(image)
     peer.turn()
-    peer.now_ns = NS_PER_S
-    peer.inputs = replace(peer.inputs, connected=False)
+    return peer, image
+
+
+def test_a_pass_that_was_delivered_in_time_stays_what_it_was() -> None:
+    peer, _image = delivered_pass(act_by_at_ns=ACK_TIMEOUT_NS // 2)
+    peer.now_ns = ACK_TIMEOUT_NS - 1
     assert peer.turn()[0].passed
+
+
+def test_whoever_connects_again_sees_no_pass_past_its_act_by() -> None:
+    """A cable that is pulled while the answer is under way: nobody may have read it."""
+    peer, _image = delivered_pass()
+    ack = PlcCommands(results_ack=0)
+    peer.inputs = replace(peer.inputs, connected=False, commands=None)
+    assert peer.turn()[0].passed, "it is in time still"
+    peer.now_ns = 10 * NS_PER_S
+    peer.turn()
+    peer.inputs = replace(peer.inputs, connected=True, commands=ack)
+    image, applied = peer.turn()
+    assert not applied
+    assert image.result is not None
+    assert (image.result_id, image.passed, image.rejected) == (1, False, True)
+    peer.deliver(image)
+    _image, applied = peer.turn(results_ack=1, ack_after=image.revision)
+    assert [(done.how, done.result.cause) for done in applied if done.result] == [
+        (How.ACKED, CAUSE_LATE)
+    ]
+
+
+def test_who_took_a_pass_before_the_connection_was_lost_has_it_recorded_as_that() -> None:
+    peer, shown = delivered_pass()
+    peer.inputs = replace(peer.inputs, connected=False, commands=None)
+    peer.turn()
+    peer.now_ns = 10 * NS_PER_S
+    peer.turn()
+    peer.inputs = replace(peer.inputs, connected=True)
+    _image, applied = peer.turn(results_ack=1, ack_after=shown.revision)
+    assert [(done.how, done.result.outcome) for done in applied if done.result] == [
+        (How.ACKED, Outcome.PASS)
+    ]
+
+
+def test_no_timeout_runs_while_the_gateway_stands_still() -> None:
+    peer, _image = delivered_pass()
+    peer.now_ns = 3 * ACK_TIMEOUT_NS
+    peer.handshake.wait_longer(3 * ACK_TIMEOUT_NS - NS_PER_MS)
+    assert not peer.turn()[1]
+    peer.now_ns += ACK_TIMEOUT_NS
+    assert [done.how for done in peer.turn()[1]] == [How.FORCED]
 
 
 def test_fail_safe_hides_the_result_and_shows_it_again() -> None:

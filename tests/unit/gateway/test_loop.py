@@ -24,6 +24,7 @@ from edgeinspect.domain.plc import (
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.gateway.config import GatewayConfig, parse
+from edgeinspect.gateway.handshake import How
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.loop import Gateway
 from edgeinspect.gateway.memory import Memory
@@ -260,6 +261,73 @@ def test_what_a_slow_disk_held_back_is_shown_as_it_is_then(bench: Bench) -> None
     bench.run(2_000)
     outcomes = [record.outcome for record in bench.journal.records() if record.outcome]
     assert outcomes == [Outcome.PASS, Outcome.REJECT]
+
+
+def test_a_look_into_a_memory_that_waits_shows_no_pass_past_its_act_by(bench: Bench) -> None:
+    """The thread of the triggers holds the memory while its disk is slow."""
+    bench.run(10)
+    bench.judge(1, travel_ms=500)
+    not_passed = bench.memory.not_passed
+
+    def not_passed_slowly(part: bytes) -> Any:
+        bench.memory.not_passed = not_passed  # type: ignore[method-assign]
+        bench.clock.advance(NS_PER_S)
+        return not_passed(part)
+
+    bench.memory.not_passed = not_passed_slowly  # type: ignore[method-assign]
+    shown = len(bench.link.images)
+    bench.run(100)
+    results = [image for image in bench.link.images[shown:] if image.result is not None]
+    assert results
+    assert not any(image.passed for image in results)
+
+
+@pytest.mark.parametrize("empty_looks_after", [0, 1, 5])
+def test_what_came_while_the_gateway_stood_still_is_as_old_as_that(
+    bench: Bench, empty_looks_after: int
+) -> None:
+    """SIGSTOP in the middle of an empty look: act-by counts from before it, whatever the thread
+    of the network gives first afterwards. The clock was set, so that nothing else tells."""
+    bench.run(10)
+    receive = bench.line.receive
+
+    def stop_in_the_look(timeout_ms: int = 0) -> Event | None:
+        event = receive(timeout_ms)
+        bench.line.receive = receive  # type: ignore[method-assign]
+        bench.clock.advance(10 * NS_PER_S)
+        return event
+
+    bench.line.receive = stop_in_the_look  # type: ignore[method-assign]
+    bench.gateway.step(0)
+    for _ in range(empty_looks_after):
+        bench.gateway.step(0)
+        bench.clock.advance(STEP_NS)
+    bench.judge(1, travel_ms=1_000, clock_stepped=True,
+                captured_at_utc_ns=bench.clock.utc_ns())  # fmt: skip
+    bench.run(100)
+    outcomes = [record.outcome for record in bench.journal.records() if record.outcome]
+    assert outcomes == [Outcome.REJECT]
+    bench.run(1_000)
+    bench.judge(1, travel_ms=1_000, clock_stepped=True, part_id="y",
+                captured_at_utc_ns=bench.clock.utc_ns())  # fmt: skip
+    bench.run(100)
+    assert bench.journal.records()[-1].outcome is Outcome.PASS
+
+
+def test_a_gateway_that_stood_still_forces_nothing(bench: Bench) -> None:
+    """What the PLC wrote meanwhile lies in a socket: it is heard a moment later."""
+    bench.run(10)
+    bench.link.answers = False
+    bench.link.poll = lambda: PlcInputs(  # type: ignore[method-assign]
+        True, bench.link.images[-1].revision, PlcCommands(results_ack=bench.link.ack)
+    )
+    bench.judge(1)
+    bench.run(30)
+    bench.clock.advance(1_500 * NS_PER_MS)
+    bench.run(50)
+    bench.link.ack = 1
+    bench.run(20)
+    assert [record.how for record in bench.journal.records() if record.outcome] == [How.ACKED]
 
 
 def test_a_new_gateway_fixes_its_cursor_before_the_first_result(bench: Bench) -> None:

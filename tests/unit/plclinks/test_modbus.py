@@ -17,6 +17,7 @@ from edgeinspect.gateway.handshake import Handshake, How, Rules
 from edgeinspect.gateway.results import Pending
 from edgeinspect.gateway.watch import Standing
 from edgeinspect.plclinks import _map, _modbus, modbus
+from edgeinspect.testing import ManualClock
 from tests.system.plant import wait_for
 
 
@@ -55,6 +56,58 @@ def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None
     assert commands is not None
     assert commands.results_ack == 77
     client.close()
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str) -> None:
+    """Its server wakes up before the loop that would withdraw the pass."""
+    clock = ManualClock()
+    link = modbus.build(modbus.Options(port=0, word_order=order), clock)  # type: ignore[arg-type]
+    assert isinstance(link, modbus.ModbusServer)
+    link.open()
+    client = _modbus.Client("127.0.0.1", link.port, 1, 5.0)
+
+    def read() -> dict[str, object]:
+        block = client.read(0, _map.OUTPUT_WORDS)
+        block = _map.swap_words(block, _map.OUTPUTS) if order == "little" else block
+        return _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+
+    def passed(seq: int) -> PlcImage:
+        result = PlcResult(seq, 1, Outcome.PASS, 1, act_by_at_ns=clock.now_ns() + NS_PER_S)
+        return PlcImage(revision=seq, online=True, result=result, last_id=seq - 1)
+
+    try:
+        link.show(passed(7))
+        clock.advance(NS_PER_S)
+        seen = read()
+        assert not ask(link, struct.pack(">BHH", 2, 0, 16))[2] & 1 << 3
+        assert (seen["Online"], seen["ResultsValid"], seen["Pass"]) == (True, False, False)
+        assert (seen["ResultId"], seen["ResultIdCheck"]) == (6, 0)
+        assert link.poll().delivered == -1, "nobody has read it"
+
+        link.show(passed(8))
+        assert read()["Pass"]
+        wait_for(lambda: link.poll().delivered == 8)
+        clock.advance(NS_PER_S)
+        assert read()["Pass"], "whoever has read it may read it again"
+    finally:
+        client.close()
+        link.close()
+
+
+def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() -> None:
+    """The system would send it again, for minutes, as soon as the cable is back."""
+    with socket.create_server(("127.0.0.1", 0)) as plc:
+        client = _modbus.Client("127.0.0.1", plc.getsockname()[1], 1, 0.1)
+        peer, _address = plc.accept()
+        with peer:
+            peer.settimeout(5.0)
+            with pytest.raises(OSError, match="timed out"):
+                client.write(0, bytes(4))
+            client.close()
+            peer.recv(4096)
+            with pytest.raises(ConnectionResetError):  # else it was closed in order, and sends on
+                peer.recv(4096)
 
 
 def test_an_ack_says_what_had_been_read_before_it(server: modbus.ModbusServer) -> None:
