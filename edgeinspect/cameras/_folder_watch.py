@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edgeinspect.cameras._folder_listing import list_folder
+from edgeinspect.cameras._folder_listing import Skipped, list_folder
 from edgeinspect.cameras._judged_files import JudgedFiles, Key
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.frame import Pixels
@@ -76,6 +76,8 @@ class FolderWatch:
         self.pause_until_ns = 0
         self.more = False
         """There may be one more without another look, so there is no use in a pause."""
+        self.skipped = Skipped()
+        """What the last look passed over."""
         self._path = path
         self._settle_ns = settle_ms * NS_PER_MS
         self._limit_ns = complete_within_ms * NS_PER_MS
@@ -128,7 +130,9 @@ class FolderWatch:
         """Look through the folder once; returns what may be complete."""
         keys: set[Key] = set()
         before, self._candidates = self._candidates, {}
-        for name in list_folder(self._path).names:
+        listing = list_folder(self._path)
+        self.skipped = listing.skipped
+        for name in listing.names:
             try:
                 status = os.stat(os.path.join(self._path, name))
             except OSError:  # gone in between, or a link to nowhere
@@ -144,7 +148,8 @@ class FolderWatch:
             elif candidate.key != key:
                 candidate.key, candidate.since_ns, candidate.problem = key, now_ns, ""
             self._candidates[name] = candidate
-        self._handed &= keys
+        if keys:  # else its disk may not be mounted, and what was handed out comes back with it
+            self._handed &= keys
         self.judged.keep(keys)
         self._note_removed(before, keys, now_ns)
         self._unsettled = self._find_unsettled(now_ns)

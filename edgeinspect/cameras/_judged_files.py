@@ -19,6 +19,8 @@ from edgeinspect.regular_file import FileMissingError, FileReadError, printable,
 _BYTES_MAX = 1 << 30
 _SPARE = 10_000
 """Lines of files that are gone, kept before it is written anew."""
+_LINES_MAX = 2_000_000
+"""Lines of files that are gone, kept where none of what was judged is there."""
 _CLOCK_SET_NS = 1_420_070_400 * NS_PER_S
 """2015-01-01. A file that says an earlier time comes from a clock that nobody set."""
 
@@ -91,8 +93,14 @@ class JudgedFiles:
             self._torn = False
 
     def keep(self, present: set[Key]) -> None:
-        """Forget files that are not there any more, now and then."""
+        """Forget files that are not there any more, now and then.
+
+        Where none of what was judged is there, its disk may not be mounted: the folder below it
+        answers, and all would be judged again when the disk is back.
+        """
         if self._lines <= 2 * len(present) + _SPARE:
+            return
+        if self._keys.isdisjoint(present) and self._lines <= _LINES_MAX:
             return
         self._keys &= present
         self._lines = len(self._keys)

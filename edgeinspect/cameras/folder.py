@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.cameras._folder_listing import Listing, check_there, list_folder
+from edgeinspect.cameras._folder_listing import Listing, Skipped, check_there, list_folder
 from edgeinspect.cameras._folder_watch import FolderWatch
 from edgeinspect.cameras._judged_files import JudgedFiles, Key
 from edgeinspect.cameras._pace import Pace
@@ -34,6 +34,9 @@ _OPEN_NS = 3 * NS_PER_S
 """Longest wait for the first listing of a folder; longer, and the camera counts as away."""
 _DECODING_NS = 2 * NS_PER_S
 """Longest decoding of a picture that is not told as a delay."""
+
+_KINDS_MAX = 32
+"""Kinds of skipped files that are told: who numbers the endings (`.0001`) is not told for ever."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +94,9 @@ class FolderCamera:
         self._reader: Reader[_Picture] = Reader("folder-reader")
         self._reading = Reading(options.color, options.bits, options.flat_end)
         self._doubt = ""
+        self.skipped = ""
+        """What of the folder is passed over, in words; told anew when there is another kind."""
+        self._kinds: set[str] = set()
         self._listing: Listing | None = None
         self._at = 0
         self._last = ""
@@ -122,11 +128,6 @@ class FolderCamera:
         if since_ns and self._clock.now_ns() - since_ns < _DECODING_NS:
             return ""
         return self._reader.busy
-
-    @property
-    def skipped(self) -> str:
-        """What of the folder is passed over, in words; empty for nothing."""
-        return "" if self._listing is None else str(self._listing.skipped)
 
     @property
     def alarm(self) -> str:
@@ -251,6 +252,13 @@ class FolderCamera:
         if self._listing is not None and options.names is None:  # go on behind the last one
             self._at = sum(name <= self._last for name in listing.names)
         self._listing = listing
+        self._note_skipped(listing.skipped)
+
+    def _note_skipped(self, skipped: Skipped) -> None:
+        """A program that begins to write what is no picture, or into subfolders, is told of."""
+        if len(self._kinds) < _KINDS_MAX and not self._kinds.issuperset(skipped.count):
+            self._kinds.update(skipped.count)
+            self.skipped = str(skipped)
 
     def _find_reading(self, names: Sequence[str]) -> Reading:
         """The reading that options and folder declare.
@@ -296,6 +304,7 @@ class FolderCamera:
             found = self._watch.next()
         except DataError as error:  # too many files: a person is at it, the line must live
             raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
+        self._note_skipped(self._watch.skipped)
         if found is None:
             return None
         name, pixels, problem, key = found

@@ -42,6 +42,9 @@ class CameraWatch:
     def opened(self) -> None:
         """The camera was opened."""
         self._watchdog.opened()
+        self._tell_skipped()
+
+    def _tell_skipped(self) -> None:
         skipped = getattr(self._camera, "skipped", "")
         if skipped and skipped != self._skipped:
             _log.warning(events.CAMERA_SKIPPED, camera=self._name, skipped=skipped)
@@ -61,6 +64,7 @@ class CameraWatch:
             watchdog.heard()
             self.delay = ""
             return grab
+        self._tell_skipped()
         waits_for = getattr(self._camera, "waits_for", "")
         watchdog.waited(asked_ns, self._clock.now_ns() - before_ns, waits_for)
         if not watchdog.delayed(period_ns):

@@ -15,12 +15,14 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import structlog
 
 from edgeinspect.cameras import folder as module
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.errors import CameraLostError, ConfigError, DataError
 from edgeinspect.imaging.picture_names import LABEL_BYTES, label_of
+from edgeinspect.pipeline.camera_watch import CameraWatch
 from edgeinspect.ports import CameraFinished
 
 
@@ -143,6 +145,42 @@ def test_what_is_no_frame_is_counted_with_names_and_hidden_names_are_not(tmp_pat
         assert words in camera.skipped
     assert "DS_Store" not in camera.skipped
     assert [got.label for got in all_of(camera)] == ["a.png"]
+
+
+@pytest.mark.parametrize("options", [{"watch": True, "settle_ms": 10}, {"repeat": True}])
+def test_a_kind_of_file_that_comes_later_is_told_too(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    camera = make(tmp_path, **options)
+    watch = CameraWatch(camera, "top", 200 * NS_PER_MS, SystemClock())
+    camera.open()
+    with structlog.testing.capture_logs() as logs:
+        watch.opened()
+        grab(camera)
+        assert not logs
+        (tmp_path / "b.webp").touch()
+        wait_for(lambda: (camera.grab(NS_PER_MS), camera.skipped)[1])
+        watch.opened()
+        (tmp_path / "c.webp").touch()  # of a kind that has been told
+        for _ in range(5):
+            camera.grab(NS_PER_MS)
+        watch.opened()
+    camera.close()
+    assert [(log["event"], log["camera"]) for log in logs] == [("camera.skipped", "top")]
+    assert "1 .webp (b.webp)" in logs[0]["skipped"]
+
+
+def test_a_watched_folder_tells_what_it_passes_over_while_nothing_comes(tmp_path: Path) -> None:
+    camera = make(tmp_path, watch=True, settle_ms=10)
+    watch = CameraWatch(camera, "top", 200 * NS_PER_MS, SystemClock())
+    camera.open()
+    with structlog.testing.capture_logs() as logs:
+        watch.opened()
+        (tmp_path / "b.webp").touch()
+        wait_for(lambda: watch.grab() is None and logs)
+    camera.close()
+    assert logs[0]["event"] == "camera.skipped"
 
 
 def test_a_folder_of_other_files_says_which(tmp_path: Path) -> None:

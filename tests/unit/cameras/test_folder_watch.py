@@ -236,6 +236,51 @@ def test_the_list_does_not_grow_with_files_that_are_gone(desk: Desk) -> None:
     assert len(again) == 1
 
 
+def test_a_disk_that_is_not_mounted_lets_nothing_be_judged_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeinspect.cameras._judged_files._SPARE", 2)
+    for index in range(9):
+        desk.put(f"{index}.png", b"%d!" % index)
+    assert len(desk.wait(3_000)) == 9
+    away = desk.folder.with_name("away")
+    for restart in (False, True):
+        desk.folder.rename(away)
+        desk.folder.mkdir()  # the folder that the disk was mounted on
+        if restart:
+            desk.restart()
+        assert desk.wait(3_000) == []
+        desk.folder.rmdir()
+        away.rename(desk.folder)
+        assert desk.wait(3_000) == []
+        desk.restart()
+        assert desk.wait(3_000) == []
+
+
+def test_what_waits_for_its_trigger_is_not_handed_out_twice_over_a_remount(desk: Desk) -> None:
+    desk.put("a.png", b"one!")
+    assert names(desk.wait(3_000, judged=False)) == ["a.png"]
+    away = desk.folder.with_name("away")
+    desk.folder.rename(away)
+    desk.folder.mkdir()
+    assert desk.wait(3_000) == []
+    desk.folder.rmdir()
+    away.rename(desk.folder)
+    assert desk.wait(3_000) == []
+
+
+def test_a_list_of_files_that_are_all_gone_is_bounded(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeinspect.cameras._judged_files._SPARE", 2)
+    monkeypatch.setattr("edgeinspect.cameras._judged_files._LINES_MAX", 20)
+    judged = JudgedFiles(desk.remembered)
+    for index in range(50):
+        judged.add(Key(f"{index}.png", 1, 2, index))
+        judged.keep(set())
+    assert len(judged) <= 20
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
