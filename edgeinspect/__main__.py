@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from edgeinspect.cli.main import main
+try:
+    from edgeinspect.cli.main import main
+except KeyboardInterrupt:  # Ctrl-C while the libraries are still being loaded
+    sys.exit(130)
 
 __all__ = ["main"]
 

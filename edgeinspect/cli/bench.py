@@ -20,6 +20,7 @@ from rich.text import Text
 from edgeinspect.bench.figures import Figures
 from edgeinspect.bench.program import Bench, Plan, encode, variants
 from edgeinspect.bench.report import plot, search_table, table
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.decoding import decode_json
 from edgeinspect.errors import EdgeInspectError, UsageError
@@ -39,9 +40,9 @@ _SEARCH_FRAMES = 2_000
               help="Frames of one round.")  # fmt: skip
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 10_000),
               help="Rounds of each measurement, in turns.")  # fmt: skip
-@click.option("--load", default=0.7, show_default=True, type=click.FloatRange(0.01, 0.99),
+@click.option("--load", default=0.7, show_default=True, type=FiniteRange(0.01, 0.99),
               help="Share of the highest rate at which latency is measured.")  # fmt: skip
-@click.option("--budget-ms", default=150.0, show_default=True, type=click.FloatRange(1, 60_000),
+@click.option("--budget-ms", default=150.0, show_default=True, type=FiniteRange(1, 60_000),
               help="Budget of a frame, without a configuration.")  # fmt: skip
 @click.option("--backend", default="ov", show_default=True,
               help="Inference library, without a configuration.")  # fmt: skip

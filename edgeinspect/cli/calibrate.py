@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._left_out import lines
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
@@ -51,7 +52,7 @@ _SHOWN = 8
               help="Layers that --recover may leave in float.")  # fmt: skip
 @click.option("--blame", "blame_frames", default=8, show_default=True, type=click.IntRange(0, 1000),
               help="Frames to find out with what each layer costs; 0 leaves it out.")  # fmt: skip
-@click.option("--dice-points", default=1.0, show_default=True, type=click.FloatRange(0, 100),
+@click.option("--dice-points", default=1.0, show_default=True, type=FiniteRange(0, 100),
               help="Points of Dice that a class may lose.")  # fmt: skip
 @click.option("--backend", default="", help="Runs the proofs: ov or ort; ov where installed.")
 @click.option("--resume", is_flag=True, help="Go on where the same calibration was ended.")

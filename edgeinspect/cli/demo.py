@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.demo import Progress, Report, run
 from edgeinspect.errors import UsageError
@@ -20,8 +21,8 @@ from edgeinspect.errors import UsageError
 @click.option("--frames", default=300, show_default=True, type=click.IntRange(1, 10_000_000),
               help="Frames to inspect.")  # fmt: skip
 @click.option("--rate", "rate_hz", default=10.0, show_default=True,
-              type=click.FloatRange(0.1, 10_000), help="Frames a second.")  # fmt: skip
-@click.option("--budget-ms", default=150.0, show_default=True, type=click.FloatRange(1, 60_000),
+              type=FiniteRange(0.1, 10_000), help="Frames a second.")  # fmt: skip
+@click.option("--budget-ms", default=150.0, show_default=True, type=FiniteRange(1, 60_000),
               help="Time a frame may take, from capture to published verdict.")  # fmt: skip
 @click.option("--backend", default="ov", show_default=True,
               help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).")  # fmt: skip

@@ -20,6 +20,7 @@ from edgeinspect.cli._engine_tables import (
     show_comparison,
     table,
 )
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, ModelError, UsageError
 from edgeinspect.store import MANIFEST, Shelf, Store, read_manifest
@@ -160,7 +161,7 @@ def verify(
 @_backend
 @click.option("--after-shadow", type=click.IntRange(1), metavar="N",
               help="Only with N frames judged in shadow of the live one.")  # fmt: skip
-@click.option("--at-most", default=0.02, show_default=True, type=click.FloatRange(0, 1),
+@click.option("--at-most", default=0.02, show_default=True, type=FiniteRange(0, 1),
               help="Largest share of other decisions there (upper end at 95 %).")  # fmt: skip
 @_line
 @_record

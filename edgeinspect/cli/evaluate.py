@@ -10,6 +10,7 @@ from rich.table import Table
 
 from edgeinspect.cli import judging
 from edgeinspect.cli._left_out import lines
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 @judging.BACKEND
 @judging.REPORT
 @judging.JSON
-@click.option("--cost-escape", type=click.FloatRange(0, min_open=True), metavar="N",
+@click.option("--cost-escape", type=FiniteRange(0, min_open=True), metavar="N",
               help="Cost of a defective part that passes.")  # fmt: skip
-@click.option("--cost-overkill", type=click.FloatRange(0, min_open=True), metavar="M",
+@click.option("--cost-overkill", type=FiniteRange(0, min_open=True), metavar="M",
               help="Cost of a sound part that is thrown away, in the same unit.")  # fmt: skip
-@click.option("--prevalence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+@click.option("--prevalence", type=FiniteRange(0, 1, min_open=True, max_open=True),
               metavar="SHARE", help="Share of defective parts on the line; the set's own "
               "when absent.")  # fmt: skip
 @judging.LAYOUT

@@ -21,6 +21,7 @@ from edgeinspect.errors import (
     EXIT_INTERNAL,
     EXIT_LOST,
     EXIT_OK,
+    EXIT_REFUSED,
     EXIT_USAGE,
     EdgeInspectError,
     MissingExtraError,
@@ -29,12 +30,21 @@ from edgeinspect.errors import (
 )
 from edgeinspect.foreign_text import lines
 from edgeinspect.registry import EXTRAS
+from edgeinspect.regular_file import printable
 
 EXIT_INTERRUPTED = 130
 _BEGUN_S = time.monotonic()
 _YOUNG_S = 10.0
 _PAUSE_S = 2.0
 EXIT_PIPE = 141
+
+_SERVICES = (["run"], ["page"], ["gateway"], ["archive"], ["record"])
+"""They say themselves what a person must mend; all else is worth another start."""
+_OF_NAMES = frozenset({
+    errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENXIO, errno.EPERM, errno.EROFS,
+})  # fmt: skip
+_NAME_SHOWN = 200
 
 COMPLETE = "_EDGEINSPECT_COMPLETE"
 """Environment variable by which the shell asks for completions; the name is click's."""
@@ -191,9 +201,24 @@ def _run(argv: list[str]) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             raise BrokenPipeError from error
+        if _is_about_a_name(error) and argv[:1] not in _SERVICES:
+            if os.environ.get(DEBUG) == "1":
+                traceback.print_exception(error)
+            return _refuse(_without_number(error), EXIT_REFUSED)
         return _unforeseen(error)
     except Exception as error:
         return _unforeseen(error)
+
+
+def _is_about_a_name(error: OSError) -> bool:
+    """Whether the system refused a name that somebody gave, and says which."""
+    return error.filename is not None and error.errno in _OF_NAMES and not is_transient(error)
+
+
+def _without_number(error: OSError) -> str:
+    name = printable(os.fsdecode(error.filename))
+    shown = name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…"
+    return f"{shown}: {error.strerror}. Check the path, and the rights of this user"
 
 
 def _code(result: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeinspect.cli._numbers import is_whole
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
@@ -186,14 +187,14 @@ def _numbers(text: str, where: str) -> tuple[float, ...]:
 def _stride(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdecimal():
+    if not is_whole(text):
         raise UsageError(f"'{text}' is no stride", where="--stride", remedy="As 2, or auto")
     return int(text)
 
 
 def _size(text: str, where: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and 1 <= int(height) <= 65_536
+    if not (is_whole(height) and is_whole(width) and 1 <= int(height) <= 65_536
             and 1 <= int(width) <= 65_536):  # fmt: skip
         raise UsageError(f"'{text}' is no size", where=where,
                          remedy="Give HEIGHTxWIDTH, as 256x1600")  # fmt: skip

@@ -8,6 +8,7 @@ from types import FrameType
 
 import click
 
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.log import configure
 
@@ -20,7 +21,7 @@ from edgeinspect.log import configure
 @click.option("--max-mib", default=8192, show_default=True, type=click.IntRange(16, 1 << 30),
               help="Bound of the file, or of the line's files in the folder.")  # fmt: skip
 @click.option("--frames", type=click.IntRange(1), help="End after so many frames.")
-@click.option("--for", "duration_s", type=click.FloatRange(0.1), metavar="SECONDS",
+@click.option("--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS",
               help="End after so long.")  # fmt: skip
 @click.option("--buffer-mib", default=256, show_default=True, type=click.IntRange(1, 1 << 20),
               help="Pictures held in memory while the disk is slow.")  # fmt: skip

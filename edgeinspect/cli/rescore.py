@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ _EVERY_S = 2.0
               help="Engines at work at once; as many as processors if absent.")  # fmt: skip
 @click.option("--address", default="local", show_default=True,
               help="Of a Ray cluster, as ray://HOST:10001.")  # fmt: skip
-@click.option("--gpus-per-worker", default=0.0, type=click.FloatRange(0, 16))
+@click.option("--gpus-per-worker", default=0.0, type=FiniteRange(0, 16))
 @click.option("--chunk", "chunk_frames", default=64, show_default=True,
               type=click.IntRange(1, 100_000), help="Frames per part.")  # fmt: skip
-@click.option("--threshold", type=click.FloatRange(0, 1),
+@click.option("--threshold", type=FiniteRange(0, 1),
               help="Of a gate: count the frames that would change sides.")  # fmt: skip
 @click.option("--plain", is_flag=True, help="In this process, one by one, without Ray.")
 def rescore(

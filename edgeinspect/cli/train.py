@@ -13,6 +13,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgeinspect.cli._left_out import lines
+from edgeinspect.cli._numbers import is_whole
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
 
@@ -152,7 +153,7 @@ def _need_torch() -> None:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and 16 <= int(height) <= 8192
+    if not (is_whole(height) and is_whole(width) and 16 <= int(height) <= 8192
             and 16 <= int(width) <= 16384):  # fmt: skip
         raise UsageError(
             f"{text!r} is no frame size", where="--size", remedy="Give HEIGHTxWIDTH, as 256x1600"

@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from edgeinspect.cli._line_source import find_source, is_address
+from edgeinspect.cli._numbers import FiniteRange
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import Listener, Proof, Proofs, Received
 from edgeinspect.config.checks import is_local
@@ -27,7 +28,7 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
 @click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
 @click.option("--rejects", is_flag=True, help="Only rejects.")
 @click.option("--count", type=click.IntRange(1), help="End after so many verdicts.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1),
+@click.option("--timeout", "timeout_s", type=FiniteRange(0.1),
               help="End with 75 after so many seconds without a heartbeat.")  # fmt: skip
 @click.option("--unproven", is_flag=True,
               help="Show what does not stand in the line's spool, too.")  # fmt: skip

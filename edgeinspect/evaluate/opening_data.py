@@ -140,8 +140,12 @@ def _in_order(pictures: Pictures, color: str) -> Pictures:
 
 def _rendered(data: str, spec: ModelSpec) -> Source:
     words = data.removeprefix(STRIP).split(":")
-    if len(words) != 2 or not all(word.isdecimal() for word in words) or not int(words[1]):
-        raise UsageError(f"'{data}' names no rendered strip", remedy="Write strip:SEED:COUNT")
+    if (
+        len(words) != 2
+        or not all(word.isdecimal() and len(word) <= 9 for word in words)
+        or not int(words[1])
+    ):
+        raise UsageError(f"'{data:.80}' names no rendered strip", remedy="Write strip:SEED:COUNT")
     if spec.shape.channels != 1:
         raise UsageError("the synthetic strip is grey", where=str(spec.id))
     seed, count = int(words[0]), int(words[1])

@@ -95,6 +95,15 @@ def test_what_a_restart_cannot_mend_is_not_restarted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_a_signal_that_is_clean_to_systemd_leaves_no_service_down(name: str) -> None:
+    """`on-failure` passes over HUP, INT and PIPE: a reload at the start would end it for good."""
+    text = (UNITS / name).read_text(encoding="utf-8")
+    found = re.search(r"^RestartForceExitStatus=(.*)$", text, flags=re.MULTILINE)
+    assert found is not None
+    assert {"SIGHUP", "SIGINT", "SIGPIPE"} == set(found[1].split())
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_service_runs_a_command_that_exists(name: str) -> None:
     text = (UNITS / name).read_text(encoding="utf-8")
     for command in re.findall(rf"^Exec\w+={PROGRAM} (\w+)", text, flags=re.MULTILINE):

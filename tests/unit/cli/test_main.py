@@ -139,6 +139,71 @@ def test_the_unforeseen_is_70_in_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("watch", "x" * 5000),
+        ("replay", "x" * 5000),
+        ("keys", "list", "x" * 5000),
+        ("keys", "new", "/dev/null"),
+        ("keys", "new", "x" * 5000),
+        ("data", "inspect", "x" * 5000),
+        ("evaluate", "x" * 5000, "--data", "strip:1:4"),
+        ("engines", "--store", "x" * 5000, "list"),
+    ],
+)
+def test_a_name_that_the_system_refuses_is_no_bug(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) in (64, 65)
+    err = capsys.readouterr().err
+    assert "unforeseen" not in err
+    assert len(err) < 600
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e400", "9" * 5000])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("record", "/nonexistent.yaml", "--out", "x.mcap", "--for"),
+        ("watch", "--timeout"),
+        ("calibrate", "strip-gate/1", "--images", "strip:1:4", "--dice-points"),
+        ("engines", "promote", "strip-gate/1", "--at-most"),
+        ("evaluate", "strip-gate", "--data", "strip:1:4", "--cost-escape"),
+        ("demo", "--rate"),
+    ],
+)
+def test_a_number_of_the_command_line_is_finite(
+    arguments: tuple[str, ...], number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, number]) == 64
+    assert "unforeseen" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "strip-gate", "--data", f"strip:{'9' * 5000}:4"),
+        ("evaluate", "strip-gate", "--data", f"strip:1:{'9' * 5000}"),
+        ("calibrate", "strip-gate/1", "--images", f"strip:1:{'9' * 5000}"),
+    ],
+)
+def test_a_row_of_digits_is_refused(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 64
+    assert "unforeseen" not in capsys.readouterr().err
+
+
+def test_a_service_is_started_again_whatever_the_system_says_of_a_name(
+    command: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command["outcome"] = FileNotFoundError(2, "No such file or directory", "/dev/shm/ring")
+    assert main(["trial"]) == 65
+    monkeypatch.setattr(module, "_SERVICES", (["trial"],))
+    assert main(["trial"]) == 70
+
+
 def test_as_a_process() -> None:
     done = process("check", "/nonexistent.yaml")
     assert done.returncode == 78
