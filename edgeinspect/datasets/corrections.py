@@ -5,7 +5,8 @@
     strip.top.1763715600000.19,scratch,masks/19.png
     strip.top.1763715600000.44,drop,
 
-`good` and `drop` (leave the frame out) are words; anything else is a class. `mask` is a picture
+`good` and `drop` (leave the frame out) are words, in capitals or not; anything else is a class,
+but for other names of good pictures (`ok`), which are refused. `mask` is a picture
 beside the CSV file, white where the defect is. Rows with an empty label, and other columns,
 are passed over: so the `labels.csv` of an export can be filled in and given back.
 """
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeinspect.datasets.goodness import is_good
 from edgeinspect.datasets.tables import read_rows
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import SUFFIXES
@@ -52,12 +54,27 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         mask = path.parent / row["mask"] if row.get("mask") else None
         if mask is not None and not os.path.isfile(mask):  # a name may be too long
             raise DataError(f"there is no mask {row['mask']}", where=where)
-        said = Correction(row["label"], mask)
+        said = Correction(_label(row["label"], where), mask)
         if mask is not None and said.label in (GOOD, DROP):
             raise DataError(f"a frame that is {said.label} has no mask", where=where)
         if found.setdefault(name, said) != said:
             raise DataError(f"says something else of {name} than a row before", where=where)
     return found
+
+
+def _label(words: str, where: str) -> str:
+    """The label of a row: the two words in any case.
+
+    Raises:
+        DataError: It is another name of good pictures, and would be a defect.
+    """
+    low = words.casefold()
+    if low in (GOOD, DROP):
+        return low
+    if is_good(words):
+        raise DataError(f"'{words[:40]}' is a name of good pictures, and no class of defects",
+                        where=where, remedy=f"Write {GOOD}")  # fmt: skip
+    return words
 
 
 def _frame(words: str) -> str:

@@ -65,6 +65,7 @@ def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:
         _check_background(found, root)
     if naming is not None and naming.names:
         return _named(values, found, naming, root)
+    _check_blended(found, root)
     _check_objects(values, found, root)
     if not values:
         return Encoding(BINARY, ("defect",), "no mask has a defect pixel")
@@ -294,6 +295,21 @@ def _check_edges(values: set[int], found: Found, root: Path) -> None:
             f"of the masks' {len(values)} values, {len(edges)} stand only at the edges of others, "
             "as in masks that were blurred or resized", where=str(root),
             remedy="Draw or resize masks without smoothing (nearest neighbour)",
+        )  # fmt: skip
+
+
+def _check_blended(found: Found, root: Path) -> None:
+    """Refuse ids that smoothing mixed: a 3 that was resized has 2 and 1 along its edges."""
+    ids = {path: one.values - {UNLABELLED} for path, one in found.items() if one.has_ids}
+    several = list(ids)
+    blended = [path for path in several if ids[path] - found[path].rims == {max(ids[path])}]
+    if len(blended) >= _FEW_MASKS and 2 * len(blended) >= len(several):
+        raise DataError(
+            f"in {len(blended)} of {len(several)} masks of several ids the lower ones stand only "
+            "at the edges of the highest, as in masks that were blurred or resized "
+            f"({_listing(blended, root)})", where=str(root),
+            remedy="Resize masks without smoothing (nearest neighbour). If the values are "
+            "classes, name them in classes.txt, one a line from 1",
         )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from edgeinspect.imaging.mask_file import read_mask_values
 
 NEAR = 24
 """So far from black and white a JPEG or a smooth edge takes them."""
+_RIM_PX = 2
+_RIM_RATIO = 0.8
 _ALONE_RATIO = 0.2
 """Classes stand in areas of their own; the values of a soft edge stand beside others."""
 
@@ -37,6 +39,8 @@ class Values:
     """Why it cannot be read."""
     alone: frozenset[int] = frozenset()
     """Of a few values, those that have nothing but themselves and 0 around them."""
+    rims: frozenset[int] = frozenset()
+    """Of a few values, those that stand within 2 px of a higher one nearly everywhere."""
     most: int = -1
     """The value that covers more than half of it, 0 for background; -1 for none."""
     in_one_piece: bool = False
@@ -91,8 +95,21 @@ def _values(path: Path, colors: bool) -> Values:
                       if 2 * int(px) > values.size]  # fmt: skip
     most = values_of_half[0] if values_of_half else -1
     return Values(
-        nonzero, any_set, strong, between, "", alone, most, _in_one_piece(values, nonzero)
-    )
+        nonzero, any_set, strong, between, "", alone, _rims(values, nonzero), most,
+        _in_one_piece(values, nonzero),
+    )  # fmt: skip
+
+
+def _rims(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
+    """`Values.rims` of several ids: what smoothing leaves around the highest of them."""
+    if not has_ids(nonzero):
+        return frozenset()
+    mask = np.where(values == UNLABELLED, 0, values).astype(np.uint8)
+    side = 2 * _RIM_PX + 1
+    beside = mask[cv2.dilate(mask, np.ones((side, side), np.uint8)) > mask]
+    px, beside_px = (np.bincount(each.ravel(), minlength=256) for each in (mask, beside))
+    return frozenset(value for value in nonzero - {UNLABELLED}
+                     if beside_px[value] >= _RIM_RATIO * px[value])  # fmt: skip
 
 
 def _in_one_piece(values: NDArray[Any], nonzero: frozenset[int]) -> bool:

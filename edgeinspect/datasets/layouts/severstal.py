@@ -94,6 +94,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         ))  # fmt: skip
     _check_direction(csv_path, records)
     bare = [name for name in found if name not in labels]
+    _check_beside(csv_path, bare)
     left_out = tuple(
         Skipped(name, f"{row} names it, and there is no such picture")
         for name, row in missing.items()
@@ -143,6 +144,27 @@ def _by_picture(
         told.codes[row.class_id] = (row.code, row.where)
     check_missing(missing, len(meant), path, folder)
     return labels, missing
+
+
+def _check_beside(path: Path, bare: Sequence[str]) -> None:
+    """Refuse a table without rows of pictures to which another one beside it gives codes.
+
+    Raises:
+        DataError: So `val.csv` does to those that would be good by `train.csv`.
+    """
+    for other in _tables(path.parent) if bare else ():
+        if other.name == path.name or "submission" in other.name.lower():
+            continue
+        names = Names(bare, str(other))
+        coded = (row.name for row in _rows(other) if row.code)
+        lost = {name for each in dict.fromkeys(coded) if (name := names.find(each)) is not None}
+        if lost:
+            raise DataError(
+                f"has no row for {len(lost)} pictures that are defective in {other.name}: "
+                f"{', '.join(sorted(lost)[:3])}", where=str(path),
+                remedy="Join the tables, with train, val or test in a column `split`, or give each "
+                "its own folder of pictures; move away what is no table of labels",
+            )  # fmt: skip
 
 
 def _clean_have_rows(

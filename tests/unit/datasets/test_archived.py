@@ -114,7 +114,7 @@ def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), drawn)
     (tmp_path / "said.csv").write_text(
         "frame,label,mask\n"
-        f"{name(1)},good,\n{name(2)}.png,scratch,\n{name(3)},drop,\n{name(11)},dent,m.png\n"
+        f"{name(1)},Good,\n{name(2)}.png,scratch,\n{name(3)},DROP,\n{name(11)},dent,m.png\n"
         f"{name(31)},good,\n{name(4)},,\n"
     )
     done = export(archive, tmp_path / "set", "mask-folder", Wanted(),
@@ -139,6 +139,9 @@ def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
         ("name,label\na,b\n", "no columns"),
         ("frame,label\na,good\na,drop\n", "says something else"),
         ("frame,label,mask\na,pit,not-there.png\n", "no mask"),
+        ("frame,label\na,Good\na,DROP\n", "says something else"),
+        ("frame,label\na,ok\n", "a name of good pictures"),
+        ("frame,label\na,i.O.\n", "a name of good pictures"),
     ],
 )
 def test_corrections_that_cannot_be_meant(tmp_path: Path, text: str, words: str) -> None:

@@ -64,6 +64,25 @@ def test_two_ways_without_white_are_an_error_too(make: Any, second: int) -> None
         open_data(masks(make, make.mask(1), make.mask(1, value=second)))
 
 
+def test_ids_that_were_resized_with_smoothing_are_an_error(make: Any) -> None:
+    """Bilinear, as most programs do by default: a 3 has a rim of 2 and 1."""
+    drawn = [make.mask(1) * np.uint8(each) for each in (1, 2, 3, 2, 3)]
+    blended = [cv2.resize(cv2.resize(each, (53, 33)), (64, 40)) for each in drawn]
+    assert set(np.unique(blended[2])) == {0, 1, 2, 3}
+    root = masks(make, *blended, make.mask())
+    with pytest.raises(DataError, match=r"in 4 of 4 masks of several ids .*resized") as caught:
+        open_data(root)
+    assert caught.value.remedy
+    make.text("classes.txt", "pit", "scratch", "patch")
+    assert open_data(root).classes == ("pit", "scratch", "patch")
+
+
+def test_ids_that_lie_beside_and_within_each_other_are_classes(make: Any) -> None:
+    mask = make.mask(2)
+    mask[6:24, 2:40] += mask[6:24, 2:40] == 0  # a part, and the defect on it
+    assert open_data(masks(make, mask, mask, mask, make.mask())).classes == ("class_1", "class_2")
+
+
 def test_ids_among_soft_masks_are_an_error(make: Any) -> None:
     soft = np.asarray(cv2.GaussianBlur(make.mask(1, 1, value=255), (0, 0), 2))
     with pytest.raises(DataError, match=r"small values only \(masks/p2\.png\)"):

@@ -115,6 +115,21 @@ def test_where_clean_pictures_have_rows_the_others_must_have_one(make: Any) -> N
         open_data(make.root)
 
 
+@pytest.mark.parametrize("named", ["", "train.csv"])
+def test_what_another_table_calls_defective_is_not_good(make: Any, named: str) -> None:
+    """Pictures in one folder, and a table for each split."""
+    steel(make, ["p1.jpg"])
+    make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"P2.JPG,1,{CODE}", "p3.jpg,1,")
+    with pytest.raises(DataError, match=r"defective in val\.csv: p2\.jpg") as caught:
+        open_data(make.root / named)
+    assert caught.value.remedy
+    make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"q.jpg,1,{CODE}")
+    assert open_data(make.root / named).records[1].defective
+    (make.root / "val.csv").rename(make.root / "sample_submission.csv")
+    make.text("sample_submission.csv", "ImageId,ClassId,EncodedPixels", f"p2.jpg,1,{CODE}")
+    assert not open_data(make.root / named).records[2].defective
+
+
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
