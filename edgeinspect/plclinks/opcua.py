@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -279,10 +280,13 @@ class OpcUaServer:
         if image is None:
             return
         connected = self._has_peer(server)
-        # A result that nobody is there to hear is not delivered.
+        # A result that nobody is there to hear is not delivered, and does not stand there until
+        # somebody comes, who could read it before this loop turns.
         if connected or image.result is None:
             inputs.shown = image.revision  # a client may answer before all of it is written
             await nodes.show(image)
+        else:
+            await nodes.show(replace(image, result=None))
         problem = "" if connected else "no client has a session"
         delivered = image.revision if connected else -1
         self._inputs = PlcInputs(connected, delivered, inputs.commands(), problem)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
 from edgeinspect.users import Role, Users
 from tests.opcua_desk import (
     DAY,
@@ -343,3 +344,39 @@ def _ask(node: Any) -> Any:
     from asyncua import ua
 
     return ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value)
+
+
+def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> None:
+    """Shown while no PLC is there: it would be read, years old, before the server turns."""
+    served, pairs = secure
+    result = PlcResult(8, 1, Outcome.PASS, 1)
+    shown = PlcImage(revision=1 << 30, online=True, result=result, last_id=7, results_total=7)
+
+    async def work() -> None:
+        client = await connect(served.client(pairs["scada"], "panel", PASSWORD))
+
+        async def output(name: str) -> Any:
+            return await client.get_node(f"ns=2;s=Outputs.{name}").read_value()
+
+        served.link.show(shown)
+        for _ in range(3_000):
+            if await output("ResultsTotal") == 7:
+                break
+            await asyncio.sleep(0.01)
+        seen = [await output(name) for name in ("ResultsTotal", "Online", "ResultsValid", "Pass")]
+        assert seen == [7, True, False, False]
+        assert (await output("ResultId"), await output("ResultIdCheck")) == (7, 0)
+        assert served.link.poll().delivered == -1
+        await disconnect(client)
+        plc = await connect(served.client(pairs["plc"], "press", PASSWORD))
+        for _ in range(3_000):
+            if served.link.poll().delivered == shown.revision:
+                break
+            await asyncio.sleep(0.01)
+        assert await plc.get_node("ns=2;s=Outputs.Pass").read_value()
+        await disconnect(plc)
+
+    try:
+        run(work)
+    finally:
+        served.link.show(PlcImage(revision=(1 << 30) + 1))
