@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from enum import Enum
@@ -36,6 +37,7 @@ SIDECAR = ".json"
 PART = ".part"
 """Ends the name of a file that is still being written; what a crash leaves is removed."""
 _S = 1_000_000_000
+_HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}")
 
 
 class Kind(str, Enum):
@@ -172,7 +174,10 @@ def read_sidecar(path: Path) -> Sidecar:
 
 def hour_folders(root: Path) -> list[Path]:
     """The folders that hold frames, oldest first."""
-    return sorted(path for path in root.glob("????-??-??/??") if path.is_dir())
+    return sorted(
+        path for path in root.glob("????-??-??/??")
+        if _HOUR.fullmatch(path.relative_to(root).as_posix()) and path.is_dir()
+    )  # fmt: skip
 
 
 def sidecars_in(folder: Path) -> list[Path]:

@@ -72,6 +72,19 @@ def foreign_file(path: Path) -> Path | None:
     return None
 
 
+def foreign_object(base: sqlite3.Connection) -> str | None:
+    """The name of a view, a trigger or a module's table: none of our databases has one.
+
+    A view has no end if its maker likes.
+    """
+    base.execute("PRAGMA trusted_schema = OFF")
+    found = base.execute(
+        "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        " OR type = 'table' AND rootpage = 0"
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
 OWN_COLUMNS = ("seq", "epoch", "captured_at_utc_ns", "camera", "decision", "reason", "part_id",
         "encoder_count", "defect_prob", "reject_code", "classes", "degraded", "simulated",
         "total_us")  # fmt: skip

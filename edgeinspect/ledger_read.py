@@ -20,6 +20,7 @@ from edgeinspect.ledger_format import (
     SCHEMA_VERSION,
     Cause,
     foreign_file,
+    foreign_object,
     place,
     removals,
     skipped,
@@ -108,19 +109,14 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     try:
-        base.execute("PRAGMA trusted_schema = OFF")
-        # A view has no end if its maker likes; it, a trigger or a module's table is none of ours.
-        foreign = base.execute(
-            "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-            " OR type = 'table' AND rootpage = 0"
-        ).fetchone()
+        foreign = foreign_object(base)
         version = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         base.close()
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     if foreign is not None:
         base.close()
-        raise DataError(f"has {foreign[0]!r}, which no ledger has", where=str(path))
+        raise DataError(f"has {foreign!r}, which no ledger has", where=str(path))
     if version is None or version[0] != SCHEMA_VERSION:
         base.close()
         raise DataError(

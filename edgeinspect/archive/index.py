@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from edgeinspect.archive.account import Missed
+from edgeinspect.archive.index_file import AGE, open_to_write, set_aside
 from edgeinspect.archive.rows import COLUMNS, Row, frames_in, row_from
 from edgeinspect.archive_format import (
     INDEX,
@@ -21,38 +22,11 @@ from edgeinspect.archive_format import (
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.sdnotify import notify
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS frames (
-    epoch INTEGER NOT NULL, seq INTEGER NOT NULL, camera TEXT NOT NULL,
-    captured_at_utc_ns INTEGER NOT NULL, kind TEXT NOT NULL, label TEXT NOT NULL,
-    decision TEXT NOT NULL, reason TEXT NOT NULL, defect_prob REAL,
-    size_bytes INTEGER NOT NULL, path TEXT NOT NULL,
-    PRIMARY KEY (epoch, seq)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS folders (
-    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, kept_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS missed (
-    hour_utc INTEGER NOT NULL, kind TEXT NOT NULL, why TEXT NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (hour_utc, kind, why)
-) WITHOUT ROWID;
-PRAGMA user_version = 1;
-"""
-_AGE = "kept_since_ns"
-"""Kept time (`timekeeping.KeptTime`) at which a frame came into the archive: its age and its
-place among others, whatever the wall clock said when it was captured."""
 _LOOK_BACK_NS = 60 * NS_PER_S
 """Folders that changed so long before the last commit are looked into again: a power cut may
 have taken back what the disk had not written yet."""
-_INDICES = f"""
-DROP INDEX IF EXISTS by_use;
-DROP INDEX IF EXISTS by_time;
-CREATE INDEX IF NOT EXISTS by_use_and_age ON frames (kind, label, {_AGE}, epoch, seq);
-CREATE INDEX IF NOT EXISTS by_age ON frames ({_AGE}, epoch, seq);
-CREATE INDEX IF NOT EXISTS by_time_captured ON frames (captured_at_utc_ns);
-"""
 _INSERT = (
-    f"INSERT INTO frames ({', '.join(COLUMNS)}, {_AGE}) VALUES ({', '.join('?' * 12)}) "
+    f"INSERT INTO frames ({', '.join(COLUMNS)}, {AGE}) VALUES ({', '.join('?' * 12)}) "
     f"ON CONFLICT (epoch, seq) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[2:])
 )
@@ -80,14 +54,14 @@ class Index:
         path = root / INDEX
         missing = not path.exists()
         try:
-            self._base = _connect(path)
+            self._base = open_to_write(path)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self.rebuilt = str(error)
-            _set_aside(path)
+            set_aside(path)
             missing = True
-            self._base = _connect(path)
+            self._base = open_to_write(path)
         self._look_through()
         if missing and self.frames:
             self.rebuilt = self.rebuilt or "there was none"
@@ -116,15 +90,13 @@ class Index:
     def oldest(self, kind: Kind, label: str, limit: int = 1) -> list[Row]:
         """The first frames of a kind and label."""
         return self._rows(
-            f"WHERE kind = ? AND label = ? ORDER BY {_AGE}, epoch, seq LIMIT ?",
+            f"WHERE kind = ? AND label = ? ORDER BY {AGE}, epoch, seq LIMIT ?",
             (kind.value, label, limit),
         )
 
     def kept_before(self, kept_ns: int, limit: int) -> list[Row]:
         """The first frames that came in at or before a kept time."""
-        return self._rows(
-            f"WHERE {_AGE} <= ? ORDER BY {_AGE}, epoch, seq LIMIT ?", (kept_ns, limit)
-        )
+        return self._rows(f"WHERE {AGE} <= ? ORDER BY {AGE}, epoch, seq LIMIT ?", (kept_ns, limit))
 
     def _rows(self, words: str, values: tuple[object, ...]) -> list[Row]:
         query = f"SELECT {', '.join(COLUMNS)} FROM frames {words}"
@@ -234,35 +206,3 @@ class Index:
         kept_ns = self.state("kept_ns") or 0
         for row in whole.values():
             self.add(row, kept_ns)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=2, check_same_thread=False)
-    try:
-        base.execute("PRAGMA journal_mode = WAL")
-        base.execute("PRAGMA synchronous = NORMAL")
-        base.execute("PRAGMA journal_size_limit = 4194304")
-        version = int(base.execute("PRAGMA user_version").fetchone()[0])
-        if version not in (0, 1):
-            raise sqlite3.DatabaseError(f"is of version {version}")
-        base.executescript(_SCHEMA)
-        if _AGE not in {column[1] for column in base.execute("PRAGMA table_info(frames)")}:
-            # What a former version saved is kept once more from now on.
-            base.execute(f"ALTER TABLE frames ADD COLUMN {_AGE} INTEGER NOT NULL DEFAULT 0")
-        base.executescript(_INDICES)
-        if base.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("is damaged")
-    except BaseException:
-        base.close()
-        raise
-    return base
-
-
-def _set_aside(path: Path) -> None:
-    """Move a file that cannot be used out of the way, under a name that is free."""
-    number = 1
-    while (path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    path.rename(path.with_name(f"{path.name}.damaged-{number}"))
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)

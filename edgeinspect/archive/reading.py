@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeinspect.archive.index_file import open_to_read
 from edgeinspect.archive.rows import COLUMNS, Row, frames_in, row_from
 from edgeinspect.archive_format import (
     INDEX,
@@ -79,12 +81,21 @@ def find_one(root: Path, words: str) -> tuple[Path, Sidecar]:
 
 
 def losses(root: Path) -> list[tuple[int, str, str, int]]:
-    """(hour since 1970, kind, why, how many) of the frames without a picture; oldest first."""
-    try:
-        with closing(_open(root)) as base:
-            return base.execute("SELECT * FROM missed ORDER BY 1, 2, 3").fetchall()
-    except sqlite3.Error:
+    """(hour since 1970, kind, why, how many) of the frames without a picture; oldest first.
+
+    Raises:
+        DataError: The index, which alone knows it, is there and cannot be read.
+    """
+    if not os.path.lexists(root / INDEX):
         return []
+    try:
+        with closing(open_to_read(root)) as base:
+            return base.execute("SELECT * FROM missed ORDER BY 1, 2, 3").fetchall()
+    except sqlite3.Error as error:
+        raise DataError(
+            f"cannot be read: {error}", where=str(root / INDEX),
+            remedy="The archive makes another when it starts; losses by now stand in the old one",
+        ) from error  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +134,13 @@ def check(root: Path) -> Check:
 
 def _rows(root: Path) -> Iterator[Row]:
     try:
-        with closing(_open(root)) as base:
+        with closing(open_to_read(root)) as base:
             values = base.execute(f"SELECT {', '.join(COLUMNS)} FROM frames").fetchall()
     except sqlite3.Error:  # none, damaged, or on a disk that is mounted read-only
         for folder in hour_folders(root):
             yield from frames_in(root, folder, clean=False)
         return
     yield from map(row_from, values)
-
-
-def _open(root: Path) -> sqlite3.Connection:
-    path = (root / INDEX).absolute()
-    if not path.is_file():
-        raise sqlite3.OperationalError("there is no index")
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
 
 
 def picture_of(sidecar: Path, told: Sidecar) -> Path:

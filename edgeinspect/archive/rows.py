@@ -12,7 +12,10 @@ from edgeinspect.archive_format import (
     SIDECAR,
     Kind,
     Sidecar,
+    frame_folder,
+    frame_name,
     is_whole,
+    owner_of,
     read_sidecar,
     sidecars_in,
 )
@@ -71,7 +74,7 @@ def row_from(values: Iterable[object]) -> Row:
 
 
 def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
-    """The whole frames of one hour's folder.
+    """The whole frames of one hour's folder, as the archive saved them.
 
     Args:
         root: The archive's.
@@ -80,6 +83,7 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
             their whole picture.
     """
     kept: set[str] = set()
+    line = owner_of(root).line
     for path in sidecars_in(folder):
         try:
             told = read_sidecar(path)
@@ -89,11 +93,25 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
             continue
         if is_whole(path, told):
             kept |= {path.name, told.picture.file}
-            yield row_of(told, path.relative_to(root).as_posix(), path.stat().st_size)
+            below = path.relative_to(root).as_posix()
+            if _stands_as_saved(told, below, line):
+                yield row_of(told, below, path.stat().st_size)
     if clean:
         for entry in list(os.scandir(folder)):
-            if entry.name not in kept and _is_ours(entry.name):
+            # A folder is nobody's torn file.
+            if (
+                entry.name not in kept
+                and _is_ours(entry.name)
+                and not entry.is_dir(follow_symlinks=False)
+            ):
                 os.unlink(entry.path)
+
+
+def _stands_as_saved(told: Sidecar, path: str, line: str) -> bool:
+    """False for a copy under another name, or another line's frame: it would stand for ours."""
+    verdict = told.verdict
+    own = f"{frame_folder(verdict)}/{frame_name(verdict)}{SIDECAR}"
+    return verdict.line == line and path == own and path.isascii() and path.isprintable()
 
 
 def _is_json(path: Path) -> bool:

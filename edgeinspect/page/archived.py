@@ -13,6 +13,7 @@ from edgeinspect.archive_state import STALE_NS, ArchiveState, read_state
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.picture_header import LINE_PIXELS_MAX, check_size
 from edgeinspect.page.drawing import encode_mask, encode_picture, encode_thumb
 from edgeinspect.page.pictures import Picture
 from edgeinspect.page.remedies import BROKEN_ARCHIVE, SILENT_ARCHIVE
@@ -74,8 +75,9 @@ def find(root: Path, verdict: Verdict) -> Picture | None:
         name = told.picture.file
         if Path(name).name != name or told.picture.size_bytes > _MOST_BYTES:
             return None
-        data = np.frombuffer(read_regular(sidecar.with_name(name), _MOST_BYTES), np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        data = read_regular(sidecar.with_name(name), _MOST_BYTES)
+        check_size(data, LINE_PIXELS_MAX)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (DataError, OSError, cv2.error):
         return None
     if pixels is None or pixels.dtype != np.uint8:

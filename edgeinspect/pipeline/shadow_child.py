@@ -11,6 +11,7 @@ import gc
 import mmap
 import os
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from edgeinspect import registry
 from edgeinspect.decoding import Decode, decode_json, json_decoder
 from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
-from edgeinspect.errors import EXIT_REFUSED, EdgeInspectError, EngineFault
+from edgeinspect.errors import EXIT_REFUSED, DataError, EdgeInspectError, EngineFault
 from edgeinspect.foreign_text import lines
 from edgeinspect.pipeline.closing import Causes
 from edgeinspect.pipeline.judge import Engines, Judge
@@ -49,7 +50,11 @@ def main() -> int:
     memory = mmap.mmap(handle, 0)  # writable, for libraries that insist on it
     os.close(handle)
     picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
-    record = Record(Path(plan.record), plan.live, plan.shadow)
+    try:
+        record = Record(Path(plan.record), plan.live, plan.shadow)
+    except (DataError, sqlite3.Error) as error:
+        print(lines(f"edgeinspect: shadow {plan.shadow}: {plan.record}: {error}"), file=sys.stderr)
+        return EXIT_REFUSED
     gc.freeze()
     decode: Decode[Shown] = json_decoder(Shown)
     flush_at = time.monotonic() + _FLUSH_S

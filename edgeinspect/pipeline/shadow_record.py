@@ -16,6 +16,7 @@ import msgspec
 
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
+from edgeinspect.ledger_format import foreign_file, foreign_object
 
 SUFFIX = ".shadow.sqlite"
 KEPT = 500_000
@@ -34,6 +35,10 @@ CREATE INDEX IF NOT EXISTS opinions_pair ON opinions (shadow, live);
 """
 
 
+_Row = tuple[str, str, Int64, Int64, str, str, str, str, Int64]
+"""The kinds of what `compare` reads: SQLite keeps any value in any column."""
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A frame that the line judged, as the shadow is shown it."""
 
@@ -50,8 +55,15 @@ class Record:
     """A record open for writing. One thread."""
 
     def __init__(self, path: Path, live: str, shadow: str) -> None:
-        """Open or make the file; `live` and `shadow` name the models that are compared."""
+        """Open or make the file; `live` and `shadow` name the models that are compared.
+
+        Raises:
+            DataError: It, or one of SQLite's files beside it, is no file.
+            sqlite3.Error: It is damaged, or the disk does not let us.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        if (foreign := foreign_file(path)) is not None:
+            raise DataError("is not an ordinary file", where=str(foreign), remedy="Remove it")
         self._base = sqlite3.connect(path, timeout=5, isolation_level=None)
         self._base.execute("PRAGMA journal_mode=WAL")
         self._base.execute("PRAGMA synchronous=NORMAL")
@@ -140,23 +152,38 @@ def compare(paths: Iterable[Path], candidate: str) -> list[Comparison]:
         if not path.exists():
             continue
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as base:
-                for row in base.execute(
+            with closing(_open(path)) as base:
+                for values in base.execute(
                     "SELECT live, shadow, seq, at_utc_ns, decision, classes, shadow_decision, "
                     "shadow_classes, shadow_us FROM opinions ORDER BY id DESC"
                 ):
+                    row = msgspec.convert(values, _Row)
                     if _names(row[1], candidate):
                         pair = (row[0], row[1])
                         one = found.setdefault(pair, Comparison(*pair))
                         _count(one, row)
                         times.setdefault(pair, []).append(row[8])
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise DataError(f"the shadow's record cannot be read: {error}",
                             where=str(path)) from error  # fmt: skip
     for pair, values in times.items():
         values.sort()
         found[pair].p99_us = values[min(len(values) - 1, len(values) * 99 // 100)]
     return sorted(found.values(), key=lambda one: one.last_at_utc_ns, reverse=True)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A record to read; SQLite itself would wait for a pipe, and read a view without an end."""
+    if (foreign := foreign_file(path)) is not None:
+        raise sqlite3.DatabaseError(f"{foreign.name} is not an ordinary file")
+    base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        if (other := foreign_object(base)) is not None:
+            raise sqlite3.DatabaseError(f"has {other!r}, which no record has")
+    except BaseException:
+        base.close()
+        raise
+    return base
 
 
 def model_key(name: str, version: int, sha256: str) -> str:
@@ -176,7 +203,7 @@ def _names(models: str, candidate: str) -> bool:
     )
 
 
-def _count(one: Comparison, row: tuple[Any, ...]) -> None:
+def _count(one: Comparison, row: _Row) -> None:
     _live, _shadow, seq, at_utc_ns, decision, classes, other, other_classes, _us = row
     one.frames += 1
     one.last_at_utc_ns = max(one.last_at_utc_ns, at_utc_ns)

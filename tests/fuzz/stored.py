@@ -11,6 +11,9 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 
+from edgeinspect import archive_format
+from edgeinspect.archive import reading
+from edgeinspect.archive.keeper import Keeper
 from edgeinspect.backends._trt_plans import PlanFolder, PlanKey, PlanManifest, read_plan
 from edgeinspect.calibrate.progress import Notebook
 from edgeinspect.cameras._judged_files import JudgedFiles, Key
@@ -24,10 +27,13 @@ from edgeinspect.gateway.memory import Kind, Memory
 from edgeinspect.imaging.reading import DECLARATION, declared
 from edgeinspect.models.importing_files import what_it_is
 from edgeinspect.page.drift import Drift, Reference, make_reference
+from edgeinspect.pipeline import shadow_record
 from edgeinspect.rescore import plan as rescore_plan
 from edgeinspect.rescore.program import results
 from edgeinspect.rescore.scorer import Result
 from edgeinspect.store.golden import read_golden
+from edgeinspect.testing import ManualClock
+from tests.archive_desk import caught, config
 from tests.fuzz.target import Target
 
 
@@ -207,6 +213,55 @@ def drift(data: bytes, folder: Path) -> None:
     made.index()
 
 
+# -- what the archive and the shadow keep in SQLite -----------------------------------------
+
+
+def _index_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        _archive(Path(name))
+        return (Path(name) / "archive" / archive_format.INDEX).read_bytes()
+
+
+def _archive(folder: Path) -> None:
+    """A start of the archive on whatever stands there, a picture more, and an orderly end."""
+    keeper = Keeper(config(folder), ManualClock())
+    try:
+        frame = caught(5)
+        keeper.account.opened(frame.key)
+        keeper.save(frame)
+        keeper.tend(now=True)
+    finally:
+        keeper.close()
+
+
+def index(data: bytes, folder: Path) -> None:
+    """Read and written: it is used, or set aside and made anew."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        root = Path(name) / "archive"
+        _write(root, archive_format.MARKER, b'{"line":"t","schema":"edgeinspect.archive/1"}')
+        _write(root, archive_format.INDEX, data)
+        reading.find(root, reading.Wanted())
+        _archive(Path(name))
+        reading.losses(root)
+
+
+def _record_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "r"
+        record = shadow_record.Record(path, "gate/1#0123", "gate/2#4567")
+        seen = shadow_record.Shown(
+            seq=1, epoch=1, at_utc_ns=5, decision="REJECT", classes=("pit",), prob=0.5
+        )
+        record.add(seen, seen, 900)
+        record.close()
+        return path.read_bytes()
+
+
+def record(data: bytes, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        shadow_record.compare([_write(Path(name), "r", data)], "gate/2")
+
+
 _DRIFT = msgspec.json.encode(make_reference("0" * 64, [number / 300 for number in range(300)]))
 assert isinstance(msgspec.json.decode(_DRIFT, type=Reference), Reference)
 
@@ -227,4 +282,6 @@ TARGETS = [
     Target("stored: plan of a run", run_plan, [_plan_bytes()]),
     Target("stored: results of a run", run_results, [_RESULT + b"\n"]),
     Target("stored: reference of scores", drift, [_DRIFT]),
+    Target("stored: archive's index", index, [_index_bytes()]),
+    Target("stored: shadow's record", record, [_record_bytes()]),
 ]  # fmt: skip

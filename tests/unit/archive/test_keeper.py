@@ -25,6 +25,7 @@ from edgeinspect.archive.waiting import Waiting
 from edgeinspect.archive_format import INDEX, PART, Kind, is_archive, read_sidecar, sidecars
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
+from edgeinspect.ledger_format import COMPANIONS
 from edgeinspect.testing import EPOCH_UTC_NS, ManualClock
 from tests.archive_desk import SCRATCH, SECOND, caught, config, picture, whole_frames
 
@@ -332,6 +333,94 @@ def test_a_lost_index_is_made_again_from_the_sidecars(folder: Path, damage: str)
     assert again.keeper.size_bytes == shelf.keeper.size_bytes
     assert again.listed() == set(range(300))
     assert len(list(shelf.root.glob("*.damaged-1"))) == (damage != "gone")
+    again.keeper.close()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE frames SET kind = 'other' WHERE seq = 3",
+        "UPDATE frames SET size_bytes = x'00'",
+        "UPDATE frames SET size_bytes = -900000000000000",
+        "UPDATE frames SET size_bytes = 9223372036854775807",
+        "UPDATE frames SET captured_at_utc_ns = 'x'",
+        "UPDATE frames SET defect_prob = 'x'",
+        "UPDATE frames SET label = CAST(x'ff' AS TEXT)",
+        "UPDATE frames SET path = CAST(x'ff' AS TEXT) || substr(path, 2) WHERE seq = 1",
+        "UPDATE frames SET path = '../x/t.top.7.1.json' WHERE seq = 1",
+        "UPDATE frames SET path = '../a-..-../../t.top.7.1.json' WHERE seq = 1",
+        "UPDATE frames SET path = substr(path, 1, 14) || '../../../x.json' WHERE seq = 1",
+        "UPDATE frames SET kept_since_ns = 'x'",
+        "UPDATE state SET value = 'x'",
+        "UPDATE state SET value = 9223372036854775807",
+        "UPDATE state SET value = 9e999",
+        "UPDATE folders SET mtime_ns = 'x'",
+        "INSERT INTO missed VALUES (9223372036854775807, 'pass', 'room', 3)",
+        "DROP TABLE frames; CREATE TABLE frames (a)",
+        "DROP TABLE missed; CREATE VIEW missed AS WITH RECURSIVE n (x) AS "
+        "(SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT * FROM n",
+        "CREATE TRIGGER other AFTER INSERT ON frames BEGIN DELETE FROM frames; END",
+    ],
+)
+def test_an_index_with_a_value_that_none_has_is_damaged(folder: Path, harm: str) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2, 3)
+    shelf.commit(3)
+    shelf.keeper.close()
+    with closing(sqlite3.connect(shelf.root / INDEX)) as base:
+        base.executescript(harm)
+    assert shelf.listed() == {1, 2, 3}
+    if "kept_since" not in harm:  # which no reader reads
+        with pytest.raises(DataError, match="cannot be read"):
+            losses(shelf.root)
+    again = Shelf(folder)
+    assert again.keeper._index.rebuilt
+    again.save(4)
+    again.commit(4)
+    assert again.listed() == {1, 2, 3, 4}
+    assert len(list(shelf.root.glob("*.damaged-1"))) == 1
+    assert losses(shelf.root) == []
+    again.keeper.close()
+    once_more = Shelf(folder)
+    assert not once_more.keeper._index.rebuilt
+    once_more.keeper.close()
+
+
+@pytest.mark.parametrize("suffix", COMPANIONS)
+def test_nobody_waits_for_a_pipe_in_the_index_s_place(folder: Path, suffix: str) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2)
+    shelf.commit(2)
+    shelf.keeper.close()
+    path = shelf.root / f"{INDEX}{suffix}"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert shelf.listed() == {1, 2}
+    again = Shelf(folder)
+    assert again.keeper._index.rebuilt == f"{path.name} is not an ordinary file"
+    assert again.listed() == {1, 2}
+    again.keeper.close()
+
+
+def test_a_copy_in_the_archive_s_folder_is_left_alone_and_stands_for_no_frame(
+    folder: Path,
+) -> None:
+    shelf = Shelf(folder)
+    shelf.save(1, 2)
+    shelf.commit(2)
+    shelf.keeper.close()
+    (path,) = shelf.root.glob("*/*/t.top.7.1.json")
+    text = path.read_text()
+    copies = [path.with_name("look at this.json"), path.with_name("u.top.7.1.json"),
+              path.with_name("t.top.7.8.json")]  # fmt: skip
+    copies[0].write_text(text)
+    copies[1].write_text(text.replace('"line":"t"', '"line":"u"'))
+    copies[2].mkdir()
+    before = shelf.keeper.size_bytes
+    again = Shelf(folder)
+    assert [row.name for row in find(again.root, Wanted())] == ["t.top.7.2", "t.top.7.1"]
+    assert again.keeper.size_bytes == before
+    assert all(copy.exists() for copy in copies)
     again.keeper.close()
 
 

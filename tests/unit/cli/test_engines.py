@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 
 from edgeinspect import log
 from edgeinspect.cli.main import main
+from edgeinspect.errors import DataError
+from edgeinspect.ledger_format import COMPANIONS
 from edgeinspect.pipeline.shadow_record import SUFFIX, Record, Shown, compare, model_key
 from edgeinspect.store import Store
 from tests import graphs
@@ -174,6 +179,38 @@ def test_the_comparison_counts_pairs(root: Path) -> None:
     assert one.seqs == [14, 13, 12]
     assert one.differing == 3
     assert one.disagreements == 2
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE opinions SET at_utc_ns = 'x'",
+        "UPDATE opinions SET shadow_us = 'x' WHERE id = 2",
+        "UPDATE opinions SET classes = x'ff'",
+        "UPDATE opinions SET shadow = CAST(x'ff' AS TEXT)",
+        "DROP TABLE opinions; CREATE VIEW opinions AS WITH RECURSIVE n (id) AS "
+        "(SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT * FROM n",
+    ],
+)
+def test_a_record_with_a_value_that_none_has_is_damaged(root: Path, harm: str) -> None:
+    path = root.parent / f"x{SUFFIX}"
+    fill(path, root, 3, 2, [(PASS, PIT)] * 3)
+    with closing(sqlite3.connect(path)) as base:
+        base.executescript(harm)
+    with pytest.raises(DataError, match="record cannot be read"):
+        compare([path], "tiny-gate/2")
+
+
+@pytest.mark.parametrize("suffix", COMPANIONS)
+def test_nobody_waits_for_a_pipe_in_the_record_s_place(root: Path, suffix: str) -> None:
+    path = root.parent / f"x{SUFFIX}"
+    fill(path, root, 3, 2, [(PASS, PIT)])
+    pipe = path.with_name(path.name + suffix)
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    for act in (lambda: compare([path], "tiny-gate/2"), lambda: Record(path, "a", "b")):
+        with pytest.raises(DataError, match="is not an ordinary file"):
+            act()
 
 
 def test_promotion_demands_its_frames_in_shadow(run: Run, root: Path) -> None:

@@ -169,6 +169,14 @@ def test_the_archives_picture_is_found_by_the_verdict_alone(tmp_path: Path) -> N
     found = archived.find(tmp_path, one)
     assert found is not None
     assert (found.height_px, found.width_px) == (32, 64)
+    huge = bytearray(data.tobytes())
+    huge[16:24] = (100_000).to_bytes(4, "big") * 2
+    (folder / name).write_bytes(huge)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cv2, "imdecode", None)  # not even asked: it would take 10 GB
+        assert archived.find(tmp_path, one) is None
+    (folder / name).write_bytes(data.tobytes())
+    assert archived.find(tmp_path, one) is not None
     outside = msgspec.structs.replace(told.picture, file="../../../etc/passwd")
     sidecar.write_bytes(encode_sidecar(msgspec.structs.replace(told, picture=outside)))
     assert archived.find(tmp_path, one) is None
