@@ -20,6 +20,7 @@ from edgeinspect.domain.plc import PART_ID_BYTES, Outcome, PlcImage, PlcInputs, 
 from edgeinspect.errors import DataError, ForgedError
 from edgeinspect.gateway.config import GatewayConfig
 from edgeinspect.gateway.handshake import Handshake, Rules
+from edgeinspect.gateway.hearing import Hearing
 from edgeinspect.gateway.journal import Journal
 from edgeinspect.gateway.memory import Memory
 from edgeinspect.gateway.results import from_lost, from_verdict
@@ -38,8 +39,6 @@ _TURN_EVENTS = 64
 _TRIP_RATIO = 0.9
 """Share of `fail_safe_ms` after which silence counts: the PLC must see it inside the whole,
 and a turn of this loop and the link's write come after."""
-_STALL_NS = 250 * NS_PER_MS
-"""So long, and this loop stood still. For as long after it an empty queue says nothing."""
 _LOOK_NS = 5 * NS_PER_MS
 _LOOKS = 20
 BACKLOG = 4_096
@@ -109,8 +108,7 @@ class Gateway:
         self._pushed_seq = journal.cursor
         self._deaf = False
         self._steps = StepWatch(clock)
-        self._turned_at_ns = self._drained_at_ns = clock.now_ns()
-        self._in_doubt_until_ns = 0
+        self._hearing = Hearing(clock.now_ns(), silence_ns)
         self._stopping = threading.Event()
         self._quiet = RateLimited(_log, clock)
         self._image: PlcImage | None = None
@@ -152,10 +150,10 @@ class Gateway:
         if timeout_ms is None:
             timeout_ms = _BUSY_MS if len(self.handshake) else _IDLE_MS
         self._steps.check()
-        self._note_stall()
+        self.handshake.wait_longer(self._hearing.turn(self._clock.now_ns()))
         self._hear_line(timeout_ms)
-        self._note_stall()
         now_ns = self._clock.now_ns()
+        self.handshake.wait_longer(self._hearing.turn(now_ns))
         inputs = self._link.poll()
         for applied in self.handshake.hear(inputs, now_ns):
             # Recorded before anything else is shown: see journal.py for why in this order. Its
@@ -176,15 +174,6 @@ class Gateway:
 
     # -- the line -------------------------------------------------------------------
 
-    def _note_stall(self) -> None:
-        """See whether this loop stood still; call before and after whatever waits."""
-        now_ns = self._clock.now_ns()
-        late_ns = now_ns - self._turned_at_ns - _STALL_NS
-        self._turned_at_ns = now_ns
-        if late_ns > 0:
-            self._in_doubt_until_ns = now_ns + _STALL_NS
-            self.handshake.wait_longer(late_ns)
-
     def _hear_line(self, timeout_ms: int) -> None:
         for _ in range(_TURN_EVENTS):
             looked_at_ns = self._clock.now_ns()  # before the look: a pause may follow it
@@ -197,14 +186,14 @@ class Gateway:
                 self._quiet.error(name, problem=str(error))
                 return
             if event is None:
-                if looked_at_ns >= self._in_doubt_until_ns:
-                    self._drained_at_ns = looked_at_ns
+                self._hearing.saw_empty(looked_at_ns)
                 return
             self._take(event)
             timeout_ms = 0
 
     def _take(self, event: Event) -> None:
         now_ns = self._clock.now_ns()
+        self._hearing.hear(now_ns)
         if isinstance(event, Beat):
             if event.message.line == self.config.feed.line:
                 self.watch.hear(event.message, now_ns)
@@ -241,8 +230,7 @@ class Gateway:
                 verdict,
                 now_ns=now_ns,
                 utc_ns=utc_ns,
-                # It came after the last turn that found nothing waiting.
-                sent_at_ns=None if event.replayed else min(now_ns, self._drained_at_ns),
+                sent_at_ns=None if event.replayed else self._hearing.sent_after_ns(now_ns),
                 clock_stepped=stepped,
                 newest_epoch=self.watch.epoch,
                 no_verdict_as=self._no_verdict_as,

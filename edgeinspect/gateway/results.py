@@ -66,8 +66,8 @@ def from_verdict(
         now_ns: Monotonic time; act-by is put on this clock here, once, so that a later
             step of the wall clock moves nothing.
         utc_ns: Wall time at `now_ns`.
-        sent_at_ns: Monotonic, the earliest that it can have been sent; None if it was
-            replayed, whose age nobody knows but the wall clock.
+        sent_at_ns: Monotonic, the earliest that it can have been sent; None if nobody knows
+            but the wall clock, as of one that was replayed.
         clock_stepped: The wall clock here or at the line was set lately, so that act-by
             counts from the capture; a replayed one then is late.
         newest_epoch: Of the daemon that lives; a pass of an older one is a reject.

@@ -314,6 +314,28 @@ def test_what_came_while_the_gateway_stood_still_is_as_old_as_that(
     assert bench.journal.records()[-1].outcome is Outcome.PASS
 
 
+@pytest.mark.parametrize("away", ["the gateway", "the network"])
+def test_what_a_line_says_first_after_a_silence_may_be_old(bench: Bench, away: str) -> None:
+    """A newcomer is given the last verdict, and a network brings what lay in it. The clock was
+    set, so that nothing else tells how old that is."""
+    bench.run(1_000)
+    if away == "the gateway":
+        bench.kill()
+        bench.start()
+    else:
+        bench.beats = False
+        bench.run(5_000)
+        bench.beats = True
+    bench.judge(1, travel_ms=1_000, clock_stepped=True,
+                captured_at_utc_ns=bench.clock.utc_ns())  # fmt: skip
+    bench.run(1_000)
+    bench.judge(1, travel_ms=1_000, clock_stepped=True, part_id="y",
+                captured_at_utc_ns=bench.clock.utc_ns())  # fmt: skip
+    bench.run(100)
+    outcomes = [record.outcome for record in bench.journal.records() if record.outcome]
+    assert outcomes == [Outcome.REJECT, Outcome.PASS]
+
+
 def test_a_gateway_that_stood_still_forces_nothing(bench: Bench) -> None:
     """What the PLC wrote meanwhile lies in a socket: it is heard a moment later."""
     bench.run(10)
