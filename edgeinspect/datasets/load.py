@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.datasets.archived import MaskAs
 from edgeinspect.datasets.looks import channels_of, common_size
+from edgeinspect.datasets.masks import MaskFile, MaskPerClass
 from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.datasets.records import DataSet, Record, Skipped, has_class
 from edgeinspect.datasets.threads import in_threads
@@ -35,6 +37,14 @@ BROKEN_RATIO = 0.2
 
 _SHOWN = 5
 Progress = Callable[[int], None]
+
+
+class _Told(TypedDict):
+    """Of the arrays: which records they hold, and which they do not."""
+
+    kept: list[int]
+    defective: list[bool]
+    skipped: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ def _fill(
     images: NDArray[np.uint8],
     masks: NDArray[np.uint8],
     progress: Progress,
-) -> dict[str, Any]:
+) -> _Told:
     """Decode into the arrays, without gaps; returns which were kept and what was skipped."""
     height, width, channels = images.shape[1:]
     kept: list[int] = []
@@ -143,7 +153,7 @@ def _pictures(
     records: Sequence[Record],
     images: NDArray[np.uint8],
     masks: NDArray[np.uint8],
-    told: dict[str, Any],
+    told: _Told,
 ) -> Pictures:
     count = len(told["kept"])
     return Pictures(
@@ -191,7 +201,9 @@ def _cached(
     else:
         progress(len(records))
     try:
-        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), dict[str, Any])
+        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), _Told)
+        if any(not 0 <= index < len(records) for index in told["kept"]):
+            raise ValueError("it counts other pictures")
         images = np.memmap(files[0], np.uint8, "r", shape=shape)
         masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
     except (OSError, ValueError) as error:
@@ -213,12 +225,20 @@ def _make(
 
 def _key(data: DataSet, records: Sequence[Record], shape: tuple[int, ...]) -> str:
     """Changes with every picture, mask and size that goes into the arrays."""
-    digest = hashlib.sha256(repr((3, shape, data.bits, data.flat_end, data.classes)).encode())
+    digest = hashlib.sha256(repr((4, shape, data.bits, data.flat_end, data.classes)).encode())
     for record in records:
-        mask = getattr(record.mask, "path", None)
-        stamps = [_stamp(path) for path in (record.path, mask) if path is not None]
+        stamps = [_stamp(path) for path in (record.path, *_files_of(record.mask))]
         digest.update(repr((record.name, record.defective, record.mask, stamps)).encode())
     return digest.hexdigest()[:20]
+
+
+def _files_of(mask: object) -> list[Path]:
+    """Of a record's mask, whichever kind it is of: one, one per class, or within another."""
+    if isinstance(mask, MaskPerClass):
+        return [path for _class_id, path in mask.files]
+    if isinstance(mask, MaskAs):
+        mask = mask.mask
+    return [mask.path] if isinstance(mask, MaskFile) else []
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

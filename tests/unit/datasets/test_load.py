@@ -148,6 +148,35 @@ def test_the_cache_is_found_again_and_never_stale(
 
 
 @pytest.mark.usefixtures("small_memory")
+def test_a_redrawn_mask_of_one_class_is_seen(make: Any, tmp_path: Path) -> None:
+    """Of layouts with a file per class, too: they are what people draw again."""
+    for index in range(4):
+        make.write(f"train/good/{index}.png")
+        make.write(f"test/pit/{index}.png")
+        path = make.write(f"ground_truth/pit/{index}_mask.png", make.mask(1, value=255))
+    cache = tmp_path / "cache"
+    first = load_all(open_data(make.root), cache=cache)
+    make.write(f"ground_truth/pit/{path.name}", np.roll(make.mask(1, value=255), 20, 1))
+    os.utime(path, ns=(1, 1))
+    again = load_all(open_data(make.root), cache=cache)
+    assert (first.masks != again.masks).any()
+
+
+@pytest.mark.usefixtures("small_memory")
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "{", '{"kept": [99], "defective": [true], "skipped": []}', "[" * 100_000]
+)
+def test_a_damaged_cache_says_so(make: Any, tmp_path: Path, text: str) -> None:
+    data = open_data(make.mask_folder())
+    cache = tmp_path / "cache"
+    load_all(data, cache=cache)
+    next(cache.glob("*.json")).write_text(text)
+    with pytest.raises(DataError, match="is damaged") as caught:
+        load_all(data, cache=cache)
+    assert caught.value.remedy
+
+
+@pytest.mark.usefixtures("small_memory")
 def test_a_full_disk_is_one_clear_error(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
