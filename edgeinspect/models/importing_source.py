@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
+from edgeinspect.imaging.picture_header import SET_PIXELS_MAX
 from edgeinspect.models.importing_files import what_it_is
 from edgeinspect.models.importing_request import Intake, Layout, Request
 from edgeinspect.regular_file import open_regular
@@ -148,6 +149,13 @@ def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -
         )
     height = _size(dims[height_at], request.model_height_px, request.height_px, "height", findings)
     width = _size(dims[width_at], request.model_width_px, request.width_px, "width", findings)
+    if height * width > SET_PIXELS_MAX:
+        raise ModelError(
+            f"input {value.name} is {height} x {width} px; more than {SET_PIXELS_MAX} px are no "
+            "picture",
+            where=where,
+            remedy="Export it for the size of the line's frames",
+        )
     if channels == 3 and request.channels == 1:
         findings.append("frames are grey: each of the network's three channels gets the grey")
     if (height, width) != (request.height_px, request.width_px):

@@ -357,6 +357,7 @@ def test_a_wrong_graph_is_refused_and_nothing_written(
         (Net(), {"output": "probs"}, UsageError, "no probabilities of a softmax"),
         (Net(outputs=1), {"activation": "softmax"}, UsageError, "always 1"),
         (Net(batch=8), {}, ModelError, "takes 8 pictures at once"),
+        (Net(size=(100_000, 100_000)), {}, ModelError, "are no picture"),
         (Net(layout="nhwc"), {"layout": "nchw"}, ModelError, "24 channels as nchw"),
         (Net(channels=1), {"channels": 3, "color": "rgb"}, ModelError, "has 1 channels"),
         (Net(size=(3, 3), layout="nchw"), {}, UsageError, "--layout nchw or --layout nhwc"),
