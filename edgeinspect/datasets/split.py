@@ -189,10 +189,18 @@ def read_split(path: Path, data: DataSet) -> DataSet:
     remedy = "Write it with: edgeinspect data split PATH --out FILE"
     try:
         told = decode_names(read_regular(path, TEXT_BYTES_MAX))
-        splits = {name: split for split in SPLITS for name in told["splits"].get(split, [])}
+        pairs = [(name, split) for split in SPLITS for name in told["splits"].get(split, [])]
+        splits = dict(pairs)
         stored = told["names_sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"is not a split file: {error}", where=str(path), remedy=remedy) from error
+    if len(splits) < len(pairs):
+        count = Counter(name for name, _split in pairs)
+        twice = [name for name, times in count.items() if times > 1]
+        raise DataError(
+            f"names {len(twice)} pictures more than once: {', '.join(map(str, twice[:3]))}",
+            where=str(path), remedy="A picture is in one split: take it out of the others",
+        )  # fmt: skip
     names = {record.name for record in data.records}
     if stored != names_hash(data) or splits.keys() != names:
         raise DataError(

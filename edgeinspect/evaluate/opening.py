@@ -128,8 +128,8 @@ def describe(path: Path) -> ModelSpec:
         key.removeprefix("edgeinspect."): value
         for key, value in session.get_modelmeta().custom_metadata_map.items()
     }
-    shape = session.get_inputs()[0].shape
     try:
+        shape = session.get_inputs()[0].shape
         _one, height, width, channels = (int(size) for size in shape)
         return ModelSpec(
             id=ModelId(path.stem, 1, sha256_of(path)),
@@ -142,7 +142,7 @@ def describe(path: Path) -> ModelSpec:
             precision=Precision.FP32,
             thresholds=MappingProxyType(decode_json(said.get("thresholds", "{}"), dict[str, Any])),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ModelError(
             "has no manifest beside it, and says too little of itself in its metadata",
             where=str(path),

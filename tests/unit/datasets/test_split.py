@@ -134,6 +134,18 @@ def test_a_file_of_other_pictures_is_refused(make: Any, tmp_path: Path) -> None:
         read_split(tmp_path / "split.json", open_data(make.root))
 
 
+def test_a_picture_in_two_splits_is_refused(make: Any, tmp_path: Path) -> None:
+    """It would be learnt by heart and then measured, or measured only, as the order is."""
+    data = open_data(make.mask_folder(count=12))
+    path = tmp_path / "split.json"
+    write_split(path, split(data, 4), 4)
+    told = json.loads(path.read_text())
+    told["splits"]["test"].append(told["splits"]["train"][0])
+    path.write_text(json.dumps(told))
+    with pytest.raises(DataError, match=f"more than once: {told['splits']['train'][0]}"):
+        read_split(path, data)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"splits": {"train": 3}, "names_sha256": ""}',
                                   '{"splits": 3, "names_sha256": ""}'])  # fmt: skip
 def test_what_is_no_split_file_is_refused(make: Any, tmp_path: Path, text: str) -> None:

@@ -249,3 +249,18 @@ store: {store.root}
     assert judge.rules.gate.suspect_at == 0.2
     assert loaded.hash in judge.notes[0]
     judge.close()
+
+
+def test_a_graph_without_an_input_is_no_model(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
+    made = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [1.0])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], ["y"], value=made)], "g", [],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    model = onnx.helper.make_model(
+        graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)]
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="says too little of itself"):
+        open_engine(str(tmp_path / "m.onnx"), "ort")
