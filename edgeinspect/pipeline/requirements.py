@@ -7,6 +7,7 @@ passed over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from edgeinspect.errors import EdgeInspectError, SpoolError
 from edgeinspect.keys import read_server
 from edgeinspect.listening import bind
 from edgeinspect.ring import ring_bytes
-from edgeinspect.shared_memory import check_folder, is_held
+from edgeinspect.shared_memory import check_folder, is_held, open_file
 from edgeinspect.spool_format import HEADER_BYTES, SLOT_BYTES
 
 
@@ -71,6 +72,8 @@ def unmet(
 def _try_folder(folder: Path, spool_bytes: int, ring_bytes_: int, line: str) -> None:
     """Make room in the folder of spool and rings, less what a former run left there."""
     check_folder(folder)
+    with contextlib.suppress(OSError):  # not there: it will be made
+        os.close(open_file(folder / f"{line}.spool", write=True))
     there = sum(_size(path) for path in (folder / f"{line}.spool", *folder.glob(f"{line}.*.ring")))
     wanted = max(0, spool_bytes + ring_bytes_ - there)
     parent = folder

@@ -186,6 +186,10 @@ def test_what_run_refuses_check_refuses_with_the_same_code(
     assert both(f"spool.folder={root}/file/spool") == {75}
     assert both(f"publish.verdicts=ipc://{root}/none/verdicts") == {78}
     assert both(f"publish.curve={root}/no-keys") == {65}
+    (root / "memory").mkdir(0o750)
+    line = yaml.safe_load((root / "line.yaml").read_text())["line"]
+    os.mkfifo(root / "memory" / f"{line}.spool")
+    assert both(f"spool.folder={root}/memory") == {78}
 
 
 def test_a_line_that_runs_is_said_to_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
