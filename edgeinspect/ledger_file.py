@@ -185,7 +185,10 @@ def _hold(path: Path) -> int:
     holder = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(holder)
         raise OSError("another daemon writes it: two lines of one name?") from error
+    except OSError:  # a network's disk without locks
+        os.close(holder)
+        raise
     return holder

@@ -16,6 +16,7 @@ import io
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -91,6 +92,8 @@ def _unescaped(found: re.Match[str]) -> str:
     if word == "\\":
         return word
     code = int(word[1:], 16)
+    if code > sys.maxunicode:
+        return found[0]  # no character: it stands for itself
     return chr(code + 0xDC00 if word[0] == "x" and code >= 0x80 else code)
 
 

@@ -259,9 +259,12 @@ def _hold(root: Path) -> int:
     handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(handle)
         raise DeviceLostError("another process writes this archive", where=str(root)) from error
+    except OSError:  # a network's disk without locks
+        os.close(handle)
+        raise
     return handle
 
 

@@ -46,6 +46,9 @@ _TURN_PAUSE_NS = 4 * NS_PER_MS
 """16 messages every 4 ms: a flood costs the interpreter some percent, not all of it."""
 _CLIENT_MESSAGES_MAX = 256
 """Queued for one client that does not read: about 256 KiB."""
+ENTRIES = 40
+"""Entries for the ledger, of all clients together; `_ENTRY_NS` later one more."""
+_ENTRY_NS = 500 * NS_PER_MS
 _TICKET_POLL_MS = 2
 _TICKET_NS = 400 * NS_PER_MS
 """Longest wait for the seq of a triggered frame; a gateway waits 500 ms for the answer."""
@@ -108,6 +111,7 @@ class Replay:
         self._heard_at_ns: dict[int, int] = {}
         """Of a client's descriptor: its last whole message."""
         self._sent = (0, 0)
+        self._entries_free_at_ns = -(1 << 62)
         self._admission: Admission | None = None
         watched = Watched(
             Untaken(clock, lambda: self._sent, _CLIENT_MESSAGES_MAX),
@@ -237,6 +241,7 @@ class Replay:
                 self._read_challenge(sender, request)
                 return
             if isinstance(request, OperatorRequest):
+                self._take_entry()
                 self._operate(request.actor, request.action, request.detail)
             else:
                 part = Part(request.part_id, request.encoder_count, request.simulated,
@@ -249,6 +254,18 @@ class Replay:
             self._send(sender, [encode(Triggered(accepted=False, problem=str(error)))])
             return
         self._send(sender, [encode(Triggered(accepted=True))])
+
+    def _take_entry(self) -> None:
+        """Count an entry for the ledger: it is kept for good, and makes verdicts give way.
+
+        Raises:
+            UsageError: There were too many lately.
+        """
+        now_ns = self._clock.now_ns()
+        self._entries_free_at_ns = max(self._entries_free_at_ns, now_ns - ENTRIES * _ENTRY_NS)
+        if self._entries_free_at_ns > now_ns - _ENTRY_NS:
+            raise UsageError("too many entries for the ledger lately", remedy="Try again later")
+        self._entries_free_at_ns += _ENTRY_NS
 
     def _answer_tickets(self) -> None:
         """Answer each trigger whose frame has come, in whatever order, or whose time is up."""

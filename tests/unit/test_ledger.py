@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import sqlite3
@@ -305,6 +307,26 @@ ledger: {{folder: {tmp_path}}}
     spool = open_spool(config, desk.clock)
     assert spool.last_seq >= 3
     spool.dispose()
+
+
+def test_a_disk_without_locks_is_not_another_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path)
+    desk.judge(3)
+
+    def flock(_handle: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        assert not desk.writer.catch_up()
+    assert "No locks available" in desk.writer.alarm
+    assert desk.writer.catch_up()
+    assert not desk.writer.alarm
+    desk.writer.close()
+    assert verify(desk.path).holds
+    desk.dispose()
 
 
 @pytest.mark.parametrize("name", ["t.ledger.sqlite", "t.ledger.sqlite-journal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,13 @@ def test_a_printable_name_can_be_stored_and_is_nobody_elses(first: bytes, second
 @given(st.text(max_size=40))
 def test_what_was_made_printable_can_be_taken_back(name: str) -> None:
     assert unprintable(printable(name)) == name
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_what_no_name_is_printed_as_names_no_file(code: int) -> None:
+    assert unprintable(f"\\U{code:08X}") == (
+        chr(code) if code <= sys.maxunicode else f"\\U{code:08X}"
+    )
 
 
 def test_names_that_need_no_escape_stay_as_they_are() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
 from collections import Counter
@@ -528,6 +530,17 @@ def test_one_process_and_one_line(folder: Path) -> None:
     shelf.keeper.close()
     with pytest.raises(DataError, match="of the line t, not of u"):
         Keeper(config(folder, line="u"), ManualClock())
+
+
+def test_a_disk_without_locks_is_not_another_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_handle: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(DeviceLostError, match="No locks available"):
+        Shelf(folder)
 
 
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:

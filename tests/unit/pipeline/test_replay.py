@@ -12,17 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeinspect import boot
-from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import AddressError, UsageError
-from edgeinspect.pipeline.replay import Replay
+from edgeinspect.pipeline.replay import ENTRIES, Replay
 from edgeinspect.pipeline.tickets import Ticket, Tickets
 from edgeinspect.pipeline.trigger_expiry import VALID_NS
+from edgeinspect.testing import ManualClock
 from edgeinspect.wire_replay import (
     Ack,
     Answer,
     ChallengeRequest,
     Gone,
+    OperatorRequest,
     Replayed,
     ReplayRequest,
     TriggerCount,
@@ -105,6 +107,32 @@ def test_what_was_published_comes_again_as_it_was(router: Router) -> None:
     assert bodies == sent[2:4]
     assert answer == Replayed(epoch=epoch, from_seq=3, to_seq=4, last_seq=8)
     assert router.replay.replayed == 8
+
+
+def test_a_flood_of_entries_does_not_fill_the_ledger(tmp_path: Path) -> None:
+    clock, written = ManualClock(), []
+    desk = Desk(tmp_path, SLOTS)
+    replay = Replay(
+        context=desk.context, address="tcp://127.0.0.1:*", spool=desk.spool, clock=clock,
+        trigger=lambda _camera, _part: None, challenge=lambda _camera, _picture: None,
+        operate=lambda *words: written.append(words),
+    )  # fmt: skip
+    try:
+        entry = encode(OperatorRequest(actor="anna", action="acknowledge", detail="x" * 500))
+        for _ in range(1000):
+            replay._hear([b"client", entry])
+        assert len(written) == ENTRIES
+        clock.advance(NS_PER_S)
+        for _ in range(1000):
+            replay._hear([b"client", entry])
+        assert len(written) == ENTRIES + 2
+        clock.advance(3600 * NS_PER_S)
+        for _ in range(1000):
+            replay._hear([b"client", entry])
+        assert len(written) == 2 * ENTRIES + 2
+    finally:
+        replay.dispose()
+        desk.dispose()
 
 
 def test_what_is_not_there_yet_is_an_empty_answer(router: Router) -> None:
