@@ -49,6 +49,16 @@ def is_good(name: str, named: tuple[str, ...] = ()) -> bool:
     """
     if named:
         return name.lower() in {word.lower() for word in named}
+    return _said(name) == {True}
+
+
+def is_defect(name: str) -> bool:
+    """True if a name says that something is defective, not only that it is not said to be good."""
+    return False in _said(name)
+
+
+def _said(name: str) -> set[bool]:
+    """For each word that tells: whether it says good."""
     for pattern, word in _IN_ORDNUNG:
         name = pattern.sub(word, name)
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -70,4 +80,4 @@ def is_good(name: str, named: tuple[str, ...] = ()) -> bool:
             negated = False
         elif word not in _BETWEEN and word not in ("of", "from"):
             negated = False
-    return said == {True}
+    return said

@@ -44,7 +44,8 @@ def _header(data: bytes) -> tuple[int, int, int, int, int]:
     kind = data[1] - 0x30
     if kind not in (4, 5, 6):
         raise refused("is a PNM of plain text or of arbitrary layers (PAM)",
-                      "Save it as binary PGM or PPM, or as PNG", as_mask=True)  # fmt: skip
+                      "Save it as binary PGM or PPM, or as PNG",
+                      as_mask=kind == 1 or _plain_top(data) in (1, 255))  # fmt: skip
     head, at, numbers = data[:_HEADER_BYTES], 2, []
     for _ in range(2 if kind == 4 else 3):
         found = _NUMBER.match(head, at)
@@ -62,6 +63,17 @@ def _header(data: bytes) -> tuple[int, int, int, int, int]:
             "Save it with a highest value of 255, 1023, 4095, 16383 or 65535",
         )
     return kind, height_px, width_px, top, at + 1
+
+
+def _plain_top(data: bytes) -> int:
+    """The highest value that plain text names; decoders spread ids below another over 0 to 255."""
+    at, number = 2, 0
+    for _ in range(3):
+        found = _NUMBER.match(data[:_HEADER_BYTES], at)
+        if found is None:
+            return 0
+        number, at = int(found[1]), found.end()
+    return number
 
 
 def depth_of(head: bytes) -> tuple[int, int | None]:

@@ -22,7 +22,7 @@ from edgeinspect.datasets.files import (
     unique_names,
 )
 from edgeinspect.datasets.folder_names import is_annotation, says_drawing, says_mask, words_of
-from edgeinspect.datasets.goodness import is_good
+from edgeinspect.datasets.goodness import is_defect, is_good
 from edgeinspect.datasets.mask_looks import check_looks
 from edgeinspect.datasets.records import DataSet, Hints, Record
 from edgeinspect.errors import DataError
@@ -136,6 +136,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         if place is not None and place[1]:
             inside[place[0]].add(place[1])
     _check_levels(path, inside, hints)
+    _check_below(path, inside, good, hints)
     records = []
     for file, place in placed:
         if place is None:
@@ -165,6 +166,27 @@ def _check_levels(path: Path, inside: dict[str, set[str]], hints: Hints) -> None
             remedy=f"Give one of them, as {path / first}; or exchange the two levels of folders. "
             "--layout class_folder takes the upper ones",
         )  # fmt: skip
+
+
+def _check_below(path: Path, inside: dict[str, set[str]], good: set[str], hints: Hints) -> None:
+    """Refuse `good/rejected/`: a folder below a class that says the opposite of it."""
+    if hints.layout is not None:
+        return
+    defects = inside.keys() - good
+    for name, groups in sorted(inside.items()):
+        for word in sorted({part for group in groups for part in group.split("/")[1:]}):
+            if name in good:
+                against = word in defects or is_defect(word)
+            else:
+                against = word in good or is_good(word)
+            if against:
+                raise DataError(
+                    f"holds a folder '{word}' below '{name}': its pictures would be "
+                    f"{'good' if name in good else 'defective'}, and its name says the opposite",
+                    where=str(path),
+                    remedy="Put them into a class folder of their own, or rename theirs. "
+                    "--layout class_folder takes the upper ones",
+                )  # fmt: skip
 
 
 def _tells_nothing(name: str) -> bool:

@@ -133,6 +133,13 @@ def _by_picture(
             missing.setdefault(row.name, row.where)
             continue
         told = labels.setdefault(name, _Labels())
+        for what, before, now in (
+            ("group", told.group, row.group),
+            ("split", told.split, row.split),
+        ):
+            if before and now and before != now:
+                raise DataError(f"gives {name} the {what} {now}, and {before} above",
+                                where=row.where, remedy="A picture has one of each")  # fmt: skip
         told.group, told.split = row.group or told.group, row.split or told.split
         if row.class_id is None:
             continue

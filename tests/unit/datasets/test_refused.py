@@ -80,6 +80,20 @@ def test_masks_of_other_names_are_no_pictures(make: Any, name: str) -> None:
     assert len(open_data(make.root, "class_folder")) == 18
 
 
+@pytest.mark.parametrize(
+    "below", ["good/rejected", "good/cam1/NOK", "good/pit", "pit/ok", "pit/i.O."]
+)
+def test_a_folder_that_says_the_opposite_of_its_class_is_refused(make: Any, below: str) -> None:
+    for index in range(3):
+        make.write(f"good/{index}.png")
+        make.write(f"pit/{index}.png")
+        make.write(f"{below}/x{index}.png")
+    with pytest.raises(DataError, match="its name says the opposite") as caught:
+        open_data(make.root)
+    assert caught.value.remedy
+    assert len(open_data(make.root, "class_folder").records) == 9
+
+
 def test_views_of_one_part_are_its_group(make: Any) -> None:
     """Real-IAD: a folder per part below that of its kind of defect, masks of the same stem."""
     for part in range(3):

@@ -115,6 +115,16 @@ def test_where_clean_pictures_have_rows_the_others_must_have_one(make: Any) -> N
         open_data(make.root)
 
 
+@pytest.mark.parametrize("column", ["split", "group"])
+def test_a_picture_has_one_split_and_one_group(make: Any, column: str) -> None:
+    steel(make, ["p1.jpg"])
+    rows = [f"p1.jpg,1,{CODE},train", f"p1.jpg,2,{CODE},test"]
+    make.text("train.csv", f"ImageId,ClassId,EncodedPixels,{column}", *rows)
+    with pytest.raises(DataError, match=f"p1.jpg the {column} test, and train above") as caught:
+        open_data(make.root)
+    assert caught.value.where == "train.csv:3"
+
+
 @pytest.mark.parametrize("named", ["", "train.csv"])
 def test_what_another_table_calls_defective_is_not_good(make: Any, named: str) -> None:
     """Pictures in one folder, and a table for each split."""

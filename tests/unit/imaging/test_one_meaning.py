@@ -302,6 +302,9 @@ def test_a_mask_that_programs_read_in_different_ways_is_refused(tmp_path: Path) 
     plain = tmp_path / "d.pgm"
     plain.write_bytes(b"P2\n2 1\n255\n0 7\n")
     assert read_mask_values(plain).tolist() == [[0, 7]]
+    plain.write_bytes(b"P2\n# ids, that a decoder spreads over 0 to 255\n2 1\n3\n0 1\n")
+    with pytest.raises(DataError, match="plain text"):
+        read_mask_values(plain)
 
 
 def tiff(way: int) -> bytes:
