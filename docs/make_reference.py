@@ -387,6 +387,8 @@ def schema(cls: type[msgspec.Struct]) -> str:
     whole = msgspec.json.schema(cls)
     reachable = {cls.__name__: cls, **_structs_in(cls)}
     for name, definition in whole.get("$defs", {}).items():
+        if "description" in definition:  # Python 3.13 takes the indentation out itself
+            definition["description"] = source_of.cleandoc(definition["description"])
         docs = field_docs(reachable[name]) if name in reachable else {}
         for key, prop in definition.get("properties", {}).items():
             if docs.get(key):
