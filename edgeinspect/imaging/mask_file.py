@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -54,7 +54,7 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     if indexed:
         data = np.frombuffer(_with_indices(raw), np.uint8)
     form = _form(raw)
-    picture: np.ndarray | None
+    picture: NDArray[Any] | None
     if form is not None and form.format == "bmp" and form.unpacked:
         picture = _of_bmp(raw, form, path)  # decoders differ in which masks of colours they heed
     elif form is not None and form.format == "tiff":
@@ -101,7 +101,7 @@ def _of_bmp(raw: bytes, form: Form, path: Path) -> NDArray[np.uint8]:
     return picture
 
 
-def _of_tiff(raw: bytes, form: Form, path: Path) -> np.ndarray:
+def _of_tiff(raw: bytes, form: Form, path: Path) -> NDArray[Any]:
     """As a picture's: decoders differ in tiles, packed bits and orientation."""
     try:
         return tiff_pixels(raw, form, keep_alpha=True)
@@ -109,7 +109,7 @@ def _of_tiff(raw: bytes, form: Form, path: Path) -> np.ndarray:
         raise DataError(error.what, where=str(path), remedy=error.remedy) from error
 
 
-def _by_opencv(data: NDArray[np.uint8], mode: int) -> np.ndarray | None:
+def _by_opencv(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | None:
     try:
         return cv2.imdecode(data, mode)
     except cv2.error:
