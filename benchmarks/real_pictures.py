@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.client import Listener, order
-from edgeinspect.datasets.pictures import Pictures, load_folder
+from edgeinspect.datasets.load import load
+from edgeinspect.datasets.open import open_data
+from edgeinspect.datasets.pictures import Pictures
 from edgeinspect.domain.tensor import ModelKind, ModelSpec
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.evaluate.figures import (
@@ -46,13 +48,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5690)
     options = parser.parse_args()
     spec = Store().resolve(str(options.model.absolute()))
-    pictures = load_folder(
-        options.data,
-        options.split,
-        spec.classes if spec.kind is ModelKind.SEGMENTER else [str(i) for i in range(255)],
-        height_px=spec.shape.height_px,
-        width_px=spec.shape.width_px,
-    )
+    data = open_data(options.data)
+    pictures = load(
+        data, data.of(options.split), height_px=spec.shape.height_px,
+        width_px=spec.shape.width_px, channels=spec.shape.channels,
+    )  # fmt: skip
     verdicts, masks = through_the_daemon(options, spec, pictures)
     outputs = run_graph(spec.path, pictures.images)
     if spec.kind is ModelKind.GATE:
