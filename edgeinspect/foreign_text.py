@@ -100,3 +100,8 @@ def _written_out(char: str) -> str:
 def _json_escape(char: str) -> str:
     data = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{data[i] << 8 | data[i + 1]:04x}" for i in range(0, len(data), 2))
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number of at most 9 digits, without a sign: `int` takes it."""
+    return text.isdecimal() and len(text) <= 9

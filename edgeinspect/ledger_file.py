@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import StorageError, is_transient
-from edgeinspect.ledger_format import SCHEMA_VERSION, TABLES, Rows, foreign_file
+from edgeinspect.ledger_format import SCHEMA_VERSION, TABLES, Rows
+from edgeinspect.sqlite_file import foreign_file
 
 
 @dataclass(frozen=True, slots=True)

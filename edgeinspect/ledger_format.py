@@ -9,9 +9,7 @@ Source: docs/decisions/0009-ledger.md
 from __future__ import annotations
 
 import sqlite3
-import stat
 import zlib
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -52,39 +50,6 @@ CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, at_utc_ns INTEGER NOT NULL, epoch INTEGER NOT NULL,
     kind TEXT NOT NULL, actor TEXT NOT NULL, detail TEXT NOT NULL);
 """
-COMPANIONS = ("", "-journal", "-wal", "-shm")
-"""Behind a ledger's name: the files that SQLite opens by themselves."""
-
-
-def foreign_file(path: Path) -> Path | None:
-    """The first of a ledger's files that is there and no file: SQLite would wait for a pipe.
-
-    Raises:
-        OSError: One cannot be looked at.
-    """
-    for companion in COMPANIONS:
-        found = path.with_name(path.name + companion)
-        try:
-            if not stat.S_ISREG(found.stat().st_mode):
-                return found
-        except FileNotFoundError:
-            pass
-    return None
-
-
-def foreign_object(base: sqlite3.Connection) -> str | None:
-    """The name of a view, a trigger or a module's table: none of our databases has one.
-
-    A view has no end if its maker likes.
-    """
-    base.execute("PRAGMA trusted_schema = OFF")
-    found = base.execute(
-        "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-        " OR type = 'table' AND rootpage = 0"
-    ).fetchone()
-    return None if found is None else str(found[0])
-
-
 OWN_COLUMNS = ("seq", "epoch", "captured_at_utc_ns", "camera", "decision", "reason", "part_id",
         "encoder_count", "defect_prob", "reject_code", "classes", "degraded", "simulated",
         "total_us")  # fmt: skip

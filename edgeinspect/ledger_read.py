@@ -19,8 +19,6 @@ from edgeinspect.ledger_format import (
     OWN_COLUMNS,
     SCHEMA_VERSION,
     Cause,
-    foreign_file,
-    foreign_object,
     place,
     removals,
     skipped,
@@ -28,6 +26,7 @@ from edgeinspect.ledger_format import (
     verdict_columns,
 )
 from edgeinspect.spool_format import Scan, scan_file
+from edgeinspect.sqlite_file import foreign_file, foreign_object
 from edgeinspect.wire import decode_verdict
 
 _SPOOL_LOOKS = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeinspect.archive.rows import COLUMNS
 from edgeinspect.archive_format import INDEX, Kind
-from edgeinspect.ledger_format import COMPANIONS, foreign_file, foreign_object
+from edgeinspect.sqlite_file import COMPANIONS, check_files, check_objects
 
 AGE = "kept_since_ns"
 """Kept time (`timekeeping.KeptTime`) at which a frame came into the archive: its age and its
@@ -85,10 +85,10 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         sqlite3.OperationalError: The disk does not let us.
         sqlite3.DatabaseError: It is damaged, of another version, or something else.
     """
-    _check_file(path)
+    check_files(path)
     base = sqlite3.connect(path, timeout=2, check_same_thread=False)
     try:
-        _check_objects(base)
+        check_objects(base)
         base.execute("PRAGMA journal_mode = WAL")
         base.execute("PRAGMA synchronous = NORMAL")
         base.execute("PRAGMA journal_size_limit = 4194304")
@@ -120,10 +120,10 @@ def open_to_read(root: Path) -> sqlite3.Connection:
     path = (root / INDEX).absolute()
     if not path.is_file():
         raise sqlite3.OperationalError("there is no index")
-    _check_file(path)
+    check_files(path)
     base = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
     try:
-        _check_objects(base)
+        check_objects(base)
         base.execute("BEGIN")  # what is checked is what is read
         _check_rows(base, "1")
     except BaseException:
@@ -140,16 +140,6 @@ def set_aside(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.damaged-{number}"))
     for suffix in COMPANIONS[1:]:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _check_file(path: Path) -> None:
-    if (foreign := foreign_file(path)) is not None:  # SQLite would wait for a pipe
-        raise sqlite3.DatabaseError(f"{foreign.name} is not an ordinary file")
-
-
-def _check_objects(base: sqlite3.Connection) -> None:
-    if (foreign := foreign_object(base)) is not None:
-        raise sqlite3.DatabaseError(f"has {foreign!r}, which no index has")
 
 
 def _columns(base: sqlite3.Connection, table: str) -> set[str]:

@@ -28,7 +28,7 @@ FILE = "model.onnx"
 def today() -> str:
     """The date for manifests; SOURCE_DATE_EPOCH stands in for it where builds must be equal."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch.isdecimal():
+    if epoch.isdecimal() and len(epoch) <= 11:  # of year 5138 at most: any calendar has it
         moment = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
     else:
         moment = datetime.datetime.now(datetime.timezone.utc)

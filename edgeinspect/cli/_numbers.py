@@ -1,4 +1,4 @@
-"""Numbers of the command line: finite, and short enough to be one."""
+"""Numbers of the command line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,3 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r:.40} is not a finite number.", param, ctx)
         return number
-
-
-def is_whole(text: str) -> bool:
-    """Whether a text is a whole number of at most 9 digits, without a sign."""
-    return text.isdecimal() and len(text) <= 9

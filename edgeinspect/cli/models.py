@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from edgeinspect.cli._numbers import is_whole
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
+from edgeinspect.foreign_text import is_whole
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _ORDER = click.Choice(["bgr", "rgb"])

@@ -13,9 +13,9 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgeinspect.cli._left_out import lines
-from edgeinspect.cli._numbers import is_whole
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
+from edgeinspect.foreign_text import is_whole
 
 Report = Callable[[str, int, int, float], None]
 

@@ -13,6 +13,9 @@ from typing import Protocol
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+STALL_NS = 250 * NS_PER_MS
+"""So long between two turns of a loop, and it stood still. For as long after it, what comes may be
+older than it looks: the thread that reads the network stood still as well."""
 
 _READ_NS = NS_PER_MS
 _READS = 5

@@ -17,6 +17,7 @@ from edgeinspect.domain.tensor import ModelSpec
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.evaluate.opening import CHECKPOINT
 from edgeinspect.evaluate.source import Source, for_classes
+from edgeinspect.foreign_text import is_whole
 from edgeinspect.imaging import strip
 from edgeinspect.regular_file import printable
 
@@ -140,11 +141,7 @@ def _in_order(pictures: Pictures, color: str) -> Pictures:
 
 def _rendered(data: str, spec: ModelSpec) -> Source:
     words = data.removeprefix(STRIP).split(":")
-    if (
-        len(words) != 2
-        or not all(word.isdecimal() and len(word) <= 9 for word in words)
-        or not int(words[1])
-    ):
+    if len(words) != 2 or not all(map(is_whole, words)) or not int(words[1]):
         raise UsageError(f"'{data:.80}' names no rendered strip", remedy="Write strip:SEED:COUNT")
     if spec.shape.channels != 1:
         raise UsageError("the synthetic strip is grey", where=str(spec.id))

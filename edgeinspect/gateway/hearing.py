@@ -9,11 +9,7 @@ process the thread that reads the network may not have caught up.
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import NS_PER_MS
-
-STALL_NS = 250 * NS_PER_MS
-"""So long between two turns, and the loop stood still. For as long after that, or after a silence,
-an empty queue says nothing."""
+from edgeinspect.domain.clock import STALL_NS
 
 
 class Hearing:

@@ -16,7 +16,7 @@ import msgspec
 
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
-from edgeinspect.ledger_format import foreign_file, foreign_object
+from edgeinspect.sqlite_file import check_files, check_objects, foreign_file
 
 SUFFIX = ".shadow.sqlite"
 KEPT = 500_000
@@ -174,12 +174,10 @@ def compare(paths: Iterable[Path], candidate: str) -> list[Comparison]:
 
 def _open(path: Path) -> sqlite3.Connection:
     """A record to read; SQLite itself would wait for a pipe, and read a view without an end."""
-    if (foreign := foreign_file(path)) is not None:
-        raise sqlite3.DatabaseError(f"{foreign.name} is not an ordinary file")
+    check_files(path)
     base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        if (other := foreign_object(base)) is not None:
-            raise sqlite3.DatabaseError(f"has {other!r}, which no record has")
+        check_objects(base)
     except BaseException:
         base.close()
         raise

@@ -12,14 +12,11 @@ Source: docs/wire.md, "Request: trigger"
 from __future__ import annotations
 
 from edgeinspect import boot
-from edgeinspect.domain.clock import NS_PER_MS, Clock, read_offset_ns
+from edgeinspect.domain.clock import NS_PER_MS, STALL_NS, Clock, read_offset_ns
 from edgeinspect.wire_replay import TriggerRequest
 
 VALID_NS = 500 * NS_PER_MS
 """A message that may have waited longer at the ROUTER is refused."""
-STALL_NS = 250 * NS_PER_MS
-"""So long between two turns, and the thread stood still. What comes within so much after it
-may be older than it looks, for the thread that reads the network stood still as well."""
 
 
 class TriggerExpiry:

@@ -9,14 +9,12 @@ the gateway refuses what may be too old.
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.clock import NS_PER_MS, STALL_NS
 
 WRITER_SILENCE_NS = 300 * NS_PER_MS
 """A peer that writes in every cycle and is silent for longer has been away."""
 READER_SILENCE_NS = 1_000 * NS_PER_MS
 """The same for one that reads in every cycle, and writes when it has something to say."""
-STALL_NS = 250 * NS_PER_MS
-"""A loop that takes longer for a turn has stood still, and others with it."""
 _RUN = 5
 """So many messages without a silence, and the peer polls."""
 

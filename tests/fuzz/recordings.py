@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgeinspect.recording.messages import About, ClockReading, Configuration, End, FrameRecord
 from edgeinspect.recording.pixels import LEFT_ZSTD, Packer, unpack
 from edgeinspect.recording.read import RecordedFrame, open_recording
 from edgeinspect.recording.write import RecordingWriter
+from edgeinspect.wire import decode_verdict, encode
 from tests.fuzz.messages import VERDICTS
 from tests.fuzz.target import Target
 
@@ -18,6 +20,7 @@ _PIXELS = np.random.default_rng(3).integers(0, 256, (8, 16, 1), np.uint8)
 
 
 def _recording() -> bytes:
+    first = decode_verdict(VERDICTS[0])
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "a.mcap"
         writer = RecordingWriter(path, About(line="strip", edgeinspect="1", began_utc_ns=5,
@@ -25,7 +28,8 @@ def _recording() -> bytes:
         writer.configuration(Configuration(hash="abc", text="{}"), 6)
         for seq in range(3):
             writer.clock(ClockReading(mono_ns=seq, utc_ns=seq))
-            record = FrameRecord(verdict=VERDICTS[0], dims=(8, 16, 1), packing=LEFT_ZSTD,
+            verdict = encode(msgspec.structs.replace(first, seq=first.seq + seq))
+            record = FrameRecord(verdict=verdict, dims=(8, 16, 1), packing=LEFT_ZSTD,
                                  pixels=Packer().pack(_PIXELS))  # fmt: skip
             writer.frame(record, "top", seq, 10 + seq)
             writer.flush()

@@ -5,6 +5,7 @@ The long form is benchmarks/fuzz.py: the same targets, for as long as it is told
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -43,40 +44,21 @@ def test_files(target: Target, tmp_path: Path) -> None:
     check(target, tmp_path)
 
 
-def test_stored(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="starlette is not installed: extra page")
-    from tests.fuzz import stored
-
-    for target in stored.TARGETS:
+@pytest.mark.parametrize(
+    ("module", "packages"),
+    [
+        ("stored", ["starlette"]),
+        ("certificates", ["cryptography", "asyncua"]),
+        ("protocols", ["starlette"]),
+        ("recordings", ["mcap"]),
+    ],
+)
+def test_what_needs_an_extra(module: str, packages: list[str], tmp_path: Path) -> None:
+    for package in packages:
+        pytest.importorskip(package, reason=f"{package} is not installed: an extra")
+    for target in importlib.import_module(f"tests.fuzz.{module}").TARGETS:
         for data in target.samples:
             target.decode(data, tmp_path)
-        check(target, tmp_path)
-
-
-def test_certificates(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="cryptography is not installed: extra plc")
-    pytest.importorskip("asyncua", reason="asyncua is not installed: extra plc")
-    from tests.fuzz import certificates
-
-    for target in certificates.TARGETS:
-        for data in target.samples:
-            target.decode(data, tmp_path)
-        check(target, tmp_path)
-
-
-def test_protocols(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="starlette is not installed: extra page")
-    from tests.fuzz import protocols
-
-    for target in protocols.TARGETS:
-        check(target, tmp_path)
-
-
-def test_recordings(tmp_path: Path) -> None:
-    pytest.importorskip("mcap", reason="mcap is not installed: extra record")
-    from tests.fuzz import recordings
-
-    for target in recordings.TARGETS:
         check(target, tmp_path)
 
 

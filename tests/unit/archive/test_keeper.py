@@ -27,7 +27,7 @@ from edgeinspect.archive.waiting import Waiting
 from edgeinspect.archive_format import INDEX, PART, Kind, is_archive, read_sidecar, sidecars
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
-from edgeinspect.ledger_format import COMPANIONS
+from edgeinspect.sqlite_file import COMPANIONS
 from edgeinspect.testing import EPOCH_UTC_NS, ManualClock
 from tests.archive_desk import SCRATCH, SECOND, caught, config, picture, whole_frames
 

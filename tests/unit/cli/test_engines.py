@@ -15,8 +15,8 @@ import pytest
 from edgeinspect import log
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
-from edgeinspect.ledger_format import COMPANIONS
 from edgeinspect.pipeline.shadow_record import SUFFIX, Record, Shown, compare, model_key
+from edgeinspect.sqlite_file import COMPANIONS
 from edgeinspect.store import Store
 from tests import graphs
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect import boot
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
-from edgeinspect.pipeline.trigger_expiry import STALL_NS, VALID_NS, TriggerExpiry
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, STALL_NS
+from edgeinspect.pipeline.trigger_expiry import VALID_NS, TriggerExpiry
 from edgeinspect.testing import ManualClock
 from edgeinspect.wire_replay import TriggerRequest
 
