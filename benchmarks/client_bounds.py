@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import multiprocessing
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import zmq
+
+from edgeinspect.testing_peers import zmtp_client
 
 Socket = zmq.Socket[bytes]
 REPLAY = b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":4096}'
@@ -91,23 +92,10 @@ def endless(address: str, clients: int, seconds: float) -> None:
 
 def endlessly(address: str, until: float) -> None:
     """One client, without a library: none sends the parts of a message before its last one."""
-    scheme, _, where = address.partition("://")
-    ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
     part = (b"\x01\x64" + bytes(100)) * 100
     while time.monotonic() < until:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-            if scheme == "ipc":
-                client = held.enter_context(socket.socket(socket.AF_UNIX))
-                client.connect(where)
-            else:
-                host, _, port = where.rpartition(":")
-                client = held.enter_context(socket.create_connection((host, int(port))))
+        with contextlib.suppress(OSError), zmtp_client(address, "DEALER") as client:
             client.settimeout(3)
-            client.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
-            client.sendall(b"\x04" + bytes([len(ready)]) + ready)
-            heard = b""
-            while b"READY" not in heard:
-                heard += client.recv(4096) or b"READY"  # let go: the next send says so
             while time.monotonic() < until:
                 client.sendall(part)
         time.sleep(0.05)

@@ -36,6 +36,8 @@ from edgeinspect.wire import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 STALL_S = (0.05, 0.4)
+FINISH_S = 60.0
+"""In which a PLC that scans has taken what any of these queues holds, twenty times over."""
 LINE = """\
 schema: 1
 line: campaign
@@ -195,8 +197,10 @@ class Campaign:
         self.running["gateway"].send_signal(signal.SIGCONT)
         self.stop("daemon")
         self.running["daemon"] = self.start("daemon", 2.0)
-        still, until = 0, time.monotonic() + 180
-        while still < 20 and time.monotonic() < until:
+        still, until = 0, time.monotonic() + FINISH_S
+        while still < 20:
+            if time.monotonic() > until:
+                raise TimeoutError(f"not all taken after {FINISH_S} s: {self.state()}")
             time.sleep(0.1)
             values = self.plc.master.values
             still = still + 1 if values and values["Online"] and not values["Buffered"] else 0
@@ -204,6 +208,15 @@ class Campaign:
         time.sleep(0.2)
         self.stop("gateway")
         self.plc.close()
+
+    def state(self) -> str:
+        """What the PLC last read and what the processes do and said, for a campaign that stands."""
+        said = [
+            f"{role}: exit status {self.running[role].poll()}\n"
+            + (self.folder / f"{role}.log").read_text()[-4000:]
+            for role in ("daemon", "gateway")
+        ]
+        return "\n".join([str(self.plc.master.values), repr(self.plc.failure), *said])
 
     def stop(self, role: str) -> None:
         process = self.running[role]

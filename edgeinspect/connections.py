@@ -10,10 +10,30 @@ import struct
 import sys
 
 _SO_ATTACH_FILTER = 26
-# A filter of one instruction, "return 0": no packet gets to the socket.
-# Source: man 7 socket; linux/filter.h, struct sock_fprog
-_RETURN_0 = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
-DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_0))
+_TCP_FLAGS_AT = 13
+_RST = 0x04
+
+
+def _program(*instructions: tuple[int, int, int, int]) -> tuple[ctypes.Array[ctypes.c_char], bytes]:
+    """A socket filter from (code, jt, jf, k), and the struct sock_fprog that points to it.
+
+    Source: man 7 socket; linux/filter.h. It reads a TCP segment from its header on.
+    """
+    words = ctypes.create_string_buffer(
+        b"".join(struct.pack("HBBI", *each) for each in instructions)
+    )
+    return words, struct.pack("HP", len(instructions), ctypes.addressof(words))
+
+
+_NONE, _DROP_ALL = _program((0x06, 0, 0, 0))
+_NO_RESETS, _DROP_RESETS = _program(
+    (0x30, 0, 0, _TCP_FLAGS_AT),  # load the byte
+    (0x45, 0, 1, _RST),  # is the bit set?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+)
+_KEEPALIVE = ((sockets.TCP_KEEPIDLE, 10), (sockets.TCP_KEEPINTVL, 5), (sockets.TCP_KEEPCNT, 3))
+"""Seconds of silence, seconds between probes, and probes: gone after 25 s."""
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 _FIONREAD = 0x541B
 _TIOCOUTQ = 0x5411
@@ -21,7 +41,20 @@ _TIOCOUTQ = 0x5411
 
 def drop_packets(connection: sockets.socket) -> None:
     """Have the kernel drop whatever comes for a TCP socket from now on."""
-    connection.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, DROP_ALL)
+    connection.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
+
+
+def drop_resets(listener: sockets.socket) -> None:
+    """Have the kernel drop TCP resets for a listening socket and all that it accepts.
+
+    A reset would be seen by libzmq at once, even while it holds back what came before: then
+    a PING among that ends the process (https://github.com/zeromq/libzmq/issues/4364). A peer
+    that ends in order, or is not there any more (TCP's keepalive), is seen after what it sent.
+    """
+    listener.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_RESETS)
+    listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        listener.setsockopt(sockets.IPPROTO_TCP, option, value)
 
 
 def unread_bytes(connection: int) -> int:
@@ -66,12 +99,17 @@ def silence(connection: int) -> bool:
 
 
 def hang_up(connection: int) -> None:
-    """End a connection by its descriptor; ZeroMQ notices as if the peer had."""
+    """End a connection by its descriptor; ZeroMQ notices when it has read what it holds.
+
+    Nothing more comes, and nothing else is done: a shutdown of both directions is to libzmq
+    what a reset is, see `drop_resets`.
+    """
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
+            if copy.family in (sockets.AF_INET, sockets.AF_INET6):
+                drop_packets(copy)  # TCP takes data after a shutdown too, and it would be read
             if copy.family in (sockets.AF_UNIX, sockets.AF_INET, sockets.AF_INET6):
-                copy.shutdown(sockets.SHUT_RDWR)
-                # What a Unix socket holds can still be read after that, and would be.
+                copy.shutdown(sockets.SHUT_RD)
                 while copy.recv(1 << 16, sockets.MSG_DONTWAIT):
                     pass
     except OSError:  # closed since, and not a socket any more

@@ -19,6 +19,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from edgeinspect import events
+from edgeinspect.connections import hang_up
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.errors import DataError
 from edgeinspect.keys import Socket, read_pair, read_server
@@ -268,10 +269,11 @@ class _Door:
 def _end(descriptor: int, endpoint: str) -> None:
     try:
         with sockets.socket(fileno=os.dup(descriptor)) as connection:
-            if _stands_at(connection, endpoint):
-                connection.shutdown(sockets.SHUT_RDWR)
+            if not _stands_at(connection, endpoint):
+                return
     except OSError:  # closed since, and not a socket any more
-        pass
+        return
+    hang_up(descriptor)
 
 
 def _stands_at(connection: sockets.socket, endpoint: str) -> bool:

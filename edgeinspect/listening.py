@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import socket as sockets
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import structlog
 import zmq
 
 from edgeinspect import events
-from edgeinspect.connections import drop_packets
+from edgeinspect.connections import drop_packets, drop_resets
 from edgeinspect.errors import AddressError, ConfigError, EdgeInspectError, Fault
 from edgeinspect.trust import user_name
 
 Socket = zmq.Socket[bytes]
+_Place = tuple[Any, ...]
+"""What `socket.bind` takes; of IPv6 with the scope."""
 _SHUT = ".shut"
 """Behind the name of a Unix socket's file while nobody is let in."""
 SOCKET_MODE = 0o660
@@ -37,9 +41,12 @@ _BACKLOG = 16
 """More at once try again after a second: what comes in between two looks is bounded."""
 HANDSHAKE_MS = 5_000
 """Who has connected and not said what it is for so long is let go."""
+# Source: man 7 netdevice, linux/if.h (struct ifreq)
+_SIOCGIFADDR = 0x8915
+_IFREQ_BYTES = 40
+_NAME_BYTES_MAX = 15
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
-_SO_DETACH_FILTER = 27
 _LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETDOWN, errno.ENOBUFS)
 _log = structlog.get_logger()
 
@@ -71,7 +78,7 @@ class Bound:
         """Let newcomers in again."""
         with contextlib.suppress(OSError):
             if self._listener is not None:
-                self._listener.setsockopt(sockets.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+                drop_resets(self._listener)
             elif self._file is not None:
                 os.rename(self._file[0] + _SHUT, self._file[0])
 
@@ -122,7 +129,7 @@ def _bind(socket: Socket, address: str, key: str, receive_bytes: int) -> Bound:
         _hand_over(socket, listener, address)
         return Bound(address, file=(path, (made.st_dev, made.st_ino)))
     place = _place(match[1], match[2]) if match else None
-    if place is None:  # inproc, an abstract name, or a network interface's
+    if place is None:  # inproc, an abstract name, or what nobody can resolve
         socket.bind(address)
         return Bound(address)
     listener = _listen_on_port(*place, address, receive_bytes)
@@ -147,26 +154,33 @@ def _hand_over(socket: Socket, listener: sockets.socket, address: str) -> None:
         listener.detach()  # ZeroMQ closes it
 
 
-def _place(host: str, port: str) -> tuple[sockets.AddressFamily, tuple[str, int]] | None:
-    """Family and address of a TCP host; None for what only ZeroMQ can resolve."""
+def _place(host: str, port: str) -> tuple[sockets.AddressFamily, _Place] | None:
+    """Family and address of a TCP host or network interface; None if it is neither."""
     number = 0 if port == "*" else int(port)
     if host == "*":
         return sockets.AF_INET, ("0.0.0.0", number)
-    for family in (sockets.AF_INET, sockets.AF_INET6):
-        with contextlib.suppress(OSError):
-            sockets.inet_pton(family, host.strip("[]"))
-            return family, (host.strip("[]"), number)
+    with contextlib.suppress(OSError, UnicodeError):
+        found = sockets.getaddrinfo(host.strip("[]"), None, flags=sockets.AI_NUMERICHOST)
+        family, (name, _port, *scope) = found[0][0], found[0][4]
+        return family, (name, number, *scope)
+    with contextlib.suppress(OSError), sockets.socket() as any_socket:
+        interface = host.encode()
+        if len(interface) > _NAME_BYTES_MAX:
+            return None
+        request = fcntl.ioctl(any_socket, _SIOCGIFADDR, interface.ljust(_IFREQ_BYTES, b"\0"))
+        return sockets.AF_INET, (sockets.inet_ntoa(request[20:24]), number)
     return None
 
 
 def _listen_on_port(
-    family: sockets.AddressFamily, place: tuple[str, int], address: str, receive_bytes: int
+    family: sockets.AddressFamily, place: _Place, address: str, receive_bytes: int
 ) -> sockets.socket:
     listener = sockets.socket(family, sockets.SOCK_STREAM)
     try:
         listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         if receive_bytes:  # whoever is accepted has the same
             listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, receive_bytes)
+        drop_resets(listener)
         try:
             listener.bind(place)
         except OSError as error:

@@ -178,6 +178,46 @@ class ModbusPlc:
             self._socket = None
 
 
+PING = b"\x04\x07\x04PING\0\0"
+"""A heartbeat of ZMTP 3.1, which libzmq answers by itself."""
+
+
+def zmtp_client(address: str, kind: str) -> socket.socket:
+    """A connection that has shaken hands as a socket of `kind`, without a library.
+
+    Raises:
+        OSError: It was let go.
+    """
+    scheme, _, where = address.partition("://")
+    if scheme == "ipc":
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(where)
+    else:
+        host, _, port = where.rpartition(":")
+        client = socket.create_connection((host, int(port)))
+    client.settimeout(10)
+    ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind.encode()
+    try:
+        client.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
+        client.sendall(b"\x04" + bytes([len(ready)]) + ready)
+        heard = b""
+        while b"READY" not in heard:
+            more = client.recv(4_096)
+            if not more:
+                raise ConnectionResetError("let go")
+            heard += more
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def reset(client: socket.socket) -> None:
+    """Close a TCP connection by a reset, as the end of a process with unread data does."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
 _GOOD = [
     encode(ReplayRequest(from_seq=1)),
     encode(Ack(name="x", seq=3)),

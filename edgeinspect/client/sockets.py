@@ -97,9 +97,13 @@ def connect(
     if kind == zmq.DEALER:
         socket.immediate = True
         socket.sndhwm = 16
-    # A peer that vanished without a word is noticed and reconnected to.
-    socket.heartbeat_ivl = 300
-    socket.heartbeat_timeout = 3000  # more than a busy PC stalls a process, or it loses what came
+    # A peer that vanished without a word is noticed and reconnected to: by the kernel. With its
+    # own heartbeat libzmq aborts the process if the peer dies while it holds back what came
+    # (https://github.com/zeromq/libzmq/issues/4364).
+    socket.tcp_keepalive = 1
+    socket.tcp_keepalive_idle = socket.tcp_keepalive_intvl = 1
+    socket.tcp_keepalive_cnt = 3
+    socket.tcp_maxrt = 3_000
     # Short and constant: a line that starts is heard before its first frame.
     socket.reconnect_ivl = 50
     socket.connect_timeout = 1_000  # a door that was shut for a moment is tried again soon

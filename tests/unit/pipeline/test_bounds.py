@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from edgeinspect import admission, untaken
+from edgeinspect import admission, connections, untaken
 from edgeinspect.admission import AT_ONCE
+from edgeinspect.connections import hang_up
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.errors import UsageError
 from edgeinspect.pipeline import errands
@@ -31,6 +32,7 @@ from edgeinspect.pipeline.subscribers import (
     Subscribers,
 )
 from edgeinspect.testing import ManualClock
+from edgeinspect.testing_peers import reset, zmtp_client
 from edgeinspect.untaken import Untaken
 from edgeinspect.wire_replay import (
     Ack,
@@ -271,18 +273,43 @@ def test_where_a_flood_came_from_gets_in_one_at_a_time(
     feeder.close()
 
 
-def raw_client(path: Path, kind: bytes) -> sockets.socket:
-    """A client that has shaken hands at a Unix socket, without a library."""
-    one = sockets.socket(sockets.AF_UNIX)
-    one.connect(str(path))
-    one.settimeout(10)
-    one.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
-    ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
-    one.sendall(b"\x04" + bytes([len(ready)]) + ready)
-    said = b""
-    while b"READY" not in said:
-        said += one.recv(4_096) or pytest.fail("let go")
-    return one
+def test_a_peer_that_was_reset_is_gone_when_the_kernel_has_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reset is dropped, and the ROUTER sends it nothing that could fail."""
+    quick = tuple((option, 1) for option, _value in connections._KEEPALIVE)
+    monkeypatch.setattr(connections, "_KEEPALIVE", quick)
+    feeder = Feeder(tmp_path)
+    door = feeder.replay._admission
+    assert door is not None
+    client = zmtp_client(feeder.replay.address, "DEALER")
+    assert len(door._clients) == 1
+    reset(client)
+    end = time.monotonic() + 20
+    while door._clients:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    feeder.close()
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "ipc"])
+def test_who_is_let_go_is_gone_though_it_goes_on_sending(tmp_path: Path, scheme: str) -> None:
+    address = f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*"
+    feeder = Feeder(tmp_path, replay=address)
+    door = feeder.replay._admission
+    assert door is not None
+    client = zmtp_client(feeder.replay.address, "DEALER")
+    (descriptor,) = door._clients
+    client.setblocking(False)
+    hang_up(descriptor)
+    end = time.monotonic() + 20
+    while door._clients:
+        assert time.monotonic() < end
+        with contextlib.suppress(OSError):
+            client.send(b"\x00\x05hello" * 1_000)
+        time.sleep(0.001)
+    client.close()
+    feeder.close()
 
 
 # -- what waits for who does not read ----------------------------------------------------
@@ -339,7 +366,7 @@ def test_bytes_bound_what_trickling_readers_cost(
     )  # fmt: skip
     thread = threading.Thread(target=publisher.run)
     thread.start()
-    slow = [raw_client(tmp_path / "v", b"SUB") for _ in range(4)]
+    slow = [zmtp_client(f"ipc://{tmp_path}/v", "SUB") for _ in range(4)]
     for one in slow:
         one.sendall(b"\x00\x01\x01")  # subscribe to everything
         said = b""
@@ -371,7 +398,7 @@ def test_bytes_bound_what_trickling_readers_cost(
 def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
     """ZeroMQ keeps any number of its parts: it took 3 GiB in three seconds."""
     feeder = Feeder(tmp_path, replay=f"ipc://{tmp_path}/r")
-    endless = raw_client(tmp_path / "r", b"DEALER")
+    endless = zmtp_client(f"ipc://{tmp_path}/r", "DEALER")
     sent_bytes = 0
     with contextlib.suppress(ConnectionError):
         while sent_bytes < 1 << 30:
