@@ -292,7 +292,7 @@ class Feed:
     def _send(self, body: bytes) -> bool:
         try:
             self._dealer.send(body, zmq.NOBLOCK)
-        except zmq.ZMQError:  # nobody there now; asked again later
+        except zmq.ZMQError:  # nobody there for long; asked again later
             return False
         return True
 

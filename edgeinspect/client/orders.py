@@ -31,7 +31,7 @@ def order(
     """
     context: zmq.Context[Socket] = zmq.Context()
     try:
-        socket = connect(context, zmq.DEALER, address, prepare)
+        socket = connect(context, zmq.DEALER, address, prepare, immediate=True)
         socket.sndtimeo = timeout_ms  # the send waits for a connection
         if _sent(socket, encode(request)) and socket.poll(timeout_ms):
             try:

@@ -83,8 +83,20 @@ def connect(
     address: str,
     prepare: Prepare,
     high_water_mark: int = 100_000,
+    *,
+    immediate: bool = False,
 ) -> Socket:
     """A connected socket that notices a peer which vanished.
+
+    Args:
+        context: The socket's.
+        kind: SUB or DEALER.
+        address: The line's.
+        prepare: Puts CURVE keys on it.
+        high_water_mark: Messages that wait here.
+        immediate: A DEALER sends to a line that is there now, or not at all; only for one that
+            hears messages of one part, for libzmq aborts the process if the line goes between
+            two parts (https://github.com/zeromq/libzmq/issues/3663).
 
     Raises:
         DataError: `address` is none, or `prepare` found no key.
@@ -95,7 +107,7 @@ def connect(
     socket.rcvhwm = high_water_mark
     socket.maxmsgsize = MESSAGE_BYTES_MAX
     if kind == zmq.DEALER:
-        socket.immediate = True
+        socket.immediate = immediate
         socket.sndhwm = 16
     # A peer that vanished without a word is noticed and reconnected to: by the kernel. With its
     # own heartbeat libzmq aborts the process if the peer dies while it holds back what came

@@ -122,7 +122,7 @@ class Triggers:
     def _run(self) -> None:
         context: zmq.Context[Socket] = zmq.Context()
         try:
-            socket = connect(context, zmq.DEALER, self._address, self._prepare)
+            socket = self._connect(context)
             while (item := self._asked.get()) is not None:
                 if isinstance(item, Answer):
                     self._conclude(item, bytes(16))
@@ -130,11 +130,14 @@ class Triggers:
                 accepted = self._carry(socket, item)
                 if accepted is None:  # what still lies in its buffers goes with it
                     socket.close(0)
-                    socket = connect(context, zmq.DEALER, self._address, self._prepare)
+                    socket = self._connect(context)
         except EdgeInspectError as error:
             self.failure = error
         finally:
             context.destroy(0)
+
+    def _connect(self, context: zmq.Context[Socket]) -> Socket:
+        return connect(context, zmq.DEALER, self._address, self._prepare, immediate=True)
 
     def _carry(self, socket: Socket, ask: Ask) -> bool | None:
         """Ask the line, and conclude; None if it did not answer."""
@@ -216,7 +219,7 @@ class TriggerCounter:
         self._clock = clock
         self._say_at_ns = 0
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._socket = connect(self._context, zmq.DEALER, address, prepare)
+        self._socket = connect(self._context, zmq.DEALER, address, prepare, immediate=True)
 
     def hear(self, inputs: PlcInputs) -> None:
         """Say the PLC's count twice a second, as long as it is there to be asked."""
