@@ -80,12 +80,14 @@ def run(
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_reload)
     try:
         line.start()
-        reloader.start()
-        announce(line)
-        attend(line, ended)
-        notify("STOPPING=1")
-        reloader.stop()
-        counts = line.stop()
+        try:
+            reloader.start()
+            announce(line)
+            attend(line, ended)
+        finally:  # whatever happens: a line that runs is stopped before it is taken apart
+            notify("STOPPING=1")
+            reloader.stop()
+            counts = line.stop()
     finally:
         line.dispose()
         for number, handler in before.items():

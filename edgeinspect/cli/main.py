@@ -135,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _open_standard_streams()
     _write_anything()
+    code = EXIT_OK
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except OSError as error:
         _forget_stdout()
-        return _unforeseen(error)
+        return code or _unforeseen(error)  # else it was said
 
 
 def _open_standard_streams() -> None:

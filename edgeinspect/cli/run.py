@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str)
     faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where every thread stood
 
     def announce(line: Line) -> None:
-        echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
+        with contextlib.suppress(OSError):  # nobody reads it: no reason to stop a line
+            echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
 
     counts = run_line(file, overrides, announce=announce)
     echo(

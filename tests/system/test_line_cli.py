@@ -117,6 +117,30 @@ def test_a_folder_is_judged_to_its_end(plant: Plant) -> None:
     assert account["epochs"][0]["captured"] == 12
 
 
+@pytest.mark.parametrize(("stdout", "code"), [("closed pipe", 141), ("/dev/full", 75)])
+def test_a_line_goes_on_though_what_it_prints_goes_nowhere(
+    plant: Plant, stdout: str, code: int
+) -> None:
+    if stdout == "closed pipe":
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+    else:
+        write_end = os.open(stdout, os.O_WRONLY)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeinspect", "run", str(plant.config)],
+            stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(write_end)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("edgeinspect: error") == (code == 75), "once"
+    account = plant.ledger()
+    assert account["holds"]
+    assert account["epochs"][0]["captured"] == 12
+    assert account["epochs"][0]["no_verdict"] == 0
+
+
 def test_a_watcher_sees_every_verdict_or_says_how_many_it_missed(plant: Plant) -> None:
     """The line runs on while it watches: what it sees does not hang on how soon it connects."""
     plant.write(
