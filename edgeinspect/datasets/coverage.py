@@ -6,6 +6,7 @@ one part under two endings are one picture.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,6 +72,45 @@ def without_unread(data: DataSet, root: Path, *, chosen: bool, others: Iterable[
                 _why(path, data), chosen) for path in unread
     ]  # fmt: skip
     return data.without(*left_out)
+
+
+def check_pictures(data: DataSet, *, chosen: bool) -> None:
+    """Refuse masks and drawings that a layout took for pictures: they would be clean ones.
+
+    Args:
+        data: As its layout read it.
+        chosen: The person named the layout: a folder's name is no doubt then.
+
+    Raises:
+        DataError: A picture is also a mask's file, or stands in a folder that says masks and
+            has no mask itself.
+    """
+    masks = {_identity(path) for record in data.records for path in _mask_files(record)} - {None}
+    found = [record for record in data.records if masks and _identity(record.path) in masks]
+    why = "are masks of the set too"
+    if not found and not chosen:
+        found = [
+            record for record in data.records
+            if record.mask is None and record.path.is_relative_to(data.root)
+            and _beside(record.path, data.root)
+        ]  # fmt: skip
+        why = "stand in a folder whose name says masks, or drawings, and have no mask"
+    if found:
+        some = ", ".join(str(record.path.relative_to(data.root)) for record in found[:_SHOWN])
+        raise DataError(
+            f"{len(found)} pictures {why}: {printable(some)}{' …' if found[_SHOWN:] else ''}",
+            where=str(data.root),
+            remedy="Move that folder out of the set; or give it another name, or name the layout "
+            f"(--layout {data.layout}), if it holds pictures of parts",
+        )  # fmt: skip
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _why(path: Path, data: DataSet) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from edgeinspect.datasets import layouts as package
-from edgeinspect.datasets.coverage import without_twins, without_unread
+from edgeinspect.datasets.coverage import check_pictures, without_twins, without_unread
 from edgeinspect.datasets.depth import find_depth
 from edgeinspect.datasets.files import folders_in, unread_below
 from edgeinspect.datasets.folder_names import is_annotation
@@ -112,6 +112,7 @@ def open_data(
     data = _printable(_read(name, found, hints))
     if not data.records:
         raise DataError("has no picture", where=str(found), remedy=_needs())
+    check_pictures(data, chosen=layout is not None)
     if layout_of(name).RANK > _BY_TABLE:
         data = without_unread(data, root, chosen=layout is not None, others=others)
     data = without_twins(data)

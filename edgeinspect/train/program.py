@@ -69,6 +69,9 @@ def train(
         return _finish(plan, prepared, average, minutes, report)
 
 
+_MORE = "Give more pictures, or a split of your own with --split (see: edgeinspect data split)"
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What a training works on."""
@@ -118,8 +121,10 @@ def prepare(plan: Plan, report: Report) -> Prepared:
             raise DataError(
                 f"has no picture in split '{name}'",
                 where=str(plan.data),
-                remedy="Give more pictures, or a split of your own with --split",
+                remedy=_MORE,
             )
+    if plan.kind == "gate":
+        _check_both_kinds(plan, pictures)
     part = pictures[TRAIN]
     stride = stride_for(plan, size)
     recipe = recipe_for(
@@ -144,6 +149,22 @@ def prepare(plan: Plan, report: Report) -> Prepared:
         architecture, len(data.classes), channels=channels, stride=stride, weights=plan.weights
     )
     return Prepared(data, pictures, recipe, segmenter, task, architecture, stride, False, left_out)
+
+
+def _check_both_kinds(plan: Plan, pictures: dict[str, Pictures]) -> None:
+    """A gate learns, chooses its thresholds and is measured on good and defective pictures.
+
+    Raises:
+        DataError: A split lacks one of them.
+    """
+    for name, part in pictures.items():
+        for kind, there in (("defective", part.defective.any()), ("good", (~part.defective).any())):
+            if len(part) and not there:
+                raise DataError(
+                    f"has no {kind} picture in split '{name}', and a gate needs both",
+                    where=str(plan.data),
+                    remedy=_MORE,
+                )
 
 
 def _has_bands(images: NDArray[np.uint8]) -> bool:

@@ -28,7 +28,7 @@ from edgeinspect.datasets.masks import MAX_CLASSES, MaskRuns
 from edgeinspect.datasets.matching import CLEAN_TIMES, FEW, MISSING_RATIO, Names, check_missing
 from edgeinspect.datasets.naming import named_classes
 from edgeinspect.datasets.records import DataSet, Hints, Record, Skipped
-from edgeinspect.datasets.tables import header_of, read_numbered
+from edgeinspect.datasets.tables import header_of, read_numbered, read_table
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.picture_file import decode_picture
 from edgeinspect.imaging.runlength import direction_of, parse_runs
@@ -257,6 +257,11 @@ def _rows(path: Path) -> list[_Row]:
         rows.append(_Row(name, class_id, code, where, group, split_of([row.get("split", "")])))
     if not rows:
         raise DataError("has no row", where=str(path))
+    if not read_table(path).endswith(("\n", "\r")):
+        raise DataError(
+            "ends within a line, as a table does that was copied in part: codes and rows may be "
+            "missing", where=str(path), remedy="Copy it again; if it is whole, end its last line",
+        )  # fmt: skip
     return rows
 
 

@@ -380,3 +380,45 @@ def test_two_cameras_are_no_classes(make: Any) -> None:
     make.class_folder("ok", "ng", above="cam2/")
     refused(make.root, "cam1/ and cam2/ hold ng and ok each: which of the two")
     assert open_data(make.root / "cam1").classes == ("ng",)
+
+
+# -- masks among the pictures of a set with masks -----------------------------------------------
+
+
+@pytest.mark.parametrize("inner", ["masks", "SegmentationClass", "old/masks", "overlay"])
+def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -> None:
+    make.mask_folder(count=12)
+    for index in range(12):
+        make.write(f"images/{inner}/{index}.png", make.mask(1, value=255))
+    refused(make.root, "stand in a folder whose name says masks, or drawings")
+    assert len(open_data(make.root, "mask_folder")) == 24, "a person's word"
+
+
+@pytest.mark.parametrize("target", ["..", "../masks"])
+def test_masks_reached_by_a_link_are_no_clean_pictures(make: Any, target: str) -> None:
+    make.mask_folder(count=12)
+    (make.root / "images" / "up").symlink_to(target)
+    refused(make.root, "are masks of the set too")
+    with pytest.raises(DataError, match="are masks of the set too"):
+        open_data(make.root, "mask_folder")
+
+
+def test_masks_below_a_kind_of_defect_are_no_pictures(make: Any) -> None:
+    make.mvtec()
+    for folder in sorted((make.root / "test").iterdir()):
+        for picture in sorted(folder.glob("*.png")):
+            make.write(f"test/{folder.name}/masks/{picture.name}", make.mask(1, value=255))
+    with pytest.raises(DataError):
+        open_data(make.root)
+
+
+def test_a_table_of_codes_that_ends_within_a_line_is_refused(make: Any) -> None:
+    table = make.severstal() / "train.csv"
+    whole = table.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    for end in range(1, len(last)):
+        table.write_bytes(whole[:-end])
+        with pytest.raises(DataError):
+            open_data(make.root)
+    table.write_bytes(whole)
+    assert open_data(make.root).layout == "severstal"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -74,6 +75,26 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
     net, identity = load_run(out)
     assert identity["frame"]["channels"] == 3
     assert net(torch.full((1, 3, 60, 60), 99.0))[0].shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("split", "missing", "kind"),
+    [
+        ("val", "def_front", "defective"),
+        ("val", "ok_front", "good"),
+        ("test", "def_front", "defective"),
+    ],
+)
+def test_a_gate_needs_both_kinds_in_every_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, missing: str, kind: str
+) -> None:
+    for name in ("train", "val", "test"):
+        data = castings(tmp_path / "set" / name, 4)
+    shutil.rmtree(tmp_path / "set" / split / missing)
+    out = tmp_path / "run"
+    assert run("gate", "--data", data.parent, "--out", out, "--steps", 2, "--threads", 1) == 65
+    assert f"has no {kind} picture in split '{split}'" in capsys.readouterr().err
+    assert not (out / "checkpoint.pt").exists()
 
 
 def refuses_what_is_no_run(out: Path) -> None:
