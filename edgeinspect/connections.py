@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -50,8 +51,11 @@ def drop_resets(listener: sockets.socket) -> None:
     A reset would be seen by libzmq at once, even while it holds back what came before: then
     a PING among that ends the process (https://github.com/zeromq/libzmq/issues/4364). A peer
     that ends in order, or is not there any more (TCP's keepalive), is seen after what it sent.
+
+    Some kernels let nobody but root filter: then resets are seen, and the rest is as it is.
     """
-    listener.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_RESETS)
+    with contextlib.suppress(OSError):
+        listener.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_RESETS)
     listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(sockets.IPPROTO_TCP, option, value)
@@ -87,7 +91,7 @@ def origin_of(connection: int) -> str:
 
 
 def silence(connection: int) -> bool:
-    """Take nothing from a TCP connection any more, without ending it; False if it is none."""
+    """Take nothing from a TCP connection any more, without ending it; False if that cannot be."""
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
             if copy.family not in (sockets.AF_INET, sockets.AF_INET6):
@@ -101,15 +105,17 @@ def silence(connection: int) -> bool:
 def hang_up(connection: int) -> None:
     """End a connection by its descriptor; ZeroMQ notices when it has read what it holds.
 
-    Nothing more comes, and nothing else is done: a shutdown of both directions is to libzmq
+    Its input alone, where what comes can be dropped: a shutdown of both directions is to libzmq
     what a reset is, see `drop_resets`.
     """
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
+            how = sockets.SHUT_RD
             if copy.family in (sockets.AF_INET, sockets.AF_INET6):
-                drop_packets(copy)  # TCP takes data after a shutdown too, and it would be read
+                # TCP takes data after that too, and it would be read.
+                how = sockets.SHUT_RD if silence(connection) else sockets.SHUT_RDWR
             if copy.family in (sockets.AF_UNIX, sockets.AF_INET, sockets.AF_INET6):
-                copy.shutdown(sockets.SHUT_RD)
+                copy.shutdown(how)
                 while copy.recv(1 << 16, sockets.MSG_DONTWAIT):
                     pass
     except OSError:  # closed since, and not a socket any more
