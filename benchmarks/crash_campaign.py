@@ -37,7 +37,7 @@ from edgeinspect.wire import decode_verdict
 ROOT = Path(__file__).resolve().parent.parent
 STALL_S = (0.05, 0.4)
 FINISH_S = 60.0
-"""In which a PLC that scans has taken what any of these queues holds, twenty times over."""
+"""Far longer than a PLC that scans takes for what these queues hold."""
 LINE = """\
 schema: 1
 line: campaign

@@ -112,10 +112,11 @@ def hang_up(connection: int) -> None:
         with sockets.socket(fileno=os.dup(connection)) as copy:
             how = sockets.SHUT_RD
             if copy.family in (sockets.AF_INET, sockets.AF_INET6):
-                # TCP takes data after that too, and it would be read.
+                # TCP takes data after that too; who sends it faster than it is read would stay.
                 how = sockets.SHUT_RD if silence(connection) else sockets.SHUT_RDWR
             if copy.family in (sockets.AF_UNIX, sockets.AF_INET, sockets.AF_INET6):
                 copy.shutdown(how)
+                # What the kernel holds can still be read after that, and would be.
                 while copy.recv(1 << 16, sockets.MSG_DONTWAIT):
                     pass
     except OSError:  # closed since, and not a socket any more

@@ -255,7 +255,7 @@ class _Door:
             self._failed += 1
 
     def hang_up(self) -> None:
-        """End every connection; libzmq notices as if the peers had."""
+        """End every connection, see `connections.hang_up`."""
         for descriptor, endpoint in dict(self._connections).items():
             _end(descriptor, endpoint)
 

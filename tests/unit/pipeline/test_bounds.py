@@ -304,16 +304,26 @@ def test_who_is_let_go_is_gone_though_it_goes_on_sending(
     door = feeder.replay._admission
     assert door is not None
     client = zmtp_client(feeder.replay.address, "DEALER")
+    client.settimeout(0.05)
     (descriptor,) = door._clients
-    client.setblocking(False)
+    ended = threading.Event()
+
+    def flood() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError):
+                client.send(b"\x00\x05hello" * 1_000)
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    time.sleep(0.3)  # what comes is never all read
     hang_up(descriptor)
     end = time.monotonic() + 20
-    while door._clients:
-        assert time.monotonic() < end
-        with contextlib.suppress(OSError):
-            client.send(b"\x00\x05hello" * 1_000)
-        time.sleep(0.001)
+    while door._clients and time.monotonic() < end:
+        time.sleep(0.01)
+    ended.set()
+    flooding.join()
     client.close()
+    assert not door._clients
     feeder.close()
 
 
