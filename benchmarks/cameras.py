@@ -26,13 +26,13 @@ import numpy as np
 
 from edgeinspect.cameras import aravis
 from edgeinspect.cameras.synthetic import Options, SyntheticCamera
-from edgeinspect.config.load import parse
+from edgeinspect.config.loader import parse
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Pixels
-from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Engines, Line
 from edgeinspect.ports import Camera
-from edgeinspect.testing import ScriptedEngine, brightness_gate
+from edgeinspect.system.log import configure
+from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
 
 
 class Watched:
@@ -152,10 +152,13 @@ def main() -> None:
     height, width = options.height, options.width
     if options.aravis:
         wanted = {
-            "device": options.aravis, "Width": width, "Height": height,
-            "PixelFormat": options.format, "AcquisitionFrameRate": options.rate,
+            "device": options.aravis,
+            "Width": width,
+            "Height": height,
+            "PixelFormat": options.format,
+            "AcquisitionFrameRate": options.rate,
             "packet_resend": False,
-        }  # fmt: skip
+        }
         made = aravis.build(msgspec.convert(wanted, aravis.Options), clock)
         channels = 1 if options.format.startswith("Mono") else 3
         shape = FrameShape(height, width, channels)

@@ -24,7 +24,7 @@ from typing import Any
 
 import zmq
 
-from edgeinspect.testing_peers import zmtp_client
+from edgeinspect.testing.peers import zmtp_client
 
 Socket = zmq.Socket[bytes]
 REPLAY = b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":4096}'
@@ -50,8 +50,9 @@ def monitor(address: str, seconds: float, told: Connection) -> None:
             verdicts, gaps = verdicts + 1, gaps + (last_seq > 0 and seq != last_seq + 1)
             last_seq = seq
     tail_s = time.monotonic() - last if last else seconds
-    told.send({"worst_gap_ms": round(max(worst_s, tail_s) * 1000), "verdicts": verdicts,
-               "gaps": gaps})  # fmt: skip
+    told.send(
+        {"worst_gap_ms": round(max(worst_s, tail_s) * 1000), "verdicts": verdicts, "gaps": gaps}
+    )
 
 
 def subscribe(address: str, clients: int, each: int, hold_s: float) -> None:
@@ -166,9 +167,13 @@ def main() -> None:
     for name, target, words, seconds in rounds:
         print(name, file=sys.stderr)
         out[name] = attack(
-            args.verdicts, args.pid, target, words, seconds,
+            args.verdicts,
+            args.pid,
+            target,
+            words,
+            seconds,
             lambda: {"order_ms": order_ms(args.replay)},
-        )  # fmt: skip
+        )
     json.dump(out, sys.stdout, indent=2)
     print()
 

@@ -28,11 +28,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.gateway.journal import Journal
-from edgeinspect.ledger_query import read_body
-from edgeinspect.ledger_read import open_ledger, verify
-from edgeinspect.testing_peers import ModbusPlc, Taken
-from edgeinspect.wire import decode_verdict
+from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.storage.ledger.query import read_body
+from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.testing.peers import ModbusPlc, Taken
+from edgeinspect.wire.messages import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 STALL_S = (0.05, 0.4)
@@ -64,12 +64,12 @@ buffer: 4096
 
 def daemon(folder: Path, rate_hz: float) -> None:
     """The line, until killed or told to stop."""
-    from edgeinspect.config.load import parse
+    from edgeinspect.config.loader import parse
     from edgeinspect.domain.clock import SystemClock
     from edgeinspect.domain.frame import FrameShape
-    from edgeinspect.log import configure
     from edgeinspect.pipeline.line import Engines, Line
-    from edgeinspect.testing import NoiseCamera, brightness_gate
+    from edgeinspect.system.log import configure
+    from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
 
     configure("console", "error")
     shape = FrameShape(16, 32, 1)
@@ -149,15 +149,25 @@ class Campaign:
 
     def start(self, role: str, rate_hz: float | None = None) -> subprocess.Popen[bytes]:
         if role == "daemon":
-            words = [__file__, "--role", "daemon", "--folder", str(self.folder),
-                     "--rate", str(rate_hz or self.rate_hz)]  # fmt: skip
+            words = [
+                __file__,
+                "--role",
+                "daemon",
+                "--folder",
+                str(self.folder),
+                "--rate",
+                str(rate_hz or self.rate_hz),
+            ]
         else:
             words = ["-m", "edgeinspect", "gateway", str(self.folder / "gateway.yaml")]
         with (self.folder / f"{role}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, *words], stderr=log, stdout=log, cwd=ROOT,
+                [sys.executable, *words],
+                stderr=log,
+                stdout=log,
+                cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            )
 
     def kill(self, roles: tuple[str, ...]) -> None:
         for role in roles:
@@ -331,8 +341,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--slots", type=int, default=12_288,
-                        help="of the spool: what waits while the PLC catches up")  # fmt: skip
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=12_288,
+        help="of the spool: what waits while the PLC catches up",
+    )
     parser.add_argument("--role", choices=["daemon"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -16,14 +16,14 @@ import tempfile
 import threading
 import time
 
-from edgeinspect import realtime
-from edgeinspect.config.load import parse
+from edgeinspect.config.loader import parse
 from edgeinspect.config.schema import RealTime
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.testing import NoiseCamera, brightness_gate
+from edgeinspect.system import realtime
+from edgeinspect.system.log import configure
+from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
 
 SHAPE = FrameShape(64, 256, 1)
 

@@ -27,16 +27,16 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from edgeinspect import realtime
 from edgeinspect.client import Listener
-from edgeinspect.config.load import parse
+from edgeinspect.config.loader import parse
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.testing import NoiseCamera, brightness_gate
-from edgeinspect.testing_peers import mutate
+from edgeinspect.system import realtime
+from edgeinspect.system.log import configure
+from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
+from edgeinspect.testing.peers import mutate
 
 SHAPE = FrameShape(64, 256, 1)
 KINDS = ("quiet", "elsewhere", "attack")

@@ -23,19 +23,20 @@ from pathlib import Path
 
 import yaml
 
-from edgeinspect import daemon
 from edgeinspect.cameras import synthetic
-from edgeinspect.cameras._pace import Pace
+from edgeinspect.cameras._frame_rate import Pace
 from edgeinspect.client import Listener
-from edgeinspect.config.load import load
+from edgeinspect.config.loader import load
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.ledger_read import verify
-from edgeinspect.log import configure
-from edgeinspect.pipeline.shadow_record import compare
-from edgeinspect.shipped import GATE, SEGMENTER
-from edgeinspect.store import Store, default_root
+from edgeinspect.pipeline.factory import build
+from edgeinspect.services.daemon.reload import Reloader, reshadow
+from edgeinspect.storage.ledger.verification import verify
+from edgeinspect.storage.model_store import Store, default_root
+from edgeinspect.storage.model_store.shipped_line import GATE, SEGMENTER
+from edgeinspect.storage.shadow_results import compare
+from edgeinspect.system.log import configure
 
 BLOCK_SWAPS = 10
 
@@ -143,26 +144,34 @@ class Run:
             "engines": {
                 "gate": {"type": options.backend, "model": GATE, "threads": options.threads},
                 "segmenter": {
-                    "type": options.backend, "model": SEGMENTER, "threads": options.threads,
+                    "type": options.backend,
+                    "model": SEGMENTER,
+                    "threads": options.threads,
                 },
             },
             "inspect": {"workers": options.workers},
             "optics": {"mm_per_px_x": 0.5, "mm_per_px_y": 0.5},
             "decide": {
                 "gate": {
-                    "suspect_at": gate["suspect"], "reject_at": gate["reject"],
-                    "degraded_reject_at": gate["degraded"], "reject_code": 99,
+                    "suspect_at": gate["suspect"],
+                    "reject_at": gate["reject"],
+                    "degraded_reject_at": gate["degraded"],
+                    "reject_code": 99,
                 },
                 "classes": {
-                    name: {"score": rule["score"], "area_px": max(1, round(rule["area_px"])),
-                           "severity": 3, "reject_code": 10 + index}
+                    name: {
+                        "score": rule["score"],
+                        "area_px": max(1, round(rule["area_px"])),
+                        "severity": 3,
+                        "reject_code": 10 + index,
+                    }
                     for index, (name, rule) in enumerate(classes.items())
                 },
             },
             "publish": {"verdicts": "tcp://127.0.0.1:*", "replay": "tcp://127.0.0.1:*"},
             "spool": {"folder": str(self.folder / "run")},
             "ledger": {"folder": str(self.folder / "ledger")},
-        }  # fmt: skip
+        }
         self.path.write_text(json.dumps(config))
 
     def run(self) -> dict[str, object]:
@@ -170,11 +179,11 @@ class Run:
         loaded = load(self.path)
         camera = Belt(self.options.rate, strip_pictures())
         failures: list[BaseException] = []
-        line = daemon.build(
+        line = build(
             loaded, clock, on_failure=failures.append, on_end=lambda: None, cameras={"top": camera}
         )
         self.line = line
-        reloader = daemon.Reloader(line, loaded, self.path, ())
+        reloader = Reloader(line, loaded, self.path, ())
         ear = threading.Thread(target=self._listen, args=(line.publisher.address,), daemon=True)
         ear.start()
         line.start()
@@ -239,7 +248,7 @@ class Run:
             shelf = self.store.shelf(name)
             shelf.shadow(3 - shelf.register().live)
         self._begin("shadow starts")
-        daemon.reshadow(self.line, loaded)  # type: ignore[arg-type]
+        reshadow(self.line, loaded)  # type: ignore[arg-type]
         while self.line.shadow is not None and not self.line.shadow.shown:
             time.sleep(0.05)
         self._begin("shadow")
@@ -282,20 +291,29 @@ class Run:
                 return round(values[min(len(values) - 1, int(len(values) * ratio))] / 1000, 1)
 
             table[kind] = {
-                "frames": len(values), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999),
-                "max": at(1), "no_verdict": dict(without.get(kind, {})),
-            }  # fmt: skip
+                "frames": len(values),
+                "p50": at(0.5),
+                "p99": at(0.99),
+                "p999": at(0.999),
+                "max": at(1),
+                "no_verdict": dict(without.get(kind, {})),
+            }
         return table
 
     def _shadow_figures(self) -> list[dict[str, object]]:
         path = self.folder / "ledger" / "swap.shadow.sqlite"
         found = compare([path], f"{GATE}/1") + compare([path], f"{GATE}/2")
         return [
-            {"shadow": one.shadow, "live": one.live, "frames": one.frames,
-             "disagreements": one.disagreements, "differing": one.differing,
-             "p99_ms": round(one.p99_us / 1000, 1)}
+            {
+                "shadow": one.shadow,
+                "live": one.live,
+                "frames": one.frames,
+                "disagreements": one.disagreements,
+                "differing": one.differing,
+                "p99_ms": round(one.p99_us / 1000, 1),
+            }
             for one in found
-        ]  # fmt: skip
+        ]
 
 
 def resident_mib() -> int:

@@ -28,11 +28,11 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.ledger import LedgerWriter
-from edgeinspect.ledger_query import COLUMNS, Filter, query
-from edgeinspect.ledger_read import open_ledger, verify
-from edgeinspect.log import configure
-from edgeinspect.wire import encode
+from edgeinspect.storage.ledger.query import COLUMNS, Filter, query
+from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.ledger.writer import LedgerWriter
+from edgeinspect.system.log import configure
+from edgeinspect.wire.messages import encode
 
 STARTED_NS = 1_790_000_000_000_000_000
 STEP_NS = 5 * NS_PER_MS
@@ -61,10 +61,15 @@ class Tape:
     def read(self, seq: int) -> bytes:
         captured_ns = STARTED_NS + seq * STEP_NS
         return self._molds[seq % REJECT_EVERY == 0] % {
-            b"seq": seq, b"part": self.part(seq), b"encoder": seq * 37 % 10**9,
-            b"captured": captured_ns, b"deadline": captured_ns + 20 * NS_PER_MS,
-            b"prob": seq * 7919 % 10**6, b"gate": 2900 + seq * 31 % 700, b"total": 3600 + seq % 997,
-        }  # fmt: skip
+            b"seq": seq,
+            b"part": self.part(seq),
+            b"encoder": seq * 37 % 10**9,
+            b"captured": captured_ns,
+            b"deadline": captured_ns + 20 * NS_PER_MS,
+            b"prob": seq * 7919 % 10**6,
+            b"gate": 2900 + seq * 31 % 700,
+            b"total": 3600 + seq % 997,
+        }
 
     def mark_ledgered(self, seq: int) -> None:
         self.ledgered_seq = seq
@@ -72,22 +77,44 @@ class Tape:
     def _mold(self, decision: Decision) -> bytes:
         """A real verdict's JSON with holes in it."""
         reject = decision is Decision.REJECT
-        region = Region(3, "scratch", 0.91, 5312, 83.0, Box(812, 96, 211, 40), (917.4, 115.9),
-                        (114.7, 14.5), True)  # fmt: skip
+        region = Region(
+            3,
+            "scratch",
+            0.91,
+            5312,
+            83.0,
+            Box(812, 96, 211, 40),
+            (917.4, 115.9),
+            (114.7, 14.5),
+            True,
+        )
         model = "9f2c51ab07e3d846" * 4
         body = encode(
             Verdict(
-                line="strip-1", camera="top", epoch=self.epoch, seq=1000001, frame=1000001,
-                camera_frame_id=1000001, part_id="P-1000002", encoder_count=1000003,
-                captured_at_utc_ns=1000004, deadline_utc_ns=1000005, act_by_utc_ns=1000005,
-                decision=decision, reason=Reason.DEFECT if reject else Reason.CLEAN,
-                defect_prob=0.1000006, regions=(region,) * reject, regions_total=int(reject),
-                reject_code=7 * reject, config_hash="0123456789ab",
+                line="strip-1",
+                camera="top",
+                epoch=self.epoch,
+                seq=1000001,
+                frame=1000001,
+                camera_frame_id=1000001,
+                part_id="P-1000002",
+                encoder_count=1000003,
+                captured_at_utc_ns=1000004,
+                deadline_utc_ns=1000005,
+                act_by_utc_ns=1000005,
+                decision=decision,
+                reason=Reason.DEFECT if reject else Reason.CLEAN,
+                defect_prob=0.1000006,
+                regions=(region,) * reject,
+                regions_total=int(reject),
+                reject_code=7 * reject,
+                config_hash="0123456789ab",
                 gate=ModelRef("strip-gate", 3, model, "entropy-2026-11-02"),
                 segmenter=ModelRef("strip-segmenter", 2, model[::-1], "entropy-2026-11-02"),
-                stages=StageTimes(118, 1000007, 0, 0, 1000008), budget_us=20_000,
+                stages=StageTimes(118, 1000007, 0, 0, 1000008),
+                budget_us=20_000,
             )
-        )  # fmt: skip
+        )
         names = ("seq", "part", "encoder", "captured", "deadline", "prob", "gate", "total")
         for number, name in enumerate(names, 1_000_001):
             width = {"part": "010", "prob": "06"}.get(name, "")

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import structlog
 
-from edgeinspect.bench.figures import Setting, spread
-from edgeinspect.bench.program import Bench, Plan, machine
-from edgeinspect.bench.rounds import REJECT, Samples, joined
+from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
+from edgeinspect.tools.bench.measurement import REJECT, Samples, joined
+from edgeinspect.tools.bench.results import Setting, spread
 
 CASES = {
     "default": ([], False),

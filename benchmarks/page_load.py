@@ -124,10 +124,15 @@ def phase(name: str, listener: Listener, seconds: float, clients: int) -> dict[s
         return times[min(len(times) - 1, int(share * len(times)))] / 1000
 
     told = {
-        "phase": name, "frames": len(times), "no_verdict": without, "p50_ms": at(0.5),
-        "p99_ms": at(0.99), "p999_ms": at(0.999), "max_ms": at(1.0),
+        "phase": name,
+        "frames": len(times),
+        "no_verdict": without,
+        "p50_ms": at(0.5),
+        "p99_ms": at(0.99),
+        "p999_ms": at(0.999),
+        "max_ms": at(1.0),
         "answered_per_s": round(answered.value / seconds),
-    }  # fmt: skip
+    }
     print(
         f"{name:<10} {told['frames']:>6} frames, {without} without verdict   "
         f"p50 {told['p50_ms']:6.1f}  p99 {told['p99_ms']:6.1f}  p99.9 {told['p999_ms']:6.1f}  "
@@ -142,8 +147,9 @@ def _files(folder: Path, rate_hz: float, nice: int) -> tuple[Path, Path]:
     line["cameras"]["top"]["rate_hz"] = rate_hz
     line["capture"].pop("challenge_folder")
     line["publish"] |= {
-        "verdicts": f"tcp://127.0.0.1:{VERDICTS}", "replay": f"tcp://127.0.0.1:{REPLAY}",
-    }  # fmt: skip
+        "verdicts": f"tcp://127.0.0.1:{VERDICTS}",
+        "replay": f"tcp://127.0.0.1:{REPLAY}",
+    }
     line["spool"] = {"folder": str(folder / "memory")}
     line["ledger"] = {"folder": str(folder / "ledger")}
     (folder / "strip.yaml").write_text(yaml.safe_dump(line), encoding="utf-8")
@@ -187,10 +193,11 @@ def main() -> None:
         children = [
             subprocess.Popen(
                 [sys.executable, "-m", "edgeinspect", command, str(file), "--log-level", "error"],
-                stdout=subprocess.DEVNULL, cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                cwd=ROOT,
             )
             for command, file in zip(("run", "page"), files, strict=True)
-        ]  # fmt: skip
+        ]
         try:
             with Listener(f"tcp://127.0.0.1:{VERDICTS}", topics=("verdict",)) as listener:
                 assert listener.receive(60_000) is not None, "the line does not start"

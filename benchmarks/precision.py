@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.backends import ov
-from edgeinspect.calibrate.engines import stage
-from edgeinspect.calibrate.graph import load
-from edgeinspect.calibrate.stem import fold_stem
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.evaluate.opening import locate
-from edgeinspect.imaging import strip
-from edgeinspect.store import Store
+from edgeinspect.domain.model import ModelSpec
+from edgeinspect.imaging import synthetic_strip
+from edgeinspect.learning.calibrate.sessions import stage
+from edgeinspect.learning.calibrate.space_to_depth import fold_stem
+from edgeinspect.learning.evaluate.open_model import locate
+from edgeinspect.learning.onnx_graphs.graph import load
+from edgeinspect.storage.model_store import Store
 
 
 class One(Store):
@@ -132,7 +132,9 @@ def main() -> None:
             if fold_stem(model) is not None:
                 specs["fp32_stem"] = stage(specs["fp32"], model, Path(folder), "stem")
         shape = specs["fp32"].shape
-        grey = [strip.render(31, n, shape.height_px, shape.width_px).image for n in range(8)]
+        grey = [
+            synthetic_strip.render(31, n, shape.height_px, shape.width_px).image for n in range(8)
+        ]
         frames = [np.repeat(each[:, :, None], shape.channels, axis=2) for each in grey]
         engines = {name: engine(spec, options.threads) for name, spec in specs.items()}
         times = interleave(list(engines.values()), frames, options.rounds)

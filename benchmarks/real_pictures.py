@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.client import Listener, order
-from edgeinspect.datasets.load import load
-from edgeinspect.datasets.open import open_data
-from edgeinspect.datasets.pictures import Pictures
-from edgeinspect.domain.tensor import ModelKind, ModelSpec
+from edgeinspect.domain.model import ModelKind, ModelSpec
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.evaluate.figures import (
+from edgeinspect.imaging.run_length import decode_classes
+from edgeinspect.learning.datasets.arrays import Pictures
+from edgeinspect.learning.datasets.load import load
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.evaluate.metrics.scores import (
     confusion,
     enlarge,
     gate_figures,
     iou_and_dice,
     wilson,
 )
-from edgeinspect.evaluate.graphs import run_graph
-from edgeinspect.imaging.runlength import decode_classes
-from edgeinspect.store import Store
-from edgeinspect.wire_replay import TriggerRequest
+from edgeinspect.learning.onnx_graphs.run import run_graph
+from edgeinspect.storage.model_store import Store
+from edgeinspect.wire.requests import TriggerRequest
 
 
 def main() -> None:
@@ -50,9 +50,12 @@ def main() -> None:
     spec = Store().resolve(str(options.model.absolute()))
     data = open_data(options.data)
     pictures = load(
-        data, data.of(options.split), height_px=spec.shape.height_px,
-        width_px=spec.shape.width_px, channels=spec.shape.channels,
-    )  # fmt: skip
+        data,
+        data.of(options.split),
+        height_px=spec.shape.height_px,
+        width_px=spec.shape.width_px,
+        channels=spec.shape.channels,
+    )
     verdicts, masks = through_the_daemon(options, spec, pictures)
     outputs = run_graph(spec.path, pictures.images)
     if spec.kind is ModelKind.GATE:
@@ -114,8 +117,11 @@ def write_config(
     if gate:
         at = limits["degraded"]
         decide["gate"] = {
-            "suspect_at": at, "reject_at": at, "degraded_reject_at": at, "reject_code": 1,
-        }  # fmt: skip
+            "suspect_at": at,
+            "reject_at": at,
+            "degraded_reject_at": at,
+            "reject_code": 1,
+        }
     else:
         decide["classes"] = {
             name: {

@@ -30,23 +30,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._pace import Pace
-from edgeinspect.config.load import load
-from edgeinspect.daemon import make_workers
+from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.config.loader import load
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import EdgeInspectError, EngineFault
-from edgeinspect.imaging.strip import render
-from edgeinspect.ledger_query import read_body
-from edgeinspect.ledger_read import open_ledger
-from edgeinspect.log import configure
+from edgeinspect.imaging.synthetic_strip import render
+from edgeinspect.pipeline.factory import make_workers
 from edgeinspect.pipeline.line import Engines, Line
 from edgeinspect.ports import CameraFinished, Engine
-from edgeinspect.recording.read import RecordedFrame, open_recording
-from edgeinspect.replay.judges import Wanted
-from edgeinspect.replay.program import replay
-from edgeinspect.spool_reader import SpoolReader
+from edgeinspect.storage.ledger.query import read_body
+from edgeinspect.storage.ledger.verification import open_ledger
+from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
+from edgeinspect.storage.spool.reader import SpoolReader
+from edgeinspect.system.log import configure
+from edgeinspect.tools.replay.engine_selection import Wanted
+from edgeinspect.tools.replay.replay import replay
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH, PICTURES = 256, 1600, 12
@@ -365,11 +365,12 @@ def cost(folder: Path, blocks: int, rate_hz: float, budget_ms: float) -> dict[st
         run.log.close()
     return {
         kind: {
-            "frames": len(times), "no_verdict": no_verdict[kind],
+            "frames": len(times),
+            "no_verdict": no_verdict[kind],
             **{f"p{q}_ms": round(float(np.percentile(times, q)) / 1000, 1) for q in (50, 90, 99)},
         }
         for kind, times in totals.items()
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -393,9 +394,12 @@ def main() -> None:
             print(json.dumps(found, indent=2))
             return
         found = campaign(
-            Path(folder), frames=options.frames, rate_hz=options.rate,
-            budget_ms=options.budget_ms, seed=options.seed,
-        )  # fmt: skip
+            Path(folder),
+            frames=options.frames,
+            rate_hz=options.rate,
+            budget_ms=options.budget_ms,
+            seed=options.seed,
+        )
     print(json.dumps(found, indent=2))
 
 

@@ -34,10 +34,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.ledger_query import read_body
-from edgeinspect.ledger_read import open_ledger, verify
-from edgeinspect.plclinks import _map, _modbus
-from edgeinspect.wire import decode_verdict
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.storage.ledger.query import read_body
+from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.wire.messages import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 SCAN_S = 0.03
@@ -70,13 +71,13 @@ def daemon(folder: Path) -> None:
     """The line, until killed or told to stop."""
     import numpy as np
 
-    from edgeinspect.cameras._pace import Pace
-    from edgeinspect.config.load import parse
+    from edgeinspect.cameras._frame_rate import Pace
+    from edgeinspect.config.loader import parse
     from edgeinspect.domain.clock import SystemClock
     from edgeinspect.domain.frame import FrameShape, Grab, Part
-    from edgeinspect.log import configure
     from edgeinspect.pipeline.line import Engines, Line
-    from edgeinspect.testing import brightness_gate
+    from edgeinspect.system.log import configure
+    from edgeinspect.testing.doubles import brightness_gate
 
     class Camera:
         """Every second picture of what stands before it is bright, which is bad."""
@@ -160,12 +161,12 @@ class Plc:
         self._every_s = every_s
         self._distance = round(belt_s * 1000)
         self._rng = random.Random(seed)
-        self._client: _modbus.Client | None = None
+        self._client: protocol.Client | None = None
         self._connect_at_s = 0.0
         self._started_s = time.monotonic()
         self._next_part_s = self._started_s + 1.0
-        self._values: dict[str, Any] = _map.decode_block(
-            bytes(2 * _map.OUTPUT_WORDS), _map.OUTPUTS, _map.STATUS_BITS
+        self._values: dict[str, Any] = _register_map.decode_block(
+            bytes(2 * _register_map.OUTPUT_WORDS), _register_map.OUTPUTS, _register_map.STATUS_BITS
         )
         self._belt: list[OnBelt] = []
         self._last_beat, self._beat_at_s = False, self._started_s
@@ -201,9 +202,11 @@ class Plc:
             if self._client is None:
                 if now_s < self._connect_at_s:
                     return
-                self._client = _modbus.Client("127.0.0.1", self._port, 1, 0.25)
-            block = self._client.read(0, _map.OUTPUT_WORDS)
-            self._values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+                self._client = protocol.Client("127.0.0.1", self._port, 1, 0.25)
+            block = self._client.read(0, _register_map.OUTPUT_WORDS)
+            self._values = _register_map.decode_block(
+                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+            )
         except OSError:
             self._hang_up()
 
@@ -290,9 +293,12 @@ class Round:
         self.folder = folder
         ports = free_ports(3)
         names = {
-            "folder": folder, "travel_ms": round(belt_s * 1000), "port": ports[2],
-            "verdicts": f"tcp://127.0.0.1:{ports[0]}", "replay": f"tcp://127.0.0.1:{ports[1]}",
-        }  # fmt: skip
+            "folder": folder,
+            "travel_ms": round(belt_s * 1000),
+            "port": ports[2],
+            "verdicts": f"tcp://127.0.0.1:{ports[0]}",
+            "replay": f"tcp://127.0.0.1:{ports[1]}",
+        }
         (folder / "line.yaml").write_text(LINE.format_map(names))
         (folder / "gateway.yaml").write_text(GATEWAY.format_map(names))
         self.running = {role: self.start(role) for role in ("line", "gateway")}
@@ -306,9 +312,12 @@ class Round:
         )
         with (self.folder / f"{role}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, *words], stderr=log, stdout=log, cwd=ROOT,
+                [sys.executable, *words],
+                stderr=log,
+                stdout=log,
+                cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            )
 
     def answered(self) -> int:
         return sum(bool(part.answers) for part in self.plc.parts)
@@ -430,7 +439,8 @@ def compared(plc: Plc, folder: Path) -> dict[str, Any]:
         "refused": sum(part.answers == [True] for part in triggered),
         "passed": sum(not part.ejected for part in plc.parts),
         "good_parts_ejected": sum(
-            part.ejected and bool(verdicts.get(part.name))
+            part.ejected
+            and bool(verdicts.get(part.name))
             and all(row.decision.value == "PASS" for row in verdicts[part.name])
             for part in plc.parts
         ),
@@ -450,13 +460,17 @@ def compared(plc: Plc, folder: Path) -> dict[str, Any]:
         "ids_taken_twice": sum(count > 1 for count in plc.taken.values()),
         "plc_failure": repr(plc.failure or ""),
         "ledger_holds": account.holds,
-    }  # fmt: skip
+    }
 
 
 MUST_BE_EMPTY = (
-    "escapes", "escapes_without_mark_bad", "frames_taken_twice", "frames_without_a_trigger",
-    "late_frames", "triggers_with_two_answers",
-)  # fmt: skip
+    "escapes",
+    "escapes_without_mark_bad",
+    "frames_taken_twice",
+    "frames_without_a_trigger",
+    "late_frames",
+    "triggers_with_two_answers",
+)
 
 
 def main() -> None:

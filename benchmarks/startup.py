@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgeinspect.bench.program import machine
+from edgeinspect.tools.bench.benchmark import machine
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "strip.yaml"
 
@@ -34,9 +34,12 @@ def start(folder: Path, cache: Path | None) -> float:
     listener.bind(str(address))
     listener.settimeout(60)
     command = [sys.executable, "-m", "edgeinspect", "run", str(EXAMPLE)]
-    overrides = [f"spool.folder={folder}", f"ledger.folder={folder}",
-                 "publish.verdicts=tcp://127.0.0.1:*",
-                 "publish.replay=tcp://127.0.0.1:*"]  # fmt: skip
+    overrides = [
+        f"spool.folder={folder}",
+        f"ledger.folder={folder}",
+        "publish.verdicts=tcp://127.0.0.1:*",
+        "publish.replay=tcp://127.0.0.1:*",
+    ]
     if cache is not None:
         overrides += [f"engines.{name}.cache_dir={cache}" for name in ("gate", "segmenter")]
     for each in overrides:

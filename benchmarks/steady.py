@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import structlog
 
-from edgeinspect.bench.figures import Setting, spread
-from edgeinspect.bench.program import Bench, Plan, machine
-from edgeinspect.bench.rounds import NO_VERDICT, Folder, Samples, WholeLine, joined
-from edgeinspect.store import Store, default_root
+from edgeinspect.storage.model_store import Store, default_root
+from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
+from edgeinspect.tools.bench.measurement import NO_VERDICT, Folder, Samples, WholeLine, joined
+from edgeinspect.tools.bench.results import Setting, spread
 
 ROUND = 2_000
 
@@ -78,8 +78,9 @@ def shift(bench: Bench, setting: Setting, rate: float, frames: int, *more: str) 
     """One line, `frames` frames at a rate."""
     parts = []
     with Folder() as folder:
-        line = WholeLine(bench.load(folder, *setting.overrides(bench.threaded), *more),
-                         bench.pictures)  # fmt: skip
+        line = WholeLine(
+            bench.load(folder, *setting.overrides(bench.threaded), *more), bench.pictures
+        )
         try:
             line.run(0, 50, rate)
             for first in range(0, frames, ROUND):

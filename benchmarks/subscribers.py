@@ -20,8 +20,8 @@ import numpy as np
 import structlog
 import zmq
 
-from edgeinspect.bench.program import Bench, Plan, machine
-from edgeinspect.bench.rounds import Folder, WholeLine
+from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
+from edgeinspect.tools.bench.measurement import Folder, WholeLine
 
 COUNTS = (1, 10, 25, 50)
 

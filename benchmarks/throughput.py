@@ -15,9 +15,9 @@ import sys
 
 import structlog
 
-from edgeinspect.bench.figures import Setting
-from edgeinspect.bench.program import Bench, Plan, machine
-from edgeinspect.bench.rounds import cores
+from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
+from edgeinspect.tools.bench.measurement import cores
+from edgeinspect.tools.bench.results import Setting
 
 
 def main() -> None:

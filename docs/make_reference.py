@@ -30,14 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from wire_examples import EXAMPLES  # noqa: E402
 
-from edgeinspect import errors, events, registry, wire, wire_replay  # noqa: E402
-from edgeinspect.archive.config import ArchiveConfig  # noqa: E402
+from edgeinspect import errors, registry  # noqa: E402
 from edgeinspect.cli.main import COMMANDS  # noqa: E402
-from edgeinspect.config.faults import describe  # noqa: E402
 from edgeinspect.config.schema import LineConfig  # noqa: E402
+from edgeinspect.config.validation import describe  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
 from edgeinspect.domain.part_verdict import PartVerdict  # noqa: E402
-from edgeinspect.page.config import PageConfig  # noqa: E402
+from edgeinspect.services.archiver.config import ArchiveConfig  # noqa: E402
+from edgeinspect.services.hmi.config import PageConfig  # noqa: E402
+from edgeinspect.system import log_events  # noqa: E402
+from edgeinspect.wire import messages, requests  # noqa: E402
 
 _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9_-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -267,8 +269,12 @@ def parts(kind: registry.Kind) -> Callable[[], str]:
         for name in registry.names(kind):
             module = registry.part(kind, name)
             assert isinstance(module, ModuleType)
-            lines += [f"### `type: {name}`\n", f"{one_line(module.__doc__)}\n",
-                      "| key | value | default | meaning |", "|---|---|---|---|"]  # fmt: skip
+            lines += [
+                f"### `type: {name}`\n",
+                f"{one_line(module.__doc__)}\n",
+                "| key | value | default | meaning |",
+                "|---|---|---|---|",
+            ]
             lines += [*_rows(module.Options), ""]
         return "\n".join(lines)
 
@@ -315,12 +321,13 @@ def event_catalogue() -> str:
     calls = event_calls()
     lines = ["| event | when | fields |", "|---|---|---|"]
     reserved = []
-    for constant, text in module_docs(events).items():
-        name = getattr(events, constant)
+    for constant, text in module_docs(log_events).items():
+        name = getattr(log_events, constant)
         when, _, _ = text.partition(" Fields: ")
         if constant in calls:
-            fields = ", ".join(f"`{each}`" if " " not in each else each
-                               for each in sorted(calls[constant]))  # fmt: skip
+            fields = ", ".join(
+                f"`{each}`" if " " not in each else each for each in sorted(calls[constant])
+            )
             lines.append(f"| `{name}` | {when} | {fields} |")
         else:
             reserved.append(f"`{name}`")
@@ -362,11 +369,11 @@ def exit_codes() -> str:
 MESSAGES: tuple[type[msgspec.Struct], ...] = (
     verdict_module.Verdict,
     PartVerdict,
-    wire.Heartbeat,
-    wire.Status,
-    wire.Mask,
-    *wire_replay.Request.__args__,
-    *wire_replay.Answer.__args__,
+    messages.Heartbeat,
+    messages.Status,
+    messages.Mask,
+    *requests.Request.__args__,
+    *requests.Answer.__args__,
 )
 
 
@@ -423,14 +430,15 @@ def message(cls: type[msgspec.Struct]) -> Callable[[], str]:
     """A message's fields, and one of it in JSON."""
 
     def render() -> str:
-        lines = [f"{one_line(cls.__doc__)} Schema: "
-                 f"[`{tag(cls)}`](schema/{schema_name(cls)}).\n",
-                 *_fields(cls)]  # fmt: skip
+        lines = [
+            f"{one_line(cls.__doc__)} Schema: [`{tag(cls)}`](schema/{schema_name(cls)}).\n",
+            *_fields(cls),
+        ]
         inner = [c for name, c in _structs_in(cls).items() if name != cls.__name__]
         for each in inner:
             if not each.__struct_config__.array_like:  # type: ignore[attr-defined]
                 lines += [f"\n`{each.__name__}`: {one_line(each.__doc__)}\n", *_fields(each)]
-        body = wire.encode(EXAMPLES[cls.__name__])
+        body = messages.encode(EXAMPLES[cls.__name__])
         pretty = msgspec.json.format(body, indent=2).decode()
         lines += ["", "```json", _compact(pretty), "```"]
         return "\n".join(lines) + "\n"
@@ -440,8 +448,9 @@ def message(cls: type[msgspec.Struct]) -> Callable[[], str]:
 
 def _compact(text: str) -> str:
     """Short lists on one line."""
-    return re.sub(r"\[\s+([^\[\]{}]{1,80}?)\s+\]",
-                  lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text)  # fmt: skip
+    return re.sub(
+        r"\[\s+([^\[\]{}]{1,80}?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text
+    )
 
 
 def _fields(cls: type) -> list[str]:
@@ -453,8 +462,10 @@ def _fields(cls: type) -> list[str]:
         lines.append(f"| `{info.tag_field}` | text | always `{info.tag}` |")
     for entry in info.fields:
         optional = "" if entry.required else ", may be absent"
-        lines.append(f"| `{entry.encode_name}` | {_json_type(entry.type)}{optional} "
-                     f"| {meaning_of(docs, entry.name)} |")  # fmt: skip
+        lines.append(
+            f"| `{entry.encode_name}` | {_json_type(entry.type)}{optional} "
+            f"| {meaning_of(docs, entry.name)} |"
+        )
     return lines
 
 
@@ -474,8 +485,12 @@ def _json_type(kind: inspect.Type) -> str:
         return "[" + ", ".join(_json_type(item) for item in kind.item_types) + "]"
     if isinstance(kind, (inspect.VarTupleType, inspect.ListType)):
         return f"list of {_json_type(kind.item_type)}"
-    words = {inspect.IntType: "integer", inspect.FloatType: "number", inspect.StrType: "text",
-             inspect.BoolType: "true or false"}  # fmt: skip
+    words = {
+        inspect.IntType: "integer",
+        inspect.FloatType: "number",
+        inspect.StrType: "text",
+        inspect.BoolType: "true or false",
+    }
     return words.get(type(kind), "any")
 
 
@@ -512,28 +527,39 @@ def figures() -> str:
     lines.append(f"| file | {' | '.join(files)} |")
     lines.append(f"| sha256 | `{gate['sha256'][:12]}…` | `{segmenter['sha256'][:12]}…` |")
     accuracy = gate["accuracy"]
-    lines += ["", f"On {accuracy['pictures']} pictures ({accuracy['set']}, seed "
-              f"{accuracy['seed']}); intervals are 95 % (Wilson):\n",
-              "| figure | value |", "|---|---|",
-              f"| gate, area under the ROC curve | {accuracy['auc']} |"]  # fmt: skip
+    lines += [
+        "",
+        f"On {accuracy['pictures']} pictures ({accuracy['set']}, seed "
+        f"{accuracy['seed']}); intervals are 95 % (Wilson):\n",
+        "| figure | value |",
+        "|---|---|",
+        f"| gate, area under the ROC curve | {accuracy['auc']} |",
+    ]
     for rate in ("1%", "5%"):
         found = accuracy[f"recall_at_{rate}_false_rejects"]
         low, high = found["interval"]
-        lines.append(f"| gate alone, recall at {rate} false rejects | {found['recall']:.1%} "
-                     f"({low:.1%} to {high:.1%}) |")  # fmt: skip
+        lines.append(
+            f"| gate alone, recall at {rate} false rejects | {found['recall']:.1%} "
+            f"({low:.1%} to {high:.1%}) |"
+        )
     areas = segmenter["accuracy"]
     for name, dice in areas["dice"].items():
-        lines.append(f"| segmenter, Dice of {name} (at frame size / at output stride) | {dice} / "
-                     f"{areas['dice_at_stride'][name]} |")  # fmt: skip
+        lines.append(
+            f"| segmenter, Dice of {name} (at frame size / at output stride) | {dice} / "
+            f"{areas['dice_at_stride'][name]} |"
+        )
     lines.append(f"| segmenter, mean IoU with background, at frame size | {areas['miou']} |")
     line = areas["line"]
     low, high = line["recall_interval"]
     rejected = f"{line['rejected']} of {line['defective']}, {line['recall']:.1%}"
-    lines.append(f"| the line's rule: defective pictures rejected | {rejected} "
-                 f"({low:.1%} to {high:.1%}) |")  # fmt: skip
+    lines.append(
+        f"| the line's rule: defective pictures rejected | {rejected} ({low:.1%} to {high:.1%}) |"
+    )
     low, high = line["overkill_interval"]
-    lines.append(f"| the line's rule: clean pictures rejected | {line['overkill']:.2%} of "
-                 f"{line['clean']} ({low:.2%} to {high:.2%}) |")  # fmt: skip
+    lines.append(
+        f"| the line's rule: clean pictures rejected | {line['overkill']:.2%} of "
+        f"{line['clean']} ({low:.2%} to {high:.2%}) |"
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -550,16 +576,21 @@ def int8_figures() -> str:
         lines.append(f"| {name} | layers in int8 | 0 | {made['int8_layers']} of {made['layers']} |")
         for words, pair in proof["checks"].items():
             lines.append(f"| {name} | {words} | {pair['fp32']:.4f} | {pair['int8']:.4f} |")
-        lines.append(f"| {name} | verdicts that agree, of {proof['frames']} | | "
-                     f"{proof['verdicts_that_agree']:.2%} |")  # fmt: skip
+        lines.append(
+            f"| {name} | verdicts that agree, of {proof['frames']} | | "
+            f"{proof['verdicts_that_agree']:.2%} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def with_thresholds(text: str) -> str:
     """An example with the thresholds that the shipped models' manifests propose."""
     gate, classes = _manifest(GATE)["thresholds"], _manifest(SEGMENTER)["thresholds"]
-    wanted = {"suspect_at": gate["suspect"], "reject_at": gate["reject"],
-              "degraded_reject_at": gate["degraded"]}  # fmt: skip
+    wanted = {
+        "suspect_at": gate["suspect"],
+        "reject_at": gate["reject"],
+        "degraded_reject_at": gate["degraded"],
+    }
     for key, value in wanted.items():
         text = re.sub(rf"(\b(?<!_){key}: )[0-9.]+", rf"\g<1>{value:g}", text)
     for name, rule in classes.items():
@@ -606,8 +637,11 @@ def rendered() -> dict[Path, str]:
 
 def stale() -> list[Path]:
     """The files that are not what the code says."""
-    return [path for path, text in rendered().items()
-            if not path.exists() or path.read_text(encoding="utf-8") != text]  # fmt: skip
+    return [
+        path
+        for path, text in rendered().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
 
 
 def main() -> int:

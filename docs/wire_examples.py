@@ -15,8 +15,8 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.wire import Counts, Heartbeat, Mask, Status
-from edgeinspect.wire_replay import (
+from edgeinspect.wire.messages import Counts, Heartbeat, Mask, Status
+from edgeinspect.wire.requests import (
     Ack,
     Busy,
     ChallengeRequest,

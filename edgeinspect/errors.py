@@ -183,23 +183,58 @@ class ConfigError(EdgeInspectError):
         super().__init__(f"{count} fault{'s' * (count != 1)}\n{listing}", where=where)
 
 
-_PASSING = frozenset({
-    errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED,
-    errno.ECONNREFUSED, errno.ECONNRESET, errno.EDQUOT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-    errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE,
-    errno.ENOBUFS, errno.ENODEV, errno.ENOMEM, errno.ENOSPC, errno.EREMOTEIO, errno.ESTALE,
-    errno.ETIMEDOUT, errno.ETXTBSY,
-})  # fmt: skip
+_PASSING = frozenset(
+    {
+        errno.EADDRINUSE,
+        errno.EADDRNOTAVAIL,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EDQUOT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EINTR,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENODEV,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EREMOTEIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ETXTBSY,
+    }
+)
 """What the system says of a thing that is in use, away, or scarce: all may pass by itself."""
 _PASSING_WORDS = (
-    "address already in use", "bad allocation", "bad_alloc", "can't allocate",
-    "can't start new thread", "cannot allocate", "cannot assign requested address",
-    "could not allocate", "cuda_error_out_of_memory", "database is locked",
-    "database table is locked", "failed to allocate", "failed to map segment",
-    "input/output error", "insufficient memory", "no space left on device", "not enough memory",
-    "out of memory", "resource temporarily unavailable", "too many open files",
+    "address already in use",
+    "bad allocation",
+    "bad_alloc",
+    "can't allocate",
+    "can't start new thread",
+    "cannot allocate",
+    "cannot assign requested address",
+    "could not allocate",
+    "cuda_error_out_of_memory",
+    "database is locked",
+    "database table is locked",
+    "failed to allocate",
+    "failed to map segment",
+    "input/output error",
+    "insufficient memory",
+    "no space left on device",
+    "not enough memory",
+    "out of memory",
+    "resource temporarily unavailable",
+    "too many open files",
     "unable to allocate",
-)  # fmt: skip
+)
 """The same in the words of libraries that have no number for it: OpenVINO, ONNX Runtime,
 TensorRT and CUDA, OpenCV, the loader, SQLite. Lower case."""
 

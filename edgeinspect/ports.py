@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain.model import ModelSpec
 from edgeinspect.domain.plc import PlcImage, PlcInputs
-from edgeinspect.domain.tensor import ModelSpec
 
 
 class CameraFinished(Exception):  # noqa: N818 - an end, not an error

@@ -245,7 +245,7 @@ def configuration() -> Iterator[Path]:
 
 def put_manual(destdir: Path) -> None:
     """The manual page and the shell's completion, both from the command line itself."""
-    from edgeinspect.cli.manual import completion, manual
+    from edgeinspect.cli._man_page import completion, manual
 
     page = destdir / "usr/share/man/man1/edgeinspect.1.gz"
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -21,12 +21,20 @@ from typing import Any
 import pytest
 
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    "--no-first-run", "--disable-background-networking", "--disable-extensions", "--mute-audio",
-    "--remote-debugging-port=0", "--remote-allow-origins=*", "--force-color-profile=srgb",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-extensions",
+    "--mute-audio",
+    "--remote-debugging-port=0",
+    "--remote-allow-origins=*",
+    "--force-color-profile=srgb",
     "--disable-features=Translate,OptimizationHints,MediaRouter",
-)  # fmt: skip
+)
 
 
 class Browser:
@@ -43,8 +51,10 @@ class Browser:
         self._log = (folder / "chromium.log").open("wb")
         self._child = subprocess.Popen(
             [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            stdout=self._log, stderr=self._log, env={**os.environ, "HOME": str(folder)},
-        )  # fmt: skip
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, "HOME": str(folder)},
+        )
         self._open = ExitStack()
         self.complaints: list[str] = []
         """Errors of the page's scripts, and what its security policy refused."""
@@ -93,8 +103,11 @@ class Browser:
         """Make the window so large, as a panel or as a phone."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=phone,
-        )  # fmt: skip
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "light" if light else "dark"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -129,9 +142,13 @@ class Browser:
         for kind in ("keyDown", "keyUp"):
             text = {"text": "\r"} if name == "Enter" and kind == "keyDown" else {}
             self.call(
-                "Input.dispatchKeyEvent", type=kind, key=name, code=name,
-                windowsVirtualKeyCode=code, **text,
-            )  # fmt: skip
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=name,
+                code=name,
+                windowsVirtualKeyCode=code,
+                **text,
+            )
 
     def axe(self) -> list[str]:
         """What axe has to say of the page: one line for each violation of WCAG 2 A and AA."""

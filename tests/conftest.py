@@ -82,7 +82,7 @@ def _fresh_log() -> Generator[None, None, None]:
     yield
     import structlog
 
-    from edgeinspect import log
+    from edgeinspect.system import log
 
     log.close()
     structlog.reset_defaults()

@@ -153,13 +153,19 @@ def driver(gpu: Gpu) -> ModuleType:
     made = ModuleType("pycuda.driver")
     made.__dict__.update(
         init=lambda: gpu.called("init", context=False),
-        Error=CudaError, Context=Context, Device=Device, Stream=Stream, mem_alloc=allocate,
-        pagelocked_empty=pagelocked_empty, memcpy_htod_async=copy_in,
-        memcpy_dtoh_async=copy_out, get_driver_version=lambda: gpu.driver_version,
+        Error=CudaError,
+        Context=Context,
+        Device=Device,
+        Stream=Stream,
+        mem_alloc=allocate,
+        pagelocked_empty=pagelocked_empty,
+        memcpy_htod_async=copy_in,
+        memcpy_dtoh_async=copy_out,
+        get_driver_version=lambda: gpu.driver_version,
         ctx_flags=SimpleNamespace(SCHED_SPIN=1, SCHED_BLOCKING_SYNC=4, MAP_HOST=8),
         host_alloc_flags=SimpleNamespace(DEVICEMAP=2),
         device_attribute=SimpleNamespace(INTEGRATED="integrated"),
-    )  # fmt: skip
+    )
     return made
 
 
@@ -360,12 +366,20 @@ def tensorrt(gpu: Gpu) -> ModuleType:
 
     made = ModuleType("tensorrt")
     made.__dict__.update(
-        __version__=gpu.version, ILogger=Logger, IProgressMonitor=Monitor, Builder=Builder,
-        Runtime=Runtime, OnnxParser=_Parser, BuilderFlag=Flags(), DataType=Flags(),
+        __version__=gpu.version,
+        ILogger=Logger,
+        IProgressMonitor=Monitor,
+        Builder=Builder,
+        Runtime=Runtime,
+        OnnxParser=_Parser,
+        BuilderFlag=Flags(),
+        DataType=Flags(),
         NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),
-        MemoryPoolType=Flags(), ProfilingVerbosity=Flags(), TensorIOMode=Flags(),
+        MemoryPoolType=Flags(),
+        ProfilingVerbosity=Flags(),
+        TensorIOMode=Flags(),
         LayerInformationFormat=Flags(),
-    )  # fmt: skip
+    )
     return made
 
 

@@ -22,11 +22,16 @@ CACHE = Path(sys.prefix) / "cache" / "edgeinspect-tests"
 """Kept between runs; `make clean` removes it with the environment."""
 
 ENTRY_POINTS = (
-    "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
-    "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL",
-    "getBuilderPluginRegistry", "getNvOnnxParserVersion", "getPluginRegistry",
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getBuilderPluginRegistry",
+    "getNvOnnxParserVersion",
+    "getPluginRegistry",
     "initLibNvInferPlugins",
-)  # fmt: skip
+)
 """All that the bindings want of TensorRT's libraries to be loaded."""
 
 
@@ -42,10 +47,23 @@ def wheels(*requirements: str) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=CACHE))
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
-         "--only-binary=:all:", "--target", str(made), *requirements],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-compile",
+            "--only-binary=:all:",
+            "--target",
+            str(made),
+            *requirements,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         shutil.rmtree(made)
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -63,8 +81,10 @@ def compile_library(source: str, target: Path, soname: str) -> Path:
         pytest.skip("there is no C compiler (cc)")
     subprocess.run(
         ["cc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-x", "c", "-", "-o", str(target)],
-        input=source, text=True, check=True,
-    )  # fmt: skip
+        input=source,
+        text=True,
+        check=True,
+    )
     return target
 
 
@@ -88,8 +108,12 @@ def run_python(code: str, *arguments: str, paths: tuple[Path, ...], libraries: P
     environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=environment, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     if done.returncode:
         pytest.fail(f"ended with {done.returncode}\n{done.stderr[-3000:]}", pytrace=False)
     return done.stdout

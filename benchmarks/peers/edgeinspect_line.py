@@ -9,10 +9,10 @@ import structlog
 from job import AREA_MIN, Job
 
 from edgeinspect import __version__
-from edgeinspect.bench.rounds import Folder, WholeLine
-from edgeinspect.config.load import parse
-from edgeinspect.domain.tensor import ModelSpec
-from edgeinspect.store import Store, default_root
+from edgeinspect.config.loader import parse
+from edgeinspect.domain.model import ModelSpec
+from edgeinspect.storage.model_store import Store, default_root
+from edgeinspect.tools.bench.measurement import Folder, WholeLine
 
 MODEL = "strip-segmenter"
 _LINE = """\
@@ -31,8 +31,12 @@ spool: {{folder: {folder}, slots: 16384}}
 
 
 def _classes(spec: ModelSpec) -> str:
-    rule = {"score": 0.0, "area_px": AREA_MIN * spec.output_stride**2, "severity": 1,
-            "reject_code": 1}  # fmt: skip
+    rule = {
+        "score": 0.0,
+        "area_px": AREA_MIN * spec.output_stride**2,
+        "severity": 1,
+        "reject_code": 1,
+    }
     return json.dumps(dict.fromkeys(spec.classes, rule))
 
 
@@ -42,9 +46,12 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with Folder() as folder:
         text = _LINE.format(
-            model=MODEL, threads=args.threads, workers=args.workers, folder=folder,
+            model=MODEL,
+            threads=args.threads,
+            workers=args.workers,
+            folder=folder,
             classes=_classes(Store(default_root()).resolve(MODEL)),
-        )  # fmt: skip
+        )
         line = WholeLine(parse(text, "peer"), [np.ascontiguousarray(each) for each in job.frames])
         try:
             line.run(0, 10)

@@ -45,9 +45,12 @@ def main() -> None:
         "ENABLE_CPU_PINNING": "NO",
     }
     adapter = OpenvinoAdapter(
-        create_core(), job.args.model, device="CPU", plugin_config=properties,
+        create_core(),
+        job.args.model,
+        device="CPU",
+        plugin_config=properties,
         max_num_requests=job.args.workers,
-    )  # fmt: skip
+    )
     pipeline = Timed(Segmenter(adapter))
     for number in range(10):
         pipeline.submit_data(job.frames[0], -1 - number)

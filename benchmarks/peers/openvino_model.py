@@ -30,6 +30,8 @@ class Model:
         self._request.set_input_tensor(tensor)
         self._request.infer()
         engine_ns = time.monotonic_ns() - before_ns
-        out = [self._request.get_tensor(name).data[0]
-               for name in ("class_map", "class_area_px", "class_score")]  # fmt: skip
+        out = [
+            self._request.get_tensor(name).data[0]
+            for name in ("class_map", "class_area_px", "class_score")
+        ]
         return out[0], out[1], out[2], engine_ns

@@ -46,9 +46,12 @@ class Producer(VideoFrameProducer):
     def discover_source_properties(self) -> SourceProperties:
         height, width = self._job.frames.shape[1:3]
         return SourceProperties(
-            width=width, height=height, total_frames=self._job.count, is_file=True,
+            width=width,
+            height=height,
+            total_frames=self._job.count,
+            is_file=True,
             fps=self._job.args.rate or 1000,
-        )  # fmt: skip
+        )
 
     def initialize_source_properties(self, properties: dict[str, float]) -> None:
         pass
@@ -66,8 +69,10 @@ def main() -> None:
         job.done(frames.frame_id - 1, *found)
 
     pipeline = InferencePipeline.init_with_custom_logic(
-        video_reference=lambda: Producer(job), on_video_frame=judge, on_prediction=sink,
-    )  # fmt: skip
+        video_reference=lambda: Producer(job),
+        on_video_frame=judge,
+        on_prediction=sink,
+    )
     pipeline.start(use_main_thread=True)
     pipeline.join()
     job.finish(inference=importlib.metadata.version("inference-core"))

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeinspect.bench.gallery import strip_pictures
-from edgeinspect.bench.program import machine
-from edgeinspect.store import Store, default_root
+from edgeinspect.storage.model_store import Store, default_root
+from edgeinspect.tools.bench.benchmark import machine
+from edgeinspect.tools.bench.memory_camera import strip_pictures
 
 HERE = Path(__file__).parent
 FAST = ["--workers", "2", "--threads", "1"]
@@ -48,14 +48,21 @@ PEERS = (
     Peer("bare engine, no peer", "bare.py", paced=("--threads", "1"), flat_out=tuple(FAST)),
     Peer("edgeinspect", "edgeinspect_line.py", paced=("--threads", "1"), flat_out=tuple(FAST)),
     Peer("plain script, FP32", "plain.py", version=1),
-    Peer("Model API AsyncPipeline", "intel_model_api.py",
-         ("openvino-model-api==0.3.0.4", "onnx", "pyzmq"), paced=("--threads", "1"),
-         flat_out=tuple(FAST)),
+    Peer(
+        "Model API AsyncPipeline",
+        "intel_model_api.py",
+        ("openvino-model-api==0.3.0.4", "onnx", "pyzmq"),
+        paced=("--threads", "1"),
+        flat_out=tuple(FAST),
+    ),
     Peer("GStreamer appsrc/appsink", "gstreamer.py", paced=("--threads", "1")),
-    Peer("Roboflow InferencePipeline", "roboflow.py",
-         ("inference-core==0.51.0", "onnxruntime", "openvino==2026.4.1", "pyzmq"),
-         paced=("--threads", "1")),
-)  # fmt: skip
+    Peer(
+        "Roboflow InferencePipeline",
+        "roboflow.py",
+        ("inference-core==0.51.0", "onnxruntime", "openvino==2026.4.1", "pyzmq"),
+        paced=("--threads", "1"),
+    ),
+)
 
 
 def python_of(peer: Peer, venvs: Path) -> str:
@@ -76,11 +83,29 @@ def run(peer: Peer, python: str, model: Path, frames: Path, count: int, rate: fl
     """One turn of one peer; None with a word on the terminal if it fails."""
     out = frames.with_suffix(".json")
     out.unlink(missing_ok=True)
-    command = [python, str(HERE / peer.script), "--frames", str(frames), "--model", str(model),
-               "--count", str(count), "--rate", str(rate), "--out", str(out),
-               *(peer.paced if rate else peer.flat_out)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False,
-                          env={**os.environ, "PYTHONPATH": str(HERE)})  # fmt: skip
+    command = [
+        python,
+        str(HERE / peer.script),
+        "--frames",
+        str(frames),
+        "--model",
+        str(model),
+        "--count",
+        str(count),
+        "--rate",
+        str(rate),
+        "--out",
+        str(out),
+        *(peer.paced if rate else peer.flat_out),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+    )
     if done.returncode or not out.exists():
         print(f"{peer.name}: {done.stderr.strip()[-300:]}", file=sys.stderr)
         return None
@@ -118,8 +143,13 @@ def main() -> None:
                 if paced and flat:
                     about[peer.name] = ", ".join(f"{k} {v}" for k, v in paced["about"].items())
                     turns[peer.name].append({"paced": paced, "flat": flat})
-    document = {"machine": machine(), "rate_hz": args.rate, "count": args.count,
-                "rounds": args.rounds, "peers": figures(turns, about)}  # fmt: skip
+    document = {
+        "machine": machine(),
+        "rate_hz": args.rate,
+        "count": args.count,
+        "rounds": args.rounds,
+        "peers": figures(turns, about),
+    }
     print(table(document))
     if args.json:
         args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from edgeinspect.backends import ov  # noqa: E402
-from edgeinspect.config.load import load  # noqa: E402
+from edgeinspect.config.loader import load  # noqa: E402
 from edgeinspect.domain.clock import SystemClock  # noqa: E402
-from edgeinspect.domain.verdict import Region  # noqa: E402
+from edgeinspect.domain.verdict import Finding, Region  # noqa: E402
 from edgeinspect.imaging.regions import find_blobs  # noqa: E402
-from edgeinspect.imaging.strip import render  # noqa: E402
-from edgeinspect.pipeline.decide import Finding, decide_by_regions  # noqa: E402
-from edgeinspect.pipeline.settings import decision_rules  # noqa: E402
-from edgeinspect.store import Store  # noqa: E402
+from edgeinspect.imaging.synthetic_strip import render  # noqa: E402
+from edgeinspect.pipeline.inspection.decision import decide_by_regions  # noqa: E402
+from edgeinspect.pipeline.inspection.setup import decision_rules  # noqa: E402
+from edgeinspect.storage.model_store import Store  # noqa: E402
 
 SEED, INDEX = 2026, 48
 COLORS = {  # BGR; told apart by people who see no red from green, too

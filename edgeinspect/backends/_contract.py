@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.tensor import CONTRACT, ModelKind, ModelSpec
+from edgeinspect.domain.model import CONTRACT, ModelKind, ModelSpec
 from edgeinspect.errors import EngineFault, ModelError, is_transient
 
 INPUT = "image"

@@ -13,9 +13,9 @@ from edgeinspect.backends import _contract
 from edgeinspect.backends._contract import Tensor
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import EngineFault, MissingExtraError
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
 
 if TYPE_CHECKING:
     import onnxruntime

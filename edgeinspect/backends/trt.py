@@ -15,19 +15,26 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect import events
-from edgeinspect.backends import _contract, _trt_build
+from edgeinspect.backends import _contract
 from edgeinspect.backends._contract import Tensor
-from edgeinspect.backends._cuda import Cuda, Hardware, open_device
 from edgeinspect.backends._onnx_metadata import read_metadata
-from edgeinspect.backends._trt_build import Progress, Recipe, Typing
-from edgeinspect.backends._trt_engine import TrtEngine
-from edgeinspect.backends._trt_plans import Plan, PlanFolder, PlanKey, Stale, default_folder
+from edgeinspect.backends._tensorrt import builder
+from edgeinspect.backends._tensorrt.builder import Progress, Recipe, Typing
+from edgeinspect.backends._tensorrt.cuda import Cuda, Hardware, open_device
+from edgeinspect.backends._tensorrt.engine import TrtEngine
+from edgeinspect.backends._tensorrt.plan_cache import (
+    Plan,
+    PlanFolder,
+    PlanKey,
+    Stale,
+    default_folder,
+)
 from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.tensor import ModelSpec, Precision
+from edgeinspect.domain.model import ModelSpec, Precision
 from edgeinspect.errors import ModelError
-from edgeinspect.sdnotify import notify
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
+from edgeinspect.system import log_events
+from edgeinspect.system.systemd import notify
 
 REQUIRES = (("tensorrt", "trt"), ("pycuda", "trt"))
 FLOAT_KEY = "edgeinspect.float"
@@ -74,7 +81,7 @@ def build(options: Options, clock: Clock, *, store: Store) -> TrtEngine:
         DeviceLostError: There is no such GPU.
         EngineFault: The GPU failed at the first inference.
     """
-    _trt_build.tensorrt_version()
+    builder.tensorrt_version()
     spec = store.resolve(options.model)
     cuda = open_device(options.device, spin=options.wait == "spin")
     return TrtEngine(
@@ -118,10 +125,11 @@ def find_plan(
         reason = found.reason if reason == "asked for" else reason
     if not (options.rebuild or force):
         raise ModelError(
-            f"{spec.id} has no plan for this machine: {reason}", where=str(folder.path),
+            f"{spec.id} has no plan for this machine: {reason}",
+            where=str(folder.path),
             remedy=f"Build it: edgeinspect build {spec.id}",
-        )  # fmt: skip
-    _log.info(events.PLAN_STALE, model=str(spec.id), problem=reason)
+        )
+    _log.info(log_events.PLAN_STALE, model=str(spec.id), problem=reason)
 
     def check(inputs: Any, outputs: Any) -> None:
         _contract.check_graph(spec, inputs, outputs, metadata)
@@ -132,11 +140,16 @@ def find_plan(
             found = Stale(reason) if force else folder.load(key)
             if isinstance(found, Plan):  # another process built it while this one waited
                 return found
-            recipe = Recipe(key.typing, key.flags, options.optimization_level,
-                            options.workspace_mib, options.threads)  # fmt: skip
+            recipe = Recipe(
+                key.typing,
+                key.flags,
+                options.optimization_level,
+                options.workspace_mib,
+                options.threads,
+            )
             started_s = time.monotonic()
             try:
-                data, timing = _trt_build.build_plan(
+                data, timing = builder.build_plan(
                     spec.path, recipe, folder.seed(key), check, progress
                 )
             except ModelError:
@@ -145,7 +158,7 @@ def find_plan(
                 continue
             build_s = time.monotonic() - started_s
             plan = folder.keep(key, data, timing, build_s)
-        _log.info(events.PLAN_BUILT, model=str(spec.id), typing=key.typing, build_s=build_s)
+        _log.info(log_events.PLAN_BUILT, model=str(spec.id), typing=key.typing, build_s=build_s)
         return plan
     raise AssertionError("typings() names one at least")
 
@@ -154,7 +167,7 @@ def plan_keys(
     spec: ModelSpec, options: Options, hardware: Hardware, *, half: bool
 ) -> tuple[PlanKey, ...]:
     """What a plan must have been built for and on, one key per typing, best first."""
-    version = _trt_build.tensorrt_version()
+    version = builder.tensorrt_version()
     return tuple(
         PlanKey(
             tensorrt=version,
@@ -173,13 +186,13 @@ def plan_keys(
             workspace_mib=options.workspace_mib,
             profiles=(str(Tensor(_contract.INPUT, "uint8", (1, *spec.shape.dims))),),
         )
-        for typing in _trt_build.typings(version, options.typing)
+        for typing in builder.typings(version, options.typing)
     )
 
 
 def _flags(typing: Typing, precision: Precision, half: bool) -> tuple[str, ...]:
     """Builder flags by name. Strong typing needs none: the graph says everything."""
-    fp16, int8, obey = _trt_build.LEGACY["BuilderFlag"]
+    fp16, int8, obey = builder.LEGACY["BuilderFlag"]
     if typing == "strong":
         return ()
     half = half or precision is Precision.FP16

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeinspect.cameras._folder_listing import Skipped, list_folder
-from edgeinspect.cameras._judged_files import JudgedFiles, Key
+from edgeinspect.cameras._inspected_files import JudgedFiles, Key
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import CameraLostError
-from edgeinspect.regular_file import FileMissingError, FileReadError, printable
+from edgeinspect.system.regular_file import FileMissingError, FileReadError, printable
 
 _LOOK_NS = 250 * NS_PER_MS
 """Longest pause between two looks at a folder that is looked through quickly."""

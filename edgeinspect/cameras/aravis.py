@@ -12,7 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from edgeinspect.cameras._aravis_lib import (
+from edgeinspect.cameras._aravis.library import (
     BUFFER_PROBLEMS,
     BUFFER_SUCCESS,
     PACKET_SOCKET_DISABLED,
@@ -22,12 +22,12 @@ from edgeinspect.cameras._aravis_lib import (
     Aravis,
     load,
 )
-from edgeinspect.cameras._aravis_session import Session, wait_for_end
-from edgeinspect.cameras._device import Delivery, Setting, StreamCounts
-from edgeinspect.cameras._device_camera import DeviceCamera
-from edgeinspect.cameras._genicam import GenicamOptions
-from edgeinspect.cameras._pixel_format import BY_CODE
-from edgeinspect.cameras._rows import assemble
+from edgeinspect.cameras._aravis.session import Session, wait_for_end
+from edgeinspect.cameras._genicam.camera import DeviceCamera
+from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._genicam.line_scan import assemble
+from edgeinspect.cameras._genicam.options import GenicamOptions
+from edgeinspect.cameras._genicam.pixel_format import BY_CODE
 from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock, read_offset_ns
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera

@@ -16,19 +16,19 @@ from msgspec import Meta
 
 from edgeinspect.cameras._folder_listing import Listing, Skipped, check_there, list_folder
 from edgeinspect.cameras._folder_watch import FolderWatch
-from edgeinspect.cameras._judged_files import JudgedFiles, Key
-from edgeinspect.cameras._pace import Pace
-from edgeinspect.cameras._reader import Reader
+from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.cameras._inspected_files import JudgedFiles, Key
+from edgeinspect.cameras._reader_thread import Reader
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, DataError, Fault
-from edgeinspect.imaging.picture_file import SUFFIXES, Reading, content_of, read
-from edgeinspect.imaging.picture_header import LINE_PIXELS_MAX
-from edgeinspect.imaging.picture_names import label_of
-from edgeinspect.imaging.reading import Bits, declared
-from edgeinspect.imaging.undeclared import check_undeclared, doubt_of
+from edgeinspect.imaging.formats.header import LINE_PIXELS_MAX
+from edgeinspect.imaging.image_file import SUFFIXES, Reading, content_of, read
+from edgeinspect.imaging.image_names import label_of
+from edgeinspect.imaging.read_settings import Bits, declared
+from edgeinspect.imaging.undeclared_depth import check_undeclared, doubt_of
 from edgeinspect.ports import CameraFinished
-from edgeinspect.regular_file import FileReadError, printable
+from edgeinspect.system.regular_file import FileReadError, printable
 
 _OPEN_NS = 3 * NS_PER_S
 """Longest wait for the first listing of a folder; longer, and the camera counts as away."""
@@ -270,8 +270,11 @@ class FolderCamera:
         options, folder = self._options, Path(self._options.path)
         said, where = declared(folder), printable(folder)
         if None not in (options.bits, said.bits) and options.bits != said.bits:
-            raise DataError(f"the camera's `bits` are {options.bits}, those of its folder "
-                            f"{said.bits}", where=where, remedy="Mend one")  # fmt: skip
+            raise DataError(
+                f"the camera's `bits` are {options.bits}, those of its folder {said.bits}",
+                where=where,
+                remedy="Mend one",
+            )
         bits = options.bits or said.bits
         paths = [folder / name for name in names]
         if bits is None:

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._device import Delivery, Setting, StreamCounts, let_go
-from edgeinspect.cameras._device_camera import DeviceCamera
-from edgeinspect.cameras._genicam import GenicamOptions
-from edgeinspect.cameras._pixel_format import BY_CODE
-from edgeinspect.cameras._rows import assemble
+from edgeinspect.cameras._genicam.camera import DeviceCamera
+from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts, let_go
+from edgeinspect.cameras._genicam.line_scan import assemble
+from edgeinspect.cameras._genicam.options import GenicamOptions
+from edgeinspect.cameras._genicam.pixel_format import BY_CODE
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.errors import CameraLostError, MissingExtraError
 from edgeinspect.ports import Camera

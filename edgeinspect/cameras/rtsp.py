@@ -18,7 +18,7 @@ from edgeinspect.cameras._video import Color, VideoCamera
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
-from edgeinspect.regular_file import FileReadError, check_regular
+from edgeinspect.system.regular_file import FileReadError, check_regular
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,9 +52,13 @@ def build(options: Options, clock: Clock) -> Camera:
         capture = cv2.VideoCapture(
             url,
             cv2.CAP_FFMPEG,
-            [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, options.timeout_ms,
-             cv2.CAP_PROP_READ_TIMEOUT_MSEC, options.timeout_ms],
-        )  # fmt: skip
+            [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                options.timeout_ms,
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                options.timeout_ms,
+            ],
+        )
         if not capture.isOpened():
             raise CameraLostError(
                 "cannot be opened", where=where, remedy="Check the address with a video player"

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._pace import Pace
+from edgeinspect.cameras._frame_rate import Pace
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.imaging.strip import render
+from edgeinspect.imaging.synthetic_strip import render
 from edgeinspect.ports import CameraFinished
 
 

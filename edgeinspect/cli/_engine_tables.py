@@ -11,8 +11,15 @@ from rich.text import Text
 
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError
-from edgeinspect.pipeline.shadow_record import Comparison
-from edgeinspect.store import MANIFEST, Manifest, Register, Shelf, State, read_manifest
+from edgeinspect.storage.model_store import (
+    MANIFEST,
+    Manifest,
+    Register,
+    Shelf,
+    State,
+    read_manifest,
+)
+from edgeinspect.storage.shadow_results import Comparison
 
 _PIPE_WIDTH = 240
 _SHOWN_SEQS = 40
@@ -59,10 +66,17 @@ def cells(entry: dict[str, Any], state: State, before: bool) -> list[str | Text]
         for each in manifest.latency
     )
     return [
-        entry["model"], word, manifest.kind.value, manifest.precision.value,
-        Text(manifest.calibration or ""), Text(manifest.created),
-        f"{manifest.size_bytes / 1e6:.1f}", Text(latency), "yes" if manifest.golden else "", "",
-    ]  # fmt: skip
+        entry["model"],
+        word,
+        manifest.kind.value,
+        manifest.precision.value,
+        Text(manifest.calibration or ""),
+        Text(manifest.created),
+        f"{manifest.size_bytes / 1e6:.1f}",
+        Text(latency),
+        "yes" if manifest.golden else "",
+        "",
+    ]
 
 
 def comparison_dict(one: Comparison) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def comparison_dict(one: Comparison) -> dict[str, Any]:
 
 def show_comparison(one: Comparison) -> None:
     """Print a comparison: rejects, then each defect type, then the frames that differ."""
-    from edgeinspect.evaluate.figures import wilson
+    from edgeinspect.learning.evaluate.metrics.scores import wilson
 
     def share(hits: int, total: int) -> str:
         low, high = wilson(hits, total)
@@ -81,16 +95,28 @@ def show_comparison(one: Comparison) -> None:
 
     out = console()
     out.print(Text(f"{one.shadow}  in shadow of  {one.live}", style="bold"))
-    grid = table("", "both", "only live", "only shadow", "lost by the candidate (95 %)",
-                   "other of all frames (95 %)")  # fmt: skip
+    grid = table(
+        "",
+        "both",
+        "only live",
+        "only shadow",
+        "lost by the candidate (95 %)",
+        "other of all frames (95 %)",
+    )
     rejects = (one.both_reject, one.only_live_rejects, one.only_shadow_rejects)
     rows = [("reject", rejects)] + [
         (name, (count.both, count.only_live, count.only_shadow))
         for name, count in sorted(one.classes.items())
     ]
     for name, (both, live, shadow) in rows:
-        grid.add_row(Text(name), str(both), str(live), str(shadow),
-                      share(live, both + live), share(live + shadow, one.frames))  # fmt: skip
+        grid.add_row(
+            Text(name),
+            str(both),
+            str(live),
+            str(shadow),
+            share(live, both + live),
+            share(live + shadow, one.frames),
+        )
     out.print(grid)
     out.print(f"{one.frames} frames, one took {one.p99_us / 1000:.1f} ms at p99 in slack time")
     if one.differing:

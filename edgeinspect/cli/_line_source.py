@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from edgeinspect.client import LineSource, find_line
-from edgeinspect.config.load import load
-from edgeinspect.config.places import client_addresses, seen_folder
+from edgeinspect.config.loader import load
 from edgeinspect.errors import DeviceLostError, UsageError
-from edgeinspect.shared_memory import living_lines
+from edgeinspect.storage.paths import client_addresses, seen_folder
+from edgeinspect.storage.shared_memory.folder import living_lines
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 """As `config.schema.Name`: else a name would be a path to another folder's sockets."""
@@ -46,16 +46,17 @@ def find_source(word: str | None) -> LineSource:
     if not word.endswith((".yaml", ".yml")) and not Path(word).is_file():
         if _NAME.fullmatch(word) is None:
             raise UsageError(
-                "is neither a line's name nor its file nor its address", where=word,
+                "is neither a line's name nor its file nor its address",
+                where=word,
                 remedy="Names are of lower-case letters, digits, '-' and '_'",
-            )  # fmt: skip
+            )
         return find_line(word)
     config = load(word).config
     if config.publish.curve is not None:
         raise UsageError(
             "the line's wire is encrypted, and this command has no key",
             where=word,
-            remedy="Use `edgeinspect.client` with `edgeinspect.keys.as_client`",
+            remedy="Use `edgeinspect.client` with `edgeinspect.wire.curve_keys.as_client`",
         )
     folder = seen_folder(config)
     return find_line(config.line, *client_addresses(config, folder), spool=str(folder))

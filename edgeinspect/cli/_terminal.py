@@ -12,7 +12,7 @@ import click
 import rich.console
 from rich.segment import Segment
 
-from edgeinspect.foreign_text import in_json, lines
+from edgeinspect.system.untrusted_text import in_json, lines
 
 
 class Console(rich.console.Console):

@@ -13,18 +13,18 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect import log
-from edgeinspect.archive_format import Kind
-from edgeinspect.cli._instants import parse_instant
 from edgeinspect.cli._terminal import Console, echo, echo_json
+from edgeinspect.cli._timestamps import parse_instant
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
-from edgeinspect.foreign_text import one_line
-from edgeinspect.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.storage.archive.format import Kind
+from edgeinspect.system import log
+from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.system.untrusted_text import one_line
 
 if TYPE_CHECKING:
-    from edgeinspect.archive.reading import Wanted
-    from edgeinspect.archive_format import Sidecar
+    from edgeinspect.storage.archive.format import Sidecar
+    from edgeinspect.storage.archive.reader import Wanted
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _PIPE_WIDTH = 240
@@ -42,17 +42,26 @@ def archive() -> None:
 
 @archive.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
-              default="auto", show_default=True, help="How the log is written.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
-              default="info", show_default=True)  # fmt: skip
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json", "journal"]),
+    default="auto",
+    show_default=True,
+    help="How the log is written.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
 def run(file: Path, log_format: str, log_level: str) -> None:
     """Run the archive described in FILE.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C. A line that is away, and a disk that takes
     nothing, are waited for.
     """
-    from edgeinspect.archive.program import run as run_archive
+    from edgeinspect.services.archiver.service import run as run_archive
 
     log.configure(log_format, log_level)
     run_archive(file)
@@ -64,19 +73,24 @@ def _filters(command: Command) -> Command:
         (
             click.option("--since", help="From this time on: 2026-01-31T06:00 (UTC), or -2h."),
             click.option("--until", help="Before this time."),
-            click.option("--kind", "kinds", multiple=True,
-                         type=click.Choice([kind.value for kind in Kind]), help="Repeatable."),
+            click.option(
+                "--kind",
+                "kinds",
+                multiple=True,
+                type=click.Choice([kind.value for kind in Kind]),
+                help="Repeatable.",
+            ),
             click.option("--decision", type=click.Choice([d.value for d in Decision])),
             click.option("--class", "label", help="Whose worst region is of this class."),
             click.option("--camera"),
         )
-    ):  # fmt: skip
+    ):
         command = option(command)
     return command
 
 
 def _wanted(limit: int | None, words: dict[str, Any]) -> Wanted:
-    from edgeinspect.archive.reading import Wanted
+    from edgeinspect.storage.archive.reader import Wanted
 
     return Wanted(
         since_utc_ns=parse_instant(words["since"]),
@@ -97,14 +111,24 @@ def _wanted(limit: int | None, words: dict[str, Any]) -> Wanted:
 @click.option("--lost", is_flag=True, help="What has no picture, by hour, instead.")
 def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> None:
     """List frames of ARCHIVE, the newest first."""
-    from edgeinspect.archive.reading import find
+    from edgeinspect.storage.archive.reader import find
 
     if lost:
         _list_lost(folder, as_json)
         return
     rows = find(folder, _wanted(limit, words))
-    table = Table("frame", "captured", "kind", "class", "decision", "reason", "p", "KiB",
-                  box=None, pad_edge=False)  # fmt: skip
+    table = Table(
+        "frame",
+        "captured",
+        "kind",
+        "class",
+        "decision",
+        "reason",
+        "p",
+        "KiB",
+        box=None,
+        pad_edge=False,
+    )
     for row in rows:
         if as_json:
             fields = {name: getattr(row, name) for name in row.__slots__}
@@ -112,16 +136,22 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> 
         else:
             prob = "" if row.defect_prob is None else f"{row.defect_prob:.2f}"
             table.add_row(
-                _plain(row.name), _time(row.captured_at_utc_ns), row.kind.value,
-                _plain(row.label), row.decision, row.reason, prob, str(row.size_bytes // 1024),
-            )  # fmt: skip
+                _plain(row.name),
+                _time(row.captured_at_utc_ns),
+                row.kind.value,
+                _plain(row.label),
+                row.decision,
+                row.reason,
+                prob,
+                str(row.size_bytes // 1024),
+            )
     if not as_json:
         _console().print(table)
 
 
 def _list_lost(folder: Path, as_json: bool) -> None:
-    from edgeinspect.archive.reading import losses
-    from edgeinspect.archive_format import owner_of
+    from edgeinspect.storage.archive.format import owner_of
+    from edgeinspect.storage.archive.reader import losses
 
     owner_of(folder)
     table = Table("hour", "kind", "why", "frames", box=None, pad_edge=False)
@@ -141,7 +171,7 @@ def _list_lost(folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The sidecar as it is.")
 def show(folder: Path, frame: str, as_json: bool) -> None:
     """Show what is known of FRAME: its name in the list, or its seq."""
-    from edgeinspect.archive.reading import find_one
+    from edgeinspect.storage.archive.reader import find_one
 
     path, told = find_one(folder, frame)
     if as_json:
@@ -178,21 +208,31 @@ def _facts(path: Path, told: Sidecar) -> list[tuple[str, str]]:
     facts += [
         ("part", said.part_id or "-"),
         ("mask", "yes" if told.mask is not None else "no"),
-        ("file", f"{picture.size_bytes} bytes, {'lossless' if picture.lossless else 'lossy'}, "
-                 f"sha256 {picture.sha256}"),
-    ]  # fmt: skip
+        (
+            "file",
+            f"{picture.size_bytes} bytes, {'lossless' if picture.lossless else 'lossy'}, "
+            f"sha256 {picture.sha256}",
+        ),
+    ]
     return facts
 
 
 @archive.command()
 @click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
 @click.option("--out", required=True, type=_FOLDER, help="A new folder.")
-@click.option("--layout", type=click.Choice(["mask-folder", "severstal"]), default="mask-folder",
-              show_default=True)  # fmt: skip
+@click.option(
+    "--layout",
+    type=click.Choice(["mask-folder", "severstal"]),
+    default="mask-folder",
+    show_default=True,
+)
 @_filters
 @click.option("--limit", type=click.IntRange(1), help="The newest so many.")
-@click.option("--corrections", type=click.Path(path_type=Path, dir_okay=False, exists=True),
-              help="CSV file of what a person says: frame,label,mask.")  # fmt: skip
+@click.option(
+    "--corrections",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="CSV file of what a person says: frame,label,mask.",
+)
 @click.option("--segmenter", metavar="MODEL", help="Draws the masks that the archive lacks.")
 @click.option("--backend", default="ov", show_default=True, help="What the segmenter runs on.")
 @click.option("--store", type=_FOLDER, help="Where the segmenter's name is looked up.")
@@ -212,10 +252,10 @@ def export(
     Labels are the line's own verdicts, but for what a person corrects; look through the
     labels.csv that is written, fill its column `label` in, and export again with it.
     """
-    from edgeinspect.archive.export import export as write
-    from edgeinspect.datasets.corrections import read_corrections
-    from edgeinspect.evaluate.opening import open_engine
-    from edgeinspect.store import Store
+    from edgeinspect.learning.datasets.corrections import read_corrections
+    from edgeinspect.learning.evaluate.open_model import open_engine
+    from edgeinspect.storage.model_store import Store
+    from edgeinspect.tools.archive_export import export as write
 
     said = read_corrections(corrections) if corrections is not None else {}
     engine = None
@@ -241,7 +281,7 @@ def check(folder: Path) -> int:
 
     Ends with 65 if one is not what was saved. The archive may be running.
     """
-    from edgeinspect.archive.reading import check as look
+    from edgeinspect.storage.archive.reader import check as look
 
     found = look(folder)
     for path in found.broken:

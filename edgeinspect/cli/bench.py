@@ -17,13 +17,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.bench.figures import Figures
-from edgeinspect.bench.program import Bench, Plan, encode, variants
-from edgeinspect.bench.report import plot, search_table, table
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console
-from edgeinspect.decoding import decode_json
 from edgeinspect.errors import EdgeInspectError, UsageError
+from edgeinspect.system.decoding import decode_json
+from edgeinspect.tools.bench.benchmark import Bench, Plan, encode, variants
+from edgeinspect.tools.bench.report import plot, search_table, table
+from edgeinspect.tools.bench.results import Figures
 
 Found = TypeVar("Found")
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -32,26 +32,60 @@ _SEARCH_FRAMES = 2_000
 
 @click.command()
 @click.argument("config", required=False, type=_FILE)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Replace a value of the configuration.")  # fmt: skip
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path),
-              help="Show these pictures; synthetic strip otherwise.")  # fmt: skip
-@click.option("--frames", default=200, show_default=True, type=click.IntRange(20, 100_000),
-              help="Frames of one round.")  # fmt: skip
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 10_000),
-              help="Rounds of each measurement, in turns.")  # fmt: skip
-@click.option("--load", default=0.7, show_default=True, type=FiniteRange(0.01, 0.99),
-              help="Share of the highest rate at which latency is measured.")  # fmt: skip
-@click.option("--budget-ms", default=150.0, show_default=True, type=FiniteRange(1, 60_000),
-              help="Budget of a frame, without a configuration.")  # fmt: skip
-@click.option("--backend", default="ov", show_default=True,
-              help="Inference library, without a configuration.")  # fmt: skip
-@click.option("--as-configured", is_flag=True,
-              help="Measure the configured workers and threads, not the quickest.")  # fmt: skip
-@click.option("--budget-search", is_flag=True,
-              help="Look for the highest rate that misses no frame of a million.")  # fmt: skip
-@click.option("--options", is_flag=True,
-              help="Measure what each real-time option does on this PC.")  # fmt: skip
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the configuration.",
+)
+@click.option(
+    "--images",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Show these pictures; synthetic strip otherwise.",
+)
+@click.option(
+    "--frames",
+    default=200,
+    show_default=True,
+    type=click.IntRange(20, 100_000),
+    help="Frames of one round.",
+)
+@click.option(
+    "--rounds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Rounds of each measurement, in turns.",
+)
+@click.option(
+    "--load",
+    default=0.7,
+    show_default=True,
+    type=FiniteRange(0.01, 0.99),
+    help="Share of the highest rate at which latency is measured.",
+)
+@click.option(
+    "--budget-ms",
+    default=150.0,
+    show_default=True,
+    type=FiniteRange(1, 60_000),
+    help="Budget of a frame, without a configuration.",
+)
+@click.option(
+    "--backend", default="ov", show_default=True, help="Inference library, without a configuration."
+)
+@click.option(
+    "--as-configured",
+    is_flag=True,
+    help="Measure the configured workers and threads, not the quickest.",
+)
+@click.option(
+    "--budget-search",
+    is_flag=True,
+    help="Look for the highest rate that misses no frame of a million.",
+)
+@click.option("--options", is_flag=True, help="Measure what each real-time option does on this PC.")
 @click.option("--json", "to_json", type=_FILE, help="Write the figures to this file.")
 @click.option("--plot", "to_plot", type=_FILE, help="Write the plot (SVG) to this file.")
 def bench(

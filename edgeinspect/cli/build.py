@@ -24,8 +24,9 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--force", is_flag=True, help="Build even where a plan still holds.")
 @click.option("--inspect", is_flag=True, help="Show what each layer of the plans computes in.")
 @click.option("--fp16", is_flag=True, help="Make an FP16 version of each model instead.")
-@click.option("--images", help="With --fp16: frames that both must agree on, as calibrate takes "
-              "them.")  # fmt: skip
+@click.option(
+    "--images", help="With --fp16: frames that both must agree on, as calibrate takes them."
+)
 @click.option("--labels", help="With --fp16: labelled frames to compare on instead.")
 @click.option("--store", type=_FOLDER, help="Where the models are.")
 @click.option("--plans", type=_FOLDER, help="Where plans are kept.")
@@ -51,7 +52,7 @@ def build(
     the store (NAME or NAME/VERSION), or with --inspect a file PLAN.plan. A plan that still
     holds is left as it is. A line that runs is not disturbed.
     """
-    from edgeinspect.store import Store
+    from edgeinspect.storage.model_store import Store
 
     holder = Store(store) if store else None
     if fp16:
@@ -60,16 +61,18 @@ def build(
     if images or labels:
         raise UsageError("--images and --labels go with --fp16")
     given = {
-        "plans": str(plans) if plans else None, "device": device, "optimization_level": level,
+        "plans": str(plans) if plans else None,
+        "device": device,
+        "optimization_level": level,
         "workspace_mib": workspace_mib,
-    }  # fmt: skip
+    }
     overrides = {key: value for key, value in given.items() if value is not None}
     for target in targets:
         _build_target(target, overrides, holder, force=force, show=inspect)
 
 
 def _build_target(target: str, overrides: Any, store: Any, *, force: bool, show: bool) -> None:
-    from edgeinspect.build import build_plan, inspect, tasks_of
+    from edgeinspect.learning.build.plans import build_plan, inspect, tasks_of
 
     if target.endswith(".plan"):
         if not show:
@@ -91,7 +94,7 @@ def _build_target(target: str, overrides: Any, store: Any, *, force: bool, show:
 def _make_fp16(
     targets: tuple[str, ...], store: Any, images: str | None, labels: str | None
 ) -> None:
-    from edgeinspect.build import make_fp16
+    from edgeinspect.learning.build.plans import make_fp16
 
     if not (images or labels):
         raise UsageError(
@@ -101,9 +104,12 @@ def _make_fp16(
         parent = store.resolve(target)
         with _progress(str(parent.id)) as report:
             made = make_fp16(
-                parent, store, images or "", labels,
+                parent,
+                store,
+                images or "",
+                labels,
                 lambda done, total: report("comparing", done, total),
-            )  # fmt: skip
+            )
         for layer in made.float_layers:
             echo(f"{parent.id}: {layer} stays in float32, half cannot hold it")
         for check in made.acceptance.checks:
@@ -120,7 +126,7 @@ def _make_fp16(
 
 def _show(name: str, layers: tuple[Any, ...]) -> None:
     """Every layer with its formats, and how much of the work is in which."""
-    from edgeinspect.build import share
+    from edgeinspect.learning.build.plans import share
 
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
     for heading in ("layer", "kind", "reads", "gives"):
@@ -142,9 +148,11 @@ def _show(name: str, layers: tuple[Any, ...]) -> None:
 def _progress(name: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar per phase, on stderr."""
     columns = (
-        TextColumn("{task.description:<40.40}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description:<40.40}"),
+        BarColumn(),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         known: dict[str, Any] = {}
 

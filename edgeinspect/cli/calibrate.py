@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._left_out import lines
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._skipped_images import lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
@@ -24,60 +24,125 @@ _SHOWN = 8
 
 @click.command()
 @click.argument("model")
-@click.option("--images", required=True,
-              help="Frames to calibrate with: a folder, FOLDER#SPLIT of a data set, or "
-              "strip:SEED:COUNT.")  # fmt: skip
-@click.option("--labels", "--data", "labels",
-              help="Labelled frames to prove by: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
-              "Without them FP32 and INT8 must agree on held-out frames.")  # fmt: skip
+@click.option(
+    "--images",
+    required=True,
+    help="Frames to calibrate with: a folder, FOLDER#SPLIT of a data set, or strip:SEED:COUNT.",
+)
+@click.option(
+    "--labels",
+    "--data",
+    "labels",
+    help="Labelled frames to prove by: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
+    "Without them FP32 and INT8 must agree on held-out frames.",
+)
 @click.option("--gate", help="Gate whose score sorts a segmenter's frames into kinds.")
-@click.option("--method", default="best", show_default=True, type=click.Choice(METHODS),
-              help="How ranges are found; `best` compares all on held-out frames.")  # fmt: skip
-@click.option("--count", default=256, show_default=True, type=click.IntRange(1, 100_000),
-              help="Frames to calibrate with, drawn from the images.")  # fmt: skip
-@click.option("--held-out", default=64, show_default=True, type=click.IntRange(1, 10_000),
-              help="Frames to compare methods on.")  # fmt: skip
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**31),
-              help="Of the drawing.")  # fmt: skip
-@click.option("--out", "--store", "out", type=click.Path(file_okay=False, path_type=Path),
-              help="Store that gets the version; the machine's own when absent.")  # fmt: skip
-@click.option("--papers", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for range tables and reports; `calibration` beside the store.",
-              )  # fmt: skip
-@click.option("--recover", is_flag=True,
-              help="If a bound is passed, leave the fewest layers in float that mend it.",
-              )  # fmt: skip
+@click.option(
+    "--method",
+    default="best",
+    show_default=True,
+    type=click.Choice(METHODS),
+    help="How ranges are found; `best` compares all on held-out frames.",
+)
+@click.option(
+    "--count",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Frames to calibrate with, drawn from the images.",
+)
+@click.option(
+    "--held-out",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Frames to compare methods on.",
+)
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**31), help="Of the drawing."
+)
+@click.option(
+    "--out",
+    "--store",
+    "out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Store that gets the version; the machine's own when absent.",
+)
+@click.option(
+    "--papers",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for range tables and reports; `calibration` beside the store.",
+)
+@click.option(
+    "--recover",
+    is_flag=True,
+    help="If a bound is passed, leave the fewest layers in float that mend it.",
+)
 @click.option("--keep-float", multiple=True, metavar="LAYER", help="Leave a layer in float.")
-@click.option("--most-float", default=6, show_default=True, type=click.IntRange(1, 1000),
-              help="Layers that --recover may leave in float.")  # fmt: skip
-@click.option("--blame", "blame_frames", default=8, show_default=True, type=click.IntRange(0, 1000),
-              help="Frames to find out with what each layer costs; 0 leaves it out.")  # fmt: skip
-@click.option("--dice-points", default=1.0, show_default=True, type=FiniteRange(0, 100),
-              help="Points of Dice that a class may lose.")  # fmt: skip
+@click.option(
+    "--most-float",
+    default=6,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="Layers that --recover may leave in float.",
+)
+@click.option(
+    "--blame",
+    "blame_frames",
+    default=8,
+    show_default=True,
+    type=click.IntRange(0, 1000),
+    help="Frames to find out with what each layer costs; 0 leaves it out.",
+)
+@click.option(
+    "--dice-points",
+    default=1.0,
+    show_default=True,
+    type=FiniteRange(0, 100),
+    help="Points of Dice that a class may lose.",
+)
 @click.option("--backend", default="", help="Runs the proofs: ov or ort; ov where installed.")
 @click.option("--resume", is_flag=True, help="Go on where the same calibration was ended.")
-@click.option("--work", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for the state of unfinished calibrations.")  # fmt: skip
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the state of unfinished calibrations.",
+)
 @click.pass_context
 def calibrate(
-    ctx: click.Context, model: str, images: str, labels: str | None, gate: str | None, method: str,
-    count: int, held_out: int, seed: int, out: Path | None, papers: Path | None, recover: bool,
-    keep_float: tuple[str, ...], most_float: int, blame_frames: int, dice_points: float,
-    backend: str, resume: bool, work: Path | None,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    model: str,
+    images: str,
+    labels: str | None,
+    gate: str | None,
+    method: str,
+    count: int,
+    held_out: int,
+    seed: int,
+    out: Path | None,
+    papers: Path | None,
+    recover: bool,
+    keep_float: tuple[str, ...],
+    most_float: int,
+    blame_frames: int,
+    dice_points: float,
+    backend: str,
+    resume: bool,
+    work: Path | None,
+) -> None:
     """Make an INT8 version of MODEL and prove it against MODEL on the same frames.
 
     MODEL is NAME/VERSION of the store or a folder with a manifest. The new version is a
     candidate: `edgeinspect engines promote` makes it live. Exit code 65 if a bound is
     passed; the report says why either way.
     """
-    from edgeinspect.calibrate.accept import Bounds
-    from edgeinspect.calibrate.program import Request
-    from edgeinspect.calibrate.program import calibrate as run
-    from edgeinspect.calibrate.report import write_page
-    from edgeinspect.calibrate.version import PAPERS, write_papers, write_version
-    from edgeinspect.evaluate.opening import locate
-    from edgeinspect.store import Store
+    from edgeinspect.learning.calibrate.acceptance import Bounds
+    from edgeinspect.learning.calibrate.calibration import Request
+    from edgeinspect.learning.calibrate.calibration import calibrate as run
+    from edgeinspect.learning.calibrate.report import write_page
+    from edgeinspect.learning.calibrate.write_version import PAPERS, write_papers, write_version
+    from edgeinspect.learning.evaluate.open_model import locate
+    from edgeinspect.storage.model_store import Store
 
     if backend not in ("", "ov", "ort"):
         raise UsageError(f"'{backend}' runs no INT8 graph here", remedy="Give ov or ort")
@@ -90,9 +155,21 @@ def calibrate(
         holder, named = locate(gate, source)
         scoring = holder.resolve(named)
     request = Request(
-        parent, images, labels, scoring, method, seed, count, held_out, blame_frames, recover,
-        most_float, keep_float, replace(Bounds(), dice=dice_points / 100), backend,
-    )  # fmt: skip
+        parent,
+        images,
+        labels,
+        scoring,
+        method,
+        seed,
+        count,
+        held_out,
+        blame_frames,
+        recover,
+        most_float,
+        keep_float,
+        replace(Bounds(), dice=dice_points / 100),
+        backend,
+    )
     with _progress() as report:
         outcome = run(request, work or _work(), resume=resume, report=report)
     folder = papers or store.root.absolute().parent / PAPERS
@@ -106,8 +183,9 @@ def calibrate(
             f"INT8 of {parent.id} is refused: {outcome.acceptance.reason}",
             where=str(target / "report.html"),
             remedy="Blame names the layers; --recover leaves the fewest in float"
-            if not recover else "Not even leaving layers in float mends it",
-        )  # fmt: skip
+            if not recover
+            else "Not even leaving layers in float mends it",
+        )
     made = write_version(outcome, store)
     write_papers(outcome, folder / name / made.name, write_page(outcome))
     outcome.notebook.forget()
@@ -123,8 +201,8 @@ def _work() -> Path:
 
 def _show(outcome: object) -> None:
     """Bounds and blame on the terminal."""
-    from edgeinspect.calibrate.program import Outcome
-    from edgeinspect.calibrate.sample import BROKEN
+    from edgeinspect.learning.calibrate.calibration import Outcome
+    from edgeinspect.learning.calibrate.sampling import BROKEN
 
     assert isinstance(outcome, Outcome)
     console = Console()
@@ -133,16 +211,25 @@ def _show(outcome: object) -> None:
         for name, digest in zip(outcome.frames.names, outcome.scan.digests, strict=True)
         if digest == BROKEN
     ]
-    for line in lines([*((one.name, one.why) for one in outcome.frames.left_out), *broken],
-                      "edgeinspect data inspect"):  # fmt: skip
+    for line in lines(
+        [*((one.name, one.why) for one in outcome.frames.left_out), *broken],
+        "edgeinspect data inspect",
+    ):
         Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
     if outcome.frames.note:
         echo(f"the frames are read as pictures of {outcome.frames.note}", err=True)
     for words in outcome.drift:
-        Console(stderr=True).print(f"warning: the sample does not look like the reference: {words}",
-                                   style="yellow", highlight=False)  # fmt: skip
-    table = Table(title=f"{outcome.id}: method {outcome.method}", title_justify="left", box=None,
-                  pad_edge=False)  # fmt: skip
+        Console(stderr=True).print(
+            f"warning: the sample does not look like the reference: {words}",
+            style="yellow",
+            highlight=False,
+        )
+    table = Table(
+        title=f"{outcome.id}: method {outcome.method}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     for heading in ("bound", "FP32", "INT8", "", "how"):
         table.add_column(heading)
     for check in outcome.acceptance.checks:
@@ -159,8 +246,9 @@ def _show(outcome: object) -> None:
         ):
             table.add_column(heading)
         for row in outcome.blame.rows[:_SHOWN]:
-            table.add_row(row.layer, f"{row.signal_db:.1f} dB", f"{row.strays:.5f}",
-                          f"{row.restores:+.5f}")  # fmt: skip
+            table.add_row(
+                row.layer, f"{row.signal_db:.1f} dB", f"{row.strays:.5f}", f"{row.restores:+.5f}"
+            )
         console.print(table)
     if outcome.left_float:
         console.print(f"left in float: {', '.join(outcome.left_float)}", highlight=False)

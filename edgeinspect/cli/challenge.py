@@ -10,8 +10,8 @@ from edgeinspect.cli._line_source import find_source
 from edgeinspect.cli._terminal import echo
 from edgeinspect.client import order
 from edgeinspect.errors import UsageError
-from edgeinspect.regular_file import printable
-from edgeinspect.wire_replay import ChallengeRequest
+from edgeinspect.system.regular_file import printable
+from edgeinspect.wire.requests import ChallengeRequest
 
 
 @click.command()

@@ -11,13 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.config.checks import match_models
-from edgeinspect.config.load import Loaded, PartChoice, load
-from edgeinspect.config.places import line_addresses, memory_folder
+from edgeinspect.config.cross_checks import match_models
+from edgeinspect.config.loader import Loaded, PartChoice, load
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.frame import Grab
-from edgeinspect.domain.tensor import ModelSpec
+from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import (
     EXIT_CONFIG,
     EXIT_LOST,
@@ -28,10 +27,11 @@ from edgeinspect.errors import (
     Fault,
     exit_code_of,
 )
-from edgeinspect.pipeline.requirements import runs_already, unmet
+from edgeinspect.pipeline.start_checks import runs_already, unmet
 from edgeinspect.ports import Camera, CameraFinished, Engine
-from edgeinspect.store import Store
-from edgeinspect.store.manifest import MANIFEST, read_manifest
+from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store.manifest import MANIFEST, read_manifest
+from edgeinspect.storage.paths import line_addresses, memory_folder
 
 WARM_UPS = 10
 SAMPLES = 50
@@ -74,8 +74,13 @@ class Findings:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Replace one value, as cameras.top.path=/data; may be given often.")  # fmt: skip
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace one value, as cameras.top.path=/data; may be given often.",
+)
 @click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
 def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     """Check the line described in FILE, without running it.

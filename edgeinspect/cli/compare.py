@@ -9,33 +9,42 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from edgeinspect.cli import judging
+from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.evaluate.paired import Paired
+    from edgeinspect.learning.evaluate.comparison import Paired
 
 
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@judging.DATA
-@judging.SPLIT
-@judging.SPLIT_FILE
-@judging.GATE
+@_evaluation_options.DATA
+@_evaluation_options.SPLIT
+@_evaluation_options.SPLIT_FILE
+@_evaluation_options.GATE
 @click.option("--gate-b", metavar="MODEL", help="Gate of B, where it is another than A's.")
-@click.option("--config", type=judging.PATH, metavar="LINE.yaml",
-              help="Take both models' thresholds from a line.")  # fmt: skip
-@judging.BACKEND
+@click.option(
+    "--config",
+    type=_evaluation_options.PATH,
+    metavar="LINE.yaml",
+    help="Take both models' thresholds from a line.",
+)
+@_evaluation_options.BACKEND
 @click.option("--backend-b", metavar="NAME", help="Backend of B, where it is another than A's.")
-@judging.REPORT
-@judging.JSON
-@click.option("--rounds", default=2000, show_default=True, type=click.IntRange(100, 100_000),
-              help="Of the bootstrap.")  # fmt: skip
-@judging.LAYOUT
-@judging.GOOD
-@judging.SEED
+@_evaluation_options.REPORT
+@_evaluation_options.JSON
+@click.option(
+    "--rounds",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(100, 100_000),
+    help="Of the bootstrap.",
+)
+@_evaluation_options.LAYOUT
+@_evaluation_options.GOOD
+@_evaluation_options.SEED
 def compare(
     a: str,
     b: str,
@@ -59,29 +68,46 @@ def compare(
     A and B are models as `evaluate` takes them; the same model twice with --backend-b
     compares backends. Differences are B less A.
     """
-    from edgeinspect.evaluate import paired
-    from edgeinspect.evaluate.comparison import SCHEMA, DifferingPictures, write_page
-    from edgeinspect.evaluate.opening_data import open_source, split_file_of
+    from edgeinspect.learning.evaluate import comparison
+    from edgeinspect.learning.evaluate.open_dataset import open_source, split_file_of
+    from edgeinspect.learning.evaluate.reports.comparison_report import (
+        SCHEMA,
+        DifferingPictures,
+        write_page,
+    )
 
-    first = judging.open_any(a, gate, config, backend)
+    first = _evaluation_options.open_any(a, gate, config, backend)
     try:
-        second = judging.open_any(b, gate_b or gate, config, backend_b or backend)
+        second = _evaluation_options.open_any(b, gate_b or gate, config, backend_b or backend)
         try:
             if (first.segmenter is None) != (second.segmenter is None):
                 raise UsageError("a gate cannot be compared with a segmenter")
             source = open_source(
-                data, first.spec, split=split, split_file=split_file, run_split=split_file_of(a),
-                classes=first.classes, good=good, layout=layout,
-            )  # fmt: skip
+                data,
+                first.spec,
+                split=split,
+                split_file=split_file,
+                run_split=split_file_of(a),
+                classes=first.classes,
+                good=good,
+                layout=layout,
+            )
             keeper = DifferingPictures(
-                first.label, second.label, strides=(first.stride, second.stride),
+                first.label,
+                second.label,
+                strides=(first.stride, second.stride),
                 has_masks=source.has_masks,
-            )  # fmt: skip
-            with judging.progress("comparing", source.count) as done:
-                found = paired.compare(
-                    first, second, source, seed=seed, rounds=rounds, progress=done,
+            )
+            with _evaluation_options.progress("comparing", source.count) as done:
+                found = comparison.compare(
+                    first,
+                    second,
+                    source,
+                    seed=seed,
+                    rounds=rounds,
+                    progress=done,
                     on_pair=keeper.see,
-                )  # fmt: skip
+                )
         finally:
             second.close()
     finally:
@@ -90,18 +116,18 @@ def compare(
     notes += [f"{name} is left out: {why}" for name, why in source.skipped.items()]
     if json_path is not None:
         document = {"schema": SCHEMA, "data": source.where, "notes": notes}
-        judging.write_json(json_path, {**document, **msgspec.to_builtins(found)})
+        _evaluation_options.write_json(json_path, {**document, **msgspec.to_builtins(found)})
     if report is not None:
         page = write_page(
             found, keeper.drawn(), data=source.where, classes=first.classes, notes=notes
         )
-        judging.write_text(report, page)
+        _evaluation_options.write_text(report, page)
     _show(found, notes)
 
 
 def _show(found: Paired, notes: Sequence[str]) -> None:
     """The headline figures on the terminal."""
-    from edgeinspect.evaluate.comparison import flips_words
+    from edgeinspect.learning.evaluate.reports.comparison_report import flips_words
 
     echo(f"A: {found.a}\nB: {found.b}")
     echo(f"{found.pictures} pictures, {found.defective} defective")

@@ -16,12 +16,12 @@ from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, DataError
-from edgeinspect.foreign_text import one_line
+from edgeinspect.system.untrusted_text import one_line
 
 if TYPE_CHECKING:
-    from edgeinspect.datasets.findings import Finding
-    from edgeinspect.datasets.records import DataSet, Record
-    from edgeinspect.datasets.survey import Survey
+    from edgeinspect.learning.datasets.findings import Finding
+    from edgeinspect.learning.datasets.records import DataSet, Record
+    from edgeinspect.learning.datasets.scan import Survey
 
 _PIPE_WIDTH = 120
 _SHOWN = 20
@@ -45,11 +45,15 @@ def data() -> None:
 def _reading(command: Command) -> Command:
     """The options by which a set is read."""
     for option in (
-        click.option("--good", multiple=True, metavar="NAME",
-                     help="A class that is good, where the rule guesses wrongly. Repeatable."),
+        click.option(
+            "--good",
+            multiple=True,
+            metavar="NAME",
+            help="A class that is good, where the rule guesses wrongly. Repeatable.",
+        ),
         click.option("--layout", help="Read it in this layout, without recognising it."),
         click.argument("path", type=click.Path(path_type=Path)),
-    ):  # fmt: skip
+    ):
         command = option(command)
     return command
 
@@ -57,27 +61,40 @@ def _reading(command: Command) -> Command:
 @data.command()
 @_reading
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
-@click.option("--sheet", type=click.Path(path_type=Path, dir_okay=False),
-              help="Draw a contact sheet into this PNG file.")  # fmt: skip
-@click.option("--split", "split_file", type=click.Path(path_type=Path, dir_okay=False),
-              help="Look at the split of this file instead of the set's own.")  # fmt: skip
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw a contact sheet into this PNG file.",
+)
+@click.option(
+    "--split",
+    "split_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Look at the split of this file instead of the set's own.",
+)
 @click.option("--twins/--no-twins", default=True, help="Look for duplicates (default), or not.")
 @click.option("--strict", is_flag=True, help="End with 65 on warnings too.")
 def inspect(
-    path: Path, layout: str | None, good: tuple[str, ...], as_json: bool, sheet: Path | None,
-    split_file: Path | None, twins: bool, strict: bool,
-) -> int:  # fmt: skip
+    path: Path,
+    layout: str | None,
+    good: tuple[str, ...],
+    as_json: bool,
+    sheet: Path | None,
+    split_file: Path | None,
+    twins: bool,
+    strict: bool,
+) -> int:
     """Look at every picture and mask of PATH, and say what is wrong with the set.
 
     Counts per class and split, sizes, what cannot be read, masks that do not fit, and pictures
     that are there twice: the same, or turned, mirrored, under another exposure. Ends with 65 if
     the set cannot be trained on as it is.
     """
-    from edgeinspect.datasets.findings import findings
-    from edgeinspect.datasets.open import open_data
-    from edgeinspect.datasets.sheet import write_sheet
-    from edgeinspect.datasets.split import read_split
-    from edgeinspect.datasets.survey import survey
+    from edgeinspect.learning.datasets.contact_sheet import write_sheet
+    from edgeinspect.learning.datasets.findings import findings
+    from edgeinspect.learning.datasets.open import open_data
+    from edgeinspect.learning.datasets.scan import survey
+    from edgeinspect.learning.datasets.split import read_split
 
     if sheet is not None and not sheet.absolute().parent.is_dir():
         raise DataError("there is no such folder", where=str(sheet.parent))
@@ -101,26 +118,40 @@ def inspect(
 
 @data.command("split")
 @_reading
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
-              help="The file to write, JSON.")  # fmt: skip
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write, JSON.",
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
-@click.option("--shares", default=(0.7, 0.15, 0.15), show_default=True,
-              type=(float, float, float), help="Of train, val and test.")  # fmt: skip
+@click.option(
+    "--shares",
+    default=(0.7, 0.15, 0.15),
+    show_default=True,
+    type=(float, float, float),
+    help="Of train, val and test.",
+)
 @click.option("--anew", is_flag=True, help="Ignore the set's own split.")
-@click.option("--together", is_flag=True,
-              help="Keep duplicates, near ones too, in one split.")  # fmt: skip
+@click.option("--together", is_flag=True, help="Keep duplicates, near ones too, in one split.")
 def split_(
-    path: Path, layout: str | None, good: tuple[str, ...], out: Path, seed: int,
-    shares: tuple[float, float, float], anew: bool, together: bool,
-) -> None:  # fmt: skip
+    path: Path,
+    layout: str | None,
+    good: tuple[str, ...],
+    out: Path,
+    seed: int,
+    shares: tuple[float, float, float],
+    anew: bool,
+    together: bool,
+) -> None:
     """Split PATH into train, val and test, and write it to a file.
 
     By group, balanced by class, the same for the same seed. A split that the set brings is
     kept, and only completed, without --anew.
     """
-    from edgeinspect.datasets.open import open_data
-    from edgeinspect.datasets.split import split, write_split
-    from edgeinspect.datasets.survey import survey
+    from edgeinspect.learning.datasets.open import open_data
+    from edgeinspect.learning.datasets.scan import survey
+    from edgeinspect.learning.datasets.split import split, write_split
 
     found = open_data(path, layout, good=good)
     families: list[list[str]] = []
@@ -210,15 +241,20 @@ def _depth(survey: Survey) -> str:
 
 def _class_table(found: DataSet, survey: Survey | None) -> Table:
     """Pictures per class and split; with a survey, pixels per class too."""
-    splits = [name for name in ("train", "val", "test", None)
-              if any(record.split == name for record in found.records)]  # fmt: skip
+    splits = [
+        name
+        for name in ("train", "val", "test", None)
+        if any(record.split == name for record in found.records)
+    ]
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("class")
     named = [name or "no split" for name in splits]
     pixels = survey is not None and found.has_masks
-    for name in [*named, *(["all"] if len(splits) > 1 else []), *(
-        ["pixels", "% of pixels", "smallest px", "largest px"] if pixels else []
-    )]:  # fmt: skip
+    for name in [
+        *named,
+        *(["all"] if len(splits) > 1 else []),
+        *(["pixels", "% of pixels", "smallest px", "largest px"] if pixels else []),
+    ]:
         table.add_column(name, justify="right")
     for class_id, name in [*enumerate(found.classes, 1), (0, _GOOD_ROW)]:
         records = [record for record in found.records if _is_of(record, class_id)]
@@ -285,10 +321,8 @@ def _as_dict(survey: Survey, told: list[Finding]) -> dict[str, Any]:
             for twins in survey.twins
         ],
         "across_splits": [pair(twins.first, twins.second) for twins in survey.leaks()],
-        "findings": [
-            {"level": one.level, "what": one.what, "remedy": one.remedy} for one in told
-        ],
-    }  # fmt: skip
+        "findings": [{"level": one.level, "what": one.what, "remedy": one.remedy} for one in told],
+    }
 
 
 def _counts(found: DataSet) -> dict[str, dict[str, int]]:

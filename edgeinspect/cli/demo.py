@@ -11,23 +11,46 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console
-from edgeinspect.demo import Progress, Report, run
 from edgeinspect.errors import UsageError
+from edgeinspect.tools.demo import Progress, Report, run
 
 
 @click.command()
-@click.option("--frames", default=300, show_default=True, type=click.IntRange(1, 10_000_000),
-              help="Frames to inspect.")  # fmt: skip
-@click.option("--rate", "rate_hz", default=10.0, show_default=True,
-              type=FiniteRange(0.1, 10_000), help="Frames a second.")  # fmt: skip
-@click.option("--budget-ms", default=150.0, show_default=True, type=FiniteRange(1, 60_000),
-              help="Time a frame may take, from capture to published verdict.")  # fmt: skip
-@click.option("--backend", default="ov", show_default=True,
-              help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).")  # fmt: skip
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path),
-              help="Write the figures as JSON to this file.")  # fmt: skip
+@click.option(
+    "--frames",
+    default=300,
+    show_default=True,
+    type=click.IntRange(1, 10_000_000),
+    help="Frames to inspect.",
+)
+@click.option(
+    "--rate",
+    "rate_hz",
+    default=10.0,
+    show_default=True,
+    type=FiniteRange(0.1, 10_000),
+    help="Frames a second.",
+)
+@click.option(
+    "--budget-ms",
+    default=150.0,
+    show_default=True,
+    type=FiniteRange(1, 60_000),
+    help="Time a frame may take, from capture to published verdict.",
+)
+@click.option(
+    "--backend",
+    default="ov",
+    show_default=True,
+    help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the figures as JSON to this file.",
+)
 def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None) -> None:
     """Inspect synthetic steel strip with the shipped models.
 
@@ -110,20 +133,23 @@ def _summary(report: Report) -> Table:
     """The figures at the end."""
     counts, truth = report.counts, report.truth
     figures = report.figures
-    table = Table(title="edgeinspect demo", title_justify="left", show_header=False,
-                  pad_edge=False, box=None)  # fmt: skip
+    table = Table(
+        title="edgeinspect demo", title_justify="left", show_header=False, pad_edge=False, box=None
+    )
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row("captured", str(counts.captured))
     table.add_row(
         "verdicts",
         Text.assemble(
-            (f"{counts.passed} pass", "green"), "  ",
-            (f"{counts.reject} reject", "red"), "  ",
+            (f"{counts.passed} pass", "green"),
+            "  ",
+            (f"{counts.reject} reject", "red"),
+            "  ",
             (f"{counts.no_verdict} no verdict", "yellow"),
             f"  {counts.reasons}" if counts.reasons else "",
         ),
-    )  # fmt: skip
+    )
     table.add_row("received on the wire", str(report.received))
     table.add_row(
         "defective parts",

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.config.load import load
-from edgeinspect.doctor import Finding, Machine, State, examine
+from edgeinspect.config.loader import load
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import EXIT_CONFIG, EXIT_LOST, EXIT_OK
+from edgeinspect.tools.doctor import Finding, Machine, State, examine
 
 _LOOKS = {
     State.GOOD: ("good", "green"),

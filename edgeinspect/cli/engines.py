@@ -11,7 +11,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli import _engine_check as check
+from edgeinspect.cli import _engine_actions as check
 from edgeinspect.cli._engine_tables import (
     cells,
     comparison_dict,
@@ -20,26 +20,31 @@ from edgeinspect.cli._engine_tables import (
     show_comparison,
     table,
 )
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, ModelError, UsageError
-from edgeinspect.store import MANIFEST, Shelf, Store, read_manifest
-from edgeinspect.store.models import default_root
+from edgeinspect.storage.model_store import MANIFEST, Shelf, Store, read_manifest
+from edgeinspect.storage.model_store.store import default_root
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
 _why = click.option("--why", default="", help="A reason for the history.")
 _backend = click.option(
-    "--backend", default="auto", show_default=True,
+    "--backend",
+    default="auto",
+    show_default=True,
     help="Load it with this one; `none` looks at the files alone.",
-)  # fmt: skip
+)
 _line = click.option("--line", type=_FILE, help="A line's configuration: its shadow's record.")
 _record = click.option("--record", type=_FILE, help="A shadow's record.")
 
 
 @click.group()
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False),
-              help="Folder of the models; else where `edgeinspect version` says.")  # fmt: skip
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the models; else where `edgeinspect version` says.",
+)
 @click.pass_context
 def engines(ctx: click.Context, store: Path | None) -> None:
     """Keep the models' versions: which is live, which may become it, and the way back.
@@ -56,8 +61,18 @@ def engines(ctx: click.Context, store: Path | None) -> None:
 @click.pass_obj
 def list_(store: Store, names: tuple[str, ...], as_json: bool) -> int:
     """List versions and their states. Ends with 65 if one cannot be read."""
-    grid = table("model", "state", "kind", "precision", "calibration", "made", "MB", "p50/p99 ms",
-                   "golden", "")  # fmt: skip
+    grid = table(
+        "model",
+        "state",
+        "kind",
+        "precision",
+        "calibration",
+        "made",
+        "MB",
+        "p50/p99 ms",
+        "golden",
+        "",
+    )
     told: list[dict[str, Any]] = []
     for name in names or store.names():
         _require_name(store, name)
@@ -104,16 +119,28 @@ def show(store: Store, model: str, as_json: bool) -> None:
     if history:
         past = table("at", "who", "did", "version", "live then", "why")
         for change in reversed(register.history):
-            past.add_row(change.at, Text(change.who), change.did, str(change.version),
-                         str(change.live), Text(change.why))  # fmt: skip
+            past.add_row(
+                change.at,
+                Text(change.who),
+                change.did,
+                str(change.version),
+                str(change.live),
+                Text(change.why),
+            )
         out.print(past)
 
 
 @engines.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @_backend
-@click.option("--make-golden", "pictures", multiple=True, type=_FILE, metavar="PICTURE",
-              help="Keep what it gives on this picture (often) as its golden frames.")  # fmt: skip
+@click.option(
+    "--make-golden",
+    "pictures",
+    multiple=True,
+    type=_FILE,
+    metavar="PICTURE",
+    help="Keep what it gives on this picture (often) as its golden frames.",
+)
 @click.option("--measure", is_flag=True, help="Time it here, into its manifest.")
 @_json
 @click.pass_obj
@@ -159,10 +186,19 @@ def verify(
 @click.argument("model")
 @_why
 @_backend
-@click.option("--after-shadow", type=click.IntRange(1), metavar="N",
-              help="Only with N frames judged in shadow of the live one.")  # fmt: skip
-@click.option("--at-most", default=0.02, show_default=True, type=FiniteRange(0, 1),
-              help="Largest share of other decisions there (upper end at 95 %).")  # fmt: skip
+@click.option(
+    "--after-shadow",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only with N frames judged in shadow of the live one.",
+)
+@click.option(
+    "--at-most",
+    default=0.02,
+    show_default=True,
+    type=FiniteRange(0, 1),
+    help="Largest share of other decisions there (upper end at 95 %).",
+)
 @_line
 @_record
 @click.pass_obj
@@ -256,8 +292,13 @@ def shadow(
 
 @engines.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--keep", default=2, show_default=True, type=click.IntRange(0),
-              help="Keep so many of those that were live before.")  # fmt: skip
+@click.option(
+    "--keep",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Keep so many of those that were live before.",
+)
 @click.option("--yes", is_flag=True, help="Remove them; without, they are only listed.")
 @click.pass_obj
 def gc(store: Store, names: tuple[str, ...], keep: int, yes: bool) -> None:
@@ -295,6 +336,5 @@ def _shadowed(store: Store, model: str, start: bool) -> tuple[str, int]:
     _require_name(store, model)
     version = store.shelf(model).register().shadow
     if version is None or start:
-        raise UsageError(f"name the version, as {model}/2",
-                         remedy=f"{model} has none in shadow")  # fmt: skip
+        raise UsageError(f"name the version, as {model}/2", remedy=f"{model} has none in shadow")
     return model, version

@@ -8,37 +8,52 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from edgeinspect.cli import judging
-from edgeinspect.cli._left_out import lines
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli import _evaluation_options
+from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._skipped_images import lines
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.evaluate.scorecard import Scorecard
+    from edgeinspect.learning.evaluate.evaluation import Scorecard
 
 
 @click.command()
 @click.argument("model", required=False)
-@judging.DATA
-@judging.SPLIT
-@judging.SPLIT_FILE
-@judging.GATE
-@click.option("--config", type=judging.PATH, metavar="LINE.yaml",
-              help="Take thresholds, and without MODEL the models, from a line.")  # fmt: skip
-@judging.BACKEND
-@judging.REPORT
-@judging.JSON
-@click.option("--cost-escape", type=FiniteRange(0, min_open=True), metavar="N",
-              help="Cost of a defective part that passes.")  # fmt: skip
-@click.option("--cost-overkill", type=FiniteRange(0, min_open=True), metavar="M",
-              help="Cost of a sound part that is thrown away, in the same unit.")  # fmt: skip
-@click.option("--prevalence", type=FiniteRange(0, 1, min_open=True, max_open=True),
-              metavar="SHARE", help="Share of defective parts on the line; the set's own "
-              "when absent.")  # fmt: skip
-@judging.LAYOUT
-@judging.GOOD
-@judging.SEED
+@_evaluation_options.DATA
+@_evaluation_options.SPLIT
+@_evaluation_options.SPLIT_FILE
+@_evaluation_options.GATE
+@click.option(
+    "--config",
+    type=_evaluation_options.PATH,
+    metavar="LINE.yaml",
+    help="Take thresholds, and without MODEL the models, from a line.",
+)
+@_evaluation_options.BACKEND
+@_evaluation_options.REPORT
+@_evaluation_options.JSON
+@click.option(
+    "--cost-escape",
+    type=FiniteRange(0, min_open=True),
+    metavar="N",
+    help="Cost of a defective part that passes.",
+)
+@click.option(
+    "--cost-overkill",
+    type=FiniteRange(0, min_open=True),
+    metavar="M",
+    help="Cost of a sound part that is thrown away, in the same unit.",
+)
+@click.option(
+    "--prevalence",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Share of defective parts on the line; the set's own when absent.",
+)
+@_evaluation_options.LAYOUT
+@_evaluation_options.GOOD
+@_evaluation_options.SEED
 def evaluate(
     model: str | None,
     data: str,
@@ -62,61 +77,80 @@ def evaluate(
     model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
     the line's code, with the thresholds of the manifest or of --config.
     """
-    from edgeinspect.evaluate.opening_data import open_source, split_file_of
-    from edgeinspect.evaluate.scorecard import Costs
-    from edgeinspect.evaluate.scorecard import evaluate as run
+    from edgeinspect.learning.evaluate.evaluation import Costs
+    from edgeinspect.learning.evaluate.evaluation import evaluate as run
+    from edgeinspect.learning.evaluate.open_dataset import open_source, split_file_of
 
     if (cost_escape is None) != (cost_overkill is None):
         raise UsageError("--cost-escape and --cost-overkill go together")
     costs = Costs(cost_escape, cost_overkill, prevalence) if cost_escape and cost_overkill else None
-    judge = judging.open_any(model, gate, config, backend)
+    judge = _evaluation_options.open_any(model, gate, config, backend)
     try:
         source = open_source(
-            data, judge.spec, split=split, split_file=split_file,
-            run_split=split_file_of(model or ""), classes=judge.classes, good=good, layout=layout,
-        )  # fmt: skip
-        with judging.progress("judging", source.count) as done:
+            data,
+            judge.spec,
+            split=split,
+            split_file=split_file,
+            run_split=split_file_of(model or ""),
+            classes=judge.classes,
+            good=good,
+            layout=layout,
+        )
+        with _evaluation_options.progress("judging", source.count) as done:
             card, worst = run(judge, source, costs=costs, seed=seed, progress=done)
     finally:
         judge.close()
     if json_path is not None:
-        judging.write_json(json_path, card)
+        _evaluation_options.write_json(json_path, card)
     if report is not None:
-        from edgeinspect.evaluate.report import write_page
+        from edgeinspect.learning.evaluate.reports.evaluation_report import write_page
 
-        judging.write_text(report, write_page(card, worst))
+        _evaluation_options.write_text(report, write_page(card, worst))
     _show(card)
 
 
 def _show(card: Scorecard) -> None:
     """The headline figures on the terminal."""
-    from edgeinspect.evaluate.plots import interval, percent
+    from edgeinspect.learning.evaluate.reports.plots import interval, percent
 
     title = f"{card.label} on {card.data}: {card.defective} defective, {card.sound} sound"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("figure", "value", "95 % interval", "counted"):
         table.add_column(heading, header_style="dim", overflow="fold")
     found = card.decisions
-    for name, rate in (("escape rate", found.escape), ("overkill rate", found.overkill),
-                       ("accuracy", found.accuracy), ("precision", found.precision)):  # fmt: skip
+    for name, rate in (
+        ("escape rate", found.escape),
+        ("overkill rate", found.overkill),
+        ("accuracy", found.accuracy),
+        ("precision", found.precision),
+    ):
         if rate.total:
             extra = (
                 f", no better than {percent(rate.no_better_than)}" if rate.no_better_than else ""
             )
-            table.add_row(name, percent(rate.value), interval(rate) + extra,
-                          f"{rate.hits} of {rate.total}")  # fmt: skip
+            table.add_row(
+                name, percent(rate.value), interval(rate) + extra, f"{rate.hits} of {rate.total}"
+            )
     if card.ranking is not None:
         for at in card.ranking.recall_at:
             name = f"recall at {percent(at.false_reject_rate)} false rejects"
-            table.add_row(name, percent(at.recall.value), interval(at.recall),
-                          f"{at.recall.hits} of {at.recall.total}")  # fmt: skip
+            table.add_row(
+                name,
+                percent(at.recall.value),
+                interval(at.recall),
+                f"{at.recall.hits} of {at.recall.total}",
+            )
         auc = card.ranking
         table.add_row("AUC", f"{auc.auc:.4f}", f"{auc.auc_low:.4f} to {auc.auc_high:.4f}", "")
     if card.overlap is not None:
         for row in card.overlap.classes:
             if row.iou is not None:
-                table.add_row(f"IoU, Dice of {row.name}", f"{row.iou:.4f}, {row.dice:.4f}", "",
-                              f"in {row.pictures} pictures")  # fmt: skip
+                table.add_row(
+                    f"IoU, Dice of {row.name}",
+                    f"{row.iou:.4f}, {row.dice:.4f}",
+                    "",
+                    f"in {row.pictures} pictures",
+                )
         table.add_row("mean IoU, Dice", f"{card.overlap.miou:.4f}, {card.overlap.mean_dice:.4f}")
         each = card.overlap.severstal
         empty = f"empty answer {each.dice_of_empty:.4f}"
@@ -129,9 +163,12 @@ def _show(card: Scorecard) -> None:
         )
     if card.costs is not None:
         cost = card.costs
-        table.add_row("least cost at", f"{cost.threshold:.5f}",
-                      f"{cost.threshold_low:.5f} to {cost.threshold_high:.5f}",
-                      f"{cost.cost_per_1000:.0f} per 1000 parts")  # fmt: skip
+        table.add_row(
+            "least cost at",
+            f"{cost.threshold:.5f}",
+            f"{cost.threshold_low:.5f} to {cost.threshold_high:.5f}",
+            f"{cost.cost_per_1000:.0f} per 1000 parts",
+        )
     console = Console()
     console.print(table)
     for text in (*card.notes, *([card.costs.warning] if card.costs and card.costs.warning else [])):

@@ -7,27 +7,40 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeinspect.cli import judging
+from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:
-    from edgeinspect.evaluate.explain import Method
-    from edgeinspect.evaluate.judge import Judge
+    from edgeinspect.learning.evaluate.explain.explain import Method
+    from edgeinspect.learning.evaluate.offline_judge import Judge
 
 
 @click.command()
 @click.argument("model")
-@click.argument("pictures", nargs=-1, required=True, type=judging.PATH)
-@click.option("--out", required=True, type=judging.PATH, metavar="FOLDER",
-              help="Folder of the drawn pictures and explain.json.")  # fmt: skip
-@judging.GATE
-@click.option("--config", type=judging.PATH, metavar="LINE.yaml",
-              help="Take the thresholds from a line.")  # fmt: skip
-@judging.BACKEND
-@click.option("--method", type=click.Choice(["auto", "gradcam", "occlusion"]), default="auto",
-              show_default=True, help="How the gate is asked: occlusion suits any model and is "
-              "slow.")  # fmt: skip
+@click.argument("pictures", nargs=-1, required=True, type=_evaluation_options.PATH)
+@click.option(
+    "--out",
+    required=True,
+    type=_evaluation_options.PATH,
+    metavar="FOLDER",
+    help="Folder of the drawn pictures and explain.json.",
+)
+@_evaluation_options.GATE
+@click.option(
+    "--config",
+    type=_evaluation_options.PATH,
+    metavar="LINE.yaml",
+    help="Take the thresholds from a line.",
+)
+@_evaluation_options.BACKEND
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "gradcam", "occlusion"]),
+    default="auto",
+    show_default=True,
+    help="How the gate is asked: occlusion suits any model and is slow.",
+)
 def explain(
     model: str,
     pictures: tuple[Path, ...],
@@ -43,10 +56,10 @@ def explain(
     (Grad-CAM), the segmenter's regions. For a training run's folder the gradients are
     torch's own, from its checkpoint; for any other model they come from the ONNX graph.
     """
-    from edgeinspect.evaluate.explain import SCHEMA, read_frames
-    from edgeinspect.evaluate.explain import explain as draw
+    from edgeinspect.learning.evaluate.explain.explain import SCHEMA, read_frames
+    from edgeinspect.learning.evaluate.explain.explain import explain as draw
 
-    judge = judging.open_any(model, gate, config, backend)
+    judge = _evaluation_options.open_any(model, gate, config, backend)
     try:
         how = _method(judge, model, method)
         _make(out)
@@ -68,7 +81,7 @@ def explain(
         "notes": list(judge.notes),
         "pictures": found,
     }
-    judging.write_json(out / "explain.json", document)
+    _evaluation_options.write_json(out / "explain.json", document)
     echo(words)
     for each in found:
         prob = "" if each.prob is None else f", gate {each.prob:.4f}"
@@ -77,14 +90,14 @@ def explain(
 
 def _method(judge: Judge, model: str, wanted: str) -> Method | None:
     """Torch's gradients for a run, else what the graph allows."""
-    from edgeinspect.evaluate.explain import AUTO, GRADCAM, Method, heat_method
-    from edgeinspect.evaluate.opening import CHECKPOINT
+    from edgeinspect.learning.evaluate.explain.explain import AUTO, GRADCAM, Method, heat_method
+    from edgeinspect.learning.evaluate.open_model import CHECKPOINT
     from edgeinspect.registry import installed
 
     run = Path(model) if Path(model).name != CHECKPOINT else Path(model).parent
     is_run = (run / CHECKPOINT).is_file() and judge.segmenter is None
     if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or installed("torch")):
-        from edgeinspect.train.gradcam import of_run
+        from edgeinspect.learning.train.gradcam import of_run
 
         cam = of_run(run)
         return Method(GRADCAM, f"Grad-CAM by torch's gradients at {cam.layer}, from {run}", cam)

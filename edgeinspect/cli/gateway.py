@@ -6,22 +6,37 @@ from pathlib import Path
 
 import click
 
-from edgeinspect import log
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
+from edgeinspect.system import log
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--passwd", metavar="NAME",
-              help="Do not run: let NAME log in, with a password that is asked for.")  # fmt: skip
+@click.option(
+    "--passwd",
+    metavar="NAME",
+    help="Do not run: let NAME log in, with a password that is asked for.",
+)
 @click.option("--remove", metavar="NAME", help="Do not run: strike NAME from the users.")
-@click.option("--trust", metavar="THUMBPRINT",
-              help="Do not run: let the client in whose certificate was rejected.")  # fmt: skip
-@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
-              default="auto", show_default=True, help="How the log is written.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
-              default="info", show_default=True)  # fmt: skip
+@click.option(
+    "--trust",
+    metavar="THUMBPRINT",
+    help="Do not run: let the client in whose certificate was rejected.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json", "journal"]),
+    default="auto",
+    show_default=True,
+    help="How the log is written.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
 def gateway(
     file: Path,
     passwd: str | None,
@@ -41,7 +56,7 @@ def gateway(
     if orders:
         _change_access(file, passwd, remove, trust)
         return
-    from edgeinspect.gateway.program import run
+    from edgeinspect.services.gateway.service import run
 
     log.configure(log_format, log_level)
     run(file)
@@ -49,7 +64,7 @@ def gateway(
 
 def _change_access(file: Path, passwd: str | None, remove: str | None, trust: str | None) -> None:
     """Users and certificates of a link that has them; a running gateway takes both in."""
-    from edgeinspect.gateway.config import load
+    from edgeinspect.services.gateway.config import load
 
     options = load(file).link.options
     if trust is not None:
@@ -60,7 +75,7 @@ def _change_access(file: Path, passwd: str | None, remove: str | None, trust: st
             raise UsageError("the link names no pki", remedy="Add `pki: FOLDER` to an opcua link")
         echo(f"let in by {let_in(Path(folder), trust)}")
         return
-    from edgeinspect.users import Role, Users
+    from edgeinspect.system.user_file import Role, Users
 
     named = getattr(options, "users", None)
     users = Users(Path(named) if named else None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from edgeinspect import keys as key_files
 from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.wire import curve_keys as key_files
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)

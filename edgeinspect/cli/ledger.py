@@ -14,13 +14,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._instants import parse_instant
 from edgeinspect.cli._terminal import Console, echo, echo_json
-from edgeinspect.decoding import DecodeError, decode_json
+from edgeinspect.cli._timestamps import parse_instant
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, UsageError
-from edgeinspect.foreign_text import one_line
-from edgeinspect.ledger_query import (
+from edgeinspect.storage.ledger.query import (
     COLUMNS,
     Filter,
     export_csv,
@@ -29,8 +27,10 @@ from edgeinspect.ledger_query import (
     read_body,
     read_events,
 )
-from edgeinspect.ledger_read import Account, EpochCheck, open_ledger
-from edgeinspect.ledger_read import verify as verify_ledger
+from edgeinspect.storage.ledger.verification import Account, EpochCheck, open_ledger
+from edgeinspect.storage.ledger.verification import verify as verify_ledger
+from edgeinspect.system.decoding import DecodeError, decode_json
+from edgeinspect.system.untrusted_text import one_line
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
 _PIPE_WIDTH = 240
@@ -107,8 +107,9 @@ def _filters(command: Command) -> Command:
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **words: Any) -> None:
     """List verdicts of FILE, the newest first."""
     wanted = _wanted(words, limit)
-    table = _table("seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms",
-                   "picture")  # fmt: skip
+    table = _table(
+        "seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms", "picture"
+    )
     with closing(open_ledger(_find(file)[0])) as base:
         for row in query(base, wanted):
             value = dict(zip(COLUMNS, row, strict=True))
@@ -168,8 +169,8 @@ def _find(file: Path) -> tuple[Path, Path | None]:
     """The ledger, and the spool where a configuration tells it."""
     if file.suffix not in {".yaml", ".yml"}:
         return file, None
-    from edgeinspect.config.load import load
-    from edgeinspect.config.places import seen_folder
+    from edgeinspect.config.loader import load
+    from edgeinspect.storage.paths import seen_folder
 
     config = load(file).config
     if config.ledger is None:
@@ -209,19 +210,37 @@ def _plain(text: str) -> Text:
 
 
 def _show_account(account: Account) -> None:
-    table = _table("epoch", "started", "ended", "frames", "captured", "pass", "reject",
-                   "no verdict", "late", "gaps", "damaged", "")  # fmt: skip
+    table = _table(
+        "epoch",
+        "started",
+        "ended",
+        "frames",
+        "captured",
+        "pass",
+        "reject",
+        "no verdict",
+        "late",
+        "gaps",
+        "damaged",
+        "",
+    )
     newest = max((epoch.epoch for epoch in account.epochs), default=0)
     for epoch in account.epochs:
         open_end = "runs, or was killed" if epoch.epoch == newest else "was killed"
         table.add_row(
-            str(epoch.epoch), _time(epoch.started_at_utc_ns),
+            str(epoch.epoch),
+            _time(epoch.started_at_utc_ns),
             _time(epoch.ended_at_utc_ns) if epoch.ended_at_utc_ns else open_end,
             f"{epoch.first_seq}..{epoch.last_seq}" if epoch.last_seq else "-",
-            str(epoch.captured), str(epoch.passed), str(epoch.reject), str(epoch.no_verdict),
-            str(epoch.late), str(epoch.gaps), str(epoch.damaged),
+            str(epoch.captured),
+            str(epoch.passed),
+            str(epoch.reject),
+            str(epoch.no_verdict),
+            str(epoch.late),
+            str(epoch.gaps),
+            str(epoch.damaged),
             Text("holds", "green") if epoch.holds else Text("BROKEN", "bold red"),
-        )  # fmt: skip
+        )
     console = _console()
     console.print(table)
     for words in account.notes[:_SHOWN_PROBLEMS]:
@@ -267,6 +286,19 @@ def _detail(text: str) -> Any:
 
 
 def _epoch_dict(epoch: EpochCheck) -> dict[str, Any]:
-    names = ("epoch", "started_at_utc_ns", "ended_at_utc_ns", "first_seq", "last_seq", "captured",
-             "passed", "reject", "no_verdict", "late", "gaps", "damaged", "holds")  # fmt: skip
+    names = (
+        "epoch",
+        "started_at_utc_ns",
+        "ended_at_utc_ns",
+        "first_seq",
+        "last_seq",
+        "captured",
+        "passed",
+        "reject",
+        "no_verdict",
+        "late",
+        "gaps",
+        "damaged",
+        "holds",
+    )
     return {name: getattr(epoch, name) for name in names}

@@ -28,9 +28,9 @@ from edgeinspect.errors import (
     exit_code_of,
     is_transient,
 )
-from edgeinspect.foreign_text import lines
 from edgeinspect.registry import EXTRAS
-from edgeinspect.regular_file import printable
+from edgeinspect.system.regular_file import printable
+from edgeinspect.system.untrusted_text import lines
 
 EXIT_INTERRUPTED = 130
 _BEGUN_S = time.monotonic()
@@ -40,10 +40,22 @@ EXIT_PIPE = 141
 
 _SERVICES = (["run"], ["page"], ["gateway"], ["archive"], ["record"])
 """They say themselves what a person must mend; all else is worth another start."""
-_OF_NAMES = frozenset({
-    errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
-    errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENXIO, errno.EPERM, errno.EROFS,
-})  # fmt: skip
+_OF_NAMES = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENOTEMPTY,
+        errno.ENXIO,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
 _NAME_SHOWN = 200
 
 COMPLETE = "_EDGEINSPECT_COMPLETE"
@@ -75,7 +87,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rescore": ("edgeinspect.cli.rescore:rescore", "Judge an archive with another engine."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure what this PC and line can do."),
-    "page": ("edgeinspect.cli.page:page", "Show a line to people, and its metrics."),
+    "page": ("edgeinspect.cli.hmi:page", "Show a line to people, and its metrics."),
     "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, and name what to put right."),
     "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
 }
@@ -122,7 +134,7 @@ def cli() -> None:
     Start with `edgeinspect demo`; for a line of your own, copy examples/folder.yaml, then
     `edgeinspect check FILE` and `edgeinspect run FILE`.
     """
-    from edgeinspect import log
+    from edgeinspect.system import log
 
     log.configure("auto", "warning")  # `run` sets its own
 

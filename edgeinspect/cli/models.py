@@ -9,7 +9,7 @@ import click
 
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
-from edgeinspect.foreign_text import is_whole
+from edgeinspect.system.untrusted_text import is_whole
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _ORDER = click.Choice(["bgr", "rgb"])
@@ -112,10 +112,16 @@ def models() -> None:
     help="Segmenter with sigmoids: what a pixel must exceed; one, or one per class.",
 )
 @click.option("--stride", default="auto", metavar="S", help="Frame pixels per class-map pixel.")
-@click.option("--model-size", metavar="HxW",
-              help="Size to run a network of free size at; the frame's otherwise.")  # fmt: skip
-@click.option("--allow-uniform", is_flag=True,
-              help="Take a network that gives the same answer on every sample.")  # fmt: skip
+@click.option(
+    "--model-size",
+    metavar="HxW",
+    help="Size to run a network of free size at; the frame's otherwise.",
+)
+@click.option(
+    "--allow-uniform",
+    is_flag=True,
+    help="Take a network that gives the same answer on every sample.",
+)
 def import_(file: Path, **options: Any) -> None:
     """Import the ONNX network in FILE.
 
@@ -123,9 +129,9 @@ def import_(file: Path, **options: Any) -> None:
     seen in the file is found and printed; what cannot must be said. The new graph must give
     on the samples what the old one gives, or nothing is written (exit code 65).
     """
-    from edgeinspect.domain.tensor import ModelKind
-    from edgeinspect.models.importing import bring
-    from edgeinspect.models.importing_request import Request
+    from edgeinspect.domain.model import ModelKind
+    from edgeinspect.learning.onnx_graphs.importer.importer import bring
+    from edgeinspect.learning.onnx_graphs.importer.request import Request
 
     height, width = _size(options["size"], "--size")
     model_size = options["model_size"]
@@ -156,15 +162,15 @@ def import_(file: Path, **options: Any) -> None:
         model_width_px=model_width,
         allow_uniform=options["allow_uniform"],
     )
-    done = bring(request, options["out"], options["name"], options["samples"],
-                 version=options["version"])  # fmt: skip
+    done = bring(
+        request, options["out"], options["name"], options["samples"], version=options["version"]
+    )
     for finding in done.findings:
         echo(f"found: {finding}")
     taken = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
     echo(f"told:  {taken}: the graph cannot show it")
     worst = ", ".join(f"{name} {off:.2g}" for name, off in done.proof.worst.items())
-    echo(f"equal: on {done.proof.samples} samples within {done.proof.tolerance:g}; "
-               f"worst: {worst}")  # fmt: skip
+    echo(f"equal: on {done.proof.samples} samples within {done.proof.tolerance:g}; worst: {worst}")
     echo(f"says:  {done.proof.answers}")
     if doubt := done.proof.uniform or done.proof.doubt:
         echo(f"WARNING: it says {doubt}: look at it before a line runs it", err=True)
@@ -194,8 +200,13 @@ def _stride(text: str) -> int | None:
 
 def _size(text: str, where: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (is_whole(height) and is_whole(width) and 1 <= int(height) <= 65_536
-            and 1 <= int(width) <= 65_536):  # fmt: skip
-        raise UsageError(f"'{text}' is no size", where=where,
-                         remedy="Give HEIGHTxWIDTH, as 256x1600")  # fmt: skip
+    if not (
+        is_whole(height)
+        and is_whole(width)
+        and 1 <= int(height) <= 65_536
+        and 1 <= int(width) <= 65_536
+    ):
+        raise UsageError(
+            f"'{text}' is no size", where=where, remedy="Give HEIGHTxWIDTH, as 256x1600"
+        )
     return int(height), int(width)

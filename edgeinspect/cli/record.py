@@ -8,27 +8,47 @@ from types import FrameType
 
 import click
 
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
-from edgeinspect.log import configure
+from edgeinspect.system.log import configure
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path),
-              help="NAME.mcap, which ends when it is full; or a folder, whose oldest files make "
-              "room for ever.")  # fmt: skip
-@click.option("--max-mib", default=8192, show_default=True, type=click.IntRange(16, 1 << 30),
-              help="Bound of the file, or of the line's files in the folder.")  # fmt: skip
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="NAME.mcap, which ends when it is full; or a folder, whose oldest files make "
+    "room for ever.",
+)
+@click.option(
+    "--max-mib",
+    default=8192,
+    show_default=True,
+    type=click.IntRange(16, 1 << 30),
+    help="Bound of the file, or of the line's files in the folder.",
+)
 @click.option("--frames", type=click.IntRange(1), help="End after so many frames.")
-@click.option("--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS",
-              help="End after so long.")  # fmt: skip
-@click.option("--buffer-mib", default=256, show_default=True, type=click.IntRange(1, 1 << 20),
-              help="Pictures held in memory while the disk is slow.")  # fmt: skip
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="As `run` was given it.")  # fmt: skip
-@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
-              default="auto", show_default=True)  # fmt: skip
+@click.option(
+    "--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS", help="End after so long."
+)
+@click.option(
+    "--buffer-mib",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1, 1 << 20),
+    help="Pictures held in memory while the disk is slow.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As `run` was given it."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json", "journal"]),
+    default="auto",
+    show_default=True,
+)
 def record(
     config: Path,
     out: Path,
@@ -46,7 +66,7 @@ def record(
     written can be replayed after a `kill -9`, too.
     """
     from edgeinspect.domain.clock import NS_PER_S, SystemClock
-    from edgeinspect.recorder.program import Bounds, Recorder
+    from edgeinspect.services.recorder.service import Bounds, Recorder
 
     configure(log_format, "info")
     bounds = Bounds(

@@ -20,8 +20,8 @@ from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
 if TYPE_CHECKING:
     from edgeinspect.domain.frame import Pixels
     from edgeinspect.domain.verdict import Verdict
-    from edgeinspect.recording.read import RecordedFrame
-    from edgeinspect.replay.compare import Brief, Summary
+    from edgeinspect.storage.recording.reader import RecordedFrame
+    from edgeinspect.tools.replay.compare import Brief, Summary
 
 _PATH = click.Path(path_type=Path)
 _PIPE_WIDTH = 200
@@ -30,19 +30,46 @@ _SHOWN = 20
 
 @click.command()
 @click.argument("recording", type=_PATH)
-@click.option("--engine", "engines", multiple=True, metavar="NAME[/VERSION]",
-              help="A model that judges in the place of the recorded one of its kind.")  # fmt: skip
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME[/VERSION]",
+    help="A model that judges in the place of the recorded one of its kind.",
+)
 @click.option("--backend", metavar="NAME", help="Judge with this backend, as `ov` or `ort`.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Change the recorded configuration, as decide.gate.reject_at=0.9.")  # fmt: skip
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False),
-              help="Folder of the models; the recorded line's when absent.")  # fmt: skip
-@click.option("--speed", type=click.Choice(["1", "max"]), default="max", show_default=True,
-              help="1 keeps the times between the frames.")  # fmt: skip
-@click.option("--verdicts", "verdicts_path", type=_PATH, metavar="FILE",
-              help="Write each new verdict as a line of JSON; - is stdout.")  # fmt: skip
-@click.option("--export", "export_folder", type=click.Path(path_type=Path, file_okay=False),
-              help="Write the recorded pictures (PNG) and verdicts into a folder.")  # fmt: skip
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the recorded configuration, as decide.gate.reject_at=0.9.",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the models; the recorded line's when absent.",
+)
+@click.option(
+    "--speed",
+    type=click.Choice(["1", "max"]),
+    default="max",
+    show_default=True,
+    help="1 keeps the times between the frames.",
+)
+@click.option(
+    "--verdicts",
+    "verdicts_path",
+    type=_PATH,
+    metavar="FILE",
+    help="Write each new verdict as a line of JSON; - is stdout.",
+)
+@click.option(
+    "--export",
+    "export_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the recorded pictures (PNG) and verdicts into a folder.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, every difference.")
 def replay(
     recording: Path,
@@ -60,11 +87,11 @@ def replay(
     With the recorded models and thresholds every verdict must be the recorded one, bit for bit:
     ends with 65 if one is not. With others, says what they would have decided.
     """
-    from edgeinspect.replay.export import Export
-    from edgeinspect.replay.judges import Wanted, find_roles
-    from edgeinspect.replay.program import replay as run
-    from edgeinspect.store import Store, default_root
-    from edgeinspect.wire import encode
+    from edgeinspect.storage.model_store import Store, default_root
+    from edgeinspect.tools.replay.engine_selection import Wanted, find_roles
+    from edgeinspect.tools.replay.export import Export
+    from edgeinspect.tools.replay.replay import replay as run
+    from edgeinspect.wire.messages import encode
 
     models = find_roles(engines, Store(store or default_root())) if engines else {}
     wanted = Wanted(models, backend, overrides, store)
@@ -168,13 +195,17 @@ def _tail(summary: Summary) -> list[str]:
     if summary.different:
         lines += [f"another machine: {words}" for words in summary.other_machine]
     if summary.changed:
-        lines.append(f"{summary.compared} compared, {summary.different} decided otherwise; "
-                     f"largest change of the gate's probability "
-                     f"{summary.largest_prob_change:.5f}")  # fmt: skip
+        lines.append(
+            f"{summary.compared} compared, {summary.different} decided otherwise; "
+            f"largest change of the gate's probability "
+            f"{summary.largest_prob_change:.5f}"
+        )
     else:
         same = "every verdict is the recorded one" if not summary.different else "NOT REPRODUCED"
-        lines.append(f"{summary.compared} compared, {summary.equal} equal, "
-                     f"{summary.different} different: {same}")  # fmt: skip
+        lines.append(
+            f"{summary.compared} compared, {summary.equal} equal, "
+            f"{summary.different} different: {same}"
+        )
     return lines
 
 
@@ -190,20 +221,34 @@ def _decisions(summary: Summary) -> Table:
 def _classes(summary: Summary) -> Table:
     table = Table("class", "recorded", "now", "only now", "no more", box=None, pad_edge=False)
     for name, count in sorted(summary.classes.items()):
-        table.add_row(Text(name), str(count.recorded), str(count.replayed), str(count.gained),
-                      str(count.lost))  # fmt: skip
+        table.add_row(
+            Text(name), str(count.recorded), str(count.replayed), str(count.gained), str(count.lost)
+        )
     return table
 
 
 def _differences(summary: Summary) -> Table:
-    table = Table("seq", "captured", "camera", "part", "recorded", "now", "differs in",
-                  box=None, pad_edge=False)  # fmt: skip
+    table = Table(
+        "seq",
+        "captured",
+        "camera",
+        "part",
+        "recorded",
+        "now",
+        "differs in",
+        box=None,
+        pad_edge=False,
+    )
     for entry in summary.differences[:_SHOWN]:
         table.add_row(
-            str(entry.seq), _time(entry.captured_at_utc_ns), Text(entry.camera),
-            Text(entry.part_id or ""), _words(entry.recorded), _words(entry.replayed),
+            str(entry.seq),
+            _time(entry.captured_at_utc_ns),
+            Text(entry.camera),
+            Text(entry.part_id or ""),
+            _words(entry.recorded),
+            _words(entry.replayed),
             ", ".join(entry.fields),
-        )  # fmt: skip
+        )
     return table
 
 

@@ -10,33 +10,58 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
-    from edgeinspect.rescore.runners import Runner
+    from edgeinspect.tools.rescore.runners import Runner
 
 _EVERY_S = 2.0
 
 
 @click.command()
 @click.argument("source", metavar="ARCHIVE", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--engine", "model", required=True, metavar="MODEL",
-              help="NAME/VERSION of the store, a model's folder, or an ONNX file.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
-              help="The run's folder; named again, an ended run goes on.")  # fmt: skip
+@click.option(
+    "--engine",
+    "model",
+    required=True,
+    metavar="MODEL",
+    help="NAME/VERSION of the store, a model's folder, or an ONNX file.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder; named again, an ended run goes on.",
+)
 @click.option("--backend", default="ov", show_default=True)
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False),
-              help="Where the model's name is looked up.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1, 10_000),
-              help="Engines at work at once; as many as processors if absent.")  # fmt: skip
-@click.option("--address", default="local", show_default=True,
-              help="Of a Ray cluster, as ray://HOST:10001.")  # fmt: skip
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the model's name is looked up.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 10_000),
+    help="Engines at work at once; as many as processors if absent.",
+)
+@click.option(
+    "--address", default="local", show_default=True, help="Of a Ray cluster, as ray://HOST:10001."
+)
 @click.option("--gpus-per-worker", default=0.0, type=FiniteRange(0, 16))
-@click.option("--chunk", "chunk_frames", default=64, show_default=True,
-              type=click.IntRange(1, 100_000), help="Frames per part.")  # fmt: skip
-@click.option("--threshold", type=FiniteRange(0, 1),
-              help="Of a gate: count the frames that would change sides.")  # fmt: skip
+@click.option(
+    "--chunk",
+    "chunk_frames",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Frames per part.",
+)
+@click.option(
+    "--threshold",
+    type=FiniteRange(0, 1),
+    help="Of a gate: count the frames that would change sides.",
+)
 @click.option("--plain", is_flag=True, help="In this process, one by one, without Ray.")
 def rescore(
     source: Path,
@@ -56,18 +81,27 @@ def rescore(
     Writes results.csv and summary.json into the run's folder: exactly one result per frame. A
     run that was ended, by a kill too, goes on when it is called again.
     """
-    from edgeinspect.rescore.program import rescore as run
-    from edgeinspect.rescore.runners import Here, OnRay
-    from edgeinspect.rescore.scorer import Request, spec_of
+    from edgeinspect.tools.rescore.run import rescore as run
+    from edgeinspect.tools.rescore.runners import Here, OnRay
+    from edgeinspect.tools.rescore.scorer import Request, spec_of
 
     named = str(Path(model).absolute()) if Path(model).exists() else model
-    request = Request(str(source.absolute()), named, backend,
-                      str(store.absolute()) if store else None)  # fmt: skip
+    request = Request(
+        str(source.absolute()), named, backend, str(store.absolute()) if store else None
+    )
     spec = spec_of(request)
     many = workers or len(os.sched_getaffinity(0))
     runner: Runner = Here() if plain else OnRay(many, address, gpus_per_worker)
-    done = run(source, out, request, spec, runner, chunk_frames=chunk_frames,
-               threshold=threshold, progress=_Progress().tell)  # fmt: skip
+    done = run(
+        source,
+        out,
+        request,
+        spec,
+        runner,
+        chunk_frames=chunk_frames,
+        threshold=threshold,
+        progress=_Progress().tell,
+    )
     for words, count in dict(done.summary["line_said_and_now"]).items():  # type: ignore[call-overload]
         echo(f"the line said {words} at {threshold:g}: {count}")
     echo(f"{done.frames} frames, {done.problems} of them without a result, in {out}")

@@ -9,19 +9,33 @@ from pathlib import Path
 import click
 
 from edgeinspect.cli._terminal import echo
-from edgeinspect.daemon import run as run_line
-from edgeinspect.log import configure
 from edgeinspect.pipeline.line import Line
+from edgeinspect.services.daemon.service import run as run_line
+from edgeinspect.system.log import configure
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Replace one value, as cameras.top.path=/data; may be given often.")  # fmt: skip
-@click.option("--log-format", type=click.Choice(["auto", "console", "json", "journal"]),
-              default="auto", show_default=True, help="How the log is written.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
-              default="info", show_default=True)  # fmt: skip
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace one value, as cameras.top.path=/data; may be given often.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json", "journal"]),
+    default="auto",
+    show_default=True,
+    help="How the log is written.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
 def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str) -> None:
     """Run the line described in FILE.
 

@@ -12,48 +12,76 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgeinspect.cli._left_out import lines
+from edgeinspect.cli._skipped_images import lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
-from edgeinspect.foreign_text import is_whole
+from edgeinspect.system.untrusted_text import is_whole
 
 Report = Callable[[str, int, int, float], None]
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SEED = click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 1 << 31))
-_THREADS = click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 256),
-                        help="The same count gives the same weights, to the last bit.")  # fmt: skip
+_THREADS = click.option(
+    "--threads",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="The same count gives the same weights, to the last bit.",
+)
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
     """The options that both kinds of model have."""
     options = (
-        click.option("--data", required=True, type=click.Path(path_type=Path),
-                     help="Data set, in any layout that `edgeinspect data inspect` knows."),
+        click.option(
+            "--data",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="Data set, in any layout that `edgeinspect data inspect` knows.",
+        ),
         click.option("--layout", help="Layout of the data set, where it could be read in two."),
-        click.option("--good", multiple=True, metavar="NAME",
-                     help="A class that is good, where the rule guesses wrongly. Repeatable."),
+        click.option(
+            "--good",
+            multiple=True,
+            metavar="NAME",
+            help="A class that is good, where the rule guesses wrongly. Repeatable.",
+        ),
         click.option("--out", required=True, type=_FOLDER, help="Run folder to make."),
         click.option("--name", help="The model's name; the run folder's otherwise."),
-        click.option("--size", metavar="HxW",
-                     help="Frame size of the model; the pictures' own otherwise. "
-                          "Pictures of another size are letterboxed."),
-        click.option("--channels", type=click.Choice(["1", "3"]),
-                     help="1 grey, 3 colour; as the pictures are otherwise."),
+        click.option(
+            "--size",
+            metavar="HxW",
+            help="Frame size of the model; the pictures' own otherwise. "
+            "Pictures of another size are letterboxed.",
+        ),
+        click.option(
+            "--channels",
+            type=click.Choice(["1", "3"]),
+            help="1 grey, 3 colour; as the pictures are otherwise.",
+        ),
         click.option("--arch", metavar="NAME", help="Network; see docs/training.md."),
         click.option("--weights", type=_FILE, help="Pretrained weights (.pth) to begin with."),
         click.option("--steps", type=click.IntRange(1), help="Steps of training."),
-        click.option("--split", "split_file", type=_FILE,
-                     help="Split file; see `edgeinspect data split`."),
-        click.option("--turns", is_flag=True,
-                     help="The part has no direction: pictures may be turned by 90°."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-                     help="Another value in the recipe, as batch=8 or augment.noise=3."),
+        click.option(
+            "--split", "split_file", type=_FILE, help="Split file; see `edgeinspect data split`."
+        ),
+        click.option(
+            "--turns",
+            is_flag=True,
+            help="The part has no direction: pictures may be turned by 90°.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Another value in the recipe, as batch=8 or augment.noise=3.",
+        ),
         click.option("--resume", is_flag=True, help="Go on with the training in --out."),
         _SEED,
         _THREADS,
-    )  # fmt: skip
+    )
     for option in reversed(options):
         command = option(command)
     return command
@@ -65,8 +93,9 @@ def train() -> None:
 
 
 @train.command()
-@click.option("--out", required=True, type=_FOLDER,
-              help="Model store to write into: <out>/<name>/<version>/.")  # fmt: skip
+@click.option(
+    "--out", required=True, type=_FOLDER, help="Model store to write into: <out>/<name>/<version>/."
+)
 @click.option("--steps", default=1300, show_default=True, type=click.IntRange(1))
 @click.option("--pictures", default=5000, show_default=True, type=click.IntRange(16))
 @click.option("--test-pictures", default=3000, show_default=True, type=click.IntRange(16))
@@ -76,7 +105,7 @@ def train() -> None:
 def strip(**options: Any) -> None:
     """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
     _need_torch()
-    from edgeinspect.train.strip import train_strip
+    from edgeinspect.learning.train.shipped_models import train_strip
 
     with _progress() as report:
         figures = train_strip(report=report, **options)
@@ -85,8 +114,11 @@ def strip(**options: Any) -> None:
 
 @train.command()
 @_common
-@click.option("--compare", metavar="NAME,NAME,...",
-              help="Train each of these networks and write the comparison.")  # fmt: skip
+@click.option(
+    "--compare",
+    metavar="NAME,NAME,...",
+    help="Train each of these networks and write the comparison.",
+)
 def gate(compare: str | None, **options: Any) -> None:
     """Train a gate: is this frame suspect?"""
     if compare:
@@ -97,8 +129,11 @@ def gate(compare: str | None, **options: Any) -> None:
 
 @train.command()
 @_common
-@click.option("--stride", type=click.Choice(["2", "4"]),
-              help="Frame pixels per class-map pixel; 2 if the frame is small.")  # fmt: skip
+@click.option(
+    "--stride",
+    type=click.Choice(["2", "4"]),
+    help="Frame pixels per class-map pixel; 2 if the frame is small.",
+)
 def segmenter(stride: str | None, **options: Any) -> None:
     """Train a segmenter: where, and of which class?"""
     _run("segmenter", {**options, "stride": int(stride) if stride else None})
@@ -107,7 +142,7 @@ def segmenter(stride: str | None, **options: Any) -> None:
 def _run(kind: str, options: dict[str, Any]) -> None:
     plan = _plan(kind, options)
     _need_torch()
-    from edgeinspect.train.program import train as train_one
+    from edgeinspect.learning.train.training import train as train_one
 
     left_out: list[Any] = []
     try:
@@ -125,14 +160,14 @@ def _run(kind: str, options: dict[str, Any]) -> None:
 def _compare(names: list[str], options: dict[str, Any]) -> None:
     plan = _plan("gate", options)
     _need_torch()
-    from edgeinspect.train.versus import compare_gates
+    from edgeinspect.learning.train.compare_architectures import compare_gates
 
     with _progress() as report:
         echo(compare_gates(plan, names, report))
 
 
 def _plan(kind: str, options: dict[str, Any]) -> Any:
-    from edgeinspect.train.plan import Plan
+    from edgeinspect.learning.train.plan import Plan
 
     size, channels, arch = options.pop("size"), options.pop("channels"), options.pop("arch")
     name = options.pop("name") or options["out"].resolve().name
@@ -153,8 +188,12 @@ def _need_torch() -> None:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (is_whole(height) and is_whole(width) and 16 <= int(height) <= 8192
-            and 16 <= int(width) <= 16384):  # fmt: skip
+    if not (
+        is_whole(height)
+        and is_whole(width)
+        and 16 <= int(height) <= 8192
+        and 16 <= int(width) <= 16384
+    ):
         raise UsageError(
             f"{text!r} is no frame size", where="--size", remedy="Give HEIGHTxWIDTH, as 256x1600"
         )

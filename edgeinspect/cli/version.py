@@ -13,7 +13,7 @@ from rich.text import Text
 
 from edgeinspect import __version__, registry
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
 
 _KINDS: tuple[tuple[str, registry.Kind], ...] = (
     ("backends", "backend"),

@@ -9,14 +9,14 @@ import click
 from rich.text import Text
 
 from edgeinspect.cli._line_source import find_source, is_address
-from edgeinspect.cli._numbers import FiniteRange
+from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import Listener, Proof, Proofs, Received
-from edgeinspect.config.checks import is_local
+from edgeinspect.config.cross_checks import is_local
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.foreign_text import one_line
-from edgeinspect.wire import Heartbeat, Status
+from edgeinspect.system.untrusted_text import one_line
+from edgeinspect.wire.messages import Heartbeat, Status
 
 NOBODY_S = 1.5
 """Silence after which a line that was never heard is said to be away."""
@@ -28,10 +28,13 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
 @click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
 @click.option("--rejects", is_flag=True, help="Only rejects.")
 @click.option("--count", type=click.IntRange(1), help="End after so many verdicts.")
-@click.option("--timeout", "timeout_s", type=FiniteRange(0.1),
-              help="End with 75 after so many seconds without a heartbeat.")  # fmt: skip
-@click.option("--unproven", is_flag=True,
-              help="Show what does not stand in the line's spool, too.")  # fmt: skip
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=FiniteRange(0.1),
+    help="End with 75 after so many seconds without a heartbeat.",
+)
+@click.option("--unproven", is_flag=True, help="Show what does not stand in the line's spool, too.")
 def watch(
     line: str | None,
     as_json: bool,
@@ -75,8 +78,10 @@ def watch(
                 viewer.note("no heartbeat: nobody inspects this line")
                 silent = True
             if silent and not heard and now - heard_at > NOBODY_S:
-                viewer.note(f"nobody answers at {address}. Is the line running, and is this its "
-                            "publish.verdicts?")  # fmt: skip
+                viewer.note(
+                    f"nobody answers at {address}. Is the line running, and is this its "
+                    "publish.verdicts?"
+                )
                 heard = True
             if timeout_s is not None and now - heard_at > timeout_s:
                 raise DeviceLostError(f"silent for {timeout_s:g} s", where=address)

@@ -14,13 +14,13 @@ the network or either process does, and says so where a verdict is gone for good
 
 from __future__ import annotations
 
+from edgeinspect.client.connection import LineSource, find_line
 from edgeinspect.client.feed import Feed
 from edgeinspect.client.feed_events import Beat, Delivered, Event, Lost, Renumbered
 from edgeinspect.client.listener import Listener
-from edgeinspect.client.orders import order
 from edgeinspect.client.proof import Proof, Proofs
+from edgeinspect.client.requests import order
 from edgeinspect.client.sockets import Prepare, Received
-from edgeinspect.client.source import LineSource, find_line
 
 __all__ = [
     "Beat",

@@ -23,8 +23,15 @@ from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Mask, Status
-from edgeinspect.wire_replay import (
+from edgeinspect.wire.messages import (
+    HEARTBEAT_TOPIC,
+    STATUS_TOPIC,
+    VERDICT_TOPIC,
+    Heartbeat,
+    Mask,
+    Status,
+)
+from edgeinspect.wire.requests import (
     Ack,
     Answer,
     Busy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire import Heartbeat, Mask, Status
+from edgeinspect.wire.messages import Heartbeat, Mask, Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from edgeinspect.client.sockets import (
 )
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Message
+from edgeinspect.wire.messages import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Message
 
 _LOOK_MS = 250
 """How long it waits before it looks whether the line turned it away."""

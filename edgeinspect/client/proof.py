@@ -18,8 +18,8 @@ from pathlib import Path
 
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.errors import ConfigError, DataError, ForgedError
-from edgeinspect.shared_memory import find_folder, is_held, open_file
-from edgeinspect.spool_format import (
+from edgeinspect.storage.shared_memory.folder import find_folder, is_held, open_file
+from edgeinspect.storage.spool.format import (
     CURSOR,
     HEADER_BYTES,
     SLOT_BYTES,
@@ -27,7 +27,7 @@ from edgeinspect.spool_format import (
     line_of,
     read_closed,
 )
-from edgeinspect.wire import HEARTBEAT_TOPIC, Heartbeat, Status
+from edgeinspect.wire.messages import HEARTBEAT_TOPIC, Heartbeat, Status
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LINES_MAX = 64

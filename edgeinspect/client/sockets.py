@@ -10,13 +10,13 @@ import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.errors import DataError
-from edgeinspect.wire import Mask, Message, decode, decode_mask
+from edgeinspect.wire.messages import Mask, Message, decode, decode_mask
 
 Socket = zmq.Socket[bytes]
 MESSAGE_BYTES_MAX = 1 << 26
 """Larger than any mask; who sends more is no line, and is disconnected by the socket itself."""
 Prepare = Callable[[Socket], None]
-"""Puts CURVE keys on a socket before it connects; see `edgeinspect.keys.as_client`."""
+"""Puts CURVE keys on a socket before it connects; see `edgeinspect.wire.curve_keys.as_client`."""
 
 
 def plain(_socket: Socket) -> None:

@@ -6,6 +6,7 @@ These structs are the wire: their field names are the JSON keys of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
@@ -160,3 +161,21 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     config_hash: str = ""
     stages: StageTimes = StageTimes()
     budget_us: Micros
+
+
+def model_name(ref: ModelRef | None) -> str | None:
+    """`name/version`, for people."""
+    return f"{ref.name}/{ref.version}" if ref is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was decided, before it becomes a verdict."""
+
+    decision: Decision
+    reason: Reason
+    degraded: bool = False
+    regions: tuple[Region, ...] = ()
+    regions_total: int = 0
+    severity: int = 0
+    reject_code: int = 0

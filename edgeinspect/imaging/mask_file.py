@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import form_bmp, form_tiff
-from edgeinspect.imaging.formats import form_of
-from edgeinspect.imaging.picture_file import read_whole, tiff_pixels, turned
-from edgeinspect.imaging.picture_form import Form, FormError, RefusedError
+from edgeinspect.imaging.formats import bmp, tiff
+from edgeinspect.imaging.formats.content import Form, FormError, RefusedError
+from edgeinspect.imaging.formats.detection import form_of
+from edgeinspect.imaging.image_file import read_whole, tiff_pixels, turned
 
 COLOR = 1 << 24
 """Set in a value that is a colour (COLOR | r << 16 | g << 8 | b), not a grey or an index."""
@@ -78,7 +78,7 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     if form is not None:
         values = np.ascontiguousarray(turned(values, form.turn))
     lossy = raw[:2] == b"\xff\xd8" or (
-        form is not None and form.format == "tiff" and form_tiff.is_lossy(raw)
+        form is not None and form.format == "tiff" and tiff.is_lossy(raw)
     )
     return _of_jpeg(values, path) if lossy else values
 
@@ -92,12 +92,13 @@ def _form(raw: bytes) -> Form | None:
 
 
 def _of_bmp(raw: bytes, form: Form, path: Path) -> NDArray[np.uint8]:
-    picture = form_bmp.decode(raw, form)
+    picture = bmp.decode(raw, form)
     if form.alpha and not picture[:, :, 3].any() and picture.any():
         raise DataError(
             "is transparent throughout, and has colours: programs differ in what they show",
-            where=str(path), remedy="Save it as PNG, without transparency",
-        )  # fmt: skip
+            where=str(path),
+            remedy="Save it as PNG, without transparency",
+        )
     return picture
 
 
@@ -123,9 +124,10 @@ def _of_jpeg(values: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
     lost = bool(values.any()) and not some.size
     if int(values.max(initial=0)) >= COLOR or lost or between > _EDGE_RATIO * some.size:
         raise DataError(
-            "is a JPEG of more than black and white: its values are lost", where=str(path),
+            "is a JPEG of more than black and white: its values are lost",
+            where=str(path),
             remedy="Save masks as PNG; from a JPEG they cannot be told any more",
-        )  # fmt: skip
+        )
     return np.where(values >= _HALF, WHITE, 0).astype(np.int32)
 
 
@@ -151,9 +153,10 @@ def _under_alpha(
         return values
     if bool(((alpha > 0) & ~shown).any()):
         raise DataError(
-            "is half transparent: which pixels count cannot be told", where=str(path),
+            "is half transparent: which pixels count cannot be told",
+            where=str(path),
             remedy="Save it without alpha, background 0",
-        )  # fmt: skip
+        )
     if shown.any() and not values[shown].any():
         return np.where(shown, WHITE, 0).astype(np.int32)
     return np.where(shown, values, 0).astype(np.int32)

@@ -10,39 +10,41 @@ from typing import Any
 import structlog
 import zmq
 
-from edgeinspect import events
-from edgeinspect.config.places import line_addresses, memory_folder
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.doorkeeper import Doorkeeper, open_to_all
 from edgeinspect.errors import EdgeInspectError
-from edgeinspect.pipeline import records
-from edgeinspect.pipeline.capture import Capture
-from edgeinspect.pipeline.closing import Closer
-from edgeinspect.pipeline.frames import Inbox
-from edgeinspect.pipeline.guard import Guard
-from edgeinspect.pipeline.health import Health
-from edgeinspect.pipeline.inspector import Inspector, fault_log
-from edgeinspect.pipeline.judge import Engines
-from edgeinspect.pipeline.orders import Orders
-from edgeinspect.pipeline.progress import line_progress
-from edgeinspect.pipeline.publish import Publisher
-from edgeinspect.pipeline.records import (
+from edgeinspect.pipeline import recovery
+from edgeinspect.pipeline.capture.camera_thread import Capture
+from edgeinspect.pipeline.capture.commands import Orders
+from edgeinspect.pipeline.capture.rules import capture_rules
+from edgeinspect.pipeline.inspection.engine_swap import Swap
+from edgeinspect.pipeline.inspection.frame_inspector import Engines
+from edgeinspect.pipeline.inspection.setup import line_judges
+from edgeinspect.pipeline.inspection.worker import Inspector, fault_log
+from edgeinspect.pipeline.publishing.part_verdicts import part_book
+from edgeinspect.pipeline.publishing.publisher import Publisher
+from edgeinspect.pipeline.publishing.replay_server import Replay, no_ledger
+from edgeinspect.pipeline.recovery import (
     close_unfinished,
     open_ledger,
     open_spool,
     remember_judged,
 )
-from edgeinspect.pipeline.replay import Replay, no_ledger
-from edgeinspect.pipeline.report import Reporter, log_fields
-from edgeinspect.pipeline.settings import capture_rules, line_judges, part_book
-from edgeinspect.pipeline.shadow import Shadow
-from edgeinspect.pipeline.swap import Swap
+from edgeinspect.pipeline.shadow.shadow import Shadow
+from edgeinspect.pipeline.supervision.alarms import Health
+from edgeinspect.pipeline.supervision.liveness import line_progress
+from edgeinspect.pipeline.supervision.status_reporter import Reporter, log_fields
+from edgeinspect.pipeline.verdicts.closer import Closer
+from edgeinspect.pipeline.verdicts.deadline_guard import Guard
+from edgeinspect.pipeline.verdicts.open_frames import Inbox
 from edgeinspect.ports import Camera
-from edgeinspect.realtime import claim_thread, settle_collector
-from edgeinspect.ring import Ring
-from edgeinspect.wire import Counts
+from edgeinspect.storage.paths import line_addresses, memory_folder
+from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.system import log_events
+from edgeinspect.system.realtime import claim_thread, settle_collector
+from edgeinspect.wire.curve_authenticator import Doorkeeper, open_to_all
+from edgeinspect.wire.messages import Counts
 
 __all__ = ["Engines", "Line"]
 _log = structlog.get_logger()
@@ -181,7 +183,7 @@ class Line:
 
     def start(self, warm_up_rounds: int = 10) -> None:
         """Close what a dead daemon left open, warm up, and begin to capture."""
-        records.note_start(self.config, self.closer.steps, self._note)
+        recovery.note_start(self.config, self.closer.steps, self._note)
         close_unfinished(self.spool, self.closer, self.clock)
         for inspector in self.inspectors:
             inspector.warm_up(warm_up_rounds)
@@ -198,7 +200,7 @@ class Line:
             self._run(f"capture-{capture.rules.camera}", capture.run, keeps_time=True)
         self._run("report", self.reporter.run)
         _log.info(
-            events.LINE_STARTED,
+            log_events.LINE_STARTED,
             line=self.config.line,
             epoch=self.spool.epoch,
             first_seq=self.spool.last_seq + 1,
@@ -236,7 +238,7 @@ class Line:
             self.ledger.stop()
             self._join("ledger", timeout_s=10.0)
         counts = self.closer.tally.counts()
-        _log.info(events.LINE_STOPPED, line=self.config.line, **log_fields(counts))
+        _log.info(log_events.LINE_STOPPED, line=self.config.line, **log_fields(counts))
         return counts
 
     def set_shadow(self, shadow: Shadow | None) -> None:
@@ -297,7 +299,7 @@ class Line:
         )
 
     def _each_second(self) -> None:
-        records.note_step(self.closer.steps, self._note)
+        recovery.note_step(self.closer.steps, self._note)
         if self.doorkeeper is not None:
             self.doorkeeper.refresh()
         if self.shadow is not None:

@@ -11,17 +11,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from edgeinspect.domain.plc import PlcCommands, Refusal
-from edgeinspect.plclinks import _map
-from edgeinspect.plclinks._contact import Contact
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._input_age import Contact
 
 _TYPES: dict[str, type] = {
-    **{bit.name: bool for bit in _map.COMMAND_BITS},
+    **{bit.name: bool for bit in _register_map.COMMAND_BITS},
     **{
         tag.name: str if tag.type == "text" else int
-        for tag in _map.INPUTS
+        for tag in _register_map.INPUTS
         if tag.type != "bits"
     },
-}  # fmt: skip
+}
 _CONTACTS_MAX = 256
 _PART = ("TriggerEncoder", "TriggerPartId")
 
@@ -31,7 +31,7 @@ class NamedInputs:
 
     def __init__(self) -> None:
         """Nothing is written yet."""
-        self._values: dict[str, _map.Value] = {}
+        self._values: dict[str, _register_map.Value] = {}
         self._commands = PlcCommands()
         self._of_contact: dict[int, tuple[Contact, int]] = {}
 
@@ -52,13 +52,14 @@ class NamedInputs:
         }
         bad = {name for name in (*refused, *values) if name not in taken}
         self._values.update(taken)
-        now = _map.commands(self._values)
+        now = _register_map.commands(self._values)
         before, trigger_id = self._commands, taken.get("TriggerId")
         new = isinstance(trigger_id, int) and self._is_new(contact, trigger_id)
         since_ns = contact.take_trigger() if isinstance(trigger_id, int) else None
         if new and trigger_id != before.trigger_id:
-            torn = any(name in bad or (name not in taken and self._values.get(name))
-                       for name in _PART)  # fmt: skip
+            torn = any(
+                name in bad or (name not in taken and self._values.get(name)) for name in _PART
+            )
             problem = Refusal.TORN if torn else now.trigger_problem
             if "TriggerPartId" in bad:
                 problem = Refusal.PART_ID

@@ -11,17 +11,10 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect import events
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.plc import PART_ID_BYTES, PlcImage, PlcInputs
-from edgeinspect.log import RateLimited
-from edgeinspect.plclinks import _map, _modbus
-from edgeinspect.plclinks._contact import Contact
-from edgeinspect.plclinks._courier import Courier
-from edgeinspect.plclinks._modbus_client import ClientSession
-from edgeinspect.plclinks._modbus_inputs import WrittenInputs
-from edgeinspect.plclinks._modbus_outputs import Block, ShownOutputs
-from edgeinspect.plclinks._peers import (
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._connection_limits import (
     Allowed,
     address_of,
     bare_host,
@@ -29,8 +22,16 @@ from edgeinspect.plclinks._peers import (
     one_to_close,
     shown,
 )
-from edgeinspect.plclinks._polled import CHECK_WORDS, PolledInputs
+from edgeinspect.plclinks._input_age import Contact
+from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.plclinks._modbus.client import ClientSession
+from edgeinspect.plclinks._modbus.inputs import WrittenInputs
+from edgeinspect.plclinks._modbus.outputs import Block, ShownOutputs
+from edgeinspect.plclinks._polled_inputs import CHECK_WORDS, PolledInputs
+from edgeinspect.plclinks._session_link import Courier
 from edgeinspect.ports import PlcLink
+from edgeinspect.system import log_events
+from edgeinspect.system.log import RateLimited
 
 _RECEIVE_BYTES = 4096
 _ADDRESSES_MAX = 256
@@ -79,10 +80,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Refuse two blocks in one place."""
         Allowed(self.allow)
         first, second = self.output_address, self.input_address
-        words = _map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0)
-        if first < second + words and second < first + _map.OUTPUT_WORDS:
+        words = _register_map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0)
+        if first < second + words and second < first + _register_map.OUTPUT_WORDS:
             raise ValueError(
-                f"output_address ({_map.OUTPUT_WORDS} registers) and input_address "
+                f"output_address ({_register_map.OUTPUT_WORDS} registers) and input_address "
                 f"({words}) overlap"
             )
         if self.trigger_check and self.role == "server":
@@ -97,7 +98,7 @@ class _Connection:
         self.contact = Contact(address)
         self.proven = False
         self.heard_at_ns = now_ns
-        self.parser = _modbus.Parser()
+        self.parser = protocol.Parser()
 
 
 class ModbusServer:
@@ -201,7 +202,7 @@ class ModbusServer:
         if not self._allowed.admits(newcomer):
             peer.close()
             self._quiet.warning(
-                events.PEER_REFUSED, problem="this address may not connect", address=newcomer
+                log_events.PEER_REFUSED, problem="this address may not connect", address=newcomer
             )
             return
         if len(self._connections) >= self._options.clients:
@@ -236,7 +237,7 @@ class ModbusServer:
             connection.heard_at_ns = self._clock.now_ns()
             contact.receive(connection.heard_at_ns, self._looked_at_ns)
             reading = _Reading(self, contact)
-            out = connection.parser.feed(data, lambda _unit, pdu: _modbus.answer(pdu, reading))
+            out = connection.parser.feed(data, lambda _unit, pdu: protocol.answer(pdu, reading))
             if out:
                 # Whoever does not read its answers is dropped, and is not waited for.
                 if peer.send(out) != len(out):
@@ -254,7 +255,10 @@ class ModbusServer:
             self.faults += 1
             words = f"{type(error).__name__}: {error}"[:300]
             self._quiet.error(
-                events.PEER_FAILED, problem=words, address=connection.address, faults=self.faults
+                log_events.PEER_FAILED,
+                problem=words,
+                address=connection.address,
+                faults=self.faults,
             )
             self._drop(peer, selector)
 
@@ -285,17 +289,17 @@ class _Reading:
         """The newest of which the result id and the status word were read."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
-        if function == _modbus.READ_DISCRETE:
+        if function == protocol.READ_DISCRETE:
             bits = self._server._outputs.now().bits
         else:
             bits = self._server._inputs.coils()
         if address + count > len(bits):
-            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
         return bits[address : address + count]
 
     def read_words(self, function: int, address: int, count: int) -> bytes:
         first = self._options.output_address
-        if first <= address and address + count <= first + _map.OUTPUT_WORDS:
+        if first <= address and address + count <= first + _register_map.OUTPUT_WORDS:
             at = address - first
             block = self._server._outputs.now()
             newest = self.read.revision if self.read is not None else -1
@@ -303,21 +307,25 @@ class _Reading:
                 self.read = block
             return block.words[2 * at : 2 * (at + count)]
         at = address - self._options.input_address
-        if function == _modbus.READ_HOLDING and at >= 0 and at + count <= _map.INPUT_WORDS:
+        if (
+            function == protocol.READ_HOLDING
+            and at >= 0
+            and at + count <= _register_map.INPUT_WORDS
+        ):
             return self._server._inputs.read(at, count)
-        raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+        raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
 
     def write_bits(self, address: int, bits: list[bool]) -> None:
         if address + len(bits) > 16:
-            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
         word = self._server._inputs.coils()
         word[address : address + len(bits)] = bits
-        self._write(0, _modbus.pack_bits(word)[::-1])
+        self._write(0, protocol.pack_bits(word)[::-1])
 
     def write_words(self, address: int, words: bytes) -> None:
         at = address - self._options.input_address
-        if at < 0 or 2 * at + len(words) > 2 * _map.INPUT_WORDS:
-            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+        if at < 0 or 2 * at + len(words) > 2 * _register_map.INPUT_WORDS:
+            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
         self._write(at, words)
 
     def _write(self, word: int, words: bytes) -> None:
@@ -334,9 +342,17 @@ def build(options: Options, clock: Clock) -> PlcLink:
     inputs = PolledInputs(clock, check=options.trigger_check)
     return Courier(
         lambda: ClientSession(
-            bare_host(options.host), options.port, options.unit, options.peer_timeout_ms / 1000,
-            inputs, output_address=options.output_address, input_address=options.input_address,
+            bare_host(options.host),
+            options.port,
+            options.unit,
+            options.peer_timeout_ms / 1000,
+            inputs,
+            output_address=options.output_address,
+            input_address=options.input_address,
             little=options.word_order == "little",
-        ), clock, poll_ms=options.poll_ms, where=where,
+        ),
+        clock,
+        poll_ms=options.poll_ms,
+        where=where,
         part_id_bytes=PART_ID_BYTES,
-    )  # fmt: skip
+    )

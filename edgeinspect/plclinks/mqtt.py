@@ -17,18 +17,15 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect import events
-from edgeinspect.decoding import DecodeError, decode_json
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.plc import PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
-from edgeinspect.log import RateLimited
-from edgeinspect.plclinks import _sparkplug
-from edgeinspect.plclinks._contact import Contact, Turns
-from edgeinspect.plclinks._courier import Courier
+from edgeinspect.plclinks._connection_limits import bare_host, shown
+from edgeinspect.plclinks._input_age import Contact, Turns
 from edgeinspect.plclinks._named_inputs import NamedInputs
-from edgeinspect.plclinks._peers import bare_host, shown
-from edgeinspect.plclinks._sparkplug_node import (
+from edgeinspect.plclinks._session_link import Courier
+from edgeinspect.plclinks._sparkplug import payload as _sparkplug
+from edgeinspect.plclinks._sparkplug.node import (
     REBIRTH,
     Node,
     no_commands,
@@ -36,7 +33,10 @@ from edgeinspect.plclinks._sparkplug_node import (
     take_commands,
 )
 from edgeinspect.ports import PlcLink
-from edgeinspect.regular_file import read_text
+from edgeinspect.system import log_events
+from edgeinspect.system.decoding import DecodeError, decode_json
+from edgeinspect.system.log import RateLimited
+from edgeinspect.system.regular_file import read_text
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -116,7 +116,7 @@ class _Account:
         """Count and log a message that cannot be used; nothing ends by it."""
         self.dropped += 1
         words = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_WORDS_MAX]
-        self._quiet.warning(events.PEER_FAILED, problem=words, faults=self.dropped)
+        self._quiet.warning(log_events.PEER_FAILED, problem=words, faults=self.dropped)
 
     def _read(self) -> int:
         if self._path is None:

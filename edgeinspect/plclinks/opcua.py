@@ -18,13 +18,13 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect import events
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.plc import PlcImage, PlcInputs
 from edgeinspect.errors import EdgeInspectError, MissingExtraError
-from edgeinspect.plclinks import _map
-from edgeinspect.plclinks._peers import Allowed, bare_host, cannot_listen, shown
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._connection_limits import Allowed, bare_host, cannot_listen, shown
 from edgeinspect.ports import PlcLink
+from edgeinspect.system import log_events
 
 if TYPE_CHECKING:
     from edgeinspect.plclinks._opcua.access import Access
@@ -38,8 +38,8 @@ _OPEN_S = 120.0
 _STALE_NS = 2 * NS_PER_S
 _SWEEP_NS = NS_PER_S
 _WRITABLE = (
-    *(tag.name for tag in _map.INPUTS if tag.type != "bits"),
-    *(bit.name for bit in _map.COMMAND_BITS),
+    *(tag.name for tag in _register_map.INPUTS if tag.type != "bits"),
+    *(bit.name for bit in _register_map.COMMAND_BITS),
 )
 
 _log = structlog.get_logger()
@@ -82,12 +82,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Allowed(self.allow)
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together")
-        secured = {"pki": self.pki, "users": self.users, "anonymous": self.anonymous,
-                   "write": self.write, "application_uri": self.application_uri}  # fmt: skip
+        secured = {
+            "pki": self.pki,
+            "users": self.users,
+            "anonymous": self.anonymous,
+            "write": self.write,
+            "application_uri": self.application_uri,
+        }
         for name, value in secured.items():
             if value and self.certificate is None:
-                raise ValueError(f"{name} needs certificate and private_key: without encryption "
-                                 "nobody can prove who he is")  # fmt: skip
+                raise ValueError(
+                    f"{name} needs certificate and private_key: without encryption "
+                    "nobody can prove who he is"
+                )
         for user, tags in self.write.items():
             for tag in tags:
                 if tag not in (*_WRITABLE, "*"):
@@ -193,8 +200,9 @@ class OpcUaServer:
         identity = access.identity
         if identity is not None:
             server.iserver.certificate, server.iserver.private_key = (
-                identity.certificate, identity.key,
-            )  # fmt: skip
+                identity.certificate,
+                identity.key,
+            )
         server.product_uri, server.manufacturer_name = PRODUCT, "edgeinspect"
         server.application_type = _server_type()
         await server.init()
@@ -263,7 +271,7 @@ class OpcUaServer:
             if options.acknowledge and not writers:
                 problems.append("nobody may write ResultsAck: see write, or acknowledge: false")
         for problem in problems:
-            _log.warning(events.LINK_WARNED, problem=problem)
+            _log.warning(log_events.LINK_WARNED, problem=problem)
 
     async def _wait(self) -> None:
         """Until there is something to show; not long, for clients write as well."""

@@ -15,10 +15,10 @@ from msgspec import Meta
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.plc import PART_ID_BYTES, PlcCommands, PlcImage
 from edgeinspect.errors import MissingExtraError
-from edgeinspect.plclinks import _map
-from edgeinspect.plclinks._courier import Courier
-from edgeinspect.plclinks._peers import bare_host, discard_unsent, shown
-from edgeinspect.plclinks._polled import CHECK_WORDS, PolledInputs
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._connection_limits import bare_host, discard_unsent, shown
+from edgeinspect.plclinks._polled_inputs import CHECK_WORDS, PolledInputs
+from edgeinspect.plclinks._session_link import Courier
 from edgeinspect.ports import PlcLink
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         """Refuse two blocks in one place."""
         first, second = self.output_start, self.input_start
-        size = 2 * (_map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0))
+        size = 2 * (_register_map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0))
         if (
             self.output_db == self.input_db
             and first < second + size
-            and second < first + 2 * _map.OUTPUT_WORDS
+            and second < first + 2 * _register_map.OUTPUT_WORDS
         ):
             raise ValueError(
-                f"output_start ({2 * _map.OUTPUT_WORDS} bytes) and input_start "
+                f"output_start ({2 * _register_map.OUTPUT_WORDS} bytes) and input_start "
                 f"({size}) overlap in DB {self.output_db}"
             )
 
@@ -79,7 +79,7 @@ class _Session:
         client.connect(bare_host(options.host), options.rack, options.slot, options.port)
 
     def show(self, image: PlcImage) -> None:
-        block = bytearray(_map.encode_outputs(image))
+        block = bytearray(_register_map.encode_outputs(image))
         options = self._options
         # One write, which fits the smallest PDU (240 bytes). Not every CPU keeps that much
         # together against its scan; ResultIdCheck at the end tells a PLC that sees half.
@@ -161,6 +161,9 @@ def build(options: Options, clock: Clock) -> PlcLink:
     where = shown(options.host, options.port)
     inputs = PolledInputs(clock, check=options.trigger_check)
     return Courier(
-        lambda: _Session(Client(), options, inputs), clock, poll_ms=options.poll_ms, where=where,
+        lambda: _Session(Client(), options, inputs),
+        clock,
+        poll_ms=options.poll_ms,
+        where=where,
         part_id_bytes=PART_ID_BYTES,
-    )  # fmt: skip
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from edgeinspect.imaging.strip import render
+from edgeinspect.imaging.synthetic_strip import render
 
 SEED = 2026
 """A coil that the shipped models were not trained on."""

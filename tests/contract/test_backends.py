@@ -17,7 +17,7 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import EngineFault, MissingExtraError, ModelError
 from edgeinspect.ports import Engine
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
 from tests import graphs
 
 

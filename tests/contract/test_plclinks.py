@@ -15,7 +15,8 @@ from edgeinspect import registry
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.plc import Outcome, PlcError, PlcImage, PlcResult
 from edgeinspect.errors import MissingExtraError
-from edgeinspect.plclinks import _map, _modbus
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.ports import PlcLink
 from tests.system.plant import free_port, wait_for
 
@@ -26,13 +27,15 @@ See = Callable[[], dict[str, Any]]
 
 @contextmanager
 def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
-    clients: list[_modbus.Client] = []
+    clients: list[protocol.Client] = []
 
     def connect() -> See:
-        client = _modbus.Client("127.0.0.1", port, 1, 2.0)
+        client = protocol.Client("127.0.0.1", port, 1, 2.0)
         clients.append(client)
-        return lambda: _map.decode_block(
-            client.read(0, _map.OUTPUT_WORDS), _map.OUTPUTS, _map.STATUS_BITS
+        return lambda: _register_map.decode_block(
+            client.read(0, _register_map.OUTPUT_WORDS),
+            _register_map.OUTPUTS,
+            _register_map.STATUS_BITS,
         )
 
     yield {"port": port}, connect
@@ -45,8 +48,7 @@ def s7_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[
     from tests.system.test_gateway_s7 import INPUT_DB, OUTPUT_DB, Plc
 
     plc = Plc()
-    options = {"host": "127.0.0.1", "port": plc.port, "output_db": OUTPUT_DB,
-               "input_db": INPUT_DB}  # fmt: skip
+    options = {"host": "127.0.0.1", "port": plc.port, "output_db": OUTPUT_DB, "input_db": INPUT_DB}
     yield options, lambda: lambda: plc.values
     plc.close()
 
@@ -70,7 +72,7 @@ def opcua_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callab
     clients: list[Client] = []
 
     def connect() -> See:
-        client = Client(port, acknowledge=False, tags=tuple(_map.values(PlcImage())))
+        client = Client(port, acknowledge=False, tags=tuple(_register_map.values(PlcImage())))
         clients.append(client)
         return lambda: client.values
 
@@ -128,14 +130,29 @@ def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, See], kind: st
     for number in range(1, 21):
         outcome = Outcome.PASS if number % 2 else Outcome.REJECT
         link.show(online(number, number, outcome, encoder_count=-number))
-        wanted = {"ResultId": number, "Pass": bool(number % 2), "Reject": not number % 2,
-                  "Online": True, "PartId": f"plate-{number}"}  # fmt: skip
+        wanted = {
+            "ResultId": number,
+            "Pass": bool(number % 2),
+            "Reject": not number % 2,
+            "Online": True,
+            "PartId": f"plate-{number}",
+        }
         wait_for(lambda wanted=wanted: sees(see, **wanted))
         wait_for(lambda number=number: link.poll().delivered >= number)
         assert sees(see, EncoderCount=-number, ResultIdCheck=number)
     link.show(PlcImage(revision=21, error=PlcError.HEARTBEAT_LOST, last_id=20))
-    wait_for(lambda: sees(see, Online=False, RejectAll=True, Pass=False, Reject=False,
-                          ResultsValid=False, ErrorCode=2, PartId=""))  # fmt: skip
+    wait_for(
+        lambda: sees(
+            see,
+            Online=False,
+            RejectAll=True,
+            Pass=False,
+            Reject=False,
+            ResultsValid=False,
+            ErrorCode=2,
+            PartId="",
+        )
+    )
 
 
 def test_show_and_poll_never_wait(linked: tuple[PlcLink, See]) -> None:

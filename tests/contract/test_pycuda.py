@@ -26,8 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "edgeinspect" / "backends" / "_cuda.py"
 PYCUDA = "pycuda>=2024.1"
 HEADERS = (
-    "nvidia-cuda-runtime==13.0.*", "nvidia-cuda-crt==13.0.*", "nvidia-cuda-profiler-api==13.0.*",
-)  # fmt: skip
+    "nvidia-cuda-runtime==13.0.*",
+    "nvidia-cuda-crt==13.0.*",
+    "nvidia-cuda-profiler-api==13.0.*",
+)
 COMPILE_S = 400
 NO_DEVICE = "no CUDA-capable device is detected"
 
@@ -39,9 +41,16 @@ int cuGetErrorName(int code, const char **text) {{ *text = "CUDA_ERROR_NO_DEVICE
 """
 DEFINED = frozenset({"cuGetErrorString", "cuGetErrorName"})
 FOREIGN = (
-    "CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH",
-    "LIBRARY_PATH", "LD_LIBRARY_PATH", "LDFLAGS",
-)  # fmt: skip
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CUDA_ROOT",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "C_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "LD_LIBRARY_PATH",
+    "LDFLAGS",
+)
 """What of the environment would lead the compiler to another CUDA."""
 
 # pycuda's own setup, its files compiled side by side: alone that takes a minute.
@@ -121,10 +130,24 @@ def pycuda() -> Path:
 def compile_pycuda(work: Path, headers: Path) -> Path:
     sdist = work / "sdist"
     fetched = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "pycuda",
-         "--no-build-isolation", "--dest", str(sdist), PYCUDA],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-binary",
+            "pycuda",
+            "--no-build-isolation",
+            "--dest",
+            str(sdist),
+            PYCUDA,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if fetched.returncode:
         pytest.skip(f"{PYCUDA} cannot be had: {fetched.stderr[-200:]}")
     with tarfile.open(next(sdist.glob("*.tar.gz"))) as archive:
@@ -138,9 +161,13 @@ def compile_pycuda(work: Path, headers: Path) -> Path:
     (source / "siteconf.py").write_text(f"CUDA_ROOT = {str(root)!r}\nCUDA_ENABLE_CURAND = False\n")
     built = subprocess.run(
         [sys.executable, "-c", SETUP, "--quiet", "build"],
-        cwd=source, env=compilers_environment(work),
-        capture_output=True, text=True, check=False, timeout=COMPILE_S,
-    )  # fmt: skip
+        cwd=source,
+        env=compilers_environment(work),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMPILE_S,
+    )
     if built.returncode:
         errors = [line for line in built.stderr.splitlines() if "error" in line.lower()]
         pytest.fail(f"pycuda does not compile: {errors[-5:]}", pytrace=False)
@@ -183,10 +210,20 @@ def used_names() -> set[str]:
 
 def test_the_list_is_read_from_our_source() -> None:
     assert used_names() >= {
-        "init", "Device.count", "Error", "Context.pop", "Context.synchronize", "Stream",
-        "mem_alloc", "pagelocked_empty", "memcpy_htod_async", "memcpy_dtoh_async",
-        "host_alloc_flags.DEVICEMAP", "device_attribute.INTEGRATED", "ctx_flags.SCHED_SPIN",
-    }  # fmt: skip
+        "init",
+        "Device.count",
+        "Error",
+        "Context.pop",
+        "Context.synchronize",
+        "Stream",
+        "mem_alloc",
+        "pagelocked_empty",
+        "memcpy_htod_async",
+        "memcpy_dtoh_async",
+        "host_alloc_flags.DEVICEMAP",
+        "device_attribute.INTEGRATED",
+        "ctx_flags.SCHED_SPIN",
+    }
 
 
 @pytest.mark.slow

@@ -18,10 +18,10 @@ from typing import Any
 import onnx
 import pytest
 
-from edgeinspect.calibrate import place
-from edgeinspect.calibrate.program import prepare
-from edgeinspect.models import fp16
-from edgeinspect.store import Store
+from edgeinspect.learning.calibrate import qdq_placement
+from edgeinspect.learning.calibrate.calibration import prepare
+from edgeinspect.learning.onnx_graphs import fp16
+from edgeinspect.storage.model_store import Store
 from tests import graphs, nvidia, quantized
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,11 +101,9 @@ class Built:
         """Whether a layer's input and weights are int8 that it dequantizes itself."""
         makers = [self.maker(name) for name, _dtype in layer["inputs"][:2]]
         return len(makers) == 2 and all(
-            maker is not None
-            and maker["kind"] == "DEQUANTIZE"
-            and maker["inputs"][0][1] == "INT8"
+            maker is not None and maker["kind"] == "DEQUANTIZE" and maker["inputs"][0][1] == "INT8"
             for maker in makers
-        )  # fmt: skip
+        )
 
 
 Builder = Callable[[Path], Built]
@@ -143,8 +141,8 @@ FP32 = {
 def calibrated(name: str) -> onnx.ModelProto:
     """A shipped model with the project's own Q/DQ; the ranges are beside the point here."""
     model = prepared(name)
-    placement = place.decide(model)
-    return place.apply(model, placement, dict.fromkeys(placement.tensors, 6.0))
+    placement = qdq_placement.decide(model)
+    return qdq_placement.apply(model, placement, dict.fromkeys(placement.tensors, 6.0))
 
 
 def prepared(name: str) -> onnx.ModelProto:
@@ -173,7 +171,11 @@ def left_in_float(name: str) -> set[str]:
     model = SHIPPED.get(name.removesuffix("-fp16"))
     if model is None:
         return set()
-    return {layer.output for layer in place.decide(prepared(model)).layers if not layer.quantized}
+    return {
+        layer.output
+        for layer in qdq_placement.decide(prepared(model)).layers
+        if not layer.quantized
+    }
 
 
 def check(

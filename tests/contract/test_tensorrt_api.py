@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.backends._trt_build import LEGACY
+from edgeinspect.backends._tensorrt.builder import LEGACY
 from tests import nvidia
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,12 +120,18 @@ def test_the_list_is_read_from_our_sources() -> None:
     names = needed()
     assert len(names) >= 60, sorted(names)
     assert names >= {
-        "Builder", "Builder.build_serialized_network", "Builder.max_threads",
-        "IBuilderConfig.set_timing_cache", "IExecutionContext.execute_async_v3",
-        "MemoryPoolType.WORKSPACE", "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
-        "ILogger.Severity.ERROR", "EngineInspector.get_engine_information",
-        "OnnxParser.parse", "ICudaEngine.get_tensor_mode",
-    }  # fmt: skip
+        "Builder",
+        "Builder.build_serialized_network",
+        "Builder.max_threads",
+        "IBuilderConfig.set_timing_cache",
+        "IExecutionContext.execute_async_v3",
+        "MemoryPoolType.WORKSPACE",
+        "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
+        "ILogger.Severity.ERROR",
+        "EngineInspector.get_engine_information",
+        "OnnxParser.parse",
+        "ICudaEngine.get_tensor_mode",
+    }
 
 
 def test_every_name_exists(bindings: Bindings) -> None:
@@ -177,11 +183,24 @@ def complaints(stubs: Path, *paths: Path) -> str:
     """What mypy has against our sources with TensorRT's types in reach."""
     codes = [f"--disable-error-code={code}" for code in NOT_API.split(",")]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-warn-unreachable", "--no-error-summary",
-         "--no-warn-unused-ignores", f"--cache-dir={stubs / 'cache'}", *codes, *map(str, paths)],
-        cwd=ROOT, env=os.environ | {"MYPYPATH": str(stubs)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--no-warn-unreachable",
+            "--no-error-summary",
+            "--no-warn-unused-ignores",
+            f"--cache-dir={stubs / 'cache'}",
+            *codes,
+            *map(str, paths),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"MYPYPATH": str(stubs)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "syntax" not in done.stdout, done.stdout
     return done.stdout + done.stderr
 
@@ -191,9 +210,13 @@ def make_stubs(bindings: Bindings, folder: Path) -> Path:
     pytest.importorskip("pybind11_stubgen", reason="pybind11-stubgen is not installed: extra test")
     nvidia.run_python(
         "import sys; from pybind11_stubgen import main; main(sys.argv[1:])",
-        "--ignore-all-errors", "-o", str(folder / "made"), "tensorrt_bindings.tensorrt",
-        paths=(bindings.packages,), libraries=bindings.libraries,
-    )  # fmt: skip
+        "--ignore-all-errors",
+        "-o",
+        str(folder / "made"),
+        "tensorrt_bindings.tensorrt",
+        paths=(bindings.packages,),
+        libraries=bindings.libraries,
+    )
     text = (folder / "made" / "tensorrt_bindings" / "tensorrt.pyi").read_text()
     text = re.sub(r"\btensorrt_bindings(\.tensorrt)?\b", "tensorrt", text)
     # `trt.bool` is a data type, and would take the place of Python's in every signature.

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeinspect.archive.reading import Wanted, check, find, losses
-from edgeinspect.archive_format import INDEX, PART
-from edgeinspect.archive_state import read_state
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.ledger_read import verify
-from tests.archive_desk import NEAR, REJECT, TellingCamera, whole_frames
-from tests.faults.rig import Rig, wait_for
+from edgeinspect.storage.archive.format import INDEX, PART
+from edgeinspect.storage.archive.reader import Wanted, check, find, losses
+from edgeinspect.storage.archive.status import read_state
+from edgeinspect.storage.ledger.verification import verify
+from tests.archive_fixture import NEAR, REJECT, TellingCamera, whole_frames
+from tests.faults.harness import Rig, wait_for
 
 EVERY = 5
 """Every so many frames one is a reject."""
@@ -50,8 +50,16 @@ pass_ratio: 0
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "edgeinspect", "archive", "run", str(self._file),
-                   "--log-format", "json"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "edgeinspect",
+            "archive",
+            "run",
+            str(self._file),
+            "--log-format",
+            "json",
+        ]
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -131,9 +139,12 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
     camera = TellingCamera(100, 1_000_000, {EVERY: REJECT})
     with tmpfs(tmp_path / "disk", "12m") as disk:
         rig = Rig(
-            tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}",
+            tmp_path,
+            camera=camera,
+            budget_ms=1500,
+            capture="{ring_slots: 64}",
             more=f"ledger: {{folder: {disk / 'ledger'}}}",
-        )  # fmt: skip
+        )
         process = Process(tmp_path, rig, disk)
         try:
             rig.line.start()

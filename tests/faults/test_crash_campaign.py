@@ -20,8 +20,13 @@ def test_the_plcs_log_equals_the_ledger_across_kill_9(tmp_path: Path) -> None:
     # On a busy PC most passes are those of a daemon that was killed meanwhile, and so rejects.
     assert found["passed"] > 20, (found, logs)
     for name in (
-        "applied_twice", "out_of_order", "lost_explicitly", "unaccounted", "not_in_ledger",
-        "contradict_ledger", "passed_without_pass",
-    ):  # fmt: skip
+        "applied_twice",
+        "out_of_order",
+        "lost_explicitly",
+        "unaccounted",
+        "not_in_ledger",
+        "contradict_ledger",
+        "passed_without_pass",
+    ):
         assert found[name] == 0, (found, logs)
     assert found["plc_failure"] == "''"

@@ -15,26 +15,27 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeinspect import daemon
 from edgeinspect.cameras import synthetic
 from edgeinspect.client import Listener
-from edgeinspect.config.load import load
-from edgeinspect.daemon import Reloader
+from edgeinspect.config.loader import load
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.tensor import ModelId
+from edgeinspect.domain.model import ModelId
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import ConfigError, EngineFault, ModelError
-from edgeinspect.ledger_query import read_events
-from edgeinspect.ledger_read import open_ledger, verify
+from edgeinspect.pipeline import factory
 from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.pipeline.shadow_record import compare
-from edgeinspect.store import Store
-from edgeinspect.store import manifest as manifest_module
-from edgeinspect.testing import ScriptedEngine, brightness_gate
-from edgeinspect.wire import Status
+from edgeinspect.services.daemon import reload
+from edgeinspect.services.daemon.reload import Reloader
+from edgeinspect.storage.ledger.query import read_events
+from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import manifest as manifest_module
+from edgeinspect.storage.shadow_results import compare
+from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
+from edgeinspect.wire.messages import Status
 from tests import graphs
-from tests.faults.rig import SHAPE, NoiseCamera, Rig, wait_for
+from tests.faults.harness import SHAPE, NoiseCamera, Rig, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,9 +59,13 @@ def version_of(spec: Any, version: int) -> Any:
 
 def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> None:
     rig = Rig(
-        tmp_path, rate_hz=400, frames=1_000_000, budget_ms=5000, capture="{ring_slots: 512}",
+        tmp_path,
+        rate_hz=400,
+        frames=1_000_000,
+        budget_ms=5000,
+        capture="{ring_slots: 512}",
         more=f"ledger: {{folder: {tmp_path}}}",
-    )  # fmt: skip
+    )
     old: list[ScriptedEngine] = [rig.engine]
     rig.line.start()
     for version in range(2, 102):
@@ -97,12 +102,16 @@ def fails(_image: Pixels) -> Any:
     ("break_it", "words"),
     [
         (lambda engine: setattr(engine, "_outputs", fails), "illegal address"),
-        (lambda engine: setattr(engine, "_outputs", lambda image: (np.array([np.nan]),)),
-         "gives a probability of nan"),
-        (lambda engine: setattr(engine, "_spec", brightness_gate(graphs.SHAPE).spec),
-         "Other frames need a restart"),
+        (
+            lambda engine: setattr(engine, "_outputs", lambda image: (np.array([np.nan]),)),
+            "gives a probability of nan",
+        ),
+        (
+            lambda engine: setattr(engine, "_spec", brightness_gate(graphs.SHAPE).spec),
+            "Other frames need a restart",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_fails_its_first_frames_is_refused(
     tmp_path: Path, break_it: Callable[[Any], None], words: str
 ) -> None:
@@ -141,8 +150,8 @@ def test_a_swap_during_a_hang_waits_for_nobody_else(tmp_path: Path) -> None:
 
 
 def test_workers_that_differ_are_refused() -> None:
-    from edgeinspect.config.load import parse
-    from edgeinspect.pipeline.settings import line_judges
+    from edgeinspect.config.loader import parse
+    from edgeinspect.pipeline.inspection.setup import line_judges
 
     config = parse(
         """\
@@ -170,8 +179,13 @@ class Plant:
         self.folder = folder
         self.store = Store(folder / "engines")
         for version in (1, 2):
-            graphs.install(self.store.root, graphs.gate(SHAPE), version=version, shape=SHAPE,
-                           training={"run": str(version)})  # fmt: skip
+            graphs.install(
+                self.store.root,
+                graphs.gate(SHAPE),
+                version=version,
+                shape=SHAPE,
+                training={"run": str(version)},
+            )
         self.shelf = self.store.shelf("tiny-gate")
         self.shelf.promote(1)
         self.path = folder / "line.yaml"
@@ -179,10 +193,13 @@ class Plant:
         loaded = load(self.path)
         self.camera = NoiseCamera(100, 1_000_000)
         self.failures: list[BaseException] = []
-        self.line: Line = daemon.build(
-            loaded, SystemClock(), on_failure=self.failures.append, on_end=lambda: None,
+        self.line: Line = factory.build(
+            loaded,
+            SystemClock(),
+            on_failure=self.failures.append,
+            on_end=lambda: None,
             cameras={"top": self.camera},
-        )  # fmt: skip
+        )
         self.reloader = Reloader(self.line, loaded, self.path, ())
         self.line.start()
 
@@ -314,14 +331,14 @@ def test_what_is_wrong_is_refused_while_the_line_goes_on(
 def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.pipeline.swap._LONG_NS", 50_000_000)
-    free, read = threading.Event(), daemon.load
+    monkeypatch.setattr("edgeinspect.pipeline.inspection.engine_swap._LONG_NS", 50_000_000)
+    free, read = threading.Event(), reload.load
 
     def hang(*arguments: Any) -> Any:
         assert free.wait(30)
         return read(*arguments)
 
-    monkeypatch.setattr(daemon, "load", hang)
+    monkeypatch.setattr(reload, "load", hang)
     plant.reloader.start()
     try:
         plant.reloader.ask()
@@ -342,7 +359,7 @@ def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
     def explode(*_args: Any) -> None:
         raise RuntimeError("out of device memory")
 
-    monkeypatch.setattr(daemon, "make_workers", explode)
+    monkeypatch.setattr(reload, "make_workers", explode)
     assert not plant.reloader.reload()
     assert "out of device memory" in plant.line.swap.problem
     monkeypatch.undo()
@@ -410,19 +427,19 @@ spool: {{folder: {tmp_path}/run}}
 
 def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
-    from edgeinspect.shipped import strip_line
+    from edgeinspect.storage.model_store.shipped_line import strip_line
 
     clock = SystemClock()
     loaded = strip_line(str(tmp_path), budget_ms=20_000, backend="ov")
     camera = synthetic.build(synthetic.Options(rate_hz=5, pictures=4), clock)
     camera.prepare()
-    line = daemon.build(
+    line = factory.build(
         loaded, clock, on_failure=lambda error: None, on_end=lambda: None, cameras={"top": camera}
     )
     ear = Listener(line.publisher.address, topics=("verdict",))
     line.start()
     for _ in range(2):
-        daemon.refit(line, loaded, loaded)
+        reload.refit(line, loaded, loaded)
     counts = line.stop()
     heard: list[Verdict] = []
     while (got := ear.receive(200)) is not None:
@@ -450,7 +467,7 @@ def rejects_all(shape: Any) -> Any:
 def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: Plant) -> None:
     graphs.install(plant.store.root, rejects_all(SHAPE), version=3, shape=SHAPE)
     plant.shelf.shadow(3)
-    daemon.reshadow(plant.line, load(plant.path))
+    reload.reshadow(plant.line, load(plant.path))
     shadow = plant.line.shadow
     assert shadow is not None
     wait_for(lambda: shadow.shown > 70, 60)
@@ -468,7 +485,7 @@ def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: Plant) -> Non
 
 def test_a_shadow_that_dies_harms_no_frame(plant: Plant) -> None:
     plant.shelf.shadow(2)
-    daemon.reshadow(plant.line, load(plant.path))
+    reload.reshadow(plant.line, load(plant.path))
     shadow = plant.line.shadow
     assert shadow is not None
     wait_for(lambda: shadow.shown > 3, 60)
@@ -481,5 +498,5 @@ def test_a_shadow_that_dies_harms_no_frame(plant: Plant) -> None:
 def test_a_candidate_that_is_refused_leaves_the_line_without_a_shadow(plant: Plant) -> None:
     plant.shelf.shadow(2)
     corrupt(plant)
-    daemon.reshadow(plant.line, load(plant.path))
+    reload.reshadow(plant.line, load(plant.path))
     assert plant.line.shadow is None

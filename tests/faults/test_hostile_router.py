@@ -9,8 +9,8 @@ from pathlib import Path
 import zmq
 
 from edgeinspect.client import Feed
-from edgeinspect.testing_peers import mutate
-from tests.flow.feeder import FINDINGS, Feeder
+from edgeinspect.testing.peers import mutate
+from tests.flow.frame_source import FINDINGS, Feeder
 
 
 def test_noise_is_dropped_and_the_line_answers_on(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import pytest
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
-from edgeinspect.ledger_file import OpenLedger, known
-from edgeinspect.ledger_read import verify
-from tests.ledger_desk import Desk
+from edgeinspect.storage.ledger.database import OpenLedger, known
+from edgeinspect.storage.ledger.verification import verify
+from tests.ledger_fixture import Desk
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_whatever_fails_is_alarmed_and_the_backlog_comes_later(
     def fail(path: Path) -> None:
         raise problem
 
-    monkeypatch.setattr("edgeinspect.ledger.OpenLedger", fail)
+    monkeypatch.setattr("edgeinspect.storage.ledger.writer.OpenLedger", fail)
     desk.late.append(desk.verdict(2, Decision.REJECT))
     desk.writer.note("operator.acted")
     for _ in range(3):

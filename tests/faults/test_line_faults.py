@@ -11,7 +11,7 @@ import pytest
 
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import CameraLostError, EngineFault, SpoolError
-from tests.faults.rig import Rig, wait_for
+from tests.faults.harness import Rig, wait_for
 
 
 def test_every_frame_is_heard_once_in_order(tmp_path: Path) -> None:
@@ -84,9 +84,12 @@ def test_engine_that_fails_gives_no_verdict_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overload", ["drop_oldest", "drop_newest"])
 def test_ten_times_overload_keeps_the_law_and_its_deadlines(tmp_path: Path, overload: str) -> None:
     rig = Rig(
-        tmp_path, rate_hz=500, frames=1000, capture=f"{{overload: {overload}, ring_slots: 4}}",
+        tmp_path,
+        rate_hz=500,
+        frames=1000,
+        capture=f"{{overload: {overload}, ring_slots: 4}}",
         take_time=lambda: time.sleep(0.02),
-    )  # fmt: skip
+    )
     counts = rig.run()
     assert counts.reasons["overrun"] > 500
     assert counts.passed > 20
@@ -95,10 +98,13 @@ def test_ten_times_overload_keeps_the_law_and_its_deadlines(tmp_path: Path, over
 
 def test_block_makes_the_camera_wait_and_drops_nothing(tmp_path: Path) -> None:
     rig = Rig(
-        tmp_path, rate_hz=2000, frames=300, budget_ms=5000,
+        tmp_path,
+        rate_hz=2000,
+        frames=300,
+        budget_ms=5000,
         capture="{overload: block, ring_slots: 2}",
         take_time=lambda: time.sleep(0.002),
-    )  # fmt: skip
+    )
     counts = rig.run()
     assert counts.passed == 300
 
@@ -172,9 +178,12 @@ def test_damaged_spool_is_set_aside_and_the_line_runs(tmp_path: Path) -> None:
 
 def test_memory_is_flat_under_overload(tmp_path: Path) -> None:
     rig = Rig(
-        tmp_path, rate_hz=1000, frames=4000, capture="{ring_slots: 4}",
+        tmp_path,
+        rate_hz=1000,
+        frames=4000,
+        capture="{ring_slots: 4}",
         take_time=lambda: time.sleep(0.01),
-    )  # fmt: skip
+    )
     rig.line.start()
     wait_for(lambda: rig.camera.sent > 1000)
     early = resident_bytes() - verdict_bytes(rig)

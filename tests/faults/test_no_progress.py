@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect import daemon
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.pipeline import progress
-from tests.faults.rig import Rig, wait_for
+from edgeinspect.pipeline.supervision import liveness
+from edgeinspect.services.daemon import service
+from tests.faults.harness import Rig, wait_for
 
 
 class Manager:
@@ -40,7 +40,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manager:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    monkeypatch.setattr(progress, "PATIENCE_NS", 1_200 * NS_PER_MS)
+    monkeypatch.setattr(liveness, "PATIENCE_NS", 1_200 * NS_PER_MS)
     return made
 
 
@@ -55,7 +55,7 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(tmp_path: Path, manager:
     rig.engine._take_time = hang
     ended = threading.Event()
     rig.line.start()
-    attending = threading.Thread(target=daemon.attend, args=(rig.line, ended))
+    attending = threading.Thread(target=service.attend, args=(rig.line, ended))
     attending.start()
     try:
         wait_for(lambda: manager.hear().count("WATCHDOG=1") >= 5)
@@ -86,7 +86,7 @@ def test_a_lost_camera_is_an_alarm_and_no_reason_to_restart(
     rig = Rig(tmp_path, frames=100_000, rate_hz=50, capture="{reconnect: {first_ms: 50}}")
     ended = threading.Event()
     rig.line.start()
-    attending = threading.Thread(target=daemon.attend, args=(rig.line, ended))
+    attending = threading.Thread(target=service.attend, args=(rig.line, ended))
     attending.start()
     try:
         wait_for(lambda: "WATCHDOG=1" in manager.hear())

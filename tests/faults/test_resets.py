@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.connections import drop_packets
-from edgeinspect.testing_peers import PING, reset, zmtp_client
+from edgeinspect.testing.peers import PING, reset, zmtp_client
+from edgeinspect.wire.tcp_connections import drop_packets
 
 ROOT = Path(__file__).parents[2]
 Line = tuple["subprocess.Popen[str]", str, str]
@@ -39,9 +39,12 @@ pytestmark = pytest.mark.skipif(not may_filter(), reason="this kernel lets root 
 def line(tmp_path: Path) -> Iterator[Line]:
     any_port = "tcp://127.0.0.1:*"
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.flow.feeder", str(tmp_path), any_port, any_port],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "tests.flow.frame_source", str(tmp_path), any_port, any_port],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             assert process.stdout is not None
             _ready, verdicts, replay = process.stdout.readline().split()

@@ -16,8 +16,8 @@ from edgeinspect.cameras import folder
 from edgeinspect.client import Listener
 from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.wire import Heartbeat
-from tests.faults.rig import SHAPE, Rig, wait_for
+from edgeinspect.wire.messages import Heartbeat
+from tests.faults.harness import SHAPE, Rig, wait_for
 
 
 class Pulse:
@@ -147,7 +147,7 @@ def test_each_thread_that_stands_still_is_in_the_heartbeat(
 def test_a_report_that_stands_still_is_an_alarm_and_parts_are_judged_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.pipeline.report._HANGS_NS", NS_PER_S // 5)
+    monkeypatch.setattr("edgeinspect.pipeline.supervision.status_reporter._HANGS_NS", NS_PER_S // 5)
     held = Hold()
     rig = Rig(tmp_path, frames=1_000_000, rate_hz=50)
     rig.line.reporter._each_turn = held

@@ -9,19 +9,25 @@ import numpy as np
 
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import ClockSource, Grab, Part, Pixels
+from edgeinspect.domain.latency import Estimate
+from edgeinspect.domain.model import model_ref
 from edgeinspect.domain.verdict import ModelRef, Reason
 from edgeinspect.errors import EngineFault
-from edgeinspect.pipeline.closing import Causes, restart_verdict
-from edgeinspect.pipeline.frames import OpenFrame
-from edgeinspect.pipeline.settings import model_ref
+from edgeinspect.pipeline.verdicts.closer import Causes, restart_verdict
+from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
 from edgeinspect.ports import Engine
-from edgeinspect.recording.messages import About, ClockReading, Configuration, End, FrameRecord
-from edgeinspect.recording.pixels import LEFT_ZSTD, Packer
-from edgeinspect.recording.write import RecordingWriter
-from edgeinspect.stats import Estimate
-from edgeinspect.testing import ScriptedEngine, brightness_gate, pixel_segmenter
-from edgeinspect.wire import encode
-from tests.flow.bench import SHAPE, Bench
+from edgeinspect.storage.recording.messages import (
+    About,
+    ClockReading,
+    Configuration,
+    End,
+    FrameRecord,
+)
+from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, Packer
+from edgeinspect.storage.recording.writer import RecordingWriter
+from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate, pixel_segmenter
+from edgeinspect.wire.messages import encode
+from tests.flow.line_harness import SHAPE, Bench
 
 CONFIG = """\
 schema: 1
@@ -134,9 +140,16 @@ def everything(shift: Shift) -> None:
     shift.judge(shift.defect(150, 1))
     shift.judge(bench.grab(130))
     shift.judge(bench.grab(250))
-    shift.judge(Grab(np.full(SHAPE.dims, 9, np.uint8), 6, bench.clock.now_ns(),
-                     clock_source=ClockSource.PTP, label="a.png",
-                     part=Part("challenge:x", simulated=True)))  # fmt: skip
+    shift.judge(
+        Grab(
+            np.full(SHAPE.dims, 9, np.uint8),
+            6,
+            bench.clock.now_ns(),
+            clock_source=ClockSource.PTP,
+            label="a.png",
+            part=Part("challenge:x", simulated=True),
+        )
+    )
     judge.segmenter_time = Estimate()
     judge.segmenter_time.add(95 * NS_PER_MS)  # no time left to segment
     for level in (150, 200):

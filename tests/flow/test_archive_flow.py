@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.archive.account import Why
-from edgeinspect.archive.reading import losses
-from edgeinspect.archive_format import Kind
 from edgeinspect.domain.verdict import Decision
-from tests.archive_desk import NEAR, REJECT, Running, TellingCamera, whole_frames
-from tests.faults.rig import Rig
+from edgeinspect.storage.archive.format import Kind
+from edgeinspect.storage.archive.progress import Why
+from edgeinspect.storage.archive.reader import losses
+from tests.archive_fixture import NEAR, REJECT, Running, TellingCamera, whole_frames
+from tests.faults.harness import Rig
 
 REJECTED = Decision.REJECT
 SCORES = "near: {low: 0.4, high: 0.6}\npass_ratio: 0.1"

@@ -14,16 +14,16 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from edgeinspect import doorkeeper, keys, untaken
 from edgeinspect.client import Delivered, Feed
 from edgeinspect.client.sockets import Prepare, Socket
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import AddressError, DataError
-from edgeinspect.gateway.journal import Journal
-from edgeinspect.gateway.program import build, make_prepare
-from edgeinspect.wire_replay import ReplayRequest, TriggerRequest, encode
-from tests.faults.rig import Rig, wait_for
-from tests.unit.gateway.test_loop import CONFIG, Link
+from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.service import build, make_prepare
+from edgeinspect.wire import curve_authenticator, curve_keys, slow_clients
+from edgeinspect.wire.requests import ReplayRequest, TriggerRequest, encode
+from tests.faults.harness import Rig, wait_for
+from tests.unit.services.gateway.test_gateway import CONFIG, Link
 
 
 class Keyed:
@@ -32,33 +32,39 @@ class Keyed:
     def __init__(self, root: Path) -> None:
         self.folder = root / "keys"
         self.root = root
-        self.server = keys.make_server(self.folder)
+        self.server = curve_keys.make_server(self.folder)
         self.secrets: dict[str, Path] = {}
         self.new_client("ear")
         self.let_in("ear")
         self.rig = Rig(
-            root, rate_hz=100, frames=100_000, publish=f", curve: {self.folder}",
+            root,
+            rate_hz=100,
+            frames=100_000,
+            publish=f", curve: {self.folder}",
             prepare=self.prepare("ear"),
-        )  # fmt: skip
+        )
         self.rig.line.start(warm_up_rounds=1)
         self.door = self.rig.line.doorkeeper
         assert self.door is not None
 
     def new_client(self, name: str) -> None:
-        self.secrets[name] = keys.make_pair(self.root / "own", name)[1]
+        self.secrets[name] = curve_keys.make_pair(self.root / "own", name)[1]
 
     def let_in(self, name: str) -> Path:
-        return keys.allow(self.folder, self.secrets[name].with_suffix(".key"))
+        return curve_keys.allow(self.folder, self.secrets[name].with_suffix(".key"))
 
     def prepare(self, name: str) -> Prepare:
-        return lambda socket: keys.as_client(self.secrets[name], self.server, socket)
+        return lambda socket: curve_keys.as_client(self.secrets[name], self.server, socket)
 
     def feed(self, name: str, cursor: int | None = None) -> Feed:
         line = self.rig.line
         return Feed(
-            line.publisher.address, line.replay.address, name=name, cursor=cursor,
+            line.publisher.address,
+            line.replay.address,
+            name=name,
+            cursor=cursor,
             prepare=self.prepare(name),
-        )  # fmt: skip
+        )
 
     def refusals(self, logs: Sequence[Mapping[str, object]]) -> set[object]:
         return {entry["problem"] for entry in logs if entry["event"] == "client.refused"}
@@ -127,7 +133,7 @@ def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
     keyed: Keyed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections need no key, and each costs a handle: 1,000 of them would end the daemon."""
-    monkeypatch.setattr(doorkeeper, "STRANGERS_MAX", 8)
+    monkeypatch.setattr(curve_authenticator, "STRANGERS_MAX", 8)
     line = keyed.rig.line
     host, port = line.publisher.address.removeprefix("tcp://").split(":")
     made = [sockets.create_connection((host, int(port)), timeout=5) for _ in range(40)]
@@ -155,8 +161,8 @@ def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
 def test_who_comes_too_often_with_a_key_comes_later_by_itself(
     keyed: Keyed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorkeeper, "KEY_AT_ONCE", 2)
-    monkeypatch.setattr(doorkeeper, "KEY_PER_S", 1)
+    monkeypatch.setattr(curve_authenticator, "KEY_AT_ONCE", 2)
+    monkeypatch.setattr(curve_authenticator, "KEY_PER_S", 1)
     with zmq.Context() as context:
         ears = []
         for _ in range(5):
@@ -206,7 +212,7 @@ def test_who_does_not_read_is_let_go_with_a_key_too(
 ) -> None:
     with keyed.feed("ear") as feed, capture_logs() as logs:
         wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
-        monkeypatch.setattr(untaken, "UNTAKEN_BYTES_MAX", -1)
+        monkeypatch.setattr(slow_clients, "UNTAKEN_BYTES_MAX", -1)
         wait_for(lambda: any(entry["event"] == "client.cut" for entry in logs), 20)
         monkeypatch.undo()
         wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
@@ -285,10 +291,14 @@ def test_a_gateway_with_keys(keyed: Keyed, tmp_path: Path) -> None:
     line = keyed.rig.line
     curve = {"secret": str(keyed.secrets["plc-1"]), "server": str(keyed.server)}
     feed = msgspec.convert(
-        {"line": "rig", "verdicts": line.publisher.address, "replay": line.replay.address,
-         "curve": curve},
+        {
+            "line": "rig",
+            "verdicts": line.publisher.address,
+            "replay": line.replay.address,
+            "curve": curve,
+        },
         type(CONFIG.feed),
-    )  # fmt: skip
+    )
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
     journal = Journal(tmp_path / "j", name="plc-1", capacity=100_000)
     link = Link()
@@ -309,8 +319,8 @@ def test_a_gateway_with_keys(keyed: Keyed, tmp_path: Path) -> None:
 
 
 def test_a_gateways_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    server = keys.make_server(tmp_path / "keys")
-    secret = keys.make_pair(tmp_path / "own", "plc-1")[1]
+    server = curve_keys.make_server(tmp_path / "keys")
+    secret = curve_keys.make_pair(tmp_path / "own", "plc-1")[1]
     secret.chmod(0o644)
     curve = msgspec.convert({"secret": str(secret), "server": str(server)}, type_curve())
     config = msgspec.structs.replace(CONFIG, feed=msgspec.structs.replace(CONFIG.feed, curve=curve))
@@ -321,21 +331,21 @@ def test_a_gateways_secret_that_others_can_read_is_refused(tmp_path: Path) -> No
 
 
 def type_curve() -> type:
-    from edgeinspect.gateway.config import Curve
+    from edgeinspect.client.line_config import Curve
 
     return Curve
 
 
 @pytest.mark.parametrize("taken", ["verdicts", "replay"])
 def test_a_taken_address_ends_the_start_and_hangs_nothing(tmp_path: Path, taken: str) -> None:
-    keys.make_server(tmp_path / "keys")
+    curve_keys.make_server(tmp_path / "keys")
     context: zmq.Context[Socket] = zmq.Context()
     holder = context.socket(zmq.PUB)
     port = holder.bind_to_random_port("tcp://127.0.0.1")
-    from edgeinspect.config.load import parse
+    from edgeinspect.config.loader import parse
     from edgeinspect.pipeline.line import Engines, Line
-    from edgeinspect.testing import brightness_gate
-    from tests.faults.rig import SHAPE, NoiseCamera
+    from edgeinspect.testing.doubles import brightness_gate
+    from tests.faults.harness import SHAPE, NoiseCamera
 
     addresses = {"verdicts": "tcp://127.0.0.1:*", "replay": "tcp://127.0.0.1:*"}
     addresses[taken] = f"tcp://127.0.0.1:{port}"
@@ -355,7 +365,10 @@ spool: {{folder: {tmp_path}, slots: 64}}
     )
     with pytest.raises(AddressError, match=rf"publish\.{taken}: tcp://.* cannot be bound"):
         Line(
-            loaded.config, config_hash=loaded.hash, cameras={"top": NoiseCamera(10, 1)},
-            workers=[Engines(brightness_gate(SHAPE, lambda: None), None)], clock=SystemClock(),
-        )  # fmt: skip
+            loaded.config,
+            config_hash=loaded.hash,
+            cameras={"top": NoiseCamera(10, 1)},
+            workers=[Engines(brightness_gate(SHAPE, lambda: None), None)],
+            clock=SystemClock(),
+        )
     context.destroy(0)

@@ -12,7 +12,7 @@ from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import CameraLostError, EngineFault
-from tests.flow.bench import SHAPE, Bench
+from tests.flow.line_harness import SHAPE, Bench
 
 
 @pytest.fixture
@@ -116,8 +116,9 @@ def test_waiting_frame_past_its_deadline_gives_its_slot_back(bench: Bench) -> No
     assert not bench.work()
 
 
-@pytest.mark.parametrize(("overload", "survivors"), [("drop_oldest", [3, 4, 5, 6]),
-                                                      ("drop_newest", [1, 2, 3, 4])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("overload", "survivors"), [("drop_oldest", [3, 4, 5, 6]), ("drop_newest", [1, 2, 3, 4])]
+)
 def test_overload_policies_close_whom_they_drop(
     tmp_path: Path, overload: str, survivors: list[int]
 ) -> None:
@@ -190,8 +191,10 @@ def test_part_and_encoder_travel_with_the_verdict(bench: Bench) -> None:
     verdict = bench.verdict(frame.seq)
     assert verdict is not None
     assert (verdict.part_id, verdict.encoder_count, verdict.act_by_encoder) == (
-        "plate-7", 5_000, 6_000,
-    )  # fmt: skip
+        "plate-7",
+        5_000,
+        6_000,
+    )
     assert verdict.simulated
     assert verdict.act_by_utc_ns == verdict.deadline_utc_ns
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.gateway.journal import Journal
-from edgeinspect.gateway.loop import Gateway
-from edgeinspect.gateway.program import build
-from tests.flow.feeder import FINDINGS, Feeder
+from edgeinspect.services.gateway.gateway import Gateway
+from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.service import build
+from tests.flow.frame_source import FINDINGS, Feeder
 from tests.system.plant import wait_for
-from tests.unit.gateway.test_loop import CONFIG, Link
+from tests.unit.services.gateway.test_gateway import CONFIG, Link
 
 
 def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Path) -> None:

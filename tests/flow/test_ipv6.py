@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeinspect.client import Delivered, Feed
-from edgeinspect.config.checks import address_problem
-from tests.flow.feeder import FINDINGS, Feeder
+from edgeinspect.config.cross_checks import address_problem
+from tests.flow.frame_source import FINDINGS, Feeder
 
 
 def has_ipv6() -> bool:

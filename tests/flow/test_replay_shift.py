@@ -14,19 +14,19 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import Grab
 from edgeinspect.domain.verdict import Decision, ModelRef, Reason
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.recording.aside import AsideReader
-from edgeinspect.recording.messages import ClockReading, Configuration, Missed
-from edgeinspect.recording.read import RecordedFrame, open_recording
-from edgeinspect.replay.compare import LABEL_FIELDS, NOT_COMPARED, RESULT_FIELDS
-from edgeinspect.replay.judges import Wanted
-from edgeinspect.replay.program import NO_HISTORY, replay
-from tests.flow.bench import SHAPE, Bench
+from edgeinspect.storage.recording.messages import ClockReading, Configuration, Missed
+from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
+from edgeinspect.storage.shared_memory.side_buffer import AsideReader
+from edgeinspect.tools.replay.compare import LABEL_FIELDS, NOT_COMPARED, RESULT_FIELDS
+from edgeinspect.tools.replay.engine_selection import Wanted
+from edgeinspect.tools.replay.replay import NO_HISTORY, replay
+from tests.flow.line_harness import SHAPE, Bench
 from tests.flow.shift import HASH, Shift, everything, scripted
 
 
 @pytest.fixture(autouse=True)
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeinspect.replay.judges.make_engine", scripted)
+    monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.make_engine", scripted)
 
 
 @pytest.fixture
@@ -61,8 +61,10 @@ def test_whatever_decided_the_verdict_is_given_again(shift: Shift, tmp_path: Pat
     assert found.degraded == 2
     # What had no time is judged now, beside the comparison.
     assert found.opinions == {
-        "deadline": {"PASS": 2}, "overrun": {"PASS": 3}, "engine_error": {"PASS": 1},
-    }  # fmt: skip
+        "deadline": {"PASS": 2},
+        "overrun": {"PASS": 3},
+        "engine_error": {"PASS": 1},
+    }
     assert found.cuts == []
     assert found.models == found.recorded_models
 
@@ -123,7 +125,7 @@ def test_another_model_takes_the_place_of_its_kind(
         built.append(choice.options.model)  # type: ignore[attr-defined]
         return scripted(choice, clock, store)
 
-    monkeypatch.setattr("edgeinspect.replay.judges.make_engine", make)
+    monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.make_engine", make)
     found = replay(tmp_path / "a.mcap", Wanted({"gate": "scripted-gate/9"}))
     assert sorted(built) == ["scripted-gate/9", "scripted-segmenter/1"]
     assert (found.changed, found.different) == (True, 0)
@@ -175,7 +177,7 @@ def test_a_frame_without_its_picture_is_left_out_and_counted(tmp_path: Path) -> 
 @pytest.mark.parametrize("recorded_from", [1, 5])
 def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from: int) -> None:
     shift = Shift(tmp_path, tmp_path / "a.mcap", frozen_frames=3)
-    from edgeinspect.pipeline.picture import PictureLimits, PictureWatch
+    from edgeinspect.pipeline.capture.image_checks import PictureLimits, PictureWatch
 
     bench = shift.bench
     bench.capture._watch = PictureWatch(PictureLimits(0, 255, 3))
@@ -231,8 +233,8 @@ def test_the_times_between_the_frames_can_be_kept(
         slept.append(round(seconds, 3))
         now_ns[0] += round(seconds * 1e9)
 
-    monkeypatch.setattr("edgeinspect.replay.program.time.sleep", sleep)
-    monkeypatch.setattr("edgeinspect.replay.program.time.monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr("edgeinspect.tools.replay.replay.time.sleep", sleep)
+    monkeypatch.setattr("edgeinspect.tools.replay.replay.time.monotonic_ns", lambda: now_ns[0])
     assert replay(tmp_path / "a.mcap", Wanted(), real_time=True).equal == 5
     assert slept == [0.03] * 4
     slept.clear()
@@ -274,7 +276,7 @@ def test_a_cut_recording_is_replayed_up_to_the_cut(shift: Shift, tmp_path: Path)
 def test_what_no_line_can_have_said_is_refused(tmp_path: Path) -> None:
     import msgspec
 
-    from edgeinspect.recording.messages import FrameRecord
+    from edgeinspect.storage.recording.messages import FrameRecord
 
     cases = {"camera": "other", "clock_source": "sundial", "camera_frame_id": 1 << 63}
     for number, (field, value) in enumerate(cases.items()):
@@ -285,9 +287,12 @@ def test_what_no_line_can_have_said_is_refused(tmp_path: Path) -> None:
         shift.bench.work()
         body = msgspec.json.decode(shift.bench.spool.read(frame.seq) or b"")
         body[field] = value
-        record = FrameRecord(verdict=msgspec.json.encode(body), dims=(8, 16, 1),
-                             packing="left+zstd", pixels=shift._packer.pack(
-                                 np.zeros(SHAPE.dims, np.uint8)))  # fmt: skip
+        record = FrameRecord(
+            verdict=msgspec.json.encode(body),
+            dims=(8, 16, 1),
+            packing="left+zstd",
+            pixels=shift._packer.pack(np.zeros(SHAPE.dims, np.uint8)),
+        )
         shift.writer.frame(record, "top", 1, 1)
         shift._next = 9
         shift.finish()

@@ -19,22 +19,22 @@ from hypothesis import strategies as st
 
 from edgeinspect.cameras.synthetic import Options, SyntheticCamera
 from edgeinspect.client import Listener
-from edgeinspect.config.load import parse
+from edgeinspect.config.loader import parse
 from edgeinspect.domain.clock import NS_PER_US, SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.pipeline.capture import Capture
-from edgeinspect.pipeline.frames import Inbox
-from edgeinspect.pipeline.guard import Guard
-from edgeinspect.pipeline.inspector import Inspector
-from edgeinspect.pipeline.judge import Judge
+from edgeinspect.pipeline.capture.camera_thread import Capture
+from edgeinspect.pipeline.inspection.frame_inspector import Judge
+from edgeinspect.pipeline.inspection.worker import Inspector
 from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.testing import brightness_gate
-from edgeinspect.wire_replay import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
-from tests.faults.rig import wait_for
-from tests.flow.bench import RULES, Bench
-from tests.flow.bench import SHAPE as BENCH_SHAPE
+from edgeinspect.pipeline.verdicts.deadline_guard import Guard
+from edgeinspect.pipeline.verdicts.open_frames import Inbox
+from edgeinspect.testing.doubles import brightness_gate
+from edgeinspect.wire.requests import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
+from tests.faults.harness import wait_for
+from tests.flow.line_harness import RULES, Bench
+from tests.flow.line_harness import SHAPE as BENCH_SHAPE
 
 SHAPE = FrameShape(64, 64, 1)
 CONFIG = """\
@@ -206,9 +206,7 @@ def most_by_trying(jobs: list[Job], needs: int) -> int:
     return 0
 
 
-@given(
-    st.lists(st.integers(0, 60), max_size=6), st.integers(1, 40), st.integers(1, 25)
-)  # fmt: skip
+@given(st.lists(st.integers(0, 60), max_size=6), st.integers(1, 40), st.integers(1, 25))
 def test_the_exact_scheduler_is_exact(releases: list[int], budget: int, needs: int) -> None:
     jobs = [(release, release + budget) for release in releases]
     assert most_on_time(jobs, needs) == most_by_trying(jobs, needs)
@@ -229,9 +227,12 @@ class Works:
         gate = brightness_gate(BENCH_SHAPE, lambda: self.pass_until(self.now_ns + self.needs_ns))
         causes = replace(bench.closer.causes, cameras=("top",))
         self.inspector = Inspector(
-            inbox=self.inbox, closer=bench.closer, spool=bench.spool, keep_warm_ns=0,
+            inbox=self.inbox,
+            closer=bench.closer,
+            spool=bench.spool,
+            keep_warm_ns=0,
             judge=Judge(Engines(gate, None), RULES, causes, bench.clock),
-        )  # fmt: skip
+        )
         self.inspector.warm_up(16)
         self.began_ns = self.now_ns
         self.captures = [self.capture(lane) for lane in range(len(periods_us))]
@@ -245,10 +246,15 @@ class Works:
     def capture(self, lane: int) -> Capture:
         bench = self.bench
         return Capture(
-            camera=bench.camera, ring=bench.ring, spool=bench.spool, inbox=self.inbox,
-            guard=self.guard, closer=bench.closer, clock=bench.clock,
+            camera=bench.camera,
+            ring=bench.ring,
+            spool=bench.spool,
+            inbox=self.inbox,
+            guard=self.guard,
+            closer=bench.closer,
+            clock=bench.clock,
             rules=replace(bench.capture.rules, lane=lane, budget_ns=self.budget_ns),
-        )  # fmt: skip
+        )
 
     @property
     def now_ns(self) -> int:

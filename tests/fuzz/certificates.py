@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from edgeinspect.plclinks._opcua.identity import read_certificate, uris_of
 from edgeinspect.plclinks._opcua.trust import TrustList
 from tests.fuzz.target import Target
-from tests.opcua_desk import make_pair
+from tests.opcua_harness import make_pair
 
 
 def _made() -> tuple[bytes, bytes, bytes]:

@@ -10,35 +10,36 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeinspect import archive_format, archive_state, keys
-from edgeinspect.archive.config import parse as parse_archive
 from edgeinspect.backends._onnx_metadata import read_metadata
-from edgeinspect.calibrate.progress import Notebook
-from edgeinspect.config import load
-from edgeinspect.config.document import read_text
-from edgeinspect.datasets.corrections import read_corrections
-from edgeinspect.datasets.naming import named_classes
-from edgeinspect.datasets.tables import header_of, read_rows
+from edgeinspect.config import loader
+from edgeinspect.config.yaml_document import read_text
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.gateway import config as gateway_config
-from edgeinspect.gateway.journal import Journal
+from edgeinspect.imaging.image_file import decode_picture
 from edgeinspect.imaging.mask_file import read_mask_values
-from edgeinspect.imaging.picture_file import decode_picture
-from edgeinspect.imaging.runlength import decode_runs, parse_runs
-from edgeinspect.ledger_read import open_ledger, verify
-from edgeinspect.page import config as page_config
-from edgeinspect.ring import Ring, RingReader
-from edgeinspect.spool import Spool
-from edgeinspect.spool_reader import SpoolReader
-from edgeinspect.store import read_model
-from edgeinspect.store.manifest import read_manifest
-from edgeinspect.store.models import Store
-from edgeinspect.store.shelf import STATE
-from edgeinspect.users import Role, Users
-from edgeinspect.wire import decode_verdict
+from edgeinspect.imaging.run_length import decode_runs, parse_runs
+from edgeinspect.learning.calibrate.checkpoint import Notebook
+from edgeinspect.learning.datasets.corrections import read_corrections
+from edgeinspect.learning.datasets.masks.label_maps import named_classes
+from edgeinspect.learning.datasets.tables import header_of, read_rows
+from edgeinspect.services.archiver.config import parse as parse_archive
+from edgeinspect.services.gateway import config as gateway_config
+from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.hmi import config as page_config
+from edgeinspect.storage.archive import format, status
+from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.model_store import read_model
+from edgeinspect.storage.model_store.manifest import read_manifest
+from edgeinspect.storage.model_store.store import Store
+from edgeinspect.storage.model_store.versions import STATE
+from edgeinspect.storage.shared_memory.frame_ring import Ring, RingReader
+from edgeinspect.storage.spool.reader import SpoolReader
+from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.system.user_file import Role, Users
+from edgeinspect.wire import curve_keys
+from edgeinspect.wire.messages import decode_verdict
 from tests.fuzz.messages import VERDICTS
 from tests.fuzz.target import Target
-from tests.ledger_desk import Desk
+from tests.ledger_fixture import Desk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +64,7 @@ PAGE = f"schema: 1\nline: {ROOT}/examples/strip.yaml\nbind: 127.0.0.1:8590\n".en
 
 
 def configuration(data: bytes, folder: Path) -> None:
-    load.parse(read_text(_write(folder, "line.yaml", data)))
+    loader.parse(read_text(_write(folder, "line.yaml", data)))
 
 
 def gateway(data: bytes, folder: Path) -> None:
@@ -80,7 +81,7 @@ def page(data: bytes, folder: Path) -> None:
 
 def settings(data: bytes, _folder: Path) -> None:
     text = (ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8")
-    load.parse(text, overrides=[data.decode("utf-8", "replace")])
+    loader.parse(text, overrides=[data.decode("utf-8", "replace")])
 
 
 # -- shared memory and state ---------------------------------------------------------------
@@ -174,18 +175,18 @@ def ledger_writer(data: bytes, folder: Path) -> None:
 
 
 def state(data: bytes, folder: Path) -> None:
-    _write(folder, archive_state.STATE, data)
-    archive_state.read_state(folder)
+    _write(folder, status.STATE, data)
+    status.read_state(folder)
 
 
 def owner(data: bytes, folder: Path) -> None:
-    _write(folder, archive_format.MARKER, data)
-    archive_format.owner_of(folder)
+    _write(folder, format.MARKER, data)
+    format.owner_of(folder)
 
 
 def sidecar(data: bytes, folder: Path) -> None:
-    path = _write(folder, f"a{archive_format.SIDECAR}", data)
-    archive_format.is_whole(path, archive_format.read_sidecar(path))
+    path = _write(folder, f"a{format.SIDECAR}", data)
+    format.is_whole(path, format.read_sidecar(path))
 
 
 def _users_bytes() -> bytes:
@@ -205,12 +206,12 @@ def users(data: bytes, folder: Path) -> None:
 def key(data: bytes, folder: Path) -> None:
     path = _write(folder, "a.key_secret", data)
     path.chmod(0o600)
-    keys.read_secret(path)
+    curve_keys.read_secret(path)
 
 
 def _key_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        return keys.make_pair(Path(name), "a")[1].read_bytes()
+        return curve_keys.make_pair(Path(name), "a")[1].read_bytes()
 
 
 # -- models --------------------------------------------------------------------------------
@@ -319,14 +320,15 @@ def runs(data: bytes, _folder: Path) -> None:
 
 
 _STRIP = (ROOT / "examples" / "strip.yaml").read_bytes()
-_SIDECAR = archive_format.encode(
-    archive_format.Sidecar(
-        kind=archive_format.Kind.REJECT, label="pit", saved_at_utc_ns=5,
-        picture=archive_format.PictureFile(file="a.png", size_bytes=3, sha256="0" * 64,
-                                           lossless=True),
+_SIDECAR = format.encode(
+    format.Sidecar(
+        kind=format.Kind.REJECT,
+        label="pit",
+        saved_at_utc_ns=5,
+        picture=format.PictureFile(file="a.png", size_bytes=3, sha256="0" * 64, lossless=True),
         verdict=decode_verdict(VERDICTS[0]),
     )
-)  # fmt: skip
+)
 
 TARGETS = [
     Target("file: line's configuration", configuration, [_STRIP]),
@@ -347,8 +349,12 @@ TARGETS = [
     Target("file: manifest", manifest, [(GATE / "manifest.yaml").read_bytes()]),
     Target("file: model's folder", model, [(GATE / "manifest.yaml").read_bytes()]),
     Target("file: register", register, [b'{"schema":1,"live":1,"before":[1],"seals":{}}']),
-    Target("file: ONNX metadata", metadata, [b"\x08\x08" + b"\x72\x08\x0a\x03key\x12\x01v"],
-           (ValueError, OSError)),
+    Target(
+        "file: ONNX metadata",
+        metadata,
+        [b"\x08\x08" + b"\x72\x08\x0a\x03key\x12\x01v"],
+        (ValueError, OSError),
+    ),
     Target("file: calibration's notes", notebook, [_npz_bytes()]),
     Target("file: picture", picture, _pictures()),
     Target("file: mask", mask, _masks()),
@@ -358,4 +364,4 @@ TARGETS = [
     Target("file: label map", label_map, [b"# x\nbackground:0,0,0::\npit:250,50,83::\n"]),
     Target("file: class values", class_values, [b"Pixel Value, Class\n0, background\n1, pit\n"]),
     Target("text: run lengths", runs, [b"1 3 10 2 900 40"]),
-]  # fmt: skip
+]

@@ -9,49 +9,51 @@ from typing import Any
 
 import zmq
 
-from edgeinspect import wire, wire_replay
 from edgeinspect.client.feed import Feed
 from edgeinspect.client.sockets import read
 from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.plc import Outcome, PlcImage
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import EdgeInspectError
-from edgeinspect.gateway.handshake import Applied, How
-from edgeinspect.gateway.journal import _record
-from edgeinspect.gateway.journal import encode as encode_record
-from edgeinspect.gateway.results import from_verdict
-from edgeinspect.imaging.runlength import decode_classes
-from edgeinspect.ledger_format import late_row, verdict_columns
-from edgeinspect.parts import PartBook
-from edgeinspect.pipeline.replay import Replay
-from edgeinspect.plclinks import _map
-from edgeinspect.testing import ManualClock
+from edgeinspect.imaging.run_length import decode_classes
+from edgeinspect.pipeline.publishing.part_verdicts import PartBook
+from edgeinspect.pipeline.publishing.replay_server import Replay
+from edgeinspect.plclinks import _register_map
+from edgeinspect.services.gateway.handshake import Applied, How
+from edgeinspect.services.gateway.journal import _record
+from edgeinspect.services.gateway.journal import encode as encode_record
+from edgeinspect.services.gateway.plc_results import from_verdict
+from edgeinspect.storage.ledger.schema import late_row, verdict_columns
+from edgeinspect.wire import messages, requests
 from tests.fuzz.examples import EXAMPLES
 from tests.fuzz.target import Target
 
 
 def _is_message(body: bytes) -> bool:
     try:
-        wire.decode(body)
+        messages.decode(body)
     except ValueError:
         return False
     return True
 
 
-BODIES = [wire.encode(message) for message in EXAMPLES.values()]
+BODIES = [messages.encode(message) for message in EXAMPLES.values()]
 VERDICTS = [body for body in BODIES if b'"edgeinspect.verdict/1"' in body]
 MESSAGES = [body for body in BODIES if _is_message(body)]
 MASKS = [body for body in BODIES if b'"edgeinspect.mask/1"' in body]
 BEATS = [body for body in BODIES if b"heartbeat/1" in body or b"status/1" in body]
 REQUESTS = [
-    wire_replay.encode(message) for message in EXAMPLES.values()
-    if isinstance(message, wire_replay.Request)
-]  # fmt: skip
+    requests.encode(message)
+    for message in EXAMPLES.values()
+    if isinstance(message, requests.Request)
+]
 ANSWERS = [
-    wire_replay.encode(message) for message in EXAMPLES.values()
-    if isinstance(message, wire_replay.Answer)
-]  # fmt: skip
+    requests.encode(message)
+    for message in EXAMPLES.values()
+    if isinstance(message, requests.Answer)
+]
 
 
 class _Spool:
@@ -83,10 +85,15 @@ class _Router:
         with self._lock:
             if self._replay is None:
                 self._replay = Replay(
-                    context=zmq.Context(), address="inproc://fuzz", spool=_Spool(),
-                    clock=ManualClock(), trigger=_refuse, challenge=_refuse, operate=_refuse,
+                    context=zmq.Context(),
+                    address="inproc://fuzz",
+                    spool=_Spool(),
+                    clock=ManualClock(),
+                    trigger=_refuse,
+                    challenge=_refuse,
+                    operate=_refuse,
                     count_triggers=_refuse,
-                )  # fmt: skip
+                )
             for parts in ([b"\0id", data], [b"\0id", b"", data], [b"\0id", data, data, data]):
                 self._replay._hear(parts)
 
@@ -97,8 +104,12 @@ _ROUTER = _Router()
 def receive(data: bytes, _folder: Path) -> None:
     """Both sockets of a subscriber."""
     with Feed("inproc://a", "inproc://b", name="fuzz", line="strip", cursor=1) as feed:
-        for parts in ([b"verdict.strip.top.pass", data], [b"heartbeat.strip", data], [data],
-                      [b"verdict.strip.top.pass", VERDICTS[0], data]):  # fmt: skip
+        for parts in (
+            [b"verdict.strip.top.pass", data],
+            [b"heartbeat.strip", data],
+            [data],
+            [b"verdict.strip.top.pass", VERDICTS[0], data],
+        ):
             _quietly(lambda parts=parts: feed._hear_pub(parts))
         for parts in ([data], [b"verdict", data], [b"", data, data]):
             _quietly(lambda parts=parts: feed._hear_replay(parts))
@@ -113,17 +124,22 @@ def _quietly(act: Any) -> None:
 
 def show_plc(data: bytes, _folder: Path) -> None:
     """A verdict all the way into the PLC's block and the gateway's journal."""
-    verdict = wire.decode_verdict(data)
+    verdict = messages.decode_verdict(data)
     for now_ns in (5, 10 * NS_PER_S):
         result = from_verdict(
-            verdict, now_ns=5, utc_ns=1_795_230_000_000_000_000, sent_at_ns=4,
-            clock_stepped=now_ns == 5, newest_epoch=7, no_verdict_as=Outcome.REJECT,
-        ).at(now_ns)  # fmt: skip
+            verdict,
+            now_ns=5,
+            utc_ns=1_795_230_000_000_000_000,
+            sent_at_ns=4,
+            clock_stepped=now_ns == 5,
+            newest_epoch=7,
+            no_verdict_as=Outcome.REJECT,
+        ).at(now_ns)
         assert result.outcome is not Outcome.PASS or verdict.decision is Decision.PASS
         image = PlcImage(revision=1, online=True, result=result)
-        assert len(_map.encode_outputs(image)) == 2 * _map.OUTPUT_WORDS
-        _map.values(image)
-        _map.swap_words(_map.encode_outputs(image), _map.OUTPUTS)
+        assert len(_register_map.encode_outputs(image)) == 2 * _register_map.OUTPUT_WORDS
+        _register_map.values(image)
+        _register_map.swap_words(_register_map.encode_outputs(image), _register_map.OUTPUTS)
         applied = Applied(How.ACKED, result, 7)
         encode_record(_record(None, result.seq, result.epoch, 5, How.ACKED, applied))
 
@@ -131,7 +147,7 @@ def show_plc(data: bytes, _folder: Path) -> None:
 def keep(data: bytes, _folder: Path) -> None:
     """A verdict into the ledger's columns and a part's book."""
     verdict_columns(data)
-    verdict = wire.decode_verdict(data)
+    verdict = messages.decode_verdict(data)
     row = late_row(verdict)
     struct.pack("<qqq", *row[:3])
     book = PartBook("strip", ("top", "side"), 200_000_000)
@@ -140,14 +156,14 @@ def keep(data: bytes, _folder: Path) -> None:
 
 
 def mask(data: bytes, _folder: Path) -> None:
-    told = wire.decode_mask(data)
+    told = messages.decode_mask(data)
     if told.height_px * told.width_px < 1 << 20:
         decode_classes(told.runs, told.height_px, told.width_px)
 
 
 def any_message(data: bytes, _folder: Path) -> None:
     message = read([b"verdict.strip.top.pass", data]).message
-    assert isinstance(message, (Verdict, wire.Heartbeat, wire.Status, PartVerdict))
+    assert isinstance(message, (Verdict, messages.Heartbeat, messages.Status, PartVerdict))
 
 
 TARGETS = [
@@ -156,7 +172,7 @@ TARGETS = [
     Target("wire: verdict to ledger", keep, VERDICTS),
     Target("wire: mask", mask, MASKS),
     Target("wire: subscriber", receive, BODIES),
-    Target("wire: request", lambda data, _f: wire_replay.decode_request(data), REQUESTS),
-    Target("wire: answer", lambda data, _f: wire_replay.decode_answer(data), ANSWERS),
+    Target("wire: request", lambda data, _f: requests.decode_request(data), REQUESTS),
+    Target("wire: answer", lambda data, _f: requests.decode_answer(data), ANSWERS),
     Target("wire: ROUTER", ask_router, REQUESTS),
 ]

@@ -13,21 +13,57 @@ _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _STRING = re.compile(rb'"[^"\\]{0,80}"')
 _VALUE = re.compile(rb'"[^"\\]{0,80}"|-?\d+(?:\.\d+)?|true|false|null')
 _NUMBERS = (
-    b"0", b"-1", b"-0", b"1e400", b"-1e400", b"1e-400", b"0.1", b"2147483648", b"4294967296",
-    b"9223372036854775807", b"9223372036854775808", b"-9223372036854775809",
-    b"18446744073709551616", b"9" * 400, b"9" * 5000, b"NaN", b"Infinity", b"1e9", b"65536",
-)  # fmt: skip
+    b"0",
+    b"-1",
+    b"-0",
+    b"1e400",
+    b"-1e400",
+    b"1e-400",
+    b"0.1",
+    b"2147483648",
+    b"4294967296",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"-9223372036854775809",
+    b"18446744073709551616",
+    b"9" * 400,
+    b"9" * 5000,
+    b"NaN",
+    b"Infinity",
+    b"1e9",
+    b"65536",
+)
 _STRINGS = (
-    b'""', b'"' + b"a" * 5000 + b'"', b'"\\u0000"', b'"\\ud800"', b'"\xff\xfe"', b'"\xed\xa0\x80"',
-    b'"\\u202e"', b'"../../etc/passwd"', b'"=1+1"', b'"\\u001b[2J"', b'"\n"', b"null", b"[]",
-    b"{}", b"true", b"1", b'"\xf0\x9f\x98\x80"',
-)  # fmt: skip
+    b'""',
+    b'"' + b"a" * 5000 + b'"',
+    b'"\\u0000"',
+    b'"\\ud800"',
+    b'"\xff\xfe"',
+    b'"\xed\xa0\x80"',
+    b'"\\u202e"',
+    b'"../../etc/passwd"',
+    b'"=1+1"',
+    b'"\\u001b[2J"',
+    b'"\n"',
+    b"null",
+    b"[]",
+    b"{}",
+    b"true",
+    b"1",
+    b'"\xf0\x9f\x98\x80"',
+)
 _KINDS = (*range(13), 7, 7, 8, 8, 9, 9)  # a message with another value is often still a message
 _DEPTHS = (40, 1_000, 20_000)
 _WORDS = (
-    b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00",
-    b"\xff\xff\xff\xff\xff\xff\xff\xff", b"\x00" * 64, b"\x01\x00\x00\x00", b"\x00" * 4096,
-)  # fmt: skip
+    b"\xff\xff\xff\xff",
+    b"\x00\x00\x00\x00",
+    b"\x7f\xff\xff\xff",
+    b"\x80\x00\x00\x00",
+    b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\x00" * 64,
+    b"\x01\x00\x00\x00",
+    b"\x00" * 4096,
+)
 
 
 def _nested(rng: random.Random) -> bytes:

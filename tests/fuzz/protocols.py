@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeinspect.archive_format import frame_folder, frame_name
-from edgeinspect.decoding import decode_json
-from edgeinspect.page.actions import _Challenge, _Login, _Promote
-from edgeinspect.page.alarms import _detail
-from edgeinspect.page.board import Board
-from edgeinspect.page.routes import answer
-from edgeinspect.page.shift import bounds
-from edgeinspect.plclinks import _map, _modbus, _sparkplug
-from edgeinspect.testing import ManualClock
-from edgeinspect.wire import Heartbeat, Status, decode, decode_verdict
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.plclinks._sparkplug import payload
+from edgeinspect.services.hmi.action_routes import _Challenge, _Login, _Promote
+from edgeinspect.services.hmi.alarm_log import _detail
+from edgeinspect.services.hmi.line_state import Board
+from edgeinspect.services.hmi.read_routes import answer
+from edgeinspect.services.hmi.shift_counters import bounds
+from edgeinspect.storage.archive.format import frame_folder, frame_name
+from edgeinspect.system.decoding import decode_json
+from edgeinspect.wire.messages import Heartbeat, Status, decode, decode_verdict
 from tests.fuzz.messages import BEATS, VERDICTS
 from tests.fuzz.target import Target
 
@@ -38,30 +40,30 @@ class _Memory:
     @staticmethod
     def _reach(address: int, count: int) -> None:
         if address + count > 400:
-            raise _modbus.Refused(_modbus.ILLEGAL_ADDRESS)
+            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
 
 
 def modbus(data: bytes, _folder: Path) -> None:
     """One request, and a stream of them."""
     memory = _Memory()
-    answer = _modbus.answer(data, memory)
+    answer = protocol.answer(data, memory)
     assert 2 <= len(answer) <= 253
-    parser = _modbus.Parser()
+    parser = protocol.Parser()
     for at in range(0, len(data), 7):
         try:
-            parser.feed(data[at : at + 7], lambda _unit, pdu: _modbus.answer(pdu, memory))
+            parser.feed(data[at : at + 7], lambda _unit, pdu: protocol.answer(pdu, memory))
         except ValueError:  # no Modbus: the connection is closed
             return
 
 
 def block(data: bytes, _folder: Path) -> None:
     """The PLC's own input block, whatever stands there."""
-    size = 2 * _map.INPUT_WORDS
-    _map.decode_commands(data[:size].ljust(size, b"\0"))
+    size = 2 * _register_map.INPUT_WORDS
+    _register_map.decode_commands(data[:size].ljust(size, b"\0"))
 
 
 def sparkplug(data: bytes, _folder: Path) -> None:
-    _sparkplug.decode(data)
+    payload.decode(data)
 
 
 def _board() -> Board:
@@ -103,22 +105,29 @@ def detail(data: bytes, _folder: Path) -> None:
     _detail(data.decode("utf-8", "replace"))
 
 
-_PAYLOAD = _sparkplug.encode(
-    _sparkplug.Payload(
-        1_795_230_000_000, seq=3,
-        metrics=(_sparkplug.Metric("Inputs/ResultsAck", _sparkplug.DataType.UINT32, 17),),
+_PAYLOAD = payload.encode(
+    payload.Payload(
+        1_795_230_000_000,
+        seq=3,
+        metrics=(payload.Metric("Inputs/ResultsAck", payload.DataType.UINT32, 17),),
     )
-)  # fmt: skip
+)
 
 TARGETS = [
-    Target("protocol: Modbus", modbus, [
-        b"\x10\x00\xc8\x00\x02\x04\x00\x01\x00\x02", b"\x04\x00\x00\x00\x4c",
-        b"\x0f\x00\x00\x00\x02\x01\x03", b"\x00\x01\x00\x00\x00\x06\x01\x04\x00\x00\x00\x4c",
-    ]),
-    Target("protocol: PLC's block", block, [bytes(range(2 * _map.INPUT_WORDS))]),
+    Target(
+        "protocol: Modbus",
+        modbus,
+        [
+            b"\x10\x00\xc8\x00\x02\x04\x00\x01\x00\x02",
+            b"\x04\x00\x00\x00\x4c",
+            b"\x0f\x00\x00\x00\x02\x01\x03",
+            b"\x00\x01\x00\x00\x00\x06\x01\x04\x00\x00\x00\x4c",
+        ],
+    ),
+    Target("protocol: PLC's block", block, [bytes(range(2 * _register_map.INPUT_WORDS))]),
     Target("protocol: Sparkplug", sparkplug, [_PAYLOAD], (ValueError,)),
     Target("page: verdict", board, VERDICTS),
     Target("page: heartbeat", beat, BEATS),
     Target("page: body of a request", body, [b'{"name":"anna","password":"a long password"}']),
     Target("page: detail of an event", detail, [b'{"alarm":"camera top is lost","by":"anna"}']),
-]  # fmt: skip
+]

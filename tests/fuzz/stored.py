@@ -11,29 +11,28 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 
-from edgeinspect import archive_format
-from edgeinspect.archive import reading
-from edgeinspect.archive.keeper import Keeper
-from edgeinspect.backends._trt_plans import PlanFolder, PlanKey, PlanManifest, read_plan
-from edgeinspect.calibrate.progress import Notebook
-from edgeinspect.cameras._judged_files import JudgedFiles, Key
-from edgeinspect.datasets.foreign import foreign_format
-from edgeinspect.datasets.records import DataSet, Record
-from edgeinspect.datasets.split import read_split, write_split
+from edgeinspect.backends._tensorrt.plan_cache import PlanFolder, PlanKey, PlanManifest, read_plan
+from edgeinspect.cameras._inspected_files import JudgedFiles, Key
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.tensor import ModelKind
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError
-from edgeinspect.gateway.memory import Kind, Memory
-from edgeinspect.imaging.reading import DECLARATION, declared
-from edgeinspect.models.importing_files import what_it_is
-from edgeinspect.page.drift import Drift, Reference, make_reference
-from edgeinspect.pipeline import shadow_record
-from edgeinspect.rescore import plan as rescore_plan
-from edgeinspect.rescore.program import results
-from edgeinspect.rescore.scorer import Result
-from edgeinspect.store.golden import read_golden
-from edgeinspect.testing import ManualClock
-from tests.archive_desk import caught, config
+from edgeinspect.imaging.read_settings import DECLARATION, declared
+from edgeinspect.learning.calibrate.checkpoint import Notebook
+from edgeinspect.learning.datasets.records import DataSet, Record
+from edgeinspect.learning.datasets.split import read_split, write_split
+from edgeinspect.learning.datasets.unsupported_formats import foreign_format
+from edgeinspect.learning.onnx_graphs.importer.file_kind import what_it_is
+from edgeinspect.services.archiver.writer import Keeper
+from edgeinspect.services.gateway.part_memory import Kind, Memory
+from edgeinspect.services.hmi.drift import Drift, Reference, make_reference
+from edgeinspect.storage import shadow_results
+from edgeinspect.storage.archive import format, reader
+from edgeinspect.storage.model_store.golden_frames import read_golden
+from edgeinspect.tools.rescore import plan as rescore_plan
+from edgeinspect.tools.rescore.run import results
+from edgeinspect.tools.rescore.scorer import Result
+from tests.archive_fixture import caught, config
 from tests.fuzz.target import Target
 
 
@@ -92,9 +91,11 @@ def declaration(data: bytes, folder: Path) -> None:
 
 def golden(data: bytes, folder: Path) -> None:
     spec = SimpleNamespace(
-        golden=_write(folder, "golden.npz", data), kind=ModelKind.GATE, id="a/1",
+        golden=_write(folder, "golden.npz", data),
+        kind=ModelKind.GATE,
+        id="a/1",
         shape=FrameShape(4, 6, 1),
-    )  # fmt: skip
+    )
     read_golden(spec)  # type: ignore[arg-type]
 
 
@@ -108,16 +109,32 @@ def _golden_bytes() -> bytes:
 
 
 _KEY = PlanKey(
-    tensorrt="10.3.0.30", compute_capability="8.7", gpu="Orin", driver="540", cuda="12.6",
-    os="linux", arch="aarch64", l4t="36.4", onnx_sha256="0" * 64, calibration=None,
-    typing="strong", flags=(), optimization_level=3, workspace_mib=512, profiles=("x:1x1x4x4",),
-)  # fmt: skip
+    tensorrt="10.3.0.30",
+    compute_capability="8.7",
+    gpu="Orin",
+    driver="540",
+    cuda="12.6",
+    os="linux",
+    arch="aarch64",
+    l4t="36.4",
+    onnx_sha256="0" * 64,
+    calibration=None,
+    typing="strong",
+    flags=(),
+    optimization_level=3,
+    workspace_mib=512,
+    profiles=("x:1x1x4x4",),
+)
 _PLAN = msgspec.json.encode(
     PlanManifest(
-        key=_KEY, plan_sha256="0" * 64, plan_bytes=1, timing_sha256="0" * 64,
-        built_at="2026-01-01T00:00:00Z", build_s=1.0,
+        key=_KEY,
+        plan_sha256="0" * 64,
+        plan_bytes=1,
+        timing_sha256="0" * 64,
+        built_at="2026-01-01T00:00:00Z",
+        build_s=1.0,
     )
-)  # fmt: skip
+)
 
 
 def plan_manifest(data: bytes, folder: Path) -> None:
@@ -141,10 +158,14 @@ def foreign_model(data: bytes, folder: Path) -> None:
 # -- data sets -----------------------------------------------------------------------------
 
 _SET = DataSet(
-    root=Path("set"), layout="class_folders", classes=("pit",), has_masks=False,
-    records=tuple(Record(f"{name}.png", Path(f"{name}.png"), False, split="train")
-                  for name in "abc"),
-)  # fmt: skip
+    root=Path("set"),
+    layout="class_folders",
+    classes=("pit",),
+    has_masks=False,
+    records=tuple(
+        Record(f"{name}.png", Path(f"{name}.png"), False, split="train") for name in "abc"
+    ),
+)
 
 
 def _split_bytes() -> bytes:
@@ -189,10 +210,16 @@ def _plan_bytes() -> bytes:
         found = rescore_plan.sha256_of(frames)
     return msgspec.json.encode(
         rescore_plan.Plan(
-            source="s", model="m/1", model_sha256="0" * 64, backend="ov", frames=1,
-            chunks=1, chunk_frames=1, frames_sha256=found,
+            source="s",
+            model="m/1",
+            model_sha256="0" * 64,
+            backend="ov",
+            frames=1,
+            chunks=1,
+            chunk_frames=1,
+            frames_sha256=found,
         )
-    )  # fmt: skip
+    )
 
 
 def run_results(data: bytes, folder: Path) -> None:
@@ -219,7 +246,7 @@ def drift(data: bytes, folder: Path) -> None:
 def _index_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         _archive(Path(name))
-        return (Path(name) / "archive" / archive_format.INDEX).read_bytes()
+        return (Path(name) / "archive" / format.INDEX).read_bytes()
 
 
 def _archive(folder: Path) -> None:
@@ -238,18 +265,18 @@ def index(data: bytes, folder: Path) -> None:
     """Read and written: it is used, or set aside and made anew."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         root = Path(name) / "archive"
-        _write(root, archive_format.MARKER, b'{"line":"t","schema":"edgeinspect.archive/1"}')
-        _write(root, archive_format.INDEX, data)
-        reading.find(root, reading.Wanted())
+        _write(root, format.MARKER, b'{"line":"t","schema":"edgeinspect.archive/1"}')
+        _write(root, format.INDEX, data)
+        reader.find(root, reader.Wanted())
         _archive(Path(name))
-        reading.losses(root)
+        reader.losses(root)
 
 
 def _record_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "r"
-        record = shadow_record.Record(path, "gate/1#0123", "gate/2#4567")
-        seen = shadow_record.Shown(
+        record = shadow_results.Record(path, "gate/1#0123", "gate/2#4567")
+        seen = shadow_results.Shown(
             seq=1, epoch=1, at_utc_ns=5, decision="REJECT", classes=("pit",), prob=0.5
         )
         record.add(seen, seen, 900)
@@ -259,7 +286,7 @@ def _record_bytes() -> bytes:
 
 def record(data: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        shadow_record.compare([_write(Path(name), "r", data)], "gate/2")
+        shadow_results.compare([_write(Path(name), "r", data)], "gate/2")
 
 
 _DRIFT = msgspec.json.encode(make_reference("0" * 64, [number / 300 for number in range(300)]))
@@ -273,15 +300,21 @@ TARGETS = [
     Target("stored: plan's manifest", plan_manifest, [_PLAN]),
     Target("stored: foreign model", foreign_model, [b"\x08\x08" + b"\x72\x04abcd"]),
     Target("stored: split", split, [_split_bytes()]),
-    Target("stored: other programs' labels", labels, [
-        b'{"images": [], "annotations": [], "categories": []}', b"0 0.5 0.5 0.1 0.1\n",
-        b"<annotation><object></object></annotation>", b"names: [a]\ntrain: x\n",
-        b"filename, a, b\na.png, 0, 1\n",
-    ]),
+    Target(
+        "stored: other programs' labels",
+        labels,
+        [
+            b'{"images": [], "annotations": [], "categories": []}',
+            b"0 0.5 0.5 0.1 0.1\n",
+            b"<annotation><object></object></annotation>",
+            b"names: [a]\ntrain: x\n",
+            b"filename, a, b\na.png, 0, 1\n",
+        ],
+    ),
     Target("stored: frames of a run", run_frames, [_FRAMES + b"\n"]),
     Target("stored: plan of a run", run_plan, [_plan_bytes()]),
     Target("stored: results of a run", run_results, [_RESULT + b"\n"]),
     Target("stored: reference of scores", drift, [_DRIFT]),
     Target("stored: archive's index", index, [_index_bytes()]),
     Target("stored: shadow's record", record, [_record_bytes()]),
-]  # fmt: skip
+]

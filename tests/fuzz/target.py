@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.decoding import DecodeError
 from edgeinspect.errors import EdgeInspectError, InternalError
+from edgeinspect.system.decoding import DecodeError
 from tests.fuzz.mutation import mutate
 
 

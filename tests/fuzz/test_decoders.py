@@ -20,11 +20,11 @@ FOREIGN = re.compile(
     r"msgspec\.(json|msgpack)\.(decode|Decoder)\b|\bjson\.loads?\(|yaml\.\w*load(_all)?\(|np\.load\("
 )
 OWN_WORDS = {
-    "edgeinspect/decoding.py",  # the one place
-    "edgeinspect/backends/_trt_build.py",  # what TensorRT says of its own engine
-    "edgeinspect/models/manifest.py",  # metadata that this process has just written
-    "edgeinspect/store/golden.py",  # a manifest that has been checked before
-    "edgeinspect/build.py",
+    "edgeinspect/system/decoding.py",  # the one place
+    "edgeinspect/backends/_tensorrt/builder.py",  # what TensorRT says of its own engine
+    "edgeinspect/learning/onnx_graphs/manifest.py",  # metadata that this process has just written
+    "edgeinspect/storage/model_store/golden_frames.py",  # a manifest that has been checked before
+    "edgeinspect/learning/build/plans.py",
     "edgeinspect/cli/ledger.py",  # a column that the ledger itself writes
 }
 

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from edgeinspect import build, registry
+from edgeinspect import registry
 from edgeinspect.backends import trt
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.imaging.strip import render
-from edgeinspect.store import Store
+from edgeinspect.imaging.synthetic_strip import render
+from edgeinspect.learning.build import plans as build
+from edgeinspect.storage.model_store import Store
 from tests.gpu.prove import NotHere, times
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def half_store(root: Path) -> Store:
     """A copy of the shipped models, each with an FP16 version 2."""
     import onnx
 
-    from edgeinspect.models.fp16 import convert
+    from edgeinspect.learning.onnx_graphs.fp16 import convert
 
     # The shipped version 2 is INT8; an FP16 one takes its place here.
     shutil.copytree(ROOT / "engines", root, ignore=shutil.ignore_patterns("2"))
@@ -73,8 +74,9 @@ def _one(store: Store, ref: str, precision: str, plans: Path) -> dict[str, Any]:
     ort = registry.part("backend", "ort")
     parent = ref.partition("/")[0] + "/1"
     reference = ort.build(ort.Options(model=parent), SystemClock(), store=store)
-    pictures = [np.ascontiguousarray(render(UNSEEN_SEED, i).image[:, :, None])
-                for i in range(PICTURES)]  # fmt: skip
+    pictures = [
+        np.ascontiguousarray(render(UNSEEN_SEED, i).image[:, :, None]) for i in range(PICTURES)
+    ]
     wanted = [[array.copy() for array in reference.infer(picture)] for picture in pictures]
     reference.close()
     figures: dict[str, Any] = {}
@@ -116,10 +118,27 @@ def run_line() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "demo.json"
         done = subprocess.run(
-            [sys.executable, "-m", "edgeinspect", "demo", "--backend", "trt", "--frames", "1000",
-             "--rate", "50", "--budget-ms", "20", "--report", str(report)],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "edgeinspect",
+                "demo",
+                "--backend",
+                "trt",
+                "--frames",
+                "1000",
+                "--rate",
+                "50",
+                "--budget-ms",
+                "20",
+                "--report",
+                str(report),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr[-1000:]
         figures: dict[str, Any] = json.loads(report.read_text())
     return figures

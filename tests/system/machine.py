@@ -50,14 +50,24 @@ _POWER_OFF = signal.SIGRTMIN + 14
 
 
 _HIDDEN = (
-    "etc/edgeinspect", "opt/edgeinspect", "var/lib/edgeinspect", "var/cache/edgeinspect",
-    "var/log/edgeinspect", "var/log/journal", "usr/share/edgeinspect",
-    "usr/share/doc/edgeinspect", "usr/bin/edgeinspect", "usr/share/man/man1/edgeinspect.1.gz",
-    "usr/share/bash-completion/completions/edgeinspect", "usr/lib/*/edgeinspect.conf",
-    "etc/systemd/system/*edgeinspect*", "etc/systemd/system/*/*edgeinspect*",
-    "usr/lib/systemd/system/*edgeinspect*", "var/lib/dpkg/info/edgeinspect.*",
+    "etc/edgeinspect",
+    "opt/edgeinspect",
+    "var/lib/edgeinspect",
+    "var/cache/edgeinspect",
+    "var/log/edgeinspect",
+    "var/log/journal",
+    "usr/share/edgeinspect",
+    "usr/share/doc/edgeinspect",
+    "usr/bin/edgeinspect",
+    "usr/share/man/man1/edgeinspect.1.gz",
+    "usr/share/bash-completion/completions/edgeinspect",
+    "usr/lib/*/edgeinspect.conf",
+    "etc/systemd/system/*edgeinspect*",
+    "etc/systemd/system/*/*edgeinspect*",
+    "usr/lib/systemd/system/*edgeinspect*",
+    "var/lib/dpkg/info/edgeinspect.*",
     "var/lib/systemd/timers/*edgeinspect*",
-)  # fmt: skip
+)
 _USERS = ("passwd", "group", "shadow", "gshadow")
 
 
@@ -157,10 +167,17 @@ class Machine:
         words = f"echo $$ > {self._cgroup}/cgroup.procs; exec {unshare} {boot}"
         with (self.folder / "console").open("wb") as console:
             self._outer = subprocess.Popen(
-                ["bash", "-c", words], stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                env={**os.environ, "D": str(self.folder),
-                     "LOWER": ":".join(map(str, self._lowers))}, start_new_session=True,
-            )  # fmt: skip
+                ["bash", "-c", words],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={
+                    **os.environ,
+                    "D": str(self.folder),
+                    "LOWER": ":".join(map(str, self._lowers)),
+                },
+                start_new_session=True,
+            )
         self._pid = self._child(self._outer.pid)
         until = time.monotonic() + 30
         state = ""
@@ -233,11 +250,28 @@ class Machine:
     def call(self, words: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """A shell command with its exit code."""
         return subprocess.run(
-            ["nsenter", "-t", str(self._pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w",
-             "bash", "-c", words],
-            capture_output=True, text=True, check=False, timeout=timeout_s,
+            [
+                "nsenter",
+                "-t",
+                str(self._pid),
+                "-m",
+                "-u",
+                "-i",
+                "-n",
+                "-p",
+                "-C",
+                "-r",
+                "-w",
+                "bash",
+                "-c",
+                words,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-        )  # fmt: skip
+        )
 
     def show(self, unit: str, name: str) -> str:
         """One property of a unit."""

@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.gateway.journal import Journal, Record
-from edgeinspect.testing_peers import Taken
-from tests.flow.feeder import written
+from edgeinspect.services.gateway.journal import Journal, Record
+from edgeinspect.testing.peers import Taken
+from tests.flow.frame_source import written
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAIL_SAFE_MS = 300
@@ -114,7 +114,7 @@ class Plant:
         self.start_gateway()
 
     def start_feeder(self) -> None:
-        arguments = ["-m", "tests.flow.feeder", str(self.folder), self.verdicts, self.replay]
+        arguments = ["-m", "tests.flow.frame_source", str(self.folder), self.verdicts, self.replay]
         self.feeder = Process(arguments, self.folder / "feeder.log")
         assert self.feeder.hear().startswith("ready")
 

@@ -21,9 +21,9 @@ from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.ports import Camera
-from edgeinspect.wire_replay import Triggered, TriggerRequest, decode_answer, encode
+from edgeinspect.wire.requests import Triggered, TriggerRequest, decode_answer, encode
 from tests.fake_camera import DEVICE, fake_camera
-from tests.faults.rig import SHAPE, Rig, wait_for
+from tests.faults.harness import SHAPE, Rig, wait_for
 
 TRIGGERS = int(os.environ.get("EDGEINSPECT_TRIGGERS", "60"))
 RATE_HZ = 50
@@ -118,8 +118,11 @@ def test_triggers_and_parts_match_one_to_one(tmp_path: Path, lost_per_thousand: 
         with asking(rig.line.replay.address) as ask:
             promised = []
             for index in range(triggers):
-                promised.append(ask(TriggerRequest(
-                    camera="top", part_id=str(index), encoder_count=10 * index)).seq)  # fmt: skip
+                promised.append(
+                    ask(
+                        TriggerRequest(camera="top", part_id=str(index), encoder_count=10 * index)
+                    ).seq
+                )
                 wait_for(lambda done=index: len(rig.verdicts) > done)
         rig.stop()
     assert [verdict.part_id for verdict in rig.verdicts] == [

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.plclinks import _map
-from edgeinspect.testing_peers import ACK_AT, PlcProgram
+from edgeinspect.plclinks import _register_map
+from edgeinspect.testing.peers import ACK_AT, PlcProgram
 from tests.system import libmodbus
 from tests.system.plant import (
     Plant,
@@ -47,8 +47,10 @@ class Plc:
         try:
             if self._master is None:
                 self._master = libmodbus.Master(self.port)
-            block = self._master.input_registers(0, _map.OUTPUT_WORDS)
-            self.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+            block = self._master.input_registers(0, _register_map.OUTPUT_WORDS)
+            self.values = _register_map.decode_block(
+                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+            )
             ack = self.program.cycle(self.values)
             # In every scan, as docs/plc.md says: a gateway may have been restarted, and one with a
             # new journal takes what it hears first for where the PLC stood.
@@ -100,9 +102,11 @@ class PymodbusPlc:
         )
         await server.serve_forever(background=True)
         while not self._stop:
-            words = await server.async_getValues(1, 3, 0, _map.OUTPUT_WORDS)
+            words = await server.async_getValues(1, 3, 0, _register_map.OUTPUT_WORDS)
             block = b"".join(int(word).to_bytes(2, "big") for word in words)
-            self.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+            self.values = _register_map.decode_block(
+                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+            )
             ack = self.program.cycle(self.values)
             await server.async_setValues(1, 16, ACK_AT, [ack >> 16, ack & 0xFFFF])
             await asyncio.sleep(0.001)
@@ -212,12 +216,12 @@ def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
     for seq in range(1, 6):
         wait_for(lambda seq=seq: plc_sees(plc, seq))
         bits = mbpoll("-t", "1", "-r", "0", "-c", "16", "127.0.0.1")
-        words = mbpoll("-t", "3", "-r", "0", "-c", str(_map.OUTPUT_WORDS), "127.0.0.1")
-        for bit in _map.STATUS_BITS:
+        words = mbpoll("-t", "3", "-r", "0", "-c", str(_register_map.OUTPUT_WORDS), "127.0.0.1")
+        for bit in _register_map.STATUS_BITS:
             if bit.name != "Heartbeat":
                 assert bool(bits[bit.bit]) == plc.values[bit.name], bit.name
-        block = b"".join(words[at].to_bytes(2, "big") for at in range(_map.OUTPUT_WORDS))
-        got = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+        block = b"".join(words[at].to_bytes(2, "big") for at in range(_register_map.OUTPUT_WORDS))
+        got = _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
         plc.program.cycle(got)
         mbpoll("-t", "4", "-r", str(ACK_AT), "127.0.0.1", "0", str(seq))
     assert plc.program.log == expected(built.verdicts_written())
@@ -227,8 +231,8 @@ def plc_sees(plc: Plc, seq: int) -> bool:
     """Read without taking or acknowledging; True if this result is there."""
     if plc._master is None:
         plc._master = libmodbus.Master(plc.port)
-    block = plc._master.input_registers(0, _map.OUTPUT_WORDS)
-    plc.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+    block = plc._master.input_registers(0, _register_map.OUTPUT_WORDS)
+    plc.values = _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
     return bool(plc.values["ResultsValid"]) and plc.values["ResultId"] == seq
 
 
@@ -242,10 +246,28 @@ def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
         wait_for(plc.online)
         built.judge(1_000, 250)
         poll = subprocess.Popen(
-            ["stdbuf", "-oL", "mbpoll", "-m", "tcp", "-0", "-t", "3", "-r", "0", "-c",
-             str(_map.OUTPUT_WORDS), "-l", "11", "-p", str(port), "127.0.0.1"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                "stdbuf",
+                "-oL",
+                "mbpoll",
+                "-m",
+                "tcp",
+                "-0",
+                "-t",
+                "3",
+                "-r",
+                "0",
+                "-c",
+                str(_register_map.OUTPUT_WORDS),
+                "-l",
+                "11",
+                "-p",
+                str(port),
+                "127.0.0.1",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert poll.stdout is not None
         assert plc._master is not None
         words: list[int] = []
@@ -256,9 +278,11 @@ def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
                     words = []
                 if found and int(found[1]) == len(words):
                     words.append(int(found[2]))
-                if len(words) == _map.OUTPUT_WORDS:
+                if len(words) == _register_map.OUTPUT_WORDS:
                     block = b"".join(word.to_bytes(2, "big") for word in words)
-                    values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+                    values = _register_map.decode_block(
+                        block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                    )
                     ack = plc.program.cycle(values)
                     plc._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
                     words = []

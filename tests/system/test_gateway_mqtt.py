@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from edgeinspect import registry
-from edgeinspect.plclinks import _sparkplug
-from edgeinspect.testing_peers import PlcProgram
+from edgeinspect.plclinks._sparkplug import payload as _sparkplug
+from edgeinspect.testing.peers import PlcProgram
 from tests.system.plant import expected, free_port, plant, wait_for
 
 reason = registry.missing_reason("plclink", "mqtt")
@@ -145,8 +145,7 @@ class Host:
 
 def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> None:
     host = Host(broker)
-    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1",
-            "device": "press"}  # fmt: skip
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1", "device": "press"}
     with plant(tmp_path, link) as built:
         wait_for(host.online)
         assert host.said[:2] == ["NBIRTH", "DBIRTH"]
@@ -169,8 +168,13 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
     wait_for(lambda: len(host.deaths) == 2)
     assert not host.wrong, "births and data have QoS 0, deaths of the node 1, none is retained"
     # Each start of the gateway counts from 0; a rebirth keeps the number of its connection.
-    assert host.bd_seqs() == [("NBIRTH", 0), ("NDEATH", 0), ("NBIRTH", 0), ("NBIRTH", 0),
-                              ("NDEATH", 0)]  # fmt: skip
+    assert host.bd_seqs() == [
+        ("NBIRTH", 0),
+        ("NDEATH", 0),
+        ("NBIRTH", 0),
+        ("NBIRTH", 0),
+        ("NDEATH", 0),
+    ]
     assert host.said.count("DDEATH") >= 1, "the daemon was stopped, and the line with it"
     assert host.said[-2:] == ["DDEATH", "NDEATH"]
     host.close()
@@ -183,8 +187,14 @@ def test_a_broker_that_was_away_gets_history_with_its_own_times(tmp_path: Path) 
     if program is None:
         pytest.skip("mosquitto is not installed: apt package mosquitto")
     port = free_port()
-    link = {"type": "mqtt", "host": "127.0.0.1", "port": port, "node": "plc-1",
-            "device": "press", "state_file": str(tmp_path / "bdseq")}  # fmt: skip
+    link = {
+        "type": "mqtt",
+        "host": "127.0.0.1",
+        "port": port,
+        "node": "plc-1",
+        "device": "press",
+        "state_file": str(tmp_path / "bdseq"),
+    }
     with broker_at(tmp_path, port, program):
         host = Host(port)
         with plant(tmp_path, link) as built:
@@ -204,8 +214,10 @@ def test_a_broker_that_was_away_gets_history_with_its_own_times(tmp_path: Path) 
             built.judge(20, 50)
             built.judged()
             wait_for(lambda: len({int(each["ResultId"].value) for each in host.results()}) >= 80)
-            captured_ms = {verdict.seq: verdict.captured_at_utc_ns // 1_000_000
-                           for verdict in built.verdicts_written()}  # fmt: skip
+            captured_ms = {
+                verdict.seq: verdict.captured_at_utc_ns // 1_000_000
+                for verdict in built.verdicts_written()
+            }
             assert not any(each["ResultId"].is_historical for each in before.results())
             for each in host.results():
                 at_ms = captured_ms[int(each["ResultId"].value)]
@@ -223,8 +235,14 @@ def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path:
         data = raw or json.dumps({"online": online, "timestamp": timestamp}).encode()
         host.client.publish(f"spBv1.0/STATE/{name}", data, qos=1, retain=True).wait_for_publish(5)
 
-    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1",
-            "device": "press", "primary_host": "scada"}  # fmt: skip
+    link = {
+        "type": "mqtt",
+        "host": "127.0.0.1",
+        "port": broker,
+        "node": "plc-1",
+        "device": "press",
+        "primary_host": "scada",
+    }
     state(True, 1, name="another")
     state(True, 1, raw=b"[" * 4_000)
     with plant(tmp_path, link) as built:
@@ -259,15 +277,21 @@ def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path:
 
 def test_whatever_is_published_to_a_command_topic(broker: int, tmp_path: Path) -> None:
     host = Host(broker)
-    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1",
-            "device": "press"}  # fmt: skip
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1", "device": "press"}
     seed = random.Random(5)
     metric = b"\x0a\x0aResultsAck\x20\x07"
     hostile = [
-        b"", b"\xff" * 50, b"\x12" * 2_000, b"\x12\xff\xff\xff\xff\x0f", b"\x08" + b"\xff" * 11,
-        b"\x12\x0f" + metric + b"\x50", b"\x0b" * 100, bytes(70_000), b"\x12\x02\x0a\x7f",
+        b"",
+        b"\xff" * 50,
+        b"\x12" * 2_000,
+        b"\x12\xff\xff\xff\xff\x0f",
+        b"\x08" + b"\xff" * 11,
+        b"\x12\x0f" + metric + b"\x50",
+        b"\x0b" * 100,
+        bytes(70_000),
+        b"\x12\x02\x0a\x7f",
         *(seed.randbytes(seed.randrange(200)) for _ in range(200)),
-    ]  # fmt: skip
+    ]
     with plant(tmp_path, link) as built:
         wait_for(host.online)
         for data in hostile:
@@ -292,8 +316,7 @@ def test_a_connection_that_never_was_uses_up_no_number(tmp_path: Path) -> None:
     if program is None:
         pytest.skip("mosquitto is not installed: apt package mosquitto")
     port = free_port()
-    link = {"type": "mqtt", "host": "127.0.0.1", "port": port, "node": "plc-1",
-            "device": "press"}  # fmt: skip
+    link = {"type": "mqtt", "host": "127.0.0.1", "port": port, "node": "plc-1", "device": "press"}
     with ExitStack() as held:
         with broker_at(tmp_path, port, program):
             host = Host(port)

@@ -12,8 +12,8 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.plclinks import _map
-from tests.flow.feeder import CONFIG_HASH
+from edgeinspect.plclinks import _register_map
+from tests.flow.frame_source import CONFIG_HASH
 from tests.system.plant import Plant, free_port, plant, wait_for
 
 reason = registry.missing_reason("plclink", "opcua")
@@ -58,8 +58,7 @@ class Client:
         self._ack = self._client.get_node(f"ns={space};s=Inputs.ResultsAck")
         ready = await self._client.nodes.base_event_type.get_child(f"{space}:ResultReadyEventType")
         self._subscription = await self._client.create_subscription(10, self)
-        nodes = {name: self._client.get_node(f"ns={space};s=Outputs.{name}")
-                 for name in self._tags}  # fmt: skip
+        nodes = {name: self._client.get_node(f"ns={space};s=Outputs.{name}") for name in self._tags}
         nodes["CurrentState"] = await system.get_child(
             [f"{space}:VisionStateMachine", f"{space}:CurrentState"]
         )
@@ -131,4 +130,4 @@ def test_result_ready_for_each_verdict(
         assert event.Reject is (verdict.decision is not Decision.PASS)
         assert event.NoVerdict is (verdict.decision is Decision.NO_VERDICT)
         assert event.RejectCode == verdict.reject_code
-    assert _map.MAP_VERSION == 1
+    assert _register_map.MAP_VERSION == 1

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgeinspect import registry
-from edgeinspect.plclinks import _map
-from edgeinspect.testing_peers import PlcProgram
+from edgeinspect.plclinks import _register_map
+from edgeinspect.testing.peers import PlcProgram
 from tests.system.plant import expected, free_port, plant, wait_for
 
 reason = registry.missing_reason("plclink", "s7")
@@ -29,8 +29,8 @@ class Plc:
         self.port = free_port()
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
-        self.outputs = bytearray(2 * _map.OUTPUT_WORDS)
-        self.inputs = bytearray(2 * _map.INPUT_WORDS)
+        self.outputs = bytearray(2 * _register_map.OUTPUT_WORDS)
+        self.inputs = bytearray(2 * _register_map.INPUT_WORDS)
         self._area = SrvArea.DB
         self._server_type = Server
         self.start()
@@ -47,7 +47,9 @@ class Plc:
     def _run(self) -> None:
         while not self._stop.wait(0.0005):
             block = bytes(self.outputs)
-            self.values = _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+            self.values = _register_map.decode_block(
+                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+            )
             self.inputs[4:8] = self.program.cycle(self.values).to_bytes(4, "big")
 
     def online(self) -> bool:
@@ -72,8 +74,14 @@ def plc() -> Iterator[Plc]:
 
 
 def test_a_thousand_verdicts_and_a_lost_plc(plc: Plc, tmp_path: Path) -> None:
-    link = {"type": "s7", "host": "127.0.0.1", "port": plc.port, "output_db": OUTPUT_DB,
-            "input_db": INPUT_DB, "poll_ms": 1}  # fmt: skip
+    link = {
+        "type": "s7",
+        "host": "127.0.0.1",
+        "port": plc.port,
+        "output_db": OUTPUT_DB,
+        "input_db": INPUT_DB,
+        "poll_ms": 1,
+    }
     with plant(tmp_path, link) as built:
         wait_for(lambda: plc.values and plc.online())
         built.heartbeat_stops(plc.fail_safe, plc.online)
@@ -118,11 +126,15 @@ def test_a_short_block_is_named_with_its_length(tmp_path: Path) -> None:
         for (output_db, output_start, input_db, input_start), wanted in cases.items():
             link = s7.build(
                 s7.Options(
-                    host="127.0.0.1", port=port, output_db=output_db, output_start=output_start,
-                    input_db=input_db, input_start=input_start,
+                    host="127.0.0.1",
+                    port=port,
+                    output_db=output_db,
+                    output_start=output_start,
+                    input_db=input_db,
+                    input_start=input_start,
                 ),
                 SystemClock(),
-            )  # fmt: skip
+            )
             link.open()
             link.show(PlcImage(revision=1))
             try:

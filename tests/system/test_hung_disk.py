@@ -20,7 +20,7 @@ import pytest
 
 from edgeinspect.client import Listener
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire import Heartbeat
+from edgeinspect.wire.messages import Heartbeat
 from tests.system.test_line_cli import Plant
 
 SHIM = r"""

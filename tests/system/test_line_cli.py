@@ -61,23 +61,31 @@ class Plant:
             "engines": {"gate": {"type": "ov", "model": "tiny-gate", "threads": 1}},
             "optics": {"mm_per_px_x": 1, "mm_per_px_y": 1},
             "decide": {
-                "gate": {"suspect_at": 0.9, "reject_at": 0.9, "degraded_reject_at": 0.9,
-                         "reject_code": 5},
+                "gate": {
+                    "suspect_at": 0.9,
+                    "reject_at": 0.9,
+                    "degraded_reject_at": 0.9,
+                    "reject_code": 5,
+                },
             },
             "publish": {
-                "verdicts": self.address, "replay": f"tcp://127.0.0.1:{self.ports[1]}",
+                "verdicts": self.address,
+                "replay": f"tcp://127.0.0.1:{self.ports[1]}",
             },
             "spool": {"folder": str(self.folder / "run")},
             "ledger": {"folder": str(self.folder / "ledger")},
-        }  # fmt: skip
+        }
         self.config.write_text(json.dumps(config | changes))
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
             [sys.executable, "-m", "edgeinspect", *words],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
             env=os.environ | environment,
-        )  # fmt: skip
+        )
         self.children.append(child)
         return child
 
@@ -129,8 +137,13 @@ def test_a_line_goes_on_though_what_it_prints_goes_nowhere(
     try:
         done = subprocess.run(
             [sys.executable, "-m", "edgeinspect", "run", str(plant.config)],
-            stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60, check=False,
-        )  # fmt: skip
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
     finally:
         os.close(write_end)
     assert done.returncode == code, done.stderr
@@ -144,9 +157,15 @@ def test_a_line_goes_on_though_what_it_prints_goes_nowhere(
 def test_a_watcher_sees_every_verdict_or_says_how_many_it_missed(plant: Plant) -> None:
     """The line runs on while it watches: what it sees does not hang on how soon it connects."""
     plant.write(
-        cameras={"top": {"type": "folder", "path": str(plant.folder / "in"), "rate_hz": 40,
-                         "repeat": True}},
-    )  # fmt: skip
+        cameras={
+            "top": {
+                "type": "folder",
+                "path": str(plant.folder / "in"),
+                "rate_hz": 40,
+                "repeat": True,
+            }
+        },
+    )
     watcher = plant.start("watch", plant.address, "--json", "--count", "24", "--timeout", "60")
     line = plant.start("run", str(plant.config))
     lines, notes = watcher.communicate(timeout=90)
@@ -172,10 +191,16 @@ def test_a_watcher_sees_every_verdict_or_says_how_many_it_missed(plant: Plant) -
 
 def test_folder_that_vanishes_ends_with_75_and_all_accounted(plant: Plant) -> None:
     plant.write(
-        cameras={"top": {"type": "folder", "path": str(plant.folder / "in"), "rate_hz": 40,
-                         "repeat": True}},
+        cameras={
+            "top": {
+                "type": "folder",
+                "path": str(plant.folder / "in"),
+                "rate_hz": 40,
+                "repeat": True,
+            }
+        },
         capture={"reconnect": {"attempts": 2, "first_ms": 50}},
-    )  # fmt: skip
+    )
     child = plant.start("run", str(plant.config), "--log-format", "json")
     assert child.stdout is not None
     assert "inspecting" in child.stdout.readline()
@@ -192,9 +217,15 @@ def test_folder_that_vanishes_ends_with_75_and_all_accounted(plant: Plant) -> No
 
 def test_kill_9_and_restart_leave_no_frame_unaccounted(plant: Plant) -> None:
     plant.write(
-        cameras={"top": {"type": "folder", "path": str(plant.folder / "in"), "rate_hz": 150,
-                         "repeat": True}},
-    )  # fmt: skip
+        cameras={
+            "top": {
+                "type": "folder",
+                "path": str(plant.folder / "in"),
+                "rate_hz": 150,
+                "repeat": True,
+            }
+        },
+    )
     for _ in range(3):
         child = plant.start("run", str(plant.config))
         assert child.stdout is not None
@@ -219,8 +250,13 @@ def test_kill_9_and_restart_leave_no_frame_unaccounted(plant: Plant) -> None:
 
 
 def test_five_mistakes_are_five_faults(plant: Plant) -> None:
-    plant.write(budget_ms=-5, line="Bad Name", budgetms=3, optics={"mm_per_px_x": 0.5},
-                publish={"heartbeat_ms": "fast"})  # fmt: skip
+    plant.write(
+        budget_ms=-5,
+        line="Bad Name",
+        budgetms=3,
+        optics={"mm_per_px_x": 0.5},
+        publish={"heartbeat_ms": "fast"},
+    )
     code, _, err = plant.run("run", str(plant.config))
     assert code == 78
     assert "5 faults" in err

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("mcap", reason="mcap is not installed: extra record")
 
 from edgeinspect.cli.main import main
-from edgeinspect.recording.messages import Configuration, End
-from edgeinspect.recording.read import open_recording
+from edgeinspect.storage.recording.messages import Configuration, End
+from edgeinspect.storage.recording.reader import open_recording
 
 LINE = {
     "schema": 1,

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edgeinspect.imaging.strip import render
+from edgeinspect.imaging.synthetic_strip import render
 from edgeinspect.registry import installed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,14 +23,30 @@ pytestmark = [
 
 
 def start(source: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "edgeinspect", "rescore", str(source), "--engine",
-               "strip-gate/1", "--store", str(ROOT / "engines"), "--out", str(out),
-               "--backend", "ort", "--chunk", "2", *more]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "edgeinspect",
+        "rescore",
+        str(source),
+        "--engine",
+        "strip-gate/1",
+        "--store",
+        str(ROOT / "engines"),
+        "--out",
+        str(out),
+        "--backend",
+        "ort",
+        "--chunk",
+        "2",
+        *more,
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     log = (out.parent / f"{out.name}.log").open("ab")
     with log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log,
-                                start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 @pytest.mark.timeout(300)

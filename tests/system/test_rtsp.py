@@ -11,7 +11,7 @@ from edgeinspect.cameras import rtsp
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
-from tests.faults.rig import Rig, wait_for
+from tests.faults.harness import Rig, wait_for
 from tests.rtsp_server import RATE_HZ, RtspServer, write_stream
 
 SECONDS = 30

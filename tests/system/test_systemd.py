@@ -20,16 +20,18 @@ from typing import Any
 import pytest
 import yaml
 
-from edgeinspect.spool_format import scan_file
+from edgeinspect.storage.spool.format import scan_file
 from tests.system.machine import Machine, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = "edgeinspect@example"
 USERS = {
-    "edgeinspect": "edgeinspect", "edgeinspect-record": "edgeinspect",
-    "edgeinspect-gateway": "edgeinspect-gateway", "edgeinspect-page": "edgeinspect-page",
+    "edgeinspect": "edgeinspect",
+    "edgeinspect-record": "edgeinspect",
+    "edgeinspect-gateway": "edgeinspect-gateway",
+    "edgeinspect-page": "edgeinspect-page",
     "edgeinspect-archive": "edgeinspect-archive",
-}  # fmt: skip
+}
 CONFIG = "/etc/edgeinspect/example.yaml"
 TRIES = 3
 """A time is the best of so many: the machine that runs the tests does other things too."""
@@ -285,10 +287,17 @@ def test_a_stop_closes_what_is_open(machine: Machine) -> None:
     [
         ("wrong", {"budget_ms": -1}, 78, False),
         ("unknown", {"engines": {"gate": {"type": "ov", "model": "no-such-model"}}}, 65, False),
-        ("gone", {"cameras": {"top": {"type": "folder", "path": "/nowhere"}},
-                  "capture": {"reconnect": {"attempts": 1, "first_ms": 10}}}, 75, True),
+        (
+            "gone",
+            {
+                "cameras": {"top": {"type": "folder", "path": "/nowhere"}},
+                "capture": {"reconnect": {"attempts": 1, "first_ms": 10}},
+            },
+            75,
+            True,
+        ),
     ],
-)  # fmt: skip
+)
 def test_only_what_a_restart_can_mend_is_restarted(
     machine: Machine, name: str, values: dict[str, Any], status: int, again: bool
 ) -> None:
@@ -388,8 +397,11 @@ def test_the_secret_of_the_wire_is_a_credential(machine: Machine) -> None:
     )
     secret = "/etc/edgeinspect/keys/server.key_secret"
     assert machine.run(f"stat -c %U:%a {secret}").strip() == "root:600"
-    publish = {"verdicts": "tcp://127.0.0.1:5790", "replay": "tcp://127.0.0.1:5791",
-               "curve": "/etc/edgeinspect/keys"}  # fmt: skip
+    publish = {
+        "verdicts": "tcp://127.0.0.1:5790",
+        "replay": "tcp://127.0.0.1:5791",
+        "curve": "/etc/edgeinspect/keys",
+    }
     spool = {"folder": "/run/edgeinspect/secret"}
     change(machine, "/etc/edgeinspect/secret.yaml", line="secret", publish=publish, spool=spool)
     machine.run("systemctl start edgeinspect@secret")
@@ -397,7 +409,7 @@ def test_the_secret_of_the_wire_is_a_credential(machine: Machine) -> None:
 from functools import partial
 from pathlib import Path
 from edgeinspect.client import Listener
-from edgeinspect.keys import as_client
+from edgeinspect.wire.curve_keys import as_client
 keys = Path("/tmp/k/desk.key_secret"), Path("/etc/edgeinspect/keys/server.key")
 prepare = partial(as_client, *keys)
 heard = Listener("tcp://127.0.0.1:5790", topics=("verdict.",), prepare=prepare).receive(20_000)
@@ -408,10 +420,14 @@ print(heard.message.line)
 
 
 def test_real_time_is_granted_by_its_drop_in(machine: Machine) -> None:
-    change(machine, "/etc/edgeinspect/quick.yaml", line="quick",
-           publish={"verdicts": "tcp://127.0.0.1:5890", "replay": "tcp://127.0.0.1:5891"},
-           spool={"folder": "/run/edgeinspect/quick"},
-           real_time={"fifo_priority": 20, "lock_memory": True})  # fmt: skip
+    change(
+        machine,
+        "/etc/edgeinspect/quick.yaml",
+        line="quick",
+        publish={"verdicts": "tcp://127.0.0.1:5890", "replay": "tcp://127.0.0.1:5891"},
+        spool={"folder": "/run/edgeinspect/quick"},
+        real_time={"fifo_priority": 20, "lock_memory": True},
+    )
     unit = "edgeinspect@quick"
     machine.call(f"systemctl start {unit}")
     assert machine.show(unit, "ExecMainStatus") == "78"  # refused, and said so
@@ -428,9 +444,14 @@ def test_real_time_is_granted_by_its_drop_in(machine: Machine) -> None:
 
 
 SECTIONS = (
-    "Is this PC set up for it?", "Start the example", "A line of your own", "At night",
-    "The log", "Models", "Keys",
-)  # fmt: skip
+    "Is this PC set up for it?",
+    "Start the example",
+    "A line of your own",
+    "At night",
+    "The log",
+    "Models",
+    "Keys",
+)
 MAY_SAY = {"edgeinspect doctor": "", "edgeinspect check": "cannot be met on this machine"}
 """Commands that may find that the PC which runs the tests is no line PC; and in which words."""
 

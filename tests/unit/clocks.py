@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.testing import ManualClock
+from edgeinspect.domain.manual_clock import ManualClock
 
 
 class PreemptedClock(ManualClock):

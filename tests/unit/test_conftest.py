@@ -46,15 +46,27 @@ def outcomes(tmp_path: Path, require: str, expected: int) -> str:
     (tests / "gpu" / "test_d.py").write_text("import pytest\npytest.importorskip('no_such_cuda')\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    data:\n    gpu:\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "tests",
-         "--continue-on-collection-errors"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rA",
+            "-p",
+            "no:cacheprovider",
+            "tests",
+            "--continue-on-collection-errors",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "EDGEINSPECT_REQUIRE": require,
-             "EDGEINSPECT_DATA": str(tmp_path / "absent")},
-    )  # fmt: skip
+        env={
+            **os.environ,
+            "EDGEINSPECT_REQUIRE": require,
+            "EDGEINSPECT_DATA": str(tmp_path / "absent"),
+        },
+    )
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout
 

@@ -15,12 +15,13 @@ import click
 import msgspec
 import pytest
 
-from edgeinspect import errors, events
+from edgeinspect import errors
 from edgeinspect.cli.main import COMMANDS, cli
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.ports import Camera
-from edgeinspect.testing import ManualClock
+from edgeinspect.system import log_events
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -138,7 +139,7 @@ def test_generated_parts_are_up_to_date(reference: ModuleType) -> None:
 
 def test_the_event_catalogue_is_whole() -> None:
     text = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
-    for name, value in vars(events).items():
+    for name, value in vars(log_events).items():
         if name.isupper():
             assert f"`{value}`" in text
 

@@ -8,10 +8,10 @@ import cv2
 import pytest
 
 from edgeinspect.client import Delivered, Lost
-from edgeinspect.config.checks import match_models
-from edgeinspect.config.load import load
-from edgeinspect.imaging.strip import CLASS_NAMES
-from edgeinspect.store import Store
+from edgeinspect.config.cross_checks import match_models
+from edgeinspect.config.loader import load
+from edgeinspect.imaging.synthetic_strip import CLASS_NAMES
+from edgeinspect.storage.model_store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

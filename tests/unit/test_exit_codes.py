@@ -139,9 +139,11 @@ def test_a_cause_in_a_circle_ends() -> None:
     [(MemoryError(), 75), (OSError(errno.ENFILE, "x"), 75), (ZeroDivisionError("x"), 70)],
 )
 def test_unforeseen_errors(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    error: Exception, code: int,
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+) -> None:
     from edgeinspect.cli import main as module
 
     def fail(*_words: object) -> None:
@@ -204,10 +206,15 @@ def test_a_start_without_enough_memory_is_tried_again(tmp_path: Path, mib: int) 
 
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edgeinspect", "run", str(path)], cwd=ROOT, preexec_fn=limit,
-            capture_output=True, text=True, check=False, timeout=60,
+            [sys.executable, "-m", "edgeinspect", "run", str(path)],
+            cwd=ROOT,
+            preexec_fn=limit,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         pytest.skip("at this limit the line runs, or a library waits for a thread for ever")
     # 75; or 70 where Python itself cannot begin; or a library's own abort: all are tried again.

@@ -19,8 +19,11 @@ ROOT = Path(__file__).parents[2]
 def run_layout(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "install" / "layout.py"), *words],
-        capture_output=True, text=True, timeout=120, env=os.environ | environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | environment,
+    )
 
 
 @pytest.fixture
@@ -63,12 +66,15 @@ def test_the_wheel_needs_only_what_the_line_s_environment_declares(tmp_path: Pat
         print(layout.build_wheel(pathlib.Path({str(tmp_path)!r})))
     """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     names = zipfile.ZipFile(done.stdout.splitlines()[-1]).namelist()
-    assert "edgeinspect/daemon.py" in names
+    assert "edgeinspect/services/daemon/service.py" in names
     assert any(name.endswith(".onnx") for name in names), "the shipped engines"
 
 

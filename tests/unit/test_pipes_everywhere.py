@@ -65,15 +65,24 @@ def test_no_command_waits_for_a_pipe(folder: Path, words: str) -> None:
     command = words.format(folder).split()
     done = subprocess.run(
         [sys.executable, "-m", "edgeinspect", *command],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode in (64, 65, 75, 78), (done.returncode, done.stderr)
 
 
 def test_a_pipe_among_the_pictures_of_a_set_is_said_to_be_unusable(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edgeinspect", "data", "inspect", str(folder / "piped")],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "z.png" in done.stdout
     assert "named pipe" in " ".join(done.stdout.split())

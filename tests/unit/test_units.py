@@ -17,9 +17,14 @@ UNITS = ROOT / "systemd"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 PROGRAM = "/opt/edgeinspect/bin/edgeinspect"
 LIMITS = {
-    "": 20, "gpu": 25, "realtime": 25, "usb-camera": 25, "gige-camera": 25, "gentl": 20,
+    "": 20,
+    "gpu": 25,
+    "realtime": 25,
+    "usb-camera": 25,
+    "gige-camera": 25,
+    "gentl": 20,
     "promote": 20,
-}  # fmt: skip
+}
 """Exposure in tenths by drop-in; 100 is a unit without any protection."""
 
 
@@ -37,8 +42,12 @@ def folder(tmp_path: Path) -> Path:
 def analyze(*words: str, folder: Path) -> tuple[int, str]:
     done = subprocess.run(
         ["systemd-analyze", "--no-pager", *words],
-        capture_output=True, text=True, check=False, cwd=folder, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=60,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -134,8 +143,10 @@ def test_sysusers_and_tmpfiles_can_be_read(tmp_path: Path) -> None:
     members = (tmp_path / "etc" / "group").read_text(encoding="utf-8")
     (line,) = [each for each in members.splitlines() if each.startswith("edgeinspect:")]
     assert set(line.rpartition(":")[2].split(",")) == {
-        "edgeinspect-gateway", "edgeinspect-page", "edgeinspect-archive"
-    }  # fmt: skip
+        "edgeinspect-gateway",
+        "edgeinspect-page",
+        "edgeinspect-archive",
+    }
     assert (tmp_path / "var/lib/edgeinspect/engines").is_dir()
     assert (tmp_path / "var/lib/edgeinspect").stat().st_mode & 0o7777 == 0o1770
 

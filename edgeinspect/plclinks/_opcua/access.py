@@ -15,14 +15,14 @@ from asyncua import ua
 from asyncua.crypto import security_policies, uacrypto
 from asyncua.crypto.permission_rules import UserRole
 
-from edgeinspect import events
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import DataError
-from edgeinspect.log import RateLimited
+from edgeinspect.plclinks._connection_limits import Allowed
 from edgeinspect.plclinks._opcua.identity import Identity, uris_of
 from edgeinspect.plclinks._opcua.trust import UNKNOWN, TrustList, thumbprint
-from edgeinspect.plclinks._peers import Allowed
-from edgeinspect.users import Users
+from edgeinspect.system import log_events
+from edgeinspect.system.log import RateLimited
+from edgeinspect.system.user_file import Users
 
 POLICIES = (
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
@@ -117,16 +117,18 @@ class Access:
         """Count and log a refusal."""
         self.refused += 1
         self._quiet[what].warning(
-            events.PEER_REFUSED, problem=f"{what}: {problem}"[:300], refused=self.refused,
+            log_events.PEER_REFUSED,
+            problem=f"{what}: {problem}"[:300],
+            refused=self.refused,
             **fields,
-        )  # fmt: skip
+        )
 
     def note_fault(self, problem: BaseException, address: str) -> None:
         """Count and log an error that a client's bytes made; nothing ends by it."""
         self.faults += 1
         words = f"{type(problem).__name__}: {problem}"[:300]
         self._quiet["fault"].error(
-            events.PEER_FAILED, problem=words, address=address, faults=self.faults
+            log_events.PEER_FAILED, problem=words, address=address, faults=self.faults
         )
 
     # -- channels -------------------------------------------------------------------

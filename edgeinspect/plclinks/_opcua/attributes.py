@@ -10,7 +10,7 @@ from asyncua import ua
 from asyncua.crypto.permission_rules import UserRole
 from asyncua.server.address_space import AttributeService, ViewService
 
-from edgeinspect.plclinks._contact import Contact
+from edgeinspect.plclinks._input_age import Contact
 from edgeinspect.plclinks._opcua.access import NOBODY, User
 from edgeinspect.plclinks._opcua.bounds import PATH_ELEMENTS_MAX, REFERENCES_MAX
 from edgeinspect.plclinks._opcua.inputs import Inputs
@@ -85,8 +85,9 @@ class Attributes(AttributeService):
         now = datetime.now(timezone.utc)
         value = ua.DataValue(
             ua.Variant(each.Value.Value.Value, each.Value.Value.VariantType),
-            SourceTimestamp=now, ServerTimestamp=now,
-        )  # fmt: skip
+            SourceTimestamp=now,
+            ServerTimestamp=now,
+        )
         status = await self._aspace.write_attribute_value(each.NodeId, each.AttributeId, value)
         return int(status.value)
 

@@ -17,10 +17,10 @@ from asyncua.server.internal_session import SessionState
 from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary
 
+from edgeinspect.plclinks._connection_limits import address_of
 from edgeinspect.plclinks._opcua.access import NONE_URI, Access, Refused
 from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
 from edgeinspect.plclinks._opcua.sessions import Internals, Session
-from edgeinspect.plclinks._peers import address_of
 
 MESSAGE_BYTES_MAX = 2 << 20
 """Of a write; a long text must still get its own status."""
@@ -32,9 +32,11 @@ BUFFER_BYTES_MIN = 8_192
 """Source: OPC UA Part 6, 7.1.2.3: no buffer is smaller."""
 
 _IDS = ua.ObjectIds
-_DISCOVERY = {_IDS.GetEndpointsRequest_Encoding_DefaultBinary,
-              _IDS.FindServersRequest_Encoding_DefaultBinary,
-              _IDS.CloseSecureChannelRequest_Encoding_DefaultBinary}  # fmt: skip
+_DISCOVERY = {
+    _IDS.GetEndpointsRequest_Encoding_DefaultBinary,
+    _IDS.FindServersRequest_Encoding_DefaultBinary,
+    _IDS.CloseSecureChannelRequest_Encoding_DefaultBinary,
+}
 _CREATE = _IDS.CreateSessionRequest_Encoding_DefaultBinary
 _ACTIVATE = _IDS.ActivateSessionRequest_Encoding_DefaultBinary
 _CLOSE = _IDS.CloseSessionRequest_Encoding_DefaultBinary
@@ -43,13 +45,28 @@ _WRITE = _IDS.WriteRequest_Encoding_DefaultBinary
 _SERVICES = {
     getattr(_IDS, f"{name}Request_Encoding_DefaultBinary")
     for name in (
-        "Read", "Write", "Browse", "TranslateBrowsePathsToNodeIds", "RegisterNodes",
-        "UnregisterNodes", "Call", "HistoryRead", "Publish", "Republish", "CreateSubscription",
-        "ModifySubscription", "DeleteSubscriptions", "TransferSubscriptions",
-        "SetPublishingMode", "CreateMonitoredItems", "ModifyMonitoredItems",
-        "DeleteMonitoredItems", "SetMonitoringMode", "CloseSession",
+        "Read",
+        "Write",
+        "Browse",
+        "TranslateBrowsePathsToNodeIds",
+        "RegisterNodes",
+        "UnregisterNodes",
+        "Call",
+        "HistoryRead",
+        "Publish",
+        "Republish",
+        "CreateSubscription",
+        "ModifySubscription",
+        "DeleteSubscriptions",
+        "TransferSubscriptions",
+        "SetPublishingMode",
+        "CreateMonitoredItems",
+        "ModifyMonitoredItems",
+        "DeleteMonitoredItems",
+        "SetMonitoringMode",
+        "CloseSession",
     )
-}  # fmt: skip
+}
 """What a session may ask for. Nodes are added by nobody, and servers are not registered here."""
 
 
@@ -213,8 +230,10 @@ class Processor(UaProcessor):
 
 
 _CHANNEL_MESSAGES = (
-    ua.MessageType.SecureOpen, ua.MessageType.SecureMessage, ua.MessageType.SecureClose,
-)  # fmt: skip
+    ua.MessageType.SecureOpen,
+    ua.MessageType.SecureMessage,
+    ua.MessageType.SecureClose,
+)
 
 
 def _check_count(body: Any, at: int, most: int) -> None:

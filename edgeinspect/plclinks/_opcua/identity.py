@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from edgeinspect.errors import ConfigError, DeviceLostError, Fault
-from edgeinspect.regular_file import FileReadError, read_regular
+from edgeinspect.system.regular_file import FileReadError, read_regular
 
 FILE_BYTES_MAX = 1 << 20
 KEY_BITS_MIN, KEY_BITS_MAX = 2048, 4096
@@ -88,8 +88,14 @@ def parse_certificate(data: bytes) -> x509.Certificate:
     try:
         made = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
         made.public_key()
-        for _read in (made.signature_hash_algorithm, made.extensions, made.issuer, made.subject,
-                      made.not_valid_before_utc, made.not_valid_after_utc):  # fmt: skip
+        for _read in (
+            made.signature_hash_algorithm,
+            made.extensions,
+            made.issuer,
+            made.subject,
+            made.not_valid_before_utc,
+            made.not_valid_after_utc,
+        ):
             pass
     except Exception as error:
         raise ValueError(str(error) or type(error).__name__) from error

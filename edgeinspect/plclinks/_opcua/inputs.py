@@ -11,9 +11,9 @@ from asyncua import ua
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.plc import PlcCommands
 from edgeinspect.domain.text import has_controls
-from edgeinspect.plclinks import _map
+from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._ack_order import AckOrder
-from edgeinspect.plclinks._contact import Contact, Turns
+from edgeinspect.plclinks._input_age import Contact, Turns
 from edgeinspect.plclinks._named_inputs import NamedInputs
 
 TEXT_BYTES_MAX = 255
@@ -24,14 +24,14 @@ _KINDS = {
     "int32": ua.VariantType.Int32,
     "text": ua.VariantType.String,
 }
-TYPES = {tag.name: _KINDS[tag.type] for tag in (*_map.OUTPUTS, *_map.INPUTS)}
+TYPES = {tag.name: _KINDS[tag.type] for tag in (*_register_map.OUTPUTS, *_register_map.INPUTS)}
 """Types of the map's tags; what is not here is a bit, and Boolean."""
 
 
-def blank() -> dict[str, _map.Value]:
+def blank() -> dict[str, _register_map.Value]:
     """Every input, as it is before anybody writes."""
-    block = bytes(2 * _map.INPUT_WORDS)
-    named = _map.decode_block(block, _map.INPUTS, _map.COMMAND_BITS)
+    block = bytes(2 * _register_map.INPUT_WORDS)
+    named = _register_map.decode_block(block, _register_map.INPUTS, _register_map.COMMAND_BITS)
     return {name: value for name, value in named.items() if name != "Command"}
 
 
@@ -81,7 +81,7 @@ class Inputs:
         contact.answered()
 
     def take(
-        self, contact: Contact, values: Mapping[str, _map.Value], refused: Collection[str]
+        self, contact: Contact, values: Mapping[str, _register_map.Value], refused: Collection[str]
     ) -> None:
         """One Write call: its values that have no `problem`, and the names of those that have."""
         self._named.write(contact, values, refused)

@@ -15,10 +15,10 @@ from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.server import Server
 from asyncua.ua.ua_binary import uatcp_to_binary
 
+from edgeinspect.plclinks._connection_limits import address_of, one_to_close
 from edgeinspect.plclinks._opcua.access import POLICIES, Access, Refused
 from edgeinspect.plclinks._opcua.channel import BUFFER_BYTES_MIN, MESSAGE_BYTES_MAX, Processor
 from edgeinspect.plclinks._opcua.sessions import Internals, Session, now_ns
-from edgeinspect.plclinks._peers import address_of, one_to_close
 
 CHUNK_BYTES_MAX = 65_535
 _SILENT_NS, _UNFINISHED_NS = 10_000_000_000, 60_000_000_000
@@ -29,8 +29,9 @@ class Connection(OPCUAProtocol):
     """One TCP connection. See `_peers.Peer`."""
 
     def __init__(self, listener: Listener, limits: Any) -> None:
-        super().__init__(listener.iserver, listener._policies, listener.clients,
-                         listener.closing_tasks, limits)  # fmt: skip
+        super().__init__(
+            listener.iserver, listener._policies, listener.clients, listener.closing_tasks, limits
+        )
         self._listener = listener
         self.address = ""
         self.opened_at_ns = self.heard_at_ns = now_ns()

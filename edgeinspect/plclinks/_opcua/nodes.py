@@ -15,7 +15,7 @@ from asyncua import ua
 
 from edgeinspect import __version__
 from edgeinspect.domain.plc import PlcError, PlcImage, PlcResult
-from edgeinspect.plclinks import _map
+from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._opcua.attributes import Attributes
 from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
 from edgeinspect.plclinks._opcua.inputs import TYPES, blank
@@ -32,7 +32,7 @@ _STATES = {
     PlcError.HEARTBEAT_LOST: "Error",
     PlcError.WIRE: "Error",
 }
-_STATUS = {bit.name for bit in _map.STATUS_BITS}
+_STATUS = {bit.name for bit in _register_map.STATUS_BITS}
 _KINDS = ua.VariantType
 _PROPERTIES = [
     ("ResultId", _KINDS.String),
@@ -60,7 +60,7 @@ class Nodes:
         self._server = server
         self._note_fault = note_fault
         self._tags: dict[str, tuple[Any, Any]] = {}
-        self._written: dict[str, _map.Value] = {}
+        self._written: dict[str, _register_map.Value] = {}
         self._state = ""
         self._told: tuple[int, int] = (-1, -1)
 
@@ -70,9 +70,9 @@ class Nodes:
         fresh = result is not None and self._told != (image.numbering, result.seq)
         now = datetime.now(timezone.utc)
         of_result = decided_at(result) or now if result is not None else now
-        values = _map.values(image)
+        values = _register_map.values(image)
         for name in sorted(values, key=lambda name: name in _STATUS):
-            belongs = name in _map.OF_RESULT
+            belongs = name in _register_map.OF_RESULT
             if self._written.get(name) != values[name] or (fresh and belongs):
                 await self._set(*self._tags[name], values[name], of_result if belongs else now)
                 self._written[name] = values[name]
@@ -84,11 +84,14 @@ class Nodes:
             self._told = (image.numbering, result.seq)
             await self._announce(result, of_result)
 
-    async def _set(self, node: Any, kind: Any, value: _map.Value, source: datetime) -> None:
+    async def _set(
+        self, node: Any, kind: Any, value: _register_map.Value, source: datetime
+    ) -> None:
         written = ua.DataValue(
             ua.Variant(value, kind),
-            SourceTimestamp=source, ServerTimestamp=datetime.now(timezone.utc),
-        )  # fmt: skip
+            SourceTimestamp=source,
+            ServerTimestamp=datetime.now(timezone.utc),
+        )
         await self._server.write_attribute_value(node, written)
 
     async def _announce(self, result: PlcResult, decided: datetime) -> None:
@@ -140,7 +143,7 @@ class Nodes:
         self._state_node = (state.nodeid, ua.VariantType.String)
         await self._set(*self._state_node, "Preoperational", datetime.now(timezone.utc))
         outputs = await system.add_object(space, "Outputs")
-        for name, value in _map.values(image).items():
+        for name, value in _register_map.values(image).items():
             self._tags[name] = await self._add(outputs, "Outputs", name, value, space)
         inputs = await system.add_object(space, "Inputs")
         attributes: Attributes = server.iserver.attribute_service
@@ -157,7 +160,7 @@ class Nodes:
         await server.nodes.server.set_event_notifier([ua.EventNotifier.SubscribeToEvents])
 
     async def _add(
-        self, parent: Any, group: str, name: str, value: _map.Value, space: int
+        self, parent: Any, group: str, name: str, value: _register_map.Value, space: int
     ) -> tuple[Any, Any]:
         kind = TYPES.get(name, ua.VariantType.Boolean)
         node = await parent.add_variable(
@@ -174,12 +177,13 @@ class Nodes:
         )
         namespaces = server.get_node(ua.NodeId(ua.ObjectIds.Server_Namespaces))
         metadata = await namespaces.add_object(
-            ua.NodeId("Namespace", space), ua.QualifiedName(NAMESPACE, space),
+            ua.NodeId("Namespace", space),
+            ua.QualifiedName(NAMESPACE, space),
             ua.NodeId(ua.ObjectIds.NamespaceMetadataType),
-        )  # fmt: skip
+        )
         for name, value in (
             ("NamespaceUri", ua.Variant(NAMESPACE, ua.VariantType.String)),
-            ("NamespaceVersion", ua.Variant(str(_map.MAP_VERSION), ua.VariantType.String)),
+            ("NamespaceVersion", ua.Variant(str(_register_map.MAP_VERSION), ua.VariantType.String)),
             ("NamespacePublicationDate", ua.Variant(_PUBLISHED, ua.VariantType.DateTime)),
             ("IsNamespaceSubset", ua.Variant(False, ua.VariantType.Boolean)),
         ):

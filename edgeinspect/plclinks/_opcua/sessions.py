@@ -20,7 +20,7 @@ from asyncua.common.utils import create_nonce
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession, SessionState
 
-from edgeinspect.plclinks._contact import Contact
+from edgeinspect.plclinks._input_age import Contact
 from edgeinspect.plclinks._opcua.access import NOBODY, Access, User
 from edgeinspect.plclinks._opcua.attributes import Attributes, Views
 from edgeinspect.plclinks._opcua.bounds import (
@@ -147,8 +147,9 @@ class Session(InternalSession):
             wanted_ms = 0.0
         every_ms = min(max(wanted_ms, PUBLISHING_MIN_MS), PUBLISHING_MAX_MS)
         params.RequestedPublishingInterval = every_ms
-        keep_alive = max(1, min(int(params.RequestedMaxKeepAliveCount) or 10,
-                                int(KEEP_ALIVE_MAX_MS / every_ms)))  # fmt: skip
+        keep_alive = max(
+            1, min(int(params.RequestedMaxKeepAliveCount) or 10, int(KEEP_ALIVE_MAX_MS / every_ms))
+        )
         params.RequestedMaxKeepAliveCount = keep_alive
         lifetime = min(int(params.RequestedLifetimeCount), int(LIFETIME_MAX_MS / every_ms))
         params.RequestedLifetimeCount = max(lifetime, 3 * keep_alive)

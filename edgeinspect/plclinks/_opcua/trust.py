@@ -28,7 +28,7 @@ from edgeinspect.plclinks._opcua.identity import (
     parse_certificate,
     uris_of,
 )
-from edgeinspect.regular_file import FileReadError, read_regular
+from edgeinspect.system.regular_file import FileReadError, read_regular
 
 UNKNOWN = "unknown certificate"
 REJECTED_MAX = 64
@@ -202,9 +202,10 @@ def let_in(folder: Path, wanted: str) -> Path:
     if len(known) != 1 or len(wanted) < 8:
         names = ", ".join(sorted(path.stem for path in rejected.glob("*.der"))) or "none"
         raise UsageError(
-            f"{len(known)} certificates were rejected under it", where=wanted,
+            f"{len(known)} certificates were rejected under it",
+            where=wanted,
             remedy=f"Give 8 digits or more of one of: {names}",
-        )  # fmt: skip
+        )
     target = folder / "trusted" / known[0].name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

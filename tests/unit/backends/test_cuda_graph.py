@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.backends import _cuda
-from edgeinspect.backends._cuda import Graph
+from edgeinspect.backends._tensorrt import cuda
+from edgeinspect.backends._tensorrt.cuda import Graph
 from edgeinspect.errors import EngineFault
 from tests import nvidia
 
-CALLS = tuple(_cuda._GRAPH_CALLS)
+CALLS = tuple(cuda._GRAPH_CALLS)
 SOURCE = """
 #include <string.h>
 char told[1000];
@@ -50,7 +50,7 @@ def libcuda(built: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ctypes.c_int.in_dll(library, "fails_at").value = 0
     original = ctypes.CDLL
     monkeypatch.setattr(
-        _cuda.ctypes, "CDLL", lambda name: library if name == "libcuda.so.1" else original(name)
+        cuda.ctypes, "CDLL", lambda name: library if name == "libcuda.so.1" else original(name)
     )
     return library
 
@@ -104,6 +104,6 @@ def test_a_machine_without_libcuda(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError("libcuda.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(_cuda.ctypes, "CDLL", missing)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", missing)
     with pytest.raises(EngineFault, match="libcuda has no graphs"):
         Graph(STREAM, lambda: None)

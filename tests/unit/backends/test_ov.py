@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
 from tests import graphs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,7 +18,7 @@ RELOAD = """
 import os, signal, sys, threading, time
 from edgeinspect.backends import ov
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
 from pathlib import Path
 
 heard = []
@@ -51,8 +51,12 @@ def store(tmp_path: Path) -> Path:
 def test_a_signal_after_a_reload_by_another_thread_is_heard(store: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RELOAD, str(store)],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeinspect.backends import _cuda, trt
-from edgeinspect.backends._trt_engine import RETRY_NS, TrtEngine
+from edgeinspect.backends import trt
+from edgeinspect.backends._tensorrt import cuda as _cuda
+from edgeinspect.backends._tensorrt.engine import RETRY_NS, TrtEngine
 from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError, ModelError
-from edgeinspect.store import Store
-from edgeinspect.testing import ManualClock
+from edgeinspect.storage.model_store import Store
 from tests import graphs
 from tests.fake_gpu import Gpu, install
 
@@ -139,9 +140,9 @@ def test_systemd_is_asked_for_the_time_of_a_build(
 def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
     gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeinspect.backends import _trt_build
+    from edgeinspect.backends._tensorrt import builder
 
-    original = _trt_build.build_plan
+    original = builder.build_plan
     begun = threading.Event()
 
     def slow(*arguments: Any) -> tuple[bytes, bytes]:
@@ -149,7 +150,7 @@ def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
         time.sleep(0.2)
         return original(*arguments)
 
-    monkeypatch.setattr(_trt_build, "build_plan", slow)
+    monkeypatch.setattr(builder, "build_plan", slow)
     answers: list[float] = []
 
     def judge() -> None:
@@ -254,13 +255,13 @@ def test_the_timing_cache_of_a_sister_seeds_a_build(gpu: Gpu, root: Path) -> Non
 
 
 def test_a_timing_cache_that_does_not_fit_is_left_out(gpu: Gpu, root: Path) -> None:
-    from edgeinspect.backends import _trt_build
+    from edgeinspect.backends._tensorrt import builder
 
-    recipe = _trt_build.Recipe("strong", (), 3, 64, 0)
+    recipe = builder.Recipe("strong", (), 3, 64, 0)
     steps: list[tuple[str, int, int]] = []
     path = root / "tiny-gate" / "1" / "model.onnx"
     with _cuda.open_device().current():
-        _trt_build.build_plan(
+        builder.build_plan(
             path, recipe, b"of another", lambda _i, _o: None, lambda *step: steps.append(step)
         )
     assert gpu.seeds == [b"of another", b""]

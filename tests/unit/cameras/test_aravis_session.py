@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.cameras._aravis_session import Session, wait_for_end
+from edgeinspect.cameras._aravis.session import Session, wait_for_end
 from edgeinspect.errors import CameraLostError
 
 

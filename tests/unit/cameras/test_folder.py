@@ -21,8 +21,8 @@ from edgeinspect.cameras import folder as module
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.errors import CameraLostError, ConfigError, DataError
-from edgeinspect.imaging.picture_names import LABEL_BYTES, label_of
-from edgeinspect.pipeline.camera_watch import CameraWatch
+from edgeinspect.imaging.image_names import LABEL_BYTES, label_of
+from edgeinspect.pipeline.capture.grab_monitor import CameraWatch
 from edgeinspect.ports import CameraFinished
 
 
@@ -190,10 +190,21 @@ def test_a_folder_of_other_files_says_which(tmp_path: Path) -> None:
 
 
 NAMES = [
-    b"bl\xe4schen.png", b"line\nfeed.png", b"\x1b[2Jcleared.png", b"-rf.png", "größe.png".encode(),
-    "gro\u0308ße.png".encode(), "\u202egnp.exe.png".encode(), b"A;B,C\"D'.png", b"a\\xE4.png",
-    b"a\xe4.png", b"l" * 251 + b".png", b"l" * 250 + b"m.png", b"\xff" * 120 + b".png", b" .png",
-]  # fmt: skip
+    b"bl\xe4schen.png",
+    b"line\nfeed.png",
+    b"\x1b[2Jcleared.png",
+    b"-rf.png",
+    "größe.png".encode(),
+    "gro\u0308ße.png".encode(),
+    "\u202egnp.exe.png".encode(),
+    b"A;B,C\"D'.png",
+    b"a\\xE4.png",
+    b"a\xe4.png",
+    b"l" * 251 + b".png",
+    b"l" * 250 + b"m.png",
+    b"\xff" * 120 + b".png",
+    b" .png",
+]
 
 
 def test_any_name_becomes_a_label_that_can_be_stored_and_is_its_own(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.cameras.folder import FolderCamera, Options
-from edgeinspect.datasets.depth import find_depth
 from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.picture_file import read
-from edgeinspect.imaging.reading import Declared
+from edgeinspect.imaging.image_file import read
+from edgeinspect.imaging.read_settings import Declared
+from edgeinspect.learning.datasets.bit_depth import find_depth
 from edgeinspect.ports import CameraFinished
 
 GREY = np.random.default_rng(4).integers(10, 256, (24, 40), np.uint8)

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.cameras._folder_watch import FolderWatch, Found
-from edgeinspect.cameras._judged_files import JudgedFiles, Key
+from edgeinspect.cameras._inspected_files import JudgedFiles, Key
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import CameraLostError
-from edgeinspect.regular_file import read_regular
-from edgeinspect.testing import ManualClock
+from edgeinspect.system.regular_file import read_regular
 
 SETTLE_MS, LIMIT_MS = 1_000, 10_000
 
@@ -194,8 +194,9 @@ def test_pipes_and_folders_are_told_once_and_never_opened(desk: Desk) -> None:
     (desk.folder / "c.png").symlink_to("nowhere.png")
     found = desk.wait(20_000)
     assert {(one.name, one.problem) for one in found} == {
-        ("a.png", "is not a regular file"), ("b.png", "is not a regular file"),
-    }  # fmt: skip
+        ("a.png", "is not a regular file"),
+        ("b.png", "is not a regular file"),
+    }
 
 
 def test_half_names_of_programs_that_copy_are_no_pictures(desk: Desk) -> None:
@@ -239,7 +240,7 @@ def test_the_list_does_not_grow_with_files_that_are_gone(desk: Desk) -> None:
 def test_a_disk_that_is_not_mounted_lets_nothing_be_judged_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.cameras._judged_files._SPARE", 2)
+    monkeypatch.setattr("edgeinspect.cameras._inspected_files._SPARE", 2)
     for index in range(9):
         desk.put(f"{index}.png", b"%d!" % index)
     assert len(desk.wait(3_000)) == 9
@@ -272,8 +273,8 @@ def test_what_waits_for_its_trigger_is_not_handed_out_twice_over_a_remount(desk:
 def test_a_list_of_files_that_are_all_gone_is_bounded(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.cameras._judged_files._SPARE", 2)
-    monkeypatch.setattr("edgeinspect.cameras._judged_files._LINES_MAX", 20)
+    monkeypatch.setattr("edgeinspect.cameras._inspected_files._SPARE", 2)
+    monkeypatch.setattr("edgeinspect.cameras._inspected_files._LINES_MAX", 20)
     judged = JudgedFiles(desk.remembered)
     for index in range(50):
         judged.add(Key(f"{index}.png", 1, 2, index))

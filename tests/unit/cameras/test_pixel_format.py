@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.cameras._pixel_format import BY_NAME, FORMATS, Levels, Reader, find_format
+from edgeinspect.cameras._genicam.pixel_format import BY_NAME, FORMATS, Levels, Reader, find_format
 from edgeinspect.errors import DataError
 
 

@@ -34,14 +34,21 @@ def options(**more: Any) -> Options:
 def test_all_that_is_configured_is_written_in_order() -> None:
     kernel = Kernel()
     wanted = options(
-        width_px=640, height_px=480, fourcc="GREY", rate_hz=30,
+        width_px=640,
+        height_px=480,
+        fourcc="GREY",
+        rate_hz=30,
         controls={"auto_exposure": 1, "exposure": 157},
-    )  # fmt: skip
+    )
     apply(kernel, wanted)  # type: ignore[arg-type]
     assert list(kernel.values) == [
-        cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT,
-        cv2.CAP_PROP_FPS, cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE,
-    ]  # fmt: skip
+        cv2.CAP_PROP_FOURCC,
+        cv2.CAP_PROP_FRAME_WIDTH,
+        cv2.CAP_PROP_FRAME_HEIGHT,
+        cv2.CAP_PROP_FPS,
+        cv2.CAP_PROP_AUTO_EXPOSURE,
+        cv2.CAP_PROP_EXPOSURE,
+    ]
 
 
 def test_what_stands_otherwise_is_told_with_both_values() -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import yaml
 
-from edgeinspect import log
 from edgeinspect.cli import check as module
 from edgeinspect.cli.check import Timing, measure
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.pipeline import requirements
-from edgeinspect.testing import ManualClock, brightness_gate
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.pipeline import start_checks
+from edgeinspect.system import log
+from edgeinspect.testing.doubles import brightness_gate
 from tests import graphs
 
 LINE = """\
@@ -55,8 +56,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def root(tmp_path: Path) -> Path:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
     graphs.install(tmp_path / "store", graphs.gate())
-    graphs.install(tmp_path / "store", graphs.segmenter(), name="tiny-segmenter",
-                   kind="segmenter")  # fmt: skip
+    graphs.install(tmp_path / "store", graphs.segmenter(), name="tiny-segmenter", kind="segmenter")
     (tmp_path / "pictures").mkdir()
     picture = np.zeros((graphs.SHAPE.height_px, graphs.SHAPE.width_px), np.uint8)
     cv2.imwrite(str(tmp_path / "pictures" / "a.png"), picture)
@@ -76,8 +76,16 @@ def test_a_line_that_can_run(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert checked(root) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for words in ("line trial: 5000 ms", "delivers 32x48x1", "tiny-gate/1 fp32", "p99",
-                  "gate: suspect", "40 px", "40 mm²", "this line can run"):  # fmt: skip
+    for words in (
+        "line trial: 5000 ms",
+        "delivers 32x48x1",
+        "tiny-gate/1 fp32",
+        "p99",
+        "gate: suspect",
+        "40 px",
+        "40 mm²",
+        "this line can run",
+    ):
         assert words in out
 
 
@@ -155,7 +163,7 @@ def test_a_camera_deeper_than_the_training_is_pointed_out(
 def test_a_spool_that_does_not_fit(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requirements, "SLOT_BYTES", 1 << 50)
+    monkeypatch.setattr(start_checks, "SLOT_BYTES", 1 << 50)
     assert checked(root) == 75
     assert "spool.folder: needs" in capsys.readouterr().err
     assert sorted(path.name for path in root.iterdir()) == FILES  # nothing is left of the trial

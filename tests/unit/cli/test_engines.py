@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeinspect import log
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
-from edgeinspect.pipeline.shadow_record import SUFFIX, Record, Shown, compare, model_key
-from edgeinspect.sqlite_file import COMPANIONS
-from edgeinspect.store import Store
+from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.shadow_results import SUFFIX, Record, Shown, compare, model_key
+from edgeinspect.storage.sqlite_file import COMPANIONS
+from edgeinspect.system import log
 from tests import graphs
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
@@ -172,7 +172,11 @@ def test_the_comparison_counts_pairs(root: Path) -> None:
     fill(path, root, 3, 2, pairs)
     (one,) = compare([path, root / "absent"], "tiny-gate/2")
     assert (one.frames, one.both_reject, one.only_live_rejects, one.only_shadow_rejects) == (
-        14, 2, 1, 1)  # fmt: skip
+        14,
+        2,
+        1,
+        1,
+    )
     pit, crack = one.classes["pit"], one.classes["crack"]
     assert (pit.both, pit.only_live, pit.only_shadow) == (2, 1, 1)
     assert (crack.both, crack.only_live, crack.only_shadow) == (0, 1, 0)
@@ -215,8 +219,16 @@ def test_nobody_waits_for_a_pipe_in_the_record_s_place(root: Path, suffix: str) 
 
 def test_promotion_demands_its_frames_in_shadow(run: Run, root: Path) -> None:
     record = root.parent / f"x{SUFFIX}"
-    words = ("promote", "tiny-gate/2", "--backend", "none", "--record", str(record),
-             "--after-shadow", "500")  # fmt: skip
+    words = (
+        "promote",
+        "tiny-gate/2",
+        "--backend",
+        "none",
+        "--record",
+        str(record),
+        "--after-shadow",
+        "500",
+    )
     code, _, err = run(*words)
     assert code == 65
     assert "has judged 0 frames in shadow of tiny-gate/3; 500 are demanded" in err

@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
-from edgeinspect import __version__, log
+from edgeinspect import __version__
 from edgeinspect.cli import main as module
 from edgeinspect.cli.main import COMMANDS, main
 from edgeinspect.errors import ModelError
+from edgeinspect.system import log
 
 
 @pytest.fixture(autouse=True)
@@ -255,9 +256,12 @@ def test_no_file_gets_the_number_of_a_stream_that_is_not_there() -> None:
 def test_a_terminal_that_is_full_is_75() -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "edgeinspect", "version"], stdout=full, stderr=subprocess.PIPE,
-            text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "edgeinspect", "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 75
     assert "No space left" in done.stderr
     assert "Exception ignored" not in done.stderr

@@ -14,11 +14,11 @@ from edgeinspect.client import Beat, Delivered, Event, Feed, Listener, Lost, Ren
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.pipeline.frames import OpenFrame
-from edgeinspect.spool_format import OpenRecord
-from edgeinspect.wire import Heartbeat, encode, heartbeat_topic
-from edgeinspect.wire_replay import ChallengeRequest, TriggerRequest
-from tests.flow.feeder import FINDINGS, Feeder
+from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
+from edgeinspect.storage.spool.format import OpenRecord
+from edgeinspect.wire.messages import Heartbeat, encode, heartbeat_topic
+from edgeinspect.wire.requests import ChallengeRequest, TriggerRequest
+from tests.flow.frame_source import FINDINGS, Feeder
 
 
 @pytest.fixture
@@ -145,8 +145,15 @@ def test_stale_heartbeats_and_other_lines_change_nothing(feeder: Feeder) -> None
         events(feed, lambda e: len(e) >= 100)
 
         def say(line: str, epoch: int, last_seq: int) -> Event | None:
-            beat = Heartbeat(line=line, epoch=epoch, last_seq=last_seq, beat=1, utc_ns=0,
-                             period_ms=50, inspecting=True)  # fmt: skip
+            beat = Heartbeat(
+                line=line,
+                epoch=epoch,
+                last_seq=last_seq,
+                beat=1,
+                utc_ns=0,
+                period_ms=50,
+                inspecting=True,
+            )
             return feed._hear_pub([heartbeat_topic(line), encode(beat)])
 
         assert isinstance(say("press", feeder.spool.epoch, 95), Beat)

@@ -15,11 +15,11 @@ from edgeinspect.client import Beat, Delivered, Event, Feed, Listener, Proof, Pr
 from edgeinspect.domain.plc import PlcError
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import ForgedError
-from edgeinspect.gateway.watch import Watch
-from edgeinspect.wire import Heartbeat, decode_verdict, encode, heartbeat_topic
-from edgeinspect.wire_replay import Gone, Replayed
-from edgeinspect.wire_replay import encode as encode_answer
-from tests.flow.feeder import FINDINGS, Feeder
+from edgeinspect.services.gateway.line_monitor import Watch
+from edgeinspect.wire.messages import Heartbeat, decode_verdict, encode, heartbeat_topic
+from edgeinspect.wire.requests import Gone, Replayed
+from edgeinspect.wire.requests import encode as encode_answer
+from tests.flow.frame_source import FINDINGS, Feeder
 
 Socket = zmq.Socket[bytes]
 
@@ -42,8 +42,16 @@ class Forger:
         self.verdicts, self.replay = (f"tcp://127.0.0.1:{port}" for port in ports)
 
     def beat(self, epoch: int, last_seq: int, *, spool: str = "", inspecting: bool = True) -> None:
-        beat = Heartbeat(line="press", epoch=epoch, last_seq=last_seq, beat=1, utc_ns=0,
-                         period_ms=50, inspecting=inspecting, spool=spool)  # fmt: skip
+        beat = Heartbeat(
+            line="press",
+            epoch=epoch,
+            last_seq=last_seq,
+            beat=1,
+            utc_ns=0,
+            period_ms=50,
+            inspecting=inspecting,
+            spool=spool,
+        )
         self.pub.send_multipart([heartbeat_topic("press"), encode(beat)])
 
     def verdict(self, true: Verdict, **changes: object) -> None:
@@ -177,8 +185,10 @@ def test_a_restart_is_believed_with_its_first_heartbeat(tmp_path: Path) -> None:
         until(feed, lambda event: isinstance(event, Delivered))
         first.close()
         second = Feeder(tmp_path, verdicts=address, replay=replay)
-        event = until(feed, lambda event: isinstance(event, Beat)
-                      and event.message.epoch == second.spool.epoch)  # fmt: skip
+        event = until(
+            feed,
+            lambda event: isinstance(event, Beat) and event.message.epoch == second.spool.epoch,
+        )
         assert isinstance(event, Beat)
         seq = second.judge(FINDINGS[0])
         event = until(feed, lambda event: isinstance(event, Delivered))
@@ -195,8 +205,11 @@ def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> N
         feeder.close()
         while feed.receive(0) is not None:
             pass
-        event = until(feed, lambda e: isinstance(e, Beat),
-                      lambda: forger.beat(epoch, 0, spool=spool, inspecting=False))  # fmt: skip
+        event = until(
+            feed,
+            lambda e: isinstance(e, Beat),
+            lambda: forger.beat(epoch, 0, spool=spool, inspecting=False),
+        )
         assert isinstance(event, Beat)
         assert isinstance(event.message, Heartbeat)
         assert not event.message.inspecting
@@ -205,8 +218,11 @@ def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> N
         assert feed.receive(100) is None
         assert feed.silent_ms > heard
         with pytest.raises(ForgedError):  # somebody who keeps a dead line alive
-            until(feed, lambda _event: False,
-                  lambda: forger.beat(epoch, 0, spool=spool, inspecting=False))  # fmt: skip
+            until(
+                feed,
+                lambda _event: False,
+                lambda: forger.beat(epoch, 0, spool=spool, inspecting=False),
+            )
 
 
 def test_a_gateway_is_fail_safe_with_an_alarm_at_once() -> None:

@@ -40,8 +40,11 @@ def test_a_line_that_dies_takes_no_client_with_it_that_was_behind(kind: int, mar
     port = line.bind_to_random_port("tcp://127.0.0.1")
     client = subprocess.Popen(
         [sys.executable, "-c", CLIENT, str(int(kind)), f"tcp://127.0.0.1:{port}", str(mark)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert line.poll(30_000)
         to = line.recv_multipart()[:-1]

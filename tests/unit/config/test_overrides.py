@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeinspect.config.load import parse
+from edgeinspect.config.loader import parse
 from edgeinspect.errors import ConfigError
 
 LINE = """\
@@ -22,9 +22,13 @@ decide:
 def test_values_are_replaced_and_tables_made() -> None:
     loaded = parse(
         LINE,
-        overrides=["budget_ms=80", "cameras.top.path=/other", "capture.health.dark_level=7",
-                   "publish={mask: true}"],
-    )  # fmt: skip
+        overrides=[
+            "budget_ms=80",
+            "cameras.top.path=/other",
+            "capture.health.dark_level=7",
+            "publish={mask: true}",
+        ],
+    )
     assert loaded.config.budget_ms == 80
     assert loaded.cameras["top"].options.path == "/other"
     assert loaded.config.capture.health.dark_level == 7

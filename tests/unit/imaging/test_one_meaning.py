@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.form_tiff import SIGNATURES
+from edgeinspect.imaging.formats.stored_bit_depth import stored_depth
+from edgeinspect.imaging.formats.tiff import SIGNATURES
+from edgeinspect.imaging.image_file import Reading, content_of, decode, read
 from edgeinspect.imaging.mask_file import COLOR, read_mask_values
-from edgeinspect.imaging.picture_file import Reading, content_of, decode, read
-from edgeinspect.imaging.stored_depth import stored_depth
-from edgeinspect.regular_file import _NeverWaiting
+from edgeinspect.system.regular_file import _NeverWaiting
 
 RNG = np.random.default_rng(12)
 RGB = RNG.integers(0, 256, (12, 16, 3), np.uint8)
@@ -44,8 +44,9 @@ def remedied(data: bytes, words: str) -> None:
 def bmp(values: np.ndarray, bits: int, masks: tuple[int, ...], header_bytes: int = 40) -> bytes:
     """From bottom to top, with masks in or behind the header."""
     way = 3 if masks else 0
-    head = struct.pack("<IiiHHIIiiII", header_bytes, values.shape[1], values.shape[0], 1, bits, way,
-                       0, 0, 0, 0, 0)  # fmt: skip
+    head = struct.pack(
+        "<IiiHHIIiiII", header_bytes, values.shape[1], values.shape[0], 1, bits, way, 0, 0, 0, 0, 0
+    )
     head += struct.pack(f"<{len(masks)}I", *masks)
     head += bytes(max(0, header_bytes - len(head)))
     body = values[::-1].astype("<u2" if bits == 16 else "<u4").tobytes()

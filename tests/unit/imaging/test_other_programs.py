@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats import check_whole
+from edgeinspect.imaging.formats.detection import check_whole
+from edgeinspect.imaging.formats.stored_bit_depth import stored_depth
+from edgeinspect.imaging.image_file import Reading, decode, read
 from edgeinspect.imaging.mask_file import COLOR, read_mask_values
-from edgeinspect.imaging.picture_file import Reading, decode, read
-from edgeinspect.imaging.stored_depth import stored_depth
 
-FILES = Path(__file__).parents[2] / "pictures"
+FILES = Path(__file__).parents[2] / "images"
 HEIGHT, WIDTH = 20, 26
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
 BGR = np.stack([(X * 5 + Y * 7) % 256, Y * 12, X * 9], -1).astype(np.uint8)
@@ -28,45 +28,74 @@ DEEP_12 = GREY.astype(np.uint16) * 16 + 5
 DEEP_16 = GREY.astype(np.uint16) * 257
 
 SHOWN = {
-    "grey": (GREY, """pillow-grey.png pillow-la-opaque.png pillow-packbits.tif pillow.pgm
+    "grey": (
+        GREY,
+        """pillow-grey.png pillow-la-opaque.png pillow-packbits.tif pillow.pgm
         netpbm-grey.bmp netpbm-white0.tif tifffile-grey.tif tifffile-white0.tif
         tifffile-white0-lzw.tif tifffile-tiled.tif tifffile-strips.tif tifffile-la.tif
-        libtiff-big.tif pillow-greypalette.png cjpeg-restart.jpg"""),
-    "rgb": (BGR, """pillow-rgb.png pillow-rgba-opaque.png pillow-rgba-opaque.tif
+        libtiff-big.tif pillow-greypalette.png cjpeg-restart.jpg""",
+    ),
+    "rgb": (
+        BGR,
+        """pillow-rgb.png pillow-rgba-opaque.png pillow-rgba-opaque.tif
         pillow-rgba-opaque.bmp gm-rgba.bmp pillow-deflate.tif pillow-lzw.tif pillow.ppm
         netpbm-interlace.png netpbm-os2.bmp own-topdown.bmp imageio-rgb.bmp tifffile-planar.tif
         libtiff-tiled.tif libtiff-separate.tif ffmpeg-rgb.tif pillow-progressive.jpg jpeg-in.png
         cjpeg-rgb.jpg libtiff-jpeg.tif ffmpeg-bgra.bmp tifffile-separate-8-lzw.tif
-        tifffile-reduced-below.tif"""),
-    "12 bits": (DEEP_12, """pillow-12.png own-4095.pgm tifffile-12in16.tif
-        tifffile-packed12.tif"""),
+        tifffile-reduced-below.tif""",
+    ),
+    "12 bits": (
+        DEEP_12,
+        """pillow-12.png own-4095.pgm tifffile-12in16.tif
+        tifffile-packed12.tif""",
+    ),
     "10 bits": (DEEP_12 >> 2, "netpbm-1023.pgm tifffile-packed10.tif"),
     "14 bits": (DEEP_12 << 2, "tifffile-packed14.tif"),
-    "16 bits": (DEEP_16, """pillow-16.png pillow-16.tif pillow-16.pgm imageio-16.png
+    "16 bits": (
+        DEEP_16,
+        """pillow-16.png pillow-16.tif pillow-16.pgm imageio-16.png
         tifffile-16-be.tif tifffile-big.tif tifffile-lzw-16.tif tifffile-tiled-deflate-16.tif
-        tifffile-white0-16.tif libtiff-lsb.tif"""),
-    "12 bits spread over 16 bits": ((DEEP_12.astype(np.uint32) * 65535 + 2047) // 4095,
-                                    "pypng-12.png"),
+        tifffile-white0-16.tif libtiff-lsb.tif""",
+    ),
+    "12 bits spread over 16 bits": (
+        (DEEP_12.astype(np.uint32) * 65535 + 2047) // 4095,
+        "pypng-12.png",
+    ),
     "16 bits, colour": (BGR.astype(np.uint16) * 257, "tifffile-rgb16.tif"),
-    "1 bit": (np.where(GREY > 128, 255, 0).astype(np.uint8),
-              "pillow-1bit.png pillow-1bit.bmp pillow-1bit.tif"),
+    "1 bit": (
+        np.where(GREY > 128, 255, 0).astype(np.uint8),
+        "pillow-1bit.png pillow-1bit.bmp pillow-1bit.tif",
+    ),
     "4 bits": ((GREY.astype(int) * 15 + 127) // 255 * 17, "netpbm-4bit.png"),
-}  # fmt: skip
+}
 CASES = [(name, what) for what, (_pixels, names) in SHOWN.items() for name in names.split()]
 REFUSED = {
-    "pillow-rgba.png": "transparent", "pillow-rgba.tif": "transparent",
-    "netpbm-trns.png": "transparent", "pillow-palette.gif": "is a GIF",
-    "pillow.webp": "is a WebP", "pillow-apng.png": "animation", "pillow-pages.tif": "one page",
-    "pillow-cmyk.jpg": "CMYK", "pillow-cmyk.tif": "CMYK", "gm-cmyk.jpg": "CMYK",
-    "pillow-float.tif": "floating-point", "tifffile-f16.tif": "floating-point",
-    "pillow-i32.tif": "signed", "tifffile-int16.tif": "signed", "tifffile-u32.tif": "32 bits",
-    "tifffile-zstd.tif": "not read", "pillow-1bit-g4.tif": "not read",
-    "ffmpeg-yuv.tif": "YCbCr", "netpbm-1000.pgm": "highest value of 1000",
-    "netpbm-plain.pgm": "plain text", "gm-rle.bmp": "run lengths",
-    "pillow-mpo.jpg": "second picture", "exiftool-xmp6.jpg": "orientation of 6 in its XMP",
+    "pillow-rgba.png": "transparent",
+    "pillow-rgba.tif": "transparent",
+    "netpbm-trns.png": "transparent",
+    "pillow-palette.gif": "is a GIF",
+    "pillow.webp": "is a WebP",
+    "pillow-apng.png": "animation",
+    "pillow-pages.tif": "one page",
+    "pillow-cmyk.jpg": "CMYK",
+    "pillow-cmyk.tif": "CMYK",
+    "gm-cmyk.jpg": "CMYK",
+    "pillow-float.tif": "floating-point",
+    "tifffile-f16.tif": "floating-point",
+    "pillow-i32.tif": "signed",
+    "tifffile-int16.tif": "signed",
+    "tifffile-u32.tif": "32 bits",
+    "tifffile-zstd.tif": "not read",
+    "pillow-1bit-g4.tif": "not read",
+    "ffmpeg-yuv.tif": "YCbCr",
+    "netpbm-1000.pgm": "highest value of 1000",
+    "netpbm-plain.pgm": "plain text",
+    "gm-rle.bmp": "run lengths",
+    "pillow-mpo.jpg": "second picture",
+    "exiftool-xmp6.jpg": "orientation of 6 in its XMP",
     "tifffile-separate-16-lzw.tif": "plane of its own",
     "tifffile-reduced-first.tif": "reduced picture first",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "what"), CASES)
@@ -106,9 +135,14 @@ def test_a_picture_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
     """By the EXIF standard: what is at the top, and what at the left, for each value."""
     grey = GREY[:, :, 0]
     wanted = {
-        2: grey[:, ::-1], 3: grey[::-1, ::-1], 4: grey[::-1], 5: grey.T,
-        6: np.rot90(grey, -1), 7: grey[::-1, ::-1].T, 8: np.rot90(grey),
-    }[turn]  # fmt: skip
+        2: grey[:, ::-1],
+        3: grey[::-1, ::-1],
+        4: grey[::-1],
+        5: grey.T,
+        6: np.rot90(grey, -1),
+        7: grey[::-1, ::-1].T,
+        8: np.rot90(grey),
+    }[turn]
     picture, form = decode((FILES / f"pillow-turn{turn}.{suffix}").read_bytes())
     assert form.turn == turn
     assert picture.shape[:2] == wanted.shape
@@ -195,9 +229,10 @@ def test_every_file_here_is_read_or_refused() -> None:
 # -- cut off ------------------------------------------------------------------------------
 
 READABLE = sorted(
-    path.name for path in FILES.iterdir()
+    path.name
+    for path in FILES.iterdir()
     if path.suffix not in (".md", ".py") and path.name not in REFUSED
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -329,10 +364,17 @@ def test_hostile_files_are_one_error() -> None:
     offsets = struct.pack("<I", place + 8 * strips) * strips
     counts = struct.pack("<I", 4000) * strips
     overlapping = tiff(
-        {256: (4, 1, 8), 257: (4, 1, strips), 258: (3, 1, 8), 259: (3, 1, 32773),
-         273: (4, strips, place), 278: (4, 1, 1), 279: (4, strips, place + 4 * strips)},
+        {
+            256: (4, 1, 8),
+            257: (4, 1, strips),
+            258: (3, 1, 8),
+            259: (3, 1, 32773),
+            273: (4, strips, place),
+            278: (4, 1, 1),
+            279: (4, strips, place + 4 * strips),
+        },
         offsets + counts + b"\x01" * 4000,
-    )  # fmt: skip
+    )
     hostile = {
         "a run of fill bytes": b"\xff\xd8" + b"\xff" * 3_000_000,
         "fill bytes among pixels": small[: scan + 20] + b"\xff" * 3_000_000,

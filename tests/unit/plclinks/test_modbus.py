@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.domain.clock import NS_PER_S, SystemClock
+from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.plc import Outcome, PlcError, PlcImage, PlcResult
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.gateway.handshake import Handshake, How, Rules
-from edgeinspect.gateway.results import Pending
-from edgeinspect.gateway.watch import Standing
-from edgeinspect.plclinks import _map, _modbus, modbus
-from edgeinspect.testing import ManualClock
+from edgeinspect.plclinks import _register_map, modbus
+from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.services.gateway.handshake import Handshake, How, Rules
+from edgeinspect.services.gateway.line_monitor import Standing
+from edgeinspect.services.gateway.plc_results import Pending
 from tests.system.plant import wait_for
 
 
@@ -36,12 +37,12 @@ def online(revision: int, seq: int) -> PlcImage:
 
 
 def ask(server: modbus.ModbusServer, pdu: bytes) -> bytes:
-    return _modbus.answer(pdu, modbus._Reading(server))
+    return protocol.answer(pdu, modbus._Reading(server))
 
 
 def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None:
     server.show(online(3, 1))
-    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     assert not server.poll().connected
     client.read(200, 4)
     wait_for(lambda: server.poll().connected)
@@ -49,7 +50,7 @@ def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None
     client.read(0, 2)
     time.sleep(0.05)  # it is noted after the answer has left
     assert server.poll().delivered == -1, "two words are no result id"
-    client.read(0, _map.OUTPUT_WORDS)
+    client.read(0, _register_map.OUTPUT_WORDS)
     wait_for(lambda: server.poll().delivered == 3)
     client.write(202, (77).to_bytes(4, "big"))
     commands = server.poll().commands
@@ -65,12 +66,14 @@ def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str
     link = modbus.build(modbus.Options(port=0, word_order=order), clock)  # type: ignore[arg-type]
     assert isinstance(link, modbus.ModbusServer)
     link.open()
-    client = _modbus.Client("127.0.0.1", link.port, 1, 5.0)
+    client = protocol.Client("127.0.0.1", link.port, 1, 5.0)
 
     def read() -> dict[str, object]:
-        block = client.read(0, _map.OUTPUT_WORDS)
-        block = _map.swap_words(block, _map.OUTPUTS) if order == "little" else block
-        return _map.decode_block(block, _map.OUTPUTS, _map.STATUS_BITS)
+        block = client.read(0, _register_map.OUTPUT_WORDS)
+        block = (
+            _register_map.swap_words(block, _register_map.OUTPUTS) if order == "little" else block
+        )
+        return _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
 
     def passed(seq: int) -> PlcImage:
         result = PlcResult(seq, 1, Outcome.PASS, 1, act_by_at_ns=clock.now_ns() + NS_PER_S)
@@ -98,7 +101,7 @@ def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str
 def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() -> None:
     """The system would send it again, for minutes, as soon as the cable is back."""
     with socket.create_server(("127.0.0.1", 0)) as plc:
-        client = _modbus.Client("127.0.0.1", plc.getsockname()[1], 1, 0.1)
+        client = protocol.Client("127.0.0.1", plc.getsockname()[1], 1, 0.1)
         peer, _address = plc.accept()
         with peer:
             peer.settimeout(5.0)
@@ -112,18 +115,18 @@ def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() 
 
 def test_an_ack_says_what_had_been_read_before_it(server: modbus.ModbusServer) -> None:
     """Only the order tells an answer from an id that stood in the PLC since long ago."""
-    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     for revision, ack in ((3, 1), (5, 2), (8, 2)):
         server.show(online(revision, ack))
         client.write(202, ack.to_bytes(4, "big"))
-        client.read(0, _map.OUTPUT_WORDS)
+        client.read(0, _register_map.OUTPUT_WORDS)
         client.write(202, ack.to_bytes(4, "big"))  # the same id again: it is as old as it was
         commands = server.poll().commands
         assert commands is not None
         before = {3: -1, 5: 3, 8: 3}[revision]
         assert (commands.results_ack, commands.ack_after) == (ack, before)
     server.show(online(9, 3))
-    client.read(0, _map.OUTPUT_WORDS)
+    client.read(0, _register_map.OUTPUT_WORDS)
     client.write(202, (3).to_bytes(4, "big"))
     commands = server.poll().commands
     assert commands is not None
@@ -140,8 +143,8 @@ def test_a_plc_that_answers_faster_than_the_gateway_looks_is_heard(
     handshake.push(Pending(PlcResult(1, 1, Outcome.PASS, 1), None))
     handshake.hear(server.poll(), 0)
     server.show(handshake.image(Standing(True, PlcError.NONE, "", 1, 0), 0))
-    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
-    assert int.from_bytes(client.read(0, _map.OUTPUT_WORDS)[:4], "big") == 1
+    client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
+    assert int.from_bytes(client.read(0, _register_map.OUTPUT_WORDS)[:4], "big") == 1
     client.write(202, (1).to_bytes(4, "big"))
     assert [done.how for done in handshake.hear(server.poll(), 0)] == [How.ACKED]
     client.close()
@@ -152,7 +155,7 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
 ) -> None:
     """Its block may have stood there for hours; that the first is there proves nothing."""
 
-    def write(client: _modbus.Client, trigger_id: int) -> int | None:
+    def write(client: protocol.Client, trigger_id: int) -> int | None:
         client.write(200, struct.pack(">HHIi32s", 0, trigger_id, 0, 0, b"p"))
         wait_for(lambda: server.poll().connected)  # known a moment after the answer has left
         commands = server.poll().commands
@@ -160,16 +163,16 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
         assert commands.trigger_id == trigger_id
         return commands.trigger_since_ns
 
-    plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    plc = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     write(plc, 1)
     assert write(plc, 2) is not None
-    panel = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    panel = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     assert write(panel, 7) is None
     assert write(plc, 3) is not None
     panel.close()
     for trigger_id in (4, 5, 6):  # one that hangs up after each write is known by its address
         plc.close()
-        plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+        plc = protocol.Client("127.0.0.1", server.port, 1, 2.0)
         assert write(plc, trigger_id) is not None
     plc.close()
 
@@ -218,8 +221,8 @@ def test_any_request_has_an_answer(pdu: bytes) -> None:
 def test_a_stream_may_be_cut_anywhere(pdus: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     pdus = [pdu or b"\x04" for pdu in pdus]
-    stream = b"".join(_modbus.MBAP.pack(n, 0, len(pdu) + 1, 1) + pdu for n, pdu in enumerate(pdus))
-    parser, seen, out = _modbus.Parser(), [], b""
+    stream = b"".join(protocol.MBAP.pack(n, 0, len(pdu) + 1, 1) + pdu for n, pdu in enumerate(pdus))
+    parser, seen, out = protocol.Parser(), [], b""
     while stream:
         cut = rng.randint(1, len(stream))
         out += parser.feed(stream[:cut], lambda _unit, pdu: seen.append(pdu) or b"ok")  # type: ignore[func-returns-value]
@@ -235,8 +238,8 @@ def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) ->
         with socket.create_connection(("127.0.0.1", server.port)) as noise:
             noise.sendall(rng.randbytes(rng.randint(1, 600)))
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
-    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
-    assert len(client.read(0, _map.OUTPUT_WORDS)) == 2 * _map.OUTPUT_WORDS
+    client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
+    assert len(client.read(0, _register_map.OUTPUT_WORDS)) == 2 * _register_map.OUTPUT_WORDS
     client.close()
     for connection in idle:
         connection.close()
@@ -245,7 +248,7 @@ def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) ->
 def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=0, allow=["192.0.2.1"]), SystemClock())
     link.open()
-    client = _modbus.Client("127.0.0.1", link.port, 1, 2.0)
+    client = protocol.Client("127.0.0.1", link.port, 1, 2.0)
     with pytest.raises(OSError, match=r"closed|reset"):
         client.read(0, 4)
     client.close()
@@ -277,14 +280,14 @@ def test_an_ipv6_host_is_served() -> None:
         assert isinstance(link, modbus.ModbusServer)
         link.open()
         link.show(online(3, 1))
-        client = _modbus.Client("::1", link.port, 1, 2.0)
+        client = protocol.Client("::1", link.port, 1, 2.0)
         assert client.read(0, 2) == (1).to_bytes(4, "big")
         client.close()
         link.close()
 
 
 def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) -> None:
-    from edgeinspect.plclinks._peers import Allowed, address_of
+    from edgeinspect.plclinks._connection_limits import Allowed, address_of
 
     allowed = Allowed(["192.0.2.0/24", "2001:db8::5"])
     assert allowed.admits("192.0.2.77")
@@ -298,13 +301,13 @@ def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) 
 
 def test_250_idle_connections_keep_no_plc_out(server: modbus.ModbusServer) -> None:
     server.show(online(3, 1))
-    plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    plc = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     idle = []
     for number in range(250):
         idle.append(socket.create_connection(("127.0.0.1", server.port), 2))
         if number % 10 == 0:
             assert plc.read(0, 2) == (1).to_bytes(4, "big"), "the PLC that speaks stays"
-    late = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    late = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     assert late.read(0, 2) == (1).to_bytes(4, "big"), "and the next one gets in"
     assert len(server._connections) <= 4
     for each in (*idle, plc, late):
@@ -313,7 +316,7 @@ def test_250_idle_connections_keep_no_plc_out(server: modbus.ModbusServer) -> No
 
 def test_whoever_does_not_read_is_dropped_without_waiting(server: modbus.ModbusServer) -> None:
     server.show(online(3, 1))
-    plc = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    plc = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     deaf = socket.create_connection(("127.0.0.1", server.port), 2)
     deaf.setblocking(False)
     request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, 76)
@@ -339,12 +342,12 @@ def test_an_error_of_ours_ends_one_connection_only(
 
     with monkeypatch.context() as patched:
         patched.setattr(modbus._modbus, "answer", explode)
-        client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+        client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
         with pytest.raises(OSError, match="closed"):
             client.read(0, 2)
         client.close()
     assert server.faults == 1
     server.show(online(3, 1))
-    client = _modbus.Client("127.0.0.1", server.port, 1, 2.0)
+    client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
     assert client.read(0, 2) == (1).to_bytes(4, "big")
     client.close()

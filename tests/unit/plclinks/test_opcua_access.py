@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
-from edgeinspect.users import Role, Users
-from tests.opcua_desk import (
+from edgeinspect.system.user_file import Role, Users
+from tests.opcua_harness import (
     DAY,
     Pair,
     Served,
@@ -327,9 +327,13 @@ def test_anonymous_only_if_written_out(tmp_path: Path) -> None:
     trusted.mkdir(parents=True)
     shutil.copy(plc.certificate, trusted)
     with serve(
-        tmp_path, certificate=str(server.certificate), private_key=str(server.key),
-        pki=str(tmp_path / "pki"), anonymous=True, write={"anonymous": ["ResultsAck"]},
-    ) as served:  # fmt: skip
+        tmp_path,
+        certificate=str(server.certificate),
+        private_key=str(server.key),
+        pki=str(tmp_path / "pki"),
+        anonymous=True,
+        write={"anonymous": ["ResultsAck"]},
+    ) as served:
 
         async def work() -> None:
             client = await connect(served.client(plc))

@@ -17,7 +17,7 @@ import pytest
 
 from edgeinspect.domain.plc import Outcome, PlcResult
 from edgeinspect.plclinks import opcua
-from tests.opcua_desk import (
+from tests.opcua_harness import (
     NAMESPACE,
     Served,
     connect,
@@ -234,9 +234,10 @@ def test_one_filter_that_raises_keeps_no_event_from_the_others(served: Served) -
         decided = datetime(2026, 11, 28, 12, 0, 0, 500_000, timezone.utc)
         captured_ns = int(decided.timestamp() * 1e9) - 400_000
         served.image(
-            result=PlcResult(41, 5, Outcome.REJECT, 10, processing_us=400,
-                             captured_at_utc_ns=captured_ns)
-        )  # fmt: skip
+            result=PlcResult(
+                41, 5, Outcome.REJECT, 10, processing_us=400, captured_at_utc_ns=captured_ns
+            )
+        )
         await asyncio.to_thread(wait_for, lambda: events)
         assert events[0].ResultId == "41"
         assert events[0].SourceName == "VisionSystem"
@@ -335,11 +336,17 @@ def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(served: 
     tiny = message(b"HELF", struct.pack("<5I", 0, 1, 1, 0, 0) + struct.pack("<i", -1))
     unopened = message(b"MSGF", struct.pack("<4I", 0, 0, 1, 1) + b"\x01\x00\xd2\x01")
     attacks = [
-        b"GET / HTTP/1.1\r\n\r\n", tiny, HELLO + HELLO, unopened, HELLO + unopened,
-        HELLO + message(b"OPNF", os.urandom(200)), message(b"HELF", b""),
-        b"HELF\xff\xff\xff\xff" + bytes(200_000), b"MSGC\x00\x00\x00\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+        tiny,
+        HELLO + HELLO,
+        unopened,
+        HELLO + unopened,
+        HELLO + message(b"OPNF", os.urandom(200)),
+        message(b"HELF", b""),
+        b"HELF\xff\xff\xff\xff" + bytes(200_000),
+        b"MSGC\x00\x00\x00\x00",
         HELLO + message(b"OPNF", struct.pack("<Ii", 0, 1 << 30)),
-    ]  # fmt: skip
+    ]
     attacks += [HELLO + message(b"OPNF", seed.randbytes(seed.randrange(200))) for _ in range(100)]
 
     async def work() -> None:
@@ -371,9 +378,21 @@ def test_mutated_requests_in_a_session(served: Served) -> None:
         from asyncua.ua.ua_binary import struct_to_binary
 
         victim = await connect(served.client())
-        names = ("Read", "Write", "Browse", "Call", "CreateMonitoredItems", "CreateSubscription",
-                 "TranslateBrowsePathsToNodeIds", "Publish", "HistoryRead", "ActivateSession",
-                 "SetMonitoringMode", "TransferSubscriptions", "RegisterNodes")  # fmt: skip
+        names = (
+            "Read",
+            "Write",
+            "Browse",
+            "Call",
+            "CreateMonitoredItems",
+            "CreateSubscription",
+            "TranslateBrowsePathsToNodeIds",
+            "Publish",
+            "HistoryRead",
+            "ActivateSession",
+            "SetMonitoringMode",
+            "TransferSubscriptions",
+            "RegisterNodes",
+        )
         for name in names:
             client = await connect(served.client())
             protocol = client.uaclient.protocol

@@ -8,7 +8,7 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.errors import ConfigError, DeviceLostError, UsageError
-from tests.opcua_desk import DAY, make_pair
+from tests.opcua_harness import DAY, make_pair
 
 pytestmark = pytest.mark.skipif(
     bool(registry.missing_reason("plclink", "opcua")), reason="asyncua is not installed"

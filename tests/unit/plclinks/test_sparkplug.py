@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.plclinks import _sparkplug
-from edgeinspect.plclinks._sparkplug import DataType, Metric, Payload
+from edgeinspect.plclinks._sparkplug import payload as _sparkplug
+from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
 
 RANGES = {
     DataType.INT32: st.integers(-(1 << 31), (1 << 31) - 1),
@@ -87,8 +87,13 @@ def message_type() -> Any:
         (metric, "string_value", 15, kinds.TYPE_STRING),
     ):
         owner.field.add(name=name, number=number, type=kind, label=kinds.LABEL_OPTIONAL)
-    payload.field.add(name="metrics", number=2, type=kinds.TYPE_MESSAGE,
-                      label=kinds.LABEL_REPEATED, type_name=".t.Payload.Metric")  # fmt: skip
+    payload.field.add(
+        name="metrics",
+        number=2,
+        type=kinds.TYPE_MESSAGE,
+        label=kinds.LABEL_REPEATED,
+        type_name=".t.Payload.Metric",
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Payload"))

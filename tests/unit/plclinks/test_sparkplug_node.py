@@ -6,22 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
-from edgeinspect.plclinks import _map, _sparkplug
-from edgeinspect.plclinks._sparkplug import DataType, Metric, Payload
-from edgeinspect.plclinks._sparkplug_node import (
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._sparkplug import payload
+from edgeinspect.plclinks._sparkplug.node import (
     REBIRTH,
     Message,
     Node,
     no_commands,
     take_commands,
 )
+from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
 
 BORN_MS = 1_700_000_000_000
 
 
 def result(seq: int, captured_ms: int = BORN_MS + 5) -> PlcResult:
-    return PlcResult(seq, 1, Outcome.PASS, 1, part_id=f"plate-{seq}",
-                     captured_at_utc_ns=captured_ms * 1_000_000)  # fmt: skip
+    return PlcResult(
+        seq, 1, Outcome.PASS, 1, part_id=f"plate-{seq}", captured_at_utc_ns=captured_ms * 1_000_000
+    )
 
 
 def online(seq: int | None = None, **changes: int) -> PlcImage:
@@ -50,7 +52,7 @@ def test_births_name_every_metric_with_its_type_and_time() -> None:
     assert metrics[REBIRTH].value is False
     assert node.death(0).seq is None
     assert (dbirth.kind, dbirth.of_node, dbirth.payload.seq) == ("DBIRTH", False, 1)
-    wanted = {*_map.values(PlcImage()), *no_commands()}
+    wanted = {*_register_map.values(PlcImage()), *no_commands()}
     assert set(named(dbirth)) == wanted
     assert {"Enable", "FaultReset", "ResultsAck", "TriggerId"} <= wanted
     assert all(metric.timestamp_ms for metric in dbirth.payload.metrics)
@@ -163,9 +165,9 @@ def test_only_commands_of_the_right_name_and_type_are_taken() -> None:
 def test_what_encodes_decodes_and_junk_is_refused(junk: bytes) -> None:
     node = Node(0, BORN_MS)
     for message in show(node, online(7)):
-        data = _sparkplug.encode(message.payload)
-        assert _sparkplug.decode(data) == message.payload
+        data = payload.encode(message.payload)
+        assert payload.decode(data) == message.payload
         try:
-            _sparkplug.decode(data[: len(junk)] + junk)
+            payload.decode(data[: len(junk)] + junk)
         except ValueError:
             pass

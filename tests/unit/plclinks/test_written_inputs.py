@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
+from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.plc import PlcCommands, Refusal
-from edgeinspect.plclinks import _map
-from edgeinspect.plclinks._contact import Contact, Turns
-from edgeinspect.plclinks._modbus_inputs import WrittenInputs
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._input_age import Contact, Turns
+from edgeinspect.plclinks._modbus.inputs import WrittenInputs
 from edgeinspect.plclinks._named_inputs import NamedInputs
-from edgeinspect.plclinks._polled import PolledInputs
-from edgeinspect.testing import ManualClock
+from edgeinspect.plclinks._polled_inputs import PolledInputs
 
 MS = NS_PER_MS
 PART = struct.Struct(">i32s")
@@ -59,7 +59,7 @@ def test_id_and_part_in_one_request_are_one_trigger() -> None:
 
 def test_an_id_alone_is_a_trigger_of_no_part() -> None:
     inputs, contact = WrittenInputs(little=False), heard(Contact())
-    inputs.write(0, bytes(2 * _map.INPUT_WORDS), contact)
+    inputs.write(0, bytes(2 * _register_map.INPUT_WORDS), contact)
     inputs.write(1, b"\0\1", contact)
     assert trigger(inputs.commands()) == (1, "", Refusal.NONE)
     inputs.write(0, struct.pack(">HHIi", 0, 2, 0, 77), contact)  # up to the encoder
@@ -101,7 +101,7 @@ def test_a_part_that_is_prepared_for_the_next_trigger_changes_nothing() -> None:
 
 def test_the_low_word_first() -> None:
     inputs, contact = WrittenInputs(little=True), heard(Contact())
-    block = _map.swap_words(trigger_words(1, "a", encoder=-70_000), _map.INPUTS)
+    block = _register_map.swap_words(trigger_words(1, "a", encoder=-70_000), _register_map.INPUTS)
     inputs.write(0, block, contact)
     assert inputs.commands().trigger_encoder == -70_000
 

@@ -1,0 +1,1 @@
+"""TensorRT: the CUDA driver, building plans, caching them, running them."""

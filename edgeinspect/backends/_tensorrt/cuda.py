@@ -1,0 +1,270 @@
+"""CUDA as the TensorRT backend needs it. The only file that knows pycuda.
+
+Contexts live as long as the process: pycuda frees an object only while its own context
+object is current, and a context that a thread gave back under another's feet is a crash.
+Graphs are not in pycuda; libcuda is asked for them directly.
+
+Source: docs/decisions/0011-tensorrt.md
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError
+
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: does not wait for the default stream."""
+_CAPTURE_THREAD_LOCAL = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating."""
+_DRIVER_FILE = Path("/proc/driver/nvidia/version")
+_L4T_FILE = Path("/etc/nv_tegra_release")
+
+_lock = threading.Lock()
+_contexts: dict[tuple[int, bool], Cuda] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a plan depends on, beside TensorRT."""
+
+    gpu: str
+    compute_capability: str
+    """As `8.7`."""
+    driver: str
+    """NVIDIA's driver, as `570.124.06`; empty where it does not say."""
+    cuda: str
+    """CUDA version that the driver speaks, as `12.8`."""
+    l4t: str
+    """Release of a Jetson's system; empty elsewhere."""
+    integrated: bool
+    """Processor and GPU share their memory (Jetson)."""
+
+
+class Cuda:
+    """One context on one device, shared by the engines of the process.
+
+    Thread-safe, as CUDA is; every call below needs `current()` around it.
+    """
+
+    def __init__(self, ordinal: int, *, spin: bool) -> None:
+        driver = _driver()
+        self._driver = driver
+        device = driver.Device(ordinal)
+        flags = driver.ctx_flags
+        wait = flags.SCHED_SPIN if spin else flags.SCHED_BLOCKING_SYNC
+        self.hardware = _hardware(driver, device)
+        self._context = device.make_context(wait | flags.MAP_HOST)
+        self._context.pop()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context the calling thread's own for a while.
+
+        Raises:
+            EngineFault: CUDA failed inside.
+        """
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._driver.Context.pop()
+        except self._driver.Error as error:
+            raise EngineFault(f"CUDA failed: {error}", where=self.hardware.gpu) from error
+
+    def works(self) -> bool:
+        """Whether the context still answers: after an illegal access no call ever succeeds."""
+        try:
+            with self.current():
+                self._driver.Context.synchronize()
+        except EngineFault:
+            return False
+        return True
+
+    def stream(self) -> Any:
+        """A non-blocking stream; its `handle` is what TensorRT takes."""
+        return self._driver.Stream(flags=NON_BLOCKING)
+
+    def allocate(self, size_bytes: int) -> Any:
+        """Device memory; `int()` gives its address. Freed when it is forgotten."""
+        return self._driver.mem_alloc(max(1, size_bytes))
+
+    def pinned(
+        self, shape: Sequence[int], dtype: np.dtype[Any], *, mapped: bool = False
+    ) -> NDArray[Any]:
+        """Page-locked host memory, zeroed; `mapped` makes it readable by the GPU in place."""
+        flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
+        array: NDArray[Any] = self._driver.pagelocked_empty(tuple(shape), dtype, mem_flags=flags)
+        array[...] = 0
+        return array
+
+    def mapped_address(self, array: NDArray[Any]) -> int:
+        """The GPU's address of an array made by `pinned(mapped=True)`."""
+        allocation: Any = array.base
+        return int(allocation.get_device_pointer())
+
+    def copy_in(self, target: Any, source: NDArray[Any], stream: Any) -> None:
+        """Queue a copy from pinned memory to the device."""
+        self._driver.memcpy_htod_async(target, source, stream)
+
+    def copy_out(self, target: NDArray[Any], source: Any, stream: Any) -> None:
+        """Queue a copy from the device to pinned memory."""
+        self._driver.memcpy_dtoh_async(target, source, stream)
+
+
+def open_device(ordinal: int = 0, *, spin: bool = False) -> Cuda:
+    """The context of a device; the same one for the same arguments.
+
+    Args:
+        ordinal: The device, counted from 0.
+        spin: Waiting burns a core and wakes sooner; otherwise the thread sleeps.
+
+    Raises:
+        MissingExtraError: pycuda is not installed.
+        DeviceLostError: There is no driver, or no such device.
+    """
+    with _lock:
+        known = _contexts.get((ordinal, spin))
+        if known is not None and known.works():
+            return known
+        driver = _driver()
+        # TensorRT's runtime ends the process where there is no driver: ask CUDA first.
+        try:
+            driver.init()
+            count = int(driver.Device.count())
+        except driver.Error as error:
+            raise DeviceLostError(
+                f"CUDA cannot start: {error}",
+                where="GPU",
+                remedy="Check the driver with nvidia-smi (on a Jetson: tegrastats)",
+            ) from error
+        if ordinal >= count:
+            raise DeviceLostError(
+                f"there is no device {ordinal}; CUDA sees {count}",
+                where="GPU",
+                remedy="Correct `device`, or check the driver",
+            )
+        try:
+            opened = _contexts[ordinal, spin] = Cuda(ordinal, spin=spin)
+        except driver.Error as error:
+            raise DeviceLostError(f"cannot be used: {error}", where=f"GPU {ordinal}") from error
+        return opened
+
+
+def _driver() -> Any:
+    try:
+        import pycuda.driver
+    except ImportError as error:
+        raise MissingExtraError("trt", "pycuda", where="backend trt") from error
+    return pycuda.driver
+
+
+def _hardware(driver: Any, device: Any) -> Hardware:
+    version = int(driver.get_driver_version())
+    found = re.search(r"\b(\d+\.\d+(\.\d+)?)\b", _first_line(_DRIVER_FILE))
+    return Hardware(
+        gpu=str(device.name()),
+        compute_capability=".".join(map(str, device.compute_capability())),
+        driver=found[1] if found else "",
+        cuda=f"{version // 1000}.{version % 1000 // 10}",
+        l4t=_first_line(_L4T_FILE),
+        integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
+    )
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").partition("\n")[0].strip()[:200]
+    except OSError:
+        return ""
+
+
+_HANDLE = ctypes.c_void_p
+_GRAPH_CALLS = MappingProxyType(
+    {
+        "cuStreamBeginCapture_v2": (_HANDLE, ctypes.c_int),
+        "cuStreamEndCapture": (_HANDLE, ctypes.POINTER(_HANDLE)),
+        "cuGraphInstantiateWithFlags": (ctypes.POINTER(_HANDLE), _HANDLE, ctypes.c_ulonglong),
+        "cuGraphLaunch": (_HANDLE, _HANDLE),
+        "cuGraphExecDestroy": (_HANDLE,),
+        "cuGraphDestroy": (_HANDLE,),
+    }
+)
+"""Functions of libcuda and what they take. Source: cuda.h of CUDA 12 and 13."""
+
+
+class Graph:
+    """A recorded sequence of work on one stream, launched as one. For one thread.
+
+    Addresses and shapes are those of the recording: when one changes, record again.
+    """
+
+    def __init__(self, stream: Any, record: Callable[[], None]) -> None:
+        """Record what `record` queues on `stream`; it has run once before, for real.
+
+        Raises:
+            EngineFault: CUDA cannot record this; the stream can be used as before.
+        """
+        self._calls = _libcuda()
+        self._stream = _HANDLE(int(stream.handle))
+        self._graph = _HANDLE()
+        self._ready = _HANDLE()
+        self._call("cuStreamBeginCapture_v2", self._stream, _CAPTURE_THREAD_LOCAL)
+        try:
+            record()
+        finally:  # a stream left recording would take no other work
+            ended = self._calls.cuStreamEndCapture(self._stream, ctypes.byref(self._graph))
+        _check("cuStreamEndCapture", ended)
+        try:
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._ready), self._graph, 0)
+        except EngineFault:
+            self.close()
+            raise
+
+    def launch(self) -> None:
+        """Queue the whole recording; does not wait.
+
+        Raises:
+            EngineFault: CUDA refused.
+        """
+        _check("cuGraphLaunch", self._calls.cuGraphLaunch(self._ready, self._stream))
+
+    def close(self) -> None:
+        """Free it; harmless when closed already."""
+        if self._ready.value:
+            self._calls.cuGraphExecDestroy(self._ready)
+        if self._graph.value:
+            self._calls.cuGraphDestroy(self._graph)
+        self._ready, self._graph = _HANDLE(), _HANDLE()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        _check(name, getattr(self._calls, name)(*arguments))
+
+
+def _libcuda() -> Any:
+    """Libcuda with the graph calls declared. It lets the interpreter lock go in each."""
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+        for name, arguments in _GRAPH_CALLS.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, ctypes.c_int
+    except (OSError, AttributeError) as error:
+        raise EngineFault(f"libcuda has no graphs: {error}") from error
+    return library
+
+
+def _check(name: str, code: int) -> None:
+    if code:
+        raise EngineFault(f"CUDA failed: {name} gave error {code}")

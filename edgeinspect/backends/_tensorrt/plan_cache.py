@@ -1,0 +1,300 @@
+"""The plan cache: built engines on disk, each with the circumstances that it holds for.
+
+A plan is native code for one GPU and one TensorRT: it is read only from a folder that no
+other user can write, its hash is checked on the very bytes that are handed over, and it is
+used only where everything its manifest lists is as it was.
+
+Source: docs/decisions/0011-tensorrt.md; CVE-2026-24227
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgeinspect.domain.numbers import Int64
+from edgeinspect.errors import ModelError
+from edgeinspect.system.decoding import decode_json
+
+MAX_PLAN_BYTES = 4 << 30
+_SLOT_FIELDS = (
+    "gpu",
+    "onnx_sha256",
+    "typing",
+    "flags",
+    "optimization_level",
+    "workspace_mib",
+    "profiles",
+)
+"""What was asked for. The rest of a key is where it was built: when that changes, the new
+plan takes the old one's place."""
+
+
+class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a plan's validity depends on. Flags go by name: numbers changed."""
+
+    tensorrt: str
+    """All four parts of its version."""
+    compute_capability: str
+    gpu: str
+    driver: str
+    cuda: str
+    os: str
+    arch: str
+    l4t: str
+    onnx_sha256: str
+    calibration: str | None
+    typing: Literal["strong", "weak"]
+    """Whether the graph alone says each tensor's type, or flags may change it."""
+    flags: tuple[str, ...]
+    """Names of builder flags."""
+    optimization_level: Int64
+    workspace_mib: Int64
+    profiles: tuple[str, ...]
+    """Inputs with their fixed shape."""
+
+
+class PlanManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What stands beside a plan, in its `.json`."""
+
+    schema: Literal[1] = 1
+    key: PlanKey
+    plan_sha256: str
+    plan_bytes: Int64
+    timing_sha256: str
+    """Of the timing cache as this build left it, in the `.timing` beside."""
+    built_at: str
+    """UTC."""
+    build_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan whose manifest holds here and whose bytes are the manifest's."""
+
+    path: Path
+    data: bytes
+    manifest: PlanManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """There is no plan to use, and why."""
+
+    reason: str
+
+
+def default_folder() -> Path:
+    """Where plans are kept when nobody says otherwise.
+
+    `EDGEINSPECT_PLANS`, else the unit's cache (systemd's `CacheDirectory=`), else the user's.
+    """
+    if named := os.environ.get("EDGEINSPECT_PLANS"):
+        return Path(named)
+    if unit := os.environ.get("CACHE_DIRECTORY"):
+        return Path(unit.partition(":")[0]) / "plans"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "edgeinspect" / "plans"
+
+
+class PlanFolder:
+    """Plans in one folder. Thread-safe, and safe between processes.
+
+    Args:
+        path: Made, for the user alone, if it is not there.
+
+    Raises:
+        ModelError: Another user could write into it, or it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path = path.resolve(strict=True)
+            check_private(self.path)
+        except OSError as error:
+            raise ModelError(
+                f"cannot keep plans: {error.strerror}",
+                where=str(path),
+                remedy="Name another folder with `plans:`",
+            ) from error
+
+    def load(self, key: PlanKey) -> Plan | Stale:
+        """The plan for `key`, or why there is none that may be used."""
+        stem = self.path / _slot(key)
+        try:
+            manifest = decode_json(_read(stem.with_suffix(".json")), PlanManifest)
+            if differing := _differences(manifest.key, key):
+                return Stale(differing)
+            data = _read(stem.with_suffix(".plan"))
+            timing = _read(stem.with_suffix(".timing"))
+        except FileNotFoundError as error:
+            missing = Path(error.filename).suffix
+            return Stale("none was built" if missing == ".json" else f"its {missing} is gone")
+        except (OSError, msgspec.MsgspecError) as error:
+            return Stale(f"cannot be read: {error}")
+        if len(data) != manifest.plan_bytes or _sha256(data) != manifest.plan_sha256:
+            return Stale("the plan is not the one its manifest names")
+        if _sha256(timing) != manifest.timing_sha256:
+            return Stale("the timing cache is not the one its manifest names")
+        return Plan(stem.with_suffix(".plan"), data, manifest)
+
+    def keep(self, key: PlanKey, data: bytes, timing: bytes, build_s: float) -> Plan:
+        """Write a plan; a reader sees the old one or the new one, whole.
+
+        Raises:
+            ModelError: The disk does not take it.
+        """
+        stem = self.path / _slot(key)
+        manifest = PlanManifest(
+            key=key,
+            plan_sha256=_sha256(data),
+            plan_bytes=len(data),
+            timing_sha256=_sha256(timing),
+            built_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            build_s=round(build_s, 1),
+        )
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        try:
+            # The manifest last: between two of these the hashes do not fit, and none is used.
+            for suffix, content in ((".plan", data), (".timing", timing), (".json", text)):
+                _replace(stem.with_suffix(suffix), content)
+        except OSError as error:
+            raise ModelError(
+                f"the plan cannot be kept: {error.strerror}",
+                where=str(stem),
+                remedy="Free some disk, or name another `plans:`",
+            ) from error
+        return Plan(stem.with_suffix(".plan"), data, manifest)
+
+    def seed(self, key: PlanKey) -> bytes:
+        """The newest timing cache of the same TensorRT and GPU, to build from; else empty."""
+        newest, found = "", b""
+        for path in self.path.glob("*.json"):
+            try:
+                manifest = decode_json(_read(path), PlanManifest)
+                timing = _read(path.with_suffix(".timing"))
+            except (OSError, msgspec.MsgspecError):
+                continue
+            theirs = manifest.key
+            same = (theirs.tensorrt, theirs.gpu, theirs.compute_capability, theirs.cuda) == (
+                key.tensorrt,
+                key.gpu,
+                key.compute_capability,
+                key.cuda,
+            )
+            if same and manifest.built_at >= newest and _sha256(timing) == manifest.timing_sha256:
+                newest, found = manifest.built_at, timing
+        return found
+
+    @contextmanager
+    def building(self, key: PlanKey) -> Iterator[None]:
+        """Held while one process builds; another that wants the same plan waits for it."""
+        path = self.path / f"{_slot(key)}.lock"
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def read_plan(path: Path) -> Plan:
+    """Read one plan by its file, checked as `PlanFolder.load` checks, its key apart.
+
+    Raises:
+        ModelError: It is missing, not private, or not what its manifest names.
+    """
+    path = path.resolve()
+    try:
+        check_private(path.parent)
+        manifest = decode_json(_read(path.with_suffix(".json")), PlanManifest)
+        data = _read(path)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"its manifest has faults: {error}", where=str(path)) from error
+    if len(data) != manifest.plan_bytes or _sha256(data) != manifest.plan_sha256:
+        raise ModelError(
+            "is not the plan that its manifest names",
+            where=str(path),
+            remedy="Delete it and build it again: a plan is native code",
+        )
+    return Plan(path, data, manifest)
+
+
+def check_private(folder: Path) -> None:
+    """Refuse a folder that another user could write, or could exchange.
+
+    Args:
+        folder: Resolved, without links.
+
+    Raises:
+        ModelError: It, or a folder above it, can be written by others.
+    """
+    for level in (folder, *folder.parents):
+        facts = level.lstat()
+        mine = facts.st_uid in (0, os.geteuid())
+        open_to_others = bool(facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        # In a sticky folder, as /tmp, nobody can rename or remove what is another's.
+        sticky = level != folder and bool(facts.st_mode & stat.S_ISVTX)
+        if not mine or (open_to_others and not sticky):
+            raise ModelError(
+                f"another user could put a plan there ({stat.filemode(facts.st_mode)} {level})",
+                where=str(folder),
+                remedy="A plan is native code: keep them in a folder of your own, mode 700",
+            )
+
+
+def _differences(theirs: PlanKey, ours: PlanKey) -> str:
+    changed = [
+        f"{name} was {getattr(theirs, name) or 'none'}, is {getattr(ours, name) or 'none'}"
+        for name in PlanKey.__struct_fields__
+        if getattr(theirs, name) != getattr(ours, name)
+    ]
+    return "; ".join(changed)
+
+
+def _slot(key: PlanKey) -> str:
+    """The file name, without suffix, of the plan for what was asked."""
+    asked = [getattr(key, name) for name in _SLOT_FIELDS]
+    return _sha256(msgspec.json.encode(asked))[:20]
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes, if it is a plain file that nobody else can write.
+
+    Raises:
+        OSError: It is not, or cannot be read.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        facts = os.fstat(file.fileno())
+        private = facts.st_uid in (0, os.geteuid()) and not facts.st_mode & 0o022
+        if not stat.S_ISREG(facts.st_mode) or not private or facts.st_size > MAX_PLAN_BYTES:
+            raise PermissionError(1, "is no plain file of this user alone", str(path))
+        return file.read()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""Aravis: its library through ctypes, and one camera session."""

@@ -1,0 +1,1 @@
+"""What all GenICam cameras share: settings, pixel formats, triggers, clocks, losses."""

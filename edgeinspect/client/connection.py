@@ -1,0 +1,64 @@
+"""Where a client finds a line, and how it sees that it is the line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeinspect.client.proof import Proof
+from edgeinspect.config.cross_checks import is_local
+from edgeinspect.storage.paths import socket_addresses
+from edgeinspect.storage.shared_memory.folder import find_folder
+from edgeinspect.system.file_ownership import named_user
+
+
+@dataclass(frozen=True, slots=True)
+class LineSource:
+    """A line as one client's file names it."""
+
+    line: str
+    verdicts: str
+    """Its PUB address."""
+    replay: str
+    """Its ROUTER address."""
+    folder: Path | None = None
+    """Of its spool, where that is named."""
+    owner: str | None = None
+    """User beside root and our own whose spool is believed."""
+    is_proven: bool = True
+    """False if its key proves it, or nothing does."""
+
+    def proof(self) -> Proof | None:
+        """A new look into the line's spool; None where it is not wanted."""
+        if not self.is_proven:
+            return None
+        owner = named_user(self.owner) if self.owner else None
+        return Proof(self.line, self.folder, () if owner is None else (owner,))
+
+
+def find_line(
+    line: str,
+    verdicts: str | None = None,
+    replay: str | None = None,
+    *,
+    spool: str | None = None,
+    owner: str | None = None,
+    has_keys: bool = False,
+    unproven: bool = False,
+) -> LineSource:
+    """A line by its name, with what else is known of it.
+
+    Args:
+        line: Its name.
+        verdicts: Its PUB address; the socket in the line's folder when None.
+        replay: Its ROUTER address; likewise.
+        spool: The line's `spool.folder`; looked for by default.
+        owner: User whose spool is believed, beside root and our own.
+        has_keys: Its key proves it (CURVE).
+        unproven: Believe whoever speaks at these addresses.
+    """
+    folder = Path(spool) if spool else None
+    sockets = socket_addresses(folder or find_folder(line), line)
+    addresses = (verdicts or sockets[0], replay or sockets[1])
+    proven = not has_keys and not unproven and all(map(is_local, addresses))
+    return LineSource(line, *addresses, folder=folder, owner=owner, is_proven=proven)

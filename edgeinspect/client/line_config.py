@@ -1,0 +1,76 @@
+"""Configuration sections that name a line: its addresses, its keys, its spool."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from edgeinspect.client.connection import LineSource, find_line
+from edgeinspect.config.cross_checks import address_problem, is_local
+from edgeinspect.config.schema import Name, Section
+from edgeinspect.config.validation import Collector
+from edgeinspect.config.yaml_document import Node
+from edgeinspect.system.file_ownership import named_user
+
+
+class Curve(Section, frozen=True):
+    """Keys for a line on another machine; make them with `edgeinspect keys`."""
+
+    secret: str
+    """File with this gateway's own secret key."""
+    server: str
+    """File with the line's public key."""
+
+
+class Source(Section, frozen=True):
+    """The line that is listened to."""
+
+    line: Name
+    verdicts: str | None = None
+    """Its PUB address; the line's own socket on this PC when absent."""
+    replay: str | None = None
+    """Its ROUTER address; likewise."""
+    high_water_mark: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
+    """Messages queued here before the newest are dropped, to be asked for again later."""
+    curve: Curve | None = None
+    spool: str | None = None
+    """The line's `spool.folder`. On this PC and without `curve`, nothing is believed that does
+    not stand in the line's spool. When absent the folder is where the line's heartbeat says,
+    or where it is by default."""
+    owner: str | None = None
+    """User whose spool is believed, beside root, this program's own user, and whoever root has
+    given a folder to, as systemd does."""
+    unproven: bool = False
+    """Believe whoever speaks at these addresses. Written out where neither the line's spool can
+    be seen (another PC, a container) nor `curve` is there, or such a line is refused."""
+
+    def find(self, spool: str | None = None) -> LineSource:
+        """The line as it is found now; `spool` is its folder if that is known elsewhere."""
+        return find_line(
+            self.line,
+            self.verdicts,
+            self.replay,
+            spool=self.spool or spool,
+            owner=self.owner,
+            has_keys=self.curve is not None,
+            unproven=self.unproven,
+        )
+
+
+def check_source(collector: Collector, table: dict[str, Node]) -> None:
+    """What must be written out of a line that cannot be seen to be the line."""
+    curve, unproven = collector.good("feed.curve"), collector.good("feed.unproven")
+    for name in ("verdicts", "replay"):
+        address = collector.good(f"feed.{name}")
+        if not isinstance(address, str) or address_problem(address) or is_local(address):
+            continue
+        if curve is None and unproven is False:
+            problem = (
+                "is not on this PC, so nothing proves that it is the line: name feed.curve, "
+                "or write feed.unproven: true"
+            )
+            collector.fault(f"feed.{name}", problem, table.get(name))
+    owner = collector.good("feed.owner")
+    if isinstance(owner, str) and named_user(owner) is None:
+        collector.fault("feed.owner", "there is no such user", table.get("owner"))

@@ -1,0 +1,341 @@
+"""Checking a tree against a type, with every fault collected instead of the first raised.
+
+msgspec stops at the first mistake and speaks of types. A technician at night wants all of
+them, each with its line, what stands there and what may stand there. So the type is walked
+here, from msgspec's own description of it; msgspec makes the objects once nothing is wrong,
+and has the last word (`__post_init__` included).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import NODEFAULT, inspect
+
+from edgeinspect.config.yaml_document import Node, shorten
+from edgeinspect.errors import Fault
+
+
+class _Bad:
+    """The type of `BAD`."""
+
+
+BAD: Final = _Bad()
+"""Stands for a value that has a fault; what depends on it is not checked."""
+
+_NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,31}$"
+_NAME_WORDS = "a name of lower-case letters, digits, `-` and `_`, at most 32"
+_SECRET = re.compile(r"password|passwd|secret|token|private", re.IGNORECASE)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or nothing."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def describe(kind: inspect.Type) -> str:
+    """A type in plain words with its range, as `a whole number from 1 to 9`."""
+    if isinstance(kind, inspect.Metadata):
+        said = (kind.extra_json_schema or {}).get("description")
+        return str(said) if said else describe(kind.type)
+    if isinstance(kind, (inspect.IntType, inspect.FloatType)):
+        noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+        return noun + _range(kind)
+    if isinstance(kind, inspect.StrType):
+        if kind.pattern == _NAME_PATTERN:
+            return _NAME_WORDS
+        matching = f" matching {kind.pattern}" if kind.pattern else ""
+        return "text" + matching + _lengths(kind.min_length, kind.max_length, "characters")
+    if isinstance(kind, inspect.BoolType):
+        return "true or false"
+    if isinstance(kind, inspect.NoneType):
+        return "nothing"
+    if isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
+        values = _choices(kind)
+        listing = ", ".join(str(value) for value in values)
+        return f"one of {listing}" if len(values) > 1 else listing
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(describe(option) for option in _without_none(kind))
+    if isinstance(kind, (inspect.DictType, inspect.StructType)):
+        return "a table"
+    if isinstance(kind, inspect.ListType):
+        size = _lengths(kind.min_length, kind.max_length, "entries")
+        return f"a list{size}, each {describe(kind.item_type)}"
+    if isinstance(kind, inspect.AnyType):
+        return "anything"
+    return type(kind).__name__.removesuffix("Type").lower()
+
+
+class Collector:
+    """Walks nodes against types; gathers faults and remembers every good value by path."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self._good: dict[str, Any] = {}
+
+    def good(self, path: str) -> Any:
+        """The checked value at a path, defaults included; `BAD` if it has a fault or is absent."""
+        return self._good.get(path, BAD)
+
+    def fault(self, path: str, problem: str, node: Node | None = None, line: int = 0) -> None:
+        """Add one fault; its value and line are the node's."""
+        value = ""
+        if node is not None:
+            line = line or node.line
+            value = _shown(path, node)
+        self.faults.append(Fault(path, problem, value, line or None))
+
+    def struct(
+        self, node: Node, cls: type[msgspec.Struct], path: str, skip: Sequence[str] = ()
+    ) -> Any:
+        """Check a table against a struct.
+
+        Args:
+            node: The table.
+            cls: The struct.
+            path: Where the table stands; empty for the root.
+            skip: Keys that belong to somebody else, as `type`.
+
+        Returns:
+            The object made, or `BAD` with the faults added.
+        """
+        kind = inspect.type_info(cls)
+        assert isinstance(kind, inspect.StructType)
+        plain = self._struct(node, kind, path, skip)
+        return BAD if plain is BAD else msgspec.convert(plain, cls)
+
+    def _struct(
+        self, node: Node, kind: inspect.StructType, path: str, skip: Sequence[str] = ()
+    ) -> Any:
+        if not isinstance(node.value, dict):
+            self.fault(path or "file", "must be a table", node)
+            return BAD
+        before = len(self.faults)
+        fields = {entry.encode_name: entry for entry in kind.fields}
+        for key, value in node.value.items():
+            if key not in fields and key not in skip:
+                hint = suggest(key, fields)
+                if not hint and fields:
+                    hint = f"; known here: {', '.join(fields)}"
+                self.fault(_join(path, key), f"unknown key{hint}", value, node.key_lines[key])
+        plain: dict[str, Any] = {}
+        for name, entry in fields.items():
+            here = _join(path, name)
+            child = node.value.get(name)
+            if child is None:
+                if entry.required:
+                    self.fault(here, f"required: {describe(entry.type)}", line=node.line)
+                else:
+                    self._remember(here, _default(entry))
+            else:
+                value = self._value(child, entry.type, here)
+                if value is not BAD:
+                    plain[name] = value
+        if len(self.faults) > before:
+            return BAD
+        try:
+            made = msgspec.convert(plain, kind.cls)
+        except msgspec.ValidationError as error:
+            self.fault(path or "file", str(error), line=node.line)
+            return BAD
+        if path:
+            self._good[path] = made
+        return plain
+
+    def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
+        if isinstance(kind, inspect.Metadata):
+            return self._value(node, kind.type, path)
+        if isinstance(kind, inspect.UnionType):
+            return self._union(node, kind, path)
+        if isinstance(kind, inspect.StructType):
+            return self._struct(node, kind, path)
+        if isinstance(kind, inspect.DictType):
+            return self._table(node, kind, path)
+        if isinstance(kind, (inspect.ListType, inspect.VarTupleType)):
+            return self._list(node, kind, path)
+        value = _leaf(node.value, kind) if not isinstance(kind, inspect.AnyType) else node.plain()
+        if value is BAD:
+            self.fault(path, f"must be {describe(kind)}{_why(node, kind)}", node)
+        else:
+            self._good[path] = value
+        return value
+
+    def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
+        options = _without_none(kind)
+        if node.value is None and kind.includes_none:
+            self._good[path] = None
+            return None
+        if len(options) == 1:
+            return self._value(node, options[0], path)
+        for option in options:
+            attempt = Collector()
+            value = attempt._value(node, option, path)
+            if not attempt.faults:
+                self._good.update(attempt._good)
+                return value
+        self.fault(path, f"must be {describe(kind)}", node)
+        return BAD
+
+    def _table(self, node: Node, kind: inspect.DictType, path: str) -> Any:
+        if not isinstance(node.value, dict):
+            self.fault(path, "must be a table", node)
+            return BAD
+        plain: dict[str, Any] = {}
+        bad = False
+        for key, child in node.value.items():
+            here = _join(path, key)
+            if _leaf(key, kind.key_type) is BAD:
+                line = node.key_lines[key]
+                self.fault(here, f"the key must be {describe(kind.key_type)}", line=line)
+                bad = True
+            value = self._value(child, kind.value_type, here)
+            bad = bad or value is BAD
+            plain[key] = value
+        if bad:
+            return BAD
+        self._good[path] = plain
+        return plain
+
+    def _list(self, node: Node, kind: inspect.ListType | inspect.VarTupleType, path: str) -> Any:
+        if not isinstance(node.value, list):
+            self.fault(path, f"must be {describe(kind)}", node)
+            return BAD
+        items = [
+            self._value(child, kind.item_type, f"{path}[{index}]")
+            for index, child in enumerate(node.value)
+        ]
+        size = len(items)
+        if size < (kind.min_length or 0) or size > (kind.max_length or size):
+            self.fault(path, f"must be {describe(kind)}", node)
+            return BAD
+        if any(item is BAD for item in items):
+            return BAD
+        self._good[path] = items
+        return items
+
+    def _remember(self, path: str, value: Any) -> None:
+        """Make a default, and the fields of a default section, known to the cross checks."""
+        self._good[path] = value
+        if isinstance(value, msgspec.Struct):
+            for name in value.__struct_fields__:
+                self._remember(_join(path, name), getattr(value, name))
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{shorten(key)}" if path else shorten(key)
+
+
+def _default(entry: inspect.Field) -> Any:
+    if entry.default_factory is not NODEFAULT:
+        return entry.default_factory()
+    return entry.default
+
+
+def _leaf(value: Any, kind: inspect.Type) -> Any:
+    """The value if it fits a scalar type, or `BAD`."""
+    if isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
+        fits = any(value == each and type(value) is type(each) for each in _choices(kind))
+    elif isinstance(kind, inspect.IntType):
+        fits = isinstance(value, int) and not isinstance(value, bool) and _within(value, kind)
+    elif isinstance(kind, inspect.FloatType):
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = fits and math.isfinite(value) and _within(value, kind)
+    elif isinstance(kind, inspect.StrType):
+        fits = isinstance(value, str) and _text_fits(value, kind)
+    elif isinstance(kind, inspect.BoolType):
+        fits = isinstance(value, bool)
+    elif isinstance(kind, inspect.NoneType):
+        fits = value is None
+    else:  # left to msgspec, when the object is made
+        fits = True
+    return value if fits else BAD
+
+
+def _within(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
+    return (
+        (kind.ge is None or value >= kind.ge)
+        and (kind.gt is None or value > kind.gt)
+        and (kind.le is None or value <= kind.le)
+        and (kind.lt is None or value < kind.lt)
+        and (kind.multiple_of is None or value % kind.multiple_of == 0)
+        and abs(value) < 1e300
+    )
+
+
+def _text_fits(value: str, kind: inspect.StrType) -> bool:
+    if "\0" in value or len(value) < (kind.min_length or 0):
+        return False
+    if kind.max_length is not None and len(value) > kind.max_length:
+        return False
+    # Python's `$` lets a line feed follow; a name does not.
+    return kind.pattern is None or (
+        re.search(kind.pattern, value) is not None and not value.endswith("\n")
+    )
+
+
+def _why(node: Node, kind: inspect.Type) -> str:
+    """A word on what YAML made of the value, when that is not what was written."""
+    if isinstance(kind, inspect.StrType):
+        if node.value is None:
+            return ", but nothing is written"
+        if isinstance(node.value, (bool, int, float)):
+            what = "true or false" if isinstance(node.value, bool) else "a number"
+            return f'; YAML reads this as {what}: write "{node.raw}" in quotes'
+    if isinstance(node.value, str) and isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
+        return suggest(node.value, [str(value) for value in _choices(kind)])
+    return ""
+
+
+def _shown(path: str, node: Node) -> str:
+    if isinstance(node.value, dict):
+        return "a table"
+    if isinstance(node.value, list):
+        return "a list"
+    if _SECRET.search(path.rsplit(".", 1)[-1]):
+        return "***"
+    return shorten(node.raw) if node.raw else "nothing"
+
+
+def _choices(kind: inspect.LiteralType | inspect.EnumType) -> list[Any]:
+    if isinstance(kind, inspect.LiteralType):
+        return list(kind.values)
+    return [member.value for member in kind.cls]
+
+
+def _without_none(kind: inspect.UnionType) -> list[inspect.Type]:
+    return [option for option in kind.types if not isinstance(option, inspect.NoneType)]
+
+
+def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        words = f" from {_number(kind.ge)} to {_number(kind.le)}"
+    else:
+        bounds = (
+            ("at least", kind.ge),
+            ("above", kind.gt),
+            ("at most", kind.le),
+            ("below", kind.lt),
+        )
+        given = [f"{word} {_number(bound)}" for word, bound in bounds if bound is not None]
+        words = " " + ", ".join(given) if given else ""
+    if kind.multiple_of is not None:
+        words += f", a multiple of {_number(kind.multiple_of)}"
+    return words
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+def _lengths(least: int | None, most: int | None, noun: str) -> str:
+    if least is not None and most is not None:
+        return f" of {least} to {most} {noun}"
+    if least is not None:
+        return f" of at least {least} {noun}"
+    return f" of at most {most} {noun}" if most is not None else ""

@@ -1,0 +1,321 @@
+"""A YAML text as a tree that remembers its lines, read as if it were hostile.
+
+Built from the parser's events rather than by `yaml.safe_load`, for four reasons: every
+value keeps its line, a key written twice is seen, the work is bounded whatever aliases
+multiply, and words that YAML 1.1 silently turns into something else (`on`, `012`, `1:30`)
+are either kept as text or reported.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.system.regular_file import open_regular
+
+MAX_BYTES = 1 << 20
+"""Largest file that is read."""
+MAX_NODES = 20_000
+"""Most values in a file, each alias counted with all that it stands for."""
+MAX_DEPTH = 32
+
+Scalar = str | int | float | bool | None
+
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$|0x[0-9a-fA-F]+$")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+_STR_TAG = "tag:yaml.org,2002:str"
+
+
+@dataclass(slots=True)
+class Node:
+    """One value of the file. `value` is a scalar, a list of nodes or a dict of them."""
+
+    value: Scalar | list[Node] | dict[str, Node]
+    line: int
+    """Where the value stands, from 1; 0 if it is not from the file."""
+    raw: str = ""
+    """A scalar as it was written."""
+    size: int = 1
+    """Nodes in this value, aliases expanded."""
+    key_lines: dict[str, int] = field(default_factory=dict)
+    """For a dict: where each key stands."""
+
+    def plain(self) -> Any:
+        """The value as ordinary dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: It is missing, no ordinary file, unreadable, larger than `MAX_BYTES`,
+            or not UTF-8.
+    """
+    where = str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "not an ordinary file"
+            raise _refuse(f"is {kind}; give the path of a YAML file", where)
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _refuse(f"cannot be read: {error.strerror or error}", where) from error
+    except ValueError as error:  # a NUL in the path
+        raise _refuse(f"is not a path: {error}", repr(where)) from error
+    if len(data) > MAX_BYTES:
+        raise _refuse(f"is larger than {MAX_BYTES} bytes: not a configuration", where)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problem = f"is not text in UTF-8 (byte {error.start})"
+        raise ConfigError([Fault("file", problem, line=line)], where=where) from error
+
+
+def override(root: Node, words: str) -> None:
+    """Put a value in its place: `words` is `key.of.a.table=VALUE`, VALUE being YAML.
+
+    Raises:
+        ConfigError: It is not of that form, or the way leads through something that is no
+            table.
+    """
+    keys, equals, text = words.partition("=")
+    names = keys.split(".")
+    if not equals or not all(names):
+        raise _refuse(f"{words!r} is not of the form key.of.a.table=VALUE", "--set")
+    try:
+        value = parse(f"value: {text}\n", "--set")[0]
+    except ConfigError as error:
+        faults = [Fault(keys, fault.problem, fault.value) for fault in error.faults]
+        raise ConfigError(faults, where="--set") from error
+    assert isinstance(value.value, dict)
+    node = root
+    for name in names[:-1]:
+        if not isinstance(node.value, dict):
+            break
+        node.key_lines.setdefault(name, 0)
+        node = node.value.setdefault(name, Node({}, 0))
+    if not isinstance(node.value, dict) or set(value.value) != {"value"}:
+        raise _refuse(f"{keys} cannot be set: there is no table to put it in", "--set")
+    _forget_lines(value)
+    node.value[names[-1]] = value.value["value"]
+    node.key_lines[names[-1]] = 0
+
+
+def _forget_lines(node: Node) -> None:
+    """What was not in the file has no line there."""
+    node.line = 0
+    node.key_lines = dict.fromkeys(node.key_lines, 0)
+    if isinstance(node.value, dict):
+        for child in node.value.values():
+            _forget_lines(child)
+    elif isinstance(node.value, list):
+        for child in node.value:
+            _forget_lines(child)
+
+
+def parse(text: str, where: str) -> tuple[Node, list[Fault]]:
+    """The tree of a YAML document, and the faults that leave the rest readable.
+
+    Args:
+        text: The document.
+        where: Name of the file, for messages.
+
+    Returns:
+        The root, always a mapping, and a fault for each key written twice.
+
+    Raises:
+        ConfigError: The text cannot be read as one YAML mapping of bounded size.
+    """
+    builder = _Builder()
+    try:
+        root = builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else None
+        raise ConfigError([Fault("file", _reword(error), line=line)], where=where) from error
+    except yaml.YAMLError as error:
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        problem = "has a character that no YAML text has: is it a binary file?"
+        raise ConfigError([Fault("file", problem, line=line)], where=where) from error
+    except _RefusedError as error:
+        raise ConfigError([Fault("file", str(error), line=error.line)], where=where) from error
+    if root is None or (root.value is None and not root.raw):
+        raise _refuse("is empty", where)
+    if not isinstance(root.value, dict):
+        problem = "must be a table of `key: value` lines"
+        raise ConfigError([Fault("file", problem, shorten(root.raw), root.line)], where=where)
+    return root, builder.faults
+
+
+def shorten(text: str, most: int = 48) -> str:
+    """One line of at most `most` characters, for a message."""
+    text = "".join(char if char.isprintable() else " " for char in text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class _RefusedError(Exception):
+    """The document cannot be used at all."""
+
+    def __init__(self, problem: str, line: int) -> None:
+        self.line = line
+        super().__init__(problem)
+
+
+class _Builder:
+    """Makes the tree from the parser's events. One document, one use."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self._anchors: dict[str, Node | None] = {}
+        self._nodes = 0
+
+    def document(self, events: Iterator[Any]) -> Node | None:
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    problem = "has a second document (`---`); one is all that is read"
+                    raise _RefusedError(problem, _line(event))
+                root = self._node(next(events), events, 0, "")
+        return root
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int, path: str) -> Node:
+        line = _line(event)
+        self._count(1, line)
+        if depth > MAX_DEPTH:
+            raise _RefusedError(f"is nested deeper than {MAX_DEPTH} levels", line)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event.anchor or "", line)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        if isinstance(event, yaml.ScalarEvent):
+            node = _scalar(event, line)
+        elif event.tag is not None:
+            raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not read", line)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self._sequence(events, line, depth, path)
+        else:
+            node = self._mapping(events, line, depth, path)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _sequence(self, events: Iterator[Any], line: int, depth: int, path: str) -> Node:
+        items: list[Node] = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            items.append(self._node(event, events, depth + 1, f"{path}[{len(items)}]"))
+        return Node(items, line, size=1 + sum(item.size for item in items))
+
+    def _mapping(self, events: Iterator[Any], line: int, depth: int, path: str) -> Node:
+        entries: dict[str, Node] = {}
+        key_lines: dict[str, int] = {}
+        merged: list[Node] = []
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            key_line = _line(event)
+            key_node = self._node(event, events, depth + 1, path)
+            name = key_node.value if isinstance(key_node.value, str) else None
+            shown = name if name is not None else shorten(key_node.raw or "a table")
+            here = f"{path}.{shown}" if path else shown
+            value = self._node(next(events), events, depth + 1, here)
+            if name is None:
+                hint = f'write "{shown}" in quotes' if key_node.raw else "tables cannot be keys"
+                problem = f"a key must be text; YAML reads this one otherwise: {hint}"
+                self.faults.append(Fault(here, problem, line=key_line))
+            elif name == "<<" and key_node.raw == "<<":
+                merged.append(value)
+            elif name in entries:
+                first = key_lines[name]
+                self.faults.append(
+                    Fault(here, f"stands twice; first in line {first}", line=key_line)
+                )
+            else:
+                entries[name] = value
+                key_lines[name] = key_line
+        for value in merged:
+            _merge(value, entries, key_lines)
+        return Node(entries, line, "", 1 + sum(n.size for n in entries.values()), key_lines)
+
+    def _alias(self, anchor: str, line: int) -> Node:
+        node = self._anchors.get(anchor)
+        if node is None:
+            unknown = anchor not in self._anchors
+            problem = "is not defined above" if unknown else "contains itself"
+            raise _RefusedError(f"has the alias *{shorten(anchor)}, which {problem}", line)
+        self._count(node.size, line)
+        return node
+
+    def _count(self, nodes: int, line: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise _RefusedError(f"has more than {MAX_NODES} values, aliases expanded", line)
+
+
+def _line(event: Any) -> int:
+    line: int = event.start_mark.line
+    return line + 1
+
+
+def _merge(value: Node, entries: dict[str, Node], key_lines: dict[str, int]) -> None:
+    """YAML's `<<`: take over the keys that are not given here."""
+    sources = value.value if isinstance(value.value, list) else [value]
+    for source in sources:
+        if not isinstance(source.value, dict):
+            raise _RefusedError("has a `<<` that is not followed by a table", value.line)
+        for key, node in source.value.items():
+            if key not in entries:
+                entries[key] = node
+                key_lines[key] = source.key_lines[key]
+
+
+def _scalar(event: Any, line: int) -> Node:
+    text: str = event.value
+    if event.tag not in (None, "!", _STR_TAG):
+        raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not read", line)
+    quoted = event.style is not None or event.tag is not None
+    return Node(text if quoted else _resolve(text), line, raw=text)
+
+
+def _resolve(text: str) -> Scalar:
+    """What an unquoted word means."""
+    if text in _NULLS:
+        return None
+    lowered = text.lower()
+    if lowered in _BOOLS:
+        return _BOOLS[lowered]
+    if lowered in _SPECIAL or lowered in ("-.nan", "+.nan"):
+        return _SPECIAL.get(lowered, math.nan)
+    if len(text) <= 40:  # a longer row of digits is an identifier
+        if _INT.match(text):
+            return int(text.replace("_", ""), 0)
+        if _FLOAT.match(text):
+            return float(text)
+    return text
+
+
+def _reword(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "unknown fault"
+    if "'\\t'" in problem:
+        return "has a tab where YAML wants spaces: indent with spaces"
+    context = f" ({error.context})" if error.context else ""
+    return f"is not YAML: {shorten(problem, 120)}{shorten(context, 80)}"
+
+
+def _refuse(problem: str, where: str) -> ConfigError:
+    return ConfigError([Fault("file", problem)], where=where)

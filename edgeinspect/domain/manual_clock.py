@@ -1,0 +1,63 @@
+"""A clock that moves only when it is told to: for tests and for replays."""
+
+from __future__ import annotations
+
+import threading
+
+from edgeinspect.domain.clock import Alarm
+
+EPOCH_UTC_NS = 1_700_000_000_000_000_000
+
+
+class ManualClock:
+    """Time that moves only when a test says so. Thread-safe.
+
+    `sleep_until` from the test's own single thread moves the clock itself, so code that
+    waits runs through at once; set `auto=False` for tests with threads.
+    """
+
+    def __init__(self, now_ns: int = 1_000_000_000, *, auto: bool = True) -> None:
+        self._now_ns = now_ns
+        self._auto = auto
+        self._moved = threading.Condition()
+        self.utc_offset_ns = EPOCH_UTC_NS
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def utc_ns(self) -> int:
+        return self._now_ns + self.utc_offset_ns
+
+    def advance(self, ns: int) -> None:
+        """Move on, and wake whoever's time has come."""
+        with self._moved:
+            self._now_ns += ns
+            self._moved.notify_all()
+
+    def sleep_until(self, at_ns: int) -> None:
+        if self._auto:
+            self.advance(max(0, at_ns - self._now_ns))
+            return
+        with self._moved:
+            self._moved.wait_for(lambda: self._now_ns >= at_ns, timeout=30)
+
+    def alarm(self) -> Alarm:
+        return _ManualAlarm(self._moved, self)
+
+
+class _ManualAlarm:
+    def __init__(self, moved: threading.Condition, clock: ManualClock) -> None:
+        self._moved = moved
+        self._clock = clock
+        self._rung = False
+
+    def ring(self) -> None:
+        with self._moved:
+            self._rung = True
+            self._moved.notify_all()
+
+    def wait_until(self, at_ns: int) -> bool:
+        with self._moved:
+            self._moved.wait_for(lambda: self._rung or self._clock.now_ns() >= at_ns, timeout=30)
+            rung, self._rung = self._rung, False
+            return rung

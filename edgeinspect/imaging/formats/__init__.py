@@ -1,0 +1,1 @@
+"""Image file formats: detection, headers, and what each file contains."""

@@ -1,0 +1,99 @@
+"""The formats that are read: a file's content decides, whatever its name says."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff
+from edgeinspect.imaging.formats.content import Form, FormError, cut_off, damaged, refused
+
+
+def check_known(data: bytes) -> None:
+    """Refuse what is no picture of a format that is read, by its first bytes.
+
+    Raises:
+        FormError: It is none.
+    """
+    _reader(data)
+
+
+def form_of(data: bytes) -> Form:
+    """What a picture file says of its pixels.
+
+    Raises:
+        FormError: It is none that is read, is cut off, or says what has no one meaning.
+    """
+    return _checked(data, lambda form: None)
+
+
+def check_whole(data: bytes) -> Form:
+    """`form_of`, and every part of the file is there.
+
+    Raises:
+        FormError: As `form_of`, or something is missing or does not match its checksum.
+    """
+
+    def check(form: Form) -> None:
+        if form.format == "png":
+            png.check(data)
+        elif form.format == "jpeg":
+            jpeg.check(data)
+
+    return _checked(data, check)
+
+
+def _checked(data: bytes, check: Callable[[Form], None]) -> Form:
+    name, read = _reader(data)
+    try:
+        form = read(data)
+        if form.height_px < 1 or form.width_px < 1:
+            raise damaged(name)
+        check(form)
+    except (struct.error, IndexError) as error:
+        raise cut_off(f"within the header of a {name}") from error
+    return form
+
+
+def _reader(data: bytes) -> tuple[str, Callable[[bytes], Form]]:
+    if data[:8] == png.SIGNATURE:
+        return "PNG", png.form_of
+    if data[:3] == b"\xff\xd8\xff":
+        return "JPEG", jpeg.form_of
+    if data[:2] == b"BM":
+        return "BMP", bmp.form_of
+    if data[:4] in tiff.SIGNATURES:
+        return "TIFF", tiff.form_of
+    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
+        return "PNM", pnm.form_of
+    for start, name in _OTHERS:
+        if data[: len(start)] == start or data[4 : 4 + len(start)] == start:
+            raise refused(f"is a {name} file, which is not read")
+    for start in (png.SIGNATURE, b"\xff\xd8\xff"):
+        if data and start.startswith(data):
+            raise cut_off("within its first bytes")
+    if not data.strip(b"\0"):
+        raise cut_off("it is nothing but zeros")
+    raise FormError(
+        "is not a picture of a format that is read",
+        remedy="These are read: PNG, JPEG, BMP, TIFF, PGM and PPM",
+    )
+
+
+_OTHERS = (
+    (b"GIF8", "GIF"),
+    (b"RIFF", "WebP"),
+    (b"ftypavif", "AVIF"),
+    (b"ftypheic", "HEIF"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"\x59\xa6\x6a\x95", "Sun raster"),
+    (b"PF\n", "PFM"),
+    (b"Pf\n", "PFM"),
+    (b"8BPS", "Photoshop"),
+    (b"gimp xcf", "GIMP"),
+    (b"%PDF", "PDF"),
+    (b"\xff\x0a", "JPEG XL"),
+)

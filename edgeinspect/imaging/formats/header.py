@@ -1,0 +1,244 @@
+"""How large a picture is, by its header alone: before a decoder is asked to make room for it.
+
+A file of some megabytes may stand for a picture of gigabytes. OpenCV decodes first and tells
+the size afterwards, and its own bound (2^30 pixels) is far above what a line can take. Only
+the formats that are read here are ever handed to a decoder.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeinspect.errors import DataError
+
+SET_PIXELS_MAX = 200_000_000
+"""Most pixels of a picture of a data set."""
+LINE_PIXELS_MAX = 64_000_000
+"""The same of one for a line, which must not wait for it long."""
+FILE_BYTES_MAX = 1 << 29
+"""Largest picture file that is read: 200 Mpx of 16 bits fit in."""
+_TIFF_TAGS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSize:
+    """What a picture's header says."""
+
+    height_px: int
+    width_px: int
+    format: str
+    """`png`, `jpeg`, `bmp`, `tiff`, `webp`, `gif` or `pnm`."""
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.height_px * self.width_px
+
+
+def picture_size(data: bytes) -> PictureSize:
+    """The size of the (first) picture in a file, as its decoder will take it.
+
+    Of a tiled TIFF at least the size of one tile, since the decoder makes room for a whole one.
+    The picture is not turned: EXIF may exchange height and width.
+
+    Raises:
+        DataError: It is of none of the formats, its header is cut off or damaged, or it says
+            a size of nothing.
+    """
+    for start, name, read in _FORMATS:
+        if data.startswith(start):
+            try:
+                height_px, width_px = read(data)
+            except (struct.error, IndexError) as error:
+                raise DataError(
+                    f"is cut off: its {name.upper()} header is not all there",
+                    remedy="Copy it again",
+                ) from error
+            except ValueError as error:
+                raise DataError(
+                    f"is damaged: its {name.upper()} header makes no sense ({error})",
+                    remedy="Copy it again",
+                ) from error
+            if height_px < 1 or width_px < 1:
+                what = f"is damaged: its {name.upper()} header says {width_px}x{height_px}"
+                raise DataError(what, remedy="Copy it again")
+            return PictureSize(height_px, width_px, name)
+    raise DataError(
+        "is not a picture of a format that is read",
+        remedy="Convert it to PNG, JPEG, BMP or TIFF",
+    )
+
+
+def check_size(data: bytes, pixels_max: int, *, where: str = "") -> PictureSize:
+    """The size of a picture that may be decoded.
+
+    Raises:
+        DataError: As `picture_size`, or it has more than `pixels_max` pixels.
+    """
+    try:
+        size = picture_size(data)
+    except DataError as error:
+        raise DataError(error.what, where=where, remedy=error.remedy) from error
+    if size.pixels > pixels_max:
+        raise DataError(
+            f"is a picture of {size.width_px}x{size.height_px} px, more than the "
+            f"{pixels_max} px that are decoded",
+            where=where,
+            remedy="Check the file, or cut it into smaller pictures",
+        )
+    return size
+
+
+def _png(data: bytes) -> tuple[int, int]:
+    if data[12:16] != b"IHDR":
+        raise ValueError("no IHDR")
+    width_px, height_px = struct.unpack_from(">II", data, 16)
+    return height_px, width_px
+
+
+_NO_FRAME = frozenset((0xC4, 0xC8, 0xCC))
+"""DHT, JPG and DAC have codes between those of the frames."""
+_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+"""Without a length: a 0xFF of the pixels, TEM, RSTn, SOI."""
+_JPEG_MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)
+_JPEG_SEGMENTS_MAX = 10_000
+
+
+def _jpeg(data: bytes) -> tuple[int, int]:
+    at = 2
+    for _ in range(_JPEG_SEGMENTS_MAX):
+        found = _JPEG_MARKER.search(data, at)  # a decoder skips what stands between segments
+        if found is None:
+            raise ValueError("no frame")
+        code, at = found[1][0], found.end()
+        if code in _ALONE:
+            continue
+        if code in (0xD9, 0xDA):
+            raise ValueError("no frame before the pixels")
+        (length,) = struct.unpack_from(">H", data, at)
+        if length < 2:
+            raise ValueError("a segment of no length")
+        if 0xC0 <= code <= 0xCF and code not in _NO_FRAME:
+            height_px, width_px = struct.unpack_from(">HH", data, at + 3)
+            return height_px, width_px
+        at += length
+    raise ValueError("too many segments")
+
+
+def _bmp(data: bytes) -> tuple[int, int]:
+    (header_bytes,) = struct.unpack_from("<I", data, 14)
+    if header_bytes == 12:
+        width_px, height_px = struct.unpack_from("<HH", data, 18)
+    else:
+        width_px, height_px = struct.unpack_from("<ii", data, 18)
+    return abs(height_px), width_px
+
+
+_TIFF_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES = 256, 257, 277
+_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
+
+
+def _tiff(data: bytes) -> tuple[int, int]:
+    largest: dict[int, int] = {}
+    for tag, value in _tiff_values(data):
+        largest[tag] = max(largest.get(tag, 0), value)
+    if _TIFF_WIDTH not in largest or _TIFF_HEIGHT not in largest:
+        raise ValueError("no size")
+    if largest.get(_TIFF_SAMPLES, 1) > 16:
+        raise ValueError("too many samples")
+    height_px, width_px = largest[_TIFF_HEIGHT], largest[_TIFF_WIDTH]
+    if not height_px or not width_px:
+        return 0, 0
+    return (
+        max(height_px, largest.get(_TIFF_TILE_HEIGHT, 0)),
+        max(width_px, largest.get(_TIFF_TILE_WIDTH, 0)),
+    )
+
+
+def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
+    """(tag, value) of the first directory's entries that hold one whole number."""
+    order = "<" if data[0] == 0x49 else ">"
+    (magic,) = struct.unpack_from(order + "H", data, 2)
+    big = magic == 43
+    if big:
+        (at,) = struct.unpack_from(order + "Q", data, 8)
+        (count,) = struct.unpack_from(order + "Q", data, at)
+        at, entry_bytes, value_at = at + 8, 20, 12
+    else:
+        (at,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, at)
+        at, entry_bytes, value_at = at + 2, 12, 8
+    if count > _TIFF_TAGS_MAX:
+        raise ValueError("too many tags")
+    for _ in range(count):
+        tag, kind = struct.unpack_from(order + "HH", data, at)
+        code = _TIFF_TYPES.get(kind)
+        if code is not None and struct.calcsize(code) <= entry_bytes - value_at:
+            yield tag, struct.unpack_from(order + code, data, at + value_at)[0]
+        at += entry_bytes
+
+
+def _webp(data: bytes) -> tuple[int, int]:
+    if data[8:12] != b"WEBP":
+        raise ValueError("not WebP")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width_px = int.from_bytes(data[24:27], "little") + 1
+        height_px = int.from_bytes(data[27:30], "little") + 1
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width_px, height_px = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width_px, height_px = (each & 0x3FFF for each in struct.unpack_from("<HH", data, 26))
+    else:
+        raise ValueError("no picture")
+    return height_px, width_px
+
+
+def _gif(data: bytes) -> tuple[int, int]:
+    width_px, height_px = struct.unpack_from("<HH", data, 6)
+    return height_px, width_px
+
+
+_PNM_HEADER_BYTES = 4096
+_BLANKS = b" \t\n\v\f\r"
+
+
+def _pnm(data: bytes) -> tuple[int, int]:
+    text = data[2:_PNM_HEADER_BYTES]
+    numbers: list[int] = []
+    at = 0
+    while len(numbers) < 2:
+        if text[at] in _BLANKS:
+            at += 1
+        elif text[at] == 0x23:  # a comment, to the end of its line
+            at = text.index(b"\n", at)
+        else:
+            end = at
+            while text[end] not in _BLANKS and text[end] != 0x23:
+                end += 1
+            digits = text[at:end]
+            if not digits.isdigit() or len(digits) > 10:
+                raise ValueError("not a number")
+            numbers.append(int(digits))
+            at = end
+    return numbers[1], numbers[0]
+
+
+_FORMATS = (
+    (b"\x89PNG\r\n\x1a\n", "png", _png),
+    (b"\xff\xd8\xff", "jpeg", _jpeg),
+    (b"BM", "bmp", _bmp),
+    (b"II*\0", "tiff", _tiff),
+    (b"MM\0*", "tiff", _tiff),
+    (b"II+\0", "tiff", _tiff),
+    (b"MM\0+", "tiff", _tiff),
+    (b"RIFF", "webp", _webp),
+    (b"GIF87a", "gif", _gif),
+    (b"GIF89a", "gif", _gif),
+    *((b"P%d" % each, "pnm", _pnm) for each in range(1, 7)),
+)

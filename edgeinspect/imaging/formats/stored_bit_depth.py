@@ -1,0 +1,71 @@
+"""How many bits a picture file stores, by a few of its bytes: thousands are looked through so."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgeinspect.imaging.formats import png, pnm, tiff
+from edgeinspect.imaging.formats.content import FormError
+from edgeinspect.system.regular_file import open_regular
+
+_HEAD_BYTES = 4096
+_DIRECTORY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDepth:
+    """Of one file."""
+
+    bits: int
+    """8 or 16, as decoded."""
+    depth_bits: int | None = None
+    """How many of 16 are used, where the file says so."""
+
+
+def stored_depth(path: Path) -> StoredDepth | None:
+    """Of a file; None if it cannot be read or is no picture: reading it will say why."""
+    try:
+        with open_regular(path) as file:
+            return _of(file)
+    except (OSError, FormError, struct.error, IndexError):
+        return None
+
+
+def _of(file: BinaryIO) -> StoredDepth | None:
+    head = file.read(_HEAD_BYTES)
+    if head[:8] == png.SIGNATURE:
+        return StoredDepth(16 if head[24] == 16 else 8)
+    if head[:3] == b"\xff\xd8\xff" or head[:2] == b"BM":
+        return StoredDepth(8)
+    if head[:4] in tiff.SIGNATURES:
+        return _tiff(file, head)
+    if head[:2] in (b"P4", b"P5", b"P6"):
+        return StoredDepth(*pnm.depth_of(head))
+    return None
+
+
+def _tiff(file: BinaryIO, head: bytes) -> StoredDepth | None:
+    order = "<" if head[:1] == b"I" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    pointer, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
+    (at,) = struct.unpack_from(order + pointer, head, 8 if big else 4)
+    file.seek(at)
+    part = file.read(_DIRECTORY_BYTES)
+    (count,) = struct.unpack_from(order + count_code, part)
+    first = struct.calcsize(count_code)
+    for number in range(min(count, 4096)):
+        place = first + entry_bytes * number
+        tag, kind, items = struct.unpack_from(order + "HH" + pointer, part, place)
+        if (tag, kind) != (258, 3):
+            continue
+        value = place + entry_bytes - (8 if big else 4)
+        if items * 2 > (8 if big else 4):
+            (at,) = struct.unpack_from(order + pointer, part, value)
+            file.seek(at)
+            part, value = file.read(2), 0
+        (bits,) = struct.unpack_from(order + "H", part, value)
+        return StoredDepth(16 if bits > 8 else 8, bits if 8 < bits < 16 else None)
+    return StoredDepth(8)

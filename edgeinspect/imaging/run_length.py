@@ -1,0 +1,134 @@
+"""Run-length masks: column-major, 1-indexed `start length` pairs, as in Severstal's CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.errors import DataError
+
+_TELLING_RUNS = 8
+_TELLING_RATIO = 0.75
+_MAX_DIGITS = 18
+"""More digits are no place in a picture, and would cost time to convert."""
+CELLS_MAX = 1 << 26
+"""Cells of a class map: more than any network gives, and no burden to allocate."""
+
+
+def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
+    """Runs of the nonzero pixels of a (h, w) mask; empty for an empty mask."""
+    flat = np.asarray(mask != 0).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
+    runs = np.empty(len(edges), np.int64)
+    runs[0::2] = edges[0::2] + 1
+    runs[1::2] = edges[1::2] - edges[0::2]
+    out: list[int] = runs.tolist()
+    return out
+
+
+def format_runs(runs: Sequence[int]) -> str:
+    """The runs as a CSV file holds them: numbers with spaces between."""
+    return " ".join(map(str, runs))
+
+
+def parse_runs(text: str, *, where: str = "") -> list[int]:
+    """The numbers of a run-length code; empty for an empty one.
+
+    Raises:
+        DataError: Something that is not a whole number; the message names its place.
+    """
+    runs = []
+    for place, word in enumerate(text.split(), 1):
+        if not (word.removeprefix("-").isascii() and word.removeprefix("-").isdecimal()):
+            raise DataError(
+                f"value {place} of the run-length code is {word[:20]!r}, not a whole number",
+                where=where,
+                remedy="Write `start length` pairs with spaces between",
+            )
+        if len(word) > _MAX_DIGITS:
+            raise DataError(
+                f"value {place} of the run-length code has {len(word)} digits", where=where
+            )
+        runs.append(int(word))
+    return runs
+
+
+def decode_runs(
+    runs: Sequence[int], height_px: int, width_px: int, *, where: str = ""
+) -> NDArray[np.uint8]:
+    """The (h, w) uint8 mask of 0 and 1 that the runs describe.
+
+    Raises:
+        DataError: An odd number of values, a length below 1, a run outside the picture,
+            or runs that descend or overlap; the message names the run.
+    """
+    if len(runs) % 2:
+        raise DataError(f"run-length code has an odd number of values ({len(runs)})", where=where)
+    flat = np.zeros(height_px * width_px, np.uint8)
+    end = 0
+    for index in range(0, len(runs), 2):
+        start, length = int(runs[index]) - 1, int(runs[index + 1])
+        name = f"run {index // 2 + 1} ({runs[index]} {runs[index + 1]})"
+        if length < 1:
+            raise DataError(f"{name} has a length below 1", where=where)
+        if start < 0 or start + length > flat.size:
+            raise DataError(f"{name} lies outside {height_px} x {width_px} pixels", where=where)
+        if start < end:
+            raise DataError(f"{name} overlaps or precedes the run before it", where=where)
+        end = start + length
+        flat[start:end] = 1
+    return flat.reshape((height_px, width_px), order="F")
+
+
+def direction_of(
+    runs: Sequence[int], height_px: int, width_px: int
+) -> Literal["columns", "rows"] | None:
+    """Which way a code of a picture of this size runs, by how far its runs stand apart.
+
+    Returns:
+        None where it cannot be told: few runs, or one side that divides the other, where a
+        column of stripes looks like a row of them.
+    """
+    low, high = sorted((height_px, width_px))
+    starts = np.asarray(runs[0::2], np.int64)
+    if len(starts) < _TELLING_RUNS or not low or high % low == 0:
+        return None
+    slack = min(8, (high - low) // 4)
+
+    def ratio(apart_px: int) -> float:
+        """Of the runs: those that another one follows so far away."""
+        at = np.searchsorted(starts, starts + (apart_px - slack))
+        follows = np.append(starts, np.iinfo(np.int64).max)[at] <= starts + (apart_px + slack)
+        return float(follows.mean())
+
+    down, along = ratio(height_px), ratio(width_px)
+    if max(down, along) < _TELLING_RATIO or min(down, along) > 1 - _TELLING_RATIO:
+        return None
+    return "columns" if down > along else "rows"
+
+
+def encode_classes(class_map: NDArray[np.uint8]) -> dict[int, list[int]]:
+    """Runs per class id of a (h, w) class map; background (0) is left out."""
+    return {
+        int(class_id): encode_runs(class_map == class_id)
+        for class_id in np.unique(class_map)
+        if class_id
+    }
+
+
+def decode_classes(
+    runs: dict[int, list[int]], height_px: int, width_px: int, *, where: str = ""
+) -> NDArray[np.uint8]:
+    """The (h, w) class map of `encode_classes`; raises as `decode_runs`, or if it is too large."""
+    if height_px * width_px > CELLS_MAX:
+        raise DataError(f"a class map of {height_px} x {width_px} is larger than any", where=where)
+    class_map = np.zeros((height_px, width_px), np.uint8)
+    for class_id, code in runs.items():
+        if not 0 < class_id < 256:
+            raise DataError(f"class {class_id} is none of 1 to 255", where=where)
+        mask = decode_runs(code, height_px, width_px, where=where)
+        class_map[mask != 0] = class_id
+    return class_map

@@ -1,0 +1,79 @@
+"""One number for how far a graph is from what it should give: lower is better, 0 is perfect.
+
+Blame and the choice of a method need a figure that moves with every frame; the bounds of the
+acceptance are another matter (`accept.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.learning.calibrate.frames import Truth
+from edgeinspect.learning.datasets.arrays import shrink_masks
+from edgeinspect.learning.evaluate.metrics.scores import confusion, iou_and_dice
+
+Outputs = Sequence[NDArray[Any]]
+_LEAST_PROB = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far, and by which measure."""
+
+    total: float
+    by_class: tuple[float, ...]
+    """1 less Dice of each class (0 for a class that nobody sees); empty for a gate."""
+    words: str
+
+
+def from_reference(spec: ModelSpec, got: Sequence[Outputs], wanted: Sequence[Outputs]) -> Distance:
+    """How far outputs are from those of the FP32 graph on the same frames.
+
+    Segmenter: 1 less the mean Dice over classes of the two class maps, all frames together,
+    plus the mean absolute difference of the class scores: a score that falls below its
+    threshold lets a defect through though not a pixel changed. Gate: mean absolute
+    difference of the probability.
+    """
+    if spec.kind is ModelKind.GATE:
+        probs = np.array([each[0][0] for each in got], np.float64)
+        change = np.abs(probs - np.array([each[0][0] for each in wanted], np.float64))
+        return Distance(float(change.mean()), (), "mean difference of the probability")
+    maps = [outputs[0][0] for outputs in got]
+    targets = np.stack([outputs[0][0] for outputs in wanted])
+    loss = _loss(maps, targets, spec, "1 - mean Dice against FP32, and change of the class scores")
+    scores = np.array([each[2][0] for each in got], np.float64)
+    change = np.abs(scores - np.array([each[2][0] for each in wanted], np.float64))
+    return replace(loss, total=loss.total + float(change.mean()))
+
+
+def from_truth(spec: ModelSpec, got: Sequence[Outputs], truths: Sequence[Truth]) -> Distance:
+    """How far outputs are from the labels.
+
+    Segmenter: 1 less the mean Dice over classes at the output stride. Gate: mean log loss.
+    """
+    if spec.kind is ModelKind.GATE:
+        probs = np.clip([float(each[0][0]) for each in got], _LEAST_PROB, 1 - _LEAST_PROB)
+        bad = np.array([truth.defective for truth in truths], np.bool_)
+        loss = -np.log(np.where(bad, probs, 1 - probs))
+        return Distance(float(loss.mean()), (), "log loss")
+    maps = [outputs[0][0] for outputs in got]
+    size = (spec.shape.height_px, spec.shape.width_px)
+    masks = np.stack([np.zeros(size, np.uint8) if t.mask is None else t.mask for t in truths])
+    return _loss(maps, shrink_masks(masks, spec.output_stride), spec, "1 - mean Dice")
+
+
+def _loss(
+    maps: Sequence[NDArray[np.uint8]], targets: NDArray[np.uint8], spec: ModelSpec, words: str
+) -> Distance:
+    matrix = confusion(maps, targets, len(spec.classes))
+    _iou, dice = iou_and_dice(matrix)
+    there = (matrix.sum(0) + matrix.sum(1))[1:] > 0
+    losses = np.where(there, 1 - np.array(dice[1:]), 0.0)
+    total = float(losses[there].mean()) if there.any() else 0.0
+    return Distance(total, tuple(float(each) for each in losses), words)

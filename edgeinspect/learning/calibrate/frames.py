@@ -1,0 +1,241 @@
+"""Frames to calibrate with or to prove by: folders, data sets, rendered strip; one at a time."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.errors import DataError, UsageError
+from edgeinspect.imaging import synthetic_strip
+from edgeinspect.imaging.image_file import Reading, read, read_whole
+from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging.read_settings import declared
+from edgeinspect.learning.datasets.arrays import Pictures
+from edgeinspect.learning.datasets.bit_depth import find_depth
+from edgeinspect.learning.datasets.files import pictures_below
+from edgeinspect.learning.datasets.folder_names import is_annotation
+from edgeinspect.learning.datasets.load import load
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.records import DataSet, Skipped
+from edgeinspect.learning.evaluate.batches import Source, class_table
+from edgeinspect.system.regular_file import printable
+
+_STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known of one frame."""
+
+    defective: bool
+    mask: NDArray[np.uint8] | None
+    """uint8 (H, W), ids of `FrameSet.classes`; None where only the label is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """Frames of a model's size by number. Nothing is read before it is asked for."""
+
+    where: str
+    names: Sequence[str]
+    read: Callable[[int], Pixels]
+    """uint8 (H, W, C), C-contiguous, freshly allocated."""
+    digest: Callable[[int], str]
+    """SHA-256 of the picture file, or of the pixels where there is no file."""
+    truth: Callable[[int], Truth] | None = None
+    """None if nothing is known of the frames."""
+    classes: tuple[str, ...] = ()
+    left_out: tuple[Skipped, ...] = ()
+    """Pictures of the data set that are no frame here."""
+    note: str = ""
+    """What had to be found about them, as their depth; worth showing to a person."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def part(self, chosen: Sequence[int]) -> FrameSet:
+        """Some of the frames, in the given order."""
+        index = [int(each) for each in chosen]
+        truth = self.truth
+        return FrameSet(
+            self.where,
+            [self.names[each] for each in index],
+            lambda number: self.read(index[number]),
+            lambda number: self.digest(index[number]),
+            None if truth is None else lambda number: truth(index[number]),
+            self.classes,
+        )
+
+    def source(self) -> Source:
+        """The frames as `evaluate` reads them; sound and without masks if nothing is known."""
+        has_masks = self.truth is not None and bool(self.classes)
+        return Source(self.where, len(self), self.classes, has_masks, self._batches)
+
+    def _batches(self) -> Iterator[Pictures]:
+        for start in range(0, len(self), _BATCH):
+            numbers = range(start, min(start + _BATCH, len(self)))
+            images = np.stack([self.read(number) for number in numbers])
+            masks = np.zeros(images.shape[:3], np.uint8)
+            defective = np.zeros(len(images), np.bool_)
+            for row, number in enumerate(numbers):
+                if self.truth is not None:
+                    known = self.truth(number)
+                    defective[row] = known.defective
+                    if known.mask is not None:
+                        masks[row] = known.mask
+            names = [self.names[number] for number in numbers]
+            yield Pictures(images, masks, defective, names, self.classes)
+
+
+def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameSet:
+    """The frames that a person names, brought to a model's size and colours.
+
+    Args:
+        text: `strip:SEED:COUNT[@FIRST]` renders the synthetic strip; else a folder, or
+            `FOLDER#SPLIT` for one split of a data set. A folder that is no data set is searched
+            for pictures.
+        spec: Of the model that shall take them.
+        labelled: Labels are wanted: the folder must be a data set, and its classes the model's.
+
+    Raises:
+        DataError: There is no such folder, no picture in it, or it lacks labels.
+        UsageError: The words cannot be understood.
+    """
+    if text.startswith("strip:"):
+        return _strip_frames(text, spec)
+    name, _, split = text.partition("#")
+    path = Path(name)
+    if not path.is_dir():
+        raise DataError("there is no such folder", where=name)
+    try:
+        data = open_data(path)
+    except DataError:
+        if labelled or split:
+            raise
+        return _folder_frames(path, spec)
+    return _data_frames(data, split, spec, labelled=labelled)
+
+
+def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
+    match = _STRIP.fullmatch(text)
+    if match is None or int(match[2]) < 1:
+        raise UsageError(f"'{text}' is not understood", remedy="Write strip:SEED:COUNT")
+    if spec.shape.channels != 1:
+        raise UsageError(f"strip is grey; {spec.id} takes {spec.shape.channels} channels")
+    seed, count, first = int(match[1]), int(match[2]), int(match[3] or 0)
+    size = (spec.shape.height_px, spec.shape.width_px)
+
+    @functools.lru_cache(maxsize=1)
+    def render(number: int) -> synthetic_strip.StripPicture:
+        return synthetic_strip.render(seed, first + number, *size)
+
+    def pixels(number: int) -> Pixels:
+        return render(number).image[:, :, None].copy()
+
+    def truth(number: int) -> Truth:
+        picture = render(number)
+        return Truth(picture.defective, picture.mask)
+
+    names = [f"strip-{seed}-{first + number}" for number in range(count)]
+    return FrameSet(
+        text,
+        names,
+        pixels,
+        lambda n: _hash(pixels(n).tobytes()),
+        truth,
+        synthetic_strip.CLASS_NAMES,
+    )
+
+
+def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
+    paths = [
+        file
+        for file in pictures_below(path)
+        if not any(map(is_annotation, file.relative_to(path).parts[:-1]))
+    ]
+    if not paths:
+        raise DataError("holds no picture", where=str(path))
+
+    depth = find_depth(paths, declared(path), printable(path))
+
+    def one(number: int) -> Pixels:
+        return read_fitted(paths[number], spec, depth.reading(spec.color))
+
+    return FrameSet(
+        printable(path),
+        [printable(each.relative_to(path)) for each in paths],
+        one,
+        lambda number: _hash(read_whole(paths[number]).tobytes()),
+        note=depth.note,
+    )
+
+
+def read_fitted(path: Path, spec: ModelSpec, reading: Reading) -> Pixels:
+    """One picture file at a model's size, letterboxed if it has another.
+
+    Raises:
+        DataError: As `picture_file.read`.
+    """
+    picture = read(path, reading)
+    if picture.shape[:2] != (spec.shape.height_px, spec.shape.width_px):
+        picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
+    return np.ascontiguousarray(picture.reshape(spec.shape.dims))
+
+
+def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
+    records = data.of(split) if split else data.records
+    if not records:
+        held = ", ".join(sorted({each.split or "none" for each in data.records}))
+        raise DataError(
+            f"has no picture in split '{split}'",
+            where=str(data.root),
+            remedy=f"Its splits are: {held}",
+        )
+    segmenting = spec.kind is ModelKind.SEGMENTER
+    if labelled and segmenting and not data.has_masks:
+        raise DataError("has no masks to hold a segmenter against", where=str(data.root))
+    table = None
+    if labelled and segmenting:
+        table = class_table(data.classes, spec.classes, where=str(data.root))
+
+    def one(number: int) -> Pictures:
+        return load(
+            data,
+            [records[number]],
+            height_px=spec.shape.height_px,
+            width_px=spec.shape.width_px,
+            channels=spec.shape.channels,
+        )
+
+    def pixels(number: int) -> Pixels:
+        image = one(number).images[0]
+        return np.ascontiguousarray(image[..., ::-1] if spec.color == "rgb" else image)
+
+    def truth(number: int) -> Truth:
+        picture = one(number)
+        mask = None if table is None else table[picture.masks[0]]
+        return Truth(bool(picture.defective[0]), mask)
+
+    return FrameSet(
+        f"{printable(data.root)}#{split}" if split else printable(data.root),
+        [record.name for record in records],
+        pixels,
+        lambda number: _hash(read_whole(records[number].path).tobytes()),
+        truth if labelled else None,
+        spec.classes if segmenting else (),
+        data.left_out,
+    )
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,188 @@
+"""Blame: what each layer costs when it runs in int8, and what leaving it in float brings back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.model import ModelSpec
+from edgeinspect.learning.calibrate.checkpoint import Report, silent
+from edgeinspect.learning.calibrate.distance import Distance, Outputs, from_reference, from_truth
+from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.learning.calibrate.qdq_placement import Placement, apply, decide
+from edgeinspect.learning.calibrate.sessions import Inner
+
+STAGE = "blame"
+_SILENCE_DB = 120.0
+_SIGNAL_FRAMES = 4
+"""Frames whose inner tensors are held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """One layer's part in what was lost."""
+
+    layer: str
+    inputs: int
+    outputs: int
+    signal_db: float
+    """Signal to noise of the layer's output, this layer alone in int8; at most 120."""
+    strays: float
+    """Distance from FP32 when this layer alone is in int8."""
+    restores: float
+    """What the distance from FP32 falls by when this layer alone is left in float."""
+    alone_int8: float
+    """Change of the task's figure when this layer alone is in int8: above 0 is worse."""
+    alone_float: float
+    """What the task's figure falls by when this layer alone is in float: above 0 is better."""
+
+    @property
+    def cost(self) -> float:
+        """What the ranking goes by. Not the task's figure: on a handful of frames noise may
+        happen to help, and a layer that destroys everything would look innocent.
+        """
+        return self.strays + self.restores
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Every quantized layer, the worst first."""
+
+    rows: tuple[Blamed, ...]
+    fp32: Distance
+    """The task's figure: from the labels if there are any, else from FP32."""
+    int8: Distance
+    frames: int
+
+
+def blame(
+    spec: ModelSpec,
+    model: Any,
+    ranges: Mapping[str, float],
+    frames: FrameSet,
+    report: Report = silent,
+) -> Blame:
+    """Run the graph with each layer alone in int8, and with each alone in float.
+
+    The task's figure is the distance from the labels where there are any, else from the FP32
+    graph; the ranking goes by the distance from the FP32 graph. Q/DQ are computed as they
+    stand (ONNX Runtime, nothing fused), so the table is the same on every processor.
+
+    Args:
+        spec: The FP32 model.
+        model: Its graph, batch norms folded.
+        ranges: Reach by tensor, for every tensor of the full placement.
+        frames: A handful, held in memory.
+    """
+    images = [frames.read(number) for number in range(len(frames))]
+    truths = None if frames.truth is None else [frames.truth(n) for n in range(len(frames))]
+    whole = decide(model)
+    names = [layer.name for layer in whole.quantized]
+    tensors = [layer.output for layer in whole.quantized]
+    done, total = 0, 2 * len(names) + 2
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        report(STAGE, done, total)
+
+    wanted = _outputs(model, images)
+    inner = Inner(model, tensors)
+    true = [dict(zip(tensors, inner.run(image), strict=True)) for image in images[:_SIGNAL_FRAMES]]
+    measure = _measure(spec, wanted, truths)
+    fp32 = measure(wanted)
+    step()
+    whole_outputs = _outputs(apply(model, whole, ranges), images)
+    int8, far = measure(whole_outputs), from_reference(spec, whole_outputs, wanted).total
+    step()
+    rows = []
+    for layer in whole.quantized:
+        others = [name for name in names if name != layer.name]
+        alone = Inner(
+            apply(model, decide(model, others), ranges), [layer.output], with_outputs=True
+        )
+        got = [alone.run(image) for image in images]
+        outputs: list[Outputs] = [row[:-1] for row in got]
+        signal = _signal([row[layer.output] for row in true], [row[-1] for row in got])
+        step()
+        spared = _outputs(apply(model, decide(model, [layer.name]), ranges), images)
+        step()
+        rows.append(
+            Blamed(
+                layer.name,
+                layer.inputs,
+                layer.outputs,
+                signal,
+                from_reference(spec, outputs, wanted).total,
+                far - from_reference(spec, spared, wanted).total,
+                measure(outputs).total - fp32.total,
+                int8.total - measure(spared).total,
+            )
+        )
+    rows.sort(key=lambda row: (-row.cost, row.signal_db))
+    return Blame(tuple(rows), fp32, int8, len(images))
+
+
+def _measure(
+    spec: ModelSpec, wanted: Sequence[Outputs], truths: Any
+) -> Callable[[Sequence[Outputs]], Distance]:
+    if truths is None:
+        return lambda got: from_reference(spec, got, wanted)
+    return lambda got: from_truth(spec, got, truths)
+
+
+def _outputs(model: Any, images: Sequence[NDArray[np.uint8]]) -> list[Outputs]:
+    inner = Inner(model, [], with_outputs=True)
+    return [inner.run(image) for image in images]
+
+
+def _signal(true: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
+    """Signal to noise in dB of one tensor, over the frames that both have."""
+    signal = noise = 0.0
+    for ours, theirs in zip(true, got, strict=False):
+        signal += float(np.square(ours, dtype=np.float64).sum())
+        noise += float(np.square(ours - theirs, dtype=np.float64).sum())
+    if noise == 0 or signal == 0:
+        return _SILENCE_DB
+    return min(_SILENCE_DB, float(10 * np.log10(signal / noise)))
+
+
+def recover(
+    found: Blame,
+    holds: Callable[[tuple[str, ...]], bool],
+    most: int,
+) -> tuple[str, ...] | None:
+    """The fewest layers to leave in float so that the bounds hold.
+
+    Adds layers in the order of their blame until the bounds hold, then gives back, the least
+    to blame first, every layer that turns out not to be needed.
+
+    Args:
+        found: The ranking.
+        holds: Says whether the bounds hold with these layers in float.
+        most: Layers at most.
+
+    Returns:
+        Their names, or None if not even `most` of them help.
+    """
+    kept: list[str] = []
+    for row in found.rows[:most]:
+        kept.append(row.layer)
+        if holds(tuple(kept)):
+            break
+    else:
+        return None
+    for name in reversed(kept[:-1]):  # the last one was needed: without it they did not hold
+        fewer = tuple(each for each in kept if each != name)
+        if holds(fewer):
+            kept = list(fewer)
+    return tuple(kept)
+
+
+def layers_in_order(placement: Placement, names: Sequence[str]) -> tuple[str, ...]:
+    """Layer names in the graph's order."""
+    return tuple(layer.name for layer in placement.layers if layer.name in set(names))

@@ -1,0 +1,72 @@
+"""Which range method: each is tried on frames that no range has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.model import ModelSpec
+from edgeinspect.learning.calibrate.checkpoint import Report, silent
+from edgeinspect.learning.calibrate.distance import Distance, from_reference
+from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.learning.calibrate.sessions import open_file, stage
+
+STAGE = "methods"
+
+
+def compare_methods(
+    parent: ModelSpec,
+    graphs: Mapping[str, Any],
+    held_out: FrameSet,
+    folder: Path,
+    backend: str,
+    report: Report = silent,
+) -> dict[str, Distance]:
+    """How far each method's graph is from the FP32 one on held-out frames.
+
+    Labels are left aside here even where there are some: closeness to the parent moves with
+    every pixel, while a handful of labels would choose by luck.
+
+    Args:
+        parent: The FP32 model.
+        graphs: INT8 graph (onnx.ModelProto) by method.
+        folder: Where the graphs are staged.
+        backend: Which engine runs them.
+    """
+    done, total = 0, (len(graphs) + 1) * len(held_out)
+
+    def counted() -> None:
+        nonlocal done
+        done += 1
+        report(STAGE, done, total)
+
+    wanted = outputs_of(parent, held_out, backend, counted)
+    found = {}
+    for method, graph in graphs.items():
+        spec = stage(parent, graph, folder, method)
+        found[method] = from_reference(parent, outputs_of(spec, held_out, backend, counted), wanted)
+    return found
+
+
+def best(found: Mapping[str, Distance]) -> str:
+    """The method with the least distance; among equals the first."""
+    return min(found, key=lambda method: found[method].total)
+
+
+def outputs_of(
+    spec: ModelSpec, frames: FrameSet, backend: str, counted: Callable[[], None] = lambda: None
+) -> list[Sequence[NDArray[Any]]]:
+    """The contract outputs of a staged model for every frame, copied."""
+    engine = open_file(spec, backend)
+    try:
+        rows: list[Sequence[NDArray[Any]]] = []
+        for number in range(len(frames)):
+            rows.append([np.array(each) for each in engine.infer(frames.read(number))])
+            counted()
+        return rows
+    finally:
+        engine.close()

@@ -1,0 +1,103 @@
+"""From a histogram of magnitudes to the largest one that int8 shall reach, by four methods."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.learning.calibrate.histogram import BINS, Histogram
+
+METHODS = ("minmax", "percentile", "entropy", "mse")
+PERCENTILE = 99.99
+LEVELS = 128
+"""Magnitudes that symmetric int8 can tell apart, 0 included."""
+_CANDIDATES = 160
+_LEAST_SHARE = 0.02
+"""No method clips below this share of what was seen."""
+
+
+def reach(histogram: Histogram, method: str) -> float:
+    """The magnitude that 127 shall stand for.
+
+    Args:
+        histogram: Of one tensor.
+        method: `minmax`: what was seen. `percentile`: 99.99 % of the values. `entropy`: the
+            clip whose 128 levels diverge least from the distribution (Kullback-Leibler, as
+            TensorRT's calibrator did). `mse`: the clip with the least squared error.
+
+    Returns:
+        0 if nothing but zeros was seen.
+    """
+    seen = histogram.reach
+    if seen == 0 or histogram.total == 0:
+        return 0.0
+    if method == "minmax":
+        return seen
+    chosen = {"percentile": _percentile, "entropy": _entropy, "mse": _mse}[method](histogram)
+    return float(min(seen, max(chosen, seen * _LEAST_SHARE)))
+
+
+def _percentile(histogram: Histogram) -> float:
+    share = np.cumsum(histogram.counts) / histogram.total
+    place = int(np.searchsorted(share, PERCENTILE / 100))
+    return (place + 1) * histogram.top / BINS
+
+
+def _used(histogram: Histogram) -> int:
+    """Bins up to the largest value."""
+    return int(np.flatnonzero(histogram.counts)[-1]) + 1
+
+
+def _clips(histogram: Histogram, least: int) -> NDArray[np.int64]:
+    """Places to clip at, in bins, rising to the last that is used."""
+    used = _used(histogram)
+    first = min(used, max(least, int(used * _LEAST_SHARE)))
+    return np.unique(np.linspace(first, used, _CANDIDATES).round().astype(np.int64))
+
+
+def _mse(histogram: Histogram) -> float:
+    width = histogram.top / BINS
+    centres = (np.arange(BINS) + 0.5) * width
+    weights = histogram.counts.astype(np.float64)
+    best, chosen = np.inf, histogram.reach
+    for bins in _clips(histogram, 1)[::-1]:
+        limit = min(histogram.reach, float(bins) * width)
+        step = limit / (LEVELS - 1)
+        rounded = np.minimum(np.rint(centres / step), LEVELS - 1) * step
+        error = float(weights @ (centres - rounded) ** 2)
+        if error < best:  # among equals the widest, which comes first
+            best, chosen = error, limit
+    return chosen
+
+
+def _entropy(histogram: Histogram) -> float:
+    counts = histogram.counts.astype(np.float64)
+    # The first bin holds exact zeros of ReLUs, which any scale keeps: they must not decide.
+    counts[0] = counts[1]
+    total = counts.sum()
+    if total == 0:
+        return histogram.reach
+    best, chosen = np.inf, histogram.reach
+    for bins in _clips(histogram, LEVELS)[::-1]:
+        divergence = _divergence(counts, int(bins))
+        if divergence < best:
+            best, chosen = divergence, float(bins) * histogram.top / BINS
+    return chosen
+
+
+def _divergence(counts: NDArray[np.float64], bins: int) -> float:
+    """Of the clipped distribution from its own image in 128 levels."""
+    true = counts[:bins].copy()
+    true[-1] += counts[bins:].sum()
+    group = np.minimum(np.arange(bins) * LEVELS // bins, LEVELS - 1)
+    filled = (counts[:bins] > 0).astype(np.float64)
+    mass = np.bincount(group, counts[:bins], LEVELS)
+    size = np.bincount(group, filled, LEVELS)
+    image = np.where(filled > 0, (mass / np.maximum(size, 1))[group], 0.0)
+    if not image.sum():
+        return float("inf")
+    true, image = true / true.sum(), image / image.sum()
+    # What the clip put where nothing was costs a bounded amount instead of infinity.
+    image = np.maximum(image, 1e-12)
+    held = true > 0
+    return float((true[held] * np.log(true[held] / image[held])).sum())

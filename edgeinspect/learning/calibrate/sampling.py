@@ -1,0 +1,221 @@
+"""Which frames to calibrate with: some of each kind, drawn by a seed, named by their hashes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.errors import DataError
+from edgeinspect.learning.calibrate.checkpoint import EVERY, Notebook, Report, silent
+from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.system.untrusted_text import TableWriter
+
+STAGE = "scan"
+MEASURES = ("brightness", "contrast", "score")
+SCORE_EDGES = (0.02, 0.5, 0.98)
+BROKEN = ""
+_BROKEN_RATIO = 0.2
+_DRIFT_LIMIT = 0.25
+_BINS = 10
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was measured of every frame."""
+
+    digests: tuple[str, ...]
+    """SHA-256 of each picture; empty for one that cannot be read."""
+    values: Values
+    """(N, 3): mean and deviation of the grey levels, and the gate's score."""
+
+    def strata(self) -> NDArray[np.int64]:
+        """(N,): kind of each frame, by the gate's score and by the third of the brightness."""
+        lighting = np.quantile(self.values[:, 0], (1 / 3, 2 / 3))
+        light = np.searchsorted(lighting, self.values[:, 0], "right")
+        score = np.searchsorted(SCORE_EDGES, self.values[:, 2], "right")
+        return np.asarray(score * 3 + light, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The frames that were drawn, by their number in the set."""
+
+    calibration: tuple[int, ...]
+    held_out: tuple[int, ...]
+    """Disjoint from the calibration: methods are compared on them."""
+
+
+def scan(
+    frames: FrameSet,
+    score: Callable[[Pixels], float],
+    notebook: Notebook,
+    report: Report = silent,
+    every: int = EVERY,
+    stage: str = STAGE,
+) -> Scan:
+    """Measure every frame, one at a time.
+
+    Args:
+        frames: All that may be drawn.
+        score: The gate's probability of a frame.
+        notebook: Where the state is kept.
+
+    Raises:
+        DataError: There is no frame, or more than a fifth cannot be read.
+    """
+    if not len(frames):
+        raise DataError("holds no frame", where=frames.where)
+    state = notebook.load(stage)
+    digests: list[str] = []
+    first: DataError | None = None
+    values: NDArray[np.float64] = np.zeros((len(frames), len(MEASURES)))
+    if state is not None and state["values"].shape == values.shape:
+        digests, values = state["digests"].tolist(), state["values"].copy()
+    for number in range(len(digests), len(frames)):
+        report(stage, number, len(frames))
+        try:
+            image = frames.read(number)
+            values[number] = float(image.mean()), float(image.std()), score(image)
+            digests.append(frames.digest(number))
+        except DataError as error:
+            first = first or error
+            digests.append(BROKEN)
+        if (number + 1) % every == 0 or number + 1 == len(frames):
+            notebook.keep(stage, {"digests": np.array(digests), "values": values})
+    report(stage, len(frames), len(frames))
+    broken = digests.count(BROKEN)
+    if broken > _BROKEN_RATIO * len(frames):
+        raise DataError(
+            f"{broken} of {len(frames)} pictures cannot be read, the first is "
+            f"{frames.names[digests.index(BROKEN)]}" + (f": it {first.what}" if first else ""),
+            where=frames.where,
+            remedy=first.remedy if first else "See why with `edgeinspect data inspect`",
+        )
+    return Scan(tuple(digests), values)
+
+
+def draw(found: Scan, count: int, held_out: int, seed: int) -> Sample:
+    """Draw frames so that every kind has the same share as far as it lasts.
+
+    The same picture (by its hash) is drawn once. With too few frames for both, a fifth is
+    held out.
+
+    Args:
+        count: Frames to calibrate with.
+        held_out: Frames to compare methods on.
+        seed: Of the drawing.
+
+    Raises:
+        DataError: There are fewer than two different frames.
+    """
+    first: dict[str, int] = {}
+    for number, digest in enumerate(found.digests):
+        if digest != BROKEN:
+            first.setdefault(digest, number)
+    usable = sorted(first.values())
+    if len(usable) < 2:
+        raise DataError(
+            f"{len(usable)} different frame(s) are too few to calibrate with",
+            remedy="Give some hundred frames of an ordinary week",
+        )
+    if count + held_out > len(usable):
+        held_out = max(1, min(held_out, len(usable) // 5))
+        count = min(count, len(usable) - held_out)
+    order = _by_turns(found.strata(), usable, count + held_out, np.random.default_rng(seed))
+    # Every n-th of an order that goes round the kinds: both parts have all of them.
+    step = len(order) / held_out
+    chosen = {int((index + 0.5) * step) for index in range(held_out)}
+    kept = [number for place, number in enumerate(order) if place not in chosen]
+    out = [number for place, number in enumerate(order) if place in chosen]
+    return Sample(tuple(sorted(kept)), tuple(sorted(out)))
+
+
+def _by_turns(
+    strata: NDArray[np.int64], usable: Sequence[int], wanted: int, rng: np.random.Generator
+) -> list[int]:
+    """One frame of each kind in turn, each kind in a drawn order, until there are enough."""
+    queues = []
+    for kind in np.unique(strata[list(usable)]):
+        members = [number for number in usable if strata[number] == kind]
+        queues.append([members[place] for place in rng.permutation(len(members))])
+    order: list[int] = []
+    while len(order) < wanted:
+        for queue in queues:
+            if queue and len(order) < wanted:
+                order.append(queue.pop())
+    return order
+
+
+def deciles(values: Values) -> dict[str, list[float]]:
+    """The nine deciles of each measure: what a manifest keeps of a set."""
+    levels = np.linspace(0, 1, _BINS + 1)[1:-1]
+    return {
+        name: [round(float(each), 5) for each in np.quantile(values[:, column], levels)]
+        for column, name in enumerate(MEASURES)
+    }
+
+
+def drift(values: Values, reference: Mapping[str, Sequence[float]], size: int) -> list[str]:
+    """Where a sample does not look like the frames that deciles were taken of, in words.
+
+    The population stability index over the reference's tenths; above 0.25 (and what chance
+    gives with so few frames) counts as another population.
+
+    Args:
+        values: (N, 3) of the sample.
+        reference: Deciles by measure; measures that are missing are passed over.
+        size: Frames of the reference.
+    """
+    limit = _DRIFT_LIMIT + (_BINS - 1) * (1 / max(1, len(values)) + 1 / max(1, size))
+    words = []
+    for column, name in enumerate(MEASURES):
+        edges = reference.get(name)
+        if edges is None or len(edges) != _BINS - 1:
+            continue
+        index = stability_index(values[:, column], edges)
+        if index > limit:
+            words.append(
+                f"{name}: the sample's median is {np.median(values[:, column]):.3g}, the "
+                f"reference's {edges[_BINS // 2 - 1]:.3g} (stability index {index:.2f}, "
+                f"limit {limit:.2f})"
+            )
+    return words
+
+
+def stability_index(values: Values, edges: Sequence[float]) -> float:
+    """Population stability index of values against the tenths between nine deciles."""
+    # Equal deciles (a gate that gives 0 to half of all frames) leave tenths empty by
+    # themselves: a value on an edge is shared out among the tenths that meet there.
+    low = np.searchsorted(edges, values, "left")
+    high = np.searchsorted(edges, values, "right")
+    counts = np.zeros(_BINS)
+    for first, last in zip(low, high, strict=True):
+        counts[first : last + 1] += 1 / (last - first + 1)
+    share = (counts + 0.5) / (len(values) + 0.5 * _BINS)
+    return float(np.sum((share - 1 / _BINS) * np.log(share * _BINS)))
+
+
+def table(frames: FrameSet, found: Scan, sample: Sample) -> bytes:
+    """The sample as CSV, one row per frame: what the calibration's identity stands on."""
+    text = io.StringIO()
+    rows = TableWriter(text)
+    rows.writerow(["sha256", "use", *MEASURES, "stratum", "name"])
+    strata = found.strata()
+    uses: list[tuple[str, tuple[int, ...]]] = [
+        ("calibration", sample.calibration),
+        ("held out", sample.held_out),
+    ]
+    for use, numbers in uses:
+        for number in numbers:
+            measured: list[Any] = [f"{value:.5g}" for value in found.values[number]]
+            rows.writerow(
+                [found.digests[number], use, *measured, strata[number], frames.names[number]]
+            )
+    return text.getvalue().encode()

@@ -1,0 +1,104 @@
+"""Graphs run for calibration: with inner tensors under ONNX Runtime, as engines under a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeinspect import registry
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.model import ModelSpec, Precision
+from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.learning.onnx_graphs.graph import copy, stored
+from edgeinspect.ports import Engine
+from edgeinspect.storage.model_store import Store
+
+THREADS = 2
+"""Fixed: with another number a float sum may end otherwise in its last bit."""
+
+
+class Inner:
+    """A graph under ONNX Runtime that also gives inner tensors. For one thread.
+
+    Q/DQ are computed as they stand, not fused into int8 kernels, so that the same graph
+    gives the same numbers on every processor.
+
+    Args:
+        model: onnx.ModelProto, not changed.
+        tensors: Inner tensors that `run` shall give.
+        with_outputs: Whether the graph's own outputs come first.
+    """
+
+    def __init__(self, model: Any, tensors: Sequence[str], *, with_outputs: bool = False) -> None:
+        import onnx
+
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("cpu", "onnxruntime") from error
+        made = copy(model)
+        own = [value.name for value in made.graph.output]
+        for name in dict.fromkeys(tensors):
+            if name not in own:
+                made.graph.output.append(onnx.ValueInfoProto(name=name))
+        self._wanted = [*(own if with_outputs else []), *tensors]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = THREADS
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Buffers are given back after each run: peak memory must not follow the frames.
+        options.enable_cpu_mem_arena = False
+        try:
+            self._session = onnxruntime.InferenceSession(
+                made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own exceptions share no base class
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"does not run under ONNX Runtime: {reason}") from error
+
+    def run(self, image: Pixels) -> list[NDArray[Any]]:
+        """The wanted tensors for one frame uint8 (H, W, C)."""
+        feed = {"image": image[None]}
+        return list(self._session.run(self._wanted, feed)) if self._wanted else []
+
+
+class _Staged(Store):
+    """A store that has one model which stands in none."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec.path.parent)
+        self._spec = spec
+
+    def resolve(self, ref: str) -> ModelSpec:
+        return self._spec
+
+
+def default_backend() -> str:
+    """`ov` where OpenVINO is installed, else `ort`."""
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        return "ort"
+    return "ov"
+
+
+def open_file(spec: ModelSpec, backend: str) -> Engine:
+    """An engine of a file that `spec.path` names, as the line would run it."""
+    part = registry.part("backend", backend)
+    options: Any = part.Options(model="staged", threads=THREADS)
+    engine: Engine = part.build(options, SystemClock(), store=_Staged(spec))
+    return engine
+
+
+def stage(parent: ModelSpec, model: Any, folder: Path, name: str) -> ModelSpec:
+    """Write a candidate graph and describe it as its parent's INT8 child."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.onnx"
+    path.write_bytes(stored(model))
+    return replace(parent, path=path, precision=Precision.INT8, golden=None)

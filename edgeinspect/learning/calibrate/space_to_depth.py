@@ -1,0 +1,126 @@
+"""The first convolution, said in another way: stride 2 on few channels becomes stride 1 on four
+times as many.
+
+A convolution over one grey channel leaves three of four lanes of every int8 dot product idle.
+Moving each 2x2 block of pixels into channels (SpaceToDepth) and its weights with them computes
+the same sums, lane by lane full.
+Source: docs/decisions/0012-calibration.md
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.learning.onnx_graphs.graph import Graph, attribute, drop_unused
+
+BLOCK = 2
+MOST_CHANNELS = 4
+"""Input channels up to which it pays."""
+
+
+def fold_stem(model: Any) -> str | None:
+    """Rewrite the first convolution of a graph in place, where it has stride 2 on few channels.
+
+    The result is the same to rounding: the same products are added, in another order.
+
+    Returns:
+        The tensor that the convolution now reads; None if there was nothing to do.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = Graph(model)
+    node = _candidate(graph)
+    if node is None:
+        return None
+    weight = graph.constant(node.input[1])
+    height, width = _size(model, node.input[0])
+    if height % BLOCK or width % BLOCK:
+        return None
+    pads = list(attribute(node, "pads", [0, 0, 0, 0]))
+    moved, new_pads = _move(weight, pads, (height, width))
+    blocks = f"{node.input[0]}_blocks"
+    name = f"{node.output[0]}_blocks_weight"
+    model.graph.initializer.append(numpy_helper.from_array(moved, name))
+    node_index = graph.index(node)
+    model.graph.node.insert(
+        node_index,
+        helper.make_node(
+            "SpaceToDepth", [node.input[0]], [blocks], blocksize=BLOCK, name=f"{blocks}_move"
+        ),
+    )
+    node.input[0], node.input[1] = blocks, name
+    kept = [e for e in node.attribute if e.name not in ("pads", "strides", "kernel_shape")]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.extend(
+        [
+            helper.make_attribute("pads", new_pads),
+            helper.make_attribute("strides", [1, 1]),
+            helper.make_attribute("kernel_shape", list(moved.shape[2:])),
+        ]
+    )
+    drop_unused(model)
+    return blocks
+
+
+def _candidate(graph: Graph) -> Any | None:
+    roots = [
+        node
+        for node in graph.nodes
+        if node.op_type == "Conv"
+        and not any(before.op_type == "Conv" for before in graph.ancestors(node.input[0]))
+    ]
+    if len(roots) != 1 or not graph.is_constant(roots[0].input[1]):
+        return None
+    node = roots[0]
+    fits = (
+        list(attribute(node, "strides", [1, 1])) == [BLOCK, BLOCK]
+        and list(attribute(node, "dilations", [1, 1])) == [1, 1]
+        and attribute(node, "group", 1) == 1
+        and attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
+        and graph.constant(node.input[1]).shape[1] <= MOST_CHANNELS
+    )
+    return node if fits else None
+
+
+def _size(model: Any, tensor: str) -> tuple[int, int]:
+    """Height and width of an NCHW tensor, by shape inference; (1, 1) if they are not known."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for value in (*inferred.graph.value_info, *inferred.graph.input):
+        if value.name == tensor and len(value.type.tensor_type.shape.dim) == 4:
+            dims = value.type.tensor_type.shape.dim
+            return max(1, dims[2].dim_value), max(1, dims[3].dim_value)
+    return 1, 1
+
+
+def _move(
+    weight: NDArray[Any], pads: list[int], size: tuple[int, int]
+) -> tuple[NDArray[Any], list[int]]:
+    """Weights over blocks, and pads that give as many outputs as before.
+
+    Weight k of the old kernel stands at pixel 2 (o + u) + r of output o, with
+    k = 2 u + r + pad: block u of the new kernel, place r inside of it.
+    """
+    outputs, channels, *kernel = weight.shape
+    lows = [-((pads[axis] + 1) // BLOCK) for axis in (0, 1)]
+    highs = [(kernel[axis] - 1 - pads[axis]) // BLOCK for axis in (0, 1)]
+    spans = [high - low + 1 for low, high in zip(lows, highs, strict=True)]
+    moved = np.zeros((outputs, BLOCK * BLOCK * channels, *spans), weight.dtype)
+    for row in range(kernel[0]):
+        down, inner_row = divmod(row - pads[0], BLOCK)
+        for column in range(kernel[1]):
+            right, inner_column = divmod(column - pads[1], BLOCK)
+            start = (inner_row * BLOCK + inner_column) * channels
+            moved[:, start : start + channels, down - lows[0], right - lows[1]] = weight[
+                :, :, row, column
+            ]
+    ends = []
+    for axis in (0, 1):
+        count = (size[axis] + pads[axis] + pads[axis + 2] - kernel[axis]) // BLOCK + 1
+        ends.append(count - size[axis] // BLOCK + lows[axis] + spans[axis] - 1)
+    return moved, [-lows[0], -lows[1], *ends]

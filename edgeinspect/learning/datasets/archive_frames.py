@@ -1,0 +1,172 @@
+"""An archive's frames as a data set: what the line said of them, and what a person says.
+
+The labels are the line's own verdicts. A model trained on them learns to agree with itself, so
+they are worth as much as the corrections that go with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.domain.verdict import Decision
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.run_length import decode_classes
+from edgeinspect.learning.datasets.corrections import DROP, GOOD, Correction
+from edgeinspect.learning.datasets.files import natural
+from edgeinspect.learning.datasets.masks.masks import BINARY, MaskFile
+from edgeinspect.learning.datasets.records import ClassMap, DataSet, Mask, Record
+from edgeinspect.storage.archive.format import Kind, Sidecar, frame_name
+from edgeinspect.wire.messages import Mask as WireMask
+
+Frames = Iterable[tuple[Path, Sidecar]]
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOfLine:
+    """The class map that the line's segmenter found, at the size of the frame."""
+
+    mask: WireMask
+    only: int = 0
+    """Class that all of it is, where a person says so; 0 for the line's own."""
+
+    def read(self, height_px: int, width_px: int) -> ClassMap:
+        told = self.mask
+        cells = decode_classes(told.runs, told.height_px, told.width_px, where=f"seq {told.seq}")
+        if self.only:
+            cells = np.where(cells > 0, self.only, 0).astype(np.uint8)
+        return enlarge(cells, told.stride, height_px, width_px)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskAs:
+    """A black and white mask of one class."""
+
+    mask: MaskFile
+    class_id: int
+
+    def read(self, height_px: int, width_px: int) -> ClassMap:
+        found: ClassMap = self.mask.read(height_px, width_px) * np.uint8(self.class_id)
+        return found
+
+
+def enlarge(cells: ClassMap, stride: int, height_px: int, width_px: int) -> ClassMap:
+    """A class map at the frame's size: each cell is `stride` pixels each way.
+
+    Raises:
+        DataError: It is of a frame of another size.
+    """
+    full = cells.repeat(stride, 0).repeat(stride, 1)
+    if full.shape[0] < height_px or full.shape[1] < width_px:
+        raise DataError(
+            f"the class map is {full.shape[0]} x {full.shape[1]} px, its picture "
+            f"{height_px} x {width_px} px"
+        )
+    return np.ascontiguousarray(full[:height_px, :width_px])
+
+
+def data_set(root: Path, frames: Frames, corrections: Mapping[str, Correction]) -> DataSet:
+    """The frames that have a label, sorted by name.
+
+    Left out are frames that could not be judged and challenge parts, unless a person says
+    what they are, and those that a person drops.
+
+    Raises:
+        DataError: A correction names a frame that is not there, or models with different
+            classes have judged.
+    """
+    told = list(frames)
+    classes = _classes(told, corrections, root)
+    records, left_out = [], Counter[str]()
+    missing = dict(corrections)
+    for path, sidecar in told:
+        name = frame_name(sidecar.verdict)
+        said = missing.pop(name, None)
+        if said is not None and said.label == DROP:
+            left_out["dropped by a person"] += 1
+        elif said is None and sidecar.kind is Kind.SIMULATED:
+            left_out["challenge parts"] += 1
+        elif said is None and sidecar.verdict.decision is Decision.NO_VERDICT:
+            left_out["without a verdict"] += 1
+        else:
+            records.append(_record(path, sidecar, said, classes))
+    if missing:
+        some = ", ".join(list(missing)[:_SHOWN])
+        raise DataError(
+            f"{len(missing)} corrections are of frames that are not here: {some}", where=str(root)
+        )
+    bare = sum(record.defective and record.mask is None for record in records)
+    bad = sum(record.defective for record in records)
+    notes = [f"{count} frames are left out: {why}" for why, count in left_out.items()]
+    notes.append(f"labels are the line's own verdicts, but for {len(corrections)} corrections")
+    if 0 < bare < bad:
+        notes.append(f"{bare} of {bad} defective frames have no mask, so none is used")
+    return DataSet(
+        root,
+        "archive",
+        classes,
+        tuple(sorted(records, key=lambda r: natural(Path(r.name)))),
+        has_masks=bad > 0 and not bare,
+        notes=tuple(notes),
+    )
+
+
+def _record(
+    path: Path, sidecar: Sidecar, said: Correction | None, classes: tuple[str, ...]
+) -> Record:
+    verdict, picture = sidecar.verdict, sidecar.picture
+    defective = verdict.decision is Decision.REJECT
+    ids = tuple(
+        sorted({classes.index(region.class_name) + 1 for region in verdict.regions if region.fatal})
+    )
+    mask: Mask | None = MaskOfLine(sidecar.mask) if sidecar.mask is not None else None
+    if said is not None:
+        defective = said.label != GOOD
+        class_id = classes.index(said.label) + 1 if defective else 0
+        ids = (class_id,) if defective else ()
+        if said.mask is not None:
+            mask = MaskAs(MaskFile(said.mask, BINARY), class_id)
+        elif mask is not None and sidecar.mask is not None:
+            mask = MaskOfLine(sidecar.mask, class_id) if sidecar.mask.runs else None
+    if not defective:
+        ids, mask = (), None
+    alone = classes[ids[0] - 1] if len(ids) == 1 else None
+    return Record(
+        picture.file,
+        path.with_name(picture.file),
+        defective,
+        alone if defective else GOOD,
+        verdict.part_id or picture.file,
+        None,
+        mask,
+        ids,
+    )
+
+
+def _classes(
+    told: Iterable[tuple[Path, Sidecar]], corrections: Mapping[str, Correction], root: Path
+) -> tuple[str, ...]:
+    """Names of classes 1..K, by the ids that the line's segmenter gives them."""
+    names: dict[int, str] = {}
+    top = 0
+    for _path, sidecar in told:
+        for region in sidecar.verdict.regions:
+            if names.setdefault(region.class_id, region.class_name) != region.class_name:
+                raise DataError(
+                    f"class {region.class_id} is {names[region.class_id]} in one verdict and "
+                    f"{region.class_name} in another",
+                    where=str(root),
+                    remedy="Export the time of one model: --since, --until",
+                )
+        if sidecar.mask is not None:
+            top = max([top, *sidecar.mask.runs])
+    top = max([top, *names])
+    found = [names.get(i, f"class_{i}") for i in range(1, top + 1)]
+    said = {each.label for each in corrections.values()} - {GOOD, DROP}
+    found += sorted(said - set(found))
+    return tuple(found) or ("defect",)

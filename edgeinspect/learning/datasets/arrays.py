@@ -1,0 +1,102 @@
+"""Pictures and masks in memory, and the synthetic strip's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.imaging import synthetic_strip
+from edgeinspect.learning.datasets.records import VOID, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures of a data set as arrays, in memory or mapped."""
+
+    images: NDArray[np.uint8]
+    """uint8 (N, H, W, C): grey, or blue, green, red."""
+    masks: NDArray[np.uint8]
+    """uint8 (N, H, W), class ids; 0 is background, `VOID` (255) is not labelled."""
+    defective: NDArray[np.bool_]
+    """(N,): the label of the picture, which may be true with an empty mask."""
+    names: Sequence[str]
+    classes: Sequence[str]
+    skipped: Sequence[Skipped] = ()
+    """What was to be loaded and could not be; `select` does not carry it on."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, indices: Iterable[int]) -> Pictures:
+        """A part of it, copied."""
+        chosen = list(indices)
+        return Pictures(
+            self.images[chosen],
+            self.masks[chosen],
+            self.defective[chosen],
+            [self.names[i] for i in chosen],
+            self.classes,
+        )
+
+
+def load_strip(
+    seed: int,
+    count: int,
+    *,
+    height_px: int = 256,
+    width_px: int = 1600,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Pictures:
+    """Render `count` pictures of one synthetic coil."""
+    images = np.empty((count, height_px, width_px, 1), np.uint8)
+    masks = np.empty((count, height_px, width_px), np.uint8)
+    for index in range(count):
+        picture = synthetic_strip.render(seed, index, height_px, width_px)
+        images[index, :, :, 0], masks[index] = picture.image, picture.mask
+        progress(index + 1)
+    return Pictures(
+        images,
+        masks,
+        np.asarray(masks.reshape(count, -1).any(axis=1)),
+        [f"strip-{seed}-{index}" for index in range(count)],
+        synthetic_strip.CLASS_NAMES,
+    )
+
+
+def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+    """Class maps at an output stride.
+
+    A cell belongs to the class with most pixels in it if that is at least 3/16 of the cell,
+    so that a line one pixel wide survives a stride of 4. A cell of no class is void if as much
+    of it is.
+
+    Args:
+        masks: uint8 (N, H, W).
+        stride: Pixels per cell, each way.
+
+    Returns:
+        uint8 (N, ceil(H / stride), ceil(W / stride)).
+    """
+    if stride == 1:
+        return masks
+    count, height, width = masks.shape
+    padded = np.pad(masks, ((0, 0), (0, -height % stride), (0, -width % stride)))
+    h, w = padded.shape[1] // stride, padded.shape[2] // stride
+    out = np.zeros((count, h, w), np.uint8)
+    least = max(1, stride * stride * 3 // 16) - 1
+    most = np.full((count, h, w), least, np.int32)
+    for class_id in np.unique(masks):
+        if class_id == VOID:  # the last: only where no class is
+            cells = (padded == VOID).reshape(count, h, stride, w, stride)
+            void = cells.sum(axis=(2, 4), dtype=np.int32) > least
+            out[void & (out == 0)] = VOID
+        elif class_id:
+            cells = (padded == class_id).reshape(count, h, stride, w, stride)
+            pixels = cells.sum(axis=(2, 4), dtype=np.int32)
+            better = pixels > most
+            out[better] = class_id
+            most[better] = pixels[better]
+    return out

@@ -1,0 +1,154 @@
+"""Which class names mean "nothing wrong with it".
+
+The rule: a name is cut into words at anything that is no letter, and at capitals. Each word that
+says good (`ok_front`, `Gutteile`) or names a defect is turned round by a negation directly before
+it (`not_ok`, `no_defect`, `nicht in Ordnung`), a defect also by `free` behind it (`scratch-free`).
+A name is good if it says good somewhere and defective nowhere: `nok_crack` and `not_ok_dent` are
+kinds of defect. Who knows better says so: `--good NAME`.
+"""
+
+from __future__ import annotations
+
+import re
+
+_GOOD = frozenset(
+    (
+        "ok",
+        "okay",
+        "good",
+        "normal",
+        "clean",
+        "pass",
+        "passed",
+        "perfect",
+        "intact",
+        "healthy",
+        "acceptable",
+        "accepted",
+        "accept",
+        "undamaged",
+        "uncracked",
+        "flawless",
+        "nodefect",
+        "nodefects",
+        "nondefective",
+        "nondefect",
+        "defectless",
+        "defectfree",
+        "negative",
+        "conforming",
+        "conforme",
+        "gut",
+        "gute",
+        "gutteil",
+        "gutteile",
+        "fehlerfrei",
+        "einwandfrei",
+        "bon",
+        "bonne",
+        "buono",
+        "bueno",
+        "buena",
+    )
+)
+_DEFECT = frozenset(
+    (
+        "def",
+        "defect",
+        "defects",
+        "defective",
+        "damaged",
+        "damage",
+        "damages",
+        "crack",
+        "cracks",
+        "cracked",
+        "scratch",
+        "scratches",
+        "anomaly",
+        "anomalies",
+        "anomalous",
+        "fault",
+        "faults",
+        "faulty",
+        "flaw",
+        "flaws",
+        "abnormal",
+        "bad",
+        "error",
+        "errors",
+        "ng",
+        "ko",
+        "nok",
+        "fail",
+        "failed",
+        "reject",
+        "rejected",
+        "rejects",
+        "scrap",
+        "broken",
+        "nonconforming",
+        "fehler",
+        "fehlerhaft",
+        "defekt",
+        "defekte",
+        "schlecht",
+        "schlechtteile",
+        "ausschuss",
+    )
+)
+_NOT = frozenset(
+    ("no", "not", "non", "without", "un", "nicht", "ohne", "kein", "keine", "sans", "senza", "sin")
+)
+_BETWEEN = frozenset(("any", "visible", "a", "the"))
+"""May stand between a negation and what it negates."""
+_IN_ORDNUNG = (
+    (re.compile(r"(?<![a-z])n[\W_]{0,2}i[\W_]{0,2}o(?![a-z])", re.IGNORECASE), " nok "),
+    (re.compile(r"(?<![a-z])nicht[\W_]*in[\W_]*ordnung", re.IGNORECASE), " nok "),
+    (re.compile(r"(?<![a-z])i[\W_]{0,2}o(?![a-z])", re.IGNORECASE), " ok "),
+    (re.compile(r"(?<![a-z])in[\W_]*ordnung", re.IGNORECASE), " ok "),
+)
+"""German factories' `i.O.` and `n.i.O.`, however they are written; the negated first."""
+
+
+def is_good(name: str, named: tuple[str, ...] = ()) -> bool:
+    """True if a class of this name holds good pictures.
+
+    Args:
+        name: Of a folder or a class.
+        named: The good names as a person gave them; then these alone, in any case.
+    """
+    if named:
+        return name.lower() in {word.lower() for word in named}
+    return _said(name) == {True}
+
+
+def is_defect(name: str) -> bool:
+    """True if a name says that something is defective, not only that it is not said to be good."""
+    return False in _said(name)
+
+
+def _said(name: str) -> set[bool]:
+    """For each word that tells: whether it says good."""
+    for pattern, word in _IN_ORDNUNG:
+        name = pattern.sub(word, name)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [word for word in re.split(r"[^a-z]+", spaced.lower()) if word]
+    said: set[bool] = set()
+    negated = False
+    for at, word in enumerate(words):
+        behind = words[at + 1 : at + 2]
+        if word in _NOT or (word == "free" and behind and behind[0] in ("of", "from")):
+            negated = True
+        elif word in _GOOD:
+            said.add(not negated)
+            negated = False
+        elif word in _DEFECT:
+            said.add(negated or behind == ["free"])
+            negated = False
+        elif word == "free" and not behind:
+            said.add(not negated or (at > 0 and words[at - 1] in _DEFECT))
+            negated = False
+        elif word not in _BETWEEN and word not in ("of", "from"):
+            negated = False
+    return said

@@ -1,0 +1,193 @@
+"""Finding files in a data set's folder: no hidden ones, no loops, in a fixed order."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.image_names import is_hidden
+from edgeinspect.imaging.image_names import is_picture as is_picture
+from edgeinspect.system.regular_file import printable
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder names that are splits, in lower case."""
+IMAGE_FOLDERS = frozenset(
+    (
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "picture",
+        "jpegimages",
+        "originals",
+        "original",
+        "input",
+        "inputs",
+        "rgb",
+        "train_images",
+        "photos",
+        "data",
+    )
+)
+"""Folder names that hold the pictures and say nothing about them, in lower case."""
+
+
+UNREAD = frozenset(
+    (
+        ".webp",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jxl",
+        ".exr",
+        ".jfif",
+        ".jpe",
+        ".dib",
+        ".pbm",
+        ".pnm",
+        ".pam",
+        ".tga",
+        ".pcx",
+        ".psd",
+        ".dng",
+        ".raw",
+        ".dcm",
+    )
+)
+"""Endings of pictures that are not read."""
+ARRAYS = frozenset((".npy", ".npz", ".mat"))
+"""Endings under which masks are kept that are no pictures."""
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Every picture below a folder, sorted as a person would: 2 before 10.
+
+    Follows links, each real folder once, so a link to its own parent ends.
+    """
+    return _below(folder, is_picture)
+
+
+def unread_below(folder: Path) -> list[Path]:
+    """Every file below a folder that is a picture, or an array, of a kind that is not read."""
+    return _below(folder, lambda name: Path(name).suffix.lower() in UNREAD | ARRAYS)
+
+
+def _below(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for base, folders, files in os.walk(folder, onerror=_check_read, followlinks=True):
+        try:
+            status = os.stat(base)
+        except OSError:
+            folders.clear()
+            continue
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(key)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found.extend(Path(base, name) for name in files if wanted(name) and not is_hidden(name))
+    return sorted(found, key=natural)
+
+
+def has_pictures(folder: Path) -> bool:
+    """True as soon as one picture is found below a folder."""
+    return next(_any_picture(folder, 0), None) is not None
+
+
+def _any_picture(folder: Path, depth: int) -> Iterator[str]:
+    entries = _scan(folder)
+    yield from (entry.name for entry in entries if _is_file(entry) and is_picture(entry.name))
+    if depth < 6:  # a link to its own parent ends here
+        for entry in entries:
+            if _is_dir(entry):
+                yield from _any_picture(Path(entry.path), depth + 1)
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (entry for entry in entries if not is_hidden(entry.name)), key=lambda e: e.name
+            )
+    except OSError as error:
+        _check_read(error)
+        return []
+
+
+def _check_read(error: OSError) -> None:
+    """Refuse a folder that is there and cannot be listed: what it holds would be missed.
+
+    Raises:
+        DataError: It is there.
+    """
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        raise DataError(
+            f"cannot be listed: {error.strerror}",
+            where=printable(error.filename or ""),
+            remedy="Give it the right to be read, or move it out of the data set",
+        ) from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Over links; False for a link to itself, and on a server that is gone."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, sorted, without hidden ones."""
+    return [Path(entry.path) for entry in _scan(folder) if _is_dir(entry)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files directly in a folder, sorted, without hidden ones."""
+    return [Path(entry.path) for entry in _scan(folder) if _is_file(entry)]
+
+
+def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Sort key in which numbers count as numbers."""
+    parts = re.split(r"(\d+)", str(path))
+    return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p)
+
+
+def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
+    """A name for each picture: its file's, or its path below the root where two share one."""
+    paths = list(paths)
+    count: dict[str, int] = {}
+    for path in paths:
+        count[path.name] = count.get(path.name, 0) + 1
+    if max(count.values(), default=1) == 1:
+        return {path: path.name for path in paths}
+    return {path: path.relative_to(root).as_posix() for path in paths}
+
+
+def split_of(parts: Iterable[str]) -> str | None:
+    """The split that the first telling folder name of a path says."""
+    return next((SPLIT_NAMES[p.lower()] for p in parts if p.lower() in SPLIT_NAMES), None)

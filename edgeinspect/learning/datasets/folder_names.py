@@ -1,0 +1,131 @@
+"""What the names of folders say: masks, pictures, or drawings that are neither."""
+
+from __future__ import annotations
+
+import re
+
+_MASK = frozenset(
+    (
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "annotation",
+        "annotations",
+        "annot",
+        "annots",
+        "anno",
+        "groundtruth",
+        "gt",
+        "gts",
+        "segmentation",
+        "segmentations",
+        "seg",
+        "segm",
+        "segmap",
+        "segmaps",
+        "segmentationclass",
+    )
+)
+_DRAWING = frozenset(
+    (
+        "visualization",
+        "visualisation",
+        "visualized",
+        "viz",
+        "vis",
+        "overlay",
+        "overlays",
+        "preview",
+        "previews",
+        "instance",
+        "instances",
+        "drawing",
+        "drawings",
+    )
+)
+_SAYING_NOTHING = frozenset(
+    (
+        "dir",
+        "folder",
+        "png",
+        "pngs",
+        "bmp",
+        "tif",
+        "tiff",
+        "jpg",
+        "jpeg",
+        "npy",
+        "binary",
+        "bw",
+        "semantic",
+        "class",
+        "classes",
+        "object",
+        "objects",
+        "map",
+        "maps",
+        "file",
+        "files",
+        "raw",
+        "pixel",
+        "pixels",
+        "id",
+        "ids",
+        "index",
+        "grey",
+        "gray",
+        "color",
+        "colour",
+        "final",
+        "all",
+        "data",
+        "tr",
+        "ts",
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "public",
+        "of",
+        "the",
+    )
+)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, in lower case: cut where no letter is, and before capitals."""
+    cut = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    words = [word.lower() for word in re.split(r"[^A-Za-z]+", cut) if word]
+    joined = " ".join(words).replace("ground truth", "groundtruth")
+    return joined.split()
+
+
+def says_mask(name: str) -> bool:
+    """True for a folder's name that says masks and nothing else: `mask_dir`, `train_labels`.
+
+    A kind of defect may have such a word too (`solder_mask_damage`): it says more.
+    """
+    telling = set(words_of(name)) - _SAYING_NOTHING
+    return bool(telling & _MASK) and telling <= _MASK | _DRAWING
+
+
+def says_drawing(name: str) -> bool:
+    """True for what a program has drawn for a person, or for numbers of single objects.
+
+    `SegmentationClassVisualization`, `SegmentationObject`: neither pictures nor masks.
+    """
+    words = set(words_of(name))
+    return bool(words & _DRAWING) or {"segmentation", "object"} <= words
+
+
+def is_annotation(name: str) -> bool:
+    """True for a folder whose pictures are no pictures of parts."""
+    return says_mask(name) or says_drawing(name)

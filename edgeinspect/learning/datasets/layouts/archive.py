@@ -1,0 +1,41 @@
+"""The archive of a line's pictures, read where it stands: the labels are the line's verdicts.
+
+A `corrections.csv` in its folder is taken into account (`corrections.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeinspect.learning.datasets.archive_frames import Frames, data_set
+from edgeinspect.learning.datasets.corrections import read_corrections
+from edgeinspect.learning.datasets.records import DataSet, Hints
+from edgeinspect.storage.archive.format import is_archive, is_whole, read_sidecar, sidecars
+
+NEEDS = "archive.json, as `edgeinspect archive run` writes it"
+RANK = 5
+CORRECTIONS = "corrections.csv"
+
+
+def recognise(path: Path) -> bool:
+    """True for an archive's folder."""
+    return path.is_dir() and is_archive(path)
+
+
+def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen; it knows its classes
+    """The records of all frames that have a label.
+
+    Raises:
+        DataError: A sidecar cannot be read, or as `archived.data_set`.
+    """
+    file = path / CORRECTIONS
+    return data_set(path, frames(path), read_corrections(file) if file.is_file() else {})
+
+
+def frames(path: Path) -> Frames:
+    """Every whole frame; those that a running archive removes meanwhile are passed over."""
+    for sidecar in sidecars(path):
+        if sidecar.exists():
+            told = read_sidecar(sidecar)
+            if is_whole(sidecar, told):
+                yield sidecar, told

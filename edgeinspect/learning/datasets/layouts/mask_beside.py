@@ -1,0 +1,108 @@
+"""Masks in the same folder as their pictures, as in Kolektor's sets and the magnetic tiles'.
+
+`10000.png` with `10000_GT.png` (KolektorSDD2), `kos01/Part0.jpg` with `kos01/Part0_label.bmp`
+(KolektorSDD), `exp1_num_9.jpg` with `exp1_num_9.png` (magnetic tiles, a folder per class).
+
+Sources: Tabernik et al. 2020; Bozic et al. 2021; Huang et al. 2018
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.files import IMAGE_FOLDERS, SPLIT_NAMES, pictures_below, split_of
+from edgeinspect.learning.datasets.folder_names import is_annotation
+from edgeinspect.learning.datasets.masks.pairing import MASK_SUFFIX, Pair, data_set
+from edgeinspect.learning.datasets.name_matching import fold, stem_of
+from edgeinspect.learning.datasets.records import DataSet, Hints
+
+NEEDS = "each picture's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
+RANK = 50
+COVERS = ("class_folder",)
+
+_TWIN_RATIO = 0.5
+_JPEG = (".jpg", ".jpeg")
+_NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
+_NUMBERED = re.compile(r"[A-Za-z]{0,3}[_-]?\d+")
+"""A folder of one part below that of its class: `S0001` of Real-IAD."""
+
+
+def recognise(path: Path) -> bool:
+    """True for a folder in which half of the pictures have a mask beside them.
+
+    One folder somewhere below will do: good pictures in folders of their own have no masks.
+    """
+    if not path.is_dir():
+        return False
+    try:
+        pairs = _pairs(path)
+    except DataError:  # two masks of a picture: said when it is read
+        return True
+    total = Counter(_class_of(picture.relative_to(path).parts[:-1])[0] for picture in pairs)
+    masked = Counter(
+        _class_of(picture.relative_to(path).parts[:-1])[0]
+        for picture, mask in pairs.items()
+        if mask is not None
+    )
+    if masked.total() > _TWIN_RATIO * total.total():
+        return True
+    return any(
+        count > _TWIN_RATIO * total[folder]
+        for folder, count in masked.items()
+        if folder and not any(map(is_annotation, folder.split("/")))
+    )
+
+
+def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+    """The records; folders that differ in a number only are groups."""
+    pairs = []
+    for picture, mask in _pairs(path).items():
+        parts = picture.relative_to(path).parts[:-1]
+        folder, part = _class_of(parts)
+        masks = () if mask is None else (("", mask),)
+        pairs.append(Pair(picture, masks, folder, split_of(parts), part))
+    return data_set(path, "mask_beside", pairs, hints)
+
+
+def _class_of(parts: tuple[str, ...]) -> tuple[str, str]:
+    """The folder that tells something, and that of a single part below it."""
+    telling = [part for part in parts if part.lower() not in _NEUTRAL]
+    whole = "/".join(telling)
+    while len(telling) > 1 and _NUMBERED.fullmatch(telling[-1]):
+        telling.pop()
+    folder = "/".join(telling)
+    return folder, whole if whole != folder else ""
+
+
+def _pairs(path: Path) -> dict[Path, Path | None]:
+    """Each picture that is no mask, with its mask."""
+    files = pictures_below(path)
+    by_stem: dict[tuple[Path, str], Path] = {}
+    jpegs: dict[tuple[Path, str], Path] = {}
+    for file in files:
+        by_stem[file.parent, fold(file.stem)] = file
+        if file.suffix.lower() in _JPEG:
+            jpegs[file.parent, fold(file.stem)] = file
+    masks: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for file in files:
+        stem = fold(file.stem)
+        named = MASK_SUFFIX.fullmatch(stem)
+        picture = None
+        for each in (named["stem"], stem_of(named["stem"])[0]) if named else ():
+            picture = picture or by_stem.get((file.parent, each))
+        for each in (stem, stem_of(stem)[0]) if file.suffix.lower() not in _JPEG else ():
+            picture = picture or jpegs.get((file.parent, each))
+        if picture is not None and picture != file:
+            if picture in masks:
+                raise DataError(
+                    f"{picture.name} could have two masks: {masks[picture].name} and {file.name}",
+                    where=str(picture.parent),
+                    remedy="Move the one away that is not meant",
+                )
+            masks[picture] = file
+            taken.add(file)
+    return {file: masks.get(file) for file in files if file not in taken}

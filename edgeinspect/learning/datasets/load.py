@@ -1,0 +1,258 @@
+"""Decoding records into arrays: all of one size, in memory or in mapped files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.errors import DataError, UsageError
+from edgeinspect.imaging.image_file import Reading, read, to_channels
+from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
+from edgeinspect.learning.datasets.archive_frames import MaskAs
+from edgeinspect.learning.datasets.arrays import Pictures
+from edgeinspect.learning.datasets.image_properties import channels_of, common_size
+from edgeinspect.learning.datasets.masks.masks import MaskFile, MaskPerClass
+from edgeinspect.learning.datasets.parallel import in_threads
+from edgeinspect.learning.datasets.records import DataSet, Record, Skipped, has_class
+from edgeinspect.system.decoding import decode_json
+from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
+
+__all__ = ["IN_MEMORY_BYTES", "channels_of", "common_size", "load"]
+
+IN_MEMORY_BYTES = 1 << 30
+"""Arrays together bigger than this become mapped files."""
+BROKEN_FEW = 2
+"""So many broken files are a few in any set, however small its splits are."""
+BROKEN_RATIO = 0.2
+"""More broken pictures than this are an error: something else is wrong."""
+
+_SHOWN = 5
+Progress = Callable[[int], None]
+
+
+class _Told(TypedDict):
+    """Of the arrays: which records they hold, and which they do not."""
+
+    kept: list[int]
+    defective: list[bool]
+    skipped: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    defective: bool
+
+
+def load(
+    data: DataSet,
+    records: Sequence[Record],
+    *,
+    height_px: int,
+    width_px: int,
+    channels: int,
+    cache: Path | None = None,
+    progress: Progress = lambda done: None,
+) -> Pictures:
+    """Decode records into frames of one size; pictures of another are letterboxed.
+
+    A picture that cannot be read, or whose mask cannot, is left out and named in `skipped`.
+
+    Args:
+        data: The set they are from.
+        records: Which, in order.
+        height_px: Height of the frames.
+        width_px: Width of the frames.
+        channels: 1, or 3 (blue, green, red).
+        cache: Folder for arrays bigger than `IN_MEMORY_BYTES`; they are found there again by
+            the next call with the same records. A temporary file when absent.
+        progress: Called with the number of records done.
+
+    Returns:
+        Pictures whose arrays are in memory, or `np.memmap`s over mapped files.
+
+    Raises:
+        DataError: No record, more than two and a fifth broken, all broken, or no room for the
+            arrays.
+    """
+    if channels not in (1, 3):
+        raise UsageError(f"{channels} channels", remedy="Take 1 or 3")
+    if not records:
+        raise DataError("there is no picture to load", where=str(data.root))
+    shape = (len(records), height_px, width_px)
+    if len(records) * height_px * width_px * (channels + 1) <= IN_MEMORY_BYTES:
+        images: NDArray[np.uint8] = np.zeros((*shape, channels), np.uint8)
+        masks: NDArray[np.uint8] = np.zeros(shape, np.uint8)
+        told = _fill(data, records, images, masks, progress)
+        return _pictures(data, records, images, masks, told)
+    if cache is None:
+        with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+            images = _mapped(first, (*shape, channels), "the temporary folder")
+            masks = _mapped(second, shape, "the temporary folder")
+        told = _fill(data, records, images, masks, progress)
+        return _pictures(data, records, images, masks, told)
+    return _cached(data, records, (*shape, channels), cache, progress)
+
+
+def _fill(
+    data: DataSet,
+    records: Sequence[Record],
+    images: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    progress: Progress,
+) -> _Told:
+    """Decode into the arrays, without gaps; returns which were kept and what was skipped."""
+    height, width, channels = images.shape[1:]
+    kept: list[int] = []
+    defective: list[bool] = []
+    skipped: list[tuple[str, str]] = []
+
+    def work(record: Record) -> _Decoded | str:
+        try:
+            return _decode(record, data.reading(), height, width, channels)
+        except DataError as error:
+            return f"{error.where}: {error.what}" if error.where else error.what
+
+    for index, done in enumerate(in_threads(work, records)):
+        if isinstance(done, str):
+            skipped.append((records[index].name, done))
+        else:
+            images[len(kept)], masks[len(kept)] = done.image, done.mask
+            kept.append(index)
+            defective.append(done.defective)
+        progress(index + 1)
+    if len(skipped) > max(BROKEN_FEW, BROKEN_RATIO * len(records)) or len(skipped) == len(records):
+        listing = "\n".join(f"  {name}: {why}" for name, why in skipped[:_SHOWN])
+        raise DataError(
+            f"{len(skipped)} of {len(records)} pictures cannot be used\n{listing}",
+            where=str(data.root),
+            remedy="See all with: edgeinspect data inspect",
+        )
+    return {"kept": kept, "defective": defective, "skipped": skipped}
+
+
+def _decode(record: Record, reading: Reading, height: int, width: int, channels: int) -> _Decoded:
+    picture = read(record.path, reading)
+    mask = record.read_mask(picture.shape[0], picture.shape[1])
+    frame, scale, left_px, top_px = letterbox(to_channels(picture, channels), height, width)
+    placed = letterbox_mask(mask, scale, left_px, top_px, height, width)
+    return _Decoded(frame, placed, record.defective or has_class(mask))
+
+
+def _pictures(
+    data: DataSet,
+    records: Sequence[Record],
+    images: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    told: _Told,
+) -> Pictures:
+    count = len(told["kept"])
+    return Pictures(
+        images[:count],
+        masks[:count],
+        np.asarray(told["defective"], np.bool_),
+        [records[index].name for index in told["kept"]],
+        data.classes,
+        tuple(Skipped(name, why) for name, why in told["skipped"]),
+    )
+
+
+# -- mapped files -------------------------------------------------------------------------
+
+
+def _mapped(file: Any, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
+    """A mapped array over a file, its room taken first: a full disk must not kill by SIGBUS."""
+    size = int(np.prod(shape, dtype=np.int64))
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise DataError(
+            f"has no room for {size / 2**30:.1f} GiB of pictures: {error.strerror}",
+            where=where,
+            remedy="Name a folder with room as cache, or take smaller frames",
+        ) from error
+    return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def _cached(
+    data: DataSet,
+    records: Sequence[Record],
+    shape: tuple[int, ...],
+    cache: Path,
+    progress: Progress,
+) -> Pictures:
+    """The arrays from the cache, made first where they are not there."""
+    base = cache / f"pictures-{_key(data, records, shape)}"
+    files = [base.with_suffix(suffix) for suffix in (".images", ".masks", ".json")]
+    if not all(file.exists() for file in files):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as making:
+                _make(data, records, shape, Path(making), progress)
+                for file in files:  # the JSON last: with it the arrays are whole
+                    os.replace(Path(making) / file.suffix[1:], file)
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror}", where=str(cache)) from error
+    else:
+        progress(len(records))
+    try:
+        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), _Told)
+        if any(not 0 <= index < len(records) for index in told["kept"]):
+            raise ValueError("it counts other pictures")
+        images = np.memmap(files[0], np.uint8, "r", shape=shape)
+        masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"is damaged: {error}", where=str(base), remedy="Remove it; it is made again"
+        ) from error
+    return _pictures(data, records, images, masks, told)
+
+
+def _make(
+    data: DataSet,
+    records: Sequence[Record],
+    shape: tuple[int, ...],
+    making: Path,
+    progress: Progress,
+) -> None:
+    with (making / "images").open("w+b") as first, (making / "masks").open("w+b") as second:
+        images = _mapped(first, shape, str(making))
+        masks = _mapped(second, shape[:3], str(making))
+    told = _fill(data, records, images, masks, progress)
+    (making / "json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def _key(data: DataSet, records: Sequence[Record], shape: tuple[int, ...]) -> str:
+    """Changes with every picture, mask and size that goes into the arrays."""
+    digest = hashlib.sha256(repr((4, shape, data.bits, data.flat_end, data.classes)).encode())
+    for record in records:
+        stamps = [_stamp(path) for path in (record.path, *_files_of(record.mask))]
+        digest.update(repr((record.name, record.defective, record.mask, stamps)).encode())
+    return digest.hexdigest()[:20]
+
+
+def _files_of(mask: object) -> list[Path]:
+    """Of a record's mask, whichever kind it is of: one, one per class, or within another."""
+    if isinstance(mask, MaskPerClass):
+        return [path for _class_id, path in mask.files]
+    if isinstance(mask, MaskAs):
+        mask = mask.mask
+    return [mask.path] if isinstance(mask, MaskFile) else []
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (str(path), 0, 0)
+    return (str(path), status.st_mtime_ns, status.st_size)

@@ -1,0 +1,1 @@
+"""Masks: encoding, label maps, pairing with images."""

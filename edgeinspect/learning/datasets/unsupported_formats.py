@@ -1,0 +1,180 @@
+"""Formats of other programs that are not read: recognised by name, with the way in.
+
+Only the beginning and the end of a file are looked at, for words; nothing is parsed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeinspect.learning.datasets.files import files_in, folders_in, has_pictures, is_picture
+from edgeinspect.system.regular_file import is_regular, open_regular
+
+_PEEK_BYTES = 1 << 16
+_FOLDERS = 24
+_FILES = 24
+_DEPTH = 2
+_MASKS = "Where the tool can, export masks: CVAT's 'Segmentation mask 1.1', labelme's labelme2voc"
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A format that was recognised."""
+
+    name: str
+    remedy: str
+
+
+def foreign_format(root: Path) -> Foreign | None:
+    """The format of a folder that is no layout here; None if it is none that is known."""
+    folders = list(_folders(root))
+    for name, remedy, fits in _FORMATS:
+        if any(map(fits, folders)):
+            return Foreign(name, remedy)
+    return None
+
+
+def _folders(root: Path, depth: int = 0) -> Iterable[Path]:
+    yield root
+    if depth < _DEPTH:
+        for folder in folders_in(root)[:_FOLDERS]:
+            yield from _folders(folder, depth + 1)
+
+
+def _labelme(folder: Path) -> bool:
+    return any(_holds(file, b'"shapes"', b'"imagePath"') for file in _of(folder, ".json"))
+
+
+def _coco(folder: Path) -> bool:
+    words = (b'"annotations"', b'"categories"', b'"images"')
+    return any(_holds(file, *words) for file in _of(folder, ".json"))
+
+
+def _supervisely(folder: Path) -> bool:
+    return any(_holds(file, b'"objects"', b'"classTitle"') for file in _of(folder, ".json"))
+
+
+def _via(folder: Path) -> bool:
+    return any(_holds(file, b'"regions"', b'"shape_attributes"') for file in _of(folder, ".json"))
+
+
+def _label_studio(folder: Path) -> bool:
+    return any(
+        is_picture(file.name) and file.name.startswith("task-") and "-annotation-" in file.name
+        for file in files_in(folder)[:_FILES]
+    ) or any(_holds(file, b'"annotations"', b'"from_name"') for file in _of(folder, ".json"))
+
+
+def _voc(folder: Path) -> bool:
+    return any(_holds(file, b"<annotation", b"<object") for file in _of(folder, ".xml"))
+
+
+def _cvat_xml(folder: Path) -> bool:
+    return any(_holds(file, b"<annotations", b"<image ") for file in _of(folder, ".xml"))
+
+
+def _yolo(folder: Path) -> bool:
+    if folder.name.lower() not in ("labels", "label") and folder.parent.name.lower() != "labels":
+        yamls = _of(folder, ".yaml", ".yml")
+        if any(_holds(file, b"names:", b"train:") for file in yamls):
+            return True
+        stems = {file.stem for file in files_in(folder) if is_picture(file.name)}
+        return any(file.stem in stems and _is_boxes(file) for file in _of(folder, ".txt"))
+    return any(_is_boxes(file) for file in _of(folder, ".txt"))
+
+
+def _roboflow_labels(folder: Path) -> bool:
+    return any(
+        file.name == "_classes.csv" and _peek(file).lower().startswith(b"filename")
+        for file in files_in(folder)
+    )
+
+
+_FORMATS: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
+    (
+        "Label Studio's export",
+        "Its masks are named by tasks, not by pictures: rename each "
+        "as its picture, masks/<class>/NAME.png (its JSON says which task is which)",
+        _label_studio,
+    ),
+    (
+        "labelme's JSON files",
+        "Convert them with labelme's examples/semantic_segmentation/"
+        "labelme2voc.py --labels labels.txt; its output is read",
+        _labelme,
+    ),
+    (
+        "COCO's JSON",
+        "Draw its polygons into masks (pycocotools: COCO.annToMask), one value per "
+        f"category, with classes.txt. {_MASKS}",
+        _coco,
+    ),
+    ("Supervisely's JSON files", f"{_MASKS}; Supervisely: 'Export as masks'", _supervisely),
+    ("VGG Image Annotator's JSON", _MASKS, _via),
+    ("CVAT's XML", "Export the task again as 'Segmentation mask 1.1'", _cvat_xml),
+    (
+        "Pascal VOC's XML of boxes",
+        f"Boxes are no masks: a gate can be trained on a folder per class. {_MASKS}",
+        _voc,
+    ),
+    (
+        "YOLO's text files",
+        "Boxes are no masks, and polygons must be drawn: a gate can be trained "
+        f"on a folder per class. {_MASKS}",
+        _yolo,
+    ),
+    (
+        "Roboflow's table of labels",
+        "Export it as a folder per class, or as 'Semantic Segmentation Masks'",
+        _roboflow_labels,
+    ),
+)
+
+
+def _of(folder: Path, *suffixes: str) -> list[Path]:
+    found = [file for file in files_in(folder) if file.suffix.lower() in suffixes]
+    return found[:_FILES]
+
+
+def _holds(file: Path, *words: bytes) -> bool:
+    text = _peek(file)
+    return all(word in text for word in words)
+
+
+def _is_boxes(file: Path) -> bool:
+    """Lines of a class number and four or more numbers of 0 to 1."""
+    lines = [line.split() for line in _peek(file).splitlines()[:4] if line.strip()]
+    try:
+        return bool(lines) and all(
+            len(line) >= 5
+            and int(line[0][:8]) >= 0
+            and all(0 <= float(w[:32]) <= 1 for w in line[1:5])
+            for line in lines
+        )
+    except ValueError:
+        return False
+
+
+def _peek(file: Path) -> bytes:
+    """The beginning and the end of a regular file; nothing of any other."""
+    try:
+        if not is_regular(file):
+            return b""
+        with open_regular(file) as opened:
+            head = opened.read(_PEEK_BYTES)
+            size = os.fstat(opened.fileno()).st_size
+            if size <= _PEEK_BYTES:
+                return head
+            opened.seek(max(_PEEK_BYTES, size - _PEEK_BYTES))
+            return head + b"\n" + opened.read(_PEEK_BYTES)
+    except OSError:
+        return b""
+
+
+def annotated(root: Path) -> str:
+    """A note where a folder that is read holds another program's labels too; else nothing."""
+    found = foreign_format(root)
+    return f"{found.name} is there too, and is not read" if found and has_pictures(root) else ""

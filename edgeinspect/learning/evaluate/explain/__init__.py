@@ -1,0 +1,1 @@
+"""Explanations of one inspection: Grad-CAM and occlusion maps."""

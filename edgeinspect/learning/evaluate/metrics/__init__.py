@@ -1,0 +1,1 @@
+"""Metrics over inspected frames: rates, ROC, segmentation, thresholds, paired tests."""

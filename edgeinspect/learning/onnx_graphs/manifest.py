@@ -1,0 +1,118 @@
+"""What is written beside and into a model's graph: its metadata and its manifest.
+
+Training and import write the same; `storage.model_store` reads it. Source: docs/models.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from edgeinspect.domain.model import CONTRACT, ModelKind
+from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 20
+"""Of the graphs that we write."""
+OPSET_FLOOR = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the manifest and the graph's metadata say beside the weights."""
+
+    name: str
+    version: int
+    classes: Sequence[str]
+    run: str
+    thresholds: Mapping[str, Any]
+    training: Mapping[str, Any]
+    accuracy: Mapping[str, Any]
+    created: str
+
+
+def describe(kind: ModelKind, card: Card, color: str, stride: int) -> dict[str, str]:
+    """The metadata of a graph, without their common prefix.
+
+    Args:
+        kind: Gate or segmenter.
+        card: Its classes, run and thresholds are used.
+        color: `mono`, `bgr` or `rgb`.
+        stride: Frame pixels per class-map pixel; 1 for a gate.
+    """
+    return {
+        "contract": CONTRACT,
+        "kind": kind.value,
+        "classes": json.dumps(list(card.classes)),
+        "color": color,
+        "output_stride": str(stride),
+        "run": card.run,
+        "thresholds": json.dumps(card.thresholds),
+    }
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Put `metadata` into the graph, in place of whatever it said of itself."""
+    import onnx
+
+    onnx.helper.set_model_props(model, {f"edgeinspect.{k}": v for k, v in metadata.items()})
+
+
+def write_manifest(
+    folder: Path,
+    path: Path,
+    card: Card,
+    metadata: Mapping[str, str],
+    opset: int,
+    dims: tuple[int, ...],
+    *,
+    precision: str = "fp32",
+) -> None:
+    """Write `manifest.yaml` for a model file that is complete.
+
+    Args:
+        folder: Where to.
+        path: The model file; hashed.
+        card: As given to `describe`.
+        metadata: As `describe` gave it.
+        opset: Of the graph.
+        dims: (H, W, C) of the frame.
+        precision: `fp32`, `fp16` or `int8`, as the weights are.
+    """
+    data = read_regular(path, MODEL_BYTES_MAX)
+    manifest = {
+        "schema": 1,
+        "name": card.name,
+        "version": card.version,
+        "kind": metadata["kind"],
+        "file": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size_bytes": len(data),
+        "precision": precision,
+        "opset": opset,
+        "input": {
+            "height_px": dims[0],
+            "width_px": dims[1],
+            "channels": dims[2],
+            "color": metadata["color"],
+        },
+        "classes": list(card.classes),
+        "output_stride": int(metadata["output_stride"]),
+        "thresholds": json.loads(metadata["thresholds"]),
+        "training": dict(card.training),
+        "accuracy": dict(card.accuracy),
+        "created": card.created,
+        "calibration": None,
+    }
+    text = yaml.safe_dump(
+        manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
+    )
+    (folder / "manifest.yaml").write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Building blocks of HTML reports: tables, SVG plots, image overlays."""

@@ -1,0 +1,169 @@
+"""Export: a trained network becomes a graph under the model contract, and is checked.
+
+Source: docs/models.md
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeinspect.domain.model import ModelKind
+from edgeinspect.errors import ModelError
+from edgeinspect.learning.onnx_graphs.manifest import (
+    OPSET,
+    OPSET_FLOOR,
+    Card,
+    describe,
+    set_metadata,
+    write_manifest,
+)
+
+
+class GateGraph(nn.Module):
+    """uint8 (1, H, W, C) in; `defect_prob` float32 (1,) out."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        logit, _coarse = self.net(image.to(torch.float32).permute(0, 3, 1, 2))
+        return torch.sigmoid(logit)
+
+
+class SegmenterGraph(nn.Module):
+    """uint8 (1, H, W, C) in; `class_map`, `class_area_px`, `class_score` out.
+
+    `class_score` is the mean probability of a class over the cells that its class won,
+    0 where it won none. Areas are cells times stride squared, in float32.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, _deep, _presence = self.net(image.to(torch.float32).permute(0, 3, 1, 2))
+        probs = logits.softmax(dim=1)
+        winner = logits.argmax(dim=1).to(torch.float32)
+        areas, scores = [], []
+        for class_id in range(1, logits.shape[1]):
+            mine = (winner == float(class_id)).to(torch.float32)
+            cells = mine.sum(dim=(1, 2))
+            areas.append(cells)
+            scores.append((probs[:, class_id] * mine).sum(dim=(1, 2)) / cells.clamp(min=1.0))
+        area_px = torch.stack(areas, dim=1) * float(self.net.stride**2)
+        return winner.to(torch.uint8), area_px, torch.stack(scores, dim=1)
+
+
+def export(net: nn.Module, card: Card, root: Path, samples: NDArray[np.uint8]) -> Path:
+    """Write `<root>/<name>/<version>/{model.onnx, manifest.yaml}` and check the graph.
+
+    Args:
+        net: In eval mode; one with a `stride` is a segmenter, any other a gate.
+        card: For metadata and manifest.
+        root: A model store's folder.
+        samples: uint8 (N, H, W, C) real pictures; the graph is fixed to their size, and ONNX
+            Runtime must give on each what torch gives.
+
+    Raises:
+        ModelError: The graph breaks the contract, or disagrees with torch.
+    """
+    import onnx
+
+    folder = root / card.name / str(card.version)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.onnx"
+    is_gate = not hasattr(net, "stride")
+    graph = (GateGraph(net) if is_gate else SegmenterGraph(net)).eval()
+    graph = graph.to(memory_format=torch.contiguous_format)
+    names = ["defect_prob"] if is_gate else ["class_map", "class_area_px", "class_score"]
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (torch.from_numpy(samples[:1]),),
+            input_names=["image"],
+            output_names=names,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.optimize()
+    model = program.model_proto
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if opset < OPSET_FLOOR:
+        raise ModelError(
+            f"exporter gave opset {opset}; {OPSET_FLOOR} or above is needed", where=str(path)
+        )
+    stride = 1 if is_gate else net.stride
+    color = "mono" if samples.shape[3] == 1 else "bgr"
+    kind = ModelKind.GATE if is_gate else ModelKind.SEGMENTER
+    metadata = describe(kind, card, color, stride)
+    _strip(model)
+    set_metadata(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _check_against_torch(path, graph, samples, names)
+    write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
+    return folder
+
+
+def _strip(model: Any) -> None:
+    """Leave out what the exporter notes about its own sources: it names folders."""
+    model.doc_string = ""
+    for holder in (
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+        *model.functions,
+    ):
+        holder.doc_string = ""
+        del holder.metadata_props[:]
+
+
+def _check_against_torch(
+    path: Path, graph: nn.Module, samples: NDArray[np.uint8], names: Sequence[str]
+) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for index in range(len(samples)):
+        image = samples[index : index + 1]
+        got = session.run(list(names), {"image": image})
+        with torch.no_grad():
+            want = graph(torch.from_numpy(image))
+        wanted = [want] if isinstance(want, Tensor) else list(want)
+        for name, mine, theirs in zip(names, got, wanted, strict=True):
+            reference = theirs.numpy()
+            if mine.dtype != reference.dtype or mine.shape != reference.shape:
+                raise ModelError(
+                    f"{name} is {mine.dtype}{mine.shape}, not {reference.dtype}{reference.shape}",
+                    where=str(path),
+                )
+            if name == "class_map":  # a tie may fall either way
+                worst = float((mine != reference).mean())
+                allowed = 1e-3
+            else:
+                scale = max(1.0, float(np.abs(reference).max()))
+                worst = float(np.abs(mine - reference).max()) / scale
+                allowed = 1e-2 if name == "class_area_px" else 1e-3
+            if worst > allowed:
+                raise ModelError(
+                    f"{name} differs from torch by {worst:.2g} on sample {index}",
+                    where=str(path),
+                )

@@ -1,0 +1,54 @@
+"""From the raw frame to what a network that others shaped expects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeinspect.learning.train.networks import Standardise
+
+MEAN_RGB = (0.485, 0.456, 0.406)
+DEVIATION_RGB = (0.229, 0.224, 0.225)
+"""What torchvision's weights were trained with, of values 0 to 1."""
+
+
+class FrameInput(nn.Module):
+    """The raw frame as a pretrained network expects it, or standardised by itself.
+
+    Which of the two is a buffer, so that it travels with the weights: a checkpoint of a
+    pretrained network loads into one that was built without.
+
+    Args:
+        channels: Of the frame: 1, or 3 in the order blue, green, red.
+        ignore_black: See `Standardise`; a pretrained network sees its mean there.
+    """
+
+    def __init__(self, channels: int, *, ignore_black: bool) -> None:
+        super().__init__()
+        self.ignore_black = ignore_black
+        self.standardise = Standardise(ignore_black)
+        self.fixed = False
+        shape = (1, channels, 1, 1)
+        self.register_buffer("is_fixed", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(shape))
+        self.register_load_state_dict_post_hook(_note_fixed)
+
+    def fix(self, mean: Tensor, deviation: Tensor) -> None:
+        """From now on: less `mean`, over `deviation`, both in grey levels, per channel."""
+        self.mean.copy_(mean.reshape(self.mean.shape))
+        self.deviation.copy_(deviation.reshape(self.deviation.shape))
+        self.is_fixed.fill_(1.0)
+        self.fixed = True
+
+    def forward(self, image: Tensor) -> Tensor:
+        if not self.fixed:
+            return self.standardise(image)
+        x = (image - self.mean) / self.deviation
+        return x * (image > 0.5).to(torch.float32) if self.ignore_black else x
+
+
+def _note_fixed(module: FrameInput, _keys: Any) -> None:
+    module.fixed = bool(module.is_fixed > 0.5)

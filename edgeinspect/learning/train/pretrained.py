@@ -1,0 +1,297 @@
+"""Networks of timm and segmentation-models-pytorch under our forward contracts.
+
+Needs the extra `zoo`, which brings torchvision: see docs/models.md for how to install it
+beside a torch without CUDA. Nothing is downloaded: pretrained weights are a file, or what
+the two libraries keep of earlier downloads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeinspect.errors import MissingExtraError, ModelError, UsageError
+from edgeinspect.learning.train.frame_input import DEVIATION_RGB, MEAN_RGB, FrameInput
+from edgeinspect.learning.train.heads import GateHead
+from edgeinspect.learning.train.weights import CACHED, found_weights, read_weights, refuse_mismatch
+
+GATES: dict[str, str] = {
+    "mobilenetv2": "mobilenetv2_100",
+    "mobilenetv3": "mobilenetv3_large_100",
+    "mobilenetv3_small": "mobilenetv3_small_100",
+    "efficientnet_b0": "efficientnet_b0",
+    "vgg16": "vgg16",
+}
+"""Our name to timm's; `timm/NAME` reaches any other that gives features at two strides."""
+
+UNET = "unet-"
+"""`unet-ENCODER`: a U-Net of segmentation-models-pytorch, any of its encoders."""
+
+COLOURS = 3
+"""Channels of every body: weights of colour then answer grey frames as they did grey pictures."""
+
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def has_gate(name: str) -> bool:
+    """Whether the name is one to ask of timm."""
+    return name in GATES or name.startswith("timm/")
+
+
+def has_segmenter(name: str) -> bool:
+    """Whether the name is one to ask of segmentation-models-pytorch."""
+    return name.startswith(UNET)
+
+
+class ZooGate(nn.Module):
+    """Features of a timm network with the gate's input and head.
+
+    Args:
+        body: Made with `features_only`; takes three channels.
+        places: Which of its features are the middle and the last.
+        widths: Their channels.
+        channels: Of the frame; grey is given to each of the three.
+        ignore_black: See `FrameInput`.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        places: tuple[int, int],
+        widths: tuple[int, int],
+        channels: int,
+        *,
+        ignore_black: bool,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.adapt = FrameInput(COLOURS, ignore_black=ignore_black)
+        self.body = body
+        self.places = places
+        self.fc = nn.Linear(widths[1], 1)
+        self.head = GateHead(widths[1], widths[0])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(logit (N,), coarse logits (N, 1, h, w)), mostly at stride 16."""
+        features = self.body(self.adapt(_in_colour(image, self.channels)))
+        logit, coarse = self.head(features[self.places[1]], features[self.places[0]], self.fc)
+        return logit, coarse
+
+
+class ZooUnet(nn.Module):
+    """A U-Net of the zoo whose last blocks, below our stride, are left out.
+
+    The deep logits are the logits pooled by two: its decoder has no heads inside. The
+    input is padded right and bottom, after standardising, to a multiple of 32.
+    """
+
+    def __init__(self, unet: Any, classes: int, channels: int, stride: int, width: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.channels = channels
+        self.adapt = FrameInput(COLOURS, ignore_black=False)
+        self.encoder = unet.encoder
+        self.decoder = unet.decoder
+        self.logits = nn.Conv2d(width, classes + 1, 3, padding=1)
+        self.presence = nn.Linear(2 * int(unet.encoder.out_channels[-1]), classes)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits (N, K+1, h, w), the same at twice the stride, presence (N, K))."""
+        height, width = image.shape[2], image.shape[3]
+        x = self.adapt(_in_colour(image, self.channels))
+        right, bottom = -width % 32, -height % 32
+        if right or bottom:
+            x = F.pad(x, (0, right, 0, bottom))
+        features = self.encoder(x)
+        last = features[-1]
+        presence = self.presence(torch.cat([last.mean(dim=(2, 3)), last.amax(dim=(2, 3))], 1))
+        logits = self.logits(self.decoder(features))
+        deep = F.avg_pool2d(logits, 2)
+        h, w = -(-height // self.stride), -(-width // self.stride)
+        return logits[:, :, :h, :w], deep, presence
+
+
+def gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) -> nn.Module:
+    """Build a gate on a network of timm's.
+
+    Args:
+        name: A key of `GATES`, or `timm/NAME`.
+        channels: Of the frame, 1 or 3 (blue, green, red).
+        weights: A file as timm saves it, or `CACHED`; from scratch when None.
+        ignore_black: See `FrameInput`.
+
+    Raises:
+        UsageError: There is no such network, or it gives no features as needed.
+        MissingExtraError: timm or torchvision is not installed.
+        ModelError: The weights are not here, or of another network.
+    """
+    timm = _package("timm")
+    inner = GATES.get(name, name.removeprefix("timm/"))
+    if not timm.is_model(inner):
+        raise UsageError(f"timm has no network '{inner}'", remedy="See timm.list_models()")
+    options: dict[str, Any] = {"features_only": True}
+    if weights is not None:
+        options |= {"pretrained": True, "exportable": True}
+        if weights != CACHED:
+            overlay = {"file": str(found_weights(weights, ""))}
+            options["pretrained_cfg_overlay"] = overlay
+    with _no_download(inner, weights):
+        body = timm.create_model(inner, **options)
+    strides = [int(stride) for stride in body.feature_info.reduction()]
+    widths = [int(width) for width in body.feature_info.channels()]
+    last = len(strides) - 1
+    finer = [index for index, stride in enumerate(strides) if 2 * stride == strides[last]]
+    if not finer:
+        raise UsageError(
+            f"'{inner}' gives no features at half its last stride",
+            remedy="Name a network of convolutions",
+        )
+    middle = finer[-1]
+    net = ZooGate(
+        body, (middle, last), (widths[middle], widths[last]), channels, ignore_black=ignore_black
+    )
+    if weights is not None:
+        given = timm.get_pretrained_cfg(inner)
+        _adopt(net, body, given.mean, given.std)
+    return net
+
+
+def segmenter(
+    name: str, classes: int, *, channels: int, stride: int, weights: Path | None
+) -> nn.Module:
+    """Build `unet-ENCODER`.
+
+    Args:
+        name: `unet-` and an encoder of segmentation-models-pytorch.
+        classes: Kinds of defect, background not counted.
+        channels: Of the frame, 1 or 3 (blue, green, red).
+        stride: 2 or 4.
+        weights: A `.pth` of the encoder as its own project saves it, or `CACHED`.
+
+    Raises:
+        UsageError, MissingExtraError, ModelError: As `gate`.
+    """
+    smp = _package("segmentation_models_pytorch")
+    encoder = name.removeprefix(UNET)
+    widths = (256, 128, 64, 32, 16)
+    from_file = weights is not None and weights != CACHED
+    if from_file and encoder.startswith("tu-"):
+        raise UsageError(
+            f"a file cannot be loaded into '{encoder}'",
+            where="--weights",
+            remedy="Give cached, or name an encoder of segmentation-models-pytorch itself",
+        )
+    with _no_download(encoder, weights):
+        try:
+            unet = smp.Unet(
+                encoder,
+                encoder_weights="imagenet" if weights == CACHED else None,
+                decoder_channels=widths,
+            )
+        except (KeyError, RuntimeError) as error:
+            if encoder in smp.encoders.get_encoder_names() or encoder.startswith("tu-"):
+                raise
+            raise UsageError(
+                f"segmentation-models-pytorch has no encoder '{encoder}'",
+                remedy="See segmentation_models_pytorch.encoders.get_encoder_names()",
+            ) from error
+    if weights is not None and weights != CACHED:
+        _load_encoder(unet.encoder, weights)
+    cut = {2: 1, 4: 2}[stride]
+    unet.decoder.blocks = unet.decoder.blocks[:-cut]
+    net = ZooUnet(unet, classes, channels, stride, widths[-1 - cut])
+    if weights is not None:
+        _adopt(net, net.encoder, MEAN_RGB, DEVIATION_RGB)
+    return net
+
+
+def _load_encoder(encoder: nn.Module, path: Path) -> None:
+    weights = read_weights(found_weights(path, ""))
+    own = encoder.state_dict()
+    # The classifier's end is no part of an encoder.
+    kept = {k: v for k, v in weights.items() if k.split(".")[0] not in ("fc", "classifier")}
+    refuse_mismatch(kept, own, path)
+    encoder.load_state_dict(kept)
+
+
+def _in_colour(image: Tensor, channels: int) -> Tensor:
+    return image.expand(-1, COLOURS, -1, -1) if channels == 1 else image
+
+
+def _adopt(net: Any, body: nn.Module, mean: Any, deviation: Any) -> None:
+    """Standardise as the weights expect; frames are blue, green, red, the weights are not."""
+    levels = 255 * torch.tensor(mean), 255 * torch.tensor(deviation)
+    if net.channels == 1:
+        net.adapt.fix(*levels)
+        return
+    first = next(m for m in body.modules() if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        first.weight.copy_(first.weight.flip(1))
+    net.adapt.fix(levels[0].flip(0), levels[1].flip(0))
+
+
+def _package(name: str) -> Any:
+    """Import timm or segmentation-models-pytorch.
+
+    A torchvision that does not fit torch fails in its own way at import; to the reader it
+    is the same lack.
+    """
+    try:
+        with _offline():
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or name).partition(".")[0]
+        raise MissingExtraError("zoo", missing) from error
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        found = f"{name} found no torchvision that fits this torch ({reason})"
+        raise MissingExtraError("zoo", "torchvision", where=found) from error
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """The hub's client reads these once, at its import; afterwards only its constant counts."""
+    before = {key: os.environ.get(key) for key in OFFLINE}
+    os.environ.update(dict.fromkeys(OFFLINE, "1"))
+    hub: Any = sys.modules.get("huggingface_hub.constants")
+    was = getattr(hub, "HF_HUB_OFFLINE", None)
+    if was is not None:
+        hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        if was is not None:
+            hub.HF_HUB_OFFLINE = was
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def _no_download(name: str, weights: Path | None) -> Iterator[None]:
+    """Whatever the libraries raise for weights that are not here becomes one message."""
+    try:
+        with _offline():
+            yield
+    except (UsageError, KeyError):
+        raise
+    except Exception as error:
+        if weights is None:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"no pretrained weights for '{name}' can be loaded: {reason}",
+            where=str(weights),
+            remedy="Name a file with weights, or leave them out; nothing is downloaded",
+        ) from error

@@ -1,0 +1,113 @@
+"""Batches: so many defective, crops that follow rare classes. Nothing remembered.
+
+What stands at a place of a step is decided by (seed, step, place) alone. So a training that
+is resumed goes on with the same pictures, and two processes that share a batch draw, each
+its part, what one process would draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeinspect.learning.datasets.arrays import Pictures
+from edgeinspect.learning.datasets.records import VOID, has_class
+from edgeinspect.learning.train.augment import augment
+from edgeinspect.learning.train.recipe import Recipe
+
+
+class Sampler:
+    """Draws batches. Thread-safe: it only reads."""
+
+    def __init__(self, pictures: Pictures, recipe: Recipe) -> None:
+        """Look at which picture holds which class."""
+        self._pictures = pictures
+        self._recipe = recipe
+        self._bad = np.flatnonzero(pictures.defective)
+        self._good = np.flatnonzero(~pictures.defective)
+        self._weights = self._picture_weights()
+
+    def _picture_weights(self) -> NDArray[np.float64]:
+        """A picture is drawn by its rarest class, by the root of that class's rarity."""
+        present = np.zeros((len(self._bad), len(self._pictures.classes)), np.bool_)
+        for row, index in enumerate(self._bad):
+            ids = np.unique(self._pictures.masks[index])
+            present[row, ids[(ids > 0) & (ids != VOID)] - 1] = True
+        if not present.size:
+            return np.full(len(self._bad), 1 / max(1, len(self._bad)))
+        rarity = 1 / np.sqrt(np.maximum(1, present.sum(0)))
+        weights = np.maximum((present * rarity).max(1), rarity.min())
+        total = weights.sum()
+        return np.asarray(weights / total if total else weights)
+
+    def size(self, step: int) -> int:
+        """Pictures of a step."""
+        batch = self._recipe.batch
+        return batch if step < self._recipe.whole_from() else max(2, batch // 2)
+
+    def batch(self, step: int, places: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """float32 (N, C, h, w), int64 (N, h, w), float32 (N,) labels."""
+        images, masks, labels = zip(*(self._one(step, place) for place in places), strict=True)
+        return (
+            torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2)),
+            torch.from_numpy(np.stack(masks).astype(np.int64)),
+            torch.tensor(labels, dtype=torch.float32),
+        )
+
+    def _one(self, step: int, place: int) -> tuple[Any, Any, float]:
+        recipe = self._recipe
+        rng = np.random.default_rng((recipe.seed, step, place))
+        bad = place < round(self.size(step) * recipe.positive_share) or not len(self._good)
+        if bad and len(self._bad):
+            index = int(rng.choice(self._bad, p=self._weights))
+        else:
+            index = int(rng.choice(self._good))
+        area = self._crop(index, bad, step, rng)
+        image, mask = augment(
+            self._pictures.images[index][area],
+            self._pictures.masks[index][area],
+            recipe.augment,
+            rng,
+        )
+        return image, mask, self._label(index, mask)
+
+    def _label(self, index: int, mask: NDArray[np.uint8]) -> float:
+        """A crop is defective if it shows some; a whole picture as it was labelled.
+
+        So is a crop of a picture that is labelled defective and has no mask.
+        """
+        whole = mask.size == self._pictures.masks[index].size
+        if whole or not has_class(self._pictures.masks[index]):
+            return float(self._pictures.defective[index])
+        return float(has_class(mask))
+
+    def _crop(
+        self, index: int, bad: bool, step: int, rng: np.random.Generator
+    ) -> tuple[slice, slice]:
+        recipe = self._recipe
+        height, width = self._pictures.masks.shape[1:]
+        if step >= recipe.whole_from():
+            return slice(0, height), slice(0, width)
+        tall = min(recipe.crop_height_px or height, height)
+        wide = min(recipe.crop_width_px or width, width)
+        y = int(rng.integers(0, height - tall + 1))
+        x = int(rng.integers(0, width - wide + 1))
+        if bad and (tall, wide) != (height, width) and rng.random() < recipe.centred_share:
+            mask = self._pictures.masks[index]
+            present = np.unique(mask)
+            present = present[(present > 0) & (present != VOID)]
+            if len(present):
+                ys, xs = np.nonzero(mask == rng.choice(present))
+                pick = int(rng.integers(len(ys)))
+                y = int(
+                    np.clip(ys[pick] - rng.integers(tall // 4, 3 * tall // 4 + 1), 0, height - tall)
+                )
+                x = int(
+                    np.clip(xs[pick] - rng.integers(wide // 4, 3 * wide // 4 + 1), 0, width - wide)
+                )
+        return slice(y, y + tall), slice(x, x + wide)

@@ -1,0 +1,82 @@
+"""A training run's checkpoint as an engine, through torch: what the export is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgeinspect.domain.frame import FrameShape, Pixels
+from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.errors import DataError, EngineFault, ModelError
+from edgeinspect.learning.evaluate.open_model import locate
+from edgeinspect.learning.train.export import GateGraph, SegmenterGraph
+from edgeinspect.learning.train.training import load_run
+from edgeinspect.storage.model_store import Store, read_model
+from edgeinspect.system.regular_file import sha256_of
+
+
+class CheckpointEngine:
+    """The averaged weights of a checkpoint in their contract graph. For one thread."""
+
+    def __init__(self, spec: ModelSpec, graph: nn.Module) -> None:
+        self._spec = spec
+        self._graph = graph.eval()
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        if image.shape != self._spec.shape.dims or image.dtype != np.uint8:
+            raise EngineFault(f"{self._spec.id} takes {self._spec.shape}, was given {image.shape}")
+        with torch.inference_mode():
+            out: Any = self._graph(torch.from_numpy(image[None]))
+        outputs = out if isinstance(out, tuple) else (out,)
+        return tuple(each.numpy() for each in outputs)
+
+    def close(self) -> None:
+        """Nothing is held beyond memory."""
+
+
+def open_checkpoint(path: Path) -> CheckpointEngine:
+    """Load `RUN/checkpoint.pt`, with the thresholds of the run's export if it has one.
+
+    Raises:
+        DataError: It is not the checkpoint of a training run, or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(
+            "there is no such checkpoint",
+            where=str(path),
+            remedy="Give RUN/checkpoint.pt of a training",
+        )
+    net, identity = load_run(path.parent)
+    frame, gate = identity["frame"], identity["kind"] == "gate"
+    digest = sha256_of(path)
+    spec = ModelSpec(
+        id=ModelId(str(identity["name"]), 1, digest),
+        kind=ModelKind(identity["kind"]),
+        path=path,
+        shape=FrameShape(frame["height_px"], frame["width_px"], frame["channels"]),
+        color="mono" if frame["channels"] == 1 else "bgr",
+        classes=("defect",) if gate else tuple(identity["classes"]),
+        output_stride=int(identity["stride"]),
+        precision=Precision.FP32,
+        thresholds=_thresholds(path.parent),
+    )
+    return CheckpointEngine(spec, GateGraph(net) if gate else SegmenterGraph(net))
+
+
+def _thresholds(run: Path) -> Mapping[str, object]:
+    """Those that were chosen for these weights when they were exported."""
+    try:
+        return read_model(Path(locate(str(run), Store())[1])).thresholds
+    except ModelError:
+        return MappingProxyType({})

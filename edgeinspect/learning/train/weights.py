@@ -1,0 +1,95 @@
+"""Pretrained weights: files of this machine, read and compared; nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgeinspect.errors import ModelError
+from edgeinspect.system.regular_file import check_regular
+
+CACHED = Path("cached")
+"""In place of a file: what torch or the zoo keep of earlier downloads."""
+
+
+def found_weights(path: Path, pattern: str) -> Path:
+    """The file itself, or for `CACHED` the newest of torch's that the pattern fits.
+
+    Raises:
+        ModelError: It is not there.
+    """
+    if path != CACHED:
+        if not path.is_file():
+            raise ModelError(
+                "there is no such file",
+                where=str(path),
+                remedy="Name a .pth of this machine, or leave weights out",
+            )
+        return path
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    files = sorted(folder.glob(pattern), key=lambda file: file.stat().st_mtime_ns)
+    if not files:
+        raise ModelError(
+            f"there are no weights {pattern}",
+            where=str(folder),
+            remedy="Copy the .pth there or name it; nothing is downloaded",
+        )
+    return files[-1]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict of a `.pth`, tensors only; `module.` of parallel training is taken off.
+
+    Raises:
+        ModelError: It cannot be read, or holds something else.
+    """
+    try:
+        loaded = torch.load(check_regular(path), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, by the format it guessed
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"cannot be read as weights: {reason}",
+            where=str(path),
+            remedy="Give a .pth that holds a state dict",
+        ) from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if (
+        not isinstance(loaded, Mapping)
+        or not loaded
+        or not all(isinstance(value, Tensor) for value in loaded.values())
+    ):
+        raise ModelError(
+            "holds no state dict",
+            where=str(path),
+            remedy="Save it with torch.save(network.state_dict(), path)",
+        )
+    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def refuse_mismatch(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+) -> None:
+    """List what a state dict lacks, has too much, and has in another shape."""
+    # Older files have no batch counters; torch itself lets them be absent.
+    missing = [k for k in wanted if k not in weights and not k.endswith("num_batches_tracked")]
+    surplus = [k for k in weights if k not in wanted]
+    shapes = [
+        f"{k} is {tuple(weights[k].shape)}, not {tuple(wanted[k].shape)}"
+        for k in wanted
+        if k in weights and weights[k].shape != wanted[k].shape
+    ]
+    found = [
+        f"{words} {', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}"
+        for words, names in (("lacks", missing), ("has also", surplus), ("shapes:", shapes))
+        if names
+    ]
+    if found:
+        raise ModelError(
+            f"the weights are of another network: {'; '.join(found)}",
+            where=str(path),
+            remedy="Give the weights of the architecture that you named",
+        )

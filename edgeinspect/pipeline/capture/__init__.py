@@ -1,0 +1,1 @@
+"""Capture: from the camera to a frame in the ring, triggers included."""

@@ -1,0 +1,1 @@
+"""Inspection: engines, the decision, worker threads."""

@@ -1,0 +1,150 @@
+"""The decision: a pure function of what the models gave and what the line demands.
+
+No clock, no state, no input or output: the same evidence always gives the same verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeinspect.domain.verdict import Box, Decision, Finding, Reason, Region
+from edgeinspect.imaging.regions import Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """The gate's thresholds; see `config.schema.GateRule`."""
+
+    suspect_at: float
+    reject_at: float
+    degraded_reject_at: float
+    reject_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLimits:
+    """One class's thresholds, its area already in frame pixels."""
+
+    name: str
+    score: float
+    area_px: float
+    severity: int
+    reject_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything the decision needs to know of the line. Immutable."""
+
+    gate: GateLimits | None
+    classes: Mapping[int, ClassLimits]
+    """By class id, one for every class of the segmenter."""
+    stride: int
+    """Frame pixels per class-map pixel, each way."""
+    mm_per_px_x: float
+    mm_per_px_y: float
+    max_regions: int
+
+
+_CLEAN = Finding(Decision.PASS, Reason.CLEAN)
+
+
+def decide_by_gate(defect_prob: float, rules: Rules) -> Finding | None:
+    """The verdict that the gate can give alone; None if the segmenter must look.
+
+    Without a segmenter (`rules.classes` empty) every frame is decided here.
+    """
+    gate = rules.gate
+    assert gate is not None
+    if defect_prob < gate.suspect_at:
+        return _CLEAN
+    if rules.classes:
+        return None
+    if defect_prob >= gate.reject_at:
+        return Finding(Decision.REJECT, Reason.GATE, reject_code=gate.reject_code)
+    return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS)
+
+
+def decide_degraded(defect_prob: float, rules: Rules) -> Finding:
+    """The verdict on a suspect frame when no time is left to segment it."""
+    gate = rules.gate
+    assert gate is not None
+    if defect_prob >= gate.degraded_reject_at:
+        return Finding(Decision.REJECT, Reason.GATE, degraded=True, reject_code=gate.reject_code)
+    return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True)
+
+
+def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: Rules) -> Finding:
+    """The verdict with the segmenter's evidence.
+
+    A frame is a reject if any region passes its class's score and area, or if the gate is
+    at or above `reject_at`. The most severe fatal region (then the largest) gives the
+    reject code; regions are listed fatal first, then by severity, then by area.
+    """
+    if not blobs and (
+        rules.gate is None or defect_prob is None or defect_prob < rules.gate.reject_at
+    ):
+        return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS) if rules.gate else _CLEAN
+    ranked: list[tuple[bool, int, int, Blobs, int]] = []
+    for group in blobs:
+        limits = rules.classes[group.class_id]
+        least = limits.area_px if group.score >= limits.score else float("inf")
+        scale = rules.stride * rules.stride
+        for index, (_x, _y, _width, _height, area) in enumerate(group.stats):
+            ranked.append((area * scale >= least, limits.severity, area, group, index))
+    ranked.sort(key=_rank, reverse=True)
+    regions = tuple(
+        _region(group, index, fatal, rules)
+        for fatal, _severity, _area, group, index in ranked[: rules.max_regions]
+    )
+    if ranked and ranked[0][0]:
+        limits = rules.classes[ranked[0][3].class_id]
+        return Finding(
+            Decision.REJECT,
+            Reason.DEFECT,
+            regions=regions,
+            regions_total=len(ranked),
+            severity=limits.severity,
+            reject_code=limits.reject_code,
+        )
+    if rules.gate and defect_prob is not None and defect_prob >= rules.gate.reject_at:
+        return Finding(
+            Decision.REJECT,
+            Reason.GATE,
+            regions=regions,
+            regions_total=len(ranked),
+            reject_code=rules.gate.reject_code,
+        )
+    return Finding(
+        Decision.PASS, Reason.BELOW_THRESHOLDS, regions=regions, regions_total=len(ranked)
+    )
+
+
+def _rank(entry: tuple[bool, int, int, Blobs, int]) -> tuple[bool, int, int]:
+    return entry[:3]
+
+
+def _region(group: Blobs, index: int, fatal: bool, rules: Rules) -> Region:
+    stride = rules.stride
+    x, y, width, height, area = group.stats[index]
+    x, y = x + group.left_px, y + group.top_px
+    area_px = area * stride * stride
+    # A class-map pixel covers stride frame pixels; its centre is half of that further in.
+    centre_x, centre_y = group.centroids[index]
+    centre_x = (group.left_px + centre_x + 0.5) * stride - 0.5
+    centre_y = (group.top_px + centre_y + 0.5) * stride - 0.5
+    return Region(
+        class_id=group.class_id,
+        class_name=rules.classes[group.class_id].name,
+        score=round(group.score, 4),
+        area_px=area_px,
+        area_mm2=round(area_px * rules.mm_per_px_x * rules.mm_per_px_y, 3),
+        box=Box(x * stride, y * stride, width * stride, height * stride),
+        centroid_px=(round(centre_x, 1), round(centre_y, 1)),
+        centroid_mm=(
+            round(centre_x * rules.mm_per_px_x, 2),
+            round(centre_y * rules.mm_per_px_y, 2),
+        ),
+        fatal=fatal,
+    )

@@ -1,0 +1,84 @@
+"""From the configuration's words to the flow's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeinspect.config.cross_checks import match_models
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.model import ModelSpec, model_ref
+from edgeinspect.domain.verdict import ModelRef
+from edgeinspect.errors import ModelError
+from edgeinspect.pipeline.inspection.decision import ClassLimits, GateLimits, Rules
+from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
+from edgeinspect.pipeline.verdicts.closer import Causes
+
+
+def line_judges(
+    config: LineConfig,
+    config_hash: str,
+    cameras: Sequence[str],
+    workers: Sequence[Engines],
+    clock: Clock,
+) -> list[Judge]:
+    """One judge per worker, all with the same rules and causes.
+
+    Raises:
+        ConfigError: The models contradict the thresholds.
+        ModelError: The workers do not all have the same models.
+    """
+    first = workers[0]
+    if any(_ids(engines) != _ids(first) for engines in workers):
+        raise ModelError(
+            "another version was promoted while the models were loaded",
+            where=config.line,
+            remedy="Start or reload again",
+        )
+    gate = first.gate.spec if first.gate else None
+    segmenter = first.segmenter.spec if first.segmenter else None
+    match_models(config, gate, segmenter, where=config.line)
+    rules = decision_rules(config, segmenter)
+    causes = Causes(
+        line=config.line,
+        cameras=tuple(cameras),
+        config_hash=config_hash,
+        budget_us=round(config.budget_ms * 1000),
+        gate=model_ref(gate),
+        segmenter=model_ref(segmenter),
+    )
+    return [
+        Judge(engines, rules, causes, clock, send_mask=config.publish.mask) for engines in workers
+    ]
+
+
+def _ids(engines: Engines) -> list[ModelRef | None]:
+    both = (engines.gate, engines.segmenter)
+    return [model_ref(engine.spec) if engine else None for engine in both]
+
+
+def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
+    """The decision's rules; `match_models` has seen that every class has one."""
+    decide = config.decide
+    classes = segmenter.classes if segmenter else ()
+    mm2_per_px = config.optics.mm_per_px_x * config.optics.mm_per_px_y
+    limits = {}
+    for index, name in enumerate(classes):
+        rule = decide.classes[name]
+        area_px = rule.area_px if rule.area_px is not None else (rule.area_mm2 or 0) / mm2_per_px
+        limits[index + 1] = ClassLimits(
+            name, rule.score, float(area_px), rule.severity, rule.reject_code
+        )
+    gate = decide.gate
+    return Rules(
+        gate=(
+            GateLimits(gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code)
+            if gate
+            else None
+        ),
+        classes=limits,
+        stride=segmenter.output_stride if segmenter else 1,
+        mm_per_px_x=config.optics.mm_per_px_x,
+        mm_per_px_y=config.optics.mm_per_px_y,
+        max_regions=decide.max_regions,
+    )

@@ -1,0 +1,1 @@
+"""Publishing: verdicts to subscribers, replay and commands over the ROUTER."""

@@ -1,0 +1,136 @@
+"""Where the line's frames are kept: the spool, and behind it the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.errors import StorageError
+from edgeinspect.pipeline.verdicts.closer import Closer, restart_verdict
+from edgeinspect.ports import Camera
+from edgeinspect.storage.ledger.database import Known, known
+from edgeinspect.storage.ledger.writer import LedgerWriter
+from edgeinspect.storage.paths import memory_folder
+from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.system import log_events
+from edgeinspect.system.wall_clock import Step, StepWatch, is_synchronised
+from edgeinspect.wire.messages import encode
+
+_log = structlog.get_logger()
+
+
+def state_folder(config: LineConfig) -> Path:
+    """Where a line keeps what shall outlive a restart: its ledger's folder, if it keeps one."""
+    return Path(config.ledger.folder) if config.ledger else memory_folder(config)
+
+
+def remember_judged(config: LineConfig, cameras: Mapping[str, Camera]) -> None:
+    """Tell each camera that remembers what was judged where to keep it."""
+    folder = state_folder(config)
+    for name, camera in cameras.items():
+        if (remember_in := getattr(camera, "remember_in", None)) is not None:
+            remember_in(folder / f"{config.line}.{name}.judged")
+
+
+def open_spool(config: LineConfig, clock: Clock) -> Spool:
+    """The line's spool, counting on from the ledger where the spool itself was lost.
+
+    Raises:
+        StorageError: It was lost, and another program holds the ledger.
+        SpoolError: It cannot be made, or another daemon holds it.
+    """
+    ledger = _ledger_path(config)
+    path = memory_folder(config) / f"{config.line}.spool"
+    try:
+        before = known(ledger) if ledger else Known()
+    except StorageError:
+        if not path.exists():  # ids would begin anew, and what is judged now never be written
+            raise
+        before = Known()
+    return Spool(
+        path,
+        line=config.line,
+        slots=config.spool.slots,
+        utc_ns=clock.utc_ns(),
+        at_least_seq=before.last_seq,
+        at_least_epoch=before.last_epoch,
+        ended=before.ended,
+    )
+
+
+def open_ledger(
+    config: LineConfig, spool: Spool, closer: Closer, clock: Clock
+) -> LedgerWriter | None:
+    """The line's ledger with the epoch that begins; None if the line keeps none."""
+    path = _ledger_path(config)
+    if path is None or config.ledger is None:
+        return None
+    writer = LedgerWriter(
+        path,
+        spool=spool,
+        late=closer.late,
+        clock=clock,
+        keep_days=config.ledger.keep_days,
+        max_mib=config.ledger.max_mib,
+    )
+    causes = closer.causes
+    gate, segmenter = causes.gate, causes.segmenter
+    writer.begin_epoch(
+        causes.config_hash,
+        f"{gate.name}/{gate.version}" if gate else None,
+        f"{segmenter.name}/{segmenter.version}" if segmenter else None,
+    )
+    return writer
+
+
+def close_unfinished(spool: Spool, closer: Closer, clock: Clock) -> None:
+    """Close what a dead daemon left open as NO_VERDICT(restart)."""
+    for left in spool.unfinished:
+        verdict = restart_verdict(closer.causes, left.seq, left.epoch, left.record, clock.utc_ns())
+        spool.close(left.seq, encode(verdict))
+    if spool.unfinished or spool.set_aside:
+        _log.warning(
+            log_events.SPOOL_RECOVERED,
+            unfinished=len(spool.unfinished),
+            set_aside=str(spool.set_aside or ""),
+        )
+
+
+def note_step(steps: StepWatch, note: Callable[[str, dict[str, Any]], None]) -> None:
+    """Look whether the wall clock was set; a step is logged and noted in the ledger."""
+    _note(steps.check(), note)
+
+
+def note_start(
+    config: LineConfig, steps: StepWatch, note: Callable[[str, dict[str, Any]], None]
+) -> None:
+    """Look whether the wall clock was set since the line's last verdict; before any is written."""
+    ledger = _ledger_path(config)
+    try:
+        last_utc_ns = known(ledger).last_utc_ns if ledger else None
+    except StorageError:
+        last_utc_ns = None
+    _note(steps.begin(last_utc_ns), note)
+
+
+def _note(step: Step | None, note: Callable[[str, dict[str, Any]], None]) -> None:
+    if step is None:
+        return
+    told = {
+        "step_ms": step.by_ns // NS_PER_MS,
+        "undone": step.undone,
+        "synchronised": is_synchronised(),
+    }
+    _log.error(log_events.CLOCK_STEPPED, **told)
+    note(log_events.CLOCK_STEPPED, told)
+
+
+def _ledger_path(config: LineConfig) -> Path | None:
+    if config.ledger is None:
+        return None
+    return Path(config.ledger.folder) / f"{config.line}.ledger.sqlite"

@@ -1,0 +1,1 @@
+"""Shadow: a candidate model inspects copies of frames in idle time."""

@@ -1,0 +1,134 @@
+"""What a line needs beside its models and cameras: one list, for `check` and for `run`.
+
+Each is tried out, and what was tried is taken back: a folder is made in, a file is given its
+room, an address is bound. What the running line itself holds (its spool, its addresses) is
+passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from edgeinspect.config.schema import LineConfig
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.errors import EdgeInspectError, SpoolError
+from edgeinspect.storage.paths import line_addresses, memory_folder
+from edgeinspect.storage.shared_memory.folder import check_folder, is_held, open_file
+from edgeinspect.storage.shared_memory.frame_ring import ring_bytes
+from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
+from edgeinspect.system import realtime
+from edgeinspect.wire.curve_keys import read_server
+from edgeinspect.wire.listening_sockets import bind
+
+
+def runs_already(config: LineConfig) -> bool:
+    """Whether a daemon holds this line now."""
+    return is_held(memory_folder(config) / f"{config.line}.spool")
+
+
+def unmet(
+    config: LineConfig, cameras: int, shape: FrameShape | None = None
+) -> list[EdgeInspectError]:
+    """What this line lacks on this machine, for the user who asks; empty if it can start.
+
+    Args:
+        config: Checked.
+        cameras: How many; each has a ring.
+        shape: Of the models' frames, for the room of the rings; None if it is not known.
+
+    What `real_time` asks of the kernel is in force in this process afterwards.
+    """
+    found: list[EdgeInspectError] = []
+    try:
+        realtime.apply_process_settings(**msgspec.structs.asdict(config.real_time))
+    except EdgeInspectError as error:
+        found.append(error)
+    if runs_already(config):
+        return found
+    rings = cameras * ring_bytes(config.capture.ring_slots, shape) if shape is not None else 0
+    spool_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
+    folder = memory_folder(config)
+    verdicts, replay = line_addresses(config, folder)
+    requirements: tuple[Callable[[], None], ...] = (
+        lambda: _try_folder(folder, spool_bytes, rings, config.line),
+        lambda: _try_keys(config),
+        lambda: _try_address("publish.verdicts", verdicts, folder),
+        lambda: _try_address("publish.replay", replay, folder),
+    )
+    for requirement in requirements:
+        try:
+            requirement()
+        except EdgeInspectError as error:
+            found.append(error)
+    return found
+
+
+def _try_folder(folder: Path, spool_bytes: int, ring_bytes_: int, line: str) -> None:
+    """Make room in the folder of spool and rings, less what a former run left there."""
+    check_folder(folder)
+    with contextlib.suppress(OSError):  # not there: it will be made
+        os.close(open_file(folder / f"{line}.spool", write=True))
+    there = sum(_size(path) for path in (folder / f"{line}.spool", *folder.glob(f"{line}.*.ring")))
+    wanted = max(0, spool_bytes + ring_bytes_ - there)
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        if parent != folder:
+            os.rmdir(tempfile.mkdtemp(dir=parent, prefix=".edgeinspect-"))
+        with tempfile.TemporaryFile(dir=parent) as file:
+            if wanted:
+                os.posix_fallocate(file.fileno(), 0, wanted)
+    except OSError as error:
+        free = _free_bytes(parent)
+        raise SpoolError(
+            f"spool.folder: needs {wanted >> 20} MiB for spool and rings: {error.strerror}"
+            + (f"; {free >> 20} MiB are free" if free is not None else ""),
+            where=str(folder),
+            remedy="Give the daemon's user this folder, or set spool.folder; with too little room "
+            "enlarge it, or set spool.slots or capture.ring_slots lower",
+        ) from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        told = os.statvfs(folder)
+    except OSError:
+        return None
+    return told.f_bavail * told.f_frsize
+
+
+def _try_keys(config: LineConfig) -> None:
+    if config.publish.curve:
+        read_server(Path(config.publish.curve))
+
+
+def _try_address(path: str, address: str, made: Path) -> None:
+    """Bind and let go; a socket in the folder that the line makes itself is passed over."""
+    parent = Path(address.removeprefix("ipc://")).parent
+    if address.startswith("ipc://") and parent == made and not parent.is_dir():
+        return
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        socket = context.socket(zmq.XPUB)
+        try:
+            bound = bind(socket, address, path)
+        finally:
+            socket.close(0)
+        bound.release()
+    finally:
+        context.term()

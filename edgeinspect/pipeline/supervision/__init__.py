@@ -1,0 +1,1 @@
+"""Supervision: liveness, alarms, the status once a second."""

@@ -1,0 +1,1 @@
+"""Verdicts: open frames, the closer, the deadline guard."""

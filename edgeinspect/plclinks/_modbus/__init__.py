@@ -1,0 +1,1 @@
+"""Modbus/TCP: protocol, client, and the register blocks of the server."""

@@ -1,0 +1,97 @@
+"""The input block of a Modbus server: which of it the PLC has written since this start.
+
+Before that a register is 0, which means nothing: not where the PLC stood, and not an order. A
+trigger is what one request says: its id, and the part that stands in the same request. Words
+of a part that stand there from another request belong to another part, and the trigger is
+torn; a PLC that uses no part ids leaves them 0, and writes the id alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._ack_order import AckOrder
+from edgeinspect.plclinks._input_age import Contact
+from edgeinspect.plclinks._modbus import protocol
+
+_TRIGGER_ID, _ACK = 1, 2
+
+
+class WrittenInputs:
+    """For the server's thread; `commands` may be called from any."""
+
+    def __init__(self, *, little: bool) -> None:
+        """Nothing is written yet; `little`: the low word of a 32-bit value comes first."""
+        self._little = little
+        self._block = bytearray(2 * _register_map.INPUT_WORDS)
+        self._written: set[int] = set()
+        self._acks = AckOrder()
+        self._commands = PlcCommands()
+        self._of_contact: dict[int, tuple[Contact, int]] = {}
+
+    def read(self, word: int, count: int) -> bytes:
+        """Words as they stand."""
+        return bytes(self._block[2 * word : 2 * (word + count)])
+
+    def coils(self) -> list[bool]:
+        """The command word as coils."""
+        return protocol.unpack_bits(bytes(self._block[1::-1]), 16)
+
+    def commands(self) -> PlcCommands:
+        """What counts now."""
+        return self._commands
+
+    def write(self, word: int, words: bytes, contact: Contact, delivered: int = -1) -> None:
+        """One request of one connection.
+
+        Args:
+            word: The first word of the block.
+            words: The registers.
+            contact: Of the connection; `receive` has been called.
+            delivered: Revision of the newest image that had been read before.
+        """
+        self._block[2 * word : 2 * word + len(words)] = words
+        covered = range(word, word + len(words) // 2)
+        self._written.update(covered)
+        block = bytes(self._block)
+        if self._little:
+            block = _register_map.swap_words(block, _register_map.INPUTS)
+        now, before = _register_map.decode_commands(block), self._commands
+        trigger = before
+        if _TRIGGER_ID in covered:
+            new, since_ns = self._is_new(contact, now.trigger_id or 0), contact.take_trigger()
+            if new and now.trigger_id != before.trigger_id:
+                problem = Refusal.TORN if self._is_torn(covered) else now.trigger_problem
+                trigger = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
+        ack = now.results_ack if {_ACK, _ACK + 1} <= self._written else None
+        self._commands = replace(
+            trigger,
+            enable=now.enable,
+            fault_reset=now.fault_reset,
+            results_ack=ack,
+            ack_after=self._acks.after(ack, delivered),
+        )
+
+    def contacts(self) -> list[Contact]:
+        """The open connections that have written a trigger id."""
+        return [contact for contact, _id in self._of_contact.values()]
+
+    def forget(self, contact: Contact) -> int | None:
+        """Its connection has ended; when it was last heard, if it is one that writes triggers."""
+        known = self._of_contact.pop(id(contact), None)
+        return contact.heard_at_ns if known is not None else None
+
+    def _is_torn(self, covered: range) -> bool:
+        """Whether words of the part stand there from another request."""
+        return any(
+            word not in covered and any(self._block[2 * word : 2 * word + 2])
+            for word in range(*_register_map.TRIGGER_WORDS)
+        )
+
+    def _is_new(self, contact: Contact, trigger_id: int) -> bool:
+        """Whether this connection changed it; what another one wrote is no change of its own."""
+        _held, last = self._of_contact.get(id(contact), (contact, None))
+        self._of_contact[id(contact)] = contact, trigger_id
+        return last != trigger_id

@@ -1,0 +1,74 @@
+"""The output block of a Modbus server: one image at a time, and what of it has been read.
+
+A gateway that stood still cannot withdraw a pass in time, and its server may answer before it
+looks again. So a pass that nobody has read yet is not given out past its act-by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.plc import PlcImage
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._modbus import protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One image as it is read."""
+
+    revision: int
+    words: bytes
+    bits: list[bool]
+    passes: tuple[int, int] | None = None
+    """(numbering, seq) of the pass in it, if that has an act-by."""
+    until_ns: int = 0
+    """Its act-by, monotonic."""
+    after: Block | None = None
+    """The same without a result: what is read from then on."""
+
+
+class ShownOutputs:
+    """`show` may be called from any thread, the rest is for the server's."""
+
+    def __init__(self, clock: Clock, *, little: bool) -> None:
+        """Zeros are shown; `little`: the low word of a 32-bit value comes first."""
+        self._clock = clock
+        self._little = little
+        self._block = Block(-1, bytes(2 * _register_map.OUTPUT_WORDS), [False] * 16)
+        self._passed: tuple[int, int] | None = None
+        """The pass that was read last: whoever has it may read it again."""
+        self.delivered = -1
+        """Newest revision of which the result was read."""
+
+    def show(self, image: PlcImage) -> None:
+        """Put the next image in the place of the one before."""
+        block, result = self._encode(image), image.result
+        if result is not None and image.passed and result.act_by_at_ns is not None:
+            block = replace(
+                block,
+                passes=(image.numbering, result.seq),
+                until_ns=result.act_by_at_ns,
+                after=self._encode(replace(image, revision=-1, result=None)),
+            )
+        self._block = block
+
+    def now(self) -> Block:
+        """What may be read now."""
+        block = self._block
+        if block.after is None or block.passes == self._passed:
+            return block
+        return block if self._clock.now_ns() < block.until_ns else block.after
+
+    def note_read(self, block: Block) -> None:
+        """An answer with its result has left."""
+        self.delivered = max(self.delivered, block.revision)
+        self._passed = block.passes or self._passed
+
+    def _encode(self, image: PlcImage) -> Block:
+        words = _register_map.encode_outputs(image)
+        bits = protocol.unpack_bits(_register_map.status_word(image).to_bytes(2, "little"), 16)
+        if self._little:
+            words = _register_map.swap_words(words, _register_map.OUTPUTS)
+        return Block(image.revision, words, bits)

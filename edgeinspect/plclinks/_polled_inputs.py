@@ -1,0 +1,99 @@
+"""What the PLC holds in its own memory, where we are the one who reads.
+
+The PLC writes there as it likes, so a read may find the id of a trigger before its part has
+arrived. A new id therefore counts when two readings of it and its part are equal, and, where
+the PLC repeats it in `TriggerIdCheck`, when both ids are. How old it can be is known: at the
+reading before, the old one stood there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.plclinks import _register_map
+
+CHECK_WORDS = 1
+"""Words behind the input block, with `trigger_check`."""
+_READINGS_MAX = 5
+
+
+class PolledInputs:
+    """One PLC's inputs, across its connections. For the courier's thread."""
+
+    def __init__(self, clock: Clock, *, check: bool = False) -> None:
+        """Nothing is read yet.
+
+        Args:
+            clock: Of the readings' ages.
+            check: True if `TriggerIdCheck` follows the block.
+        """
+        self._clock = clock
+        self._check = check
+        self._trigger: PlcCommands | None = None
+        self._held_at_ns: int | None = None
+
+    @property
+    def words(self) -> int:
+        """How many to read."""
+        return _register_map.INPUT_WORDS + (CHECK_WORDS if self._check else 0)
+
+    def take(self, read: Callable[[], bytes]) -> PlcCommands:
+        """Read until it is clear what stands there.
+
+        Args:
+            read: One reading of `words` words, big-endian, high word first.
+        """
+        read_at_ns, block = self._clock.now_ns(), read()
+        now = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
+        held = self._trigger
+        if held is None or now.trigger_id != held.trigger_id:
+            held = self._changed(now, block, read)
+        else:
+            self._held_at_ns = read_at_ns
+        if held is None:  # not whole yet
+            return self._with_trigger(now, self._trigger)
+        self._trigger = held
+        return self._with_trigger(now, held)
+
+    def _changed(
+        self, now: PlcCommands, block: bytes, read: Callable[[], bytes]
+    ) -> PlcCommands | None:
+        """A new id: the same, with its part, in two readings; None if it is not complete."""
+        since_ns = self._held_at_ns
+        for _ in range(_READINGS_MAX):
+            read_at_ns, again = self._clock.now_ns(), read()
+            if _trigger_of(again) == _trigger_of(block):
+                break
+            block = again
+        else:
+            now = replace(now, trigger_problem=Refusal.TORN)
+        whole = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
+        if self._check and _trigger_of(block)[0] != block[-2:]:
+            return None
+        self._held_at_ns = read_at_ns
+        problem = (
+            now.trigger_problem if now.trigger_problem is Refusal.TORN else (whole.trigger_problem)
+        )
+        return replace(whole, trigger_problem=problem, trigger_since_ns=since_ns)
+
+    def _with_trigger(self, now: PlcCommands, trigger: PlcCommands | None) -> PlcCommands:
+        if trigger is None:
+            return replace(
+                now,
+                trigger_id=None,
+                trigger_encoder=0,
+                trigger_part_id="",
+                trigger_problem=Refusal.NONE,
+            )
+        return replace(
+            trigger, enable=now.enable, fault_reset=now.fault_reset, results_ack=now.results_ack
+        )
+
+
+def _trigger_of(block: bytes) -> tuple[bytes, bytes]:
+    """(id, encoder and part) as they stand in a block."""
+    first, end = _register_map.TRIGGER_WORDS
+    return block[2:4], block[2 * first : 2 * end]

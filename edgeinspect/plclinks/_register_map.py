@@ -1,0 +1,509 @@
+"""The map: every bit, register and tag that a PLC sees or writes, for every protocol.
+
+Two blocks of 16-bit words, big-endian inside a word, high word first: one the gateway
+writes (`OUTPUTS`), one the PLC writes (`INPUTS`). Modbus reads them as registers, S7 as
+bytes of a DB (byte = 2 x word), OPC UA and MQTT as tags of the same names. 32-bit values
+stand on even words. The result id stands at both ends, around all that belongs to it, so
+that a block of which a part is old can be told from a whole one, whatever a PLC's cycle does.
+Without a result the one at the end is 0: else the head of a result could stand before the
+tail of the block in which its id is only remembered, and be taken without its part.
+Text is UTF-8, two bytes a word, filled up with zero bytes. A name is never cut: one that
+does not fit is left out, and a part without its name does not pass.
+Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
+docs/plc.md shows these tables; a test keeps it equal.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgeinspect.domain.plc import (
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_TRIGGER_REFUSED,
+    PART_ID_BYTES,
+    PlcCommands,
+    PlcImage,
+    PlcResult,
+    Refusal,
+)
+from edgeinspect.domain.text import fits_utf8, has_controls
+
+MAP_VERSION = 1
+
+Type = Literal["bits", "uint16", "uint32", "int32", "text"]
+Value = bool | int | str
+_WORDS = {"bits": 1, "uint16": 1, "uint32": 2, "int32": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Bit:
+    """One bit of a word."""
+
+    name: str
+    bit: int
+    """From 0, the least significant."""
+    words: str
+    """What 1 means."""
+    get: Callable[[PlcImage], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One value."""
+
+    name: str
+    word: int
+    """Offset in its block, in 16-bit words."""
+    type: Type
+    words: str
+    """What it means, with its unit."""
+    get: Callable[[PlcImage], Value] | None = None
+    length: int = 0
+    """Bytes of a text."""
+
+    @property
+    def size(self) -> int:
+        """Words it takes."""
+        return self.length // 2 if self.type == "text" else _WORDS[self.type]
+
+
+def _of_result(get: Callable[[PlcResult], Any], none: Value = 0) -> Callable[[PlcImage], Any]:
+    return lambda image: none if image.result is None else get(image.result)
+
+
+_NO = False
+STATUS_BITS: tuple[Bit, ...] = (
+    Bit("Online", 0, "The daemon is heard. 0: reject everything.", lambda i: i.online),
+    Bit(
+        "TriggerReady",
+        1,
+        "Parts are inspected, and a trigger would be taken.",
+        lambda i: i.trigger_ready,
+    ),
+    Bit(
+        "ResultsValid",
+        2,
+        "ResultId and everything about the result is to be read now.",
+        lambda i: i.results_valid,
+    ),
+    Bit("Pass", 3, "The part is good. Never 1 without ResultsValid.", lambda i: i.passed),
+    Bit("Reject", 4, "The part must be ejected. Never 1 together with Pass.", lambda i: i.rejected),
+    Bit(
+        "NoVerdict",
+        5,
+        "The frame could not be judged; Cause says why. Never with Pass.",
+        _of_result(lambda r: r.no_verdict, _NO),
+    ),
+    Bit(
+        "RejectAll",
+        6,
+        "Fail-safe: eject every part. Always the opposite of Online.",
+        lambda i: i.reject_all,
+    ),
+    Bit("Overrun", 7, "The result buffer was full. Stays until FaultReset.", lambda i: i.overrun),
+    Bit("Alarm", 8, "A person must look at the inspection PC.", lambda i: i.alarm),
+    Bit(
+        "Late", 9, "Shown after its act-by, therefore a reject.", _of_result(lambda r: r.late, _NO)
+    ),
+    Bit(
+        "Degraded",
+        10,
+        "Judged by the classifier alone, for lack of time.",
+        _of_result(lambda r: r.degraded, _NO),
+    ),
+    Bit(
+        "Simulated",
+        11,
+        "A challenge part that an engineer put in.",
+        _of_result(lambda r: r.simulated, _NO),
+    ),
+    Bit("Heartbeat", 12, "Turns over while the gateway lives: watch it.", lambda i: i.heartbeat),
+    Bit(
+        "EncoderValid",
+        13,
+        "EncoderCount was given by the trigger.",
+        _of_result(lambda r: r.encoder_count is not None, _NO),
+    ),
+    Bit(
+        "ActByEncoderValid",
+        14,
+        "ActByEncoder is known.",
+        _of_result(lambda r: r.act_by_encoder is not None, _NO),
+    ),
+    Bit(
+        "TriggerRefused",
+        15,
+        "The trigger that TriggerAck names was not taken.",
+        lambda i: i.trigger_refused,
+    ),
+)
+
+STATUS2_BITS: tuple[Bit, ...] = (
+    Bit(
+        "PartIdUnfit",
+        0,
+        "The part has an id that does not fit into PartId, which is empty: a reject.",
+        _of_result(lambda r: r.part_id_unfit, _NO),
+    ),
+    Bit(
+        "NotPassedBefore",
+        1,
+        "It was a pass, but this part id has been shown as not passed, or "
+        "its trigger as refused: a reject.",
+        _of_result(lambda r: r.cause in (CAUSE_NOT_PASSED_BEFORE, CAUSE_TRIGGER_REFUSED), _NO),
+    ),
+    Bit(
+        "TriggerStale",
+        2,
+        "TriggerRefused, for the trigger may be too old.",
+        lambda i: i.trigger_refusal is Refusal.STALE,
+    ),
+    Bit(
+        "TriggerTorn",
+        3,
+        "TriggerRefused, for TriggerId and the part were not written together.",
+        lambda i: i.trigger_refusal is Refusal.TORN,
+    ),
+    Bit(
+        "TriggerPartIdBad",
+        4,
+        "TriggerRefused, for TriggerPartId is no UTF-8, too long, or has control characters.",
+        lambda i: i.trigger_refusal is Refusal.PART_ID,
+    ),
+)
+
+OUTPUTS: tuple[Tag, ...] = (
+    Tag(
+        "ResultId",
+        0,
+        "uint32",
+        "Number of the result: the frame's seq, low 32 bits. "
+        "Without ResultsValid the last one applied.",
+        lambda i: i.result_id,
+    ),
+    Tag("Status", 2, "bits", "The bits of the next table.", lambda i: status_word(i)),
+    Tag(
+        "ErrorCode",
+        3,
+        "uint16",
+        "0, or why it is not ready; see the table of errors.",
+        lambda i: int(i.error),
+    ),
+    Tag(
+        "Covers",
+        4,
+        "uint32",
+        "Frames this result speaks for, 1 but for lost results: ResultId - Covers + 1 to ResultId.",
+        _of_result(lambda r: r.covers),
+    ),
+    Tag(
+        "Numbering",
+        6,
+        "uint16",
+        "Moves on when ResultId begins again from 1.",
+        lambda i: i.numbering,
+    ),
+    Tag("Cause", 7, "uint16", "Why; see the table of causes.", _of_result(lambda r: r.cause)),
+    Tag(
+        "RejectCode",
+        8,
+        "uint16",
+        "The line's own code of the defect; 0 if it is no defect.",
+        _of_result(lambda r: r.reject_code),
+    ),
+    Tag(
+        "Severity",
+        9,
+        "uint16",
+        "1 to 9, of the worst defect; 0 if there is none.",
+        _of_result(lambda r: r.severity),
+    ),
+    Tag(
+        "EncoderCount",
+        10,
+        "int32",
+        "Encoder at the trigger, counts, low 32 bits.",
+        _of_result(lambda r: r.encoder_count or 0),
+    ),
+    Tag(
+        "ActByEncoder",
+        12,
+        "int32",
+        "Encoder at which the part reaches the ejector, counts, low 32 bits.",
+        _of_result(lambda r: r.act_by_encoder or 0),
+    ),
+    Tag(
+        "ActByMs",
+        14,
+        "int32",
+        "ms left to act, from when the result was first shown.",
+        _of_result(lambda r: r.act_by_ms),
+    ),
+    Tag(
+        "ProcessingUs",
+        16,
+        "uint32",
+        "µs from capture to decision.",
+        _of_result(lambda r: r.processing_us),
+    ),
+    Tag("Buffered", 18, "uint16", "Results waiting, the shown one included.", lambda i: i.buffered),
+    Tag(
+        "BufferFree",
+        19,
+        "uint16",
+        "Results that still fit before Overrun.",
+        lambda i: i.buffer_free,
+    ),
+    Tag(
+        "ResultsTotal",
+        20,
+        "uint32",
+        "Frames applied since the cursor was made.",
+        lambda i: i.results_total,
+    ),
+    Tag(
+        "LostTotal",
+        22,
+        "uint32",
+        "Of these, frames whose verdict was lost (rejects).",
+        lambda i: i.lost_total,
+    ),
+    Tag(
+        "ForcedTotal",
+        24,
+        "uint32",
+        "Results that were not acknowledged in time.",
+        lambda i: i.forced_total,
+    ),
+    Tag(
+        "SettingsChecksum",
+        26,
+        "uint32",
+        "First 8 hex digits of the configuration's hash.",
+        lambda i: i.settings_checksum,
+    ),
+    Tag(
+        "Epoch",
+        28,
+        "uint32",
+        "Start of the daemon, low 32 bits of ms since 1970.",
+        lambda i: i.epoch,
+    ),
+    Tag("LinkLosses", 30, "uint16", "Times the gateway lost this PLC.", lambda i: i.link_losses),
+    Tag(
+        "TriggerAck", 31, "uint16", "The last TriggerId that was answered.", lambda i: i.trigger_ack
+    ),
+    Tag("MapVersion", 32, "uint16", f"{MAP_VERSION}: this table.", lambda i: MAP_VERSION),
+    Tag("Status2", 33, "bits", "More bits; see their table.", lambda i: status2_word(i)),
+    Tag(
+        "PartId",
+        34,
+        "text",
+        "The part's identifier, whole, as the trigger gave it; empty if it does not fit.",
+        _of_result(lambda r: r.part_id, ""),
+        32,
+    ),
+    Tag("Camera", 50, "text", "The camera's name.", _of_result(lambda r: r.camera, ""), 32),
+    Tag(
+        "RecipeId",
+        66,
+        "text",
+        "First 16 digits of the configuration's hash.",
+        _of_result(lambda r: r.recipe_id[:16], ""),
+        16,
+    ),
+    Tag(
+        "ResultIdCheck",
+        74,
+        "uint32",
+        "ResultId again; 0 without ResultsValid. Take a result "
+        "only while both are equal: a block that was read or written in two parts is then "
+        "never taken.",
+        lambda i: i.result_id if i.results_valid else 0,
+    ),
+)
+
+COMMAND_BITS: tuple[Bit, ...] = (
+    Bit("Enable", 0, "The PLC wants inspection; read only with enable_required."),
+    Bit("FaultReset", 1, "0 to 1 clears Overrun and latched errors."),
+)
+
+INPUTS: tuple[Tag, ...] = (
+    Tag("Command", 0, "bits", "The bits of the next table."),
+    Tag(
+        "TriggerId",
+        1,
+        "uint16",
+        "Change it to ask for one frame of the part below, in one "
+        "write with it. 0 asks for nothing, but after 65535.",
+    ),
+    Tag("ResultsAck", 2, "uint32", "The ResultId that has been taken."),
+    Tag("TriggerEncoder", 4, "int32", "Encoder at the trigger, counts."),
+    Tag("TriggerPartId", 6, "text", "The part's identifier, UTF-8.", None, 32),
+)
+
+OUTPUT_WORDS = OUTPUTS[-1].word + OUTPUTS[-1].size
+INPUT_WORDS = INPUTS[-1].word + INPUTS[-1].size
+
+
+OF_RESULT = {
+    "ResultsValid",
+    "ResultId",
+    "Pass",
+    "Reject",
+    "NoVerdict",
+    "Late",
+    "Degraded",
+    "Simulated",
+    "Covers",
+    "Cause",
+    "RejectCode",
+    "Severity",
+    "EncoderCount",
+    "ActByEncoder",
+    "ActByMs",
+    "ProcessingUs",
+    "ResultIdCheck",
+    "PartId",
+    "Camera",
+    "RecipeId",
+    "EncoderValid",
+    "ActByEncoderValid",
+    "PartIdUnfit",
+    "NotPassedBefore",
+}
+"""What every result says whole, so that a reader need not remember the one before."""
+TRIGGER_WORDS = INPUTS[3].word, INPUT_WORDS
+"""Where the part of a trigger stands in the input block: first word, and the one behind it."""
+NAME_CHARACTERS_MAX = 64
+"""Longest part id on the line's wire."""
+
+
+def status_word(image: PlcImage) -> int:
+    """The status bits as one word."""
+    return _word(STATUS_BITS, image)
+
+
+def status2_word(image: PlcImage) -> int:
+    """The second word of status bits."""
+    return _word(STATUS2_BITS, image)
+
+
+def _word(bits: tuple[Bit, ...], image: PlcImage) -> int:
+    word = 0
+    for bit in bits:
+        assert bit.get is not None
+        word |= bool(bit.get(image)) << bit.bit
+    return word
+
+
+def values(image: PlcImage) -> dict[str, Value]:
+    """Every bit and tag by name, for protocols that have names."""
+    every = (*STATUS_BITS, *STATUS2_BITS)
+    named: dict[str, Value] = {bit.name: bool(bit.get(image)) for bit in every if bit.get}
+    for tag in OUTPUTS:
+        if tag.get is not None and tag.type != "bits":
+            value = tag.get(image)
+            named[tag.name] = value if isinstance(value, str) else fit(tag, value)
+    return named
+
+
+def fit(tag: Tag, value: Value) -> Value:
+    """A value as its type can hold it in a block.
+
+    A text that does not fit is left out: half a name is another part's. Unsigned counters
+    and encoders wrap around as a PLC's own do; what is a measure (time left, buffer, code)
+    stops at its limit instead.
+    """
+    if isinstance(value, str):
+        return value if fits_utf8(value, tag.length) else ""
+    if tag.type == "bits":
+        return value
+    if tag.type == "uint16":
+        return value % 0x1_0000 if tag.name in _WRAPPING else min(max(value, 0), 0xFFFF)
+    if tag.type == "uint32":
+        return value % 0x1_0000_0000
+    if tag.name in _WRAPPING:
+        return (value + 0x8000_0000) % 0x1_0000_0000 - 0x8000_0000
+    return min(max(value, -0x8000_0000), 0x7FFF_FFFF)
+
+
+_WRAPPING = {"Numbering", "LinkLosses", "TriggerAck", "EncoderCount", "ActByEncoder"}
+
+
+def encode_outputs(image: PlcImage) -> bytes:
+    """The output block: 2 * `OUTPUT_WORDS` bytes."""
+    block = bytearray(2 * OUTPUT_WORDS)
+    for tag in OUTPUTS:
+        if tag.get is not None:
+            _put(block, tag, fit(tag, tag.get(image)))
+    return bytes(block)
+
+
+_FORMATS = {"bits": ">H", "uint16": ">H", "uint32": ">I", "int32": ">i"}
+
+
+def _put(block: bytearray, tag: Tag, value: Value) -> None:
+    at = 2 * tag.word
+    if isinstance(value, str):
+        raw = value.encode()
+        block[at : at + len(raw)] = raw
+    else:
+        struct.pack_into(_FORMATS[tag.type], block, at, value)
+
+
+def decode_block(block: bytes, tags: tuple[Tag, ...], bits: tuple[Bit, ...]) -> dict[str, Value]:
+    """Every tag and bit of a block by name; what a PLC's program does, and our tests."""
+    named: dict[str, Value] = {}
+    for tag in tags:
+        at = 2 * tag.word
+        if tag.type == "text":
+            raw = block[at : at + tag.length].split(b"\0")[0]
+            named[tag.name] = raw.decode("utf-8", "replace")
+        else:
+            (named[tag.name],) = struct.unpack_from(_FORMATS[tag.type], block, at)
+    word = next(int(named[tag.name]) for tag in tags if tag.type == "bits")
+    named.update((bit.name, bool(word >> bit.bit & 1)) for bit in bits)
+    if "Status2" in named:
+        word = int(named["Status2"])
+        named.update((bit.name, bool(word >> bit.bit & 1)) for bit in STATUS2_BITS)
+    return named
+
+
+def decode_commands(block: bytes) -> PlcCommands:
+    """The input block, as the PLC wrote it. Any bytes are some commands."""
+    named = decode_block(block, INPUTS, COMMAND_BITS)
+    at = 2 * INPUTS[4].word
+    name, _, rest = block[at : at + PART_ID_BYTES].partition(b"\0")
+    # Bytes behind the end are what is left of a longer name, or the second half of this one.
+    whole = name.decode("utf-8", "surrogateescape") + ("\0" if any(rest) else "")
+    return commands({**named, "TriggerPartId": whole})
+
+
+def commands(named: Mapping[str, Any]) -> PlcCommands:
+    """Commands from values by name; what nobody has written is not among them."""
+    trigger_id, part_id = named.get("TriggerId"), str(named.get("TriggerPartId", ""))
+    fits = fits_utf8(part_id) and len(part_id) <= NAME_CHARACTERS_MAX
+    good = fits and not has_controls(part_id)
+    return PlcCommands(
+        enable=bool(named.get("Enable")),
+        fault_reset=bool(named.get("FaultReset")),
+        results_ack=named.get("ResultsAck"),
+        trigger_id=trigger_id,
+        trigger_encoder=int(named.get("TriggerEncoder", 0)),
+        trigger_part_id=part_id if good else "",
+        trigger_problem=Refusal.NONE if good else Refusal.PART_ID,
+    )
+
+
+def swap_words(block: bytes, tags: tuple[Tag, ...]) -> bytes:
+    """The block with the words of every 32-bit value exchanged, for low word first."""
+    swapped = bytearray(block)
+    for tag in tags:
+        if tag.type in ("uint32", "int32"):
+            at = 2 * tag.word
+            swapped[at : at + 4] = block[at + 2 : at + 4] + block[at : at + 2]
+    return bytes(swapped)

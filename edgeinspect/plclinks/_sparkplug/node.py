@@ -1,0 +1,211 @@
+"""A Sparkplug edge node with one device: which messages an image becomes. Pure; no broker here.
+
+    connected --NBIRTH--> node --DBIRTH--> device lives: DDATA
+                           ^                   |
+                           +----- DDEATH ------+   the daemon is not heard
+
+The device is the line. It is born when the daemon is heard and dies when it is not; the node
+is this gateway, and its death is the broker's word. A result is always a DDATA, with the time
+of its capture; one that was captured before this birth is historical.
+
+Source: Eclipse Sparkplug 3.0.0, chapters 5 and 6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.plc import PlcImage, PlcResult
+from edgeinspect.domain.text import fits_utf8
+from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
+
+REBIRTH = "Node Control/Rebirth"
+BD_SEQ = "bdSeq"
+_SEQ_COUNT = 256
+_TYPES = {
+    "bits": DataType.UINT16,
+    "uint16": DataType.UINT16,
+    "uint32": DataType.UINT32,
+    "int32": DataType.INT32,
+    "text": DataType.STRING,
+}
+_TAG_TYPES = {tag.name: _TYPES[tag.type] for tag in (*_register_map.OUTPUTS, *_register_map.INPUTS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to be published."""
+
+    kind: str
+    """`NBIRTH`, `DBIRTH`, `DDATA` or `DDEATH`."""
+    payload: Payload
+
+    @property
+    def of_node(self) -> bool:
+        """True if its topic ends with the node."""
+        return self.kind.startswith("N")
+
+
+class Node:
+    """One connection's messages, in order. Not thread-safe."""
+
+    def __init__(self, bd_seq: int, now_ms: int, told: tuple[int, int] | None = None) -> None:
+        """Connected, not yet born.
+
+        Args:
+            bd_seq: Number of the connection, 0 to 255; the will has the same.
+            now_ms: UTC of the connection.
+            told: The last result that was sent over an earlier connection, for sure.
+        """
+        self.told = told
+        """(numbering, seq) of the last result sent as DDATA."""
+        self._bd_seq = bd_seq
+        self._born_at_ms = now_ms
+        self._seq = 0
+        self._born = False
+        self._device = False
+        self._shown: dict[str, _register_map.Value] = {}
+        self._changed_at_ms: dict[str, int] = {}
+        self._rebirth = False
+
+    def death(self, now_ms: int) -> Payload:
+        """NDEATH: the will, and what is said before a disconnect. It has no seq."""
+        return Payload(now_ms, (Metric(BD_SEQ, DataType.INT64, self._bd_seq, now_ms),), None)
+
+    def ask_rebirth(self) -> None:
+        """The next `show` gives birth again, with the same bdSeq."""
+        self._rebirth = True
+
+    @property
+    def rebirth_asked(self) -> bool:
+        """Whether somebody waits for a birth."""
+        return self._rebirth
+
+    def show(self, image: PlcImage, inputs: dict[str, Any], now_ms: int) -> Iterator[Message]:
+        """What must be published so that every host knows this image.
+
+        Args:
+            image: What shall be seen.
+            inputs: The command tags as they stand.
+            now_ms: UTC.
+        """
+        values = {**_register_map.values(image), **inputs}
+        if not self._born or self._rebirth:
+            self._rebirth = False
+            self._born, self._device = True, False
+            self._seq = 0
+            node = (
+                Metric(BD_SEQ, DataType.INT64, self._bd_seq, now_ms),
+                Metric(REBIRTH, DataType.BOOLEAN, False, now_ms),
+            )
+            yield self._message("NBIRTH", node, now_ms)
+        for name, value in values.items():
+            if self._shown.get(name) != value:
+                self._changed_at_ms[name] = now_ms
+        if not self._device:
+            if image.online:
+                self._device = True
+                yield self._message("DBIRTH", self._metrics(values, image.result, now_ms), now_ms)
+                yield from self._result(values, image, now_ms)
+        else:
+            if image.result is not None and self.told != _key(image, image.result):
+                yield from self._result(values, image, now_ms)
+            else:
+                changed = {
+                    name: value for name, value in values.items() if value != self._shown.get(name)
+                }
+                if changed:
+                    metrics = self._metrics(changed, image.result, now_ms)
+                    yield self._message("DDATA", metrics, now_ms)
+            if not image.online:
+                self._device = False
+                yield self._message("DDEATH", (), now_ms)
+        self._shown = values
+
+    def _result(
+        self, values: dict[str, _register_map.Value], image: PlcImage, now_ms: int
+    ) -> Iterator[Message]:
+        """A result whole, changed or not, with what else changed; each once."""
+        if image.result is None or self.told == _key(image, image.result):
+            return
+        wanted = {
+            name: value
+            for name, value in values.items()
+            if name in _register_map.OF_RESULT or value != self._shown.get(name)
+        }
+        yield self._message("DDATA", self._metrics(wanted, image.result, now_ms, True), now_ms)
+        self.told = _key(image, image.result)
+
+    def _metrics(
+        self,
+        values: dict[str, _register_map.Value],
+        result: PlcResult | None,
+        now_ms: int,
+        tells: bool = False,
+    ) -> tuple[Metric, ...]:
+        """Metrics with their own times; of a result that is told now, maybe historical."""
+        captured_ms = result.captured_at_utc_ns // NS_PER_MS if result is not None else 0
+        historical = tells and 0 < captured_ms < self._born_at_ms
+        made = []
+        for name, value in values.items():
+            at_ms = self._changed_at_ms.get(name, now_ms)
+            of_result = name in _register_map.OF_RESULT and captured_ms > 0
+            made.append(
+                Metric(
+                    name,
+                    _TAG_TYPES.get(name, DataType.BOOLEAN),
+                    value,
+                    captured_ms if of_result else at_ms,
+                    historical and of_result,
+                )
+            )
+        return tuple(made)
+
+    def _message(self, kind: str, metrics: tuple[Metric, ...], now_ms: int) -> Message:
+        payload = Payload(now_ms, metrics, self._seq)
+        self._seq = (self._seq + 1) % _SEQ_COUNT
+        return Message(kind, payload)
+
+
+def _key(image: PlcImage, result: PlcResult) -> tuple[int, int]:
+    return image.numbering, result.seq
+
+
+def no_commands() -> dict[str, Any]:
+    """Every command tag, as it is before anybody writes."""
+    return {
+        "Enable": False,
+        "FaultReset": False,
+        "ResultsAck": 0,
+        "TriggerId": 0,
+        "TriggerEncoder": 0,
+        "TriggerPartId": "",
+    }
+
+
+def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
+    """What one DCMD writes: values by name, and the names whose type is another."""
+    values, refused = {}, []
+    for metric in payload.metrics:
+        if metric.type is _TAG_TYPES.get(metric.name, DataType.BOOLEAN):
+            values[metric.name] = metric.value
+        else:
+            refused.append(metric.name)
+    return values, refused
+
+
+def take_commands(known: dict[str, Any], payload: Payload) -> dict[str, Any]:
+    """The command tags after a DCMD, to be repeated to the hosts: only metrics of the right
+    name and type are taken, and no text that is none.
+    """
+    values, _refused = split_commands(payload)
+    sound = {
+        name: value
+        for name, value in values.items()
+        if name in known and not (isinstance(value, str) and not fits_utf8(value))
+    }
+    return {**known, **sound}

@@ -1,0 +1,1 @@
+"""The daemon: one line, from its cameras to the wire."""

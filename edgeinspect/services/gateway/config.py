@@ -1,0 +1,146 @@
+"""The configuration of a gateway: one file, one line, one PLC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edgeinspect import registry
+from edgeinspect.client.line_config import Source, check_source
+from edgeinspect.config import yaml_document
+from edgeinspect.config.cross_checks import address_problem
+from edgeinspect.config.loader import PartChoice
+from edgeinspect.config.schema import Name, PartTable, Section
+from edgeinspect.config.validation import BAD, Collector, suggest
+from edgeinspect.config.yaml_document import Node
+from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.errors import ConfigError, EdgeInspectError
+
+
+class GatewayConfig(Section, frozen=True):
+    """One gateway."""
+
+    schema: Literal[1]
+    gateway: Name
+    """This gateway's name: in logs, in its journal, and in its acknowledgements."""
+    feed: Source
+    link: PartTable
+    """`type:` names the protocol; its other keys are that link's options."""
+    cursor: str
+    """File of the journal: what has been applied, and where to go on after a restart."""
+    journal: Annotated[int, Meta(ge=16, le=1_000_000)] = 100_000
+    """Results the journal holds, 64 bytes each."""
+    fail_safe_ms: Annotated[float, Meta(ge=20, le=60_000)] = 300
+    """Silence of the daemon after which the PLC is told to reject everything. Give it at
+    least three times the line's `publish.heartbeat_ms`."""
+    heartbeat_ms: Annotated[float, Meta(ge=10, le=10_000)] = 100
+    """Time between two turns of the heartbeat bit at the PLC."""
+    ack_timeout_ms: Annotated[float, Meta(ge=10, le=600_000)] = 1_000
+    """How long a result waits for the PLC's acknowledgement before the next one is shown."""
+    buffer: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Results that may wait before the overrun bit is set."""
+    no_verdict_as: Literal["reject", "neither"] = "reject"
+    """What a frame that could not be judged shows: the reject bit, or neither bit. In both
+    cases the no-verdict bit is set; it never shows as a pass."""
+    enable_required: bool = False
+    """True if the trigger is ready only while the PLC's enable bit is 1."""
+    trigger_camera: Name | None = None
+    """Camera that the PLC's trigger asks for a frame; absent, triggers are refused."""
+    trigger_max_age_ms: Annotated[float, Meta(ge=20, le=10_000)] = 300
+    """Longest time from the PLC's wish for a frame to its exposure. What is older, or of an
+    age that nobody can know, is refused: another part may be at the camera."""
+    part_memory: Annotated[int, Meta(ge=256, le=1_000_000)] = 65_536
+    """Part ids that did not pass and are remembered, across restarts, 64 bytes each: none of
+    them is shown as a pass any more."""
+    inspect_again: bool = False
+    """True if a part without a verdict may pass when it is inspected again under its id. A
+    reject stays a reject."""
+    part_id_repeats_after_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    """Time after which a part id that did not pass, or was triggered, stands for another part,
+    as the number of a carrier does; absent, it never does."""
+    trigger_count_of: Name | None = None
+    """Camera whose triggers the PLC counts in TriggerId, by whatever way it triggers it: the
+    line raises an alarm when a trigger has no frame, or a frame no trigger."""
+
+    @property
+    def part_id_repeats_after_ns(self) -> int | None:
+        """`part_id_repeats_after_s` in ns."""
+        repeats_s = self.part_id_repeats_after_s
+        return None if repeats_s is None else round(repeats_s * NS_PER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGateway:
+    """A configuration without a fault."""
+
+    config: GatewayConfig
+    link: PartChoice
+    where: str
+
+
+def load(path: str | Path) -> LoadedGateway:
+    """Read and check a gateway's file. Imports no protocol's library.
+
+    Raises:
+        ConfigError: Every fault of the file.
+    """
+    return parse(yaml_document.read_text(Path(path)), str(path))
+
+
+def parse(text: str, where: str = "gateway") -> LoadedGateway:
+    """Check a configuration given as YAML text; as `load`."""
+    root, faults = yaml_document.parse(text, where)
+    collector = Collector()
+    collector.faults.extend(faults)
+    config = collector.struct(root, GatewayConfig, "")
+    link = _link(collector, root)
+    _check(collector, root)
+    if collector.faults:
+        ordered = sorted(collector.faults, key=lambda fault: fault.line or 0)
+        raise ConfigError(ordered, where=where)
+    assert isinstance(config, GatewayConfig)
+    assert link is not None
+    return LoadedGateway(config, link, where)
+
+
+def _link(collector: Collector, root: Node) -> PartChoice | None:
+    assert isinstance(root.value, dict)
+    node = root.value.get("link")
+    if node is None or not isinstance(node.value, dict):
+        return None  # reported by the walk of the whole
+    existing = registry.names("plclink")
+    listing = ", ".join(existing)
+    named = node.value.get("type")
+    if named is None:
+        collector.fault("link.type", f"required: one of {listing}", line=node.line)
+        return None
+    if not isinstance(named.value, str) or named.value not in existing:
+        hint = suggest(str(named.value), existing)
+        collector.fault("link.type", f"no such link; there are: {listing}{hint}", named)
+        return None
+    try:
+        module = registry.part("plclink", named.value)
+    except (ImportError, EdgeInspectError) as error:
+        collector.fault("link.type", f"cannot be loaded: {error}", named)
+        return None
+    options = collector.struct(node, module.Options, "link", skip=("type",))
+    return None if options is BAD else PartChoice("plclink", named.value, options)
+
+
+def _check(collector: Collector, root: Node) -> None:
+    assert isinstance(root.value, dict)
+    feed = root.value.get("feed")
+    table = feed.value if feed is not None and isinstance(feed.value, dict) else {}
+    for name in ("verdicts", "replay"):
+        address = collector.good(f"feed.{name}")
+        problem = address_problem(address) if isinstance(address, str) else None
+        if problem:
+            collector.fault(f"feed.{name}", problem, table.get(name))
+    check_source(collector, table)
+    fail_safe_ms, heartbeat_ms = collector.good("fail_safe_ms"), collector.good("heartbeat_ms")
+    if fail_safe_ms is not BAD and heartbeat_ms is not BAD and heartbeat_ms > fail_safe_ms:
+        problem = f"must be at most fail_safe_ms, which is {fail_safe_ms:g}"
+        collector.fault("heartbeat_ms", problem, root.value.get("heartbeat_ms"))

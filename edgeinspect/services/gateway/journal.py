@@ -1,0 +1,334 @@
+"""The journal: what this gateway has applied, and thereby where it goes on.
+
+One file holds both, so that they cannot contradict each other: a ring of records of 64
+bytes, each with a count and a CRC-32. The newest record that checks is the cursor. A record
+is written after the PLC has taken its result, in one write. A gateway killed before the
+write shows that result once more under the same id, which the PLC does not take twice; a
+gateway killed in the middle of the write leaves a record that does not check, which is the
+same thing. Written to the page cache: it survives `kill -9` at once and a power cut but for
+the last `SYNC_S`.
+
+Source: docs/plc.md, "What was applied"
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeinspect.domain.plc import Outcome
+from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.services.gateway.handshake import Applied, How, Totals
+from edgeinspect.services.gateway.synced_file import SYNC_S, Syncer, make_file, write_at
+from edgeinspect.system.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
+
+__all__ = ["SYNC_S", "Journal", "Record"]
+
+MAGIC = b"EIGWJRN1"
+_HEADER = struct.Struct("<8s32sI")
+RECORD_BYTES = 64
+_BODY = struct.Struct("<QQQQIIIIHHBBH")
+_CRC = struct.Struct("<I")
+_PAD = RECORD_BYTES - _BODY.size - _CRC.size
+_OUTCOMES = (None, Outcome.PASS, Outcome.REJECT, Outcome.NEITHER)
+BEGUN = 5
+"""How of a record that only says where the cursor began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that was applied."""
+
+    count: int
+    """Of all records ever written, from 1."""
+    seq: int
+    epoch: int
+    applied_at_utc_ns: int
+    covers: int
+    results: int
+    """Frames applied, this one included."""
+    lost: int
+    forced: int
+    numbering: int
+    cause: int
+    outcome: Outcome | None
+    how: How | None
+    """None where the cursor began."""
+    reject_code: int
+
+    @property
+    def totals(self) -> Totals:
+        """The counters after this record."""
+        last_id = self.seq % (1 << 32)
+        return Totals(self.results, self.lost, self.forced, self.numbering, last_id)
+
+
+def draw_numbering() -> int:
+    """A numbering that the PLC has hardly seen: those of renumbered lines are small.
+
+    A spare PC behind a running PLC begins its ids anew; by another numbering the PLC knows
+    that, and takes its first result.
+    """
+    return 1_000 + secrets.randbelow(64_000)
+
+
+class Journal:
+    """The open journal of one gateway. One process at a time (file lock).
+
+    `begin` and `append` are for one thread. What is written is on the disk within
+    `SYNC_S`, by a thread of its own: a slow disk does not stop the heartbeat at the PLC.
+    """
+
+    def __init__(self, path: Path, *, name: str, capacity: int) -> None:
+        """Open or create.
+
+        Args:
+            path: The file.
+            name: The gateway's; a journal of another gateway is refused.
+            capacity: Records held; the oldest is overwritten. A file of another capacity
+                is rewritten with the newest records it has.
+
+        Raises:
+            DataError: It is no file, no journal, or another gateway's.
+            DeviceLostError: It cannot be opened or written, or another process holds it.
+        """
+        self.path = path
+        self.capacity = capacity
+        self._name = name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._holder = _hold(path)
+            held = _load(path, name)
+            if held is None or held.capacity != capacity:
+                kept = [] if held is None else sorted(held.records, key=lambda r: r.count)
+                _make(path, name, capacity, kept[-capacity:])
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except NotRegularError:
+            raise  # a person must mend it
+        except OSError as error:
+            raise DeviceLostError(
+                f"the journal cannot be used: {error.strerror}", where=str(path)
+            ) from error
+        found = [] if held is None else held.records
+        self.damaged = 0 if held is None else held.damaged
+        """Records that did not check when it was opened; a crash leaves one."""
+        self.last: Record | None = max(found, key=lambda record: record.count, default=None)
+        """The newest record; None in a new journal."""
+        self.fresh = Totals(numbering=draw_numbering())
+        """Where a new journal begins."""
+        self._syncer = Syncer(file, "journal")
+        self._closed = False
+
+    @property
+    def totals(self) -> Totals:
+        """The counters now."""
+        return self.fresh if self.last is None else self.last.totals
+
+    @property
+    def is_new(self) -> bool:
+        """True until the first thing is applied."""
+        return self.last is None or self.last.how is None
+
+    @property
+    def cursor(self) -> int | None:
+        """The last seq applied; None in a new journal."""
+        return None if self.last is None else self.last.seq
+
+    def begin(self, seq: int, epoch: int, utc_ns: int) -> None:
+        """Fix where a new gateway begins, before it shows anything."""
+        self._write(_record(self.last, seq, epoch, utc_ns, None, None, self.fresh))
+
+    def append(self, applied: Applied, utc_ns: int) -> None:
+        """Record what has been applied; it survives `kill -9` when this returns.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        seq = applied.result.seq if applied.result is not None else 0
+        self._write(
+            _record(self.last, seq, applied.epoch, utc_ns, applied.how, applied, self.fresh)
+        )
+
+    def records(self) -> list[Record]:
+        """What is held, the oldest first."""
+        found = _load(self.path, self._name)
+        return [] if found is None else sorted(found.records, key=lambda record: record.count)
+
+    def close(self) -> None:
+        """Put everything on the disk and let go; harmless when done already."""
+        if self._closed:
+            return
+        self._closed = True
+        self._syncer.close()
+        os.close(self._holder)
+
+    def _write(self, record: Record) -> None:
+        at = _HEADER.size + (record.count % self.capacity) * RECORD_BYTES
+        write_at(self._syncer, at, encode(record), "the journal", self.path)
+        self.last = record
+
+
+def _record(
+    last: Record | None,
+    seq: int,
+    epoch: int,
+    utc_ns: int,
+    how: How | None,
+    applied: Applied | None,
+    fresh: Totals | None = None,
+) -> Record:
+    before = last.totals if last is not None else fresh or Totals()
+    result = applied.result if applied is not None else None
+    lost = result is not None and result.is_lost
+    return Record(
+        count=1 if last is None else last.count + 1,
+        seq=seq,
+        epoch=epoch,
+        applied_at_utc_ns=utc_ns,
+        covers=result.covers if result else 0,
+        results=before.results + (result.covers if result else 0),
+        lost=before.lost + (result.covers if result and lost else 0),
+        forced=before.forced + (how is How.FORCED),
+        numbering=before.numbering + (how is How.RENUMBERED),
+        cause=result.cause if result else 0,
+        outcome=result.outcome if result else None,
+        how=how,
+        reject_code=result.reject_code if result else 0,
+    )
+
+
+_U32 = (1 << 32) - 1
+
+
+def encode(record: Record) -> bytes:
+    """One record as it stands in the file."""
+    body = _BODY.pack(
+        record.count,
+        record.seq,
+        record.epoch,
+        record.applied_at_utc_ns,
+        min(record.covers, _U32),
+        record.results & _U32,
+        record.lost & _U32,
+        record.forced & _U32,
+        record.numbering & 0xFFFF,
+        record.cause,
+        _OUTCOMES.index(record.outcome),
+        BEGUN if record.how is None else record.how.value,
+        record.reject_code,
+    ) + bytes(_PAD)
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def decode(raw: bytes) -> Record | None:
+    """One record; None if it was never written, or not to its end."""
+    if len(raw) != RECORD_BYTES or _CRC.unpack(raw[-4:])[0] != zlib.crc32(raw[:-4]):
+        return None
+    (
+        count,
+        seq,
+        epoch,
+        utc_ns,
+        covers,
+        results,
+        lost,
+        forced,
+        numbering,
+        cause,
+        outcome,
+        how,
+        reject_code,
+    ) = _BODY.unpack_from(raw)
+    if not count or outcome >= len(_OUTCOMES) or not 1 <= how <= BEGUN:
+        return None
+    return Record(
+        count,
+        seq,
+        epoch,
+        utc_ns,
+        covers,
+        results,
+        lost,
+        forced,
+        numbering,
+        cause,
+        _OUTCOMES[outcome],
+        None if how == BEGUN else How(how),
+        reject_code,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a file holds."""
+
+    capacity: int
+    records: list[Record]
+    damaged: int
+
+
+def _cells(data: bytes) -> Iterator[bytes]:
+    """Those that were ever written."""
+    for at in range(_HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
+        cell = data[at : at + RECORD_BYTES]
+        if any(cell):
+            yield cell
+
+
+def _load(path: Path, name: str) -> _Held | None:
+    """What a file holds; None if there is none, or an empty one."""
+    try:
+        data = read_regular(path, TEXT_BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    if not data:
+        return None
+    if len(data) < _HEADER.size or not data.startswith(MAGIC):
+        raise DataError(
+            "is not a gateway's journal",
+            where=str(path),
+            remedy="Give `cursor:` a path of its own, or move this file away",
+        )
+    _magic, raw_name, capacity = _HEADER.unpack_from(data)
+    found = raw_name.rstrip(b"\0").decode("utf-8", "replace")
+    if found != name:
+        raise DataError(
+            f"is the journal of the gateway '{found}'",
+            where=str(path),
+            remedy="Give each gateway a `cursor:` of its own",
+        )
+    found_cells = [decode(cell) for cell in _cells(data)]
+    records = [record for record in found_cells if record is not None]
+    return _Held(capacity, records, len(found_cells) - len(records))
+
+
+def _make(path: Path, name: str, capacity: int, records: list[Record]) -> None:
+    """Write a new file and rename it over: there is the old one or the new one."""
+    data = bytearray(_HEADER.size + capacity * RECORD_BYTES)
+    data[: _HEADER.size] = _HEADER.pack(MAGIC, name.encode(), capacity)
+    for record in records:
+        at = _HEADER.size + (record.count % capacity) * RECORD_BYTES
+        data[at : at + RECORD_BYTES] = encode(record)
+    make_file(path, bytes(data))
+
+
+def _hold(path: Path) -> int:
+    """Lock the journal against a second gateway; the lock goes with the process."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    holder = os.open(path.with_name(path.name + ".lock"), flags, 0o640)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(holder)
+        raise DeviceLostError(
+            "is held by another process: this gateway runs already",
+            where=str(path),
+            remedy="Stop the other one, or give this one a `cursor:` of its own",
+        ) from None
+    return holder

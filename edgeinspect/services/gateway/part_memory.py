@@ -1,0 +1,350 @@
+"""What must not be forgotten between two lives of a gateway, beside the journal.
+
+Which part ids did not pass, so that none of them ever does; and which triggers were heard,
+so that none is carried out twice. One file of fixed size: a header, two cells for the last
+trigger that are written in turn, a ring of parts and a ring of triggers. Each record ends in a
+CRC-32, so one that was cut by a crash does not check and the one before counts. In the page
+cache at once, as the journal: it survives `kill -9`, and a power cut but for the last `SYNC_S`.
+
+Source: docs/plc.md, "One part, one outcome"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import threading
+import zlib
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from edgeinspect.domain.plc import Refusal
+from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.services.gateway.synced_file import Syncer, make_file, write_at
+from edgeinspect.system import boot_id as boot
+from edgeinspect.system.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
+
+MAGIC = b"EIGWMEM1"
+CELL_BYTES = 64
+_HEADER = struct.Struct("<8s32sI")
+_TRIGGER = struct.Struct("<QHBB16s")
+_PART = struct.Struct("<Q16sQQIB")
+_HEARD = struct.Struct("<Q16sQQI")
+_CRC = struct.Struct("<I")
+_PARTS_AT = 3 * CELL_BYTES
+_HEARD_SEED = zlib.crc32(b"trigger")
+"""Begins the checksum of the second ring's records: none of them checks as one of a part."""
+TRIGGERS = 1_024
+"""Triggers of named parts that are remembered; the oldest is overwritten."""
+
+
+class TriggerState(IntEnum):
+    """How far the last trigger got."""
+
+    ASKED = 1
+    """It is written down, and may have been sent to the line."""
+    ACCEPTED = 2
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LastTrigger:
+    """The trigger that was handled last."""
+
+    trigger_id: int
+    state: TriggerState
+    refusal: Refusal = Refusal.NONE
+    part: bytes = bytes(16)
+    """Digest of its part id; zeros for none."""
+
+
+class Kind(IntEnum):
+    """Why a part must not pass; the higher one counts."""
+
+    NONE = 0
+    """It may: what stood here no longer holds."""
+    NO_VERDICT = 1
+    """It was shown as not judged."""
+    REFUSED = 2
+    """Its trigger was answered as refused, though the line may have taken it."""
+    REJECTED = 3
+    """It was shown as a reject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """When something was written down."""
+
+    monotonic_ns: int
+    utc_ns: int
+    boot: int
+    """CRC-32 of the boot's name: whether `monotonic_ns` can be compared."""
+
+    def age_ns(self, now_ns: int, utc_ns: int, boot: int) -> int:
+        """How long ago; by the wall clock only where the PC has been started since."""
+        return now_ns - self.monotonic_ns if boot == self.boot else utc_ns - self.utc_ns
+
+
+@dataclass(frozen=True, slots=True)
+class NotPassed(Noted):
+    """One part that did not pass."""
+
+    kind: Kind
+
+
+def digest(part_id: str) -> bytes:
+    """16 bytes that stand for a part id."""
+    return hashlib.blake2b(part_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Memory:
+    """The open memory of one gateway; the journal's lock guards it. Thread-safe."""
+
+    def __init__(self, path: Path | None, *, name: str = "", capacity: int = 65_536) -> None:
+        """Open or create.
+
+        Args:
+            path: The file; None to forget everything at the end.
+            name: The gateway's; the memory of another gateway is refused.
+            capacity: Parts held; the oldest is overwritten. A file of another capacity is
+                rewritten with the newest parts it has.
+
+        Raises:
+            DataError: It is no file, no memory, or another gateway's.
+            DeviceLostError: It cannot be opened or written.
+        """
+        self._lock = threading.Lock()
+        self._path = path
+        self._capacity = capacity
+        self._boot = zlib.crc32((boot.boot_id() or "").encode())
+        self._parts: dict[bytes, NotPassed] = {}
+        self._heard: dict[bytes, Noted] = {}
+        self._count = self._trigger_count = self._heard_count = 0
+        self._trigger: LastTrigger | None = None
+        self._syncer: Syncer | None = None
+        self.damaged = 0
+        """Records that did not check when it was opened; a crash leaves one."""
+        self.is_new = True
+        """True if there was no file, so that nothing is known of earlier parts."""
+        if path is not None:
+            try:
+                self._open(path, name)
+            except NotRegularError:
+                raise  # a person must mend it
+            except OSError as error:
+                raise DeviceLostError(
+                    f"the gateway's memory cannot be used: {error.strerror}", where=str(path)
+                ) from error
+
+    @property
+    def trigger(self) -> LastTrigger | None:
+        """The last trigger that was handled; None in a new memory."""
+        return self._trigger
+
+    def note_trigger(self, trigger: LastTrigger) -> None:
+        """Write it down; it survives `kill -9` when this returns.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        with self._lock:
+            self._trigger = trigger
+            self._trigger_count += 1
+            body = _TRIGGER.pack(
+                self._trigger_count,
+                trigger.trigger_id,
+                trigger.state,
+                trigger.refusal,
+                trigger.part,
+            )
+            self._write(CELL_BYTES * (1 + self._trigger_count % 2), body)
+
+    def note_part(self, part: bytes, kind: Kind, now_ns: int, utc_ns: int) -> None:
+        """A part did not pass. `part` is the digest of its id.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        with self._lock:
+            known = self._parts.pop(part, None)
+            noted = NotPassed(now_ns, utc_ns, self._boot, kind)
+            if known is not None and known.kind > kind:
+                noted = replace(noted, kind=known.kind)
+            if len(self._parts) >= self._capacity:
+                self._parts.pop(next(iter(self._parts)))
+            self._parts[part] = noted
+            self._count += 1
+            self._write(self._at(self._count), _pack(self._count, part, noted))
+
+    def forgive_refused(self, part: bytes) -> None:
+        """A later trigger of a part was taken, so that its result is waited for.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        with self._lock:
+            known = self._parts.get(part)
+            if known is not None and known.kind is Kind.REFUSED:
+                del self._parts[part]
+                self._count += 1
+                noted = replace(known, kind=Kind.NONE)
+                self._write(self._at(self._count), _pack(self._count, part, noted))
+
+    def not_passed(self, part: bytes) -> NotPassed | None:
+        """What is known of a part that did not pass."""
+        with self._lock:
+            return self._parts.get(part)
+
+    def hear_trigger(self, trigger_id: int, part: bytes, now_ns: int, utc_ns: int) -> Noted | None:
+        """Remember that a trigger of a part was heard; when it was before, if it was.
+
+        Raises:
+            DeviceLostError: It cannot be written: the gateway must not go on.
+        """
+        key = hashlib.blake2b(trigger_id.to_bytes(2, "little") + part, digest_size=16).digest()
+        with self._lock:
+            known = self._heard.pop(key, None)
+            if len(self._heard) >= TRIGGERS:
+                self._heard.pop(next(iter(self._heard)))
+            self._heard[key] = noted = Noted(now_ns, utc_ns, self._boot)
+            self._heard_count += 1
+            self._write(
+                self._heard_at(self._heard_count),
+                _pack_heard(self._heard_count, key, noted),
+                _HEARD_SEED,
+            )
+            return known
+
+    def age_ns(self, noted: Noted, now_ns: int, utc_ns: int) -> int:
+        """How long ago something was written down."""
+        return noted.age_ns(now_ns, utc_ns, self._boot)
+
+    def close(self) -> None:
+        """Put everything on the disk and let go; harmless when done already."""
+        if self._syncer is not None:
+            self._syncer.close()
+            self._syncer = None
+
+    def _at(self, count: int) -> int:
+        return _PARTS_AT + count % self._capacity * CELL_BYTES
+
+    def _heard_at(self, count: int) -> int:
+        return _PARTS_AT + (self._capacity + count % TRIGGERS) * CELL_BYTES
+
+    def _write(self, at: int, body: bytes, seed: int = 0) -> None:
+        if self._syncer is not None:
+            assert self._path is not None
+            write_at(self._syncer, at, _seal(body, seed), "the gateway's memory", self._path)
+
+    def _open(self, path: Path, name: str) -> None:
+        size = _PARTS_AT + (self._capacity + TRIGGERS) * CELL_BYTES
+        try:
+            data = read_regular(path, TEXT_BYTES_MAX)
+        except FileNotFoundError:
+            data = b""
+        if data:
+            self.is_new = False
+            try:
+                self._load(data, path, name)
+            except ValueError as error:
+                raise DataError(
+                    f"is of another version: {error}",
+                    where=str(path),
+                    remedy="Move it away: part ids that did not pass are then forgotten",
+                ) from error
+        if len(data) != size:
+            header = _HEADER.pack(MAGIC, name.encode(), self._capacity)
+            blank = bytearray(size)
+            blank[: len(header)] = header
+            blank[CELL_BYTES:_PARTS_AT] = data[CELL_BYTES:_PARTS_AT].ljust(2 * CELL_BYTES, b"\0")
+            # The newest keep their counts, so that the ring goes on behind them.
+            first = self._count - len(self._parts) + 1
+            for count, (part, noted) in enumerate(self._parts.items(), first):
+                at = self._at(count)
+                blank[at : at + CELL_BYTES] = _seal(_pack(count, part, noted))
+            first = self._heard_count - len(self._heard) + 1
+            for count, (key, when) in enumerate(self._heard.items(), first):
+                at = self._heard_at(count)
+                blank[at : at + CELL_BYTES] = _seal(_pack_heard(count, key, when), _HEARD_SEED)
+            make_file(path, bytes(blank))
+        self._syncer = Syncer(os.open(path, os.O_RDWR | os.O_CLOEXEC), "memory")
+
+    def _load(self, data: bytes, path: Path, name: str) -> None:
+        if len(data) < _PARTS_AT or not data.startswith(MAGIC):
+            raise DataError(
+                "is not a gateway's memory",
+                where=str(path),
+                remedy="Give `cursor:` a path of its own, or move this file away: part ids "
+                "that did not pass are then forgotten",
+            )
+        found = _HEADER.unpack_from(data)[1].rstrip(b"\0").decode("utf-8", "replace")
+        if found != name:
+            raise DataError(
+                f"is the memory of the gateway '{found}'",
+                where=str(path),
+                remedy="Give each gateway a `cursor:` of its own",
+            )
+        for at in (CELL_BYTES, 2 * CELL_BYTES):
+            body = _unseal(data[at : at + CELL_BYTES])
+            if body is None:
+                continue
+            count, trigger_id, state, refusal, part = _TRIGGER.unpack_from(body)
+            if count > self._trigger_count:
+                self._trigger_count = count
+                self._trigger = LastTrigger(trigger_id, TriggerState(state), Refusal(refusal), part)
+        self.damaged = _count_damaged(data)
+        self._load_parts(_records(data, _PART))
+        for count, key, monotonic_ns, utc_ns, boot_crc in _records(data, _HEARD, _HEARD_SEED):
+            self._heard_count = count
+            self._heard.pop(key, None)
+            self._heard[key] = Noted(monotonic_ns, utc_ns, boot_crc)
+        while len(self._heard) > TRIGGERS:
+            self._heard.pop(next(iter(self._heard)))
+
+    def _load_parts(self, records: list[tuple[Any, ...]]) -> None:
+        for count, part, monotonic_ns, utc_ns, boot_crc, kind in records:
+            self._count = count
+            self._parts.pop(part, None)
+            if kind:
+                self._parts[part] = NotPassed(monotonic_ns, utc_ns, boot_crc, Kind(kind))
+        while len(self._parts) > self._capacity:
+            self._parts.pop(next(iter(self._parts)))
+
+
+def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[Any, ...]]:
+    """The records of one ring, in the order of their counts; their checksums tell them apart."""
+    cells = (
+        _unseal(data[at : at + CELL_BYTES], seed)
+        for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES)
+    )
+    return sorted(layout.unpack_from(body) for body in cells if body is not None)
+
+
+def _count_damaged(data: bytes) -> int:
+    """Cells that were written and check in no way."""
+    cells = (data[at : at + CELL_BYTES] for at in range(CELL_BYTES, len(data), CELL_BYTES))
+    return sum(
+        any(cell) and not any(_unseal(cell, seed) for seed in (0, _HEARD_SEED)) for cell in cells
+    )
+
+
+def _pack(count: int, part: bytes, noted: NotPassed) -> bytes:
+    return _PART.pack(count, part, noted.monotonic_ns, noted.utc_ns, noted.boot, noted.kind)
+
+
+def _pack_heard(count: int, key: bytes, noted: Noted) -> bytes:
+    return _HEARD.pack(count, key, noted.monotonic_ns, noted.utc_ns, noted.boot)
+
+
+def _seal(body: bytes, seed: int = 0) -> bytes:
+    padded = body.ljust(CELL_BYTES - _CRC.size, b"\0")
+    return padded + _CRC.pack(zlib.crc32(padded, seed))
+
+
+def _unseal(cell: bytes, seed: int = 0) -> bytes | None:
+    """What a cell holds; None if it was never written, not to its end, or in the other ring."""
+    body, found = cell[: -_CRC.size], int.from_bytes(cell[-_CRC.size :], "little")
+    return body if any(body) and found == zlib.crc32(body, seed) else None

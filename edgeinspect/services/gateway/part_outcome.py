@@ -1,0 +1,97 @@
+"""One part, one outcome: what may pass at the PLC, given what the PLC has been shown before.
+
+A part that was shown as not passed does not pass any more, whoever asks for another frame of
+it: a restarted PLC, a person, a fault. A part that cannot be named by the protocol does not
+pass either, for its name would be another's.
+
+Source: docs/plc.md, "One part, one outcome"
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgeinspect.domain.clock import Clock
+from edgeinspect.domain.plc import (
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_PART_ID,
+    CAUSE_TRIGGER_REFUSED,
+    Outcome,
+    PlcResult,
+)
+from edgeinspect.domain.text import fits_utf8
+from edgeinspect.services.gateway.part_memory import Kind, Memory, digest
+
+
+class Screen:
+    """For the gateway's loop."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        clock: Clock,
+        *,
+        part_id_bytes: int | None = None,
+        inspect_again: bool = False,
+        repeats_after_ns: int | None = None,
+    ) -> None:
+        """Put together.
+
+        Args:
+            memory: Of the parts that did not pass.
+            clock: Of their age.
+            part_id_bytes: Longest part id that the link carries, in UTF-8; None for any.
+            inspect_again: True if a part without a verdict may be inspected again.
+            repeats_after_ns: Age after which an id stands for another part; None for never.
+        """
+        self._memory = memory
+        self._clock = clock
+        self._part_id_bytes = part_id_bytes
+        self._inspect_again = inspect_again
+        self._repeats_after_ns = repeats_after_ns
+
+    def look(self, result: PlcResult) -> PlcResult:
+        """The result as it may be shown."""
+        if not result.part_id:
+            return result
+        passed = result.outcome is Outcome.PASS
+        cause = self._cause(result.part_id) if passed else 0
+        if cause:
+            result = replace(result, outcome=Outcome.REJECT, cause=cause)
+        if fits_utf8(result.part_id, self._part_id_bytes):
+            return result
+        return replace(
+            result,
+            part_id="",
+            part_id_unfit=True,
+            outcome=Outcome.REJECT if passed else result.outcome,
+            cause=CAUSE_PART_ID if passed else result.cause,
+        )
+
+    def note(self, part_id: str, result: PlcResult) -> None:
+        """Remember what has been shown; call before it is recorded as applied.
+
+        Args:
+            part_id: Its part's, also where the PLC cannot be told.
+            result: As it was shown.
+
+        Raises:
+            DeviceLostError: It cannot be written down: the gateway must not go on.
+        """
+        if not part_id or result.simulated or result.outcome is Outcome.PASS:
+            return
+        kind = Kind.NO_VERDICT if result.no_verdict else Kind.REJECTED
+        clock = self._clock
+        self._memory.note_part(digest(part_id), kind, clock.now_ns(), clock.utc_ns())
+
+    def _cause(self, part_id: str) -> int:
+        noted = self._memory.not_passed(digest(part_id))
+        if noted is None or (noted.kind is Kind.NO_VERDICT and self._inspect_again):
+            return 0
+        if self._repeats_after_ns is not None:
+            clock = self._clock
+            age_ns = self._memory.age_ns(noted, clock.now_ns(), clock.utc_ns())
+            if age_ns >= self._repeats_after_ns:
+                return 0
+        refused = noted.kind is Kind.REFUSED
+        return CAUSE_TRIGGER_REFUSED if refused else CAUSE_NOT_PASSED_BEFORE

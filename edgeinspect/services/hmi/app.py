@@ -1,0 +1,94 @@
+"""The server: routes behind the fence, and the loop's own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgeinspect.services.hmi.action_routes import Actions, Refusal
+from edgeinspect.services.hmi.event_stream import Stream
+from edgeinspect.services.hmi.http.request_guard import BodyTooLargeError, Fence, too_large
+from edgeinspect.services.hmi.http.reverse_proxy import Proxies
+from edgeinspect.services.hmi.http.tls import Certificate
+from edgeinspect.services.hmi.read_routes import Routes
+
+
+def make_app(
+    routes: Routes,
+    actions: Actions,
+    stream: Stream,
+    hosts: Sequence[str],
+    requests_per_s: float,
+    proxies: Proxies | None = None,
+    certificate: Certificate | None = None,
+) -> ASGIApp:
+    """The whole, as ASGI.
+
+    Args:
+        routes: What can be read.
+        actions: What can be done.
+        stream: Run as a task while the server does.
+        hosts: Names by which it may be asked.
+        requests_per_s: More than these wait.
+        proxies: Those that are believed.
+        certificate: Looked after while the server runs.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(stream.run())]
+        if certificate is not None:
+            tasks.append(asyncio.create_task(certificate.run()))
+        try:
+            yield
+        finally:
+            stream.close()
+            for task in tasks:
+                task.cancel()
+
+    def get(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, handler, methods=["GET"])
+
+    def post(path: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, handler, methods=["POST"])
+
+    app = Starlette(
+        routes=[
+            get("/", routes.index),
+            get("/static/{name}", routes.static),
+            get("/stream", routes.stream),
+            get("/metrics", routes.metrics),
+            get("/api/state", routes.state),
+            get("/api/trend", routes.trend),
+            get("/api/search", routes.search),
+            get("/api/verdict/{seq}", routes.verdict),
+            get("/api/engines", routes.engines),
+            get("/api/events", routes.events),
+            get("/api/session", actions.whoami),
+            get("/picture/{seq}.jpg", routes.picture),
+            get("/thumb/{seq}.jpg", routes.thumb),
+            get("/mask/{seq}.png", routes.mask),
+            post("/api/login", actions.login),
+            post("/api/logout", actions.logout),
+            post("/api/acknowledge", actions.acknowledge),
+            post("/api/challenge", actions.challenge),
+            post("/api/promote", actions.promote),
+        ],
+        exception_handlers={Refusal: _refused, BodyTooLargeError: too_large},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # it would be made of what a client calls us
+    return Fence(app, hosts, requests_per_s, proxies)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    headers = {"Retry-After": str(error.wait_s)} if error.wait_s else {}
+    return JSONResponse({"problem": str(error)}, error.status, headers)

@@ -1,0 +1,38 @@
+"""What the libraries under the page have to say, in the page's own log and never too often.
+
+uvicorn and asyncio log by the standard library, a line for each request that cannot be read and
+a traceback for some clients that hang up: so anybody could fill the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from edgeinspect.system import log_events
+from edgeinspect.system.log import RateLimited
+
+_NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
+_MOST_CHARACTERS = 300
+
+
+class _Limited(logging.Handler):
+    def __init__(self, limited: RateLimited) -> None:
+        super().__init__(logging.WARNING)
+        self._limited = limited
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        words = record.getMessage().partition("\n")[0][:_MOST_CHARACTERS]
+        cause = f"{type(error).__name__}: {error}"[:_MOST_CHARACTERS] if error else ""
+        self._limited.warning(
+            log_events.LIBRARY_WARNED, library=record.name, words=words, cause=cause
+        )
+
+
+def take_over(limited: RateLimited) -> None:
+    """Have the libraries' warnings written by us, at most one a second, without tracebacks."""
+    handler = _Limited(limited)
+    for name in _NAMES:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler] if "." not in name else []
+        logger.propagate = "." in name

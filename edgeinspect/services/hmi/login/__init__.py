@@ -1,0 +1,1 @@
+"""Login: sessions, throttling of guesses, known browsers."""

@@ -1,0 +1,1 @@
+"""What is kept: shared memory, spool, ledger, archive, recordings, models."""

@@ -1,0 +1,1 @@
+"""The image archive on disk: format, index, status, reader."""

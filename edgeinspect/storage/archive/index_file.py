@@ -1,0 +1,171 @@
+"""The index's file: opened for its one writer or for readers, and checked before it is believed.
+
+It has no checksums, and SQLite keeps any value in any column: a bit that rots may make a kind, a
+size or a path that none is. Such an index is damaged like one whose pages are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from edgeinspect.storage.archive.format import INDEX, Kind
+from edgeinspect.storage.archive.index_rows import COLUMNS
+from edgeinspect.storage.sqlite_file import COMPANIONS, check_files, check_objects
+
+AGE = "kept_since_ns"
+"""Kept time (`timekeeping.KeptTime`) at which a frame came into the archive: its age and its
+place among others, whatever the wall clock said when it was captured."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS frames (
+    epoch INTEGER NOT NULL, seq INTEGER NOT NULL, camera TEXT NOT NULL,
+    captured_at_utc_ns INTEGER NOT NULL, kind TEXT NOT NULL, label TEXT NOT NULL,
+    decision TEXT NOT NULL, reason TEXT NOT NULL, defect_prob REAL,
+    size_bytes INTEGER NOT NULL, path TEXT NOT NULL,
+    PRIMARY KEY (epoch, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folders (
+    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, kept_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS missed (
+    hour_utc INTEGER NOT NULL, kind TEXT NOT NULL, why TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (hour_utc, kind, why)
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+_INDICES = f"""
+DROP INDEX IF EXISTS by_use;
+DROP INDEX IF EXISTS by_time;
+CREATE INDEX IF NOT EXISTS by_use_and_age ON frames (kind, label, {AGE}, epoch, seq);
+CREATE INDEX IF NOT EXISTS by_age ON frames ({AGE}, epoch, seq);
+CREATE INDEX IF NOT EXISTS by_time_captured ON frames (captured_at_utc_ns);
+"""
+_TABLES = {
+    "frames": {*COLUMNS, AGE},
+    "folders": {"path", "mtime_ns", "kept_ns"},
+    "state": {"name", "value"},
+    "missed": {"hour_utc", "kind", "why", "count"},
+}
+_KINDS = ", ".join(f"'{kind.value}'" for kind in Kind)
+_DIGITS = "[0-9]"
+_HOUR = f"{_DIGITS * 4}-{_DIGITS * 2}-{_DIGITS * 2}/{_DIGITS * 2}/"
+
+
+def _number(name: str, most: int, least: int = 0) -> str:
+    return f"typeof({name}) = 'integer' AND {name} BETWEEN {least} AND {most}"
+
+
+def _word(name: str) -> str:
+    return f"typeof({name}) = 'text' AND {name} NOT GLOB '*[^ -~]*'"
+
+
+_FRAME = " AND ".join(
+    (
+        _number("epoch", 1 << 62),
+        _number("seq", 1 << 62),
+        _word("camera"),
+        _number("captured_at_utc_ns", (1 << 63) - 1, -(1 << 63)),
+        f"kind IN ({_KINDS})",
+        "typeof(label) = 'text'",
+        _word("decision"),
+        _word("reason"),
+        "typeof(defect_prob) IN ('real', 'null')",
+        _number("size_bytes", 1 << 40),
+        _word("path"),
+        # What is removed by its path lies in a folder of an hour, and nowhere else.
+        f"path GLOB '{_HOUR}*.json' AND instr(substr(path, 15), '/') = 0",
+    )
+)
+_SOUND = {
+    "frames": _FRAME,
+    "state": f"value IS NULL OR {_number('value', 1 << 62, -(1 << 62))}",
+    "folders": f"{_number('mtime_ns', 1 << 62, -(1 << 62))} AND {_number('kept_ns', 1 << 62)}",
+    "missed": f"{_number('hour_utc', 1 << 22, -(1 << 22))} AND {_word('kind')}"
+    f" AND {_word('why')} AND {_number('count', 1 << 62)}",
+}
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """The index, made if it is not there.
+
+    Raises:
+        sqlite3.OperationalError: The disk does not let us.
+        sqlite3.DatabaseError: It is damaged, of another version, or something else.
+    """
+    check_files(path)
+    base = sqlite3.connect(path, timeout=2, check_same_thread=False)
+    try:
+        check_objects(base)
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("PRAGMA synchronous = NORMAL")
+        base.execute("PRAGMA journal_size_limit = 4194304")
+        version = int(base.execute("PRAGMA user_version").fetchone()[0])
+        if version not in (0, 1):
+            raise sqlite3.DatabaseError(f"is of version {version}")
+        base.executescript(_SCHEMA)
+        if _columns(base, "frames") == set(COLUMNS):
+            # What a former version saved is kept once more from now on.
+            base.execute(f"ALTER TABLE frames ADD COLUMN {AGE} INTEGER NOT NULL DEFAULT 0")
+        _check_tables(base)
+        base.executescript(_INDICES)
+        if base.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("is damaged")
+        _check_rows(base, _number(AGE, 1 << 62))
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def open_to_read(root: Path) -> sqlite3.Connection:
+    """The index of an archive, which may be running.
+
+    Raises:
+        sqlite3.OperationalError: There is none, or the disk does not let us.
+        sqlite3.DatabaseError: It is damaged, or something else.
+    """
+    path = (root / INDEX).absolute()
+    if not path.is_file():
+        raise sqlite3.OperationalError("there is no index")
+    check_files(path)
+    base = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
+    try:
+        check_objects(base)
+        base.execute("BEGIN")  # what is checked is what is read
+        _check_rows(base, "1")
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def set_aside(path: Path) -> None:
+    """Move a file that cannot be used out of the way, under a name that is free."""
+    number = 1
+    while (path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(path.with_name(f"{path.name}.damaged-{number}"))
+    for suffix in COMPANIONS[1:]:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _columns(base: sqlite3.Connection, table: str) -> set[str]:
+    return {column[1] for column in base.execute(f"PRAGMA table_info({table})")}
+
+
+def _check_tables(base: sqlite3.Connection) -> None:
+    for table, wanted in _TABLES.items():
+        if _columns(base, table) != wanted:
+            raise sqlite3.DatabaseError(f"has another table {table!r}")
+
+
+def _check_rows(base: sqlite3.Connection, more: str) -> None:
+    """Every value is of its kind, so that whoever reads a row need not ask."""
+    for table, sound in _SOUND.items():
+        whole = f"({sound}) AND {more}" if table == "frames" else sound
+        if base.execute(f"SELECT 1 FROM {table} WHERE NOT ({whole}) LIMIT 1").fetchone():
+            raise sqlite3.DatabaseError(f"a row of {table!r} is damaged")
+    try:
+        base.execute("SELECT DISTINCT label FROM frames").fetchall()
+    except sqlite3.OperationalError as error:  # no UTF-8
+        raise sqlite3.DatabaseError(f"a row of 'frames' is damaged: {error}") from error

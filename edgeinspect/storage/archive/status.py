@@ -1,0 +1,66 @@
+"""How an archive is, told by its process to whoever looks: one small file in its folder.
+
+The file keeps its size and is written in place, so that it can be told on a full disk that
+the disk is full. What is older than `STALE_NS` is told by a process that hangs or is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.numbers import Int64, Moment
+from edgeinspect.system.decoding import Decode, DecodeError, json_decoder
+from edgeinspect.system.regular_file import open_regular
+
+STATE = "state.json"
+STALE_NS = 10 * NS_PER_S
+_BYTES = 4096
+_PROBLEM_CHARS = 500
+
+
+class ArchiveState(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.archive_state/1"
+):
+    """What the archive's process says once a second."""
+
+    at_utc_ns: Moment
+    problem: str = ""
+    """Why nothing can be saved now; empty while all is well."""
+    saved: Int64 = 0
+    """Frames since the start of the process."""
+    missed: Int64 = 0
+    """Frames since the start of the process that should have been saved and were not."""
+    frames: Int64 = 0
+    """Frames held."""
+    size_bytes: Int64 = 0
+    """Of all pictures and sidecars."""
+
+
+_decode: Decode[ArchiveState] = json_decoder(ArchiveState)
+_encode = msgspec.json.Encoder().encode
+
+
+def write_state(root: Path, state: ArchiveState) -> None:
+    """Tell it. A folder that cannot be written tells by itself: what stands there grows old."""
+    state = msgspec.structs.replace(state, problem=state.problem[:_PROBLEM_CHARS])
+    body = _encode(state).ljust(_BYTES)
+    with contextlib.suppress(OSError):
+        file = os.open(root / STATE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(file, body, 0)
+        finally:
+            os.close(file)
+
+
+def read_state(root: Path) -> ArchiveState | None:
+    """What was told last; None if nothing was, or it cannot be read."""
+    try:
+        with open_regular(root / STATE) as file:
+            return _decode(file.read(2 * _BYTES))
+    except (OSError, DecodeError):
+        return None

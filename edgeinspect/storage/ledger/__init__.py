@@ -1,0 +1,1 @@
+"""The ledger: an append-only SQLite file of every verdict."""

@@ -1,0 +1,283 @@
+"""Searching a ledger, and taking verdicts away from it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.errors import DataError, MissingExtraError, UsageError
+from edgeinspect.storage.ledger.schema import OWN_COLUMNS, unpack
+from edgeinspect.system.decoding import DecodeError, json_decoder
+from edgeinspect.system.untrusted_text import TableWriter
+
+_STORED = (
+    *OWN_COLUMNS,
+    "gate",
+    "gate_calibration",
+    "segmenter",
+    "segmenter_calibration",
+    "config_hash",
+)
+COLUMNS = (*_STORED, "label")
+"""What queries and exports give, in order."""
+
+
+_Row = tuple[
+    int,
+    int,
+    int,
+    str,
+    str,
+    str,
+    str | None,
+    int | None,
+    float | None,
+    int,
+    str,
+    int,
+    int,
+    int,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+]
+"""The kinds of `_STORED`: SQLite keeps any value in any column."""
+
+
+class _Named(msgspec.Struct):
+    """What is taken out of a verdict's body."""
+
+    label: str | None = None
+
+
+_decode_named = json_decoder(_Named)
+_PASSING = {Reason.CLEAN.value, Reason.BELOW_THRESHOLDS.value}
+_WHOLE = {"seq", "epoch", "captured_at_utc_ns", "encoder_count", "reject_code", "total_us"}
+_FLAGS = {"degraded", "simulated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which verdicts; a field that is None does not matter."""
+
+    since_utc_ns: int | None = None
+    until_utc_ns: int | None = None
+    decision: str | None = None
+    reason: str | None = None
+    class_name: str | None = None
+    """Of a fatal region."""
+    camera: str | None = None
+    part_id: str | None = None
+    seq: int | None = None
+    limit: int | None = None
+
+
+def query(base: sqlite3.Connection, wanted: Filter) -> Iterator[tuple[Any, ...]]:
+    """Rows of `COLUMNS`, the newest capture first.
+
+    Raises:
+        DataError: The ledger is damaged.
+    """
+    clauses, values = _where(wanted)
+    limit = f" LIMIT {int(wanted.limit)}" if wanted.limit is not None else ""
+    text = (
+        f"SELECT {', '.join(_STORED)}, body, dictionary FROM verdicts{_index(wanted)}"
+        f" LEFT JOIN causes USING (cause){clauses}"
+        f" ORDER BY captured_at_utc_ns DESC, seq DESC{limit}"
+    )
+    try:
+        for *row, body, dictionary in base.execute(text, values):
+            yield (*_checked(row), _label(body, dictionary))
+    except (sqlite3.Error, OverflowError) as error:
+        raise DataError(f"the ledger cannot be read: {error}") from error
+
+
+def _checked(row: list[Any]) -> _Row:
+    """A row as the table declares it.
+
+    Raises:
+        DataError: Somebody wrote other values into it.
+    """
+    try:
+        checked: _Row = msgspec.convert(row, _Row)
+    except msgspec.ValidationError as error:
+        raise DataError(
+            f"the ledger's row of verdict {row[0]} is damaged: {error}",
+            remedy="`edgeinspect ledger verify` names every such row",
+        ) from error
+    return checked
+
+
+def _label(packed: bytes, dictionary: bytes) -> str | None:
+    """The picture's name of a line that reads pictures; it stands in the verdict alone."""
+    try:
+        return _decode_named(unpack(packed, dictionary)).label
+    except (zlib.error, DecodeError, TypeError):  # `verify` says what is wrong with it
+        return None
+
+
+def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
+    """The JSON of one verdict, as it was published.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    try:
+        row = base.execute(
+            "SELECT body, dictionary FROM verdicts JOIN causes USING (cause) WHERE seq = ?", (seq,)
+        ).fetchone()
+        return None if row is None else unpack(*row)
+    except (sqlite3.Error, zlib.error, TypeError) as error:
+        raise DataError(f"verdict {seq} cannot be read: {error}") from error
+
+
+def _where(wanted: Filter) -> tuple[str, list[Any]]:
+    """SQL with placeholders only: what a person types never becomes part of it."""
+    terms = (
+        ("captured_at_utc_ns >= ?", wanted.since_utc_ns),
+        ("captured_at_utc_ns < ?", wanted.until_utc_ns),
+        ("decision = ?", wanted.decision),
+        ("reason = ?", wanted.reason),
+        ("instr(',' || classes || ',', ',' || ? || ',') > 0", wanted.class_name),
+        ("camera = ?", wanted.camera),
+        ("part_id = ?", wanted.part_id),
+        ("seq = ?", wanted.seq),
+    )
+    used = [(clause, value) for clause, value in terms if value is not None]
+    clauses = [clause for clause, _ in used]
+    if _cannot_pass(wanted):
+        clauses.append("decision != 'PASS'")  # said outright, or that index may not be used
+    return " WHERE " + " AND ".join(clauses) if clauses else "", [value for _, value in used]
+
+
+def _index(wanted: Filter) -> str:
+    """The small index of what did not pass: without statistics SQLite takes the large one."""
+    few = wanted.part_id is None and wanted.seq is None and _cannot_pass(wanted)
+    return " INDEXED BY verdicts_bad" if few else ""
+
+
+def _cannot_pass(wanted: Filter) -> bool:
+    return (
+        wanted.decision not in (None, Decision.PASS.value)
+        or wanted.class_name is not None
+        or wanted.reason not in (None, *_PASSING)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the line."""
+
+    at_utc_ns: int
+    epoch: int
+    kind: str
+    actor: str
+    detail: str
+    """A JSON object, as it was written."""
+
+
+_EVENT = ("at_utc_ns", "epoch", "kind", "actor", "detail")
+
+
+def read_events(base: sqlite3.Connection, limit: int) -> list[Event]:
+    """The newest events, the newest first.
+
+    Raises:
+        DataError: The ledger is damaged.
+    """
+    text = f"SELECT {', '.join(_EVENT)} FROM events ORDER BY id DESC LIMIT ?"
+    try:
+        found = base.execute(text, (limit,)).fetchall()
+        return msgspec.convert([dict(zip(_EVENT, row, strict=True)) for row in found], list[Event])
+    except (sqlite3.Error, OverflowError, msgspec.ValidationError) as error:
+        raise DataError(f"the ledger cannot be read: {error}") from error
+
+
+def export_csv(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
+    """Write a CSV file with a header; returns the number of verdicts.
+
+    Raises:
+        UsageError: The file cannot be written.
+        DataError: The ledger is damaged; then no file is left.
+    """
+
+    def write(target: Path) -> int:
+        count = 0
+        with target.open("w", newline="", encoding="utf-8") as file:
+            writer = TableWriter(file, "\r\n")
+            writer.writerow(COLUMNS)
+            for row in query(base, wanted):
+                writer.writerow(row)
+                count += 1
+        return count
+
+    return _complete(base, path, write)
+
+
+def export_parquet(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
+    """Write a Parquet file; returns the number of verdicts.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        UsageError: The file cannot be written.
+        DataError: The ledger is damaged; then no file is left.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("parquet", "pyarrow", where=str(path)) from error
+
+    def kind(name: str) -> Any:
+        if name in _WHOLE:
+            return pyarrow.int64()
+        if name in _FLAGS:
+            return pyarrow.bool_()
+        return pyarrow.float64() if name == "defect_prob" else pyarrow.string()
+
+    schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS])
+
+    def write(target: Path) -> int:
+        count = 0
+        with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+            rows = query(base, wanted)
+            while batch := list(islice(rows, 10_000)):
+                columns = zip(COLUMNS, zip(*batch, strict=True), strict=True)
+                arrays = [
+                    pyarrow.array(map(bool, c) if name in _FLAGS else c, kind(name))
+                    for name, c in columns
+                ]
+                writer.write_table(pyarrow.table(arrays, schema=schema))
+                count += len(batch)
+        return count
+
+    return _complete(base, path, write)
+
+
+def _complete(base: sqlite3.Connection, path: Path, write: Callable[[Path], int]) -> int:
+    """Write beside the target and rename: a file under its name is whole."""
+    own = base.execute("PRAGMA database_list").fetchone()[2]
+    if path.exists() and os.path.samefile(own, path):
+        raise UsageError("is the ledger itself", where=str(path), remedy="Export to another file")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        count = write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written: {error.strerror or error}", where=str(path)
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return count

@@ -1,0 +1,25 @@
+"""The model store: folders `<name>/<version>/` with a manifest and a model file.
+
+A model is used only if its file is the one the manifest names, byte for byte, and nobody
+but root or the daemon's user can have put it there: an engine is native code, and its hash
+is what a verdict carries and an auditor is shown. Which version of a model is live stands
+beside the versions, in `state.json`.
+Source: docs/models.md, docs/decisions/0010-engine-store.md
+"""
+
+from edgeinspect.storage.model_store.manifest import MANIFEST, Manifest, read_manifest, read_model
+from edgeinspect.storage.model_store.store import Store, default_root
+from edgeinspect.storage.model_store.versions import Change, Register, Shelf, State
+
+__all__ = [
+    "MANIFEST",
+    "Change",
+    "Manifest",
+    "Register",
+    "Shelf",
+    "State",
+    "Store",
+    "default_root",
+    "read_manifest",
+    "read_model",
+]

@@ -1,0 +1,234 @@
+"""A model's manifest: what stands in it, and whether its file is the one it names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edgeinspect.config import yaml_document
+from edgeinspect.config.validation import BAD, Collector
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.model import CONTRACT, ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.errors import ConfigError, ModelError
+from edgeinspect.storage.model_store.permissions import check_trust
+from edgeinspect.system.gpu_devices import devices
+from edgeinspect.system.regular_file import open_regular
+
+MANIFEST = "manifest.yaml"
+MAX_MODEL_BYTES = 512 << 20
+"""Largest model file that is read."""
+
+_CHUNK_BYTES = 1 << 20
+_FileName = Annotated[str, Meta(min_length=1, max_length=255)]
+_Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ManifestInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The frame a model takes."""
+
+    height_px: Annotated[int, Meta(ge=1, le=65_536)]
+    width_px: Annotated[int, Meta(ge=1, le=65_536)]
+    channels: Literal[1, 3]
+    color: Literal["mono", "bgr", "rgb"]
+
+
+class ManifestBuilt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What made a model file, and where."""
+
+    by: str = ""
+    """Program and version."""
+    library: str = ""
+    """As `TensorRT 10.3.0`."""
+    host: str = ""
+    at: str = ""
+    """When, in UTC."""
+    device: str = ""
+    """The one kind of device that the file runs on, by its driver's name; empty for a graph,
+    which runs anywhere. A plan is refused on any other."""
+
+
+class ManifestLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement of an engine's inference time."""
+
+    backend: str
+    device: str
+    """Processor or GPU."""
+    p50_us: Annotated[int, Meta(ge=0)]
+    p99_us: Annotated[int, Meta(ge=0)]
+    at: str = ""
+
+
+class ManifestGolden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file of golden frames; see `store.golden`."""
+
+    file: _FileName
+    sha256: _Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=MAX_MODEL_BYTES)]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model's manifest, as it stands beside its file."""
+
+    schema: Literal[1]
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    version: Annotated[int, Meta(ge=1)]
+    kind: ModelKind
+    contract: str = CONTRACT
+    """Version of the model contract (docs/models.md) that the graph keeps."""
+    file: _FileName
+    """Name of the model file in the same folder."""
+    sha256: _Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=MAX_MODEL_BYTES)]
+    precision: Precision
+    opset: Annotated[int, Meta(ge=13, le=99)]
+    input: ManifestInput
+    classes: list[Annotated[str, Meta(min_length=1, max_length=64)]] = []
+    """Defect classes without background; class id i + 1 is the i-th."""
+    output_stride: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Input pixels per class-map pixel, each way."""
+    thresholds: dict[str, Any] = {}
+    """What the training proposes; the line decides."""
+    training: Any = None
+    """Where the weights come from."""
+    accuracy: Any = None
+    """Figures on unseen data."""
+    created: str = ""
+    calibration: str | None = None
+    """Calibration id of an INT8 model."""
+    built: ManifestBuilt | None = None
+    """What made the file, and where."""
+    latency: list[ManifestLatency] = []
+    """What one inference took, where it was measured."""
+    golden: ManifestGolden | None = None
+    """Frames whose outputs are known; an engine must give them before it may judge."""
+
+
+def read_model(folder: Path) -> ModelSpec:
+    """Read a model's manifest and verify its files.
+
+    Raises:
+        ModelError: As `Store.resolve`.
+    """
+    check_trust(folder.parent, parent=True)
+    for path in (folder, folder / MANIFEST):
+        check_trust(path)
+    manifest = read_manifest(folder / MANIFEST)
+    _check_device(folder, manifest)
+    path = _verify(folder, manifest.file, manifest.size_bytes, manifest.sha256)
+    golden = manifest.golden
+    if golden is not None:
+        _verify(folder, golden.file, golden.size_bytes, golden.sha256)
+    shape = FrameShape(manifest.input.height_px, manifest.input.width_px, manifest.input.channels)
+    return ModelSpec(
+        id=ModelId(manifest.name, manifest.version, manifest.sha256, manifest.calibration),
+        kind=manifest.kind,
+        path=path,
+        shape=shape,
+        color=manifest.input.color,
+        classes=tuple(manifest.classes),
+        output_stride=manifest.output_stride,
+        precision=manifest.precision,
+        thresholds=MappingProxyType(manifest.thresholds),
+        golden=path.parent / golden.file if golden is not None else None,
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest, without its model file.
+
+    Raises:
+        ModelError: It is missing, unreadable, or has faults; all of them are listed.
+    """
+    where = str(path)
+    try:
+        root, faults = yaml_document.parse(yaml_document.read_text(path), where)
+        collector = Collector()
+        collector.faults.extend(faults)
+        manifest = collector.struct(root, Manifest, "")
+        if manifest is not BAD:
+            _check(collector, manifest)
+        if collector.faults:
+            raise ConfigError(collector.faults, where=where)
+    except ConfigError as error:
+        what = "the manifest cannot be used: " + "; ".join(map(str, error.faults))
+        raise ModelError(what, where=where) from error
+    assert isinstance(manifest, Manifest)
+    return manifest
+
+
+def _check(collector: Collector, manifest: Manifest) -> None:
+    if (manifest.input.channels == 1) != (manifest.input.color == "mono"):
+        collector.fault("input.color", "must be mono with 1 channel, bgr or rgb with 3")
+    if manifest.kind is ModelKind.SEGMENTER and not manifest.classes:
+        collector.fault("classes", "required: a segmenter names its classes")
+    if len(set(manifest.classes)) != len(manifest.classes):
+        collector.fault("classes", "must differ from each other")
+    if len(manifest.classes) > 255:
+        collector.fault("classes", "must be at most 255: the class map is uint8")
+    if manifest.contract != CONTRACT:
+        collector.fault("contract", f"must be {CONTRACT}: this program knows no other")
+    stride = manifest.output_stride
+    if manifest.input.height_px % stride or manifest.input.width_px % stride:
+        collector.fault("output_stride", "must divide the input's height and width")
+
+
+def _check_device(folder: Path, manifest: Manifest) -> None:
+    """A plan runs where it was built, and on no other kind of device."""
+    wanted = manifest.built.device if manifest.built is not None else ""
+    if not wanted:
+        return
+    here = devices()
+    if wanted not in here:
+        raise ModelError(
+            f"was built for {wanted}; this machine has {', '.join(here) or 'no GPU'}",
+            where=str(folder),
+            remedy="Build it on this machine: edgeinspect build",
+        )
+
+
+def _verify(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
+    """The path of one of the version's files, its owner, mode, size and hash checked."""
+    path = (folder / name).resolve()
+    if path.parent != folder.resolve() or Path(name).name != name:
+        raise ModelError(
+            f"its manifest names '{yaml_document.shorten(name)}', which is outside",
+            where=str(folder),
+            remedy="A model file stands in the folder of its manifest, and is no link",
+        )
+    check_trust(path)
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        if not os.path.isfile(path):  # a name may be too long
+            raise ModelError(
+                "the model file is missing", where=str(path), remedy="Copy the model again"
+            )
+        with open_regular(path) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                size += len(chunk)
+                if size > MAX_MODEL_BYTES:
+                    break
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if size > MAX_MODEL_BYTES:
+        raise ModelError(f"is larger than {MAX_MODEL_BYTES >> 20} MiB", where=str(path))
+    if size != size_bytes:
+        raise ModelError(
+            f"has {size} bytes; its manifest says {size_bytes}",
+            where=str(path),
+            remedy="The file is not the one that was accepted: copy the model again",
+        )
+    if digest.hexdigest() != sha256:
+        raise ModelError(
+            f"has the SHA-256 {digest.hexdigest()[:12]}…; its manifest says {sha256[:12]}…",
+            where=str(path),
+            remedy="The file is not the one that was accepted: copy the model again",
+        )
+    return path

@@ -1,0 +1,90 @@
+"""The line that ships with the project: both strip models and their thresholds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import msgspec
+
+from edgeinspect.config.loader import Loaded, parse
+from edgeinspect.domain.model import Precision
+from edgeinspect.storage.model_store import MANIFEST, Store, default_root, read_manifest
+
+GATE = "strip-gate"
+SEGMENTER = "strip-segmenter"
+_SEVERITY = {"pit": 3, "inclusion": 5, "scratch": 4, "patch": 2}
+
+_TEMPLATE = """\
+schema: 1
+line: {line}
+budget_ms: {budget_ms}
+cameras: {{top: {{type: synthetic}}}}
+engines:
+  gate: {{type: {backend}, model: {gate}}}
+  segmenter: {{type: {backend}, model: {segmenter}}}
+optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
+decide: {decide}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", heartbeat_ms: 50}}
+spool: {{folder: {folder}}}
+"""
+
+
+def _version(store: Store, name: str, backend: str) -> str:
+    """The live version, INT8 as shipped; under ONNX Runtime, where Q/DQ are slower, an FP32 one."""
+    if backend == "ort":
+        for number in reversed(store.versions(name)):
+            manifest = read_manifest(store.root / name / str(number) / MANIFEST)
+            if manifest.precision is Precision.FP32:
+                return f"{name}/{number}"
+    return name
+
+
+def strip_line(
+    folder: str,
+    *,
+    budget_ms: float,
+    backend: str,
+    line: str = "demo",
+    overrides: Sequence[str] = (),
+) -> Loaded:
+    """A line of the shipped models, with the thresholds that their training proposed.
+
+    Args:
+        folder: Of spool and ring.
+        budget_ms: Budget per frame.
+        backend: A backend's name.
+        line: Its name.
+        overrides: `key.of.a.table=VALUE`, put over it.
+    """
+    store = Store(default_root())
+    gate, segmenter = (_version(store, name, backend) for name in (GATE, SEGMENTER))
+    wanted = msgspec.convert(store.resolve(gate).thresholds, dict[str, float])
+    classes = msgspec.convert(store.resolve(segmenter).thresholds, dict[str, dict[str, float]])
+    decide = {
+        "gate": {
+            "suspect_at": wanted["suspect"],
+            "reject_at": wanted["reject"],
+            "degraded_reject_at": wanted["degraded"],
+            "reject_code": 99,
+        },
+        "classes": {
+            name: {
+                "score": rule["score"],
+                "area_px": max(1, round(rule["area_px"])),
+                "severity": _SEVERITY.get(name, 1),
+                "reject_code": 10 + index,
+            }
+            for index, (name, rule) in enumerate(classes.items(), start=1)
+        },
+    }
+    text = _TEMPLATE.format(
+        line=line,
+        budget_ms=budget_ms,
+        backend=backend,
+        gate=gate,
+        segmenter=segmenter,
+        decide=json.dumps(decide),
+        folder=folder,
+    )
+    return parse(text, line, overrides)

@@ -1,0 +1,129 @@
+"""The store: models by name, each verified before it is handed out."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from edgeinspect.config import yaml_document
+from edgeinspect.config.validation import suggest
+from edgeinspect.domain.model import ModelSpec
+from edgeinspect.errors import ModelError
+from edgeinspect.storage.model_store.manifest import MANIFEST, read_model
+from edgeinspect.storage.model_store.permissions import check_trust
+from edgeinspect.storage.model_store.versions import Shelf, State
+
+_REF = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,63})(/(?P<version>[1-9][0-9]{0,8}))?")
+_INSTALLED = Path("/var/lib/edgeinspect/engines")
+
+
+def default_root() -> Path:
+    """Where models are when nobody says otherwise.
+
+    `EDGEINSPECT_STORE`, else the machine's store, else the checkout's `engines/`, else the
+    models that were installed with the package.
+    """
+    if named := os.environ.get("EDGEINSPECT_STORE"):
+        return Path(named)
+    checkout = Path(__file__).resolve().parents[3]
+    shipped = Path(sys.prefix) / "share" / "edgeinspect" / "engines"
+    if _INSTALLED.is_dir():
+        return _INSTALLED
+    # A folder `engines` beside site-packages' parent would be somebody else's.
+    if (checkout / "setup.cfg").is_file() and (checkout / "engines").is_dir():
+        return checkout / "engines"
+    return shipped
+
+
+class Store:
+    """Models by name. Stateless but for its root; thread-safe.
+
+    Args:
+        root: Folder of the models; `default_root()` when absent.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+
+    def names(self) -> tuple[str, ...]:
+        """The models that the store holds, sorted; none if there is no store."""
+        folders = {path.parent.parent for path in self.root.glob(f"*/*/{MANIFEST}")}
+        return tuple(sorted(folder.name for folder in folders if Shelf(folder).versions()))
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions of one model, oldest first."""
+        return self.shelf(name).versions()
+
+    def shelf(self, name: str) -> Shelf:
+        """One model's versions and their states; it need not exist."""
+        return Shelf(self.root / name)
+
+    def state(self, name: str, version: int) -> State:
+        """What one version may do; raises as `Shelf.register`."""
+        return self.shelf(name).register().state(version)
+
+    def parse(self, ref: str) -> tuple[str, int]:
+        """Name and version of `NAME` (its live version) or `NAME/VERSION`.
+
+        Raises:
+            ModelError: It names no model of this store.
+        """
+        match = _REF.fullmatch(ref)
+        if match is None:
+            raise ModelError(
+                f"'{yaml_document.shorten(ref)}' does not name a model",
+                remedy="Write NAME, NAME/VERSION, or a folder's path with a leading / or ./",
+            )
+        name = match["name"]
+        versions = self.versions(name)
+        if match["version"]:
+            version = int(match["version"])
+        else:
+            version = self.shelf(name).register().live if versions else 0
+        if version not in versions:
+            what = ref if match["version"] or not versions else f"{name}/{version}, which is live"
+            raise ModelError(
+                f"there is no model {what}",
+                where=str(self.root),
+                remedy=self._advice(name, versions),
+            )
+        return name, version
+
+    def resolve(self, ref: str) -> ModelSpec:
+        """Find and verify a model.
+
+        Args:
+            ref: `strip-gate` (its live version), `strip-gate/1`, or the path of a folder
+                with a manifest, starting with `/`, `./` or `../`.
+
+        Raises:
+            ModelError: There is no such model, its manifest has faults or was changed after
+                it was accepted, its file is not the one the manifest names, somebody else
+                may have written it, or it was built for another device.
+        """
+        if ref.startswith(("/", "./", "../")):
+            return read_model(Path(ref))
+        name, version = self.parse(ref)
+        check_trust(self.root, parent=True)
+        shelf = self.shelf(name)
+        check_trust(shelf.folder)
+        register = shelf.register()
+        spec = read_model(shelf.folder / str(version))
+        shelf.check_seal(version, register)
+        if (spec.id.name, spec.id.version) != (name, version):
+            raise ModelError(
+                f"its manifest says {spec.id}",
+                where=str(shelf.folder / str(version)),
+                remedy="Move the folder to where its manifest says, or correct the manifest",
+            )
+        return spec
+
+    def _advice(self, name: str, versions: tuple[int, ...]) -> str:
+        if versions:
+            return "Its versions are: " + ", ".join(str(version) for version in versions)
+        names = self.names()
+        if not names:
+            return "The store is empty; name another with `store:` or EDGEINSPECT_STORE"
+        return f"The store has: {', '.join(names)}{suggest(name, names)}"

@@ -1,0 +1,198 @@
+"""The messages of an MCAP file in their order, read as if it were hostile.
+
+The container's own reader believes lengths before it has the bytes and knows no cut end; this
+one takes no more memory than the file has bytes, or one chunk may have, and tells a cut from
+damage. Source: https://mcap.dev/spec
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edgeinspect.errors import DataError
+from edgeinspect.system.regular_file import open_regular
+
+MAGIC = b"\x89MCAP0\r\n"
+MAX_RECORD_BYTES = 512 << 20
+"""Longest record or chunk that is believed."""
+
+_HEAD = struct.Struct("<BQ")  # opcode, length
+_MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+_CHUNK = struct.Struct("<QQQI")  # start, end, size, crc; then compression and records
+_CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP, _DATA_END_OP = 4, 5, 6, 15
+_MAX_CHANNELS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it lies in the file."""
+
+    topic: str
+    encoding: str
+    log_utc_ns: int
+    data: memoryview
+
+
+class McapReader:
+    """Reads one file from its beginning, once. One thread.
+
+    `cut` says, after the last message, how the file ends if it was not ended in order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cut = ""
+        self._channels: dict[int, tuple[str, str]] = {}
+
+    def messages(self) -> Iterator[Message]:
+        """Every message, up to the file's end or to where it was cut.
+
+        Raises:
+            DataError: It cannot be read, is no MCAP file, or is damaged before its end.
+        """
+        try:
+            with open_regular(self.path) as file:
+                size = os.fstat(file.fileno()).st_size
+                head = file.read(len(MAGIC))
+                if head != MAGIC:
+                    if MAGIC.startswith(head.rstrip(b"\0")):
+                        self.cut = "nothing was written before it was cut"
+                        return
+                    raise self._refuse("is not a recording: it is no MCAP file")
+                file.seek(max(len(MAGIC), size - len(MAGIC)))
+                ended = file.read(len(MAGIC)) == MAGIC
+                file.seek(len(MAGIC))
+                for chunk, at in self._chunks(file, size, ended):
+                    yield from self._inside(chunk, at)
+        except OSError as error:
+            raise self._refuse(f"cannot be read: {error.strerror}") from error
+
+    def _chunks(self, file: BinaryIO, size: int, ended: bool) -> Iterator[tuple[memoryview, int]]:
+        """The records of each chunk, and where it stands.
+
+        A file that was ended has its magic at its end too: what looks cut there is damage.
+        """
+        at = len(MAGIC)
+        while True:
+            head = file.read(_HEAD.size)
+            opcode, length = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
+            end = at + _HEAD.size + length
+            if opcode == _DATA_END_OP:
+                return
+            problem = ""
+            if len(head) < _HEAD.size:
+                problem = f"cut at byte {at}"
+            elif opcode == 0 and _is_empty(file, head):
+                problem = f"cut at byte {at}: nothing but zeros from there"
+            elif end > size:
+                problem = f"cut at byte {at}, in the middle of a record"
+            elif opcode in (_CHANNEL_OP, _MESSAGE_OP):
+                raise self._refuse("has records outside chunks, which no checksum vouches for", at)
+            elif opcode != _CHUNK_OP:
+                file.seek(end)
+            elif length > MAX_RECORD_BYTES:
+                raise self._refuse(f"has a record of {length} bytes", at)
+            else:
+                chunk = self._chunk(memoryview(file.read(length)), at)
+                if chunk is not None:
+                    yield chunk, at
+                elif end == size or _is_empty(file, b""):
+                    problem = f"cut at byte {at}, in the middle of a chunk"
+                else:
+                    raise self._refuse("is damaged: a checksum does not hold", at)
+            if problem and ended:
+                raise self._refuse("is damaged: it was ended in order, and breaks off before", at)
+            if problem:
+                self.cut = problem
+                return
+            at = end
+
+    def _chunk(self, body: memoryview, at: int) -> memoryview | None:
+        """The records of a chunk; None if its checksum does not hold."""
+        try:
+            _start, _end, size, crc = _CHUNK.unpack_from(body)
+            compression, after = _words(body, _CHUNK.size)
+            (length,) = struct.unpack_from("<Q", body, after)
+        except (struct.error, ValueError) as error:
+            raise self._refuse("is damaged: a chunk's head cannot be read", at) from error
+        data = body[after + 8 : after + 8 + length]
+        if len(data) != length or size > MAX_RECORD_BYTES:
+            raise self._refuse("is damaged: a chunk is longer than its record", at)
+        if compression == "zstd":
+            data = self._unpack(data, size, at)
+        elif compression:
+            raise self._refuse(
+                f"has chunks packed with {compression[:20]!r}",
+                at,
+                remedy="Pack it anew with zstd, as `mcap compress` does",
+            )
+        if zlib.crc32(data) != crc:
+            return None
+        return data
+
+    def _unpack(self, data: memoryview, size: int, at: int) -> memoryview:
+        import zstandard
+
+        try:
+            if zstandard.get_frame_parameters(data).content_size != size:
+                raise self._refuse("is damaged: a chunk is not as long as it says", at)
+            return memoryview(zstandard.ZstdDecompressor().decompress(data))
+        except zstandard.ZstdError as error:
+            raise self._refuse(f"is damaged: {error}", at) from error
+
+    def _inside(self, chunk: memoryview, at: int) -> Iterator[Message]:
+        place = 0
+        while place < len(chunk):
+            if len(chunk) - place < _HEAD.size:
+                raise self._refuse("is damaged: a chunk ends within a record", at)
+            opcode, length = _HEAD.unpack_from(chunk, place)
+            place += _HEAD.size
+            if length > len(chunk) - place:
+                raise self._refuse("is damaged: a record is longer than its chunk", at)
+            yield from self._take(opcode, chunk[place : place + length], at)
+            place += length
+
+    def _take(self, opcode: int, body: memoryview, at: int) -> Iterator[Message]:
+        try:
+            if opcode == _CHANNEL_OP:
+                (number,) = struct.unpack_from("<H", body)
+                topic, after = _words(body, 4)
+                encoding, _after = _words(body, after)
+                if len(self._channels) >= _MAX_CHANNELS:
+                    raise self._refuse("has more channels than a line has cameras", at)
+                self._channels[number] = (topic, encoding)
+            elif opcode == _MESSAGE_OP:
+                number, _sequence, log_ns, _published_ns = _MESSAGE.unpack_from(body)
+                topic, encoding = self._channels[number]
+                yield Message(topic, encoding, log_ns, body[_MESSAGE.size :])
+        except (struct.error, ValueError, KeyError) as error:
+            raise self._refuse("is damaged: a record cannot be read", at) from error
+
+    def _refuse(self, problem: str, at: int | None = None, remedy: str = "") -> DataError:
+        where = f"{self.path}, byte {at}" if at is not None else str(self.path)
+        return DataError(problem, where=where, remedy=remedy)
+
+
+def _words(body: memoryview, at: int) -> tuple[str, int]:
+    """A string with its length before it, and where the next thing begins."""
+    (length,) = struct.unpack_from("<I", body, at)
+    data = bytes(body[at + 4 : at + 4 + length])
+    if len(data) != length:
+        raise ValueError("a string is longer than its record")
+    return data.decode("utf-8"), at + 4 + length
+
+
+def _is_empty(file: BinaryIO, head: bytes) -> bool:
+    """True if from here to the file's end there are only zeros; as a power cut leaves it."""
+    while True:
+        if any(head):
+            return False
+        head = file.read(1 << 20)
+        if not head:
+            return True

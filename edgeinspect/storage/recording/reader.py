@@ -1,0 +1,175 @@
+"""Reading recordings: one file, or a folder of files that follow one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain.verdict import Verdict
+from edgeinspect.errors import DataError
+from edgeinspect.storage.recording.mcap_reader import McapReader, Message
+from edgeinspect.storage.recording.messages import (
+    SUFFIX,
+    TOPIC_ABOUT,
+    TOPIC_CLOCK,
+    TOPIC_CONFIGURATION,
+    TOPIC_END,
+    TOPIC_FRAME,
+    TOPIC_MISSED,
+    About,
+    ClockReading,
+    Configuration,
+    End,
+    FrameRecord,
+    Missed,
+)
+from edgeinspect.storage.recording.pixel_codec import unpack
+from edgeinspect.system.decoding import Decode, DecodeError, decode_json, msgpack_decoder
+from edgeinspect.wire.messages import decode_verdict
+
+_TYPES: dict[str, type[msgspec.Struct]] = {
+    TOPIC_ABOUT: About,
+    TOPIC_CONFIGURATION: Configuration,
+    TOPIC_CLOCK: ClockReading,
+    TOPIC_MISSED: Missed,
+    TOPIC_END: End,
+}
+_decode_frame: Decode[FrameRecord] = msgpack_decoder(FrameRecord)
+Body = TypeVar("Body")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame:
+    """One frame as it was recorded."""
+
+    verdict: Verdict
+    record: FrameRecord
+    where: str
+
+    @property
+    def has_picture(self) -> bool:
+        return self.record.dims is not None
+
+    def pixels(self) -> Pixels | None:
+        """The camera's own picture, unpacked anew at each call; None if there is none.
+
+        Raises:
+            DataError: It is damaged.
+        """
+        if self.record.dims is None:
+            return None
+        try:
+            return unpack(self.record.packing, self.record.pixels, self.record.dims)
+        except DataError as error:
+            raise DataError(
+                f"frame {self.verdict.seq} {error.what}", where=self.where, remedy=error.remedy
+            ) from error
+
+
+Item = About | Configuration | ClockReading | Missed | End | RecordedFrame
+
+
+@dataclass(slots=True)
+class Recording:
+    """The files of one recording, in the order in which they were written. One thread."""
+
+    files: list[Path]
+    cuts: list[tuple[Path, str]] = field(default_factory=list)
+    """After `items`: files that were not ended in order, and where each was cut."""
+
+    def items(self) -> Iterator[Item]:
+        """Everything of all files in its order; may be called again.
+
+        Raises:
+            DataError: A file is none of ours, damaged before its end, or two contradict
+                each other.
+        """
+        self.cuts.clear()
+        line = ""
+        last = (0, 0)
+        for path in self.files:
+            for item in self._file(path):
+                if isinstance(item, About):
+                    if line and item.line != line:
+                        raise DataError(
+                            f"is of line {item.line}, the file before of {line}",
+                            where=str(path),
+                            remedy="Replay one line at a time",
+                        )
+                    line = item.line
+                elif isinstance(item, RecordedFrame):
+                    place = (item.verdict.epoch, item.verdict.seq)
+                    if not _follows(place, last):
+                        raise DataError(
+                            f"has frame {place[1]} of epoch {place[0]} after frame "
+                            f"{last[1]} of epoch {last[0]}",
+                            where=str(path),
+                            remedy="Give each recording once, and folders that hold one line only",
+                        )
+                    last = place
+                yield item
+
+    def _file(self, path: Path) -> Iterator[Item]:
+        reader = McapReader(path)
+        begun = ended = False
+        for message in reader.messages():
+            item = _item(message, str(path))
+            if item is None:
+                continue
+            if not begun and not isinstance(item, About):
+                raise DataError("is an MCAP file, but no recording of edgeinspect", where=str(path))
+            begun = True
+            ended = isinstance(item, End)
+            yield item
+        if not begun and not reader.cut:
+            raise DataError("is an MCAP file, but no recording of edgeinspect", where=str(path))
+        if reader.cut or not ended:
+            self.cuts.append((path, reader.cut or "cut before its end was written"))
+
+
+def open_recording(path: Path) -> Recording:
+    """A recording file, or a folder of them; nothing is read yet.
+
+    Raises:
+        DataError: There is none.
+    """
+    files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"holds no recording (*{SUFFIX})", where=str(path))
+    if not files[0].is_file():
+        raise DataError("there is no such recording", where=str(path))
+    return Recording(files)
+
+
+def _follows(place: tuple[int, int], last: tuple[int, int]) -> bool:
+    """True if a frame may come after another: verdicts are recorded in the order of seq.
+
+    A line that lost its spool counts anew in a later epoch, and what a dead daemon left open
+    keeps the dead epoch; so each number alone may stand, but not both go back.
+    """
+    return place[0] > last[0] or place[1] > last[1]
+
+
+def _item(message: Message, where: str) -> Item | None:
+    """One message decoded; None if it is of a topic that is not known here."""
+    kind, _, _camera = message.topic.partition(".")
+    try:
+        if kind == TOPIC_FRAME and message.encoding == "msgpack":
+            record = _decode_frame(message.data)
+            return RecordedFrame(decode_verdict(record.verdict), record, where)
+        if kind in _TYPES and message.encoding == "json":
+            item = decode_json(message.data, _TYPES[kind])
+            assert isinstance(item, About | Configuration | ClockReading | Missed | End)
+            return item
+    except DecodeError as error:
+        raise DataError(
+            f"has a {kind} message that cannot be read: {error}",
+            where=where,
+            remedy="Use the version of edgeinspect that recorded it",
+        ) from error
+    return None

@@ -1,0 +1,1 @@
+"""Shared memory: the folder, the frame ring, the side buffer."""

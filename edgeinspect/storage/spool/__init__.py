@@ -1,0 +1,1 @@
+"""The spool: open and closed frames in a memory-mapped file."""

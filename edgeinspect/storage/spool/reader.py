@@ -1,0 +1,83 @@
+"""A look into a running daemon's spool from another process. Reads only, waits for nobody."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+
+from edgeinspect.errors import ConfigError, DeviceLostError
+from edgeinspect.storage.shared_memory.folder import open_file
+from edgeinspect.storage.spool.format import (
+    CURSOR,
+    EPOCH_AT,
+    HEADER_BYTES,
+    PUBLISHED_AT,
+    SLOT_BYTES,
+    read_closed,
+    scan_file,
+)
+
+
+class SpoolReader:
+    """Reads verdicts by their seq while the daemon writes. One thread.
+
+    A record that is being overwritten does not check, and so is never taken for a verdict.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Attach.
+
+        Raises:
+            DeviceLostError: There is no spool, it is of another version, or somebody else
+                than its daemon may have written it.
+        """
+        self.path = path
+        scan = scan_file(path)
+        if scan is None or not scan.sound:
+            raise DeviceLostError(
+                "there is no spool to read", where=str(path), remedy="Is the daemon running?"
+            )
+        self.slots = scan.slots
+        self.last_seq = scan.last_seq
+        """Newest frame when it was attached."""
+        try:
+            handle = open_file(path)
+        except ConfigError as error:
+            raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
+        # Read, never mapped: a file that its owner cuts short would end whoever maps it.
+        self._handle = handle
+        weakref.finalize(self, os.close, handle)
+        status = os.fstat(handle)
+        if status.st_size < HEADER_BYTES + self.slots * SLOT_BYTES:
+            raise DeviceLostError("is being made anew", where=str(path))
+        self._file = (status.st_dev, status.st_ino)
+
+    @property
+    def is_current(self) -> bool:
+        """False once another file has taken its place: attach anew."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
+
+    @property
+    def epoch(self) -> int:
+        """Of the daemon that has the spool; 0 if the file was cut short."""
+        return self._cell(EPOCH_AT)
+
+    @property
+    def published_seq(self) -> int:
+        """Every verdict up to here has been sent; 0 if the file was cut short."""
+        return self._cell(PUBLISHED_AT)
+
+    def read(self, seq: int) -> bytes | None:
+        """The verdict of frame `seq` as it is sent; None if it is open, or gone."""
+        at = HEADER_BYTES + seq % self.slots * SLOT_BYTES
+        slot = os.pread(self._handle, SLOT_BYTES, at)
+        return read_closed(memoryview(slot), 0, seq) if len(slot) == SLOT_BYTES else None
+
+    def _cell(self, at: int) -> int:
+        cell = os.pread(self._handle, CURSOR.size, at)
+        return int(CURSOR.unpack(cell)[0]) if len(cell) == CURSOR.size else 0

@@ -1,0 +1,1 @@
+"""The operating system and untrusted input: files, log, systemd, real-time settings, decoding."""

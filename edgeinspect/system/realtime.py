@@ -1,0 +1,96 @@
+"""What the daemon asks of the kernel and of the interpreter so that a deadline is kept.
+
+Each request is either granted or refused with an error that says what permission is
+missing; nothing is asked for silently. Figures: docs/decisions/0005-threads-and-clocks.md
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import sys
+from collections.abc import Sequence
+
+import cv2
+
+from edgeinspect.errors import ConfigError, Fault
+
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_PR_SET_TIMERSLACK = 29
+
+
+def apply_process_settings(
+    *,
+    cpus: Sequence[int],
+    lock_memory: bool,
+    fifo_priority: int | None,
+    switch_interval_us: float,
+) -> dict[str, object]:
+    """Apply the settings of `real_time:`; returns what is in force, for the log.
+
+    Raises:
+        ConfigError: A request is not permitted; all refusals together.
+    """
+    faults: list[Fault] = []
+    if cpus:
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError as error:
+            faults.append(Fault("real_time.cpus", f"cannot be used: {error.strerror}", str(cpus)))
+    if lock_memory:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+            faults.append(
+                Fault(
+                    "real_time.lock_memory",
+                    f"mlockall: {os.strerror(ctypes.get_errno())}; "
+                    "needs CAP_IPC_LOCK or LimitMEMLOCK=infinity",
+                )
+            )
+    if fifo_priority is not None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(fifo_priority))
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        except OSError as error:
+            limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
+            faults.append(
+                Fault(
+                    "real_time.fifo_priority",
+                    f"{error.strerror}; needs CAP_SYS_NICE or LimitRTPRIO (now {limit})",
+                    str(fifo_priority),
+                )
+            )
+    if faults:
+        raise ConfigError(faults)
+    cv2.setNumThreads(1)  # its pool would take processors from the engines
+    sys.setswitchinterval(switch_interval_us / 1e6)
+    return {
+        "fifo_priority": fifo_priority or 0,
+        "lock_memory": lock_memory,
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "switch_interval_us": switch_interval_us,
+    }
+
+
+def claim_thread(priority: int | None) -> None:
+    """Make the calling thread's timers exact, and put it under SCHED_FIFO unless None.
+
+    For the threads that keep time (capture, guard, publisher), never for the engines'.
+    `apply_process_settings` has shown before that it is permitted.
+
+    The kernel lets timers of normal threads be late by 50 us to save power (prctl(2),
+    PR_SET_TIMERSLACK).
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    if priority is not None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+
+
+def settle_collector() -> None:
+    """Freeze what start-up made and collect only when idle (`Inspector.run` does)."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()

@@ -1,0 +1,1 @@
+"""Test doubles and scripted peers for tests and benchmarks."""

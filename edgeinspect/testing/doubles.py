@@ -1,0 +1,175 @@
+"""A clock that tests turn by hand, and parts that follow a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
+from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.errors import CameraLostError
+from edgeinspect.ports import CameraFinished
+
+
+class ScriptedCamera:
+    """Delivers given grabs; an exception in the script is raised in its turn."""
+
+    def __init__(
+        self, script: Sequence[Grab | Exception | None], period_ns: int | None = None
+    ) -> None:
+        self._script = list(script)
+        self.period_ns = period_ns
+        self.opened = 0
+        self.borrowed = 0
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        if not self._script:
+            raise CameraFinished
+        item = self._script.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        if item is not None:
+            self.borrowed += 1
+        return item
+
+    def release(self, grab: Grab) -> None:
+        self.borrowed -= 1
+
+    def trigger(self, part: Part) -> None:
+        raise CameraLostError("takes no trigger")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class NoiseCamera:
+    """Sensor noise at a rate; with parts, every seventh is bright enough to be rejected.
+
+    Args:
+        shape: Of a frame.
+        rate_hz: Frames a second.
+        frames: How many there are before it is finished.
+        parts: Prefix of each frame's part id; None for frames without.
+    """
+
+    def __init__(
+        self, shape: FrameShape, rate_hz: float, frames: int = 1 << 62, parts: str | None = None
+    ) -> None:
+        self.sent = 0
+        self._shape = shape
+        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._frames = frames
+        self._parts = parts
+        self._rng = np.random.default_rng(1)
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._pace.period_ns
+
+    def open(self) -> None:
+        self._pace.start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        if self.sent >= self._frames:
+            raise CameraFinished
+        due = self._pace.wait(timeout_ns)
+        if due is None:
+            return None
+        self.sent += 1
+        pixels = self._rng.integers(20, 60, self._shape.dims, np.uint8)
+        if self._parts is None:
+            return Grab(pixels, self.sent, due[0])
+        pixels[0, 0] = 255 if self.sent % 7 == 0 else 20
+        part = Part(f"{self._parts}{self.sent}", encoder_count=10 * self.sent)
+        return Grab(pixels, self.sent, due[0], part=part)
+
+    def release(self, grab: Grab) -> None:
+        """Each picture has its own memory."""
+
+    def trigger(self, part: Part) -> None:
+        raise CameraLostError("takes no trigger")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class ScriptedEngine:
+    """An engine that computes its outputs with a given function and takes given time."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        outputs: Callable[[Pixels], tuple[NDArray[np.generic], ...]],
+        take_time: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._spec = spec
+        self._outputs = outputs
+        self._take_time = take_time
+        self.calls = 0
+        self.closed = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        self.calls += 1
+        self._take_time()
+        return self._outputs(image)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def model_spec(
+    kind: ModelKind, shape: FrameShape, classes: tuple[str, ...] = ("defect",), stride: int = 1
+) -> ModelSpec:
+    """A spec for a scripted engine; there is no file behind it."""
+    return ModelSpec(
+        id=ModelId(f"scripted-{kind.value}", 1, "0" * 64),
+        kind=kind,
+        path=Path("none.onnx"),
+        shape=shape,
+        color="mono",
+        classes=classes,
+        output_stride=stride,
+        precision=Precision.FP32,
+        thresholds={},
+    )
+
+
+def brightness_gate(
+    shape: FrameShape, take_time: Callable[[], None] = lambda: None
+) -> ScriptedEngine:
+    """A gate whose defect probability is the first pixel over 255."""
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        return (np.array([image.flat[0] / 255], np.float32),)
+
+    return ScriptedEngine(model_spec(ModelKind.GATE, shape), outputs, take_time)
+
+
+def pixel_segmenter(
+    shape: FrameShape,
+    classes: tuple[str, ...] = ("dark", "bright"),
+    take_time: Callable[[], None] = lambda: None,
+) -> ScriptedEngine:
+    """A segmenter at stride 1 for which a pixel's own value, if 1..K, is its class."""
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        class_map = np.where(image[:, :, 0] <= len(classes), image[:, :, 0], 0)
+        areas = np.array(
+            [[np.count_nonzero(class_map == i + 1) for i in range(len(classes))]], np.float32
+        )
+        scores = np.where(areas > 0, 0.9, 0.0).astype(np.float32)
+        return class_map.astype(np.uint8)[None], areas, scores
+
+    return ScriptedEngine(model_spec(ModelKind.SEGMENTER, shape, classes), outputs, take_time)

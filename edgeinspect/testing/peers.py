@@ -1,0 +1,250 @@
+"""Who stands at the ends of a line, for tests and benchmarks: a PLC, and a hostile stranger."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeinspect.domain.plc import (
+    CAUSE_DEAD_EPOCH,
+    CAUSE_LATE,
+    CAUSE_LOST,
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_PART_ID,
+    CAUSE_TRIGGER_REFUSED,
+    CAUSES,
+)
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.plclinks import _register_map
+from edgeinspect.wire.requests import Ack, ReplayRequest, TriggerRequest, encode
+
+ACK_AT = 202
+"""Holding register of `ResultsAck` where a Modbus server is at its defaults."""
+
+
+_TURNED = {
+    CAUSE_LATE,
+    CAUSE_DEAD_EPOCH,
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_PART_ID,
+    CAUSE_TRIGGER_REFUSED,
+}
+"""Causes by which the gateway shows a pass as a reject."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One result as a PLC took it."""
+
+    result_id: int
+    passed: bool
+    rejected: bool
+    no_verdict: bool
+    cause: int
+    reject_code: int
+    part_id: str
+    encoder_count: int
+    covers: int = 1
+
+    @staticmethod
+    def from_values(values: Mapping[str, Any]) -> Taken:
+        """From the map's names."""
+        return Taken(
+            int(values["ResultId"]),
+            bool(values["Pass"]),
+            bool(values["Reject"]),
+            bool(values["NoVerdict"]),
+            int(values["Cause"]),
+            int(values["RejectCode"]),
+            str(values["PartId"]),
+            int(values["EncoderCount"]),
+            int(values["Covers"]),
+        )
+
+    @staticmethod
+    def of(verdict: Verdict) -> Taken:
+        """What a PLC must take for a verdict that comes in time."""
+        return Taken(
+            verdict.seq,
+            verdict.decision is Decision.PASS,
+            verdict.decision is not Decision.PASS,
+            verdict.decision is Decision.NO_VERDICT,
+            CAUSES[verdict.reason],
+            verdict.reject_code,
+            verdict.part_id or "",
+            verdict.encoder_count or 0,
+        )
+
+    @property
+    def is_lost(self) -> bool:
+        """True for the one reject that speaks for verdicts nobody holds any more."""
+        return self.cause == CAUSE_LOST
+
+    def agrees(self, verdict: Verdict) -> bool:
+        """Whether this is what the ledger's verdict allows: it, or a pass turned to reject."""
+        exact = Taken.of(verdict)
+        if self.cause in _TURNED and exact.passed:
+            names = (self.result_id, self.part_id, self.encoder_count, self.covers)
+            same = names == (exact.result_id, exact.part_id, exact.encoder_count, 1)
+            return same and self.rejected and not self.passed
+        return self == exact
+
+
+class PlcProgram:
+    """The logic of docs/plc.md's structured text, cycle by cycle, with a log."""
+
+    def __init__(self) -> None:
+        self.log: list[Taken] = []
+        self.last_id = 0
+        self.numbering = 0
+        self.ack = 0
+
+    def cycle(self, values: Mapping[str, Any]) -> int:
+        """One scan over the outputs; returns the ack to write."""
+        if values["Online"] and values["ResultsValid"]:
+            if values["ResultIdCheck"] != values["ResultId"]:
+                return self.ack  # half of it is old: look again in the next scan
+            if values["Numbering"] != self.numbering:  # ids begin again, at whatever number
+                self.numbering, self.last_id = values["Numbering"], values["ResultId"] - 1
+            step = (values["ResultId"] - self.last_id) % (1 << 32)
+            if 0 < step < 1 << 31:
+                assert not (values["Pass"] and values["Reject"])
+                self.log.append(Taken.from_values(values))
+                self.last_id = values["ResultId"]
+            self.ack = values["ResultId"]
+        else:
+            assert not values["Pass"]
+            assert not values["Reject"]
+        return self.ack
+
+
+class ModbusPlc:
+    """A PLC that is a Modbus master: reads the block, takes results, writes its ack."""
+
+    def __init__(self, port: int, timeout_s: float = 2.0) -> None:
+        self.program = PlcProgram()
+        self.values: dict[str, Any] = {}
+        """The last scan; empty while the gateway is away."""
+        self.hangups = 0
+        self._port = port
+        self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
+        self._transaction = 0
+
+    def cycle(self) -> bool:
+        """One scan; False while the gateway is away."""
+        try:
+            read = struct.pack(">BHH", 4, 0, _register_map.OUTPUT_WORDS)
+            block = self._ask(read)[2:]
+            self.values = _register_map.decode_block(
+                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+            )
+            ack = self.program.cycle(self.values)
+            if self.values["ResultsValid"]:  # every scan: a gateway may have been restarted
+                self._ask(struct.pack(">BHHBI", 16, ACK_AT, 2, 4, ack))
+        except OSError:
+            self.hangups += 1
+            self.close()
+            return False
+        return True
+
+    def _ask(self, request: bytes) -> bytes:
+        """One request and its answer, without the header."""
+        if self._socket is None:
+            self._socket = socket.create_connection(("127.0.0.1", self._port), self._timeout_s)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._transaction = (self._transaction + 1) % (1 << 16)
+        header = struct.pack(">HHHB", self._transaction, 0, len(request) + 1, 1)
+        self._socket.sendall(header + request)
+        transaction, _protocol, length, _unit = struct.unpack(">HHHB", self._read(7))
+        answer = self._read(length - 1)
+        if transaction != self._transaction or answer[0] != request[0]:
+            raise OSError("an answer to something else")
+        return answer
+
+    def _read(self, count: int) -> bytes:
+        assert self._socket is not None
+        data = b""
+        while len(data) < count:
+            more = self._socket.recv(count - len(data))
+            if not more:
+                raise OSError("closed")
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Hang up; the next cycle connects again."""
+        self.values = {}
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+PING = b"\x04\x07\x04PING\0\0"
+"""A heartbeat of ZMTP 3.1, which libzmq answers by itself."""
+
+
+def zmtp_client(address: str, kind: str) -> socket.socket:
+    """A connection that has shaken hands as a socket of `kind`, without a library.
+
+    Raises:
+        OSError: It was let go.
+    """
+    scheme, _, where = address.partition("://")
+    if scheme == "ipc":
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(where)
+    else:
+        host, _, port = where.rpartition(":")
+        client = socket.create_connection((host, int(port)))
+    client.settimeout(10)
+    ready = b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind.encode()
+    try:
+        client.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
+        client.sendall(b"\x04" + bytes([len(ready)]) + ready)
+        heard = b""
+        while b"READY" not in heard:
+            more = client.recv(4_096)
+            if not more:
+                raise ConnectionResetError("let go")
+            heard += more
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def reset(client: socket.socket) -> None:
+    """Close a TCP connection by a reset, as the end of a process with unread data does."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+_GOOD = [
+    encode(ReplayRequest(from_seq=1)),
+    encode(Ack(name="x", seq=3)),
+    encode(TriggerRequest(camera="top", part_id="p")),
+]
+
+
+def mutate(rng: random.Random) -> list[bytes]:
+    """One hostile message for the ROUTER: noise, a mutated request, odd frames, far too long."""
+    kind = rng.randrange(5)
+    if kind == 0:
+        return [rng.randbytes(rng.randrange(0, 200))]
+    if kind == 1:
+        body = bytearray(rng.choice(_GOOD))
+        for _ in range(rng.randrange(1, 6)):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        return [bytes(body)]
+    if kind == 2:
+        return [rng.randbytes(5) for _ in range(rng.randrange(2, 9))]
+    if kind == 3:
+        return [
+            b'{"schema":"edgeinspect.replay/1","from_seq":' + b"9" * rng.randrange(1, 400) + b"}"
+        ]
+    return [b"[" * rng.randrange(1, 3000)]

@@ -1,0 +1,1 @@
+"""Offline tools: bench, doctor, demo, replay, rescore, archive export."""

@@ -1,0 +1,184 @@
+"""A labelled set out of an archive: what the line said, what a person says, masks drawn anew."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.domain.model import ModelKind
+from edgeinspect.errors import DataError, ModelError
+from edgeinspect.imaging.image_file import read
+from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging.read_settings import STORED, Reading
+from edgeinspect.learning.datasets.archive_frames import data_set, enlarge
+from edgeinspect.learning.datasets.corrections import Correction
+from edgeinspect.learning.datasets.records import ClassMap, DataSet, Record
+from edgeinspect.learning.datasets.writing import LABELS, write_set
+from edgeinspect.learning.evaluate.batches import class_table
+from edgeinspect.ports import Engine
+from edgeinspect.services.archiver.files import write_whole
+from edgeinspect.storage.archive.format import Sidecar, frame_name, is_whole, read_sidecar
+from edgeinspect.storage.archive.reader import Wanted, find
+from edgeinspect.system.untrusted_text import TableWriter
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export has written."""
+
+    pictures: int
+    defective: int
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnMask:
+    """A mask that a segmenter draws when it is asked for; nothing is kept."""
+
+    path: Path
+    draw: Callable[[Path], ClassMap]
+
+    def read(self, height_px: int, width_px: int) -> ClassMap:
+        mask = self.draw(self.path)
+        if mask.shape != (height_px, width_px):
+            raise DataError(
+                f"is {height_px} x {width_px} px, the segmenter takes "
+                f"{mask.shape[0]} x {mask.shape[1]}",
+                where=str(self.path),
+            )
+        return mask
+
+
+def export(
+    root: Path,
+    out: Path,
+    layout: str,
+    wanted: Wanted,
+    corrections: Mapping[str, Correction],
+    segmenter: Engine | None = None,
+    progress: Progress = lambda done: None,
+) -> Exported:
+    """Write the frames that are wanted and have a label.
+
+    Args:
+        root: The archive, which may be running.
+        out: Folder that is not there, or empty.
+        layout: `mask-folder` or `severstal`.
+        wanted: Which frames.
+        corrections: By frame; those of frames that are not wanted are passed over.
+        segmenter: Draws masks of rejects that have none.
+        progress: Called with the number of pictures done.
+
+    Raises:
+        DataError: Nothing is left to write, or a picture cannot be read.
+        ModelError: The segmenter finds other classes than the line's.
+        StorageError: `out` is not empty, or cannot be written.
+    """
+    frames = list(_frames(root, wanted))
+    names = {frame_name(told.verdict) for _path, told in frames}
+    said = {name: each for name, each in corrections.items() if name in names}
+    data = data_set(root, frames, said)
+    if segmenter is not None:
+        data = _with_drawn_masks(data, segmenter)
+    kept, bare = [], 0
+    for record in data.records:
+        if record.defective and not _has_mask(record):
+            bare += 1
+        else:
+            kept.append(record)
+    bad = sum(record.defective for record in kept)
+    if not bad:
+        raise DataError(
+            f"{bare} defective frames have no mask, and none has one"
+            if bare
+            else "no defective frame is among them",
+            where=str(root),
+            remedy="Give --segmenter to draw masks, or publish.mask on the line, or other filters",
+        )
+    notes = [note for note in data.notes if "so none is used" not in note]
+    if bare:
+        notes.append(f"{bare} rejects are left out: no mask is known or drawn")
+    data = replace(data, records=tuple(kept), has_masks=True)
+    write_set(data, out, layout, progress)
+    write_whole(out / LABELS, _labels(frames, said, {record.name for record in kept}))
+    return Exported(len(kept), bad, data.classes, tuple(notes))
+
+
+def _frames(root: Path, wanted: Wanted) -> list[tuple[Path, Sidecar]]:
+    found = []
+    for row in find(root, wanted):
+        path = root / row.path
+        try:
+            told = read_sidecar(path)
+        except DataError:
+            if path.exists():
+                raise
+            continue  # a running archive has removed it
+        if is_whole(path, told, thoroughly=True):
+            found.append((path, told))
+    return found
+
+
+def _has_mask(record: Record) -> bool:
+    if record.mask is None:
+        return False
+    picture = read(record.path, Reading(STORED, 8, flat_end=True))  # as the archive writes them
+    return bool(record.read_mask(*picture.shape[:2]).any())
+
+
+def _with_drawn_masks(data: DataSet, engine: Engine) -> DataSet:
+    spec = engine.spec
+    if spec.kind is not ModelKind.SEGMENTER:
+        raise ModelError(f"{spec.id} is no segmenter", remedy="Name one with --segmenter")
+    classes = data.classes if data.classes != ("defect",) else spec.classes
+    table = class_table(spec.classes, classes, where=str(spec.id))
+
+    def draw(path: Path) -> ClassMap:
+        picture = read(path, Reading(spec.color, 8, flat_end=True))
+        if picture.shape != spec.shape.dims:
+            picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
+        found = engine.infer(np.ascontiguousarray(picture.reshape(spec.shape.dims)))
+        cells = table[np.asarray(found[0][0], np.uint8)]
+        return enlarge(cells, spec.output_stride, spec.shape.height_px, spec.shape.width_px)
+
+    records = [
+        replace(record, mask=DrawnMask(record.path, draw))
+        if record.defective and record.mask is None
+        else record
+        for record in data.records
+    ]
+    return replace(data, classes=classes, records=tuple(records))
+
+
+def _labels(
+    frames: list[tuple[Path, Sidecar]], said: Mapping[str, Correction], written: set[str]
+) -> bytes:
+    """A table to look through and to correct: `label` is a person's, the rest the line's."""
+    text = io.StringIO()
+    rows = TableWriter(text)
+    rows.writerow(["frame", "label", "mask", "line_says", "classes", "defect_prob", "kind", "used"])
+    for _path, told in frames:
+        verdict = told.verdict
+        name = frame_name(verdict)
+        correction = said.get(name)
+        classes = sorted({region.class_name for region in verdict.regions if region.fatal})
+        rows.writerow(
+            [
+                name,
+                correction.label if correction else "",
+                str(correction.mask.absolute()) if correction and correction.mask else "",
+                verdict.decision.value,
+                " ".join(classes),
+                "" if verdict.defect_prob is None else f"{verdict.defect_prob:.5f}",
+                told.kind.value,
+                "yes" if told.picture.file in written else "no",
+            ]
+        )
+    return text.getvalue().encode()

@@ -1,0 +1,227 @@
+"""The run: a part per chunk, written whole or not at all; what is there is not done again."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgeinspect.domain.model import ModelSpec
+from edgeinspect.errors import DataError, DeviceLostError, StorageError
+from edgeinspect.services.archiver.files import write_whole
+from edgeinspect.system.decoding import DecodeError, decode_json
+from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
+from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.tools.rescore.plan import Frame, Plan, chunks, missing, open_plan, part_path
+from edgeinspect.tools.rescore.runners import Runner
+from edgeinspect.tools.rescore.scorer import Request, Result
+
+RESULTS, SUMMARY = "results.csv", "summary.json"
+Progress = Callable[[int, int, int], None]
+"""(frames done before this run, done now, in all)"""
+_QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a whole run found."""
+
+    plan: Plan
+    frames: int
+    problems: int
+    summary: dict[str, object]
+
+
+def rescore(
+    source: Path,
+    out: Path,
+    request: Request,
+    spec: ModelSpec,
+    runner: Runner,
+    *,
+    chunk_frames: int = 64,
+    threshold: float | None = None,
+    progress: Progress = lambda before, now, total: None,
+) -> Outcome:
+    """Judge every frame of a source once, or go on with a run that was ended.
+
+    Args:
+        source: An archive, or a folder of pictures.
+        out: The run's own folder.
+        request: What workers load.
+        spec: The model that it names.
+        runner: Where they work.
+        chunk_frames: Frames that one part holds; what a kill costs at most, per worker.
+        threshold: Of a gate: frames that would change sides are counted.
+        progress: Told after every chunk.
+
+    Raises:
+        DataError: There is no frame, `out` is another run's, or a part is not whole.
+        StorageError: `out` cannot be written; run it again when it can.
+        DeviceLostError: Another process does this run, or the runner is lost.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with _held(out):
+            plan = open_plan(
+                out,
+                source,
+                model=str(spec.id),
+                sha256=spec.id.sha256,
+                backend=request.backend,
+                chunk_frames=chunk_frames,
+            )
+            _work(out, plan, request, runner, progress)
+            return _finish(out, plan, threshold)
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(out),
+            remedy="Run it again: it goes on where it was",
+        ) from error
+
+
+def _work(out: Path, plan: Plan, request: Request, runner: Runner, progress: Progress) -> None:
+    sizes = {number: len(frames) for number, frames in missing(out)}
+    before = plan.frames - sum(sizes.values())
+    progress(before, 0, plan.frames)
+    if not sizes:
+        return
+    done = 0
+    for number, part in runner.run(request, missing(out)):
+        path = part_path(out, number)
+        if path.exists():  # a worker was lost after its answer, and another one gave it again
+            continue
+        if part.count(b"\n") != sizes[number]:
+            raise DataError(
+                f"chunk {number} has {part.count(10)} results for {sizes[number]} frames",
+                where=str(out),
+            )
+        write_whole(path, part)
+        done += sizes[number]
+        progress(before, done, plan.frames)
+
+
+def _finish(out: Path, plan: Plan, threshold: float | None) -> Outcome:
+    """Hold the parts against the plan, frame by frame, and write the table."""
+    text = io.StringIO()
+    rows = TableWriter(text)
+    rows.writerow(["frame", "line_says", "line_prob", "defect_prob", "classes", "problem"])
+    part = out / f"{RESULTS}.part"
+    told = _Telling(threshold)
+    with part.open("w", newline="", encoding="utf-8") as file:
+        for frame, result in results(out):
+            told.add(frame, result)
+            rows.writerow(
+                [
+                    frame.name,
+                    frame.decision,
+                    _number(frame.defect_prob),
+                    _number(result.defect_prob),
+                    " ".join(
+                        f"{name}:{area:.0f}px:{result.score.get(name, 0):.3f}"
+                        for name, area in result.area_px.items()
+                    ),
+                    result.problem,
+                ]
+            )
+            file.write(text.getvalue())
+            text.seek(0)
+            text.truncate()
+    if told.frames != plan.frames:
+        raise DataError(f"has {told.frames} results for {plan.frames} frames", where=str(out))
+    os.replace(part, out / RESULTS)
+    summary = {"model": plan.model, "source": plan.source, **told.summary()}
+    write_whole(out / SUMMARY, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+    return Outcome(plan, told.frames, told.problems, summary)
+
+
+def results(out: Path) -> Iterator[tuple[Frame, Result]]:
+    """Every frame of a run with its result, in the plan's order.
+
+    Raises:
+        DataError: A part is missing, or its frames are not the plan's.
+    """
+    for number, frames in chunks(out):
+        path = part_path(out, number)
+        try:
+            lines = read_regular(path, MODEL_BYTES_MAX).splitlines()
+            found = [decode_json(line, Result) for line in lines]
+        except (OSError, DecodeError) as error:
+            raise DataError(
+                f"cannot be read: {error}", where=str(path), remedy="Remove it, and run again"
+            ) from error
+        if [result.frame for result in found] != [frame.name for frame in frames]:
+            raise DataError(
+                "holds other frames than its chunk",
+                where=str(path),
+                remedy="Remove it, and run again",
+            )
+        yield from zip(frames, found, strict=True)
+
+
+class _Telling:
+    """Figures of a run, gathered frame by frame."""
+
+    def __init__(self, threshold: float | None) -> None:
+        self.frames = self.problems = 0
+        self._threshold = threshold
+        self._scores: dict[str, list[float]] = {}
+        self._classes: Counter[str] = Counter()
+        self._moved: Counter[str] = Counter()
+
+    def add(self, frame: Frame, result: Result) -> None:
+        self.frames += 1
+        self.problems += bool(result.problem)
+        self._classes.update(result.area_px.keys())
+        prob = result.defect_prob
+        if prob is None:
+            return
+        said = frame.decision or "unknown"
+        self._scores.setdefault(said, []).append(prob)
+        if self._threshold is not None and said in ("PASS", "REJECT"):
+            now = "REJECT" if prob >= self._threshold else "PASS"
+            self._moved[f"{said} -> {now}"] += 1
+
+    def summary(self) -> dict[str, object]:
+        scores = {
+            said: {
+                f"p{round(q * 100):02d}": round(float(np.quantile(values, q)), 6)
+                for q in _QUANTILES
+            }
+            for said, values in sorted(self._scores.items())
+        }
+        return {
+            "frames": self.frames,
+            "problems": self.problems,
+            "defect_prob_by_what_the_line_said": scores,
+            "frames_with_class": dict(sorted(self._classes.items())),
+            "threshold": self._threshold,
+            "line_said_and_now": dict(sorted(self._moved.items())),
+        }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Be the only process that does this run."""
+    handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DeviceLostError("another process does this run", where=str(out)) from error
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""The wire: messages, requests, CURVE keys, and limits on clients."""

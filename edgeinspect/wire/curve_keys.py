@@ -1,0 +1,180 @@
+"""CURVE keys: a folder with the server's pair and the public keys of the clients let in.
+
+    <folder>/server.key          the server's public key, to give to clients
+    <folder>/server.key_secret   its secret, mode 0600
+    <folder>/clients/NAME.key    one public key per client that may connect
+
+`doorkeeper.py` is the line's side of it: who is let in, and who is kept out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import zmq
+import zmq.auth
+from zmq.utils import z85
+
+from edgeinspect.errors import DataError, UsageError
+from edgeinspect.system.regular_file import read_regular
+
+Socket = zmq.Socket[bytes]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SERVER = "server"
+_KEY_CHARACTERS = 40
+_FILE_BYTES_MAX = 1 << 16
+_ACL = "system.posix_acl_access"
+
+
+def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a key pair `NAME.key`, `NAME.key_secret`.
+
+    Returns:
+        (public, secret) files; the secret is readable by its owner alone.
+
+    Raises:
+        UsageError: The name is not one, or the pair exists: keys are never overwritten.
+    """
+    _check_name(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = folder / f"{name}.key_secret"
+    if secret.exists():
+        raise UsageError("exists already; keys are not overwritten", where=str(secret))
+    before = os.umask(0o077)
+    try:
+        public_name, secret_name = zmq.auth.create_certificates(folder, name)
+    finally:
+        os.umask(before)
+    os.chmod(public_name, 0o644)
+    return Path(public_name), Path(secret_name)
+
+
+def make_server(folder: Path) -> Path:
+    """Make a line's key folder; returns the public key that clients need."""
+    public, _secret = make_pair(folder, _SERVER)
+    (folder / "clients").mkdir(exist_ok=True)
+    return public
+
+
+def allow(folder: Path, public: Path, name: str | None = None) -> Path:
+    """Let a client in, by its public key file.
+
+    Raises:
+        DataError: The file holds no public key, or a secret one: that must stay where it is.
+    """
+    name = name or public.stem
+    _check_name(name)
+    key, secret = read_pair(public)
+    if secret is not None:
+        raise DataError(
+            "holds a secret key", where=str(public), remedy="Give the public file (.key)"
+        )
+    clients = folder / "clients"
+    clients.mkdir(parents=True, exist_ok=True)
+    target = clients / f"{name}.key"
+    fresh = target.with_suffix(".new")
+    fresh.write_text(f'metadata\ncurve\n    public-key = "{key.decode()}"\n', encoding="utf-8")
+    fresh.replace(target)
+    return target
+
+
+def clients(folder: Path) -> dict[str, str]:
+    """Name to public key of every client that is let in.
+
+    Raises:
+        DataError: There is no such folder, or a file in it holds no key.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            "is no folder", where=str(folder), remedy="Make it with `edgeinspect keys new`"
+        )
+    found = {}
+    for path in sorted((folder / "clients").glob("*.key")):
+        found[path.stem] = read_pair(path)[0].decode()
+    return found
+
+
+def as_client(own_secret: Path, server_public: Path, socket: Socket) -> None:
+    """Put a client's keys on a socket, before it connects.
+
+    Raises:
+        DataError: A file cannot be read, holds no such key, or is a secret that others can
+            read.
+    """
+    public, secret = read_secret(own_secret)
+    socket.curve_publickey = public
+    socket.curve_secretkey = secret
+    socket.curve_serverkey = read_pair(server_public)[0]
+
+
+def read_server(folder: Path) -> tuple[bytes, bytes]:
+    """The line's own (public, secret) key; as `read_secret`.
+
+    A credential of the systemd unit comes first: then the secret in the folder may belong to
+    root, and no service can read it there.
+    """
+    name = f"{_SERVER}.key_secret"
+    return read_secret(credential(name) or folder / name)
+
+
+def credential(name: str) -> Path | None:
+    """A credential that the unit was given; None without systemd, or if it says `none`.
+
+    Source: systemd.exec(5), LoadCredential= and SetCredential=
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder, name) if folder else None
+    if path is None or not path.is_file() or read_regular(path, _FILE_BYTES_MAX).strip() == b"none":
+        return None
+    return path
+
+
+def read_secret(path: Path) -> tuple[bytes, bytes]:
+    """A pair out of a secret file.
+
+    Raises:
+        DataError: It cannot be read, holds no secret key, or can be read by others.
+    """
+    public, secret = read_pair(path)
+    if secret is None:
+        raise DataError(
+            "holds no secret key", where=str(path), remedy="Give the file NAME.key_secret"
+        )
+    mode = path.stat().st_mode
+    # Where there is an access list the group's bits are its mask: systemd's credentials.
+    if mode & 0o007 or (mode & 0o070 and _ACL not in os.listxattr(path)):
+        raise DataError(
+            "can be read by others than its owner", where=str(path), remedy=f"chmod 600 {path}"
+        )
+    return public, secret
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            "is no name for a key", where=name, remedy="Use letters, digits, '.', '_' and '-'"
+        )
+
+
+def read_pair(path: Path) -> tuple[bytes, bytes | None]:
+    """The public key of a file, and the secret one if it has any, as Z85 text.
+
+    Raises:
+        DataError: It cannot be read or holds no key.
+    """
+    try:
+        read_regular(path, _FILE_BYTES_MAX)  # it waits for nobody, and is no larger
+        public, secret = zmq.auth.load_certificate(path)
+        for key in (public, secret):
+            if key is not None and (len(key) != _KEY_CHARACTERS or len(z85.decode(key)) != 32):
+                raise ValueError(f"a key has {_KEY_CHARACTERS} characters of Z85")
+    except (OSError, ValueError, LookupError, struct.error) as error:
+        raise DataError(
+            f"is no key: {error}",
+            where=str(path),
+            remedy="Make one with `edgeinspect keys new`",
+        ) from error
+    return public, secret

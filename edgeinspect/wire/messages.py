@@ -1,0 +1,150 @@
+"""The wire: topics, message bodies and their encoding.
+
+Multipart: topic, JSON body, and for a live verdict with masks on, the run-length mask.
+Source: docs/wire.md, docs/decisions/0004-order-on-the-wire.md
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgeinspect.domain.camera import CameraCounts
+from edgeinspect.domain.numbers import Count, Int64, Micros, Moment, SidePx
+from edgeinspect.domain.part_verdict import PartVerdict
+from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.system.decoding import Decode, json_decoder
+
+HEARTBEAT_SCHEMA = "edgeinspect.heartbeat/1"
+STATUS_SCHEMA = "edgeinspect.status/1"
+MASK_SCHEMA = "edgeinspect.mask/1"
+
+VERDICT_TOPIC = "verdict"
+HEARTBEAT_TOPIC = "heartbeat"
+STATUS_TOPIC = "status"
+PART_TOPIC = "part"
+
+
+class Heartbeat(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=HEARTBEAT_SCHEMA
+):
+    """Sent every few ms, verdicts or not: silence means that nobody inspects."""
+
+    line: str
+    epoch: Count
+    last_seq: Count
+    """Last verdict sent; a subscriber that has not seen it has lost the tail."""
+    beat: Count
+    """Counts heartbeats of this epoch."""
+    utc_ns: Moment
+    period_ms: float
+    inspecting: bool
+    """True while every camera delivers and engines answer."""
+    alarm: str = ""
+    """The alarm that stands, in words; empty for none."""
+    clock_stepped: bool = False
+    """True while the daemon's wall clock is not to be trusted, for it was set lately. Verdicts
+    from before the step, which a replay gives, are then stamped by another clock."""
+    spool: str = ""
+    """The line's spool on its own PC: with it a client there sees that it is the line that
+    speaks. Empty where it is not told."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """The law's counters since the start of the epoch, of closed and open frames."""
+
+    captured: Count
+    passed: Count
+    reject: Count
+    no_verdict: Count
+    open: Count
+    late: Count
+    degraded: Count
+    reasons: dict[str, Int64]
+    """NO_VERDICT by reason."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=STATUS_SCHEMA):
+    """The summary of a second."""
+
+    line: str
+    epoch: Count
+    utc_ns: Moment
+    counts: Counts
+    rate_hz: float
+    latency_p50_us: Micros
+    latency_p99_us: Micros
+    budget_us: Micros
+    cameras: dict[str, str]
+    """Camera name to its state: `live`, `lost`, `finished`."""
+    camera_counts: dict[str, CameraCounts] = {}
+    """Camera name to what it counted since the start of the epoch."""
+    gate: str | None = None
+    segmenter: str | None = None
+    config_hash: str = ""
+    alarm: str = ""
+
+
+class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MASK_SCHEMA):
+    """A class map as run lengths: column-major, 1-indexed `start, length` pairs."""
+
+    seq: Count
+    height_px: SidePx
+    width_px: SidePx
+    """Size of the class map, not of the frame."""
+    stride: Int64
+    """Frame pixels per class-map pixel."""
+    runs: dict[Int64, list[Int64]]
+    """Class id to its runs."""
+
+
+Message = Verdict | Heartbeat | Status | PartVerdict
+
+_encoder = msgspec.json.Encoder()
+_decode_message: Decode[Message] = json_decoder(Message)
+_decode_verdict: Decode[Verdict] = json_decoder(Verdict)
+_decode_mask: Decode[Mask] = json_decoder(Mask)
+
+
+def encode(message: Message | Mask) -> bytes:
+    """The JSON body of a message. Thread-safe."""
+    return _encoder.encode(message)
+
+
+def decode(body: bytes | memoryview) -> Message:
+    """A message from its JSON body.
+
+    Raises:
+        msgspec.ValidationError: The body is of another schema or breaks it.
+        msgspec.DecodeError: The body is not JSON, or nested too deeply.
+    """
+    return _decode_message(body)
+
+
+def decode_verdict(body: bytes | memoryview) -> Verdict:
+    """A verdict from its JSON body; raises as `decode`."""
+    return _decode_verdict(body)
+
+
+def decode_mask(body: bytes | memoryview) -> Mask:
+    """A mask from its JSON body; raises as `decode`."""
+    return _decode_mask(body)
+
+
+def verdict_topic(line: str, camera: str, decision: Decision) -> bytes:
+    """`verdict.<line>.<camera>.<pass|reject|no_verdict>`."""
+    return f"{VERDICT_TOPIC}.{line}.{camera}.{decision.value.lower()}".encode()
+
+
+def heartbeat_topic(line: str) -> bytes:
+    """`heartbeat.<line>`."""
+    return f"{HEARTBEAT_TOPIC}.{line}".encode()
+
+
+def status_topic(line: str) -> bytes:
+    """`status.<line>`."""
+    return f"{STATUS_TOPIC}.{line}".encode()
+
+
+def part_topic(line: str, decision: Decision) -> bytes:
+    """`part.<line>.<pass|reject|no_verdict>`."""
+    return f"{PART_TOPIC}.{line}.{decision.value.lower()}".encode()

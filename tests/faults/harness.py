@@ -1,0 +1,169 @@
+"""A whole line with its threads, on scripted engines and a scripted camera."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.client import Listener
+from edgeinspect.client.sockets import Prepare, plain
+from edgeinspect.config.loader import parse
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.frame import FrameShape, Grab, Part
+from edgeinspect.domain.verdict import Verdict
+from edgeinspect.errors import CameraLostError
+from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.ports import Camera, CameraFinished
+from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
+from edgeinspect.wire.messages import Counts
+
+SHAPE = FrameShape(16, 32, 1)
+QUIET_S = 3.0
+"""After the line has ended: no verdict is still on its way over loopback."""
+
+
+class NoiseCamera:
+    """Noise at a rate; may be unplugged and plugged in again."""
+
+    def __init__(self, rate_hz: float, frames: int) -> None:
+        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._frames = frames
+        self._rng = np.random.default_rng(1)
+        self.sent = 0
+        self.plugged = True
+        self.shape: tuple[int, ...] = SHAPE.dims
+
+    @property
+    def period_ns(self) -> int | None:
+        return self._pace.period_ns
+
+    def open(self) -> None:
+        self._check()
+        self._pace.start()
+
+    def grab(self, timeout_ns: int) -> Grab | None:
+        self._check()
+        if self.sent >= self._frames:
+            raise CameraFinished
+        due = self._pace.wait(timeout_ns)
+        if due is None:
+            return None
+        self.sent += 1
+        return Grab(self._rng.integers(20, 60, self.shape, np.uint8), self.sent, due[0])
+
+    def _check(self) -> None:
+        if not self.plugged:
+            raise CameraLostError("unplugged", where="noise")
+
+    def release(self, grab: Grab) -> None:
+        pass
+
+    def trigger(self, part: Part) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Rig:
+    """Runs a line and hears it over its own wire."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rate_hz: float = 200,
+        frames: int = 200,
+        budget_ms: float = 100,
+        capture: str = "{}",
+        more: str = "",
+        publish: str = "",
+        prepare: Prepare = plain,
+        take_time: Callable[[], None] = lambda: None,
+        camera: Camera | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.camera = NoiseCamera(rate_hz, frames)
+        self.ended = threading.Event()
+        self.failures: list[BaseException] = []
+        self.engines = [brightness_gate(SHAPE, take_time) for _ in range(workers)]
+        self.engine: ScriptedEngine = self.engines[0]
+        loaded = parse(
+            f"""\
+schema: 1
+line: rig
+budget_ms: {budget_ms}
+cameras: {{top: {{type: synthetic}}}}
+capture: {capture}
+engines: {{gate: {{type: ov, model: scripted}}}}
+optics: {{mm_per_px_x: 1, mm_per_px_y: 1}}
+decide: {{gate: {{suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}}}
+publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", status_ms: 100{publish}}}
+spool: {{folder: {folder}, slots: 4096}}
+inspect: {{workers: {workers}}}
+{more}
+"""
+        )
+        self.line = Line(
+            loaded.config,
+            config_hash=loaded.hash,
+            cameras={"top": camera or self.camera},
+            workers=[Engines(engine, None) for engine in self.engines],
+            clock=SystemClock(),
+            on_failure=self._fail,
+            on_end=self.ended.set,
+        )
+        self.verdicts: list[Verdict] = []
+        self._listener = Listener(self.line.publisher.address, topics=("verdict",), prepare=prepare)
+        self._until: int | None = None
+        self._ear = threading.Thread(target=self._listen, daemon=True)
+        self._ear.start()
+
+    def _fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.ended.set()
+
+    def _listen(self) -> None:
+        quiet_since = time.monotonic()
+        while self._until is None or not self.verdicts or self.verdicts[-1].seq < self._until:
+            got = self._listener.receive(50)
+            if got is not None and isinstance(got.message, Verdict):
+                self.verdicts.append(got.message)
+            if got is not None or self._until is None:
+                quiet_since = time.monotonic()
+            # A test that cuts connections may have cut this one, and what it missed never comes.
+            elif self._until == 0 or time.monotonic() - quiet_since > QUIET_S:
+                break
+        self._listener.close()
+
+    def run(self, timeout_s: float = 60) -> Counts:
+        """Run until the camera ends or fails; every verdict is heard when this returns."""
+        self.line.start()
+        assert self.ended.wait(timeout_s)
+        return self.stop()
+
+    def stop(self) -> Counts:
+        """Stop the line and check the law on both ends of the wire."""
+        counts = self.line.stop()
+        self._until = self.line.spool.published_seq
+        self._ear.join()
+        self.line.dispose()
+        assert counts.open == 0
+        assert counts.captured == counts.passed + counts.reject + counts.no_verdict
+        assert counts.captured == (self.camera.sent or counts.captured)
+        seqs = [verdict.seq for verdict in self.verdicts]
+        assert seqs == sorted(set(seqs))
+        return counts
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,130 @@
+"""One line without threads, on a manual clock: a test does each thread's work by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.frame import FrameShape, Grab
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.domain.verdict import Verdict
+from edgeinspect.pipeline.capture.camera_thread import Capture, CaptureRules
+from edgeinspect.pipeline.inspection.decision import ClassLimits, GateLimits, Rules
+from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
+from edgeinspect.pipeline.inspection.worker import Inspector
+from edgeinspect.pipeline.verdicts.closer import Causes, Closer
+from edgeinspect.pipeline.verdicts.deadline_guard import Guard
+from edgeinspect.pipeline.verdicts.open_frames import Inbox
+from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.testing.doubles import ScriptedCamera, brightness_gate, pixel_segmenter
+from edgeinspect.wire.messages import decode_verdict
+
+SHAPE = FrameShape(8, 16, 1)
+RULES = Rules(
+    gate=GateLimits(0.5, 0.95, 0.7, 99),
+    classes={
+        1: ClassLimits("dark", 0.5, 4, 2, 11),
+        2: ClassLimits("bright", 0.5, 2, 5, 12),
+    },
+    stride=1,
+    mm_per_px_x=0.5,
+    mm_per_px_y=0.5,
+    max_regions=4,
+)
+
+
+class Bench:
+    """The parts of a line with one camera and one worker."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        slots: int = 4,
+        budget_ms: int = 100,
+        overload: str = "drop_oldest",
+        letterbox: bool = False,
+        spool_slots: int = 64,
+        script: list[Grab | Exception | None] | None = None,
+        attempts: int = 2,
+    ) -> None:
+        self.clock = ManualClock()
+        self.gate_ms = 10
+        self.segmenter_ms = 20
+        self.woken = 0
+        self.spool = Spool(
+            folder / "bench.spool", line="bench", slots=spool_slots, utc_ns=self.clock.utc_ns()
+        )
+        self.ring = Ring(folder / "bench.ring", slots, SHAPE)
+        self.inbox = Inbox(1)
+        causes = Causes("bench", ("top",), "hash", budget_ms * 1000, None, None)
+        self.closer = Closer(self.spool, self.clock, causes, self._woken)
+        self.guard = Guard(self.spool, self.inbox, self.closer, self.clock)
+        self.gate = brightness_gate(SHAPE, lambda: self.clock.advance(self.gate_ms * NS_PER_MS))
+        self.segmenter = pixel_segmenter(
+            SHAPE, take_time=lambda: self.clock.advance(self.segmenter_ms * NS_PER_MS)
+        )
+        self.inspector = Inspector(
+            inbox=self.inbox,
+            closer=self.closer,
+            spool=self.spool,
+            judge=Judge(Engines(self.gate, self.segmenter), RULES, causes, self.clock),
+            keep_warm_ns=0,
+        )
+        self.camera = ScriptedCamera(script or [])
+        self.capture = Capture(
+            camera=self.camera,
+            ring=self.ring,
+            rules=CaptureRules(
+                "top",
+                0,
+                budget_ms * NS_PER_MS,
+                overload,
+                letterbox,
+                200 * NS_PER_MS,
+                attempts,
+                NS_PER_MS,
+                10 * NS_PER_MS,
+                0,
+                1000,
+            ),
+            spool=self.spool,
+            inbox=self.inbox,
+            guard=self.guard,
+            closer=self.closer,
+            clock=self.clock,
+        )
+        self.frame_id = 0
+
+    def _woken(self) -> None:
+        self.woken += 1
+
+    def grab(self, first_pixel: int = 0, shape: tuple[int, ...] = SHAPE.dims) -> Grab:
+        """A picture whose first pixel makes the gate's probability."""
+        self.frame_id += 1
+        pixels = np.zeros(shape, np.uint8)
+        if pixels.size:
+            pixels.flat[0] = first_pixel
+        return Grab(pixels, self.frame_id, self.clock.now_ns())
+
+    def work(self) -> bool:
+        """Let the worker judge one frame; False if none waits."""
+        frame = self.inbox.take()
+        if frame is None:
+            return False
+        self.inspector.judge(frame)
+        return True
+
+    def verdict(self, seq: int) -> Verdict | None:
+        """The verdict of a frame, if it has one."""
+        body = self.spool.read(seq)
+        return None if body is None else decode_verdict(body)
+
+    def dispose(self) -> None:
+        """Free what the operating system lent."""
+        self.inbox.dispose()
+        self.ring.dispose()
+        self.spool.dispose()

@@ -1,0 +1,149 @@
+"""A line and its page, each a real process, for the page's system tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgeinspect.system.user_file import Role, Users
+from tests.system.plant import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PASSWORD = "four unlike words here"
+
+
+@dataclass
+class Answer:
+    """What an HTTP request got."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class PageRig:
+    """`edgeinspect run` and `edgeinspect page` on loopback, with a ledger and two users."""
+
+    def __init__(self, folder: Path, **page: Any) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.ledger = folder / "ledger"
+        self.shown = folder / "challenge"
+        self.shown.mkdir()
+        for name in ("clean.png", "scratches.png"):
+            shutil.copy(ROOT / "examples" / "pictures" / name, self.shown / name)
+        self.line_file, self.page_file = folder / "strip.yaml", folder / "strip.page.yaml"
+        line = yaml.safe_load((ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8"))
+        line["cameras"]["top"] |= {"pictures": 8, "rate_hz": 8}
+        line["budget_ms"] = 2_000  # a busy machine is not what is tested here
+        line["act_by"] = {"travel_ms": 4_000}
+        line["capture"]["challenge_folder"] = str(self.shown)
+        line["publish"] |= {
+            "verdicts": f"tcp://127.0.0.1:{free_port()}",
+            "replay": f"tcp://127.0.0.1:{free_port()}",
+        }
+        line["spool"] = {"folder": str(folder / "memory")}
+        line["ledger"] = {"folder": str(self.ledger)}
+        self.line_file.write_text(yaml.safe_dump(line), encoding="utf-8")
+        config = {
+            "schema": 1,
+            "line": str(self.line_file),
+            "bind": f"127.0.0.1:{self.port}",
+            "users": str(folder / "users.json"),
+            "nice": 0,
+            "live_hz": 3,  # eight pictures at 8 Hz: each is shown in its turn
+            **page,
+        }
+        self.page_file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        users = Users(folder / "users.json")
+        users.set("anna", Role.OPERATOR, PASSWORD)
+        users.set("otto", Role.ENGINEER, PASSWORD)
+        self.daemon = self._start("run", self.line_file)
+        self.page = self._start("page", self.page_file)
+        wait_for(lambda: self.state() == "inspecting", 60, "the page to see the line inspected")
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _start(self, command: str, file: Path) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{command}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "edgeinspect", command, str(file), "--log-format", "json"],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    def restart_daemon(self) -> None:
+        """After it was killed."""
+        self.daemon.wait(10)
+        self.daemon = self._start("run", self.line_file)
+
+    def ask(
+        self, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
+    ) -> Answer:
+        """One request, its path sent as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        sent = dict(headers or {})
+        data = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method or ("GET" if data is None else "POST"), path, data, sent)
+            got = connection.getresponse()
+            return Answer(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
+        finally:
+            connection.close()
+
+    def state(self) -> str:
+        """What the page says of the line; empty while it does not answer."""
+        try:
+            told: str = self.ask("/api/state").json()["state"]
+        except (OSError, http.client.HTTPException):
+            return ""
+        return told
+
+    def login(self, name: str) -> dict[str, str]:
+        """Headers of somebody who is logged in."""
+        answer = self.ask("/api/login", {"name": name, "password": PASSWORD})
+        assert answer.status == 200, answer.body
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        return {"Cookie": cookie, "X-CSRF-Token": answer.json()["csrf"]}
+
+    def close(self) -> None:
+        """End both."""
+        for child in (self.page, self.daemon):
+            if child.poll() is None:
+                child.send_signal(signal.SIGCONT)
+                child.terminate()
+        until = time.monotonic() + 20
+        for child in (self.page, self.daemon):
+            try:
+                child.wait(max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait(10)
+
+    def logs(self) -> str:
+        """The end of what both said."""
+        return "\n".join(
+            (self.folder / f"{name}.log").read_text(encoding="utf-8")[-2_000:]
+            for name in ("run", "page")
+        )

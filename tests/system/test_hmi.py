@@ -1,0 +1,314 @@
+"""The page in a real browser, on a real line: what a technician sees at night."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from edgeinspect.storage.ledger.query import read_events
+from edgeinspect.storage.ledger.verification import open_ledger
+from tests.browser import Browser
+from tests.system.hmi_harness import PageRig
+from tests.system.plant import wait_for
+
+SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "page"
+PANEL, PHONE = (1280, 800), (390, 844)
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageRig]:
+    made = PageRig(tmp_path_factory.mktemp("rig"))
+    try:
+        yield made
+    finally:
+        made.close()
+        print(made.logs())
+
+
+@pytest.fixture(scope="module")
+def browser(rig: PageRig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(tmp_path_factory.mktemp("browser"))
+    try:
+        made.size(*PANEL)
+        made.open(rig.address)
+        made.wait("document.readyState === 'complete'")
+        yield made
+    finally:
+        made.close()
+
+
+def state(browser: Browser) -> str:
+    return str(browser.run("document.getElementById('band').className")).removeprefix("band ")
+
+
+def go(browser: Browser, view: str, ready: str) -> None:
+    browser.run(f"location.hash = '#/{view}'")
+    browser.wait(ready)
+
+
+def both_sizes(browser: Browser, name: str, *, light: bool = False) -> None:
+    """A picture at each size, and what must be true of each."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for size, device in ((PANEL, "panel"), (PHONE, "phone")):
+        browser.size(*size, phone=device == "phone", light=light)
+        browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        browser.shot(SHOTS / f"{name}-{device}.png")
+        wide = browser.run("document.documentElement.scrollWidth")
+        assert wide <= size[0], f"{name} runs over the edge of a {device}: {wide} px"
+        assert browser.axe() == [], f"{name} on a {device}"
+    browser.size(*PANEL)
+
+
+def test_a_running_line(rig: PageRig, browser: Browser) -> None:
+    browser.wait("document.getElementById('band').className === 'band inspecting'")
+    browser.wait("document.querySelectorAll('.strip img').length >= 3", 40)
+    browser.wait("!document.querySelector('.frame-picture').hidden")
+    browser.wait("!document.querySelector('.frame-mask').hidden", 30)
+    assert browser.run("document.getElementById('band-word').textContent") == "INSPECTING"
+    law = browser.run("document.querySelector('.law').textContent")
+    assert "=" in law
+    assert "✓" in law
+    # All of it on one screen: nobody scrolls a panel on a wall.
+    assert browser.run("document.documentElement.scrollHeight") <= PANEL[1]
+    both_sizes(browser, "running")
+    both_sizes(browser, "running-light", light=True)
+
+
+def test_a_rejects_detail(rig: PageRig, browser: Browser) -> None:
+    go(browser, "line", "!!document.querySelector('.strip a img')")
+    href = browser.run("document.querySelector('.strip a:has(img)').getAttribute('href')")
+    go(browser, href.removeprefix("#/"), "!!document.querySelector('.facts.long')")
+    browser.wait("!document.querySelector('.frame-picture')?.hidden")
+    words = browser.run("document.getElementById('main').innerText")
+    for wanted in (
+        "Reject",
+        "Score",
+        "Decided after",
+        "strip-gate/",
+        "strip-segmenter/",
+        "calibration",
+        "Configuration",
+    ):
+        assert wanted in words
+    both_sizes(browser, "reject")
+
+
+def test_search_shift_and_engines(rig: PageRig, browser: Browser) -> None:
+    go(browser, "search", "document.querySelectorAll('tbody tr').length > 3")
+    both_sizes(browser, "search")
+    browser.run("document.querySelector('[name=decision]').value = 'REJECT'")
+    browser.click(".search button")
+    browser.wait(
+        "[...document.querySelectorAll('tbody .chip')].every(c => c.textContent === 'Reject')"
+        " && document.querySelectorAll('tbody tr').length > 0"
+    )
+    go(browser, "trend", "document.querySelectorAll('.trend rect').length > 0")
+    both_sizes(browser, "shift")
+    go(browser, "engines", "document.querySelectorAll('.versions li').length >= 4")
+    both_sizes(browser, "engines")
+
+
+def test_keys_alone_log_in_and_the_challenge_part_that_passes_is_an_alarm(
+    rig: PageRig, browser: Browser
+) -> None:
+    """Log in by keyboard, send a clean picture as a challenge, see the alarm, acknowledge it."""
+    go(browser, "alarms", "!!document.querySelector('.tools')")
+    browser.run("document.getElementById('who').focus()")
+    browser.key("Enter", 13)
+    browser.wait("document.activeElement?.name === 'name'")
+    browser.call("Input.insertText", text="anna")
+    browser.key("Tab", 9)
+    browser.call("Input.insertText", text="four unlike words here")
+    browser.key("Enter", 13)
+    browser.wait("document.getElementById('who').textContent.startsWith('anna')")
+
+    browser.wait("!!document.querySelector('.tools button')")
+    browser.click(".tools button")
+    assert browser.run("document.querySelector('[name=picture]').value") == "clean.png"
+    browser.click("dialog .primary")
+    browser.wait("document.getElementById('band').className.startsWith('band alarm')")
+    go(browser, "line", "!!document.querySelector('.alarm-card.standing .remedy')")
+    words = browser.run("document.querySelector('.alarm-card').innerText")
+    assert "clean.png was not rejected" in words
+    assert "Stop the line" in words
+    assert browser.run("document.documentElement.scrollHeight") <= PANEL[1]
+    both_sizes(browser, "alarm")
+
+    browser.click(".alarm-card .primary")
+    browser.wait("document.querySelector('.alarm-card').innerText.includes('Seen by anna')")
+    acted = [("anna", "acknowledge"), ("anna", "challenge")]
+    until = time.monotonic() + 10
+    while True:  # the ledger is behind the wire by a batch
+        with closing(open_ledger(rig.ledger / "strip.ledger.sqlite")) as base:
+            found = [event for event in read_events(base, 50) if event.kind == "operator.acted"]
+        if len(found) >= len(acted) or time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    assert [(e.actor, a) for e, (_, a) in zip(found, acted, strict=True) if a in e.detail] == acted
+    assert browser.complaints == []
+
+
+Families = dict[str, list[Sample]]
+STAGES = {"queue", "gate", "segmenter", "regions"}
+
+
+def read_metrics(rig: PageRig) -> Families:
+    """What a scrape tells, by family."""
+    answer = rig.ask("/metrics")
+    assert answer.status == 200
+    told = text_string_to_metric_families(answer.body.decode())
+    return {family.name: family.samples for family in told}
+
+
+def stages(families: Families) -> set[str]:
+    return {sample.labels["stage"] for sample in families.get("edgeinspect_stage_seconds", ())}
+
+
+def is_complete(families: Families) -> bool:
+    """The line is inspected from its first heartbeat on: its counters come with its first
+    status, a stage with the first part that went through it, a brightness with a picture.
+    """
+    captured = families.get("edgeinspect_frames_captured", ())
+    brightness = families.get("edgeinspect_picture_brightness", ())
+    return any(s.value for s in captured) and bool(brightness) and stages(families) >= STAGES
+
+
+def test_prometheus_can_read_it(rig: PageRig) -> None:
+    wait_for(lambda: is_complete(read_metrics(rig)), 30, "a status, a picture and every stage")
+    families = read_metrics(rig)
+    assert families["edgeinspect_inspected"][0].value == 1
+    captured = families["edgeinspect_frames_captured"][0].value
+    decided = sum(sample.value for sample in families["edgeinspect_verdicts"])
+    waiting = families["edgeinspect_open_frames"][0].value
+    assert captured == decided + waiting > 0
+    assert families["edgeinspect_picture_brightness"][0].value > 10
+    assert stages(families) == STAGES
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../config.py",
+        "/static/..%2fconfig.py",
+        "/static/%2e%2e/%2e%2e/page/users.py",
+        "/static//etc/passwd",
+        "/../../../../etc/passwd",
+        "/picture/../../etc/passwd",
+        "/picture/1.jpg/../../../etc/passwd",
+        "/api/verdict/../../../etc/passwd",
+    ],
+)
+def test_no_path_leads_out(rig: PageRig, path: str) -> None:
+    answer = rig.ask(path)
+    assert answer.status in (400, 404)
+    assert b"root:" not in answer.body
+    assert b"import" not in answer.body
+
+
+def test_actions_need_a_login_a_token_a_role_and_our_own_page(rig: PageRig) -> None:
+    wanted = {"picture": "scratches.png"}
+    assert rig.ask("/api/challenge", wanted).status == 401
+    assert rig.ask("/api/login", {"name": "anna", "password": "wrong one"}).status == 401
+    anna = rig.login("anna")
+    cookie = {"Cookie": anna["Cookie"]}
+    assert rig.ask("/api/challenge", wanted, cookie).status == 403
+    assert rig.ask("/api/challenge", wanted, {**cookie, "X-CSRF-Token": "x" * 43}).status == 403
+    foreign = {**anna, "Origin": "http://evil.example"}
+    assert rig.ask("/api/challenge", wanted, foreign).status == 403
+    assert rig.ask("/api/challenge", wanted, {**anna, "Sec-Fetch-Site": "cross-site"}).status == 403
+    form = {**anna, "Content-Type": "application/x-www-form-urlencoded"}
+    assert rig.ask("/api/challenge", b"picture=scratches.png", form).status == 415
+    assert rig.ask("/api/challenge", {"picture": "../strip.yaml"}, anna).status == 404
+    promotion = {"model": "strip-gate/1", "why": "because"}
+    assert rig.ask("/api/promote", promotion, anna).status == 403
+    assert rig.ask("/api/challenge", wanted, anna).status == 200
+    assert rig.ask("/api/logout", {}, anna).status == 200
+    assert rig.ask("/api/challenge", wanted, anna).status == 401
+
+
+def test_too_much_is_refused(rig: PageRig) -> None:
+    assert rig.ask("/api/login", b"{" + b" " * 5_000).status == 413
+    chunked = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
+    body = b"".join(b"400\r\n" + b" " * 1024 + b"\r\n" for _ in range(8)) + b"0\r\n\r\n"
+    assert rig.ask("/api/login", body, chunked).status == 413
+    assert rig.ask("/api/search?part=" + "a" * 100).status == 400
+    assert rig.ask("/api/state", headers={"Host": "evil.example"}).status == 421
+    assert rig.ask("/", method="PUT").status == 405
+
+
+def flips(browser: Browser, act: float) -> float:
+    """Seconds from an instant of this PC's clock until the browser showed NOT INSPECTED."""
+    browser.wait("window.flippedAt > 0", 10)
+    return float(browser.run("window.flippedAt")) / 1000 - act
+
+
+WATCH = """
+window.flippedAt = 0;
+window.watcher?.disconnect();
+window.watcher = new MutationObserver(() => {
+  const dead = document.getElementById('band').className.includes('not_inspected');
+  if (dead && !window.flippedAt) window.flippedAt = Date.now();
+});
+window.watcher.observe(document.getElementById('band'), {attributes: true});
+"""
+
+
+def test_a_dead_daemon_and_a_dead_page_read_as_not_inspected_within_a_second(
+    rig: PageRig, browser: Browser
+) -> None:
+    """Stopped, three times; the fastest counts, since a busy machine may stop anybody else."""
+    go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
+    took = {"daemon": [], "page": []}
+    for _ in range(3):
+        for name, child in (("daemon", rig.daemon), ("page", rig.page)):
+            browser.run(WATCH)
+            stopped_at = time.time()
+            child.send_signal(signal.SIGSTOP)
+            took[name].append(flips(browser, stopped_at))
+            child.send_signal(signal.SIGCONT)
+            browser.wait("!document.getElementById('band').className.includes('not_inspected')", 20)
+    print({name: [f"{each:.2f} s" for each in values] for name, values in took.items()})
+    assert min(took["daemon"]) <= 1.0
+    assert min(took["page"]) <= 1.0
+
+
+def test_kill_minus_nine_and_back_again(rig: PageRig, browser: Browser) -> None:
+    go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
+    browser.run(WATCH)
+    rig.daemon.kill()
+    flips(browser, time.time())
+    assert rig.ask("/api/state").status == 503
+    browser.wait("document.querySelector('.alarm-card.standing') !== null")
+    word, side = (
+        browser.run(f"document.getElementById('{name}').getBoundingClientRect().{edge}")
+        for name, edge in (("band-word", "right"), ("band-side", "left"))
+    )
+    assert word <= side, "the state is written over"
+    both_sizes(browser, "not-inspected")
+    anna = rig.login("anna")
+    refused = rig.ask("/api/acknowledge", {"alarm": "the daemon is silent"}, anna)
+    assert refused.status == 503, "what cannot be recorded is not done"
+    rig.restart_daemon()
+    browser.wait("!document.getElementById('band').className.includes('not_inspected')", 60)
+    shift = browser.wait("document.querySelector('.law.holds')?.textContent", 20)
+    assert "=" in shift
+
+
+def test_it_ends_with_zero_when_told_to(rig: PageRig, browser: Browser) -> None:
+    """With a browser that watches: the stream does not hold it up."""
+    rig.page.send_signal(signal.SIGTERM)
+    assert rig.page.wait(15) == 0
+    assert '"page.stopped"' in (rig.folder / "page.log").read_text(encoding="utf-8")

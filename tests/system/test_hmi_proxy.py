@@ -1,0 +1,152 @@
+"""The page behind a real nginx, as docs/page.md says to set one up."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+
+from tests.system.hmi_harness import PASSWORD, PageRig
+from tests.system.plant import free_port, wait_for
+
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt package nginx-light"),
+]
+SERVERS = [("whole", ""), ("below", "/line7"), ("kept", "/line7")]
+NAME = "line-7.plant.example"
+CONFIG = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.err; worker_processes 1;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/n1; proxy_temp_path {folder}/n2; fastcgi_temp_path {folder}/n3;
+  uwsgi_temp_path {folder}/n4; scgi_temp_path {folder}/n5;
+  proxy_set_header Host $http_host;
+  proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_http_version 1.1; proxy_set_header Connection "";
+  server {{ listen 127.0.0.1:{whole}; location / {{ proxy_pass http://127.0.0.1:{page}; }} }}
+  server {{
+    listen 127.0.0.1:{below};
+    location /line7/ {{ proxy_pass http://127.0.0.1:{page}/; }}
+  }}
+  server {{
+    listen 127.0.0.1:{kept};
+    location /line7/ {{ proxy_pass http://127.0.0.1:{page}; }}
+  }}
+  server {{
+    listen 127.0.0.1:{bare};
+    location / {{ proxy_pass http://127.0.0.1:{page}; proxy_set_header Host $proxy_host; }}
+  }}
+}}
+"""
+
+
+class Front:
+    """A page with nginx before it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.rig = PageRig(folder, hosts=[NAME], proxies=["127.0.0.1"], prefix="/line7/")
+        self.whole, self.below, self.kept, self.bare = (free_port() for _ in range(4))
+        config = folder / "nginx.conf"
+        config.write_text(CONFIG.format(folder=folder, page=self.rig.port, **vars(self)))
+        command = [str(NGINX), "-e", str(folder / "nginx.err"), "-c", str(config)]
+        self.nginx = subprocess.Popen(command)
+        wait_for(lambda: self.is_up(), 20, "nginx")
+
+    def is_up(self) -> bool:
+        try:
+            return self.ask(self.whole, "/api/state")[0] in (200, 503)
+        except OSError:
+            return False
+
+    def ask(
+        self, port: int, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, list[str]], bytes]:
+        sent = {"Host": f"{NAME}:{port}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            sent |= {"Content-Type": "application/json", "Origin": f"http://{NAME}:{port}"}
+        # Not the address of the proxy itself, which would be believed.
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", port, timeout=20, source_address=("127.0.0.9", 0)
+        )
+        with closing(connection):
+            connection.request("GET" if data is None else "POST", path, data, sent)
+            got = connection.getresponse()
+            told: dict[str, list[str]] = {}
+            for key, value in got.getheaders():
+                told.setdefault(key.lower(), []).append(value)
+            body_read = got.read(300) if path.endswith("stream") else got.read()
+            return got.status, told, body_read
+
+    def close(self) -> None:
+        self.nginx.terminate()
+        self.nginx.wait(20)
+        self.rig.close()
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    made = Front(tmp_path_factory.mktemp("front") / "rig")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(("server", "prefix"), SERVERS)
+def test_all_of_the_page_is_there(front: Front, server: str, prefix: str) -> None:
+    port: int = getattr(front, server)
+    index = front.ask(port, f"{prefix}/")[2].decode()
+    links = [part.partition('"')[0] for part in index.split('="')[1:] if part.startswith("static")]
+    assert len(links) == 3
+    for link in (*links, "static/dom.js", "api/engines", "metrics", "api/session"):
+        assert front.ask(port, f"{prefix}/{link}")[0] == 200, link
+    status, headers, begin = front.ask(port, f"{prefix}/stream")
+    assert (status, begin[:6]) == (200, b"retry:")
+    assert headers["content-type"][0].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize(("server", "prefix"), SERVERS)
+def test_somebody_logs_in_and_acts(front: Front, server: str, prefix: str) -> None:
+    port: int = getattr(front, server)
+    wanted = {"name": "anna", "password": PASSWORD}
+    status, headers, body = front.ask(port, f"{prefix}/api/login", wanted)
+    assert status == 200, body
+    (cookie,) = (each for each in headers["set-cookie"] if "session" in each)
+    assert "Path=/line7/;" in cookie
+    own = {"Cookie": cookie.partition(";")[0], "X_CSRF_Token": json.loads(body)["csrf"]}
+    wanted = {"picture": "scratches.png"}
+    assert front.ask(port, f"{prefix}/api/challenge", wanted, **own)[0] == 200
+    assert front.ask(port, f"{prefix}/api/logout", {}, **own)[0] == 200
+
+
+def test_a_host_that_nginx_rewrites_is_said(front: Front) -> None:
+    status, _headers, body = front.ask(front.bare, "/api/login", {"name": "a", "password": "b"})
+    assert status == 403
+    assert b"proxy_set_header Host" in body
+
+
+def test_wrong_passwords_of_one_browser_lock_out_no_other(front: Front) -> None:
+    """What a browser writes into the header itself is not believed: nginx appends the truth."""
+    wrong = {"name": "otto", "password": "wrong one here"}
+    found = [
+        front.ask(front.whole, "/api/login", wrong, X_Forwarded_For=f"10.9.9.{i}")[0]
+        for i in range(7)
+    ]
+    assert found == [401] * 5 + [429] * 2
+    assert front.rig.ask("/api/login", {"name": "anna", "password": PASSWORD}).status == 200

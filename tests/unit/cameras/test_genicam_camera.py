@@ -1,0 +1,313 @@
+"""What every GenICam camera does, on a device that follows a script."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.cameras._genicam.camera import DeviceCamera
+from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._genicam.options import GenicamOptions
+from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain.frame import ClockSource, Grab, Part
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.errors import CameraLostError, DataError, UsageError
+
+
+class ScriptedDevice:
+    """Features in a table; deliveries from a list."""
+
+    where = "C1"
+    id_wraps_at = 65_535
+
+    def __init__(self, clock: ManualClock, **features: Setting) -> None:
+        self.clock = clock
+        self.features: dict[str, Setting] = {
+            "PixelFormat": "Mono8",
+            "Width": 4,
+            "Height": 2,
+            "AcquisitionFrameRate": 50.0,
+            "TriggerMode": "Off",
+            **features,
+        }
+        self.limits: dict[str, Setting] = {}
+        self.coming: deque[Delivery] = deque()
+        self.given_back: list[object] = []
+        self.written: list[str] = []
+        self.gone = False
+
+    def connect(self) -> None:
+        self.gone = False
+
+    def read(self, feature: str) -> Setting | None:
+        return self.features.get(feature)
+
+    def write(self, feature: str, value: Setting) -> None:
+        if feature == "ReadOnly":
+            raise ValueError("it cannot be written")
+        self.written.append(feature)
+        self.features[feature] = self.limits.get(feature, value)
+
+    def execute(self, command: str) -> None: ...
+
+    def start(self) -> None: ...
+
+    def take(self, timeout_ns: int) -> Delivery | None:
+        if self.gone:
+            raise CameraLostError("gone", where=self.where)
+        if self.coming:
+            return self.coming.popleft()
+        self.clock.advance(timeout_ns)
+        return None
+
+    def give_back(self, token: object) -> None:
+        self.given_back.append(token)
+
+    def stream_counts(self) -> StreamCounts:
+        return StreamCounts(resends=3)
+
+    def close(self) -> None: ...
+
+    def send(self, frame_id: int, *, whole: bool = True, device_ns: int | None = None) -> None:
+        self.coming.append(
+            Delivery(
+                token=frame_id,
+                frame_id=frame_id,
+                arrived_at_ns=self.clock.now_ns(),
+                device_ns=device_ns,
+                data=np.arange(8, dtype=np.uint8) if whole else None,
+                height_px=2,
+                width_px=4,
+                pixel_format="Mono8",
+                problem="" if whole else "torn",
+            )
+        )
+
+
+def camera(options: dict[str, Any] | None = None, **features: Setting) -> tuple[Any, Any]:
+    clock = ManualClock()
+    device = ScriptedDevice(clock, **features)
+    made = DeviceCamera(device, msgspec.convert(options or {}, GenicamOptions), clock)
+    return made, device
+
+
+def drain(made: DeviceCamera) -> list[Grab]:
+    out = []
+    while (got := made.grab(NS_PER_MS)) is not None:
+        out.append(got)
+        made.release(got)
+    return out
+
+
+@given(
+    st.integers(1, 70_000),
+    st.lists(st.sampled_from(["whole", "torn", "missing", "twice"]), min_size=1, max_size=80),
+)
+def test_each_frame_that_the_camera_counted_is_one_grab(first: int, fate: list[str]) -> None:
+    """Over the wrap of a 16-bit count that leaves out zero."""
+    made, device = camera()
+    made.open()
+    wire = [(first + number - 1) % 65_535 + 1 for number in range(len(fate) + 2)]
+    device.send(wire[0])
+    for frame_id, what in zip(wire[1:], fate, strict=False):
+        if what != "missing":
+            device.send(frame_id, whole=what != "torn")
+        if what == "twice":
+            device.send(frame_id)
+    device.send(wire[-1])
+    grabs = drain(made)
+    ids = [grab.camera_frame_id for grab in grabs]
+    assert ids == list(range(ids[0], ids[0] + len(wire)))
+    assert [grab.lost for grab in grabs[1:-1]] == [what in ("torn", "missing") for what in fate]
+    counts = made.counts
+    assert counts.frames + counts.incomplete + counts.missing == len(wire)
+    assert counts.late == fate.count("twice")
+    assert counts.resends == 3
+    assert len(device.given_back) == len(wire) - fate.count("missing") + fate.count("twice")
+
+
+def test_the_clock_s_source_is_said() -> None:
+    for features, options, stamp_ns, wanted in (
+        ({}, {}, 5, ClockSource.CAMERA),
+        ({"PtpStatus": "Slave"}, {}, 5, ClockSource.PTP),
+        ({"GevIEEE1588Status": "Slave"}, {}, 5, ClockSource.PTP),
+        ({"PtpStatus": "Listening"}, {}, 5, ClockSource.CAMERA),
+        ({"PtpStatus": "Slave"}, {"clock": "host"}, 5, ClockSource.HOST),
+        ({"PtpStatus": "Slave"}, {}, None, ClockSource.HOST),
+    ):
+        made, device = camera(options, **features)
+        made.open()
+        device.send(1, device_ns=stamp_ns)
+        assert drain(made)[0].clock_source is wanted, features
+
+
+def test_settings_are_written_in_order_and_read_back() -> None:
+    options = {
+        "Width": 4,
+        "Height": 2,
+        "OffsetX": 8,
+        "ExposureTime": 1000.0,
+        "Gain": 3,
+        "features": {"BinningHorizontal": 2},
+    }
+    made, device = camera(
+        options,
+        OffsetX=0,
+        OffsetY=0,
+        ExposureTimeAbs=50.0,
+        ExposureAuto="Continuous",
+        Gain=0,
+        BinningHorizontal=1,
+    )
+    made.open()
+    assert device.written == [
+        "BinningHorizontal",
+        "OffsetX",
+        "ExposureAuto",
+        "ExposureTimeAbs",
+        "Gain",
+    ]
+    device.limits = {"Gain": 2, "ExposureTimeAbs": 900.0}
+    device.features |= {"Gain": 0, "ExposureTimeAbs": 1.0}
+    with pytest.raises(DataError, match=r"ExposureTimeAbs: 1000 .* 900; Gain: 3 .* has 2"):
+        made.open()
+
+
+@pytest.mark.parametrize("word", ["On", True])
+def test_yaml_s_on_and_off_are_the_words(word: str | bool) -> None:
+    options = {"TriggerMode": word, "TriggerSource": "Software", "features": {"LineMode": False}}
+    made, device = camera(options, TriggerSource="Line0", LineMode="On")
+    made.open()
+    assert device.features["TriggerMode"] == "On"
+    assert device.features["LineMode"] == "Off"
+    assert made.period_ns is None
+    made.close()
+
+
+def test_a_read_only_feature_may_be_demanded() -> None:
+    made, _device = camera({"features": {"ReadOnly": 7}}, ReadOnly=7)
+    made.open()
+    made, _device = camera({"features": {"ReadOnly": 7}}, ReadOnly=8)
+    with pytest.raises(DataError, match="cannot be written"):
+        made.open()
+
+
+def test_a_camera_that_runs_free_takes_no_trigger() -> None:
+    made, _device = camera()
+    made.open()
+    with pytest.raises(UsageError, match="not triggered by software"):
+        made.trigger(None)
+    assert made.period_ns == 20 * NS_PER_MS
+
+
+def test_somebody_who_changes_the_size_is_noticed() -> None:
+    made, device = camera()
+    made.open()
+    device.features["Width"] = 2
+    device.send(1)
+    device.coming[-1] = replace(device.coming[-1], width_px=2)
+    (grab,) = drain(made)
+    assert grab.lost
+    assert "somebody changed its settings" in grab.problem
+
+
+def test_the_temperature_is_asked_for_where_there_is_one() -> None:
+    made, device = camera(DeviceTemperature=41.5)
+    made.open()
+    assert made.read_temperature() == 41.5
+    device.features["DeviceTemperature"] = 43.0
+    made.read_temperature()
+    assert made.counts.temperature_c == 43.0
+    made, _device = camera()
+    made.open()
+    assert made.read_temperature() is None
+
+
+SOFTWARE = {"TriggerMode": "On", "TriggerSource": "Software"}
+
+
+def triggered(take_time: Any = lambda clock: None, *, stamped: bool = False) -> tuple[Any, Any]:
+    """A camera whose command takes some time, and which answers each with a frame."""
+    made, device = camera(SOFTWARE | {"trigger_timeout_ms": 5000.0}, **SOFTWARE)
+    sent: list[str] = []
+
+    def execute(command: str) -> None:
+        take_time(device.clock)
+        sent.append(command)
+        device.send(len(sent), device_ns=device.clock.now_ns() if stamped else None)
+
+    device.execute = execute
+    device.sent = sent
+    made.open()
+    return made, device
+
+
+def expiring(device: Any, ms: int) -> Part:
+    return Part("plate", expires_at_ns=device.clock.now_ns() + ms * NS_PER_MS)
+
+
+def until_answered(made: DeviceCamera) -> Grab:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        got = made.grab(0)
+        if got is not None:
+            return got
+    raise AssertionError("no grab")
+
+
+def test_a_trigger_in_time_is_a_frame_of_its_part() -> None:
+    made, device = triggered()
+    made.trigger(expiring(device, 100))
+    grab = until_answered(made)
+    assert (grab.part.part_id, grab.lost) == ("plate", False)
+
+
+def test_a_trigger_that_expired_in_the_thread_that_sends_it_is_never_sent() -> None:
+    """As after a SIGSTOP between the order and the command."""
+    made, device = triggered()
+    part = expiring(device, 100)
+    device.clock.advance(101 * NS_PER_MS)
+    made.trigger(part)
+    grab = until_answered(made)
+    assert (grab.part, grab.lost, grab.pixels) == (part, True, None)
+    assert "expired" in grab.problem
+    assert device.sent == []
+    made.trigger(expiring(device, 100))  # and the count of frames goes on as if it had not been
+    assert not until_answered(made).lost
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_frame_that_a_slow_command_took_late_is_of_no_part(stamped: bool) -> None:
+    """The library tried again for seconds; nobody knows which part the frame shows."""
+    made, device = triggered(lambda clock: clock.advance(3000 * NS_PER_MS), stamped=stamped)
+    made.trigger(expiring(device, 100))
+    grab = until_answered(made)
+    assert (grab.part.part_id, grab.lost, grab.pixels) == ("plate", True, None)
+
+
+def test_a_picture_that_arrives_late_was_taken_in_time() -> None:
+    made, device = triggered()
+    made.trigger(expiring(device, 100))
+    wait_until(lambda: device.sent and not made._sender._waiting)
+    part = expiring(device, 100)
+    made.grab(0)
+    made.trigger(part)
+    wait_until(lambda: len(device.sent) == 2 and made._book._sent)
+    late = replace(device.coming.pop(), arrived_at_ns=device.clock.now_ns() + 500 * NS_PER_MS)
+    device.coming.append(late)
+    assert not until_answered(made).lost
+
+
+def wait_until(condition: Any) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)

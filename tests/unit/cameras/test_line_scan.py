@@ -1,0 +1,62 @@
+"""Line-scan: each row in the frames it belongs to, lost rows counted where they were."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.cameras._genicam.line_scan import RowCamera, Rows
+from edgeinspect.domain.frame import Grab
+from edgeinspect.ports import CameraFinished
+from edgeinspect.testing.doubles import ScriptedCamera
+
+WIDTH = 3
+
+
+@given(
+    st.integers(2, 12),
+    st.data(),
+    st.integers(1, 9),
+    st.lists(st.sampled_from(["whole", "torn", "missing"]), min_size=2, max_size=30),
+)
+def test_rows_stand_where_they_were(
+    height_px: int, data: st.DataObject, block_px: int, fates: list[str]
+) -> None:
+    overlap_px = data.draw(st.integers(0, height_px - 1))
+    fates[0] = fates[-1] = "whole"
+    grabs: list[Grab | Exception | None] = []
+    gone: set[int] = set()
+    for number, fate in enumerate(fates):
+        rows = range(number * block_px, (number + 1) * block_px)
+        gone |= set(rows) if fate != "whole" else set()
+        if fate == "missing":
+            continue
+        picture = np.repeat(np.array([row % 251 for row in rows], np.uint8), WIDTH)
+        pixels = picture.reshape(block_px, WIDTH, 1) if fate == "whole" else None
+        grabs.append(Grab(pixels, number + 1, 1000 * number, lost=fate == "torn"))
+    source = ScriptedCamera(grabs, period_ns=100)
+    camera = RowCamera(source, Rows(height_px=height_px, overlap_px=overlap_px))
+    camera.open()
+    frames = []
+    try:
+        while True:
+            got = camera.grab(0)
+            if got is not None:
+                frames.append((got, None if got.pixels is None else got.pixels[:, 0, 0].copy()))
+                camera.release(got)
+    except CameraFinished:
+        pass
+    step = height_px - overlap_px
+    total = len(fates) * block_px
+    assert len(frames) == max(0, (total - height_px) // step + 1)
+    for index, (got, shown) in enumerate(frames):
+        rows = range(index * step, index * step + height_px)
+        assert got.camera_frame_id == index + 1
+        if gone & set(rows):
+            assert shown is None
+            assert got.lost
+        else:
+            assert shown is not None
+            assert shown.tolist() == [row % 251 for row in rows]
+    assert source.borrowed == 0, "each block is given back"

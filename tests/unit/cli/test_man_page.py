@@ -1,0 +1,58 @@
+"""The manual page and the completion say what the command line can."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeinspect import errors
+from edgeinspect.cli._man_page import completion, manual
+from edgeinspect.cli.main import COMMANDS, COMPLETE, main
+
+
+def test_every_command_and_exit_code_is_in_the_manual() -> None:
+    text = manual()
+    for name in COMMANDS:
+        assert f"\n.SS edgeinspect {name.replace('-', chr(92) + '-')}\n" in text
+    for name, code in vars(errors).items():
+        if name.startswith("EXIT_"):
+            assert f"\n.B {code}\n" in text, name
+    assert "\n.B \\-\\-set KEY=VALUE\n" in text
+
+
+def test_roff_has_nothing_to_say_against_it(tmp_path: Path) -> None:
+    if shutil.which("groff") is None:
+        return  # only what is said with groff is looked at; the text is tested above
+    page = tmp_path / "edgeinspect.1"
+    page.write_text(manual(), encoding="utf-8")
+    words = ["groff", "-man", "-Tutf8", "-wall", "-Wbreak", str(page)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_bash_can_read_the_completion() -> None:
+    done = subprocess.run(
+        ["bash", "-n"], input=completion(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "want"),
+    [
+        ("edgeinspect ledg", "ledger"),
+        ("edgeinspect ledger ver", "verify"),
+        ("edgeinspect check --no", "--no-open"),
+    ],
+)
+def test_the_shell_is_told_what_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, want: str
+) -> None:
+    monkeypatch.setenv(COMPLETE, "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert main([]) == 0
+    assert capsys.readouterr().out.split() == [f"plain,{want}"]

@@ -1,0 +1,186 @@
+"""Whoever reads pictures reads them alike: 12 bits in files of 16 give the same pixels to all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.cameras.folder import FolderCamera, Options
+from edgeinspect.domain.clock import NS_PER_S, SystemClock
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.errors import DataError, UsageError
+from edgeinspect.imaging.read_settings import Reading
+from edgeinspect.learning.calibrate.frames import open_frames
+from edgeinspect.learning.evaluate.explain.explain import read_frames
+from edgeinspect.learning.onnx_graphs.importer.importer import read_samples
+from edgeinspect.pipeline.capture.commands import Orders
+from edgeinspect.system.regular_file import printable
+from edgeinspect.tools.bench.memory_camera import folder_pictures
+from edgeinspect.tools.rescore.plan import chunks, open_plan
+from edgeinspect.tools.rescore.scorer import Request, Scorer
+
+HEIGHT, WIDTH = 24, 40
+GREY = np.random.default_rng(4).integers(10, 256, (HEIGHT, WIDTH), np.uint8)
+DEEP = GREY.astype(np.uint16) * 16 + 3
+SHAPE = FrameShape(HEIGHT, WIDTH, 1)
+
+
+def spec(color: str = "mono") -> ModelSpec:
+    return ModelSpec(
+        ModelId("tiny", 1, "0" * 64),
+        ModelKind.GATE,
+        Path("model.onnx"),
+        replace(SHAPE, channels=1 if color == "mono" else 3),
+        color,
+        ("defect",),
+        1,
+        Precision.FP32,
+        {},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A dark picture and a light one, as a 12-bit camera stores them."""
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for name, pixels in (("a", DEEP // 8), ("b", DEEP)):
+        assert cv2.imwrite(str(made / f"{name}.png"), pixels)
+    return made
+
+
+def by_folder_camera(folder: Path, **options: Any) -> list[np.ndarray]:
+    camera = FolderCamera(Options(path=str(folder), pace="max", **options), SystemClock())
+    camera.open()
+    grabs = [camera.grab(10 * NS_PER_S), camera.grab(10 * NS_PER_S)]
+    camera.close()
+    return [grab.pixels for grab in grabs if grab is not None and grab.pixels is not None]
+
+
+def by_rescore(folder: Path) -> list[np.ndarray]:
+    seen: list[np.ndarray] = []
+
+    def infer(image: np.ndarray) -> tuple[np.ndarray]:
+        seen.append(image.copy())
+        return (np.array([0.5], np.float32),)
+
+    engine: Any = SimpleNamespace(spec=spec(), infer=infer)
+    scorer = Scorer(Request(str(folder), "tiny", "ov"), engine)
+    out = folder.parent / "run"
+    open_plan(out, folder, model="tiny", sha256="0", backend="ov", chunk_frames=4)
+    for _number, frames in chunks(out):
+        scorer.part(frames)
+    return seen
+
+
+def by_calibrate(folder: Path) -> list[np.ndarray]:
+    frames = open_frames(str(folder), spec())
+    return [frames.read(number) for number in range(len(frames))]
+
+
+def by_import(folder: Path) -> list[np.ndarray]:
+    request: Any = SimpleNamespace(channels=1, frame_color="mono", height_px=HEIGHT, width_px=WIDTH)
+    return [pixels for _name, pixels in read_samples(folder, request, 9)]
+
+
+READERS = {
+    "folder camera": lambda folder: by_folder_camera(folder, bits=12),
+    "rescore": by_rescore,
+    "calibrate": by_calibrate,
+    "import": by_import,
+    "explain": lambda folder: [frame for _name, frame in read_frames([folder], spec())],
+    "bench": lambda folder: folder_pictures(folder, 9, SHAPE, "mono"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_12_bits_are_12_for_all(folder: Path, reader: str) -> None:
+    dark, light = READERS[reader](folder)
+    assert np.array_equal(light[:, :, 0], GREY)
+    assert np.array_equal(dark[:, :, 0], DEEP // 8 // 16)
+
+
+@pytest.mark.parametrize("reader", [name for name in READERS if name != "folder camera"])
+def test_a_mixture_is_an_error_for_all(folder: Path, reader: str) -> None:
+    assert cv2.imwrite(str(folder / "c.png"), GREY)
+    with pytest.raises(DataError, match=r"1 of 3 pictures have 8 bits \(c.png\)"):
+        READERS[reader](folder)
+
+
+def test_colour_for_a_grey_model_is_the_same_grey(tmp_path: Path) -> None:
+    colour = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    for name in ("a", "b"):
+        assert cv2.imwrite(str(tmp_path / f"{name}.jpg"), colour)
+    seen = [by_folder_camera(tmp_path), by_calibrate(tmp_path), by_import(tmp_path)]
+    for first, _second in seen:
+        assert np.array_equal(first, seen[0][0])
+
+
+def challenged(folder: Path, picture: str, camera: object) -> np.ndarray:
+    sent: list[tuple[np.ndarray, str]] = []
+    capture: Any = SimpleNamespace(
+        camera=camera,
+        rules=SimpleNamespace(camera="top"),
+        challenge=lambda pixels, name: sent.append((pixels, name)),
+    )
+    Orders([capture], "mono", str(folder), SystemClock()).challenge("top", picture)()
+    ((pixels, name),) = sent
+    assert name == picture
+    return pixels
+
+
+def test_a_challenge_is_read_as_its_camera_reads(folder: Path) -> None:
+    with pytest.raises(UsageError, match="16 bits a pixel"):
+        challenged(folder, "b.png", object())
+    seen = challenged(folder, "b.png", SimpleNamespace(reading=Reading("mono", 12)))
+    assert np.array_equal(seen[:, :, 0], GREY)
+    (folder / "reading.yaml").write_text("bits: 12\n")
+    assert np.array_equal(challenged(folder, "a.png", object())[:, :, 0], DEEP // 8 // 16)
+
+
+def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) -> None:
+    camera = SimpleNamespace(reading=Reading("mono", 12))
+    seen: list[str] = []
+    capture: Any = SimpleNamespace(
+        camera=camera,
+        rules=SimpleNamespace(camera="top"),
+        challenge=lambda pixels, name: seen.append(name),
+    )
+    latin = os.fsencode(folder) + b"/bl\xe4.png"
+    Path(os.fsdecode(latin)).write_bytes((folder / "b.png").read_bytes())
+    orders = Orders([capture], "mono", str(folder), SystemClock())
+    for name in ("b.png", str(folder / "b.png"), f"{folder}/../{folder.name}/b.png", r"bl\xE4.png"):
+        orders.challenge("top", name)()
+    assert seen == ["b.png", "b.png", "b.png", r"bl\xE4.png"]
+    outside = folder.parent / "outside.png"
+    outside.write_bytes((folder / "b.png").read_bytes())
+    for name in (
+        str(outside),
+        "../outside.png",
+        r"..\x2Foutside.png",
+        f"{folder}/../outside.png",
+        printable(str(outside)).replace("/", r"\x2F"),
+        "..",
+        ".",
+        f"{folder}/",
+        r"\x2E\x2E",
+    ):
+        with pytest.raises(UsageError, match="is no file of the line's challenge folder") as caught:
+            orders.challenge("top", name)
+        assert caught.value.remedy
+    assert len(seen) == 4
+
+
+def test_half_a_challenge_is_refused(folder: Path) -> None:
+    path = folder / "b.png"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UsageError, match="cut off"):
+        challenged(folder, "b.png", SimpleNamespace(reading=Reading("mono", 12)))

@@ -1,0 +1,58 @@
+"""The synthetic strip: repeatable, varied, and not to be told apart by its mean grey."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeinspect.imaging.synthetic_strip import CLASS_NAMES, render
+
+
+def test_seed_and_index_decide_every_pixel() -> None:
+    later = render(3, 7)
+    render(3, 1)
+    again = render(3, 7)
+    assert np.array_equal(later.image, again.image)
+    assert np.array_equal(later.mask, again.mask)
+    assert not np.array_equal(later.image, render(3, 8).image)
+    assert not np.array_equal(later.image, render(4, 7).image)
+
+
+@pytest.mark.parametrize("size", [(256, 1600), (64, 128), (300, 2500)])
+def test_sizes_and_types(size: tuple[int, int]) -> None:
+    picture = render(1, 2, *size)
+    assert picture.image.shape == picture.mask.shape == size
+    assert picture.image.dtype == picture.mask.dtype == np.uint8
+    assert picture.mask.max() <= len(CLASS_NAMES)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 300))
+@settings(deadline=None, max_examples=150)
+def test_any_size_however_small(index: int, height_px: int, width_px: int) -> None:
+    picture = render(5, index, height_px, width_px)
+    assert picture.image.shape == picture.mask.shape == (height_px, width_px)
+    assert picture.image.flags.c_contiguous
+
+
+def test_shares_follow_severstal() -> None:
+    pictures = [render(99, index) for index in range(300)]
+    defective = [picture for picture in pictures if picture.defective]
+    assert 0.35 < len(defective) / len(pictures) < 0.5
+    counts = [
+        sum(bool((picture.mask == class_id).any()) for picture in defective)
+        for class_id in range(1, 5)
+    ]
+    assert counts.index(max(counts)) == 2
+    assert min(counts) > 0
+    assert min(int((picture.mask > 0).sum()) for picture in defective) >= 20
+
+
+def test_mean_grey_does_not_tell_defective_from_clean() -> None:
+    pictures = [render(98, index) for index in range(200)]
+    means = np.array([picture.image.mean() for picture in pictures])
+    labels = np.array([picture.defective for picture in pictures])
+    bad, good = means[labels], means[~labels]
+    auc = (bad[:, None] > good[None, :]).mean()
+    assert 0.35 < auc < 0.65

@@ -1,0 +1,277 @@
+"""Whole calibrations of a small model that really finds something, and of one made to break."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("onnx", reason="onnx is not installed: extra train")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+
+from edgeinspect.cli.main import main
+from edgeinspect.learning.calibrate.distance import Distance
+from edgeinspect.learning.calibrate.layer_sensitivity import Blame, Blamed, recover
+from edgeinspect.learning.onnx_graphs.graph import Graph, load
+from edgeinspect.storage.model_store import Store
+from tests.unit.learning.calibrate import networks
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two stores' worth of models and a data set."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    networks.pictures(folder / "data", 60)
+    sound = networks.segmenter()
+    networks.store_with(folder / "models", sound)
+    networks.store_with(folder / "models", networks.harm(sound), name="broken")
+    return folder
+
+
+def arguments(bench: Path, name: str, out: Path, *more: str) -> list[str]:
+    return [
+        "calibrate",
+        str(bench / "models" / name / "1"),
+        "--out",
+        str(out / "store"),
+        "--work",
+        str(out / "work"),
+        "--images",
+        f"{bench}/data#train",
+        "--blame",
+        "4",
+        *more,
+    ]
+
+
+def proved(bench: Path) -> tuple[str, str]:
+    return "--labels", f"{bench}/data#test"
+
+
+def papers(out: Path, name: str, version: str) -> dict:
+    return json.loads((out / "calibration" / name / version / "report.json").read_text())
+
+
+def test_a_sound_model_is_accepted_and_the_line_can_load_it(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(bench, "patches", tmp_path, *proved(bench))) == 0
+    assert "patches/1 is a candidate" in capsys.readouterr().out
+    spec = Store(tmp_path / "store").resolve("patches/1")
+    assert spec.precision.value == "int8"
+    assert spec.id.calibration is not None
+    assert dict(spec.thresholds)["bright"] == {"score": 0.5, "area_px": 20.0}
+    found = papers(tmp_path, "patches", "1")
+    assert found["accepted"]
+    assert found["id"] == spec.id.calibration
+    assert {check["name"] for check in found["checks"]} >= {
+        "Dice of bright",
+        "Dice of dark",
+        "escape rate",
+    }
+    metadata = {entry.key: entry.value for entry in load(spec.path).metadata_props}
+    assert metadata["edgeinspect.calibration"] == spec.id.calibration
+    page = (tmp_path / "calibration" / "patches" / "1" / "report.html").read_text()
+    assert "<svg" in page
+    assert 'src="http' not in page
+    rows = (tmp_path / "calibration" / "patches" / "1" / "ranges.csv").read_text().splitlines()
+    assert rows[0].startswith("tensor,low,high,values,minmax,percentile,entropy,mse")
+    assert not (tmp_path / "work").exists() or not any((tmp_path / "work").iterdir())
+
+
+def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
+    bench: Path, tmp_path: Path
+) -> None:
+    networks.store_with(tmp_path / "store", networks.segmenter())
+    asked = arguments(bench, "patches", tmp_path, *proved(bench), "--method", "mse")
+    asked[1] = "patches/1"
+    assert main(asked) == 0
+    store = Store(tmp_path / "store")
+    assert store.versions("patches") == (1, 2)
+    assert store.resolve("patches").id.version == 1
+    assert store.state("patches", 2).value == "candidate"
+    manifest = yaml.safe_load((tmp_path / "store" / "patches" / "2" / "manifest.yaml").read_text())
+    assert manifest["training"]["parent"]["sha256"] == store.resolve("patches/1").id.sha256
+    # An INT8 model is not calibrated again.
+    asked[1] = "patches/2"
+    assert main(asked) == 65
+
+
+def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(bench, "broken", tmp_path, *proved(bench))) == 65
+    assert "INT8 of broken/1 is refused: Dice of bright" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+    (refused,) = (tmp_path / "calibration" / "broken").iterdir()
+    assert refused.name.startswith("refused-cal-")
+    found = json.loads((refused / "report.json").read_text())
+    assert not found["accepted"]
+    assert "Dice of" in found["reason"]
+    worst, second = found["blame"]["rows"][:2]
+    assert worst["layer"] == "third"
+    assert worst["signal_db"] < 10 < second["signal_db"]
+    assert worst["strays"] > 20 * second["strays"]
+
+
+def test_recover_leaves_that_layer_alone_in_float(bench: Path, tmp_path: Path) -> None:
+    assert main(arguments(bench, "broken", tmp_path, *proved(bench), "--recover")) == 0
+    found = papers(tmp_path, "broken", "1")
+    assert found["calibration"]["left_in_float"] == ["third"]
+    assert not all(check["passed"] for check in found["before_recovering"])
+    assert all(check["passed"] for check in found["checks"])
+    graph = Graph(load(Store(tmp_path / "store").resolve("broken/1").path))
+    fed = {
+        name: graph.maker(graph.maker(name).input[0]).op_type == "DequantizeLinear"
+        for name in networks.INNER
+    }
+    assert fed == {"first": True, "second": True, "third": False}
+
+
+def test_without_labels_agreement_is_asked_for(bench: Path, tmp_path: Path) -> None:
+    assert main(arguments(bench, "patches", tmp_path)) == 0
+    names = {check["name"] for check in papers(tmp_path, "patches", "1")["checks"]}
+    assert names == {
+        "verdicts that agree",
+        "classes that the segmenter finds",
+        "Dice of bright against FP32",
+        "Dice of dark against FP32",
+    }
+    assert main(arguments(bench, "broken", tmp_path)) == 65
+
+
+def test_two_calibrations_are_byte_identical_and_another_seed_is_not(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
+    made = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        asked = arguments(
+            bench,
+            "patches",
+            tmp_path / name,
+            *proved(bench),
+            "--seed",
+            seed,
+            "--count",
+            "15",
+            "--held-out",
+            "5",
+        )
+        assert main(asked) == 0
+        made.append(everything(tmp_path / name))
+    assert made[0] == made[1]
+    assert made[0].keys() == made[2].keys()
+    assert made[0]["store/patches/1/model.onnx"] != made[2]["store/patches/1/model.onnx"]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Every file that a calibration wrote, but for its state."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "work" not in path.parts and not path.name.startswith(".")
+    }
+
+
+@pytest.mark.timeout(120)
+def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "SOURCE_DATE_EPOCH": "1800000000", "PYTHONPATH": str(ROOT)}
+    program = (
+        "import sys, time\n"
+        "import edgeinspect.learning.calibrate.checkpoint as progress\n"
+        "import edgeinspect.learning.calibrate.ranges as ranges\n"
+        "if sys.argv.pop(1) == 'slow':\n"
+        "    add = ranges.Histogram.add\n"
+        "    ranges.Histogram.add = lambda *a: (time.sleep(0.05), add(*a))[1]\n"
+        "ranges.collect.__defaults__ = (progress.silent, 3)\n"
+        "from edgeinspect.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+
+    def command(out: str, speed: str, *more: str) -> list[str]:
+        asked = arguments(bench, "patches", tmp_path / out, *proved(bench), "--blame", "0", *more)
+        return [sys.executable, "-c", program, speed, *asked]
+
+    whole = subprocess.run(
+        command("whole", "fast"), env=env, cwd=ROOT, check=False, capture_output=True
+    )
+    assert whole.returncode == 0, whole.stderr.decode()
+    with subprocess.Popen(
+        command("killed", "slow"),
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        give_up_at = time.monotonic() + 60
+        while not list((tmp_path / "killed").glob("work/*/ranges.npz")):
+            assert child.poll() is None
+            assert time.monotonic() < give_up_at
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed" / "store").exists()
+    again = subprocess.run(
+        command("killed", "fast", "--resume"), env=env, cwd=ROOT, check=False, capture_output=True
+    )
+    assert again.returncode == 0, again.stderr.decode()
+    assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
+
+
+def test_openvino_runs_the_convolutions_in_int8(bench: Path, tmp_path: Path) -> None:
+    import openvino
+
+    assert main(arguments(bench, "patches", tmp_path, *proved(bench), "--blame", "0")) == 0
+    path = Store(tmp_path / "store").resolve("patches/1").path
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ran = {}
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        if info["layerType"].astype(str) == "Convolution":
+            name = info["originalLayersNames"].astype(str).split(",")[0]
+            ran[name.split("/")[0]] = info["runtimePrecision"].astype(str)
+    assert {name: ran[name] for name in networks.INNER} == dict.fromkeys(networks.INNER, "i8") or {
+        ran[name] for name in networks.INNER
+    } <= {"i8", "u8"}
+    assert ran["logits"] == "f32"
+
+
+def test_recover_gives_back_what_was_not_needed() -> None:
+    rows = tuple(Blamed(name, 16, 16, 10.0, 1.0, 0.0, 0.0, 0.0) for name in "abcd")
+    found = Blame(rows, Distance(0, (), ""), Distance(1, (), ""), 4)
+    assert recover(found, lambda names: {"b", "d"} <= set(names), 4) == ("b", "d")
+    assert recover(found, lambda names: "a" in names, 4) == ("a",)
+    assert recover(found, lambda names: "d" in names, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--images", "strip:1"], 64, "strip:SEED:COUNT"),
+        (["--images", "/nowhere"], 65, "no such folder"),
+        (["--keep-float", "nothing"], 65, "no layer nothing"),
+        (["--backend", "trt"], 64, "ov or ort"),
+        (["--labels", "{bench}/data#val"], 65, "no picture in split 'val'"),
+    ],
+)
+def test_wrong_use_says_what_to_do(
+    bench: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    code: int,
+    words: str,
+) -> None:
+    asked = [each.format(bench=bench) for each in more]
+    assert main([*arguments(bench, "patches", tmp_path), *asked]) == code
+    assert words in capsys.readouterr().err

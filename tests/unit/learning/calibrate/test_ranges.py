@@ -1,0 +1,246 @@
+"""Histograms, methods, samples, and state that survives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("onnx", reason="onnx is not installed: extra train")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+
+from edgeinspect.errors import DataError, ModelError
+from edgeinspect.learning.calibrate.checkpoint import Notebook
+from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.learning.calibrate.histogram import BINS, Histogram
+from edgeinspect.learning.calibrate.qdq_placement import decide
+from edgeinspect.learning.calibrate.range_methods import METHODS, reach
+from edgeinspect.learning.calibrate.ranges import collect, reaches, table
+from edgeinspect.learning.calibrate.sampling import (
+    BROKEN,
+    Scan,
+    deciles,
+    draw,
+    drift,
+    scan,
+    stability_index,
+)
+from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms
+from tests.unit.learning.calibrate import networks
+
+
+def counted(*parts: np.ndarray) -> Histogram:
+    histogram = Histogram()
+    for part in parts:
+        histogram.add(part.astype(np.float32))
+    return histogram
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40), min_size=1, max_size=6
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_the_frames_changes_no_count(frames: list[list[float]]) -> None:
+    arrays = [np.array(each, np.float32) for each in frames]
+    one, other = counted(*arrays), counted(*arrays[::-1])
+    assert one.total == sum(map(len, frames)) == other.total
+    assert (one.low, one.high, one.reach) == (other.low, other.high, other.reach)
+    if one.top == other.top:
+        assert (one.counts == other.counts).all()
+
+
+@given(st.floats(0.001, 1e5), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_growing_keeps_what_one_pass_would_count(scale: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    small, large = rng.normal(0, scale, 500), rng.normal(0, 40 * scale, 500)
+    grown, whole = counted(small, large), counted(np.concatenate([small, large]))
+    assert grown.top == whole.top
+    assert (grown.counts == whole.counts).all()
+
+
+def test_a_value_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        counted(np.array([1.0, np.nan]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_reaches_beyond_what_was_seen_or_to_nothing(method: str) -> None:
+    rng = np.random.default_rng(0)
+    for values in (
+        rng.normal(0, 3, 9000),
+        np.abs(rng.normal(0, 1e-4, 900)),
+        rng.laplace(0, 1, 9000),
+        np.full(100, 7.0),
+        np.concatenate([np.zeros(9999), [5.0]]),
+    ):
+        found = reach(counted(values), method)
+        assert 0 < found <= float(np.abs(values.astype(np.float32)).max())
+    assert reach(counted(np.zeros(10)), method) == 0
+
+
+def test_methods_clip_an_outlier_and_minmax_does_not() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 1, 200_000), [200.0]])
+    histogram = counted(values)
+    assert reach(histogram, "minmax") == 200
+    assert reach(histogram, "percentile") < 10
+    assert reach(histogram, "entropy") < 60
+    assert reach(histogram, "mse") < 120  # one outlier of 200 weighs as much as many steps
+
+
+def test_mse_is_the_least_error_of_all_clips() -> None:
+    values = np.random.default_rng(1).laplace(0, 1, 100_000).astype(np.float32)
+    histogram = counted(values)
+
+    def error(limit: float) -> float:
+        step = limit / 127
+        return float(np.square(np.clip(np.rint(values / step), -127, 127) * step - values).mean())
+
+    chosen = reach(histogram, "mse")
+    for limit in np.linspace(1.0, histogram.reach, 50):
+        assert error(chosen) <= error(limit) * 1.02
+
+
+def frames_of(count: int, seed: int = 1) -> FrameSet:
+    def read(number: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, number])
+        return rng.integers(0, 256, networks.SHAPE.dims, np.uint8)
+
+    return FrameSet("made", [f"f{n}" for n in range(count)], read, lambda n: f"{n:064x}")
+
+
+def model_and_tensors() -> tuple[object, tuple[str, ...]]:
+    model = networks.segmenter()
+    fold_batch_norms(model)
+    return model, decide(model).tensors
+
+
+def test_ranges_go_on_where_they_were_ended(tmp_path: Path) -> None:
+    model, tensors = model_and_tensors()
+    whole = collect(model, tensors, frames_of(30), Notebook(tmp_path / "a", resume=False), every=4)
+
+    class Killed(BaseException):
+        pass
+
+    def dies(stage: str, done: int, total: int) -> None:
+        if done == 17:
+            raise Killed
+
+    begun = Notebook(tmp_path / "b", resume=False)
+    with pytest.raises(Killed):
+        collect(model, tensors, frames_of(30), begun, dies, every=4)
+    seen: list[int] = []
+    again = collect(
+        model,
+        tensors,
+        frames_of(30),
+        Notebook(tmp_path / "b", resume=True),
+        lambda stage, done, total: seen.append(done),
+        every=4,
+    )
+    assert seen[0] == 16
+    assert table(again, "mse") == table(whole, "mse")
+    assert reaches(again, "entropy") == reaches(whole, "entropy")
+
+
+def test_damaged_state_is_begun_again(tmp_path: Path) -> None:
+    model, tensors = model_and_tensors()
+    notebook = Notebook(tmp_path, resume=False)
+    whole = collect(model, tensors, frames_of(6), notebook)
+    (tmp_path / "ranges.npz").write_bytes((tmp_path / "ranges.npz").read_bytes()[:999])
+    assert table(collect(model, tensors, frames_of(6), notebook), "mse") == table(whole, "mse")
+
+
+def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
+    model, tensors = model_and_tensors()
+
+    def size(count: int) -> int:
+        notebook = Notebook(tmp_path / str(count), resume=False)
+        collect(model, tensors, frames_of(count), notebook)
+        return (tmp_path / str(count) / "ranges.npz").stat().st_size
+
+    # All that is held between two frames is this state.
+    assert size(5) == size(50) == pytest.approx(len(tensors) * BINS * 8, abs=4000)
+
+
+def test_not_finite_activations_name_tensor_and_frame(tmp_path: Path) -> None:
+    model, tensors = model_and_tensors()
+    for tensor in model.graph.initializer:  # type: ignore[attr-defined]
+        if tensor.name == "second_bias":
+            bad = np.full(networks.CHANNELS, np.inf, np.float32)
+            tensor.raw_data = bad.tobytes()
+    with pytest.raises(ModelError, match=r"f0.*second_relu"):
+        collect(model, tensors, frames_of(3), Notebook(tmp_path, resume=False))
+
+
+# -- the sample -----------------------------------------------------------------------------
+
+
+def scanned(count: int, seed: int = 0) -> Scan:
+    rng = np.random.default_rng(seed)
+    score = np.where(rng.random(count) < 0.1, 0.99, 0.001)
+    values = np.stack([rng.uniform(60, 160, count), rng.uniform(5, 20, count), score], axis=1)
+    return Scan(tuple(f"{n:064x}" for n in range(count)), values)
+
+
+def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
+    found = scanned(1000)
+    drawn = draw(found, 120, 30, seed=5)
+    assert drawn == draw(found, 120, 30, seed=5)
+    assert drawn != draw(found, 120, 30, seed=6)
+    assert len(drawn.calibration) == 120
+    assert len(drawn.held_out) == 30
+    assert not set(drawn.calibration) & set(drawn.held_out)
+    suspicious = (found.values[list(drawn.calibration), 2] > 0.5).mean()
+    assert 0.35 < suspicious < 0.65  # a tenth of all frames, half of the kinds
+    assert set(found.strata()[list(drawn.calibration)]) == set(found.strata())
+    assert set(found.strata()[list(drawn.held_out)]) == set(found.strata())
+
+
+def test_the_same_picture_is_drawn_once_and_broken_ones_never() -> None:
+    found = scanned(40)
+    digests = ["same"] * 20 + [BROKEN] * 5 + list(found.digests[25:])
+    drawn = draw(Scan(tuple(digests), found.values), 500, 100, seed=1)
+    numbers = [*drawn.calibration, *drawn.held_out]
+    assert sorted(numbers) == [0, *range(25, 40)]
+    assert len(drawn.held_out) == 3
+    with pytest.raises(DataError, match="too few"):
+        draw(Scan(("same",) * 40, found.values), 10, 2, seed=1)
+
+
+def test_too_many_broken_pictures_are_an_error(tmp_path: Path) -> None:
+    frames = frames_of(10)
+
+    def reads(worst: int) -> FrameSet:
+        def read(number: int) -> np.ndarray:
+            if number < worst:
+                raise DataError("is cut off")
+            return frames.read(number)
+
+        return FrameSet("made", frames.names, read, frames.digest)
+
+    found = scan(reads(2), lambda image: 0.5, Notebook(tmp_path / "a", resume=False))
+    assert found.digests.count(BROKEN) == 2
+    with pytest.raises(DataError, match="3 of 10"):
+        scan(reads(3), lambda image: 0.5, Notebook(tmp_path / "b", resume=False))
+
+
+def test_another_population_is_noticed_and_the_same_is_not() -> None:
+    same, reference = scanned(400, 1), scanned(400, 2)
+    known = deciles(reference.values)
+    assert drift(same.values, known, 400) == []
+    darker = same.values - [45, 0, 0]
+    words = drift(darker, known, 400)
+    assert len(words) == 1
+    assert words[0].startswith("brightness")
+
+
+def test_equal_deciles_do_not_count_as_drift() -> None:
+    values = np.zeros(300)
+    assert stability_index(values, [0.0] * 9) == pytest.approx(0, abs=0.01)

@@ -1,0 +1,226 @@
+"""Classes keep the names and ids that a set's own list gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.mask_file import COLOR
+from edgeinspect.learning.datasets.masks.label_maps import (
+    Naming,
+    naming_of,
+    parse_labelmap,
+    parse_list,
+)
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.records import DataSet
+
+COLORS = {
+    "background": (0, 0, 0),
+    "scratch": (61, 61, 245),
+    "pit": (250, 50, 83),
+    "patch": (51, 221, 255),
+}
+LABELMAP = [
+    "# label:color_rgb:parts:actions",
+    *(f"{name}:{r},{g},{b}::" for name, (r, g, b) in COLORS.items()),
+]
+
+
+def cvat(make: Any, *drawn: tuple[str, ...]) -> Path:
+    """A CVAT export in which each picture shows some classes."""
+    for index, names in enumerate(drawn):
+        make.write(f"JPEGImages/p{index}.jpg")
+        rgb = np.zeros((40, 64, 3), np.uint8)
+        for place, name in enumerate(names):
+            rgb[8:20, 4 + 12 * place : 12 + 12 * place] = COLORS[name]
+        make.write(f"SegmentationClass/p{index}.png", rgb[:, :, ::-1])
+        make.write(f"SegmentationObject/p{index}.png", rgb[:, :, ::-1] // 2)
+    make.text("labelmap.txt", *LABELMAP)
+    return Path(make.root)
+
+
+def ids_of(data: DataSet) -> list[tuple[int, ...]]:
+    return [record.class_ids for record in data.records]
+
+
+def test_two_exports_of_one_cvat_project_agree(make: Any, tmp_path: Path) -> None:
+    other = type(make)(tmp_path / "other")
+    first = open_data(cvat(make, ("scratch", "pit", "patch"), (), ("patch",)))
+    second = open_data(cvat(other, ("pit",), ("pit", "scratch")))
+    assert first.classes == second.classes == ("scratch", "pit", "patch")
+    assert ids_of(first) == [(1, 2, 3), (), (3,)]
+    assert ids_of(second) == [(2,), (1, 2)]
+    mask = second.records[1].read_mask(40, 64)
+    assert (mask[10, 6], mask[10, 18], mask[0, 0]) == (2, 1, 0)
+
+
+def test_a_colour_that_the_labelmap_does_not_name_is_an_error(make: Any) -> None:
+    root = cvat(make, ("pit",), ("patch",))
+    make.text("labelmap.txt", *LABELMAP[:-1])
+    with pytest.raises(DataError, match=r"does not name: #33ddff \(in .*p1\.png\)"):
+        open_data(root)
+
+
+@pytest.mark.parametrize(
+    ("first", "names"),
+    [
+        (["__ignore__", "_background_"], ("pit", "scar", "scale")),
+        (["_background_"], ("pit", "scar", "scale")),
+        (["background"], ("pit", "scar", "scale")),
+        ([], ("pit", "scar", "scale")),
+    ],
+)
+@pytest.mark.parametrize("file", ["labels.txt", "classes.txt", "class_names.txt"])
+def test_a_list_of_names_begins_where_labelme_begins(
+    make: Any, file: str, first: list[str], names: tuple[str, ...]
+) -> None:
+    for index, classes in enumerate([(), (1,), (1, 2), (2,)]):
+        make.write(f"images/p{index}.png")
+        make.write(f"masks/p{index}.png", make.mask(*classes))
+    make.text(file, *first, *names)
+    data = open_data(make.root)
+    assert data.classes == names
+    assert ids_of(data) == [(), (1,), (1, 2), (2,)]
+
+
+def test_roboflows_table_names_values(make: Any) -> None:
+    for split in ("train", "valid"):
+        for index in range(4):
+            make.write(f"{split}/p{split}{index}.jpg")
+            make.write(f"{split}/p{split}{index}_mask.png", make.mask(*[3] * (index % 2)))
+        make.text(
+            f"{split}/_classes.csv", "Pixel Value, Class", "0, background", "1, pit", "3, scratch"
+        )
+    data = open_data(make.root)
+    assert data.classes == ("pit", "class_2", "scratch")
+    assert ids_of(data) == [(), (3,)] * 4
+    make.text("valid/_classes.csv", "Pixel Value, Class", "0, background", "1, scratch", "3, pit")
+    with pytest.raises(DataError, match="names other classes than"):
+        open_data(make.root)
+
+
+def test_lists_that_disagree_are_refused(make: Any) -> None:
+    make.mask_folder(1)
+    make.text("labels.txt", "__ignore__", "_background_", "pit")
+    make.text("classes.txt", "pit")
+    assert open_data(make.root).classes == ("pit",)
+    make.text("classes.txt", "scar")
+    with pytest.raises(DataError, match="names other classes"):
+        open_data(make.root)
+
+
+def test_a_value_without_a_name_is_an_error(make: Any) -> None:
+    for index in range(3):
+        make.write(f"images/p{index}.png")
+        make.write(f"masks/p{index}.png", make.mask(*range(1, index + 2)))
+    make.text("classes.txt", "pit", "scar")
+    with pytest.raises(DataError, match=r"1 masks hold values that classes\.txt does not name: 3"):
+        open_data(make.root)
+
+
+def test_white_masks_with_several_names_are_an_error(make: Any) -> None:
+    make.mask_folder(255)
+    make.text("classes.txt", "pit", "scar")
+    with pytest.raises(DataError, match="Which class is white"):
+        open_data(make.root)
+    make.text("classes.txt", "pit")
+    assert open_data(make.root).classes == ("pit",)
+    make.text("classes.txt", "__ignore__", "_background_", "pit")
+    with pytest.raises(DataError, match="calls unlabelled"):
+        open_data(make.root)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pit", "no label with its colour"),
+        ("pit:1,2", "no label with its colour"),
+        ("pit:1,2,300::", "has the part 300"),
+        (f"pit:{'9' * 5000},2,3::", "no label with its colour"),
+        ("pit:1,2,3::\nscar:1,2,3::", "has the colour of 'pit'"),
+        ("pit:1,2,3::\npit:1,2,4::", "names 'pit' twice"),
+        ("pit:0,0,0::", "is black, as the background"),
+        ("\n".join(f"n{i}:1,2,{i}::" for i in range(80)), "more than 64"),
+    ],
+)
+def test_a_labelmap_that_cannot_be_understood(text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        parse_labelmap(text, "labelmap.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pit\n_background_\nscar", "stands after a class"),
+        ("pit\npit", "names 'pit' twice"),
+        ("\n".join(f"n{i}" for i in range(1_000_000)), "more than 64"),
+        ("x" * 300, "more than 200 characters"),
+    ],
+)
+def test_a_list_that_cannot_be_understood(text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        parse_list(text, "labels.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"\xff\xd8\xff", "not UTF-8"), (b"pit\0\0", "NUL"), (b"x" * (1 << 21), "is larger")],
+)
+def test_a_hostile_list_is_one_error(make: Any, content: bytes, said: str) -> None:
+    make.mask_folder(1)
+    (make.root / "labels.txt").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        open_data(make.root)
+
+
+def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
+    import os
+
+    make.mask_folder(1)
+    os.mkfifo(make.root / "labels.txt")
+    with pytest.raises(DataError, match="is a named pipe, not a regular file"):
+        open_data(make.root)
+
+
+def test_no_list_no_names(make: Any) -> None:
+    assert naming_of(make.mask_folder().parent) is None
+
+
+WORD = st.text(
+    st.characters(codec="utf-8", exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=20
+)
+CHANNEL = st.integers(0, 255)
+NAME = st.from_regex(r"[A-Za-z][A-Za-z :._-]{0,12}[A-Za-z]", fullmatch=True)
+
+
+@given(st.dictionaries(NAME, st.tuples(CHANNEL, CHANNEL, CHANNEL), min_size=1, max_size=20))
+def test_what_cvat_writes_is_read_back(labels: dict[str, tuple[int, int, int]]) -> None:
+    told = {name: rgb for name, rgb in labels.items() if any(rgb)}
+    reserved = {"background", "bg", "ignore", "ignored", "unlabeled", "unlabelled"}
+    if len(set(told.values())) < len(told) or reserved & {name.casefold() for name in told}:
+        return
+    text = "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in told.items())
+    naming = parse_labelmap(text, "labelmap.txt")
+    assert naming.names == tuple(told)
+    for name, (r, g, b) in told.items():
+        value = r if r == g == b else COLOR | r << 16 | g << 8 | b
+        assert naming.names[naming.ids[value] - 1] == name
+
+
+@given(st.lists(WORD, max_size=70))
+def test_any_text_is_names_or_one_error(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    for parse in (parse_labelmap, parse_list):
+        try:
+            naming: Naming = parse(text, "file")
+        except DataError:
+            continue
+        assert len(set(naming.names)) == len(naming.names) <= 64
+        assert set(naming.ids.values()) <= set(range(len(naming.names) + 1))

@@ -1,0 +1,242 @@
+"""From an archive to a labelled set, and back through what inspects, trains and calibrates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edgeinspect.cli.main import main
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain.verdict import Reason
+from edgeinspect.errors import DataError, ModelError, StorageError
+from edgeinspect.imaging.run_length import encode_classes
+from edgeinspect.learning.calibrate.frames import open_frames
+from edgeinspect.learning.datasets.corrections import Correction, read_corrections
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.services.archiver.writer import Keeper
+from edgeinspect.storage.archive.format import Kind
+from edgeinspect.storage.archive.reader import Wanted
+from edgeinspect.testing.doubles import model_spec, pixel_segmenter
+from edgeinspect.tools.archive_export import export
+from edgeinspect.wire.messages import Mask
+from tests.archive_fixture import SCRATCH, caught, config, picture
+
+SHAPE = FrameShape(16, 32, 1)
+PIT = msgspec.structs.replace(SCRATCH, class_id=1, class_name="pit")
+
+
+def class_map(seq: int, class_id: int) -> np.ndarray:  # type: ignore[type-arg]
+    cells = np.zeros((8, 16), np.uint8)
+    cells[seq % 6 : seq % 6 + 2, 3:9] = class_id
+    return cells
+
+
+def mask_of(seq: int, class_id: int) -> Mask:
+    runs = encode_classes(class_map(seq, class_id))
+    return Mask(seq=seq, height_px=8, width_px=16, stride=2, runs=runs)
+
+
+def name(seq: int) -> str:
+    return f"t.top.7.{seq}"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Rejects 1 to 6 (odd: scratch, even: pit), passes 11 to 16, near 21, and what is no label."""
+    keeper = Keeper(config(tmp_path), ManualClock())
+    for seq in range(1, 7):
+        region = SCRATCH if seq % 2 else PIT
+        keeper.save(caught(seq, mask=mask_of(seq, region.class_id), regions=(region,)))
+    for seq in range(11, 17):
+        keeper.save(caught(seq, Kind.PASS))
+    keeper.save(caught(21, Kind.NEAR, mask_of(21, 3), reason=Reason.BELOW_THRESHOLDS))
+    keeper.save(caught(31, Kind.NO_VERDICT))
+    keeper.save(caught(41, Kind.SIMULATED))
+    keeper.close()
+    return keeper.root
+
+
+def truth(seq: int) -> np.ndarray:  # type: ignore[type-arg]
+    return class_map(seq, 3 if seq % 2 else 1).repeat(2, 0).repeat(2, 1)
+
+
+def test_an_archive_is_a_data_set_as_it_stands(archive: Path) -> None:
+    data = open_data(archive)
+    assert (data.layout, data.classes) == ("archive", ("pit", "class_2", "scratch"))
+    assert data.has_masks
+    bad = data.where(lambda record: record.defective)
+    assert [record.name for record in bad] == [f"{name(seq)}.png" for seq in range(1, 7)]
+    assert len(data) == 13
+    for seq, record in enumerate(bad, 1):
+        np.testing.assert_array_equal(record.read_mask(16, 32), truth(seq))
+    assert any("without a verdict" in note for note in data.notes)
+    assert any("challenge" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("layout", ["mask-folder", "severstal"])
+def test_what_is_exported_reads_back_as_it_was(archive: Path, tmp_path: Path, layout: str) -> None:
+    out = tmp_path / "set"
+    done = export(archive, out, layout, Wanted(), {})
+    assert (done.pictures, done.defective) == (13, 6)
+    data = open_data(out)
+    assert data.layout == layout.replace("-", "_")
+    assert data.classes == ("pit", "class_2", "scratch")
+    assert len(data) == 13
+    for record in data.records:
+        seq = int(Path(record.name).stem.rpartition(".")[2])
+        assert record.defective == (seq < 10)
+        expected = truth(seq) if seq < 10 else np.zeros((16, 32), np.uint8)
+        np.testing.assert_array_equal(record.read_mask(16, 32), expected)
+        pixels = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(pixels[:, :, None], picture(seq))  # type: ignore[index]
+    assert main(["data", "inspect", str(out), "--json"]) == 0
+
+
+def test_only_some_are_exported(archive: Path, tmp_path: Path) -> None:
+    wanted = Wanted(kinds=(Kind.REJECT, Kind.PASS), label="pit")
+    assert export(archive, tmp_path / "pits", "severstal", wanted, {}).pictures == 3
+    with pytest.raises(DataError, match="no defective frame"):
+        export(archive, tmp_path / "good", "severstal", Wanted(kinds=(Kind.PASS,)), {})
+    assert not (tmp_path / "good").exists()
+    with pytest.raises(StorageError, match="not empty"):
+        export(archive, tmp_path / "pits", "severstal", wanted, {})
+
+
+def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
+    drawn = np.zeros((16, 32), np.uint8)
+    drawn[2:5, 2:9] = 255
+    cv2.imwrite(str(tmp_path / "m.png"), drawn)
+    (tmp_path / "said.csv").write_text(
+        "frame,label,mask\n"
+        f"{name(1)},Good,\n{name(2)}.png,scratch,\n{name(3)},DROP,\n{name(11)},dent,m.png\n"
+        f"{name(31)},good,\n{name(4)},,\n"
+    )
+    done = export(
+        archive, tmp_path / "set", "mask-folder", Wanted(), read_corrections(tmp_path / "said.csv")
+    )
+    assert done.classes == ("pit", "class_2", "scratch", "dent")
+    found = {record.name: record for record in open_data(tmp_path / "set").records}
+    assert not found[f"{name(1)}.png"].defective
+    assert f"{name(3)}.png" not in found
+    assert not found[f"{name(31)}.png"].defective
+    second = found[f"{name(2)}.png"].read_mask(16, 32)
+    np.testing.assert_array_equal(second, np.where(truth(2) > 0, 3, 0))
+    np.testing.assert_array_equal(found[f"{name(11)}.png"].read_mask(16, 32), drawn // 255 * 4)
+    # The table that was written can be given back.
+    again = export(
+        archive,
+        tmp_path / "again",
+        "severstal",
+        Wanted(),
+        read_corrections(tmp_path / "set" / "labels.csv"),
+    )
+    assert (again.pictures, again.defective) == (done.pictures, done.defective)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,label\na,b\n", "no columns"),
+        ("frame,label\na,good\na,drop\n", "says something else"),
+        ("frame,label,mask\na,pit,not-there.png\n", "no mask"),
+        ("frame,label\na,Good\na,DROP\n", "says something else"),
+        ("frame,label\na,ok\n", "a name of good pictures"),
+        ("frame,label\na,i.O.\n", "a name of good pictures"),
+    ],
+)
+def test_corrections_that_cannot_be_meant(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "said.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_corrections(tmp_path / "said.csv")
+
+
+def test_a_correction_of_nothing_is_a_mistake(archive: Path) -> None:
+    (archive / "corrections.csv").write_text("frame,label\nt.top.7.999,good\n")
+    with pytest.raises(DataError, match="not here: t"):
+        open_data(archive)
+    (archive / "corrections.csv").write_text(f"frame,label\n{name(1)},good\n")
+    assert sum(record.defective for record in open_data(archive).records) == 5
+
+
+def test_models_with_other_classes_are_not_mixed(tmp_path: Path) -> None:
+    keeper = Keeper(config(tmp_path), ManualClock())
+    keeper.save(caught(1))
+    keeper.save(caught(2, regions=(msgspec.structs.replace(SCRATCH, class_name="patch"),)))
+    keeper.close()
+    with pytest.raises(DataError, match="class 3 is"):
+        open_data(keeper.root)
+
+
+def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
+    keeper = Keeper(config(tmp_path), ManualClock())
+    for seq in (1, 2, 3):  # nobody sent masks
+        keeper.save(caught(seq, regions=()))
+    painted = caught(4, regions=())
+    painted.pixels[:] = 99
+    painted.pixels[3:6, 4:8] = 2
+    keeper.save(painted)
+    keeper.save(caught(11, Kind.PASS))
+    keeper.close()
+    data = open_data(keeper.root)
+    assert (data.has_masks, data.classes) == (False, ("defect",))
+    with pytest.raises(DataError, match="4 defective frames have no mask"):
+        export(keeper.root, tmp_path / "a", "severstal", Wanted(), {})
+    engine, said = pixel_segmenter(SHAPE), {name(1): Correction("good")}
+    done = export(keeper.root, tmp_path / "b", "severstal", Wanted(), said, engine)
+    assert done.classes == ("dark", "bright")
+    found = {record.name: record for record in open_data(tmp_path / "b").records}
+    assert {f"{name(1)}.png", f"{name(4)}.png", f"{name(11)}.png"} <= set(found)
+    expected = np.where(painted.pixels[:, :, 0] == 2, 2, 0)
+    np.testing.assert_array_equal(found[f"{name(4)}.png"].read_mask(16, 32), expected)
+
+
+def test_a_class_that_is_a_path_is_refused(archive: Path, tmp_path: Path) -> None:
+    said = {name(11): Correction("../dent")}
+    with pytest.raises(DataError, match="cannot be the name of a folder"):
+        export(archive, tmp_path / "a", "mask-folder", Wanted(), said)
+    assert not list(tmp_path.glob("*dent*"))
+
+
+def test_a_gate_draws_nothing(archive: Path, tmp_path: Path) -> None:
+    from edgeinspect.testing.doubles import brightness_gate
+
+    with pytest.raises(ModelError, match="no segmenter"):
+        export(archive, tmp_path / "a", "severstal", Wanted(), {}, brightness_gate(SHAPE))
+
+
+def test_calibration_takes_an_archive(archive: Path) -> None:
+    spec = model_spec(ModelKind.GATE, SHAPE)
+    frames = open_frames(str(archive), spec, labelled=True)
+    assert len(frames) == 13
+    assert frames.truth is not None
+    assert sum(frames.truth(number).defective for number in range(13)) == 6
+    assert frames.read(0).shape == SHAPE.dims
+    segmenter = model_spec(ModelKind.SEGMENTER, SHAPE, ("pit", "class_2", "scratch"))
+    labelled = open_frames(str(archive), segmenter, labelled=True)
+    assert labelled.truth is not None
+    np.testing.assert_array_equal(labelled.truth(0).mask, truth(1))  # type: ignore[arg-type]
+
+
+def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["archive", "list", str(archive), "--kind", "reject", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["seq"] for row in rows] == [6, 5, 4, 3, 2, 1]
+    assert main(["archive", "list", str(archive)]) == 0
+    assert "t.top.7.41" in capsys.readouterr().out
+    assert main(["archive", "list", str(archive), "--lost"]) == 0
+    assert main(["archive", "show", str(archive), "5"]) == 0
+    assert "scratch 0.90" in capsys.readouterr().out
+    assert main(["archive", "show", str(archive), "999"]) == 65
+    assert main(["archive", "check", str(archive)]) == 0
+    out = str(tmp_path / "set")
+    capsys.readouterr()
+    assert main(["archive", "export", str(archive), "--out", out, "--layout", "severstal"]) == 0
+    assert capsys.readouterr().out.startswith("13 pictures, 6 of them defective")
+    assert main(["archive", "list", str(tmp_path)]) == 65

@@ -1,0 +1,117 @@
+"""`edgeinspect data`: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeinspect.cli.main import main
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.split import read_split, split, write_split
+
+
+def test_inspect_shows_a_table_and_what_is_wrong(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make.indexed()
+    make.write("masks/t1.png", make.mask())
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", "inspect", str(root), "--sheet", str(sheet)]) == 0
+    out = capsys.readouterr().out
+    assert "layout    indexed" in out
+    assert "1 pit" in out
+    assert "1 defective pictures have no defect pixel: t1.jpg" in out
+    assert sheet.stat().st_size > 1000
+
+
+def test_inspect_as_json(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", str(make.mvtec()), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schema"] == "edgeinspect.data/1"
+    assert (told["layout"], told["pictures"], told["classes"]) == ("mvtec", 15, ["crack", "hole"])
+    assert told["counts"] == {
+        "good": {"test": 3, "train": 6},
+        "crack": {"test": 3},
+        "hole": {"test": 3},
+    }
+    assert told["pixels"] == {"crack": 288, "hole": 288}
+    assert told["sizes"] == [{"height_px": 40, "width_px": 64, "count": 15}]
+    assert told["unusable"] == told["duplicates"] == told["across_splits"] == []
+
+
+def test_inspect_ends_with_65_where_it_cannot_be_trained_on(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make.class_folder(count=2)
+    assert main(["data", "inspect", str(root), "--strict"]) == 0
+    path = root / "ok_front/ok_front_0.jpeg"
+    path.write_bytes(path.read_bytes()[:-300])
+    assert main(["data", "inspect", str(root), "--no-twins"]) == 65
+    assert "cut off" in capsys.readouterr().out
+
+
+def test_strict_ends_with_65_on_warnings(make: Any) -> None:
+    root = make.class_folder("crazing", "patches", count=3)
+    assert main(["data", "inspect", str(root)]) == 0
+    assert main(["data", "inspect", str(root), "--strict"]) == 65
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["inspect", "{set}/nowhere"], 65, "does not exist"),
+        (["inspect", "{set}/masks/p0.png"], 65, "not a data set of any known layout"),
+        (["inspect", "{set}", "--layout", "coco"], 64, "There are: archive, class_folder"),
+        (["inspect", "{set}", "--layout", "mvtec"], 65, "It needs train/good/"),
+        (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 65, "no such folder"),
+        (["inspect", "{set}", "--split", "{set}/no.json"], 65, "is not a split file"),
+        (["inspect"], 64, "PATH"),
+        (["split", "{set}"], 64, "--out"),
+        (["split", "{set}", "--out", "{set}/no/s.json"], 65, "cannot be written"),
+        (["split", "{set}", "--out", "{set}/s.json", "--shares", "0", "1", "1"], 64, "shares"),
+    ],
+)
+def test_wrong_use_ends_with_one_clear_message(
+    make: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    root = make.mask_folder()
+    assert main(["data", *(word.format(set=root) for word in arguments)]) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_split_writes_a_file_that_inspect_reads(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = make.mask_folder(count=20), tmp_path / "split.json"
+    assert main(["data", "split", str(root), "--out", str(out), "--seed", "3", "--together"]) == 0
+    assert "0 pictures in 0 families" in capsys.readouterr().out
+    splits = json.loads(out.read_text())["splits"]
+    assert {name: len(names) for name, names in splits.items()} == {
+        "train": 14,
+        "val": 3,
+        "test": 3,
+    }
+    assert main(["data", "inspect", str(root), "--split", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["good"].keys() == {"train", "val", "test"}
+
+
+def test_names_that_are_no_utf8_are_read(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.class_folder(count=2)
+    bad = os.fsencode(make.root) + b"/ok_front/na\xefve.jpeg"
+    with open(bad, "wb") as file:
+        file.write((make.root / "ok_front/ok_front_0.jpeg").read_bytes()[:-400])
+    data = split(open_data(make.root), 1)
+    write_split(tmp_path / "split.json", data, 1)
+    assert read_split(tmp_path / "split.json", open_data(make.root)).records == data.records
+    assert main(["data", "inspect", str(make.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unusable"][0]["name"] == r"na\xEFve.jpeg"
+    assert main(["data", "inspect", str(make.root)]) == 0
+    assert r"na\xEFve.jpeg" in capsys.readouterr().out

@@ -1,0 +1,60 @@
+"""What of a folder counts as pictures, whatever else stands in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets import files
+from edgeinspect.learning.datasets.files import files_in, folders_in, has_pictures, pictures_below
+from edgeinspect.learning.datasets.open import open_data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    for name in ("good/1", "good/2", "crack/1", "crack/2"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        assert cv2.imwrite(str(path), rng.integers(0, 256, (20, 30), np.uint8))
+    return tmp_path
+
+
+def test_links_to_themselves_end_no_command(folder: Path) -> None:
+    (folder / "good" / "loop.png").symlink_to("loop.png")
+    (folder / "crack" / "loops").symlink_to("loops")
+    (folder / "crack" / "up").symlink_to("..")
+    (folder / "good" / "nowhere.png").symlink_to("nothing.png")
+    os.mkfifo(folder / "crack" / "pipe.png")
+    assert has_pictures(folder)
+    assert [path.name for path in folders_in(folder)] == ["crack", "good"]
+    assert [path.name for path in files_in(folder / "good")] == ["1.png", "2.png"]
+    assert "loop.png" in {path.name for path in pictures_below(folder)}, "reading it says why"
+    names = {record.path.name for record in open_data(folder).records}
+    assert {"loop.png", "nowhere.png", "pipe.png"} <= names
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a class would be missing without a word."""
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(os.fsdecode(path)).name == "crack":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(files.os, "scandir", scandir)
+    for ask in (has_pictures, pictures_below, open_data):
+        with pytest.raises(DataError, match="cannot be listed: Permission denied") as caught:
+            ask(folder)
+        assert caught.value.where == str(folder / "crack")
+        assert caught.value.remedy

@@ -1,0 +1,430 @@
+"""Labels that mean something else than they seem to: right, or refused with both readings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.findings import findings
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.records import DataSet
+from edgeinspect.learning.datasets.scan import survey
+
+
+def refused(root: Path, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        open_data(root)
+
+
+def defective(data: DataSet) -> set[str]:
+    return {Path(record.name).stem for record in data.records if record.defective}
+
+
+# -- classes that do not say which is good ----------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("class_0", "class_1"), ("true", "false")])
+def test_two_sides_of_a_decision_are_asked_about(make: Any, names: tuple[str, str]) -> None:
+    make.class_folder(*names)
+    refused(make.root, f"--good {min(names)} or --good {max(names)}")
+    data = open_data(make.root, good=[names[0]])
+    assert data.classes == (names[1],)
+
+
+def test_numbered_kinds_of_defects_are_read_and_asked_about(make: Any) -> None:
+    make.class_folder("1", "2", "3")  # GC10-DET
+    found = findings(survey(open_data(make.root), twins=False))
+    assert any("1, 2, 3" in one.remedy and "--good NAME" in one.remedy for one in found)
+
+
+def test_factory_names_in_capitals_below_splits(make: Any) -> None:
+    for split in ("Train", "TEST"):
+        make.class_folder("IO", "NIO_Kratzer", "NIO_crack", above=f"{split}/")
+    data = open_data(make.root)
+    assert data.classes == ("NIO_Kratzer", "NIO_crack")
+    assert {record.split for record in data.records} == {"train", "test"}
+
+
+# -- masks among the pictures of a class ------------------------------------------------------
+
+
+def beside(make: Any, name: str, ending: str = "png") -> Path:
+    for index in range(6):
+        make.write(f"ok/g{index}.png")
+        make.write(f"ng/p{index}.{ending}")
+        make.write(f"ng/{name.format(f'p{index}')}.png", make.mask(1, value=255))
+    return make.root
+
+
+@pytest.mark.parametrize("name", ["{}_mask", "{}.mask", "{}_GT"])
+def test_masks_beside_the_pictures_of_one_class_are_masks(make: Any, name: str) -> None:
+    data = open_data(beside(make, name))
+    assert (data.layout, data.classes, len(data)) == ("mask_beside", ("ng",), 12)
+    assert defective(data) == {f"p{index}" for index in range(6)}
+    assert sum(seen.defect_px for seen in survey(data, twins=False).seen) == 6 * 96
+
+
+def test_a_mask_never_takes_the_place_of_its_picture(make: Any) -> None:
+    data = open_data(beside(make, "{}", "jpg"))
+    assert {record.path.suffix for record in data.records if record.defective} == {".jpg"}
+
+
+@pytest.mark.parametrize("name", ["{}_lab", "{}_defect", "mask_{}", "gt_{}"])
+def test_masks_of_other_names_are_no_pictures(make: Any, name: str) -> None:
+    refused(beside(make, name), "ng/ holds masks among its pictures")
+    assert len(open_data(make.root, "class_folder")) == 18
+
+
+@pytest.mark.parametrize(
+    "below", ["good/rejected", "good/cam1/NOK", "good/pit", "pit/ok", "pit/i.O."]
+)
+def test_a_folder_that_says_the_opposite_of_its_class_is_refused(make: Any, below: str) -> None:
+    for index in range(3):
+        make.write(f"good/{index}.png")
+        make.write(f"pit/{index}.png")
+        make.write(f"{below}/x{index}.png")
+    with pytest.raises(DataError, match="its name says the opposite") as caught:
+        open_data(make.root)
+    assert caught.value.remedy
+    assert len(open_data(make.root, "class_folder").records) == 9
+
+
+def test_views_of_one_part_are_its_group(make: Any) -> None:
+    """Real-IAD: a folder per part below that of its kind of defect, masks of the same stem."""
+    for part in range(3):
+        for view in ("C1", "C2"):
+            make.write(f"OK/S{part:04}/a_{part}_OK_{view}.jpg")
+            make.write(f"NG/AK/S{part:04}/a_{part}_NG_AK_{view}.jpg")
+            make.write(f"NG/AK/S{part:04}/a_{part}_NG_AK_{view}.png", make.mask(1, value=255))
+    data = open_data(make.root)
+    assert (data.classes, len(data)) == (("NG/AK",), 12)
+    assert len({record.group for record in data.records}) == 6
+
+
+def test_good_pictures_may_have_empty_masks_beside_them(make: Any) -> None:
+    """The magnetic tiles: every picture has its mask, in a folder per class."""
+    for index in range(6):
+        make.write(f"MT_Free/Imgs/f{index}.jpg")
+        make.write(f"MT_Free/Imgs/f{index}.png", make.mask())
+        make.write(f"MT_Crack/Imgs/c{index}.jpg")
+        make.write(f"MT_Crack/Imgs/c{index}.png", make.mask(1, value=255))
+    data = open_data(make.root)
+    assert (data.layout, len(data), data.left_out) == ("mask_beside", 12, ())
+    assert defective(data) == {f"c{index}" for index in range(6)}
+    assert not survey(data, twins=False).broken
+
+
+# -- what masks hold --------------------------------------------------------------------------
+
+
+def masked(make: Any, *masks: Any, name: str = "p{}") -> Path:
+    for index, mask in enumerate(masks):
+        make.write(f"images/p{index}.png")
+        make.write(f"masks/{name.format(index)}.png", mask)
+    return make.root
+
+
+def test_a_background_that_is_not_zero_is_refused(make: Any) -> None:
+    kinds = [make.mask(*kind) for kind in ((1,), (2,), (), (3,))]
+    masked(make, *(np.array([3, 0, 1, 2], np.uint8)[mask] for mask in kinds))
+    refused(make.root, "3 covers most of 4 of 4 masks.*background.*labelmap.txt")
+
+
+def test_inverted_masks_are_refused(make: Any) -> None:
+    masked(make, *(255 - make.mask(*kind, value=255) for kind in ((1,), (1,), ())))
+    refused(make.root, "255 covers most of 3 of 3 masks")
+
+
+def test_inverted_masks_of_kinds_in_folders_are_refused(make: Any) -> None:
+    make.mvtec()
+    for kind in ("crack", "hole"):
+        for index in range(3):
+            mask = 255 - make.mask(1, value=255)
+            make.write(f"ground_truth/{kind}/{index:03}_mask.png", mask)
+    refused(make.root, "255 covers most of 6 of 6 masks")
+
+
+def test_a_list_that_says_the_background_is_believed(make: Any) -> None:
+    for index, kind in enumerate(((1,), (2,), ())):
+        make.write(f"JPEGImages/p{index}.jpg")
+        colors = np.array([[30, 20, 10], [0, 0, 200], [0, 200, 0]], np.uint8)
+        make.write(f"SegmentationClass/p{index}.png", colors[make.mask(*kind)])
+    make.text("labelmap.txt", "background:10,20,30::", "pit:200,0,0::", "scar:0,200,0::")
+    data = open_data(make.root)
+    assert data.classes == ("pit", "scar")
+    assert [record.class_ids for record in data.records] == [(1,), (2,), ()]
+
+
+def objects(make: Any, count: int, first: int = 1) -> np.ndarray:
+    out = np.zeros((40, 64), np.uint16)
+    for place in range(count):
+        cv2.circle(out, (8 + 12 * place, 20), 4, first + place, -1)
+    return out
+
+
+def test_numbers_of_single_objects_are_no_classes(make: Any) -> None:
+    masked(make, *(objects(make, count).astype(np.uint8) for count in (2, 3, 1, 4, 0)))
+    refused(make.root, "number single objects.*classes.txt")
+    make.text("classes.txt", "pit", "scar", "dent", "crack")
+    assert open_data(make.root).classes == ("pit", "scar", "dent", "crack")
+
+
+def test_numbers_up_to_500_are_no_classes(make: Any) -> None:
+    masked(make, *(objects(make, 4, first) for first in (1, 101, 201, 401, 497)))
+    refused(make.root, "number single objects")
+
+
+def test_classes_that_are_met_together_are_classes(make: Any) -> None:
+    masked(make, *(make.mask(*kinds) for kinds in ((1, 2), (1,), (1, 2), (2, 3), ())))
+    assert open_data(make.root).classes == ("class_1", "class_2", "class_3")
+
+
+@pytest.mark.parametrize("name", ["p{}_lab", "p{}_gt_mask", "p{}_labelIds", "p{}_gtFine_labelIds"])
+def test_a_word_for_masks_is_no_class(make: Any, name: str) -> None:
+    masked(make, make.mask(1), make.mask(2), make.mask(3), make.mask(), name=name)
+    data = open_data(make.root)
+    assert data.classes == ("class_1", "class_2", "class_3")
+    assert [record.class_ids for record in data.records] == [(1,), (2,), (3,), ()]
+
+
+def test_files_of_one_class_hold_one_value(make: Any) -> None:
+    for kind in ("pit", "scar"):
+        masked(make, make.mask(1, 2), make.mask(), name="p{}_" + kind)
+    refused(make.root, "masks of one class hold several values")
+
+
+@pytest.mark.parametrize("ending", ["gif", "npy", "webp"])
+def test_a_mask_that_is_not_read_does_not_make_its_picture_clean(make: Any, ending: str) -> None:
+    masked(make, *[make.mask(1, value=255)] * 5)
+    (make.root / "masks/p2.png").rename(make.root / f"masks/p2.{ending}")
+    refused(make.root, rf"p2\.{ending}, and p2.png would be taken as clean")
+
+
+def test_a_picture_without_a_mask_among_labelled_clean_ones_is_left_out(make: Any) -> None:
+    make.mask_folder(count=12)
+    (make.root / "masks/p3.png").unlink()
+    data = open_data(make.root)
+    assert [one.name for one in data.left_out] == ["images/p3.jpg"]
+    assert len(data) == 11
+
+
+def test_pictures_of_other_formats_are_named(make: Any) -> None:
+    make.class_folder("ok", "ng", count=10)
+    (make.root / "ng/ng_3.jpeg").rename(make.root / "ng/ng_3.webp")
+    data = open_data(make.root)
+    assert [(one.name, one.why) for one in data.left_out] == [
+        ("ng/ng_3.webp", ".webp is not read: save it as PNG")
+    ]
+    for index in range(10):
+        (make.root / f"ok/ok_{index}.jpeg").rename(make.root / f"ok/ok_{index}.HEIC")
+    refused(make.root, "ng_3.webp and 10 more are of a kind that is not read")
+
+
+def test_roboflows_first_class_is_the_background(make: Any) -> None:
+    make.write("train/a.jpg")
+    make.write("train/a_mask.png", make.mask(1))
+    make.text("train/_classes.csv", "Pixel Value, Class", "0, pit", "1, scar", "255, background")
+    refused(make.root, "value 0 is named 'pit'")
+
+
+def test_masks_of_good_pictures_may_be_there_if_they_are_empty(make: Any) -> None:
+    make.mvtec()
+    for index in range(3):
+        make.write(f"ground_truth/good/{index:03}_mask.png", make.mask())
+    assert open_data(make.root).classes == ("crack", "hole")
+    make.write("ground_truth/good/000_mask.png", make.mask(1, value=255))
+    refused(make.root, "none of its masks may have a defect pixel")
+
+
+# -- tables -----------------------------------------------------------------------------------
+
+
+def index(make: Any, *lines: str, masks: Any = None) -> Path:
+    for number in range(1, len(lines)):
+        make.write(f"images/p{number}.png")
+        if masks:
+            make.write(f"masks/p{number}.png", masks[number - 1])
+    make.text("index.csv", *lines)
+    return make.root
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("image,class_id", "p1.png,0.5", "p2.png,0"), "'0.5' is not a whole number"),
+        (("image,defective", "p1.png,0.97", "p2.png,0.02"), "a probability is none"),
+        (("image,defective", "p1.png,2", "p2.png,0"), "defective is 2"),
+        (("image,class_id", "p1.png,1_0", "p2.png,0"), "'1_0' is not a number"),
+        (("image,class_id", "p1.png,nan", "p2.png,0"), "'nan' is not a number"),
+        (("image,label", "p1.png,pit", "p2.png,ok"), "whether it is defective: .* image, label"),
+        (("image,class_id,class_name", "p1.png,0,pit", "p2.png,1,ok"), "class_id is 0, and 'pit'"),
+        (("image,class_id,class_name", "p1.png,0,", "p2.png,1,good"), "the name of good pictures"),
+        (("image,class_name", "p1.png,pit", "p2.png,ok", "p3.png,"), "not labelled yet"),
+    ],
+)
+def test_an_index_never_says_good_by_mistake(make: Any, lines: tuple[str, ...], words: str) -> None:
+    refused(index(make, *lines), words)
+
+
+def test_columns_in_capitals_and_parts_of_a_pixel_count(make: Any) -> None:
+    index(make, "Image,Pit_PX,Scar_px", "p1.png,0.5,0", "p2.png,0,0")
+    data = open_data(make.root)
+    assert (data.classes, defective(data)) == (("Pit", "Scar"), {"p1"})
+
+
+def test_rows_without_a_label_are_counted(make: Any) -> None:
+    data = open_data(index(make, "image,class_name", "p1.png,pit", "p2.png,"))
+    assert "1 of 2 rows have no label: taken as good" in data.notes
+
+
+def test_names_alone_do_not_number_the_values_of_masks(make: Any) -> None:
+    masks = [make.mask(1), make.mask(2), make.mask()]
+    index(make, "image,class_name", "p1.png,pit", "p2.png,dent", "p3.png,ok", masks=masks)
+    refused(make.root, "which of them is which value of a mask")
+    make.text("classes.txt", "pit", "dent")
+    assert open_data(make.root).classes == ("pit", "dent")
+
+
+def test_labels_and_masks_number_classes_alike(make: Any) -> None:
+    masks = [make.mask(value) for value in (1, 2, 1, 2)]
+    rows = [f"p{i + 1}.png,{2 - i % 2},{('pit', 'scar')[i % 2]}" for i in range(4)]
+    refused(
+        index(make, "image,class_id,class_name", *rows, masks=masks),
+        "4 of 4 masks show none of the classes",
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "\n\nImageId,ClassId,EncodedPixels",
+        "sep=,\nImageId,ClassId,EncodedPixels",
+        "image_id,class_id,encoded_pixels",
+    ],
+)
+def test_what_spreadsheets_put_before_a_header(make: Any, head: str) -> None:
+    make.severstal()
+    rows = (make.root / "train.csv").read_text().splitlines()[1:]
+    make.text("train.csv", head, *rows)
+    assert defective(open_data(make.root)) == {"a", "b"}
+
+
+# -- exports of other programs ----------------------------------------------------------------
+
+
+def test_splits_of_yolo_are_no_classes(make: Any) -> None:
+    """CVAT's `YOLO 1.1` and Darknet's."""
+    for split in ("train", "val"):
+        for number in range(3):
+            make.write(f"obj_{split}_data/{split}{number}.jpg")
+            make.text(f"obj_{split}_data/{split}{number}.txt", "1 0.5 0.5 0.25 0.125")
+    make.text("obj.names", "pit", "scar")
+    refused(make.root, "holds YOLO's text files, which is not read")
+
+
+def test_masks_of_several_objects_are_of_one_class(make: Any) -> None:
+    for number in range(3):
+        make.write(f"images/p{number}.png")
+        make.write(f"masks/p{number}_mask_0.png", make.mask(1, value=255))
+        make.write(f"masks/p{number}_mask_1.png", make.mask(0, 1, value=255))
+    data = open_data(make.root)
+    assert (data.classes, [record.class_ids for record in data.records]) == (
+        ("defect",),
+        [(1,)] * 3,
+    )
+
+
+@pytest.mark.parametrize("word", ["{number}", "{picture:04x}{number:02x}f"])
+def test_numbers_in_names_of_masks_are_no_classes(make: Any, word: str) -> None:
+    for picture in range(10):
+        make.write(f"images/p{picture}.png")
+        for number in range(2):
+            name = word.format(picture=picture, number=number)
+            make.write(f"masks/p{picture}_{name}.png", make.mask(1, value=255))
+    refused(make.root, "which cannot be classes")
+
+
+# -- lists of names ---------------------------------------------------------------------------
+
+
+def listed(make: Any, *lines: str) -> Path:
+    masked(make, make.mask(1), make.mask(2), make.mask(3), make.mask())
+    make.text("classes.txt", *lines)
+    return make.root
+
+
+@pytest.mark.parametrize("line", ["{} {}", "{}: {}", "{}, {}", "{} = {}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_list_may_number_its_names(make: Any, line: str, first: int) -> None:
+    names = ["background", "pit", "scar", "dent"]
+    root = listed(make, *(line.format(i, names[i]) for i in range(first, 4)))
+    assert open_data(root).classes == ("pit", "scar", "dent")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("none", "pit", "scar", "dent"), "'none' is the name of no defect, and value 1"),
+        (("good", "pit", "scar", "dent"), "'good' is the name of no defect"),
+        (("pit,scar,dent",), "has one line.*a name a line"),
+        (("0 pit", "1 scar", "2 dent"), "value 0 is named 'pit'"),
+        (("1 pit", "1 scar", "2 dent"), "value 1 is named twice"),
+        (("pit",), "does not name: 2, 3"),
+    ],
+)
+def test_a_list_that_can_be_read_in_two_ways(make: Any, lines: tuple[str, ...], words: str) -> None:
+    refused(listed(make, *lines), words)
+
+
+def test_two_cameras_are_no_classes(make: Any) -> None:
+    make.class_folder("ok", "ng", above="cam1/")
+    make.class_folder("ok", "ng", above="cam2/")
+    refused(make.root, "cam1/ and cam2/ hold ng and ok each: which of the two")
+    assert open_data(make.root / "cam1").classes == ("ng",)
+
+
+# -- masks among the pictures of a set with masks -----------------------------------------------
+
+
+@pytest.mark.parametrize("inner", ["masks", "SegmentationClass", "old/masks", "overlay"])
+def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -> None:
+    make.mask_folder(count=12)
+    for index in range(12):
+        make.write(f"images/{inner}/{index}.png", make.mask(1, value=255))
+    refused(make.root, "stand in a folder whose name says masks, or drawings")
+    assert len(open_data(make.root, "mask_folder")) == 24, "a person's word"
+
+
+@pytest.mark.parametrize("target", ["..", "../masks"])
+def test_masks_reached_by_a_link_are_no_clean_pictures(make: Any, target: str) -> None:
+    make.mask_folder(count=12)
+    (make.root / "images" / "up").symlink_to(target)
+    refused(make.root, "are masks of the set too")
+    with pytest.raises(DataError, match="are masks of the set too"):
+        open_data(make.root, "mask_folder")
+
+
+def test_masks_below_a_kind_of_defect_are_no_pictures(make: Any) -> None:
+    make.mvtec()
+    for folder in sorted((make.root / "test").iterdir()):
+        for picture in sorted(folder.glob("*.png")):
+            make.write(f"test/{folder.name}/masks/{picture.name}", make.mask(1, value=255))
+    with pytest.raises(DataError):
+        open_data(make.root)
+
+
+def test_a_table_of_codes_that_ends_within_a_line_is_refused(make: Any) -> None:
+    table = make.severstal() / "train.csv"
+    whole = table.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    for end in range(1, len(last)):
+        table.write_bytes(whole[:-end])
+        with pytest.raises(DataError):
+            open_data(make.root)
+    table.write_bytes(whole)
+    assert open_data(make.root).layout == "severstal"

@@ -1,0 +1,291 @@
+"""What a survey finds: every fault that was planted, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets import contact_sheet as sheet_module
+from edgeinspect.learning.datasets.contact_sheet import draw_sheet, write_sheet
+from edgeinspect.learning.datasets.duplicates import (
+    Twins,
+    _count_bits,
+    families,
+    find_twins,
+    look_at,
+)
+from edgeinspect.learning.datasets.findings import findings
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.scan import Survey, survey
+from edgeinspect.learning.datasets.split import split
+
+
+def texture(seed: int, height_px: int = 96, width_px: int = 96) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(20, 236, (12, 12), np.uint8)
+    return np.asarray(cv2.resize(coarse, (width_px, height_px), interpolation=cv2.INTER_CUBIC))
+
+
+def dihedral(pixels: np.ndarray, way: int) -> np.ndarray:
+    turned = np.rot90(pixels, way % 4)
+    return np.ascontiguousarray(np.fliplr(turned) if way > 3 else turned)
+
+
+def said(found: Survey) -> str:
+    return "\n".join(f"{one.level}: {one.what}" for one in findings(found))
+
+
+# -- twins --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", range(8))
+def test_a_turned_brighter_compressed_twin_is_found(way: int) -> None:
+    pictures = [texture(seed)[:, :, None] for seed in range(30)]
+    twin = np.clip(dihedral(texture(7), way) * 0.8 + 15, 0, 255).astype(np.uint8)
+    packed = cv2.imencode(".jpg", twin, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    pictures.append(np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)[:, :, None])
+    (pair,) = find_twins([look_at(picture) for picture in pictures])
+    assert (pair.first, pair.second, pair.exact) == (7, 30, False)
+    assert pair.correlation > 0.93
+
+
+def test_the_same_pixels_are_exact_and_strangers_are_none() -> None:
+    pictures = [texture(seed)[:, :, None] for seed in (1, 2, 3, 2)]
+    assert find_twins([look_at(picture) for picture in pictures]) == [Twins(1, 3, True, 1.0)]
+
+
+def test_flat_pictures_are_no_twins_but_by_their_pixels() -> None:
+    rng = np.random.default_rng(3)
+    flat = [rng.integers(100, 103, (64, 64, 1), np.uint8) for _ in range(4)]
+    assert find_twins([look_at(picture) for picture in flat]) == []
+    assert len(find_twins([look_at(picture) for picture in [*flat, flat[0]]])) == 1
+
+
+def test_another_shape_is_no_twin() -> None:
+    square, strip = texture(1)[:, :, None], texture(1, 32, 200)[:, :, None]
+    assert find_twins([look_at(square), look_at(strip)]) == []
+
+
+def casting(seed: int) -> np.ndarray:
+    """The same part at nearly the same place, with grain of its own."""
+    rng = np.random.default_rng(seed)
+    grain = cv2.GaussianBlur(rng.normal(size=(150, 150)), (0, 0), 1.5)
+    part = np.zeros((150, 150), np.float32)
+    cv2.circle(part, (75, 75), 60, 100, -1)
+    cv2.circle(part, (75, 75), 15, -30, -1)
+    move = np.float32([[1, 0, 0], [0, 1, 0]])
+    move[:, 2] = rng.uniform(-4, 4, 2)
+    part = cv2.warpAffine(part, move, (150, 150))
+    return np.clip(90 + part + 25 * grain / grain.std(), 0, 255).astype(np.uint8)
+
+
+def test_castings_that_look_alike_are_no_twins() -> None:
+    pictures = [casting(seed)[:, :, None] for seed in range(40)]
+    pictures.append(np.ascontiguousarray(np.rot90(pictures[11])))
+    pictures[-1] = (pictures[-1] * 0.9).astype(np.uint8)
+    found = find_twins([look_at(picture) for picture in pictures])
+    assert [(pair.first, pair.second) for pair in found] == [(11, 40)]
+
+
+def test_families_are_tied_through_others() -> None:
+    pairs = [Twins(0, 4, True, 1), Twins(4, 9, False, 1), Twins(2, 3, True, 1)]
+    assert families(pairs) == [(0, 4, 9), (2, 3)]
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1))
+def test_bits_are_counted_without_numpy_2(values: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(np, "bitwise_count", raising=False)
+        counted = _count_bits(np.asarray(values, np.uint64))
+    assert counted.tolist() == [bin(value).count("1") for value in values]
+
+
+# -- findings -----------------------------------------------------------------------------
+
+
+def test_a_good_set_has_nothing_to_say_but_notes(make: Any) -> None:
+    found = survey(split(open_data(make.mask_folder(count=20)), 1))
+    assert {one.level for one in findings(found)} <= {"note"}
+    assert not found.broken
+    assert found.twins == ()
+    assert found.sizes == [((40, 64), 20)]
+    assert [seen.defect_px for seen in found.seen[:2]] == [0, 96]
+
+
+def test_planted_faults_are_all_found(make: Any) -> None:
+    root = make.indexed()
+    lines = (root / "index.csv").read_text().splitlines()
+    more = []
+    for name, class_name, class_id, split_name in (
+        ("cut", "free", 0, "train"),
+        ("turned", "pit", 1, "train"),
+        ("empty", "pit", 1, "train"),
+        ("liar", "free", 0, "train"),
+        ("copy", "free", 0, "test"),
+        ("twin", "scar", 2, "test"),
+    ):
+        more.append(f"{name}.png,{class_name},{class_id},x{name},{split_name}")
+        make.write(f"images/{name}.png")
+    make.text("index.csv", *lines, *more)
+    (root / "images/cut.png").write_bytes((root / "images/cut.png").read_bytes()[:-40])
+    make.write("masks/turned.png", np.zeros((64, 40), np.uint8))
+    make.write("masks/empty.png", make.mask())
+    make.write("masks/liar.png", make.mask(2))
+    make.write("masks/twin.png", make.mask(2))
+    original = cv2.imread(str(root / "images/t1.jpg"), cv2.IMREAD_GRAYSCALE)
+    make.write("images/copy.png", original)  # t1 is a pit in train: two faults in one
+    second = cv2.imread(str(root / "images/t2.jpg"), cv2.IMREAD_GRAYSCALE)
+    make.write("images/twin.png", np.ascontiguousarray(second[::-1]))  # t2 is in val
+    found = survey(open_data(root))
+    text = said(found)
+    for line in (
+        "warning: 1 pictures cannot be read: cut.png",
+        "warning: 1 masks do not fit their pictures: turned.png",
+        "warning: 1 defective pictures have no defect pixel: empty.png",
+        "warning: 1 masks contradict their label: liar.png",
+        "warning: 1 exact duplicates stand in two splits, as copy.png and t1.jpg",
+        "warning: 1 exact duplicates are good and defective at once, as copy.png and t1.jpg",
+        "warning: 1 near duplicates (turned, mirrored, other exposure) stand in two splits",
+    ):
+        assert line in text
+    assert len(found.twins) == 2
+
+
+def test_groups_across_splits_are_found(make: Any) -> None:
+    root = make.indexed()
+    text = (root / "index.csv").read_text().replace("g0train", "g").replace("g0test", "g")
+    (root / "index.csv").write_text(text)
+    assert "warning: 1 groups stand in train and in test" in said(survey(open_data(root)))
+
+
+def test_more_than_a_fifth_broken_is_an_error(make: Any) -> None:
+    root = make.class_folder(count=3)
+    (root / "ok_front/ok_front_0.jpeg").write_bytes(b"")
+    (root / "def_front/def_front_0.jpeg").write_bytes(b"")
+    assert said(survey(open_data(root))).startswith("error: 2 pictures cannot be read")
+
+
+def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.jpg")
+        make.write(f"masks/p{index}.png", 1 - make.mask(1) if index else make.mask(1))
+    data = open_data(make.root, classes=["pit", "scar"])
+    text = said(survey(data))
+    assert "in 3 pictures most pixels are defects" in text
+    assert "class 'scar' has no pixel anywhere" in text
+    assert "every picture is defective" in text
+
+
+def test_no_defect_at_all_is_an_error(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.jpg")
+        make.write(f"masks/p{index}.png", make.mask())
+    assert "error: no picture is defective" in said(survey(open_data(make.root)))
+
+
+def test_a_split_that_keeps_twins_together_has_no_leak(make: Any) -> None:
+    for index in range(24):
+        pixels = texture(index // 2)
+        make.write(f"{'ok' if index < 12 else 'bad'}/p{index}.png", dihedral(pixels, index % 2))
+    data = open_data(make.root)
+    found = survey(data)
+    assert len(found.twins) == 12
+    assert survey(split(data, 1)).leaks()
+    assert not survey(split(data, 1, together=found.together())).leaks()
+
+
+# -- the contact sheet --------------------------------------------------------------------
+
+
+def test_the_sheet_shows_every_section(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make.indexed()
+    (root / "images/t0.jpg").write_bytes(b"broken")
+    titles: list[str] = []
+    real = sheet_module._strip
+    monkeypatch.setattr(
+        sheet_module, "_strip", lambda text, *rest: titles.append(text) or real(text, *rest)
+    )
+    found = survey(open_data(root))
+    picture = draw_sheet(found)
+    assert picture.shape[1:] == (1800, 3)
+    assert [title.split(":")[0] for title in titles if ":" in title] == [
+        "pit",
+        "scar",
+        "good",
+        "cannot be used",
+    ]
+    for color in sheet_module.COLORS[:2]:
+        assert (picture == color).all(axis=2).any()
+    write_sheet(tmp_path / "sheet.png", found)
+    assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png")), picture)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_sheet(tmp_path / "no" / "sheet.png", found)
+
+
+def test_the_outline_leaves_the_defect_visible() -> None:
+    frame = np.full((100, 200, 3), 90, np.uint8)
+    mask = np.zeros((100, 200), np.uint8)
+    mask[40:60, 50:90] = 1
+    mask[20:22, 150:152] = 2
+    sheet_module._outline(frame, mask, 1.0, 0, 0)
+    assert (frame[40:60, 50:90] == 90).all()
+    first, second = ((frame == color).all(axis=2) for color in sheet_module.COLORS[:2])
+    assert first[38, 50:90].all()
+    assert second[10:35, 140:165].sum() > 40  # boxed, as it is tiny
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "leaks"), [("neu_seg", 3)])
+def test_the_real_sets(shared_data: Path, name: str, leaks: int) -> None:
+    found = survey(open_data(shared_data / name))
+    assert not found.broken
+    assert len(found.leaks()) == leaks
+
+
+def remedies(found: Survey) -> dict[str, str]:
+    return {one.what.split(":")[0]: one.remedy for one in findings(found)}
+
+
+def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
+    for index in range(4):
+        pixels = texture(index)
+        pixels[:6] = 0  # a BMP has its first row at the end
+        make.write(f"ok/{index}.bmp", pixels)
+        make.write(f"bad/{index}b.bmp", np.ascontiguousarray(pixels[:, ::-1]))
+    found = survey(open_data(make.root))
+    remedy = remedies(found)["8 pictures cannot be read"]
+    assert "`flat_end: true` in reading.yaml" in remedy
+    assert "elete" not in remedy
+    (make.root / "reading.yaml").write_text("flat_end: true\n")
+    assert not survey(open_data(make.root)).broken
+
+
+def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
+    root = make.class_folder(count=4)
+    cut = root / "ok_front/ok_front_0.jpeg"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    (root / "def_front/def_front_0.jpeg").write_bytes(b"GIF89a" + bytes(40))
+    remedy = remedies(survey(open_data(root)))["2 pictures cannot be read"]
+    assert "Copy it again (1 of them)" in remedy
+    assert "Save it as PNG" in remedy
+
+
+def test_a_class_spelled_otherwise_in_test_is_told(make: Any) -> None:
+    for split_name, bad in (("train", "scratch"), ("test", "scratches")):
+        for index in range(4):
+            for name in ("ok", bad):
+                make.write(
+                    f"{split_name}/{name}/{name}{index}.png", texture(10 * len(name) + index)
+                )
+    text = said(survey(open_data(make.root)))
+    assert "warning: train shows nothing of 'scratches', which val or test have" in text

@@ -1,0 +1,289 @@
+"""Tables as other programs write them, and names as other machines spell them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.cli.main import main
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.run_length import direction_of, encode_runs, format_runs
+from edgeinspect.learning.datasets.name_matching import Names, fold
+from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.records import DataSet
+from edgeinspect.learning.datasets.tables import header_of, parse_rows, read_rows
+
+CODE = "9 12 49 12"
+
+
+def steel(
+    make: Any,
+    names: list[str],
+    *,
+    files: list[str] | None = None,
+    sep: str = ",",
+    end: str = "\n",
+    encoding: str = "utf-8",
+    column: str = "ImageId",
+) -> DataSet:
+    for name in files or ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", "p5.jpg"]:
+        make.write(f"train_images/{name}")
+    rows = [sep.join((column, "ClassId", "EncodedPixels"))]
+    rows += [sep.join((name, "1", CODE)) for name in names]
+    (make.root / "train.csv").write_bytes(end.join([*rows, ""]).encode(encoding))
+    return open_data(make.root)
+
+
+def bad(data: DataSet) -> list[str]:
+    return [record.name for record in data.records if record.defective]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["P1.JPG", "p2.jpg"],
+        ["p1", "p2"],
+        ["p1.jpg ", "p2.jpg\t"],
+        ["train_images/p1.jpg", "train_images\\p2.jpg"],
+        ["p1.png", "p2.bmp"],
+        ["./p1.jpg", "C:\\data\\P2.Jpg"],
+    ],
+)
+def test_names_that_are_spelled_otherwise_are_the_same_picture(make: Any, names: list[str]) -> None:
+    data = steel(make, names)
+    assert bad(data) == ["p1.jpg", "p2.jpg"]
+    assert (len(data), data.left_out) == (6, ())
+
+
+@pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_in_either_form_are_the_same(make: Any, table: Any, disk: Any) -> None:
+    files = [unicodedata.normalize(disk, f"öl_{i}.jpg") for i in range(6)]
+    data = steel(make, [unicodedata.normalize(table, "öl_3.jpg")], files=files)
+    assert bad(data) == [files[3]]
+
+
+def test_one_picture_under_two_spellings_has_the_classes_of_both(make: Any) -> None:
+    steel(make, ["p1.jpg"])
+    make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"P1.JPG,2,{CODE}")
+    assert open_data(make.root).records[1].class_ids == (1, 2)
+    make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"P1.JPG,1,{CODE}")
+    with pytest.raises(DataError, match=r"gives p1\.jpg class 1 again"):
+        open_data(make.root)
+
+
+def test_a_name_that_two_pictures_could_have_is_refused(make: Any) -> None:
+    with pytest.raises(DataError, match=r"'P1' could be p1\.jpg or p1\.png"):
+        steel(make, ["P1"], files=["p1.jpg", "p1.png", "p2.jpg"])
+
+
+def test_two_names_for_one_picture_are_refused(make: Any) -> None:
+    with pytest.raises(DataError, match=r"names a/p1\.jpg and b/p1\.jpg"):
+        steel(make, ["a/p1.jpg", "b/p1.jpg"])
+
+
+def test_an_exact_name_wins(make: Any) -> None:
+    assert bad(steel(make, ["P1.jpg"], files=["p1.jpg", "P1.jpg", "p2.jpg"])) == ["P1.jpg"]
+
+
+def test_a_few_names_without_a_picture_are_named(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = steel(make, ["p1.jpg", "q7.jpg"])
+    assert bad(data) == ["p1.jpg"]
+    ((name, why),) = [(each.name, each.why) for each in data.left_out]
+    assert (name, "train.csv:3" in why) == ("q7.jpg", True)
+    assert main(["data", "inspect", str(make.root)]) == 0
+    out = capsys.readouterr().out
+    assert "q7.jpg: train.csv:3 names it" in out
+    assert "1 pictures are left out" in out
+
+
+def test_a_table_of_other_pictures_is_refused(make: Any) -> None:
+    with pytest.raises(DataError, match=r"3 of the 4 pictures that it names are not in train_i"):
+        steel(make, ["p1.jpg", "q1.jpg", "q2.jpg", "q3.jpg"])
+    with pytest.raises(DataError, match=r"q1\.jpg \(train\.csv:2\)"):
+        steel(make, ["q1.jpg", "q2.jpg", "q3.jpg"])
+
+
+def test_where_clean_pictures_have_rows_the_others_must_have_one(make: Any) -> None:
+    steel(make, ["p1.jpg"])
+    make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", "p2.jpg,1,")
+    with pytest.raises(DataError, match=r"no row for 4 others: p0\.jpg"):
+        open_data(make.root)
+
+
+@pytest.mark.parametrize("column", ["split", "group"])
+def test_a_picture_has_one_split_and_one_group(make: Any, column: str) -> None:
+    steel(make, ["p1.jpg"])
+    rows = [f"p1.jpg,1,{CODE},train", f"p1.jpg,2,{CODE},test"]
+    make.text("train.csv", f"ImageId,ClassId,EncodedPixels,{column}", *rows)
+    with pytest.raises(DataError, match=f"p1.jpg the {column} test, and train above") as caught:
+        open_data(make.root)
+    assert caught.value.where == "train.csv:3"
+
+
+@pytest.mark.parametrize("named", ["", "train.csv"])
+def test_what_another_table_calls_defective_is_not_good(make: Any, named: str) -> None:
+    """Pictures in one folder, and a table for each split."""
+    steel(make, ["p1.jpg"])
+    make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"P2.JPG,1,{CODE}", "p3.jpg,1,")
+    with pytest.raises(DataError, match=r"defective in val\.csv: p2\.jpg") as caught:
+        open_data(make.root / named)
+    assert caught.value.remedy
+    make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"q.jpg,1,{CODE}")
+    assert open_data(make.root / named).records[1].defective
+    (make.root / "val.csv").rename(make.root / "sample_submission.csv")
+    make.text("sample_submission.csv", "ImageId,ClassId,EncodedPixels", f"p2.jpg,1,{CODE}")
+    assert not open_data(make.root / named).records[2].defective
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_form_of_a_table_is_read(make: Any, sep: str, end: str, encoding: str) -> None:
+    assert bad(steel(make, ["p1.jpg", "p4.jpg"], sep=sep, end=end, encoding=encoding)) == [
+        "p1.jpg",
+        "p4.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"ImageId,ClassId,EncodedPixels\np1.jpg,1", "fewer cells than the header.*cut off"),
+        (b"ImageId,ClassId,EncodedPixels\np1.jpg,1,1 2\0", "NUL"),
+        (b"ImageId,ClassId,EncodedPixels\np\xff.jpg,1,1 2", "is not UTF-8: byte 31"),
+        (b"ImageId,ClassId,EncodedPixels,imageid\na,1,1 2,b", "has the column 'ImageId' twice"),
+        (b"ImageId,ImageId,EncodedPixels\na,1,1 2", "has the column 'ImageId' twice"),
+        (b"ImageId,ClassId,EncodedPixels\np1.jpg," + b"9" * 5000 + b",1 2", "ClassId is '999"),
+        (b"ImageId,ClassId,EncodedPixels\np1.jpg,0,1 2", "counts from 1"),
+        (b"ImageId,ClassId,EncodedPixels\n", "has no row"),
+        (b"ImageId,ClassId,EncodedPixels\n" + b"p1.jpg,1," + b"1 " * (40 << 20), "field larger"),
+    ],
+)
+def test_a_damaged_table_is_one_error(make: Any, text: bytes, said: str) -> None:
+    steel(make, ["p1.jpg"])
+    (make.root / "train.csv").write_bytes(text)
+    with pytest.raises(DataError, match=said):
+        open_data(make.root)
+
+
+def test_codes_that_run_along_rows_are_refused(make: Any) -> None:
+    for name in ("a", "b", "c"):
+        make.write(f"images/{name}.png")
+    tall = np.zeros((40, 64), np.uint8)
+    tall[5:35, 10:20] = 1
+    rows = [f"{n}.png,1,{format_runs(encode_runs(tall.T))}" for n in "ab"]
+    make.text("train.csv", "ImageId,ClassId,EncodedPixels", *rows)
+    with pytest.raises(DataError, match="run along the rows: 2 of 2"):
+        open_data(make.root)
+    rows = [f"{n}.png,1,{format_runs(encode_runs(tall))}" for n in "ab"]
+    make.text("train.csv", "ImageId,ClassId,EncodedPixels", *rows)
+    assert np.array_equal(open_data(make.root).records[0].read_mask(40, 64), tall)
+
+
+def test_the_direction_of_a_square_is_not_guessed() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[5:35, 10:20] = 1
+    assert direction_of(encode_runs(mask), 64, 64) is None
+    assert direction_of(encode_runs(mask), 64, 128) is None
+
+
+def test_an_index_finds_its_pictures_and_masks_however_spelled(make: Any) -> None:
+    for index in range(6):
+        make.write(f"images/p{index}.jpg")
+    make.write("masks/P1.PNG", make.mask(1))
+    rows = [f"p{i}.jpg ,free,0" for i in range(2, 6)]
+    make.text("index.csv", "image,class_name,class_id", "P0,free,0", "images/P1.JPG,pit,1", *rows)
+    data = open_data(make.root)
+    assert (bad(data), len(data)) == (["p1.jpg"], 6)
+    assert data.records[1].read_mask(40, 64).sum() == 96
+
+
+def test_an_index_cannot_name_files_elsewhere(make: Any) -> None:
+    for index in range(3):
+        make.write(f"images/p{index}.jpg")
+    make.write("secret.jpg")
+    make.text(
+        "index.csv",
+        "image,class_name,class_id",
+        "p0.jpg,free,0",
+        "p1.jpg,pit,1",
+        "../secret.jpg,pit,1",
+    )
+    data = open_data(make.root)
+    assert [each.name for each in data.left_out] == ["../secret.jpg", "p2.jpg"]
+
+
+def test_a_class_id_of_millions_is_refused(make: Any) -> None:
+    make.write("images/p0.jpg")
+    make.text("index.csv", "image,class_name,class_id", "p0.jpg,pit,1000000")
+    with pytest.raises(DataError, match="class_id is 1000000"):
+        open_data(make.root)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "index.csv"])
+def test_a_pipe_in_the_place_of_a_table_is_never_waited_for(make: Any, name: str) -> None:
+    make.write("images/p0.jpg")
+    os.mkfifo(make.root / name)
+    assert header_of(make.root / name) == ()
+    with pytest.raises(DataError):
+        open_data(make.root)
+
+
+def test_a_nested_split_file_is_one_error(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make.mask_folder()
+    (root / "split.json").write_text("[" * 200_000)
+    assert main(["data", "inspect", str(root), "--split", str(root / "split.json")]) == 65
+    assert "is not a split file" in capsys.readouterr().err
+
+
+def test_what_a_person_types_may_lack_cells_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    path.write_text("frame,label,mask\na,good\nb,pit,m.png\n")
+    assert read_rows(path, short=True)[0] == {"frame": "a", "label": "good", "mask": ""}
+    with pytest.raises(DataError, match="fewer cells"):
+        read_rows(path)
+
+
+CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=12)
+
+
+@given(st.lists(st.tuples(CELL, CELL, CELL), max_size=8), st.sampled_from(",;\t|"))
+def test_what_a_csv_writer_writes_is_read_back(rows: list[tuple[str, ...]], sep: str) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=sep)
+    writer.writerow(["ImageId", "ClassId", "EncodedPixels"])
+    writer.writerows(rows)
+    found = [tuple(row.values()) for _line, row in parse_rows(out.getvalue(), "t.csv")[1]]
+    assert found == [tuple(cell.strip() for cell in row) for row in rows]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_table_or_one_error(text: str) -> None:
+    try:
+        header, rows = parse_rows(text, "t.csv")
+    except DataError:
+        return
+    assert all(set(row) <= {*header} for _line, row in rows)
+
+
+@given(st.lists(st.text(max_size=12), unique=True, max_size=8), st.text(max_size=12))
+def test_a_name_is_one_file_none_or_refused(files: list[str], name: str) -> None:
+    try:
+        found = Names(files, "t.csv").find(name)
+    except DataError:
+        return
+    assert found is None or found in files
+    if name in files:
+        assert found == name
+    assert fold(fold(name)) == fold(name)

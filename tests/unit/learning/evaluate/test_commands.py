@@ -1,0 +1,227 @@
+"""The commands from their arguments to their files and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.cli.main import main
+from tests import graphs
+from tests.unit.learning.evaluate.small_datasets import write_set
+from tests.unit.learning.evaluate.test_reports import check_page
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+
+REAL = Path(__file__).parents[5] / "real"
+"""Models trained on the real pictures, beside the checkout; they are not in it."""
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "store"
+    limits = {name: {"score": 0.01, "area_px": 40} for name in graphs.CLASSES}
+    gate = {"suspect": 0.45, "reject": 0.99, "degraded": 0.49}
+    graphs.install(root, graphs.gate(), thresholds=gate)
+    graphs.install(root, graphs.segmenter(), name="tiny-seg", kind="segmenter", thresholds=limits)
+    monkeypatch.setenv("EDGEINSPECT_STORE", str(root))
+    return root
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    return write_set(tmp_path / "mixed", ["sound"] * 8 + ["dark"] * 6 + ["bright"] * 6)
+
+
+def test_evaluate_writes_a_page_and_json(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, figures = tmp_path / "new" / "out.html", tmp_path / "out.json"
+    code = main(
+        [
+            "evaluate",
+            "tiny-seg",
+            "--gate",
+            "tiny-gate",
+            "--data",
+            str(mixed),
+            "--report",
+            str(page),
+            "--json",
+            str(figures),
+            "--cost-escape",
+            "50",
+            "--cost-overkill",
+            "1",
+        ]
+    )
+    assert code == 0
+    card = json.loads(figures.read_text())
+    assert card["schema"] == "edgeinspect.evaluation/1"
+    assert card["models"][0]["sha256"] != card["models"][1]["sha256"]
+    # Dark pictures are below the gate's `suspect`: on the line they pass.
+    assert card["decisions"]["escape"]["hits"] == 6
+    assert card["overlap"]["miou"] == 1.0
+    seen = check_page(page.read_text())
+    assert seen.pictures == 3 * 6
+    assert "escape rate" in capsys.readouterr().out
+
+
+def test_names_cannot_break_the_page(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", ["sound", "dark", "dark"])
+    (folder / "images" / "p001.png").rename(folder / "images" / "<b>&.png")
+    (folder / "masks" / "p001.png").rename(folder / "masks" / "<b>&.png")
+    index = folder / "index.csv"
+    index.write_text(index.read_text().replace("p001.png", "<b>&.png"))
+    page = tmp_path / "out.html"
+    main(
+        [
+            "evaluate",
+            "tiny-seg",
+            "--gate",
+            "tiny-gate",
+            "--data",
+            str(folder),
+            "--report",
+            str(page),
+        ]
+    )
+    assert "&lt;b&gt;&amp;.png" in page.read_text()
+    check_page(page.read_text())
+
+
+def test_compare_writes_a_page_and_json(mixed: Path, tmp_path: Path) -> None:
+    page, figures = tmp_path / "out.html", tmp_path / "out.json"
+    code = main(
+        [
+            "compare",
+            "tiny-seg",
+            "tiny-seg",
+            "--data",
+            str(mixed),
+            "--report",
+            str(page),
+            "--json",
+            str(figures),
+            "--rounds",
+            "100",
+            "--gate-b",
+            "tiny-gate",
+        ]
+    )
+    assert code == 0
+    found = json.loads(figures.read_text())
+    assert found["schema"] == "edgeinspect.comparison/1"
+    assert (found["escapes"]["only_a"], found["escapes"]["only_b"]) == (0, 6)
+    assert len(found["differing"]) == 6
+    assert check_page(page.read_text()).pictures == 4 * 6
+
+
+def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "two"):
+        file = tmp_path / f"{name}.json"
+        main(["evaluate", "tiny-gate", "--data", str(mixed), "--json", str(file)])
+        texts.append(file.read_bytes())
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["evaluate", "--data", "SET"], 64, "names no model"),
+        (["evaluate", "nobody", "--data", "SET"], 65, "there is no model nobody"),
+        (["evaluate", "./nowhere", "--data", "SET"], 65, "no such model"),
+        (["evaluate", "tiny-gate", "--data", "SET/none"], 65, "does not exist"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--split", "train"], 65, "no picture in split"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--split", "tets"], 64, "no split 'tets'"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--backend", "x"], 64, "no backend"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--cost-escape", "5"], 64, "go together"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--gate", "tiny-gate"], 64, "--gate goes"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--config", "SET/no.yaml"], 78, "no.yaml"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--json", "/proc/x.json"], 65, "written"),
+        (["evaluate", "tiny-gate", "--data", "strip:1"], 64, "strip:SEED:COUNT"),
+        (["compare", "tiny-gate", "tiny-seg", "--data", "SET"], 64, "cannot be compared"),
+    ],
+)
+def test_wrong_input_ends_with_one_message_and_its_code(
+    arguments: list[str], code: int, message: str, mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([each.replace("SET", str(mixed)) for each in arguments]) == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert sum(line.startswith("edgeinspect: error:") for line in error) == 1
+    assert message in "\n".join(error)
+
+
+def test_one_kind_alone_cannot_judge_a_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_set(tmp_path / "bad", ["dark"] * 4)
+    assert main(["evaluate", "tiny-gate", "--data", str(folder)]) == 65
+    assert "all 4 pictures are defective" in capsys.readouterr().err
+    # A segmenter has its masks to be judged by.
+    assert main(["evaluate", "tiny-seg", "--data", str(folder)]) == 0
+
+
+def test_no_picture_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "nothing").mkdir()
+    assert main(["evaluate", "tiny-gate", "--data", str(tmp_path / "nothing")]) == 65
+    assert "layout" in capsys.readouterr().err
+
+
+def test_masks_of_another_size(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mask in (mixed / "masks").iterdir():
+        cv2.imwrite(str(mask), np.zeros((16, 16), np.uint8))
+    assert main(["evaluate", "tiny-seg", "--data", str(mixed)]) == 65
+    assert "mask is 16 x 16 px" in capsys.readouterr().err
+
+
+def test_one_broken_picture_is_left_out_and_named(mixed: Path, tmp_path: Path) -> None:
+    (mixed / "images" / "p003.png").write_bytes(b"no picture")
+    figures = tmp_path / "out.json"
+    assert main(["evaluate", "tiny-seg", "--data", str(mixed), "--json", str(figures)]) == 0
+    card = json.loads(figures.read_text())
+    assert card["pictures"] == 19
+    assert list(card["skipped"]) == ["p003.png"]
+
+
+def test_classes_that_the_model_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_set(tmp_path / "set", ["dark", "sound"])
+    index = folder / "index.csv"
+    index.write_text(index.read_text().replace("dark_px", "rust_px"))
+    assert main(["evaluate", "tiny-seg", "--data", str(folder)]) == 65
+    assert "the model finds dark, bright" in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("model", "data", "path", "wanted"),
+    [
+        ("neu-segmenter", "neu_seg", ("overlap", "miou"), 0.6694),
+        ("tile-gate", "magnetic_tile", ("ranking", "auc"), 0.7885),
+    ],
+)
+def test_the_figures_are_those_of_the_daemon(
+    model: str, data: str, path: tuple[str, str], wanted: float, shared_data: Path, tmp_path: Path
+) -> None:
+    if not (REAL / model / "1").is_dir():
+        pytest.skip(f"the model {model} is not here")
+    figures = tmp_path / "out.json"
+    code = main(
+        [
+            "evaluate",
+            str(REAL / model / "1"),
+            "--data",
+            str(shared_data / data),
+            "--json",
+            str(figures),
+        ]
+    )
+    assert code == 0
+    card = json.loads(figures.read_text())
+    assert card[path[0]][path[1]] == pytest.approx(wanted, abs=5e-5)

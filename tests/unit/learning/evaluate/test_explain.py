@@ -1,0 +1,160 @@
+"""Heat maps: Grad-CAM from the graph against torch's gradients, occlusion against the truth."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.cli.main import main
+from edgeinspect.errors import DataError, EngineFault, MissingExtraError
+from edgeinspect.imaging import synthetic_strip
+from edgeinspect.learning.evaluate.explain.explain import AUTO, GRADCAM, OCCLUSION, heat_method
+from edgeinspect.learning.evaluate.explain.grad_cam import cut_graph, grad_cam
+from edgeinspect.learning.evaluate.explain.occlusion import occlusion
+from edgeinspect.learning.evaluate.open_model import judge_of, open_engine
+from edgeinspect.storage.model_store import Store
+from tests import graphs
+from tests.unit.learning.evaluate.small_datasets import picture
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+ENGINES = Path(__file__).parents[4] / "engines"
+
+
+def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+    from edgeinspect.learning.train import torch_engine
+    from edgeinspect.learning.train.export import Card, export
+    from edgeinspect.learning.train.gradcam import GradCam
+    from edgeinspect.learning.train.networks import Gate
+
+    torch.manual_seed(2)
+    net = Gate(ignore_black=True)
+    net.train()
+    with torch.no_grad():  # statistics of batch norm that are not 0 and 1
+        net(torch.rand(8, 1, 64, 96) * 255)
+    net.eval()
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 1)).astype(np.uint8)
+    image[20:30, 40:60] //= 4
+    card = Card("g", 1, ("defect",), "run", {"suspect": 0.4}, {}, {}, "2026-01-01")
+    folder = export(net, card, tmp_path, image[None])
+    cut = cut_graph(folder / "model.onnx")
+    assert cut is not None
+    assert cut.shape == (64, 4, 6)
+    mine, prob = grad_cam(cut, image)
+    theirs, other = GradCam(net)(image)
+    assert prob == pytest.approx(other, abs=1e-5)
+    assert theirs.max() > 0
+    assert np.abs(mine - theirs).max() < 0.03 * theirs.max()
+
+    frame = {"height_px": 64, "width_px": 96, "channels": 1}
+    run = {"kind": "gate", "name": "g", "stride": 1, "classes": ["pit"], "frame": frame}
+    monkeypatch.setattr(torch_engine, "load_run", lambda path: (net, run))
+    (tmp_path / "checkpoint.pt").touch()
+    engine = torch_engine.open_checkpoint(tmp_path / "checkpoint.pt")
+    assert engine.infer(image)[0] == pytest.approx([prob], abs=1e-5)
+    assert engine.spec.thresholds == {"suspect": 0.4}
+    with pytest.raises(EngineFault, match="takes"):
+        engine.infer(image[:32])
+    with pytest.raises(DataError, match="no such checkpoint"):
+        torch_engine.open_checkpoint(tmp_path / "gone.pt")
+
+
+def test_grad_cam_of_the_shipped_gate_points_at_the_defect() -> None:
+    spec = Store(ENGINES).resolve("strip-gate")
+    cut = cut_graph(spec.path)
+    assert cut is not None
+    hits = 0
+    chosen = [i for i in range(40) if synthetic_strip.render(4711, i).mask.any()][:5]
+    for index in chosen:
+        drawn = synthetic_strip.render(4711, index)
+        heat, _prob = grad_cam(cut, drawn.image[..., None])
+        row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+        near = drawn.mask[
+            max(0, row * 16 - 24) : row * 16 + 40, max(0, column * 16 - 24) : column * 16 + 40
+        ]
+        hits += bool(near.any())
+    assert hits >= 4
+
+
+def test_a_graph_without_a_common_feature_map_has_no_cut(tmp_path: Path) -> None:
+    folder = graphs.install(tmp_path, graphs.gate())
+    assert cut_graph(folder / "model.onnx") is None
+
+
+def test_occlusion_finds_what_makes_the_probability(tmp_path: Path) -> None:
+    graphs.install(tmp_path, graphs.gate())
+    engine = open_engine("tiny-gate", "ort", store=Store(tmp_path))
+    image = np.full((32, 48, 1), 40, np.uint8)
+    image[20:28, 30:42] = 255
+    heat, prob = occlusion(engine, image)
+    assert prob == pytest.approx(image.mean() / 255, abs=1e-4)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert 18 <= (row + 0.5) * 32 / heat.shape[0] <= 30
+    assert 28 <= (column + 0.5) * 48 / heat.shape[1] <= 44
+
+
+def test_the_command_draws_and_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    gate = {"suspect": 0.1, "reject": 0.99, "degraded": 0.5}
+    graphs.install(root, graphs.gate(), thresholds=gate)
+    graphs.install(root, graphs.segmenter(), name="tiny-seg", kind="segmenter")
+    monkeypatch.setenv("EDGEINSPECT_STORE", str(root))
+    pictures = tmp_path / "pictures"
+    for folder in ("a", "b"):
+        (pictures / folder).mkdir(parents=True)
+        image, _mask = picture("dark", 3)
+        cv2.imwrite(str(pictures / folder / "same.png"), image)
+    out = tmp_path / "out"
+    code = main(
+        [
+            "explain",
+            "tiny-seg",
+            "--gate",
+            "tiny-gate",
+            str(pictures / "a"),
+            str(pictures / "b" / "same.png"),
+            "--out",
+            str(out),
+        ]
+    )
+    assert code == 0
+    assert "occlusion" in capsys.readouterr().out
+    told = json.loads((out / "explain.json").read_text())
+    assert (told["schema"], told["method"]) == ("edgeinspect.explanation/1", "occlusion")
+    assert [each["file"] for each in told["pictures"]] == ["same.png", "same-2.png"]
+    assert told["pictures"][0]["regions"][0]["class"] == "dark"
+    drawn = cv2.imread(str(out / "same.png"))
+    assert drawn is not None
+    assert drawn.shape[0] > 3 * 280
+    gradcam = main(
+        ["explain", "tiny-gate", str(pictures / "a"), "--out", str(out), "--method", "gradcam"]
+    )
+    assert gradcam == 64
+    assert main(["explain", "tiny-gate", str(tmp_path / "none.png"), "--out", str(out)]) == 65
+    (tmp_path / "empty").mkdir()
+    assert main(["explain", "tiny-gate", str(tmp_path / "empty"), "--out", str(out)]) == 65
+
+
+def test_a_gate_is_explained_without_torch_and_without_onnx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = open_engine("strip-gate/1", "ort", store=Store(ENGINES))
+    judge = judge_of(engine)
+    for package in ("torch", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)  # importing it raises ImportError
+    method = heat_method(judge, AUTO)
+    assert method is not None
+    assert method.name == OCCLUSION
+    assert "edgeinspect[onnx]" in method.words
+    with pytest.raises(MissingExtraError, match=r"edgeinspect\[onnx\]"):
+        heat_method(judge, GRADCAM)
+    engine.close()

@@ -1,0 +1,233 @@
+"""Figures against brute force and against hand-computed ones."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgeinspect.learning.evaluate.metrics.calibration_curve import (
+    expected_error,
+    fit_platt,
+    reliability,
+)
+from edgeinspect.learning.evaluate.metrics.cost_threshold import choose_by_cost
+from edgeinspect.learning.evaluate.metrics.detection_by_size import by_size
+from edgeinspect.learning.evaluate.metrics.rates import decisions, rate
+from edgeinspect.learning.evaluate.metrics.roc import curve, ranking, thin
+from edgeinspect.learning.evaluate.metrics.segmentation import overlap
+from tests.unit.learning.evaluate.small_datasets import answer
+
+Ranked = tuple[NDArray[np.float64], NDArray[np.bool_]]
+
+
+@st.composite
+def ranked(draw: st.DrawFn) -> Ranked:
+    """Few different values, so that ties are common; both kinds there."""
+    pairs = draw(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=40))
+    rank = np.array([value / 8 for value, _bad in pairs])
+    bad = np.array([bad for _value, bad in pairs])
+    assume(bad.any() and not bad.all())
+    return rank, bad
+
+
+def test_a_rate_without_a_hit_claims_no_better_than_three_over_n() -> None:
+    none = rate(0, 60)
+    assert (none.value, none.low, none.no_better_than) == (0.0, 0.0, 0.05)
+    assert none.high == pytest.approx(0.0602, abs=1e-4)
+    assert rate(1, 60).no_better_than is None
+    assert rate(0, 0).value is None
+    assert (rate(0, 0).low, rate(0, 0).high) == (0.0, 1.0)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.data())
+def test_wilson_is_where_the_score_test_just_accepts(total: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, total))
+    found = rate(hits, total)
+    for end in (found.low, found.high):
+        if 1e-9 < end < 1 - 1e-9:  # the ends of the scale are where there is no more to accept
+            z = (hits / total - end) / math.sqrt(end * (1 - end) / total)
+            assert abs(abs(z) - 1.96) < 1e-5
+
+
+def test_decisions_by_hand() -> None:
+    said = [(True, True)] * 7 + [(True, False)] * 3 + [(False, True)] * 2 + [(False, False)] * 8
+    found = decisions([answer(str(i), defective=d, rejected=r) for i, (d, r) in enumerate(said)])
+    assert (found.defective_rejected, found.defective_passed) == (7, 3)
+    assert (found.sound_rejected, found.sound_passed) == (2, 8)
+    assert found.accuracy.value == 0.75
+    assert found.precision.value == pytest.approx(7 / 9)
+    assert found.recall.value == 0.7
+    assert found.f1 == pytest.approx(2 * (7 / 9) * 0.7 / (7 / 9 + 0.7))
+    assert found.escape.value == 0.3
+    assert found.overkill.value == 0.2
+
+
+@settings(deadline=None, max_examples=60)
+@given(ranked())
+def test_auc_counts_pairs(given_: Ranked) -> None:
+    rank, bad = given_
+    pairs = [1.0 if b > g else 0.5 if b == g else 0.0 for b, g in product(rank[bad], rank[~bad])]
+    found = ranking(rank, bad)
+    assert found is not None
+    assert found.auc == pytest.approx(np.mean(pairs))
+    assert found.auc_low <= found.auc + 1e-12
+    assert found.auc <= found.auc_high + 1e-12
+
+
+@settings(deadline=None, max_examples=60)
+@given(ranked())
+def test_a_curve_has_every_threshold(given_: Ranked) -> None:
+    rank, bad = given_
+    points = curve(rank, bad)
+    assert [point.threshold for point in points] == sorted(set(rank), reverse=True)
+    for point in points:
+        rejected = rank >= point.threshold
+        assert point.recall == pytest.approx(rejected[bad].mean())
+        assert point.false_reject_ratio == pytest.approx(rejected[~bad].mean())
+        assert point.precision == pytest.approx(bad[rejected].mean())
+    # The area under precision and recall is the mean precision at each defective picture.
+    found = ranking(rank, bad)
+    assert found is not None
+    steps = [bad[rank >= value].mean() for value in rank[bad]]
+    assert found.average_precision == pytest.approx(np.mean(steps))
+
+
+@settings(deadline=None, max_examples=60)
+@given(ranked(), st.sampled_from([0.01, 0.05, 0.3]))
+def test_recall_at_a_false_reject_rate_is_the_best_allowed(given_: Ranked, at: float) -> None:
+    rank, bad = given_
+    found = ranking(rank, bad, (at,))
+    assert found is not None
+    limits = [-1.0, *set(rank)]
+    best = max(
+        (rank[bad] > limit).mean()
+        for limit in limits
+        if (rank[~bad] > limit).sum() <= int(at * (~bad).sum())
+    )
+    assert found.recall_at[0].recall.value == pytest.approx(best)
+
+
+def test_one_kind_of_pictures_has_no_ranking() -> None:
+    assert ranking(np.array([0.1, 0.2]), np.array([True, True])) is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 1500), st.integers(2, 600))
+def test_a_thinned_curve_keeps_its_ends(count: int, most: int) -> None:
+    rng = np.random.default_rng(count)
+    points = curve(rng.random(count), rng.random(count) < 0.5)
+    kept = thin(points, most)
+    assert len(kept) <= max(2, most)
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    chosen = set(kept)
+    assert list(kept) == [point for point in points if point in chosen]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 30), min_size=9, max_size=9), min_size=1, max_size=6))
+def test_overlap_against_the_definitions(counts: list[list[int]]) -> None:
+    cells = np.array(counts, np.int64).reshape(-1, 3, 3)
+    found = overlap(
+        [answer(str(i), defective=True, rejected=True, cells=c) for i, c in enumerate(cells)],
+        ("a", "b"),
+    )
+    assert found is not None
+    whole = cells.sum(0)
+    for k, row in enumerate(found.classes):
+        union = whole[k].sum() + whole[:, k].sum() - whole[k, k]
+        if not union:
+            assert (row.iou, row.dice) == (None, None)
+            continue
+        assert row.iou == pytest.approx(whole[k, k] / union)
+        assert row.dice == pytest.approx(2 * whole[k, k] / (whole[k].sum() + whole[:, k].sum()))
+        assert row.pictures == sum(c[k].sum() > 0 for c in cells)
+    pairs = [(c[k].sum(), c[:, k].sum(), c[k, k]) for c in cells for k in (1, 2)]
+    dice = [1.0 if t + f == 0 else 2 * h / (t + f) for t, f, h in pairs]
+    assert found.severstal.dice == pytest.approx(np.mean(dice))
+    assert found.severstal.dice_of_empty == pytest.approx(np.mean([t == 0 for t, _f, _h in pairs]))
+
+
+def test_ece_by_hand() -> None:
+    probs = np.array([0.05, 0.05, 0.95, 0.95])
+    bad = np.array([False, True, True, True])
+    assert expected_error(probs, bad) == pytest.approx(0.5 * abs(0.5 - 0.05) + 0.5 * 0.05)
+
+
+def test_platt_undoes_a_wrong_temperature() -> None:
+    rng = np.random.default_rng(3)
+    logit = rng.normal(0, 2, 20_000)
+    bad = rng.random(20_000) < 1 / (1 + np.exp(-logit))
+    overconfident = 1 / (1 + np.exp(-(3 * logit + 1)))
+    platt = fit_platt(overconfident, bad)
+    assert platt.slope == pytest.approx(1 / 3, abs=0.02)
+    assert platt.offset == pytest.approx(-1 / 3, abs=0.05)
+    found = reliability(overconfident, bad)
+    assert found is not None
+    assert found.ece > 0.08
+    assert found.ece_after_platt < 0.02
+
+
+@given(ranked(), st.floats(0.1, 100), st.floats(0.05, 0.95))
+@settings(max_examples=40, deadline=None)
+def test_no_threshold_costs_less(given_: Ranked, ratio: float, share: float) -> None:
+    rank, bad = given_
+    found = choose_by_cost(rank, bad, escape_cost=ratio, overkill_cost=1.0, prevalence_ratio=share)
+    assert found is not None
+
+    def cost(threshold: float) -> float:
+        rejected = rank >= threshold
+        return 1000 * (
+            share * ratio * (~rejected[bad]).mean() + (1 - share) * rejected[~bad].mean()
+        )
+
+    assert found.cost_per_1000 == pytest.approx(min(cost(t) for t in [*rank, 2.0]))
+    assert cost(found.threshold) == pytest.approx(found.cost_per_1000)
+    assert found.threshold_low <= found.threshold_high
+
+
+def test_cost_warns_of_a_small_set_and_not_of_a_large_one() -> None:
+    rng = np.random.default_rng(1)
+
+    def warning(count: int) -> str:
+        bad = np.arange(count) % 2 == 0
+        rank = np.where(bad, rng.normal(0.65, 0.15, count), rng.normal(0.35, 0.15, count))
+        found = choose_by_cost(rank, bad, escape_cost=50, overkill_cost=1)
+        assert found is not None
+        return found.warning
+
+    assert "too small" in warning(200)
+    assert warning(60_000) == ""
+
+
+def test_a90_is_found_where_it_was_put() -> None:
+    rng = np.random.default_rng(5)
+    area = np.exp(rng.uniform(math.log(8), math.log(4000), 4000)).astype(int)
+    # 90 % at 100 px: logit 2.197 there, slope 2 per doubling.
+    chance = 1 / (1 + np.exp(-(2.197 + 2 * np.log2(area / 100))))
+    found = by_size(area.tolist(), (rng.random(4000) < chance).tolist(), range(4000), "regions")
+    assert found is not None
+    assert found.a90_px == pytest.approx(100, rel=0.1)
+    assert found.a90_low_px is not None
+    assert found.a90_high_px is not None
+    assert found.a90_low_px < 100 < found.a90_high_px
+    assert sum(each.recall.total for each in found.bins) == 4000
+    assert all(b.low_px * 2 == b.high_px for b in found.bins)
+
+
+def test_sizes_say_when_it_is_never_or_always_found() -> None:
+    area = list(range(10, 110))
+    always = by_size(area, [True] * 100, range(100), "regions")
+    never = by_size(area, [False] * 100, range(100), "regions")
+    assert always is not None
+    assert never is not None
+    assert always.below_all
+    assert always.a90_px == pytest.approx(10)
+    assert never.a90_px is None
+    assert by_size([5], [True], [0], "regions") is None

@@ -1,0 +1,533 @@
+"""Import of foreign networks: every form of them, each refusal, and that equality is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from edgeinspect.cli.main import main  # noqa: E402
+from edgeinspect.domain.clock import SystemClock  # noqa: E402
+from edgeinspect.domain.model import ModelKind, Precision  # noqa: E402
+from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
+from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer  # noqa: E402
+from edgeinspect.learning.onnx_graphs.importer.importer import bring  # noqa: E402
+from edgeinspect.learning.onnx_graphs.importer.request import Request  # noqa: E402
+from edgeinspect.registry import part  # noqa: E402
+from edgeinspect.storage.model_store import Store  # noqa: E402
+
+HEIGHT, WIDTH = 24, 40
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Net:
+    """A small random network as others export them."""
+
+    kind: str = "gate"
+    layout: str = "nchw"
+    channels: int = 3
+    outputs: int = 2
+    ending: str = ""
+    opset: int = 17
+    dtype: Any = np.float32
+    size: tuple[int, int] | None = (HEIGHT, WIDTH)
+    """Free where None."""
+    stride: int = 2
+    batch: int | str = "N"
+    arg_max: bool = False
+    auxiliary: bool = False
+    drops_map_axis: bool = False
+
+    def build(self) -> Any:
+        rng = np.random.default_rng(7)
+        made = TensorProto.FLOAT16 if self.dtype == np.float16 else TensorProto.FLOAT
+        weights = {
+            "w1": rng.normal(0, 0.5, (6, self.channels, 3, 3)),
+            "b1": rng.normal(0, 0.3, 6),
+            "w2": rng.normal(0, 1, (self.outputs, 6, 1, 1)),
+            "b2": rng.normal(0, 0.5, self.outputs),
+            "w3": rng.normal(0, 3, (6, self.outputs)),
+        }
+        nodes, x = [], "input"
+        if self.layout == "nhwc":
+            nodes.append(helper.make_node("Transpose", [x], ["first"], perm=[0, 3, 1, 2]))
+            x = "first"
+        strides = [self.stride, self.stride]
+        nodes.append(
+            helper.make_node("Conv", [x, "w1", "b1"], ["c1"], pads=[1] * 4, strides=strides)
+        )
+        nodes.append(helper.make_node("Relu", ["c1"], ["r1"]))
+        if self.kind == "gate":
+            nodes.append(helper.make_node("GlobalAveragePool", ["r1"], ["pool"]))
+            nodes.append(helper.make_node("Flatten", ["pool"], ["flat"]))
+            nodes.append(helper.make_node("Gemm", ["flat", "w3", "b2"], ["y"]))
+        else:
+            nodes.append(helper.make_node("Conv", ["r1", "w2", "b2"], ["y"]))
+        x = "y"
+        if self.ending == "Softmax" and self.kind == "segmenter":  # as exporters did below 13
+            nodes.append(helper.make_node("Transpose", [x], ["t"], perm=[0, 2, 3, 1]))
+            nodes.append(helper.make_node("Softmax", ["t"], ["u"], axis=3))
+            nodes.append(helper.make_node("Transpose", ["u"], ["p"], perm=[0, 3, 1, 2]))
+            x = "p"
+        elif self.ending:
+            more = {"axis": 1} if self.ending == "Softmax" else {}
+            nodes.append(helper.make_node(self.ending, [x], ["p"], **more))
+            x = "p"
+        kind = made
+        if self.arg_max:
+            nodes.append(helper.make_node("ArgMax", [x], ["m"], axis=1, keepdims=0))
+            x, kind = "m", TensorProto.INT64
+        elif self.drops_map_axis:
+            nodes.append(helper.make_node("Squeeze", [x, "one"], ["sq"]))
+            x = "sq"
+        elif self.kind == "segmenter" and self.layout == "nhwc":
+            nodes.append(helper.make_node("Transpose", [x], ["last"], perm=[0, 2, 3, 1]))
+            x = "last"
+        nodes.append(helper.make_node("Identity", [x], ["answer"]))
+        height, width = self.size or ("h", "w")
+        dims = [self.batch, self.channels, height, width]
+        if self.layout == "nhwc":
+            dims = [self.batch, height, width, self.channels]
+        outputs = [helper.make_tensor_value_info("answer", kind, None)]
+        if self.auxiliary:
+            nodes.append(helper.make_node("Identity", ["r1"], ["features"]))
+            outputs.append(helper.make_tensor_value_info("features", made, None))
+        constants = [numpy_helper.from_array(v.astype(self.dtype), k) for k, v in weights.items()]
+        constants.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
+        graph = helper.make_graph(
+            nodes, "net", [helper.make_tensor_value_info("input", made, dims)], outputs, constants
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        model.ir_version = 8
+        return model
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three frames of the line's size, in colour, and one of another size."""
+    folder = tmp_path_factory.mktemp("samples")
+    rng = np.random.default_rng(3)
+    for index in range(3):
+        level = rng.integers(20, 200, (1, 1, 3))
+        image = np.clip(level + rng.normal(0, 30, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), image)
+    cv2.imwrite(str(folder / "other.png"), rng.integers(0, 255, (50, 30, 3)).astype(np.uint8))
+    return folder
+
+
+def request(file: Path, net: Net, **changes: Any) -> Request:
+    gate = net.kind == "gate"
+    known: dict[str, Any] = {
+        "file": file,
+        "kind": ModelKind(net.kind),
+        "height_px": HEIGHT,
+        "width_px": WIDTH,
+        "channels": net.channels,
+        "color": "rgb" if net.channels == 3 else None,
+        "allow_uniform": True,  # random weights know one answer now and then
+        "mean": MEAN if net.channels == 3 else (0.5,),
+        "std": STD if net.channels == 3 else (0.25,),
+        "good_index": 0 if gate else None,
+        "output": None if net.ending else "logits",
+    }
+    return Request(**(known | changes))
+
+
+def saved(net: Net, folder: Path) -> Path:
+    path = folder / "foreign.onnx"
+    path.write_bytes(net.build().SerializeToString())
+    return path
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"kind-{index}" for index in range(count))
+
+
+# -- every form -----------------------------------------------------------------------------
+
+COMMON = {
+    "layout": st.sampled_from(["nchw", "nhwc"]),
+    "channels": st.sampled_from([1, 3]),
+    "opset": st.sampled_from([11, 13, 17, 19, 21]),
+    "size": st.sampled_from([(HEIGHT, WIDTH), (16, 32), (32, 56), None]),
+    "dtype": st.sampled_from([np.float32, np.float32, np.float16]),
+    "batch": st.sampled_from([1, "N"]),
+}
+HEADS = [(1, ""), (1, "Sigmoid"), (2, ""), (2, "Softmax"), (5, ""), (4, "Sigmoid")]
+QUICK = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@QUICK
+@given(
+    form=st.fixed_dictionaries(COMMON),
+    head=st.sampled_from(HEADS),
+    meaning=st.sampled_from(["good", "defect", "any"]),
+    color=st.sampled_from(["bgr", "rgb"]),
+    frame_color=st.sampled_from(["bgr", "rgb"]),
+)
+def test_any_classifier(
+    form: dict[str, Any],
+    head: tuple[int, str],
+    meaning: str,
+    color: Literal["bgr", "rgb"],
+    frame_color: Literal["bgr", "rgb"],
+    samples: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("gate")
+    net = Net(outputs=head[0], ending=head[1], **form)
+    activation = "sigmoid" if meaning == "any" and head == (4, "Sigmoid") else None
+    index = {"good": (head[0] - 1, None), "defect": (None, 0), "any": (None, None)}[meaning]
+    if meaning == "any" and activation is None:
+        index = (0, None)
+    asked = request(
+        saved(net, folder),
+        net,
+        color=color,
+        frame_color=frame_color,
+        good_index=index[0],
+        defect_index=index[1],
+    )
+    done = bring(asked, folder / "store", "gate", samples)
+    assert done.proof.samples == 4
+    assert check_under_the_line(folder / "store", "gate") == Precision(
+        "fp16" if net.dtype == np.float16 else "fp32"
+    )
+
+
+@QUICK
+@given(
+    form=st.fixed_dictionaries(COMMON),
+    classes=st.sampled_from([1, 2, 4]),
+    head=st.sampled_from(["softmax", "Softmax", "sigmoid", "Sigmoid", "sigmoid+background"]),
+    stride=st.sampled_from([1, 2, 4]),
+    limit=st.sampled_from([(0.5,), (0.3,)]),
+)
+def test_any_segmenter(
+    form: dict[str, Any],
+    classes: int,
+    head: str,
+    stride: int,
+    limit: tuple[float, ...],
+    samples: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("segmenter")
+    behind = head.lower() == "softmax" or "+" in head
+    ending = head if head[0].isupper() else ""
+    net = Net("segmenter", outputs=classes + behind, ending=ending, stride=stride, **form)
+    asked = request(
+        saved(net, folder),
+        net,
+        classes=names(classes),
+        thresholds=limit,
+        background="first" if "+" in head else None,
+        activation="sigmoid" if head.startswith("sigmoid") else None,
+    )
+    bring(asked, folder / "store", "segmenter", samples)
+    check_under_the_line(folder / "store", "segmenter")
+
+
+def check_under_the_line(store: Path, name: str) -> Precision:
+    """The line's own backend takes what was written."""
+    spec = Store(store).resolve(f"{name}/1")
+    backend = part("backend", "ort")
+    engine = backend.build(backend.Options(model=f"{name}/1"), SystemClock(), store=Store(store))
+    try:
+        outputs = engine.infer(np.zeros(spec.shape.dims, np.uint8))
+        assert all(np.isfinite(output.astype(float)).all() for output in outputs)
+    finally:
+        engine.close()
+    first = next(n for n in onnx.load(spec.path).graph.node if "image" in n.input)
+    assert first.op_type == "Cast"  # TensorRT's condition
+    return spec.precision
+
+
+def test_the_answer_is_what_the_network_means(tmp_path: Path) -> None:
+    """By hand, without the importer's own proof: good is the share of red."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["x", "zero", "one", "one"], ["red"]),
+            helper.make_node("ReduceMean", ["red"], ["p"], axes=[2, 3], keepdims=0),
+        ],
+        "red",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, [1, 1])],
+        [numpy_helper.from_array(np.array([i], np.int64), n) for n, i in (("zero", 0), ("one", 1))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    (tmp_path / "red.onnx").write_bytes(model.SerializeToString())
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :, 2] = 51  # red, in OpenCV's order
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    asked = Request(
+        tmp_path / "red.onnx",
+        ModelKind.GATE,
+        8,
+        8,
+        3,
+        color="rgb",
+        output="probs",
+        activation="sigmoid",
+        good_index=0,
+    )
+    done = bring(asked, tmp_path / "store", "red", tmp_path)
+    session = ort.InferenceSession(str(done.folder / "model.onnx"))
+    assert session.run(None, {"image": pixels[None]})[0] == pytest.approx([0.8], abs=1e-6)
+
+
+def test_argmax_is_taken_off(tmp_path: Path, samples: Path) -> None:
+    net = Net("segmenter", outputs=4, arg_max=True)
+    asked = request(saved(net, tmp_path), net, classes=names(3))
+    done = bring(asked, tmp_path / "store", "s", samples)
+    assert any("arg-max" in finding for finding in done.findings)
+
+
+def test_a_map_without_channel_axis(tmp_path: Path, samples: Path) -> None:
+    net = Net("segmenter", outputs=1, drops_map_axis=True)
+    bring(request(saved(net, tmp_path), net, classes=("scratch",)), tmp_path / "s", "s", samples)
+
+
+def test_grey_frames_feed_a_network_of_colour(tmp_path: Path, samples: Path) -> None:
+    net = Net()
+    asked = request(saved(net, tmp_path), net, channels=1, color=None)
+    done = bring(asked, tmp_path / "store", "g", samples)
+    assert any("grey" in finding for finding in done.findings)
+    assert Store(tmp_path / "store").resolve("g").color == "mono"
+
+
+def test_thresholds_per_class_and_versions_count_on(tmp_path: Path, samples: Path) -> None:
+    net = Net("segmenter", outputs=2, ending="Sigmoid")
+    asked = request(saved(net, tmp_path), net, classes=names(2), thresholds=(0.2, 0.7))
+    for version in (1, 2):
+        assert bring(asked, tmp_path / "store", "s", samples).folder.name == str(version)
+    with pytest.raises(UsageError, match="s/2 is there already"):
+        bring(asked, tmp_path / "store", "s", samples, version=2)
+
+
+def test_weights_beside_the_file(tmp_path: Path, samples: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save_model(
+        Net().build(),
+        str(path),
+        save_as_external_data=True,
+        size_threshold=0,
+        location="weights.bin",
+    )
+    bring(request(path, Net()), tmp_path / "store", "g", samples)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match="in another file"):
+        bring(request(path, Net()), tmp_path / "store", "h", samples)
+    assert not (tmp_path / "store" / "h").exists()
+
+
+# -- equality can fail ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("harm", ["no_resize", "wrong_scale", "no_flip"])
+def test_a_wrong_graph_is_refused_and_nothing_written(
+    harm: str, tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    honest = contract_graph.build
+
+    def harmed(model: Any, asked: Request, reading: Any) -> Any:
+        if harm == "wrong_scale":
+            asked = replace(asked, scale=1.1 * asked.scale)
+        if harm == "no_flip":
+            reading = replace(reading, intake=replace(reading.intake, flips=False))
+        if harm == "no_resize":
+            mean = tuple(value + 0.02 for value in reading.intake.mean)
+            reading = replace(reading, intake=replace(reading.intake, mean=mean))
+        return honest(model, asked, reading)
+
+    monkeypatch.setattr(importer, "build", harmed)
+    net = Net("segmenter", outputs=3)
+    asked = request(saved(net, tmp_path), net, classes=names(2))
+    with pytest.raises(ModelError, match=r"disagrees with the original, worst on .*\.png"):
+        bring(asked, tmp_path / "store", "s", samples)
+    assert not list((tmp_path / "store").rglob("*"))
+
+
+# -- each refusal ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "error", "words"),
+    [
+        (Net(), {"color": None}, UsageError, "--color rgb or --color bgr"),
+        (Net(), {"good_index": None}, UsageError, "--good-index I or --defect-index I"),
+        (Net(), {"good_index": 2}, UsageError, "none of the network's 2 outputs"),
+        (Net(), {"good_index": 0, "defect_index": 1}, UsageError, "not both"),
+        (Net(), {"classes": ("ok", "bad", "ugly")}, ModelError, "--classes names 3"),
+        (Net(), {"mean": (0.5, 0.5)}, UsageError, "2 numbers for 3 channels"),
+        (Net(), {"std": (0.5, 0, 0.5)}, UsageError, "above 0"),
+        (Net(), {"scale": float("nan")}, UsageError, "is no scale"),
+        (Net(ending="Softmax"), {"output": "logits"}, UsageError, "ends in Softmax"),
+        (Net(ending="Softmax"), {"activation": "sigmoid"}, UsageError, "ends in Softmax"),
+        (Net(), {"output": "probs"}, UsageError, "no probabilities of a softmax"),
+        (Net(outputs=1), {"activation": "softmax"}, UsageError, "always 1"),
+        (Net(batch=8), {}, ModelError, "takes 8 pictures at once"),
+        (Net(size=(100_000, 100_000)), {}, ModelError, "are no picture"),
+        (Net(layout="nhwc"), {"layout": "nchw"}, ModelError, "24 channels as nchw"),
+        (Net(channels=1), {"channels": 3, "color": "rgb"}, ModelError, "has 1 channels"),
+        (Net(size=(3, 3), layout="nchw"), {}, UsageError, "--layout nchw or --layout nhwc"),
+        (Net(auxiliary=True), {"output_name": "nope"}, UsageError, "no output 'nope'"),
+        (Net("segmenter"), {"classes": ()}, UsageError, "--classes a,b,c"),
+        (Net("segmenter"), {"classes": names(5)}, ModelError, "2 channels; 5 classes take"),
+        (Net("segmenter"), {"classes": ("a", "a")}, UsageError, "must differ"),
+        (Net("segmenter"), {"classes": ("a",), "stride": 7}, UsageError, "does not divide"),
+        (Net("segmenter"), {"classes": ("a",), "thresholds": (0.5, 0.5)}, UsageError, "one per"),
+        (Net("segmenter", auxiliary=True), {"classes": ("a",)}, UsageError, "--output-name"),
+        (Net("segmenter"), {"kind": ModelKind.GATE, "good_index": 0}, ModelError, "no output fits"),
+        (Net(), {"kind": ModelKind.SEGMENTER, "classes": ("a",)}, ModelError, "no output fits"),
+        (
+            Net("segmenter"),
+            {"classes": ("a",), "background": "none", "activation": "softmax"},
+            UsageError,
+            "every pixel defective",
+        ),
+    ],
+)
+def test_refusals_name_the_remedy(
+    net: Net,
+    changes: dict[str, Any],
+    error: type[Exception],
+    words: str,
+    tmp_path: Path,
+    samples: Path,
+) -> None:
+    asked = request(saved(net, tmp_path), net, **changes)
+    with pytest.raises(error, match=words):
+        bring(asked, tmp_path / "store", "m", samples)
+    assert not list((tmp_path / "store").rglob("*"))
+
+
+def test_logits_that_could_be_probabilities_are_asked_about(tmp_path: Path, samples: Path) -> None:
+    net = Net(outputs=1, ending="HardSigmoid")
+    asked = request(saved(net, tmp_path), net, output=None)
+    with pytest.raises(UsageError, match="--output logits or --output probs"):
+        bring(asked, tmp_path / "store", "m", samples)
+    done = bring(request(saved(net, tmp_path), net, output="probs"), tmp_path, "m", samples)
+    assert done.proof.worst["defect_prob"] < 1e-5
+
+
+def test_files_that_are_no_network(tmp_path: Path, samples: Path) -> None:
+    good = saved(Net(), tmp_path).read_bytes()
+    for name, data, words in (
+        ("text.onnx", b"this is no network", "no ONNX"),
+        ("empty.onnx", b"", "no ONNX graph"),
+        ("cut.onnx", good[: len(good) // 2], "cut off|no valid ONNX|no ONNX graph"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ModelError, match=words):
+            bring(request(tmp_path / name, Net()), tmp_path / "store", "m", samples)
+    with pytest.raises(ModelError, match="no such file"):
+        bring(request(tmp_path / "absent.onnx", Net()), tmp_path / "store", "m", samples)
+
+
+def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> None:
+    model = Net().build()
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+    (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="has: input, more"):
+        bring(request(tmp_path / "two.onnx", Net()), tmp_path / "store", "m", samples)
+    model = Net("segmenter", outputs=1, drops_map_axis=True).build()
+    model.graph.node[-1].CopyFrom(
+        helper.make_node("Cast", ["sq"], ["answer"], to=TensorProto.INT64)
+    )
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    (tmp_path / "ids.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="class numbers without probabilities"):
+        bring(
+            request(tmp_path / "ids.onnx", Net("segmenter"), classes=("a",)),
+            tmp_path / "store",
+            "m",
+            samples,
+        )
+
+
+def test_samples_are_needed(tmp_path: Path) -> None:
+    asked = request(saved(Net(), tmp_path), Net())
+    with pytest.raises(DataError, match="no such folder"):
+        bring(asked, tmp_path / "store", "m", tmp_path / "absent")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="no picture that can be read"):
+        bring(asked, tmp_path / "store", "m", tmp_path / "broken")
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path, samples: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="cannot be written"):
+        bring(request(saved(Net(), tmp_path), Net()), tmp_path / "store", "m", samples)
+
+
+# -- the command ----------------------------------------------------------------------------
+
+
+def command(file: Path, samples: Path, store: Path, *more: str) -> Sequence[str]:
+    return [
+        "models",
+        "import",
+        str(file),
+        "--kind",
+        "gate",
+        "--name",
+        "g",
+        "--size",
+        f"{HEIGHT}x{WIDTH}",
+        "--channels",
+        "3",
+        "--samples",
+        str(samples),
+        "--out",
+        str(store),
+        *more,
+    ]
+
+
+def test_the_command(tmp_path: Path, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = saved(Net(), tmp_path)
+    told = (
+        "--color",
+        "rgb",
+        "--good-index",
+        "0",
+        "--mean",
+        "0.485,0.456,0.406",
+        "--std",
+        "0.229,0.224,0.225",
+        "--output",
+        "logits",
+    )
+    assert main(command(file, samples, tmp_path / "store", *told)) == 0
+    out = capsys.readouterr().out
+    assert "found: layout nchw" in out
+    assert "found: softmax" in out
+    assert "equal: on 4 samples within 0.001" in out
+    assert "defect_prob from" in out
+    assert main(command(file, samples, tmp_path / "store", "--good-index", "0")) == 64
+    assert "--color rgb" in capsys.readouterr().err
+    assert main(command(file, samples, tmp_path / "store", "--mean", "a,b")) == 64
+    assert main(command(tmp_path / "no.onnx", samples, tmp_path / "store", *told)) == 65
+    assert main(command(file, tmp_path / "no", tmp_path / "store", *told)) == 65

@@ -1,0 +1,249 @@
+"""The zoo through small stand-ins for its two libraries, and through them where they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+
+from torch import nn  # noqa: E402
+
+from edgeinspect.errors import MissingExtraError, ModelError, UsageError  # noqa: E402
+from edgeinspect.learning.train import architectures, pretrained  # noqa: E402
+
+HERE = all(importlib.util.find_spec(name) for name in ("timm", "segmentation_models_pytorch"))
+MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+
+
+class Features(nn.Module):
+    """Four convolutions; features at strides 4, 8, 16 and 32."""
+
+    def __init__(self, strides: tuple[int, ...] = (4, 8, 16, 32)) -> None:
+        super().__init__()
+        widths = (4, 8, 8, 12)[: len(strides)]
+        self.feature_info = types.SimpleNamespace(
+            reduction=lambda: list(strides), channels=lambda: list(widths)
+        )
+        self.convs = nn.ModuleList()
+        before, at = 3, 1
+        for width, stride in zip(widths, strides, strict=True):
+            self.convs.append(nn.Conv2d(before, width, 3, stride // at, 1))
+            before, at = width, stride
+
+    def forward(self, x: Any) -> list[Any]:
+        out = []
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+            out.append(x)
+        return out
+
+
+class Encoder(nn.Module):
+    out_channels = (3, 4, 8, 8, 12, 16)
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = zip(self.out_channels, self.out_channels[1:], strict=False)
+        self.stages = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in pairs])
+
+    def forward(self, x: Any) -> list[Any]:
+        out = [x]
+        for stage in self.stages:
+            out.append(stage(out[-1]))
+        return out
+
+
+class Decoder(nn.Module):
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        pairs = zip((Encoder.out_channels[-1], *widths), widths, strict=False)
+        self.blocks = nn.ModuleList([nn.Conv2d(a, b, 1) for a, b in pairs])
+
+    def forward(self, features: list[Any]) -> Any:
+        x = features[-1]
+        for block in self.blocks:
+            x = block(nn.functional.interpolate(x, scale_factor=2.0))
+        return x
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """timm and segmentation-models-pytorch, as far as the zoo speaks to them."""
+    told: dict[str, Any] = {}
+    timm: Any = types.ModuleType("timm")
+    timm.is_model = lambda name: name != "nope"
+    timm.get_pretrained_cfg = lambda name: types.SimpleNamespace(mean=MEAN, std=STD)
+
+    def create_model(name: str, **options: Any) -> nn.Module:
+        told.update(options, name=name)
+        if options.get("pretrained") and "pretrained_cfg_overlay" not in options:
+            raise RuntimeError("cannot find the requested files in the local cache")
+        torch.manual_seed(4)
+        return Features((16,)) if name == "vit" else Features()
+
+    timm.create_model = create_model
+    smp: Any = types.ModuleType("segmentation_models_pytorch")
+    smp.encoders = types.SimpleNamespace(get_encoder_names=lambda: ["resnet18"])
+
+    def unet(encoder: str, **options: Any) -> Any:
+        if encoder not in ("resnet18", "tu-x"):
+            raise KeyError(encoder)
+        if options["encoder_weights"]:
+            raise OSError("no network")
+        return types.SimpleNamespace(
+            encoder=Encoder(), decoder=Decoder(options["decoder_channels"])
+        )
+
+    smp.Unet = unet
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", smp)
+    return told
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gate_of_timm(channels: int, fakes: dict[str, Any]) -> None:
+    net = architectures.gate("mobilenetv2", channels=channels).eval()
+    assert fakes == {"name": "mobilenetv2_100", "features_only": True}
+    logit, coarse = net(torch.rand(2, channels, 64, 96) * 255)
+    assert logit.shape == (2,)
+    assert coarse.shape == (2, 1, 4, 6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pretrained_features_are_of_rgb_with_the_networks_own_statistics(
+    channels: int, fakes: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"read by timm alone")
+    net = architectures.gate("vgg16", channels=channels, weights=file).eval()
+    assert fakes["pretrained_cfg_overlay"] == {"file": str(file)}
+    torch.manual_seed(4)
+    original = Features()
+    frame = torch.rand(1, channels, 64, 64) * 255
+    rgb = (frame.flip(1) if channels == 3 else frame.expand(-1, 3, -1, -1)) / 255
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    want = original((rgb - mean) / std)[-1]
+    got = net.body(net.adapt(frame.expand(-1, 3, -1, -1)))[-1]
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_unet_of_smp(stride: int, channels: int, fakes: dict[str, Any]) -> None:
+    net = architectures.segmenter("unet-resnet18", 3, channels=channels, stride=stride).eval()
+    logits, deep, presence = net(torch.rand(2, channels, 50, 70) * 255)
+    assert net.stride == stride
+    assert logits.shape == (2, 4, -(-50 // stride), -(-70 // stride))
+    assert deep.shape == (2, 4, 64 // stride // 2, 96 // stride // 2)
+    assert presence.shape == (2, 3)
+    (logits.mean() + deep.mean() + presence.mean()).backward()
+    assert all(p.grad is not None for p in net.parameters())  # nothing that trains in vain
+
+
+def test_encoder_weights_from_a_file(fakes: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    state = Encoder().state_dict()
+    torch.save({**state, "fc.weight": torch.zeros(1)}, tmp_path / "e.pth")
+    net = architectures.segmenter("unet-resnet18", 2, channels=1, weights=tmp_path / "e.pth")
+    assert torch.equal(net.encoder.stages[2].weight, state["stages.2.weight"])
+    assert net.adapt.fixed
+    state.pop("stages.1.bias")
+    torch.save(state, tmp_path / "e.pth")
+    with pytest.raises(ModelError, match=r"lacks stages\.1\.bias"):
+        architectures.segmenter("unet-resnet18", 2, weights=tmp_path / "e.pth")
+    with pytest.raises(UsageError, match="--weights"):
+        architectures.segmenter("unet-tu-x", 2, weights=tmp_path / "e.pth")
+
+
+def test_what_is_not_there_is_said(fakes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="timm has no network 'nope'"):
+        architectures.gate("timm/nope")
+    with pytest.raises(UsageError, match="no features at half its last stride"):
+        architectures.gate("timm/vit")
+    with pytest.raises(UsageError, match="no encoder 'nope'"):
+        architectures.segmenter("unet-nope", 2)
+    with pytest.raises(ModelError, match=r"requested files.*nothing is downloaded"):
+        architectures.gate("mobilenetv2", weights=Path("cached"))
+    with pytest.raises(ModelError, match=r"no network.*nothing is downloaded"):
+        architectures.segmenter("unet-resnet18", 2, weights=Path("cached"))
+    with pytest.raises(ModelError, match="no such file"):
+        architectures.gate("mobilenetv2", weights=Path("absent.pth"))
+
+
+@contextmanager
+def hidden(name: str, error: Exception) -> Iterator[None]:
+    """Importing `name` raises."""
+
+    class Finder:
+        def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+            if fullname == name:
+                raise error
+
+    finder: Any = Finder()
+    kept = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == name}
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        sys.modules.update(kept)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("gone", name="timm"), "package 'timm' of the extra 'zoo'"),
+        (ModuleNotFoundError("gone", name="torchvision.ops"), "'torchvision' of the extra 'zoo'"),
+        (RuntimeError("operator torchvision::nms does not exist"), "no torchvision that fits"),
+    ],
+)
+def test_a_missing_extra_is_named(error: Exception, words: str) -> None:
+    with hidden("timm", error), pytest.raises(MissingExtraError, match=words) as caught:
+        architectures.gate("efficientnet_b0")
+    assert caught.value.exit_code == 69
+
+
+def test_the_hub_is_never_asked(fakes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    constants: Any = types.ModuleType("huggingface_hub.constants")
+    constants.HF_HUB_OFFLINE = False
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
+    with pretrained._offline():
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
+        assert constants.HF_HUB_OFFLINE
+    assert "HF_HUB_OFFLINE" not in os.environ
+    assert not constants.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize("name", pretrained.GATES)
+def test_the_real_gates_where_timm_is(name: str) -> None:
+    if not HERE:
+        with pytest.raises(MissingExtraError):
+            architectures.gate(name)
+        return
+    net = architectures.gate(name, channels=1).eval()
+    with torch.no_grad():
+        logit, coarse = net(torch.rand(2, 1, 64, 96) * 255)
+    assert (logit.shape, coarse.shape) == ((2,), (2, 1, 4, 6))
+
+
+@pytest.mark.parametrize("name", ["unet-resnet18", "unet-efficientnet-b0", "unet-tu-resnet18"])
+def test_the_real_unets_where_smp_is(name: str) -> None:
+    if not HERE:
+        with pytest.raises(MissingExtraError):
+            architectures.segmenter(name, 2)
+        return
+    net = architectures.segmenter(name, 2, channels=3, stride=4).eval()
+    with torch.no_grad():
+        logits, _deep, presence = net(torch.rand(1, 3, 50, 70) * 255)
+    assert (logits.shape, presence.shape) == ((1, 3, 13, 18), (1, 2))

@@ -1,0 +1,137 @@
+"""Training in small: the networks, the loop, and the graphs that come out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+
+from edgeinspect.errors import DataError  # noqa: E402
+from edgeinspect.learning.datasets.arrays import Pictures, load_strip, shrink_masks  # noqa: E402
+from edgeinspect.learning.evaluate.metrics.scores import (  # noqa: E402
+    confusion,
+    enlarge,
+    gate_figures,
+    iou_and_dice,
+    wilson,
+)
+from edgeinspect.learning.onnx_graphs.run import run_graph  # noqa: E402
+from edgeinspect.learning.train.distributed import use_threads  # noqa: E402
+from edgeinspect.learning.train.export import Card, export  # noqa: E402
+from edgeinspect.learning.train.fit import fit  # noqa: E402
+from edgeinspect.learning.train.networks import Gate, ResUNet, parameter_count  # noqa: E402
+from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
+from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
+from edgeinspect.storage.model_store import Store  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def strips() -> Pictures:
+    return load_strip(5, 14, height_px=64, width_px=128)
+
+
+def card(name: str, classes: tuple[str, ...]) -> Card:
+    return Card(name, 3, classes, "run-1", {"suspect": 0.5}, {}, {}, "2026-01-01")
+
+
+def fit_gate(strips: Pictures, recipe: Recipe, losses: list[float] | None = None) -> Any:
+    told = [] if losses is None else losses
+    return fit(
+        Gate(),
+        GateTask(strips),
+        strips,
+        recipe,
+        progress=lambda _step, loss, _best: told.append(loss),
+    )
+
+
+def fit_segmenter(strips: Pictures, recipe: Recipe) -> Any:
+    return fit(ResUNet(4), SegmenterTask(strips, 4, recipe.loss), strips, recipe)
+
+
+def test_parameter_counts_are_what_the_docs_say() -> None:
+    assert 250_000 < parameter_count(Gate()) < 350_000
+    assert 350_000 < parameter_count(ResUNet(4)) < 500_000
+    assert parameter_count(ResUNet(3, stride=2, widths=(32, 64, 96, 128))) < 1_100_000
+
+
+@pytest.mark.parametrize(("stride", "size"), [(2, (50, 70)), (4, (64, 128))])
+def test_resunet_gives_every_size_back(stride: int, size: tuple[int, int]) -> None:
+    net = ResUNet(2, stride=stride).eval()
+    logits, _deep, presence = net(torch.rand(2, 1, *size) * 255)
+    assert logits.shape == (2, 3, -(-size[0] // stride), -(-size[1] // stride))
+    assert presence.shape == (2, 2)
+
+
+def test_same_seed_same_weights(strips: Pictures) -> None:
+    use_threads(1)
+
+    def weights() -> bytes:
+        torch.manual_seed(1)
+        net = fit_segmenter(strips, Recipe(3, batch=4))
+        return b"".join(value.numpy().tobytes() for value in net.state_dict().values())
+
+    assert weights() == weights()
+
+
+def test_gate_learns_and_exports_under_the_contract(strips: Pictures, tmp_path: Path) -> None:
+    losses: list[float] = []
+    net = fit_gate(strips, Recipe(12, batch=6), losses)
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    export(net, card("g", ("defect",)), tmp_path, strips.images[:2])
+    spec = Store(tmp_path).resolve("g")
+    assert (spec.shape.dims, spec.output_stride, spec.id.version) == ((64, 128, 1), 1, 3)
+    (prob,) = run_graph(spec.path, strips.images[:1])[0]
+    assert prob.shape == (1,)
+    assert prob.dtype == np.float32
+
+
+def test_segmenter_exports_maps_areas_and_scores_that_agree(
+    strips: Pictures, tmp_path: Path
+) -> None:
+    net = fit_segmenter(strips, Recipe(4, batch=4))
+    export(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2])
+    spec = Store(tmp_path).resolve("s")
+    for class_map, area_px, score in run_graph(spec.path, strips.images[:4]):
+        assert class_map.dtype == np.uint8
+        assert class_map.shape == (1, 16, 32)
+        for index in range(4):
+            cells = int((class_map == index + 1).sum())
+            assert area_px[0, index] == cells * 16
+            assert (score[0, index] > 0) == (cells > 0)
+
+
+def test_one_kind_only_is_refused(strips: Pictures) -> None:
+    clean = strips.select(np.flatnonzero(~strips.defective))
+    with pytest.raises(DataError, match="all pictures are good"):
+        GateTask(clean)
+    with pytest.raises(DataError, match="no mask"):
+        SegmenterTask(clean, 4, "ce+dice")
+
+
+def test_thin_lines_survive_the_stride() -> None:
+    masks = np.zeros((1, 16, 16), np.uint8)
+    masks[0, 5, :] = 3
+    small = shrink_masks(masks, 4)
+    assert (small[0, 1] == 3).all()
+    assert small.sum() == 3 * 4
+
+
+def test_figures_against_hand_counts() -> None:
+    truth = np.array([[[0, 1], [1, 1]]], np.uint8)
+    found = [np.array([[0, 1], [0, 1]], np.uint8)]
+    iou, dice = iou_and_dice(confusion(found, truth, 1))
+    assert iou == [0.5, 2 / 3]
+    assert dice == [2 / 3, 0.8]
+    assert np.array_equal(enlarge(found[0], 2, 3, 4)[2], [0, 0, 1, 1])
+    probs = np.array([0.9, 0.8, 0.2, 0.1, 0.3])
+    figures = gate_figures(probs, np.array([True, True, True, False, False]), (0.0, 0.5))
+    assert figures.auc == pytest.approx(5 / 6)
+    assert figures.recall == {0.0: 2 / 3, 0.5: 1.0}
+    low, high = wilson(0, 100)
+    assert low == 0.0
+    assert high == pytest.approx(0.037, abs=0.001)

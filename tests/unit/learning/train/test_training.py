@@ -1,0 +1,296 @@
+"""`edgeinspect train` from a folder to a model in a store, on sets of many shapes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+
+from edgeinspect.cli.main import main  # noqa: E402
+from edgeinspect.domain.model import ModelKind  # noqa: E402
+from edgeinspect.errors import DataError  # noqa: E402
+from edgeinspect.learning.onnx_graphs.run import run_graph  # noqa: E402
+from edgeinspect.learning.train.training import load_run  # noqa: E402
+from edgeinspect.storage.model_store import Store  # noqa: E402
+
+
+def surface(rng: np.random.Generator, height: int, width: int, channels: int = 1) -> np.ndarray:
+    return rng.integers(90, 120, (height, width, channels), np.uint8).squeeze()
+
+
+def castings(root: Path, count: int = 24) -> Path:
+    """Class folders, 300 by 300 as castings are, here smaller; colour, and two broken files."""
+    rng = np.random.default_rng(1)
+    for name in ("ok_front", "def_front"):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            picture = surface(rng, 60, 60, 3)
+            if name == "def_front":
+                picture[20:40, 20:40] = 230
+            cv2.imwrite(str(root / name / f"cast_{index}.jpeg"), picture)
+    (root / "ok_front" / "cut_off.jpeg").write_bytes(b"\xff\xd8\xff")
+    (root / "def_front" / "empty.png").write_bytes(b"")
+    return root
+
+
+def cracks(root: Path, count: int = 14) -> Path:
+    """Thin cracks on wide 16-bit pictures, a mask folder beside."""
+    rng = np.random.default_rng(2)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for index in range(count):
+        picture = (surface(rng, 50, 124).astype(np.uint16) << 4) + 3
+        mask = np.zeros((50, 124), np.uint8)
+        if index % 3:
+            cv2.line(mask, (5, 10 + index), (110, 30), 255, 1)
+            picture[mask > 0] = 4000
+        cv2.imwrite(str(root / "images" / f"{index:03}.png"), picture)
+        cv2.imwrite(str(root / "masks" / f"{index:03}.png"), mask)
+    return root
+
+
+def run(*words: object) -> int:
+    return main(["train", *map(str, words)])
+
+
+def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = castings(tmp_path / "castings")
+    out = tmp_path / "run"
+    assert (
+        run(
+            "gate",
+            "--data",
+            data,
+            "--out",
+            out,
+            "--steps",
+            6,
+            "--threads",
+            1,
+            "--turns",
+            "--set",
+            "batch=4",
+        )
+        == 0
+    )
+    figures = json.loads(capsys.readouterr().out)
+    assert 0 <= figures["auc"] <= 1
+    spec = Store(out).resolve("run")
+    assert (spec.kind, spec.shape.dims) == (ModelKind.GATE, (60, 60, 3))
+    (prob,) = run_graph(spec.path, np.full((1, 60, 60, 3), 99, np.uint8))[0]
+    assert 0 <= float(prob[0]) <= 1
+    assert (out / "curve.svg").read_text().startswith("<svg")
+    refuses_what_is_no_run(out)
+    net, identity = load_run(out)
+    assert identity["frame"]["channels"] == 3
+    assert net(torch.full((1, 3, 60, 60), 99.0))[0].shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("split", "missing", "kind"),
+    [
+        ("val", "def_front", "defective"),
+        ("val", "ok_front", "good"),
+        ("test", "def_front", "defective"),
+    ],
+)
+def test_a_gate_needs_both_kinds_in_every_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, missing: str, kind: str
+) -> None:
+    for name in ("train", "val", "test"):
+        data = castings(tmp_path / "set" / name, 4)
+    shutil.rmtree(tmp_path / "set" / split / missing)
+    out = tmp_path / "run"
+    assert run("gate", "--data", data.parent, "--out", out, "--steps", 2, "--threads", 1) == 65
+    assert f"has no {kind} picture in split '{split}'" in capsys.readouterr().err
+    assert not (out / "checkpoint.pt").exists()
+
+
+def refuses_what_is_no_run(out: Path) -> None:
+    """Each is an error in words, and none is a network of another shape, or none at all."""
+    known, checkpoint = out / "run.json", out / "checkpoint.pt"
+    identity, state = json.loads(known.read_text()), checkpoint.read_bytes()
+    for change in (
+        {"kind": "detector"},
+        {"frame": None},
+        {"frame": {"channels": 1}},
+        {"stride": -1},
+        {"architecture": 5},
+        {"name": None},
+        {"classes": "defect"},
+        {"ignore_black": None},
+        {"architecture": "cnn"},
+        {"frame": identity["frame"] | {"channels": 1}},
+        {"kind": "segmenter", "architecture": "resunet-0.3m", "stride": 2},
+    ):
+        known.write_text(json.dumps(identity | change))
+        with pytest.raises(DataError) as caught:
+            load_run(out)
+        assert caught.value.remedy
+    for text in ("{}", "[]", '{"name": "model", "kind": "gate"}', "[" * 100_000):
+        known.write_text(text)
+        with pytest.raises(DataError):
+            load_run(out)
+    known.write_text(json.dumps(identity))
+    whole = torch.load(checkpoint, weights_only=True)
+    for change in (
+        {"best": 5},
+        {"best": {"a": torch.zeros(2)}},
+        {"step": "x"},
+        {"curve": [1]},
+        {"done": None},
+    ):
+        torch.save(whole | change, checkpoint)
+        with pytest.raises(DataError) as caught:
+            load_run(out)
+        assert str(checkpoint) in str(caught.value)
+    checkpoint.write_bytes(state)
+
+
+def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
+    data = cracks(tmp_path / "cracks")
+    out = tmp_path / "run"
+    words = (
+        "segmenter",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--name",
+        "crack",
+        "--arch",
+        "resunet-0.3m",
+        "--steps",
+        4,
+        "--threads",
+        1,
+        "--set",
+        "batch=2",
+    )
+    assert run(*words) == 0
+    spec = Store(out).resolve("crack")
+    assert (spec.shape.height_px, spec.shape.width_px, spec.output_stride) == (50, 124, 2)
+    assert len(spec.classes) == 1
+    assert run(*words) == 65, "a run that is there is not overwritten"
+    curve = (out / "curve.csv").read_bytes()
+    (out / "curve.csv").write_bytes(b"no curve")
+    assert run(*words, "--resume") == 0, "a run that is done is exported again"
+    assert (out / "curve.csv").read_bytes() == curve, "the checkpoint has it"
+    assert run(*words, "--resume", "--seed", 2) == 65
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "code"),
+    [
+        ("gate", lambda root: root.mkdir(), 65),
+        ("gate", lambda root: None, 65),
+        ("gate", lambda root: one_kind(root), 65),
+        ("segmenter", lambda root: castings(root), 65),
+        ("segmenter", lambda root: wrong_masks(root), 65),
+    ],
+    ids=["empty", "absent", "one class only", "no masks", "masks of another size"],
+)
+def test_unusable_data_ends_with_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, make: object, code: int
+) -> None:
+    assert callable(make)
+    make(tmp_path / "data")
+    found = run(
+        kind, "--data", tmp_path / "data", "--out", tmp_path / "run", "--steps", 2, "--threads", 1
+    )
+    told = capsys.readouterr().err
+    assert found == code, told
+    assert "Traceback" not in told
+    assert not list((tmp_path / "run").glob("*/1/model.onnx"))
+
+
+def one_kind(root: Path) -> None:
+    castings(root)
+    for path in (root / "def_front").iterdir():
+        path.unlink()
+
+
+def wrong_masks(root: Path) -> None:
+    cracks(root)
+    for path in (root / "masks").iterdir():
+        cv2.imwrite(str(path), np.zeros((20, 20), np.uint8))
+
+
+def test_unknown_names_are_usage(tmp_path: Path) -> None:
+    data = castings(tmp_path / "castings")
+    base = ("gate", "--data", data, "--out", tmp_path / "run", "--steps", 1)
+    assert run(*base, "--size", "big") == 64
+    assert run(*base, "--set", "speed=9") == 64
+    assert run(*base, "--resume", "--channels", "2") == 64
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no run folder"):
+        load_run(tmp_path)
+
+
+def test_gates_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = castings(tmp_path / "castings")
+    out = tmp_path / "runs"
+    assert (
+        run(
+            "gate",
+            "--data",
+            data,
+            "--out",
+            out,
+            "--compare",
+            "small,cnn",
+            "--steps",
+            2,
+            "--threads",
+            1,
+            "--set",
+            "batch=4",
+        )
+        == 0
+    )
+    table = capsys.readouterr().out
+    assert "| small |" in table
+    assert "| cnn |" in table
+    rows = json.loads((out / "comparison.json").read_text())["rows"]
+    assert all(row["gmac"] > 0 and row["fp32"]["latency_ms"] > 0 for row in rows)
+    assert all(row["int8"] or row["note"] for row in rows)
+
+
+def test_every_picture_that_is_left_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "set", tmp_path / "run"
+    rng = np.random.default_rng(4)
+    for index in range(40):
+        picture = rng.integers(90, 110, (48, 48), np.uint8)
+        mask = np.zeros((48, 48), np.uint8)
+        if index % 2:
+            picture[10:20, 10:20], mask[10:20, 10:20] = 240, 255
+        for folder, pixels in (("images", picture), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder / f"p{index}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    (root / "images/p2.png").write_bytes(b"\x89PNG cut off")
+    (root / "images/p3.jpg").write_bytes(
+        cv2.imencode(".jpg", cv2.imread(str(root / "images/p3.png")))[1].tobytes()
+    )
+    small = np.full((9, 9), 255, np.uint8)
+    (root / "masks/p5.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
+    (root / "masks/stray.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
+    assert run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4") == 0
+    err = capsys.readouterr().err
+    said = json.loads((out / "run.json").read_text())["left_out"]
+    assert {one["name"] for one in said} == {"p2.png", "p3.jpg", "p5.png", "masks/stray.png"}
+    assert "4 pictures are left out:" in err
+    for one in said:
+        assert f"left out: {one['name']}: {one['why']}" in err
+    assert (
+        run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4", "--resume") == 0
+    )

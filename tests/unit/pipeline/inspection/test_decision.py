@@ -1,0 +1,115 @@
+"""The decision: pure, and never softer than its thresholds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.imaging.regions import Blobs
+from edgeinspect.pipeline.inspection.decision import (
+    ClassLimits,
+    GateLimits,
+    Rules,
+    decide_by_gate,
+    decide_by_regions,
+    decide_degraded,
+)
+
+GATE = GateLimits(suspect_at=0.3, reject_at=0.9, degraded_reject_at=0.6, reject_code=99)
+CLASSES = {
+    1: ClassLimits("pit", 0.5, 40, 2, 11),
+    2: ClassLimits("scratch", 0.4, 20, 7, 12),
+}
+
+
+def rules(gate: GateLimits | None = GATE, stride: int = 2) -> Rules:
+    return Rules(gate, CLASSES, stride, 0.5, 0.25, 3)
+
+
+def blobs(class_id: int, score: float, *areas: int) -> Blobs:
+    return Blobs(class_id, score, 1, 2, [[3, 4, 3, 5, a] for a in areas], [[4.0, 6.0]] * len(areas))
+
+
+def test_gate_alone_at_its_edges() -> None:
+    only_gate = Rules(GATE, {}, 1, 1, 1, 3)
+    assert decide_by_gate(0.2999, only_gate).reason is Reason.CLEAN  # type: ignore[union-attr]
+    suspect = decide_by_gate(0.3, only_gate)
+    assert suspect is not None
+    assert suspect.decision is Decision.PASS
+    certain = decide_by_gate(0.9, only_gate)
+    assert certain is not None
+    assert (certain.decision, certain.reject_code) == (Decision.REJECT, 99)
+    assert decide_by_gate(0.3, rules()) is None
+
+
+def test_degraded_uses_the_stricter_threshold() -> None:
+    assert decide_degraded(0.59, rules()).decision is Decision.PASS
+    strict = decide_degraded(0.6, rules())
+    assert (strict.decision, strict.degraded) == (Decision.REJECT, True)
+
+
+def test_area_is_counted_in_frame_pixels() -> None:
+    just_under = decide_by_regions(0.5, [blobs(1, 0.9, 9)], rules())
+    just_there = decide_by_regions(0.5, [blobs(1, 0.9, 10)], rules())
+    assert just_under.decision is Decision.PASS
+    assert just_there.decision is Decision.REJECT
+    region = just_there.regions[0]
+    assert (region.area_px, region.area_mm2) == (40, 5.0)
+    assert (region.box.x_px, region.box.y_px, region.box.width_px) == (8, 12, 6)
+    assert region.centroid_px == (10.5, 16.5)
+    assert region.centroid_mm == (5.25, 4.12)
+
+
+def test_the_most_severe_fatal_region_names_the_code() -> None:
+    found = decide_by_regions(0.5, [blobs(1, 0.9, 500), blobs(2, 0.5, 6)], rules())
+    assert (found.reject_code, found.severity) == (12, 7)
+    low_score = decide_by_regions(0.5, [blobs(1, 0.9, 500), blobs(2, 0.39, 600)], rules())
+    assert low_score.reject_code == 11
+    assert [region.fatal for region in low_score.regions] == [True, False]
+
+
+def test_listing_is_cut_and_counted() -> None:
+    found = decide_by_regions(0.5, [blobs(1, 0.9, 1, 2, 3, 4, 50)], rules())
+    assert len(found.regions) == 3
+    assert found.regions_total == 5
+    assert found.regions[0].area_px == 200
+
+
+def test_gate_that_is_sure_rejects_without_regions() -> None:
+    assert decide_by_regions(0.9, [], rules()).reason is Reason.GATE
+    assert decide_by_regions(0.89, [], rules()).decision is Decision.PASS
+    assert decide_by_regions(None, [], rules(gate=None)).reason is Reason.CLEAN
+
+
+areas_of_classes = st.lists(
+    st.tuples(st.sampled_from([1, 2]), st.floats(0, 1), st.lists(st.integers(1, 200), min_size=1)),
+    max_size=2,
+    unique_by=lambda group: group[0],
+)
+
+
+@given(areas_of_classes, st.one_of(st.none(), st.floats(0, 1)))
+def test_reject_exactly_when_a_limit_is_passed(
+    groups: list[tuple[int, float, list[int]]], prob: float | None
+) -> None:
+    found = decide_by_regions(prob, [blobs(c, s, *areas) for c, s, areas in groups], rules())
+    fatal = any(
+        score >= CLASSES[class_id].score and area * 4 >= CLASSES[class_id].area_px
+        for class_id, score, areas in groups
+        for area in areas
+    )
+    sure = prob is not None and prob >= GATE.reject_at
+    assert (found.decision is Decision.REJECT) == (fatal or sure)
+    assert (found.reject_code > 0) == (found.decision is Decision.REJECT)
+    assert found.regions_total == sum(len(areas) for _, _, areas in groups)
+
+
+@given(areas_of_classes, st.floats(0, 1), st.floats(0, 1))
+def test_more_suspicion_never_turns_a_reject_into_a_pass(
+    groups: list[tuple[int, float, list[int]]], low: float, high: float
+) -> None:
+    low, high = sorted((low, high))
+    evidence = [blobs(c, s, *areas) for c, s, areas in groups]
+    if decide_by_regions(low, evidence, rules()).decision is Decision.REJECT:
+        assert decide_by_regions(high, evidence, rules()).decision is Decision.REJECT

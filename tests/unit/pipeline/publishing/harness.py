@@ -1,0 +1,77 @@
+"""What publisher and replay stand on, without threads: a spool that a test fills by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from edgeinspect.domain.clock import NS_PER_MS, SystemClock
+from edgeinspect.domain.verdict import Decision, Reason, StageTimes, Verdict
+from edgeinspect.pipeline.verdicts.closer import Causes, Closer
+from edgeinspect.storage.spool.format import OpenRecord
+from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.wire.messages import encode
+
+Socket = zmq.Socket[bytes]
+
+
+class Desk:
+    """One line `t`; the contexts of a test and of what it tests, closed together."""
+
+    def __init__(self, folder: Path, slots: int = 64) -> None:
+        self.clock = SystemClock()
+        self.spool = Spool(folder / "t.spool", line="t", slots=slots, utc_ns=self.clock.utc_ns())
+        causes = Causes("t", ("top",), "0" * 12, 100_000, None, None)
+        self.closer = Closer(self.spool, self.clock, causes, lambda: None)
+        self.context: zmq.Context[Socket] = zmq.Context()
+        self.peers: zmq.Context[Socket] = zmq.Context()
+        self.sockets: list[Socket] = []  # a context holds none of them
+        self.disposals: list[Callable[[], None]] = []
+
+    def open(self) -> int:
+        return self.spool.open(OpenRecord("top", 1, 1, 0, 0, 0))
+
+    def end(self, seq: int) -> bytes:
+        body = encode(
+            Verdict(
+                line="t",
+                camera="top",
+                epoch=self.spool.epoch,
+                seq=seq,
+                frame=seq,
+                camera_frame_id=seq,
+                captured_at_utc_ns=0,
+                deadline_utc_ns=0,
+                act_by_utc_ns=0,
+                decision=Decision.PASS,
+                reason=Reason.CLEAN,
+                config_hash="0" * 12,
+                stages=StageTimes(1, 2, 3, 4, 10),
+                budget_us=100_000,
+            )
+        )
+        self.spool.close(seq, body)
+        return body
+
+    def judge(self, count: int) -> list[bytes]:
+        return [self.end(self.open()) for _ in range(count)]
+
+    def peer(self, kind: int, address: str) -> Socket:
+        socket = self.peers.socket(kind)
+        socket.linger = 0
+        socket.rcvtimeo = 5_000
+        socket.connect(address)
+        self.sockets.append(socket)
+        return socket
+
+    def dispose(self) -> None:
+        self.peers.destroy(0)
+        for dispose in self.disposals:
+            dispose()
+        self.context.term()
+        self.spool.dispose()
+
+
+HEARTBEAT_NS = 20 * NS_PER_MS

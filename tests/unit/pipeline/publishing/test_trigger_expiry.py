@@ -1,0 +1,91 @@
+"""No frame for a part that may have gone by, whatever clock is wrong and whoever stood still."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, STALL_NS
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.pipeline.publishing.trigger_expiry import VALID_NS, TriggerExpiry
+from edgeinspect.system import boot_id
+from edgeinspect.wire.requests import TriggerRequest
+
+MS = NS_PER_MS
+
+
+def look(expiry: TriggerExpiry, *, empty: bool = True) -> None:
+    at_ns = expiry.turn()
+    if empty:
+        expiry.saw_empty(at_ns)
+
+
+def test_a_client_that_says_nothing_gets_half_a_second() -> None:
+    clock = ManualClock()
+    expiry = TriggerExpiry(clock)
+    look(expiry)
+    empty_ns = clock.now_ns()
+    clock.advance(3 * MS)
+    look(expiry, empty=False)
+    assert expiry.of(TriggerRequest(camera="top")) == empty_ns + VALID_NS
+
+
+def test_what_queued_while_the_thread_stood_still_has_expired() -> None:
+    clock = ManualClock()
+    expiry = TriggerExpiry(clock)
+    look(expiry)
+    clock.advance(2 * NS_PER_S)  # SIGSTOP
+    for _ in range(3):  # the thread that reads the network wakes up later still
+        look(expiry)
+        clock.advance(50 * MS)
+        for request in (
+            TriggerRequest(camera="top"),
+            TriggerRequest(camera="top", expires_utc_ns=clock.utc_ns() + NS_PER_S),
+        ):
+            assert expiry.of(request) <= clock.now_ns()
+    clock.advance(STALL_NS)
+    look(expiry)
+    look(expiry)
+    clock.advance(STALL_NS)
+    look(expiry)
+    assert expiry.of(TriggerRequest(camera="top")) > clock.now_ns()
+
+
+@given(step_ms=st.integers(-100_000, 100_000), valid_ms=st.integers(-1000, 400))
+def test_on_one_pc_no_step_of_the_wall_clock_moves_it(step_ms: int, valid_ms: int) -> None:
+    clock = ManualClock()
+    expiry = TriggerExpiry(clock)
+    look(expiry)
+    wanted_ns = clock.now_ns() + valid_ms * MS
+    request = TriggerRequest(
+        camera="top",
+        boot_id=boot_id.boot_id(),
+        expires_monotonic_ns=wanted_ns,
+        expires_utc_ns=clock.utc_ns() + (valid_ms + step_ms) * MS,
+    )
+    assert expiry.of(request) == wanted_ns
+
+
+def test_another_pc_s_monotonic_clock_says_nothing_here() -> None:
+    clock = ManualClock()
+    expiry = TriggerExpiry(clock)
+    look(expiry)
+    request = TriggerRequest(
+        camera="top",
+        boot_id="another/1",
+        expires_monotonic_ns=clock.now_ns() + 10 * NS_PER_S,
+        expires_utc_ns=clock.utc_ns() + 100 * MS,
+    )
+    assert expiry.of(request) == clock.now_ns() + 100 * MS
+
+
+def test_a_far_end_does_not_outlive_the_queue() -> None:
+    """Whoever asks for an hour gets half a second from when its message can have come."""
+    clock = ManualClock()
+    expiry = TriggerExpiry(clock)
+    look(expiry)
+    for hour_ns in (clock.now_ns() + 3600 * NS_PER_S,):
+        request = TriggerRequest(
+            camera="top", boot_id=boot_id.boot_id(), expires_monotonic_ns=hour_ns
+        )
+        assert expiry.of(request) == clock.now_ns() + VALID_NS

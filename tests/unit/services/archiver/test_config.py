@@ -1,0 +1,95 @@
+"""The archive's file and pages: every fault at once, and documentation that runs."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from edgeinspect.cli.main import main
+from edgeinspect.domain.clock import SystemClock
+from edgeinspect.errors import ConfigError
+from edgeinspect.services.archiver.config import load, parse
+from edgeinspect.services.archiver.service import Archive
+from edgeinspect.services.gateway.config import parse as parse_gateway
+from edgeinspect.storage.archive.format import Kind
+from tests.archive_fixture import config
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def test_the_example_has_no_fault_and_is_the_lines_of_the_examples() -> None:
+    from edgeinspect.config.loader import load as load_line
+
+    made = load(ROOT / "examples" / "archive.yaml")
+    line = load_line(ROOT / "examples" / "strip.yaml").config
+    assert made.feed.line == line.line
+    assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
+    assert made.near is not None
+    assert made.near.low < made.near.high
+
+
+def test_the_example_of_the_service_is_its_lines() -> None:
+    from edgeinspect.config.loader import load as load_line
+
+    made = load(ROOT / "examples" / "service" / "example.archive.yaml")
+    line = load_line(ROOT / "examples" / "service" / "example.yaml").config
+    assert made.feed.line == line.line
+    assert made.ring in (None, line.spool.folder)
+    assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("""\
+schema: 1
+archive: A!
+feed: {line: t, verdicts: "nowhere"}
+folder: /x
+max_mib: 0
+near: {low: 0.9, high: 0.1}
+shares: {near: 0.9, reject: 0.9}
+pass_ration: 0.1
+""")
+    words = str(caught.value)
+    for part in (
+        "archive:",
+        "feed.verdicts:",
+        "max_mib:",
+        "near.low: must be at most near.high",
+        "shares:",
+        "did you mean `pass_ratio`",
+    ):
+        assert part in words, part
+
+
+def test_a_wrong_file_ends_with_78(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("schema: 1\n")
+    assert main(["archive", "run", str(tmp_path / "a.yaml")]) == 78
+
+
+def test_the_documentation_names_the_kinds_in_their_order() -> None:
+    text = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]*\|$", text, flags=re.MULTILINE)
+    assert [name for name in named if name in {kind.value for kind in Kind}] == [
+        kind.value for kind in Kind
+    ]
+
+
+def test_the_gateway_of_the_plants_page_is_one() -> None:
+    text = (ROOT / "docs" / "plant.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "gateway:" in b]
+    assert parse_gateway(block).link.type == "mqtt"
+
+
+def test_an_archive_that_cannot_connect_leaves_its_folder_free(tmp_path: Path) -> None:
+    import msgspec
+
+    made = config(tmp_path)
+    bad = msgspec.structs.replace(made.feed, replay="nonsense")
+    for _turn in range(2):  # the second would be refused if the first still held the folder
+        with pytest.raises(Exception, match="is not an address"):
+            Archive(msgspec.structs.replace(made, feed=bad), SystemClock())
+    assert sqlite3.connect(tmp_path / "archive" / "index.sqlite").close() is None

@@ -1,0 +1,181 @@
+"""What waits in memory is bounded; what became of every frame is known over restarts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edgeinspect.services.archiver.config import Shares
+from edgeinspect.services.archiver.write_queue import Caught, Waiting
+from edgeinspect.storage.archive.format import Kind
+from edgeinspect.storage.archive.progress import Account, Why
+from tests.archive_fixture import caught
+
+ONE = caught(1).size_bytes
+SHARE = Shares().of
+
+
+def test_the_most_useful_is_written_first_and_the_oldest_of_its_kind() -> None:
+    waiting = Waiting(100 * ONE, SHARE)
+    for seq, kind in enumerate([Kind.PASS, Kind.REJECT, Kind.NEAR, Kind.REJECT, Kind.SIMULATED]):
+        assert not waiting.put(caught(seq, kind))
+    order = [waiting.take(0) for _ in range(5)]
+    assert [frame.key[1] for frame in order if frame] == [2, 1, 3, 0, 4]
+    assert waiting.take(0) is None
+    assert waiting.size_bytes == 0
+
+
+def test_a_reject_pushes_out_passes_and_not_the_other_way() -> None:
+    waiting = Waiting(10 * ONE, SHARE)
+    for seq in range(10):
+        assert not waiting.put(caught(seq, Kind.PASS))
+    for seq in range(10, 19):
+        (dropped,) = waiting.put(caught(seq, Kind.REJECT))
+        assert dropped.kind is Kind.PASS
+    (dropped,) = waiting.put(caught(19, Kind.REJECT))  # the one pass left is its share
+    assert (dropped.kind, dropped.key[1]) == (Kind.REJECT, 10)
+    (dropped,) = waiting.put(caught(20, Kind.PASS))
+    assert (dropped.kind, dropped.key[1]) == (Kind.PASS, 9)
+
+
+def test_a_frame_larger_than_all_the_room_is_given_back_itself() -> None:
+    waiting = Waiting(ONE // 2, SHARE)
+    frame = caught(1)
+    assert waiting.put(frame) == [frame]
+
+
+def test_take_wakes_for_a_frame_and_for_the_end() -> None:
+    waiting = Waiting(10 * ONE, SHARE)
+    got: list[Caught | None] = []
+    thread = threading.Thread(target=lambda: got.extend([waiting.take(60), waiting.take(60)]))
+    thread.start()
+    time.sleep(0.05)
+    waiting.put(caught(1))
+    time.sleep(0.05)
+    waiting.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [frame.key[1] if frame else None for frame in got] == [1, None]
+
+
+@given(st.lists(st.tuples(st.sampled_from(Kind), st.booleans()), max_size=60))
+@settings(deadline=None)
+def test_nothing_is_lost_without_being_told(steps: list[tuple[Kind, bool]]) -> None:
+    waiting = Waiting(5 * ONE, SHARE)
+    inside: set[int] = set()
+    for seq, (kind, take) in enumerate(steps):
+        inside.add(seq)
+        for dropped in waiting.put(caught(seq, kind)):
+            inside.remove(dropped.key[1])
+        if take:
+            frame = waiting.take(0)
+            assert frame is not None
+            inside.remove(frame.key[1])
+        assert len(waiting) == len(inside)
+        assert waiting.size_bytes <= 5 * ONE
+
+
+# -- the account ----------------------------------------------------------------------------
+
+
+def test_the_cursor_stays_behind_what_is_not_saved() -> None:
+    account = Account(None)
+    assert account.cursor is None
+    account.begin(10)
+    account.begin(99)
+    assert account.cursor == 10
+    account.opened((1, 12))
+    account.opened((1, 11))
+    account.heard(13)
+    assert account.cursor == 10
+    account.settled((1, 11))
+    assert account.cursor == 11
+    account.missed(13, 0, "reject", Why.TOO_LATE)
+    assert account.take() == (11, Counter())
+    account.settled((1, 12))
+    cursor, missed = account.take()
+    assert (cursor, sum(missed.values())) == (13, 1)
+    account.give_back(missed)
+    assert account.take() == (13, missed)
+    assert account.take() == (13, Counter())
+
+
+def test_a_line_that_counts_anew_does_not_hold_the_cursor() -> None:
+    account = Account(500)
+    account.opened((1, 400))
+    account.missed(600, 0, "pass", Why.MEMORY)
+    account.renumbered()
+    assert account.cursor == 0
+    account.heard(3)
+    cursor, missed = account.take()
+    assert (cursor, sum(missed.values())) == (3, 1)
+
+
+class Crashes(RuleBasedStateMachine):
+    """Frames, losses, commits and kills in any order: each loss is stored exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored_cursor = 0
+        self.stored_losses = 0
+        self.saved: set[int] = set()
+        self.lost: set[int] = set()
+        self.line = 0
+        self.start()
+
+    def start(self) -> None:
+        self.account = Account(self.stored_cursor)
+        self.heard = self.stored_cursor
+        self.inside: list[int] = []
+
+    @rule(save=st.booleans())
+    def frame(self, save: bool) -> None:
+        self.heard += 1
+        self.line = max(self.line, self.heard)
+        if self.heard not in self.saved:
+            if save and self.heard not in self.lost:
+                self.account.opened((1, self.heard))
+                self.inside.append(self.heard)
+            else:
+                self.lost.add(self.heard)
+                self.account.missed(self.heard, 0, "reject", Why.TOO_LATE)
+        self.account.heard(self.heard)
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data())
+    def save(self, data: st.DataObject) -> None:
+        seq = data.draw(st.sampled_from(self.inside))
+        self.inside.remove(seq)
+        self.saved.add(seq)
+        self.account.settled((1, seq))
+
+    @rule(fails=st.booleans())
+    def commit(self, fails: bool) -> None:
+        cursor, missed = self.account.take()
+        if fails:
+            self.account.give_back(missed)
+            return
+        assert cursor is not None
+        self.stored_cursor = cursor
+        self.stored_losses += sum(missed.values())
+
+    @rule()
+    def kill(self) -> None:
+        self.start()
+
+    @invariant()
+    def adds_up(self) -> None:
+        passed = {seq for seq in self.lost if seq <= self.stored_cursor}
+        assert self.stored_losses == len(passed)
+        assert all(
+            seq in self.saved or seq in self.lost for seq in range(1, self.stored_cursor + 1)
+        )
+
+
+TestCrashes = Crashes.TestCase
+TestCrashes.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

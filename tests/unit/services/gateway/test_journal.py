@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeinspect.domain.plc import Outcome, PlcResult
+from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
+from edgeinspect.services.gateway.handshake import Applied, How
+from edgeinspect.services.gateway.journal import (
+    _HEADER,
+    RECORD_BYTES,
+    Journal,
+    decode,
+    encode,
+)
+from tests.unit.services.gateway.no_file import NO_FILES, put_no_file
+
+
+def applied(seq: int, how: How = How.ACKED) -> Applied:
+    return Applied(how, PlcResult(seq, 7, Outcome.REJECT, 10, reject_code=12), 7)
+
+
+def journal(path: Path, capacity: int = 16) -> Journal:
+    return Journal(path, name="plc-1", capacity=capacity)
+
+
+def test_it_goes_on_where_it_ended(tmp_path: Path) -> None:
+    first = journal(tmp_path / "j")
+    assert first.cursor is None
+    first.begin(40, 7, 1)
+    for seq in range(41, 44):
+        first.append(applied(seq), seq)
+    first.append(applied(44, How.FORCED), 44)
+    first.close()
+    second = journal(tmp_path / "j")
+    assert second.cursor == 44
+    assert second.last is not None
+    assert second.last.totals.results == 4
+    assert second.last.totals.forced == 1
+    assert second.last.totals.last_id == 44
+    assert [record.seq for record in second.records()] == [40, 41, 42, 43, 44]
+    second.close()
+
+
+def test_it_keeps_the_newest(tmp_path: Path) -> None:
+    log = journal(tmp_path / "j")
+    for seq in range(1, 101):
+        log.append(applied(seq), seq)
+    assert [record.seq for record in log.records()] == list(range(85, 101))
+    log.close()
+    assert (tmp_path / "j").stat().st_size == _HEADER.size + 16 * RECORD_BYTES
+
+
+def test_another_capacity_takes_the_newest_along(tmp_path: Path) -> None:
+    log = journal(tmp_path / "j", 64)
+    for seq in range(1, 41):
+        log.append(applied(seq), seq)
+    log.close()
+    smaller = journal(tmp_path / "j", 16)
+    assert smaller.cursor == 40
+    assert len(smaller.records()) == 16
+    smaller.append(applied(41), 41)
+    smaller.close()
+    larger = journal(tmp_path / "j", 100)
+    assert [record.seq for record in larger.records()] == list(range(26, 42))
+    larger.close()
+
+
+def test_renumbering_begins_again_at_0(tmp_path: Path) -> None:
+    log = journal(tmp_path / "j")
+    log.append(applied(9), 1)
+    log.append(Applied(How.RENUMBERED, None, 8), 2)
+    log.close()
+    again = journal(tmp_path / "j")
+    assert again.cursor == 0
+    assert again.last is not None
+    assert (again.last.epoch, again.last.results) == (8, 1)
+    assert again.last.numbering == log.fresh.numbering + 1
+    again.close()
+
+
+def test_a_write_cut_anywhere_leaves_the_record_before(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    log = journal(path)
+    for seq in range(1, 20):
+        log.append(applied(seq), seq)
+    old = path.read_bytes()
+    log.append(applied(20), 20)
+    log.close()
+    new = path.read_bytes()
+    at = _HEADER.size + 20 % 16 * RECORD_BYTES
+    assert new[:at] == old[:at]
+    for cut in range(RECORD_BYTES + 1):
+        path.write_bytes(new[: at + cut] + old[at + cut :])
+        again = journal(path)
+        torn = again.cursor
+        again.close()
+        same = new[at + cut : at + RECORD_BYTES] == old[at + cut : at + RECORD_BYTES]
+        assert torn == (20 if same else 19), cut
+
+
+def test_no_flipped_bit_makes_another_record() -> None:
+    log = [applied(seq) for seq in (5,)]
+    assert log
+    from edgeinspect.services.gateway.journal import _record
+
+    raw = encode(_record(None, 5, 7, 1, How.ACKED, applied(5)))
+    assert decode(raw) is not None
+    for at, bit in itertools.product(range(RECORD_BYTES), range(8)):
+        flipped = bytearray(raw)
+        flipped[at] ^= 1 << bit
+        assert decode(bytes(flipped)) is None
+
+
+def test_what_is_no_journal_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("schema: 1\n" * 10)
+    with pytest.raises(DataError, match="is not a gateway's journal"):
+        journal(tmp_path / "text")
+    journal(tmp_path / "j").close()
+    with pytest.raises(DataError, match="journal of the gateway 'plc-1'"):
+        Journal(tmp_path / "j", name="plc-2", capacity=16)
+    with pytest.raises(DeviceLostError, match="cannot be used"):
+        Journal(tmp_path / "text" / "j", name="plc-1", capacity=16)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    first = journal(tmp_path / "j")
+    with pytest.raises(DeviceLostError, match="runs already"):
+        journal(tmp_path / "j")
+    first.close()
+    first.close()
+    journal(tmp_path / "j").close()
+
+
+def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.unit.services.gateway.test_journal import applied, journal\n"
+        f"log = journal(Path({str(tmp_path / 'j')!r}), 100_000)\n"
+        "for seq in range(1, 10**9):\n"
+        "    log.append(applied(seq), seq)\n"
+        "    if seq % 100 == 0: print(seq, flush=True)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path.cwd(),
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
+    )
+    assert child.stdout is not None
+    said = [int(child.stdout.readline()) for _ in range(20)][-1]
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    log = journal(tmp_path / "j", 100_000)
+    seqs = [record.seq for record in log.records()]
+    log.close()
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert len(seqs) >= said
+
+
+def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    numbers = set()
+    for name in "abcdef":
+        log = journal(tmp_path / name)
+        assert log.is_new
+        log.begin(40, 7, 1)
+        assert log.totals.numbering == log.fresh.numbering
+        log.close()
+        again = journal(tmp_path / name)
+        assert again.is_new
+        assert again.totals.numbering == log.fresh.numbering >= 1_000
+        again.append(applied(41), 2)
+        assert not again.is_new
+        assert again.totals.numbering == log.fresh.numbering
+        again.close()
+        numbers.add(log.fresh.numbering)
+    assert len(numbers) > 1
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m"
+    put_no_file(path, kind)
+    with pytest.raises(DataError) as caught:
+        journal(path)
+    assert exit_code_of(caught.value) == 65
+
+
+def test_records_that_do_not_check_are_counted(tmp_path: Path) -> None:
+    first = journal(tmp_path / "j")
+    first.begin(40, 7, 1)
+    for seq in range(41, 46):
+        first.append(applied(seq), seq)
+    first.close()
+    assert journal_of(tmp_path / "j") == (45, 0)
+    with (tmp_path / "j").open("r+b") as file:
+        for count in (5, 6):
+            file.seek(_HEADER.size + count * RECORD_BYTES + 9)
+            file.write(b"\xff\xff")
+    assert journal_of(tmp_path / "j") == (43, 2)
+
+
+def journal_of(path: Path) -> tuple[int | None, int]:
+    """(cursor, damaged)"""
+    held = journal(path)
+    held.close()
+    return held.cursor, held.damaged

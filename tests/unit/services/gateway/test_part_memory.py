@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+from edgeinspect.domain.plc import Refusal
+from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
+from edgeinspect.services.gateway.part_memory import (
+    CELL_BYTES,
+    TRIGGERS,
+    Kind,
+    LastTrigger,
+    Memory,
+    TriggerState,
+    digest,
+)
+from tests.unit.services.gateway.no_file import NO_FILES, put_no_file
+
+
+def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> Memory:
+    return Memory(path, name=name, capacity=capacity)
+
+
+def kinds(held: Memory, names: str) -> dict[str, Kind]:
+    found = {name: held.not_passed(digest(name)) for name in names}
+    return {name: noted.kind for name, noted in found.items() if noted is not None}
+
+
+def test_it_knows_after_a_restart_what_it_knew(tmp_path: Path) -> None:
+    first = memory(tmp_path / "m")
+    assert first.trigger is None
+    for number in range(1, 6):
+        first.note_trigger(LastTrigger(number, TriggerState.ASKED, Refusal.NONE, digest("a")))
+    first.note_trigger(LastTrigger(6, TriggerState.REFUSED, Refusal.TORN))
+    first.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    first.note_part(digest("b"), Kind.NO_VERDICT, 3, 4)
+    first.note_part(digest("c"), Kind.REFUSED, 3, 4)
+    first.note_part(digest("a"), Kind.NO_VERDICT, 5, 6)
+    first.forgive_refused(digest("c"))
+    first.forgive_refused(digest("a"))
+    first.close()
+    again = memory(tmp_path / "m")
+    assert again.trigger == LastTrigger(6, TriggerState.REFUSED, Refusal.TORN)
+    assert kinds(again, "abc") == {"a": Kind.REJECTED, "b": Kind.NO_VERDICT}
+    noted = again.not_passed(digest("b"))
+    assert noted is not None
+    assert again.age_ns(noted, 13, 1_000_000) == 10, "the same boot: the monotonic clock"
+    again.close()
+    again.close()
+
+
+def test_it_knows_the_triggers_that_were_heard(tmp_path: Path) -> None:
+    held = memory(tmp_path / "m")
+    for number in range(TRIGGERS + 10):
+        assert held.hear_trigger(number, digest("a"), number, 2) is None
+    assert held.hear_trigger(20, digest("a"), 5_000, 2) is not None
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.close()
+    for capacity in (8, 3, 20):
+        again = memory(tmp_path / "m", capacity)
+        assert kinds(again, "a") == {"a": Kind.REJECTED}
+        noted = again.hear_trigger(20, digest("a"), 6_000, 2)
+        assert noted is not None
+        assert noted.monotonic_ns >= 5_000
+        assert again.hear_trigger(TRIGGERS + 9, digest("a"), 6_000, 2) is not None
+        again.close()
+    again = memory(tmp_path / "m", 20)
+    assert again.hear_trigger(0, digest("a"), 6_000, 2) is None, "the oldest are forgotten"
+    assert again.hear_trigger(20, digest("b"), 6_000, 2) is None, "another part"
+    again.close()
+
+
+def test_the_file_of_a_version_without_triggers_keeps_its_parts(tmp_path: Path) -> None:
+    held = memory(tmp_path / "m")
+    held.hear_trigger(7, digest("a"), 1, 2)
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.close()
+    os.truncate(tmp_path / "m", (tmp_path / "m").stat().st_size - TRIGGERS * CELL_BYTES)
+    again = memory(tmp_path / "m")
+    assert kinds(again, "a") == {"a": Kind.REJECTED}
+    assert again.hear_trigger(7, digest("a"), 1, 2) is None
+    again.close()
+
+
+def test_after_a_start_of_the_pc_the_wall_clock_counts(tmp_path: Path) -> None:
+    first = memory(tmp_path / "m")
+    first._boot += 1
+    first.note_part(digest("a"), Kind.REJECTED, 1, 100)
+    first.close()
+    again = memory(tmp_path / "m")
+    noted = again.not_passed(digest("a"))
+    assert noted is not None
+    assert again.age_ns(noted, 5, 150) == 50
+    again.close()
+
+
+def test_it_keeps_the_newest_over_turns_and_sizes(tmp_path: Path) -> None:
+    names = "abcdefghijklmnopqrst"
+    held = memory(tmp_path / "m")
+    for name in names:
+        held.note_part(digest(name), Kind.REJECTED, 1, 2)
+    assert "".join(kinds(held, names)) == names[-8:]
+    held.note_trigger(LastTrigger(9, TriggerState.ACCEPTED))
+    held.close()
+    for capacity, wanted in ((20, 8), (3, 3), (20, 3)):
+        again = memory(tmp_path / "m", capacity)
+        assert "".join(kinds(again, names)) == names[-wanted:]
+        assert again.trigger == LastTrigger(9, TriggerState.ACCEPTED)
+        again.close()
+    again = memory(tmp_path / "m", 20)
+    again.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    again.close()
+    again = memory(tmp_path / "m", 20)
+    assert "".join(kinds(again, names)) == "arst"
+    again.close()
+
+
+def test_a_write_cut_anywhere_leaves_what_was_known_before(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    held = memory(path)
+    held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    old = path.read_bytes()
+    held.note_trigger(LastTrigger(2, TriggerState.ACCEPTED))
+    held.note_part(digest("b"), Kind.REJECTED, 1, 2)
+    held.close()
+    new = path.read_bytes()
+    changed = [
+        at
+        for at in range(0, len(new), CELL_BYTES)
+        if new[at : at + CELL_BYTES] != old[at : at + CELL_BYTES]
+    ]
+    assert len(changed) == 2
+    for at in changed:
+        for cut in range(CELL_BYTES):
+            mixed = new[at : at + cut] + old[at + cut : at + CELL_BYTES]
+            path.write_bytes(old[:at] + mixed + old[at + CELL_BYTES :])
+            again = memory(path)
+            whole = mixed == new[at : at + CELL_BYTES]
+            assert again.trigger is not None
+            assert again.trigger.trigger_id in ((1, 2) if whole else (1,))
+            assert "a" in kinds(again, "ab")
+            again.close()
+
+
+def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("schema: 1\n" * 100)
+    with pytest.raises(DataError, match="is not a gateway's memory"):
+        memory(tmp_path / "text")
+    memory(tmp_path / "m").close()
+    with pytest.raises(DataError, match="memory of the gateway 'plc-1'"):
+        memory(tmp_path / "m", name="plc-2")
+    with pytest.raises(DeviceLostError, match="cannot be used"):
+        memory(tmp_path / "text" / "m")
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m"
+    put_no_file(path, kind)
+    with pytest.raises(DataError) as caught:
+        memory(path)
+    assert exit_code_of(caught.value) == 65
+
+
+def test_what_does_not_check_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    held = memory(path)
+    assert (held.is_new, held.damaged) == (True, 0)
+    held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    for name in "abc":
+        held.note_part(digest(name), Kind.REJECTED, 1, 2)
+        held.hear_trigger(1, digest(name), 1, 2)
+    held.close()
+    held = memory(path)
+    assert (held.is_new, held.damaged) == (False, 0)
+    held.close()
+    data = bytearray(path.read_bytes())
+    for at in range(CELL_BYTES, len(data), CELL_BYTES):
+        if any(data[at : at + CELL_BYTES]):
+            data[at + 5] ^= 1
+    path.write_bytes(bytes(data) + b"rest")
+    held = memory(path)
+    assert (held.is_new, held.damaged, held.trigger) == (False, 8, None)
+    held.close()
+
+
+@pytest.mark.parametrize("at", [CELL_BYTES + 10, 3 * CELL_BYTES + CELL_BYTES + 44])
+def test_a_memory_of_another_version_is_refused(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "m"
+    held = memory(path)
+    for _ in range(2):
+        held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.close()
+    data = bytearray(path.read_bytes())
+    data[at] = 200
+    begin = at - at % CELL_BYTES
+    data[begin + CELL_BYTES - 4 : begin + CELL_BYTES] = zlib.crc32(
+        data[begin : begin + CELL_BYTES - 4]
+    ).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="is of another version"):
+        memory(path)

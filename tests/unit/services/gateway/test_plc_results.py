@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
+from edgeinspect.domain.plc import CAUSE_DEAD_EPOCH, CAUSE_LATE, CAUSES, Outcome, PlcResult
+from edgeinspect.domain.verdict import Decision, Reason, StageTimes, Verdict
+from edgeinspect.services.gateway.plc_results import from_verdict
+
+UTC_NS = 1_700_000_000 * NS_PER_S
+VERDICT = Verdict(
+    line="press",
+    camera="top",
+    epoch=7,
+    seq=3,
+    frame=3,
+    camera_frame_id=3,
+    captured_at_utc_ns=UTC_NS,
+    deadline_utc_ns=UTC_NS,
+    act_by_utc_ns=UTC_NS + NS_PER_S,
+    decision=Decision.PASS,
+    reason=Reason.CLEAN,
+    budget_us=1,
+    part_id="x",
+    encoder_count=9,
+)
+
+
+def result_of(
+    verdict: Verdict,
+    now_ns: int = 0,
+    epoch: int = 7,
+    as_: Outcome = Outcome.REJECT,
+    sent_at_ns: int | None = 5,
+    utc_ns: int = UTC_NS,
+    *,
+    stepped: bool = False,
+) -> PlcResult:
+    pending = from_verdict(
+        verdict,
+        now_ns=5,
+        utc_ns=utc_ns,
+        sent_at_ns=sent_at_ns,
+        clock_stepped=stepped,
+        newest_epoch=epoch,
+        no_verdict_as=as_,
+    )
+    return pending.at(5 + now_ns)
+
+
+def test_every_reason_has_a_number_of_its_own() -> None:
+    assert set(CAUSES) == set(Reason)
+    assert len(set(CAUSES.values())) == len(CAUSES)
+
+
+def test_a_pass_in_time_is_a_pass() -> None:
+    result = result_of(VERDICT, NS_PER_S - NS_PER_MS)
+    assert (result.outcome, result.act_by_ms, result.late) == (Outcome.PASS, 1, False)
+    assert result.key == "part:x"
+
+
+def test_a_pass_past_its_act_by_is_a_reject() -> None:
+    result = result_of(VERDICT, NS_PER_S)
+    assert (result.outcome, result.cause, result.late) == (Outcome.REJECT, CAUSE_LATE, True)
+
+
+YEAR_NS = 365 * 86_400 * NS_PER_S
+JUDGED = msgspec.structs.replace(VERDICT, stages=StageTimes(total_us=300_000))
+
+
+@pytest.mark.parametrize("by_ns", [-56 * YEAR_NS, -3600 * NS_PER_S, 3600 * NS_PER_S, YEAR_NS])
+@pytest.mark.parametrize("marked", [True, False])
+def test_after_a_step_of_the_clock_act_by_counts_from_the_capture(by_ns: int, marked: bool) -> None:
+    """A second of travel, of which judging took 0.3 s: neither clock can move what is left."""
+    verdict = msgspec.structs.replace(JUDGED, clock_stepped=marked)
+
+    def at(now_ns: int) -> PlcResult:
+        return result_of(verdict, now_ns, utc_ns=UTC_NS + by_ns, stepped=not marked)
+
+    assert (at(0).outcome, at(0).late, at(0).act_by_ms) == (Outcome.PASS, False, 700)
+    assert at(699 * NS_PER_MS).outcome is Outcome.PASS
+    assert (at(700 * NS_PER_MS).outcome, at(700 * NS_PER_MS).late) == (Outcome.REJECT, True)
+
+
+def test_after_a_step_a_replayed_pass_is_late() -> None:
+    """Nobody knows how old it is."""
+    result = result_of(JUDGED, sent_at_ns=None, utc_ns=UTC_NS - YEAR_NS, stepped=True)
+    assert (result.outcome, result.cause, result.late) == (Outcome.REJECT, CAUSE_LATE, True)
+
+
+def test_after_a_step_what_waited_in_the_queue_counts_from_when_it_was_empty() -> None:
+    result = result_of(JUDGED, sent_at_ns=5 - NS_PER_S, stepped=True)
+    assert (result.outcome, result.late) == (Outcome.REJECT, True)
+
+
+def test_a_pass_of_a_dead_daemon_is_a_reject() -> None:
+    result = result_of(VERDICT, epoch=8)
+    assert (result.outcome, result.cause) == (Outcome.REJECT, CAUSE_DEAD_EPOCH)
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if CAUSES[r] >= 20])
+@pytest.mark.parametrize("now_ns", [0, 2 * NS_PER_S])
+@pytest.mark.parametrize("epoch", [7, 8])
+@pytest.mark.parametrize("shown_as", [Outcome.REJECT, Outcome.NEITHER])
+def test_no_verdict_never_reads_as_a_pass(
+    reason: Reason, now_ns: int, epoch: int, shown_as: Outcome
+) -> None:
+    verdict = msgspec.structs.replace(VERDICT, decision=Decision.NO_VERDICT, reason=reason)
+    result = result_of(verdict, now_ns, epoch, shown_as)
+    assert result.outcome is shown_as
+    assert result.no_verdict
+
+
+def test_a_reject_stays_a_reject_with_its_own_cause() -> None:
+    verdict = msgspec.structs.replace(
+        VERDICT, decision=Decision.REJECT, reason=Reason.DEFECT, reject_code=12, part_id=None
+    )
+    for now_ns, epoch in ((0, 7), (2 * NS_PER_S, 8)):
+        result = result_of(verdict, now_ns, epoch)
+        assert (result.outcome, result.cause, result.reject_code) == (Outcome.REJECT, 10, 12)
+        assert result.key == "encoder:9"

@@ -1,0 +1,200 @@
+"""Who may do what: users, sessions, the brake on guessing, the fence."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.errors import DataError, UsageError
+from edgeinspect.services.hmi.http.request_guard import HEADERS, BodyTooLargeError, Fence, too_large
+from edgeinspect.services.hmi.login.sessions import Sessions
+from edgeinspect.system.user_file import Role, User, Users
+from tests.unit.services.hmi.builders import ask
+
+GOOD = "four unlike words"
+OURS = {
+    "content-type": "application/json",
+    "sec-fetch-site": "same-origin",
+    "origin": "http://localhost",
+}
+
+
+def test_a_password_is_kept_as_a_slow_hash_in_a_file_of_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    users = Users(path)
+    assert users.check("anna", GOOD) is None
+    users.set("anna", Role.OPERATOR, GOOD)
+    users.set("otto", Role.ENGINEER, GOOD)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text(encoding="utf-8")
+    assert GOOD not in text
+    kept = users.read()
+    assert kept["anna"].hash != kept["otto"].hash, "each has its own salt"
+    assert users.check("anna", GOOD) == kept["anna"]
+    for name, password in (("anna", GOOD + "x"), ("anna", ""), ("nobody", GOOD), ("", "")):
+        assert users.check(name, password) is None
+    users.remove("anna")
+    assert users.check("anna", GOOD) is None
+    with pytest.raises(UsageError):
+        users.remove("anna")
+
+
+def test_what_cannot_be_a_name_or_a_password_is_refused(tmp_path: Path) -> None:
+    users = Users(tmp_path / "users.json")
+    for name in ("", "Anna", "a/b", "../x", "a" * 40):
+        with pytest.raises(UsageError):
+            users.set(name, Role.OPERATOR, GOOD)
+    for password in ("short", "x" * 129):
+        with pytest.raises(UsageError):
+            users.set("anna", Role.OPERATOR, password)
+    assert not (tmp_path / "users.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2}', '{"schema": 1, "users": {"a": 1}}'])
+def test_a_damaged_file_of_users_lets_nobody_in(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "users.json"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    with pytest.raises(DataError):
+        Users(path).check("anna", GOOD)
+
+
+def test_a_file_of_users_that_everybody_reads_is_refused(tmp_path: Path) -> None:
+    users = Users(tmp_path / "users.json")
+    users.set("anna", Role.OPERATOR, GOOD)
+    os.chmod(tmp_path / "users.json", 0o644)
+    with pytest.raises(DataError, match="chmod"):
+        users.check("anna", GOOD)
+
+
+def test_roles_cover_those_below() -> None:
+    assert Role.ENGINEER.covers(Role.OPERATOR)
+    assert Role.OPERATOR.covers(Role.OPERATOR)
+    assert not Role.OPERATOR.covers(Role.ENGINEER)
+
+
+USER = User(Role.OPERATOR, "", "")
+
+
+def test_a_session_ends_by_a_pause_by_its_age_or_by_logging_out() -> None:
+    clock = ManualClock()
+    sessions = Sessions(30 * 60 * NS_PER_S, clock)
+    token, session = sessions.begin("anna", USER)
+    assert sessions.find(token) is session
+    assert sessions.find("x" * 43) is None
+    assert sessions.find(None) is None
+    for _ in range(23):  # watching alone does not keep it alive; doing does
+        clock.advance(29 * 60 * NS_PER_S)
+        assert sessions.find(token) is session
+        sessions.touch(session)
+    clock.advance(60 * 60 * NS_PER_S)
+    assert sessions.find(token) is None
+    token, session = sessions.begin("anna", USER)
+    for _ in range(25):
+        clock.advance(29 * 60 * NS_PER_S)
+        if (found := sessions.find(token)) is not None:
+            sessions.touch(found)
+    assert sessions.find(token) is None, "twelve hours are enough"
+    token, _session = sessions.begin("anna", USER)
+    sessions.end(token)
+    assert sessions.find(token) is None
+
+
+# -- the fence ------------------------------------------------------------------------------
+
+
+def fenced() -> ASGIApp:
+    async def echo(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(await request.body())
+
+    app = Starlette(
+        routes=[Route("/x", echo, methods=["GET", "POST"])],
+        exception_handlers={BodyTooLargeError: too_large},
+    )
+    return Fence(app, ["localhost", "line-7"])
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8480", 200),
+        ("LINE-7", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8480", 200),
+        ("10.1.2.3", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_it_is_asked_by_its_own_name(host: str, status: int) -> None:
+    assert ask(fenced(), "/x", headers={"host": host}).status == status
+
+
+def test_every_answer_carries_the_policy() -> None:
+    for got in (ask(fenced(), "/x"), ask(fenced(), "/none"), ask(fenced(), "/x", method="PUT")):
+        for name, value in HEADERS.items():
+            assert got.headers[name.lower()] == value
+    policy = HEADERS["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"content-type": "application/json; charset=utf-8"}, 200),
+    ],
+)
+def test_an_action_comes_from_our_own_page(changed: dict[str, str], status: int) -> None:
+    got = ask(fenced(), "/x", method="POST", headers=OURS | changed, body=b"{}")
+    assert got.status == status
+
+
+def test_a_body_is_small_whether_it_says_its_length_or_not() -> None:
+    assert ask(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4096).status == 200
+    assert ask(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4097).status == 413
+    pieces = [b" " * 1_000] * 5
+    assert ask(fenced(), "/x", method="POST", headers=OURS, body=pieces).status == 413
+    for length in ("-1", "1e9", "9" * 40, "x"):
+        headers = OURS | {"content-length": length}
+        assert ask(fenced(), "/x", method="POST", headers=headers).status == 413
+
+
+def test_nothing_of_the_page_names_another_machine() -> None:
+    """Works offline: no address outside of it in any of its files."""
+    from edgeinspect.services.hmi.read_routes import STATIC
+
+    files = list(STATIC.iterdir())
+    assert len(files) > 8
+    for path in files:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/", "")
+        for word in ("http://", "https://", "//cdn", "@import", "innerHTML", "eval("):
+            assert word not in text, f"{path.name}: {word}"
+        assert "style=" not in text or path.suffix != ".html"
+
+
+def test_the_users_file_is_json_that_a_person_can_read(tmp_path: Path) -> None:
+    Users(tmp_path / "u").set("anna", Role.OPERATOR, GOOD)
+    told = json.loads((tmp_path / "u").read_text(encoding="utf-8"))
+    assert told["schema"] == 1
+    assert set(told["users"]["anna"]) == {"role", "salt", "hash"}

@@ -1,0 +1,84 @@
+"""One cause is one alarm, whatever it is called meanwhile."""
+
+from __future__ import annotations
+
+from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.services.hmi.alarm_log import Alarms, cause_of
+
+LOST, LATE = "camera top is lost", "camera top: waits for a3.png"
+RUN = "at least 5 frames in a row without a verdict"
+
+
+def told(*said: tuple[float, str]) -> list[dict[str, object]]:
+    alarms = Alarms("strip")
+    for at_s, text in said:
+        alarms.tell(text, round(at_s * NS_PER_S))
+    return alarms.to_list()
+
+
+def test_what_an_alarm_is_about() -> None:
+    assert cause_of(LOST) == cause_of(LATE) == "camera top"
+    assert cause_of(LOST) != cause_of("camera side is lost")
+    one = "the PLC counted 3 more triggers than there are frames"
+    assert cause_of(one) == cause_of(one.replace("3", "41"))
+    assert cause_of("new engines: a") != cause_of("new engines: b")
+
+
+def test_a_camera_that_goes_and_comes_back_is_one_alarm() -> None:
+    """Delayed, lost, back but still without a verdict: one cause, its end when all is well."""
+    (alarm,) = told((1, LATE), (2, LOST), (5, RUN), (6, ""))
+    assert (alarm["raised_ms"], alarm["cleared_ms"]) == (1_000, 6_000)
+    assert alarm["text"] == RUN
+    assert alarm["began_as"] == LATE
+
+
+def test_one_that_flickers_is_one_alarm_that_counts() -> None:
+    said = [(i, LOST if i % 2 == 0 else "") for i in range(20)]
+    (alarm,) = told(*said)
+    assert alarm["times"] == 10
+    assert len(told((0, LOST), (1, ""), (60, LOST))) == 2
+
+
+def test_numbers_that_change_make_no_new_alarm_and_stay_seen() -> None:
+    alarms = Alarms("strip")
+    for count in range(1, 50):
+        alarms.tell(f"the PLC counted {count} more triggers than there are frames", count)
+        if count == 1:
+            alarms.acknowledge("anna", 1)
+    (alarm,) = alarms.to_list()
+    assert alarm["by"] == "anna"
+    alarms.tell("camera top: it is too hot", 60)
+    alarms.acknowledge("anna", 61)
+    alarms.tell(LOST, 62)
+    assert alarms.to_list()[0]["by"] == "", "it is worse now: somebody must see it again"
+    assert len(alarms.to_list()) == 2
+
+
+def test_other_causes_are_other_alarms() -> None:
+    assert (
+        len(told((1, LOST), (2, "camera side is lost"), (3, "the ledger cannot be written"))) == 3
+    )
+    assert len(told((1, ""), (2, ""))) == 0
+
+
+ARCHIVE = "the archive is silent"
+
+
+def test_one_that_a_worse_one_covers_is_still_the_same() -> None:
+    """It never ended: the page shows one alarm at a time, the worst."""
+    said = [(1, ARCHIVE), (2, LOST), (40, ARCHIVE), (50, "the daemon is silent"), (90, ARCHIVE)]
+    found = told(*said)
+    assert [each["text"] for each in found] == [ARCHIVE, "the daemon is silent", LOST]
+    assert (found[0]["raised_ms"], found[0]["cleared_ms"], found[0]["times"]) == (1_000, None, 1)
+    assert len(told(*said, (91, ""), (120, ARCHIVE))) == 4, "it was away: another"
+    assert len(told((1, ARCHIVE), (2, LOST), (3, ""), (30, ARCHIVE))) == 3
+
+
+def test_what_was_seen_stays_seen_under_a_worse_one() -> None:
+    alarms = Alarms("strip")
+    alarms.tell(ARCHIVE, 1)
+    alarms.acknowledge("anna", 2)
+    alarms.tell(LOST, 3)
+    alarms.tell(ARCHIVE, 4)
+    assert alarms.standing is not None
+    assert alarms.standing.acknowledged_by == "anna"

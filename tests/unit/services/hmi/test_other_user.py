@@ -1,0 +1,68 @@
+"""The page as a user of its own, who may read what the line keeps and write none of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ledger_fixture import Desk
+from tests.unit.services.hmi.builders import ROOT
+
+READ = """
+import os, sys, urllib.parse  # what is imported late may be out of the other user's reach
+from contextlib import closing
+from pathlib import Path
+from edgeinspect.errors import DataError
+from edgeinspect.storage.ledger.query import Filter, query
+from edgeinspect.storage.ledger.verification import open_ledger
+from edgeinspect.services.hmi.ledger_history import History
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+path = Path(sys.argv[1])
+try:
+    with closing(open_ledger(path)) as base:
+        print(len(list(query(base, Filter()))), os.access(path.parent, os.W_OK))
+except DataError as error:
+    print(History(path).kept, error)
+"""
+
+
+def read_as_another(path: Path) -> str:
+    """What a user who may not write sees of a ledger."""
+    command = [sys.executable, "-c", READ, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that another user reaches: pytest's own are for one alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_write_reads_a_ledger_in_each_state(open_to_all: Path) -> None:
+    """The page's: while the daemon writes, after it was killed, and after it has ended."""
+    folder = open_to_all / "kept"
+    folder.mkdir(mode=0o755)
+    desk = Desk(folder)
+    desk.judge(3)
+    assert desk.writer.catch_up()
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    assert read_as_another(desk.path) == "3 False", "the daemon writes"
+    copy = open_to_all / "killed"
+    shutil.copytree(folder, copy)
+    assert read_as_another(copy / desk.path.name) == "3 False", "the daemon was killed"
+    desk.dispose()
+    folder.chmod(0o700)
+    assert "True" in read_as_another(desk.path)
+    assert "to write there is not needed" in read_as_another(desk.path)

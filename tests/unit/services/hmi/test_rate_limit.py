@@ -1,0 +1,61 @@
+"""Whose request is next, when there are more than are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from edgeinspect.services.hmi.http.rate_limit import Turns
+
+
+async def gather(turns: Turns, *keys: str) -> list[bool]:
+    return list(await asyncio.gather(*(turns.take(key) for key in keys)))
+
+
+def test_a_burst_is_answered_and_then_they_wait() -> None:
+    begun = time.monotonic()
+    assert all(asyncio.run(gather(Turns(100), *["a"] * 60)))
+    assert time.monotonic() - begun >= 0.15, "40 at once, then 10 ms each"
+
+
+def test_one_address_cannot_take_the_turns_of_another() -> None:
+    """It has two hundred waiting; the other's one is answered second at the latest."""
+
+    async def run() -> tuple[list[bool], int]:
+        turns, order = Turns(50), []
+
+        async def one(key: str) -> bool:
+            got = await turns.take(key)
+            order.append(key)
+            return got
+
+        greedy = [asyncio.create_task(one("greedy")) for _ in range(200)]
+        await asyncio.sleep(0)
+        before = len(order)
+        assert await one("other")
+        place = order.index("other") - before
+        for task in greedy:
+            task.cancel()
+        return [task.result() for task in greedy if task.done() and not task.cancelled()], place
+
+    heard, place = asyncio.run(run())
+    assert False in heard, "more than half of what may wait is refused at once"
+    assert place <= 75 + 2  # those that were refused, and one that was answered
+
+
+def test_when_all_places_are_taken_the_address_with_most_gives_one_up() -> None:
+    async def run() -> tuple[int, list[bool]]:
+        turns = Turns(10)
+        crowd = [asyncio.create_task(turns.take(f"{i % 3}")) for i in range(200)]
+        await asyncio.sleep(0)
+        late = await gather(turns, "late")
+        waiting = turns._count
+        for task in crowd:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert turns._count == 0, "who hangs up gives his place back"
+        return waiting, late
+
+    waiting, late = asyncio.run(run())
+    assert waiting <= 50
+    assert late == [True]

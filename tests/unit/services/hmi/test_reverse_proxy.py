@@ -1,0 +1,261 @@
+"""A page behind a reverse proxy: who is believed, and what of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.errors import ConfigError
+from edgeinspect.services.hmi.config import load
+from edgeinspect.services.hmi.http.client_address import counted_as, parse_address, parse_networks
+from edgeinspect.services.hmi.http.reverse_proxy import PREFIX, Asked, Proxies, is_same_origin
+from edgeinspect.services.hmi.service import Page
+from edgeinspect.system.user_file import Role, Users
+from tests.unit.services.hmi.builders import Got, ask, page_file
+
+GOOD = "four unlike words"
+NAME = "line-7.plant.example"
+PROXIES = Proxies(parse_networks(["127.0.0.1", "10.0.0.0/24", "fd00::/8"]), "/line7")
+
+
+def read(peer: str, path: str = "/", scheme: str = "http", **headers: str | list[str]) -> Asked:
+    sent = []
+    for key, values in {"host": "127.0.0.1:8480", **headers}.items():
+        for value in values if isinstance(values, list) else [values]:
+            sent.append((key.replace("_", "-").encode(), value.encode("latin-1")))
+    return PROXIES.read(
+        {"type": "http", "client": (peer, 5), "path": path, "scheme": scheme, "headers": sent}
+    )
+
+
+def test_a_stranger_is_not_believed() -> None:
+    asked = read(
+        "192.0.2.9",
+        x_forwarded_for="1.2.3.4",
+        x_forwarded_proto="https",
+        x_forwarded_host=NAME,
+        x_forwarded_prefix="/evil",
+    )
+    assert asked == Asked("192.0.2.9", "http", False, "127.0.0.1:8480", True, "", False)
+
+
+@pytest.mark.parametrize(
+    ("told", "client"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("6.6.6.6, 198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7, 10.0.0.9", "198.51.100.7"),
+        ("198.51.100.7:4711", "198.51.100.7"),
+        ("[2001:db8::1]:4711", "2001:db8::1"),
+        ('"[2001:db8::1]"', "2001:db8::1"),
+        ("2001:db8::1, fd00::5", "2001:db8::1"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("", "127.0.0.1"),
+        ("unknown", "127.0.0.1"),
+        ("198.51.100.7, <script>", "127.0.0.1"),
+        ("198.51.100.7, garbage, 10.0.0.9", "10.0.0.9"),
+        (",,,,", "127.0.0.1"),
+        (", ".join(["6.6.6.6"] * 1_000) + ", 198.51.100.7", "198.51.100.7"),
+        ("6.6.6.6, " + ", ".join(["10.0.0.9"] * 1_000), "10.0.0.9"),
+        ("9" * 5_000, "127.0.0.1"),
+    ],
+)
+def test_the_client_is_the_rightmost_that_is_no_proxy(told: str, client: str) -> None:
+    assert read("127.0.0.1", x_forwarded_for=told).client == client
+
+
+def test_a_header_that_comes_twice_is_one_list() -> None:
+    assert read("127.0.0.1", x_forwarded_for=["6.6.6.6", "198.51.100.7"]).client == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "//evil",
+        "//evil.example/x",
+        "/../",
+        "/a/../b",
+        "/.",
+        "/a//b",
+        "/%2e%2e",
+        "/a b",
+        "line7",
+        "/a\u00e9",
+        "/a\\b",
+        "https://evil",
+        "/" + "x" * 1_000,
+        "/a;b",
+        "/a?b",
+        '/a"',
+    ],
+)
+def test_a_prefix_that_is_none_is_passed_over(prefix: str) -> None:
+    assert read("127.0.0.1", x_forwarded_prefix=prefix).prefix == "/line7"
+    assert PREFIX.fullmatch(prefix.rstrip("/")) is None
+
+
+def test_host_scheme_and_prefix_of_a_proxy() -> None:
+    asked = read(
+        "127.0.0.1", x_forwarded_host=NAME, x_forwarded_proto="https", x_forwarded_prefix="/line8/"
+    )
+    told = (asked.host, asked.scheme, asked.prefix, asked.scheme_known)
+    assert told == (NAME, "https", "/line8", True)
+    assert read("127.0.0.1", x_forwarded_proto="javascript").scheme == "http"
+    for bad in ("evil\r\nSet-Cookie: a=b", "a b", "<x>", "a" * 300, "a:b", "x/y", "user@host"):
+        assert read("127.0.0.1", x_forwarded_host=bad).host == ""
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "x_forwarded_for",
+                "x_forwarded_proto",
+                "x_forwarded_host",
+                "host",
+                "x_forwarded_prefix",
+                "x_forwarded_port",
+            ]
+        ),
+        st.text(st.characters(max_codepoint=255), max_size=300),
+    )
+)
+def test_nothing_of_a_header_gets_through_unchecked(headers: dict[str, str]) -> None:
+    asked = read("127.0.0.1", **headers)
+    assert parse_address(asked.client) is not None
+    assert asked.scheme in ("http", "https")
+    assert asked.prefix == "" or PREFIX.fullmatch(asked.prefix)
+    assert set(asked.host) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin", "asked", "same"),
+    [
+        ("http://line-7", Asked("", "http", False, "line-7", True, "", False), True),
+        ("https://line-7", Asked("", "http", False, "line-7", True, "", False), True),
+        ("http://line-7:8480", Asked("", "http", False, "line-7:8480", True, "", False), True),
+        ("http://LINE-7", Asked("", "http", False, "line-7:80", True, "", False), True),
+        ("http://line-7:8481", Asked("", "http", False, "line-7:8480", True, "", False), False),
+        ("http://line-7:8583", Asked("", "http", False, "line-7", True, "", False), False),
+        ("http://line-7:8583", Asked("", "http", True, "line-7", False, "", True), True),
+        ("https://line-7", Asked("", "https", True, "line-7:443", True, "", True), True),
+        ("http://line-7", Asked("", "https", True, "line-7", True, "", True), False),
+        ("https://[::1]:5", Asked("", "https", True, "[::1]:5", True, "", True), True),
+        ("null", Asked("", "http", False, "null", True, "", False), False),
+        ("http://evil", Asked("", "http", False, "", True, "", False), False),
+        ("file://line-7", Asked("", "http", False, "line-7", True, "", False), False),
+        ("http://line-7.evil", Asked("", "http", False, "line-7", True, "", False), False),
+    ],
+)
+def test_the_origin_is_the_page_as_the_browser_sees_it(
+    origin: str, asked: Asked, same: bool
+) -> None:
+    assert is_same_origin(origin, asked) is same
+
+
+def test_what_a_client_is_counted_under() -> None:
+    assert counted_as("10.0.0.7") == counted_as("::ffff:10.0.0.7")
+    assert counted_as("2001:db8::1") == counted_as("2001:db8::2") != counted_as("2001:db8:0:1::1")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"proxies": ["10.0.0.0/99"]},
+        {"proxies": ["proxy.example"]},
+        {"proxies": ["10.0.0.1/8"]},
+        {"prefix": "//evil"},
+        {"prefix": "/../x"},
+        {"prefix": "/api/"},
+        {"prefix": "line7"},
+    ],
+)
+def test_faults_of_the_file(tmp_path: Path, keys: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(keys))):
+        load(page_file(tmp_path, **keys))
+
+
+# -- the whole page behind one -------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Page:
+    users = Users(tmp_path / "users.json")
+    users.set("anna", Role.OPERATOR, GOOD)
+    keys = {"users": str(tmp_path / "users.json"), "hosts": [NAME], "prefix": "/line7/"}
+    return Page(load(page_file(tmp_path, proxies=["192.0.2.1"], **keys)), ManualClock())
+
+
+def login(page: Page, path: str = "/api/login", word: str = GOOD, **headers: str) -> Got:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = b'{"name":"anna","password":"%s"}' % word.encode()
+    sent |= {"content-type": "application/json"}
+    return ask(page.app, path, method="POST", headers=sent, body=body)
+
+
+def test_with_tls_at_the_proxy_the_cookie_is_secure_and_the_prefix_its_path(page: Page) -> None:
+    told = {"host": NAME, "x_forwarded_proto": "https", "origin": f"https://{NAME}"}
+    got = login(page, **told, x_forwarded_for="198.51.100.7")
+    assert got.status == 200, got.body
+    session = next(each for each in got.cookies if "session" in each)
+    assert "Secure" in session
+    assert "Path=/line7/" in session
+    assert "strict-transport-security" in got.headers
+    assert login(page, **{**told, "origin": f"http://{NAME}"}).status == 403
+    plain = login(page, host="localhost")
+    assert "Secure" not in plain.cookies[0]
+    assert "Path=/;" in plain.cookies[-1], "asked directly it is at the root"
+
+
+def test_paths_with_and_without_the_prefix(page: Page) -> None:
+    for path in ("/", "/static/app.js", "/api/engines", "/metrics"):
+        assert ask(page.app, path).status == 200
+        assert ask(page.app, f"/line7{path}").status == 200
+    got = ask(page.app, "/line7")
+    assert (got.status, got.headers["location"]) == (308, "/line7/")
+    assert ask(page.app, "/line8/").status == 404
+    assert ask(page.app, "/line7/line7/").status == 404
+
+
+def test_a_proxys_own_host_is_repeated_nowhere(page: Page) -> None:
+    told = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
+    for host in ("evil.example", "[", "a b", "x:y:z"):
+        for path in ("/", "/api/state/", "/line7", "/static", "/none/"):
+            got = ask(page.app, path, headers={**told, "host": host})
+            assert got.status in (200, 308, 404)
+            assert host not in got.headers.get("location", "/")
+        assert (
+            login(page, **{k.replace("-", "_"): v for k, v in told.items()}, host=host).status
+            == 200
+        )
+
+
+def test_nothing_that_the_page_links_to_is_at_the_root() -> None:
+    from edgeinspect.services.hmi.read_routes import STATIC
+
+    for path in STATIC.iterdir():
+        text = path.read_text(encoding="utf-8")
+        for word in ('"/static', '"/api', '"/stream', "`/api", "`/picture", "`/thumb", "`/mask"):
+            assert word not in text, f"{path.name}: {word}"
+
+
+def test_a_proxy_that_rewrites_the_host_is_told_what_to_do(page: Page) -> None:
+    got = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
+    assert got.status == 403
+    for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/page.md"):
+        assert word in got.body
+
+
+def test_failures_are_those_of_the_browsers_address(page: Page) -> None:
+    for last in range(1, 6):
+        assert login(page, word="wrong", x_forwarded_for=f"198.51.100.{last}").status == 401
+    assert login(page, x_forwarded_for="198.51.100.9").status == 200
+    here = [login(page, word="wrong", x_forwarded_for="198.51.100.1").status for _ in range(5)]
+    assert here == [401] * 4 + [429]

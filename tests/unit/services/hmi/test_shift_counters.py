@@ -1,0 +1,81 @@
+"""The shift's chart and its table are the same numbers, wherever they come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeinspect.services.hmi.shift_counters import BUCKET_NS, Shift
+from tests.unit.services.hmi.builders import HOUR_NS
+
+START = 1_000 * HOUR_NS
+CLASSES = st.lists(st.sampled_from(["pit", "scratch", "patch"]), max_size=3, unique=True)
+JUDGED = st.fixed_dictionaries(
+    {
+        "after_ns": st.integers(-2 * HOUR_NS, 10 * HOUR_NS),
+        "decision": st.sampled_from(["PASS", "REJECT", "NO_VERDICT"]),
+        "reason": st.sampled_from(["clean", "defect", "gate", "deadline"]),
+        "classes": CLASSES.map(sorted).map(tuple),
+        "simulated": st.booleans(),
+    }
+)
+
+
+def told(shift: Shift, judged: list[dict[str, Any]]) -> None:
+    for seq, one in enumerate(judged, 1):
+        shift.count(
+            seq,
+            START + one["after_ns"],
+            one["decision"],
+            one["reason"],
+            one["classes"],
+            simulated=one["simulated"],
+        )
+
+
+@given(st.lists(JUDGED, max_size=60), st.integers(1, 96))
+def test_every_frame_is_in_one_bucket_and_every_reject_under_one_name(
+    judged: list[dict[str, Any]], quarters: int
+) -> None:
+    shift = Shift(START, START + quarters * BUCKET_NS - 7)
+    told(shift, judged)
+    plot, table = shift.trend(), shift.to_dict()
+    buckets = plot["buckets"]
+    assert (plot["start_ms"], plot["end_ms"]) == (table["start_ms"], table["end_ms"])
+    for name, key in (("PASS", "pass"), ("REJECT", "reject"), ("NO_VERDICT", "no_verdict")):
+        assert sum(each.get(name, 0) for each in buckets) == table[key]
+    for each in buckets:
+        assert sum(each["classes"].values()) == each.get("REJECT", 0)
+        assert 0 <= each["index"] < quarters
+    assert (
+        sum(sum(each.get(n, 0) for n in ("PASS", "REJECT", "NO_VERDICT")) for each in buckets)
+        == table["captured"]
+        == len(judged)
+    )
+
+
+@given(st.lists(JUDGED, max_size=60))
+def test_groups_as_the_ledger_counts_them_give_the_same(judged: list[dict[str, Any]]) -> None:
+    """As `history.load` does: by bucket and kind, with the last seq of each group."""
+    one, grouped = Shift(START, START + 8 * HOUR_NS), Shift(START, START + 8 * HOUR_NS)
+    told(one, judged)
+    groups: dict[Any, list[int]] = {}
+    for seq, each in enumerate(judged, 1):
+        bucket = int(each["after_ns"] / BUCKET_NS)  # SQLite's division is towards zero
+        key = (bucket, each["decision"], each["reason"], each["classes"], each["simulated"])
+        groups.setdefault(key, []).append(seq)
+    grouped.first_seq = 1 if judged else 0
+    for (bucket, decision, reason, classes, simulated), seqs in groups.items():
+        grouped.count(
+            max(seqs),
+            START + bucket * BUCKET_NS,
+            decision,
+            reason,
+            classes,
+            simulated=simulated,
+            times=len(seqs),
+        )
+    assert one.trend() == grouped.trend()
+    assert one.to_dict() == grouped.to_dict()

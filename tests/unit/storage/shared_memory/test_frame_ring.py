@@ -1,0 +1,186 @@
+"""The ring: every slot has one owner, and another process can read whole pictures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.errors import DeviceLostError
+from edgeinspect.storage.shared_memory.frame_ring import Ring, RingReader
+from edgeinspect.storage.spool.format import OpenRecord
+from edgeinspect.storage.spool.spool import Spool
+
+SHAPE = FrameShape(4, 6, 1)
+
+
+def test_pixels_do_not_overlap(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "a.ring", 3, SHAPE)
+    slots = [ring.take() for _ in range(3)]
+    assert ring.take() is None
+    for value, slot in enumerate(slots):
+        assert slot is not None
+        ring.pixels(slot)[:] = value
+    for value, slot in enumerate(slots):
+        assert slot is not None
+        assert (ring.pixels(slot) == value).all()
+        assert ring.pixels(slot).flags.c_contiguous
+    ring.dispose()
+
+
+def test_reader_sees_the_newest_whole_picture(tmp_path: Path) -> None:
+    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
+    reader = RingReader(tmp_path / "a.ring")
+    assert reader.newest() is None
+    for seq in (1, 2, 3):
+        slot = ring.take()
+        assert slot is not None
+        assert reader.find(seq) is None
+        ring.pixels(slot)[:] = seq
+        ring.stamp(slot, seq)
+        ring.give_back(slot)
+    newest = reader.newest()
+    assert newest is not None
+    assert newest[0] == 3
+    assert (newest[1] == 3).all()
+    assert reader.find(1) is None
+    assert np.array_equal(reader.find(2), np.full(SHAPE.dims, 2, np.uint8))  # type: ignore[arg-type]
+    ring.dispose()
+
+
+def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Path) -> None:
+    path = tmp_path / "a.ring"
+    ring = Ring(path, 2, FrameShape(4, 6, 3), "rgb", 1_732_000_000_123)
+    reader = RingReader(path)
+    assert (reader.color, reader.is_current) == ("rgb", True)
+    assert reader.epoch == 1_732_000_000_123
+    again = Ring(path, 2, SHAPE)
+    assert not reader.is_current
+    assert (RingReader(path).color, RingReader(path).is_current) == ("", True)
+    again.dispose()
+    assert not reader.is_current
+    ring.dispose()
+
+
+def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
+    slot = ring.take()
+    assert slot is not None
+    ring.stamp(slot, 5)
+    reader = RingReader(tmp_path / "a.ring")
+
+    assert reader.find(5) is not None
+    read = os.preadv
+
+    def meanwhile(handle: int, into: list[np.ndarray], at: int) -> int:  # type: ignore[type-arg]
+        taken_bytes = read(handle, into, at)
+        ring.stamp(slot, 7)
+        return taken_bytes
+
+    monkeypatch.setattr(os, "preadv", meanwhile)
+    assert reader.find(5) is None
+    assert reader.find(7) is not None
+    ring.dispose()
+
+
+CUT_SHORT = """
+import os, sys
+from pathlib import Path
+from edgeinspect.storage.shared_memory.frame_ring import RingReader
+from edgeinspect.storage.spool.reader import SpoolReader
+from edgeinspect.storage.shared_memory.side_buffer import Aside, AsideReader
+import numpy as np
+folder = Path(sys.argv[1])
+ring, spool = RingReader(folder / "a.ring"), SpoolReader(folder / "a.spool")
+aside = AsideReader(folder / "a.aside", 2, 64)
+aside.want(1)
+line = Aside(folder / "a.aside")
+assert line.keep(1, np.ones((4, 6, 1), np.uint8), 1)
+assert ring.find(1) is not None and spool.read(1) == b"verdict" and aside.find(1) is not None
+for name in ("a.ring", "a.spool", "a.aside"):
+    os.truncate(folder / name, int(sys.argv[2]))
+assert ring.find(1) is None and ring.newest() is None
+assert spool.read(1) is None
+assert aside.find(1) is None
+line.keep(2, np.ones((4, 6, 1), np.uint8), 1)
+if sys.argv[2] == "0":
+    assert ring.newer(0) == [] and spool.published_seq == 0 == spool.epoch
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("size", [0, 200, 4096])
+def test_a_file_that_its_owner_cuts_short_ends_no_reader(tmp_path: Path, size: int) -> None:
+    """A mapped one would: SIGBUS, for page, archive, recorder and, aside, the daemon."""
+    spool = Spool(tmp_path / "a.spool", line="a", slots=8, utc_ns=10**9)
+    spool.close(spool.open(OpenRecord("top", 1, 1, 0, 0, 0)), b"verdict")
+    spool.mark_published(1)
+    spool.dispose()
+    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
+    slot = ring.take()
+    assert slot is not None
+    ring.stamp(slot, 1)
+    del ring, slot
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", b"junk" * 100])
+def test_reader_refuses_what_is_no_ring(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "x.ring"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DeviceLostError):
+        RingReader(path)
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Any order of take and give_back: no slot has two owners, none is lost."""
+
+    @initialize()
+    def begin(self) -> None:
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.ring = Ring(Path(self.folder.name) / "m.ring", 4, SHAPE)
+        self.owned: list[int] = []
+
+    @rule()
+    def take(self) -> None:
+        slot = self.ring.take()
+        assert (slot is None) == (len(self.owned) == 4)
+        if slot is not None:
+            assert slot not in self.owned
+            self.owned.append(slot)
+
+    @precondition(lambda self: self.owned)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(self.owned))
+        self.owned.remove(slot)
+        self.ring.give_back(slot)
+
+    @invariant()
+    def none_is_lost(self) -> None:
+        if hasattr(self, "ring"):
+            assert self.ring.free + len(self.owned) == 4
+
+    def teardown(self) -> None:
+        if hasattr(self, "ring"):
+            self.ring.dispose()
+            self.folder.cleanup()
+
+
+TestRingMachine = RingMachine.TestCase
+TestRingMachine.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

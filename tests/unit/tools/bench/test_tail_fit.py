@@ -1,0 +1,40 @@
+"""The fitted tail, against distributions whose tail is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeinspect.tools.bench.tail_fit import fit_tail, project
+
+
+@pytest.mark.parametrize("shape", [0.0, 0.2, 0.4])
+def test_the_fit_finds_what_the_samples_were_drawn_from(shape: float) -> None:
+    even = np.random.default_rng(1).random(20_000)
+    excess = -np.log(even) * 3 if shape == 0 else 3 * (even**-shape - 1) / shape
+    found_scale, found_shape = fit_tail(excess)
+    assert found_scale == pytest.approx(3, rel=0.05)
+    assert found_shape == pytest.approx(shape, abs=0.04)
+
+
+def test_the_upper_bound_holds_as_often_as_it_says() -> None:
+    """An exponential latency's one-in-a-million value is known; 95 of 100 bounds are above."""
+    rng = np.random.default_rng(2)
+    exact_us = 5_000 + 400 * np.log(1e6)
+    held = 0
+    for turn in range(40):
+        seen = (5_000 + rng.exponential(400, 4_000)).astype(np.int64)
+        found = project(seen, seed=turn)
+        held += found.upper_us >= exact_us
+        assert found.upper_us >= found.latency_us >= seen.max()
+    assert held >= 32, held
+
+
+def test_a_constant_latency_projects_to_itself() -> None:
+    found = project(np.full(1_000, 7_000, np.int64))
+    assert found.latency_us == found.upper_us == 7_000
+
+
+def test_too_few_frames_are_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        project(np.arange(700, dtype=np.int64))

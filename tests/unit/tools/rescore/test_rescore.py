@@ -1,0 +1,287 @@
+"""Rescoring: exactly one result per frame, over kills, broken pictures and workers that repeat."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.cli.main import main
+from edgeinspect.domain.frame import FrameShape
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.registry import installed
+from edgeinspect.services.archiver.writer import Keeper
+from edgeinspect.storage.archive.format import Kind
+from edgeinspect.testing.doubles import brightness_gate, pixel_segmenter
+from edgeinspect.tools.rescore.plan import Frame, part_path
+from edgeinspect.tools.rescore.run import RESULTS, SUMMARY, Outcome, rescore, results
+from edgeinspect.tools.rescore.runners import Chunks, Here, Runner
+from edgeinspect.tools.rescore.scorer import Request, Scorer
+from tests.archive_fixture import caught, config
+
+SHAPE = FrameShape(16, 32, 1)
+ENGINES = Path(__file__).resolve().parents[4] / "engines"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    keeper = Keeper(config(tmp_path), ManualClock())
+    for seq in range(1, 41):
+        frame = caught(seq, Kind.REJECT if seq % 4 == 0 else Kind.PASS)
+        frame.pixels[0, 0] = seq * 6  # by `brightness_gate` the probability, of 255
+        keeper.save(frame)
+    keeper.close()
+    return keeper.root
+
+
+def run(source: Path, out: Path, runner: Runner | None = None, **more: object) -> Outcome:
+    engine = brightness_gate(SHAPE)
+    request = Request(str(source), "scripted", "ov")
+    mine = runner or Here(Scorer(request, engine))
+    options: dict[str, object] = {"chunk_frames": 7, **more}
+    return rescore(source, out, request, engine.spec, mine, **options)  # type: ignore[arg-type]
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / RESULTS).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_frame_has_its_own_result(archive: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int, int]] = []
+    done = run(
+        archive, tmp_path / "out", threshold=0.5, progress=lambda *figures: told.append(figures)
+    )
+    assert (done.frames, done.problems) == (40, 0)
+    rows = table(tmp_path / "out")
+    assert [row["frame"] for row in rows] == [f"t.top.7.{seq}" for seq in range(1, 41)]
+    for seq, row in enumerate(rows, 1):
+        assert float(row["defect_prob"]) == pytest.approx(seq * 6 / 255, rel=1e-5)
+        assert row["line_says"] == ("REJECT" if seq % 4 == 0 else "PASS")
+    assert done.summary["line_said_and_now"] == {
+        "PASS -> PASS": 16,
+        "PASS -> REJECT": 14,
+        "REJECT -> PASS": 5,
+        "REJECT -> REJECT": 5,
+    }
+    assert json.loads((tmp_path / "out" / SUMMARY).read_text())["frames"] == 40
+    assert told[0] == (0, 0, 40)
+    assert told[-1] == (0, 40, 40)
+
+
+def test_a_segmenter_says_areas_by_class(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pixels = np.full(SHAPE.dims, 99, np.uint8)
+    pixels[2:4, 5:9] = 2
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), pixels)
+    engine = pixel_segmenter(SHAPE)
+    request = Request(str(tmp_path / "in"), "scripted", "ov")
+    rescore(tmp_path / "in", tmp_path / "out", request, engine.spec, Here(Scorer(request, engine)))
+    ((frame, result),) = results(tmp_path / "out")
+    assert (frame.name, result.area_px, result.defect_prob) == ("a.png", {"bright": 8.0}, None)
+
+
+def test_a_picture_that_is_gone_or_broken_is_a_result_too(archive: Path, tmp_path: Path) -> None:
+    paths = sorted(archive.glob("*/*/*.png"))
+    paths[3].unlink()
+    paths[5].write_bytes(b"")
+    paths[9].write_bytes(paths[9].read_bytes()[:80])
+    done = run(archive, tmp_path / "out")
+    assert (done.frames, done.problems) == (40, 3)
+    assert {row["frame"] for row in table(tmp_path / "out") if row["problem"]} == {
+        paths[index].stem for index in (3, 5, 9)
+    }
+
+
+class Twice:
+    """A runner whose workers die after their answer, so that it comes again; in any order."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+        answers = list(self._runner.run(request, todo)) * 2
+        random.Random(5).shuffle(answers)
+        yield from answers
+
+
+def test_an_answer_that_comes_twice_counts_once(archive: Path, tmp_path: Path) -> None:
+    request = Request(str(archive), "scripted", "ov")
+    told: list[tuple[int, int, int]] = []
+    run(
+        archive,
+        tmp_path / "out",
+        Twice(Here(Scorer(request, brightness_gate(SHAPE)))),
+        progress=lambda *figures: told.append(figures),
+    )
+    assert told[-1] == (0, 40, 40)
+    assert len(told) == 1 + 6
+    names = [row["frame"] for row in table(tmp_path / "out")]
+    assert names == [f"t.top.7.{seq}" for seq in range(1, 41)]
+
+
+def test_kill_9_and_it_goes_on(archive: Path, tmp_path: Path) -> None:
+    out, counted = tmp_path / "out", tmp_path / "counted"
+    plain = tmp_path / "plain"
+    run(archive, plain)
+
+    def count_and_wait() -> None:
+        with counted.open("ab", buffering=0) as file:
+            file.write(b".")
+        time.sleep(0.004)
+
+    for turn in range(4):
+        child = os.fork()
+        if child == 0:
+            try:
+                request = Request(str(archive), "scripted", "ov")
+                engine = brightness_gate(SHAPE, count_and_wait)
+                run(archive, out, Here(Scorer(request, engine)), chunk_frames=3)
+            finally:
+                os._exit(1)
+        end = time.monotonic() + 20
+        while len(list(out.glob("parts/*"))) < 2 * turn + 1 and time.monotonic() < end:
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    whole = len(list(out.glob("parts/*.jsonl")))
+    assert 4 <= whole < 14
+    calls = counted.stat().st_size
+    engine = brightness_gate(SHAPE)
+    request = Request(str(archive), "scripted", "ov")
+    run(archive, out, Here(Scorer(request, engine)), chunk_frames=3)
+    assert engine.calls == 40 - min(40, 3 * whole), "what is done is not done again"
+    assert calls < 40 + 4 * 3 + 4
+    assert (out / RESULTS).read_bytes() == (plain / RESULTS).read_bytes()
+    engine = brightness_gate(SHAPE)
+    assert run(archive, out, Here(Scorer(request, engine)), chunk_frames=3).frames == 40
+    assert engine.calls == 0
+
+
+def test_an_archive_that_grows_changes_no_plan(archive: Path, tmp_path: Path) -> None:
+    class Dies:
+        def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+            scorer = Scorer(request, brightness_gate(SHAPE))
+            for number, frames in todo:
+                if number == 3:
+                    raise DeviceLostError("gone")
+                yield number, scorer.part(frames)
+
+    with pytest.raises(DeviceLostError):
+        run(archive, tmp_path / "out", Dies())
+    keeper = Keeper(config(tmp_path), ManualClock())
+    keeper.save(caught(0))
+    keeper.save(caught(99))
+    keeper.close()
+    assert run(archive, tmp_path / "out").frames == 40
+    assert run(archive, tmp_path / "new").frames == 42
+
+
+def test_a_folder_is_one_runs_and_one_processes(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(archive, out)
+    request = Request(str(archive), "scripted", "trt")
+    spec = brightness_gate(SHAPE).spec
+    with pytest.raises(DataError, match="another backend: ov"):
+        rescore(archive, out, request, spec, Here())
+    with pytest.raises(DataError, match="another frames"):
+        rescore(tmp_path, out, request, spec, Here())
+
+    class Nested:
+        def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+            run(archive, tmp_path / "b")
+            yield from ()
+
+    with pytest.raises(DeviceLostError, match="another process"):
+        run(archive, tmp_path / "b", Nested())
+
+
+@pytest.mark.parametrize("how", ["short", "long", "other"])
+def test_a_part_that_is_not_its_chunks_is_refused(archive: Path, tmp_path: Path, how: str) -> None:
+    out = tmp_path / "out"
+    run(archive, out)
+    path = part_path(out, 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    made = {"short": lines[:-1], "long": lines + lines[-1:], "other": lines[::-1]}[how]
+    path.write_bytes(b"".join(made))
+    with pytest.raises(DataError, match="other frames"):
+        run(archive, out)
+    path.unlink()
+    assert run(archive, out).frames == 40
+
+    class Short:
+        def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+            yield next(iter(todo))[0], b"{}\n"
+
+    with pytest.raises(DataError, match="1 results for 7"):
+        run(archive, tmp_path / "b", Short())
+
+
+def test_a_frame_goes_over_the_wire_as_it_is() -> None:
+    import msgspec
+
+    frame = Frame("a", "b/c.png", "PASS", 0.5)
+    row = {"chunk": 3, "frames": msgspec.json.encode([frame])}
+    answer = Scorer(Request("/nowhere", "m", "ov"), brightness_gate(SHAPE))(row)
+    assert answer["chunk"] == 3
+    assert b"cannot be read" in answer["part"]
+
+
+def command(archive: Path, out: Path, *more: str) -> int:
+    return main(
+        [
+            "rescore",
+            str(archive),
+            "--engine",
+            "strip-gate/1",
+            "--store",
+            str(ENGINES),
+            "--out",
+            str(out),
+            "--backend",
+            "ort",
+            "--chunk",
+            "4",
+            *more,
+        ]
+    )
+
+
+@pytest.fixture
+def strips(tmp_path: Path) -> Path:
+    from edgeinspect.imaging.synthetic_strip import render
+
+    (tmp_path / "strips").mkdir()
+    for index in range(10):
+        cv2.imwrite(str(tmp_path / "strips" / f"{index}.png"), render(77, index).image)
+    return tmp_path / "strips"
+
+
+def test_the_command_in_one_process(
+    strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    assert command(strips, tmp_path / "out", "--plain", "--threshold", "0.5") == 0
+    assert "10 frames, 0 of them without a result" in capsys.readouterr().out
+    assert command(strips, tmp_path / "out", "--plain", "--threshold", "0.5") == 0
+    assert "10 of 10 frames were done before" in capsys.readouterr().err
+    assert command(tmp_path / "out", tmp_path / "none", "--plain") == 65
+
+
+@pytest.mark.skipif(installed("ray"), reason="ray is installed")
+def test_without_ray_it_says_what_to_install(
+    strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    assert command(strips, tmp_path / "out") == 69
+    assert "edgeinspect[ray]" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""Who waits in a handshake, and where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import zmq
+
+from edgeinspect.wire.zap import LET_IN, Zap, origin
+
+
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("localhost:1000:1000:4711", "user 1000"),
+        ("pc.plant.example:0:0:1", "user 0"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("2001:db8:0:0:0:0:0:1", "2001:db8:0:0:0:0:0:1"),
+        ("", ""),
+    ],
+)
+def test_where_a_client_comes_from(address: str, where: str) -> None:
+    assert origin(address) == where
+
+
+def test_a_client_is_not_heard_before_it_was_let_in(tmp_path: Path) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.XPUB)
+    zap = Zap(context, socket)
+    socket.bind(f"ipc://{tmp_path}/s")
+    client = context.socket(zmq.SUB)
+    client.subscribe(b"verdict")
+    client.connect(f"ipc://{tmp_path}/s")
+    assert zap.socket.poll(10_000)
+    newcomer = zap.take(5)
+    assert newcomer is not None
+    assert (newcomer.key, newcomer.came_at_ns) == ("", 5)
+    assert newcomer.origin.startswith("user ")
+    assert not socket.poll(200)
+    zap.answer(newcomer, LET_IN)
+    assert socket.poll(10_000)
+    assert socket.recv() == b"\x01verdict"
+    assert zap.take(6) is None
+    zap.close()
+    context.destroy(0)
