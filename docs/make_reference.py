@@ -309,7 +309,7 @@ def event_calls() -> dict[str, set[str]]:
             if (
                 isinstance(first, ast.Attribute)
                 and isinstance(first.value, ast.Name)
-                and first.value.id == "events"
+                and first.value.id == "log_events"
             ):
                 fields = found.setdefault(first.attr, set())
                 fields.update(word.arg or "the counters" for word in node.keywords)

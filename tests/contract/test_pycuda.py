@@ -23,7 +23,7 @@ import pytest
 from tests import nvidia
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "edgeinspect" / "backends" / "_cuda.py"
+SOURCE = ROOT / "edgeinspect" / "backends" / "_tensorrt" / "cuda.py"
 PYCUDA = "pycuda>=2024.1"
 HEADERS = (
     "nvidia-cuda-runtime==13.0.*",

@@ -24,7 +24,11 @@ from edgeinspect.backends._tensorrt.builder import LEGACY
 from tests import nvidia
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [*sorted((ROOT / "edgeinspect").rglob("*trt*.py")), ROOT / "edgeinspect" / "build.py"]
+SOURCES = [
+    ROOT / "edgeinspect" / "backends" / "trt.py",
+    *sorted((ROOT / "edgeinspect" / "backends" / "_tensorrt").glob("*.py")),
+    ROOT / "edgeinspect" / "learning" / "build" / "plans.py",
+]
 VERSIONS = {"10.3": "tensorrt-cu12-bindings==10.3.0", "11": "tensorrt-cu13-bindings>=11,<12"}
 NOT_API = "unreachable,redundant-expr,override,unused-ignore,no-any-return"
 """mypy's complaints that say nothing about whether a call exists: a stub's results are

@@ -341,7 +341,7 @@ def test_an_error_of_ours_ends_one_connection_only(
         raise RuntimeError("something nobody had thought of")
 
     with monkeypatch.context() as patched:
-        patched.setattr(modbus._modbus, "answer", explode)
+        patched.setattr(protocol, "answer", explode)
         client = protocol.Client("127.0.0.1", server.port, 1, 2.0)
         with pytest.raises(OSError, match="closed"):
             client.read(0, 2)

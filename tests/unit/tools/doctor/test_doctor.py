@@ -14,7 +14,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.config.loader import Loaded, parse
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.storage.shared_memory.folder import own_folder
-from edgeinspect.tools.doctor import Finding, Machine, State, checks
+from edgeinspect.tools.doctor import Finding, Machine, State, examine
 from edgeinspect.tools.doctor.cameras import ask_line
 from edgeinspect.tools.doctor.network import examine_network
 
@@ -79,7 +79,7 @@ def line(**changes: Any) -> Loaded:
 
 
 def look(pc: Pc, loaded: Loaded | None = None, **said: str) -> dict[str, Finding]:
-    found = checks(pc, ManualClock(), loaded, ask=lambda _loaded: said or None)
+    found = examine(pc, ManualClock(), loaded, ask=lambda _loaded: said or None)
     return {finding.check: finding for finding in found}
 
 
@@ -91,7 +91,7 @@ def test_a_good_pc_has_nothing_to_put_right(pc: Pc) -> None:
 
 
 def test_an_empty_tree_is_no_error(tmp_path: Path) -> None:
-    found = list(checks(Machine(tmp_path), ManualClock(), None))
+    found = list(examine(Machine(tmp_path), ManualClock(), None))
     assert "bad" not in {f.state.value for f in found}
 
 
