@@ -1,0 +1,1 @@
+"""TensorRT plans for this GPU, and FP16 versions of models."""
