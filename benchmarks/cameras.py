@@ -26,10 +26,10 @@ import numpy as np
 
 from edgeinspect.cameras import aravis
 from edgeinspect.cameras.synthetic import Options, SyntheticCamera
-from edgeinspect.config.loader import parse
+from edgeinspect.config.loader import parse_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Pixels
-from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.ports import Camera
 from edgeinspect.system.log import configure
 from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
@@ -83,7 +83,7 @@ def run(cameras: dict[str, Watched], shape: FrameShape, seconds: float) -> dict[
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         named = ", ".join(f"{name}: {{type: synthetic}}" for name in cameras)
-        loaded = parse(
+        loaded = parse_config(
             f"""\
 schema: 1
 line: cameras
@@ -102,22 +102,22 @@ spool: {{folder: {folder}}}
             loaded.config,
             config_hash=loaded.hash,
             cameras=cameras,
-            workers=[Engines(looking.engine, None)],
+            worker_engines=[WorkerEngines(looking.engine, None)],
             clock=SystemClock(),
         )
         line.start()
-        while any(capture.state != "live" for capture in line.captures):
+        while any(capture.state != "live" for capture in line.capture_threads):
             time.sleep(0.01)
         looking.line = line
         time.sleep(0.5)
-        before, began_s = line.closer.tally.counts(), time.process_time()
+        before, began_s = line.closer.counters.counts(), time.process_time()
         started_s = time.monotonic()
         time.sleep(seconds)
         spent_s, took_s = time.process_time() - began_s, time.monotonic() - started_s
-        after = line.closer.tally.counts()
+        after = line.closer.counters.counts()
         final = line.stop()
-        counts = [capture.counts for capture in line.captures]
-        line.dispose()
+        counts = [capture.counts for capture in line.capture_threads]
+        line.close()
     frames = after.captured - before.captured
     delivered = sum(camera.frames for camera in cameras.values())
     converted = sum(count.copied_bytes for count in counts) / max(1, delivered)

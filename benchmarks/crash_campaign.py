@@ -30,8 +30,8 @@ from pathlib import Path
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.services.gateway.journal import Journal
 from edgeinspect.storage.ledger.query import read_body
-from edgeinspect.storage.ledger.verification import open_ledger, verify
-from edgeinspect.testing.peers import ModbusPlc, Taken
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
+from edgeinspect.testing.peers import ModbusPlc, PlcResultRecord
 from edgeinspect.wire.messages import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,23 +64,23 @@ buffer: 4096
 
 def daemon(folder: Path, rate_hz: float) -> None:
     """The line, until killed or told to stop."""
-    from edgeinspect.config.loader import parse
+    from edgeinspect.config.loader import parse_config
     from edgeinspect.domain.clock import SystemClock
     from edgeinspect.domain.frame import FrameShape
-    from edgeinspect.pipeline.line import Engines, Line
+    from edgeinspect.pipeline.line import Line, WorkerEngines
     from edgeinspect.system.log import configure
     from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
 
     configure("console", "error")
     shape = FrameShape(16, 32, 1)
-    loaded = parse((folder / "line.yaml").read_text())
+    loaded = parse_config((folder / "line.yaml").read_text())
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     line = Line(
         loaded.config,
         config_hash=loaded.hash,
         cameras={"top": NoiseCamera(shape, rate_hz, parts=f"{os.getpid()}-")},
-        workers=[Engines(brightness_gate(shape, lambda: time.sleep(0.002)), None)],
+        worker_engines=[WorkerEngines(brightness_gate(shape, lambda: time.sleep(0.002)), None)],
         clock=SystemClock(),
         on_failure=lambda error: os._exit(70),
     )
@@ -88,7 +88,7 @@ def daemon(folder: Path, rate_hz: float) -> None:
     while not ended.wait(0.1):
         pass
     line.stop()
-    line.dispose()
+    line.close()
 
 
 class Plc:
@@ -113,7 +113,7 @@ class Plc:
             self.failure = error
 
     @property
-    def log(self) -> list[Taken]:
+    def log(self) -> list[PlcResultRecord]:
         return self.master.program.log
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Campaign:
         (folder / "gateway.yaml").write_text(GATEWAY.format_map(names))
         # From the first frame on: else a gateway begins with what comes after it.
         journal = Journal(folder / "plc-1.journal", name="plc-1", capacity=100_000)
-        journal.begin(0, 0, time.time_ns())
+        journal.set_cursor(0, 0, time.time_ns())
         journal.close()
         self.plc = Plc(ports[2])
         self.running = {role: self.start(role) for role in ("daemon", "gateway")}
@@ -278,7 +278,7 @@ def campaign(
     except BaseException:
         running.abort()
         raise
-    account = verify(folder / "campaign.ledger.sqlite", folder / "campaign.spool")
+    account = verify_ledger(folder / "campaign.ledger.sqlite", folder / "campaign.spool")
     return {
         "kills": killed,
         "stalls": running.stalls,
@@ -287,7 +287,7 @@ def campaign(
         **compared(running.plc.log, ledger(folder)),
         "plc_failure": repr(running.plc.failure or ""),
         "no_verdict": sum(epoch.no_verdict for epoch in account.epochs),
-        "ledger_holds": account.holds,
+        "ledger_holds": account.is_consistent,
         "problems": account.problems[:5],
     }
 
@@ -303,20 +303,20 @@ def ledger(folder: Path) -> dict[int, Verdict]:
     return found
 
 
-def compared(log: list[Taken], verdicts: Mapping[int, Verdict]) -> dict[str, object]:
+def compared(log: list[PlcResultRecord], verdicts: Mapping[int, Verdict]) -> dict[str, object]:
     """The PLC's log against the ledger, row by row."""
     ids = [taken.result_id for taken in log]
     lost = {
         seq
         for taken in log
         if taken.is_lost
-        for seq in range(taken.result_id - taken.covers + 1, taken.result_id + 1)
+        for seq in range(taken.result_id - taken.frames_covered + 1, taken.result_id + 1)
     }
     plain = [taken for taken in log if not taken.is_lost]
     wrong = [
         taken.result_id
         for taken in plain
-        if taken.result_id not in verdicts or not taken.agrees(verdicts[taken.result_id])
+        if taken.result_id not in verdicts or not taken.matches(verdicts[taken.result_id])
     ]
     return {
         "taken": len(log),

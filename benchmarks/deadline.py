@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 
-from edgeinspect.config.loader import parse
-from edgeinspect.config.schema import RealTime
+from edgeinspect.config.loader import parse_config
+from edgeinspect.config.schema import RealTimeConfig
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.system import realtime
 from edgeinspect.system.log import configure
 from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         fifo = "fifo_priority: 20" if options.fifo else ""
-        loaded = parse(
+        loaded = parse_config(
             f"""\
 schema: 1
 line: deadline
@@ -82,13 +82,13 @@ spool: {{folder: {folder}}}
 real_time: {{{fifo}}}
 """
         )
-        realtime.apply(loaded.config.real_time if options.fifo else RealTime())
+        realtime.apply(loaded.config.real_time if options.fifo else RealTimeConfig())
         ended = threading.Event()
         line = Line(
             loaded.config,
             config_hash=loaded.hash,
             cameras={"top": NoiseCamera(SHAPE, options.rate, frames)},
-            workers=[Engines(brightness_gate(SHAPE, hang_once), None)],
+            worker_engines=[WorkerEngines(brightness_gate(SHAPE, hang_once), None)],
             clock=SystemClock(),
             on_failure=lambda error: (print(error), ended.set()),
             on_end=ended.set,
@@ -98,7 +98,7 @@ real_time: {{{fifo}}}
         ended.wait(options.hang + 30)
         counts = line.stop()
         late = line.publisher.past_deadline
-        line.dispose()
+        line.close()
     return {
         "fifo": options.fifo,
         "load": options.load,

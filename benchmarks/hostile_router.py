@@ -27,16 +27,16 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from edgeinspect.client import Listener
-from edgeinspect.config.loader import parse
+from edgeinspect.client import Subscriber
+from edgeinspect.config.loader import parse_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.system import realtime
 from edgeinspect.system.log import configure
 from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
-from edgeinspect.testing.peers import mutate
+from edgeinspect.testing.peers import fuzz_message
 
 SHAPE = FrameShape(64, 256, 1)
 KINDS = ("quiet", "elsewhere", "attack")
@@ -59,7 +59,7 @@ real_time: {{{real_time}}}
 def hear(address: str, done: Event, answer: Connection) -> None:
     """The subscriber's process: (seq, µs from capture to here) of every verdict."""
     heard = []
-    with Listener(address, topics=("verdict",)) as listener:
+    with Subscriber(address, topics=("verdict",)) as listener:
         answer.send("ready")
         while not done.is_set():
             got = listener.receive(100)
@@ -72,7 +72,7 @@ def hear(address: str, done: Event, answer: Connection) -> None:
 def attack(seed: int, orders: Connection) -> None:
     """The stranger's process: (address, seconds, messages) orders; answers how many it sent."""
     rng = random.Random(seed)
-    crowd = [mutate(rng) for _ in range(10_000)]
+    crowd = [fuzz_message(rng) for _ in range(10_000)]
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     doors: dict[str, zmq.Socket[bytes]] = {}
     while (order := orders.recv()) is not None:
@@ -128,14 +128,14 @@ def run(
     """The whole run; returns what was found."""
     configure("console", "error")
     real_time = "fifo_priority: 20" if fifo else ""
-    loaded = parse(CONFIG.format(folder=folder, real_time=real_time))
+    loaded = parse_config(CONFIG.format(folder=folder, real_time=real_time))
     realtime.apply(loaded.config.real_time)
     failures: list[str] = []
     line = Line(
         loaded.config,
         config_hash=loaded.hash,
         cameras={"top": NoiseCamera(SHAPE, rate_hz)},
-        workers=[Engines(brightness_gate(SHAPE, lambda: time.sleep(0.001)), None)],
+        worker_engines=[WorkerEngines(brightness_gate(SHAPE, lambda: time.sleep(0.001)), None)],
         clock=SystemClock(),
         on_failure=lambda error: failures.append(repr(error)),
     )
@@ -150,7 +150,7 @@ def run(
     for peer in peers:
         peer.start()
     ours[0].recv()
-    targets = {"elsewhere": ours[2].recv(), "attack": line.replay.address}
+    targets = {"elsewhere": ours[2].recv(), "attack": line.replay_server.address}
     line.start()
     time.sleep(PAUSE_S)
     sent = dict.fromkeys(KINDS, 0)
@@ -166,9 +166,9 @@ def run(
             spans[kind].append((first, line.spool.last_seq))
             print(f"{kind}: {sent[kind]} sent", file=sys.stderr)
             time.sleep(PAUSE_S)
-    while (before := line.replay.dropped) >= 0:
+    while (before := line.replay_server.dropped_count) >= 0:
         time.sleep(1.0)
-        if line.replay.dropped == before:
+        if line.replay_server.dropped_count == before:
             break
     threads = {thread.name for thread in threading.enumerate()}
     counts = line.stop()
@@ -177,8 +177,12 @@ def run(
     ours[1].send(None)
     for peer in peers:
         peer.join(10)
-    last, dropped, replayed = line.spool.last_seq, line.replay.dropped, line.replay.replayed
-    line.dispose()
+    last, dropped, replayed = (
+        line.spool.last_seq,
+        line.replay_server.dropped_count,
+        line.replay_server.replayed_count,
+    )
+    line.close()
     latency = {}
     for kind in KINDS:
         values = [heard[seq] for a, b in spans[kind] for seq in range(a, b + 1) if seq in heard]

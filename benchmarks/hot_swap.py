@@ -24,18 +24,18 @@ from pathlib import Path
 import yaml
 
 from edgeinspect.cameras import synthetic
-from edgeinspect.cameras._frame_rate import Pace
-from edgeinspect.client import Listener
-from edgeinspect.config.loader import load
+from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.client import Subscriber
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.pipeline.factory import build
-from edgeinspect.services.daemon.reload import Reloader, reshadow
-from edgeinspect.storage.ledger.verification import verify
-from edgeinspect.storage.model_store import Store, default_root
+from edgeinspect.pipeline.factory import build_line
+from edgeinspect.services.daemon.reload import Reloader, restart_shadow
+from edgeinspect.storage.ledger.verification import verify_ledger
+from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.model_store.shipped_line import GATE, SEGMENTER
-from edgeinspect.storage.shadow_results import compare
+from edgeinspect.storage.shadow_results import read_comparisons
 from edgeinspect.system.log import configure
 
 BLOCK_SWAPS = 10
@@ -62,8 +62,8 @@ def main() -> None:
 def strip_pictures() -> list[Pixels]:
     """Synthetic strip in which one picture in ten has a defect."""
     source = synthetic.build(synthetic.Options(pictures=64, seed=3), SystemClock())
-    source.prepare()
-    pairs = list(zip(source._pictures, source.truth, strict=True))
+    source.render_images()
+    pairs = list(zip(source._images, source.ground_truth, strict=True))
     clean = [picture for picture, defective in pairs if not defective]
     bad = [picture for picture, defective in pairs if defective]
     return [bad[i // 10 % len(bad)] if i % 10 == 9 else clean[i % len(clean)] for i in range(60)]
@@ -73,7 +73,7 @@ class Belt:
     """Given pictures at a rate, for ever."""
 
     def __init__(self, rate_hz: float, pictures: list[Pixels]) -> None:
-        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._pace = FramePacer("rate", rate_hz, SystemClock())
         self._pictures = pictures
         self._sent = 0
 
@@ -107,7 +107,7 @@ class Run:
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.folder = folder
         self.options = options
-        self.store = Store(folder / "engines")
+        self.store = ModelStore(folder / "engines")
         for name in (GATE, SEGMENTER):
             self._two_versions(name)
         self.path = folder / "line.yaml"
@@ -129,7 +129,7 @@ class Run:
             manifest = yaml.safe_load((target / "manifest.yaml").read_text())
             manifest["version"] = version
             (target / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
-        self.store.shelf(name).promote(1)
+        self.store.model_versions(name).promote(1)
 
     def _write_config(self) -> None:
         gate = self.store.resolve(GATE).thresholds
@@ -176,10 +176,10 @@ class Run:
 
     def run(self) -> dict[str, object]:
         clock = SystemClock()
-        loaded = load(self.path)
+        loaded = load_config(self.path)
         camera = Belt(self.options.rate, strip_pictures())
         failures: list[BaseException] = []
-        line = build(
+        line = build_line(
             loaded, clock, on_failure=failures.append, on_end=lambda: None, cameras={"top": camera}
         )
         self.line = line
@@ -196,8 +196,8 @@ class Run:
             for index in range(BLOCK_SWAPS):
                 self._step(index)
                 began = time.monotonic()
-                if not reloader.reload():
-                    raise SystemExit(line.swap.problem)
+                if not reloader.reload_now():
+                    raise SystemExit(line.engine_swap.problem)
                 took.append(time.monotonic() - began)
                 block_s += took[-1]
             print(f"{len(took)} swaps, {block_s:.1f} s", file=sys.stderr, flush=True)
@@ -210,13 +210,13 @@ class Run:
         time.sleep(1)
         self.listening = False
         ear.join(5)
-        line.dispose()
+        line.close()
         if failures:
             raise failures[0]
-        account = verify(self.folder / "ledger" / "swap.ledger.sqlite")
+        account = verify_ledger(self.folder / "ledger" / "swap.ledger.sqlite")
         took.sort()
         result: dict[str, object] = {
-            "swaps": line.swap.exchanges,
+            "swaps": line.engine_swap.swap_count,
             "swap_s": {"median": round(took[len(took) // 2], 2), "max": round(took[-1], 2)},
             "rate_hz": self.options.rate,
             "budget_ms": self.options.budget_ms,
@@ -226,7 +226,7 @@ class Run:
             "no_verdict": counts.reasons,
             "degraded": counts.degraded,
             "segmented": self.segmented,
-            "equation_holds": account.holds,
+            "equation_holds": account.is_consistent,
             "resident_mib": [rss_before, rss_after],
             "latency_ms": self._latency(),
         }
@@ -237,32 +237,32 @@ class Run:
     def _step(self, index: int) -> None:
         """Promote, roll back, or change nothing, in turn."""
         for name in (GATE, SEGMENTER):
-            shelf = self.store.shelf(name)
-            if index % 3 == 0 and shelf.register().live == 1:
+            shelf = self.store.model_versions(name)
+            if index % 3 == 0 and shelf.read_state().live == 1:
                 shelf.promote(2)
-            elif index % 3 == 1 and shelf.register().before:
+            elif index % 3 == 1 and shelf.read_state().before:
                 shelf.rollback()
 
     def _shadow(self, loaded: object, block_s: float) -> None:
         for name in (GATE, SEGMENTER):
-            shelf = self.store.shelf(name)
-            shelf.shadow(3 - shelf.register().live)
+            shelf = self.store.model_versions(name)
+            shelf.set_shadow(3 - shelf.read_state().live)
         self._begin("shadow starts")
-        reshadow(self.line, loaded)  # type: ignore[arg-type]
-        while self.line.shadow is not None and not self.line.shadow.shown:
+        restart_shadow(self.line, loaded)  # type: ignore[arg-type]
+        while self.line.shadow is not None and not self.line.shadow.submitted_count:
             time.sleep(0.05)
         self._begin("shadow")
         time.sleep(block_s)
         self._begin("shadow ends")
         self.line.set_shadow(None)
         for name in (GATE, SEGMENTER):
-            self.store.shelf(name).shadow(None)
+            self.store.model_versions(name).set_shadow(None)
 
     def _begin(self, kind: str) -> None:
         self.kinds[self.line.spool.last_seq + 1] = kind
 
     def _listen(self, address: str) -> None:
-        listener = Listener(address, topics=("verdict",))
+        listener = Subscriber(address, topics=("verdict",))
         while self.listening:
             got = listener.receive(100)
             if got is not None and isinstance(got.message, Verdict):
@@ -302,7 +302,7 @@ class Run:
 
     def _shadow_figures(self) -> list[dict[str, object]]:
         path = self.folder / "ledger" / "swap.shadow.sqlite"
-        found = compare([path], f"{GATE}/1") + compare([path], f"{GATE}/2")
+        found = read_comparisons([path], f"{GATE}/1") + read_comparisons([path], f"{GATE}/2")
         return [
             {
                 "shadow": one.shadow,

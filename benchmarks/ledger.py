@@ -28,11 +28,11 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.storage.ledger.query import COLUMNS, Filter, query
-from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.ledger.query import COLUMNS, VerdictFilter, find_verdicts
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.storage.ledger.writer import LedgerWriter
 from edgeinspect.system.log import configure
-from edgeinspect.wire.messages import encode
+from edgeinspect.wire.messages import encode_message
 
 STARTED_NS = 1_790_000_000_000_000_000
 STEP_NS = 5 * NS_PER_MS
@@ -89,7 +89,7 @@ class Tape:
             True,
         )
         model = "9f2c51ab07e3d846" * 4
-        body = encode(
+        body = encode_message(
             Verdict(
                 line="strip-1",
                 camera="top",
@@ -145,7 +145,7 @@ def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
         count = min(50_000, options.rows - tape.last_seq)
         tape.published_seq = tape.last_seq = tape.last_seq + count
         begun = time.perf_counter()
-        if not writer.catch_up():
+        if not writer.write_backlog():
             raise SystemExit(writer.alarm)
         took = time.perf_counter() - begun
         seconds += took
@@ -154,7 +154,7 @@ def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
     for seq in range(1, 20_001):
         tape.read(seq)
     tape_us = (time.perf_counter() - begun) / 20_000 * 1e6
-    writer.catch_up(last=True)
+    writer.write_backlog(last=True)
     writer.close()
     report: dict[str, object] = {
         "rows": options.rows,
@@ -169,7 +169,7 @@ def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
     }
     if options.verify:
         begun = time.perf_counter()
-        report["verify_holds"] = verify(path).holds
+        report["verify_holds"] = verify_ledger(path).is_consistent
         report["verify_s"] = round(time.perf_counter() - begun, 1)
     return report
 
@@ -183,12 +183,12 @@ def ask(path: Path, tape: Tape, rows: int) -> dict[str, object]:
         return {"since_utc_ns": at_ns, "until_utc_ns": at_ns + 3600 * 10**9}
 
     questions = {
-        "part_id": lambda: Filter(part_id=f"P-{tape.part(rng.randint(1, rows)):010d}"),
-        "seq": lambda: Filter(seq=rng.randint(1, rows)),
-        "newest_50": lambda: Filter(limit=50),
-        "an_hour_50": lambda: Filter(**span(), limit=50),
-        "rejects_of_an_hour_50": lambda: Filter(**span(), decision="REJECT", limit=50),
-        "class_50": lambda: Filter(class_name="scratch", limit=50),
+        "part_id": lambda: VerdictFilter(part_id=f"P-{tape.part(rng.randint(1, rows)):010d}"),
+        "seq": lambda: VerdictFilter(seq=rng.randint(1, rows)),
+        "newest_50": lambda: VerdictFilter(limit=50),
+        "an_hour_50": lambda: VerdictFilter(**span(), limit=50),
+        "rejects_of_an_hour_50": lambda: VerdictFilter(**span(), decision="REJECT", limit=50),
+        "class_50": lambda: VerdictFilter(class_name="scratch", limit=50),
     }
     report: dict[str, object] = {}
     for name, question in questions.items():
@@ -197,7 +197,9 @@ def ask(path: Path, tape: Tape, rows: int) -> dict[str, object]:
             wanted = question()
             begun = time.perf_counter()
             with closing(open_ledger(path)) as base:
-                found = [dict(zip(COLUMNS, row, strict=True)) for row in query(base, wanted)]
+                found = [
+                    dict(zip(COLUMNS, row, strict=True)) for row in find_verdicts(base, wanted)
+                ]
             times_ms.append((time.perf_counter() - begun) * 1e3)
             if name in ("part_id", "seq") and len(found) != 1:
                 raise SystemExit(f"{wanted} found {len(found)}")

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import structlog
 
-from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
-from edgeinspect.tools.bench.measurement import REJECT, Samples, joined
-from edgeinspect.tools.bench.results import Setting, spread
+from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
+from edgeinspect.tools.bench.measurement import REJECT, FrameSamples, concatenate
+from edgeinspect.tools.bench.results import WorkerSetting, quantiles
 
 CASES = {
     "default": ([], False),
@@ -31,12 +31,12 @@ CASES = {
 
 
 def turn(
-    overrides: list[str], setting: Setting, frames: int, rate_hz: float, first: int
-) -> Samples:
+    overrides: list[str], setting: WorkerSetting, frames: int, rate_hz: float, first: int
+) -> FrameSamples:
     """One process' share: a line of its own, `frames` frames."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    bench = Bench(Plan(frames=frames, rounds=1, overrides=overrides))
-    (samples,) = bench.paced([rate_hz], setting)
+    bench = Benchmark(BenchmarkConfig(frames=frames, rounds=1, overrides=overrides))
+    (samples,) = bench.measure_latency([rate_hz], setting)
     return samples
 
 
@@ -56,9 +56,9 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     workers, threads = map(int, args.setting.split("x"))
-    setting = Setting(workers, threads)
+    setting = WorkerSetting(workers, threads)
     context = multiprocessing.get_context("spawn")
-    found: dict[str, list[Samples]] = {name: [] for name in CASES}
+    found: dict[str, list[FrameSamples]] = {name: [] for name in CASES}
     for number in range(args.rounds):
         for name, (overrides, busy) in CASES.items():
             print(f"round {number + 1}: {name}", file=sys.stderr)
@@ -73,16 +73,20 @@ def main() -> None:
                 if other is not None:
                     other.kill()
                     other.join()
-    document: dict[str, Any] = {"machine": machine(), "setting": str(setting), "rate_hz": args.rate}
+    document: dict[str, Any] = {
+        "machine": describe_host(),
+        "setting": str(setting),
+        "rate_hz": args.rate,
+    }
     for name, parts in found.items():
-        samples = joined(parts)
+        samples = concatenate(parts)
         overhead = samples.overhead_us
-        clean = samples.judged & ~samples.segmented
-        reject = samples.judged & (samples.kind == REJECT)
+        clean = samples.is_inspected & ~samples.is_segmented
+        reject = samples.is_inspected & (samples.kind == REJECT)
         document[name] = {
             "clean": _plain(overhead[clean]),
             "reject": _plain(overhead[reject]),
-            "misses": samples.misses,
+            "misses": samples.miss_count,
         }
     print(json.dumps(document, indent=2))
     if args.json:
@@ -91,7 +95,7 @@ def main() -> None:
 
 
 def _plain(values: np.ndarray) -> dict[str, int]:
-    found = spread(values)
+    found = quantiles(values)
     return {name: getattr(found, name) for name in ("frames", "p50", "p90", "p99", "p999", "max")}
 
 

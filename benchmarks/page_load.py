@@ -29,7 +29,7 @@ from typing import Any
 
 import yaml
 
-from edgeinspect.client import Listener
+from edgeinspect.client import Subscriber
 from edgeinspect.domain.verdict import Decision, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ def hammer(clients: int, seconds: float, answered: Any) -> None:
         answered.value += done[0]
 
 
-def phase(name: str, listener: Listener, seconds: float, clients: int) -> dict[str, Any]:
+def phase(name: str, listener: Subscriber, seconds: float, clients: int) -> dict[str, Any]:
     """The line's latency over one stretch, with so many clients at its page."""
     answered = multiprocessing.Value("q", 0)
     children = [
@@ -199,7 +199,7 @@ def main() -> None:
             for command, file in zip(("run", "page"), files, strict=True)
         ]
         try:
-            with Listener(f"tcp://127.0.0.1:{VERDICTS}", topics=("verdict",)) as listener:
+            with Subscriber(f"tcp://127.0.0.1:{VERDICTS}", topics=("verdict",)) as listener:
                 assert listener.receive(60_000) is not None, "the line does not start"
                 time.sleep(3)
                 wait_for_page()

@@ -30,14 +30,14 @@ from edgeinspect.backends import ov
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.calibrate.sessions import stage
-from edgeinspect.learning.calibrate.space_to_depth import fold_stem
-from edgeinspect.learning.evaluate.open_model import locate
-from edgeinspect.learning.onnx_graphs.graph import load
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.calibrate.sessions import write_temporary_model
+from edgeinspect.learning.calibrate.space_to_depth import space_to_depth_stem
+from edgeinspect.learning.evaluate.open_model import resolve_model
+from edgeinspect.learning.onnx_graphs.graph import load_model
+from edgeinspect.storage.model_store import ModelStore
 
 
-class One(Store):
+class One(ModelStore):
     """A store of one model."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -49,7 +49,7 @@ class One(Store):
 
 
 def resolve(model: str) -> ModelSpec:
-    store, ref = locate(model, Store())
+    store, ref = resolve_model(model, ModelStore())
     return store.resolve(ref)
 
 
@@ -128,12 +128,15 @@ def main() -> None:
         sys.exit("the two models take different frames")
     with tempfile.TemporaryDirectory() as folder:
         if options.stem:
-            model = load(specs["fp32"].path)
-            if fold_stem(model) is not None:
-                specs["fp32_stem"] = stage(specs["fp32"], model, Path(folder), "stem")
+            model = load_model(specs["fp32"].path)
+            if space_to_depth_stem(model) is not None:
+                specs["fp32_stem"] = write_temporary_model(
+                    specs["fp32"], model, Path(folder), "stem"
+                )
         shape = specs["fp32"].shape
         grey = [
-            synthetic_strip.render(31, n, shape.height_px, shape.width_px).image for n in range(8)
+            synthetic_strip.render_strip(31, n, shape.height_px, shape.width_px).image
+            for n in range(8)
         ]
         frames = [np.repeat(each[:, :, None], shape.channels, axis=2) for each in grey]
         engines = {name: engine(spec, options.threads) for name, spec in specs.items()}

@@ -20,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from edgeinspect.client import Listener, order
+from edgeinspect.client import Subscriber, send_request
 from edgeinspect.domain.model import ModelKind, ModelSpec
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.imaging.run_length import decode_classes
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.datasets.load import load
-from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.load import load_arrays
+from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.evaluate.metrics.scores import (
-    confusion,
-    enlarge,
-    gate_figures,
+    classifier_scores,
+    confusion_matrix,
     iou_and_dice,
-    wilson,
+    upsample_class_map,
+    wilson_interval,
 )
 from edgeinspect.learning.onnx_graphs.run import run_graph
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.wire.requests import TriggerRequest
 
 
@@ -47,11 +47,11 @@ def main() -> None:
     parser.add_argument("--backend", default="ov")
     parser.add_argument("--port", type=int, default=5690)
     options = parser.parse_args()
-    spec = Store().resolve(str(options.model.absolute()))
-    data = open_data(options.data)
-    pictures = load(
+    spec = ModelStore().resolve(str(options.model.absolute()))
+    data = open_dataset(options.data)
+    pictures = load_arrays(
         data,
-        data.of(options.split),
+        data.in_splits(options.split),
         height_px=spec.shape.height_px,
         width_px=spec.shape.width_px,
         channels=spec.shape.channels,
@@ -69,14 +69,14 @@ def main() -> None:
 
 
 def through_the_daemon(
-    options: argparse.Namespace, spec: ModelSpec, pictures: Pictures
+    options: argparse.Namespace, spec: ModelSpec, pictures: ImageArrays
 ) -> tuple[list[Verdict], list[np.ndarray]]:
     """Every picture's verdict and class map, as published."""
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(Path(folder), options, spec, pictures)
         child = subprocess.Popen([sys.executable, "-m", "edgeinspect", "run", str(config)])
         try:
-            with Listener(f"tcp://127.0.0.1:{options.port}") as listener:
+            with Subscriber(f"tcp://127.0.0.1:{options.port}") as listener:
                 return ask_each(options, listener, pictures)
         finally:
             child.terminate()
@@ -84,13 +84,13 @@ def through_the_daemon(
 
 
 def ask_each(
-    options: argparse.Namespace, listener: Listener, pictures: Pictures
+    options: argparse.Namespace, listener: Subscriber, pictures: ImageArrays
 ) -> tuple[list[Verdict], list[np.ndarray]]:
     verdicts, masks = [], []
     while listener.receive(20_000) is None:
         raise SystemExit("the daemon does not start")
     for name in pictures.names:
-        answer = order(
+        answer = send_request(
             f"tcp://127.0.0.1:{options.port + 1}", TriggerRequest(camera="top", part_id=name[:64])
         )
         assert answer.accepted, answer.problem
@@ -108,7 +108,7 @@ def ask_each(
 
 
 def write_config(
-    folder: Path, options: argparse.Namespace, spec: ModelSpec, pictures: Pictures
+    folder: Path, options: argparse.Namespace, spec: ModelSpec, pictures: ImageArrays
 ) -> Path:
     (folder / "names.txt").write_text("\n".join(pictures.names))
     gate = spec.kind is ModelKind.GATE
@@ -166,12 +166,12 @@ def write_config(
 
 
 def compare_gate(
-    spec: ModelSpec, pictures: Pictures, verdicts: list[Verdict], outputs: list[list[Any]]
+    spec: ModelSpec, pictures: ImageArrays, verdicts: list[Verdict], outputs: list[list[Any]]
 ) -> dict[str, Any]:
     at = float(spec.thresholds["degraded"])  # type: ignore[arg-type]
     direct = np.array([float(output[0][0]) for output in outputs])
     daemon = np.array([verdict.defect_prob for verdict in verdicts], float)
-    figures = gate_figures(daemon, pictures.defective, (0.01, 0.05))
+    figures = classifier_scores(daemon, pictures.defective, (0.01, 0.05))
     bad = pictures.defective
     rejected = np.array([verdict.decision is Decision.REJECT for verdict in verdicts])
     return {
@@ -181,7 +181,7 @@ def compare_gate(
         "largest_probability_difference": float(np.abs(direct - daemon).max()),
         "auc": round(figures.auc, 4),
         "recall_at_false_rejects": {
-            str(rate): [round(figures.recall[rate], 4), *figures.interval[rate]]
+            str(rate): [round(figures.recall[rate], 4), *figures.recall_interval[rate]]
             for rate in figures.recall
         },
         "agree": counts(rejected, bad) == counts(direct >= at, bad),
@@ -195,20 +195,20 @@ def counts(rejected: np.ndarray, bad: np.ndarray) -> dict[str, Any]:
         "defective_passed": int((~rejected & bad).sum()),
         "clean_rejected": int((rejected & ~bad).sum()),
         "clean_passed": int((~rejected & ~bad).sum()),
-        "recall_interval": [round(v, 4) for v in wilson(hits, int(bad.sum()))],
+        "recall_interval": [round(v, 4) for v in wilson_interval(hits, int(bad.sum()))],
     }
 
 
 def compare_segmenter(
-    spec: ModelSpec, pictures: Pictures, masks: list[np.ndarray], outputs: list[list[Any]]
+    spec: ModelSpec, pictures: ImageArrays, masks: list[np.ndarray], outputs: list[list[Any]]
 ) -> dict[str, Any]:
     if len(masks) != len(pictures):
         raise SystemExit(f"{len(masks)} masks came for {len(pictures)} pictures")
     height, width = pictures.masks.shape[1:]
     out: dict[str, Any] = {}
     for name, maps in (("daemon", masks), ("direct", [output[0][0] for output in outputs])):
-        whole = [enlarge(found, spec.output_stride, height, width) for found in maps]
-        iou, dice = iou_and_dice(confusion(whole, pictures.masks, len(spec.classes)))
+        whole = [upsample_class_map(found, spec.output_stride, height, width) for found in maps]
+        iou, dice = iou_and_dice(confusion_matrix(whole, pictures.masks, len(spec.classes)))
         names = ["background", *spec.classes]
         out[name] = {
             "miou": round(float(np.mean(iou)), 4),

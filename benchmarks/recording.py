@@ -30,23 +30,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._frame_rate import Pace
-from edgeinspect.config.loader import load
+from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import EdgeInspectError, EngineFault
-from edgeinspect.imaging.synthetic_strip import render
-from edgeinspect.pipeline.factory import make_workers
-from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.pipeline.factory import load_engines
+from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.ports import CameraFinished, Engine
 from edgeinspect.storage.ledger.query import read_body
 from edgeinspect.storage.ledger.verification import open_ledger
 from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
 from edgeinspect.storage.spool.reader import SpoolReader
 from edgeinspect.system.log import configure
-from edgeinspect.tools.replay.engine_selection import Wanted
-from edgeinspect.tools.replay.replay import replay
+from edgeinspect.tools.replay.engine_selection import ReplayOverrides
+from edgeinspect.tools.replay.replay import replay_recording
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH, PICTURES = 256, 1600, 12
@@ -91,7 +91,7 @@ class FaultyCamera:
 
     def __init__(self, rate_hz: float, first: int, last: int) -> None:
         self._pictures = strips()
-        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._pace = FramePacer("rate", rate_hz, SystemClock())
         self._number, self._last = first - 1, last
 
     @property
@@ -161,7 +161,7 @@ def cpu_seconds(pid: int) -> float:
 def strips() -> list[Pixels]:
     """The pictures of which every frame is made."""
     return [
-        np.ascontiguousarray(render(77, index, HEIGHT, WIDTH).image)[:, :, None]
+        np.ascontiguousarray(render_strip(77, index, HEIGHT, WIDTH).image)[:, :, None]
         for index in range(PICTURES)
     ]
 
@@ -169,19 +169,19 @@ def strips() -> list[Pixels]:
 def daemon(folder: Path, rate_hz: float, first: int, last: int, budget_ms: float) -> None:
     """The line, until its last frame or killed."""
     configure("console", "critical")
-    loaded = load(folder / "line.yaml")
+    loaded = load_config(folder / "line.yaml")
     clock = SystemClock()
     ended = threading.Event()
     workers = [
-        Engines(FaultyEngine(pair.gate, 1.5 * budget_ms / 1000), pair.segmenter)
-        for pair in make_workers(loaded, clock)
+        WorkerEngines(FaultyEngine(pair.gate, 1.5 * budget_ms / 1000), pair.segmenter)
+        for pair in load_engines(loaded, clock)
         if pair.gate is not None
     ]
     line = Line(
         loaded.config,
         config_hash=loaded.hash,
         cameras={"top": FaultyCamera(rate_hz, first, last)},
-        workers=workers,
+        worker_engines=workers,
         clock=clock,
         on_failure=lambda error: os._exit(1),
         on_end=ended.set,
@@ -189,7 +189,7 @@ def daemon(folder: Path, rate_hz: float, first: int, last: int, budget_ms: float
     line.start()
     ended.wait()
     line.stop()
-    line.dispose()
+    line.close()
 
 
 class Campaign:
@@ -292,7 +292,7 @@ class Campaign:
                 want = picture(int(verdict.part_id.partition("-")[2]), pictures)
                 other_pixels += want is None or not np.array_equal(pixels, want)
         began = time.monotonic()
-        found = replay(self.recording, Wanted())
+        found = replay_recording(self.recording, ReplayOverrides())
         return {
             "published": last_of_ledger,
             "recorded": len(seqs),

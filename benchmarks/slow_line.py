@@ -37,7 +37,7 @@ from edgeinspect.domain.verdict import Verdict
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.storage.ledger.query import read_body
-from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.wire.messages import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,11 +71,11 @@ def daemon(folder: Path) -> None:
     """The line, until killed or told to stop."""
     import numpy as np
 
-    from edgeinspect.cameras._frame_rate import Pace
-    from edgeinspect.config.loader import parse
+    from edgeinspect.cameras._frame_rate import FramePacer
+    from edgeinspect.config.loader import parse_config
     from edgeinspect.domain.clock import SystemClock
     from edgeinspect.domain.frame import FrameShape, Grab, Part
-    from edgeinspect.pipeline.line import Engines, Line
+    from edgeinspect.pipeline.line import Line, WorkerEngines
     from edgeinspect.system.log import configure
     from edgeinspect.testing.doubles import brightness_gate
 
@@ -85,7 +85,7 @@ def daemon(folder: Path) -> None:
         period_ns = None
 
         def __init__(self) -> None:
-            self._pace = Pace("trigger", 1.0, SystemClock())
+            self._pace = FramePacer("trigger", 1.0, SystemClock())
             self._rng = np.random.default_rng(os.getpid())
             self._sent = os.getpid()
 
@@ -112,14 +112,14 @@ def daemon(folder: Path) -> None:
 
     configure("console", "error")
     shape = FrameShape(16, 32, 1)
-    loaded = parse((folder / "line.yaml").read_text())
+    loaded = parse_config((folder / "line.yaml").read_text())
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     line = Line(
         loaded.config,
         config_hash=loaded.hash,
         cameras={"top": Camera()},
-        workers=[Engines(brightness_gate(shape, lambda: time.sleep(0.002)), None)],
+        worker_engines=[WorkerEngines(brightness_gate(shape, lambda: time.sleep(0.002)), None)],
         clock=SystemClock(),
         on_failure=lambda error: os._exit(70),
     )
@@ -127,7 +127,7 @@ def daemon(folder: Path) -> None:
     while not ended.wait(0.1):
         pass
     line.stop()
-    line.dispose()
+    line.close()
 
 
 @dataclass
@@ -161,12 +161,14 @@ class Plc:
         self._every_s = every_s
         self._distance = round(belt_s * 1000)
         self._rng = random.Random(seed)
-        self._client: protocol.Client | None = None
+        self._client: protocol.ModbusClient | None = None
         self._connect_at_s = 0.0
         self._started_s = time.monotonic()
         self._next_part_s = self._started_s + 1.0
         self._values: dict[str, Any] = _register_map.decode_block(
-            bytes(2 * _register_map.OUTPUT_WORDS), _register_map.OUTPUTS, _register_map.STATUS_BITS
+            bytes(2 * _register_map.OUTPUT_WORDS),
+            _register_map.OUTPUT_TAGS,
+            _register_map.STATUS_BITS,
         )
         self._belt: list[OnBelt] = []
         self._last_beat, self._beat_at_s = False, self._started_s
@@ -202,10 +204,10 @@ class Plc:
             if self._client is None:
                 if now_s < self._connect_at_s:
                     return
-                self._client = protocol.Client("127.0.0.1", self._port, 1, 0.25)
+                self._client = protocol.ModbusClient("127.0.0.1", self._port, 1, 0.25)
             block = self._client.read(0, _register_map.OUTPUT_WORDS)
             self._values = _register_map.decode_block(
-                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
         except OSError:
             self._hang_up()
@@ -431,7 +433,7 @@ def compared(plc: Plc, folder: Path) -> dict[str, Any]:
             slowest_s = max(slowest_s, after_s)
             if after_s > MAX_AGE_S + SCAN_S:
                 late.append(part.name)
-    account = verify(folder / "slow.ledger.sqlite", folder / "slow.spool")
+    account = verify_ledger(folder / "slow.ledger.sqlite", folder / "slow.spool")
     triggered = [part for part in plc.parts if part.wished_at_utc_s]
     return {
         "parts": len(plc.parts),
@@ -459,7 +461,7 @@ def compared(plc: Plc, folder: Path) -> dict[str, Any]:
         "triggers_without_an_answer": [p.name for p in triggered if not p.answers],
         "ids_taken_twice": sum(count > 1 for count in plc.taken.values()),
         "plc_failure": repr(plc.failure or ""),
-        "ledger_holds": account.holds,
+        "ledger_holds": account.is_consistent,
     }
 
 

@@ -28,8 +28,8 @@ import numpy as np
 import structlog
 import zmq
 
-from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
-from edgeinspect.tools.bench.measurement import Folder, WholeLine
+from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
+from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
 
 BLOCKS = 20
 
@@ -95,19 +95,19 @@ def main() -> None:
     parser.add_argument("--round", type=int, default=4_000)
     args = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    bench = Bench(Plan(frames=args.round, rounds=1, pictures=32))
-    bench.show()
+    bench = Benchmark(BenchmarkConfig(frames=args.round, rounds=1, image_count=32))
+    bench.prepare()
     samples: list[tuple[int, int, int, int]] = []
-    with Folder() as folder:
-        loaded = bench.load(
+    with TemporaryMemoryFolder() as folder:
+        loaded = bench.load_config(
             folder, f"ledger.folder={folder}", "ledger.max_mib=64", "capture.overload=block"
         )
-        line = WholeLine(loaded, bench.pictures)
+        line = FullLineRun(loaded, bench.images)
         if not args.real:
-            for inspector in line.line.inspectors:
-                judge = inspector.current
-                judge.gate = Replay(judge.gate, bench.pictures)
-                judge.segmenter = Replay(judge.segmenter, bench.pictures)
+            for inspector in line.line.workers:
+                judge = inspector.inspector
+                judge.gate = Replay(judge.gate, bench.images)
+                judge.segmenter = Replay(judge.segmenter, bench.images)
         ear = multiprocessing.get_context("spawn").Process(
             target=listen, args=(line.line.publisher.address,), daemon=True
         )
@@ -124,7 +124,7 @@ def main() -> None:
                 if done % (args.round * 25) == 0:
                     print(f"{done} frames, {samples[-1][1] >> 10} MiB", file=sys.stderr)
             whole = whole_mib()
-            counts = line.line.closer.tally.counts()
+            counts = line.line.closer.counters.counts()
         finally:
             ear.kill()
             line.close()
@@ -132,7 +132,7 @@ def main() -> None:
     half = table[len(table) // 2 :]
     per, low, high = slope(half[:, 0], half[:, 1])
     out = {
-        "machine": machine(),
+        "machine": describe_host(),
         "frames": done,
         "seconds": round(time.monotonic() - began, 1),
         "law": counts.captured == counts.passed + counts.reject + counts.no_verdict,

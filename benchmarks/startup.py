@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgeinspect.tools.bench.benchmark import machine
+from edgeinspect.tools.bench.benchmark import describe_host
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "strip.yaml"
 
@@ -74,7 +74,7 @@ def main() -> None:
             warm.append(start(folder, cache))
             plain.append(start(folder, None))
     figures = {
-        "machine": machine(),
+        "machine": describe_host(),
         "cold_s": round(cold, 2),
         "warm_s": [round(value, 2) for value in sorted(warm)],
         "warm_median_s": round(statistics.median(warm), 2),

@@ -23,10 +23,16 @@ from typing import Any
 import numpy as np
 import structlog
 
-from edgeinspect.storage.model_store import Store, default_root
-from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
-from edgeinspect.tools.bench.measurement import NO_VERDICT, Folder, Samples, WholeLine, joined
-from edgeinspect.tools.bench.results import Setting, spread
+from edgeinspect.storage.model_store import ModelStore, default_root
+from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
+from edgeinspect.tools.bench.measurement import (
+    NO_VERDICT,
+    FrameSamples,
+    FullLineRun,
+    TemporaryMemoryFolder,
+    concatenate,
+)
+from edgeinspect.tools.bench.results import WorkerSetting, quantiles
 
 ROUND = 2_000
 
@@ -45,24 +51,24 @@ decide: {{classes: {classes}}}
 def alone(folder: str) -> Path:
     """The configuration of a line with the segmenter only."""
     rule = {"score": 0.5, "area_px": 200, "severity": 1, "reject_code": 1}
-    spec = Store(default_root()).resolve("strip-segmenter")
+    spec = ModelStore(default_root()).resolve("strip-segmenter")
     path = Path(folder) / "alone.yaml"
     path.write_text(ALONE.format(classes=json.dumps(dict.fromkeys(spec.classes, rule))))
     return path
 
 
-def figures(samples: Samples) -> dict[str, Any]:
+def figures(samples: FrameSamples) -> dict[str, Any]:
     """Latency of all frames, and of both kinds."""
-    judged = samples.judged
+    judged = samples.is_inspected
     parts = {
         "all": judged,
-        "gate only": judged & ~samples.segmented,
-        "segmenter too": samples.segmented,
+        "gate only": judged & ~samples.is_segmented,
+        "segmenter too": samples.is_segmented,
     }
     out: dict[str, Any] = {}
     for name, rows in parts.items():
         if rows.any():
-            found = spread(samples.latency_us[rows])
+            found = quantiles(samples.latency_us[rows])
             out[name] = {
                 "frames": int(rows.sum()),
                 "p50_us": found.p50,
@@ -74,12 +80,15 @@ def figures(samples: Samples) -> dict[str, Any]:
     return out
 
 
-def shift(bench: Bench, setting: Setting, rate: float, frames: int, *more: str) -> Samples:
+def shift(
+    bench: Benchmark, setting: WorkerSetting, rate: float, frames: int, *more: str
+) -> FrameSamples:
     """One line, `frames` frames at a rate."""
     parts = []
-    with Folder() as folder:
-        line = WholeLine(
-            bench.load(folder, *setting.overrides(bench.threaded), *more), bench.pictures
+    with TemporaryMemoryFolder() as folder:
+        line = FullLineRun(
+            bench.load_config(folder, *setting.overrides(bench.threaded_engines), *more),
+            bench.images,
         )
         try:
             line.run(0, 50, rate)
@@ -89,7 +98,7 @@ def shift(bench: Bench, setting: Setting, rate: float, frames: int, *more: str) 
         finally:
             print(file=sys.stderr)
             line.close()
-    return joined(parts)
+    return concatenate(parts)
 
 
 def main() -> None:
@@ -104,8 +113,8 @@ def main() -> None:
     args = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     workers, threads = map(int, args.setting.split("x"))
-    setting = Setting(workers, threads)
-    with Folder() as folder:
+    setting = WorkerSetting(workers, threads)
+    with TemporaryMemoryFolder() as folder:
         config = alone(folder) if args.alone else None
         out = measure(args, setting, config)
     text = json.dumps(out, indent=2)
@@ -114,19 +123,21 @@ def main() -> None:
         args.json.write_text(text + "\n", encoding="utf-8")
 
 
-def measure(args: argparse.Namespace, setting: Setting, config: Path | None) -> dict[str, Any]:
+def measure(
+    args: argparse.Namespace, setting: WorkerSetting, config: Path | None
+) -> dict[str, Any]:
     """Everything, on one line's configuration."""
-    bench = Bench(Plan(config=config, frames=ROUND, rounds=1, overrides=args.set))
-    fast = Bench(Plan(config=config, frames=300, rounds=3, overrides=args.set))
-    highest_hz = statistics.median(fast.throughput(setting).line_hz)
+    bench = Benchmark(BenchmarkConfig(config=config, frames=ROUND, rounds=1, overrides=args.set))
+    fast = Benchmark(BenchmarkConfig(config=config, frames=300, rounds=3, overrides=args.set))
+    highest_hz = statistics.median(fast.measure_throughput(setting).line_hz)
     rate = args.load * highest_hz
-    bench.show()
+    bench.prepare()
     learnt = shift(bench, setting, rate, 2 * ROUND)
-    p99_us = float(np.percentile(learnt.latency_us[learnt.judged], 99))
+    p99_us = float(np.percentile(learnt.latency_us[learnt.is_inspected], 99))
     budget_ms = round(args.times * p99_us / 1000, 1)
     long = shift(bench, setting, rate, args.frames, f"budget_ms={budget_ms}")
     return {
-        "machine": machine(),
+        "machine": describe_host(),
         "setting": str(setting),
         "alone": args.alone,
         "set": args.set,
@@ -135,10 +146,10 @@ def measure(args: argparse.Namespace, setting: Setting, config: Path | None) -> 
         "learnt": figures(learnt),
         "budget_ms": budget_ms,
         "shift": figures(long),
-        "misses": long.misses,
+        "misses": long.miss_count,
         "no_verdict": int(np.count_nonzero(long.kind == NO_VERDICT)),
-        "sent_late": int(np.count_nonzero(long.past_us > 0)),
-        "latest_ms": round(float(long.past_us.max()) / 1000, 2),
+        "sent_late": int(np.count_nonzero(long.past_deadline_us > 0)),
+        "latest_ms": round(float(long.past_deadline_us.max()) / 1000, 2),
     }
 
 

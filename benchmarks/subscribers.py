@@ -20,8 +20,8 @@ import numpy as np
 import structlog
 import zmq
 
-from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
-from edgeinspect.tools.bench.measurement import Folder, WholeLine
+from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
+from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
 
 COUNTS = (1, 10, 25, 50)
 
@@ -52,15 +52,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40.0)
     args = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    bench = Bench(Plan(frames=args.frames, rounds=1))
-    bench.show()
+    bench = Benchmark(BenchmarkConfig(frames=args.frames, rounds=1))
+    bench.prepare()
     context = multiprocessing.get_context("spawn")
     sends: dict[int, list[int]] = {count: [] for count in COUNTS}
     overhead: dict[int, list[np.ndarray]] = {count: [] for count in COUNTS}
-    with Folder() as folder:
-        line = WholeLine(bench.load(folder), bench.pictures)
+    with TemporaryMemoryFolder() as folder:
+        line = FullLineRun(bench.load_config(folder), bench.images)
         publisher = line.line.publisher
-        say, times = publisher._say, []
+        say, times = publisher._send_multipart, []
 
         def timed(parts: list[bytes]) -> None:
             before_ns = time.perf_counter_ns()
@@ -68,7 +68,7 @@ def main() -> None:
             if parts[0].startswith(b"verdict"):
                 times.append(time.perf_counter_ns() - before_ns)
 
-        publisher._say = timed  # type: ignore[method-assign]
+        publisher._send_multipart = timed  # type: ignore[method-assign]
         try:
             for turn in range(args.rounds):
                 for count in COUNTS:
@@ -82,13 +82,13 @@ def main() -> None:
                     times.clear()
                     samples, _use = line.run(0, args.frames, args.rate)
                     sends[count] += times
-                    overhead[count].append(samples.overhead_us[samples.judged])
+                    overhead[count].append(samples.overhead_us[samples.is_inspected])
                     other.kill()
                     other.join()
                     time.sleep(0.5)
         finally:
             line.close()
-    out: dict[str, Any] = {"machine": machine(), "rate_hz": args.rate, "subscribers": []}
+    out: dict[str, Any] = {"machine": describe_host(), "rate_hz": args.rate, "subscribers": []}
     for count in COUNTS:
         beside = np.concatenate(overhead[count])
         p50, p99 = np.quantile(sends[count], (0.5, 0.99)) / 1000

@@ -15,9 +15,9 @@ import sys
 
 import structlog
 
-from edgeinspect.tools.bench.benchmark import Bench, Plan, machine
-from edgeinspect.tools.bench.measurement import cores
-from edgeinspect.tools.bench.results import Setting
+from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
+from edgeinspect.tools.bench.measurement import available_cores
+from edgeinspect.tools.bench.results import WorkerSetting
 
 
 def main() -> None:
@@ -26,11 +26,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     args = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    bench = Bench(Plan(frames=args.frames, rounds=args.rounds))
-    out = {"machine": machine(), "settings": []}
-    for setting in (Setting(1, 1), Setting(1, 0), Setting(cores(), 1)):
+    bench = Benchmark(BenchmarkConfig(frames=args.frames, rounds=args.rounds))
+    out = {"machine": describe_host(), "settings": []}
+    for setting in (WorkerSetting(1, 1), WorkerSetting(1, 0), WorkerSetting(available_cores(), 1)):
         print(f"{setting}", file=sys.stderr)
-        found = bench.throughput(setting)
+        found = bench.measure_throughput(setting)
         out["settings"].append(
             {
                 "setting": str(setting),

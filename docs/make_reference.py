@@ -33,11 +33,11 @@ from wire_examples import EXAMPLES  # noqa: E402
 from edgeinspect import errors, registry  # noqa: E402
 from edgeinspect.cli.main import COMMANDS  # noqa: E402
 from edgeinspect.config.schema import LineConfig  # noqa: E402
-from edgeinspect.config.validation import describe  # noqa: E402
+from edgeinspect.config.validation import describe_type  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
 from edgeinspect.domain.part_verdict import PartVerdict  # noqa: E402
 from edgeinspect.services.archiver.config import ArchiveConfig  # noqa: E402
-from edgeinspect.services.hmi.config import PageConfig  # noqa: E402
+from edgeinspect.services.hmi.config import HmiConfig  # noqa: E402
 from edgeinspect.system import log_events  # noqa: E402
 from edgeinspect.wire import messages, requests  # noqa: E402
 
@@ -187,7 +187,7 @@ def configuration() -> str:
 
 def page_keys() -> str:
     """Every section of a page's file as a table."""
-    return "\n".join(_section("", "The whole file", PageConfig))
+    return "\n".join(_section("", "The whole file", HmiConfig))
 
 
 def archive_keys() -> str:
@@ -244,7 +244,7 @@ def _words(entry: inspect.Field) -> str:
         return "a part: `type` and its options"
     if isinstance(kind, inspect.DictType) and isinstance(_bare(kind.value_type), inspect.DictType):
         return "a table, each entry a part: `type` and its options"
-    text = describe(entry.type)
+    text = describe_type(entry.type)
     return text.replace("|", "\\|")
 
 
@@ -261,13 +261,13 @@ def _default(entry: inspect.Field) -> str:
     return f"`{json.dumps(value)}`"
 
 
-def parts(kind: registry.Kind) -> Callable[[], str]:
+def parts(kind: registry.PluginKind) -> Callable[[], str]:
     """The options of every part of a kind."""
 
     def render() -> str:
         lines = []
-        for name in registry.names(kind):
-            module = registry.part(kind, name)
+        for name in registry.plugin_names(kind):
+            module = registry.load_plugin(kind, name)
             assert isinstance(module, ModuleType)
             lines += [
                 f"### `type: {name}`\n",
@@ -372,8 +372,8 @@ MESSAGES: tuple[type[msgspec.Struct], ...] = (
     messages.Heartbeat,
     messages.Status,
     messages.Mask,
-    *requests.Request.__args__,
-    *requests.Answer.__args__,
+    *requests.LineRequest.__args__,
+    *requests.LineReply.__args__,
 )
 
 
@@ -438,7 +438,7 @@ def message(cls: type[msgspec.Struct]) -> Callable[[], str]:
         for each in inner:
             if not each.__struct_config__.array_like:  # type: ignore[attr-defined]
                 lines += [f"\n`{each.__name__}`: {one_line(each.__doc__)}\n", *_fields(each)]
-        body = messages.encode(EXAMPLES[cls.__name__])
+        body = messages.encode_message(EXAMPLES[cls.__name__])
         pretty = msgspec.json.format(body, indent=2).decode()
         lines += ["", "```json", _compact(pretty), "```"]
         return "\n".join(lines) + "\n"

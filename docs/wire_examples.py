@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.part_verdict import Member, PartVerdict
+from edgeinspect.domain.part_verdict import PartMember, PartVerdict
 from edgeinspect.domain.verdict import (
     Box,
     Decision,
@@ -15,17 +15,17 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.wire.messages import Counts, Heartbeat, Mask, Status
+from edgeinspect.wire.messages import Heartbeat, Mask, Status, VerdictCounts
 from edgeinspect.wire.requests import (
     Ack,
-    Busy,
     ChallengeRequest,
-    Gone,
+    CommandResult,
+    NoLongerHeld,
     OperatorRequest,
-    Replayed,
+    ReplayBusy,
+    ReplayComplete,
     ReplayRequest,
     TriggerCount,
-    Triggered,
     TriggerRequest,
 )
 
@@ -33,7 +33,7 @@ _EPOCH = 1_795_230_000_000
 _AT_NS = _EPOCH * 1_000_000 + 4_170_000_000
 _MS = 1_000_000
 _HASH = "7d1f3b0a9c52"
-_COUNTS = Counts(
+_COUNTS = VerdictCounts(
     captured=1042,
     passed=611,
     reject=425,
@@ -92,8 +92,8 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
         part_id="plate-0815",
         decision=Decision.REJECT,
         members=(
-            Member("top", 1042, Decision.REJECT, Reason.DEFECT),
-            Member("side", 1043, Decision.PASS, Reason.CLEAN),
+            PartMember("top", 1042, Decision.REJECT, Reason.DEFECT),
+            PartMember("side", 1043, Decision.PASS, Reason.CLEAN),
         ),
         first_captured_at_utc_ns=_AT_NS,
         deadline_utc_ns=_AT_NS + 400 * _MS,
@@ -132,11 +132,11 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
     TriggerRequest(camera="top", part_id="plate-0816", encoder_count=886_300),
     ChallengeRequest(picture="scratches.png", camera="top"),
     OperatorRequest(actor="anna", action="acknowledge", detail="camera top is lost"),
-    Replayed(epoch=_EPOCH, from_seq=1043, to_seq=1050, last_seq=1050),
-    Gone(epoch=_EPOCH, from_seq=3, oldest_seq=940),
-    Busy(epoch=_EPOCH, from_seq=3),
+    ReplayComplete(epoch=_EPOCH, from_seq=1043, to_seq=1050, last_seq=1050),
+    NoLongerHeld(epoch=_EPOCH, from_seq=3, oldest_seq=940),
+    ReplayBusy(epoch=_EPOCH, from_seq=3),
     TriggerCount(camera="top", count=1043),
-    Triggered(accepted=True, seq=1043),
+    CommandResult(accepted=True, seq=1043),
 )
 
 EXAMPLES: dict[str, msgspec.Struct] = {type(each).__name__: each for each in _MESSAGES}

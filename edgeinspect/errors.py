@@ -17,10 +17,10 @@ from typing import ClassVar
 
 EXIT_OK = 0
 EXIT_USAGE = 64
-EXIT_REFUSED = 65
-EXIT_MISSING = 69
-EXIT_INTERNAL = 70
-EXIT_LOST = 75
+EXIT_DATAERR = 65
+EXIT_UNAVAILABLE = 69
+EXIT_SOFTWARE = 70
+EXIT_TEMPFAIL = 75
 EXIT_CONFIG = 78
 
 
@@ -33,7 +33,7 @@ class EdgeInspectError(Exception):
         remedy: What the reader can do about it.
     """
 
-    exit_code: ClassVar[int] = EXIT_INTERNAL
+    exit_code: ClassVar[int] = EXIT_SOFTWARE
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         self.what = what
@@ -55,23 +55,23 @@ class UsageError(EdgeInspectError):
 class DataError(EdgeInspectError):
     """Pictures, masks or records are unreadable or contradict each other."""
 
-    exit_code = EXIT_REFUSED
+    exit_code = EXIT_DATAERR
 
 
-class ForgedError(DataError):
+class ImpersonationError(DataError):
     """Somebody who is not seen to be the line speaks in its name."""
 
 
 class ModelError(EdgeInspectError):
     """A model or engine is corrupt, breaks the contract, or was refused."""
 
-    exit_code = EXIT_REFUSED
+    exit_code = EXIT_DATAERR
 
 
-class LawError(EdgeInspectError):
+class InvariantError(EdgeInspectError):
     """`captured == pass + reject + no_verdict` does not hold."""
 
-    exit_code = EXIT_REFUSED
+    exit_code = EXIT_DATAERR
 
 
 class MissingExtraError(EdgeInspectError):
@@ -82,7 +82,7 @@ class MissingExtraError(EdgeInspectError):
         package: Import name that was not found.
     """
 
-    exit_code = EXIT_MISSING
+    exit_code = EXIT_UNAVAILABLE
 
     def __init__(self, extra: str, package: str, *, where: str = "") -> None:
         self.extra = extra
@@ -102,7 +102,7 @@ class MissingLibraryError(EdgeInspectError):
         install: Command that brings it on Debian.
     """
 
-    exit_code = EXIT_MISSING
+    exit_code = EXIT_UNAVAILABLE
 
     def __init__(self, library: str, install: str, *, where: str = "") -> None:
         super().__init__(
@@ -113,7 +113,7 @@ class MissingLibraryError(EdgeInspectError):
 class TransientError(EdgeInspectError):
     """Something that is in use, or not there yet, or for which there is no room just now."""
 
-    exit_code = EXIT_LOST
+    exit_code = EXIT_TEMPFAIL
 
 
 class InternalError(EdgeInspectError):
@@ -123,25 +123,25 @@ class InternalError(EdgeInspectError):
 class EngineFault(EdgeInspectError):  # noqa: N818 - the field says fault
     """An engine failed on one inference. The flow turns it into NO_VERDICT(engine_error)."""
 
-    exit_code = EXIT_LOST
+    exit_code = EXIT_TEMPFAIL
 
 
 class SpoolError(EdgeInspectError):
     """The spool cannot do what was asked of it."""
 
-    exit_code = EXIT_LOST
+    exit_code = EXIT_TEMPFAIL
 
 
 class StorageError(EdgeInspectError):
     """A file cannot be written: the disk is full, read-only or gone."""
 
-    exit_code = EXIT_LOST
+    exit_code = EXIT_TEMPFAIL
 
 
 class DeviceLostError(EdgeInspectError):
     """A camera or a peer went away and did not come back within its retries."""
 
-    exit_code = EXIT_LOST
+    exit_code = EXIT_TEMPFAIL
 
 
 class AddressError(DeviceLostError):
@@ -153,7 +153,7 @@ class CameraLostError(DeviceLostError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConfigFault:
     """One thing wrong with a configuration."""
 
     path: str
@@ -176,14 +176,14 @@ class ConfigError(EdgeInspectError):
 
     exit_code = EXIT_CONFIG
 
-    def __init__(self, faults: Sequence[Fault], *, where: str = "") -> None:
+    def __init__(self, faults: Sequence[ConfigFault], *, where: str = "") -> None:
         self.faults = tuple(faults)
         count = len(self.faults)
         listing = "\n".join(f"  {fault}" for fault in self.faults)
         super().__init__(f"{count} fault{'s' * (count != 1)}\n{listing}", where=where)
 
 
-_PASSING = frozenset(
+_TRANSIENT_ERRNOS = frozenset(
     {
         errno.EADDRINUSE,
         errno.EADDRNOTAVAIL,
@@ -212,7 +212,7 @@ _PASSING = frozenset(
     }
 )
 """What the system says of a thing that is in use, away, or scarce: all may pass by itself."""
-_PASSING_WORDS = (
+_TRANSIENT_PHRASES = (
     "address already in use",
     "bad allocation",
     "bad_alloc",
@@ -245,7 +245,7 @@ def is_transient(error: BaseException) -> bool:
     Looked for in the error and in all that caused it, so that it does not matter which of our
     errors a part has made of `ENOMEM`.
     """
-    return any(map(_passes, _chain(error)))
+    return any(map(_is_transient_itself, _cause_chain(error)))
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -255,11 +255,11 @@ def exit_code_of(error: BaseException) -> int:
     of those kinds that rests on something transient ends with 75.
     """
     if is_transient(error):
-        return EXIT_LOST
-    return error.exit_code if isinstance(error, EdgeInspectError) else EXIT_INTERNAL
+        return EXIT_TEMPFAIL
+    return error.exit_code if isinstance(error, EdgeInspectError) else EXIT_SOFTWARE
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _cause_chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     now: BaseException | None = error
     while now is not None and id(now) not in seen:
@@ -268,7 +268,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         now = now.__cause__ or (None if now.__suppress_context__ else now.__context__)
 
 
-def _passes(error: BaseException) -> bool:
+def _is_transient_itself(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, TransientError)):
         return True
     if isinstance(error, socket.gaierror):
@@ -276,11 +276,11 @@ def _passes(error: BaseException) -> bool:
     if any(kind.__module__ == "ssl" for kind in type(error).__mro__):
         # Its errno counts OpenSSL's own reasons: a wrong key is 116, which is ESTALE elsewhere.
         return type(error).__name__ in ("SSLEOFError", "SSLSyscallError", "SSLZeroReturnError")
-    if getattr(error, "errno", None) in _PASSING:  # OSError, and ZeroMQ's own
+    if getattr(error, "errno", None) in _TRANSIENT_ERRNOS:  # OSError, and ZeroMQ's own
         return True
     if isinstance(error, (EdgeInspectError, SyntaxError)):  # its words are about something else
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return False
     words = str(error).lower()
-    return any(each in words for each in _PASSING_WORDS)
+    return any(each in words for each in _TRANSIENT_PHRASES)

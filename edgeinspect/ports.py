@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.plc import PlcImage, PlcInputs
+from edgeinspect.domain.plc import PlcInputs, ProcessImage
 
 
 class CameraFinished(Exception):  # noqa: N818 - an end, not an error
@@ -118,7 +118,7 @@ class PlcLink(Protocol):
             MissingExtraError: A library is not installed.
         """
 
-    def show(self, image: PlcImage) -> None:
+    def write(self, image: ProcessImage) -> None:
         """Make `image` what the PLC sees, as soon as it can be. Does not wait."""
 
     def poll(self) -> PlcInputs:

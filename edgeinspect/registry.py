@@ -17,9 +17,9 @@ import msgspec
 
 from edgeinspect.errors import InternalError, UsageError
 
-Kind = Literal["camera", "backend", "plclink"]
+PluginKind = Literal["camera", "backend", "plclink"]
 
-PACKAGES: dict[str, str] = {
+PLUGIN_PACKAGES: dict[str, str] = {
     "camera": "edgeinspect.cameras",
     "backend": "edgeinspect.backends",
     "plclink": "edgeinspect.plclinks",
@@ -55,7 +55,7 @@ EXTRAS: dict[str, str] = {
 
 
 @runtime_checkable
-class PartModule(Protocol):
+class PluginModule(Protocol):
     """What a part's file exposes.
 
     It may also expose `REQUIRES: tuple[tuple[str, str], ...]`, pairs of an import name and
@@ -66,16 +66,16 @@ class PartModule(Protocol):
     build: Callable[..., Any]
 
 
-def names(kind: Kind) -> tuple[str, ...]:
+def plugin_names(kind: PluginKind) -> tuple[str, ...]:
     """The parts of a kind, by `type:`, sorted. Imports none of them."""
-    spec = importlib.util.find_spec(PACKAGES[kind])
+    spec = importlib.util.find_spec(PLUGIN_PACKAGES[kind])
     if spec is None or spec.submodule_search_locations is None:
         return ()
     found = pkgutil.iter_modules(spec.submodule_search_locations)
     return tuple(sorted(entry.name for entry in found if not entry.name.startswith("_")))
 
 
-def part(kind: Kind, name: str) -> PartModule:
+def load_plugin(kind: PluginKind, name: str) -> PluginModule:
     """Import one part.
 
     Args:
@@ -87,32 +87,32 @@ def part(kind: Kind, name: str) -> PartModule:
         InternalError: Its file does not expose `Options` and `build`.
         ImportError: Its file imports at its top what is not installed.
     """
-    existing = names(kind)
+    existing = plugin_names(kind)
     if name not in existing:
         listing = ", ".join(existing) or "none"
         raise UsageError(f"there is no {kind} of type '{name}'", remedy=f"There are: {listing}")
-    module = importlib.import_module(f"{PACKAGES[kind]}.{name}")
+    module = importlib.import_module(f"{PLUGIN_PACKAGES[kind]}.{name}")
     options = getattr(module, "Options", None)
     if not (isinstance(options, type) and issubclass(options, msgspec.Struct)):
         raise InternalError("does not expose `Options`, a msgspec.Struct", where=module.__name__)
     if not callable(getattr(module, "build", None)):
         raise InternalError("does not expose `build`", where=module.__name__)
-    return cast(PartModule, module)
+    return cast(PluginModule, module)
 
 
-def missing_reason(kind: Kind, name: str) -> str | None:
+def missing_reason(kind: PluginKind, name: str) -> str | None:
     """Why a part cannot be built on this machine; None if its packages are there."""
     try:
-        module = part(kind, name)
+        module = load_plugin(kind, name)
     except ImportError as error:
         return f"cannot be imported: {error}"
     for package, extra in getattr(module, "REQUIRES", ()):
-        if not installed(package):
+        if not is_installed(package):
             return f"{package} is not installed: pip install 'edgeinspect[{extra}]'"
     return None
 
 
-def installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """True if a package could be imported. Imports its parents only."""
     try:
         spec = importlib.util.find_spec(package)

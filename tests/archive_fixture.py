@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.cameras._frame_rate import FramePacer
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.domain.manual_clock import EPOCH_UTC_NS
 from edgeinspect.domain.verdict import Box, Decision, ModelRef, Reason, Region, Verdict
 from edgeinspect.pipeline.line import Line
 from edgeinspect.ports import CameraFinished
-from edgeinspect.services.archiver.config import ArchiveConfig, parse
-from edgeinspect.services.archiver.service import Archive
-from edgeinspect.services.archiver.write_queue import Caught
-from edgeinspect.storage.archive.format import Kind, is_whole, read_sidecar, sidecars
+from edgeinspect.services.archiver.config import ArchiveConfig, parse_archive_config
+from edgeinspect.services.archiver.service import ArchiverService
+from edgeinspect.services.archiver.write_queue import PendingFrame
+from edgeinspect.storage.archive.format import Category, is_complete, read_sidecar, sidecars
 from edgeinspect.wire.messages import Mask
 
 SCRATCH = Region(3, "scratch", 0.9, 40, 10.0, Box(1, 2, 3, 4), (1.0, 2.0), (0.5, 1.0), True)
@@ -59,29 +59,31 @@ def verdict(seq: int, decision: Decision = Decision.PASS, **changes: Any) -> Ver
     return Verdict(**{**fields, **changes})
 
 
-def picture(number: int, first: int = PASS, shape: tuple[int, ...] = (16, 32, 1)) -> NDArray[Any]:
+def noise_image(
+    number: int, first: int = PASS, shape: tuple[int, ...] = (16, 32, 1)
+) -> NDArray[Any]:
     """Noise that no other number has; its first pixel is what the gate sees."""
     pixels = np.random.default_rng(number).integers(5, 250, shape, np.uint8)
     pixels[0, 0] = first
     return pixels
 
 
-def caught(
+def pending_frame(
     seq: int,
-    kind: Kind = Kind.REJECT,
+    kind: Category = Category.REJECT,
     mask: Mask | None = None,
     shape: tuple[int, ...] = (16, 32, 1),
     **changes: Any,
-) -> Caught:
+) -> PendingFrame:
     """A frame as the catcher gives it."""
-    decisions = {Kind.REJECT: Decision.REJECT, Kind.NO_VERDICT: Decision.NO_VERDICT}
+    decisions = {Category.REJECT: Decision.REJECT, Category.NO_VERDICT: Decision.NO_VERDICT}
     said = verdict(seq, decisions.get(kind, Decision.PASS), **changes)
-    return Caught(said, kind, picture(seq, shape=shape), "mono", mask)
+    return PendingFrame(said, kind, noise_image(seq, shape=shape), "mono", mask)
 
 
 def config(folder: Path, more: str = "", line: str = "t", max_mib: float = 100) -> ArchiveConfig:
     """An archive beside everything else."""
-    return parse(f"""\
+    return parse_archive_config(f"""\
 schema: 1
 archive: a1
 feed: {{line: {line}}}
@@ -93,14 +95,14 @@ ring: {folder}
 """)
 
 
-class TellingCamera:
+class LabelledCamera:
     """Pictures by number at a rate; each tells by its first pixel what it shall become."""
 
     period_ns: int | None
 
     def __init__(self, rate_hz: float, frames: int, kinds: dict[int, int]) -> None:
         """`kinds`: every n-th frame begins with that pixel; the first that divides wins."""
-        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._pace = FramePacer("rate", rate_hz, SystemClock())
         self.period_ns = self._pace.period_ns
         self._frames = frames
         self._kinds = kinds
@@ -122,15 +124,15 @@ class TellingCamera:
         if due is None:
             return None
         self.sent += 1
-        return Grab(self.picture(self.sent), self.sent, due[0])
+        return Grab(self.image(self.sent), self.sent, due[0])
 
     def finish(self) -> None:
         """There are no more frames."""
         self._frames = 0
 
-    def picture(self, number: int) -> NDArray[Any]:
+    def image(self, number: int) -> NDArray[Any]:
         first = next((f for every, f in self._kinds.items() if number % every == 0), PASS)
-        return picture(number, first)
+        return noise_image(number, first)
 
     def release(self, grab: Grab) -> None:
         pass
@@ -142,13 +144,13 @@ class TellingCamera:
         pass
 
 
-class Running:
+class RunningArchive:
     """An archive in a thread, beside a line of this process."""
 
     def __init__(self, folder: Path, line: Line, more: str = "") -> None:
         made = config(folder, more, line="rig")
-        feed = {"verdicts": line.publisher.address, "replay": line.replay.address}
-        self.archive = start_of(made, feed)
+        feed = {"verdicts": line.publisher.address, "replay": line.replay_server.address}
+        self.archive = archive_at(made, feed)
         self.failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -159,19 +161,19 @@ class Running:
         except BaseException as error:
             self.failures.append(error)
 
-    def wait_until_it_hears(self) -> None:
+    def wait_until_connected(self) -> None:
         """Until it knows where the line stands."""
-        self._wait(lambda: self.archive.keeper.account.cursor is not None)
+        self._wait(lambda: self.archive.writer.progress.cursor is not None)
 
     def wait_for_cursor(self, seq: int) -> None:
         """Until everything up to `seq` is settled and stored."""
-        self._wait(lambda: (self.archive.keeper.stored_cursor or 0) >= seq)
+        self._wait(lambda: (self.archive.writer.stored_cursor or 0) >= seq)
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             assert self._thread.is_alive(), self.failures
-            assert time.monotonic() < end, self.archive.status()
+            assert time.monotonic() < end, self.archive.status_line()
             time.sleep(0.02)
 
     def stop(self) -> None:
@@ -181,20 +183,20 @@ class Running:
         assert not self.failures
 
 
-def start_of(made: ArchiveConfig, feed: dict[str, str]) -> Archive:
+def archive_at(made: ArchiveConfig, feed: dict[str, str]) -> ArchiverService:
     """An archive on the given addresses."""
     import msgspec
 
     source = msgspec.structs.replace(made.feed, **feed)
-    return Archive(msgspec.structs.replace(made, feed=source), SystemClock())
+    return ArchiverService(msgspec.structs.replace(made, feed=source), SystemClock())
 
 
-def whole_frames(root: Path) -> dict[int, tuple[Kind, NDArray[Any]]]:
+def archived_frames(root: Path) -> dict[int, tuple[Category, NDArray[Any]]]:
     """Every frame by seq, its picture decoded; fails on anything that is half."""
     found = {}
     for path in sidecars(root):
         told = read_sidecar(path)
-        assert is_whole(path, told, thoroughly=True), path
+        assert is_complete(path, told, check_hash=True), path
         pixels = cv2.imread(str(path.with_name(told.picture.file)), cv2.IMREAD_UNCHANGED)
         assert pixels is not None, path
         found[told.verdict.seq] = (told.kind, pixels)

@@ -26,7 +26,7 @@ class CudaError(Exception):
 
 
 @dataclass
-class Gpu:
+class FakeGpu:
     """The state of the pretended device, and what it was asked."""
 
     devices: int = 1
@@ -34,16 +34,16 @@ class Gpu:
     driver_version: int = 13000
     name: str = "Pretended GPU"
     calls: list[str] = field(default_factory=list)
-    fail: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     """Call to the error it gives from now on."""
-    broken: bool = False
+    is_context_lost: bool = False
     """The context is lost: every call fails."""
     builds: int = 0
     flags: list[str] = field(default_factory=list)
     strong: list[bool] = field(default_factory=list)
-    seeds: list[bytes] = field(default_factory=list)
+    timing_caches: list[bytes] = field(default_factory=list)
     strong_builds_fail: bool = False
-    live: int = 0
+    live_allocations: int = 0
     """Allocations not given back."""
     local: threading.local = field(default_factory=threading.local)
 
@@ -52,17 +52,17 @@ class Gpu:
             self.local.stack = []
         return self.local.stack
 
-    def called(self, name: str, *, context: bool = True) -> None:
+    def record_call(self, name: str, *, context: bool = True) -> None:
         self.calls.append(name)
-        if self.broken and name != "init":
+        if self.is_context_lost and name != "init":
             raise CudaError(f"{name} failed: an illegal memory access was encountered")
         if context and not self.stack():
             raise CudaError(f"{name} failed: no currently active context?")
-        if name in self.fail:
-            raise CudaError(f"{name} failed: {self.fail[name]}")
+        if name in self.failures:
+            raise CudaError(f"{name} failed: {self.failures[name]}")
 
 
-def driver(gpu: Gpu) -> ModuleType:
+def make_driver(gpu: FakeGpu) -> ModuleType:
     """`pycuda.driver`."""
 
     class Context:
@@ -70,7 +70,7 @@ def driver(gpu: Gpu) -> ModuleType:
             self.flags = flags
 
         def push(self) -> None:
-            gpu.called("push", context=False)
+            gpu.record_call("push", context=False)
             gpu.stack().append(self)
 
         @staticmethod
@@ -79,7 +79,7 @@ def driver(gpu: Gpu) -> ModuleType:
 
         @staticmethod
         def synchronize() -> None:
-            gpu.called("Context.synchronize")
+            gpu.record_call("Context.synchronize")
 
     class Device:
         def __init__(self, ordinal: int) -> None:
@@ -100,20 +100,20 @@ def driver(gpu: Gpu) -> ModuleType:
 
         def make_context(self, flags: int) -> Context:
             made = Context(flags)
-            gpu.called("make_context", context=False)
+            gpu.record_call("make_context", context=False)
             gpu.stack().append(made)
             return made
 
     class Memory:
         def __init__(self, size: int) -> None:
             self.array = np.zeros(size, np.uint8)
-            gpu.live += 1
+            gpu.live_allocations += 1
 
         def __int__(self) -> int:
             return int(self.array.ctypes.data)
 
         def __del__(self) -> None:
-            gpu.live -= 1
+            gpu.live_allocations -= 1
 
     class Host:
         """Page-locked memory, as the array's base."""
@@ -127,32 +127,32 @@ def driver(gpu: Gpu) -> ModuleType:
 
     class Stream:
         def __init__(self, flags: int = 0) -> None:
-            gpu.called("Stream")
+            gpu.record_call("Stream")
             assert flags == 1, "the default stream would be waited for"
             self.handle = 4242
 
         def synchronize(self) -> None:
-            gpu.called("Stream.synchronize")
+            gpu.record_call("Stream.synchronize")
 
     def allocate(size: int) -> Memory:
-        gpu.called("mem_alloc")
+        gpu.record_call("mem_alloc")
         return Memory(size)
 
     def pagelocked_empty(shape: Any, dtype: Any, order: str = "C", mem_flags: int = 0) -> Any:
-        gpu.called("pagelocked_empty")
+        gpu.record_call("pagelocked_empty")
         return np.asarray(Host(shape, dtype))
 
     def copy_in(target: Memory, source: Any, stream: Stream) -> None:
-        gpu.called("memcpy_htod_async")
+        gpu.record_call("memcpy_htod_async")
         target.array[: source.nbytes] = source.reshape(-1).view(np.uint8)
 
     def copy_out(target: Any, source: Memory, stream: Stream) -> None:
-        gpu.called("memcpy_dtoh_async")
+        gpu.record_call("memcpy_dtoh_async")
         target.reshape(-1).view(np.uint8)[:] = source.array[: target.nbytes]
 
     made = ModuleType("pycuda.driver")
     made.__dict__.update(
-        init=lambda: gpu.called("init", context=False),
+        init=lambda: gpu.record_call("init", context=False),
         Error=CudaError,
         Context=Context,
         Device=Device,
@@ -180,7 +180,7 @@ def _tensor(value: onnx.ValueInfoProto) -> SimpleNamespace:
 
 
 class _Network:
-    def __init__(self, gpu: Gpu, flags: int) -> None:
+    def __init__(self, gpu: FakeGpu, flags: int) -> None:
         gpu.strong.append(bool(flags))
         self.model: onnx.ModelProto | None = None
         self.num_layers = 0
@@ -219,7 +219,7 @@ class _Parser:
 
 
 class _Config:
-    def __init__(self, gpu: Gpu) -> None:
+    def __init__(self, gpu: FakeGpu) -> None:
         self.gpu = gpu
         self.cache = b""
         self.progress_monitor: Any = None
@@ -239,7 +239,7 @@ class _Config:
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
         self.cache = cache
-        self.gpu.seeds.append(cache.data)
+        self.gpu.timing_caches.append(cache.data)
         return not cache.data.startswith(b"of another")
 
     def get_timing_cache(self) -> Any:
@@ -247,35 +247,35 @@ class _Config:
 
 
 class _Engine:
-    def __init__(self, gpu: Gpu, data: bytes) -> None:
+    def __init__(self, gpu: FakeGpu, data: bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.gpu = gpu
         model = onnx.load_from_string(data)
-        self.ends = {value.name: _tensor(value) for value in model.graph.input}
-        self.inputs = set(self.ends)
-        self.ends |= {value.name: _tensor(value) for value in model.graph.output}
+        self.io_tensors = {value.name: _tensor(value) for value in model.graph.input}
+        self.inputs = set(self.io_tensors)
+        self.io_tensors |= {value.name: _tensor(value) for value in model.graph.output}
         self.session = onnxruntime.InferenceSession(
             data, options, providers=["CPUExecutionProvider"]
         )
-        self.num_io_tensors = len(self.ends)
+        self.num_io_tensors = len(self.io_tensors)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self.ends)[index]
+        return list(self.io_tensors)[index]
 
     def get_tensor_shape(self, name: str) -> list[int]:
-        return self.ends[name].shape
+        return self.io_tensors[name].shape
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return self.ends[name].dtype
+        return self.io_tensors[name].dtype
 
     def get_tensor_mode(self, name: str) -> str:
         return "INPUT" if name in self.inputs else "OUTPUT"
 
     def create_execution_context(self) -> _Context | None:
-        return None if "create_execution_context" in self.gpu.fail else _Context(self)
+        return None if "create_execution_context" in self.gpu.failures else _Context(self)
 
     def create_engine_inspector(self) -> Any:
         told = '{"Layers": [{"Name": "c", "LayerType": "Conv", "Inputs": [], "Outputs": []}]}'
@@ -296,10 +296,10 @@ class _Context:
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         gpu = self.engine.gpu
-        gpu.called("execute")
-        if "refuse" in gpu.fail:
+        gpu.record_call("execute")
+        if "refuse" in gpu.failures:
             return False
-        ends = self.engine.ends
+        ends = self.engine.io_tensors
         (name,) = self.engine.inputs
         image = self._array(name)
         names = [each for each in ends if each not in self.engine.inputs]
@@ -309,14 +309,14 @@ class _Context:
 
     def _array(self, name: str) -> Any:
         dtypes = {"FLOAT": np.float32, "UINT8": np.uint8}
-        tensor = self.engine.ends[name]
+        tensor = self.engine.io_tensors[name]
         dtype = np.dtype(dtypes[tensor.dtype.name])
         size = int(np.prod(tensor.shape)) * dtype.itemsize
         memory = (ctypes.c_uint8 * size).from_address(self.addresses[name])
         return np.frombuffer(memory, dtype).reshape(tensor.shape)
 
 
-def tensorrt(gpu: Gpu) -> ModuleType:
+def make_tensorrt(gpu: FakeGpu) -> ModuleType:
     """`tensorrt`. A plan is the ONNX file behind a word that says which version built it."""
     stamp = b"plan of " + gpu.version.encode() + b"\n"
 
@@ -332,7 +332,7 @@ def tensorrt(gpu: Gpu) -> ModuleType:
         max_threads = 1
 
         def __init__(self, logger: Any) -> None:
-            gpu.called("Builder")
+            gpu.record_call("Builder")
             self.logger = logger
 
         def create_network(self, flags: int) -> _Network:
@@ -347,7 +347,7 @@ def tensorrt(gpu: Gpu) -> ModuleType:
                 config.progress_monitor.phase_start("timing", None, 2)
                 config.progress_monitor.step_complete("timing", 0)
                 config.progress_monitor.phase_finish("timing")
-            if "build" in gpu.fail or (gpu.strong_builds_fail and gpu.strong[-1]):
+            if "build" in gpu.failures or (gpu.strong_builds_fail and gpu.strong[-1]):
                 self.logger.log(Logger.Severity.ERROR, "no implementation\nfor node conv")
                 return None
             assert network.model is not None
@@ -355,7 +355,7 @@ def tensorrt(gpu: Gpu) -> ModuleType:
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
-            gpu.called("Runtime")
+            gpu.record_call("Runtime")
 
         def deserialize_cuda_engine(self, data: bytes) -> _Engine | None:
             return _Engine(gpu, data[len(stamp) :]) if data.startswith(stamp) else None
@@ -383,10 +383,10 @@ def tensorrt(gpu: Gpu) -> ModuleType:
     return made
 
 
-def install(setitem: Callable[[Any, str, Any], None], modules: Any, gpu: Gpu) -> None:
+def install(setitem: Callable[[Any, str, Any], None], modules: Any, gpu: FakeGpu) -> None:
     """Put both modules in the place of the real ones."""
     pycuda = ModuleType("pycuda")
-    pycuda.driver = driver(gpu)  # type: ignore[attr-defined]
+    pycuda.driver = make_driver(gpu)  # type: ignore[attr-defined]
     setitem(modules, "pycuda", pycuda)
     setitem(modules, "pycuda.driver", pycuda.driver)
-    setitem(modules, "tensorrt", tensorrt(gpu))
+    setitem(modules, "tensorrt", make_tensorrt(gpu))

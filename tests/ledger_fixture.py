@@ -17,11 +17,11 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.storage.ledger.database import known
+from edgeinspect.storage.ledger.database import read_tail
 from edgeinspect.storage.ledger.writer import LedgerWriter
 from edgeinspect.storage.spool.format import OpenRecord
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.messages import encode
+from edgeinspect.wire.messages import encode_message
 
 SCRATCH = Region(3, "scratch", 0.9, 40, 10.0, Box(1, 2, 3, 4), (1.0, 2.0), (0.5, 1.0), True)
 REASONS = {
@@ -31,7 +31,7 @@ REASONS = {
 }
 
 
-class Desk:
+class LedgerFixture:
     """One line's records, driven by hand: judge frames, then let the ledger catch up."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Desk:
         self.path = folder / "t.ledger.sqlite"
         self.spool_path = folder / "t.spool"
         self.calibration: str | None = "entropy-1"
-        before = known(self.path)
+        before = read_tail(self.path)
         self.spool = Spool(
             self.spool_path,
             line="t",
@@ -56,7 +56,7 @@ class Desk:
             utc_ns=self.clock.utc_ns(),
             at_least_seq=before.last_seq,
             at_least_epoch=before.last_epoch,
-            ended=before.ended,
+            clean_shutdown=before.clean_shutdown,
         )
         self.late: deque[Verdict] = deque()
         self.writer = LedgerWriter(
@@ -71,25 +71,27 @@ class Desk:
         self.writer.begin_epoch("hash", "gate/1", None)
         for left in self.spool.unfinished:
             ended = self.verdict(left.seq, Decision.NO_VERDICT, epoch=left.epoch)
-            self.spool.close(left.seq, encode(ended))
+            self.spool.close(left.seq, encode_message(ended))
         self.spool.mark_published(self.spool.last_seq)
 
     def open(self, part: str | None = None) -> int:
         self.clock.advance(10 * NS_PER_MS)
         return self.spool.open(OpenRecord("top", 1, 1, self.clock.utc_ns(), 0, 0, part_id=part))
 
-    def end(self, seq: int, decision: Decision = Decision.PASS, part: str | None = None) -> None:
-        self.spool.close(seq, encode(self.verdict(seq, decision, part)))
+    def close_frame(
+        self, seq: int, decision: Decision = Decision.PASS, part: str | None = None
+    ) -> None:
+        self.spool.close(seq, encode_message(self.verdict(seq, decision, part)))
 
-    def judge(
+    def add_verdicts(
         self, count: int, decision: Decision = Decision.PASS, part: str | None = None
     ) -> None:
         for _ in range(count):
             seq = self.open(part)
-            self.end(seq, decision, part)
+            self.close_frame(seq, decision, part)
             self.spool.mark_published(seq)
 
-    def publish(self) -> None:
+    def publish_closed(self) -> None:
         """Publish in order, up to the first frame that is open."""
         seq = self.spool.published_seq
         while seq < self.spool.last_seq and not self.spool.is_open(seq + 1):
@@ -121,15 +123,15 @@ class Desk:
             budget_us=1,
         )
 
-    def restart(self, **limits: float) -> Desk:
+    def restart(self, **limits: float) -> LedgerFixture:
         self.dispose()
-        return Desk(self.folder, **limits)  # type: ignore[arg-type]
+        return LedgerFixture(self.folder, **limits)  # type: ignore[arg-type]
 
     def dispose(self) -> None:
         self.writer.close()
-        self.spool.dispose()
+        self.spool.release()
 
-    def alter(self, *statements: str) -> None:
+    def execute(self, *statements: str) -> None:
         """Change the file behind the writer's back."""
         self.writer.close()
         base = sqlite3.connect(self.path)
@@ -138,7 +140,7 @@ class Desk:
         base.commit()
         base.close()
 
-    def ask(self, question: str) -> list[tuple[object, ...]]:
+    def query(self, question: str) -> list[tuple[object, ...]]:
         base = sqlite3.connect(self.path)
         try:
             return base.execute(question).fetchall()

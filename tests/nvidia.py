@@ -35,7 +35,7 @@ ENTRY_POINTS = (
 """All that the bindings want of TensorRT's libraries to be loaded."""
 
 
-def wheels(*requirements: str) -> Path:
+def unpack_wheels(*requirements: str) -> Path:
     """A folder with packages unpacked in it, without their dependencies.
 
     Skips the test if they cannot be had: no network, or none for this Python.

@@ -14,18 +14,18 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.plc import PlcImage
+from edgeinspect.domain.plc import ProcessImage
 from edgeinspect.plclinks import opcua
 from tests.system.plant import free_port
 
-reason = registry.missing_reason("plclink", "opcua")
+skip_reason = registry.missing_reason("plclink", "opcua")
 NAMESPACE = "urn:edgeinspect:machine-vision"
 DAY = datetime.timedelta(days=1)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pair:
+class CertificatePair:
     """A certificate and its key, as files."""
 
     certificate: Path
@@ -33,18 +33,18 @@ class Pair:
     uri: str
 
 
-def make_pair(
+def make_certificate_pair(
     folder: Path,
     name: str,
     *,
     uri: str | None = "",
     begins: datetime.timedelta = -DAY,
     ends: datetime.timedelta = 30 * DAY,
-    issuer: Pair | None = None,
+    issuer: CertificatePair | None = None,
     authority: bool = False,
     signs: bool | None = None,
     bits: int = 2048,
-) -> Pair:
+) -> CertificatePair:
     """A certificate of `urn:test:NAME`, self-signed unless an issuer is given.
 
     `signs` says in its KeyUsage whether it may sign certificates; None leaves that out.
@@ -89,7 +89,7 @@ def make_pair(
         )
         built = built.add_extension(usage, critical=True)
     made = built.sign(signer, hashes.SHA256())
-    pair = Pair(folder / f"{name}.der", folder / f"{name}.pem", uri or "")
+    pair = CertificatePair(folder / f"{name}.der", folder / f"{name}.pem", uri or "")
     pair.certificate.write_bytes(made.public_bytes(serialization.Encoding.DER))
     pair.key.touch(0o600)
     pair.key.write_bytes(
@@ -103,7 +103,7 @@ def make_pair(
 
 
 @dataclass
-class Served:
+class RunningServer:
     """A server in this process."""
 
     link: opcua.OpcUaServer
@@ -116,7 +116,7 @@ class Served:
 
     def client(
         self,
-        pair: Pair | None = None,
+        pair: CertificatePair | None = None,
         user: str | None = None,
         password: str = "",
         *,
@@ -138,24 +138,24 @@ class Served:
             client.set_password(password)
         return client
 
-    def image(self, **changes: Any) -> None:
+    def write_image(self, **changes: Any) -> None:
         """Show an image; revisions count by themselves."""
         self._revision = getattr(self, "_revision", 1) + 1
-        self.link.show(PlcImage(revision=self._revision, online=True, **changes))
+        self.link.write(ProcessImage(revision=self._revision, online=True, **changes))
 
 
 @contextmanager
-def serve(folder: Path, **options: Any) -> Iterator[Served]:
+def serve(folder: Path, **options: Any) -> Iterator[RunningServer]:
     """A server with these options."""
-    if reason:
-        pytest.skip(f"link opcua: {reason}")
+    if skip_reason:
+        pytest.skip(f"link opcua: {skip_reason}")
     port = free_port()
     link = opcua.build(opcua.Options(port=port, **options), SystemClock())
     assert isinstance(link, opcua.OpcUaServer)
     link.open()
-    link.show(PlcImage(revision=1, online=True))
+    link.write(ProcessImage(revision=1, online=True))
     try:
-        yield Served(link, port, folder)
+        yield RunningServer(link, port, folder)
     finally:
         link.close()
 
@@ -177,7 +177,7 @@ async def disconnect(client: Any) -> None:
         pass
 
 
-def run(work: Callable[[], Awaitable[T]]) -> T:
+def run_async(work: Callable[[], Awaitable[T]]) -> T:
     """A coroutine function, to its end."""
 
     async def whole() -> T:
@@ -186,14 +186,16 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(whole())
 
 
-def input_id(name: str) -> Any:
+def input_node_id(name: str) -> Any:
     """The node id of an input."""
     from asyncua import ua
 
     return ua.NodeId(f"Inputs.{name}", 2)
 
 
-async def write(client: Any, node: Any, value: Any, attribute: int = 13, rng: Any = None) -> str:
+async def write_raw(
+    client: Any, node: Any, value: Any, attribute: int = 13, rng: Any = None
+) -> str:
     """The name of the status that answers one raw write."""
     from asyncua import ua
 

@@ -15,7 +15,7 @@ OPSET = 19
 
 
 @dataclass
-class _Graph:
+class _GraphBuilder:
     """Nodes and constants as they are added; each call gives the name of its result."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -56,7 +56,7 @@ def residual(factor: float = 1.0) -> onnx.ModelProto:
     Args:
         factor: Scales the second convolution's weights, and with them its weight scales.
     """
-    graph = _Graph()
+    graph = _GraphBuilder()
     real = graph.node("Cast", ["image"], "real", to=TensorProto.FLOAT)
     planes = graph.node("Transpose", [real], "planes", perm=[0, 3, 1, 2])
     full = graph.constant("full", np.float32(255.0))

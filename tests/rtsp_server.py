@@ -46,14 +46,14 @@ class RtspServer:
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.url = f"rtsp://anna:secret@127.0.0.1:{self.port}/top"
-        self.silent = threading.Event()
+        self.is_silent = threading.Event()
         """Set, it sends nothing more and keeps the connection."""
         self._peers: list[socket.socket] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
-    def kill(self) -> None:
+    def stop(self) -> None:
         """Cut all connections, take no more, and wait for the threads."""
         self._stop.set()
         for one in (self._socket, *self._peers):
@@ -115,7 +115,7 @@ class RtspServer:
             due = began + at / self._bytes_per_s
             if self._stop.wait(max(0.0, due - time.monotonic())):
                 return
-            if self.silent.is_set():
+            if self.is_silent.is_set():
                 continue
             part = self._data[at : at + _CHUNK]
             stamp = int(90_000 * at / self._bytes_per_s)

@@ -9,10 +9,10 @@ import structlog
 from job import AREA_MIN, Job
 
 from edgeinspect import __version__
-from edgeinspect.config.loader import parse
+from edgeinspect.config.loader import parse_config
 from edgeinspect.domain.model import ModelSpec
-from edgeinspect.storage.model_store import Store, default_root
-from edgeinspect.tools.bench.measurement import Folder, WholeLine
+from edgeinspect.storage.model_store import ModelStore, default_root
+from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
 
 MODEL = "strip-segmenter"
 _LINE = """\
@@ -44,15 +44,17 @@ def main() -> None:
     job = Job()
     args = job.args
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    with Folder() as folder:
+    with TemporaryMemoryFolder() as folder:
         text = _LINE.format(
             model=MODEL,
             threads=args.threads,
             workers=args.workers,
             folder=folder,
-            classes=_classes(Store(default_root()).resolve(MODEL)),
+            classes=_classes(ModelStore(default_root()).resolve(MODEL)),
         )
-        line = WholeLine(parse(text, "peer"), [np.ascontiguousarray(each) for each in job.frames])
+        line = FullLineRun(
+            parse_config(text, "peer"), [np.ascontiguousarray(each) for each in job.frames]
+        )
         try:
             line.run(0, 10)
             samples, use = line.run(0, args.count, args.rate)

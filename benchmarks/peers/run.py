@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeinspect.storage.model_store import Store, default_root
-from edgeinspect.tools.bench.benchmark import machine
-from edgeinspect.tools.bench.memory_camera import strip_pictures
+from edgeinspect.storage.model_store import ModelStore, default_root
+from edgeinspect.tools.bench.benchmark import describe_host
+from edgeinspect.tools.bench.memory_camera import synthetic_images
 
 HERE = Path(__file__).parent
 FAST = ["--workers", "2", "--threads", "1"]
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.venvs.mkdir(parents=True, exist_ok=True)
-    store = Store(default_root())
+    store = ModelStore(default_root())
     live = store.resolve("strip-segmenter")
     peers = [peer for peer in PEERS if not args.only or any(w in peer.name for w in args.only)]
     pythons = {peer.name: python_of(peer, args.venvs) for peer in peers}
@@ -130,7 +130,7 @@ def main() -> None:
     about: dict[str, str] = {}
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         frames = Path(folder) / "frames.npy"
-        np.save(frames, np.stack(strip_pictures(64, live.shape)))
+        np.save(frames, np.stack(synthetic_images(64, live.shape)))
         for turn in range(args.rounds):
             for peer in peers:
                 print(f"round {turn + 1}: {peer.name}", file=sys.stderr)
@@ -144,7 +144,7 @@ def main() -> None:
                     about[peer.name] = ", ".join(f"{k} {v}" for k, v in paced["about"].items())
                     turns[peer.name].append({"paced": paced, "flat": flat})
     document = {
-        "machine": machine(),
+        "machine": describe_host(),
         "rate_hz": args.rate,
         "count": args.count,
         "rounds": args.rounds,

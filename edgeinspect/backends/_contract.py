@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import CONTRACT, ModelKind, ModelSpec
+from edgeinspect.domain.model import MODEL_CONTRACT_VERSION, ModelKind, ModelSpec
 from edgeinspect.errors import EngineFault, ModelError, is_transient
 
-INPUT = "image"
+INPUT_NAME = "image"
 GATE_OUTPUTS = ("defect_prob",)
 SEGMENTER_OUTPUTS = ("class_map", "class_area_px", "class_score")
 KIND_KEY = "edgeinspect.kind"
 CONTRACT_KEY = "edgeinspect.contract"
 
-UNKNOWN = -1
+DYNAMIC_SIZE = -1
 """A size that is not fixed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorInfo:
     """An input or output as the library reports it."""
 
     name: str
@@ -37,28 +37,28 @@ class Tensor:
     """-1 for a size that is not fixed."""
 
     def __str__(self) -> str:
-        sizes = ", ".join("?" if size == UNKNOWN else str(size) for size in self.shape)
+        sizes = ", ".join("?" if size == DYNAMIC_SIZE else str(size) for size in self.shape)
         return f"{self.name} {self.dtype} ({sizes})"
 
 
-def expected_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+def expected_outputs(spec: ModelSpec) -> tuple[TensorInfo, ...]:
     """The outputs a model of this spec must have, in the order `Engine.infer` gives them."""
     if spec.kind is ModelKind.GATE:
-        return (Tensor(GATE_OUTPUTS[0], "float32", (1,)),)
+        return (TensorInfo(GATE_OUTPUTS[0], "float32", (1,)),)
     stride, classes = spec.output_stride, len(spec.classes)
     size = (1, spec.shape.height_px // stride, spec.shape.width_px // stride)
     class_map, area, score = SEGMENTER_OUTPUTS
     return (
-        Tensor(class_map, "uint8", size),
-        Tensor(area, "float32", (1, classes)),
-        Tensor(score, "float32", (1, classes)),
+        TensorInfo(class_map, "uint8", size),
+        TensorInfo(area, "float32", (1, classes)),
+        TensorInfo(score, "float32", (1, classes)),
     )
 
 
 def check_graph(
     spec: ModelSpec,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
     metadata: Mapping[str, str],
 ) -> None:
     """Check a loaded graph against its spec.
@@ -66,7 +66,7 @@ def check_graph(
     Raises:
         ModelError: It breaks the contract; all breaches are listed.
     """
-    wanted_input = Tensor(INPUT, "uint8", (1, *spec.shape.dims))
+    wanted_input = TensorInfo(INPUT_NAME, "uint8", (1, *spec.shape.dims))
     breaches = []
     if list(inputs) != [wanted_input]:
         found = "; ".join(map(str, inputs)) or "none"
@@ -84,8 +84,10 @@ def check_graph(
         found = f"'{kind}'" if kind else "missing"
         breaches.append(f"metadata {KIND_KEY} must be '{spec.kind.value}', is {found}")
     breaches += _check_metadata(spec, metadata)
-    if metadata.get(CONTRACT_KEY, CONTRACT) != CONTRACT:
-        breaches.append(f"is for contract {metadata[CONTRACT_KEY]}, this is {CONTRACT}")
+    if metadata.get(CONTRACT_KEY, MODEL_CONTRACT_VERSION) != MODEL_CONTRACT_VERSION:
+        breaches.append(
+            f"is for contract {metadata[CONTRACT_KEY]}, this is {MODEL_CONTRACT_VERSION}"
+        )
     if breaches:
         raise ModelError(
             f"{spec.id} breaks the model contract: {'; '.join(breaches)}",
@@ -111,7 +113,7 @@ def _check_metadata(spec: ModelSpec, metadata: Mapping[str, str]) -> list[str]:
     ]
 
 
-def output_buffers(spec: ModelSpec) -> tuple[NDArray[np.generic], ...]:
+def allocate_outputs(spec: ModelSpec) -> tuple[NDArray[np.generic], ...]:
     """Arrays for the outputs, written by every inference and owned by the engine."""
     return tuple(np.zeros(tensor.shape, tensor.dtype) for tensor in expected_outputs(spec))
 
@@ -128,7 +130,7 @@ def check_image(spec: ModelSpec, image: Pixels) -> None:
         )
 
 
-def unusable(spec: ModelSpec, error: Exception) -> ModelError:
+def model_error(spec: ModelSpec, error: Exception) -> ModelError:
     """The error for a file that the library cannot load."""
     reason = " ".join(str(error).split())
     if is_transient(error):

@@ -24,25 +24,25 @@ def read_metadata(path: Path) -> dict[str, str]:
         OSError: It cannot be read.
     """
     found: dict[str, str] = {}
-    for field, value in _fields(memoryview(read_regular(path, MODEL_BYTES_MAX))):
+    for field, value in _iter_fields(memoryview(read_regular(path, MODEL_BYTES_MAX))):
         if field == METADATA_FIELD:
-            entry = {key: bytes(text).decode() for key, text in _fields(value)}
+            entry = {key: bytes(text).decode() for key, text in _iter_fields(value)}
             found[entry.get(1, "")] = entry.get(2, "")
     return found
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+def _iter_fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Every length-delimited field of a message; those of other kinds are passed over."""
     at = 0
     while at < len(data):
-        tag, at = _varint(data, at)
+        tag, at = _read_varint(data, at)
         field, kind = tag >> 3, tag & 7
         if kind == _VARINT:
-            _value, at = _varint(data, at)
+            _value, at = _read_varint(data, at)
         elif kind in _FIXED_SIZES:
             at += _FIXED_SIZES[kind]
         elif kind == _BYTES:
-            size, at = _varint(data, at)
+            size, at = _read_varint(data, at)
             if at + size > len(data):
                 raise ValueError(f"field {field} is cut")
             yield field, data[at : at + size]
@@ -53,7 +53,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError("is no protobuf message")
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 64, 7):
         if at >= len(data):

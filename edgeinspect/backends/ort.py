@@ -10,12 +10,12 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from edgeinspect.backends import _contract
-from edgeinspect.backends._contract import Tensor
+from edgeinspect.backends._contract import TensorInfo
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import EngineFault, MissingExtraError
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -54,7 +54,7 @@ class OrtEngine:
     def __init__(self, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:
         self._spec = spec
         self._session: Any = session
-        self._outputs = _contract.output_buffers(spec)
+        self._outputs = _contract.allocate_outputs(spec)
         self._binding = session.io_binding()
         wanted = _contract.expected_outputs(spec)
         for tensor, array in zip(wanted, self._outputs, strict=True):
@@ -71,7 +71,7 @@ class OrtEngine:
         if self._session is None:
             raise EngineFault(f"{self._spec.id} is closed")
         try:
-            self._binding.bind_cpu_input(_contract.INPUT, image[None])
+            self._binding.bind_cpu_input(_contract.INPUT_NAME, image[None])
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # whatever the library raises, the line goes on
             raise EngineFault(f"{self._spec.id}: {error}", where="onnxruntime") from error
@@ -82,7 +82,7 @@ class OrtEngine:
         self._session = None
 
 
-def build(options: Options, clock: Clock, *, store: Store) -> OrtEngine:
+def build(options: Options, clock: Clock, *, store: ModelStore) -> OrtEngine:
     """Load a model.
 
     Raises:
@@ -106,18 +106,18 @@ def build(options: Options, clock: Clock, *, store: Store) -> OrtEngine:
             str(spec.path), settings, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # its own exceptions share no base class below this one
-        raise _contract.unusable(spec, error) from error
+        raise _contract.model_error(spec, error) from error
     _contract.check_graph(
         spec,
-        [_describe(tensor) for tensor in session.get_inputs()],
-        [_describe(tensor) for tensor in session.get_outputs()],
+        [_tensor_info(tensor) for tensor in session.get_inputs()],
+        [_tensor_info(tensor) for tensor in session.get_outputs()],
         session.get_modelmeta().custom_metadata_map,
     )
     return OrtEngine(spec, session)
 
 
-def _describe(argument: Any) -> Tensor:
+def _tensor_info(argument: Any) -> TensorInfo:
     shape = tuple(
-        size if isinstance(size, int) else _contract.UNKNOWN for size in argument.shape or ()
+        size if isinstance(size, int) else _contract.DYNAMIC_SIZE for size in argument.shape or ()
     )
-    return Tensor(argument.name, _DTYPES.get(argument.type, argument.type), shape)
+    return TensorInfo(argument.name, _DTYPES.get(argument.type, argument.type), shape)

@@ -18,12 +18,12 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from edgeinspect.backends import _contract
-from edgeinspect.backends._contract import Tensor
+from edgeinspect.backends._contract import TensorInfo
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import EngineFault, MissingExtraError
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 
 if TYPE_CHECKING:
     import openvino
@@ -58,7 +58,7 @@ class OvEngine:
         self._spec = spec
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
-        self._outputs = _contract.output_buffers(spec)
+        self._outputs = _contract.allocate_outputs(spec)
         wanted = [tensor.name for tensor in _contract.expected_outputs(spec)]
         for name, array in zip(wanted, self._outputs, strict=True):
             self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
@@ -77,10 +77,10 @@ class OvEngine:
         return self._outputs
 
     def close(self) -> None:
-        self._request = _Closed(self._spec)
+        self._request = _ClosedRequest(self._spec)
 
 
-class _Closed:
+class _ClosedRequest:
     """Stands for the request after `close`."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -90,7 +90,7 @@ class _Closed:
         raise EngineFault(f"{self._spec.id} is closed")
 
 
-def build(options: Options, clock: Clock, *, store: Store) -> OvEngine:
+def build(options: Options, clock: Clock, *, store: ModelStore) -> OvEngine:
     """Load a model.
 
     Raises:
@@ -113,25 +113,25 @@ def build(options: Options, clock: Clock, *, store: Store) -> OvEngine:
     }
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
-    if folder := options.cache_dir or _unit_cache():
+    if folder := options.cache_dir or _unit_cache_folder():
         properties["CACHE_DIR"] = folder
-    core = _core(openvino.Core)
+    core = _shared_core(openvino.Core)
     try:
         model = core.read_model(str(spec.path))
         _contract.check_graph(
             spec,
-            [_describe(port) for port in model.inputs],
-            [_describe(port) for port in model.outputs],
+            [_tensor_info(port) for port in model.inputs],
+            [_tensor_info(port) for port in model.outputs],
             _metadata(model),
         )
         compiled = core.compile_model(model, "CPU", properties)
         return OvEngine(spec, compiled)
     except RuntimeError as error:
-        raise _contract.unusable(spec, error) from error
+        raise _contract.model_error(spec, error) from error
 
 
 @cache
-def _core(make: Callable[[], openvino.Core]) -> openvino.Core:
+def _shared_core(make: Callable[[], openvino.Core]) -> openvino.Core:
     """The process's one core, never given up.
 
     Its CPU plugin gives the thread that made it a stack for signals, and takes the memory
@@ -141,22 +141,22 @@ def _core(make: Callable[[], openvino.Core]) -> openvino.Core:
     return make()
 
 
-def _unit_cache() -> str | None:
+def _unit_cache_folder() -> str | None:
     """Where a unit's next start finds what this one compiled; half-written ones are refused."""
     unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return str(Path(unit, "openvino")) if unit else None
 
 
-def _describe(port: Any) -> Tensor:
+def _tensor_info(port: Any) -> TensorInfo:
     """A port of the model; several names of one tensor give the one the contract knows."""
-    known = {_contract.INPUT, *_contract.GATE_OUTPUTS, *_contract.SEGMENTER_OUTPUTS}
+    known = {_contract.INPUT_NAME, *_contract.GATE_OUTPUTS, *_contract.SEGMENTER_OUTPUTS}
     names = sorted(port.get_names())
     name = next((each for each in names if each in known), names[0] if names else "(unnamed)")
     shape = tuple(
-        dim.get_length() if dim.is_static else _contract.UNKNOWN
+        dim.get_length() if dim.is_static else _contract.DYNAMIC_SIZE
         for dim in (port.partial_shape if port.partial_shape.rank.is_static else ())
     )
-    return Tensor(name, np.dtype(port.element_type.to_dtype()).name, shape)
+    return TensorInfo(name, np.dtype(port.element_type.to_dtype()).name, shape)
 
 
 def _metadata(model: openvino.Model) -> Mapping[str, str]:

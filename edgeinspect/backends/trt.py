@@ -16,30 +16,30 @@ import structlog
 from msgspec import Meta
 
 from edgeinspect.backends import _contract
-from edgeinspect.backends._contract import Tensor
+from edgeinspect.backends._contract import TensorInfo
 from edgeinspect.backends._onnx_metadata import read_metadata
 from edgeinspect.backends._tensorrt import builder
-from edgeinspect.backends._tensorrt.builder import Progress, Recipe, Typing
-from edgeinspect.backends._tensorrt.cuda import Cuda, Hardware, open_device
+from edgeinspect.backends._tensorrt.builder import BuildSettings, Progress, Typing
+from edgeinspect.backends._tensorrt.cuda import CudaContext, DeviceInfo, open_device
 from edgeinspect.backends._tensorrt.engine import TrtEngine
 from edgeinspect.backends._tensorrt.plan_cache import (
-    Plan,
-    PlanFolder,
+    PlanCache,
     PlanKey,
-    Stale,
-    default_folder,
+    PlanMismatch,
+    TrtPlan,
+    default_plan_folder,
 )
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.model import ModelSpec, Precision
 from edgeinspect.errors import ModelError
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.system import log_events
-from edgeinspect.system.systemd import notify
+from edgeinspect.system.systemd import sd_notify
 
 REQUIRES = (("tensorrt", "trt"), ("pycuda", "trt"))
-FLOAT_KEY = "edgeinspect.float"
+FLOAT_PRECISION_KEY = "edgeinspect.float"
 """Metadata of a graph whose float part is half, as `models.fp16` writes it."""
-_BUILD_US = 15 * 60 * 1_000_000
+_BUILD_TIMEOUT_US = 15 * 60 * 1_000_000
 """What systemd is asked to wait for one plan, on top of the unit's `TimeoutStartSec=`."""
 
 _log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Build a plan that is missing or stale; `false` refuses instead."""
 
 
-def build(options: Options, clock: Clock, *, store: Store) -> TrtEngine:
+def build(options: Options, clock: Clock, *, store: ModelStore) -> TrtEngine:
     """Load a model; builds its plan first, which takes minutes, if there is none that holds.
 
     Raises:
@@ -87,21 +87,21 @@ def build(options: Options, clock: Clock, *, store: Store) -> TrtEngine:
     return TrtEngine(
         spec,
         lambda: open_device(options.device, spin=options.wait == "spin"),
-        find_plan(spec, options, cuda),
+        find_or_build_plan(spec, options, cuda),
         clock,
-        mapped=options.input == "mapped",
-        record=options.cuda_graph,
+        use_mapped_input=options.input == "mapped",
+        use_cuda_graph=options.cuda_graph,
     )
 
 
-def find_plan(
+def find_or_build_plan(
     spec: ModelSpec,
     options: Options,
-    cuda: Cuda,
+    cuda: CudaContext,
     *,
-    force: bool = False,
+    force_build: bool = False,
     progress: Progress | None = None,
-) -> Plan:
+) -> TrtPlan:
     """The plan for a model on this machine, built if it is missing or stale.
 
     Args:
@@ -115,15 +115,17 @@ def find_plan(
         ModelError: It cannot be built or kept, or may not be built (`rebuild: false`).
     """
     metadata = _metadata(spec)
-    keys = plan_keys(spec, options, cuda.hardware, half=metadata.get(FLOAT_KEY) == "fp16")
-    folder = PlanFolder(Path(options.plans) if options.plans else default_folder())
+    keys = plan_keys(
+        spec, options, cuda.device_info, is_half=metadata.get(FLOAT_PRECISION_KEY) == "fp16"
+    )
+    folder = PlanCache(Path(options.plans) if options.plans else default_plan_folder())
     reason = "asked for"
-    for key in () if force else keys:
+    for key in () if force_build else keys:
         found = folder.load(key)
-        if isinstance(found, Plan):
+        if isinstance(found, TrtPlan):
             return found
         reason = found.reason if reason == "asked for" else reason
-    if not (options.rebuild or force):
+    if not (options.rebuild or force_build):
         raise ModelError(
             f"{spec.id} has no plan for this machine: {reason}",
             where=str(folder.path),
@@ -135,12 +137,12 @@ def find_plan(
         _contract.check_graph(spec, inputs, outputs, metadata)
 
     for last, key in ((key is keys[-1], key) for key in keys):
-        notify(f"EXTEND_TIMEOUT_USEC={_BUILD_US}")
-        with folder.building(key), cuda.current():
-            found = Stale(reason) if force else folder.load(key)
-            if isinstance(found, Plan):  # another process built it while this one waited
+        sd_notify(f"EXTEND_TIMEOUT_USEC={_BUILD_TIMEOUT_US}")
+        with folder.build_lock(key), cuda.current():
+            found = PlanMismatch(reason) if force_build else folder.load(key)
+            if isinstance(found, TrtPlan):  # another process built it while this one waited
                 return found
-            recipe = Recipe(
+            recipe = BuildSettings(
                 key.typing,
                 key.flags,
                 options.optimization_level,
@@ -150,57 +152,57 @@ def find_plan(
             started_s = time.monotonic()
             try:
                 data, timing = builder.build_plan(
-                    spec.path, recipe, folder.seed(key), check, progress
+                    spec.path, recipe, folder.load_timing_cache(key), check, progress
                 )
             except ModelError:
                 if last:
                     raise
                 continue
             build_s = time.monotonic() - started_s
-            plan = folder.keep(key, data, timing, build_s)
+            plan = folder.save(key, data, timing, build_s)
         _log.info(log_events.PLAN_BUILT, model=str(spec.id), typing=key.typing, build_s=build_s)
         return plan
     raise AssertionError("typings() names one at least")
 
 
 def plan_keys(
-    spec: ModelSpec, options: Options, hardware: Hardware, *, half: bool
+    spec: ModelSpec, options: Options, device_info: DeviceInfo, *, is_half: bool
 ) -> tuple[PlanKey, ...]:
     """What a plan must have been built for and on, one key per typing, best first."""
     version = builder.tensorrt_version()
     return tuple(
         PlanKey(
             tensorrt=version,
-            compute_capability=hardware.compute_capability,
-            gpu=hardware.gpu,
-            driver=hardware.driver,
-            cuda=hardware.cuda,
+            compute_capability=device_info.compute_capability,
+            gpu=device_info.gpu,
+            driver=device_info.driver,
+            cuda=device_info.cuda,
             os=platform.system(),
             arch=platform.machine(),
-            l4t=hardware.l4t,
+            l4t=device_info.l4t,
             onnx_sha256=spec.id.sha256,
             calibration=spec.id.calibration,
             typing=typing,
-            flags=_flags(typing, spec.precision, half),
+            flags=_builder_flags(typing, spec.precision, is_half),
             optimization_level=options.optimization_level,
             workspace_mib=options.workspace_mib,
-            profiles=(str(Tensor(_contract.INPUT, "uint8", (1, *spec.shape.dims))),),
+            profiles=(str(TensorInfo(_contract.INPUT_NAME, "uint8", (1, *spec.shape.dims))),),
         )
-        for typing in builder.typings(version, options.typing)
+        for typing in builder.typings_to_try(version, options.typing)
     )
 
 
-def _flags(typing: Typing, precision: Precision, half: bool) -> tuple[str, ...]:
+def _builder_flags(typing: Typing, precision: Precision, is_half: bool) -> tuple[str, ...]:
     """Builder flags by name. Strong typing needs none: the graph says everything."""
-    fp16, int8, obey = builder.LEGACY["BuilderFlag"]
+    fp16, int8, obey = builder.LEGACY_NAMES["BuilderFlag"]
     if typing == "strong":
         return ()
-    half = half or precision is Precision.FP16
-    return ((fp16, obey) if half else ()) + ((int8,) if precision is Precision.INT8 else ())
+    is_half = is_half or precision is Precision.FP16
+    return ((fp16, obey) if is_half else ()) + ((int8,) if precision is Precision.INT8 else ())
 
 
 def _metadata(spec: ModelSpec) -> dict[str, str]:
     try:
         return read_metadata(spec.path)
     except (ValueError, OSError) as error:
-        raise _contract.unusable(spec, error) from error
+        raise _contract.model_error(spec, error) from error

@@ -7,21 +7,21 @@ from collections import deque
 from typing import Literal
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import NO_PART, TOO_LATE, Part
+from edgeinspect.domain.frame import NO_PART, TRIGGER_EXPIRED, Part
 from edgeinspect.errors import UsageError
 
-Mode = Literal["rate", "max", "trigger"]
+PaceMode = Literal["rate", "max", "trigger"]
 
 
-class Pace:
+class FramePacer:
     """Says when the next frame is due. `wait` belongs to one thread; `trigger` to any."""
 
-    def __init__(self, mode: Mode, rate_hz: float, clock: Clock) -> None:
+    def __init__(self, mode: PaceMode, rate_hz: float, clock: Clock) -> None:
         self.mode = mode
         self._clock = clock
         self._period_ns = round(NS_PER_S / rate_hz)
         self._due_ns = 0
-        self._parts: deque[tuple[int, Part]] = deque(maxlen=10_000)
+        self._triggers: deque[tuple[int, Part]] = deque(maxlen=10_000)
         self._pending = threading.Semaphore(0)
 
     @property
@@ -33,12 +33,12 @@ class Pace:
         """Begin: the first frame is due one period from now."""
         self._due_ns = self._clock.now_ns() + self._period_ns
 
-    def not_before(self, now_ns: int) -> None:
+    def delay_until(self, earliest_ns: int) -> None:
         """The next frame is not due before `now_ns`: its picture was not there yet.
 
         A frame that was triggered keeps the instant of its trigger.
         """
-        self._due_ns = max(self._due_ns, now_ns)
+        self._due_ns = max(self._due_ns, earliest_ns)
 
     def trigger(self, part: Part) -> None:
         """Ask for one frame of `part`. Thread-safe.
@@ -52,9 +52,9 @@ class Pace:
                 remedy="Set its `pace: trigger`",
             )
         now_ns = self._clock.now_ns()  # the exposure, whenever it is fetched
-        if part.expired(now_ns):
-            raise UsageError(TOO_LATE)
-        self._parts.append((now_ns, part))
+        if part.is_expired(now_ns):
+            raise UsageError(TRIGGER_EXPIRED)
+        self._triggers.append((now_ns, part))
         self._pending.release()
 
     def wait(self, timeout_ns: int) -> tuple[int, Part] | None:
@@ -70,7 +70,7 @@ class Pace:
         if self.mode == "trigger":
             if not self._pending.acquire(timeout=timeout_ns / NS_PER_S):
                 return None
-            return self._parts.popleft()
+            return self._triggers.popleft()
         if self._due_ns > now_ns + timeout_ns:
             self._clock.sleep_until(now_ns + timeout_ns)
             return None

@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Done(Generic[T]):
+class _CallResult(Generic[T]):
     value: T | None
     error: Exception | None
 
 
-class Reader(Generic[T]):
+class ReaderThread(Generic[T]):
     """Makes calls one after the other in a thread of its own.
 
     `start`, `take` and `close` belong to one thread.
@@ -33,41 +33,41 @@ class Reader(Generic[T]):
     def __init__(self, name: str) -> None:
         self._name = name
         self._calls: queue.SimpleQueue[Callable[[], T | None] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[_Done[T]] = queue.SimpleQueue()
-        self._asked: deque[str] = deque()
+        self._results: queue.SimpleQueue[_CallResult[T]] = queue.SimpleQueue()
+        self._pending: deque[str] = deque()
         self._thread: threading.Thread | None = None
 
     @property
-    def busy(self) -> str:
+    def pending_call(self) -> str:
         """What the oldest call does that has not been taken yet; empty if there is none."""
-        return self._asked[0] if self._asked else ""
+        return self._pending[0] if self._pending else ""
 
-    def start(self, what: str, call: Callable[[], T | None]) -> None:
+    def submit(self, description: str, call: Callable[[], T | None]) -> None:
         """Make one call after those that were asked for before.
 
         Args:
             what: What it does, as `reading a3.png`.
             call: Runs in the thread; what it raises, `take` raises.
         """
-        self._asked.append(what)
+        self._pending.append(description)
         self._calls.put(call)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
 
-    def take(self, timeout_ns: int) -> tuple[bool, T | None]:
+    def fetch_result(self, timeout_ns: int) -> tuple[bool, T | None]:
         """(True, what the oldest call gave), or (False, None) while it is still at it.
 
         Raises:
             Exception: What the call raised.
         """
-        if not self._asked:
+        if not self._pending:
             return False, None
         try:
-            done = self._done.get(timeout=max(0, timeout_ns) / NS_PER_S)
+            done = self._results.get(timeout=max(0, timeout_ns) / NS_PER_S)
         except queue.Empty:
             return False, None
-        self._asked.popleft()
+        self._pending.popleft()
         if done.error is not None:
             raise done.error
         return True, done.value
@@ -81,7 +81,7 @@ class Reader(Generic[T]):
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             try:
-                done: _Done[T] = _Done(call(), None)
+                done: _CallResult[T] = _CallResult(call(), None)
             except Exception as error:  # it belongs to whoever asked
-                done = _Done(None, error)
-            self._done.put(done)
+                done = _CallResult(None, error)
+            self._results.put(done)

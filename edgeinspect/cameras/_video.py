@@ -22,15 +22,15 @@ from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.ports import CameraFinished
 
-Color = Literal["mono", "bgr", "rgb"]
+ColorOrder = Literal["mono", "bgr", "rgb"]
 
-_WAITING_MAX = 4
-_UNTOLD_PERIOD_NS = NS_PER_S
+_QUEUE_MAX = 4
+_UNKNOWN_PERIOD_NS = NS_PER_S
 """Of a source that tells no rate: after three of them without a frame it counts as lost."""
-_EXACT = frozenset((".avi", ".mp4", ".mov", ".m4v"))
+_EXACT_COUNT_SUFFIXES = frozenset((".avi", ".mp4", ".mov", ".m4v"))
 """Files that count their frames; of the others OpenCV reckons them from the duration, and may
 be one out."""
-_Frame = tuple[int, int, Pixels]
+_QueuedFrame = tuple[int, int, Pixels]
 
 
 class VideoCamera:
@@ -50,7 +50,7 @@ class VideoCamera:
         *,
         where: str,
         connect: Callable[[], cv2.VideoCapture],
-        color: Color,
+        color: ColorOrder,
         rate_hz: float | None,
         is_file: bool,
         clock: Clock,
@@ -61,12 +61,12 @@ class VideoCamera:
         self._rate_hz = rate_hz
         self._is_file = is_file
         self._clock = clock
-        self._frames: queue.Queue[_Frame] = queue.Queue(_WAITING_MAX)
+        self._frames: queue.Queue[_QueuedFrame] = queue.Queue(_QUEUE_MAX)
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._period_ns: int | None = None
-        self._told = 0
-        self._taken = 0
+        self._expected_frames = 0
+        self._delivered_frames = 0
         self._problem = ""
 
     @property
@@ -77,25 +77,25 @@ class VideoCamera:
         capture = self._connect()
         rate_hz = self._rate_hz or float(capture.get(cv2.CAP_PROP_FPS))
         told = 0.1 <= rate_hz <= 1_000
-        self._period_ns = round(NS_PER_S / rate_hz) if told else _UNTOLD_PERIOD_NS
+        self._period_ns = round(NS_PER_S / rate_hz) if told else _UNKNOWN_PERIOD_NS
         if self._is_file:
             try:
-                self._told = self._count(capture)
-                self._go_on(capture)
+                self._expected_frames = self._count_frames(capture)
+                self._skip_delivered(capture)
             except BaseException:
                 capture.release()
                 raise
         self._problem = ""
-        self._frames = queue.Queue(_WAITING_MAX)
+        self._frames = queue.Queue(_QUEUE_MAX)
         self._stop, self._ended = threading.Event(), threading.Event()
         threading.Thread(
-            target=self._read,
+            target=self._read_frames,
             args=(
                 capture,
                 self._frames,
                 self._stop,
                 self._ended,
-                self._taken if self._is_file else 0,
+                self._delivered_frames if self._is_file else 0,
             ),
             name="video",
             daemon=True,
@@ -107,10 +107,10 @@ class VideoCamera:
         except queue.Empty:
             if not self._ended.is_set() or not self._frames.empty():
                 return None
-            if self._is_file and not self._problem and not self._cut_off():
+            if self._is_file and not self._problem and not self._is_truncated():
                 raise CameraFinished from None
-            raise self._loss() from None
-        self._taken = number
+            raise self._lost_error() from None
+        self._delivered_frames = number
         return Grab(pixels, number, at_ns)
 
     def release(self, grab: Grab) -> None:
@@ -123,7 +123,7 @@ class VideoCamera:
         """Tell the reader to end. A read that hangs is left to its own time-out."""
         self._stop.set()
 
-    def _count(self, capture: cv2.VideoCapture) -> int:
+    def _count_frames(self, capture: cv2.VideoCapture) -> int:
         """How many frames a file says it has.
 
         Raises:
@@ -139,31 +139,32 @@ class VideoCamera:
             )
         return round(count)
 
-    def _go_on(self, capture: cv2.VideoCapture) -> None:
+    def _skip_delivered(self, capture: cv2.VideoCapture) -> None:
         """Pass over as many frames as were delivered before a loss."""
-        for _ in range(self._taken):
+        for _ in range(self._delivered_frames):
             if not capture.grab():
-                raise self._loss()
+                raise self._lost_error()
 
-    def _cut_off(self) -> bool:
-        spare = 0 if Path(self._where).suffix.lower() in _EXACT else 1
-        return self._taken + spare < self._told
+    def _is_truncated(self) -> bool:
+        spare = 0 if Path(self._where).suffix.lower() in _EXACT_COUNT_SUFFIXES else 1
+        return self._delivered_frames + spare < self._expected_frames
 
-    def _loss(self) -> CameraLostError:
+    def _lost_error(self) -> CameraLostError:
         if self._problem:
             return CameraLostError(self._problem, where=self._where)
         if not self._is_file:
             return CameraLostError("delivers no more", where=self._where)
         return CameraLostError(
-            f"ends after {self._taken} of {self._told} frames: it is damaged or cut off",
+            f"ends after {self._delivered_frames} of {self._expected_frames} frames: it is "
+            "damaged or cut off",
             where=self._where,
             remedy="Copy it again",
         )
 
-    def _read(
+    def _read_frames(
         self,
         capture: cv2.VideoCapture,
-        frames: queue.Queue[_Frame],
+        frames: queue.Queue[_QueuedFrame],
         stop: threading.Event,
         ended: threading.Event,
         number: int,
@@ -178,8 +179,8 @@ class VideoCamera:
                 if self._is_file:
                     due_ns += self._period_ns or 0
                     self._clock.sleep_until(due_ns)
-                pixels = _convert(np.asarray(picture, np.uint8), self._color)
-                self._put((number, self._clock.now_ns(), pixels), frames, stop)
+                pixels = _to_pixels(np.asarray(picture, np.uint8), self._color)
+                self._enqueue((number, self._clock.now_ns(), pixels), frames, stop)
         except (cv2.error, TypeError, ValueError, MemoryError) as error:
             if not stop.is_set():
                 self._problem = f"gives a frame that cannot be used: {error}"
@@ -187,7 +188,9 @@ class VideoCamera:
             capture.release()
             ended.set()
 
-    def _put(self, frame: _Frame, frames: queue.Queue[_Frame], stop: threading.Event) -> None:
+    def _enqueue(
+        self, frame: _QueuedFrame, frames: queue.Queue[_QueuedFrame], stop: threading.Event
+    ) -> None:
         while not stop.is_set():
             try:
                 frames.put(frame, timeout=0.05 if self._is_file else NS_PER_MS / NS_PER_S)
@@ -197,21 +200,21 @@ class VideoCamera:
                     _drop_oldest(frames)
 
 
-def _drop_oldest(frames: queue.Queue[_Frame]) -> None:
+def _drop_oldest(frames: queue.Queue[_QueuedFrame]) -> None:
     try:
         frames.get_nowait()
     except queue.Empty:
         pass  # the line has just taken it
 
 
-def _convert(picture: NDArray[np.uint8], color: Color) -> Pixels:
+def _to_pixels(image: NDArray[np.uint8], color: ColorOrder) -> Pixels:
     """OpenCV's BGR or grey as (h, w, c) uint8."""
-    grey = picture.ndim == 2
+    grey = image.ndim == 2
     if color == "mono":
-        out = picture if grey else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        out = image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     elif color == "rgb":
-        out = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
+        out = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
     else:
-        out = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if grey else picture
+        out = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if grey else image
     pixels: Pixels = np.ascontiguousarray(out, np.uint8)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels

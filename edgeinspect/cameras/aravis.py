@@ -19,20 +19,20 @@ from edgeinspect.cameras._aravis.library import (
     RESEND_ALWAYS,
     RESEND_NEVER,
     SOCKET_BUFFER_FIXED,
-    Aravis,
-    load,
+    AravisLibrary,
+    load_library,
 )
-from edgeinspect.cameras._aravis.session import Session, wait_for_end
-from edgeinspect.cameras._genicam.camera import DeviceCamera
-from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts
-from edgeinspect.cameras._genicam.line_scan import assemble
+from edgeinspect.cameras._aravis.session import AravisConnection, wait_until_closed
+from edgeinspect.cameras._genicam.camera import GenicamCamera
+from edgeinspect.cameras._genicam.device import DeviceBuffer, FeatureValue, StreamStatistics
+from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
-from edgeinspect.cameras._genicam.pixel_format import BY_CODE
-from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock, read_offset_ns
+from edgeinspect.cameras._genicam.pixel_format import FORMATS_BY_CODE
+from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock, read_utc_offset_ns
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
 
-_CLOSE_S, _CLOSE_SILENT_S = 2.0, 0.1
+_CLOSE_TIMEOUT_S, _CLOSE_TIMEOUT_SILENT_S = 2.0, 0.1
 """How long `close` waits for a camera to be let go: a dead one takes seconds, and the line
 does not wait for it. The next connection does, for it would find the camera taken."""
 
@@ -65,13 +65,13 @@ class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
 class AravisDevice:
     """One camera behind libaravis. See `_device.Device` for threads."""
 
-    def __init__(self, options: Options, clock: Clock, aravis: Aravis) -> None:
+    def __init__(self, options: Options, clock: Clock, aravis: AravisLibrary) -> None:
         self._options = options
         self._clock = clock
         self._lib = aravis
-        self._session: Session | None = None
+        self._connection: AravisConnection | None = None
         self._checked_at_ns = 0
-        self._silent = False
+        self._is_silent = False
         """True if the last wait for a frame was in vain: it may be dead."""
 
     @property
@@ -79,41 +79,41 @@ class AravisDevice:
         return self._options.device
 
     @property
-    def id_wraps_at(self) -> int:
-        return 65_535 if self._session is None or self._session.is_gige else 0
+    def frame_id_max(self) -> int:
+        return 65_535 if self._connection is None or self._connection.is_gige else 0
 
     def connect(self) -> None:
         name = self._options.device
-        self._silent = False
-        if not wait_for_end(name, _CLOSE_S):
+        self._is_silent = False
+        if not wait_until_closed(name, _CLOSE_TIMEOUT_S):
             raise CameraLostError("is still being let go", where=name)
         try:
-            session = Session(self._lib, name)
+            session = AravisConnection(self._lib, name)
         except (CameraLostError, ValueError) as error:
             raise CameraLostError(
                 f"cannot be opened: {error}",
                 where=name,
                 remedy="`arv-tool-0.8` lists the cameras it finds; one program may hold it",
             ) from error
-        self._session = session
+        self._connection = session
         if session.is_gige:
-            self._set_up_network(session)
+            self._configure_network(session)
 
-    def read(self, feature: str) -> Setting | None:
-        session = self._live()
+    def read(self, feature: str) -> FeatureValue | None:
+        session = self._require_connection()
         with session.control():
             try:
                 return session.read(feature)
             except ValueError:
                 return None  # write-only, or locked in this state
 
-    def write(self, feature: str, value: Setting) -> None:
-        session = self._live()
+    def write(self, feature: str, value: FeatureValue) -> None:
+        session = self._require_connection()
         with session.control():
             session.write(feature, value)
 
     def execute(self, command: str) -> None:
-        session = self._live()
+        session = self._require_connection()
         with session.control():
             try:
                 self._lib.device_execute_command(session.device, command.encode())
@@ -122,7 +122,7 @@ class AravisDevice:
                 raise CameraLostError(problem, where=self.where) from error
 
     def start(self) -> None:
-        session, lib, options = self._live(), self._lib, self._options
+        session, lib, options = self._require_connection(), self._lib, self._options
         try:
             session.stream = lib.camera_create_stream(session.camera, None, None)
             if session.is_gige:
@@ -135,31 +135,31 @@ class AravisDevice:
                     frame_retention=round(options.frame_retention_ms * 1000),
                 )
             size_bytes = lib.camera_get_payload(session.camera)
-            session.lend_buffers(options.buffers, size_bytes)
+            session.queue_buffers(options.buffers, size_bytes)
             lib.camera_start_acquisition(session.camera)
         except ValueError as error:
             raise CameraLostError(f"does not start: {error}", where=self.where) from error
 
-    def take(self, timeout_ns: int) -> Delivery | None:
-        session, lib = self._live(), self._lib
+    def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
+        session, lib = self._require_connection(), self._lib
         buffer = lib.stream_timeout_pop_buffer(session.stream, max(1, timeout_ns // NS_PER_US))
-        self._silent = not buffer
+        self._is_silent = not buffer
         if not buffer:
-            self._check_there(session)
+            self._check_connected(session)
             return None
         status = lib.buffer_get_status(buffer)
         problem, data = "", None
         if status == BUFFER_SUCCESS:
-            data = session.memory[buffer]
+            data = session.buffer_arrays[buffer]
         else:
             problem = f"incomplete: {BUFFER_PROBLEMS.get(status, f'status {status}')}"
         code = lib.buffer_get_image_pixel_format(buffer) if data is not None else 0
-        form = BY_CODE.get(code)
-        return Delivery(
+        form = FORMATS_BY_CODE.get(code)
+        return DeviceBuffer(
             token=(session, buffer),
             frame_id=lib.buffer_get_frame_id(buffer),
             arrived_at_ns=(
-                self._arrival(lib.buffer_get_system_timestamp(buffer))
+                self._to_monotonic_ns(lib.buffer_get_system_timestamp(buffer))
                 if data is not None
                 else self._clock.now_ns()  # without its first packet it bears an old stamp
             ),
@@ -171,16 +171,16 @@ class AravisDevice:
             problem=problem,
         )
 
-    def give_back(self, token: object) -> None:
+    def requeue_buffer(self, token: object) -> None:
         assert isinstance(token, tuple)
         session, buffer = token
         if not session.over:
             self._lib.stream_push_buffer(session.stream, buffer)
 
-    def stream_counts(self) -> StreamCounts:
-        session = self._session
+    def stream_statistics(self) -> StreamStatistics:
+        session = self._connection
         if session is None or not session.stream:
-            return StreamCounts()
+            return StreamStatistics()
         first, second, third = (ctypes.c_uint64() for _ in range(3))
         refs = [ctypes.byref(one) for one in (first, second, third)]
         self._lib.stream_get_statistics(session.stream, *refs)
@@ -189,24 +189,24 @@ class AravisDevice:
         if session.is_gige:
             self._lib.gv_stream_get_statistics(session.stream, *refs[:2])
             resends = first.value
-        return StreamCounts(resends, underruns)
+        return StreamStatistics(resends, underruns)
 
     def close(self) -> None:
-        session, self._session = self._session, None
+        session, self._connection = self._connection, None
         if session is None:
             return
-        session.end(_CLOSE_SILENT_S if self._silent else _CLOSE_S)
+        session.close(_CLOSE_TIMEOUT_SILENT_S if self._is_silent else _CLOSE_TIMEOUT_S)
 
-    def _live(self) -> Session:
-        session = self._session
+    def _require_connection(self) -> AravisConnection:
+        session = self._connection
         if session is None:
             raise CameraLostError("is not open", where=self.where)
         return session
 
-    def _check_there(self, session: Session) -> None:
+    def _check_connected(self, connection: AravisConnection) -> None:
         """Whether the library still holds the camera: it finds out within 5 s."""
-        if session.is_gige:
-            there = bool(self._lib.gv_device_is_controller(session.device))
+        if connection.is_gige:
+            there = bool(self._lib.gv_device_is_controller(connection.device))
         else:
             now_ns = self._clock.now_ns()
             if now_ns - self._checked_at_ns < NS_PER_S:
@@ -218,23 +218,23 @@ class AravisDevice:
                 "does not answer any more", where=self.where, remedy="Check its cable and power"
             )
 
-    def _set_up_network(self, session: Session) -> None:
+    def _configure_network(self, connection: AravisConnection) -> None:
         lib, options = self._lib, self._options
         lib.camera_gv_set_stream_options(
-            session.camera, 0 if options.packet_socket else PACKET_SOCKET_DISABLED
+            connection.camera, 0 if options.packet_socket else PACKET_SOCKET_DISABLED
         )
         try:
             if options.packet_size is not None:
-                lib.camera_gv_set_packet_size(session.camera, options.packet_size)
+                lib.camera_gv_set_packet_size(connection.camera, options.packet_size)
             if options.packet_delay_ns is not None:
-                lib.camera_gv_set_packet_delay(session.camera, options.packet_delay_ns)
+                lib.camera_gv_set_packet_delay(connection.camera, options.packet_delay_ns)
         except ValueError as error:
             raise CameraLostError(f"refuses its packet size or delay: {error}") from error
 
-    def _arrival(self, system_ns: int) -> int:
+    def _to_monotonic_ns(self, system_ns: int) -> int:
         """The receiving thread's wall time stamp, on the monotonic clock."""
         now_ns = self._clock.now_ns()
-        age_ns = now_ns + read_offset_ns(self._clock) - system_ns
+        age_ns = now_ns + read_utc_offset_ns(self._clock) - system_ns
         return now_ns - age_ns if 0 <= age_ns < NS_PER_S else now_ns
 
 
@@ -244,5 +244,5 @@ def build(options: Options, clock: Clock) -> Camera:
     Raises:
         MissingLibraryError: libaravis is not installed.
     """
-    device = AravisDevice(options, clock, load())
-    return assemble(DeviceCamera(device, options, clock), options.rows)
+    device = AravisDevice(options, clock, load_library())
+    return wrap_line_scan(GenicamCamera(device, options, clock), options.rows)

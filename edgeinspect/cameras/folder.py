@@ -14,28 +14,38 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.cameras._folder_listing import Listing, Skipped, check_there, list_folder
-from edgeinspect.cameras._folder_watch import FolderWatch
-from edgeinspect.cameras._frame_rate import Pace
-from edgeinspect.cameras._inspected_files import JudgedFiles, Key
-from edgeinspect.cameras._reader_thread import Reader
+from edgeinspect.cameras._folder_listing import (
+    FolderListing,
+    SkippedEntries,
+    check_folder_exists,
+    list_folder,
+)
+from edgeinspect.cameras._folder_watch import FolderWatcher
+from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
+from edgeinspect.cameras._reader_thread import ReaderThread
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.errors import CameraLostError, ConfigError, DataError, Fault
+from edgeinspect.errors import CameraLostError, ConfigError, ConfigFault, DataError
 from edgeinspect.imaging.formats.header import LINE_PIXELS_MAX
-from edgeinspect.imaging.image_file import SUFFIXES, Reading, content_of, read
-from edgeinspect.imaging.image_names import label_of
-from edgeinspect.imaging.read_settings import Bits, declared
-from edgeinspect.imaging.undeclared_depth import check_undeclared, doubt_of
+from edgeinspect.imaging.image_file import (
+    IMAGE_SUFFIXES,
+    ReadSettings,
+    read_image,
+    read_image_bytes,
+)
+from edgeinspect.imaging.image_names import image_label
+from edgeinspect.imaging.read_settings import BitDepth, load_declaration
+from edgeinspect.imaging.undeclared_depth import check_depth_declared, declared_depth_warning
 from edgeinspect.ports import CameraFinished
-from edgeinspect.system.regular_file import FileReadError, printable
+from edgeinspect.system.regular_file import FileReadError, escape_name
 
-_OPEN_NS = 3 * NS_PER_S
+_OPEN_TIMEOUT_NS = 3 * NS_PER_S
 """Longest wait for the first listing of a folder; longer, and the camera counts as away."""
-_DECODING_NS = 2 * NS_PER_S
+_DECODING_MAX_NS = 2 * NS_PER_S
 """Longest decoding of a picture that is not told as a delay."""
 
-_KINDS_MAX = 32
+_REPORTED_KINDS_MAX = 32
 """Kinds of skipped files that are told: who numbers the endings (`.0001`) is not told for ever."""
 
 
@@ -46,7 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Folder of pictures (png, jpg, bmp, tif, pgm, ppm), read in the order of their names."""
     color: Literal["mono", "bgr", "rgb"] = "mono"
     """How pictures are read; must be the models' own order."""
-    bits: Bits | None = None
+    bits: BitDepth | None = None
     """How many bits the camera has that took the pictures, of 16 in a file: a picture of another
     depth gets no verdict. Absent: as `reading.yaml` in the folder says, else pictures of 8 bits
     only. A 12-bit camera that fills the upper bits of 16 has 16 here."""
@@ -72,12 +82,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _LoadedImage:
     name: str
     pixels: Pixels | None
     problem: str
     read_at_ns: int
-    key: Key | None = None
+    key: FileKey | None = None
     """What it is remembered by, of a folder that is watched."""
 
 
@@ -90,111 +100,115 @@ class FolderCamera:
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._pace = Pace(options.pace, options.rate_hz, clock)
-        self._reader: Reader[_Picture] = Reader("folder-reader")
-        self._reading = Reading(options.color, options.bits, options.flat_end)
-        self._doubt = ""
+        self._pacer = FramePacer(options.pace, options.rate_hz, clock)
+        self._reader: ReaderThread[_LoadedImage] = ReaderThread("folder-reader")
+        self._read_settings = ReadSettings(options.color, options.bits, options.flat_end)
+        self._depth_warning = ""
         self.skipped = ""
         """What of the folder is passed over, in words; told anew when there is another kind."""
-        self._kinds: set[str] = set()
-        self._listing: Listing | None = None
-        self._at = 0
-        self._last = ""
+        self._reported_kinds: set[str] = set()
+        self._listing: FolderListing | None = None
+        self._next_index = 0
+        self._last_name = ""
         self._frame_id = 0
-        self._ready: _Picture | None = None
+        self._next_image: _LoadedImage | None = None
         self._decoding_since_ns = 0
-        self._keys: dict[int, Key] = {}
-        self._watch: FolderWatch | None = None
+        self._keys_by_frame_id: dict[int, FileKey] = {}
+        self._watcher: FolderWatcher | None = None
         if options.watch:
-            self._watch = FolderWatch(
-                options.path, options.settle_ms, options.complete_within_ms, clock, self._decode
+            self._watcher = FolderWatcher(
+                options.path,
+                options.settle_ms,
+                options.complete_within_ms,
+                clock,
+                self._decode_image,
             )
 
     # -- for the capture thread -------------------------------------------------------
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> ReadSettings:
         """How its pictures are read; known once it has been opened."""
-        return self._reading
+        return self._read_settings
 
     @property
     def period_ns(self) -> int | None:
-        return None if self._watch is not None else self._pace.period_ns
+        return None if self._watcher is not None else self._pacer.period_ns
 
     @property
     def waits_for(self) -> str:
         """What the folder's disk is asked for now, as `reading a3.png`; empty if nothing."""
         since_ns = self._decoding_since_ns
-        if since_ns and self._clock.now_ns() - since_ns < _DECODING_NS:
+        if since_ns and self._clock.now_ns() - since_ns < _DECODING_MAX_NS:
             return ""
-        return self._reader.busy
+        return self._reader.pending_call
 
     @property
     def alarm(self) -> str:
         """What of the folder a person must look at, in words; empty for nothing."""
-        return self._doubt or ("" if self._watch is None else self._watch.alarm)
+        return self._depth_warning or ("" if self._watcher is None else self._watcher.alarm)
 
     def remember_in(self, file: Path) -> None:
         """Where a watched folder keeps what was judged; before `open`."""
-        if self._watch is not None:
-            self._watch.judged = JudgedFiles(file)
+        if self._watcher is not None:
+            self._watcher.inspected = InspectedFiles(file)
 
     def open(self) -> None:
         """List the folder; a re-opened camera goes on where it was."""
-        if not self._reader.busy:
-            self._reader.start("listing the folder", self._list)
-        until_ns = self._clock.now_ns() + _OPEN_NS
-        while self._reader.busy:
-            done, picture = self._reader.take(until_ns - self._clock.now_ns())
+        if not self._reader.pending_call:
+            self._reader.submit("listing the folder", self._list_files)
+        until_ns = self._clock.now_ns() + _OPEN_TIMEOUT_NS
+        while self._reader.pending_call:
+            done, picture = self._reader.fetch_result(until_ns - self._clock.now_ns())
             if not done:
                 raise CameraLostError(
-                    f"does not answer: {self._reader.busy}",
-                    where=printable(self._options.path),
+                    f"does not answer: {self._reader.pending_call}",
+                    where=escape_name(self._options.path),
                     remedy="Check the disk or the server that holds the folder",
                 )
-            self._ready = self._ready or picture
-        self._pace.start()
+            self._next_image = self._next_image or picture
+        self._pacer.start()
 
     def grab(self, timeout_ns: int) -> Grab | None:
         until_ns = self._clock.now_ns() + timeout_ns
-        if self._ready is None:
-            self._ready = self._receive(until_ns)
-            if self._ready is None:
+        if self._next_image is None:
+            self._next_image = self._wait_image(until_ns)
+            if self._next_image is None:
                 return None
-        self._pace.not_before(self._ready.read_at_ns)  # by a slow disk later than it was due
-        due = self._pace.wait(max(0, until_ns - self._clock.now_ns()))
+        self._pacer.delay_until(self._next_image.read_at_ns)  # by a slow disk later than it was due
+        due = self._pacer.wait(max(0, until_ns - self._clock.now_ns()))
         if due is None:
-            self._look_after_folder()
+            self._poll_folder()
             return None
-        picture, self._ready = self._ready, None
+        picture, self._next_image = self._next_image, None
         self._frame_id += 1
         if picture.key is not None:
-            self._keys[self._frame_id] = picture.key
+            self._keys_by_frame_id[self._frame_id] = picture.key
         at_ns, part = due
         return Grab(
             pixels=picture.pixels,
             camera_frame_id=self._frame_id,
             captured_at_ns=at_ns,
             part=part,
-            label=label_of(picture.name),
+            label=image_label(picture.name),
             problem=picture.problem,
         )
 
     def release(self, grab: Grab) -> None:
         """Its frame is on the spool now: a watched folder's picture is not judged again."""
-        key = self._keys.pop(grab.camera_frame_id, None)
-        if key is not None and self._watch is not None:
-            judged = self._watch.judged
-            self._reader.start("noting what was judged", lambda: judged.add(key))
+        key = self._keys_by_frame_id.pop(grab.camera_frame_id, None)
+        if key is not None and self._watcher is not None:
+            judged = self._watcher.inspected
+            self._reader.submit("noting what was judged", lambda: judged.add(key))
 
     def trigger(self, part: Part) -> None:
-        self._pace.trigger(part)
+        self._pacer.trigger(part)
 
     def close(self) -> None:
         """Let the reader end; one that stands still ends when its read returns."""
         self._reader.close()
 
-    def _receive(self, until_ns: int) -> _Picture | None:
+    def _wait_image(self, until_ns: int) -> _LoadedImage | None:
         """The next picture, or None if it has not been read in time.
 
         Raises:
@@ -202,65 +216,67 @@ class FolderCamera:
             CameraLostError: The folder is gone.
         """
         while True:
-            if not self._reader.busy:
-                if self._watch is not None and not self._watch.more:
-                    pause_until_ns = self._watch.pause_until_ns
+            if not self._reader.pending_call:
+                if self._watcher is not None and not self._watcher.has_more:
+                    pause_until_ns = self._watcher.pause_until_ns
                     self._clock.sleep_until(min(until_ns, pause_until_ns))
                     if pause_until_ns > until_ns:
                         return None
-                self._ask()
-            done, picture = self._reader.take(until_ns - self._clock.now_ns())
+                self._request_next()
+            done, picture = self._reader.fetch_result(until_ns - self._clock.now_ns())
             if not done:
                 return None
             if picture is not None:
                 return picture
 
-    def _ask(self) -> None:
-        if self._watch is not None:
-            self._reader.start("looking at the folder", self._next_complete)
+    def _request_next(self) -> None:
+        if self._watcher is not None:
+            self._reader.submit("looking at the folder", self._next_complete)
             return
         assert self._listing is not None
         names = self._listing.names
-        if self._at >= len(names) and not self._options.repeat:
+        if self._next_index >= len(names) and not self._options.repeat:
             raise CameraFinished
-        name = printable(names[self._at]) if self._at < len(names) else ""
-        self._reader.start(f"reading {name}" if name else "listing the folder", self._read_next)
+        name = escape_name(names[self._next_index]) if self._next_index < len(names) else ""
+        self._reader.submit(f"reading {name}" if name else "listing the folder", self._read_next)
 
-    def _look_after_folder(self) -> None:
+    def _poll_folder(self) -> None:
         """While nothing is due: is the folder still there?"""
-        if self._reader.busy:
-            self._reader.take(0)
+        if self._reader.pending_call:
+            self._reader.fetch_result(0)
         else:
-            self._reader.start("looking at the folder", self._check_there)
+            self._reader.submit("looking at the folder", self._check_folder)
 
     # -- in the reader's thread -------------------------------------------------------
 
-    def _list(self) -> None:
+    def _list_files(self) -> None:
         options = self._options
         listing = list_folder(options.path, options.names)
-        if self._watch is not None:
-            self._watch.open()
+        if self._watcher is not None:
+            self._watcher.load()
         elif not listing.names:
             skipped = str(listing.skipped)
             raise DataError(
                 "holds no picture" + (f"; passed over: {skipped}" if skipped else ""),
-                where=printable(options.path),
-                remedy=f"Put files of {', '.join(sorted(SUFFIXES))} there",
+                where=escape_name(options.path),
+                remedy=f"Put files of {', '.join(sorted(IMAGE_SUFFIXES))} there",
             )
         if self._listing is None:
-            self._reading = self._find_reading(listing.names)
+            self._read_settings = self._find_read_settings(listing.names)
         if self._listing is not None and options.names is None:  # go on behind the last one
-            self._at = sum(name <= self._last for name in listing.names)
+            self._next_index = sum(name <= self._last_name for name in listing.names)
         self._listing = listing
-        self._note_skipped(listing.skipped)
+        self._report_skipped(listing.skipped)
 
-    def _note_skipped(self, skipped: Skipped) -> None:
+    def _report_skipped(self, skipped: SkippedEntries) -> None:
         """A program that begins to write what is no picture, or into subfolders, is told of."""
-        if len(self._kinds) < _KINDS_MAX and not self._kinds.issuperset(skipped.count):
-            self._kinds.update(skipped.count)
+        if len(self._reported_kinds) < _REPORTED_KINDS_MAX and not self._reported_kinds.issuperset(
+            skipped.counts
+        ):
+            self._reported_kinds.update(skipped.counts)
             self.skipped = str(skipped)
 
-    def _find_reading(self, names: Sequence[str]) -> Reading:
+    def _find_read_settings(self, names: Sequence[str]) -> ReadSettings:
         """The reading that options and folder declare.
 
         Raises:
@@ -268,7 +284,7 @@ class FolderCamera:
                 pictures of which it would have to be.
         """
         options, folder = self._options, Path(self._options.path)
-        said, where = declared(folder), printable(folder)
+        said, where = load_declaration(folder), escape_name(folder)
         if None not in (options.bits, said.bits) and options.bits != said.bits:
             raise DataError(
                 f"the camera's `bits` are {options.bits}, those of its folder {said.bits}",
@@ -278,56 +294,56 @@ class FolderCamera:
         bits = options.bits or said.bits
         paths = [folder / name for name in names]
         if bits is None:
-            check_undeclared(paths, where)
+            check_depth_declared(paths, where)
         else:
-            self._doubt = doubt_of(paths, bits)
-        return Reading(options.color, bits, options.flat_end or said.flat_end)
+            self._depth_warning = declared_depth_warning(paths, bits)
+        return ReadSettings(options.color, bits, options.flat_end or said.flat_end)
 
-    def _check_there(self) -> None:
-        check_there(self._options.path)
+    def _check_folder(self) -> None:
+        check_folder_exists(self._options.path)
 
-    def _read_next(self) -> _Picture:
+    def _read_next(self) -> _LoadedImage:
         assert self._listing is not None
-        if self._at >= len(self._listing.names):
-            self._last = ""
+        if self._next_index >= len(self._listing.names):
+            self._last_name = ""
             try:
-                self._list()
+                self._list_files()
             except DataError as error:
                 raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
-            self._at = 0
-        name = self._listing.names[self._at]
-        pixels, problem = self._read(name)
-        self._at += 1
-        self._last = name
-        return _Picture(name, pixels, problem, self._clock.now_ns())
+            self._next_index = 0
+        name = self._listing.names[self._next_index]
+        pixels, problem = self._read_image(name)
+        self._next_index += 1
+        self._last_name = name
+        return _LoadedImage(name, pixels, problem, self._clock.now_ns())
 
-    def _next_complete(self) -> _Picture | None:
-        assert self._watch is not None
+    def _next_complete(self) -> _LoadedImage | None:
+        assert self._watcher is not None
         try:
-            found = self._watch.next()
+            found = self._watcher.next_complete()
         except DataError as error:  # too many files: a person is at it, the line must live
             raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
-        self._note_skipped(self._watch.skipped)
+        self._report_skipped(self._watcher.skipped)
         if found is None:
             return None
         name, pixels, problem, key = found
-        return _Picture(name, pixels, problem, self._clock.now_ns(), key)
+        return _LoadedImage(name, pixels, problem, self._clock.now_ns(), key)
 
-    def _read(self, name: str) -> tuple[Pixels | None, str]:
+    def _read_image(self, name: str) -> tuple[Pixels | None, str]:
         """(pixels, "") or (None, why). A picture that is gone with its folder is a loss."""
         try:
-            return self._decode(name)
+            return self._decode_image(name)
         except FileReadError as error:
-            check_there(self._options.path)
+            check_folder_exists(self._options.path)
             return None, error.what
 
-    def _decode(self, name: str) -> tuple[Pixels | None, str]:
+    def _decode_image(self, name: str) -> tuple[Pixels | None, str]:
         """(pixels, "") or (None, why); raises `FileReadError` if the bytes cannot be had."""
         options = self._options
         try:
-            data = content_of(Path(options.path, name))
+            data = read_image_bytes(Path(options.path, name))
             self._decoding_since_ns = self._clock.now_ns()
-            return read(data, self._reading, pixels_max=options.pixels_max), ""
+            return read_image(data, self._read_settings, pixels_max=options.pixels_max), ""
         except FileReadError:
             raise
         except DataError as error:
@@ -346,6 +362,6 @@ def build(options: Options, clock: Clock) -> FolderCamera:
     """
     if options.watch and (options.repeat or options.names is not None):
         other = "repeat" if options.repeat else "names"
-        fault = Fault(other, "does not go with `watch: true`")
-        raise ConfigError([fault], where=printable(options.path))
+        fault = ConfigFault(other, "does not go with `watch: true`")
+        raise ConfigError([fault], where=escape_name(options.path))
     return FolderCamera(options, clock)

@@ -14,9 +14,14 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._genicam.camera import DeviceCamera
-from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts, let_go
-from edgeinspect.cameras._genicam.line_scan import assemble
+from edgeinspect.cameras._genicam.camera import GenicamCamera
+from edgeinspect.cameras._genicam.device import (
+    DeviceBuffer,
+    FeatureValue,
+    StreamStatistics,
+    close_with_timeout,
+)
+from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.errors import CameraLostError, DataError, MissingExtraError
@@ -40,7 +45,7 @@ _producers: dict[str, Any] = {}
 _producers_lock = threading.Lock()
 
 
-def _harvester(producer: str) -> Any:
+def _load_harvester(producer: str) -> Any:
     """The one Harvester of a producer: a producer can be loaded once in a process."""
     from harvesters.core import Harvester
 
@@ -64,23 +69,23 @@ class HarvestersDevice:
         self._clock = clock
         self._acquirer: Any = None
         self._nodes: Any = None
-        self._control = threading.Lock()
+        self._control_lock = threading.Lock()
 
     @property
     def where(self) -> str:
         return self._options.serial_number or Path(self._options.producer).name
 
     @property
-    def id_wraps_at(self) -> int:
+    def frame_id_max(self) -> int:
         return 0
 
     def connect(self) -> None:
         from genicam import genapi, gentl
 
         self._errors = (genapi.GenericException, gentl.GenericException)
-        self._modes = genapi.EAccessMode
+        self._access_modes = genapi.EAccessMode
         try:
-            harvester = _harvester(self._options.producer)
+            harvester = _load_harvester(self._options.producer)
             serial = self._options.serial_number
             found = [info.serial_number for info in harvester.device_info_list]
             if (serial is not None and serial not in found) or not found:
@@ -101,19 +106,22 @@ class HarvestersDevice:
         except self._errors as error:
             raise CameraLostError(f"cannot be opened: {error}", where=self.where) from error
 
-    def read(self, feature: str) -> Setting | None:
-        with self._control:
+    def read(self, feature: str) -> FeatureValue | None:
+        with self._control_lock:
             node = self._node(feature)
             try:
-                if node is None or node.get_access_mode() not in (self._modes.RO, self._modes.RW):
+                if node is None or node.get_access_mode() not in (
+                    self._access_modes.RO,
+                    self._access_modes.RW,
+                ):
                     return None
                 value = node.value
             except self._errors:
                 return None
         return value if isinstance(value, bool | int | float | str) else None
 
-    def write(self, feature: str, value: Setting) -> None:
-        with self._control:
+    def write(self, feature: str, value: FeatureValue) -> None:
+        with self._control_lock:
             node = self._node(feature)
             try:
                 if isinstance(node.value, str):
@@ -124,7 +132,7 @@ class HarvestersDevice:
                 raise ValueError(str(error)) from error
 
     def execute(self, command: str) -> None:
-        with self._control:
+        with self._control_lock:
             node = self._node(command)
             try:
                 node.execute()
@@ -139,56 +147,56 @@ class HarvestersDevice:
         except self._errors as error:
             raise CameraLostError(f"does not start: {error}", where=self.where) from error
 
-    def take(self, timeout_ns: int) -> Delivery | None:
+    def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
         try:
             buffer = self._acquirer.try_fetch(timeout=max(timeout_ns, 1_000) / NS_PER_S)
             if buffer is None:
                 return None
-            return self._describe(buffer)
+            return self._to_device_buffer(buffer)
         except self._errors as error:
             raise CameraLostError(f"does not deliver: {error}", where=self.where) from error
 
-    def give_back(self, token: object) -> None:
+    def requeue_buffer(self, token: object) -> None:
         assert isinstance(token, tuple)
         if token[0] is self._acquirer:
             token[1].queue()
 
-    def stream_counts(self) -> StreamCounts:
-        return StreamCounts()
+    def stream_statistics(self) -> StreamStatistics:
+        return StreamStatistics()
 
     def close(self) -> None:
-        with self._control:
+        with self._control_lock:
             acquirer, self._acquirer, self._nodes = self._acquirer, None, None
         if acquirer is not None:
-            let_go(self._errors, acquirer.stop, acquirer.destroy)
+            close_with_timeout(self._errors, acquirer.stop, acquirer.destroy)
 
     def _node(self, feature: str) -> Any:
         if self._nodes is None:
             raise CameraLostError("is not open", where=self.where)
         return self._nodes.get_node(feature) if self._nodes.has_node(feature) else None
 
-    def _describe(self, buffer: Any) -> Delivery:
+    def _to_device_buffer(self, buffer: Any) -> DeviceBuffer:
         module = buffer.module
         now_ns = self._clock.now_ns()
         token = (self._acquirer, buffer)
         frame_id = int(module.frame_id)
         pictures = [part for part in buffer.payload.components if part.data is not None]
         if not module.is_complete() or not pictures:
-            return Delivery(token, frame_id, now_ns, problem="incomplete: data are missing")
+            return DeviceBuffer(token, frame_id, now_ns, problem="incomplete: data are missing")
         picture = pictures[0]
         data = picture.data
-        return Delivery(
+        return DeviceBuffer(
             token=token,
             frame_id=frame_id,
             arrived_at_ns=now_ns,
-            device_ns=self._stamp(module),
+            device_ns=self._read_timestamp_ns(module),
             data=data.view(np.uint8).reshape(-1),
             height_px=picture.height,
             width_px=picture.width,
             pixel_format=picture.data_format,
         )
 
-    def _stamp(self, module: Any) -> int | None:
+    def _read_timestamp_ns(self, module: Any) -> int | None:
         try:
             return int(module.timestamp_ns)
         except self._errors:  # this producer gives none
@@ -205,4 +213,6 @@ def build(options: Options, clock: Clock) -> Camera:
         import harvesters.core  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("genicam", "harvesters", where="type: genicam") from error
-    return assemble(DeviceCamera(HarvestersDevice(options, clock), options, clock), options.rows)
+    return wrap_line_scan(
+        GenicamCamera(HarvestersDevice(options, clock), options, clock), options.rows
+    )

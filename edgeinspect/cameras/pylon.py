@@ -12,11 +12,16 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._genicam.camera import DeviceCamera
-from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts, let_go
-from edgeinspect.cameras._genicam.line_scan import assemble
+from edgeinspect.cameras._genicam.camera import GenicamCamera
+from edgeinspect.cameras._genicam.device import (
+    DeviceBuffer,
+    FeatureValue,
+    StreamStatistics,
+    close_with_timeout,
+)
+from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
-from edgeinspect.cameras._genicam.pixel_format import BY_CODE
+from edgeinspect.cameras._genicam.pixel_format import FORMATS_BY_CODE
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.errors import CameraLostError, MissingExtraError
 from edgeinspect.ports import Camera
@@ -45,14 +50,14 @@ class PylonDevice:
         self._clock = clock
         self._camera: Any = None
         self._nodes: Any = None
-        self._control = threading.Lock()
+        self._control_lock = threading.Lock()
 
     @property
     def where(self) -> str:
         return self._options.serial_number or "the first Basler camera"
 
     @property
-    def id_wraps_at(self) -> int:
+    def frame_id_max(self) -> int:
         return 0  # pylon gives 64-bit block ids, and continues 16-bit ones
 
     def connect(self) -> None:
@@ -68,8 +73,8 @@ class PylonDevice:
         except self._genicam.GenericException as error:
             raise CameraLostError(f"cannot be opened: {error}", where=self.where) from error
 
-    def read(self, feature: str) -> Setting | None:
-        with self._control:
+    def read(self, feature: str) -> FeatureValue | None:
+        with self._control_lock:
             node = self._node(feature)
             try:
                 if node is None or not self._genicam.IsReadable(node):
@@ -79,8 +84,8 @@ class PylonDevice:
                 return None
         return value if isinstance(value, bool | int | float | str) else None
 
-    def write(self, feature: str, value: Setting) -> None:
-        with self._control:
+    def write(self, feature: str, value: FeatureValue) -> None:
+        with self._control_lock:
             node = self._node(feature)
             try:
                 now = node.GetValue()
@@ -89,7 +94,7 @@ class PylonDevice:
                 raise ValueError(str(error)) from error
 
     def execute(self, command: str) -> None:
-        with self._control:
+        with self._control_lock:
             node, camera = self._node(command), self._camera
             try:
                 if camera.CanWaitForFrameTriggerReady():  # it ignores a trigger before that
@@ -106,7 +111,7 @@ class PylonDevice:
         except self._genicam.GenericException as error:
             raise CameraLostError(f"does not start: {error}", where=self.where) from error
 
-    def take(self, timeout_ns: int) -> Delivery | None:
+    def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
         pylon, camera = self._pylon, self._camera
         try:
             if camera.IsCameraDeviceRemoved():
@@ -116,21 +121,21 @@ class PylonDevice:
             )
             if not result.IsValid():
                 return None
-            return self._describe(result)
+            return self._to_device_buffer(result)
         except self._genicam.GenericException as error:
             raise CameraLostError(f"does not deliver: {error}", where=self.where) from error
 
-    def give_back(self, token: object) -> None:
+    def requeue_buffer(self, token: object) -> None:
         token.Release()  # type: ignore[attr-defined]
 
-    def stream_counts(self) -> StreamCounts:
-        return StreamCounts()
+    def stream_statistics(self) -> StreamStatistics:
+        return StreamStatistics()
 
     def close(self) -> None:
-        with self._control:
+        with self._control_lock:
             camera, self._camera, self._nodes = self._camera, None, None
         if camera is not None:
-            let_go(self._genicam.GenericException, camera.StopGrabbing, camera.Close)
+            close_with_timeout(self._genicam.GenericException, camera.StopGrabbing, camera.Close)
 
     def _node(self, feature: str) -> Any:
         if self._nodes is None:
@@ -140,15 +145,15 @@ class PylonDevice:
         except self._genicam.GenericException:
             return None
 
-    def _describe(self, result: Any) -> Delivery:
+    def _to_device_buffer(self, result: Any) -> DeviceBuffer:
         now_ns = self._clock.now_ns()
         frame_id = int(result.GetBlockID())
         if not result.GrabSucceeded():
             problem = f"incomplete: {result.GetErrorDescription()}"
-            return Delivery(result, frame_id, now_ns, problem=problem)
-        form = BY_CODE.get(int(result.GetPixelType()) & 0xFFFFFFFF)
+            return DeviceBuffer(result, frame_id, now_ns, problem=problem)
+        form = FORMATS_BY_CODE.get(int(result.GetPixelType()) & 0xFFFFFFFF)
         view = result.GetMemoryView() if hasattr(result, "GetMemoryView") else result.GetBuffer()
-        return Delivery(
+        return DeviceBuffer(
             token=result,
             frame_id=frame_id,
             arrived_at_ns=now_ns,
@@ -170,4 +175,4 @@ def build(options: Options, clock: Clock) -> Camera:
         device = PylonDevice(options, clock)
     except ImportError as error:
         raise MissingExtraError("pylon", "pypylon", where="type: pylon") from error
-    return assemble(DeviceCamera(device, options, clock), options.rows)
+    return wrap_line_scan(GenicamCamera(device, options, clock), options.rows)

@@ -14,7 +14,7 @@ import cv2
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.cameras._video import Color, VideoCamera
+from edgeinspect.cameras._video import ColorOrder, VideoCamera
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
@@ -26,7 +26,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     url: str
     """`rtsp://user:password@address/path`, or the path of a video file."""
-    color: Color = "bgr"
+    color: ColorOrder = "bgr"
     """Must be the models' own order."""
     transport: Literal["tcp", "udp"] = "tcp"
     """Over UDP a lost packet smears the picture; over TCP it delays it."""

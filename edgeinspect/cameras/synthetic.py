@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.cameras._frame_rate import FramePacer
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.imaging.synthetic_strip import render
+from edgeinspect.imaging.synthetic_strip import render_strip
 from edgeinspect.ports import CameraFinished
 
 
@@ -36,31 +36,31 @@ class SyntheticCamera:
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
-        self._pace = Pace(options.pace, options.rate_hz, clock)
-        self._pictures: list[Pixels] = []
-        self._defective: list[bool] = []
+        self._pace = FramePacer(options.pace, options.rate_hz, clock)
+        self._images: list[Pixels] = []
+        self._has_defect: list[bool] = []
         self._frame_id = 0
 
-    def prepare(self, progress: Callable[[int], None] = lambda done: None) -> None:
+    def render_images(self, progress: Callable[[int], None] = lambda done: None) -> None:
         """Render the pictures, so that the line does not wait for them; done once."""
         options = self._options
-        for index in range(len(self._pictures), options.pictures):
-            strip = render(options.seed, index, options.height_px, options.width_px)
-            self._pictures.append(np.ascontiguousarray(strip.image)[:, :, None])
-            self._defective.append(strip.defective)
+        for index in range(len(self._images), options.pictures):
+            strip = render_strip(options.seed, index, options.height_px, options.width_px)
+            self._images.append(np.ascontiguousarray(strip.image)[:, :, None])
+            self._has_defect.append(strip.has_defect)
             progress(index + 1)
 
     @property
-    def truth(self) -> Sequence[bool]:
+    def ground_truth(self) -> Sequence[bool]:
         """True per picture that has a defect; frame i shows picture (i - 1) % len."""
-        return self._defective
+        return self._has_defect
 
     @property
     def period_ns(self) -> int | None:
         return self._pace.period_ns
 
     def open(self) -> None:
-        self.prepare()
+        self.render_images()
         self._pace.start()
 
     def grab(self, timeout_ns: int) -> Grab | None:
@@ -71,10 +71,10 @@ class SyntheticCamera:
         if due is None:
             return None
         at_ns, part = due
-        index = self._frame_id % len(self._pictures)
+        index = self._frame_id % len(self._images)
         self._frame_id += 1
         return Grab(
-            pixels=self._pictures[index],
+            pixels=self._images[index],
             camera_frame_id=self._frame_id,
             captured_at_ns=at_ns,
             part=part,

@@ -9,7 +9,7 @@ import cv2
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.cameras._video import Color, VideoCamera
+from edgeinspect.cameras._video import ColorOrder, VideoCamera
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.ports import Camera
@@ -47,14 +47,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Pixel format on the wire, as `YUYV` or `GREY`; `MJPG` is lossy."""
     rate_hz: Annotated[float, Meta(gt=0, le=1_000)] | None = None
     """Frames a second; one of those the camera offers."""
-    color: Color = "mono"
+    color: ColorOrder = "mono"
     """Must be the models' own order."""
     controls: dict[str, float] = {}
     """Controls by name, in the kernel's own units; read back and compared. Automatic ones
     (`auto_exposure`) come before what they would change."""
 
 
-def apply(capture: cv2.VideoCapture, options: Options) -> None:
+def set_controls(capture: cv2.VideoCapture, options: Options) -> None:
     """Set what is configured, then read it back and compare.
 
     Raises:
@@ -105,7 +105,7 @@ def build(options: Options, clock: Clock) -> Camera:
                 remedy="Check that it is plugged in and that the daemon may read it",
             )
         try:
-            apply(capture, options)
+            set_controls(capture, options)
         except DataError:
             capture.release()
             raise

@@ -14,18 +14,27 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import EngineFault, ModelError, UsageError
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import Store, read_manifest
-from edgeinspect.storage.model_store.golden_frames import amend_manifest, make_golden, prove
-from edgeinspect.storage.shadow_results import SUFFIX, Comparison, compare, model_key
-from edgeinspect.system.gpu_devices import devices
+from edgeinspect.storage.model_store import ModelStore, read_manifest
+from edgeinspect.storage.model_store.golden_frames import (
+    create_golden_frames,
+    update_manifest,
+    verify_engine,
+)
+from edgeinspect.storage.shadow_results import (
+    RESULTS_SUFFIX,
+    ShadowComparison,
+    model_key,
+    read_comparisons,
+)
+from edgeinspect.system.gpu_devices import gpu_names
 
-BACKENDS = ("ov", "ort")
+GRAPH_BACKENDS = ("ov", "ort")
 """What a graph is loaded with, in this order, if nobody says otherwise."""
 PLAN_BACKEND = "trt"
 _LEDGERS = Path("/var/lib/edgeinspect/ledger")
 
 
-def pick_backend(spec: ModelSpec, named: str) -> str:
+def choose_backend(spec: ModelSpec, requested: str) -> str:
     """The backend to load a version with; empty if none is installed.
 
     Args:
@@ -35,30 +44,30 @@ def pick_backend(spec: ModelSpec, named: str) -> str:
     Raises:
         UsageError: The named one cannot be used here.
     """
-    if named == "none":
+    if requested == "none":
         return ""
-    if named != "auto":
-        reason = registry.missing_reason("backend", named)
+    if requested != "auto":
+        reason = registry.missing_reason("backend", requested)
         if reason:
-            raise UsageError(f"backend {named}: {reason}")
-        return named
-    wanted = BACKENDS if spec.path.suffix == ".onnx" else (PLAN_BACKEND,)
-    existing = registry.names("backend")
+            raise UsageError(f"backend {requested}: {reason}")
+        return requested
+    wanted = GRAPH_BACKENDS if spec.path.suffix == ".onnx" else (PLAN_BACKEND,)
+    existing = registry.plugin_names("backend")
     for name in wanted:
         if name in existing and registry.missing_reason("backend", name) is None:
             return name
     return ""
 
 
-def load(store: Store, spec: ModelSpec, backend: str) -> Engine:
+def load_engine(store: ModelStore, spec: ModelSpec, backend: str) -> Engine:
     """A version as an engine; raises as the backend's `build`."""
-    module = registry.part("backend", backend)
+    module = registry.load_plugin("backend", backend)
     options = msgspec.convert({"model": str(spec.path.parent.absolute())}, module.Options)
     engine: Engine = module.build(options, SystemClock(), store=store)
     return engine
 
 
-def verify(store: Store, ref: str, named: str) -> str:
+def verify_version(store: ModelStore, ref: str, requested: str) -> str:
     """Verify a version's files, load it and hold it against its golden frames.
 
     Returns:
@@ -69,17 +78,19 @@ def verify(store: Store, ref: str, named: str) -> str:
         UsageError: As `pick_backend`.
     """
     spec = store.resolve(ref)
-    backend = pick_backend(spec, named)
+    backend = choose_backend(spec, requested)
     if not backend:
         return "its files are the accepted ones; it was not loaded"
-    engine = load(store, spec, backend)
+    engine = load_engine(store, spec, backend)
     try:
-        return f"{backend}: {prove(engine)}"
+        return f"{backend}: {verify_engine(engine)}"
     finally:
         engine.close()
 
 
-def keep_golden(store: Store, ref: str, named: str, pictures: Sequence[Path], who: str) -> int:
+def save_golden_frames(
+    store: ModelStore, ref: str, requested: str, pictures: Sequence[Path], actor: str
+) -> int:
     """Make golden frames of pictures, cut or letterboxed to the model's frame; how many.
 
     Raises:
@@ -88,50 +99,50 @@ def keep_golden(store: Store, ref: str, named: str, pictures: Sequence[Path], wh
     """
     import numpy as np
 
-    from edgeinspect.imaging.image_file import read
+    from edgeinspect.imaging.image_file import read_image
     from edgeinspect.imaging.letterbox import letterbox
-    from edgeinspect.imaging.read_settings import Declared, declared
-    from edgeinspect.learning.datasets.bit_depth import find_depth
+    from edgeinspect.imaging.read_settings import ReadDeclaration, load_declaration
+    from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 
     spec = store.resolve(ref)
-    backend = pick_backend(spec, named)
+    backend = choose_backend(spec, requested)
     if not backend:
         raise UsageError("golden frames need a backend to make them with")
     height, width, _channels = spec.shape.dims
     images = []
-    said = declared(pictures[0].parent) if pictures else Declared()
-    reading = find_depth(pictures, said, "the golden pictures").reading(spec.color)
+    said = load_declaration(pictures[0].parent) if pictures else ReadDeclaration()
+    reading = find_bit_depth(pictures, said, "the golden pictures").read_settings(spec.color)
     for path in pictures:
-        fitted = letterbox(read(path, reading), height, width)[0]
+        fitted = letterbox(read_image(path, reading), height, width)[0]
         images.append(np.ascontiguousarray(fitted.reshape(spec.shape.dims)))
-    engine = load(store, spec, backend)
+    engine = load_engine(store, spec, backend)
     try:
-        prove(engine)
-        make_golden(engine, images)
+        verify_engine(engine)
+        create_golden_frames(engine, images)
     except EngineFault as fault:
         raise ModelError(str(fault), where=str(spec.path)) from fault
     finally:
         engine.close()
-    store.shelf(spec.id.name).reseal(spec.id.version, "golden frames", who)
+    store.model_versions(spec.id.name).reapprove(spec.id.version, "golden frames", actor)
     return len(images)
 
 
-def measure(store: Store, ref: str, named: str, who: str) -> tuple[int, int]:
+def measure_latency(store: ModelStore, ref: str, requested: str, actor: str) -> tuple[int, int]:
     """Time a version on this machine and write p50 and p99, in µs, into its manifest."""
-    from edgeinspect.cli.check import measure as time_engine
+    from edgeinspect.cli.check import time_engine as time_engine
 
     spec = store.resolve(ref)
-    backend = pick_backend(spec, named)
+    backend = choose_backend(spec, requested)
     if not backend:
         raise UsageError("a latency needs a backend to be measured with")
-    engine = load(store, spec, backend)
+    engine = load_engine(store, spec, backend)
     try:
         timing = time_engine(engine, SystemClock())
     except EngineFault as fault:
         raise ModelError(str(fault), where=str(spec.path)) from fault
     finally:
         engine.close()
-    device = (devices() or ("",))[0] if backend == PLAN_BACKEND else processor()
+    device = (gpu_names() or ("",))[0] if backend == PLAN_BACKEND else processor_name()
     folder = spec.path.parent
     kept = [
         each
@@ -146,12 +157,12 @@ def measure(store: Store, ref: str, named: str, who: str) -> tuple[int, int]:
         "p99_us": p99_us,
         "at": datetime.now(timezone.utc).date().isoformat(),
     }
-    amend_manifest(folder, latency=[*map(msgspec.to_builtins, kept), fresh])
-    store.shelf(spec.id.name).reseal(spec.id.version, "latency", who)
+    update_manifest(folder, latency=[*map(msgspec.to_builtins, kept), fresh])
+    store.model_versions(spec.id.name).reapprove(spec.id.version, "latency", actor)
     return p50_us, p99_us
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The processor's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -163,28 +174,35 @@ def processor() -> str:
     return platform.machine()
 
 
-def records(line: Path | None, record: Path | None) -> list[Path]:
+def shadow_result_files(line: Path | None, record: Path | None) -> list[Path]:
     """The shadow's records: the one that is named, a line's, or all of this machine."""
     if record is not None:
         return [record]
     if line is None:
-        return sorted(_LEDGERS.glob(f"*{SUFFIX}"))
-    from edgeinspect.config.loader import load as load_config
-    from edgeinspect.storage.paths import memory_folder
+        return sorted(_LEDGERS.glob(f"*{RESULTS_SUFFIX}"))
+    from edgeinspect.config.loader import load_config as load_config
+    from edgeinspect.storage.paths import shared_memory_folder
 
     config = load_config(line).config
-    folder = Path(config.ledger.folder) if config.ledger else memory_folder(config)
-    return [folder / f"{config.line}{SUFFIX}"]
+    folder = Path(config.ledger.folder) if config.ledger else shared_memory_folder(config)
+    return [folder / f"{config.line}{RESULTS_SUFFIX}"]
 
 
-def shadow_of(store: Store, name: str, version: int, paths: Sequence[Path]) -> list[Comparison]:
+def shadow_results(
+    store: ModelStore, name: str, version: int, paths: Sequence[Path]
+) -> list[ShadowComparison]:
     """What the records say of this very file of a version."""
     sha256 = read_manifest(store.root / name / str(version) / "manifest.yaml").sha256
-    return compare(paths, model_key(name, version, sha256))
+    return read_comparisons(paths, model_key(name, version, sha256))
 
 
-def demand_shadow(
-    store: Store, name: str, version: int, paths: Sequence[Path], frames: int, at_most: float
+def require_shadow_agreement(
+    store: ModelStore,
+    name: str,
+    version: int,
+    paths: Sequence[Path],
+    min_frames: int,
+    max_disagreement: float,
 ) -> None:
     """Refuse a promotion without enough agreement in shadow.
 
@@ -192,25 +210,28 @@ def demand_shadow(
         ModelError: Fewer frames than demanded against what is live now, or the upper end of
             the interval of its disagreement is above the bound.
     """
-    from edgeinspect.learning.evaluate.metrics.scores import wilson
+    from edgeinspect.learning.evaluate.metrics.scores import wilson_interval
 
     live = store.resolve(name).id
     key = model_key(live.name, live.version, live.sha256)
-    found = [one for one in shadow_of(store, name, version, paths) if key in one.live.split(" ")]
+    found = [
+        one for one in shadow_results(store, name, version, paths) if key in one.live.split(" ")
+    ]
     seen = sum(one.frames for one in found)
     differ = sum(one.disagreements for one in found)
     where = ", ".join(map(str, paths)) or str(_LEDGERS)
-    if seen < frames:
+    if seen < min_frames:
         raise ModelError(
-            f"{name}/{version} has judged {seen} frames in shadow of {live}; {frames} are demanded",
+            f"{name}/{version} has judged {seen} frames in shadow of {live}; {min_frames} are "
+            "demanded",
             where=where,
             remedy=f"edgeinspect engines shadow {name}/{version} --start, then reload the line",
         )
-    upper = wilson(differ, seen)[1]
-    if upper > at_most:
+    upper = wilson_interval(differ, seen)[1]
+    if upper > max_disagreement:
         raise ModelError(
             f"{name}/{version} decided otherwise on {differ} of {seen} frames: up to {upper:.2%} "
-            f"(95 %), more than {at_most:.2%}",
+            f"(95 %), more than {max_disagreement:.2%}",
             where=where,
             remedy=f"Look at them: edgeinspect engines shadow {name}/{version}",
         )

@@ -13,7 +13,7 @@ from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.offline_judge import Judge
+    from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
     from edgeinspect.ports import Engine
 
 PATH = click.Path(path_type=Path)
@@ -58,9 +58,9 @@ JSON = click.option(
 )
 
 
-def open_any(
+def load_inspector(
     model: str | None, gate: str | None, config: Path | None, backend: str | None
-) -> Judge:
+) -> OfflineInspector:
     """A judge from what the command line names.
 
     Raises:
@@ -70,9 +70,9 @@ def open_any(
     """
     from edgeinspect.learning.evaluate.open_model import (
         DEFAULT_BACKEND,
-        judge_of,
-        open_engine,
-        open_line,
+        build_inspector,
+        load_engine,
+        load_line_inspector,
     )
 
     if model is None:
@@ -80,29 +80,29 @@ def open_any(
             raise UsageError("names no model", remedy="Give MODEL, or --config LINE.yaml")
         if gate is not None:
             raise UsageError("--gate goes with MODEL", remedy="The line names its own gate")
-        return open_line(config, backend=backend)[0]
+        return load_line_inspector(config, backend=backend)[0]
     named = backend or DEFAULT_BACKEND
     store = None
     if config is not None:
-        from edgeinspect.config.loader import load
-        from edgeinspect.storage.model_store import Store
+        from edgeinspect.config.loader import load_config
+        from edgeinspect.storage.model_store import ModelStore
 
-        folder = load(config).config.store
-        store = Store(Path(folder) if folder else None)
+        folder = load_config(config).config.store
+        store = ModelStore(Path(folder) if folder else None)
     engine: Engine
     if model.endswith(".pt"):
-        from edgeinspect.learning.train.torch_engine import open_checkpoint
+        from edgeinspect.learning.train.torch_engine import load_checkpoint_engine
 
-        engine, named = open_checkpoint(Path(model)), "torch"
+        engine, named = load_checkpoint_engine(Path(model)), "torch"
     else:
-        engine = open_engine(model, named, store=store)
-    first = open_engine(gate, backend or DEFAULT_BACKEND, store=store) if gate else None
-    judge = judge_of(engine, first, label=f"{model} ({named})")
+        engine = load_engine(model, named, store=store)
+    first = load_engine(gate, backend or DEFAULT_BACKEND, store=store) if gate else None
+    judge = build_inspector(engine, first, label=f"{model} ({named})")
     if config is None:
         return judge
-    from edgeinspect.learning.evaluate.open_model import with_line_rules
+    from edgeinspect.learning.evaluate.open_model import with_line_thresholds
 
-    return with_line_rules(judge, config)
+    return with_line_thresholds(judge, config)
 
 
 def write_json(path: Path, document: object) -> None:

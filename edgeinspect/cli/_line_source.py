@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgeinspect.client import LineSource, find_line
-from edgeinspect.config.loader import load
+from edgeinspect.client import LineEndpoint, find_line
+from edgeinspect.config.loader import load_config
 from edgeinspect.errors import DeviceLostError, UsageError
-from edgeinspect.storage.paths import client_addresses, seen_folder
-from edgeinspect.storage.shared_memory.folder import living_lines
+from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
+from edgeinspect.storage.shared_memory.folder import running_lines
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 """As `config.schema.Name`: else a name would be a path to another folder's sockets."""
 
 
@@ -20,7 +20,7 @@ def is_address(word: str) -> bool:
     return "://" in word
 
 
-def find_source(word: str | None) -> LineSource:
+def find_line_source(word: str | None) -> LineEndpoint:
     """The line that a word names; the only one that runs on this PC when None.
 
     Args:
@@ -32,7 +32,7 @@ def find_source(word: str | None) -> LineSource:
         UsageError: More than one does, or the line's wire is encrypted.
     """
     if word is None:
-        living = living_lines()
+        living = running_lines()
         if not living:
             raise DeviceLostError(
                 "no line runs on this PC, as far as this user may see",
@@ -44,19 +44,19 @@ def find_source(word: str | None) -> LineSource:
         name, folder = living[0]
         return find_line(name, spool=str(folder))
     if not word.endswith((".yaml", ".yml")) and not Path(word).is_file():
-        if _NAME.fullmatch(word) is None:
+        if _LINE_NAME.fullmatch(word) is None:
             raise UsageError(
                 "is neither a line's name nor its file nor its address",
                 where=word,
                 remedy="Names are of lower-case letters, digits, '-' and '_'",
             )
         return find_line(word)
-    config = load(word).config
+    config = load_config(word).config
     if config.publish.curve is not None:
         raise UsageError(
             "the line's wire is encrypted, and this command has no key",
             where=word,
-            remedy="Use `edgeinspect.client` with `edgeinspect.wire.curve_keys.as_client`",
+            remedy="Use `edgeinspect.client` with `edgeinspect.wire.curve_keys.use_client_keys`",
         )
-    folder = seen_folder(config)
+    folder = find_shared_memory_folder(config)
     return find_line(config.line, *client_addresses(config, folder), spool=str(folder))

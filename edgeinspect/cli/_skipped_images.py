@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
-def lines(found: Iterable[tuple[str, str]], more_in: str) -> Iterator[str]:
+def skipped_image_lines(found: Iterable[tuple[str, str]], more_in: str) -> Iterator[str]:
     """A line per picture, bounded.
 
     Args:
@@ -17,7 +17,7 @@ def lines(found: Iterable[tuple[str, str]], more_in: str) -> Iterator[str]:
     every = list(found)
     if every:
         yield f"{len(every)} pictures are left out:"
-    for name, why in every[:SHOWN]:
+    for name, why in every[:MAX_SHOWN]:
         yield f"left out: {name}: {why}"
-    if len(every) > SHOWN:
-        yield f"... and {len(every) - SHOWN} more, see {more_in}"
+    if len(every) > MAX_SHOWN:
+        yield f"... and {len(every) - MAX_SHOWN} more, see {more_in}"

@@ -12,7 +12,7 @@ import click
 import rich.console
 from rich.segment import Segment
 
-from edgeinspect.system.untrusted_text import in_json, lines
+from edgeinspect.system.untrusted_text import escape_json, escape_lines
 
 
 class Console(rich.console.Console):
@@ -42,17 +42,17 @@ class Console(rich.console.Console):
             if segment.control or segment.text.isprintable():
                 yield segment
             else:
-                yield Segment(lines(segment.text), segment.style)
+                yield Segment(escape_lines(segment.text), segment.style)
 
 
 def echo(message: str = "", *, err: bool = False) -> None:
     """One line, or a few, on stdout or stderr."""
-    click.echo(lines(message), err=err)
+    click.echo(escape_lines(message), err=err)
 
 
 def echo_json(body: bytes) -> None:
     """JSON as it was published: byte for byte into a pipe, on a terminal with the same meaning."""
     if sys.stdout.isatty():
-        click.echo(in_json(body.decode("utf-8", "replace")))
+        click.echo(escape_json(body.decode("utf-8", "replace")))
     else:
         click.echo(body)

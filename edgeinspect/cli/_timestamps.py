@@ -14,7 +14,7 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def parse_instant(text: str | None) -> int | None:
+def parse_timestamp(text: str | None) -> int | None:
     """UTC ns of `-2h` or of an ISO time; without an offset it is UTC."""
     if text is None:
         return None

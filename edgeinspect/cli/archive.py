@@ -14,17 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo, echo_json
-from edgeinspect.cli._timestamps import parse_instant
+from edgeinspect.cli._timestamps import parse_timestamp
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
-from edgeinspect.storage.archive.format import Kind
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
+from edgeinspect.storage.archive.format import Category
 from edgeinspect.system import log
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
-from edgeinspect.system.untrusted_text import one_line
+from edgeinspect.system.untrusted_text import escape_line
 
 if TYPE_CHECKING:
     from edgeinspect.storage.archive.format import Sidecar
-    from edgeinspect.storage.archive.reader import Wanted
+    from edgeinspect.storage.archive.reader import FrameQuery
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _PIPE_WIDTH = 240
@@ -61,13 +61,13 @@ def run(file: Path, log_format: str, log_level: str) -> None:
     Ends with 0 when stopped by SIGTERM or Ctrl-C. A line that is away, and a disk that takes
     nothing, are waited for.
     """
-    from edgeinspect.services.archiver.service import run as run_archive
+    from edgeinspect.services.archiver.service import run_archiver as run_archive
 
     log.configure(log_format, log_level)
     run_archive(file)
 
 
-def _filters(command: Command) -> Command:
+def _filter_options(command: Command) -> Command:
     """The options by which frames are chosen."""
     for option in reversed(
         (
@@ -77,7 +77,7 @@ def _filters(command: Command) -> Command:
                 "--kind",
                 "kinds",
                 multiple=True,
-                type=click.Choice([kind.value for kind in Kind]),
+                type=click.Choice([kind.value for kind in Category]),
                 help="Repeatable.",
             ),
             click.option("--decision", type=click.Choice([d.value for d in Decision])),
@@ -89,13 +89,13 @@ def _filters(command: Command) -> Command:
     return command
 
 
-def _wanted(limit: int | None, words: dict[str, Any]) -> Wanted:
-    from edgeinspect.storage.archive.reader import Wanted
+def _parse_query(limit: int | None, words: dict[str, Any]) -> FrameQuery:
+    from edgeinspect.storage.archive.reader import FrameQuery
 
-    return Wanted(
-        since_utc_ns=parse_instant(words["since"]),
-        until_utc_ns=parse_instant(words["until"]),
-        kinds=tuple(Kind(kind) for kind in words["kinds"]),
+    return FrameQuery(
+        since_utc_ns=parse_timestamp(words["since"]),
+        until_utc_ns=parse_timestamp(words["until"]),
+        kinds=tuple(Category(kind) for kind in words["kinds"]),
         decision=words["decision"],
         label=words["label"],
         camera=words["camera"],
@@ -105,18 +105,18 @@ def _wanted(limit: int | None, words: dict[str, Any]) -> Wanted:
 
 @archive.command("list")
 @click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
-@_filters
+@_filter_options
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--lost", is_flag=True, help="What has no picture, by hour, instead.")
 def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> None:
     """List frames of ARCHIVE, the newest first."""
-    from edgeinspect.storage.archive.reader import find
+    from edgeinspect.storage.archive.reader import find_frames
 
     if lost:
-        _list_lost(folder, as_json)
+        _print_losses(folder, as_json)
         return
-    rows = find(folder, _wanted(limit, words))
+    rows = find_frames(folder, _parse_query(limit, words))
     table = Table(
         "frame",
         "captured",
@@ -136,10 +136,10 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> 
         else:
             prob = "" if row.defect_prob is None else f"{row.defect_prob:.2f}"
             table.add_row(
-                _plain(row.name),
-                _time(row.captured_at_utc_ns),
+                _plain_text(row.name),
+                _format_time(row.captured_at_utc_ns),
                 row.kind.value,
-                _plain(row.label),
+                _plain_text(row.label),
                 row.decision,
                 row.reason,
                 prob,
@@ -149,14 +149,14 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> 
         _console().print(table)
 
 
-def _list_lost(folder: Path, as_json: bool) -> None:
-    from edgeinspect.storage.archive.format import owner_of
-    from edgeinspect.storage.archive.reader import losses
+def _print_losses(folder: Path, as_json: bool) -> None:
+    from edgeinspect.storage.archive.format import read_marker
+    from edgeinspect.storage.archive.reader import read_losses
 
-    owner_of(folder)
+    read_marker(folder)
     table = Table("hour", "kind", "why", "frames", box=None, pad_edge=False)
-    for hour, kind, why, count in losses(folder):
-        at = _time(hour * 3_600_000_000_000)
+    for hour, kind, why, count in read_losses(folder):
+        at = _format_time(hour * 3_600_000_000_000)
         if as_json:
             echo(json.dumps({"hour": at, "kind": kind, "why": why, "frames": count}))
         else:
@@ -171,23 +171,23 @@ def _list_lost(folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The sidecar as it is.")
 def show(folder: Path, frame: str, as_json: bool) -> None:
     """Show what is known of FRAME: its name in the list, or its seq."""
-    from edgeinspect.storage.archive.reader import find_one
+    from edgeinspect.storage.archive.reader import find_frame
 
-    path, told = find_one(folder, frame)
+    path, told = find_frame(folder, frame)
     if as_json:
         echo_json(read_regular(path, TEXT_BYTES_MAX))
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _facts(path, told):
-        table.add_row(Text(name, style="dim"), _plain(value))
+    for name, value in _frame_facts(path, told):
+        table.add_row(Text(name, style="dim"), _plain_text(value))
     _console().print(table)
 
 
-def _facts(path: Path, told: Sidecar) -> list[tuple[str, str]]:
+def _frame_facts(path: Path, told: Sidecar) -> list[tuple[str, str]]:
     said, picture = told.verdict, told.picture
     facts = [
         ("picture", str(path.with_name(picture.file))),
-        ("captured", _time(said.captured_at_utc_ns)),
+        ("captured", _format_time(said.captured_at_utc_ns)),
         ("kept as", told.kind.value),
         ("decision", f"{said.decision.value} ({said.reason.value}) {said.detail}".strip()),
         ("gate", "-" if said.defect_prob is None else f"{said.defect_prob:.4f}"),
@@ -226,7 +226,7 @@ def _facts(path: Path, told: Sidecar) -> list[tuple[str, str]]:
     default="mask-folder",
     show_default=True,
 )
-@_filters
+@_filter_options
 @click.option("--limit", type=click.IntRange(1), help="The newest so many.")
 @click.option(
     "--corrections",
@@ -253,23 +253,23 @@ def export(
     labels.csv that is written, fill its column `label` in, and export again with it.
     """
     from edgeinspect.learning.datasets.corrections import read_corrections
-    from edgeinspect.learning.evaluate.open_model import open_engine
-    from edgeinspect.storage.model_store import Store
-    from edgeinspect.tools.archive_export import export as write
+    from edgeinspect.learning.evaluate.open_model import load_engine
+    from edgeinspect.storage.model_store import ModelStore
+    from edgeinspect.tools.archive_export import export_dataset as write
 
     said = read_corrections(corrections) if corrections is not None else {}
     engine = None
     if segmenter is not None:
-        engine = open_engine(segmenter, backend, store=Store(store) if store else None)
+        engine = load_engine(segmenter, backend, store=ModelStore(store) if store else None)
     try:
-        done = write(folder, out, layout, _wanted(limit, words), said, engine)
+        done = write(folder, out, layout, _parse_query(limit, words), said, engine)
     finally:
         if engine is not None:
             engine.close()
     for note in done.notes:
         echo(note, err=True)
     echo(
-        f"{done.pictures} pictures, {done.defective} of them defective, in {out}; "
+        f"{done.image_count} pictures, {done.defective_count} of them defective, in {out}; "
         f"classes: {', '.join(done.classes)}"
     )
 
@@ -281,26 +281,26 @@ def check(folder: Path) -> int:
 
     Ends with 65 if one is not what was saved. The archive may be running.
     """
-    from edgeinspect.storage.archive.reader import check as look
+    from edgeinspect.storage.archive.reader import check_integrity as look
 
     found = look(folder)
     for path in found.broken:
         echo(f"{path}: is not what was saved", err=True)
     echo(
         f"{found.frames} frames are whole, {len(found.broken)} broken, "
-        f"{found.unlisted} not in the index yet"
+        f"{found.unindexed} not in the index yet"
     )
-    return EXIT_REFUSED if found.broken else EXIT_OK
+    return EXIT_DATAERR if found.broken else EXIT_OK
 
 
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
-def _plain(text: str) -> Text:
+def _plain_text(text: str) -> Text:
     """What came from outside, without markup or control characters for the terminal."""
-    return Text(one_line(text))
+    return Text(escape_line(text))
 
 
-def _time(utc_ns: int) -> str:
+def _format_time(utc_ns: int) -> str:
     return f"{datetime.fromtimestamp(utc_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M:%S}Z"

@@ -21,9 +21,14 @@ from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.system.decoding import decode_json
-from edgeinspect.tools.bench.benchmark import Bench, Plan, encode, variants
-from edgeinspect.tools.bench.report import plot, search_table, table
-from edgeinspect.tools.bench.results import Figures
+from edgeinspect.tools.bench.benchmark import (
+    Benchmark,
+    BenchmarkConfig,
+    encode_result,
+    realtime_variants,
+)
+from edgeinspect.tools.bench.report import latency_plot, result_table, search_table
+from edgeinspect.tools.bench.results import BenchmarkResult
 
 Found = TypeVar("Found")
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -115,36 +120,38 @@ def bench(
     if options and budget_search:
         raise UsageError("--options and --budget-search are two measurements", remedy="Give one")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    plan = Plan(
+    plan = BenchmarkConfig(
         config=config,
         overrides=overrides,
         images=images,
         frames=_SEARCH_FRAMES if budget_search else frames,
         rounds=1 if budget_search else rounds,
-        load=load,
+        load_ratio=load,
         budget_ms=budget_ms,
         backend=backend,
         as_configured=as_configured,
     )
-    measured = Bench(plan)
+    measured = Benchmark(plan)
     if options:
         _compare_options(measured, to_json)
         return
     if budget_search:
-        tried = _watched(measured, lambda: measured.search(measured.choose()))
+        tried = _run_with_progress(
+            measured, lambda: measured.search_rate(measured.choose_setting())
+        )
         Console().print(search_table(tried, measured.budget_us))
         if to_json is not None:
             to_json.write_text(json.dumps(tried, indent=2) + "\n", encoding="utf-8")
         return
-    figures = _watched(measured, measured.run)
-    Console().print(table(figures))
+    figures = _run_with_progress(measured, measured.run)
+    Console().print(result_table(figures))
     if to_json is not None:
-        to_json.write_bytes(encode(figures))
+        to_json.write_bytes(encode_result(figures))
     if to_plot is not None:
-        to_plot.write_text(plot(figures), encoding="utf-8")
+        to_plot.write_text(latency_plot(figures), encoding="utf-8")
 
 
-def _watched(measured: Bench, work: Callable[[], Found]) -> Found:
+def _run_with_progress(measured: Benchmark, work: Callable[[], Found]) -> Found:
     """Do the work in a thread of its own, so that the terminal can be drawn meanwhile."""
     box: list[Found] = []
     errors: list[BaseException] = []
@@ -168,12 +175,12 @@ def _watched(measured: Bench, work: Callable[[], Found]) -> Found:
     return box[0]
 
 
-def _compare_options(measured: Bench, to_json: Path | None) -> None:
+def _compare_options(measured: Benchmark, to_json: Path | None) -> None:
     """Each option in a process of its own, for it is asked of the kernel for a whole process."""
-    plan = measured.plan
-    found: dict[str, list[Figures]] = {}
+    plan = measured.config
+    found: dict[str, list[BenchmarkResult]] = {}
     refused: dict[str, str] = {}
-    kinds = variants(())
+    kinds = realtime_variants(())
     console = Console(stderr=True)
     for turn in range(min(3, plan.rounds)):
         for name, overrides in kinds:
@@ -181,14 +188,14 @@ def _compare_options(measured: Bench, to_json: Path | None) -> None:
                 continue
             console.print(f"option {name}, round {turn + 1}", style="dim")
             try:
-                found.setdefault(name, []).append(_child(plan, overrides))
+                found.setdefault(name, []).append(_run_subprocess(plan, overrides))
             except EdgeInspectError as error:
                 refused[name] = error.what
     out = Table(box=None, pad_edge=False)
     for heading in ("option", "beside the engines p50", "p99", "p99.9", "latency p99", "missed"):
         out.add_column(heading, justify="left" if heading == "option" else "right")
     for name, runs in found.items():
-        values = [_row(run) for run in runs]
+        values = [_figures_of(run) for run in runs]
         middle = [sorted(column)[len(column) // 2] for column in zip(*values, strict=True)]
         words = [f"{value / 1000:.2f} ms" for value in middle[:4]]
         out.add_row(name, *words, str(sum(row[4] for row in values)))
@@ -199,16 +206,16 @@ def _compare_options(measured: Bench, to_json: Path | None) -> None:
         to_json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
 
-def _row(figures: Figures) -> tuple[int, ...]:
+def _figures_of(figures: BenchmarkResult) -> tuple[int, ...]:
     clean, busy = figures.quiet.summary.overhead_clean, figures.busy.summary
     return clean.p50, clean.p99, clean.p999, busy.latency.p99, busy.misses
 
 
-def _child(plan: Plan, overrides: list[str]) -> Figures:
+def _run_subprocess(plan: BenchmarkConfig, overrides: list[str]) -> BenchmarkResult:
     command = [sys.executable, "-m", "edgeinspect", "bench", "--json", "/dev/stdout"]
     command += [str(plan.config)] if plan.config else []
     command += ["--images", str(plan.images)] if plan.images else []
-    command += ["--frames", str(plan.frames), "--rounds", "1", "--load", str(plan.load)]
+    command += ["--frames", str(plan.frames), "--rounds", "1", "--load", str(plan.load_ratio)]
     command += ["--budget-ms", str(plan.budget_ms), "--backend", plan.backend]
     for each in (*plan.overrides, *overrides):
         command += ["--set", each]
@@ -217,4 +224,4 @@ def _child(plan: Plan, overrides: list[str]) -> Figures:
         last = (done.stderr.strip().splitlines() or ["ended"])[-1]
         raise EdgeInspectError(last)
     start = done.stdout.index("{\n")
-    return decode_json(done.stdout[start:], Figures)
+    return decode_json(done.stdout[start:], BenchmarkResult)

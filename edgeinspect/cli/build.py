@@ -52,11 +52,11 @@ def build(
     the store (NAME or NAME/VERSION), or with --inspect a file PLAN.plan. A plan that still
     holds is left as it is. A line that runs is not disturbed.
     """
-    from edgeinspect.storage.model_store import Store
+    from edgeinspect.storage.model_store import ModelStore
 
-    holder = Store(store) if store else None
+    holder = ModelStore(store) if store else None
     if fp16:
-        _make_fp16(targets, holder or Store(), images, labels)
+        _make_fp16(targets, holder or ModelStore(), images, labels)
         return
     if images or labels:
         raise UsageError("--images and --labels go with --fp16")
@@ -72,14 +72,14 @@ def build(
 
 
 def _build_target(target: str, overrides: Any, store: Any, *, force: bool, show: bool) -> None:
-    from edgeinspect.learning.build.plans import build_plan, inspect, tasks_of
+    from edgeinspect.learning.build.plans import build_plan, inspect_plan, plan_requests
 
     if target.endswith(".plan"):
         if not show:
             raise UsageError(f"{target} is built already", remedy="Look at it with --inspect")
-        _show(target, inspect(Path(target), overrides.get("device", 0)))
+        _print_layers(target, inspect_plan(Path(target), overrides.get("device", 0)))
         return
-    for task in tasks_of(target, overrides, store):
+    for task in plan_requests(target, overrides, store):
         with _progress(task.name) as report:
             plan = build_plan(task, force=force, progress=report)
         facts = plan.manifest
@@ -88,13 +88,13 @@ def _build_target(target: str, overrides: Any, store: Any, *, force: bool, show:
             f"in {facts.build_s:g} s, {facts.key.typing} typing, TensorRT {facts.key.tensorrt})"
         )
         if show:
-            _show(task.name, inspect(plan.path, task.options.device))
+            _print_layers(task.name, inspect_plan(plan.path, task.options.device))
 
 
 def _make_fp16(
     targets: tuple[str, ...], store: Any, images: str | None, labels: str | None
 ) -> None:
-    from edgeinspect.learning.build.plans import make_fp16
+    from edgeinspect.learning.build.plans import make_fp16_version
 
     if not (images or labels):
         raise UsageError(
@@ -103,30 +103,30 @@ def _make_fp16(
     for target in targets:
         parent = store.resolve(target)
         with _progress(str(parent.id)) as report:
-            made = make_fp16(
+            made = make_fp16_version(
                 parent,
                 store,
                 images or "",
                 labels,
                 lambda done, total: report("comparing", done, total),
             )
-        for layer in made.float_layers:
+        for layer in made.float32_layers:
             echo(f"{parent.id}: {layer} stays in float32, half cannot hold it")
         for check in made.acceptance.checks:
             words = check.words.replace("INT8", "FP16")  # its checks are calibration's
             echo(f"  {'ok' if check.passed else 'NO':<3}{check.name}: {words}")
-        if made.folder is None:
+        if made.version_folder is None:
             raise ModelError(
                 f"FP16 of {parent.id} is refused: {made.acceptance.reason}",
                 where=str(parent.path),
                 remedy="Use FP32 or INT8; docs/models.md says how they differ",
             )
-        echo(f"{parent.id.name}/{made.folder.name} is a candidate in {made.folder}")
+        echo(f"{parent.id.name}/{made.version_folder.name} is a candidate in {made.version_folder}")
 
 
-def _show(name: str, layers: tuple[Any, ...]) -> None:
+def _print_layers(name: str, layers: tuple[Any, ...]) -> None:
     """Every layer with its formats, and how much of the work is in which."""
-    from edgeinspect.learning.build.plans import share
+    from edgeinspect.learning.build.plans import precision_ratio
 
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
     for heading in ("layer", "kind", "reads", "gives"):
@@ -140,7 +140,7 @@ def _show(name: str, layers: tuple[Any, ...]) -> None:
     counts = Counter(layer.inputs[0] if layer.inputs else "?" for layer in layers)
     console.print(", ".join(f"{count} layers read {kind}" for kind, count in counts.most_common()))
     for precision in ("int8", "fp16", "fp32"):
-        if part := share(layers, precision):
+        if part := precision_ratio(layers, precision):
             console.print(f"convolutions and products that read {precision}: {part:.0%}")
 
 

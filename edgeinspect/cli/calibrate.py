@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._number_types import FiniteRange
-from edgeinspect.cli._skipped_images import lines
+from edgeinspect.cli._skipped_images import skipped_image_lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
 METHODS = ("best", "minmax", "percentile", "entropy", "mse")
-_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 @click.command()
@@ -136,25 +136,29 @@ def calibrate(
     candidate: `edgeinspect engines promote` makes it live. Exit code 65 if a bound is
     passed; the report says why either way.
     """
-    from edgeinspect.learning.calibrate.acceptance import Bounds
-    from edgeinspect.learning.calibrate.calibration import Request
+    from edgeinspect.learning.calibrate.acceptance import AcceptanceLimits
+    from edgeinspect.learning.calibrate.calibration import CalibrationConfig
     from edgeinspect.learning.calibrate.calibration import calibrate as run
-    from edgeinspect.learning.calibrate.report import write_page
-    from edgeinspect.learning.calibrate.write_version import PAPERS, write_papers, write_version
-    from edgeinspect.learning.evaluate.open_model import locate
-    from edgeinspect.storage.model_store import Store
+    from edgeinspect.learning.calibrate.report import render_report
+    from edgeinspect.learning.calibrate.write_version import (
+        REPORTS_DIR,
+        write_reports,
+        write_version,
+    )
+    from edgeinspect.learning.evaluate.open_model import resolve_model
+    from edgeinspect.storage.model_store import ModelStore
 
     if backend not in ("", "ov", "ort"):
         raise UsageError(f"'{backend}' runs no INT8 graph here", remedy="Give ov or ort")
-    store = Store(out)
-    source = store if out is not None and store.names() else Store()
-    found, ref = locate(model, source)
+    store = ModelStore(out)
+    source = store if out is not None and store.names() else ModelStore()
+    found, ref = resolve_model(model, source)
     parent = found.resolve(ref)
     scoring = None
     if gate is not None:
-        holder, named = locate(gate, source)
+        holder, named = resolve_model(gate, source)
         scoring = holder.resolve(named)
-    request = Request(
+    request = CalibrationConfig(
         parent,
         images,
         labels,
@@ -167,18 +171,18 @@ def calibrate(
         recover,
         most_float,
         keep_float,
-        replace(Bounds(), dice=dice_points / 100),
+        replace(AcceptanceLimits(), dice=dice_points / 100),
         backend,
     )
     with _progress() as report:
-        outcome = run(request, work or _work(), resume=resume, report=report)
-    folder = papers or store.root.absolute().parent / PAPERS
+        outcome = run(request, work or _default_work_folder(), resume=resume, progress=report)
+    folder = papers or store.root.absolute().parent / REPORTS_DIR
     name = parent.id.name
-    if not outcome.acceptance.accepted:
+    if not outcome.acceptance.is_accepted:
         target = folder / name / f"refused-{outcome.id}"
-        write_papers(outcome, target, write_page(outcome))
-        outcome.notebook.forget()
-        _show(outcome)
+        write_reports(outcome, target, render_report(outcome))
+        outcome.checkpoint.clear()
+        _print_result(outcome)
         raise ModelError(
             f"INT8 of {parent.id} is refused: {outcome.acceptance.reason}",
             where=str(target / "report.html"),
@@ -187,32 +191,32 @@ def calibrate(
             else "Not even leaving layers in float mends it",
         )
     made = write_version(outcome, store)
-    write_papers(outcome, folder / name / made.name, write_page(outcome))
-    outcome.notebook.forget()
-    _show(outcome)
+    write_reports(outcome, folder / name / made.name, render_report(outcome))
+    outcome.checkpoint.clear()
+    _print_result(outcome)
     echo(f"{name}/{made.name} is a candidate in {made}")
     echo(f"report: {folder / name / made.name / 'report.html'}")
 
 
-def _work() -> Path:
+def _default_work_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "edgeinspect" / "calibrate"
 
 
-def _show(outcome: object) -> None:
+def _print_result(outcome: object) -> None:
     """Bounds and blame on the terminal."""
-    from edgeinspect.learning.calibrate.calibration import Outcome
-    from edgeinspect.learning.calibrate.sampling import BROKEN
+    from edgeinspect.learning.calibrate.calibration import CalibrationResult
+    from edgeinspect.learning.calibrate.sampling import UNREADABLE
 
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, CalibrationResult)
     console = Console()
     broken = [
         (name, "cannot be read")
-        for name, digest in zip(outcome.frames.names, outcome.scan.digests, strict=True)
-        if digest == BROKEN
+        for name, digest in zip(outcome.frames.names, outcome.frame_metrics.digests, strict=True)
+        if digest == UNREADABLE
     ]
-    for line in lines(
-        [*((one.name, one.why) for one in outcome.frames.left_out), *broken],
+    for line in skipped_image_lines(
+        [*((one.name, one.reason) for one in outcome.frames.skipped), *broken],
         "edgeinspect data inspect",
     ):
         Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
@@ -236,7 +240,7 @@ def _show(outcome: object) -> None:
         mark = Text("holds", "green") if check.passed else Text("passed over", "red")
         table.add_row(check.name, f"{check.fp32:.4f}", f"{check.int8:.4f}", mark, check.words)
     console.print(table)
-    if outcome.blame is not None:
+    if outcome.sensitivity is not None:
         table = Table(title="blame", title_justify="left", box=None, pad_edge=False)
         for heading in (
             "layer",
@@ -245,13 +249,13 @@ def _show(outcome: object) -> None:
             "restores, alone in float",
         ):
             table.add_column(heading)
-        for row in outcome.blame.rows[:_SHOWN]:
+        for row in outcome.sensitivity.rows[:_MAX_SHOWN]:
             table.add_row(
                 row.layer, f"{row.signal_db:.1f} dB", f"{row.strays:.5f}", f"{row.restores:+.5f}"
             )
         console.print(table)
-    if outcome.left_float:
-        console.print(f"left in float: {', '.join(outcome.left_float)}", highlight=False)
+    if outcome.float_layers:
+        console.print(f"left in float: {', '.join(outcome.float_layers)}", highlight=False)
 
 
 @contextmanager

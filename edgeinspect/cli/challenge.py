@@ -6,11 +6,11 @@ import os
 
 import click
 
-from edgeinspect.cli._line_source import find_source
+from edgeinspect.cli._line_source import find_line_source
 from edgeinspect.cli._terminal import echo
-from edgeinspect.client import order
+from edgeinspect.client import send_request
 from edgeinspect.errors import UsageError
-from edgeinspect.system.regular_file import printable
+from edgeinspect.system.regular_file import escape_name
 from edgeinspect.wire.requests import ChallengeRequest
 
 
@@ -27,11 +27,11 @@ def challenge(picture: str, camera: str | None, word: str | None, address: str |
     the one that runs on this PC, unless it is named.
     """
     if address is None:
-        address = find_source(word).replay
+        address = find_line_source(word).replay
     if os.sep in picture:
         picture = os.path.abspath(picture)  # the line runs in another folder
-    name = picture if picture.isprintable() else printable(picture)
-    answer = order(address, ChallengeRequest(picture=name, camera=camera))
+    name = picture if picture.isprintable() else escape_name(picture)
+    answer = send_request(address, ChallengeRequest(picture=name, camera=camera))
     if not answer.accepted:
         raise UsageError(f"the line refused: {answer.problem}", where=address)
     echo("sent; watch for its verdict with `edgeinspect watch`")

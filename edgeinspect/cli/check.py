@@ -11,40 +11,40 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.config.cross_checks import match_models
-from edgeinspect.config.loader import Loaded, PartChoice, load
+from edgeinspect.config.cross_checks import check_models
+from edgeinspect.config.loader import LoadedConfig, PluginSelection, load_config
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.frame import Grab
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import (
     EXIT_CONFIG,
-    EXIT_LOST,
-    EXIT_MISSING,
-    EXIT_REFUSED,
+    EXIT_DATAERR,
+    EXIT_TEMPFAIL,
+    EXIT_UNAVAILABLE,
     ConfigError,
+    ConfigFault,
     EdgeInspectError,
-    Fault,
     exit_code_of,
 )
-from edgeinspect.pipeline.start_checks import runs_already, unmet
+from edgeinspect.pipeline.start_checks import is_running, unmet_requirements
 from edgeinspect.ports import Camera, CameraFinished, Engine
-from edgeinspect.storage.model_store import Store
-from edgeinspect.storage.model_store.manifest import MANIFEST, read_manifest
-from edgeinspect.storage.paths import line_addresses, memory_folder
+from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_manifest
+from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
 
-WARM_UPS = 10
-SAMPLES = 50
+WARM_UP_RUNS = 10
+MAX_TIMED_RUNS = 50
 """Timed inferences an engine, or as many as fit into `SAMPLING_NS`."""
-SAMPLING_NS = 5 * NS_PER_S
-GRAB_NS = 2 * NS_PER_S
+MAX_TIMING_NS = 5 * NS_PER_S
+GRAB_TIMEOUT_NS = 2 * NS_PER_S
 
-_ORDER = (EXIT_CONFIG, EXIT_REFUSED, EXIT_MISSING, EXIT_LOST)
+_EXIT_CODE_PRIORITY = (EXIT_CONFIG, EXIT_DATAERR, EXIT_UNAVAILABLE, EXIT_TEMPFAIL)
 """Which exit code is given when faults of several kinds were found."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class EngineTiming:
     """One engine's measured inference time."""
 
     p50_ns: int
@@ -55,20 +55,20 @@ class Timing:
 
 
 @dataclass(slots=True)
-class Findings:
+class CheckResult:
     """What opening the line's parts showed."""
 
     errors: list[EdgeInspectError] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     """By `cameras.<name>` or `engines.<name>`."""
-    bad: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
     specs: dict[str, ModelSpec] = field(default_factory=dict)
-    timings: dict[str, Timing] = field(default_factory=dict)
+    timings: dict[str, EngineTiming] = field(default_factory=dict)
 
-    def fail(self, path: str, error: EdgeInspectError) -> None:
+    def add_failure(self, path: str, error: EdgeInspectError) -> None:
         """Note that one part cannot be used."""
         self.errors.append(error)
-        self.bad.add(path)
+        self.failed.add(path)
         self.notes[path] = str(error)
 
 
@@ -89,24 +89,24 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     what `run` needs: its memory, its addresses, its keys, what real time asks of the kernel.
     Every fault is listed; a line whose time budget cannot be met is refused.
     """
-    loaded = load(file, overrides)
+    loaded = load_config(file, overrides)
     console = Console()
-    findings = Findings()
-    running = runs_already(loaded.config)
+    findings = CheckResult()
+    running = is_running(loaded.config)
     if not no_open:
         with console.status("loading the models and timing them ..."):
-            inspect_parts(loaded, SystemClock(), findings)
+            open_plugins(loaded, SystemClock(), findings)
     shape = next((spec.shape for spec in findings.specs.values()), None)
-    lacking = unmet(loaded.config, len(loaded.cameras), shape)
+    lacking = unmet_requirements(loaded.config, len(loaded.cameras), shape)
     if no_open:  # the file may be another PC's
         for error in lacking:
             echo(f"edgeinspect: note: on this PC it could not start: {error}", err=True)
     else:
         findings.errors += lacking
-    console.print(_parts_table(loaded, findings))
-    console.print(_rules_table(loaded.config))
+    console.print(_plugin_table(loaded, findings))
+    console.print(_reject_rule_table(loaded.config))
     if findings.timings:
-        console.print(_budget_line(loaded.config, findings))
+        console.print(_budget_text(loaded.config, findings))
     for note in _depth_notes(loaded, findings):
         echo(f"edgeinspect: note: {note}", err=True)
     for error in findings.errors:
@@ -118,27 +118,27 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
         console.print(Text(f"{seen}  (configuration {loaded.hash})", style="bold green"))
         return 0
     codes = [exit_code_of(error) for error in findings.errors]
-    return next((code for code in _ORDER if code in codes), codes[0])
+    return next((code for code in _EXIT_CODE_PRIORITY if code in codes), codes[0])
 
 
-def inspect_parts(loaded: Loaded, clock: Clock, findings: Findings) -> None:
+def open_plugins(loaded: LoadedConfig, clock: Clock, findings: CheckResult) -> None:
     """Open what can be opened; every failure becomes an entry of `findings`."""
     config = loaded.config
-    store = Store(Path(config.store) if config.store else None)
+    store = ModelStore(Path(config.store) if config.store else None)
     for name, choice in loaded.engines.items():
-        _try_engine(f"engines.{name}", name, choice, clock, store, findings)
+        _check_engine(f"engines.{name}", name, choice, clock, store, findings)
     try:
         gate, segmenter = findings.specs.get("gate"), findings.specs.get("segmenter")
-        match_models(config, gate, segmenter, where=loaded.where)
+        check_models(config, gate, segmenter, where=loaded.where)
     except ConfigError as error:
         findings.errors.append(error)
     for name, choice in loaded.cameras.items():
-        _try_camera(f"cameras.{name}", choice, clock, findings)
+        _check_camera(f"cameras.{name}", choice, clock, findings)
     if faults := _budget_faults(config, findings.timings):
         findings.errors.append(ConfigError(faults, where=loaded.where))
 
 
-def _depth_notes(loaded: Loaded, findings: Findings) -> list[str]:
+def _depth_notes(loaded: LoadedConfig, findings: CheckResult) -> list[str]:
     """Cameras of another depth than the pictures that a model was trained on.
 
     Both are shifted to 8 bits by their own, so two cameras may differ. Where it is one camera,
@@ -146,7 +146,7 @@ def _depth_notes(loaded: Loaded, findings: Findings) -> list[str]:
     """
     notes = []
     for name, spec in findings.specs.items():
-        training = read_manifest(spec.path.parent / MANIFEST).training
+        training = read_manifest(spec.path.parent / MANIFEST_FILE).training
         trained = training.get("bits") if isinstance(training, dict) else None
         for camera, choice in loaded.cameras.items():
             has = getattr(choice.options, "bits", None) or 8
@@ -159,48 +159,53 @@ def _depth_notes(loaded: Loaded, findings: Findings) -> list[str]:
     return notes
 
 
-def measure(engine: Engine, clock: Clock) -> Timing:
+def time_engine(engine: Engine, clock: Clock) -> EngineTiming:
     """Time an engine on noise, after warming it up.
 
     Raises:
         EngineFault: An inference failed.
     """
     image = np.random.default_rng(0).integers(0, 256, engine.spec.shape.dims, np.uint8)
-    for _ in range(WARM_UPS):
+    for _ in range(WARM_UP_RUNS):
         engine.infer(image)
     times: list[int] = []
-    until_ns = clock.now_ns() + SAMPLING_NS
-    while len(times) < SAMPLES and (not times or clock.now_ns() < until_ns):
+    until_ns = clock.now_ns() + MAX_TIMING_NS
+    while len(times) < MAX_TIMED_RUNS and (not times or clock.now_ns() < until_ns):
         before_ns = clock.now_ns()
         engine.infer(image)
         times.append(clock.now_ns() - before_ns)
     times.sort()
-    return Timing(times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)])
+    return EngineTiming(times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)])
 
 
-def _try_engine(
-    path: str, name: str, choice: PartChoice, clock: Clock, store: Store, findings: Findings
+def _check_engine(
+    path: str,
+    name: str,
+    choice: PluginSelection,
+    clock: Clock,
+    store: ModelStore,
+    findings: CheckResult,
 ) -> None:
     try:
         engine: Engine = choice.module.build(choice.options, clock, store=store)
         try:
             spec = findings.specs[name] = engine.spec
-            timing = findings.timings[name] = measure(engine, clock)
+            timing = findings.timings[name] = time_engine(engine, clock)
         finally:
             engine.close()
     except EdgeInspectError as error:
-        findings.fail(path, error)
+        findings.add_failure(path, error)
         return
     findings.notes[path] = f"{spec.id} {spec.precision.value}, takes {spec.shape}, {timing}"
 
 
-def _try_camera(path: str, choice: PartChoice, clock: Clock, findings: Findings) -> None:
+def _check_camera(path: str, choice: PluginSelection, clock: Clock, findings: CheckResult) -> None:
     try:
         camera: Camera = choice.module.build(choice.options, clock)
         try:
             camera.open()
             # A camera that waits for a trigger has nothing to show now.
-            grab = camera.grab(GRAB_NS) if camera.period_ns is not None else None
+            grab = camera.grab(GRAB_TIMEOUT_NS) if camera.period_ns is not None else None
             skipped = getattr(camera, "skipped", "")
             passed_over = f"; passed over: {skipped}" if skipped else ""
             alarm = getattr(camera, "alarm", "")
@@ -216,10 +221,10 @@ def _try_camera(path: str, choice: PartChoice, clock: Clock, findings: Findings)
     except CameraFinished:
         findings.notes[path] = "opened; it has no frame"
     except EdgeInspectError as error:
-        findings.fail(path, error)
+        findings.add_failure(path, error)
 
 
-def _describe_grab(grab: Grab | None, findings: Findings) -> str:
+def _describe_grab(grab: Grab | None, findings: CheckResult) -> str:
     if grab is None:
         return "opened; no frame yet"
     if grab.pixels is None:
@@ -232,7 +237,7 @@ def _describe_grab(grab: Grab | None, findings: Findings) -> str:
     return f"opened; delivers {size}"
 
 
-def _budget_faults(config: LineConfig, timings: dict[str, Timing]) -> list[Fault]:
+def _budget_faults(config: LineConfig, timings: dict[str, EngineTiming]) -> list[ConfigFault]:
     total_ms = _total_ms(timings)
     if total_ms <= config.budget_ms:
         return []
@@ -241,14 +246,14 @@ def _budget_faults(config: LineConfig, timings: dict[str, Timing]) -> list[Fault
         f"cannot be met on this machine: {stages} = {total_ms:.1f} ms at p99. Raise it, use "
         "INT8 models, or a faster machine"
     )
-    return [Fault("budget_ms", problem, f"{config.budget_ms:g}")]
+    return [ConfigFault("budget_ms", problem, f"{config.budget_ms:g}")]
 
 
-def _total_ms(timings: dict[str, Timing]) -> float:
+def _total_ms(timings: dict[str, EngineTiming]) -> float:
     return sum(timing.p99_ns for timing in timings.values()) / NS_PER_MS
 
 
-def _parts_table(loaded: Loaded, findings: Findings) -> Table:
+def _plugin_table(loaded: LoadedConfig, findings: CheckResult) -> Table:
     config = loaded.config
     title = f"line {config.line}: {config.budget_ms:g} ms from capture to verdict"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -257,16 +262,16 @@ def _parts_table(loaded: Loaded, findings: Findings) -> Table:
     for section, parts in (("cameras", loaded.cameras), ("engines", loaded.engines)):
         for name, choice in parts.items():
             path = f"{section}.{name}"
-            style = "red" if path in findings.bad else "green"
+            style = "red" if path in findings.failed else "green"
             found = Text(findings.notes.get(path, "not opened"), style=style)
             table.add_row(path, choice.type, found)
-    verdicts, replay = line_addresses(config, memory_folder(config))
+    verdicts, replay = bind_addresses(config, shared_memory_folder(config))
     table.add_row("verdicts", "PUB", Text(verdicts))
     table.add_row("replay", "ROUTER", Text(replay))
     return table
 
 
-def _rules_table(config: LineConfig) -> Table:
+def _reject_rule_table(config: LineConfig) -> Table:
     table = Table(box=None, pad_edge=False, title="rejects", title_justify="left")
     for heading in ("rule", "at score", "and area", "severity", "code"):
         table.add_column(heading, header_style="dim")
@@ -284,7 +289,7 @@ def _rules_table(config: LineConfig) -> Table:
     return table
 
 
-def _budget_line(config: LineConfig, findings: Findings) -> Text:
+def _budget_text(config: LineConfig, findings: CheckResult) -> Text:
     total_ms = _total_ms(findings.timings)
     share = total_ms / config.budget_ms
     style = "red" if share > 1 else "yellow" if share > 0.7 else "green"

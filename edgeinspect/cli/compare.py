@@ -14,7 +14,7 @@ from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.comparison import Paired
+    from edgeinspect.learning.evaluate.comparison import PairedComparison
 
 
 @click.command()
@@ -69,44 +69,44 @@ def compare(
     compares backends. Differences are B less A.
     """
     from edgeinspect.learning.evaluate import comparison
-    from edgeinspect.learning.evaluate.open_dataset import open_source, split_file_of
+    from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
     from edgeinspect.learning.evaluate.reports.comparison_report import (
         SCHEMA,
-        DifferingPictures,
-        write_page,
+        DifferenceImages,
+        render_comparison,
     )
 
-    first = _evaluation_options.open_any(a, gate, config, backend)
+    first = _evaluation_options.load_inspector(a, gate, config, backend)
     try:
-        second = _evaluation_options.open_any(b, gate_b or gate, config, backend_b or backend)
+        second = _evaluation_options.load_inspector(b, gate_b or gate, config, backend_b or backend)
         try:
             if (first.segmenter is None) != (second.segmenter is None):
                 raise UsageError("a gate cannot be compared with a segmenter")
-            source = open_source(
+            source = open_image_source(
                 data,
                 first.spec,
                 split=split,
                 split_file=split_file,
-                run_split=split_file_of(a),
+                training_split=find_training_split(a),
                 classes=first.classes,
-                good=good,
+                good_classes=good,
                 layout=layout,
             )
-            keeper = DifferingPictures(
+            keeper = DifferenceImages(
                 first.label,
                 second.label,
                 strides=(first.stride, second.stride),
                 has_masks=source.has_masks,
             )
-            with _evaluation_options.progress("comparing", source.count) as done:
-                found = comparison.compare(
+            with _evaluation_options.progress("comparing", source.image_count) as done:
+                found = comparison.compare_inspectors(
                     first,
                     second,
                     source,
                     seed=seed,
                     rounds=rounds,
                     progress=done,
-                    on_pair=keeper.see,
+                    on_pair=keeper.add,
                 )
         finally:
             second.close()
@@ -118,23 +118,23 @@ def compare(
         document = {"schema": SCHEMA, "data": source.where, "notes": notes}
         _evaluation_options.write_json(json_path, {**document, **msgspec.to_builtins(found)})
     if report is not None:
-        page = write_page(
-            found, keeper.drawn(), data=source.where, classes=first.classes, notes=notes
+        page = render_comparison(
+            found, keeper.render(), data=source.where, classes=first.classes, notes=notes
         )
         _evaluation_options.write_text(report, page)
-    _show(found, notes)
+    _print_comparison(found, notes)
 
 
-def _show(found: Paired, notes: Sequence[str]) -> None:
+def _print_comparison(found: PairedComparison, notes: Sequence[str]) -> None:
     """The headline figures on the terminal."""
-    from edgeinspect.learning.evaluate.reports.comparison_report import flips_words
+    from edgeinspect.learning.evaluate.reports.comparison_report import describe_discordant_pairs
 
     echo(f"A: {found.a}\nB: {found.b}")
     echo(f"{found.pictures} pictures, {found.defective} defective")
     echo(f"same decision on {100 * found.agreement_ratio:.2f} % of them")
     for name, flips in (("escapes", found.escapes), ("overkills", found.overkills)):
         if flips is not None:
-            echo(flips_words(name, flips))
+            echo(describe_discordant_pairs(name, flips))
     for each in (*found.dice, *([found.auc] if found.auc else [])):
         plain = each.name in ("AUC", "mean")
         name = each.name.replace("mean", "mean Dice") if plain else f"Dice of {each.name}"

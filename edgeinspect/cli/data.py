@@ -15,16 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, DataError
-from edgeinspect.system.untrusted_text import one_line
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, DataError
+from edgeinspect.system.untrusted_text import escape_line
 
 if TYPE_CHECKING:
     from edgeinspect.learning.datasets.findings import Finding
-    from edgeinspect.learning.datasets.records import DataSet, Record
-    from edgeinspect.learning.datasets.scan import Survey
+    from edgeinspect.learning.datasets.records import Dataset, Sample
+    from edgeinspect.learning.datasets.scan import DatasetScan
 
 _PIPE_WIDTH = 120
-_SHOWN = 20
+_MAX_SHOWN = 20
 _LEVELS = {
     "error": ("ERROR", "bold red"),
     "warning": ("warning", "yellow"),
@@ -42,7 +42,7 @@ def data() -> None:
     """
 
 
-def _reading(command: Command) -> Command:
+def _dataset_options(command: Command) -> Command:
     """The options by which a set is read."""
     for option in (
         click.option(
@@ -59,7 +59,7 @@ def _reading(command: Command) -> Command:
 
 
 @data.command()
-@_reading
+@_dataset_options
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 @click.option(
     "--sheet",
@@ -90,34 +90,34 @@ def inspect(
     that are there twice: the same, or turned, mirrored, under another exposure. Ends with 65 if
     the set cannot be trained on as it is.
     """
-    from edgeinspect.learning.datasets.contact_sheet import write_sheet
-    from edgeinspect.learning.datasets.findings import findings
-    from edgeinspect.learning.datasets.open import open_data
-    from edgeinspect.learning.datasets.scan import survey
+    from edgeinspect.learning.datasets.contact_sheet import write_contact_sheet
+    from edgeinspect.learning.datasets.findings import check_dataset
+    from edgeinspect.learning.datasets.open import open_dataset
+    from edgeinspect.learning.datasets.scan import scan_dataset
     from edgeinspect.learning.datasets.split import read_split
 
     if sheet is not None and not sheet.absolute().parent.is_dir():
         raise DataError("there is no such folder", where=str(sheet.parent))
-    found = open_data(path, layout, good=good)
+    found = open_dataset(path, layout, good_classes=good)
     if split_file is not None:
         found = read_split(split_file, found)
     with _progress(len(found)) as progress:
-        seen = survey(found, twins=twins, progress=progress)
-    told = findings(seen)
+        seen = scan_dataset(found, with_duplicates=twins, progress=progress)
+    told = check_dataset(seen)
     if sheet is not None:
-        write_sheet(sheet, seen)
+        write_contact_sheet(sheet, seen)
     if as_json:
         echo(json.dumps(_as_dict(seen, told), indent=2))
     else:
-        _show(seen, told)
+        _print_scan(seen, told)
         if sheet is not None:
             _console().print(f"contact sheet: {sheet}", soft_wrap=True, highlight=False)
     grave = {"error", "warning"} if strict else {"error"}
-    return EXIT_REFUSED if any(one.level in grave for one in told) else EXIT_OK
+    return EXIT_DATAERR if any(one.level in grave for one in told) else EXIT_OK
 
 
 @data.command("split")
-@_reading
+@_dataset_options
 @click.option(
     "--out",
     required=True,
@@ -149,16 +149,16 @@ def split_(
     By group, balanced by class, the same for the same seed. A split that the set brings is
     kept, and only completed, without --anew.
     """
-    from edgeinspect.learning.datasets.open import open_data
-    from edgeinspect.learning.datasets.scan import survey
-    from edgeinspect.learning.datasets.split import split, write_split
+    from edgeinspect.learning.datasets.open import open_dataset
+    from edgeinspect.learning.datasets.scan import scan_dataset
+    from edgeinspect.learning.datasets.split import split_dataset, write_split
 
-    found = open_data(path, layout, good=good)
+    found = open_dataset(path, layout, good_classes=good)
     families: list[list[str]] = []
     if together:
         with _progress(len(found)) as progress:
-            families = survey(found, progress=progress).together()
-    done = split(found, seed, shares, anew=anew, together=families)
+            families = scan_dataset(found, progress=progress).duplicate_groups()
+    done = split_dataset(found, seed, shares, ignore_existing=anew, groups=families)
     write_split(out, done, seed, shares)
     console = _console()
     console.print(_class_table(done, None))
@@ -166,7 +166,7 @@ def split_(
         tied = sum(map(len, families))
         console.print(f"{tied} pictures in {len(families)} families of duplicates", highlight=False)
     for note in done.notes:
-        console.print(Text(_plain(f"note  {note}"), style="dim"))
+        console.print(Text(_printable(f"note  {note}"), style="dim"))
     console.print(f"written to {out}", soft_wrap=True, highlight=False)
 
 
@@ -192,7 +192,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _show(survey: Survey, told: list[Finding]) -> None:
+def _print_scan(survey: DatasetScan, told: list[Finding]) -> None:
     console = _console()
     found = survey.data
     sizes = [f"{height} x {width} px ({count})" for (height, width), count in survey.sizes[:4]]
@@ -201,50 +201,52 @@ def _show(survey: Survey, told: list[Finding]) -> None:
     for name, value in (
         ("data set", str(found.root)),
         ("layout", found.layout),
-        ("pictures", f"{len(found)}, {_depth(survey)}"),
+        ("pictures", f"{len(found)}, {_bit_depth_text(survey)}"),
         ("sizes", ", ".join(sizes) + (f" and {more} more" if more > 0 else "")),
         ("masks", "yes" if found.has_masks else "no"),
     ):
-        facts.add_row(Text(name, style="bold"), Text(_plain(value)))
+        facts.add_row(Text(name, style="bold"), Text(_printable(value)))
     console.print(facts)
     console.print(_class_table(found, survey))
-    problems = [f"{seen.record.name}: {seen.problem}" for seen in survey.broken]
-    problems += [f"{one.name}: {one.why}" for one in found.left_out]
-    for problem in problems[:_SHOWN]:
-        console.print(Text(_plain(f"  {problem}"), style="red"))
-    if (more := len(problems) - _SHOWN) > 0:
+    problems = [f"{seen.sample.name}: {seen.problem}" for seen in survey.broken]
+    problems += [f"{one.name}: {one.reason}" for one in found.skipped]
+    for problem in problems[:_MAX_SHOWN]:
+        console.print(Text(_printable(f"  {problem}"), style="red"))
+    if (more := len(problems) - _MAX_SHOWN) > 0:
         console.print(Text(f"  ... and {more} more, see --json", style="red"))
     lines = Table.grid(padding=(0, 2))
     for finding in told:
         word, style = _LEVELS[finding.level]
-        lines.add_row(Text(word, style=style), Text(_plain(finding.what)))
+        lines.add_row(Text(word, style=style), Text(_printable(finding.message)))
         if finding.remedy:
-            lines.add_row("", Text(_plain(f"-> {finding.remedy}"), style="dim"))
+            lines.add_row("", Text(_printable(f"-> {finding.remedy}"), style="dim"))
     if all(finding.level == "note" for finding in told):
         lines.add_row(Text("ok", style="green"), "nothing is wrong with it")
     console.print(lines)
 
 
-def _plain(text: str) -> str:
+def _printable(text: str) -> str:
     """File names as they can be printed anywhere: no control characters, no broken UTF-8."""
     return (
-        one_line(text)
+        escape_line(text)
         .encode(sys.stdout.encoding or "ascii", "backslashreplace")
         .decode(sys.stdout.encoding or "ascii")
     )
 
 
-def _depth(survey: Survey) -> str:
-    bits = f"{survey.data.bits} bits"
-    return f"{bits}, in colour" if any(seen.colored for seen in survey.seen) else f"{bits}, grey"
+def _bit_depth_text(survey: DatasetScan) -> str:
+    bits = f"{survey.data.bit_depth} bits"
+    return (
+        f"{bits}, in colour" if any(seen.is_colored for seen in survey.images) else f"{bits}, grey"
+    )
 
 
-def _class_table(found: DataSet, survey: Survey | None) -> Table:
+def _class_table(found: Dataset, survey: DatasetScan | None) -> Table:
     """Pictures per class and split; with a survey, pixels per class too."""
     splits = [
         name
         for name in ("train", "val", "test", None)
-        if any(record.split == name for record in found.records)
+        if any(record.split == name for record in found.samples)
     ]
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("class")
@@ -257,26 +259,26 @@ def _class_table(found: DataSet, survey: Survey | None) -> Table:
     ]:
         table.add_column(name, justify="right")
     for class_id, name in [*enumerate(found.classes, 1), (0, _GOOD_ROW)]:
-        records = [record for record in found.records if _is_of(record, class_id)]
+        records = [record for record in found.samples if _belongs_to(record, class_id)]
         count = Counter(record.split for record in records)
         cells = [str(count[split]) for split in splits]
         cells += [str(len(records))] if len(splits) > 1 else []
         if pixels and survey is not None:
             cells += _pixel_cells(survey, class_id)
-        table.add_row(Text(_plain(f"{class_id} {name}") if class_id else name), *cells)
-    total = Counter(record.split for record in found.records)
+        table.add_row(Text(_printable(f"{class_id} {name}") if class_id else name), *cells)
+    total = Counter(record.split for record in found.samples)
     cells = [str(total[split]) for split in splits]
     table.add_row("pictures", *cells, *([str(len(found))] if len(splits) > 1 else []), style="bold")
     return table
 
 
-def _is_of(record: Record, class_id: int) -> bool:
-    return class_id in record.class_ids if class_id else not record.defective
+def _belongs_to(record: Sample, class_id: int) -> bool:
+    return class_id in record.class_ids if class_id else not record.is_defective
 
 
-def _pixel_cells(survey: Survey, class_id: int) -> list[str]:
-    areas = [seen.class_px[class_id] for seen in survey.seen if seen.class_px]
-    whole = sum(sum(seen.class_px) for seen in survey.seen)
+def _pixel_cells(survey: DatasetScan, class_id: int) -> list[str]:
+    areas = [seen.class_px[class_id] for seen in survey.images if seen.class_px]
+    whole = sum(sum(seen.class_px) for seen in survey.images)
     some = [area for area in areas if area]
     if not class_id or not some or not whole:
         return ["", "", "", ""]
@@ -284,51 +286,53 @@ def _pixel_cells(survey: Survey, class_id: int) -> list[str]:
     return [str(sum(some)), share, str(min(some)), str(max(some))]
 
 
-def _as_dict(survey: Survey, told: list[Finding]) -> dict[str, Any]:
+def _as_dict(survey: DatasetScan, told: list[Finding]) -> dict[str, Any]:
     found = survey.data
 
     def pair(first: int, second: int) -> list[str]:
-        return [survey.seen[first].record.name, survey.seen[second].record.name]
+        return [survey.images[first].sample.name, survey.images[second].sample.name]
 
     return {
         "schema": "edgeinspect.data/1",
         "path": str(found.root),
         "layout": found.layout,
         "pictures": len(found),
-        "bits": found.bits,
-        "colored": sum(seen.colored for seen in survey.seen),
+        "bits": found.bit_depth,
+        "colored": sum(seen.is_colored for seen in survey.images),
         "has_masks": found.has_masks,
         "classes": list(found.classes),
-        "counts": _counts(found),
+        "counts": _counts_by_split(found),
         "pixels": {
-            name: sum(seen.class_px[i] for seen in survey.seen if seen.class_px)
+            name: sum(seen.class_px[i] for seen in survey.images if seen.class_px)
             for i, name in enumerate(found.classes, 1)
         },
         "sizes": [{"height_px": h, "width_px": w, "count": n} for (h, w), n in survey.sizes],
-        "unusable": [{"name": s.record.name, "why": s.problem} for s in survey.broken],
-        "left_out": [{"name": one.name, "why": one.why} for one in found.left_out],
+        "unusable": [{"name": s.sample.name, "why": s.problem} for s in survey.broken],
+        "left_out": [{"name": one.name, "why": one.reason} for one in found.skipped],
         "empty_masks": [
-            s.record.name
-            for s in survey.seen
-            if found.has_masks and s.class_px and s.record.defective and not s.defect_px
+            s.sample.name
+            for s in survey.images
+            if found.has_masks and s.class_px and s.sample.is_defective and not s.defect_px
         ],
         "duplicates": [
             {
                 "names": pair(twins.first, twins.second),
-                "exact": twins.exact,
+                "exact": twins.is_exact,
                 "correlation": round(twins.correlation, 4),
             }
-            for twins in survey.twins
+            for twins in survey.duplicates
         ],
         "across_splits": [pair(twins.first, twins.second) for twins in survey.leaks()],
-        "findings": [{"level": one.level, "what": one.what, "remedy": one.remedy} for one in told],
+        "findings": [
+            {"level": one.level, "what": one.message, "remedy": one.remedy} for one in told
+        ],
     }
 
 
-def _counts(found: DataSet) -> dict[str, dict[str, int]]:
+def _counts_by_split(found: Dataset) -> dict[str, dict[str, int]]:
     """Class to split to pictures; `good` beside the classes."""
     out = {}
     for class_id, name in [(0, "good"), *enumerate(found.classes, 1)]:
-        of = Counter(r.split or "none" for r in found.records if _is_of(r, class_id))
+        of = Counter(r.split or "none" for r in found.samples if _belongs_to(r, class_id))
         out[name] = dict(sorted(of.items()))
     return out

@@ -14,7 +14,7 @@ from rich.text import Text
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
-from edgeinspect.tools.demo import Progress, Report, run
+from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 
 
 @click.command()
@@ -60,48 +60,50 @@ def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Pa
     if report is not None and not report.absolute().parent.is_dir():
         raise UsageError("the report's folder does not exist", where=str(report.parent))
     console = Console(stderr=True)
-    progress = Progress()
+    progress = DemoProgress()
     stop = threading.Event()
-    result = _run_watched(console, progress, frames, rate_hz, budget_ms, backend, stop)
+    result = _run_with_progress(console, progress, frames, rate_hz, budget_ms, backend, stop)
     if report is not None:
         report.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    Console().print(_summary(result))
+    Console().print(_result_table(result))
 
 
-def _run_watched(
+def _run_with_progress(
     console: Console,
-    progress: Progress,
+    progress: DemoProgress,
     frames: int,
     rate_hz: float,
     budget_ms: float,
     backend: str,
     stop: threading.Event,
-) -> Report:
+) -> DemoResult:
     """Run the demo in a thread, so that the terminal can be drawn and Ctrl-C be heard."""
-    box: list[Report | BaseException] = []
+    box: list[DemoResult | BaseException] = []
 
     def body() -> None:
         try:
             box.append(
-                run(
+                run_demo(
                     frames=frames,
                     rate_hz=rate_hz,
                     budget_ms=budget_ms,
                     backend=backend,
                     progress=progress,
-                    stopped=stop.is_set,
+                    should_stop=stop.is_set,
                 )
             )
         except BaseException as error:
             box.append(error)
 
     worker = threading.Thread(target=body, name="demo")
-    with Live(_line(progress), console=console, refresh_per_second=5, transient=True) as live:
+    with Live(
+        _progress_text(progress), console=console, refresh_per_second=5, transient=True
+    ) as live:
         worker.start()
         while worker.is_alive():
             try:
                 worker.join(0.2)
-                live.update(_line(progress))
+                live.update(_progress_text(progress))
             except KeyboardInterrupt:
                 stop.set()
     if isinstance(box[0], BaseException):
@@ -109,7 +111,7 @@ def _run_watched(
     return box[0]
 
 
-def _line(progress: Progress) -> Text:
+def _progress_text(progress: DemoProgress) -> Text:
     """The live line: stage, progress, verdicts so far."""
     decisions = progress.decisions
     return Text.assemble(
@@ -129,10 +131,10 @@ def _line(progress: Progress) -> Text:
     )
 
 
-def _summary(report: Report) -> Table:
+def _result_table(report: DemoResult) -> Table:
     """The figures at the end."""
     counts, truth = report.counts, report.truth
-    figures = report.figures
+    figures = report.measurements
     table = Table(
         title="edgeinspect demo", title_justify="left", show_header=False, pad_edge=False, box=None
     )

@@ -10,16 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.config.loader import load
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.errors import EXIT_CONFIG, EXIT_LOST, EXIT_OK
-from edgeinspect.tools.doctor import Finding, Machine, State, examine
+from edgeinspect.errors import EXIT_CONFIG, EXIT_OK, EXIT_TEMPFAIL
+from edgeinspect.tools.doctor import Diagnostic, Host, Severity, run_checks
 
-_LOOKS = {
-    State.GOOD: ("good", "green"),
-    State.WARN: ("warn", "yellow"),
-    State.BAD: ("BAD", "bold red"),
-    State.NONE: ("-", "dim"),
+_SEVERITY_STYLES = {
+    Severity.OK: ("good", "green"),
+    Severity.WARNING: ("warn", "yellow"),
+    Severity.ERROR: ("BAD", "bold red"),
+    Severity.SKIPPED: ("-", "dim"),
 }
 
 
@@ -33,8 +33,8 @@ def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
     Each finding comes with its remedy. Ends with 78 if something of the PC must be put
     right, with 75 if only a camera is away. A running line is not disturbed.
     """
-    loaded = load(file) if file is not None else None
-    findings = list(examine(Machine(), SystemClock(), loaded))
+    loaded = load_config(file) if file is not None else None
+    findings = list(run_checks(Host(), SystemClock(), loaded))
     if as_json:
         echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
     else:
@@ -43,22 +43,22 @@ def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
         for finding in findings:
             if finding.remedy:
                 console.print(Text.assemble((finding.check, "bold"), f": {finding.remedy}"))
-    return _code(findings, strict=strict)
+    return _exit_code(findings, strict=strict)
 
 
-def _code(findings: list[Finding], *, strict: bool) -> int:
-    counted = {State.BAD, State.WARN} if strict else {State.BAD}
+def _exit_code(findings: list[Diagnostic], *, strict: bool) -> int:
+    counted = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     checks = [finding.check for finding in findings if finding.state in counted]
     if not checks:
         return EXIT_OK
-    return EXIT_LOST if all(check.startswith("camera.") for check in checks) else EXIT_CONFIG
+    return EXIT_TEMPFAIL if all(check.startswith("camera.") for check in checks) else EXIT_CONFIG
 
 
-def _table(findings: list[Finding]) -> Table:
+def _table(findings: list[Diagnostic]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "check", "found"):
         table.add_column(heading, header_style="dim", overflow="fold")
     for finding in findings:
-        words, style = _LOOKS[finding.state]
+        words, style = _SEVERITY_STYLES[finding.state]
         table.add_row(Text(words, style=style), finding.check, Text(finding.found))
     return table

@@ -13,17 +13,17 @@ from rich.text import Text
 
 from edgeinspect.cli import _engine_actions as check
 from edgeinspect.cli._engine_tables import (
-    cells,
     comparison_dict,
-    console,
-    entry,
-    show_comparison,
-    table,
+    plain_table,
+    print_comparison,
+    version_entry,
+    version_row,
+    wide_console,
 )
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
-from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, ModelError, UsageError
-from edgeinspect.storage.model_store import MANIFEST, Shelf, Store, read_manifest
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
 from edgeinspect.storage.model_store.store import default_root
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -52,16 +52,16 @@ def engines(ctx: click.Context, store: Path | None) -> None:
     MODEL is NAME (its live version) or NAME/VERSION. A running line takes a change at its
     next reload (`systemctl reload edgeinspect@LINE`, or SIGHUP), between two frames.
     """
-    ctx.obj = Store(store or default_root())
+    ctx.obj = ModelStore(store or default_root())
 
 
 @engines.command("list")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_json
 @click.pass_obj
-def list_(store: Store, names: tuple[str, ...], as_json: bool) -> int:
+def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
     """List versions and their states. Ends with 65 if one cannot be read."""
-    grid = table(
+    grid = plain_table(
         "model",
         "state",
         "kind",
@@ -75,35 +75,35 @@ def list_(store: Store, names: tuple[str, ...], as_json: bool) -> int:
     )
     told: list[dict[str, Any]] = []
     for name in names or store.names():
-        _require_name(store, name)
-        shelf = store.shelf(name)
-        register = shelf.register()
+        _check_model_name(store, name)
+        shelf = store.model_versions(name)
+        register = shelf.read_state()
         for version in shelf.versions():
-            one = entry(shelf, register, version)
+            one = version_entry(shelf, register, version)
             told.append(one)
-            grid.add_row(*cells(one, register.state(version), version in register.before))
+            grid.add_row(*version_row(one, register.stage_of(version), version in register.before))
     if as_json:
         echo(json.dumps(told, indent=2))
     else:
-        console().print(grid)
+        wide_console().print(grid)
         echo(f"store {store.root}")
         for one in told:
             if one["problem"]:
                 echo(f"{one['model']}: {one['problem']}")
-    return EXIT_REFUSED if any(each["problem"] for each in told) else EXIT_OK
+    return EXIT_DATAERR if any(each["problem"] for each in told) else EXIT_OK
 
 
 @engines.command()
 @click.argument("model")
 @_json
 @click.pass_obj
-def show(store: Store, model: str, as_json: bool) -> None:
+def show(store: ModelStore, model: str, as_json: bool) -> None:
     """Show one version: its manifest, its state, its model's history."""
-    name, version = store.parse(model)
-    shelf = store.shelf(name)
-    register = shelf.register()
-    manifest = read_manifest(shelf.folder / str(version) / MANIFEST)
-    facts = {"state": register.state(version).value, **msgspec.to_builtins(manifest)}
+    name, version = store.parse_reference(model)
+    shelf = store.model_versions(name)
+    register = shelf.read_state()
+    manifest = read_manifest(shelf.folder / str(version) / MANIFEST_FILE)
+    facts = {"state": register.stage_of(version).value, **msgspec.to_builtins(manifest)}
     history = [msgspec.to_builtins(change) for change in register.history]
     if as_json:
         echo(json.dumps({**facts, "history": history}, indent=2, default=str))
@@ -114,10 +114,10 @@ def show(store: Store, model: str, as_json: bool) -> None:
     for key, value in facts.items():
         if value not in (None, "", [], {}):
             facts_table.add_row(key, Text(value if isinstance(value, str) else json.dumps(value)))
-    out = console()
+    out = wide_console()
     out.print(facts_table)
     if history:
-        past = table("at", "who", "did", "version", "live then", "why")
+        past = plain_table("at", "who", "did", "version", "live then", "why")
         for change in reversed(register.history):
             past.add_row(
                 change.at,
@@ -145,7 +145,7 @@ def show(store: Store, model: str, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def verify(
-    store: Store,
+    store: ModelStore,
     models: tuple[str, ...],
     backend: str,
     pictures: tuple[Path, ...],
@@ -159,16 +159,16 @@ def verify(
     if (pictures or measure) and len(models) != 1:
         raise UsageError("--make-golden and --measure are for one MODEL")
     if pictures:
-        check.keep_golden(store, models[0], backend, pictures, "")
+        check.save_golden_frames(store, models[0], backend, pictures, "")
     if measure:
-        check.measure(store, models[0], backend, "")
+        check.measure_latency(store, models[0], backend, "")
     refs = models or [f"{name}/{v}" for name in store.names() for v in store.versions(name)]
-    grid = table("model", "", "")
+    grid = plain_table("model", "", "")
     told = []
     for ref in refs:
-        ref = "{}/{}".format(*store.parse(ref))
+        ref = "{}/{}".format(*store.parse_reference(ref))
         try:
-            words, good = check.verify(store, ref, backend), True
+            words, good = check.verify_version(store, ref, backend), True
         except ModelError as error:
             words, good = str(error), False
         told.append({"model": ref, "good": good, "words": words})
@@ -178,8 +178,8 @@ def verify(
     if as_json:
         echo(json.dumps(told, indent=2))
     else:
-        console().print(grid)
-    return EXIT_OK if all(each["good"] for each in told) else EXIT_REFUSED
+        wide_console().print(grid)
+    return EXIT_OK if all(each["good"] for each in told) else EXIT_DATAERR
 
 
 @engines.command()
@@ -203,7 +203,7 @@ def verify(
 @_record
 @click.pass_obj
 def promote(
-    store: Store,
+    store: ModelStore,
     model: str,
     why: str,
     backend: str,
@@ -215,13 +215,13 @@ def promote(
     """Make MODEL (NAME/VERSION) live, if it verifies. Ends with 65 if it does not."""
     if "/" not in model:
         raise UsageError("name the version that shall be live, as NAME/VERSION")
-    name, version = store.parse(model)
-    shelf = store.shelf(name)
-    words = _verify_anew(store, shelf, version, backend)
+    name, version = store.parse_reference(model)
+    shelf = store.model_versions(name)
+    words = _verify_current_files(store, shelf, version, backend)
     if after_shadow is not None:
-        paths = check.records(line, record)
-        check.demand_shadow(store, name, version, paths, after_shadow, at_most)
-    before = shelf.register().live
+        paths = check.shadow_result_files(line, record)
+        check.require_shadow_agreement(store, name, version, paths, after_shadow, at_most)
+    before = shelf.read_state().live
     shelf.promote(version, why)
     echo(f"{name}/{version} is live; {name}/{before} was. {words}")
     echo("A running line takes it at its next reload.")
@@ -232,13 +232,13 @@ def promote(
 @_why
 @_backend
 @click.pass_obj
-def rollback(store: Store, name: str, why: str, backend: str) -> None:
+def rollback(store: ModelStore, name: str, why: str, backend: str) -> None:
     """Make the version of NAME live that was before."""
-    _require_name(store, name)
-    shelf = store.shelf(name)
-    before = [each for each in shelf.register().before if each in shelf.versions()]
+    _check_model_name(store, name)
+    shelf = store.model_versions(name)
+    before = [each for each in shelf.read_state().before if each in shelf.versions()]
     if before:  # or the shelf says why not
-        check.verify(store, f"{name}/{before[-1]}", backend)
+        check.verify_version(store, f"{name}/{before[-1]}", backend)
     register = shelf.rollback(why)
     echo(f"{name}/{register.live} is live again.")
     echo("A running line takes it at its next reload.")
@@ -254,7 +254,7 @@ def rollback(store: Store, name: str, why: str, backend: str) -> None:
 @_json
 @click.pass_obj
 def shadow(
-    store: Store,
+    store: ModelStore,
     model: str,
     start: bool,
     stop: bool,
@@ -269,25 +269,25 @@ def shadow(
     """
     if start and stop:
         raise UsageError("give one of --start and --stop")
-    name, version = _shadowed(store, model, start)
-    shelf = store.shelf(name)
+    name, version = _shadow_version(store, model, start)
+    shelf = store.model_versions(name)
     if start:
         store.resolve(f"{name}/{version}")
-        shelf.shadow(version, why)
+        shelf.set_shadow(version, why)
         echo(f"{name}/{version} is in shadow from a line's next reload on.")
         return
     if stop:
-        shelf.shadow(None, why)
+        shelf.set_shadow(None, why)
         echo(f"{name}/{version} is a candidate again.")
         return
-    found = check.shadow_of(store, name, version, check.records(line, record))
+    found = check.shadow_results(store, name, version, check.shadow_result_files(line, record))
     if as_json:
         echo(json.dumps([comparison_dict(one) for one in found], indent=2))
         return
     if not found:
         echo(f"{name}/{version} has judged no frame in shadow here.")
     for one in found:
-        show_comparison(one)
+        print_comparison(one)
 
 
 @engines.command()
@@ -301,12 +301,12 @@ def shadow(
 )
 @click.option("--yes", is_flag=True, help="Remove them; without, they are only listed.")
 @click.pass_obj
-def gc(store: Store, names: tuple[str, ...], keep: int, yes: bool) -> None:
+def gc(store: ModelStore, names: tuple[str, ...], keep: int, yes: bool) -> None:
     """Remove versions that are neither live, in shadow, lately live, nor newer than live."""
     freed = 0
     for name in names or store.names():
-        _require_name(store, name)
-        shelf = store.shelf(name)
+        _check_model_name(store, name)
+        shelf = store.model_versions(name)
         for version in shelf.removable(keep):
             if yes:
                 freed += shelf.remove(version)
@@ -317,24 +317,26 @@ def gc(store: Store, names: tuple[str, ...], keep: int, yes: bool) -> None:
 # -- words in ---------------------------------------------------------------------------
 
 
-def _require_name(store: Store, name: str) -> None:
+def _check_model_name(store: ModelStore, name: str) -> None:
     if "/" in name:
         raise UsageError(f"'{name}' has a version; name the model alone")
-    store.parse(name)
+    store.parse_reference(name)
 
 
-def _verify_anew(store: Store, shelf: Shelf, version: int, backend: str) -> str:
+def _verify_current_files(
+    store: ModelStore, shelf: ModelVersions, version: int, backend: str
+) -> str:
     """As `check.verify`, of a manifest that may have been changed since it was accepted."""
-    sealed = shelf.seal_holds(version, shelf.register())
+    sealed = shelf.is_approved(version, shelf.read_state())
     folder = str((shelf.folder / str(version)).absolute())
-    return check.verify(store, f"{shelf.name}/{version}" if sealed else folder, backend)
+    return check.verify_version(store, f"{shelf.name}/{version}" if sealed else folder, backend)
 
 
-def _shadowed(store: Store, model: str, start: bool) -> tuple[str, int]:
+def _shadow_version(store: ModelStore, model: str, start: bool) -> tuple[str, int]:
     if "/" in model:
-        return store.parse(model)
-    _require_name(store, model)
-    version = store.shelf(model).register().shadow
+        return store.parse_reference(model)
+    _check_model_name(store, model)
+    version = store.model_versions(model).read_state().shadow
     if version is None or start:
         raise UsageError(f"name the version, as {model}/2", remedy=f"{model} has none in shadow")
     return model, version

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._number_types import FiniteRange
-from edgeinspect.cli._skipped_images import lines
+from edgeinspect.cli._skipped_images import skipped_image_lines
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.evaluation import Scorecard
+    from edgeinspect.learning.evaluate.evaluation import EvaluationResult
 
 
 @click.command()
@@ -77,41 +77,45 @@ def evaluate(
     model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
     the line's code, with the thresholds of the manifest or of --config.
     """
-    from edgeinspect.learning.evaluate.evaluation import Costs
+    from edgeinspect.learning.evaluate.evaluation import ErrorCosts
     from edgeinspect.learning.evaluate.evaluation import evaluate as run
-    from edgeinspect.learning.evaluate.open_dataset import open_source, split_file_of
+    from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
 
     if (cost_escape is None) != (cost_overkill is None):
         raise UsageError("--cost-escape and --cost-overkill go together")
-    costs = Costs(cost_escape, cost_overkill, prevalence) if cost_escape and cost_overkill else None
-    judge = _evaluation_options.open_any(model, gate, config, backend)
+    costs = (
+        ErrorCosts(cost_escape, cost_overkill, prevalence)
+        if cost_escape and cost_overkill
+        else None
+    )
+    judge = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
-        source = open_source(
+        source = open_image_source(
             data,
             judge.spec,
             split=split,
             split_file=split_file,
-            run_split=split_file_of(model or ""),
+            training_split=find_training_split(model or ""),
             classes=judge.classes,
-            good=good,
+            good_classes=good,
             layout=layout,
         )
-        with _evaluation_options.progress("judging", source.count) as done:
+        with _evaluation_options.progress("judging", source.image_count) as done:
             card, worst = run(judge, source, costs=costs, seed=seed, progress=done)
     finally:
         judge.close()
     if json_path is not None:
         _evaluation_options.write_json(json_path, card)
     if report is not None:
-        from edgeinspect.learning.evaluate.reports.evaluation_report import write_page
+        from edgeinspect.learning.evaluate.reports.evaluation_report import render_evaluation
 
-        _evaluation_options.write_text(report, write_page(card, worst))
-    _show(card)
+        _evaluation_options.write_text(report, render_evaluation(card, worst))
+    _print_evaluation(card)
 
 
-def _show(card: Scorecard) -> None:
+def _print_evaluation(card: EvaluationResult) -> None:
     """The headline figures on the terminal."""
-    from edgeinspect.learning.evaluate.reports.plots import interval, percent
+    from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
 
     title = f"{card.label} on {card.data}: {card.defective} defective, {card.sound} sound"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -126,18 +130,23 @@ def _show(card: Scorecard) -> None:
     ):
         if rate.total:
             extra = (
-                f", no better than {percent(rate.no_better_than)}" if rate.no_better_than else ""
+                f", no better than {format_percent(rate.no_better_than)}"
+                if rate.no_better_than
+                else ""
             )
             table.add_row(
-                name, percent(rate.value), interval(rate) + extra, f"{rate.hits} of {rate.total}"
+                name,
+                format_percent(rate.value),
+                format_interval(rate) + extra,
+                f"{rate.hits} of {rate.total}",
             )
     if card.ranking is not None:
         for at in card.ranking.recall_at:
-            name = f"recall at {percent(at.false_reject_rate)} false rejects"
+            name = f"recall at {format_percent(at.false_reject_rate)} false rejects"
             table.add_row(
                 name,
-                percent(at.recall.value),
-                interval(at.recall),
+                format_percent(at.recall.value),
+                format_interval(at.recall),
                 f"{at.recall.hits} of {at.recall.total}",
             )
         auc = card.ranking
@@ -173,5 +182,5 @@ def _show(card: Scorecard) -> None:
     console.print(table)
     for text in (*card.notes, *([card.costs.warning] if card.costs and card.costs.warning else [])):
         console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
-    for line in lines(card.skipped.items(), "--json FILE"):
+    for line in skipped_image_lines(card.skipped.items(), "--json FILE"):
         console.print(line, style="yellow", highlight=False, markup=False)

@@ -12,8 +12,8 @@ from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.explain.explain import Method
-    from edgeinspect.learning.evaluate.offline_judge import Judge
+    from edgeinspect.learning.evaluate.explain.explain import HeatmapMethod
+    from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
 
 
 @click.command()
@@ -57,12 +57,12 @@ def explain(
     torch's own, from its checkpoint; for any other model they come from the ONNX graph.
     """
     from edgeinspect.learning.evaluate.explain.explain import SCHEMA, read_frames
-    from edgeinspect.learning.evaluate.explain.explain import explain as draw
+    from edgeinspect.learning.evaluate.explain.explain import explain_frame as draw
 
-    judge = _evaluation_options.open_any(model, gate, config, backend)
+    judge = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
         how = _method(judge, model, method)
-        _make(out)
+        _make_folder(out)
         taken: dict[str, int] = {}
         found = []
         for name, frame in read_frames(pictures, judge.spec):
@@ -72,7 +72,7 @@ def explain(
             found.append(draw(judge, how, name, frame, file))
     finally:
         judge.close()
-    words = how.words if how else "no gate: the segmenter's regions alone"
+    words = how.description if how else "no gate: the segmenter's regions alone"
     document = {
         "schema": SCHEMA,
         "model": judge.label,
@@ -88,23 +88,30 @@ def explain(
         echo(f"{out / each.file}: {each.decision} ({each.reason}){prob}")
 
 
-def _method(judge: Judge, model: str, wanted: str) -> Method | None:
+def _method(judge: OfflineInspector, model: str, wanted: str) -> HeatmapMethod | None:
     """Torch's gradients for a run, else what the graph allows."""
-    from edgeinspect.learning.evaluate.explain.explain import AUTO, GRADCAM, Method, heat_method
-    from edgeinspect.learning.evaluate.open_model import CHECKPOINT
-    from edgeinspect.registry import installed
+    from edgeinspect.learning.evaluate.explain.explain import (
+        AUTO,
+        GRADCAM,
+        HeatmapMethod,
+        choose_heatmap_method,
+    )
+    from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
+    from edgeinspect.registry import is_installed
 
-    run = Path(model) if Path(model).name != CHECKPOINT else Path(model).parent
-    is_run = (run / CHECKPOINT).is_file() and judge.segmenter is None
-    if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or installed("torch")):
-        from edgeinspect.learning.train.gradcam import of_run
+    run = Path(model) if Path(model).name != CHECKPOINT_FILE else Path(model).parent
+    is_run = (run / CHECKPOINT_FILE).is_file() and judge.segmenter is None
+    if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or is_installed("torch")):
+        from edgeinspect.learning.train.gradcam import load_grad_cam
 
-        cam = of_run(run)
-        return Method(GRADCAM, f"Grad-CAM by torch's gradients at {cam.layer}, from {run}", cam)
-    return heat_method(judge, wanted)
+        cam = load_grad_cam(run)
+        return HeatmapMethod(
+            GRADCAM, f"Grad-CAM by torch's gradients at {cam.layer}, from {run}", cam
+        )
+    return choose_heatmap_method(judge, wanted)
 
 
-def _make(out: Path) -> None:
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -56,34 +56,34 @@ def gateway(
     if orders:
         _change_access(file, passwd, remove, trust)
         return
-    from edgeinspect.services.gateway.service import run
+    from edgeinspect.services.gateway.service import run_gateway
 
     log.configure(log_format, log_level)
-    run(file)
+    run_gateway(file)
 
 
 def _change_access(file: Path, passwd: str | None, remove: str | None, trust: str | None) -> None:
     """Users and certificates of a link that has them; a running gateway takes both in."""
-    from edgeinspect.services.gateway.config import load
+    from edgeinspect.services.gateway.config import load_config
 
-    options = load(file).link.options
+    options = load_config(file).link.options
     if trust is not None:
-        from edgeinspect.plclinks._opcua.trust import let_in
+        from edgeinspect.plclinks._opcua.trust import trust_certificate
 
         folder = getattr(options, "pki", None)
         if folder is None:
             raise UsageError("the link names no pki", remedy="Add `pki: FOLDER` to an opcua link")
-        echo(f"let in by {let_in(Path(folder), trust)}")
+        echo(f"let in by {trust_certificate(Path(folder), trust)}")
         return
-    from edgeinspect.system.user_file import Role, Users
+    from edgeinspect.system.user_file import Role, UserFile
 
     named = getattr(options, "users", None)
-    users = Users(Path(named) if named else None)
+    users = UserFile(Path(named) if named else None)
     if remove is not None:
         users.remove(remove)
         echo(f"{remove} is no user any more")
         return
     assert passwd is not None
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    users.set(passwd, Role.VIEWER, password)
+    users.add_or_update(passwd, Role.VIEWER, password)
     echo(f"{passwd} may log in; what it may write stands under `write` in {file}")

@@ -52,23 +52,23 @@ def page(
     if passwd is not None or remove is not None:
         _change_users(file, passwd, role, remove)
         return
-    from edgeinspect.services.hmi.service import run
+    from edgeinspect.services.hmi.service import run_hmi
 
     log.configure(log_format, log_level)
-    run(file)
+    run_hmi(file)
 
 
 def _change_users(file: Path, passwd: str | None, role: str, remove: str | None) -> None:
-    from edgeinspect.services.hmi.config import load
-    from edgeinspect.system.user_file import Role, Users
+    from edgeinspect.services.hmi.config import load_hmi_config
+    from edgeinspect.system.user_file import Role, UserFile
 
-    named = load(file).config.users
-    users = Users(Path(named) if named else None)
+    named = load_hmi_config(file).config.users
+    users = UserFile(Path(named) if named else None)
     if remove is not None:
         users.remove(remove)
         echo(f"{remove} is no user any more")
         return
     assert passwd is not None
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    users.set(passwd, Role(role), password)
+    users.add_or_update(passwd, Role(role), password)
     echo(f"{passwd} may log in as {role}; passwords are hashed in {named}")

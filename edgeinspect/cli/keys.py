@@ -25,10 +25,10 @@ def keys() -> None:
 def new(folder: Path, client: str | None) -> None:
     """Make a key pair in FOLDER: the line's own, or a client's with --client."""
     if client is None:
-        public = key_files.make_server(folder)
+        public = key_files.create_server_keys(folder)
         echo(f"made {public}; give it to clients, and set `publish.curve: {folder}`")
     else:
-        public, secret = key_files.make_pair(folder, client)
+        public, secret = key_files.create_key_pair(folder, client)
         echo(f"made {public} for the line (`edgeinspect keys allow`)")
         echo(f"made {secret} for the client alone")
 
@@ -39,7 +39,7 @@ def new(folder: Path, client: str | None) -> None:
 @click.option("--name", help="Name to keep it under; the file's own otherwise.")
 def allow(folder: Path, public: Path, name: str | None) -> None:
     """Let the client with the key file PUBLIC into the line whose keys are in FOLDER."""
-    target = key_files.allow(folder, public, name)
+    target = key_files.add_client(folder, public, name)
     echo(f"let in by {target}; a running daemon notices within a second")
 
 
@@ -48,6 +48,6 @@ def allow(folder: Path, public: Path, name: str | None) -> None:
 def list_(folder: Path) -> None:
     """List the clients that are let into the line whose keys are in FOLDER."""
     table = Table("client", "public key", box=None, pad_edge=False)
-    for name, key in key_files.clients(folder).items():
+    for name, key in key_files.read_clients(folder).items():
         table.add_row(name, key)
     Console().print(table)

@@ -15,27 +15,27 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo, echo_json
-from edgeinspect.cli._timestamps import parse_instant
+from edgeinspect.cli._timestamps import parse_timestamp
 from edgeinspect.domain.verdict import Decision, Reason
-from edgeinspect.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, UsageError
 from edgeinspect.storage.ledger.query import (
     COLUMNS,
-    Filter,
+    VerdictFilter,
     export_csv,
     export_parquet,
-    query,
+    find_verdicts,
     read_body,
     read_events,
 )
-from edgeinspect.storage.ledger.verification import Account, EpochCheck, open_ledger
-from edgeinspect.storage.ledger.verification import verify as verify_ledger
+from edgeinspect.storage.ledger.verification import EpochCheck, VerificationReport, open_ledger
+from edgeinspect.storage.ledger.verification import verify_ledger as verify_ledger
 from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.untrusted_text import one_line
+from edgeinspect.system.untrusted_text import escape_line
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
 _PIPE_WIDTH = 240
 """Where nobody looks at a terminal, no column is cut."""
-_SHOWN_PROBLEMS = 50
+_MAX_SHOWN_PROBLEMS = 50
 _MAX_SEQ = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     One line per epoch (a run of the daemon). Given the line's configuration, its spool is
     checked with it. Ends with 65 on any gap or damage. The daemon may be running.
     """
-    path, its_spool = _find(file)
+    path, its_spool = _find_files(file)
     spool = spool or its_spool
     if spool is None:
         echo("Without --spool, only what the ledger holds is looked at.", err=True)
@@ -68,7 +68,7 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     if as_json:
         epochs = [_epoch_dict(epoch) for epoch in account.epochs]
         told = {
-            "holds": account.holds,
+            "holds": account.is_consistent,
             "problems": account.problems,
             "notes": account.notes,
             "removed": account.removed,
@@ -76,11 +76,11 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
         }
         echo(json.dumps(told, indent=2))
     else:
-        _show_account(account)
-    return EXIT_OK if account.holds else EXIT_REFUSED
+        _print_report(account)
+    return EXIT_OK if account.is_consistent else EXIT_DATAERR
 
 
-def _filters(command: Command) -> Command:
+def _filter_options(command: Command) -> Command:
     """The options by which verdicts are chosen."""
     for option in reversed(
         (
@@ -100,18 +100,18 @@ def _filters(command: Command) -> Command:
 
 @ledger.command("query")
 @click.argument("file", type=_PATH)
-@_filters
+@_filter_options
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, _MAX_SEQ))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--whole", is_flag=True, help="The verdicts' whole JSON, as it was published.")
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **words: Any) -> None:
     """List verdicts of FILE, the newest first."""
-    wanted = _wanted(words, limit)
+    wanted = _parse_filter(words, limit)
     table = _table(
         "seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms", "picture"
     )
-    with closing(open_ledger(_find(file)[0])) as base:
-        for row in query(base, wanted):
+    with closing(open_ledger(_find_files(file)[0])) as base:
+        for row in find_verdicts(base, wanted):
             value = dict(zip(COLUMNS, row, strict=True))
             if whole:
                 echo_json(read_body(base, value["seq"]) or b"")
@@ -125,15 +125,15 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **words: Any) -> 
 
 @ledger.command()
 @click.argument("file", type=_PATH)
-@_filters
+@_filter_options
 @click.option("--csv", "csv_path", type=_PATH, help="Write a CSV file, without formulas.")
 @click.option("--parquet", "parquet_path", type=_PATH, help="Write a Parquet file.")
 def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **words: Any) -> None:
     """Write verdicts of FILE to another file, the newest first."""
     if (csv_path is None) == (parquet_path is None):
         raise UsageError("give one of --csv and --parquet")
-    wanted = _wanted(words, None)
-    with closing(open_ledger(_find(file)[0])) as base:
+    wanted = _parse_filter(words, None)
+    with closing(open_ledger(_find_files(file)[0])) as base:
         if csv_path is not None:
             count = export_csv(base, wanted, csv_path)
         else:
@@ -149,7 +149,7 @@ def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **words
 def events_(file: Path, limit: int, as_json: bool) -> None:
     """List what happened to the line beside its verdicts, the newest first."""
     table = _table("at", "epoch", "what", "by", "detail")
-    with closing(open_ledger(_find(file)[0])) as base:
+    with closing(open_ledger(_find_files(file)[0])) as base:
         for event in read_events(base, limit):
             if as_json:
                 names = ("at_utc_ns", "epoch", "kind", "actor")
@@ -157,7 +157,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
                 echo(json.dumps({**told, "detail": _detail(event.detail)}))
             else:
                 words = (str(event.epoch), event.kind, event.actor, event.detail)
-                table.add_row(_time(event.at_utc_ns), *map(_plain, words))
+                table.add_row(_format_time(event.at_utc_ns), *map(_plain_text, words))
     if not as_json:
         _console().print(table)
 
@@ -165,29 +165,29 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
 # -- words in ---------------------------------------------------------------------------
 
 
-def _find(file: Path) -> tuple[Path, Path | None]:
+def _find_files(file: Path) -> tuple[Path, Path | None]:
     """The ledger, and the spool where a configuration tells it."""
     if file.suffix not in {".yaml", ".yml"}:
         return file, None
-    from edgeinspect.config.loader import load
-    from edgeinspect.storage.paths import seen_folder
+    from edgeinspect.config.loader import load_config
+    from edgeinspect.storage.paths import find_shared_memory_folder
 
-    config = load(file).config
+    config = load_config(file).config
     if config.ledger is None:
         raise UsageError("this line keeps no ledger", where=str(file), remedy="Add `ledger: {}`")
     path = Path(config.ledger.folder) / f"{config.line}.ledger.sqlite"
-    spool = seen_folder(config) / f"{config.line}.spool"
+    spool = find_shared_memory_folder(config) / f"{config.line}.spool"
     unnamed = config.spool.folder is None and not spool.exists()  # it is where the unit has it
     return path, None if unnamed else spool
 
 
-def _wanted(words: dict[str, Any], limit: int | None) -> Filter:
+def _parse_filter(words: dict[str, Any], limit: int | None) -> VerdictFilter:
     for word in words.values():
         if isinstance(word, str) and not word.isprintable():
             raise UsageError(f"{word!r} has characters that no name in a ledger has")
-    return Filter(
-        since_utc_ns=parse_instant(words.pop("since")),
-        until_utc_ns=parse_instant(words.pop("until")),
+    return VerdictFilter(
+        since_utc_ns=parse_timestamp(words.pop("since")),
+        until_utc_ns=parse_timestamp(words.pop("until")),
         limit=limit,
         **words,
     )
@@ -204,12 +204,12 @@ def _table(*heads: str) -> Table:
     return Table(*heads, box=None, pad_edge=False)
 
 
-def _plain(text: str) -> Text:
+def _plain_text(text: str) -> Text:
     """What came from outside, without markup or control characters for the terminal."""
-    return Text(one_line(text))
+    return Text(escape_line(text))
 
 
-def _show_account(account: Account) -> None:
+def _print_report(account: VerificationReport) -> None:
     table = _table(
         "epoch",
         "started",
@@ -229,8 +229,8 @@ def _show_account(account: Account) -> None:
         open_end = "runs, or was killed" if epoch.epoch == newest else "was killed"
         table.add_row(
             str(epoch.epoch),
-            _time(epoch.started_at_utc_ns),
-            _time(epoch.ended_at_utc_ns) if epoch.ended_at_utc_ns else open_end,
+            _format_time(epoch.started_at_utc_ns),
+            _format_time(epoch.ended_at_utc_ns) if epoch.ended_at_utc_ns else open_end,
             f"{epoch.first_seq}..{epoch.last_seq}" if epoch.last_seq else "-",
             str(epoch.captured),
             str(epoch.passed),
@@ -239,15 +239,15 @@ def _show_account(account: Account) -> None:
             str(epoch.late),
             str(epoch.gaps),
             str(epoch.damaged),
-            Text("holds", "green") if epoch.holds else Text("BROKEN", "bold red"),
+            Text("holds", "green") if epoch.is_consistent else Text("BROKEN", "bold red"),
         )
     console = _console()
     console.print(table)
-    for words in account.notes[:_SHOWN_PROBLEMS]:
+    for words in account.notes[:_MAX_SHOWN_PROBLEMS]:
         console.print(Text(words, style="yellow"))
-    for problem in account.problems[:_SHOWN_PROBLEMS]:
+    for problem in account.problems[:_MAX_SHOWN_PROBLEMS]:
         console.print(Text(problem, style="red"))
-    if (more := len(account.problems) - _SHOWN_PROBLEMS) > 0:
+    if (more := len(account.problems) - _MAX_SHOWN_PROBLEMS) > 0:
         console.print(Text(f"and {more} more", style="red"))
 
 
@@ -255,19 +255,19 @@ def _cells(value: dict[str, Any]) -> tuple[str | Text, ...]:
     prob = value["defect_prob"]
     return (
         str(value["seq"]),
-        _time(value["captured_at_utc_ns"]),
-        _plain(value["camera"]),
+        _format_time(value["captured_at_utc_ns"]),
+        _plain_text(value["camera"]),
         value["decision"],
         value["reason"],
-        _plain(value["classes"]),
-        _plain(value["part_id"] or ""),
+        _plain_text(value["classes"]),
+        _plain_text(value["part_id"] or ""),
         "" if prob is None else f"{prob:.2f}",
         f"{value['total_us'] / 1000:.1f}",
-        _plain(value["label"] or ""),
+        _plain_text(value["label"] or ""),
     )
 
 
-def _time(utc_ns: int | None) -> str:
+def _format_time(utc_ns: int | None) -> str:
     if utc_ns is None:
         return "-"
     try:

@@ -18,10 +18,10 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from edgeinspect import __version__
 from edgeinspect.errors import (
-    EXIT_INTERNAL,
-    EXIT_LOST,
+    EXIT_DATAERR,
     EXIT_OK,
-    EXIT_REFUSED,
+    EXIT_SOFTWARE,
+    EXIT_TEMPFAIL,
     EXIT_USAGE,
     EdgeInspectError,
     MissingExtraError,
@@ -29,18 +29,18 @@ from edgeinspect.errors import (
     is_transient,
 )
 from edgeinspect.registry import EXTRAS
-from edgeinspect.system.regular_file import printable
-from edgeinspect.system.untrusted_text import lines
+from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system.untrusted_text import escape_lines
 
 EXIT_INTERRUPTED = 130
-_BEGUN_S = time.monotonic()
-_YOUNG_S = 10.0
-_PAUSE_S = 2.0
+_STARTED_S = time.monotonic()
+_STARTUP_S = 10.0
+_RETRY_PAUSE_S = 2.0
 EXIT_PIPE = 141
 
 _SERVICES = (["run"], ["page"], ["gateway"], ["archive"], ["record"])
 """They say themselves what a person must mend; all else is worth another start."""
-_OF_NAMES = frozenset(
+_PATH_ERRNOS = frozenset(
     {
         errno.EACCES,
         errno.EEXIST,
@@ -56,12 +56,12 @@ _OF_NAMES = frozenset(
         errno.EROFS,
     }
 )
-_NAME_SHOWN = 200
+_MAX_SHOWN_PATH = 200
 
-COMPLETE = "_EDGEINSPECT_COMPLETE"
+COMPLETE_VARIABLE = "_EDGEINSPECT_COMPLETE"
 """Environment variable by which the shell asks for completions; the name is click's."""
 
-DEBUG = "EDGEINSPECT_DEBUG"
+DEBUG_VARIABLE = "EDGEINSPECT_DEBUG"
 """Environment variable: 1 shows the traceback of an unforeseen error."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -146,18 +146,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process when absent.
     """
     _open_standard_streams()
-    _write_anything()
+    _escape_unencodable_output()
     code = EXIT_OK
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _forget_stdout()
+        _silence_stdout()
         return EXIT_PIPE
     except OSError as error:
-        _forget_stdout()
-        return code or _unforeseen(error)  # else it was said
+        _silence_stdout()
+        return code or _report_bug(error)  # else it was said
 
 
 def _open_standard_streams() -> None:
@@ -180,7 +180,7 @@ def _open_standard_streams() -> None:
         setattr(sys, name, empty)
 
 
-def _write_anything() -> None:
+def _escape_unencodable_output() -> None:
     """A name that the terminal's encoding has no characters for ends no command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -188,16 +188,16 @@ def _write_anything() -> None:
 
 
 def _run(argv: list[str]) -> int:
-    if asked := os.environ.get(COMPLETE):
-        return shell_complete(cli, {}, "edgeinspect", COMPLETE, asked)
+    if asked := os.environ.get(COMPLETE_VARIABLE):
+        return shell_complete(cli, {}, "edgeinspect", COMPLETE_VARIABLE, asked)
     try:
         # Its own main would turn errors into codes 1 and 2 and swallow a broken pipe.
         with cli.make_context("edgeinspect", argv) as ctx:
-            return _code(cli.invoke(ctx))
+            return _exit_code(cli.invoke(ctx))
     except EdgeInspectError as error:
         code = exit_code_of(error)
         passing = "" if code == error.exit_code else ". This may pass by itself: try again"
-        return _refuse(f"{error}{passing}", code)
+        return _report_error(f"{error}{passing}", code)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -208,33 +208,33 @@ def _run(argv: list[str]) -> int:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
-            return _unforeseen(error)
+            return _report_bug(error)
         missing = MissingExtraError(EXTRAS[package], package)
-        return _refuse(str(missing), exit_code_of(missing))
+        return _report_error(str(missing), exit_code_of(missing))
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             raise BrokenPipeError from error
-        if _is_about_a_name(error) and argv[:1] not in _SERVICES:
-            if os.environ.get(DEBUG) == "1":
+        if _is_path_error(error) and argv[:1] not in _SERVICES:
+            if os.environ.get(DEBUG_VARIABLE) == "1":
                 traceback.print_exception(error)
-            return _refuse(_without_number(error), EXIT_REFUSED)
-        return _unforeseen(error)
+            return _report_error(_describe_path_error(error), EXIT_DATAERR)
+        return _report_bug(error)
     except Exception as error:
-        return _unforeseen(error)
+        return _report_bug(error)
 
 
-def _is_about_a_name(error: OSError) -> bool:
+def _is_path_error(error: OSError) -> bool:
     """Whether the system refused a name that somebody gave, and says which."""
-    return error.filename is not None and error.errno in _OF_NAMES and not is_transient(error)
+    return error.filename is not None and error.errno in _PATH_ERRNOS and not is_transient(error)
 
 
-def _without_number(error: OSError) -> str:
-    name = printable(os.fsdecode(error.filename))
-    shown = name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…"
+def _describe_path_error(error: OSError) -> str:
+    name = escape_name(os.fsdecode(error.filename))
+    shown = name if len(name) <= _MAX_SHOWN_PATH else f"{name[:_MAX_SHOWN_PATH]}…"
     return f"{shown}: {error.strerror}. Check the path, and the rights of this user"
 
 
-def _code(result: Any) -> int:
+def _exit_code(result: Any) -> int:
     """A command returns its exit code, or nothing."""
     return result if isinstance(result, int) else EXIT_OK
 
@@ -242,24 +242,24 @@ def _code(result: Any) -> int:
 def _show_usage(error: click.ClickException) -> None:
     """Click's message in our words; help for a call without any argument."""
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; before, it exits
-        _say(error.format_message())
+        _write_stderr(error.format_message())
         return
     ctx = getattr(error, "ctx", None)
     if ctx is not None:
-        _say(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help'.")
-    _print(error.format_message())
+        _write_stderr(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help'.")
+    _print_error(error.format_message())
 
 
-def _say(text: str) -> None:
+def _write_stderr(text: str) -> None:
     from edgeinspect.cli._terminal import echo
 
     with contextlib.suppress(OSError):  # nobody reads stderr; the exit code still tells
         echo(text, err=True)
 
 
-def _refuse(message: str, code: int) -> int:
-    _print(message)
-    if code == EXIT_LOST:
+def _report_error(message: str, code: int) -> int:
+    _print_error(message)
+    if code == EXIT_TEMPFAIL:
         _pause_before_retry()
     return code
 
@@ -270,29 +270,29 @@ def _pause_before_retry() -> None:
     The unit starts a service that died again after 50 ms, which is right for one that ran. One
     that waits for an address or for memory would take a processor from its neighbours.
     """
-    if "NOTIFY_SOCKET" in os.environ and time.monotonic() - _BEGUN_S < _YOUNG_S:
-        time.sleep(_PAUSE_S)
+    if "NOTIFY_SOCKET" in os.environ and time.monotonic() - _STARTED_S < _STARTUP_S:
+        time.sleep(_RETRY_PAUSE_S)
 
 
-def _unforeseen(error: BaseException) -> int:
+def _report_bug(error: BaseException) -> int:
     """A bug, a machine in a state nobody thought of, or one that is short of something."""
-    if os.environ.get(DEBUG) == "1":
+    if os.environ.get(DEBUG_VARIABLE) == "1":
         traceback.print_exception(error)
     words = " ".join(str(error).split())
     if is_transient(error):
         short = "there is not enough memory" if isinstance(error, MemoryError) else words
         words = short or type(error).__name__
-        return _refuse(f"{words}. This may pass by itself: try again", EXIT_LOST)
-    _print(
+        return _report_error(f"{words}. This may pass by itself: try again", EXIT_TEMPFAIL)
+    _print_error(
         f"unforeseen {type(error).__name__}: {words or 'no message'}. "
-        f"See the traceback with {DEBUG}=1, and report it"
+        f"See the traceback with {DEBUG_VARIABLE}=1, and report it"
     )
-    return EXIT_INTERNAL
+    return EXIT_SOFTWARE
 
 
-def _print(message: str) -> None:
+def _print_error(message: str) -> None:
     """`edgeinspect: error: ...` on stderr, in colour on a terminal; never a control character."""
-    message = lines(message)
+    message = escape_lines(message)
     try:
         if sys.stderr.isatty():
             from rich.text import Text
@@ -307,7 +307,7 @@ def _print(message: str) -> None:
         pass
 
 
-def _forget_stdout() -> None:
+def _silence_stdout() -> None:
     """Let the interpreter's last flush go nowhere instead of into the broken pipe."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ import click
 
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
-from edgeinspect.system.untrusted_text import is_whole
+from edgeinspect.system.untrusted_text import is_short_decimal
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _ORDER = click.Choice(["bgr", "rgb"])
@@ -130,13 +130,15 @@ def import_(file: Path, **options: Any) -> None:
     on the samples what the old one gives, or nothing is written (exit code 65).
     """
     from edgeinspect.domain.model import ModelKind
-    from edgeinspect.learning.onnx_graphs.importer.importer import bring
-    from edgeinspect.learning.onnx_graphs.importer.request import Request
+    from edgeinspect.learning.onnx_graphs.importer.importer import import_model
+    from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
 
-    height, width = _size(options["size"], "--size")
+    height, width = _parse_size(options["size"], "--size")
     model_size = options["model_size"]
-    model_height, model_width = _size(model_size, "--model-size") if model_size else (None, None)
-    request = Request(
+    model_height, model_width = (
+        _parse_size(model_size, "--model-size") if model_size else (None, None)
+    )
+    request = ImportRequest(
         file=file,
         kind=ModelKind(options["kind"]),
         height_px=height,
@@ -144,44 +146,47 @@ def import_(file: Path, **options: Any) -> None:
         channels=int(options["channels"]),
         color=options["color"],
         frame_color=options["frame_color"],
-        layout=_auto(options["layout"]),
+        layout=_none_if_auto(options["layout"]),
         output_layout=options["output_layout"],
-        mean=_numbers(options["mean"], "--mean"),
-        std=_numbers(options["std"], "--std"),
+        mean=_parse_numbers(options["mean"], "--mean"),
+        std=_parse_numbers(options["std"], "--std"),
         scale=options["scale"],
-        output=_auto(options["output"]),
-        activation=_auto(options["activation"]),
+        output=_none_if_auto(options["output"]),
+        activation=_none_if_auto(options["activation"]),
         classes=tuple(name.strip() for name in options["classes"].split(",") if name.strip()),
         defect_index=options["defect_index"],
         good_index=options["good_index"],
         background=options["background"],
-        thresholds=_numbers(options["threshold"], "--threshold"),
-        stride=_stride(options["stride"]),
+        thresholds=_parse_numbers(options["threshold"], "--threshold"),
+        stride=_parse_stride(options["stride"]),
         output_name=options["output_name"],
         model_height_px=model_height,
         model_width_px=model_width,
         allow_uniform=options["allow_uniform"],
     )
-    done = bring(
+    done = import_model(
         request, options["out"], options["name"], options["samples"], version=options["version"]
     )
-    for finding in done.findings:
+    for finding in done.notes:
         echo(f"found: {finding}")
     taken = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
     echo(f"told:  {taken}: the graph cannot show it")
-    worst = ", ".join(f"{name} {off:.2g}" for name, off in done.proof.worst.items())
-    echo(f"equal: on {done.proof.samples} samples within {done.proof.tolerance:g}; worst: {worst}")
-    echo(f"says:  {done.proof.answers}")
-    if doubt := done.proof.uniform or done.proof.doubt:
+    worst = ", ".join(f"{name} {off:.2g}" for name, off in done.equivalence.largest_errors.items())
+    echo(
+        f"equal: on {done.equivalence.sample_count} samples within "
+        f"{done.equivalence.tolerance:g}; worst: {worst}"
+    )
+    echo(f"says:  {done.equivalence.result_summary}")
+    if doubt := done.equivalence.uniform_result or done.equivalence.doubtful_result:
         echo(f"WARNING: it says {doubt}: look at it before a line runs it", err=True)
     echo(f"wrote: {done.folder}")
 
 
-def _auto(text: str) -> Any:
+def _none_if_auto(text: str) -> Any:
     return None if text == "auto" else text
 
 
-def _numbers(text: str, where: str) -> tuple[float, ...]:
+def _parse_numbers(text: str, where: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",")) if text.strip() else ()
     except ValueError as error:
@@ -190,19 +195,19 @@ def _numbers(text: str, where: str) -> tuple[float, ...]:
         ) from error
 
 
-def _stride(text: str) -> int | None:
+def _parse_stride(text: str) -> int | None:
     if text == "auto":
         return None
-    if not is_whole(text):
+    if not is_short_decimal(text):
         raise UsageError(f"'{text}' is no stride", where="--stride", remedy="As 2, or auto")
     return int(text)
 
 
-def _size(text: str, where: str) -> tuple[int, int]:
+def _parse_size(text: str, where: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (
-        is_whole(height)
-        and is_whole(width)
+        is_short_decimal(height)
+        and is_short_decimal(width)
         and 1 <= int(height) <= 65_536
         and 1 <= int(width) <= 65_536
     ):

@@ -66,13 +66,13 @@ def record(
     written can be replayed after a `kill -9`, too.
     """
     from edgeinspect.domain.clock import NS_PER_S, SystemClock
-    from edgeinspect.services.recorder.service import Bounds, Recorder
+    from edgeinspect.services.recorder.service import Recorder, RecordingLimits
 
     configure(log_format, "info")
-    bounds = Bounds(
+    bounds = RecordingLimits(
         max_bytes=max_mib << 20,
         buffer_bytes=buffer_mib << 20,
-        frames=frames,
+        max_frames=frames,
         duration_ns=None if duration_s is None else round(duration_s * NS_PER_S),
     )
     recorder = Recorder(config, overrides, out, bounds, SystemClock())
@@ -87,8 +87,8 @@ def record(
         for number, handler in before.items():
             signal.signal(number, handler)
     echo(
-        f"recorded {account.frames} frames in {out} ({account.why}); "
-        f"{account.without_picture} without their picture, {account.missed} verdicts missed"
+        f"recorded {account.frames} frames in {out} ({account.end_reason}); "
+        f"{account.without_image} without their picture, {account.missed} verdicts missed"
     )
 
 

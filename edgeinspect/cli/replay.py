@@ -15,17 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.errors import EXIT_OK, EXIT_REFUSED
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
 
 if TYPE_CHECKING:
     from edgeinspect.domain.frame import Pixels
     from edgeinspect.domain.verdict import Verdict
     from edgeinspect.storage.recording.reader import RecordedFrame
-    from edgeinspect.tools.replay.compare import Brief, Summary
+    from edgeinspect.tools.replay.compare import ReplaySummary, VerdictSummary
 
 _PATH = click.Path(path_type=Path)
 _PIPE_WIDTH = 200
-_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 @click.command()
@@ -87,43 +87,45 @@ def replay(
     With the recorded models and thresholds every verdict must be the recorded one, bit for bit:
     ends with 65 if one is not. With others, says what they would have decided.
     """
-    from edgeinspect.storage.model_store import Store, default_root
-    from edgeinspect.tools.replay.engine_selection import Wanted, find_roles
-    from edgeinspect.tools.replay.export import Export
-    from edgeinspect.tools.replay.replay import replay as run
-    from edgeinspect.wire.messages import encode
+    from edgeinspect.storage.model_store import ModelStore, default_root
+    from edgeinspect.tools.replay.engine_selection import ReplayOverrides, models_by_role
+    from edgeinspect.tools.replay.export import RecordingExporter
+    from edgeinspect.tools.replay.replay import replay_recording as run
+    from edgeinspect.wire.messages import encode_message
 
-    models = find_roles(engines, Store(store or default_root())) if engines else {}
-    wanted = Wanted(models, backend, overrides, store)
+    models = models_by_role(engines, ModelStore(store or default_root())) if engines else {}
+    wanted = ReplayOverrides(models, backend, overrides, store)
     with ExitStack() as stack:
-        verdicts = _open(verdicts_path, stack)
-        export = Export(export_folder) if export_folder is not None else None
+        verdicts = _open_output(verdicts_path, stack)
+        export = RecordingExporter(export_folder) if export_folder is not None else None
         if export is not None:
             stack.callback(export.close)
 
         def show(recorded: RecordedFrame, pixels: Pixels | None, verdict: Verdict) -> None:
             if verdicts is not None:
-                verdicts.write(encode(verdict) + b"\n")
+                verdicts.write(encode_message(verdict) + b"\n")
                 verdicts.flush()
             if export is not None:
                 export.add(recorded, pixels)
 
-        bar = stack.enter_context(_Bar(sys.stderr.isatty()))
-        summary = run(recording, wanted, real_time=speed == "1", show=show, progress=bar.move)
+        bar = stack.enter_context(_ProgressBar(sys.stderr.isatty()))
+        summary = run(
+            recording, wanted, real_time=speed == "1", on_replayed=show, progress=bar.update
+        )
     if as_json:
         echo(json.dumps(msgspec.to_builtins(summary), indent=2))
     elif verdicts_path != Path("-"):
-        _print(summary)
-    return EXIT_REFUSED if summary.different and not summary.changed else EXIT_OK
+        _print_summary(summary)
+    return EXIT_DATAERR if summary.different and not summary.has_overrides else EXIT_OK
 
 
-def _open(path: Path | None, stack: ExitStack) -> BinaryIO | None:
+def _open_output(path: Path | None, stack: ExitStack) -> BinaryIO | None:
     if path is None:
         return None
     return sys.stdout.buffer if path == Path("-") else stack.enter_context(path.open("wb"))
 
 
-class _Bar:
+class _ProgressBar:
     """A bar on stderr where somebody sees it."""
 
     def __init__(self, seen: bool) -> None:
@@ -131,7 +133,7 @@ class _Bar:
 
         self._bars = Progress(console=Console(stderr=True), transient=True, disable=not seen)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         self._bars.start()
         self._task = self._bars.add_task("replaying", total=None)
         return self
@@ -139,31 +141,31 @@ class _Bar:
     def __exit__(self, *_error: object) -> None:
         self._bars.stop()
 
-    def move(self, done: int, frames: int) -> None:
+    def update(self, done: int, frames: int) -> None:
         self._bars.update(self._task, completed=done, total=frames)
 
 
 # -- words out ---------------------------------------------------------------------------
 
 
-def _print(summary: Summary) -> None:
+def _print_summary(summary: ReplaySummary) -> None:
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-    for words in _head(summary):
+    for words in _header_lines(summary):
         console.print(Text(words), soft_wrap=True)
-    if summary.changed or summary.different:
-        console.print(_decisions(summary))
+    if summary.has_overrides or summary.different:
+        console.print(_decision_table(summary))
         if summary.classes:
-            console.print(_classes(summary))
+            console.print(_class_table(summary))
         if summary.differences:
-            console.print(_differences(summary))
-        if (more := summary.different - min(_SHOWN, len(summary.differences))) > 0:
+            console.print(_difference_table(summary))
+        if (more := summary.different - min(_MAX_SHOWN, len(summary.differences))) > 0:
             console.print(f"and {more} more; --json lists them")
-    for words in _tail(summary):
+    for words in _result_lines(summary):
         console.print(Text(words), soft_wrap=True)
 
 
-def _head(summary: Summary) -> list[str]:
-    began, ended = _time(summary.first_utc_ns), _time(summary.last_utc_ns)
+def _header_lines(summary: ReplaySummary) -> list[str]:
+    began, ended = _format_time(summary.first_utc_ns), _format_time(summary.last_utc_ns)
     lines = [f"line {summary.line}, {summary.frames} frames, {began} to {ended}"]
     for role, names in sorted(summary.models.items()):
         before = ", ".join(summary.recorded_models.get(role, [])) or "not told"
@@ -176,7 +178,7 @@ def _head(summary: Summary) -> list[str]:
     return lines
 
 
-def _tail(summary: Summary) -> list[str]:
+def _result_lines(summary: ReplaySummary) -> list[str]:
     told = ", ".join(f"{count} by {name}" for name, count in sorted(summary.decided_by.items()))
     lines = []
     if told:
@@ -194,7 +196,7 @@ def _tail(summary: Summary) -> list[str]:
         lines.append(f"the wall clock was set {summary.clock_steps} times while it was recorded")
     if summary.different:
         lines += [f"another machine: {words}" for words in summary.other_machine]
-    if summary.changed:
+    if summary.has_overrides:
         lines.append(
             f"{summary.compared} compared, {summary.different} decided otherwise; "
             f"largest change of the gate's probability "
@@ -209,16 +211,18 @@ def _tail(summary: Summary) -> list[str]:
     return lines
 
 
-def _decisions(summary: Summary) -> Table:
+def _decision_table(summary: ReplaySummary) -> Table:
     from edgeinspect.domain.verdict import Decision
 
     table = Table("recorded", *(f"now {d.value}" for d in Decision), box=None, pad_edge=False)
     for before in Decision:
-        table.add_row(before.value, *(str(summary.moved(before, after)) for after in Decision))
+        table.add_row(
+            before.value, *(str(summary.count_transitions(before, after)) for after in Decision)
+        )
     return table
 
 
-def _classes(summary: Summary) -> Table:
+def _class_table(summary: ReplaySummary) -> Table:
     table = Table("class", "recorded", "now", "only now", "no more", box=None, pad_edge=False)
     for name, count in sorted(summary.classes.items()):
         table.add_row(
@@ -227,7 +231,7 @@ def _classes(summary: Summary) -> Table:
     return table
 
 
-def _differences(summary: Summary) -> Table:
+def _difference_table(summary: ReplaySummary) -> Table:
     table = Table(
         "seq",
         "captured",
@@ -239,26 +243,26 @@ def _differences(summary: Summary) -> Table:
         box=None,
         pad_edge=False,
     )
-    for entry in summary.differences[:_SHOWN]:
+    for entry in summary.differences[:_MAX_SHOWN]:
         table.add_row(
             str(entry.seq),
-            _time(entry.captured_at_utc_ns),
+            _format_time(entry.captured_at_utc_ns),
             Text(entry.camera),
             Text(entry.part_id or ""),
-            _words(entry.recorded),
-            _words(entry.replayed),
+            _verdict_text(entry.recorded),
+            _verdict_text(entry.replayed),
             ", ".join(entry.fields),
         )
     return table
 
 
-def _words(brief: Brief) -> Text:
+def _verdict_text(brief: VerdictSummary) -> Text:
     prob = "" if brief.defect_prob is None else f" p {brief.defect_prob:.3f}"
     classes = f" {','.join(brief.classes)}" if brief.classes else ""
     return Text(f"{brief.decision} {brief.reason}{classes}{prob}")
 
 
-def _time(utc_ns: int) -> str:
+def _format_time(utc_ns: int) -> str:
     try:
         at = datetime.fromtimestamp(utc_ns // 1_000_000_000, timezone.utc)
     except (OverflowError, ValueError, OSError):

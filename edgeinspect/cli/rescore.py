@@ -14,9 +14,9 @@ from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
-    from edgeinspect.tools.rescore.runners import Runner
+    from edgeinspect.tools.rescore.runners import ChunkRunner
 
-_EVERY_S = 2.0
+_REPORT_INTERVAL_S = 2.0
 
 
 @click.command()
@@ -82,16 +82,16 @@ def rescore(
     run that was ended, by a kill too, goes on when it is called again.
     """
     from edgeinspect.tools.rescore.run import rescore as run
-    from edgeinspect.tools.rescore.runners import Here, OnRay
-    from edgeinspect.tools.rescore.scorer import Request, spec_of
+    from edgeinspect.tools.rescore.runners import LocalRunner, RayRunner
+    from edgeinspect.tools.rescore.scorer import ScorerConfig, read_model_spec
 
     named = str(Path(model).absolute()) if Path(model).exists() else model
-    request = Request(
+    request = ScorerConfig(
         str(source.absolute()), named, backend, str(store.absolute()) if store else None
     )
-    spec = spec_of(request)
+    spec = read_model_spec(request)
     many = workers or len(os.sched_getaffinity(0))
-    runner: Runner = Here() if plain else OnRay(many, address, gpus_per_worker)
+    runner: ChunkRunner = LocalRunner() if plain else RayRunner(many, address, gpus_per_worker)
     done = run(
         source,
         out,
@@ -100,27 +100,27 @@ def rescore(
         runner,
         chunk_frames=chunk_frames,
         threshold=threshold,
-        progress=_Progress().tell,
+        progress=_ProgressPrinter().update,
     )
     for words, count in dict(done.summary["line_said_and_now"]).items():  # type: ignore[call-overload]
         echo(f"the line said {words} at {threshold:g}: {count}")
-    echo(f"{done.frames} frames, {done.problems} of them without a result, in {out}")
+    echo(f"{done.frame_count} frames, {done.problem_count} of them without a result, in {out}")
 
 
-class _Progress:
+class _ProgressPrinter:
     """A line on stderr every two seconds."""
 
     def __init__(self) -> None:
-        self._begun = self._told = time.monotonic()
+        self._started_s = self._reported_s = time.monotonic()
 
-    def tell(self, before: int, now: int, total: int) -> None:
+    def update(self, before: int, now: int, total: int) -> None:
         at = time.monotonic()
         if before and not now:
             echo(f"{before} of {total} frames were done before", err=True)
-        if not now or (at - self._told < _EVERY_S and before + now < total):
+        if not now or (at - self._reported_s < _REPORT_INTERVAL_S and before + now < total):
             return
-        self._told = at
-        rate = now / max(1e-9, at - self._begun)
+        self._reported_s = at
+        rate = now / max(1e-9, at - self._started_s)
         left_s = (total - before - now) / rate
         echo(f"{before + now} of {total} frames, {rate:.0f}/s, {left_s:.0f} s left", err=True)
         sys.stderr.flush()

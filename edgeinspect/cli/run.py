@@ -10,7 +10,7 @@ import click
 
 from edgeinspect.cli._terminal import echo
 from edgeinspect.pipeline.line import Line
-from edgeinspect.services.daemon.service import run as run_line
+from edgeinspect.services.daemon.service import run_daemon as run_line
 from edgeinspect.system.log import configure
 
 
@@ -49,7 +49,7 @@ def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str)
         with contextlib.suppress(OSError):  # nobody reads it: no reason to stop a line
             echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
 
-    counts = run_line(file, overrides, announce=announce)
+    counts = run_line(file, overrides, on_started=announce)
     echo(
         f"captured {counts.captured} = pass {counts.passed} + reject {counts.reject} "
         f"+ no verdict {counts.no_verdict}"

@@ -12,10 +12,10 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgeinspect.cli._skipped_images import lines
+from edgeinspect.cli._skipped_images import skipped_image_lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
-from edgeinspect.system.untrusted_text import is_whole
+from edgeinspect.system.untrusted_text import is_short_decimal
 
 Report = Callable[[str, int, int, float], None]
 
@@ -31,7 +31,7 @@ _THREADS = click.option(
 )
 
 
-def _common(command: Callable[..., None]) -> Callable[..., None]:
+def _training_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that both kinds of model have."""
     options = (
         click.option(
@@ -104,16 +104,16 @@ def train() -> None:
 @_THREADS
 def strip(**options: Any) -> None:
     """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
-    _need_torch()
-    from edgeinspect.learning.train.shipped_models import train_strip
+    _require_torch()
+    from edgeinspect.learning.train.shipped_models import train_shipped_models
 
     with _progress() as report:
-        figures = train_strip(report=report, **options)
+        figures = train_shipped_models(on_progress=report, **options)
     echo(json.dumps(figures, indent=2))
 
 
 @train.command()
-@_common
+@_training_options
 @click.option(
     "--compare",
     metavar="NAME,NAME,...",
@@ -128,7 +128,7 @@ def gate(compare: str | None, **options: Any) -> None:
 
 
 @train.command()
-@_common
+@_training_options
 @click.option(
     "--stride",
     type=click.Choice(["2", "4"]),
@@ -141,8 +141,8 @@ def segmenter(stride: str | None, **options: Any) -> None:
 
 def _run(kind: str, options: dict[str, Any]) -> None:
     plan = _plan(kind, options)
-    _need_torch()
-    from edgeinspect.learning.train.training import train as train_one
+    _require_torch()
+    from edgeinspect.learning.train.training import train_model as train_one
 
     left_out: list[Any] = []
     try:
@@ -150,7 +150,7 @@ def _run(kind: str, options: dict[str, Any]) -> None:
             figures = train_one(plan, report, left_out.extend)
     finally:  # whatever became of it, which pictures it had is known
         told = ((one.name, one.why) for one in left_out)
-        for line in lines(told, str(plan.out / "run.json")):
+        for line in skipped_image_lines(told, str(plan.out / "run.json")):
             echo(line, err=True)
     if figures:
         echo(json.dumps(figures, indent=2))
@@ -159,19 +159,19 @@ def _run(kind: str, options: dict[str, Any]) -> None:
 
 def _compare(names: list[str], options: dict[str, Any]) -> None:
     plan = _plan("gate", options)
-    _need_torch()
-    from edgeinspect.learning.train.compare_architectures import compare_gates
+    _require_torch()
+    from edgeinspect.learning.train.compare_architectures import train_and_compare_gates
 
     with _progress() as report:
-        echo(compare_gates(plan, names, report))
+        echo(train_and_compare_gates(plan, names, report))
 
 
 def _plan(kind: str, options: dict[str, Any]) -> Any:
-    from edgeinspect.learning.train.plan import Plan
+    from edgeinspect.learning.train.plan import TrainingConfig
 
     size, channels, arch = options.pop("size"), options.pop("channels"), options.pop("arch")
     name = options.pop("name") or options["out"].resolve().name
-    return Plan(
+    return TrainingConfig(
         kind=kind,  # type: ignore[arg-type]
         name=name,
         size=_size(size) if size else None,
@@ -181,7 +181,7 @@ def _plan(kind: str, options: dict[str, Any]) -> Any:
     )
 
 
-def _need_torch() -> None:
+def _require_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("train", "torch")
 
@@ -189,8 +189,8 @@ def _need_torch() -> None:
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     if not (
-        is_whole(height)
-        and is_whole(width)
+        is_short_decimal(height)
+        and is_short_decimal(width)
         and 16 <= int(height) <= 8192
         and 16 <= int(width) <= 16384
     ):

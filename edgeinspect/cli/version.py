@@ -13,9 +13,9 @@ from rich.text import Text
 
 from edgeinspect import __version__, registry
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 
-_KINDS: tuple[tuple[str, registry.Kind], ...] = (
+_KINDS: tuple[tuple[str, registry.PluginKind], ...] = (
     ("backends", "backend"),
     ("cameras", "camera"),
     ("plclinks", "plclink"),
@@ -26,23 +26,23 @@ _KINDS: tuple[tuple[str, registry.Kind], ...] = (
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a program or a report.")
 def version(as_json: bool) -> None:
     """Show versions, the backends and cameras found, and why others are absent."""
-    facts = gather()
+    facts = collect_versions()
     if as_json:
         echo(json.dumps(facts, indent=2))
     else:
         Console().print(_table(facts))
 
 
-def gather() -> dict[str, Any]:
+def collect_versions() -> dict[str, Any]:
     """Everything `version` shows. Imports no engine and no camera library."""
-    store = Store()
+    store = ModelStore()
     facts: dict[str, Any] = {
         "edgeinspect": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
     for section, kind in _KINDS:
-        facts[section] = {name: _part(kind, name) for name in registry.names(kind)}
+        facts[section] = {name: _plugin_state(kind, name) for name in registry.plugin_names(kind)}
     facts["store"] = {
         "root": str(store.root),
         "models": {name: list(store.versions(name)) for name in store.names()},
@@ -50,11 +50,11 @@ def gather() -> dict[str, Any]:
     return facts
 
 
-def _part(kind: registry.Kind, name: str) -> dict[str, Any]:
+def _plugin_state(kind: registry.PluginKind, name: str) -> dict[str, Any]:
     reason = registry.missing_reason(kind, name)
     packages: dict[str, str] = {}
     if reason is None:
-        for package, _extra in getattr(registry.part(kind, name), "REQUIRES", ()):
+        for package, _extra in getattr(registry.load_plugin(kind, name), "REQUIRES", ()):
             try:
                 packages[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:  # import and project name differ

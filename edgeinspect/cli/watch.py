@@ -8,17 +8,17 @@ from datetime import datetime
 import click
 from rich.text import Text
 
-from edgeinspect.cli._line_source import find_source, is_address
+from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console, echo_json
-from edgeinspect.client import Listener, Proof, Proofs, Received
+from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Subscriber
 from edgeinspect.config.cross_checks import is_local
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.system.untrusted_text import one_line
+from edgeinspect.system.untrusted_text import escape_line
 from edgeinspect.wire.messages import Heartbeat, Status
 
-NOBODY_S = 1.5
+NO_ANSWER_S = 1.5
 """Silence after which a line that was never heard is said to be away."""
 _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
 
@@ -48,37 +48,39 @@ def watch(
     Without LINE the one that runs on this PC. Says when the heartbeat stops: silence is
     never a good part.
     """
-    viewer = _Viewer(as_json, rejects)
-    proof: Proof | Proofs | None = None
+    viewer = _MessagePrinter(as_json, rejects)
+    proof: LineVerifier | LineVerifiers | None = None
     if line is None or not is_address(line):
-        source = find_source(line)
-        address, proof = source.verdicts, None if unproven else source.proof()
+        source = find_line_source(line)
+        address, proof = source.verdicts, None if unproven else source.verifier()
     else:
         address = line
-        proof = Proofs() if is_local(address) and not unproven else None
-    with Listener(address, proof=proof) as listener:
+        proof = LineVerifiers() if is_local(address) and not unproven else None
+    with Subscriber(address, verifier=proof) as listener:
         heard_at = time.monotonic()
         silent = True
         heard = False
         doubt = ""
-        while count is None or viewer.shown < count:
+        while count is None or viewer.printed < count:
             got = listener.receive(200)
             now = time.monotonic()
             if got is not None:
                 if silent and isinstance(got.message, Heartbeat):
-                    viewer.note(f"line {got.message.line} answers")
+                    viewer.print_note(f"line {got.message.line} answers")
                     silent, heard = False, True
                 heard_at = now
-                viewer.show(got)
+                viewer.print_message(got)
                 continue
-            if listener.doubt and listener.doubt != doubt:
-                viewer.note(f"somebody else speaks in the line's name: {listener.doubt}")
-            doubt = listener.doubt
+            if listener.rejection_reason and listener.rejection_reason != doubt:
+                viewer.print_note(
+                    f"somebody else speaks in the line's name: {listener.rejection_reason}"
+                )
+            doubt = listener.rejection_reason
             if not silent and now - heard_at > 1.0:
-                viewer.note("no heartbeat: nobody inspects this line")
+                viewer.print_note("no heartbeat: nobody inspects this line")
                 silent = True
-            if silent and not heard and now - heard_at > NOBODY_S:
-                viewer.note(
+            if silent and not heard and now - heard_at > NO_ANSWER_S:
+                viewer.print_note(
                     f"nobody answers at {address}. Is the line running, and is this its "
                     "publish.verdicts?"
                 )
@@ -86,41 +88,41 @@ def watch(
             if timeout_s is not None and now - heard_at > timeout_s:
                 raise DeviceLostError(f"silent for {timeout_s:g} s", where=address)
     if listener.missed and not rejects:
-        viewer.note(f"{listener.missed} verdicts were missed")
+        viewer.print_note(f"{listener.missed} verdicts were missed")
 
 
-class _Viewer:
+class _MessagePrinter:
     """Prints messages, for a program or for a person."""
 
     def __init__(self, as_json: bool, rejects: bool) -> None:
-        self.shown = 0
+        self.printed = 0
         self._as_json = as_json
-        self._rejects = rejects
+        self._rejects_only = rejects
         self._console = Console()
         self._notes = Console(stderr=True)
         self._alarm = ""
 
-    def note(self, text: str) -> None:
+    def print_note(self, text: str) -> None:
         """A remark beside the verdicts, on stderr."""
-        self._notes.print(Text(one_line(text), style="dim"), soft_wrap=True)
+        self._notes.print(Text(escape_line(text), style="dim"), soft_wrap=True)
 
-    def show(self, got: Received) -> None:
+    def print_message(self, got: ReceivedMessage) -> None:
         """Print one message, if it is asked for."""
         message = got.message
         if isinstance(message, Verdict):
-            if self._rejects and message.decision is not Decision.REJECT:
+            if self._rejects_only and message.decision is not Decision.REJECT:
                 return
-            self.shown += 1
+            self.printed += 1
             if self._as_json:
                 echo_json(got.body)
             else:
                 self._console.print(_verdict_line(message), soft_wrap=True)
         elif isinstance(message, Heartbeat) and message.alarm != self._alarm:
-            self.note(f"alarm: {message.alarm}" if message.alarm else "alarm cleared")
+            self.print_note(f"alarm: {message.alarm}" if message.alarm else "alarm cleared")
             self._alarm = message.alarm
-        elif isinstance(message, Status) and not self._as_json and not self._rejects:
+        elif isinstance(message, Status) and not self._as_json and not self._rejects_only:
             counts = message.counts
-            self.note(
+            self.print_note(
                 f"{message.rate_hz:g} frames/s, captured {counts.captured}, "
                 f"reject {counts.reject}, no verdict {counts.no_verdict}, "
                 f"p99 {message.latency_p99_us / 1000:.1f} of {message.budget_us / 1000:g} ms"
@@ -132,7 +134,7 @@ def _verdict_line(verdict: Verdict) -> Text:
     at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9).astimezone()
     text = Text.assemble(
         (at.time().isoformat("milliseconds") + f"{at:%z}", "dim"),
-        f" {verdict.seq:>7} {one_line(verdict.camera):<8} ",
+        f" {verdict.seq:>7} {escape_line(verdict.camera):<8} ",
         (f"{verdict.decision.value:<10}", _COLOR[verdict.decision]),
         f" {verdict.reason.value:<16}",
         (f" {verdict.stages.total_us / 1000:6.1f} ms", "dim"),
@@ -142,16 +144,16 @@ def _verdict_line(verdict: Verdict) -> Text:
     for region in verdict.regions[:3]:
         if region.fatal:
             text.append(
-                f"  {one_line(region.class_name)} {region.area_mm2:.0f} mm² "
+                f"  {escape_line(region.class_name)} {region.area_mm2:.0f} mm² "
                 f"at {region.centroid_mm[0]:.0f},{region.centroid_mm[1]:.0f} mm",
                 style="red",
             )
     if verdict.part_id:
-        text.append(f"  part {one_line(verdict.part_id)}")
+        text.append(f"  part {escape_line(verdict.part_id)}")
     if verdict.label:
-        text.append(f"  {one_line(verdict.label)}", style="dim")
+        text.append(f"  {escape_line(verdict.label)}", style="dim")
     if verdict.detail:
-        text.append(f"  {one_line(verdict.detail)}", style="dim")
+        text.append(f"  {escape_line(verdict.detail)}", style="dim")
     if verdict.degraded:
         text.append("  degraded", style="yellow")
     return text

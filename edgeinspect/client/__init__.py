@@ -14,27 +14,33 @@ the network or either process does, and says so where a verdict is gone for good
 
 from __future__ import annotations
 
-from edgeinspect.client.connection import LineSource, find_line
-from edgeinspect.client.feed import Feed
-from edgeinspect.client.feed_events import Beat, Delivered, Event, Lost, Renumbered
-from edgeinspect.client.listener import Listener
-from edgeinspect.client.proof import Proof, Proofs
-from edgeinspect.client.requests import order
-from edgeinspect.client.sockets import Prepare, Received
+from edgeinspect.client.connection import LineEndpoint, find_line
+from edgeinspect.client.feed import VerdictFeed
+from edgeinspect.client.feed_events import (
+    FeedEvent,
+    SequenceReset,
+    StatusReceived,
+    VerdictReceived,
+    VerdictsLost,
+)
+from edgeinspect.client.listener import Subscriber
+from edgeinspect.client.proof import LineVerifier, LineVerifiers
+from edgeinspect.client.requests import send_request
+from edgeinspect.client.sockets import ReceivedMessage, SocketSetup
 
 __all__ = [
-    "Beat",
-    "Delivered",
-    "Event",
-    "Feed",
-    "LineSource",
-    "Listener",
-    "Lost",
-    "Prepare",
-    "Proof",
-    "Proofs",
-    "Received",
-    "Renumbered",
+    "FeedEvent",
+    "LineEndpoint",
+    "LineVerifier",
+    "LineVerifiers",
+    "ReceivedMessage",
+    "SequenceReset",
+    "SocketSetup",
+    "StatusReceived",
+    "Subscriber",
+    "VerdictFeed",
+    "VerdictReceived",
+    "VerdictsLost",
     "find_line",
-    "order",
+    "send_request",
 ]

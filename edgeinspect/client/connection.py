@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.client.proof import Proof
+from edgeinspect.client.proof import LineVerifier
 from edgeinspect.config.cross_checks import is_local
-from edgeinspect.storage.paths import socket_addresses
-from edgeinspect.storage.shared_memory.folder import find_folder
-from edgeinspect.system.file_ownership import named_user
+from edgeinspect.storage.paths import default_addresses
+from edgeinspect.storage.shared_memory.folder import find_line_folder
+from edgeinspect.system.file_ownership import find_user_id
 
 
 @dataclass(frozen=True, slots=True)
-class LineSource:
+class LineEndpoint:
     """A line as one client's file names it."""
 
     line: str
@@ -25,15 +25,15 @@ class LineSource:
     """Of its spool, where that is named."""
     owner: str | None = None
     """User beside root and our own whose spool is believed."""
-    is_proven: bool = True
+    is_spool_checked: bool = True
     """False if its key proves it, or nothing does."""
 
-    def proof(self) -> Proof | None:
+    def verifier(self) -> LineVerifier | None:
         """A new look into the line's spool; None where it is not wanted."""
-        if not self.is_proven:
+        if not self.is_spool_checked:
             return None
-        owner = named_user(self.owner) if self.owner else None
-        return Proof(self.line, self.folder, () if owner is None else (owner,))
+        owner = find_user_id(self.owner) if self.owner else None
+        return LineVerifier(self.line, self.folder, () if owner is None else (owner,))
 
 
 def find_line(
@@ -45,7 +45,7 @@ def find_line(
     owner: str | None = None,
     has_keys: bool = False,
     unproven: bool = False,
-) -> LineSource:
+) -> LineEndpoint:
     """A line by its name, with what else is known of it.
 
     Args:
@@ -58,7 +58,7 @@ def find_line(
         unproven: Believe whoever speaks at these addresses.
     """
     folder = Path(spool) if spool else None
-    sockets = socket_addresses(folder or find_folder(line), line)
+    sockets = default_addresses(folder or find_line_folder(line), line)
     addresses = (verdicts or sockets[0], replay or sockets[1])
     proven = not has_keys and not unproven and all(map(is_local, addresses))
-    return LineSource(line, *addresses, folder=folder, owner=owner, is_proven=proven)
+    return LineEndpoint(line, *addresses, folder=folder, owner=owner, is_spool_checked=proven)

@@ -8,16 +8,22 @@ from types import TracebackType
 import msgspec
 import zmq
 
-from edgeinspect.client.feed_events import Beat, Delivered, Event, Lost, Renumbered
-from edgeinspect.client.proof import Proof, forged
+from edgeinspect.client.feed_events import (
+    FeedEvent,
+    SequenceReset,
+    StatusReceived,
+    VerdictReceived,
+    VerdictsLost,
+)
+from edgeinspect.client.proof import LineVerifier, forged_error
 from edgeinspect.client.sockets import (
-    DEAF_NS,
-    Prepare,
-    Refusals,
+    RECONNECT_AFTER_NS,
+    AuthFailureMonitor,
     Socket,
-    connect,
-    plain,
-    read,
+    SocketSetup,
+    connect_socket,
+    no_encryption,
+    parse_message,
 )
 from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
 from edgeinspect.domain.part_verdict import PartVerdict
@@ -33,22 +39,22 @@ from edgeinspect.wire.messages import (
 )
 from edgeinspect.wire.requests import (
     Ack,
-    Answer,
-    Busy,
-    Gone,
-    Replayed,
+    LineReply,
+    NoLongerHeld,
+    ReplayBusy,
+    ReplayComplete,
     ReplayRequest,
-    decode_answer,
-    encode,
+    decode_reply,
+    encode_body,
 )
 
-_ASK_AGAIN_NS = 200 * NS_PER_MS
-_LAST_WORDS_NS = 500 * NS_PER_MS
+_REQUEST_INTERVAL_NS = 200 * NS_PER_MS
+_SHUTDOWN_GRACE_NS = 500 * NS_PER_MS
 """How long what a dead daemon said may still be under way."""
-_ACK_EVERY_NS = 20 * NS_PER_MS
+_ACK_INTERVAL_NS = 20 * NS_PER_MS
 
 
-class Feed:
+class VerdictFeed:
     """Every verdict of one line, once and in order. Not thread-safe.
 
     Verdicts come from the PUB; a gap, or a heartbeat that names a later seq, is filled over
@@ -63,10 +69,10 @@ class Feed:
         name: str,
         line: str = "",
         cursor: int | None = None,
-        prepare: Prepare = plain,
+        setup_socket: SocketSetup = no_encryption,
         clock: Clock | None = None,
         high_water_mark: int = 10_000,
-        proof: Proof | None = None,
+        verifier: LineVerifier | None = None,
     ) -> None:
         """Connect.
 
@@ -94,31 +100,31 @@ class Feed:
         """Verdicts that came by replay."""
         self._name = name
         self._clock: Clock = clock or SystemClock()
-        self._heard_at_ns = self._clock.now_ns()
-        self._asked_at_ns = 0
+        self._heartbeat_at_ns = self._clock.now_ns()
+        self._requested_at_ns = 0
         self._acked_at_ns = 0
-        self._ack: int | None = None
+        self._unsent_ack: int | None = None
         self._line = line
-        self._behind = cursor is not None
+        self._is_behind = cursor is not None
         self._context: zmq.Context[Socket] = zmq.Context()
         self._addresses = (verdicts, replay)
-        self._prepare = prepare
+        self._setup_socket = setup_socket
         self._high_water_mark = high_water_mark
-        self._proof = proof
-        self._doubted_at_ns: int | None = None
-        self._turn = 0
+        self._verifier = verifier
+        self._distrusted_since_ns: int | None = None
+        self._next_first = 0
         try:
-            self._open()
+            self._connect()
         except BaseException:
             self._context.destroy(0)
             raise
 
-    def _open(self) -> None:
+    def _connect(self) -> None:
         verdicts, replay = self._addresses
-        prepare, mark = self._prepare, self._high_water_mark
-        sub = connect(self._context, zmq.SUB, verdicts, prepare, mark)
+        prepare, mark = self._setup_socket, self._high_water_mark
+        sub = connect_socket(self._context, zmq.SUB, verdicts, prepare, mark)
         try:
-            dealer = connect(self._context, zmq.DEALER, replay, prepare, mark)
+            dealer = connect_socket(self._context, zmq.DEALER, replay, prepare, mark)
         except BaseException:
             sub.close(0)
             raise
@@ -128,69 +134,73 @@ class Feed:
         for topic in (HEARTBEAT_TOPIC, STATUS_TOPIC):
             sub.subscribe(topic + suffix)
         self._opened_at_ns = self._clock.now_ns()
-        self._refusals = [Refusals(self._context, each) for each in (sub, dealer)]
+        self._auth_failures = [AuthFailureMonitor(self._context, each) for each in (sub, dealer)]
         self._poller = zmq.Poller()
-        for socket in (sub, dealer, *(each.socket for each in self._refusals)):
+        for socket in (sub, dealer, *(each.socket for each in self._auth_failures)):
             self._poller.register(socket, zmq.POLLIN)
 
-    def _open_again(self, *, quiet: bool) -> None:
+    def _reconnect_if_needed(self, *, quiet: bool) -> None:
         """New sockets, if the line turned these away, or is not heard: it may have changed."""
         now_ns = self._clock.now_ns()
-        for refusals in self._refusals:
-            refusals.hear(now_ns)
-        deaf = quiet and now_ns - max(self._heard_at_ns, self._opened_at_ns) > DEAF_NS
-        if deaf or any(refusals.due(now_ns) for refusals in self._refusals):
-            old = self._refusals
-            self._open()
-            self._asked_at_ns = 0
+        for refusals in self._auth_failures:
+            refusals.drain(now_ns)
+        deaf = (
+            quiet and now_ns - max(self._heartbeat_at_ns, self._opened_at_ns) > RECONNECT_AFTER_NS
+        )
+        if deaf or any(refusals.should_reconnect(now_ns) for refusals in self._auth_failures):
+            old = self._auth_failures
+            self._connect()
+            self._requested_at_ns = 0
             for refusals in old:
                 refusals.close()
 
     @property
-    def silent_ms(self) -> float:
+    def silence_ms(self) -> float:
         """Time since the last heartbeat of the newest epoch."""
-        return (self._clock.now_ns() - self._heard_at_ns) / NS_PER_MS
+        return (self._clock.now_ns() - self._heartbeat_at_ns) / NS_PER_MS
 
-    def receive(self, timeout_ms: int = 100) -> Event | None:
+    def receive(self, timeout_ms: int = 100) -> FeedEvent | None:
         """The next event; None if there is none in `timeout_ms`.
 
         Raises:
             DataError: A message breaks the wire's schema, or a heartbeat is not the line's.
         """
-        self._catch_up()
+        self._request_missing()
         self._flush_ack()
         until_ns = self._clock.now_ns() + timeout_ms * NS_PER_MS
         while True:
             left_ms = max(0, (until_ns - self._clock.now_ns()) // NS_PER_MS)
             ready = dict(self._poller.poll(min(left_ms, 100)))
-            event = self._take(ready)
+            event = self._next_message(ready)
             if event is not None:
                 return event
-            self._open_again(quiet=not ready)
-            self._catch_up()
+            self._reconnect_if_needed(quiet=not ready)
+            self._request_missing()
             self._flush_ack()
             if left_ms <= 0 and not ready:
                 return None
 
-    def _take(self, ready: dict[Socket, int]) -> Event | None:
+    def _next_message(self, ready: dict[Socket, int]) -> FeedEvent | None:
         """One message from one of the sockets that has any, in turn."""
-        self._turn ^= 1
-        order = (self._sub, self._dealer) if self._turn else (self._dealer, self._sub)
+        self._next_first ^= 1
+        order = (self._sub, self._dealer) if self._next_first else (self._dealer, self._sub)
         for socket in order:
             if socket in ready:
                 parts = socket.recv_multipart()
-                return self._hear_pub(parts) if socket is self._sub else self._hear_replay(parts)
+                return self._on_pub(parts) if socket is self._sub else self._on_replay(parts)
         return None
 
     def ack(self, seq: int) -> None:
         """Say that everything up to `seq` is applied; sent within 20 ms, the newest only."""
-        self._ack = seq
+        self._unsent_ack = seq
         self._flush_ack()
 
-    def _hear_pub(self, parts: list[bytes]) -> Event | None:
-        message = read(parts)
+    def _on_pub(self, parts: list[bytes]) -> FeedEvent | None:
+        message = parse_message(parts)
         if isinstance(message.message, Verdict):
-            return self._place(message.message, message.body, replayed=False, mask=message.mask)
+            return self._accept_in_order(
+                message.message, message.body, replayed=False, mask=message.mask
+            )
         beat = message.message
         if isinstance(beat, PartVerdict):  # not subscribed to
             return None
@@ -198,11 +208,11 @@ class Feed:
             return None
         if beat.epoch < self.epoch:  # a dead daemon's last words
             return None
-        if not self._believe(beat):
+        if not self._is_trusted(beat):
             return None
         new_daemon = beat.epoch > self.epoch
         self.epoch = beat.epoch
-        self._heard_at_ns = self._clock.now_ns()
+        self._heartbeat_at_ns = self._clock.now_ns()
         if isinstance(beat, Heartbeat):
             if self.cursor is None:
                 self.cursor = beat.last_seq
@@ -211,89 +221,91 @@ class Feed:
             # that replay was quicker than this heartbeat.
             if new_daemon and beat.last_seq < self.cursor:
                 self.cursor = 0
-                self._behind = beat.last_seq > 0
-                return Renumbered(beat.epoch, beat.last_seq)
-            self._behind = self._behind or beat.last_seq > self.cursor
-        return Beat(beat)
+                self._is_behind = beat.last_seq > 0
+                return SequenceReset(beat.epoch, beat.last_seq)
+            self._is_behind = self._is_behind or beat.last_seq > self.cursor
+        return StatusReceived(beat)
 
-    def _believe(self, beat: Heartbeat | Status) -> bool:
+    def _is_trusted(self, beat: Heartbeat | Status) -> bool:
         """False for what a daemon that has just ended may still have said.
 
         Raises:
             DataError: It is not the line that speaks.
         """
-        problem = self._proof.problem(beat) if self._proof is not None else ""
+        problem = self._verifier.problem_with(beat) if self._verifier is not None else ""
         if not problem:
-            self._doubted_at_ns = None
+            self._distrusted_since_ns = None
             return True
         if beat.epoch == self.epoch:
             now_ns = self._clock.now_ns()
-            if self._doubted_at_ns is None:
-                self._doubted_at_ns = now_ns
-            if now_ns - self._doubted_at_ns < _LAST_WORDS_NS:
+            if self._distrusted_since_ns is None:
+                self._distrusted_since_ns = now_ns
+            if now_ns - self._distrusted_since_ns < _SHUTDOWN_GRACE_NS:
                 # Its last word; for longer nobody may say that the line still lives.
                 return isinstance(beat, Heartbeat) and not beat.inspecting
-        raise forged(beat.line, problem)
+        raise forged_error(beat.line, problem)
 
-    def _place(
+    def _accept_in_order(
         self, verdict: Verdict, body: bytes, *, replayed: bool, mask: Mask | None = None
-    ) -> Event | None:
+    ) -> FeedEvent | None:
         """Deliver the next in order; a later one waits in the spool until asked for."""
         if self._line and verdict.line != self._line:
             return None
         if self.cursor is None:  # maybe the last value, long past: a heartbeat must say
             return None
         if verdict.seq > self.cursor + 1:
-            self._behind = True
+            self._is_behind = True
             return None
         if verdict.seq <= self.cursor:
             return None
-        if self._proof is not None and not self._proof.holds(verdict.seq, body):
-            self._behind = True  # somebody else's, or gone from the spool: asked for again
+        if self._verifier is not None and not self._verifier.is_in_spool(verdict.seq, body):
+            self._is_behind = True  # somebody else's, or gone from the spool: asked for again
             return None
         self.cursor = verdict.seq
         self.epoch = max(self.epoch, verdict.epoch)
         self.replayed += replayed
-        return Delivered(verdict, body, replayed, mask)
+        return VerdictReceived(verdict, body, replayed, mask)
 
-    def _hear_replay(self, parts: list[bytes]) -> Event | None:
+    def _on_replay(self, parts: list[bytes]) -> FeedEvent | None:
         if len(parts) == 2:
-            message = read(parts)
+            message = parse_message(parts)
             if isinstance(message.message, Verdict):
                 # Progress: the answer is still coming, so do not ask again yet.
-                self._asked_at_ns = self._clock.now_ns()
-                return self._place(message.message, message.body, replayed=True)
+                self._requested_at_ns = self._clock.now_ns()
+                return self._accept_in_order(message.message, message.body, replayed=True)
             return None
-        answer = _answer(parts[-1])
-        if isinstance(answer, Replayed):
-            self._asked_at_ns = 0
-            self._behind = self.cursor is not None and self.cursor < answer.last_seq
-        elif isinstance(answer, Busy):
-            self._asked_at_ns = self._clock.now_ns()
-        elif isinstance(answer, Gone) and self.cursor is not None:
-            self._asked_at_ns = 0
+        answer = _parse_reply(parts[-1])
+        if isinstance(answer, ReplayComplete):
+            self._requested_at_ns = 0
+            self._is_behind = self.cursor is not None and self.cursor < answer.last_seq
+        elif isinstance(answer, ReplayBusy):
+            self._requested_at_ns = self._clock.now_ns()
+        elif isinstance(answer, NoLongerHeld) and self.cursor is not None:
+            self._requested_at_ns = 0
             first = self.cursor + 1
-            if answer.oldest_seq > first and (self._proof is None or self._proof.lacks(first)):
+            if answer.oldest_seq > first and (
+                self._verifier is None or self._verifier.is_missing(first)
+            ):
                 self.cursor = answer.oldest_seq - 1
-                return Lost(first, self.cursor)
+                return VerdictsLost(first, self.cursor)
         return None
 
-    def _catch_up(self) -> None:
+    def _request_missing(self) -> None:
         """Ask for what is missing, once per answer or every 200 ms."""
-        if not self._behind or self.cursor is None:
+        if not self._is_behind or self.cursor is None:
             return
         now_ns = self._clock.now_ns()
-        if now_ns - self._asked_at_ns < _ASK_AGAIN_NS:
+        if now_ns - self._requested_at_ns < _REQUEST_INTERVAL_NS:
             return
-        if self._send(encode(ReplayRequest(from_seq=self.cursor + 1))):
-            self._asked_at_ns = now_ns
+        if self._send(encode_body(ReplayRequest(from_seq=self.cursor + 1))):
+            self._requested_at_ns = now_ns
 
     def _flush_ack(self) -> None:
         now_ns = self._clock.now_ns()
-        if self._ack is None or now_ns - self._acked_at_ns < _ACK_EVERY_NS:
+        if self._unsent_ack is None or now_ns - self._acked_at_ns < _ACK_INTERVAL_NS:
             return
-        if self._send(encode(Ack(name=self._name, seq=self._ack))):
-            self._ack = None
+        if self._send(encode_body(Ack(name=self._name, seq=self._unsent_ack))):
+            self._unsent_ack = None
             self._acked_at_ns = now_ns
 
     def _send(self, body: bytes) -> bool:
@@ -303,7 +315,7 @@ class Feed:
             return False
         return True
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[FeedEvent]:
         while True:
             event = self.receive()
             if event is not None:
@@ -312,13 +324,13 @@ class Feed:
     def close(self) -> None:
         """Disconnect; harmless when done already."""
         if not self._context.closed:
-            for refusals in self._refusals:
+            for refusals in self._auth_failures:
                 refusals.close()
             self._context.destroy(0)
-        if self._proof is not None:
-            self._proof.close()
+        if self._verifier is not None:
+            self._verifier.close()
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> VerdictFeed:
         return self
 
     def __exit__(
@@ -330,8 +342,8 @@ class Feed:
         self.close()
 
 
-def _answer(body: bytes) -> Answer:
+def _parse_reply(body: bytes) -> LineReply:
     try:
-        return decode_answer(body)
+        return decode_reply(body)
     except msgspec.DecodeError as error:
         raise DataError(f"an answer to replay cannot be read: {error}") from error

@@ -9,7 +9,7 @@ from edgeinspect.wire.messages import Heartbeat, Mask, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class VerdictReceived:
     """The next verdict in order."""
 
     verdict: Verdict
@@ -21,7 +21,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class VerdictsLost:
     """Verdicts that nobody holds any more: treat each as a reject."""
 
     from_seq: int
@@ -29,18 +29,18 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class StatusReceived:
     """A heartbeat or status of the line."""
 
     message: Heartbeat | Status
 
 
 @dataclass(frozen=True, slots=True)
-class Renumbered:
+class SequenceReset:
     """The line lost its spool and counts from a lower seq: what was open then is lost."""
 
     epoch: int
     last_seq: int
 
 
-Event = Delivered | Lost | Beat | Renumbered
+FeedEvent = VerdictReceived | VerdictsLost | StatusReceived | SequenceReset

@@ -6,15 +6,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from edgeinspect.client.connection import LineSource, find_line
+from edgeinspect.client.connection import LineEndpoint, find_line
 from edgeinspect.config.cross_checks import address_problem, is_local
 from edgeinspect.config.schema import Name, Section
-from edgeinspect.config.validation import Collector
+from edgeinspect.config.validation import Validator
 from edgeinspect.config.yaml_document import Node
-from edgeinspect.system.file_ownership import named_user
+from edgeinspect.system.file_ownership import find_user_id
 
 
-class Curve(Section, frozen=True):
+class ClientKeysConfig(Section, frozen=True):
     """Keys for a line on another machine; make them with `edgeinspect keys`."""
 
     secret: str
@@ -23,7 +23,7 @@ class Curve(Section, frozen=True):
     """File with the line's public key."""
 
 
-class Source(Section, frozen=True):
+class LineConnectionConfig(Section, frozen=True):
     """The line that is listened to."""
 
     line: Name
@@ -33,7 +33,7 @@ class Source(Section, frozen=True):
     """Its ROUTER address; likewise."""
     high_water_mark: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
     """Messages queued here before the newest are dropped, to be asked for again later."""
-    curve: Curve | None = None
+    curve: ClientKeysConfig | None = None
     spool: str | None = None
     """The line's `spool.folder`. On this PC and without `curve`, nothing is believed that does
     not stand in the line's spool. When absent the folder is where the line's heartbeat says,
@@ -45,7 +45,7 @@ class Source(Section, frozen=True):
     """Believe whoever speaks at these addresses. Written out where neither the line's spool can
     be seen (another PC, a container) nor `curve` is there, or such a line is refused."""
 
-    def find(self, spool: str | None = None) -> LineSource:
+    def find(self, spool: str | None = None) -> LineEndpoint:
         """The line as it is found now; `spool` is its folder if that is known elsewhere."""
         return find_line(
             self.line,
@@ -58,11 +58,11 @@ class Source(Section, frozen=True):
         )
 
 
-def check_source(collector: Collector, table: dict[str, Node]) -> None:
+def check_line_connection(collector: Validator, table: dict[str, Node]) -> None:
     """What must be written out of a line that cannot be seen to be the line."""
-    curve, unproven = collector.good("feed.curve"), collector.good("feed.unproven")
+    curve, unproven = collector.value_at("feed.curve"), collector.value_at("feed.unproven")
     for name in ("verdicts", "replay"):
-        address = collector.good(f"feed.{name}")
+        address = collector.value_at(f"feed.{name}")
         if not isinstance(address, str) or address_problem(address) or is_local(address):
             continue
         if curve is None and unproven is False:
@@ -70,7 +70,7 @@ def check_source(collector: Collector, table: dict[str, Node]) -> None:
                 "is not on this PC, so nothing proves that it is the line: name feed.curve, "
                 "or write feed.unproven: true"
             )
-            collector.fault(f"feed.{name}", problem, table.get(name))
-    owner = collector.good("feed.owner")
-    if isinstance(owner, str) and named_user(owner) is None:
-        collector.fault("feed.owner", "there is no such user", table.get("owner"))
+            collector.add_fault(f"feed.{name}", problem, table.get(name))
+    owner = collector.value_at("feed.owner")
+    if isinstance(owner, str) and find_user_id(owner) is None:
+        collector.add_fault("feed.owner", "there is no such user", table.get("owner"))

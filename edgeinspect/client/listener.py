@@ -7,26 +7,26 @@ from types import TracebackType
 
 import zmq
 
-from edgeinspect.client.proof import Proof, Proofs
+from edgeinspect.client.proof import LineVerifier, LineVerifiers
 from edgeinspect.client.sockets import (
-    DEAF_NS,
-    Prepare,
-    Received,
-    Refusals,
+    RECONNECT_AFTER_NS,
+    AuthFailureMonitor,
+    ReceivedMessage,
     Socket,
-    connect,
-    plain,
-    read,
+    SocketSetup,
+    connect_socket,
+    no_encryption,
+    parse_message,
 )
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire.messages import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Message
+from edgeinspect.wire.messages import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, WireMessage
 
-_LOOK_MS = 250
+_CHECK_INTERVAL_MS = 250
 """How long it waits before it looks whether the line turned it away."""
 
 
-class Listener:
+class Subscriber:
     """A subscription to one or more lines, as things happen; it does not ask for replay.
 
     Not thread-safe. Iterate it, or call `receive`. Gaps show in `missed`.
@@ -37,8 +37,8 @@ class Listener:
         address: str,
         *,
         topics: tuple[str, ...] = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC),
-        prepare: Prepare = plain,
-        proof: Proof | Proofs | None = None,
+        setup_socket: SocketSetup = no_encryption,
+        verifier: LineVerifier | LineVerifiers | None = None,
     ) -> None:
         """Connect (and reconnect for ever, as ZeroMQ does).
 
@@ -55,29 +55,29 @@ class Listener:
         self.missed = 0
         """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
         only when all verdicts are subscribed to."""
-        self.doubt = ""
+        self.rejection_reason = ""
         """Why the last message was passed over: it is not the line that speaks."""
-        self._proof = proof
+        self._verifier = verifier
         self._last_seq: dict[tuple[str, int], int] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
         self._address = address
-        self._prepare = prepare
+        self._setup_socket = setup_socket
         self._topics = topics
         self._clock = SystemClock()
         try:
-            self._open()
+            self._connect()
         except BaseException:
             self._context.destroy(0)
             raise
 
-    def _open(self) -> None:
-        self._socket = connect(self._context, zmq.SUB, self._address, self._prepare)
+    def _connect(self) -> None:
+        self._socket = connect_socket(self._context, zmq.SUB, self._address, self._setup_socket)
         for topic in self._topics:
             self._socket.subscribe(topic)
-        self._refusals = Refusals(self._context, self._socket)
-        self._heard_at_ns = self._clock.now_ns()
+        self._auth_failures = AuthFailureMonitor(self._context, self._socket)
+        self._received_at_ns = self._clock.now_ns()
 
-    def receive(self, timeout_ms: int | None = None) -> Received | None:
+    def receive(self, timeout_ms: int | None = None) -> ReceivedMessage | None:
         """The next message; None when none came in time.
 
         Raises:
@@ -85,46 +85,51 @@ class Listener:
         """
         until_ns = None if timeout_ms is None else self._clock.now_ns() + timeout_ms * NS_PER_MS
         while True:
-            left_ms = _LOOK_MS
+            left_ms = _CHECK_INTERVAL_MS
             if until_ns is not None:
-                left_ms = max(0, min(_LOOK_MS, (until_ns - self._clock.now_ns()) // NS_PER_MS))
+                left_ms = max(
+                    0, min(_CHECK_INTERVAL_MS, (until_ns - self._clock.now_ns()) // NS_PER_MS)
+                )
             if self._socket.poll(left_ms):
-                self._heard_at_ns = self._clock.now_ns()
-                received = read(self._socket.recv_multipart())
-                if self._believe(received) and self._is_new(received.message):
+                self._received_at_ns = self._clock.now_ns()
+                received = parse_message(self._socket.recv_multipart())
+                if self._is_trusted(received) and self._is_new(received.message):
                     return received
                 if until_ns is None or self._clock.now_ns() < until_ns:
                     continue
             now_ns = self._clock.now_ns()
-            self._refusals.hear(now_ns)
-            if self._refusals.due(now_ns) or now_ns - self._heard_at_ns > DEAF_NS:
-                refusals = self._refusals
-                self._open()
+            self._auth_failures.drain(now_ns)
+            if (
+                self._auth_failures.should_reconnect(now_ns)
+                or now_ns - self._received_at_ns > RECONNECT_AFTER_NS
+            ):
+                refusals = self._auth_failures
+                self._connect()
                 refusals.close()
             if until_ns is not None and now_ns >= until_ns:
                 return None
 
-    def _believe(self, received: Received) -> bool:
+    def _is_trusted(self, received: ReceivedMessage) -> bool:
         """False for what is not the line's."""
         message = received.message
-        if self._proof is None:
+        if self._verifier is None:
             return True
-        proof = self._proof.of(message.line)
+        proof = self._verifier.for_line(message.line)
         if proof is None:
             return False
         if isinstance(message, Verdict):
-            if not proof.holds(message.seq, received.body):
-                self.doubt = f"verdict {message.seq} does not stand in the line's spool"
+            if not proof.is_in_spool(message.seq, received.body):
+                self.rejection_reason = f"verdict {message.seq} does not stand in the line's spool"
                 return False
         else:
-            problem = proof.problem(message)
+            problem = proof.problem_with(message)
             if problem:
-                self.doubt = problem
+                self.rejection_reason = problem
                 return False
-        self.doubt = ""
+        self.rejection_reason = ""
         return True
 
-    def _is_new(self, verdict: Message) -> bool:
+    def _is_new(self, verdict: WireMessage) -> bool:
         """False for a repeat: the last value may come to all when a newcomer goes at once."""
         if not isinstance(verdict, Verdict):
             return True
@@ -137,7 +142,7 @@ class Listener:
         self._last_seq[key] = verdict.seq
         return True
 
-    def __iter__(self) -> Iterator[Received]:
+    def __iter__(self) -> Iterator[ReceivedMessage]:
         while True:
             received = self.receive()
             if received is not None:
@@ -146,12 +151,12 @@ class Listener:
     def close(self) -> None:
         """Disconnect; harmless when done already."""
         if not self._context.closed:
-            self._refusals.close()
+            self._auth_failures.close()
             self._context.destroy(0)
-        if self._proof is not None:
-            self._proof.close()
+        if self._verifier is not None:
+            self._verifier.close()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Subscriber:
         return self
 
     def __exit__(

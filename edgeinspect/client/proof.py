@@ -17,24 +17,24 @@ from collections.abc import Collection
 from pathlib import Path
 
 from edgeinspect.domain.part_verdict import PartVerdict
-from edgeinspect.errors import ConfigError, DataError, ForgedError
-from edgeinspect.storage.shared_memory.folder import find_folder, is_held, open_file
+from edgeinspect.errors import ConfigError, DataError, ImpersonationError
+from edgeinspect.storage.shared_memory.folder import find_line_folder, is_locked, open_line_file
 from edgeinspect.storage.spool.format import (
+    ANNOUNCED_EPOCH_AT,
     CURSOR,
     HEADER_BYTES,
     SLOT_BYTES,
-    SPEAKING_AT,
-    line_of,
-    read_closed,
+    read_closed_payload,
+    read_line_name,
 )
 from edgeinspect.wire.messages import HEARTBEAT_TOPIC, Heartbeat, Status
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LINES_MAX = 64
 _PATH_MAX = 4096
 
 
-class Proof:
+class LineVerifier:
     """Sees in a line's spool whether a message is the line's. One thread.
 
     A heartbeat costs some 10 µs, a verdict as much; nothing waits for the line.
@@ -57,30 +57,30 @@ class Proof:
         self._slots = 0
         self._opened: tuple[int, int] = (0, 0)
 
-    def problem(self, beat: Heartbeat | Status | PartVerdict) -> str:
+    def problem_with(self, beat: Heartbeat | Status | PartVerdict) -> str:
         """Why what says an epoch is not believed to be the line's; empty if it is."""
         why = self._attach(beat.spool if isinstance(beat, Heartbeat) else "")
         if why:
             return why
-        if self._cell(SPEAKING_AT) != beat.epoch:
+        if self._cell(ANNOUNCED_EPOCH_AT) != beat.epoch:
             return f"{self._path} does not know of a daemon that began at {beat.epoch}"
-        if not is_held(self._path):
+        if not is_locked(self._path):
             return f"no daemon holds {self._path}"
         return ""
 
-    def holds(self, seq: int, body: bytes) -> bool:
+    def is_in_spool(self, seq: int, body: bytes) -> bool:
         """True if a verdict stands in the line's spool just as it came."""
         if self._file < 0 and self._attach(""):
             return False
         return self._read(seq) == body
 
-    def lacks(self, seq: int) -> bool:
+    def is_missing(self, seq: int) -> bool:
         """True if the line's spool has no verdict of a frame."""
         if self._file < 0 and self._attach(""):
             return False
         return self._read(seq) is None
 
-    def of(self, line: str) -> Proof | None:
+    def for_line(self, line: str) -> LineVerifier | None:
         """Itself, if it is that line's."""
         return self if line == self.line else None
 
@@ -95,7 +95,7 @@ class Proof:
         slot = os.pread(self._file, SLOT_BYTES, at)
         if len(slot) < SLOT_BYTES:
             return None
-        return read_closed(memoryview(slot), 0, seq)
+        return read_closed_payload(memoryview(slot), 0, seq)
 
     def _cell(self, at: int) -> int:
         cell = os.pread(self._file, CURSOR.size, at)
@@ -107,7 +107,7 @@ class Proof:
             return ""
         self.close()
         problems = []
-        for folder in self._places(told):
+        for folder in self._candidate_folders(told):
             path = folder / f"{self.line}.spool"
             try:
                 self._open(path)
@@ -121,7 +121,7 @@ class Proof:
                 return ""
         return "; ".join(dict.fromkeys(problems))
 
-    def _places(self, told: str) -> list[Path]:
+    def _candidate_folders(self, told: str) -> list[Path]:
         """Folders that may have the spool, the most certain one first."""
         if self._folder is not None:
             return [self._folder]
@@ -129,14 +129,14 @@ class Proof:
         path = Path(told[:_PATH_MAX])
         if told and "\0" not in told and path.is_absolute() and path.name == f"{self.line}.spool":
             places.append(path.parent)
-        default = find_folder(self.line)
+        default = find_line_folder(self.line)
         return places if default in places else [*places, default]
 
     def _open(self, path: Path) -> None:
-        handle = open_file(path, owners=self._owners)
+        handle = open_line_file(path, owners=self._owners)
         try:
             status = os.fstat(handle)
-            line = line_of(os.pread(handle, HEADER_BYTES, 0))
+            line = read_line_name(os.pread(handle, HEADER_BYTES, 0))
             if line != self.line:
                 raise DataError("is no spool of this line")
             self._slots = (status.st_size - HEADER_BYTES) // SLOT_BYTES
@@ -153,17 +153,17 @@ class Proof:
         return False
 
 
-class Proofs:
+class LineVerifiers:
     """A proof for each line that is heard at one address. One thread."""
 
     def __init__(self) -> None:
-        self._by_line: dict[str, Proof] = {}
+        self._by_line: dict[str, LineVerifier] = {}
 
-    def of(self, line: str) -> Proof | None:
+    def for_line(self, line: str) -> LineVerifier | None:
         """The proof of a line; None for a name that none has, and for too many of them."""
         known = self._by_line.get(line)
-        if known is None and len(self._by_line) < _LINES_MAX and _NAME.fullmatch(line):
-            known = self._by_line[line] = Proof(line)
+        if known is None and len(self._by_line) < _LINES_MAX and _LINE_NAME.fullmatch(line):
+            known = self._by_line[line] = LineVerifier(line)
         return known
 
     def close(self) -> None:
@@ -172,9 +172,9 @@ class Proofs:
             proof.close()
 
 
-def forged(line: str, problem: str) -> ForgedError:
+def forged_error(line: str, problem: str) -> ImpersonationError:
     """The error for a heartbeat that is not believed."""
-    return ForgedError(
+    return ImpersonationError(
         f"somebody speaks in the line's name who is not seen to be the line: {problem}",
         where=f"{HEARTBEAT_TOPIC}.{line}",
         remedy="Name the line's folder in feed.spool and who owns it in feed.owner, or use keys",

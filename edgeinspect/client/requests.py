@@ -5,25 +5,25 @@ from __future__ import annotations
 import msgspec
 import zmq
 
-from edgeinspect.client.sockets import Prepare, Socket, connect, plain
+from edgeinspect.client.sockets import Socket, SocketSetup, connect_socket, no_encryption
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.wire.requests import (
     ChallengeRequest,
+    CommandResult,
     OperatorRequest,
-    Triggered,
     TriggerRequest,
-    decode_answer,
-    encode,
+    decode_reply,
+    encode_body,
 )
 
 
-def order(
+def send_request(
     address: str,
     request: TriggerRequest | ChallengeRequest | OperatorRequest,
     *,
-    prepare: Prepare = plain,
+    setup_socket: SocketSetup = no_encryption,
     timeout_ms: int = 2_000,
-) -> Triggered:
+) -> CommandResult:
     """Send one trigger, challenge or entry for the ledger and wait for the line's word.
 
     Raises:
@@ -31,14 +31,14 @@ def order(
     """
     context: zmq.Context[Socket] = zmq.Context()
     try:
-        socket = connect(context, zmq.DEALER, address, prepare, immediate=True)
+        socket = connect_socket(context, zmq.DEALER, address, setup_socket, immediate=True)
         socket.sndtimeo = timeout_ms  # the send waits for a connection
-        if _sent(socket, encode(request)) and socket.poll(timeout_ms):
+        if _send(socket, encode_body(request)) and socket.poll(timeout_ms):
             try:
-                answer = decode_answer(socket.recv_multipart()[-1])
+                answer = decode_reply(socket.recv_multipart()[-1])
             except msgspec.DecodeError:
                 answer = None
-            if isinstance(answer, Triggered):
+            if isinstance(answer, CommandResult):
                 return answer
     finally:
         context.destroy(0)
@@ -47,7 +47,7 @@ def order(
     )
 
 
-def _sent(socket: Socket, body: bytes) -> bool:
+def _send(socket: Socket, body: bytes) -> bool:
     try:
         socket.send(body)
     except zmq.Again:

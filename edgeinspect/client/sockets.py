@@ -10,27 +10,27 @@ import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.errors import DataError
-from edgeinspect.wire.messages import Mask, Message, decode, decode_mask
+from edgeinspect.wire.messages import Mask, WireMessage, decode_mask, decode_message
 
 Socket = zmq.Socket[bytes]
 MESSAGE_BYTES_MAX = 1 << 26
 """Larger than any mask; who sends more is no line, and is disconnected by the socket itself."""
-Prepare = Callable[[Socket], None]
-"""Puts CURVE keys on a socket before it connects; see `edgeinspect.wire.curve_keys.as_client`."""
+SocketSetup = Callable[[Socket], None]
+"""Puts CURVE keys on a socket before it connects; see `wire.curve_keys.use_client_keys`."""
 
 
-def plain(_socket: Socket) -> None:
+def no_encryption(_socket: Socket) -> None:
     """No CURVE."""
 
 
-_TURNED_AWAY = zmq.EVENT_HANDSHAKE_FAILED_AUTH.value | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL.value
-_AGAIN_NS = 500 * NS_PER_MS
-DEAF_NS = 2_000 * NS_PER_MS
+_AUTH_FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH.value | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL.value
+_RETRY_INTERVAL_NS = 500 * NS_PER_MS
+RECONNECT_AFTER_NS = 2_000 * NS_PER_MS
 """Silence after which a client makes new sockets: a line speaks every 100 ms, and what it
 knows of our subscriptions may be wrong (libzmq mixes them up when a peer sends it junk)."""
 
 
-class Refusals:
+class AuthFailureMonitor:
     """Hears that a socket was turned away: by CURVE, for good, as libzmq sees it.
 
     It never tries again by itself, yet a key may be let in while the client runs. So whoever
@@ -40,48 +40,48 @@ class Refusals:
     def __init__(self, context: zmq.Context[Socket], socket: Socket) -> None:
         self.socket = context.socket(zmq.PAIR)
         """To poll; ready when there is something to `hear`."""
-        self._watched = socket
-        self._again_at_ns: int | None = None
+        self._monitored = socket
+        self._reconnect_at_ns: int | None = None
         address = f"inproc://refusals-{id(self)}"
-        socket.monitor(address, _TURNED_AWAY)
+        socket.monitor(address, _AUTH_FAILED)
         self.socket.connect(address)
 
-    def hear(self, now_ns: int) -> None:
+    def drain(self, now_ns: int) -> None:
         """Take what there is."""
         while self.socket.poll(0):
             self.socket.recv_multipart()
-            self._again_at_ns = now_ns + _AGAIN_NS
+            self._reconnect_at_ns = now_ns + _RETRY_INTERVAL_NS
 
-    def due(self, now_ns: int) -> bool:
+    def should_reconnect(self, now_ns: int) -> bool:
         """True if it was turned away, and it is time for a new socket; again if that fails."""
-        if self._again_at_ns is None or now_ns < self._again_at_ns:
+        if self._reconnect_at_ns is None or now_ns < self._reconnect_at_ns:
             return False
-        self._again_at_ns = now_ns + _AGAIN_NS
+        self._reconnect_at_ns = now_ns + _RETRY_INTERVAL_NS
         return True
 
     def close(self) -> None:
         """Close both sockets."""
-        self._watched.disable_monitor()  # first: libzmq's thread waits for a lost listener
+        self._monitored.disable_monitor()  # first: libzmq's thread waits for a lost listener
         self.socket.close(0)
-        self._watched.close(0)
+        self._monitored.close(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedMessage:
     """One message off the wire."""
 
     topic: str
-    message: Message
+    message: WireMessage
     body: bytes
     """The JSON as it came."""
     mask: Mask | None = None
 
 
-def connect(
+def connect_socket(
     context: zmq.Context[Socket],
     kind: int,
     address: str,
-    prepare: Prepare,
+    setup_socket: SocketSetup,
     high_water_mark: int = 100_000,
     *,
     immediate: bool = False,
@@ -120,7 +120,7 @@ def connect(
     socket.reconnect_ivl = 50
     socket.connect_timeout = 1_000  # a door that was shut for a moment is tried again soon
     try:
-        prepare(socket)
+        setup_socket(socket)
         socket.connect(address)
     except zmq.ZMQError as error:
         socket.close(0)
@@ -135,7 +135,7 @@ def connect(
     return socket
 
 
-def read(parts: list[bytes]) -> Received:
+def parse_message(parts: list[bytes]) -> ReceivedMessage:
     """One message from its parts.
 
     Raises:
@@ -145,7 +145,7 @@ def read(parts: list[bytes]) -> Received:
     try:
         if len(parts) < 2:
             raise msgspec.DecodeError("it has no body")
-        message = decode(parts[1])
+        message = decode_message(parts[1])
         mask = decode_mask(parts[2]) if len(parts) > 2 else None
     except msgspec.DecodeError as error:
         raise DataError(
@@ -153,4 +153,4 @@ def read(parts: list[bytes]) -> Received:
             where=topic,
             remedy="Is the daemon of the same version?",
         ) from error
-    return Received(topic, message, parts[1], mask)
+    return ReceivedMessage(topic, message, parts[1], mask)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-PartTable = dict[str, Any]
+PluginTable = dict[str, Any]
 """A part as written: `type:` and that part's options, not yet checked against its file."""
 
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -24,7 +24,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of every section: immutable, and an unknown key is a fault."""
 
 
-class Reconnect(Section):
+class ReconnectConfig(Section):
     """What to do when a camera is lost."""
 
     attempts: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
@@ -35,7 +35,7 @@ class Reconnect(Section):
     """Longest pause."""
 
 
-class PictureHealth(Section, frozen=True):
+class ImageHealthConfig(Section, frozen=True):
     """Pictures that cannot be judged: each is a NO_VERDICT(capture_health)."""
 
     dark_level: Annotated[float, Meta(ge=0, le=255)] = 3.0
@@ -47,7 +47,7 @@ class PictureHealth(Section, frozen=True):
     stands still, are frozen; 0 turns the check off."""
 
 
-class Capture(Section):
+class CaptureConfig(Section):
     """Between the camera and the ring."""
 
     ring_slots: Annotated[int, Meta(ge=2, le=1024)] = 8
@@ -62,20 +62,20 @@ class Capture(Section):
     periods if that is longer. The first frame after opening may take 2 s. Also how long a
     thread of the frame's path, that of the ROUTER, or the reading of a file may stand still
     before the heartbeat says `inspecting: false`."""
-    reconnect: Reconnect = Reconnect()
-    health: PictureHealth = PictureHealth()
+    reconnect: ReconnectConfig = ReconnectConfig()
+    health: ImageHealthConfig = ImageHealthConfig()
     challenge_folder: str | None = None
     """Folder of known-bad pictures that `edgeinspect challenge` may send through the line."""
 
 
-class Optics(Section):
+class OpticsConfig(Section):
     """From pixels to the part's surface."""
 
     mm_per_px_x: Positive
     mm_per_px_y: Positive
 
 
-class GateRule(Section):
+class GateThresholds(Section):
     """What the gate's defect probability means."""
 
     suspect_at: Ratio
@@ -88,7 +88,7 @@ class GateRule(Section):
     """Code of a reject by the gate alone."""
 
 
-class ClassRule(Section, kw_only=True):
+class ClassThresholds(Section, kw_only=True):
     """When a region of one class makes the frame a reject: all given bounds passed."""
 
     score: Ratio
@@ -102,24 +102,24 @@ class ClassRule(Section, kw_only=True):
     reject_code: Annotated[int, Meta(ge=1, le=65_535)]
 
 
-class Decide(Section):
+class DecisionConfig(Section):
     """The thresholds. `gate` goes with a gate, `classes` with a segmenter."""
 
-    gate: GateRule | None = None
-    classes: dict[str, ClassRule] = {}
+    gate: GateThresholds | None = None
+    classes: dict[str, ClassThresholds] = {}
     """One rule for every class of the segmenter."""
     max_regions: Annotated[int, Meta(ge=1, le=16)] = 8
     """Regions listed in a verdict; `regions_total` counts them all."""
 
 
-class Engines(Section):
+class EnginesConfig(Section):
     """The models. At least one of the two."""
 
-    gate: PartTable | None = None
-    segmenter: PartTable | None = None
+    gate: PluginTable | None = None
+    segmenter: PluginTable | None = None
 
 
-class Inspect(Section):
+class InspectionConfig(Section):
     """The workers between ring and verdict."""
 
     workers: Annotated[int, Meta(ge=1, le=16)] = 1
@@ -128,7 +128,7 @@ class Inspect(Section):
     """Idle time after which a warm-up inference runs; 0 turns it off."""
 
 
-class CameraActBy(Section, frozen=True):
+class CameraActByConfig(Section, frozen=True):
     """What differs for a camera that stands elsewhere."""
 
     travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] | None = None
@@ -137,18 +137,18 @@ class CameraActBy(Section, frozen=True):
     """Encoder counts from this camera to the ejector."""
 
 
-class ActBy(Section):
+class ActByConfig(Section):
     """When the ejector needs the verdict."""
 
     travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 0
     """Time from the camera to the ejector; 0 means the frame's deadline."""
     gate_distance_counts: Annotated[int, Meta(ge=0)] | None = None
     """Encoder counts from the camera to the ejector."""
-    cameras: dict[Name, CameraActBy] = {}
+    cameras: dict[Name, CameraActByConfig] = {}
     """For each camera that stands elsewhere, what differs."""
 
 
-class Parts(Section, kw_only=True):
+class PartVerdictsConfig(Section, kw_only=True):
     """One verdict for a part that several cameras see: reject if any of them rejects, pass if
     all of them pass, else no verdict, at `window_ms` at the latest.
     """
@@ -161,7 +161,7 @@ class Parts(Section, kw_only=True):
     one, and the budget."""
 
 
-class Publish(Section):
+class PublishConfig(Section):
     """The wire to gateways, pages and archives."""
 
     verdicts: str | None = None
@@ -182,7 +182,7 @@ class Publish(Section):
     """Folder with the server's key pair and `clients/`, the public keys let in."""
 
 
-class SpoolFile(Section):
+class SpoolConfig(Section):
     """The memory-mapped file that every verdict stands in before it is sent."""
 
     folder: str | None = None
@@ -193,7 +193,7 @@ class SpoolFile(Section):
     """Verdicts held for replay and recovery."""
 
 
-class LedgerFile(Section, frozen=True):
+class LedgerConfig(Section, frozen=True):
     """The SQLite file that keeps every verdict."""
 
     folder: str = "/var/lib/edgeinspect/ledger"
@@ -205,7 +205,7 @@ class LedgerFile(Section, frozen=True):
     """The oldest verdicts are removed when the file grows beyond this."""
 
 
-class Alarms(Section):
+class AlarmsConfig(Section):
     """When a person must be called."""
 
     no_verdict_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 20
@@ -214,7 +214,7 @@ class Alarms(Section):
     """Rejecting everything is never normal."""
 
 
-class RealTime(Section):
+class RealTimeConfig(Section):
     """What the daemon asks of the kernel. Refused with an error when not permitted."""
 
     fifo_priority: Annotated[int, Meta(ge=1, le=98)] | None = None
@@ -236,21 +236,21 @@ class LineConfig(Section):
     budget_ms: Annotated[float, Meta(gt=0, le=600_000)]
     """From capture to published verdict. One budget a line: deadlines are then in the order
     of capture, which is what lets verdicts leave in order without ever waiting past theirs."""
-    cameras: dict[Name, PartTable]
+    cameras: dict[Name, PluginTable]
     """`name: {type: ..., options}`, at least one."""
-    engines: Engines
-    optics: Optics
-    decide: Decide
-    capture: Capture = Capture()
-    inspect: Inspect = Inspect()
-    act_by: ActBy = ActBy()
-    parts: Parts | None = None
+    engines: EnginesConfig
+    optics: OpticsConfig
+    decide: DecisionConfig
+    capture: CaptureConfig = CaptureConfig()
+    inspect: InspectionConfig = InspectionConfig()
+    act_by: ActByConfig = ActByConfig()
+    parts: PartVerdictsConfig | None = None
     """No verdict per part is made when absent, only those of the frames."""
-    publish: Publish = Publish()
-    spool: SpoolFile = SpoolFile()
-    ledger: LedgerFile | None = None
+    publish: PublishConfig = PublishConfig()
+    spool: SpoolConfig = SpoolConfig()
+    ledger: LedgerConfig | None = None
     """No ledger is kept when absent: then only what the spool holds can be proven."""
-    alarms: Alarms = Alarms()
-    real_time: RealTime = RealTime()
+    alarms: AlarmsConfig = AlarmsConfig()
+    real_time: RealTimeConfig = RealTimeConfig()
     store: str | None = None
     """Folder of the models; the installed one, or the checkout's `engines/`, when absent."""

@@ -18,14 +18,14 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 
 from edgeinspect.config.yaml_document import Node, shorten
-from edgeinspect.errors import Fault
+from edgeinspect.errors import ConfigFault
 
 
-class _Bad:
+class _Invalid:
     """The type of `BAD`."""
 
 
-BAD: Final = _Bad()
+INVALID: Final = _Invalid()
 """Stands for a value that has a fault; what depends on it is not checked."""
 
 _NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,31}$"
@@ -33,17 +33,17 @@ _NAME_WORDS = "a name of lower-case letters, digits, `-` and `_`, at most 32"
 _SECRET = re.compile(r"password|passwd|secret|token|private", re.IGNORECASE)
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+def suggest_spelling(word: str, known: Iterable[str]) -> str:
     """`; did you mean x?`, or nothing."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-def describe(kind: inspect.Type) -> str:
+def describe_type(kind: inspect.Type) -> str:
     """A type in plain words with its range, as `a whole number from 1 to 9`."""
     if isinstance(kind, inspect.Metadata):
         said = (kind.extra_json_schema or {}).get("description")
-        return str(said) if said else describe(kind.type)
+        return str(said) if said else describe_type(kind.type)
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
         noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
         return noun + _range(kind)
@@ -61,37 +61,37 @@ def describe(kind: inspect.Type) -> str:
         listing = ", ".join(str(value) for value in values)
         return f"one of {listing}" if len(values) > 1 else listing
     if isinstance(kind, inspect.UnionType):
-        return " or ".join(describe(option) for option in _without_none(kind))
+        return " or ".join(describe_type(option) for option in _without_none(kind))
     if isinstance(kind, (inspect.DictType, inspect.StructType)):
         return "a table"
     if isinstance(kind, inspect.ListType):
         size = _lengths(kind.min_length, kind.max_length, "entries")
-        return f"a list{size}, each {describe(kind.item_type)}"
+        return f"a list{size}, each {describe_type(kind.item_type)}"
     if isinstance(kind, inspect.AnyType):
         return "anything"
     return type(kind).__name__.removesuffix("Type").lower()
 
 
-class Collector:
+class Validator:
     """Walks nodes against types; gathers faults and remembers every good value by path."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[ConfigFault] = []
         self._good: dict[str, Any] = {}
 
-    def good(self, path: str) -> Any:
+    def value_at(self, path: str) -> Any:
         """The checked value at a path, defaults included; `BAD` if it has a fault or is absent."""
-        return self._good.get(path, BAD)
+        return self._good.get(path, INVALID)
 
-    def fault(self, path: str, problem: str, node: Node | None = None, line: int = 0) -> None:
+    def add_fault(self, path: str, problem: str, node: Node | None = None, line: int = 0) -> None:
         """Add one fault; its value and line are the node's."""
         value = ""
         if node is not None:
             line = line or node.line
-            value = _shown(path, node)
-        self.faults.append(Fault(path, problem, value, line or None))
+            value = _display_value(path, node)
+        self.faults.append(ConfigFault(path, problem, value, line or None))
 
-    def struct(
+    def validate_struct(
         self, node: Node, cls: type[msgspec.Struct], path: str, skip: Sequence[str] = ()
     ) -> Any:
         """Check a table against a struct.
@@ -108,42 +108,42 @@ class Collector:
         kind = inspect.type_info(cls)
         assert isinstance(kind, inspect.StructType)
         plain = self._struct(node, kind, path, skip)
-        return BAD if plain is BAD else msgspec.convert(plain, cls)
+        return INVALID if plain is INVALID else msgspec.convert(plain, cls)
 
     def _struct(
         self, node: Node, kind: inspect.StructType, path: str, skip: Sequence[str] = ()
     ) -> Any:
         if not isinstance(node.value, dict):
-            self.fault(path or "file", "must be a table", node)
-            return BAD
+            self.add_fault(path or "file", "must be a table", node)
+            return INVALID
         before = len(self.faults)
         fields = {entry.encode_name: entry for entry in kind.fields}
         for key, value in node.value.items():
             if key not in fields and key not in skip:
-                hint = suggest(key, fields)
+                hint = suggest_spelling(key, fields)
                 if not hint and fields:
                     hint = f"; known here: {', '.join(fields)}"
-                self.fault(_join(path, key), f"unknown key{hint}", value, node.key_lines[key])
+                self.add_fault(_join(path, key), f"unknown key{hint}", value, node.key_lines[key])
         plain: dict[str, Any] = {}
         for name, entry in fields.items():
             here = _join(path, name)
             child = node.value.get(name)
             if child is None:
                 if entry.required:
-                    self.fault(here, f"required: {describe(entry.type)}", line=node.line)
+                    self.add_fault(here, f"required: {describe_type(entry.type)}", line=node.line)
                 else:
-                    self._remember(here, _default(entry))
+                    self._store_value(here, _default(entry))
             else:
                 value = self._value(child, entry.type, here)
-                if value is not BAD:
+                if value is not INVALID:
                     plain[name] = value
         if len(self.faults) > before:
-            return BAD
+            return INVALID
         try:
             made = msgspec.convert(plain, kind.cls)
         except msgspec.ValidationError as error:
-            self.fault(path or "file", str(error), line=node.line)
-            return BAD
+            self.add_fault(path or "file", str(error), line=node.line)
+            return INVALID
         if path:
             self._good[path] = made
         return plain
@@ -159,9 +159,13 @@ class Collector:
             return self._table(node, kind, path)
         if isinstance(kind, (inspect.ListType, inspect.VarTupleType)):
             return self._list(node, kind, path)
-        value = _leaf(node.value, kind) if not isinstance(kind, inspect.AnyType) else node.plain()
-        if value is BAD:
-            self.fault(path, f"must be {describe(kind)}{_why(node, kind)}", node)
+        value = (
+            _scalar(node.value, kind)
+            if not isinstance(kind, inspect.AnyType)
+            else node.to_builtins()
+        )
+        if value is INVALID:
+            self.add_fault(path, f"must be {describe_type(kind)}{_type_hint(node, kind)}", node)
         else:
             self._good[path] = value
         return value
@@ -174,57 +178,57 @@ class Collector:
         if len(options) == 1:
             return self._value(node, options[0], path)
         for option in options:
-            attempt = Collector()
+            attempt = Validator()
             value = attempt._value(node, option, path)
             if not attempt.faults:
                 self._good.update(attempt._good)
                 return value
-        self.fault(path, f"must be {describe(kind)}", node)
-        return BAD
+        self.add_fault(path, f"must be {describe_type(kind)}", node)
+        return INVALID
 
     def _table(self, node: Node, kind: inspect.DictType, path: str) -> Any:
         if not isinstance(node.value, dict):
-            self.fault(path, "must be a table", node)
-            return BAD
+            self.add_fault(path, "must be a table", node)
+            return INVALID
         plain: dict[str, Any] = {}
         bad = False
         for key, child in node.value.items():
             here = _join(path, key)
-            if _leaf(key, kind.key_type) is BAD:
+            if _scalar(key, kind.key_type) is INVALID:
                 line = node.key_lines[key]
-                self.fault(here, f"the key must be {describe(kind.key_type)}", line=line)
+                self.add_fault(here, f"the key must be {describe_type(kind.key_type)}", line=line)
                 bad = True
             value = self._value(child, kind.value_type, here)
-            bad = bad or value is BAD
+            bad = bad or value is INVALID
             plain[key] = value
         if bad:
-            return BAD
+            return INVALID
         self._good[path] = plain
         return plain
 
     def _list(self, node: Node, kind: inspect.ListType | inspect.VarTupleType, path: str) -> Any:
         if not isinstance(node.value, list):
-            self.fault(path, f"must be {describe(kind)}", node)
-            return BAD
+            self.add_fault(path, f"must be {describe_type(kind)}", node)
+            return INVALID
         items = [
             self._value(child, kind.item_type, f"{path}[{index}]")
             for index, child in enumerate(node.value)
         ]
         size = len(items)
         if size < (kind.min_length or 0) or size > (kind.max_length or size):
-            self.fault(path, f"must be {describe(kind)}", node)
-            return BAD
-        if any(item is BAD for item in items):
-            return BAD
+            self.add_fault(path, f"must be {describe_type(kind)}", node)
+            return INVALID
+        if any(item is INVALID for item in items):
+            return INVALID
         self._good[path] = items
         return items
 
-    def _remember(self, path: str, value: Any) -> None:
+    def _store_value(self, path: str, value: Any) -> None:
         """Make a default, and the fields of a default section, known to the cross checks."""
         self._good[path] = value
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
-                self._remember(_join(path, name), getattr(value, name))
+                self._store_value(_join(path, name), getattr(value, name))
 
 
 def _join(path: str, key: str) -> str:
@@ -237,15 +241,15 @@ def _default(entry: inspect.Field) -> Any:
     return entry.default
 
 
-def _leaf(value: Any, kind: inspect.Type) -> Any:
+def _scalar(value: Any, kind: inspect.Type) -> Any:
     """The value if it fits a scalar type, or `BAD`."""
     if isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
         fits = any(value == each and type(value) is type(each) for each in _choices(kind))
     elif isinstance(kind, inspect.IntType):
-        fits = isinstance(value, int) and not isinstance(value, bool) and _within(value, kind)
+        fits = isinstance(value, int) and not isinstance(value, bool) and _in_range(value, kind)
     elif isinstance(kind, inspect.FloatType):
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits = fits and math.isfinite(value) and _within(value, kind)
+        fits = fits and math.isfinite(value) and _in_range(value, kind)
     elif isinstance(kind, inspect.StrType):
         fits = isinstance(value, str) and _text_fits(value, kind)
     elif isinstance(kind, inspect.BoolType):
@@ -254,10 +258,10 @@ def _leaf(value: Any, kind: inspect.Type) -> Any:
         fits = value is None
     else:  # left to msgspec, when the object is made
         fits = True
-    return value if fits else BAD
+    return value if fits else INVALID
 
 
-def _within(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
+def _in_range(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
     return (
         (kind.ge is None or value >= kind.ge)
         and (kind.gt is None or value > kind.gt)
@@ -279,7 +283,7 @@ def _text_fits(value: str, kind: inspect.StrType) -> bool:
     )
 
 
-def _why(node: Node, kind: inspect.Type) -> str:
+def _type_hint(node: Node, kind: inspect.Type) -> str:
     """A word on what YAML made of the value, when that is not what was written."""
     if isinstance(kind, inspect.StrType):
         if node.value is None:
@@ -288,11 +292,11 @@ def _why(node: Node, kind: inspect.Type) -> str:
             what = "true or false" if isinstance(node.value, bool) else "a number"
             return f'; YAML reads this as {what}: write "{node.raw}" in quotes'
     if isinstance(node.value, str) and isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
-        return suggest(node.value, [str(value) for value in _choices(kind)])
+        return suggest_spelling(node.value, [str(value) for value in _choices(kind)])
     return ""
 
 
-def _shown(path: str, node: Node) -> str:
+def _display_value(path: str, node: Node) -> str:
     if isinstance(node.value, dict):
         return "a table"
     if isinstance(node.value, list):

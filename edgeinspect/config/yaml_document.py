@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.errors import ConfigError, ConfigFault
 from edgeinspect.system.regular_file import open_regular
 
 MAX_BYTES = 1 << 20
@@ -51,12 +51,12 @@ class Node:
     key_lines: dict[str, int] = field(default_factory=dict)
     """For a dict: where each key stands."""
 
-    def plain(self) -> Any:
+    def to_builtins(self) -> Any:
         """The value as ordinary dicts, lists and scalars."""
         if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
+            return {key: node.to_builtins() for key, node in self.value.items()}
         if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
+            return [node.to_builtins() for node in self.value]
         return self.value
 
 
@@ -71,38 +71,38 @@ def read_text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a folder" if path.is_dir() else "not an ordinary file"
-            raise _refuse(f"is {kind}; give the path of a YAML file", where)
+            raise _config_error(f"is {kind}; give the path of a YAML file", where)
         with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _refuse(f"cannot be read: {error.strerror or error}", where) from error
+        raise _config_error(f"cannot be read: {error.strerror or error}", where) from error
     except ValueError as error:  # a NUL in the path
-        raise _refuse(f"is not a path: {error}", repr(where)) from error
+        raise _config_error(f"is not a path: {error}", repr(where)) from error
     if len(data) > MAX_BYTES:
-        raise _refuse(f"is larger than {MAX_BYTES} bytes: not a configuration", where)
+        raise _config_error(f"is larger than {MAX_BYTES} bytes: not a configuration", where)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         problem = f"is not text in UTF-8 (byte {error.start})"
-        raise ConfigError([Fault("file", problem, line=line)], where=where) from error
+        raise ConfigError([ConfigFault("file", problem, line=line)], where=where) from error
 
 
-def override(root: Node, words: str) -> None:
+def set_value(root: Node, assignment: str) -> None:
     """Put a value in its place: `words` is `key.of.a.table=VALUE`, VALUE being YAML.
 
     Raises:
         ConfigError: It is not of that form, or the way leads through something that is no
             table.
     """
-    keys, equals, text = words.partition("=")
+    keys, equals, text = assignment.partition("=")
     names = keys.split(".")
     if not equals or not all(names):
-        raise _refuse(f"{words!r} is not of the form key.of.a.table=VALUE", "--set")
+        raise _config_error(f"{assignment!r} is not of the form key.of.a.table=VALUE", "--set")
     try:
-        value = parse(f"value: {text}\n", "--set")[0]
+        value = parse_yaml(f"value: {text}\n", "--set")[0]
     except ConfigError as error:
-        faults = [Fault(keys, fault.problem, fault.value) for fault in error.faults]
+        faults = [ConfigFault(keys, fault.problem, fault.value) for fault in error.faults]
         raise ConfigError(faults, where="--set") from error
     assert isinstance(value.value, dict)
     node = root
@@ -112,25 +112,25 @@ def override(root: Node, words: str) -> None:
         node.key_lines.setdefault(name, 0)
         node = node.value.setdefault(name, Node({}, 0))
     if not isinstance(node.value, dict) or set(value.value) != {"value"}:
-        raise _refuse(f"{keys} cannot be set: there is no table to put it in", "--set")
-    _forget_lines(value)
+        raise _config_error(f"{keys} cannot be set: there is no table to put it in", "--set")
+    _clear_lines(value)
     node.value[names[-1]] = value.value["value"]
     node.key_lines[names[-1]] = 0
 
 
-def _forget_lines(node: Node) -> None:
+def _clear_lines(node: Node) -> None:
     """What was not in the file has no line there."""
     node.line = 0
     node.key_lines = dict.fromkeys(node.key_lines, 0)
     if isinstance(node.value, dict):
         for child in node.value.values():
-            _forget_lines(child)
+            _clear_lines(child)
     elif isinstance(node.value, list):
         for child in node.value:
-            _forget_lines(child)
+            _clear_lines(child)
 
 
-def parse(text: str, where: str) -> tuple[Node, list[Fault]]:
+def parse_yaml(text: str, where: str) -> tuple[Node, list[ConfigFault]]:
     """The tree of a YAML document, and the faults that leave the rest readable.
 
     Args:
@@ -143,24 +143,28 @@ def parse(text: str, where: str) -> tuple[Node, list[Fault]]:
     Raises:
         ConfigError: The text cannot be read as one YAML mapping of bounded size.
     """
-    builder = _Builder()
+    builder = _TreeBuilder()
     try:
         root = builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
-        raise ConfigError([Fault("file", _reword(error), line=line)], where=where) from error
+        raise ConfigError(
+            [ConfigFault("file", _plain_message(error), line=line)], where=where
+        ) from error
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         problem = "has a character that no YAML text has: is it a binary file?"
-        raise ConfigError([Fault("file", problem, line=line)], where=where) from error
+        raise ConfigError([ConfigFault("file", problem, line=line)], where=where) from error
     except _RefusedError as error:
-        raise ConfigError([Fault("file", str(error), line=error.line)], where=where) from error
+        raise ConfigError(
+            [ConfigFault("file", str(error), line=error.line)], where=where
+        ) from error
     if root is None or (root.value is None and not root.raw):
-        raise _refuse("is empty", where)
+        raise _config_error("is empty", where)
     if not isinstance(root.value, dict):
         problem = "must be a table of `key: value` lines"
-        raise ConfigError([Fault("file", problem, shorten(root.raw), root.line)], where=where)
+        raise ConfigError([ConfigFault("file", problem, shorten(root.raw), root.line)], where=where)
     return root, builder.faults
 
 
@@ -178,11 +182,11 @@ class _RefusedError(Exception):
         super().__init__(problem)
 
 
-class _Builder:
+class _TreeBuilder:
     """Makes the tree from the parser's events. One document, one use."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[ConfigFault] = []
         self._anchors: dict[str, Node | None] = {}
         self._nodes = 0
 
@@ -237,13 +241,13 @@ class _Builder:
             if name is None:
                 hint = f'write "{shown}" in quotes' if key_node.raw else "tables cannot be keys"
                 problem = f"a key must be text; YAML reads this one otherwise: {hint}"
-                self.faults.append(Fault(here, problem, line=key_line))
+                self.faults.append(ConfigFault(here, problem, line=key_line))
             elif name == "<<" and key_node.raw == "<<":
                 merged.append(value)
             elif name in entries:
                 first = key_lines[name]
                 self.faults.append(
-                    Fault(here, f"stands twice; first in line {first}", line=key_line)
+                    ConfigFault(here, f"stands twice; first in line {first}", line=key_line)
                 )
             else:
                 entries[name] = value
@@ -309,7 +313,7 @@ def _resolve(text: str) -> Scalar:
     return text
 
 
-def _reword(error: yaml.MarkedYAMLError) -> str:
+def _plain_message(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "unknown fault"
     if "'\\t'" in problem:
         return "has a tab where YAML wants spaces: indent with spaces"
@@ -317,5 +321,5 @@ def _reword(error: yaml.MarkedYAMLError) -> str:
     return f"is not YAML: {shorten(problem, 120)}{shorten(context, 80)}"
 
 
-def _refuse(problem: str, where: str) -> ConfigError:
-    return ConfigError([Fault("file", problem)], where=where)
+def _config_error(problem: str, where: str) -> ConfigError:
+    return ConfigError([ConfigFault("file", problem)], where=where)

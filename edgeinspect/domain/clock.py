@@ -17,14 +17,14 @@ STALL_NS = 250 * NS_PER_MS
 """So long between two turns of a loop, and it stood still. For as long after it, what comes may be
 older than it looks: the thread that reads the network stood still as well."""
 
-_READ_NS = NS_PER_MS
-_READS = 5
+_READ_MAX_NS = NS_PER_MS
+_READ_ATTEMPTS = 5
 
 
-class Alarm(Protocol):
+class WakeEvent(Protocol):
     """A wake-up that another thread can ring before its time. Thread-safe."""
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake the waiter now; a ring with nobody waiting is kept for the next wait."""
 
     def wait_until(self, at_ns: int) -> bool:
@@ -43,11 +43,11 @@ class Clock(Protocol):
     def sleep_until(self, at_ns: int) -> None:
         """Sleep until the monotonic instant `at_ns`; returns at once when it is past."""
 
-    def alarm(self) -> Alarm:
+    def wake_event(self) -> WakeEvent:
         """A new alarm on this clock, for one waiting thread."""
 
 
-class SystemAlarm:
+class SystemWakeEvent:
     """An alarm on the monotonic clock: a lock used as a binary semaphore.
 
     `Lock.acquire(timeout)` ends in sem_clockwait(CLOCK_MONOTONIC), so a change of the
@@ -60,7 +60,7 @@ class SystemAlarm:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         try:
             self._lock.release()
         except RuntimeError:  # rung already and not yet heard
@@ -89,23 +89,23 @@ class SystemClock:
         if left_ns > 0:
             time.sleep(left_ns / NS_PER_S)
 
-    def alarm(self) -> Alarm:
-        return SystemAlarm()
+    def wake_event(self) -> WakeEvent:
+        return SystemWakeEvent()
 
 
-def read_offset_ns(clock: Clock) -> int:
+def read_utc_offset_ns(clock: Clock) -> int:
     """Wall less monotonic time, of one instant: read again where a pause came in between.
 
     Whatever puts a time of one clock on the other adds this. Two reads of its own would make
     a pause between them, of a loaded PC or a slow disk, a step of the wall clock.
     """
     best_ns, offset_ns = 1 << 62, 0
-    for _ in range(_READS):
+    for _ in range(_READ_ATTEMPTS):
         before_ns = clock.now_ns()
         utc_ns = clock.utc_ns()
         took_ns = clock.now_ns() - before_ns
         if took_ns < best_ns:
             best_ns, offset_ns = took_ns, utc_ns - before_ns - took_ns // 2
-        if took_ns <= _READ_NS:
+        if took_ns <= _READ_MAX_NS:
             break
     return offset_ns

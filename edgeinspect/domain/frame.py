@@ -43,7 +43,7 @@ class FrameShape:
         return f"{self.height_px}x{self.width_px}x{self.channels}"
 
 
-TOO_LATE = "the trigger has expired: another part may be at the camera"
+TRIGGER_EXPIRED = "the trigger has expired: another part may be at the camera"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Part:
     expires_at_ns: int | None = field(default=None, compare=False)
     """Monotonic; a frame that is exposed later shows another part. None: it does not expire."""
 
-    def expired(self, now_ns: int) -> bool:
+    def is_expired(self, now_ns: int) -> bool:
         """True if a frame taken now would be too late for this part."""
         return self.expires_at_ns is not None and now_ns >= self.expires_at_ns
 
@@ -67,11 +67,11 @@ class Part:
 NO_PART = Part()
 
 
-def challenge_part(picture: str) -> Part:
+def challenge_part(image_name: str) -> Part:
     """The part that a picture of the challenge folder stands for; two names give two ids."""
-    part_id = f"challenge:{picture}"
+    part_id = f"challenge:{image_name}"
     if len(part_id) > 64:
-        digest = hashlib.blake2b(picture.encode("utf-8", "surrogatepass"), digest_size=8)
+        digest = hashlib.blake2b(image_name.encode("utf-8", "surrogatepass"), digest_size=8)
         part_id = f"{part_id[:47]}~{digest.hexdigest()}"
     return Part(part_id, simulated=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 
-class Histogram:
+class LatencyHistogram:
     """A log-linear histogram of µs values, each kept to within 1 part in 64 (HDR style).
 
     One thread records; others may read a moment's figures.
@@ -73,21 +73,21 @@ class Histogram:
         }
 
 
-class Estimate:
+class LatencyEstimate:
     """The median and p99 of a stage's recent times, to predict whether it fits the budget.
 
     One outlier among the recent times never counts: an engine that hung once is not slow.
     Not thread-safe; each worker has its own.
     """
 
-    __slots__ = ("_at", "_recent", "p50_ns", "p99_ns")
+    __slots__ = ("_added_count", "_recent", "p50_ns", "p99_ns")
 
     _WINDOW = 128
-    _EVERY = 16
+    _UPDATE_EVERY = 16
 
     def __init__(self) -> None:
         self._recent = array("q")
-        self._at = 0
+        self._added_count = 0
         self.p50_ns = 0
         """0 until something has been measured."""
         self.p99_ns = 0
@@ -98,10 +98,10 @@ class Estimate:
         if len(recent) < self._WINDOW:
             recent.append(value_ns)
         else:
-            recent[self._at % self._WINDOW] = value_ns
-        self._at += 1
-        if self._at % self._EVERY == 0 or len(recent) < self._EVERY:
-            self._settle()
+            recent[self._added_count % self._WINDOW] = value_ns
+        self._added_count += 1
+        if self._added_count % self._UPDATE_EVERY == 0 or len(recent) < self._UPDATE_EVERY:
+            self._update()
 
     def decay(self) -> None:
         """Forget a tenth of what is slow: a stage that is always skipped must be tried again."""
@@ -112,9 +112,9 @@ class Estimate:
                 recent[index] = median + (value - median) * 9 // 10
             elif value == median:
                 recent[index] = value - value // 50
-        self._settle()
+        self._update()
 
-    def _settle(self) -> None:
+    def _update(self) -> None:
         ordered = sorted(self._recent)
         if ordered:
             self.p50_ns = ordered[(len(ordered) - 1) // 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from edgeinspect.domain.clock import Alarm
+from edgeinspect.domain.clock import WakeEvent
 
 EPOCH_UTC_NS = 1_700_000_000_000_000_000
 
@@ -41,23 +41,23 @@ class ManualClock:
         with self._moved:
             self._moved.wait_for(lambda: self._now_ns >= at_ns, timeout=30)
 
-    def alarm(self) -> Alarm:
-        return _ManualAlarm(self._moved, self)
+    def wake_event(self) -> WakeEvent:
+        return _ManualWakeEvent(self._moved, self)
 
 
-class _ManualAlarm:
+class _ManualWakeEvent:
     def __init__(self, moved: threading.Condition, clock: ManualClock) -> None:
         self._moved = moved
         self._clock = clock
-        self._rung = False
+        self._is_set = False
 
-    def ring(self) -> None:
+    def set(self) -> None:
         with self._moved:
-            self._rung = True
+            self._is_set = True
             self._moved.notify_all()
 
     def wait_until(self, at_ns: int) -> bool:
         with self._moved:
-            self._moved.wait_for(lambda: self._rung or self._clock.now_ns() >= at_ns, timeout=30)
-            rung, self._rung = self._rung, False
+            self._moved.wait_for(lambda: self._is_set or self._clock.now_ns() >= at_ns, timeout=30)
+            rung, self._is_set = self._is_set, False
             return rung

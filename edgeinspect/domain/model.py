@@ -13,7 +13,7 @@ from pathlib import Path
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.verdict import ModelRef
 
-CONTRACT = "1"
+MODEL_CONTRACT_VERSION = "1"
 """Version of the model contract this code speaks."""
 
 

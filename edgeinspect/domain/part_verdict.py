@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from edgeinspect.domain.numbers import Code, Count, Int64, Moment
+from edgeinspect.domain.numbers import Count, Int64, PlcWord, UtcNs
 from edgeinspect.domain.verdict import Decision, Reason
 
 PART_SCHEMA = "edgeinspect.part/1"
 
 
-class Member(msgspec.Struct, frozen=True):
+class PartMember(msgspec.Struct, frozen=True):
     """One camera's verdict on the part."""
 
     camera: str
@@ -32,30 +32,30 @@ class PartVerdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema",
     """Of the daemon that says so."""
     part_id: str
     decision: Decision
-    members: tuple[Member, ...]
+    members: tuple[PartMember, ...]
     """The verdicts it rests on, by camera in the order of the configuration."""
     missing: tuple[str, ...] = ()
     """Cameras without a verdict when it was decided: not waited for after a REJECT, the
     cause of a NO_VERDICT."""
-    first_captured_at_utc_ns: Moment
+    first_captured_at_utc_ns: UtcNs
     """Exposure of the part's first frame that was known then."""
-    deadline_utc_ns: Moment
+    deadline_utc_ns: UtcNs
     """That, and `parts.window_ms`."""
-    act_by_utc_ns: Moment
+    act_by_utc_ns: UtcNs
     """The earliest of its frames'."""
     clock_stepped: bool = False
     """As of a verdict: true if it is of any of its frames."""
     act_by_encoder: Int64 | None = None
     """Of the frame that was captured first and has one."""
-    severity: Code = 0
+    severity: PlcWord = 0
     """The highest of its frames'."""
-    reject_code: Code = 0
+    reject_code: PlcWord = 0
     """That of the most severe frame; 0 unless the decision is REJECT."""
     simulated: bool = False
     """True for a challenge part."""
 
 
-def combine(decisions: Iterable[Decision], *, complete: bool) -> Decision:
+def combine_decisions(decisions: Iterable[Decision], *, complete: bool) -> Decision:
     """What the verdicts of a part make together: the worst of them.
 
     Args:

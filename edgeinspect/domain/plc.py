@@ -13,7 +13,7 @@ from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import InternalError
 
 
-class Outcome(str, Enum):
+class PlcOutcome(str, Enum):
     """What the ejector must do with a part."""
 
     PASS = "pass"
@@ -91,7 +91,7 @@ PART_ID_BYTES = 32
 """Longest part id in the map's blocks, in UTF-8."""
 
 
-class Refusal(IntEnum):
+class TriggerRefusal(IntEnum):
     """Why a trigger was not taken."""
 
     NONE = 0
@@ -112,7 +112,7 @@ class PlcResult:
     seq: int
     """The frame's number on the line; the last one of a range where `covers` > 1."""
     epoch: int
-    outcome: Outcome
+    outcome: PlcOutcome
     cause: int
     """Of `CAUSES`, or the gateway's own."""
     no_verdict: bool = False
@@ -129,7 +129,7 @@ class PlcResult:
     act_by_encoder: int | None = None
     act_by_ms: int = 0
     """Time left until act-by when the result was first shown; 0 or less is past."""
-    covers: int = 1
+    frames_covered: int = 1
     """Frames this result speaks for: `seq - covers + 1` to `seq`. More than 1 only for
     results that were lost together."""
     recipe_id: str = ""
@@ -142,9 +142,11 @@ class PlcResult:
     """Monotonic: act-by on the gateway's own clock, for links; None if nobody knows any more."""
 
     def __post_init__(self) -> None:
-        if self.outcome is Outcome.PASS and (self.no_verdict or self.late or self.covers != 1):
+        if self.outcome is PlcOutcome.PASS and (
+            self.no_verdict or self.late or self.frames_covered != 1
+        ):
             raise InternalError("a result without a timely verdict would have passed")
-        if self.part_id_unfit and (self.outcome is Outcome.PASS or self.part_id):
+        if self.part_id_unfit and (self.outcome is PlcOutcome.PASS or self.part_id):
             raise InternalError("a part that cannot be named would have passed")
 
     @property
@@ -168,7 +170,7 @@ class PlcResult:
 
 
 @dataclass(frozen=True, slots=True)
-class PlcImage:
+class ProcessImage:
     """Everything the PLC sees at one moment. Immutable; links swap whole images."""
 
     revision: int = 0
@@ -185,7 +187,7 @@ class PlcImage:
     heartbeat: bool = False
     """Turns over while the gateway lives."""
     error: PlcError = PlcError.NONE
-    numbering: int = 0
+    sequence_generation: int = 0
     """Moves on when result ids begin again from 1."""
     buffered: int = 0
     """Results waiting, the shown one included."""
@@ -201,7 +203,7 @@ class PlcImage:
     trigger_ack: int = 0
     """The last trigger id that was answered."""
     trigger_refused: bool = False
-    trigger_refusal: Refusal = Refusal.NONE
+    trigger_refusal: TriggerRefusal = TriggerRefusal.NONE
     """Why, if it was."""
 
     def __post_init__(self) -> None:
@@ -218,11 +220,11 @@ class PlcImage:
 
     @property
     def passed(self) -> bool:
-        return self.result is not None and self.result.outcome is Outcome.PASS
+        return self.result is not None and self.result.outcome is PlcOutcome.PASS
 
     @property
     def rejected(self) -> bool:
-        return self.result is not None and self.result.outcome is Outcome.REJECT
+        return self.result is not None and self.result.outcome is PlcOutcome.REJECT
 
     @property
     def result_id(self) -> int:
@@ -246,7 +248,7 @@ class PlcCommands:
     the link's memory began. What follows was written together with it."""
     trigger_encoder: int = 0
     trigger_part_id: str = ""
-    trigger_problem: Refusal = Refusal.NONE
+    trigger_problem: TriggerRefusal = TriggerRefusal.NONE
     """What is wrong with what was written."""
     trigger_since_ns: int | None = None
     """Monotonic; the PLC cannot have wanted this trigger before. None: nobody knows."""
@@ -259,9 +261,9 @@ NO_COMMANDS = PlcCommands()
 class PlcInputs:
     """What the link knows of the PLC at one moment."""
 
-    connected: bool = False
+    is_connected: bool = False
     """The PLC answers, or asks: it can see what is shown."""
-    delivered: int = -1
+    delivered_revision: int = -1
     """Revision of the newest image that reached the PLC; -1 for none."""
     commands: PlcCommands | None = None
     """What the PLC wrote last; None until it has been heard."""

@@ -17,7 +17,7 @@ def fits_utf8(name: str, bytes_max: int | None = None) -> bool:
     return 0 not in raw and (bytes_max is None or len(raw) <= bytes_max)
 
 
-def has_controls(name: str) -> bool:
+def has_control_characters(name: str) -> bool:
     """Whether a text has characters that nobody sees and that end a line or move a cursor.
 
     A scanner's CR and LF are such: with them and without them one part would have two names.

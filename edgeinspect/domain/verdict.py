@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from edgeinspect.domain.numbers import Code, Count, Int64, Micros, Moment
+from edgeinspect.domain.numbers import Count, DurationUs, Int64, PlcWord, UtcNs
 
 VERDICT_SCHEMA = "edgeinspect.verdict/1"
 
@@ -87,12 +87,12 @@ class Region(msgspec.Struct, frozen=True):
 class StageTimes(msgspec.Struct, frozen=True):
     """Where the time went, in µs of the monotonic clock."""
 
-    queue_us: Micros = 0
+    queue_us: DurationUs = 0
     """From capture to the moment a worker took the frame."""
-    gate_us: Micros = 0
-    segmenter_us: Micros = 0
-    regions_us: Micros = 0
-    total_us: Micros = 0
+    gate_us: DurationUs = 0
+    segmenter_us: DurationUs = 0
+    regions_us: DurationUs = 0
+    total_us: DurationUs = 0
     """From capture to the decision."""
 
 
@@ -128,10 +128,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     label: str | None = None
     part_id: str | None = None
     encoder_count: Int64 | None = None
-    captured_at_utc_ns: Moment
+    captured_at_utc_ns: UtcNs
     clock_source: str = "host"
-    deadline_utc_ns: Moment
-    act_by_utc_ns: Moment
+    deadline_utc_ns: UtcNs
+    act_by_utc_ns: UtcNs
     """When the ejector must have this verdict, by the line's travel time."""
     clock_stepped: bool = False
     """True if the wall clock was set lately, so that the times of this verdict may be off by
@@ -151,16 +151,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     """The regions found, the most severe first, at most the configured number."""
     regions_total: Count = 0
     """Regions found before the list was cut."""
-    severity: Code = 0
+    severity: PlcWord = 0
     """Highest severity among the fatal regions; 0 if none."""
-    reject_code: Code = 0
+    reject_code: PlcWord = 0
     """Number the PLC sorts rejects by; 0 unless the decision is REJECT."""
     letterbox: LetterboxRef | None = None
     gate: ModelRef | None = None
     segmenter: ModelRef | None = None
     config_hash: str = ""
     stages: StageTimes = StageTimes()
-    budget_us: Micros
+    budget_us: DurationUs
 
 
 def model_name(ref: ModelRef | None) -> str | None:
@@ -169,7 +169,7 @@ def model_name(ref: ModelRef | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Assessment:
     """What was decided, before it becomes a verdict."""
 
     decision: Decision

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 
-from edgeinspect.imaging.image_file import SUFFIXES
-from edgeinspect.system.regular_file import printable
+from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
+from edgeinspect.system.regular_file import escape_name
 
 LABEL_BYTES = 96
 """Of a label in UTF-8; the spool keeps no more."""
-_JUNK = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
+_SYSTEM_NAMES = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
 _DIGEST_CHARACTERS = 10
 
 
@@ -19,21 +19,21 @@ def is_hidden(name: str) -> bool:
 
     `.DS_Store`, a Mac's `._` twins, what rsync is still copying, `~$` locks, `Thumbs.db`.
     """
-    return name.startswith((".", "~")) or name.lower() in _JUNK
+    return name.startswith((".", "~")) or name.lower() in _SYSTEM_NAMES
 
 
-def is_picture(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """True for the file name of a picture that is not hidden."""
-    return not is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def label_of(name: str) -> str:
+def image_label(name: str) -> str:
     """A picture's name as its verdict carries it: printable, at most `LABEL_BYTES` long.
 
     Different names have different labels: what is cut out of a longer one is replaced by a
     digest of the whole.
     """
-    label = printable(name)
+    label = escape_name(name)
     data = label.encode()
     if len(data) <= LABEL_BYTES:
         return label

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 
-_TELLING_RUNS = 8
-_TELLING_RATIO = 0.75
+_DIRECTION_RUNS_MIN = 8
+_DIRECTION_RATIO_MIN = 0.75
 _MAX_DIGITS = 18
 """More digits are no place in a picture, and would cost time to convert."""
 CELLS_MAX = 1 << 26
@@ -83,7 +83,7 @@ def decode_runs(
     return flat.reshape((height_px, width_px), order="F")
 
 
-def direction_of(
+def detect_run_direction(
     runs: Sequence[int], height_px: int, width_px: int
 ) -> Literal["columns", "rows"] | None:
     """Which way a code of a picture of this size runs, by how far its runs stand apart.
@@ -94,7 +94,7 @@ def direction_of(
     """
     low, high = sorted((height_px, width_px))
     starts = np.asarray(runs[0::2], np.int64)
-    if len(starts) < _TELLING_RUNS or not low or high % low == 0:
+    if len(starts) < _DIRECTION_RUNS_MIN or not low or high % low == 0:
         return None
     slack = min(8, (high - low) // 4)
 
@@ -105,7 +105,7 @@ def direction_of(
         return float(follows.mean())
 
     down, along = ratio(height_px), ratio(width_px)
-    if max(down, along) < _TELLING_RATIO or min(down, along) > 1 - _TELLING_RATIO:
+    if max(down, along) < _DIRECTION_RATIO_MIN or min(down, along) > 1 - _DIRECTION_RATIO_MIN:
         return None
     return "columns" if down > along else "rows"
 

@@ -24,13 +24,13 @@ DEFECTIVE_SHARE = 0.42
 """Share of pictures with at least one defect."""
 
 _BANK_SIDE_PX = 2048
-_LEAST_PX = (48, 240)
+_SIZE_MIN_PX = (48, 240)
 """Height and width in which every mark has room."""
 _Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class StripPicture:
+class StripImage:
     """One picture of strip with its ground truth."""
 
     image: NDArray[np.uint8]
@@ -39,12 +39,12 @@ class StripPicture:
     """uint8 (H, W), class ids; 0 is sound steel, i + 1 is `CLASS_NAMES[i]`."""
 
     @property
-    def defective(self) -> bool:
+    def has_defect(self) -> bool:
         """True if any pixel is a defect."""
         return bool(self.mask.any())
 
 
-def render(seed: int, index: int, height_px: int = 256, width_px: int = 1600) -> StripPicture:
+def render_strip(seed: int, index: int, height_px: int = 256, width_px: int = 1600) -> StripImage:
     """Render one picture; the same (seed, index, size) always gives the same pixels.
 
     Args:
@@ -53,23 +53,25 @@ def render(seed: int, index: int, height_px: int = 256, width_px: int = 1600) ->
         height_px: Across the rolling direction.
         width_px: Along the rolling direction.
     """
-    if height_px < _LEAST_PX[0] or width_px < _LEAST_PX[1]:  # a piece of one that has room
-        whole = render(seed, index, max(height_px, _LEAST_PX[0]), max(width_px, _LEAST_PX[1]))
+    if height_px < _SIZE_MIN_PX[0] or width_px < _SIZE_MIN_PX[1]:  # a piece of one that has room
+        whole = render_strip(
+            seed, index, max(height_px, _SIZE_MIN_PX[0]), max(width_px, _SIZE_MIN_PX[1])
+        )
         piece = np.s_[:height_px, :width_px]
-        return StripPicture(whole.image[piece].copy(), whole.mask[piece].copy())
+        return StripImage(whole.image[piece].copy(), whole.mask[piece].copy())
     rng = np.random.default_rng([seed, index])
-    scene = _Scene(rng, height_px, width_px)
-    scene.texture()
-    scene.benign()
+    scene = _StripScene(rng, height_px, width_px)
+    scene.add_texture()
+    scene.add_benign_marks()
     if rng.random() < DEFECTIVE_SHARE:
         for _ in range(1 + (rng.random() < 0.35) + (rng.random() < 0.12)):
             kind = int(rng.choice(len(CLASS_NAMES), p=CLASS_SHARE))
-            scene.defect(kind)
-    return scene.expose()
+            scene.add_defect(kind)
+    return scene.to_image()
 
 
 @functools.lru_cache(maxsize=1)
-def _banks() -> tuple[_Float, _Float, _Float]:
+def _noise_banks() -> tuple[_Float, _Float, _Float]:
     """Noise to cut pieces from: fine grain, rolling lines, slow clouds. Unit deviation.
 
     Their content is fixed; a picture's own seed chooses where it cuts and how it mixes.
@@ -98,7 +100,7 @@ def _blur(field: NDArray[Any], sigma: float) -> _Float:
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
 
 
-class _Scene:
+class _StripScene:
     """A picture while it is made: grey levels as float32, mask as class ids."""
 
     def __init__(self, rng: np.random.Generator, height_px: int, width_px: int) -> None:
@@ -109,7 +111,7 @@ class _Scene:
         self.mask = np.zeros((height_px, width_px), np.uint8)
         self.contrast = 1.0
 
-    def _cut(self, bank: _Float) -> _Float:
+    def _crop_noise(self, bank: _Float) -> _Float:
         y = int(self.rng.integers(0, _BANK_SIDE_PX - min(self.height, _BANK_SIDE_PX - 1)))
         x = int(self.rng.integers(0, _BANK_SIDE_PX - min(self.width, _BANK_SIDE_PX - 1)))
         piece = bank[y : y + self.height, x : x + self.width]
@@ -124,15 +126,15 @@ class _Scene:
             )
         return piece
 
-    def texture(self) -> None:
+    def add_texture(self) -> None:
         """Rolled steel under drifting light."""
         rng = self.rng
-        grain, lines, clouds = _banks()
+        grain, lines, clouds = _noise_banks()
         base = rng.uniform(70, 150)
         self.contrast = base / 110
-        self.grey = np.multiply(self._cut(grain), np.float32(rng.uniform(2.5, 6)))
-        self.grey += self._cut(lines) * np.float32(rng.uniform(2, 8) * self.contrast)
-        self.grey += self._cut(clouds) * np.float32(rng.uniform(2, 9) * self.contrast)
+        self.grey = np.multiply(self._crop_noise(grain), np.float32(rng.uniform(2.5, 6)))
+        self.grey += self._crop_noise(lines) * np.float32(rng.uniform(2, 8) * self.contrast)
+        self.grey += self._crop_noise(clouds) * np.float32(rng.uniform(2, 9) * self.contrast)
         x = np.linspace(-1, 1, self.width, dtype=np.float32)
         y = np.linspace(-1, 1, self.height, dtype=np.float32)
         tilt = rng.uniform(-0.16, 0.16) * x - rng.uniform(0, 0.15) * x * x
@@ -142,7 +144,7 @@ class _Scene:
 
     # -- what is no defect ------------------------------------------------------------
 
-    def benign(self) -> None:
+    def add_benign_marks(self) -> None:
         """Stains, roll marks, dust and a dark coil edge."""
         rng = self.rng
         if rng.random() < 0.35:
@@ -185,11 +187,11 @@ class _Scene:
 
     # -- defects -----------------------------------------------------------------------
 
-    def defect(self, kind: int) -> None:
+    def add_defect(self, kind: int) -> None:
         """Draw one defect (or cluster) of class id `kind + 1`."""
         (self._pits, self._inclusion, self._scratches, self._patch)[kind]()
 
-    def _put(self, y: int, x: int, alpha: _Float, level: float, class_id: int) -> None:
+    def _blend(self, y: int, x: int, alpha: _Float, level: float, class_id: int) -> None:
         """Blend a stamp in and mark it where it is more than a third there."""
         top, left = max(0, y), max(0, x)
         bottom = min(self.height, y + alpha.shape[0])
@@ -210,7 +212,7 @@ class _Scene:
             side = int(radius * 2) + 5
             stamp = _disc(side, radius, 1.2, stretch=float(rng.uniform(0.8, 1.6)))
             y, x = int(rng.normal(y0, 18)), int(rng.normal(x0, 45))
-            self._put(y, x, stamp, -float(rng.uniform(22, 52)), 1)
+            self._blend(y, x, stamp, -float(rng.uniform(22, 52)), 1)
 
     def _inclusion(self) -> None:
         """A dark ragged streak along the rolling direction, or a short crooked crack."""
@@ -225,7 +227,7 @@ class _Scene:
         )
         y = int(rng.integers(5, max(6, self.height - stamp.shape[0])))
         x = int(rng.integers(5, max(6, self.width - length)))
-        self._put(y, x, stamp * holes, -float(rng.uniform(26, 60)), 2)
+        self._blend(y, x, stamp * holes, -float(rng.uniform(26, 60)), 2)
 
     def _scratches(self) -> None:
         """One to four parallel scratches, mostly bright, at any angle."""
@@ -249,7 +251,7 @@ class _Scene:
         if width and height:
             stamp = canvas[y : y + height, x : x + width].astype(np.float32) / 255
             soft = np.asarray(cv2.GaussianBlur(stamp, (3, 3), 0.6), np.float32)
-            self._put(y, x, np.minimum(1, soft * 1.25), level, 3)
+            self._blend(y, x, np.minimum(1, soft * 1.25), level, 3)
 
     def _patch(self) -> None:
         """A large area of rough, darker or lighter scale with a ragged edge."""
@@ -288,12 +290,12 @@ class _Scene:
         alpha = alpha[top - y0 : bottom - y0, left - x0 : right - x0]
         return (slice(top, bottom), slice(left, right)), alpha
 
-    def expose(self) -> StripPicture:
+    def to_image(self) -> StripImage:
         """Light, sensor noise, and eight bits."""
         self.grey *= self.light
-        self.grey += self._cut(_banks()[0]) * np.float32(self.rng.uniform(1, 2.5))
+        self.grey += self._crop_noise(_noise_banks()[0]) * np.float32(self.rng.uniform(1, 2.5))
         np.clip(self.grey, 0, 255, out=self.grey)
-        return StripPicture(self.grey.astype(np.uint8), self.mask)
+        return StripImage(self.grey.astype(np.uint8), self.mask)
 
 
 def _disc(side: int, radius: float, soft: float, stretch: float = 1.0) -> _Float:

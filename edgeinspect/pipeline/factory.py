@@ -7,22 +7,22 @@ from pathlib import Path
 
 import structlog
 
-from edgeinspect.config.loader import Loaded, PartChoice
+from edgeinspect.config.loader import LoadedConfig, PluginSelection
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import (
     InternalError,
 )
-from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.pipeline.start_checks import unmet
+from edgeinspect.pipeline.line import Line, WorkerEngines
+from edgeinspect.pipeline.start_checks import unmet_requirements
 from edgeinspect.ports import Camera, Engine
-from edgeinspect.storage.model_store import Store, default_root
+from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
 
 
-def build(
-    loaded: Loaded,
+def build_line(
+    loaded: LoadedConfig,
     clock: Clock,
     *,
     on_failure: Callable[[BaseException], None],
@@ -32,7 +32,7 @@ def build(
     """A line from a checked configuration, not yet started.
 
     Args:
-        loaded: From `config.load.load`.
+        loaded: From `config.load.load_arrays`.
         clock: All deadlines.
         on_failure: Told of an error that ended a thread.
         on_end: Told when no camera will deliver any more.
@@ -40,16 +40,16 @@ def build(
     """
     config = loaded.config
     # Before the models, which take a second to load.
-    for problem in unmet(config, len(loaded.cameras)):
+    for problem in unmet_requirements(config, len(loaded.cameras)):
         raise problem
-    workers = make_workers(loaded, clock)
+    workers = load_engines(loaded, clock)
     try:
         return Line(
             config,
             config_hash=loaded.hash,
             cameras=cameras
             or {name: make_camera(choice, clock) for name, choice in loaded.cameras.items()},
-            workers=workers,
+            worker_engines=workers,
             clock=clock,
             on_failure=on_failure,
             on_end=on_end,
@@ -60,16 +60,16 @@ def build(
         raise
 
 
-def make_workers(
-    loaded: Loaded, clock: Clock, wait: Callable[[], None] = lambda: None
-) -> list[Engines]:
+def load_engines(
+    loaded: LoadedConfig, clock: Clock, before_load: Callable[[], None] = lambda: None
+) -> list[WorkerEngines]:
     """The engines of every worker, loaded, with `wait` before each; raises as `make_engines`."""
     config = loaded.config
-    store = Store(Path(config.store) if config.store else default_root())
-    workers: list[Engines] = []
+    store = ModelStore(Path(config.store) if config.store else default_root())
+    workers: list[WorkerEngines] = []
     try:
         for _ in range(config.inspect.workers):
-            workers.append(make_engines(loaded, clock, store, wait))
+            workers.append(load_worker_engines(loaded, clock, store, before_load))
     except BaseException:
         for engines in workers:
             engines.close()
@@ -77,9 +77,12 @@ def make_workers(
     return workers
 
 
-def make_engines(
-    loaded: Loaded, clock: Clock, store: Store, wait: Callable[[], None] = lambda: None
-) -> Engines:
+def load_worker_engines(
+    loaded: LoadedConfig,
+    clock: Clock,
+    store: ModelStore,
+    before_load: Callable[[], None] = lambda: None,
+) -> WorkerEngines:
     """One worker's engines, loaded.
 
     Raises:
@@ -88,20 +91,20 @@ def make_engines(
     """
     gate = segmenter = None
     if "gate" in loaded.engines:
-        wait()
-        gate = make_engine(loaded.engines["gate"], clock, store)
+        before_load()
+        gate = load_engine(loaded.engines["gate"], clock, store)
     if "segmenter" in loaded.engines:
         try:
-            wait()
-            segmenter = make_engine(loaded.engines["segmenter"], clock, store)
+            before_load()
+            segmenter = load_engine(loaded.engines["segmenter"], clock, store)
         except BaseException:
             if gate is not None:
                 gate.close()
             raise
-    return Engines(gate, segmenter)
+    return WorkerEngines(gate, segmenter)
 
 
-def make_engine(choice: PartChoice, clock: Clock, store: Store) -> Engine:
+def load_engine(choice: PluginSelection, clock: Clock, store: ModelStore) -> Engine:
     """One engine, loaded; raises as `make_engines`."""
     engine = choice.module.build(choice.options, clock, store=store)
     if not isinstance(engine, Engine):
@@ -113,7 +116,7 @@ def make_engine(choice: PartChoice, clock: Clock, store: Store) -> Engine:
     return engine
 
 
-def make_camera(choice: PartChoice, clock: Clock) -> Camera:
+def make_camera(choice: PluginSelection, clock: Clock) -> Camera:
     """One camera, not opened."""
     camera = choice.module.build(choice.options, clock)
     if not isinstance(camera, Camera):

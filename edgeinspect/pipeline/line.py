@@ -15,38 +15,38 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.pipeline import recovery
-from edgeinspect.pipeline.capture.camera_thread import Capture
-from edgeinspect.pipeline.capture.commands import Orders
+from edgeinspect.pipeline.capture.camera_thread import CaptureThread
+from edgeinspect.pipeline.capture.commands import CommandHandler
 from edgeinspect.pipeline.capture.rules import capture_rules
-from edgeinspect.pipeline.inspection.engine_swap import Swap
-from edgeinspect.pipeline.inspection.frame_inspector import Engines
-from edgeinspect.pipeline.inspection.setup import line_judges
-from edgeinspect.pipeline.inspection.worker import Inspector, fault_log
-from edgeinspect.pipeline.publishing.part_verdicts import part_book
+from edgeinspect.pipeline.inspection.engine_swap import EngineSwap
+from edgeinspect.pipeline.inspection.frame_inspector import WorkerEngines
+from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.pipeline.inspection.worker import InspectionWorker, make_fault_logger
+from edgeinspect.pipeline.publishing.part_verdicts import make_part_aggregator
 from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import Replay, no_ledger
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer, no_ledger
 from edgeinspect.pipeline.recovery import (
-    close_unfinished,
+    assign_history_files,
     open_ledger,
     open_spool,
-    remember_judged,
+    recover_unfinished,
 )
-from edgeinspect.pipeline.shadow.shadow import Shadow
-from edgeinspect.pipeline.supervision.alarms import Health
-from edgeinspect.pipeline.supervision.liveness import line_progress
-from edgeinspect.pipeline.supervision.status_reporter import Reporter, log_fields
-from edgeinspect.pipeline.verdicts.closer import Closer
-from edgeinspect.pipeline.verdicts.deadline_guard import Guard
-from edgeinspect.pipeline.verdicts.open_frames import Inbox
+from edgeinspect.pipeline.shadow.shadow import ShadowProcess
+from edgeinspect.pipeline.supervision.alarms import AlarmEvaluator
+from edgeinspect.pipeline.supervision.liveness import make_liveness_monitors
+from edgeinspect.pipeline.supervision.status_reporter import StatusReporter, log_fields
+from edgeinspect.pipeline.verdicts.closer import VerdictCloser
+from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
+from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
 from edgeinspect.ports import Camera
-from edgeinspect.storage.paths import line_addresses, memory_folder
-from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.system import log_events
-from edgeinspect.system.realtime import claim_thread, settle_collector
-from edgeinspect.wire.curve_authenticator import Doorkeeper, open_to_all
-from edgeinspect.wire.messages import Counts
+from edgeinspect.system.realtime import freeze_gc, set_thread_realtime
+from edgeinspect.wire.curve_authenticator import CurveAuthenticator, no_encryption
+from edgeinspect.wire.messages import VerdictCounts
 
-__all__ = ["Engines", "Line"]
+__all__ = ["Line", "WorkerEngines"]
 _log = structlog.get_logger()
 
 
@@ -62,7 +62,7 @@ class Line:
         *,
         config_hash: str,
         cameras: Mapping[str, Camera],
-        workers: Sequence[Engines],
+        worker_engines: Sequence[WorkerEngines],
         clock: Clock,
         on_failure: Callable[[BaseException], None] = lambda error: None,
         on_end: Callable[[], None] = lambda: None,
@@ -86,248 +86,270 @@ class Line:
         self.clock = clock
         self._on_failure, self._on_end = on_failure, on_end
         self._threads: list[threading.Thread] = []
-        judges = line_judges(config, config_hash, tuple(cameras), workers, clock)
-        model = workers[0].gate or workers[0].segmenter
+        judges = make_frame_inspectors(config, config_hash, tuple(cameras), worker_engines, clock)
+        model = worker_engines[0].gate or worker_engines[0].segmenter
         assert model is not None
-        self.shape, color = model.spec.shape, model.spec.color
-        folder, self.spool = memory_folder(config), open_spool(config, clock)
+        self.frame_shape, color = model.spec.shape, model.spec.color
+        folder, self.spool = shared_memory_folder(config), open_spool(config, clock)
         # Two, so that what a stranger sends to replay shares no thread with the verdicts.
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
-        self.inbox = Inbox(len(cameras))
+        self.frame_queue = FrameQueue(len(cameras))
         curve = config.publish.curve
-        self.doorkeeper = Doorkeeper(Path(curve), clock) if curve else None
-        self.closer = Closer(self.spool, clock, judges[0].causes, lambda: self.publisher.try_send())
+        self.authenticator = CurveAuthenticator(Path(curve), clock) if curve else None
+        self.closer = VerdictCloser(
+            self.spool, clock, judges[0].provenance, lambda: self.publisher.try_send()
+        )
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
-        self.guard = Guard(self.spool, self.inbox, self.closer, clock)
+        self.guard = DeadlineGuard(self.spool, self.frame_queue, self.closer, clock)
         self.rings = {
-            name: Ring(
+            name: FrameRing(
                 folder / f"{config.line}.{name}.ring",
                 config.capture.ring_slots,
-                self.shape,
+                self.frame_shape,
                 color,
                 self.spool.epoch,
             )
             for name in cameras
         }
-        self.captures = [
-            Capture(
+        self.capture_threads = [
+            CaptureThread(
                 camera=camera,
                 ring=self.rings[name],
                 rules=capture_rules(config, name, lane),
                 spool=self.spool,
-                inbox=self.inbox,
+                frame_queue=self.frame_queue,
                 guard=self.guard,
                 closer=self.closer,
                 clock=clock,
-                on_end=self._camera_ended,
+                on_end=self._on_camera_end,
             )
             for lane, (name, camera) in enumerate(cameras.items())
         ]
-        remember_judged(config, cameras)
-        self.health = Health(
-            self.closer.tally,
-            self.captures,
+        assign_history_files(config, cameras)
+        self.alarms = AlarmEvaluator(
+            self.closer.counters,
+            self.capture_threads,
             no_verdict_in_row=config.alarms.no_verdict_in_row,
             degraded_in_row=config.alarms.degraded_in_row,
             reject_in_row=config.alarms.reject_in_row,
-            standing_still=lambda: self.standing.problem(),
+            standing_still=lambda: self.heartbeat_liveness.problem(),
             missed_challenge=lambda: self.closer.missed_challenge,
-            engine_alarm=lambda: self.swap.alarm,
+            engine_alarm=lambda: self.engine_swap.alarm,
             ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
-            clock_alarm=lambda: self.closer.steps.alarm,
+            clock_alarm=lambda: self.closer.clock_steps.alarm,
             report_alarm=lambda: self.reporter.alarm,
             clock=clock,
-            on_alarm=self._note_alarm,
+            on_alarm=self._record_alarm,
         )
-        orders = Orders(self.captures, model.spec.color, config.capture.challenge_folder, clock)
+        orders = CommandHandler(
+            self.capture_threads, model.spec.color, config.capture.challenge_folder, clock
+        )
         try:
-            self.publisher = self._publisher()
-            self.replay = self._replay(orders)
+            self.publisher = self._make_publisher()
+            self.replay_server = self._make_replay_server(orders)
         except EdgeInspectError:
-            if self.doorkeeper is not None:  # its threads would outlive the failed start
-                self.doorkeeper.close()
+            if self.authenticator is not None:  # its threads would outlive the failed start
+                self.authenticator.close()
             if "publisher" in vars(self):
-                self.publisher.dispose()
+                self.publisher.close()
             for context in self._contexts:
                 context.destroy(0)
             raise
-        self.reporter = Reporter(
+        self.reporter = StatusReporter(
             closer=self.closer,
             publisher=self.publisher,
-            captures=self.captures,
-            health=self.health,
+            capture_threads=self.capture_threads,
+            alarms=self.alarms,
             clock=clock,
             epoch=self.spool.epoch,
             period_s=config.publish.status_ms / 1000,
-            each_turn=self._each_second,
+            on_period=self._run_periodic_checks,
         )
-        on_fault = fault_log(clock)
-        self.inspectors = [
-            Inspector(
-                inbox=self.inbox,
+        on_fault = make_fault_logger(clock)
+        self.workers = [
+            InspectionWorker(
+                frame_queue=self.frame_queue,
                 closer=self.closer,
                 spool=self.spool,
-                judge=judge,
+                inspector=judge,
                 keep_warm_ns=round(config.inspect.keep_warm_ms * NS_PER_MS),
                 on_fault=on_fault,
             )
             for judge in judges
         ]
-        self.swap = Swap(self.inspectors, self.inbox, self.closer, clock, self._note)
-        self.standing, self.progress = line_progress(
-            config, self.captures, self.inspectors, self.publisher, self.guard, self.replay, clock
+        self.engine_swap = EngineSwap(
+            self.workers, self.frame_queue, self.closer, clock, self._record_event
         )
-        self.shadow: Shadow | None = None
+        self.heartbeat_liveness, self.watchdog_liveness = make_liveness_monitors(
+            config,
+            self.capture_threads,
+            self.workers,
+            self.publisher,
+            self.guard,
+            self.replay_server,
+            clock,
+        )
+        self.shadow: ShadowProcess | None = None
 
     # -- life -----------------------------------------------------------------------
 
     def start(self, warm_up_rounds: int = 10) -> None:
         """Close what a dead daemon left open, warm up, and begin to capture."""
-        recovery.note_start(self.config, self.closer.steps, self._note)
-        close_unfinished(self.spool, self.closer, self.clock)
-        for inspector in self.inspectors:
+        recovery.check_clock_at_start(self.config, self.closer.clock_steps, self._record_event)
+        recover_unfinished(self.spool, self.closer, self.clock)
+        for inspector in self.workers:
             inspector.warm_up(warm_up_rounds)
-        settle_collector()
-        self._run("publish", self.publisher.run, keeps_time=True)
-        self._run("guard", self.guard.run, keeps_time=True)
-        self._run("replay", self.replay.run)
+        freeze_gc()
+        self._start_thread("publish", self.publisher.run, realtime=True)
+        self._start_thread("guard", self.guard.run, realtime=True)
+        self._start_thread("replay", self.replay_server.run)
         if self.ledger is not None:
-            self.ledger.note("line.started", {"config_hash": self.closer.causes.config_hash})
-            self._run("ledger", self.ledger.run)
-        for index, inspector in enumerate(self.inspectors):
-            self._run(f"inspect-{index}", inspector.run)
-        for capture in self.captures:
-            self._run(f"capture-{capture.rules.camera}", capture.run, keeps_time=True)
-        self._run("report", self.reporter.run)
+            self.ledger.record_event(
+                "line.started", {"config_hash": self.closer.provenance.config_hash}
+            )
+            self._start_thread("ledger", self.ledger.run)
+        for index, inspector in enumerate(self.workers):
+            self._start_thread(f"inspect-{index}", inspector.run)
+        for capture in self.capture_threads:
+            self._start_thread(f"capture-{capture.rules.camera}", capture.run, realtime=True)
+        self._start_thread("report", self.reporter.run)
         _log.info(
             log_events.LINE_STARTED,
             line=self.config.line,
             epoch=self.spool.epoch,
             first_seq=self.spool.last_seq + 1,
             verdicts=self.publisher.address,
-            replay=self.replay.address,
+            replay=self.replay_server.address,
         )
 
-    def stop(self) -> Counts:
+    def stop(self) -> VerdictCounts:
         """Stop capturing, let what is open be judged within its budget, close the rest.
 
         Returns:
             The final counters; `open` is 0.
         """
-        for capture in self.captures:
+        for capture in self.capture_threads:
             capture.stop()
-        self._join("capture")
-        self._drain()
-        for inspector in self.inspectors:
+        self._join_threads("capture")
+        self._wait_for_open_frames()
+        for inspector in self.workers:
             inspector.stop()
-        self.inbox.wake(len(self.inspectors))
+        self.frame_queue.wake_workers(len(self.workers))
         self.guard.stop()
-        self._join("guard")
+        self._join_threads("guard")
         self.guard.close_all(Reason.SHUTDOWN)
-        self._join("inspect", timeout_s=2.0)
+        self._join_threads("inspect", timeout_s=2.0)
         self.reporter.stop()
-        self._join("report")
+        self._join_threads("report")
         self.set_shadow(None)
-        self.publisher.post(self.reporter.status())
+        self.publisher.queue_status(self.reporter.status())
         self.publisher.stop()
-        self.replay.stop()
-        self._join("publish")
-        self._join("replay")
+        self.replay_server.stop()
+        self._join_threads("publish")
+        self._join_threads("replay")
         if self.ledger is not None:  # after the publisher: what it sent last is written too
-            self.ledger.note("line.stopped")
+            self.ledger.record_event("line.stopped")
             self.ledger.stop()
-            self._join("ledger", timeout_s=10.0)
-        counts = self.closer.tally.counts()
+            self._join_threads("ledger", timeout_s=10.0)
+        counts = self.closer.counters.counts()
         _log.info(log_events.LINE_STOPPED, line=self.config.line, **log_fields(counts))
         return counts
 
-    def set_shadow(self, shadow: Shadow | None) -> None:
+    def set_shadow(self, shadow_process: ShadowProcess | None) -> None:
         """Let candidates judge too, or no longer; ends the one before. Not from a worker."""
-        old, self.shadow = self.shadow, shadow
-        for inspector in self.inspectors:
-            inspector.show = shadow.show if shadow is not None else None
+        old, self.shadow = self.shadow, shadow_process
+        for inspector in self.workers:
+            inspector.on_inspected = shadow_process.submit if shadow_process is not None else None
         if old is not None:
             old.close()
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Free sockets, memory and engines. After `stop`, or instead of `start`."""
-        if self.doorkeeper is not None:
-            self.doorkeeper.close()
-        self.publisher.dispose()
-        self.replay.dispose()
+        if self.authenticator is not None:
+            self.authenticator.close()
+        self.publisher.close()
+        self.replay_server.close()
         for context in self._contexts:
             context.term()
         stuck = [thread for thread in self._threads if thread.is_alive()]
         if not stuck:  # a hung engine keeps its memory until the process ends
-            self.inbox.dispose()
-            self.swap.dispose()
+            self.frame_queue.close()
+            self.engine_swap.close()
         for ring in self.rings.values():
-            ring.dispose()
-        self.spool.dispose()
+            ring.remove_file()
+        self.spool.release()
 
     # -- inside ---------------------------------------------------------------------
 
-    def _publisher(self) -> Publisher:
+    def _make_publisher(self) -> Publisher:
         publish = self.config.publish
         return Publisher(
             context=self._contexts[0],
-            address=line_addresses(self.config, self.spool.path.parent)[0],
+            address=bind_addresses(self.config, self.spool.path.parent)[0],
             high_water_mark=publish.high_water_mark,
             heartbeat_ns=round(publish.heartbeat_ms * NS_PER_MS),
             line=self.config.line,
             spool=self.spool,
-            traces=self.closer.traces,
+            timings=self.closer.timings,
             clock=self.clock,
-            health=self.health.check,
-            parts=part_book(self.config, tuple(self.rings)),
+            health=self.alarms.check,
+            part_aggregator=make_part_aggregator(self.config, tuple(self.rings)),
             cameras=tuple(self.rings),
-            stepped=lambda: self.closer.steps.stepped,
-            prepare=open_to_all if self.doorkeeper is None else self.doorkeeper.prepare,
+            is_clock_stepped=lambda: self.closer.clock_steps.stepped,
+            prepare=no_encryption
+            if self.authenticator is None
+            else self.authenticator.secure_socket,
         )
 
-    def _replay(self, orders: Orders) -> Replay:
-        return Replay(
+    def _make_replay_server(self, commands: CommandHandler) -> ReplayServer:
+        return ReplayServer(
             context=self._contexts[1],
-            address=line_addresses(self.config, self.spool.path.parent)[1],
+            address=bind_addresses(self.config, self.spool.path.parent)[1],
             spool=self.spool,
             clock=self.clock,
-            trigger=orders.trigger,
-            challenge=orders.challenge,
-            count_triggers=orders.count_triggers,
-            operate=no_ledger if self.ledger is None else self._note_operator,
-            prepare=open_to_all if self.doorkeeper is None else self.doorkeeper.prepare,
+            trigger=commands.trigger,
+            read_challenge=commands.read_challenge,
+            add_trigger_count=commands.add_trigger_count,
+            record_operator_action=no_ledger
+            if self.ledger is None
+            else self._record_operator_action,
+            prepare=no_encryption
+            if self.authenticator is None
+            else self.authenticator.secure_socket,
         )
 
-    def _each_second(self) -> None:
-        recovery.note_step(self.closer.steps, self._note)
-        if self.doorkeeper is not None:
-            self.doorkeeper.refresh()
+    def _run_periodic_checks(self) -> None:
+        recovery.check_clock_step(self.closer.clock_steps, self._record_event)
+        if self.authenticator is not None:
+            self.authenticator.refresh()
         if self.shadow is not None:
-            self.shadow.check()
+            self.shadow.check_child()
 
-    def _note(self, kind: str, detail: dict[str, Any]) -> None:
+    def _record_event(self, kind: str, detail: dict[str, Any]) -> None:
         if self.ledger is not None:
-            self.ledger.note(kind, detail)
+            self.ledger.record_event(kind, detail)
 
-    def _note_alarm(self, alarm: str) -> None:
-        self._note("alarm.raised" if alarm else "alarm.cleared", {"alarm": alarm})
+    def _record_alarm(self, alarm: str) -> None:
+        self._record_event("alarm.raised" if alarm else "alarm.cleared", {"alarm": alarm})
 
-    def _note_operator(self, actor: str, action: str, detail: str) -> None:
+    def _record_operator_action(self, actor: str, action: str, detail: str) -> None:
         assert self.ledger is not None
-        self.ledger.note("operator.acted", {"action": action, "detail": detail}, actor)
+        self.ledger.record_event("operator.acted", {"action": action, "detail": detail}, actor)
 
-    def _drain(self) -> None:
+    def _wait_for_open_frames(self) -> None:
         """Wait until every frame is closed, one budget (at most 2 s) long."""
         limit_ns = min(round(self.config.budget_ms * NS_PER_MS), 2 * NS_PER_S)
         until_ns = self.clock.now_ns() + limit_ns
-        while self.closer.tally.counts().open and self.clock.now_ns() < until_ns:
+        while self.closer.counters.counts().open and self.clock.now_ns() < until_ns:
             self.clock.sleep_until(self.clock.now_ns() + NS_PER_MS)
 
-    def _run(self, name: str, target: Callable[[], None], *, keeps_time: bool = False) -> None:
+    def _start_thread(
+        self, name: str, target: Callable[[], None], *, realtime: bool = False
+    ) -> None:
         def body() -> None:
             try:
-                if keeps_time:
-                    claim_thread(self.config.real_time.fifo_priority)
+                if realtime:
+                    set_thread_realtime(self.config.real_time.fifo_priority)
                 target()
             except BaseException as error:  # a dead thread must end the daemon, not hide
                 self._on_failure(error)
@@ -336,13 +358,13 @@ class Line:
         self._threads.append(thread)
         thread.start()
 
-    def _join(self, prefix: str, timeout_s: float = 5.0) -> None:
+    def _join_threads(self, prefix: str, timeout_s: float = 5.0) -> None:
         for thread in self._threads:
             if thread.name.startswith(prefix) and thread is not threading.current_thread():
                 thread.join(timeout_s)
 
-    def _camera_ended(self, capture: Capture) -> None:
+    def _on_camera_end(self, capture: CaptureThread) -> None:
         if capture.error is not None:
             self._on_failure(capture.error)
-        elif all(other.state == "finished" for other in self.captures):
+        elif all(other.state == "finished" for other in self.capture_threads):
             self._on_end()

@@ -11,25 +11,25 @@ import structlog
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.errors import StorageError
-from edgeinspect.pipeline.verdicts.closer import Closer, restart_verdict
+from edgeinspect.pipeline.verdicts.closer import VerdictCloser, restart_verdict
 from edgeinspect.ports import Camera
-from edgeinspect.storage.ledger.database import Known, known
+from edgeinspect.storage.ledger.database import LedgerTail, read_tail
 from edgeinspect.storage.ledger.writer import LedgerWriter
-from edgeinspect.storage.paths import memory_folder
+from edgeinspect.storage.paths import shared_memory_folder
 from edgeinspect.storage.spool.spool import Spool
 from edgeinspect.system import log_events
-from edgeinspect.system.wall_clock import Step, StepWatch, is_synchronised
-from edgeinspect.wire.messages import encode
+from edgeinspect.system.wall_clock import ClockStep, ClockStepDetector, is_synchronised
+from edgeinspect.wire.messages import encode_message
 
 _log = structlog.get_logger()
 
 
 def state_folder(config: LineConfig) -> Path:
     """Where a line keeps what shall outlive a restart: its ledger's folder, if it keeps one."""
-    return Path(config.ledger.folder) if config.ledger else memory_folder(config)
+    return Path(config.ledger.folder) if config.ledger else shared_memory_folder(config)
 
 
-def remember_judged(config: LineConfig, cameras: Mapping[str, Camera]) -> None:
+def assign_history_files(config: LineConfig, cameras: Mapping[str, Camera]) -> None:
     """Tell each camera that remembers what was judged where to keep it."""
     folder = state_folder(config)
     for name, camera in cameras.items():
@@ -45,13 +45,13 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
         SpoolError: It cannot be made, or another daemon holds it.
     """
     ledger = _ledger_path(config)
-    path = memory_folder(config) / f"{config.line}.spool"
+    path = shared_memory_folder(config) / f"{config.line}.spool"
     try:
-        before = known(ledger) if ledger else Known()
+        before = read_tail(ledger) if ledger else LedgerTail()
     except StorageError:
         if not path.exists():  # ids would begin anew, and what is judged now never be written
             raise
-        before = Known()
+        before = LedgerTail()
     return Spool(
         path,
         line=config.line,
@@ -59,12 +59,12 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
         utc_ns=clock.utc_ns(),
         at_least_seq=before.last_seq,
         at_least_epoch=before.last_epoch,
-        ended=before.ended,
+        clean_shutdown=before.clean_shutdown,
     )
 
 
 def open_ledger(
-    config: LineConfig, spool: Spool, closer: Closer, clock: Clock
+    config: LineConfig, spool: Spool, closer: VerdictCloser, clock: Clock
 ) -> LedgerWriter | None:
     """The line's ledger with the epoch that begins; None if the line keeps none."""
     path = _ledger_path(config)
@@ -73,12 +73,12 @@ def open_ledger(
     writer = LedgerWriter(
         path,
         spool=spool,
-        late=closer.late,
+        late=closer.late_verdicts,
         clock=clock,
         keep_days=config.ledger.keep_days,
         max_mib=config.ledger.max_mib,
     )
-    causes = closer.causes
+    causes = closer.provenance
     gate, segmenter = causes.gate, causes.segmenter
     writer.begin_epoch(
         causes.config_hash,
@@ -88,37 +88,45 @@ def open_ledger(
     return writer
 
 
-def close_unfinished(spool: Spool, closer: Closer, clock: Clock) -> None:
+def recover_unfinished(spool: Spool, closer: VerdictCloser, clock: Clock) -> None:
     """Close what a dead daemon left open as NO_VERDICT(restart)."""
     for left in spool.unfinished:
-        verdict = restart_verdict(closer.causes, left.seq, left.epoch, left.record, clock.utc_ns())
-        spool.close(left.seq, encode(verdict))
-    if spool.unfinished or spool.set_aside:
+        verdict = restart_verdict(
+            closer.provenance, left.seq, left.epoch, left.record, clock.utc_ns()
+        )
+        spool.close(left.seq, encode_message(verdict))
+    if spool.unfinished or spool.quarantined:
         _log.warning(
             log_events.SPOOL_RECOVERED,
             unfinished=len(spool.unfinished),
-            set_aside=str(spool.set_aside or ""),
+            set_aside=str(spool.quarantined or ""),
         )
 
 
-def note_step(steps: StepWatch, note: Callable[[str, dict[str, Any]], None]) -> None:
+def check_clock_step(
+    steps: ClockStepDetector, record_event: Callable[[str, dict[str, Any]], None]
+) -> None:
     """Look whether the wall clock was set; a step is logged and noted in the ledger."""
-    _note(steps.check(), note)
+    _record_step(steps.check(), record_event)
 
 
-def note_start(
-    config: LineConfig, steps: StepWatch, note: Callable[[str, dict[str, Any]], None]
+def check_clock_at_start(
+    config: LineConfig,
+    steps: ClockStepDetector,
+    record_event: Callable[[str, dict[str, Any]], None],
 ) -> None:
     """Look whether the wall clock was set since the line's last verdict; before any is written."""
     ledger = _ledger_path(config)
     try:
-        last_utc_ns = known(ledger).last_utc_ns if ledger else None
+        last_utc_ns = read_tail(ledger).last_utc_ns if ledger else None
     except StorageError:
         last_utc_ns = None
-    _note(steps.begin(last_utc_ns), note)
+    _record_step(steps.begin(last_utc_ns), record_event)
 
 
-def _note(step: Step | None, note: Callable[[str, dict[str, Any]], None]) -> None:
+def _record_step(
+    step: ClockStep | None, record_event: Callable[[str, dict[str, Any]], None]
+) -> None:
     if step is None:
         return
     told = {
@@ -127,7 +135,7 @@ def _note(step: Step | None, note: Callable[[str, dict[str, Any]], None]) -> Non
         "synchronised": is_synchronised(),
     }
     _log.error(log_events.CLOCK_STEPPED, **told)
-    note(log_events.CLOCK_STEPPED, told)
+    record_event(log_events.CLOCK_STEPPED, told)
 
 
 def _ledger_path(config: LineConfig) -> Path | None:

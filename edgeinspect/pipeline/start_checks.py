@@ -19,21 +19,25 @@ import zmq
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import EdgeInspectError, SpoolError
-from edgeinspect.storage.paths import line_addresses, memory_folder
-from edgeinspect.storage.shared_memory.folder import check_folder, is_held, open_file
-from edgeinspect.storage.shared_memory.frame_ring import ring_bytes
+from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
+from edgeinspect.storage.shared_memory.folder import (
+    check_folder_permissions,
+    is_locked,
+    open_line_file,
+)
+from edgeinspect.storage.shared_memory.frame_ring import ring_size_bytes
 from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
 from edgeinspect.system import realtime
-from edgeinspect.wire.curve_keys import read_server
+from edgeinspect.wire.curve_keys import read_server_keys
 from edgeinspect.wire.listening_sockets import bind
 
 
-def runs_already(config: LineConfig) -> bool:
+def is_running(config: LineConfig) -> bool:
     """Whether a daemon holds this line now."""
-    return is_held(memory_folder(config) / f"{config.line}.spool")
+    return is_locked(shared_memory_folder(config) / f"{config.line}.spool")
 
 
-def unmet(
+def unmet_requirements(
     config: LineConfig, cameras: int, shape: FrameShape | None = None
 ) -> list[EdgeInspectError]:
     """What this line lacks on this machine, for the user who asks; empty if it can start.
@@ -50,17 +54,17 @@ def unmet(
         realtime.apply_process_settings(**msgspec.structs.asdict(config.real_time))
     except EdgeInspectError as error:
         found.append(error)
-    if runs_already(config):
+    if is_running(config):
         return found
-    rings = cameras * ring_bytes(config.capture.ring_slots, shape) if shape is not None else 0
+    rings = cameras * ring_size_bytes(config.capture.ring_slots, shape) if shape is not None else 0
     spool_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
-    folder = memory_folder(config)
-    verdicts, replay = line_addresses(config, folder)
+    folder = shared_memory_folder(config)
+    verdicts, replay = bind_addresses(config, folder)
     requirements: tuple[Callable[[], None], ...] = (
-        lambda: _try_folder(folder, spool_bytes, rings, config.line),
-        lambda: _try_keys(config),
-        lambda: _try_address("publish.verdicts", verdicts, folder),
-        lambda: _try_address("publish.replay", replay, folder),
+        lambda: _check_room(folder, spool_bytes, rings, config.line),
+        lambda: _check_keys(config),
+        lambda: _check_address("publish.verdicts", verdicts, folder),
+        lambda: _check_address("publish.replay", replay, folder),
     )
     for requirement in requirements:
         try:
@@ -70,13 +74,15 @@ def unmet(
     return found
 
 
-def _try_folder(folder: Path, spool_bytes: int, ring_bytes_: int, line: str) -> None:
+def _check_room(folder: Path, spool_bytes: int, rings_bytes: int, line: str) -> None:
     """Make room in the folder of spool and rings, less what a former run left there."""
-    check_folder(folder)
+    check_folder_permissions(folder)
     with contextlib.suppress(OSError):  # not there: it will be made
-        os.close(open_file(folder / f"{line}.spool", write=True))
-    there = sum(_size(path) for path in (folder / f"{line}.spool", *folder.glob(f"{line}.*.ring")))
-    wanted = max(0, spool_bytes + ring_bytes_ - there)
+        os.close(open_line_file(folder / f"{line}.spool", write=True))
+    there = sum(
+        _file_bytes(path) for path in (folder / f"{line}.spool", *folder.glob(f"{line}.*.ring"))
+    )
+    wanted = max(0, spool_bytes + rings_bytes - there)
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -97,7 +103,7 @@ def _try_folder(folder: Path, spool_bytes: int, ring_bytes_: int, line: str) -> 
         ) from error
 
 
-def _size(path: Path) -> int:
+def _file_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
@@ -112,15 +118,15 @@ def _free_bytes(folder: Path) -> int | None:
     return told.f_bavail * told.f_frsize
 
 
-def _try_keys(config: LineConfig) -> None:
+def _check_keys(config: LineConfig) -> None:
     if config.publish.curve:
-        read_server(Path(config.publish.curve))
+        read_server_keys(Path(config.publish.curve))
 
 
-def _try_address(path: str, address: str, made: Path) -> None:
+def _check_address(path: str, address: str, line_folder: Path) -> None:
     """Bind and let go; a socket in the folder that the line makes itself is passed over."""
     parent = Path(address.removeprefix("ipc://")).parent
-    if address.startswith("ipc://") and parent == made and not parent.is_dir():
+    if address.startswith("ipc://") and parent == line_folder and not parent.is_dir():
         return
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:

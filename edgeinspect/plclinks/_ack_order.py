@@ -7,15 +7,15 @@ be years old. Where a link's memory is new, only the order of reading and writin
 from __future__ import annotations
 
 
-class AckOrder:
+class AckTracker:
     """The order of one PLC's acknowledgements and of the images that reach it."""
 
     def __init__(self) -> None:
         """Nothing is written yet."""
         self._ack: int | None = None
-        self._after = -1
+        self._revision_at_ack = -1
 
-    def after(self, ack: int | None, reached: int) -> int:
+    def revision_at_ack(self, ack: int | None, delivered_revision: int) -> int:
         """The revision that had reached the PLC when it wrote this id; `PlcCommands.ack_after`.
 
         Args:
@@ -24,5 +24,5 @@ class AckOrder:
                 later than it could have read it before it wrote; -1 for none.
         """
         if ack != self._ack:
-            self._ack, self._after = ack, reached
-        return self._after
+            self._ack, self._revision_at_ack = ack, delivered_revision
+        return self._revision_at_ack

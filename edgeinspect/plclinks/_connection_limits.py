@@ -13,24 +13,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from edgeinspect.errors import AddressError, ConfigError, EdgeInspectError, Fault
+from edgeinspect.errors import AddressError, ConfigError, ConfigFault, EdgeInspectError
 
 
-class Peer(Protocol):
+class ConnectedPeer(Protocol):
     """One connection, or one session."""
 
     address: str
     """IP address of the other side, as `address_of` gives it."""
-    proven: bool
+    is_established: bool
     """It has done what a real client does: a whole request, or an activated session."""
-    heard_at_ns: int
+    last_received_ns: int
     """Monotonic time of its last bytes."""
 
 
-P = TypeVar("P", bound=Peer)
+P = TypeVar("P", bound=ConnectedPeer)
 
 
-class Allowed:
+class AddressAllowlist:
     """Which addresses may connect."""
 
     def __init__(self, allow: Sequence[str]) -> None:
@@ -39,9 +39,9 @@ class Allowed:
         Raises:
             ValueError: An entry is neither.
         """
-        self._networks = [_network(entry) for entry in allow]
+        self._networks = [_parse_network(entry) for entry in allow]
 
-    def admits(self, address: str) -> bool:
+    def allows(self, address: str) -> bool:
         """Whether a peer may stay."""
         if not self._networks:
             return True
@@ -63,14 +63,14 @@ def address_of(peer_name: Any) -> str:
     return str(mapped or address)
 
 
-def bare_host(host: str) -> str:
+def strip_brackets(host: str) -> str:
     """A host without the brackets that an IPv6 address has in an address with a port."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
-def shown(host: str, port: int) -> str:
+def format_address(host: str, port: int) -> str:
     """`host:port`, an IPv6 address in brackets."""
-    host = bare_host(host)
+    host = strip_brackets(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -84,7 +84,7 @@ def discard_unsent(connection: socket.socket | None) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def one_to_close(peers: Iterable[P], newcomer: str) -> P:
+def peer_to_close(peers: Iterable[P], new_address: str) -> P:
     """Which connection ends so that the next one fits; there is at least one.
 
     Of the address that would hold the most, what never proved itself, then what was silent
@@ -96,20 +96,22 @@ def one_to_close(peers: Iterable[P], newcomer: str) -> P:
     """
     every = list(peers)
     held = Counter(peer.address for peer in every)
-    held[newcomer] += 1
-    return min(every, key=lambda peer: (-held[peer.address], peer.proven, peer.heard_at_ns))
+    held[new_address] += 1
+    return min(
+        every, key=lambda peer: (-held[peer.address], peer.is_established, peer.last_received_ns)
+    )
 
 
-def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _parse_network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        return ipaddress.ip_network(bare_host(entry))
+        return ipaddress.ip_network(strip_brackets(entry))
     except ValueError as error:
         raise ValueError(
             f"allow: '{entry}' is no address such as 192.0.2.20 and no network such as 192.0.2.0/24"
         ) from error
 
 
-def cannot_listen(error: Exception, where: str) -> EdgeInspectError:
+def listen_error(error: Exception, where: str) -> EdgeInspectError:
     """What a server that cannot be bound raises.
 
     An address in use, or not there yet, may be free in a moment: systemd tries again.
@@ -118,4 +120,4 @@ def cannot_listen(error: Exception, where: str) -> EdgeInspectError:
     words = os.strerror(number) if number else str(error) or type(error).__name__
     if number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE):
         return AddressError(f"link.port: cannot be listened on: {words}", where=where)
-    return ConfigError([Fault("link.port", f"cannot be listened on: {words}", where)])
+    return ConfigError([ConfigFault("link.port", f"cannot be listened on: {words}", where)])

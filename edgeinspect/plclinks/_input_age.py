@@ -15,29 +15,29 @@ WRITER_SILENCE_NS = 300 * NS_PER_MS
 """A peer that writes in every cycle and is silent for longer has been away."""
 READER_SILENCE_NS = 1_000 * NS_PER_MS
 """The same for one that reads in every cycle, and writes when it has something to say."""
-_RUN = 5
+_POLLING_MESSAGES_MIN = 5
 """So many messages without a silence, and the peer polls."""
 
 
-class Contact:
+class PeerActivity:
     """One connection, or one session, of a peer that writes."""
 
     __slots__ = (
         "_arrived_ns",
-        "_before_ns",
-        "_broken_at_ns",
+        "_has_written",
+        "_is_reader",
+        "_messages_since_trigger",
+        "_messages_without_silence",
         "_now_ns",
-        "_reader",
-        "_reads",
-        "_run",
-        "_since_ns",
-        "_wrote",
-        "_wrote_at_ns",
+        "_previous_contact_ns",
+        "_sent_after_ns",
+        "_silence_began_ns",
+        "_written_at_ns",
         "address",
-        "heard_at_ns",
+        "last_contact_ns",
     )
 
-    def __init__(self, address: str = "", before_ns: int | None = None) -> None:
+    def __init__(self, address: str = "", previous_contact_ns: int | None = None) -> None:
         """A new one.
 
         Args:
@@ -45,64 +45,72 @@ class Contact:
             before_ns: When this peer was last heard on the connection before; None for never.
         """
         self.address = address
-        self.heard_at_ns: int | None = None
+        self.last_contact_ns: int | None = None
         """The earliest that what was answered last can have been sent."""
         self._arrived_ns = 0
-        self._before_ns = before_ns
-        self._broken_at_ns: int | None = None
-        self._since_ns: int | None = before_ns
-        self._now_ns = self._wrote_at_ns = 0
-        self._run = self._reads = 0
-        self._wrote = self._reader = False
+        self._previous_contact_ns = previous_contact_ns
+        self._silence_began_ns: int | None = None
+        self._sent_after_ns: int | None = previous_contact_ns
+        self._now_ns = self._written_at_ns = 0
+        self._messages_without_silence = self._messages_since_trigger = 0
+        self._has_written = self._is_reader = False
 
-    def receive(self, now_ns: int, arrived_after_ns: int) -> None:
+    def record_message(self, now_ns: int, arrived_after_ns: int) -> None:
         """Some bytes have come; call before what they say is carried out.
 
         Args:
             now_ns: The time.
             arrived_after_ns: An instant at which they were not there yet.
         """
-        heard_at_ns, self._arrived_ns = self.heard_at_ns, arrived_after_ns
+        heard_at_ns, self._arrived_ns = self.last_contact_ns, arrived_after_ns
         self._now_ns = now_ns
         # Taken for a writer until it has shown that it only reads: the shorter bound is safe.
-        self._reads += 1
-        self._reader = self._reader or (self._wrote and self._reads > _RUN)
-        limit_ns = READER_SILENCE_NS if self._reader else WRITER_SILENCE_NS
+        self._messages_since_trigger += 1
+        self._is_reader = self._is_reader or (
+            self._has_written and self._messages_since_trigger > _POLLING_MESSAGES_MIN
+        )
+        limit_ns = READER_SILENCE_NS if self._is_reader else WRITER_SILENCE_NS
         silent = heard_at_ns is not None and now_ns - heard_at_ns > limit_ns
-        if silent and self._run >= _RUN and self._broken_at_ns is None:
-            self._broken_at_ns = heard_at_ns
-        self._run = 0 if silent else self._run + 1
-        if not self._wrote:
-            self._since_ns = self._before_ns
-        elif self._broken_at_ns is not None:
-            self._since_ns = self._broken_at_ns
+        if (
+            silent
+            and self._messages_without_silence >= _POLLING_MESSAGES_MIN
+            and self._silence_began_ns is None
+        ):
+            self._silence_began_ns = heard_at_ns
+        self._messages_without_silence = 0 if silent else self._messages_without_silence + 1
+        if not self._has_written:
+            self._sent_after_ns = self._previous_contact_ns
+        elif self._silence_began_ns is not None:
+            self._sent_after_ns = self._silence_began_ns
         else:
-            self._since_ns = arrived_after_ns
+            self._sent_after_ns = arrived_after_ns
 
-    def answered(self) -> None:
+    def record_answered(self) -> None:
         """What came has been answered, and nothing of it is left.
 
         Not now was the peer there, but when it sent that: a gateway that was stopped answers
         somebody who may have hung up long ago.
         """
-        self.heard_at_ns = self._arrived_ns
+        self.last_contact_ns = self._arrived_ns
 
-    def take_trigger(self) -> int | None:
+    def record_trigger(self) -> int | None:
         """A trigger id came; gives when the peer can have wanted it at the earliest.
 
         The first one of a connection may be as old as the connection before. One that comes
         after a silence may be as old as that. The next is judged anew.
         """
-        since_ns = self._since_ns
-        in_cycle = self._wrote and self._now_ns - self._wrote_at_ns <= WRITER_SILENCE_NS
-        self._reader = self._reader and not (in_cycle and self._reads <= _RUN)
-        self._reads = 0
-        self._wrote, self._wrote_at_ns = True, self._now_ns
-        self._broken_at_ns = None
+        since_ns = self._sent_after_ns
+        in_cycle = self._has_written and self._now_ns - self._written_at_ns <= WRITER_SILENCE_NS
+        self._is_reader = self._is_reader and not (
+            in_cycle and self._messages_since_trigger <= _POLLING_MESSAGES_MIN
+        )
+        self._messages_since_trigger = 0
+        self._has_written, self._written_at_ns = True, self._now_ns
+        self._silence_began_ns = None
         return since_ns
 
 
-class Turns:
+class PollTimes:
     """A loop that looks for what came, and that may be stopped for a while.
 
     For a loop that is told of messages by another thread, or another task: which of the two
@@ -110,20 +118,20 @@ class Turns:
     """
 
     def __init__(self, now_ns: int) -> None:
-        self._before_ns = self._at_ns = now_ns
-        self._stopped_at_ns = now_ns
-        self._in_doubt_until_ns = now_ns
+        self._previous_ns = self._latest_ns = now_ns
+        self._stall_began_ns = now_ns
+        self._uncertain_until_ns = now_ns
 
-    def turn(self, now_ns: int) -> None:
+    def record_poll(self, now_ns: int) -> None:
         """The loop has gone around."""
-        if now_ns - self._at_ns > STALL_NS:
-            self._stopped_at_ns = self._before_ns
-            self._in_doubt_until_ns = now_ns + STALL_NS
-        self._before_ns, self._at_ns = self._at_ns, now_ns
+        if now_ns - self._latest_ns > STALL_NS:
+            self._stall_began_ns = self._previous_ns
+            self._uncertain_until_ns = now_ns + STALL_NS
+        self._previous_ns, self._latest_ns = self._latest_ns, now_ns
 
     def arrived_after_ns(self, now_ns: int) -> int:
         """An instant at which what is there now was not there yet."""
-        stopped = now_ns - self._at_ns > STALL_NS
-        if not stopped and now_ns < self._in_doubt_until_ns:
-            return self._stopped_at_ns
-        return self._before_ns
+        stopped = now_ns - self._latest_ns > STALL_NS
+        if not stopped and now_ns < self._uncertain_until_ns:
+            return self._stall_began_ns
+        return self._previous_ns

@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._input_age import Contact
+from edgeinspect.plclinks._input_age import PeerActivity
 
-_TYPES: dict[str, type] = {
+_PYTHON_TYPES: dict[str, type] = {
     **{bit.name: bool for bit in _register_map.COMMAND_BITS},
     **{
         tag.name: str if tag.type == "text" else int
-        for tag in _register_map.INPUTS
+        for tag in _register_map.INPUT_TAGS
         if tag.type != "bits"
     },
 }
-_CONTACTS_MAX = 256
-_PART = ("TriggerEncoder", "TriggerPartId")
+_PEERS_MAX = 256
+_PART_TAGS = ("TriggerEncoder", "TriggerPartId")
 
 
 class NamedInputs:
@@ -31,12 +31,12 @@ class NamedInputs:
 
     def __init__(self) -> None:
         """Nothing is written yet."""
-        self._values: dict[str, _register_map.Value] = {}
+        self._values: dict[str, _register_map.TagValue] = {}
         self._commands = PlcCommands()
-        self._of_contact: dict[int, tuple[Contact, int]] = {}
+        self._last_trigger_ids: dict[int, tuple[PeerActivity, int]] = {}
 
     def write(
-        self, contact: Contact, values: Mapping[str, object], refused: Collection[str] = ()
+        self, peer: PeerActivity, values: Mapping[str, object], rejected_names: Collection[str] = ()
     ) -> None:
         """One write of one client.
 
@@ -48,21 +48,21 @@ class NamedInputs:
         taken = {
             name: value
             for name, value in values.items()
-            if isinstance(value, bool | int | str) and type(value) is _TYPES.get(name)
+            if isinstance(value, bool | int | str) and type(value) is _PYTHON_TYPES.get(name)
         }
-        bad = {name for name in (*refused, *values) if name not in taken}
+        bad = {name for name in (*rejected_names, *values) if name not in taken}
         self._values.update(taken)
-        now = _register_map.commands(self._values)
+        now = _register_map.commands_from_values(self._values)
         before, trigger_id = self._commands, taken.get("TriggerId")
-        new = isinstance(trigger_id, int) and self._is_new(contact, trigger_id)
-        since_ns = contact.take_trigger() if isinstance(trigger_id, int) else None
+        new = isinstance(trigger_id, int) and self._is_changed_by(peer, trigger_id)
+        since_ns = peer.record_trigger() if isinstance(trigger_id, int) else None
         if new and trigger_id != before.trigger_id:
             torn = any(
-                name in bad or (name not in taken and self._values.get(name)) for name in _PART
+                name in bad or (name not in taken and self._values.get(name)) for name in _PART_TAGS
             )
-            problem = Refusal.TORN if torn else now.trigger_problem
+            problem = TriggerRefusal.TORN if torn else now.trigger_problem
             if "TriggerPartId" in bad:
-                problem = Refusal.PART_ID
+                problem = TriggerRefusal.PART_ID
             self._commands = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
         else:
             self._commands = replace(
@@ -73,10 +73,10 @@ class NamedInputs:
         """What counts now."""
         return self._commands
 
-    def _is_new(self, contact: Contact, trigger_id: int) -> bool:
+    def _is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
         """Whether this client changed it; what another one wrote is no change of its own."""
-        _held, last = self._of_contact.get(id(contact), (contact, None))
-        if len(self._of_contact) >= _CONTACTS_MAX:
-            self._of_contact.pop(next(iter(self._of_contact)))
-        self._of_contact[id(contact)] = contact, trigger_id  # held, so nobody else gets its id
+        _held, last = self._last_trigger_ids.get(id(peer), (peer, None))
+        if len(self._last_trigger_ids) >= _PEERS_MAX:
+            self._last_trigger_ids.pop(next(iter(self._last_trigger_ids)))
+        self._last_trigger_ids[id(peer)] = peer, trigger_id  # held, so nobody else gets its id
         return last != trigger_id

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
 
-CHECK_WORDS = 1
+TRIGGER_CHECK_WORDS = 1
 """Words behind the input block, with `trigger_check`."""
-_READINGS_MAX = 5
+_READS_MAX = 5
 
 
 class PolledInputs:
     """One PLC's inputs, across its connections. For the courier's thread."""
 
-    def __init__(self, clock: Clock, *, check: bool = False) -> None:
+    def __init__(self, clock: Clock, *, has_trigger_check: bool = False) -> None:
         """Nothing is read yet.
 
         Args:
@@ -31,69 +31,71 @@ class PolledInputs:
             check: True if `TriggerIdCheck` follows the block.
         """
         self._clock = clock
-        self._check = check
+        self._has_trigger_check = has_trigger_check
         self._trigger: PlcCommands | None = None
-        self._held_at_ns: int | None = None
+        self._unchanged_at_ns: int | None = None
 
     @property
-    def words(self) -> int:
+    def word_count(self) -> int:
         """How many to read."""
-        return _register_map.INPUT_WORDS + (CHECK_WORDS if self._check else 0)
+        return _register_map.INPUT_WORDS + (TRIGGER_CHECK_WORDS if self._has_trigger_check else 0)
 
-    def take(self, read: Callable[[], bytes]) -> PlcCommands:
+    def read_commands(self, read_block: Callable[[], bytes]) -> PlcCommands:
         """Read until it is clear what stands there.
 
         Args:
             read: One reading of `words` words, big-endian, high word first.
         """
-        read_at_ns, block = self._clock.now_ns(), read()
+        read_at_ns, block = self._clock.now_ns(), read_block()
         now = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
         held = self._trigger
         if held is None or now.trigger_id != held.trigger_id:
-            held = self._changed(now, block, read)
+            held = self._confirm_trigger(now, block, read_block)
         else:
-            self._held_at_ns = read_at_ns
+            self._unchanged_at_ns = read_at_ns
         if held is None:  # not whole yet
-            return self._with_trigger(now, self._trigger)
+            return self._merge_trigger(now, self._trigger)
         self._trigger = held
-        return self._with_trigger(now, held)
+        return self._merge_trigger(now, held)
 
-    def _changed(
-        self, now: PlcCommands, block: bytes, read: Callable[[], bytes]
+    def _confirm_trigger(
+        self, now: PlcCommands, block: bytes, read_block: Callable[[], bytes]
     ) -> PlcCommands | None:
         """A new id: the same, with its part, in two readings; None if it is not complete."""
-        since_ns = self._held_at_ns
-        for _ in range(_READINGS_MAX):
-            read_at_ns, again = self._clock.now_ns(), read()
-            if _trigger_of(again) == _trigger_of(block):
+        since_ns = self._unchanged_at_ns
+        for _ in range(_READS_MAX):
+            read_at_ns, again = self._clock.now_ns(), read_block()
+            if _trigger_bytes(again) == _trigger_bytes(block):
                 break
             block = again
         else:
-            now = replace(now, trigger_problem=Refusal.TORN)
+            now = replace(now, trigger_problem=TriggerRefusal.TORN)
         whole = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
-        if self._check and _trigger_of(block)[0] != block[-2:]:
+        if self._has_trigger_check and _trigger_bytes(block)[0] != block[-2:]:
             return None
-        self._held_at_ns = read_at_ns
+        self._unchanged_at_ns = read_at_ns
         problem = (
-            now.trigger_problem if now.trigger_problem is Refusal.TORN else (whole.trigger_problem)
+            now.trigger_problem
+            if now.trigger_problem is TriggerRefusal.TORN
+            else (whole.trigger_problem)
         )
         return replace(whole, trigger_problem=problem, trigger_since_ns=since_ns)
 
-    def _with_trigger(self, now: PlcCommands, trigger: PlcCommands | None) -> PlcCommands:
+    def _merge_trigger(self, now: PlcCommands, trigger: PlcCommands | None) -> PlcCommands:
         if trigger is None:
             return replace(
                 now,
                 trigger_id=None,
                 trigger_encoder=0,
                 trigger_part_id="",
-                trigger_problem=Refusal.NONE,
+                trigger_problem=TriggerRefusal.NONE,
             )
         return replace(
             trigger, enable=now.enable, fault_reset=now.fault_reset, results_ack=now.results_ack
         )
 
 
-def _trigger_of(block: bytes) -> tuple[bytes, bytes]:
+def _trigger_bytes(block: bytes) -> tuple[bytes, bytes]:
     """(id, encoder and part) as they stand in a block."""
-    first, end = _register_map.TRIGGER_WORDS
+    first, end = _register_map.TRIGGER_PART_WORDS
     return block[2:4], block[2 * first : 2 * end]

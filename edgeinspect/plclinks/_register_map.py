@@ -25,115 +25,124 @@ from edgeinspect.domain.plc import (
     CAUSE_TRIGGER_REFUSED,
     PART_ID_BYTES,
     PlcCommands,
-    PlcImage,
     PlcResult,
-    Refusal,
+    ProcessImage,
+    TriggerRefusal,
 )
-from edgeinspect.domain.text import fits_utf8, has_controls
+from edgeinspect.domain.text import fits_utf8, has_control_characters
 
 MAP_VERSION = 1
 
-Type = Literal["bits", "uint16", "uint32", "int32", "text"]
-Value = bool | int | str
-_WORDS = {"bits": 1, "uint16": 1, "uint32": 2, "int32": 2}
+TagType = Literal["bits", "uint16", "uint32", "int32", "text"]
+TagValue = bool | int | str
+_WORDS_PER_TYPE = {"bits": 1, "uint16": 1, "uint32": 2, "int32": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Bit:
+class MapBit:
     """One bit of a word."""
 
     name: str
     bit: int
     """From 0, the least significant."""
-    words: str
+    description: str
     """What 1 means."""
-    get: Callable[[PlcImage], bool] | None = None
+    get: Callable[[ProcessImage], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
+class MapTag:
     """One value."""
 
     name: str
     word: int
     """Offset in its block, in 16-bit words."""
-    type: Type
-    words: str
+    type: TagType
+    description: str
     """What it means, with its unit."""
-    get: Callable[[PlcImage], Value] | None = None
-    length: int = 0
+    get: Callable[[ProcessImage], TagValue] | None = None
+    length_bytes: int = 0
     """Bytes of a text."""
 
     @property
-    def size(self) -> int:
+    def word_count(self) -> int:
         """Words it takes."""
-        return self.length // 2 if self.type == "text" else _WORDS[self.type]
+        return self.length_bytes // 2 if self.type == "text" else _WORDS_PER_TYPE[self.type]
 
 
-def _of_result(get: Callable[[PlcResult], Any], none: Value = 0) -> Callable[[PlcImage], Any]:
-    return lambda image: none if image.result is None else get(image.result)
+def _from_result(
+    get: Callable[[PlcResult], Any], default: TagValue = 0
+) -> Callable[[ProcessImage], Any]:
+    return lambda image: default if image.result is None else get(image.result)
 
 
 _NO = False
-STATUS_BITS: tuple[Bit, ...] = (
-    Bit("Online", 0, "The daemon is heard. 0: reject everything.", lambda i: i.online),
-    Bit(
+STATUS_BITS: tuple[MapBit, ...] = (
+    MapBit("Online", 0, "The daemon is heard. 0: reject everything.", lambda i: i.online),
+    MapBit(
         "TriggerReady",
         1,
         "Parts are inspected, and a trigger would be taken.",
         lambda i: i.trigger_ready,
     ),
-    Bit(
+    MapBit(
         "ResultsValid",
         2,
         "ResultId and everything about the result is to be read now.",
         lambda i: i.results_valid,
     ),
-    Bit("Pass", 3, "The part is good. Never 1 without ResultsValid.", lambda i: i.passed),
-    Bit("Reject", 4, "The part must be ejected. Never 1 together with Pass.", lambda i: i.rejected),
-    Bit(
+    MapBit("Pass", 3, "The part is good. Never 1 without ResultsValid.", lambda i: i.passed),
+    MapBit(
+        "Reject", 4, "The part must be ejected. Never 1 together with Pass.", lambda i: i.rejected
+    ),
+    MapBit(
         "NoVerdict",
         5,
         "The frame could not be judged; Cause says why. Never with Pass.",
-        _of_result(lambda r: r.no_verdict, _NO),
+        _from_result(lambda r: r.no_verdict, _NO),
     ),
-    Bit(
+    MapBit(
         "RejectAll",
         6,
         "Fail-safe: eject every part. Always the opposite of Online.",
         lambda i: i.reject_all,
     ),
-    Bit("Overrun", 7, "The result buffer was full. Stays until FaultReset.", lambda i: i.overrun),
-    Bit("Alarm", 8, "A person must look at the inspection PC.", lambda i: i.alarm),
-    Bit(
-        "Late", 9, "Shown after its act-by, therefore a reject.", _of_result(lambda r: r.late, _NO)
+    MapBit(
+        "Overrun", 7, "The result buffer was full. Stays until FaultReset.", lambda i: i.overrun
     ),
-    Bit(
+    MapBit("Alarm", 8, "A person must look at the inspection PC.", lambda i: i.alarm),
+    MapBit(
+        "Late",
+        9,
+        "Shown after its act-by, therefore a reject.",
+        _from_result(lambda r: r.late, _NO),
+    ),
+    MapBit(
         "Degraded",
         10,
         "Judged by the classifier alone, for lack of time.",
-        _of_result(lambda r: r.degraded, _NO),
+        _from_result(lambda r: r.degraded, _NO),
     ),
-    Bit(
+    MapBit(
         "Simulated",
         11,
         "A challenge part that an engineer put in.",
-        _of_result(lambda r: r.simulated, _NO),
+        _from_result(lambda r: r.simulated, _NO),
     ),
-    Bit("Heartbeat", 12, "Turns over while the gateway lives: watch it.", lambda i: i.heartbeat),
-    Bit(
+    MapBit("Heartbeat", 12, "Turns over while the gateway lives: watch it.", lambda i: i.heartbeat),
+    MapBit(
         "EncoderValid",
         13,
         "EncoderCount was given by the trigger.",
-        _of_result(lambda r: r.encoder_count is not None, _NO),
+        _from_result(lambda r: r.encoder_count is not None, _NO),
     ),
-    Bit(
+    MapBit(
         "ActByEncoderValid",
         14,
         "ActByEncoder is known.",
-        _of_result(lambda r: r.act_by_encoder is not None, _NO),
+        _from_result(lambda r: r.act_by_encoder is not None, _NO),
     ),
-    Bit(
+    MapBit(
         "TriggerRefused",
         15,
         "The trigger that TriggerAck names was not taken.",
@@ -141,42 +150,42 @@ STATUS_BITS: tuple[Bit, ...] = (
     ),
 )
 
-STATUS2_BITS: tuple[Bit, ...] = (
-    Bit(
+STATUS2_BITS: tuple[MapBit, ...] = (
+    MapBit(
         "PartIdUnfit",
         0,
         "The part has an id that does not fit into PartId, which is empty: a reject.",
-        _of_result(lambda r: r.part_id_unfit, _NO),
+        _from_result(lambda r: r.part_id_unfit, _NO),
     ),
-    Bit(
+    MapBit(
         "NotPassedBefore",
         1,
         "It was a pass, but this part id has been shown as not passed, or "
         "its trigger as refused: a reject.",
-        _of_result(lambda r: r.cause in (CAUSE_NOT_PASSED_BEFORE, CAUSE_TRIGGER_REFUSED), _NO),
+        _from_result(lambda r: r.cause in (CAUSE_NOT_PASSED_BEFORE, CAUSE_TRIGGER_REFUSED), _NO),
     ),
-    Bit(
+    MapBit(
         "TriggerStale",
         2,
         "TriggerRefused, for the trigger may be too old.",
-        lambda i: i.trigger_refusal is Refusal.STALE,
+        lambda i: i.trigger_refusal is TriggerRefusal.STALE,
     ),
-    Bit(
+    MapBit(
         "TriggerTorn",
         3,
         "TriggerRefused, for TriggerId and the part were not written together.",
-        lambda i: i.trigger_refusal is Refusal.TORN,
+        lambda i: i.trigger_refusal is TriggerRefusal.TORN,
     ),
-    Bit(
+    MapBit(
         "TriggerPartIdBad",
         4,
         "TriggerRefused, for TriggerPartId is no UTF-8, too long, or has control characters.",
-        lambda i: i.trigger_refusal is Refusal.PART_ID,
+        lambda i: i.trigger_refusal is TriggerRefusal.PART_ID,
     ),
 )
 
-OUTPUTS: tuple[Tag, ...] = (
-    Tag(
+OUTPUT_TAGS: tuple[MapTag, ...] = (
+    MapTag(
         "ResultId",
         0,
         "uint32",
@@ -184,138 +193,140 @@ OUTPUTS: tuple[Tag, ...] = (
         "Without ResultsValid the last one applied.",
         lambda i: i.result_id,
     ),
-    Tag("Status", 2, "bits", "The bits of the next table.", lambda i: status_word(i)),
-    Tag(
+    MapTag("Status", 2, "bits", "The bits of the next table.", lambda i: status_word(i)),
+    MapTag(
         "ErrorCode",
         3,
         "uint16",
         "0, or why it is not ready; see the table of errors.",
         lambda i: int(i.error),
     ),
-    Tag(
+    MapTag(
         "Covers",
         4,
         "uint32",
         "Frames this result speaks for, 1 but for lost results: ResultId - Covers + 1 to ResultId.",
-        _of_result(lambda r: r.covers),
+        _from_result(lambda r: r.frames_covered),
     ),
-    Tag(
+    MapTag(
         "Numbering",
         6,
         "uint16",
         "Moves on when ResultId begins again from 1.",
-        lambda i: i.numbering,
+        lambda i: i.sequence_generation,
     ),
-    Tag("Cause", 7, "uint16", "Why; see the table of causes.", _of_result(lambda r: r.cause)),
-    Tag(
+    MapTag("Cause", 7, "uint16", "Why; see the table of causes.", _from_result(lambda r: r.cause)),
+    MapTag(
         "RejectCode",
         8,
         "uint16",
         "The line's own code of the defect; 0 if it is no defect.",
-        _of_result(lambda r: r.reject_code),
+        _from_result(lambda r: r.reject_code),
     ),
-    Tag(
+    MapTag(
         "Severity",
         9,
         "uint16",
         "1 to 9, of the worst defect; 0 if there is none.",
-        _of_result(lambda r: r.severity),
+        _from_result(lambda r: r.severity),
     ),
-    Tag(
+    MapTag(
         "EncoderCount",
         10,
         "int32",
         "Encoder at the trigger, counts, low 32 bits.",
-        _of_result(lambda r: r.encoder_count or 0),
+        _from_result(lambda r: r.encoder_count or 0),
     ),
-    Tag(
+    MapTag(
         "ActByEncoder",
         12,
         "int32",
         "Encoder at which the part reaches the ejector, counts, low 32 bits.",
-        _of_result(lambda r: r.act_by_encoder or 0),
+        _from_result(lambda r: r.act_by_encoder or 0),
     ),
-    Tag(
+    MapTag(
         "ActByMs",
         14,
         "int32",
         "ms left to act, from when the result was first shown.",
-        _of_result(lambda r: r.act_by_ms),
+        _from_result(lambda r: r.act_by_ms),
     ),
-    Tag(
+    MapTag(
         "ProcessingUs",
         16,
         "uint32",
         "µs from capture to decision.",
-        _of_result(lambda r: r.processing_us),
+        _from_result(lambda r: r.processing_us),
     ),
-    Tag("Buffered", 18, "uint16", "Results waiting, the shown one included.", lambda i: i.buffered),
-    Tag(
+    MapTag(
+        "Buffered", 18, "uint16", "Results waiting, the shown one included.", lambda i: i.buffered
+    ),
+    MapTag(
         "BufferFree",
         19,
         "uint16",
         "Results that still fit before Overrun.",
         lambda i: i.buffer_free,
     ),
-    Tag(
+    MapTag(
         "ResultsTotal",
         20,
         "uint32",
         "Frames applied since the cursor was made.",
         lambda i: i.results_total,
     ),
-    Tag(
+    MapTag(
         "LostTotal",
         22,
         "uint32",
         "Of these, frames whose verdict was lost (rejects).",
         lambda i: i.lost_total,
     ),
-    Tag(
+    MapTag(
         "ForcedTotal",
         24,
         "uint32",
         "Results that were not acknowledged in time.",
         lambda i: i.forced_total,
     ),
-    Tag(
+    MapTag(
         "SettingsChecksum",
         26,
         "uint32",
         "First 8 hex digits of the configuration's hash.",
         lambda i: i.settings_checksum,
     ),
-    Tag(
+    MapTag(
         "Epoch",
         28,
         "uint32",
         "Start of the daemon, low 32 bits of ms since 1970.",
         lambda i: i.epoch,
     ),
-    Tag("LinkLosses", 30, "uint16", "Times the gateway lost this PLC.", lambda i: i.link_losses),
-    Tag(
+    MapTag("LinkLosses", 30, "uint16", "Times the gateway lost this PLC.", lambda i: i.link_losses),
+    MapTag(
         "TriggerAck", 31, "uint16", "The last TriggerId that was answered.", lambda i: i.trigger_ack
     ),
-    Tag("MapVersion", 32, "uint16", f"{MAP_VERSION}: this table.", lambda i: MAP_VERSION),
-    Tag("Status2", 33, "bits", "More bits; see their table.", lambda i: status2_word(i)),
-    Tag(
+    MapTag("MapVersion", 32, "uint16", f"{MAP_VERSION}: this table.", lambda i: MAP_VERSION),
+    MapTag("Status2", 33, "bits", "More bits; see their table.", lambda i: status2_word(i)),
+    MapTag(
         "PartId",
         34,
         "text",
         "The part's identifier, whole, as the trigger gave it; empty if it does not fit.",
-        _of_result(lambda r: r.part_id, ""),
+        _from_result(lambda r: r.part_id, ""),
         32,
     ),
-    Tag("Camera", 50, "text", "The camera's name.", _of_result(lambda r: r.camera, ""), 32),
-    Tag(
+    MapTag("Camera", 50, "text", "The camera's name.", _from_result(lambda r: r.camera, ""), 32),
+    MapTag(
         "RecipeId",
         66,
         "text",
         "First 16 digits of the configuration's hash.",
-        _of_result(lambda r: r.recipe_id[:16], ""),
+        _from_result(lambda r: r.recipe_id[:16], ""),
         16,
     ),
-    Tag(
+    MapTag(
         "ResultIdCheck",
         74,
         "uint32",
@@ -326,30 +337,30 @@ OUTPUTS: tuple[Tag, ...] = (
     ),
 )
 
-COMMAND_BITS: tuple[Bit, ...] = (
-    Bit("Enable", 0, "The PLC wants inspection; read only with enable_required."),
-    Bit("FaultReset", 1, "0 to 1 clears Overrun and latched errors."),
+COMMAND_BITS: tuple[MapBit, ...] = (
+    MapBit("Enable", 0, "The PLC wants inspection; read only with enable_required."),
+    MapBit("FaultReset", 1, "0 to 1 clears Overrun and latched errors."),
 )
 
-INPUTS: tuple[Tag, ...] = (
-    Tag("Command", 0, "bits", "The bits of the next table."),
-    Tag(
+INPUT_TAGS: tuple[MapTag, ...] = (
+    MapTag("Command", 0, "bits", "The bits of the next table."),
+    MapTag(
         "TriggerId",
         1,
         "uint16",
         "Change it to ask for one frame of the part below, in one "
         "write with it. 0 asks for nothing, but after 65535.",
     ),
-    Tag("ResultsAck", 2, "uint32", "The ResultId that has been taken."),
-    Tag("TriggerEncoder", 4, "int32", "Encoder at the trigger, counts."),
-    Tag("TriggerPartId", 6, "text", "The part's identifier, UTF-8.", None, 32),
+    MapTag("ResultsAck", 2, "uint32", "The ResultId that has been taken."),
+    MapTag("TriggerEncoder", 4, "int32", "Encoder at the trigger, counts."),
+    MapTag("TriggerPartId", 6, "text", "The part's identifier, UTF-8.", None, 32),
 )
 
-OUTPUT_WORDS = OUTPUTS[-1].word + OUTPUTS[-1].size
-INPUT_WORDS = INPUTS[-1].word + INPUTS[-1].size
+OUTPUT_WORDS = OUTPUT_TAGS[-1].word + OUTPUT_TAGS[-1].word_count
+INPUT_WORDS = INPUT_TAGS[-1].word + INPUT_TAGS[-1].word_count
 
 
-OF_RESULT = {
+RESULT_TAGS = {
     "ResultsValid",
     "ResultId",
     "Pass",
@@ -376,23 +387,23 @@ OF_RESULT = {
     "NotPassedBefore",
 }
 """What every result says whole, so that a reader need not remember the one before."""
-TRIGGER_WORDS = INPUTS[3].word, INPUT_WORDS
+TRIGGER_PART_WORDS = INPUT_TAGS[3].word, INPUT_WORDS
 """Where the part of a trigger stands in the input block: first word, and the one behind it."""
-NAME_CHARACTERS_MAX = 64
+PART_ID_CHARACTERS_MAX = 64
 """Longest part id on the line's wire."""
 
 
-def status_word(image: PlcImage) -> int:
+def status_word(image: ProcessImage) -> int:
     """The status bits as one word."""
-    return _word(STATUS_BITS, image)
+    return _pack_bits(STATUS_BITS, image)
 
 
-def status2_word(image: PlcImage) -> int:
+def status2_word(image: ProcessImage) -> int:
     """The second word of status bits."""
-    return _word(STATUS2_BITS, image)
+    return _pack_bits(STATUS2_BITS, image)
 
 
-def _word(bits: tuple[Bit, ...], image: PlcImage) -> int:
+def _pack_bits(bits: tuple[MapBit, ...], image: ProcessImage) -> int:
     word = 0
     for bit in bits:
         assert bit.get is not None
@@ -400,18 +411,18 @@ def _word(bits: tuple[Bit, ...], image: PlcImage) -> int:
     return word
 
 
-def values(image: PlcImage) -> dict[str, Value]:
+def tag_values(image: ProcessImage) -> dict[str, TagValue]:
     """Every bit and tag by name, for protocols that have names."""
     every = (*STATUS_BITS, *STATUS2_BITS)
-    named: dict[str, Value] = {bit.name: bool(bit.get(image)) for bit in every if bit.get}
-    for tag in OUTPUTS:
+    named: dict[str, TagValue] = {bit.name: bool(bit.get(image)) for bit in every if bit.get}
+    for tag in OUTPUT_TAGS:
         if tag.get is not None and tag.type != "bits":
             value = tag.get(image)
-            named[tag.name] = value if isinstance(value, str) else fit(tag, value)
+            named[tag.name] = value if isinstance(value, str) else fit_value(tag, value)
     return named
 
 
-def fit(tag: Tag, value: Value) -> Value:
+def fit_value(tag: MapTag, value: TagValue) -> TagValue:
     """A value as its type can hold it in a block.
 
     A text that does not fit is left out: half a name is another part's. Unsigned counters
@@ -419,7 +430,7 @@ def fit(tag: Tag, value: Value) -> Value:
     stops at its limit instead.
     """
     if isinstance(value, str):
-        return value if fits_utf8(value, tag.length) else ""
+        return value if fits_utf8(value, tag.length_bytes) else ""
     if tag.type == "bits":
         return value
     if tag.type == "uint16":
@@ -434,37 +445,39 @@ def fit(tag: Tag, value: Value) -> Value:
 _WRAPPING = {"Numbering", "LinkLosses", "TriggerAck", "EncoderCount", "ActByEncoder"}
 
 
-def encode_outputs(image: PlcImage) -> bytes:
+def encode_outputs(image: ProcessImage) -> bytes:
     """The output block: 2 * `OUTPUT_WORDS` bytes."""
     block = bytearray(2 * OUTPUT_WORDS)
-    for tag in OUTPUTS:
+    for tag in OUTPUT_TAGS:
         if tag.get is not None:
-            _put(block, tag, fit(tag, tag.get(image)))
+            _pack_tag(block, tag, fit_value(tag, tag.get(image)))
     return bytes(block)
 
 
-_FORMATS = {"bits": ">H", "uint16": ">H", "uint32": ">I", "int32": ">i"}
+_STRUCT_FORMATS = {"bits": ">H", "uint16": ">H", "uint32": ">I", "int32": ">i"}
 
 
-def _put(block: bytearray, tag: Tag, value: Value) -> None:
+def _pack_tag(block: bytearray, tag: MapTag, value: TagValue) -> None:
     at = 2 * tag.word
     if isinstance(value, str):
         raw = value.encode()
         block[at : at + len(raw)] = raw
     else:
-        struct.pack_into(_FORMATS[tag.type], block, at, value)
+        struct.pack_into(_STRUCT_FORMATS[tag.type], block, at, value)
 
 
-def decode_block(block: bytes, tags: tuple[Tag, ...], bits: tuple[Bit, ...]) -> dict[str, Value]:
+def decode_block(
+    block: bytes, tags: tuple[MapTag, ...], bits: tuple[MapBit, ...]
+) -> dict[str, TagValue]:
     """Every tag and bit of a block by name; what a PLC's program does, and our tests."""
-    named: dict[str, Value] = {}
+    named: dict[str, TagValue] = {}
     for tag in tags:
         at = 2 * tag.word
         if tag.type == "text":
-            raw = block[at : at + tag.length].split(b"\0")[0]
+            raw = block[at : at + tag.length_bytes].split(b"\0")[0]
             named[tag.name] = raw.decode("utf-8", "replace")
         else:
-            (named[tag.name],) = struct.unpack_from(_FORMATS[tag.type], block, at)
+            (named[tag.name],) = struct.unpack_from(_STRUCT_FORMATS[tag.type], block, at)
     word = next(int(named[tag.name]) for tag in tags if tag.type == "bits")
     named.update((bit.name, bool(word >> bit.bit & 1)) for bit in bits)
     if "Status2" in named:
@@ -475,31 +488,31 @@ def decode_block(block: bytes, tags: tuple[Tag, ...], bits: tuple[Bit, ...]) -> 
 
 def decode_commands(block: bytes) -> PlcCommands:
     """The input block, as the PLC wrote it. Any bytes are some commands."""
-    named = decode_block(block, INPUTS, COMMAND_BITS)
-    at = 2 * INPUTS[4].word
+    named = decode_block(block, INPUT_TAGS, COMMAND_BITS)
+    at = 2 * INPUT_TAGS[4].word
     name, _, rest = block[at : at + PART_ID_BYTES].partition(b"\0")
     # Bytes behind the end are what is left of a longer name, or the second half of this one.
     whole = name.decode("utf-8", "surrogateescape") + ("\0" if any(rest) else "")
-    return commands({**named, "TriggerPartId": whole})
+    return commands_from_values({**named, "TriggerPartId": whole})
 
 
-def commands(named: Mapping[str, Any]) -> PlcCommands:
+def commands_from_values(values: Mapping[str, Any]) -> PlcCommands:
     """Commands from values by name; what nobody has written is not among them."""
-    trigger_id, part_id = named.get("TriggerId"), str(named.get("TriggerPartId", ""))
-    fits = fits_utf8(part_id) and len(part_id) <= NAME_CHARACTERS_MAX
-    good = fits and not has_controls(part_id)
+    trigger_id, part_id = values.get("TriggerId"), str(values.get("TriggerPartId", ""))
+    fits = fits_utf8(part_id) and len(part_id) <= PART_ID_CHARACTERS_MAX
+    good = fits and not has_control_characters(part_id)
     return PlcCommands(
-        enable=bool(named.get("Enable")),
-        fault_reset=bool(named.get("FaultReset")),
-        results_ack=named.get("ResultsAck"),
+        enable=bool(values.get("Enable")),
+        fault_reset=bool(values.get("FaultReset")),
+        results_ack=values.get("ResultsAck"),
         trigger_id=trigger_id,
-        trigger_encoder=int(named.get("TriggerEncoder", 0)),
+        trigger_encoder=int(values.get("TriggerEncoder", 0)),
         trigger_part_id=part_id if good else "",
-        trigger_problem=Refusal.NONE if good else Refusal.PART_ID,
+        trigger_problem=TriggerRefusal.NONE if good else TriggerRefusal.PART_ID,
     )
 
 
-def swap_words(block: bytes, tags: tuple[Tag, ...]) -> bytes:
+def swap_words(block: bytes, tags: tuple[MapTag, ...]) -> bytes:
     """The block with the words of every 32-bit value exchanged, for low word first."""
     swapped = bytearray(block)
     for tag in tags:

@@ -12,26 +12,26 @@ import structlog
 from msgspec import Meta
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.plc import PART_ID_BYTES, PlcImage, PlcInputs
+from edgeinspect.domain.plc import PART_ID_BYTES, PlcInputs, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._connection_limits import (
-    Allowed,
+    AddressAllowlist,
     address_of,
-    bare_host,
-    cannot_listen,
-    one_to_close,
-    shown,
+    format_address,
+    listen_error,
+    peer_to_close,
+    strip_brackets,
 )
-from edgeinspect.plclinks._input_age import Contact
+from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._modbus import protocol
-from edgeinspect.plclinks._modbus.client import ClientSession
-from edgeinspect.plclinks._modbus.inputs import WrittenInputs
-from edgeinspect.plclinks._modbus.outputs import Block, ShownOutputs
-from edgeinspect.plclinks._polled_inputs import CHECK_WORDS, PolledInputs
-from edgeinspect.plclinks._session_link import Courier
+from edgeinspect.plclinks._modbus.client import ModbusClientSession
+from edgeinspect.plclinks._modbus.inputs import ModbusServerInputs
+from edgeinspect.plclinks._modbus.outputs import EncodedImage, ModbusServerOutputs
+from edgeinspect.plclinks._polled_inputs import TRIGGER_CHECK_WORDS, PolledInputs
+from edgeinspect.plclinks._session_link import SessionLink
 from edgeinspect.ports import PlcLink
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
+from edgeinspect.system.log import RateLimitedLogger
 
 _RECEIVE_BYTES = 4096
 _ADDRESSES_MAX = 256
@@ -39,7 +39,7 @@ _ADDRESSES_MAX = 256
 REQUIRES: tuple[tuple[str, str], ...] = ()
 
 Address = Annotated[int, Meta(ge=0, le=65_000)]
-_UNPROVEN_NS, _IDLE_NS = 5 * NS_PER_S, 600 * NS_PER_S
+_FIRST_REQUEST_TIMEOUT_NS, _IDLE_TIMEOUT_NS = 5 * NS_PER_S, 600 * NS_PER_S
 """Silence after which a connection ends: one that has not asked for anything yet, and any."""
 
 _log = structlog.get_logger()
@@ -78,9 +78,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         """Refuse two blocks in one place."""
-        Allowed(self.allow)
+        AddressAllowlist(self.allow)
         first, second = self.output_address, self.input_address
-        words = _register_map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0)
+        words = _register_map.INPUT_WORDS + (TRIGGER_CHECK_WORDS if self.trigger_check else 0)
         if first < second + words and second < first + _register_map.OUTPUT_WORDS:
             raise ValueError(
                 f"output_address ({_register_map.OUTPUT_WORDS} registers) and input_address "
@@ -95,10 +95,10 @@ class _Connection:
 
     def __init__(self, address: str, now_ns: int) -> None:
         self.address = address
-        self.contact = Contact(address)
-        self.proven = False
-        self.heard_at_ns = now_ns
-        self.parser = protocol.Parser()
+        self.activity = PeerActivity(address)
+        self.is_established = False
+        self.last_received_ns = now_ns
+        self.parser = protocol.RequestParser()
 
 
 class ModbusServer:
@@ -115,17 +115,17 @@ class ModbusServer:
         self._options = options
         self._clock = clock
         little = options.word_order == "little"
-        self._outputs = ShownOutputs(clock, little=little)
-        self._inputs = WrittenInputs(little=little)
-        self._left: dict[str, int] = {}
+        self._outputs = ModbusServerOutputs(clock, low_word_first=little)
+        self._inputs = ModbusServerInputs(low_word_first=little)
+        self._last_contact_by_address: dict[str, int] = {}
         """When each address was last heard on a connection that wrote triggers and is gone."""
-        self._looked_at_ns = self._look_at_ns = clock.now_ns()
-        self._heard_at_ns: int | None = None
+        self._previous_poll_ns = self._poll_ns = clock.now_ns()
+        self._last_request_ns: int | None = None
         self._selector: selectors.BaseSelector | None = None
         self._connections: dict[socket.socket, _Connection] = {}
-        self._allowed = Allowed(options.allow)
-        self._quiet = RateLimited(_log, clock)
-        self.faults = 0
+        self._allowlist = AddressAllowlist(options.allow)
+        self._throttled_log = RateLimitedLogger(_log, clock)
+        self.errors = 0
         """Requests that raised something unforeseen."""
         self._thread: threading.Thread | None = None
         self._stop = False
@@ -135,14 +135,14 @@ class ModbusServer:
     def open(self) -> None:
         options = self._options
         try:
-            host = bare_host(options.host)
+            host = strip_brackets(options.host)
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             both = host == "::" and socket.has_dualstack_ipv6()
             listener = socket.create_server(
                 (host, options.port), family=family, backlog=128, dualstack_ipv6=both
             )
         except OSError as error:
-            raise cannot_listen(error, shown(options.host, options.port)) from error
+            raise listen_error(error, format_address(options.host, options.port)) from error
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -153,11 +153,11 @@ class ModbusServer:
         )
         self._thread.start()
 
-    def show(self, image: PlcImage) -> None:
-        self._outputs.show(image)
+    def write(self, image: ProcessImage) -> None:
+        self._outputs.set_image(image)
 
     def poll(self) -> PlcInputs:
-        heard_at_ns = self._heard_at_ns
+        heard_at_ns = self._last_request_ns
         silent_ns = self._options.peer_timeout_ms * NS_PER_MS
         if heard_at_ns is None or self._clock.now_ns() - heard_at_ns > silent_ns:
             problem = f"no request for {self._options.peer_timeout_ms:g} ms at port {self.port}"
@@ -176,135 +176,143 @@ class ModbusServer:
         try:
             while not self._stop:
                 # What is found now was not there when the look before this one began.
-                self._looked_at_ns, self._look_at_ns = self._look_at_ns, self._clock.now_ns()
+                self._previous_poll_ns, self._poll_ns = self._poll_ns, self._clock.now_ns()
                 for key, _events in selector.select(0.05):
                     peer = key.fileobj
                     assert isinstance(peer, socket.socket)
                     if peer is listener:
-                        self._admit(listener, selector)
+                        self._accept(listener, selector)
                     else:
                         self._serve(peer, selector)
-                self._sweep(selector)
+                self._close_idle(selector)
         finally:
             for peer in (*self._connections, listener):
                 peer.close()
             self._connections.clear()
             selector.close()
 
-    def _admit(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+    def _accept(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
         try:
             peer, address = listener.accept()
         except OSError:  # gone again, or no more files: then one connection ends
             if len(self._connections) > 1:
-                self._make_room("", selector)
+                self._close_one_for("", selector)
             return
         newcomer = address_of(address)
-        if not self._allowed.admits(newcomer):
+        if not self._allowlist.allows(newcomer):
             peer.close()
-            self._quiet.warning(
+            self._throttled_log.warning(
                 log_events.PEER_REFUSED, problem="this address may not connect", address=newcomer
             )
             return
         if len(self._connections) >= self._options.clients:
-            self._make_room(newcomer, selector)
+            self._close_one_for(newcomer, selector)
         peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections[peer] = _Connection(newcomer, self._clock.now_ns())
         selector.register(peer, selectors.EVENT_READ)
 
-    def _make_room(self, newcomer: str, selector: selectors.BaseSelector) -> None:
-        victim = one_to_close(self._connections.values(), newcomer)
-        self._drop(next(p for p, each in self._connections.items() if each is victim), selector)
+    def _close_one_for(self, new_address: str, selector: selectors.BaseSelector) -> None:
+        victim = peer_to_close(self._connections.values(), new_address)
+        self._close_connection(
+            next(p for p, each in self._connections.items() if each is victim), selector
+        )
 
-    def _sweep(self, selector: selectors.BaseSelector) -> None:
+    def _close_idle(self, selector: selectors.BaseSelector) -> None:
         """End connections that only stand there."""
         now_ns = self._clock.now_ns()
         for peer, each in list(self._connections.items()):
-            if now_ns - each.heard_at_ns > (_IDLE_NS if each.proven else _UNPROVEN_NS):
-                self._drop(peer, selector)
+            if now_ns - each.last_received_ns > (
+                _IDLE_TIMEOUT_NS if each.is_established else _FIRST_REQUEST_TIMEOUT_NS
+            ):
+                self._close_connection(peer, selector)
 
     def _serve(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
         connection = self._connections.get(peer)
         if connection is None:  # it made room in this very turn
             return
-        if not connection.proven:  # only now: what it hung up before it called has been heard
-            connection.contact = Contact(connection.address, self._before_ns(connection.address))
-        contact = connection.contact
+        if (
+            not connection.is_established
+        ):  # only now: what it hung up before it called has been heard
+            connection.activity = PeerActivity(
+                connection.address, self._previous_contact_ns(connection.address)
+            )
+        contact = connection.activity
         try:
             data = peer.recv(_RECEIVE_BYTES)
             if not data:
                 raise ConnectionResetError
-            connection.heard_at_ns = self._clock.now_ns()
-            contact.receive(connection.heard_at_ns, self._looked_at_ns)
-            reading = _Reading(self, contact)
-            out = connection.parser.feed(data, lambda _unit, pdu: protocol.answer(pdu, reading))
+            connection.last_received_ns = self._clock.now_ns()
+            contact.record_message(connection.last_received_ns, self._previous_poll_ns)
+            reading = _Transaction(self, contact)
+            out = connection.parser.feed(data, lambda _unit, pdu: protocol.respond(pdu, reading))
             if out:
                 # Whoever does not read its answers is dropped, and is not waited for.
                 if peer.send(out) != len(out):
                     raise BlockingIOError
-                connection.proven = True
-                self._heard_at_ns = self._clock.now_ns()
+                connection.is_established = True
+                self._last_request_ns = self._clock.now_ns()
                 # Only now: an answer that never left has delivered nothing.
-                if reading.read is not None:
-                    self._outputs.note_read(reading.read)
-            if len(data) < _RECEIVE_BYTES and not connection.parser.pending:
-                contact.answered()
+                if reading.image_read is not None:
+                    self._outputs.mark_read(reading.image_read)
+            if len(data) < _RECEIVE_BYTES and not connection.parser.has_partial_request:
+                contact.record_answered()
         except (OSError, ValueError):
-            self._drop(peer, selector)
+            self._close_connection(peer, selector)
         except Exception as error:  # a stranger's bytes must not end the thread
-            self.faults += 1
+            self.errors += 1
             words = f"{type(error).__name__}: {error}"[:300]
-            self._quiet.error(
+            self._throttled_log.error(
                 log_events.PEER_FAILED,
                 problem=words,
                 address=connection.address,
-                faults=self.faults,
+                faults=self.errors,
             )
-            self._drop(peer, selector)
+            self._close_connection(peer, selector)
 
-    def _drop(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
+    def _close_connection(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
         selector.unregister(peer)
-        contact = self._connections.pop(peer).contact
-        heard_at_ns = self._inputs.forget(contact)
+        contact = self._connections.pop(peer).activity
+        heard_at_ns = self._inputs.remove_peer(contact)
         if heard_at_ns is not None:
-            if len(self._left) >= _ADDRESSES_MAX:
-                self._left.pop(next(iter(self._left)))
-            self._left[contact.address] = heard_at_ns
+            if len(self._last_contact_by_address) >= _ADDRESSES_MAX:
+                self._last_contact_by_address.pop(next(iter(self._last_contact_by_address)))
+            self._last_contact_by_address[contact.address] = heard_at_ns
         peer.close()
 
-    def _before_ns(self, address: str) -> int | None:
+    def _previous_contact_ns(self, address: str) -> int | None:
         """When a PLC that calls anew was heard before; None if another writer is still there."""
-        there = any(each.address == address for each in self._inputs.contacts())
-        return None if there else self._left.get(address)
+        there = any(each.address == address for each in self._inputs.peers())
+        return None if there else self._last_contact_by_address.get(address)
 
 
-class _Reading:
+class _Transaction:
     """One batch of requests against the server's memory. `_modbus.Memory`."""
 
-    def __init__(self, server: ModbusServer, contact: Contact | None = None) -> None:
+    def __init__(self, server: ModbusServer, peer: PeerActivity | None = None) -> None:
         self._server = server
-        self._contact = contact or Contact()
+        self._peer = peer or PeerActivity()
         self._options = server._options
-        self.read: Block | None = None
+        self.image_read: EncodedImage | None = None
         """The newest of which the result id and the status word were read."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
         if function == protocol.READ_DISCRETE:
-            bits = self._server._outputs.now().bits
+            bits = self._server._outputs.readable_image().bits
         else:
             bits = self._server._inputs.coils()
         if address + count > len(bits):
-            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
+            raise protocol.ModbusExceptionResponse(protocol.ILLEGAL_ADDRESS)
         return bits[address : address + count]
 
     def read_words(self, function: int, address: int, count: int) -> bytes:
         first = self._options.output_address
         if first <= address and address + count <= first + _register_map.OUTPUT_WORDS:
             at = address - first
-            block = self._server._outputs.now()
-            newest = self.read.revision if self.read is not None else -1
+            block = self._server._outputs.readable_image()
+            newest = self.image_read.revision if self.image_read is not None else -1
             if at == 0 and count >= 3 and block.revision >= newest:  # id and status in one reading
-                self.read = block
+                self.image_read = block
             return block.words[2 * at : 2 * (at + count)]
         at = address - self._options.input_address
         if (
@@ -313,11 +321,11 @@ class _Reading:
             and at + count <= _register_map.INPUT_WORDS
         ):
             return self._server._inputs.read(at, count)
-        raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
+        raise protocol.ModbusExceptionResponse(protocol.ILLEGAL_ADDRESS)
 
     def write_bits(self, address: int, bits: list[bool]) -> None:
         if address + len(bits) > 16:
-            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
+            raise protocol.ModbusExceptionResponse(protocol.ILLEGAL_ADDRESS)
         word = self._server._inputs.coils()
         word[address : address + len(bits)] = bits
         self._write(0, protocol.pack_bits(word)[::-1])
@@ -325,31 +333,31 @@ class _Reading:
     def write_words(self, address: int, words: bytes) -> None:
         at = address - self._options.input_address
         if at < 0 or 2 * at + len(words) > 2 * _register_map.INPUT_WORDS:
-            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
+            raise protocol.ModbusExceptionResponse(protocol.ILLEGAL_ADDRESS)
         self._write(at, words)
 
     def _write(self, word: int, words: bytes) -> None:
         # What this batch reads has not left yet: nobody can have answered it.
         server = self._server
-        server._inputs.write(word, words, self._contact, server._outputs.delivered)
+        server._inputs.write(word, words, self._peer, server._outputs.delivered)
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
     """A link; nothing is opened yet."""
     if options.role == "server":
         return ModbusServer(options, clock)
-    where = shown(options.host, options.port)
-    inputs = PolledInputs(clock, check=options.trigger_check)
-    return Courier(
-        lambda: ClientSession(
-            bare_host(options.host),
+    where = format_address(options.host, options.port)
+    inputs = PolledInputs(clock, has_trigger_check=options.trigger_check)
+    return SessionLink(
+        lambda: ModbusClientSession(
+            strip_brackets(options.host),
             options.port,
             options.unit,
             options.peer_timeout_ms / 1000,
             inputs,
             output_address=options.output_address,
             input_address=options.input_address,
-            little=options.word_order == "little",
+            low_word_first=options.word_order == "little",
         ),
         clock,
         poll_ms=options.poll_ms,

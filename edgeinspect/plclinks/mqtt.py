@@ -18,24 +18,24 @@ import structlog
 from msgspec import Meta
 
 from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.plc import PlcCommands, PlcImage
+from edgeinspect.domain.plc import PlcCommands, ProcessImage
 from edgeinspect.errors import MissingExtraError
-from edgeinspect.plclinks._connection_limits import bare_host, shown
-from edgeinspect.plclinks._input_age import Contact, Turns
+from edgeinspect.plclinks._connection_limits import format_address, strip_brackets
+from edgeinspect.plclinks._input_age import PeerActivity, PollTimes
 from edgeinspect.plclinks._named_inputs import NamedInputs
-from edgeinspect.plclinks._session_link import Courier
+from edgeinspect.plclinks._session_link import SessionLink
 from edgeinspect.plclinks._sparkplug import payload as _sparkplug
 from edgeinspect.plclinks._sparkplug.node import (
-    REBIRTH,
-    Node,
-    no_commands,
+    REBIRTH_METRIC,
+    EdgeNode,
+    initial_commands,
+    merge_commands,
     split_commands,
-    take_commands,
 )
 from edgeinspect.ports import PlcLink
 from edgeinspect.system import log_events
 from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.log import RateLimited
+from edgeinspect.system.log import RateLimitedLogger
 from edgeinspect.system.regular_file import read_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ REQUIRES = (("paho", "plc"),)
 
 TopicName = Annotated[str, Meta(pattern=r"^[^/+#\s]{1,64}$")]
 _PASSWORD_BYTES_MAX = _STATE_BYTES_MAX = 4_096
-_WORDS_MAX = 300
+_PROBLEM_CHARACTERS_MAX = 300
 
 _log = structlog.get_logger()
 
@@ -87,24 +87,24 @@ class HostState(msgspec.Struct, frozen=True):
     timestamp: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
-class _Account:
+class _NodeState:
     """What outlives a connection: its number, the last result that was sent, dropped messages."""
 
     def __init__(self, path: Path | None, clock: Clock) -> None:
-        self.told: tuple[int, int] | None = None
+        self.last_result_sent: tuple[int, int] | None = None
         self.host_timestamp_ms = 0
         """Of the newest STATE of the primary host that counted."""
-        self.dropped = 0
+        self.dropped_messages = 0
         self._path = path
-        self._quiet = RateLimited(_log, clock)
-        self._bd_seq = self._read()
+        self._throttled_log = RateLimitedLogger(_log, clock)
+        self._bd_seq = self._read_bd_seq()
 
     @property
     def next_bd_seq(self) -> int:
         """The number of the next CONNECT."""
         return (self._bd_seq + 1) % 256
 
-    def count_connect(self) -> None:
+    def save_connect(self) -> None:
         """A CONNECT was sent with that number; a broker that cannot be reached uses up none."""
         self._bd_seq = self.next_bd_seq
         if self._path is not None:
@@ -112,13 +112,15 @@ class _Account:
             fresh.write_text(f"{self._bd_seq}\n", encoding="ascii")
             fresh.replace(self._path)
 
-    def drop(self, topic: str, problem: BaseException) -> None:
+    def report_dropped(self, topic: str, problem: BaseException) -> None:
         """Count and log a message that cannot be used; nothing ends by it."""
-        self.dropped += 1
-        words = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_WORDS_MAX]
-        self._quiet.warning(log_events.PEER_FAILED, problem=words, faults=self.dropped)
+        self.dropped_messages += 1
+        words = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_PROBLEM_CHARACTERS_MAX]
+        self._throttled_log.warning(
+            log_events.PEER_FAILED, problem=words, faults=self.dropped_messages
+        )
 
-    def _read(self) -> int:
+    def _read_bd_seq(self) -> int:
         if self._path is None:
             return -1
         try:
@@ -127,77 +129,79 @@ class _Account:
             return -1
 
 
-class _Session:
+class _MqttSession:
     """One connection: birth, data, and the commands that come back."""
 
-    def __init__(self, mqtt: Any, options: Options, clock: Clock, account: _Account) -> None:
+    def __init__(self, mqtt: Any, options: Options, clock: Clock, state: _NodeState) -> None:
         """Connect; returns when the broker has taken us in."""
         self._mqtt = mqtt
         self._options = options
         self._clock = clock
-        self._account = account
+        self._state = state
         self._timeout_s = options.timeout_ms / 1000
         self._base = f"spBv1.0/{options.group}"
-        self._node = Node(account.next_bd_seq, self._now_ms(), account.told)
+        self._node = EdgeNode(state.next_bd_seq, self._now_ms(), state.last_result_sent)
         self._commands: dict[str, Any] | None = None
-        self._image: PlcImage | None = None
-        self._host_online = options.primary_host is None
-        self._ended_for_host = False
-        self._born = False
-        self._answered_with: dict[str, Any] | None = None
+        self._image: ProcessImage | None = None
+        self._is_host_online = options.primary_host is None
+        self._has_host_gone = False
+        self._is_born = False
+        self._echoed_commands: dict[str, Any] | None = None
         """Commands that DDATA has repeated to the hosts."""
         self._inputs = NamedInputs()
-        self._contact = Contact()
-        self._turns = Turns(clock.now_ns())
+        self._activity = PeerActivity()
+        self._poll_times = PollTimes(clock.now_ns())
         self._problem = ""
         self._connected = threading.Event()
-        self._answered = threading.Condition()
-        self._answers: set[int] = set()
+        self._confirmed = threading.Condition()
+        self._confirmations: set[int] = set()
         self._client = self._connect()
 
     @property
-    def waits_for(self) -> str:
+    def not_ready_reason(self) -> str:
         """Why nothing may be shown yet; empty if it may."""
-        self._check()
-        if self._host_online:
+        self._raise_if_ended()
+        if self._is_host_online:
             return ""
         return f"the primary host {self._options.primary_host} is not online"
 
-    def show(self, image: PlcImage) -> None:
+    def write(self, image: ProcessImage) -> None:
         self._image = image
         now_ms = self._now_ms()
-        inputs = self._commands or no_commands()
+        inputs = self._commands or initial_commands()
         sent = False
-        for message in self._node.show(image, inputs, now_ms):
-            topic = self._topic(message.kind, node=message.of_node)
-            self._client.publish(topic, _sparkplug.encode(message.payload), qos=0)
-            sent = self._born = True
+        for message in self._node.messages_for(image, inputs, now_ms):
+            topic = self._topic(message.kind, node=message.is_node_message)
+            self._client.publish(topic, _sparkplug.encode_payload(message.payload), qos=0)
+            sent = self._is_born = True
         if sent:
             self._confirm()
-        self._account.told = self._node.told
+        self._state.last_result_sent = self._node.last_result_sent
 
-    def commands(self) -> PlcCommands | None:
-        self._turns.turn(self._clock.now_ns())
-        self._check()
-        if self._image is not None and self._host_online and self._born:
+    def read_commands(self) -> PlcCommands | None:
+        self._poll_times.record_poll(self._clock.now_ns())
+        self._raise_if_ended()
+        if self._image is not None and self._is_host_online and self._is_born:
             known = self._commands
-            if self._node.rebirth_asked or (known is not None and known != self._answered_with):
-                self._answered_with = known
-                self.show(self._image)
+            if self._node.is_rebirth_requested or (
+                known is not None and known != self._echoed_commands
+            ):
+                self._echoed_commands = known
+                self.write(self._image)
         return None if self._commands is None else self._inputs.commands()
 
-    def _check(self) -> None:
+    def _raise_if_ended(self) -> None:
         """Raises when the connection has ended, or must."""
         if self._problem:
             raise ConnectionResetError(self._problem)
-        if self._ended_for_host:
+        if self._has_host_gone:
             raise ConnectionResetError(f"the primary host {self._options.primary_host} is offline")
 
     def close(self) -> None:
         try:
             # A node that says goodbye itself must send the message that its will would be.
             if not self._problem:
-                death = _sparkplug.encode(self._node.death(self._now_ms()))
+                death = _sparkplug.encode_payload(self._node.death(self._now_ms()))
                 sent = self._client.publish(self._topic("NDEATH", node=True), death, qos=1)
                 sent.wait_for_publish(min(self._timeout_s, 0.5))
             self._client.disconnect()
@@ -219,15 +223,15 @@ class _Session:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.on_unsubscribe = self._on_answer
-        will = _sparkplug.encode(self._node.death(self._now_ms()))
+        client.on_unsubscribe = self._on_unsubscribed
+        will = _sparkplug.encode_payload(self._node.death(self._now_ms()))
         client.will_set(self._topic("NDEATH", node=True), will, qos=1, retain=False)
         if options.username is not None:
             client.username_pw_set(options.username, _password(options.password_file))
         if options.ca_file is not None:
             client.tls_set(ca_certs=options.ca_file)
-        client.connect(bare_host(options.host), options.port, keepalive=options.keepalive_s)
-        self._account.count_connect()
+        client.connect(strip_brackets(options.host), options.port, keepalive=options.keepalive_s)
+        self._state.save_connect()
         connection: Any = client.socket()
         if connection is not None:  # else each confirmation waits 40 ms for a delayed ACK
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -247,20 +251,20 @@ class _Session:
         Source: MQTT 3.1.1, 3.10.4: UNSUBSCRIBE of a topic without subscription is answered too
         """
         _result, number = self._client.unsubscribe(f"{self._topic('NCMD', node=True)}/none")
-        with self._answered:
-            arrived = self._answered.wait_for(
-                lambda: self._problem or self._ended_for_host or number in self._answers,
+        with self._confirmed:
+            arrived = self._confirmed.wait_for(
+                lambda: self._problem or self._has_host_gone or number in self._confirmations,
                 self._timeout_s,
             )
-            self._answers.discard(number or 0)
-        self._check()
+            self._confirmations.discard(number or 0)
+        self._raise_if_ended()
         if not arrived:
             raise TimeoutError("the broker does not confirm")
 
-    def _on_answer(self, _c: Any, _u: Any, number: int, *_more: Any) -> None:
-        with self._answered:
-            self._answers.add(number)
-            self._answered.notify_all()
+    def _on_unsubscribed(self, _c: Any, _u: Any, number: int, *_more: Any) -> None:
+        with self._confirmed:
+            self._confirmations.add(number)
+            self._confirmed.notify_all()
 
     def _on_connect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
         if reason.is_failure:
@@ -268,52 +272,54 @@ class _Session:
         self._connected.set()
 
     def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-        with self._answered:
+        with self._confirmed:
             self._problem = self._problem or f"the connection ended: {reason}"
-            self._answered.notify_all()
+            self._confirmed.notify_all()
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         """A command or a STATE. Anybody on the broker may send anything here."""
         try:
-            self._hear(message)
+            self._handle_message(message)
         except Exception as error:  # an error here would end the library's thread
-            self._account.drop(str(getattr(message, "topic", "")), error)
+            self._state.report_dropped(str(getattr(message, "topic", "")), error)
 
-    def _hear(self, message: Any) -> None:
+    def _handle_message(self, message: Any) -> None:
         kind = message.topic.split("/")[2]
         if message.topic.startswith("spBv1.0/STATE/"):
-            self._hear_host(message.payload)
+            self._handle_host_state(message.payload)
             return
         if message.retain:  # said to somebody else, nobody knows when
             raise ValueError("a command must not be retained")
-        payload = _sparkplug.decode(message.payload)
+        payload = _sparkplug.decode_payload(message.payload)
         if kind == "NCMD":
-            if any(metric.name == REBIRTH and metric.value is True for metric in payload.metrics):
-                self._node.ask_rebirth()
+            if any(
+                metric.name == REBIRTH_METRIC and metric.value is True for metric in payload.metrics
+            ):
+                self._node.request_rebirth()
         else:
             now_ns = self._clock.now_ns()
-            self._contact.receive(now_ns, self._turns.arrived_after_ns(now_ns))
-            self._inputs.write(self._contact, *split_commands(payload))
-            self._commands = take_commands(self._commands or no_commands(), payload)
+            self._activity.record_message(now_ns, self._poll_times.arrived_after_ns(now_ns))
+            self._inputs.write(self._activity, *split_commands(payload))
+            self._commands = merge_commands(self._commands or initial_commands(), payload)
 
-    def _hear_host(self, data: bytes) -> None:
+    def _handle_host_state(self, data: bytes) -> None:
         """The primary host is online, or offline; an older word than the last is not heard."""
         if len(data) > _STATE_BYTES_MAX:
             raise DecodeError("longer than any STATE")
         state: HostState = decode_json(data, HostState)
-        if state.timestamp < self._account.host_timestamp_ms:
+        if state.timestamp < self._state.host_timestamp_ms:
             return
         # A time far ahead would make every true word after it an old one.
-        self._account.host_timestamp_ms = min(state.timestamp, self._now_ms())
+        self._state.host_timestamp_ms = min(state.timestamp, self._now_ms())
         if state.online:
-            self._host_online = True
-        elif self._born:
+            self._is_host_online = True
+        elif self._is_born:
             # This connection ends, with its death said; the next one waits for the host.
-            with self._answered:
-                self._ended_for_host = True
-                self._answered.notify_all()
+            with self._confirmed:
+                self._has_host_gone = True
+                self._confirmed.notify_all()
         else:
-            self._host_online = False
+            self._is_host_online = False
 
     def _now_ms(self) -> int:
         return max(0, self._clock.utc_ns() // NS_PER_MS)
@@ -340,11 +346,11 @@ def build(options: Options, clock: Clock) -> PlcLink:
         import paho.mqtt.client as mqtt
     except ImportError as error:
         raise MissingExtraError("plc", "paho", where="link mqtt") from error
-    account = _Account(Path(options.state_file) if options.state_file else None, clock)
-    return Courier(
-        lambda: _Session(mqtt, options, clock, account),
+    account = _NodeState(Path(options.state_file) if options.state_file else None, clock)
+    return SessionLink(
+        lambda: _MqttSession(mqtt, options, clock, account),
         clock,
         poll_ms=20,
-        where=shown(options.host, options.port),
+        where=format_address(options.host, options.port),
         acknowledges=options.acknowledge,
     )

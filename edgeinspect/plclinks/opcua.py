@@ -19,26 +19,31 @@ import structlog
 from msgspec import Meta
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.plc import PlcImage, PlcInputs
+from edgeinspect.domain.plc import PlcInputs, ProcessImage
 from edgeinspect.errors import EdgeInspectError, MissingExtraError
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._connection_limits import Allowed, bare_host, cannot_listen, shown
+from edgeinspect.plclinks._connection_limits import (
+    AddressAllowlist,
+    format_address,
+    listen_error,
+    strip_brackets,
+)
 from edgeinspect.ports import PlcLink
 from edgeinspect.system import log_events
 
 if TYPE_CHECKING:
-    from edgeinspect.plclinks._opcua.access import Access
+    from edgeinspect.plclinks._opcua.access import AccessControl
     from edgeinspect.plclinks._opcua.listener import BoundedServer
 
 REQUIRES = (("asyncua", "plc"),)
 
-_AGAIN_S = 1.0
-_OPEN_S = 120.0
+_RESTART_DELAY_S = 1.0
+_OPEN_TIMEOUT_S = 120.0
 """The standard address space takes seconds to make on a slow PC."""
-_STALE_NS = 2 * NS_PER_S
-_SWEEP_NS = NS_PER_S
-_WRITABLE = (
-    *(tag.name for tag in _register_map.INPUTS if tag.type != "bits"),
+_STALL_TIMEOUT_NS = 2 * NS_PER_S
+_SWEEP_INTERVAL_NS = NS_PER_S
+_WRITABLE_TAGS = (
+    *(tag.name for tag in _register_map.INPUT_TAGS if tag.type != "bits"),
     *(bit.name for bit in _register_map.COMMAND_BITS),
 )
 
@@ -79,7 +84,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        Allowed(self.allow)
+        AddressAllowlist(self.allow)
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together")
         secured = {
@@ -97,8 +102,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 )
         for user, tags in self.write.items():
             for tag in tags:
-                if tag not in (*_WRITABLE, "*"):
-                    known = ", ".join(_WRITABLE)
+                if tag not in (*_WRITABLE_TAGS, "*"):
+                    known = ", ".join(_WRITABLE_TAGS)
                     raise ValueError(f"write.{user}: there is no input {tag}; known: {known}, *")
 
 
@@ -117,35 +122,40 @@ class OpcUaServer:
         self.acknowledges = options.acknowledge
         self._options = options
         self._clock = clock
-        self._image: PlcImage | None = None
+        self._image: ProcessImage | None = None
         self._inputs = PlcInputs(problem="not started")
-        self._turned_at_ns = clock.now_ns()
+        self._last_iteration_ns = clock.now_ns()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: asyncio.Event | None = None
+        self._image_changed: asyncio.Event | None = None
         self._stop = False
         self._opened = threading.Event()
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        self._thread = threading.Thread(target=self._main, name="opcua", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="opcua", daemon=True)
         self._thread.start()
-        opened = self._opened.wait(_OPEN_S)
+        opened = self._opened.wait(_OPEN_TIMEOUT_S)
         error = self._error
         if isinstance(error, EdgeInspectError):
             raise error
         if error is not None or not opened:
-            where = shown(self._options.host, self._options.port)
-            raise cannot_listen(error or TimeoutError("did not start in time"), where) from error
+            where = format_address(self._options.host, self._options.port)
+            raise listen_error(error or TimeoutError("did not start in time"), where) from error
 
-    def show(self, image: PlcImage) -> None:
+    def write(self, image: ProcessImage) -> None:
         self._image = image
         self._wake()
 
     def poll(self) -> PlcInputs:
         inputs = self._inputs
-        if inputs.connected and self._clock.now_ns() - self._turned_at_ns > _STALE_NS:
-            return PlcInputs(False, inputs.delivered, None, "the server's thread stands still")
+        if (
+            inputs.is_connected
+            and self._clock.now_ns() - self._last_iteration_ns > _STALL_TIMEOUT_NS
+        ):
+            return PlcInputs(
+                False, inputs.delivered_revision, None, "the server's thread stands still"
+            )
         return inputs
 
     def close(self) -> None:
@@ -156,7 +166,7 @@ class OpcUaServer:
             self._thread = None
 
     def _wake(self) -> None:
-        loop, changed = self._loop, self._changed
+        loop, changed = self._loop, self._image_changed
         if loop is not None and changed is not None:
             try:
                 loop.call_soon_threadsafe(changed.set)
@@ -165,7 +175,7 @@ class OpcUaServer:
 
     # -- the server's thread --------------------------------------------------------
 
-    def _main(self) -> None:
+    def _run(self) -> None:
         while not self._stop:
             try:
                 asyncio.run(self._serve())
@@ -175,27 +185,27 @@ class OpcUaServer:
                     self._error = error
                     self._opened.set()
                     return
-                time.sleep(_AGAIN_S)
+                time.sleep(_RESTART_DELAY_S)
 
     async def _serve(self) -> None:
         from edgeinspect.plclinks._opcua.inputs import Inputs
         from edgeinspect.plclinks._opcua.listener import BoundedServer
-        from edgeinspect.plclinks._opcua.nodes import PRODUCT, Nodes
-        from edgeinspect.plclinks._opcua.sessions import Internals
+        from edgeinspect.plclinks._opcua.nodes import PRODUCT, VisionNodes
+        from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer
 
         options = self._options
-        host = bare_host(options.host)
-        access = self._access()
+        host = strip_brackets(options.host)
+        access = self._make_access()
         loop = self._loop = asyncio.get_running_loop()
         loop.set_exception_handler(
-            lambda _loop, context: access.note_fault(
+            lambda _loop, context: access.report_error(
                 context.get("exception") or RuntimeError(context.get("message")), ""
             )
         )
-        self._changed = asyncio.Event()
+        self._image_changed = asyncio.Event()
         inputs = Inputs(self._clock)
         server = BoundedServer(
-            Internals(access, inputs, options.clients), access, host, options.port
+            BoundedInternalServer(access, inputs, options.clients), access, host, options.port
         )
         identity = access.identity
         if identity is not None:
@@ -204,37 +214,37 @@ class OpcUaServer:
                 identity.key,
             )
         server.product_uri, server.manufacturer_name = PRODUCT, "edgeinspect"
-        server.application_type = _server_type()
+        server.application_type = _application_type()
         await server.init()
         await server.set_application_uri(
             identity.application_uri if identity is not None else PRODUCT
         )
-        server.set_endpoint(f"opc.tcp://{shown(host, options.port)}/edgeinspect")
+        server.set_endpoint(f"opc.tcp://{format_address(host, options.port)}/edgeinspect")
         server.set_server_name("edgeinspect")
         server.set_match_discovery_client_ip(":" not in host)
-        nodes = Nodes(server, lambda error: access.note_fault(error, ""))
-        await nodes.build(self._image or PlcImage())
+        nodes = VisionNodes(server, lambda error: access.report_error(error, ""))
+        await nodes.build(self._image or ProcessImage())
         await server.start()
         self._opened.set()
         sweep_at_ns = 0
         try:
             while not self._stop:
-                await self._wait()
+                await self._wait_for_image()
                 try:
-                    await self._turn(server, nodes, inputs)
+                    await self._iterate(server, nodes, inputs)
                     if self._clock.now_ns() >= sweep_at_ns:
-                        sweep_at_ns = self._clock.now_ns() + _SWEEP_NS
+                        sweep_at_ns = self._clock.now_ns() + _SWEEP_INTERVAL_NS
                         await server.listener.sweep()
                 except Exception as error:  # one turn fails, the server stays
-                    access.note_fault(error, "")
-            await self._turn(server, nodes, inputs)
+                    access.report_error(error, "")
+            await self._iterate(server, nodes, inputs)
             await asyncio.sleep(0.1)  # what was shown last must leave before the sockets do
         finally:
             server.listener.hang_up()
             await server.stop()
 
-    def _access(self) -> Access:
-        from edgeinspect.plclinks._opcua.access import Access
+    def _make_access(self) -> AccessControl:
+        from edgeinspect.plclinks._opcua.access import AccessControl
         from edgeinspect.plclinks._opcua.identity import read_identity
         from edgeinspect.plclinks._opcua.trust import TrustList
 
@@ -244,18 +254,18 @@ class OpcUaServer:
             identity = read_identity(
                 Path(options.certificate), Path(options.private_key), options.application_uri
             )
-        self._warn(identity is not None)
-        return Access(
+        self._log_security_warnings(identity is not None)
+        return AccessControl(
             identity,
             TrustList(Path(options.pki) if options.pki is not None else None),
             Path(options.users) if options.users is not None else None,
             self._clock,
             anonymous=options.anonymous,
             write=options.write,
-            allowed=Allowed(options.allow),
+            allowlist=AddressAllowlist(options.allow),
         )
 
-    def _warn(self, secure: bool) -> None:
+    def _log_security_warnings(self, secure: bool) -> None:
         """Say what the configuration leaves open, or shuts to everybody."""
         options = self._options
         problems = []
@@ -273,21 +283,21 @@ class OpcUaServer:
         for problem in problems:
             _log.warning(log_events.LINK_WARNED, problem=problem)
 
-    async def _wait(self) -> None:
+    async def _wait_for_image(self) -> None:
         """Until there is something to show; not long, for clients write as well."""
-        assert self._changed is not None
+        assert self._image_changed is not None
         try:
-            await asyncio.wait_for(self._changed.wait(), 0.005)
+            await asyncio.wait_for(self._image_changed.wait(), 0.005)
         except asyncio.TimeoutError:  # look for what clients wrote
             pass
-        self._changed.clear()
+        self._image_changed.clear()
 
-    async def _turn(self, server: BoundedServer, nodes: Any, inputs: Any) -> None:
+    async def _iterate(self, server: BoundedServer, nodes: Any, inputs: Any) -> None:
         inputs.turns.turn(self._clock.now_ns())
         image = self._image
         if image is None:
             return
-        connected = self._has_peer(server)
+        connected = self._has_result_client(server)
         # A result that nobody is there to hear is not delivered, and does not stand there until
         # somebody comes, who could read it before this loop turns.
         if connected or image.result is None:
@@ -298,9 +308,9 @@ class OpcUaServer:
         problem = "" if connected else "no client has a session"
         delivered = image.revision if connected else -1
         self._inputs = PlcInputs(connected, delivered, inputs.commands(), problem)
-        self._turned_at_ns = self._clock.now_ns()
+        self._last_iteration_ns = self._clock.now_ns()
 
-    def _has_peer(self, server: BoundedServer) -> bool:
+    def _has_result_client(self, server: BoundedServer) -> bool:
         """Whether a session is there that results are for: one that may acknowledge them."""
         sessions = [each.session for each in server.listener.clients]
         return any(
@@ -309,7 +319,7 @@ class OpcUaServer:
         )
 
 
-def _server_type() -> Any:
+def _application_type() -> Any:
     from asyncua import ua
 
     return ua.ApplicationType.Server

@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PART_ID_BYTES, PlcCommands, PlcImage
+from edgeinspect.domain.plc import PART_ID_BYTES, PlcCommands, ProcessImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._connection_limits import bare_host, discard_unsent, shown
-from edgeinspect.plclinks._polled_inputs import CHECK_WORDS, PolledInputs
-from edgeinspect.plclinks._session_link import Courier
+from edgeinspect.plclinks._connection_limits import discard_unsent, format_address, strip_brackets
+from edgeinspect.plclinks._polled_inputs import TRIGGER_CHECK_WORDS, PolledInputs
+from edgeinspect.plclinks._session_link import SessionLink
 from edgeinspect.ports import PlcLink
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 REQUIRES = (("snap7", "plc"),)
 
-Block = Annotated[int, Meta(ge=1, le=65_535)]
-Start = Annotated[int, Meta(ge=0, le=65_000, multiple_of=2)]
+DbNumber = Annotated[int, Meta(ge=1, le=65_535)]
+StartByte = Annotated[int, Meta(ge=0, le=65_000, multiple_of=2)]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,13 +39,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rack: Annotated[int, Meta(ge=0, le=7)] = 0
     slot: Annotated[int, Meta(ge=0, le=31)] = 1
     """1 for S7-1200 and S7-1500, 2 for S7-300."""
-    output_db: Block
+    output_db: DbNumber
     """Data block that we write."""
-    output_start: Start = 0
+    output_start: StartByte = 0
     """First byte in it."""
-    input_db: Block
+    input_db: DbNumber
     """Data block that the PLC writes and we read; may be the same one."""
-    input_start: Start = 0
+    input_start: StartByte = 0
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
     """Time between two reads of what the PLC writes."""
     trigger_check: bool = False
@@ -55,7 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         """Refuse two blocks in one place."""
         first, second = self.output_start, self.input_start
-        size = 2 * (_register_map.INPUT_WORDS + (CHECK_WORDS if self.trigger_check else 0))
+        size = 2 * (_register_map.INPUT_WORDS + (TRIGGER_CHECK_WORDS if self.trigger_check else 0))
         if (
             self.output_db == self.input_db
             and first < second + size
@@ -67,18 +67,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             )
 
 
-class _Session:
+class _S7Session:
     """One connection. The library answers within 5 s or raises."""
 
-    waits_for = ""
+    not_ready_reason = ""
 
     def __init__(self, client: Client, options: Options, inputs: PolledInputs) -> None:
         self._client: Any = client
         self._options = options
         self._inputs = inputs
-        client.connect(bare_host(options.host), options.rack, options.slot, options.port)
+        client.connect(strip_brackets(options.host), options.rack, options.slot, options.port)
 
-    def show(self, image: PlcImage) -> None:
+    def write(self, image: ProcessImage) -> None:
         block = bytearray(_register_map.encode_outputs(image))
         options = self._options
         # One write, which fits the smallest PDU (240 bytes). Not every CPU keeps that much
@@ -86,17 +86,17 @@ class _Session:
         try:
             self._client.db_write(options.output_db, options.output_start, block)
         except Exception as error:
-            raise self._named("output", len(block), error) from error
+            raise self._block_error("output", len(block), error) from error
 
-    def commands(self) -> PlcCommands:
-        return self._inputs.take(self._read)
+    def read_commands(self) -> PlcCommands:
+        return self._inputs.read_commands(self._read_block)
 
-    def _read(self) -> bytes:
-        options, size = self._options, 2 * self._inputs.words
+    def _read_block(self) -> bytes:
+        options, size = self._options, 2 * self._inputs.word_count
         try:
             return bytes(self._client.db_read(options.input_db, options.input_start, size))
         except Exception as error:
-            raise self._named("input", size, error) from error
+            raise self._block_error("input", size, error) from error
 
     def close(self) -> None:
         try:
@@ -106,7 +106,7 @@ class _Session:
         except Exception:  # it is gone, which is all that is wanted
             pass
 
-    def _named(self, which: str, size: int, error: Exception) -> Exception:
+    def _block_error(self, which: str, size: int, error: Exception) -> Exception:
         """An error that says which block it is about, and what is wrong with the block.
 
         A CPU says the same whether a block is missing, too short or optimised; so it is
@@ -119,7 +119,7 @@ class _Session:
         try:
             if not self._client.get_connected():
                 return ConnectionError(f"{block}: {error}")
-            length = self._length(db, wanted)
+            length = self._readable_bytes(db, wanted)
         except Exception:  # the connection ends meanwhile
             return ConnectionError(f"{block}: {error}")
         if length == 0:
@@ -129,11 +129,11 @@ class _Session:
             return LookupError(f"{block} is {length} bytes long; {need}")
         return ConnectionError(f"{block}: {error}")
 
-    def _length(self, db: int, most: int) -> int:
+    def _readable_bytes(self, db: int, limit: int) -> int:
         """Bytes of a block that can be read, up to `most`; 0 if there is none."""
         from snap7.error import S7ConnectionError, S7Error, S7TimeoutError
 
-        known, missing = 0, most + 1
+        known, missing = 0, limit + 1
         while known + 1 < missing:
             middle = (known + missing) // 2
             try:
@@ -158,10 +158,10 @@ def build(options: Options, clock: Clock) -> PlcLink:
     except ImportError as error:
         raise MissingExtraError("plc", "snap7", where="link s7") from error
     logging.getLogger("snap7").setLevel(logging.CRITICAL)  # errors are raised, and logged once
-    where = shown(options.host, options.port)
-    inputs = PolledInputs(clock, check=options.trigger_check)
-    return Courier(
-        lambda: _Session(Client(), options, inputs),
+    where = format_address(options.host, options.port)
+    inputs = PolledInputs(clock, has_trigger_check=options.trigger_check)
+    return SessionLink(
+        lambda: _S7Session(Client(), options, inputs),
         clock,
         poll_ms=options.poll_ms,
         where=where,

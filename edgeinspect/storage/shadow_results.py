@@ -16,12 +16,16 @@ import msgspec
 
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
-from edgeinspect.storage.sqlite_file import check_files, check_objects, foreign_file
+from edgeinspect.storage.sqlite_file import (
+    check_plain_schema,
+    check_regular_files,
+    find_irregular_file,
+)
 
-SUFFIX = ".shadow.sqlite"
-KEPT = 500_000
+RESULTS_SUFFIX = ".shadow.sqlite"
+MAX_KEPT_FRAMES = 500_000
 """Frames kept; the oldest go first."""
-SHOWN_SEQS = 1000
+MAX_LISTED_SEQS = 1000
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS opinions (
@@ -35,11 +39,11 @@ CREATE INDEX IF NOT EXISTS opinions_pair ON opinions (shadow, live);
 """
 
 
-_Row = tuple[str, str, Int64, Int64, str, str, str, str, Int64]
+_ResultRow = tuple[str, str, Int64, Int64, str, str, str, str, Int64]
 """The kinds of what `compare` reads: SQLite keeps any value in any column."""
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class ShadowSample(msgspec.Struct, frozen=True, kw_only=True):
     """A frame that the line judged, as the shadow is shown it."""
 
     seq: Int64
@@ -51,7 +55,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     prob: float | None
 
 
-class Record:
+class ShadowResultWriter:
     """A record open for writing. One thread."""
 
     def __init__(self, path: Path, live: str, shadow: str) -> None:
@@ -62,16 +66,16 @@ class Record:
             sqlite3.Error: It is damaged, or the disk does not let us.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        if (foreign := foreign_file(path)) is not None:
+        if (foreign := find_irregular_file(path)) is not None:
             raise DataError("is not an ordinary file", where=str(foreign), remedy="Remove it")
-        self._base = sqlite3.connect(path, timeout=5, isolation_level=None)
-        self._base.execute("PRAGMA journal_mode=WAL")
-        self._base.execute("PRAGMA synchronous=NORMAL")
-        self._base.executescript(_TABLE)
+        self._db = sqlite3.connect(path, timeout=5, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_TABLE)
         self._pair = (live, shadow)
         self._rows: list[tuple[Any, ...]] = []
 
-    def add(self, live: Shown, shadow: Shown, shadow_us: int) -> None:
+    def add(self, live: ShadowSample, shadow: ShadowSample, shadow_us: int) -> None:
         """Take one frame in; it is on the disk after `flush`."""
         self._rows.append(
             (
@@ -92,24 +96,23 @@ class Record:
     def flush(self) -> None:
         """Write what was added."""
         rows, self._rows = self._rows, []
-        with self._base:
-            self._base.execute("BEGIN IMMEDIATE")
-            self._base.executemany(
-                "INSERT INTO opinions VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?)", rows
-            )
-            self._base.execute(
-                "DELETE FROM opinions WHERE id <= (SELECT max(id) FROM opinions) - ?", (KEPT,)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO opinions VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            self._db.execute(
+                "DELETE FROM opinions WHERE id <= (SELECT max(id) FROM opinions) - ?",
+                (MAX_KEPT_FRAMES,),
             )
 
     @property
-    def waiting(self) -> int:
+    def pending_count(self) -> int:
         """Frames added and not yet written."""
         return len(self._rows)
 
     def close(self) -> None:
         """Write the rest and close."""
         self.flush()
-        self._base.close()
+        self._db.close()
 
 
 @dataclass(slots=True)
@@ -122,7 +125,7 @@ class ClassCount:
 
 
 @dataclass(slots=True)
-class Comparison:
+class ShadowComparison:
     """Paired judgements of one pair of model sets."""
 
     live: str
@@ -146,7 +149,7 @@ class Comparison:
         return self.only_live_rejects + self.only_shadow_rejects
 
 
-def compare(paths: Iterable[Path], candidate: str) -> list[Comparison]:
+def read_comparisons(paths: Iterable[Path], candidate: str) -> list[ShadowComparison]:
     """What the records say of a candidate, the newest pair first.
 
     Args:
@@ -156,22 +159,22 @@ def compare(paths: Iterable[Path], candidate: str) -> list[Comparison]:
     Raises:
         DataError: A record is damaged.
     """
-    found: dict[tuple[str, str], Comparison] = {}
+    found: dict[tuple[str, str], ShadowComparison] = {}
     times: dict[tuple[str, str], list[int]] = {}
     for path in paths:
         if not path.exists():
             continue
         try:
-            with closing(_open(path)) as base:
+            with closing(_open_results(path)) as base:
                 for values in base.execute(
                     "SELECT live, shadow, seq, at_utc_ns, decision, classes, shadow_decision, "
                     "shadow_classes, shadow_us FROM opinions ORDER BY id DESC"
                 ):
-                    row = msgspec.convert(values, _Row)
-                    if _names(row[1], candidate):
+                    row = msgspec.convert(values, _ResultRow)
+                    if _includes_model(row[1], candidate):
                         pair = (row[0], row[1])
-                        one = found.setdefault(pair, Comparison(*pair))
-                        _count(one, row)
+                        one = found.setdefault(pair, ShadowComparison(*pair))
+                        _count_frame(one, row)
                         times.setdefault(pair, []).append(row[8])
         except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise DataError(
@@ -183,12 +186,12 @@ def compare(paths: Iterable[Path], candidate: str) -> list[Comparison]:
     return sorted(found.values(), key=lambda one: one.last_at_utc_ns, reverse=True)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open_results(path: Path) -> sqlite3.Connection:
     """A record to read; SQLite itself would wait for a pipe, and read a view without an end."""
-    check_files(path)
+    check_regular_files(path)
     base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        check_objects(base)
+        check_plain_schema(base)
     except BaseException:
         base.close()
         raise
@@ -205,14 +208,14 @@ def set_key(models: Sequence[str]) -> str:
     return " ".join(models)
 
 
-def _names(models: str, candidate: str) -> bool:
+def _includes_model(models: str, candidate: str) -> bool:
     return any(
         model == candidate or ("#" not in candidate and model.partition("#")[0] == candidate)
         for model in models.split(" ")
     )
 
 
-def _count(one: Comparison, row: _Row) -> None:
+def _count_frame(one: ShadowComparison, row: _ResultRow) -> None:
     _live, _shadow, seq, at_utc_ns, decision, classes, other, other_classes, _us = row
     one.frames += 1
     one.last_at_utc_ns = max(one.last_at_utc_ns, at_utc_ns)
@@ -229,5 +232,5 @@ def _count(one: Comparison, row: _Row) -> None:
         count.only_shadow += name not in mine
     if rejects != shadow_rejects or mine != its:
         one.differing += 1
-        if len(one.seqs) < SHOWN_SEQS:
+        if len(one.seqs) < MAX_LISTED_SEQS:
             one.seqs.append(seq)

@@ -10,17 +10,17 @@ import sqlite3
 import stat
 from pathlib import Path
 
-COMPANIONS = ("", "-journal", "-wal", "-shm")
+SQLITE_SUFFIXES = ("", "-journal", "-wal", "-shm")
 """Behind a database's name: the files that SQLite opens by themselves."""
 
 
-def foreign_file(path: Path) -> Path | None:
+def find_irregular_file(path: Path) -> Path | None:
     """The first of a database's files that is there and no file.
 
     Raises:
         OSError: One cannot be looked at.
     """
-    for companion in COMPANIONS:
+    for companion in SQLITE_SUFFIXES:
         found = path.with_name(path.name + companion)
         try:
             if not stat.S_ISREG(found.stat().st_mode):
@@ -30,7 +30,7 @@ def foreign_file(path: Path) -> Path | None:
     return None
 
 
-def foreign_object(base: sqlite3.Connection) -> str | None:
+def find_unexpected_object(base: sqlite3.Connection) -> str | None:
     """The name of a view, a trigger or a module's table: none of our databases has one.
 
     A view has no end if its maker likes.
@@ -43,22 +43,22 @@ def foreign_object(base: sqlite3.Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
-def check_files(path: Path) -> None:
+def check_regular_files(path: Path) -> None:
     """Call before a database is opened.
 
     Raises:
         sqlite3.DatabaseError: One of its files is no ordinary file.
         OSError: One cannot be looked at.
     """
-    if (foreign := foreign_file(path)) is not None:
+    if (foreign := find_irregular_file(path)) is not None:
         raise sqlite3.DatabaseError(f"{foreign.name} is not an ordinary file")
 
 
-def check_objects(base: sqlite3.Connection) -> None:
+def check_plain_schema(base: sqlite3.Connection) -> None:
     """Call before anything is read from an open one.
 
     Raises:
         sqlite3.Error: It is none, or has a view, a trigger or a module's table.
     """
-    if (foreign := foreign_object(base)) is not None:
+    if (foreign := find_unexpected_object(base)) is not None:
         raise sqlite3.DatabaseError(f"has {foreign!r}, which none of ours has")

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 T = TypeVar("T")
-Data = bytes | bytearray | memoryview | str
-Decode = Callable[[Data], T]
+Encoded = bytes | bytearray | memoryview | str
+Decoder = Callable[[Encoded], T]
 
 DecodeError = msgspec.DecodeError
 """What every decoder here raises, and nothing else."""
@@ -30,10 +30,10 @@ ARRAYS_BYTES_MAX = 2 << 30
 
 
 @overload
-def json_decoder(kind: type[T]) -> Decode[T]: ...
+def json_decoder(kind: type[T]) -> Decoder[T]: ...
 @overload
-def json_decoder(kind: Any) -> Decode[Any]: ...
-def json_decoder(kind: Any) -> Decode[Any]:
+def json_decoder(kind: Any) -> Decoder[Any]: ...
+def json_decoder(kind: Any) -> Decoder[Any]:
     """A decoder of one type (or union), made once and called often. Thread-safe.
 
     Returns:
@@ -42,21 +42,21 @@ def json_decoder(kind: Any) -> Decode[Any]:
     return _guarded(msgspec.json.Decoder(kind).decode)
 
 
-def msgpack_decoder(kind: type[T]) -> Decode[T]:
+def msgpack_decoder(kind: type[T]) -> Decoder[T]:
     """As `json_decoder`, for MessagePack."""
     return _guarded(msgspec.msgpack.Decoder(kind).decode)
 
 
 @overload
-def decode_json(data: Data, kind: type[T]) -> T: ...
+def decode_json(data: Encoded, kind: type[T]) -> T: ...
 @overload
-def decode_json(data: Data, kind: Any = ...) -> Any: ...
-def decode_json(data: Data, kind: Any = Any) -> Any:
+def decode_json(data: Encoded, kind: Any = ...) -> Any: ...
+def decode_json(data: Encoded, kind: Any = Any) -> Any:
     """One document; raises `DecodeError` if it is no JSON of that type."""
     return json_decoder(kind)(data)
 
 
-def decode_names(data: bytes) -> Any:
+def decode_json_names(data: bytes) -> Any:
     r"""One document that holds file names: a byte that is no UTF-8 stands in it as `\udcef`.
 
     msgspec takes no lone surrogate. Raises `DecodeError` as the others.
@@ -88,8 +88,8 @@ def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:
         raise DecodeError(f"is no file of arrays: {error}") from error
 
 
-def _guarded(decode: Callable[[Any], T]) -> Decode[T]:
-    def guarded(data: Data) -> T:
+def _guarded(decode: Callable[[Any], T]) -> Decoder[T]:
+    def guarded(data: Encoded) -> T:
         try:
             return decode(data)
         except RecursionError as error:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Distrust:
+class OwnershipProblem:
     """Why a file or folder is not trusted."""
 
-    what: str
+    problem: str
     remedy: str
     """Begins in lower case with what to do."""
 
@@ -33,7 +33,7 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def named_user(name: str) -> int | None:
+def find_user_id(name: str) -> int | None:
     """The number of a user that is given by name or number; None if there is none."""
     if name.isdigit():
         return int(name)
@@ -43,30 +43,30 @@ def named_user(name: str) -> int | None:
         return None
 
 
-def owner_distrust(found: os.stat_result, owners: Collection[int]) -> Distrust | None:
+def owner_problem(found: os.stat_result, owners: Collection[int]) -> OwnershipProblem | None:
     """Whether an entry belongs to root, to this process's user or to one of `owners`."""
     if found.st_uid in {0, os.geteuid(), *owners}:
         return None
     ours = user_name(os.geteuid())
-    return Distrust(
+    return OwnershipProblem(
         f"belongs to {user_name(found.st_uid)}, who is neither root nor {ours}",
         f"chown it to root or to {ours.removeprefix('user ')}",
     )
 
 
-def write_distrust(found: os.stat_result) -> Distrust | None:
+def write_permission_problem(found: os.stat_result) -> OwnershipProblem | None:
     """Whether somebody else than its owner can write an entry."""
     mode = stat.S_IMODE(found.st_mode)
     if mode & stat.S_IWOTH:
         who = "everybody"
-    elif mode & stat.S_IWGRP and not _private_group(found.st_uid, found.st_gid):
-        who = f"the group {_group(found.st_gid)}"
+    elif mode & stat.S_IWGRP and not _is_private_group(found.st_uid, found.st_gid):
+        who = f"the group {_group_name(found.st_gid)}"
     else:
         return None
-    return Distrust(f"can be written by {who} (mode {mode:04o})", "chmod go-w")
+    return OwnershipProblem(f"can be written by {who} (mode {mode:04o})", "chmod go-w")
 
 
-def folder_distrust(path: Path, owners: Collection[int] = ()) -> Distrust | None:
+def folder_problem(path: Path, owners: Collection[int] = ()) -> OwnershipProblem | None:
     """Whether somebody else may exchange what lies in a folder.
 
     Args:
@@ -78,33 +78,33 @@ def folder_distrust(path: Path, owners: Collection[int] = ()) -> Distrust | None
     """
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
-        return Distrust("is a link", "give the folder itself")
+        return OwnershipProblem("is a link", "give the folder itself")
     if not stat.S_ISDIR(found.st_mode):
-        return Distrust("is no folder", "give a folder, or move this file away")
-    distrust = owner_distrust(found, owners)
-    if distrust is not None and not _placed_by_root(path):
+        return OwnershipProblem("is no folder", "give a folder, or move this file away")
+    distrust = owner_problem(found, owners)
+    if distrust is not None and not _parent_is_root_only(path):
         return distrust
-    return write_distrust(found) or _way_distrust(path)
+    return write_permission_problem(found) or _ancestor_problem(path)
 
 
-def _placed_by_root(path: Path) -> bool:
+def _parent_is_root_only(path: Path) -> bool:
     above = os.stat(path.absolute().parent)
     return above.st_uid == 0 and not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _way_distrust(path: Path) -> Distrust | None:
+def _ancestor_problem(path: Path) -> OwnershipProblem | None:
     """A folder above in which anybody may rename what belongs to others."""
     for above in path.absolute().parents:
         found = os.stat(above)
         if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-            return Distrust(
+            return OwnershipProblem(
                 f"lies below {above}, which everybody can write and which is not sticky",
                 f"chmod o-w {above}",
             )
     return None
 
 
-def _private_group(uid: int, gid: int) -> bool:
+def _is_private_group(uid: int, gid: int) -> bool:
     """True for the group that many systems make for each user, with nobody else in it."""
     try:
         user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
@@ -114,7 +114,7 @@ def _private_group(uid: int, gid: int) -> bool:
     return uid != 0 and user.pw_gid == gid and group.gr_name == user.pw_name and alone
 
 
-def _group(gid: int) -> str:
+def _group_name(gid: int) -> str:
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

@@ -11,7 +11,7 @@ _DRIVER = Path("/proc/driver/nvidia/gpus")
 _BOARD = Path("/proc/device-tree/model")
 
 
-def devices() -> tuple[str, ...]:
+def gpu_names() -> tuple[str, ...]:
     """The GPUs and the board of this machine, by their drivers' names; empty without any."""
     found = []
     for card in sorted(_DRIVER.glob("*/information")):

@@ -26,7 +26,7 @@ import structlog
 from structlog.typing import BindableLogger, Processor
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.system.untrusted_text import lines, one_line
+from edgeinspect.system.untrusted_text import escape_line, escape_lines
 
 MODES = ("auto", "console", "json", "journal")
 """What `configure` takes."""
@@ -167,7 +167,7 @@ def configure(mode: str = "auto", level: str = "info", stream: TextIO | None = N
     if mode not in MODES or level not in LEVELS:
         raise ValueError(f"no such log mode or level: {mode}, {level}")
     stream = stream or sys.stderr
-    chosen = _choose(stream) if mode == "auto" else mode
+    chosen = _select_mode(stream) if mode == "auto" else mode
     made: Sink
     if chosen == "journal":
         made = JournalSink()
@@ -199,7 +199,7 @@ def close() -> None:
 atexit.register(close)
 
 
-def _choose(stream: TextIO) -> str:
+def _select_mode(stream: TextIO) -> str:
     if _is_journal(stream) and os.path.exists(JOURNAL_SOCKET):
         return "journal"
     return "console" if stream.isatty() else "json"
@@ -237,7 +237,7 @@ def _processors(mode: str, stream: TextIO) -> list[Processor]:
         *shared,
         _stamp_local,
         structlog.processors.format_exc_info,
-        _make_harmless,
+        _escape_untrusted,
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty(),
             pad_event_to=18,
@@ -253,13 +253,13 @@ def _stamp_local(
     return event
 
 
-def _make_harmless(
+def _escape_untrusted(
     _logger: Any, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """What a person sees of foreign text moves no cursor and makes no line of its own."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = lines(value) if key == "exception" else one_line(value)
+            event[key] = escape_lines(value) if key == "exception" else escape_line(value)
     return event
 
 
@@ -269,7 +269,7 @@ def _as_keywords(
     return (), dict(event)
 
 
-class RateLimited:
+class RateLimitedLogger:
     """Logs each event at most once per interval, with the number held back. Thread-safe.
 
     Args:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import cv2
 
-from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.errors import ConfigError, ConfigFault
 
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
@@ -34,17 +34,19 @@ def apply_process_settings(
     Raises:
         ConfigError: A request is not permitted; all refusals together.
     """
-    faults: list[Fault] = []
+    faults: list[ConfigFault] = []
     if cpus:
         try:
             os.sched_setaffinity(0, cpus)
         except OSError as error:
-            faults.append(Fault("real_time.cpus", f"cannot be used: {error.strerror}", str(cpus)))
+            faults.append(
+                ConfigFault("real_time.cpus", f"cannot be used: {error.strerror}", str(cpus))
+            )
     if lock_memory:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
             faults.append(
-                Fault(
+                ConfigFault(
                     "real_time.lock_memory",
                     f"mlockall: {os.strerror(ctypes.get_errno())}; "
                     "needs CAP_IPC_LOCK or LimitMEMLOCK=infinity",
@@ -57,7 +59,7 @@ def apply_process_settings(
         except OSError as error:
             limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
             faults.append(
-                Fault(
+                ConfigFault(
                     "real_time.fifo_priority",
                     f"{error.strerror}; needs CAP_SYS_NICE or LimitRTPRIO (now {limit})",
                     str(fifo_priority),
@@ -75,7 +77,7 @@ def apply_process_settings(
     }
 
 
-def claim_thread(priority: int | None) -> None:
+def set_thread_realtime(priority: int | None) -> None:
     """Make the calling thread's timers exact, and put it under SCHED_FIFO unless None.
 
     For the threads that keep time (capture, guard, publisher), never for the engines'.
@@ -89,8 +91,8 @@ def claim_thread(priority: int | None) -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
 
-def settle_collector() -> None:
-    """Freeze what start-up made and collect only when idle (`Inspector.run` does)."""
+def freeze_gc() -> None:
+    """Freeze what start-up made and collect only when idle (`InspectionWorker.run` does)."""
     gc.collect()
     gc.freeze()
     gc.disable()

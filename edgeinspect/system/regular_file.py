@@ -52,7 +52,7 @@ class FileReadError(DataError, OSError):
     def __init__(
         self, what: str, path: Path | str, number: int, *, remedy: str = "", strerror: str = ""
     ) -> None:
-        super().__init__(what, where=printable(path), remedy=remedy)
+        super().__init__(what, where=escape_name(path), remedy=remedy)
         self.errno = number
         self.strerror = strerror or what
         self.filename = str(path)
@@ -66,7 +66,7 @@ class NotRegularError(FileReadError):
     """It is a pipe, a device, a folder, or larger than anything that is meant."""
 
 
-def printable(name: Path | str) -> str:
+def escape_name(name: Path | str) -> str:
     r"""A file's name as text that can be shown, stored and sent: what is no UTF-8 is escaped.
 
     Bytes that are no UTF-8 become `\xE4`, control characters and the marks that turn the
@@ -74,20 +74,20 @@ def printable(name: Path | str) -> str:
     stay different.
     """
     text = os.fspath(name)
-    if "\\" not in text and all(map(_plain, text)):
+    if "\\" not in text and all(map(_is_plain, text)):
         return text
-    return "".join(_escaped(each) for each in text)
+    return "".join(_escape(each) for each in text)
 
 
-def unprintable(text: str) -> str:
+def unescape_name(text: str) -> str:
     """The name that `printable` made `text` of."""
-    return _ESCAPE.sub(_unescaped, text)
+    return _ESCAPE.sub(_unescape_match, text)
 
 
 _ESCAPE = re.compile(r"\\(\\|x[0-9A-F]{2}|u[0-9A-F]{4}|U[0-9A-F]{8})")
 
 
-def _unescaped(found: re.Match[str]) -> str:
+def _unescape_match(found: re.Match[str]) -> str:
     word = found[1]
     if word == "\\":
         return word
@@ -115,18 +115,18 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
     except FileReadError:
         raise
     except OSError as error:
-        raise _translated(error, path) from error
+        raise _as_read_error(error, path) from error
     except ValueError as error:  # a NUL in the path
         raise FileReadError(f"is not a path: {error}", path, errno.EINVAL) from error
     try:
         _check_kind(os.fstat(handle), path)  # it may have been exchanged in between
-        return io.BufferedReader(_NeverWaiting(handle, "rb"))
+        return io.BufferedReader(_NonBlockingFile(handle, "rb"))
     except BaseException:
         os.close(handle)
         raise
 
 
-class _NeverWaiting(io.FileIO):
+class _NonBlockingFile(io.FileIO):
     """A file of which nothing to read now is an error: of `/proc/kmsg` and its like.
 
     To a reader they are regular files without an end, and None would not be the bytes it expects.
@@ -184,7 +184,7 @@ def read_regular(
         except FileReadError:
             raise
         except OSError as error:
-            raise _translated(error, path) from error
+            raise _as_read_error(error, path) from error
     told = after.st_size or size  # /proc and its like tell a size of 0
     if size != told or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise FileReadError(
@@ -220,7 +220,7 @@ def sha256_of(path: Path | str, bytes_max: int = MODEL_BYTES_MAX) -> str:
         except FileReadError:
             raise
         except OSError as error:
-            raise _translated(error, path) from error
+            raise _as_read_error(error, path) from error
     return digest.hexdigest()
 
 
@@ -261,7 +261,7 @@ def _too_large(path: Path | str, size_bytes: int, bytes_max: int) -> FileReadErr
     )
 
 
-def _translated(error: OSError, path: Path | str) -> FileReadError:
+def _as_read_error(error: OSError, path: Path | str) -> FileReadError:
     number = error.errno or errno.EIO
     words = error.strerror or str(error)
     missing = number in (errno.ENOENT, errno.ESTALE)
@@ -269,21 +269,23 @@ def _translated(error: OSError, path: Path | str) -> FileReadError:
     return kind(f"cannot be read: {words}", path, number, strerror=words)
 
 
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDI_CONTROLS = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 """Marks that turn the direction of the text around them."""
 
 
-def _plain(character: str) -> bool:
-    return character == " " or (character.isprintable() and character not in _TURNING)
+def _is_plain(character: str) -> bool:
+    return character == " " or (character.isprintable() and character not in _BIDI_CONTROLS)
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02X}"
     if character == "\\":
         return "\\\\"
-    if _plain(character):
+    if _is_plain(character):
         return character
     if code < 0x80:
         return f"\\x{code:02X}"

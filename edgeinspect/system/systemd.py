@@ -10,11 +10,11 @@ import socket
 
 from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock
 
-_BEATS = 4
+_NOTIFICATIONS_PER_TIMEOUT = 4
 """Beats within the watchdog's time: one that is lost or late is forgiven."""
 
 
-def notify(*lines: str) -> bool:
+def sd_notify(*lines: str) -> bool:
     """Send state lines, as `READY=1` or `STATUS=...`; True if there was somebody to tell."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
@@ -37,7 +37,7 @@ def watchdog_ns() -> int | None:
     return int(said) * NS_PER_US or None
 
 
-class Pulse:
+class WatchdogNotifier:
     """Feeds the watchdog, no more often than it wants. For one thread.
 
     Call `beat` whenever the program has got on; never from a thread that only lives.
@@ -46,7 +46,7 @@ class Pulse:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         wanted_ns = watchdog_ns()
-        self._every_ns = wanted_ns // _BEATS if wanted_ns else None
+        self._every_ns = wanted_ns // _NOTIFICATIONS_PER_TIMEOUT if wanted_ns else None
         self._next_ns = clock.now_ns()
 
     @property
@@ -54,9 +54,9 @@ class Pulse:
         """Time between beats; endless without a watchdog."""
         return self._every_ns / NS_PER_S if self._every_ns else float("inf")
 
-    def beat(self) -> None:
+    def notify(self) -> None:
         """Say that the program gets on."""
         if self._every_ns is None or self._clock.now_ns() < self._next_ns:
             return
         self._next_ns = self._clock.now_ns() + self._every_ns // 2
-        notify("WATCHDOG=1")
+        sd_notify("WATCHDOG=1")

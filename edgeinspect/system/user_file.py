@@ -22,8 +22,8 @@ from edgeinspect.errors import DataError, UsageError
 from edgeinspect.system.decoding import DecodeError, decode_json
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
 
-LEAST_CHARACTERS = 10
-MOST_CHARACTERS = 128
+PASSWORD_MIN_CHARACTERS = 10
+PASSWORD_MAX_CHARACTERS = 128
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _N, _R, _P, _BYTES = 1 << 15, 8, 1, 32
 _MEMORY = 128 * _N * _R * 2
@@ -53,12 +53,12 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hash: str
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _StoredUsers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: Literal[1] = 1
     users: dict[str, User] = {}
 
 
-class Users:
+class UserFile:
     """The file of users, read anew at each question: who is struck from it is out at once.
 
     Args:
@@ -78,7 +78,7 @@ class Users:
             return {}
         try:
             mode = self.path.stat().st_mode
-            found = decode_json(read_regular(self.path, TEXT_BYTES_MAX), _File)
+            found = decode_json(read_regular(self.path, TEXT_BYTES_MAX), _StoredUsers)
         except FileNotFoundError:
             return {}
         except (OSError, DecodeError) as error:
@@ -89,18 +89,18 @@ class Users:
             )
         return found.users
 
-    def check(self, name: str, password: str) -> User | None:
+    def authenticate(self, name: str, password: str) -> User | None:
         """The user, if name and password are right; takes as long if they are not.
 
         Raises:
             DataError: As `read`.
         """
         user = self.read().get(name)
-        known = user if user is not None else _NOBODY
+        known = user if user is not None else _UNKNOWN_USER
         right = hmac.compare_digest(_hash(password, b64decode(known.salt)), b64decode(known.hash))
         return user if right else None
 
-    def set(self, name: str, role: Role, password: str) -> None:
+    def add_or_update(self, name: str, role: Role, password: str) -> None:
         """Add a user, or give one another password and role.
 
         Raises:
@@ -111,9 +111,9 @@ class Users:
             raise UsageError(
                 "is no name", where=name, remedy="Use lower-case letters, digits, '.', '_' and '-'"
             )
-        if not LEAST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+        if not PASSWORD_MIN_CHARACTERS <= len(password) <= PASSWORD_MAX_CHARACTERS:
             raise UsageError(
-                f"a password has {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters",
+                f"a password has {PASSWORD_MIN_CHARACTERS} to {PASSWORD_MAX_CHARACTERS} characters",
                 remedy="Four words that have nothing to do with each other are a good one",
             )
         salt = secrets.token_bytes(16)
@@ -138,7 +138,7 @@ class Users:
                 "no file of users is named", remedy="Add `users: FILE` to the configuration"
             )
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        text = msgspec.json.format(msgspec.json.encode(_File(users=users)), indent=2) + b"\n"
+        text = msgspec.json.format(msgspec.json.encode(_StoredUsers(users=users)), indent=2) + b"\n"
         try:
             mode = self.path.stat().st_mode & 0o770 if self.path.exists() else 0o600
             handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -159,4 +159,4 @@ def _hash(password: str, salt: bytes) -> bytes:
     )
 
 
-_NOBODY = User(Role.VIEWER, b64encode(bytes(16)).decode(), b64encode(bytes(_BYTES)).decode())
+_UNKNOWN_USER = User(Role.VIEWER, b64encode(bytes(16)).decode(), b64encode(bytes(_BYTES)).decode())

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_offset_ns
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
 
 STEP_NS = 100 * NS_PER_MS
 """Wall and monotonic clock that go apart by more between two looks: a step. Slewing is none,
 for it moves both alike."""
 _NEVER_UTC_NS = 1_577_836_800 * NS_PER_S
 """2020: a clock that stands before was never set, as one without a battery in 1970."""
-_STANDS_NS = 3600 * NS_PER_S
+_CONFIRMED_NS = 3600 * NS_PER_S
 """How long a step is an alarm, and the least that stamps stay marked after it."""
 
 _STA_UNSYNC = 0x40
@@ -45,7 +45,7 @@ def is_synchronised() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ClockStep:
     """The wall clock was set."""
 
     by_ns: int
@@ -54,7 +54,7 @@ class Step:
     """True if it stands again where it stood before the first step."""
 
 
-class StepWatch:
+class ClockStepDetector:
     """Finds steps of the wall clock. `check` is one thread's; the rest may be read by any."""
 
     def __init__(self, clock: Clock, synchronised: Callable[[], bool] = is_synchronised) -> None:
@@ -65,10 +65,10 @@ class StepWatch:
         """The last step in words, for an hour; empty for none."""
         self._clock = clock
         self._synchronised = synchronised
-        self._offset_ns = self._first_ns = read_offset_ns(clock)
+        self._offset_ns = self._first_ns = read_utc_offset_ns(clock)
         self._at_ns = 0
 
-    def begin(self, last_utc_ns: int | None) -> Step | None:
+    def begin(self, last_utc_ns: int | None) -> ClockStep | None:
         """Compare with the newest stamp of the run before; a step that is certain, or likely.
 
         A clock that stands before it was set back. One that stands a month after it may be
@@ -82,17 +82,17 @@ class StepWatch:
         self._first_ns = self._offset_ns - by_ns
         where = "before" if by_ns < 0 else "after"
         what = "2020: it was never set" if last_utc_ns is None else "the last verdict"
-        self.alarm = f"the clock stands {_length(by_ns)} {where} {what}"
-        return Step(by_ns, undone=False)
+        self.alarm = f"the clock stands {_format_duration(by_ns)} {where} {what}"
+        return ClockStep(by_ns, undone=False)
 
-    def check(self) -> Step | None:
+    def check(self) -> ClockStep | None:
         """Look now; to be called about once a second. Returns the step since the last look."""
         now_ns = self._clock.now_ns()
-        offset_ns = read_offset_ns(self._clock)
+        offset_ns = read_utc_offset_ns(self._clock)
         by_ns = offset_ns - self._offset_ns
         if abs(by_ns) <= STEP_NS:
             self._offset_ns = offset_ns
-            self._forget(now_ns)
+            self._expire(now_ns)
             return None
         if not self.stepped:
             self._first_ns = self._offset_ns
@@ -101,11 +101,11 @@ class StepWatch:
         self.stepped, self._at_ns = not undone, now_ns
         self._offset_ns = offset_ns
         way = "forward" if by_ns > 0 else "back"
-        self.alarm = "" if undone else f"the clock was set {way} by {_length(by_ns)}"
-        return Step(by_ns, undone)
+        self.alarm = "" if undone else f"the clock was set {way} by {_format_duration(by_ns)}"
+        return ClockStep(by_ns, undone)
 
-    def _forget(self, now_ns: int) -> None:
-        if self.stepped and now_ns - self._at_ns >= _STANDS_NS:
+    def _expire(self, now_ns: int) -> None:
+        if self.stepped and now_ns - self._at_ns >= _CONFIRMED_NS:
             self.alarm = ""
             self.stepped = not self._synchronised()
 
@@ -121,14 +121,14 @@ class StepWatch:
         """
         if self.stepped:
             return True
-        offset_ns = read_offset_ns(self._clock)
+        offset_ns = read_utc_offset_ns(self._clock)
         return (
             abs(offset_ns - self._offset_ns) > STEP_NS
             or abs(offset_ns - (at_utc_ns - at_ns)) > STEP_NS
         )
 
 
-def _length(by_ns: int) -> str:
+def _format_duration(by_ns: int) -> str:
     seconds = abs(by_ns) / NS_PER_S
     for name, size in (("days", 86_400), ("hours", 3600), ("min", 60)):
         if seconds >= 2 * size:
@@ -141,7 +141,7 @@ _OFF_MAX_NS = 31 * 86_400 * NS_PER_S
 _OFF_RATE = 4
 
 
-class KeptTime:
+class RetentionClock:
     """How long what is kept has been kept: time that has really passed. One thread.
 
     It counts while its owner runs, by the monotonic clock. Time in which the PC was off can
@@ -156,7 +156,7 @@ class KeptTime:
         self._synchronised = synchronised
         self._kept_ns = self._stored_ns = 0
         self._at_ns = self._quiet_since_ns = clock.now_ns()
-        self._offset_ns = read_offset_ns(clock)
+        self._offset_ns = read_utc_offset_ns(clock)
         self._off_ns = self._taken_ns = 0
 
     def resume(self, kept_ns: int, at_utc_ns: int | None) -> None:
@@ -171,7 +171,7 @@ class KeptTime:
         now_ns = self._clock.now_ns()
         self._kept_ns = self._stored_ns = kept_ns
         self._at_ns = self._quiet_since_ns = now_ns
-        self._offset_ns = read_offset_ns(self._clock)
+        self._offset_ns = read_utc_offset_ns(self._clock)
         self._taken_ns = 0
         self._off_ns = 0 if at_utc_ns is None else now_ns + self._offset_ns - at_utc_ns
 
@@ -179,7 +179,7 @@ class KeptTime:
         """Kept time now; never goes back."""
         now_ns = self._clock.now_ns()
         passed_ns = max(0, now_ns - self._at_ns)
-        offset_ns = read_offset_ns(self._clock)
+        offset_ns = read_utc_offset_ns(self._clock)
         by_ns, self._offset_ns, self._at_ns = offset_ns - self._offset_ns, offset_ns, now_ns
         if abs(by_ns) > STEP_NS:  # the clock at our start was wrong, or is now
             self._off_ns += by_ns

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._frame_rate import Pace
+from edgeinspect.cameras._frame_rate import FramePacer
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
@@ -24,11 +24,11 @@ class ScriptedCamera:
     ) -> None:
         self._script = list(script)
         self.period_ns = period_ns
-        self.opened = 0
-        self.borrowed = 0
+        self.open_count = 0
+        self.leased_count = 0
 
     def open(self) -> None:
-        self.opened += 1
+        self.open_count += 1
 
     def grab(self, timeout_ns: int) -> Grab | None:
         if not self._script:
@@ -37,11 +37,11 @@ class ScriptedCamera:
         if isinstance(item, Exception):
             raise item
         if item is not None:
-            self.borrowed += 1
+            self.leased_count += 1
         return item
 
     def release(self, grab: Grab) -> None:
-        self.borrowed -= 1
+        self.leased_count -= 1
 
     def trigger(self, part: Part) -> None:
         raise CameraLostError("takes no trigger")
@@ -63,9 +63,9 @@ class NoiseCamera:
     def __init__(
         self, shape: FrameShape, rate_hz: float, frames: int = 1 << 62, parts: str | None = None
     ) -> None:
-        self.sent = 0
+        self.sent_count = 0
         self._shape = shape
-        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._pace = FramePacer("rate", rate_hz, SystemClock())
         self._frames = frames
         self._parts = parts
         self._rng = np.random.default_rng(1)
@@ -78,18 +78,18 @@ class NoiseCamera:
         self._pace.start()
 
     def grab(self, timeout_ns: int) -> Grab | None:
-        if self.sent >= self._frames:
+        if self.sent_count >= self._frames:
             raise CameraFinished
         due = self._pace.wait(timeout_ns)
         if due is None:
             return None
-        self.sent += 1
+        self.sent_count += 1
         pixels = self._rng.integers(20, 60, self._shape.dims, np.uint8)
         if self._parts is None:
-            return Grab(pixels, self.sent, due[0])
-        pixels[0, 0] = 255 if self.sent % 7 == 0 else 20
-        part = Part(f"{self._parts}{self.sent}", encoder_count=10 * self.sent)
-        return Grab(pixels, self.sent, due[0], part=part)
+            return Grab(pixels, self.sent_count, due[0])
+        pixels[0, 0] = 255 if self.sent_count % 7 == 0 else 20
+        part = Part(f"{self._parts}{self.sent_count}", encoder_count=10 * self.sent_count)
+        return Grab(pixels, self.sent_count, due[0], part=part)
 
     def release(self, grab: Grab) -> None:
         """Each picture has its own memory."""
@@ -113,20 +113,20 @@ class ScriptedEngine:
         self._spec = spec
         self._outputs = outputs
         self._take_time = take_time
-        self.calls = 0
-        self.closed = False
+        self.call_count = 0
+        self.is_closed = False
 
     @property
     def spec(self) -> ModelSpec:
         return self._spec
 
     def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
-        self.calls += 1
+        self.call_count += 1
         self._take_time()
         return self._outputs(image)
 
     def close(self) -> None:
-        self.closed = True
+        self.is_closed = True
 
 
 def model_spec(

@@ -20,13 +20,13 @@ from edgeinspect.domain.plc import (
 )
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.plclinks import _register_map
-from edgeinspect.wire.requests import Ack, ReplayRequest, TriggerRequest, encode
+from edgeinspect.wire.requests import Ack, ReplayRequest, TriggerRequest, encode_body
 
-ACK_AT = 202
+ACK_REGISTER = 202
 """Holding register of `ResultsAck` where a Modbus server is at its defaults."""
 
 
-_TURNED = {
+_REJECTED_PASS_CAUSES = {
     CAUSE_LATE,
     CAUSE_DEAD_EPOCH,
     CAUSE_NOT_PASSED_BEFORE,
@@ -37,7 +37,7 @@ _TURNED = {
 
 
 @dataclass(frozen=True)
-class Taken:
+class PlcResultRecord:
     """One result as a PLC took it."""
 
     result_id: int
@@ -48,12 +48,12 @@ class Taken:
     reject_code: int
     part_id: str
     encoder_count: int
-    covers: int = 1
+    frames_covered: int = 1
 
     @staticmethod
-    def from_values(values: Mapping[str, Any]) -> Taken:
+    def from_values(values: Mapping[str, Any]) -> PlcResultRecord:
         """From the map's names."""
-        return Taken(
+        return PlcResultRecord(
             int(values["ResultId"]),
             bool(values["Pass"]),
             bool(values["Reject"]),
@@ -66,9 +66,9 @@ class Taken:
         )
 
     @staticmethod
-    def of(verdict: Verdict) -> Taken:
+    def expected_for(verdict: Verdict) -> PlcResultRecord:
         """What a PLC must take for a verdict that comes in time."""
-        return Taken(
+        return PlcResultRecord(
             verdict.seq,
             verdict.decision is Decision.PASS,
             verdict.decision is not Decision.PASS,
@@ -84,11 +84,11 @@ class Taken:
         """True for the one reject that speaks for verdicts nobody holds any more."""
         return self.cause == CAUSE_LOST
 
-    def agrees(self, verdict: Verdict) -> bool:
+    def matches(self, verdict: Verdict) -> bool:
         """Whether this is what the ledger's verdict allows: it, or a pass turned to reject."""
-        exact = Taken.of(verdict)
-        if self.cause in _TURNED and exact.passed:
-            names = (self.result_id, self.part_id, self.encoder_count, self.covers)
+        exact = PlcResultRecord.expected_for(verdict)
+        if self.cause in _REJECTED_PASS_CAUSES and exact.passed:
+            names = (self.result_id, self.part_id, self.encoder_count, self.frames_covered)
             same = names == (exact.result_id, exact.part_id, exact.encoder_count, 1)
             return same and self.rejected and not self.passed
         return self == exact
@@ -98,9 +98,9 @@ class PlcProgram:
     """The logic of docs/plc.md's structured text, cycle by cycle, with a log."""
 
     def __init__(self) -> None:
-        self.log: list[Taken] = []
+        self.log: list[PlcResultRecord] = []
         self.last_id = 0
-        self.numbering = 0
+        self.sequence_generation = 0
         self.ack = 0
 
     def cycle(self, values: Mapping[str, Any]) -> int:
@@ -108,12 +108,14 @@ class PlcProgram:
         if values["Online"] and values["ResultsValid"]:
             if values["ResultIdCheck"] != values["ResultId"]:
                 return self.ack  # half of it is old: look again in the next scan
-            if values["Numbering"] != self.numbering:  # ids begin again, at whatever number
-                self.numbering, self.last_id = values["Numbering"], values["ResultId"] - 1
+            if (
+                values["Numbering"] != self.sequence_generation
+            ):  # ids begin again, at whatever number
+                self.sequence_generation, self.last_id = values["Numbering"], values["ResultId"] - 1
             step = (values["ResultId"] - self.last_id) % (1 << 32)
             if 0 < step < 1 << 31:
                 assert not (values["Pass"] and values["Reject"])
-                self.log.append(Taken.from_values(values))
+                self.log.append(PlcResultRecord.from_values(values))
                 self.last_id = values["ResultId"]
             self.ack = values["ResultId"]
         else:
@@ -129,7 +131,7 @@ class ModbusPlc:
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
         """The last scan; empty while the gateway is away."""
-        self.hangups = 0
+        self.disconnect_count = 0
         self._port = port
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
@@ -139,20 +141,20 @@ class ModbusPlc:
         """One scan; False while the gateway is away."""
         try:
             read = struct.pack(">BHH", 4, 0, _register_map.OUTPUT_WORDS)
-            block = self._ask(read)[2:]
+            block = self._request(read)[2:]
             self.values = _register_map.decode_block(
-                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
             ack = self.program.cycle(self.values)
             if self.values["ResultsValid"]:  # every scan: a gateway may have been restarted
-                self._ask(struct.pack(">BHHBI", 16, ACK_AT, 2, 4, ack))
+                self._request(struct.pack(">BHHBI", 16, ACK_REGISTER, 2, 4, ack))
         except OSError:
-            self.hangups += 1
+            self.disconnect_count += 1
             self.close()
             return False
         return True
 
-    def _ask(self, request: bytes) -> bytes:
+    def _request(self, request: bytes) -> bytes:
         """One request and its answer, without the header."""
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), self._timeout_s)
@@ -184,7 +186,7 @@ class ModbusPlc:
             self._socket = None
 
 
-PING = b"\x04\x07\x04PING\0\0"
+ZMTP_PING = b"\x04\x07\x04PING\0\0"
 """A heartbeat of ZMTP 3.1, which libzmq answers by itself."""
 
 
@@ -218,26 +220,26 @@ def zmtp_client(address: str, kind: str) -> socket.socket:
     return client
 
 
-def reset(client: socket.socket) -> None:
+def reset_connection(client: socket.socket) -> None:
     """Close a TCP connection by a reset, as the end of a process with unread data does."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 
 
-_GOOD = [
-    encode(ReplayRequest(from_seq=1)),
-    encode(Ack(name="x", seq=3)),
-    encode(TriggerRequest(camera="top", part_id="p")),
+_VALID_REQUESTS = [
+    encode_body(ReplayRequest(from_seq=1)),
+    encode_body(Ack(name="x", seq=3)),
+    encode_body(TriggerRequest(camera="top", part_id="p")),
 ]
 
 
-def mutate(rng: random.Random) -> list[bytes]:
+def fuzz_message(rng: random.Random) -> list[bytes]:
     """One hostile message for the ROUTER: noise, a mutated request, odd frames, far too long."""
     kind = rng.randrange(5)
     if kind == 0:
         return [rng.randbytes(rng.randrange(0, 200))]
     if kind == 1:
-        body = bytearray(rng.choice(_GOOD))
+        body = bytearray(rng.choice(_VALID_REQUESTS))
         for _ in range(rng.randrange(1, 6)):
             body[rng.randrange(len(body))] = rng.randrange(256)
         return [bytes(body)]

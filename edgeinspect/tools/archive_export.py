@@ -11,42 +11,42 @@ import numpy as np
 
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.imaging.image_file import read
+from edgeinspect.imaging.image_file import read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import STORED, Reading
-from edgeinspect.learning.datasets.archive_frames import data_set, enlarge
+from edgeinspect.imaging.read_settings import COLOR_AS_STORED, ReadSettings
+from edgeinspect.learning.datasets.archive_frames import archive_dataset, upsample_class_map
 from edgeinspect.learning.datasets.corrections import Correction
-from edgeinspect.learning.datasets.records import ClassMap, DataSet, Record
-from edgeinspect.learning.datasets.writing import LABELS, write_set
-from edgeinspect.learning.evaluate.batches import class_table
+from edgeinspect.learning.datasets.records import ClassMap, Dataset, Sample
+from edgeinspect.learning.datasets.writing import LABELS_FILE, write_dataset
+from edgeinspect.learning.evaluate.batches import class_id_table
 from edgeinspect.ports import Engine
-from edgeinspect.services.archiver.files import write_whole
-from edgeinspect.storage.archive.format import Sidecar, frame_name, is_whole, read_sidecar
-from edgeinspect.storage.archive.reader import Wanted, find
+from edgeinspect.services.archiver.files import write_atomically
+from edgeinspect.storage.archive.format import Sidecar, frame_name, is_complete, read_sidecar
+from edgeinspect.storage.archive.reader import FrameQuery, find_frames
 from edgeinspect.system.untrusted_text import TableWriter
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportSummary:
     """What an export has written."""
 
-    pictures: int
-    defective: int
+    image_count: int
+    defective_count: int
     classes: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnMask:
+class PredictedMask:
     """A mask that a segmenter draws when it is asked for; nothing is kept."""
 
     path: Path
-    draw: Callable[[Path], ClassMap]
+    predict: Callable[[Path], ClassMap]
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
-        mask = self.draw(self.path)
+        mask = self.predict(self.path)
         if mask.shape != (height_px, width_px):
             raise DataError(
                 f"is {height_px} x {width_px} px, the segmenter takes "
@@ -56,15 +56,15 @@ class DrawnMask:
         return mask
 
 
-def export(
+def export_dataset(
     root: Path,
     out: Path,
     layout: str,
-    wanted: Wanted,
+    query: FrameQuery,
     corrections: Mapping[str, Correction],
     segmenter: Engine | None = None,
     progress: Progress = lambda done: None,
-) -> Exported:
+) -> ExportSummary:
     """Write the frames that are wanted and have a label.
 
     Args:
@@ -81,19 +81,19 @@ def export(
         ModelError: The segmenter finds other classes than the line's.
         StorageError: `out` is not empty, or cannot be written.
     """
-    frames = list(_frames(root, wanted))
+    frames = list(_select_frames(root, query))
     names = {frame_name(told.verdict) for _path, told in frames}
     said = {name: each for name, each in corrections.items() if name in names}
-    data = data_set(root, frames, said)
+    data = archive_dataset(root, frames, said)
     if segmenter is not None:
-        data = _with_drawn_masks(data, segmenter)
+        data = _with_predicted_masks(data, segmenter)
     kept, bare = [], 0
-    for record in data.records:
-        if record.defective and not _has_mask(record):
+    for record in data.samples:
+        if record.is_defective and not _has_mask(record):
             bare += 1
         else:
             kept.append(record)
-    bad = sum(record.defective for record in kept)
+    bad = sum(record.is_defective for record in kept)
     if not bad:
         raise DataError(
             f"{bare} defective frames have no mask, and none has one"
@@ -105,15 +105,15 @@ def export(
     notes = [note for note in data.notes if "so none is used" not in note]
     if bare:
         notes.append(f"{bare} rejects are left out: no mask is known or drawn")
-    data = replace(data, records=tuple(kept), has_masks=True)
-    write_set(data, out, layout, progress)
-    write_whole(out / LABELS, _labels(frames, said, {record.name for record in kept}))
-    return Exported(len(kept), bad, data.classes, tuple(notes))
+    data = replace(data, samples=tuple(kept), has_masks=True)
+    write_dataset(data, out, layout, progress)
+    write_atomically(out / LABELS_FILE, _labels_csv(frames, said, {record.name for record in kept}))
+    return ExportSummary(len(kept), bad, data.classes, tuple(notes))
 
 
-def _frames(root: Path, wanted: Wanted) -> list[tuple[Path, Sidecar]]:
+def _select_frames(root: Path, wanted: FrameQuery) -> list[tuple[Path, Sidecar]]:
     found = []
-    for row in find(root, wanted):
+    for row in find_frames(root, wanted):
         path = root / row.path
         try:
             told = read_sidecar(path)
@@ -121,43 +121,47 @@ def _frames(root: Path, wanted: Wanted) -> list[tuple[Path, Sidecar]]:
             if path.exists():
                 raise
             continue  # a running archive has removed it
-        if is_whole(path, told, thoroughly=True):
+        if is_complete(path, told, check_hash=True):
             found.append((path, told))
     return found
 
 
-def _has_mask(record: Record) -> bool:
+def _has_mask(record: Sample) -> bool:
     if record.mask is None:
         return False
-    picture = read(record.path, Reading(STORED, 8, flat_end=True))  # as the archive writes them
+    picture = read_image(
+        record.path, ReadSettings(COLOR_AS_STORED, 8, flat_end=True)
+    )  # as the archive writes them
     return bool(record.read_mask(*picture.shape[:2]).any())
 
 
-def _with_drawn_masks(data: DataSet, engine: Engine) -> DataSet:
+def _with_predicted_masks(data: Dataset, engine: Engine) -> Dataset:
     spec = engine.spec
     if spec.kind is not ModelKind.SEGMENTER:
         raise ModelError(f"{spec.id} is no segmenter", remedy="Name one with --segmenter")
     classes = data.classes if data.classes != ("defect",) else spec.classes
-    table = class_table(spec.classes, classes, where=str(spec.id))
+    table = class_id_table(spec.classes, classes, where=str(spec.id))
 
     def draw(path: Path) -> ClassMap:
-        picture = read(path, Reading(spec.color, 8, flat_end=True))
+        picture = read_image(path, ReadSettings(spec.color, 8, flat_end=True))
         if picture.shape != spec.shape.dims:
             picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
         found = engine.infer(np.ascontiguousarray(picture.reshape(spec.shape.dims)))
         cells = table[np.asarray(found[0][0], np.uint8)]
-        return enlarge(cells, spec.output_stride, spec.shape.height_px, spec.shape.width_px)
+        return upsample_class_map(
+            cells, spec.output_stride, spec.shape.height_px, spec.shape.width_px
+        )
 
     records = [
-        replace(record, mask=DrawnMask(record.path, draw))
-        if record.defective and record.mask is None
+        replace(record, mask=PredictedMask(record.path, draw))
+        if record.is_defective and record.mask is None
         else record
-        for record in data.records
+        for record in data.samples
     ]
-    return replace(data, classes=classes, records=tuple(records))
+    return replace(data, classes=classes, samples=tuple(records))
 
 
-def _labels(
+def _labels_csv(
     frames: list[tuple[Path, Sidecar]], said: Mapping[str, Correction], written: set[str]
 ) -> bytes:
     """A table to look through and to correct: `label` is a person's, the rest the line's."""

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from edgeinspect.cameras import synthetic
-from edgeinspect.client import Listener
+from edgeinspect.client import Subscriber
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.errors import LawError
-from edgeinspect.pipeline.factory import build
-from edgeinspect.storage.model_store.shipped_line import strip_line
-from edgeinspect.wire.messages import Counts
+from edgeinspect.errors import InvariantError
+from edgeinspect.pipeline.factory import build_line
+from edgeinspect.storage.model_store.shipped_line import shipped_line_config
+from edgeinspect.wire.messages import VerdictCounts
 
-_PICTURES_MAX = 500
-_SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None
+_MAX_IMAGES = 500
+_MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 @dataclass(slots=True)
-class Progress:
+class DemoProgress:
     """What a person who waits wants to see. Written by the demo, read by the terminal."""
 
     stage: str = "starting"
@@ -39,14 +39,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DemoResult:
     """What the demonstration showed."""
 
-    counts: Counts
+    counts: VerdictCounts
     received: int
     """Verdicts that came over the wire to the demo's own subscriber."""
     truth: Mapping[str, int]
-    figures: Mapping[str, Any]
+    measurements: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `--report`."""
@@ -62,19 +62,19 @@ class Report:
             "reasons": counts.reasons,
             "received": self.received,
             "truth": dict(self.truth),
-            **self.figures,
+            **self.measurements,
         }
 
 
-def run(
+def run_demo(
     *,
     frames: int,
     rate_hz: float,
     budget_ms: float,
     backend: str,
-    progress: Progress,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Report:
+    progress: DemoProgress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> DemoResult:
     """Run the line for a number of frames.
 
     Args:
@@ -93,15 +93,15 @@ def run(
     """
     clock = SystemClock()
     camera = synthetic.build(
-        synthetic.Options(frames=frames, rate_hz=rate_hz, pictures=min(frames, _PICTURES_MAX)),
+        synthetic.Options(frames=frames, rate_hz=rate_hz, pictures=min(frames, _MAX_IMAGES)),
         clock,
     )
-    progress.stage, progress.total = "rendering steel", min(frames, _PICTURES_MAX)
+    progress.stage, progress.total = "rendering steel", min(frames, _MAX_IMAGES)
 
     def rendered(done: int) -> None:
         progress.done = done
 
-    camera.prepare(rendered)
+    camera.render_images(rendered)
     progress.stage, progress.done, progress.total = "loading models", 0, frames
     ended = threading.Event()
     failures: list[BaseException] = []
@@ -110,22 +110,22 @@ def run(
         failures.append(error)
         ended.set()
 
-    with tempfile.TemporaryDirectory(prefix="edgeinspect-demo-", dir=_SHARED) as folder:
-        loaded = strip_line(folder, budget_ms=budget_ms, backend=backend)
-        line = build(loaded, clock, on_failure=fail, on_end=ended.set, cameras={"top": camera})
+    with tempfile.TemporaryDirectory(prefix="edgeinspect-demo-", dir=_MEMORY_FOLDER) as folder:
+        loaded = shipped_line_config(folder, budget_ms=budget_ms, backend=backend)
+        line = build_line(loaded, clock, on_failure=fail, on_end=ended.set, cameras={"top": camera})
         try:
-            watcher = _Watcher(line.publisher.address, camera.truth, progress)
+            watcher = _VerdictChecker(line.publisher.address, camera.ground_truth, progress)
             watcher.start()
             line.start()
             progress.stage = "inspecting"
-            while not ended.wait(0.1) and not stopped():
-                progress.done = line.closer.tally.counts().captured
+            while not ended.wait(0.1) and not should_stop():
+                progress.done = line.closer.counters.counts().captured
                 progress.latency_p50_us = line.publisher.latency.quantile_us(0.5)
             counts = line.stop()
             progress.done = counts.captured
             watcher.finish(line.spool.published_seq)
         finally:
-            line.dispose()
+            line.close()
         figures = {
             "latency_us": line.publisher.latency.summary(),
             "engine_us": line.publisher.engine.summary(),
@@ -137,23 +137,25 @@ def run(
         }
     if failures:
         raise failures[0]
-    report = Report(counts, watcher.received, watcher.truth, figures)
-    _hold_the_law(report, watcher.gaps)
+    report = DemoResult(counts, watcher.received, watcher.truth, figures)
+    _check_invariant(report, watcher.gaps)
     return report
 
 
-def _hold_the_law(report: Report, gaps: int) -> None:
+def _check_invariant(report: DemoResult, gaps: int) -> None:
     counts = report.counts
     if counts.captured != counts.passed + counts.reject + counts.no_verdict:
-        raise LawError(f"{counts.open} of {counts.captured} frames have no verdict")
+        raise InvariantError(f"{counts.open} of {counts.captured} frames have no verdict")
     if report.received != counts.captured or gaps:
-        raise LawError(f"{counts.captured} verdicts were published and {report.received} arrived")
+        raise InvariantError(
+            f"{counts.captured} verdicts were published and {report.received} arrived"
+        )
 
 
-class _Watcher(threading.Thread):
+class _VerdictChecker(threading.Thread):
     """A subscriber of the demo's own, which holds the verdicts against the ground truth."""
 
-    def __init__(self, address: str, defective: Any, progress: Progress) -> None:
+    def __init__(self, address: str, defective: Any, progress: DemoProgress) -> None:
         super().__init__(name="watch", daemon=True)
         self.received = 0
         self.gaps = 0
@@ -164,18 +166,18 @@ class _Watcher(threading.Thread):
             "overkills": 0,
             "defective_without_verdict": 0,
         }
-        self._listener = Listener(address, topics=("verdict",))
+        self._listener = Subscriber(address, topics=("verdict",))
         self._defective = defective
         self._progress = progress
-        self._until: int | None = None
-        self._give_up_at = float("inf")
+        self._last_seq: int | None = None
+        self._deadline_s = float("inf")
 
     def run(self) -> None:
         last_seq = 0
-        while time.monotonic() < self._give_up_at:
+        while time.monotonic() < self._deadline_s:
             got = self._listener.receive(50)
             if got is None or not isinstance(got.message, Verdict):
-                if self._until is not None and last_seq >= self._until:
+                if self._last_seq is not None and last_seq >= self._last_seq:
                     break
                 continue
             verdict = got.message
@@ -206,6 +208,6 @@ class _Watcher(threading.Thread):
 
     def finish(self, last_seq: int) -> None:
         """Wait until the last verdict is in, 5 s at most."""
-        self._until = last_seq
-        self._give_up_at = time.monotonic() + 5.0
+        self._last_seq = last_seq
+        self._deadline_s = time.monotonic() + 5.0
         self.join(6.0)

@@ -22,14 +22,14 @@ from edgeinspect.errors import DataError, UsageError
 from edgeinspect.system.regular_file import read_regular
 
 Socket = zmq.Socket[bytes]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SERVER = "server"
 _KEY_CHARACTERS = 40
 _FILE_BYTES_MAX = 1 << 16
-_ACL = "system.posix_acl_access"
+_ACL_ATTRIBUTE = "system.posix_acl_access"
 
 
-def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
+def create_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     """Make a key pair `NAME.key`, `NAME.key_secret`.
 
     Returns:
@@ -52,14 +52,14 @@ def make_pair(folder: Path, name: str) -> tuple[Path, Path]:
     return Path(public_name), Path(secret_name)
 
 
-def make_server(folder: Path) -> Path:
+def create_server_keys(folder: Path) -> Path:
     """Make a line's key folder; returns the public key that clients need."""
-    public, _secret = make_pair(folder, _SERVER)
+    public, _secret = create_key_pair(folder, _SERVER)
     (folder / "clients").mkdir(exist_ok=True)
     return public
 
 
-def allow(folder: Path, public: Path, name: str | None = None) -> Path:
+def add_client(folder: Path, public: Path, name: str | None = None) -> Path:
     """Let a client in, by its public key file.
 
     Raises:
@@ -67,7 +67,7 @@ def allow(folder: Path, public: Path, name: str | None = None) -> Path:
     """
     name = name or public.stem
     _check_name(name)
-    key, secret = read_pair(public)
+    key, secret = read_key_file(public)
     if secret is not None:
         raise DataError(
             "holds a secret key", where=str(public), remedy="Give the public file (.key)"
@@ -81,7 +81,7 @@ def allow(folder: Path, public: Path, name: str | None = None) -> Path:
     return target
 
 
-def clients(folder: Path) -> dict[str, str]:
+def read_clients(folder: Path) -> dict[str, str]:
     """Name to public key of every client that is let in.
 
     Raises:
@@ -93,34 +93,34 @@ def clients(folder: Path) -> dict[str, str]:
         )
     found = {}
     for path in sorted((folder / "clients").glob("*.key")):
-        found[path.stem] = read_pair(path)[0].decode()
+        found[path.stem] = read_key_file(path)[0].decode()
     return found
 
 
-def as_client(own_secret: Path, server_public: Path, socket: Socket) -> None:
+def use_client_keys(own_secret: Path, server_public: Path, socket: Socket) -> None:
     """Put a client's keys on a socket, before it connects.
 
     Raises:
         DataError: A file cannot be read, holds no such key, or is a secret that others can
             read.
     """
-    public, secret = read_secret(own_secret)
+    public, secret = read_secret_key(own_secret)
     socket.curve_publickey = public
     socket.curve_secretkey = secret
-    socket.curve_serverkey = read_pair(server_public)[0]
+    socket.curve_serverkey = read_key_file(server_public)[0]
 
 
-def read_server(folder: Path) -> tuple[bytes, bytes]:
+def read_server_keys(folder: Path) -> tuple[bytes, bytes]:
     """The line's own (public, secret) key; as `read_secret`.
 
     A credential of the systemd unit comes first: then the secret in the folder may belong to
     root, and no service can read it there.
     """
     name = f"{_SERVER}.key_secret"
-    return read_secret(credential(name) or folder / name)
+    return read_secret_key(credential_path(name) or folder / name)
 
 
-def credential(name: str) -> Path | None:
+def credential_path(name: str) -> Path | None:
     """A credential that the unit was given; None without systemd, or if it says `none`.
 
     Source: systemd.exec(5), LoadCredential= and SetCredential=
@@ -132,20 +132,20 @@ def credential(name: str) -> Path | None:
     return path
 
 
-def read_secret(path: Path) -> tuple[bytes, bytes]:
+def read_secret_key(path: Path) -> tuple[bytes, bytes]:
     """A pair out of a secret file.
 
     Raises:
         DataError: It cannot be read, holds no secret key, or can be read by others.
     """
-    public, secret = read_pair(path)
+    public, secret = read_key_file(path)
     if secret is None:
         raise DataError(
             "holds no secret key", where=str(path), remedy="Give the file NAME.key_secret"
         )
     mode = path.stat().st_mode
     # Where there is an access list the group's bits are its mask: systemd's credentials.
-    if mode & 0o007 or (mode & 0o070 and _ACL not in os.listxattr(path)):
+    if mode & 0o007 or (mode & 0o070 and _ACL_ATTRIBUTE not in os.listxattr(path)):
         raise DataError(
             "can be read by others than its owner", where=str(path), remedy=f"chmod 600 {path}"
         )
@@ -153,13 +153,13 @@ def read_secret(path: Path) -> tuple[bytes, bytes]:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not _KEY_NAME.fullmatch(name):
         raise UsageError(
             "is no name for a key", where=name, remedy="Use letters, digits, '.', '_' and '-'"
         )
 
 
-def read_pair(path: Path) -> tuple[bytes, bytes | None]:
+def read_key_file(path: Path) -> tuple[bytes, bytes | None]:
     """The public key of a file, and the secret one if it has any, as Z85 text.
 
     Raises:

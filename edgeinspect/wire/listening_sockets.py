@@ -21,21 +21,21 @@ from typing import Any
 import structlog
 import zmq
 
-from edgeinspect.errors import AddressError, ConfigError, EdgeInspectError, Fault
+from edgeinspect.errors import AddressError, ConfigError, ConfigFault, EdgeInspectError
 from edgeinspect.system import log_events
 from edgeinspect.system.file_ownership import user_name
 from edgeinspect.wire.tcp_connections import drop_packets, drop_resets
 
 Socket = zmq.Socket[bytes]
-_Place = tuple[Any, ...]
+_SocketAddress = tuple[Any, ...]
 """What `socket.bind` takes; of IPv6 with the scope."""
-_SHUT = ".shut"
+_PAUSED_SUFFIX = ".shut"
 """Behind the name of a Unix socket's file while nobody is let in."""
 SOCKET_MODE = 0o660
 """Of a Unix socket's file: the group of its folder may connect."""
 _TCP = re.compile(r"tcp://(\[[^\]]+\]|[^:/\[\]]+):(\d{1,5}|\*)")
-_TRIES = 10
-_PAUSE_S = 0.05
+_BIND_ATTEMPTS = 10
+_RETRY_INTERVAL_S = 0.05
 """A predecessor that was killed this moment still has its sockets."""
 _BACKLOG = 16
 """More at once try again after a second: what comes in between two looks is bounded."""
@@ -47,11 +47,17 @@ _IFREQ_BYTES = 40
 _NAME_BYTES_MAX = 15
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
-_LATER = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETDOWN, errno.ENOBUFS)
+_RETRYABLE_ERRNOS = (
+    errno.EADDRINUSE,
+    errno.EADDRNOTAVAIL,
+    errno.ENODEV,
+    errno.ENETDOWN,
+    errno.ENOBUFS,
+)
 _log = structlog.get_logger()
 
 
-class Bound:
+class BoundEndpoint:
     """The door of a bound socket. Thread-safe."""
 
     def __init__(
@@ -66,21 +72,21 @@ class Bound:
         self._file = file
         """Of a Unix socket: its path, and which file it is."""
 
-    def shut(self) -> None:
+    def pause_accepting(self) -> None:
         """Let nobody in from now on; who is in stays in, and newcomers try again."""
         with contextlib.suppress(OSError):
             if self._listener is not None:
                 drop_packets(self._listener)
             elif self._file is not None:
-                os.rename(self._file[0], self._file[0] + _SHUT)
+                os.rename(self._file[0], self._file[0] + _PAUSED_SUFFIX)
 
-    def open(self) -> None:
+    def resume_accepting(self) -> None:
         """Let newcomers in again."""
         with contextlib.suppress(OSError):
             if self._listener is not None:
                 drop_resets(self._listener)
             elif self._file is not None:
-                os.rename(self._file[0] + _SHUT, self._file[0])
+                os.rename(self._file[0] + _PAUSED_SUFFIX, self._file[0])
 
     def release(self) -> None:
         """Let go of the address, and remove the socket's file, when the socket is closed."""
@@ -88,11 +94,11 @@ class Bound:
             self._listener.close()
         if self._file is not None:
             path, made = self._file
-            _remove(path, made)
-            _remove(path + _SHUT, made)
+            _remove_own_socket(path, made)
+            _remove_own_socket(path + _PAUSED_SUFFIX, made)
 
 
-def bind(socket: Socket, address: str, key: str, *, receive_bytes: int = 0) -> Bound:
+def bind(socket: Socket, address: str, key: str, *, receive_bytes: int = 0) -> BoundEndpoint:
     """Bind a ZeroMQ socket.
 
     Args:
@@ -109,43 +115,43 @@ def bind(socket: Socket, address: str, key: str, *, receive_bytes: int = 0) -> B
         AddressError: It is in use, or not there yet.
         ConfigError: It can never be bound.
     """
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(_BIND_ATTEMPTS)):
         try:
             return _bind(socket, address, key, receive_bytes)
         except (OSError, zmq.ZMQError) as error:
             if error.errno == errno.EADDRINUSE and left:
-                time.sleep(_PAUSE_S)
+                time.sleep(_RETRY_INTERVAL_S)
                 continue
-            raise _explained(error, address, key) from error
+            raise _bind_error(error, address, key) from error
     raise AssertionError
 
 
-def _bind(socket: Socket, address: str, key: str, receive_bytes: int) -> Bound:
+def _bind(socket: Socket, address: str, key: str, receive_bytes: int) -> BoundEndpoint:
     path = address.removeprefix("ipc://")
     match = _TCP.fullmatch(address)
     if path != address and not path.startswith("@"):
-        listener = _listen_on_file(Path(path), key)
+        listener = _listen_on_unix(Path(path), key)
         made = os.lstat(path)
-        _hand_over(socket, listener, address)
-        return Bound(address, file=(path, (made.st_dev, made.st_ino)))
-    place = _place(match[1], match[2]) if match else None
+        _bind_descriptor(socket, listener, address)
+        return BoundEndpoint(address, file=(path, (made.st_dev, made.st_ino)))
+    place = _resolve(match[1], match[2]) if match else None
     if place is None:  # inproc, an abstract name, or what nobody can resolve
         socket.bind(address)
-        return Bound(address)
-    listener = _listen_on_port(*place, address, receive_bytes)
+        return BoundEndpoint(address)
+    listener = _listen_on_tcp(*place, address, receive_bytes)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     socket.ipv6 = ":" in host
     door = listener.dup()
     try:
-        _hand_over(socket, listener, f"tcp://{shown}:{port}")
+        _bind_descriptor(socket, listener, f"tcp://{shown}:{port}")
     except BaseException:
         door.close()
         raise
-    return Bound(address, listener=door)
+    return BoundEndpoint(address, listener=door)
 
 
-def _hand_over(socket: Socket, listener: sockets.socket, address: str) -> None:
+def _bind_descriptor(socket: Socket, listener: sockets.socket, address: str) -> None:
     with listener:
         listener.setblocking(False)
         socket.setsockopt(zmq.USE_FD, listener.fileno())
@@ -154,7 +160,7 @@ def _hand_over(socket: Socket, listener: sockets.socket, address: str) -> None:
         listener.detach()  # ZeroMQ closes it
 
 
-def _place(host: str, port: str) -> tuple[sockets.AddressFamily, _Place] | None:
+def _resolve(host: str, port: str) -> tuple[sockets.AddressFamily, _SocketAddress] | None:
     """Family and address of a TCP host or network interface; None if it is neither."""
     number = 0 if port == "*" else int(port)
     if host == "*":
@@ -172,8 +178,8 @@ def _place(host: str, port: str) -> tuple[sockets.AddressFamily, _Place] | None:
     return None
 
 
-def _listen_on_port(
-    family: sockets.AddressFamily, place: _Place, address: str, receive_bytes: int
+def _listen_on_tcp(
+    family: sockets.AddressFamily, place: _SocketAddress, address: str, receive_bytes: int
 ) -> sockets.socket:
     listener = sockets.socket(family, sockets.SOCK_STREAM)
     try:
@@ -198,8 +204,8 @@ def _listen_on_port(
     return listener
 
 
-def _listen_on_file(path: Path, key: str) -> sockets.socket:
-    _clear(path, key)
+def _listen_on_unix(path: Path, key: str) -> sockets.socket:
+    _remove_stale_socket(path, key)
     listener = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
         try:
@@ -208,7 +214,7 @@ def _listen_on_file(path: Path, key: str) -> sockets.socket:
             if "too long" not in str(error):
                 raise
             problem = "the socket's path is longer than 107 bytes, Linux's limit"
-            raise ConfigError([Fault(key, problem, str(path))]) from error
+            raise ConfigError([ConfigFault(key, problem, str(path))]) from error
         os.chmod(path, SOCKET_MODE)
         listener.listen(_BACKLOG)
     except BaseException:
@@ -217,7 +223,7 @@ def _listen_on_file(path: Path, key: str) -> sockets.socket:
     return listener
 
 
-def _clear(path: Path, key: str) -> None:
+def _remove_stale_socket(path: Path, key: str) -> None:
     """Remove the file of a socket at which nobody listens any more.
 
     Raises:
@@ -229,7 +235,9 @@ def _clear(path: Path, key: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise ConfigError([Fault(key, "there is a file that is no socket: remove it", str(path))])
+        raise ConfigError(
+            [ConfigFault(key, "there is a file that is no socket: remove it", str(path))]
+        )
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -246,34 +254,34 @@ def _clear(path: Path, key: str) -> None:
         os.unlink(path)
     except PermissionError as error:
         problem = f"there is a socket of {user_name(found.st_uid)}: remove it"
-        raise ConfigError([Fault(key, problem, str(path))]) from error
+        raise ConfigError([ConfigFault(key, problem, str(path))]) from error
 
 
-def _remove(path: str, made: tuple[int, int]) -> None:
+def _remove_own_socket(path: str, made: tuple[int, int]) -> None:
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == made:
             os.unlink(path)
 
 
-def _explained(error: OSError | zmq.ZMQError, address: str, key: str) -> EdgeInspectError:
+def _bind_error(error: OSError | zmq.ZMQError, address: str, key: str) -> EdgeInspectError:
     words = error.strerror or os.strerror(error.errno or 0)
     if error.errno == errno.EADDRINUSE:
         return AddressError(
-            f"{address} cannot be bound: {words}{holder(address)}",
+            f"{address} cannot be bound: {words}{process_holding(address)}",
             where=key,
             remedy="Is the line running already? Stop the other program, or choose another address",
         )
-    if error.errno in _LATER:
+    if error.errno in _RETRYABLE_ERRNOS:
         return AddressError(
             f"{address} cannot be bound: {words}", where=key, remedy="Is its network up?"
         )
-    return ConfigError([Fault(key, f"cannot be bound: {words}", address)])
+    return ConfigError([ConfigFault(key, f"cannot be bound: {words}", address)])
 
 
-def holder(address: str) -> str:
+def process_holding(address: str) -> str:
     """`, by NAME (pid 12, user anna)` for who has an address, as far as /proc tells."""
-    inode, uid = _held_inode(address)
+    inode, uid = _listening_inode(address)
     if not inode:
         return ""
     wanted = f"socket:[{inode}]"
@@ -288,7 +296,7 @@ def holder(address: str) -> str:
     return "" if uid is None else f", by a process of {user_name(uid)}"
 
 
-def _held_inode(address: str) -> tuple[str, int | None]:
+def _listening_inode(address: str) -> tuple[str, int | None]:
     """Inode and user of the socket that listens at an address."""
     path = address.removeprefix("ipc://")
     with contextlib.suppress(OSError, ValueError, IndexError):

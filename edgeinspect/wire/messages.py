@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.numbers import Count, Int64, Micros, Moment, SidePx
+from edgeinspect.domain.numbers import Count, DurationUs, ImageSidePx, Int64, UtcNs
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.system.decoding import Decode, json_decoder
+from edgeinspect.system.decoding import Decoder, json_decoder
 
 HEARTBEAT_SCHEMA = "edgeinspect.heartbeat/1"
 STATUS_SCHEMA = "edgeinspect.status/1"
@@ -35,7 +35,7 @@ class Heartbeat(
     """Last verdict sent; a subscriber that has not seen it has lost the tail."""
     beat: Count
     """Counts heartbeats of this epoch."""
-    utc_ns: Moment
+    utc_ns: UtcNs
     period_ms: float
     inspecting: bool
     """True while every camera delivers and engines answer."""
@@ -49,7 +49,7 @@ class Heartbeat(
     speaks. Empty where it is not told."""
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+class VerdictCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The law's counters since the start of the epoch, of closed and open frames."""
 
     captured: Count
@@ -68,12 +68,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
 
     line: str
     epoch: Count
-    utc_ns: Moment
-    counts: Counts
+    utc_ns: UtcNs
+    counts: VerdictCounts
     rate_hz: float
-    latency_p50_us: Micros
-    latency_p99_us: Micros
-    budget_us: Micros
+    latency_p50_us: DurationUs
+    latency_p99_us: DurationUs
+    budget_us: DurationUs
     cameras: dict[str, str]
     """Camera name to its state: `live`, `lost`, `finished`."""
     camera_counts: dict[str, CameraCounts] = {}
@@ -88,8 +88,8 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MA
     """A class map as run lengths: column-major, 1-indexed `start, length` pairs."""
 
     seq: Count
-    height_px: SidePx
-    width_px: SidePx
+    height_px: ImageSidePx
+    width_px: ImageSidePx
     """Size of the class map, not of the frame."""
     stride: Int64
     """Frame pixels per class-map pixel."""
@@ -97,37 +97,37 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MA
     """Class id to its runs."""
 
 
-Message = Verdict | Heartbeat | Status | PartVerdict
+WireMessage = Verdict | Heartbeat | Status | PartVerdict
 
 _encoder = msgspec.json.Encoder()
-_decode_message: Decode[Message] = json_decoder(Message)
-_decode_verdict: Decode[Verdict] = json_decoder(Verdict)
-_decode_mask: Decode[Mask] = json_decoder(Mask)
+_message_decoder: Decoder[WireMessage] = json_decoder(WireMessage)
+_verdict_decoder: Decoder[Verdict] = json_decoder(Verdict)
+_mask_decoder: Decoder[Mask] = json_decoder(Mask)
 
 
-def encode(message: Message | Mask) -> bytes:
+def encode_message(message: WireMessage | Mask) -> bytes:
     """The JSON body of a message. Thread-safe."""
     return _encoder.encode(message)
 
 
-def decode(body: bytes | memoryview) -> Message:
+def decode_message(body: bytes | memoryview) -> WireMessage:
     """A message from its JSON body.
 
     Raises:
         msgspec.ValidationError: The body is of another schema or breaks it.
         msgspec.DecodeError: The body is not JSON, or nested too deeply.
     """
-    return _decode_message(body)
+    return _message_decoder(body)
 
 
 def decode_verdict(body: bytes | memoryview) -> Verdict:
     """A verdict from its JSON body; raises as `decode`."""
-    return _decode_verdict(body)
+    return _verdict_decoder(body)
 
 
 def decode_mask(body: bytes | memoryview) -> Mask:
     """A mask from its JSON body; raises as `decode`."""
-    return _decode_mask(body)
+    return _mask_decoder(body)
 
 
 def verdict_topic(line: str, camera: str, decision: Decision) -> bytes:

@@ -11,8 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.domain.numbers import Count, Int64, Moment
-from edgeinspect.system.decoding import Decode, json_decoder
+from edgeinspect.domain.numbers import Count, Int64, UtcNs
+from edgeinspect.system.decoding import Decoder, json_decoder
 
 REQUEST_BYTES_MAX = 4096
 """A longer request is dropped by the socket itself."""
@@ -53,7 +53,7 @@ class TriggerRequest(
     boot_id: ShortText | None = None
     """Whose monotonic clock it is: `/proc/sys/kernel/random/boot_id`, a slash, and the number
     of the time namespace (`/proc/self/ns/time`)."""
-    expires_utc_ns: Moment | None = None
+    expires_utc_ns: UtcNs | None = None
     """The same instant as wall time, for a line on another PC."""
 
 
@@ -71,7 +71,7 @@ class TriggerCount(
     """It wraps to 0 here."""
     within_ms: Annotated[float, Meta(ge=1, le=10_000)] = 500
     """The PLC had counted so much at most so long before, or after, it was read."""
-    read_at_utc_ns: Moment | None = None
+    read_at_utc_ns: UtcNs | None = None
     """When it was read from the PLC; when it is heard, if absent."""
 
 
@@ -99,10 +99,12 @@ class OperatorRequest(
     """To what, and why."""
 
 
-Request = ReplayRequest | Ack | TriggerRequest | TriggerCount | ChallengeRequest | OperatorRequest
+LineRequest = (
+    ReplayRequest | Ack | TriggerRequest | TriggerCount | ChallengeRequest | OperatorRequest
+)
 
 
-class Replayed(
+class ReplayComplete(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.replayed/1"
 ):
     """Ends the answer to a replay request, after its verdicts."""
@@ -115,7 +117,9 @@ class Replayed(
     """Last verdict that there is."""
 
 
-class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.gone/1"):
+class NoLongerHeld(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.gone/1"
+):
     """Some of what was asked for is no longer held: treat every such part as a reject."""
 
     epoch: Count
@@ -124,7 +128,9 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="e
     """The first verdict that is still held; ask again from here."""
 
 
-class Busy(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.busy/1"):
+class ReplayBusy(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.busy/1"
+):
     """Answers a replay request that is not taken now: an earlier one of the same client is not
     done, or too many clients are given something again. Ask again after 200 ms.
     """
@@ -134,7 +140,7 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="e
     """First seq asked for."""
 
 
-class Triggered(
+class CommandResult(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.triggered/1"
 ):
     """Answers a trigger or challenge request."""
@@ -146,18 +152,18 @@ class Triggered(
     camera has not answered within 400 ms (its frame gets a verdict all the same)."""
 
 
-Answer = Replayed | Gone | Busy | Triggered
+LineReply = ReplayComplete | NoLongerHeld | ReplayBusy | CommandResult
 
-encode = msgspec.json.Encoder().encode
-_request: Decode[Request] = json_decoder(Request)
-_answer: Decode[Answer] = json_decoder(Answer)
+encode_body = msgspec.json.Encoder().encode
+_request_decoder: Decoder[LineRequest] = json_decoder(LineRequest)
+_reply_decoder: Decoder[LineReply] = json_decoder(LineReply)
 
 
-def decode_request(body: bytes) -> Request:
+def decode_request(body: bytes) -> LineRequest:
     """A request; raises msgspec.DecodeError for anything else."""
-    return _request(body)
+    return _request_decoder(body)
 
 
-def decode_answer(body: bytes) -> Answer:
+def decode_reply(body: bytes) -> LineReply:
     """An answer; raises msgspec.DecodeError for anything else."""
-    return _answer(body)
+    return _reply_decoder(body)

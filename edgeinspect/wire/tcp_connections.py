@@ -15,7 +15,9 @@ _TCP_FLAGS_AT = 13
 _RST = 0x04
 
 
-def _program(*instructions: tuple[int, int, int, int]) -> tuple[ctypes.Array[ctypes.c_char], bytes]:
+def _socket_filter(
+    *instructions: tuple[int, int, int, int],
+) -> tuple[ctypes.Array[ctypes.c_char], bytes]:
     """A socket filter from (code, jt, jf, k), and the struct sock_fprog that points to it.
 
     Source: man 7 socket; linux/filter.h. It reads a TCP segment from its header on.
@@ -26,8 +28,8 @@ def _program(*instructions: tuple[int, int, int, int]) -> tuple[ctypes.Array[cty
     return words, struct.pack("HP", len(instructions), ctypes.addressof(words))
 
 
-_NONE, _DROP_ALL = _program((0x06, 0, 0, 0))
-_NO_RESETS, _DROP_RESETS = _program(
+_DROP_ALL_CODE, _DROP_ALL_FILTER = _socket_filter((0x06, 0, 0, 0))
+_DROP_RESETS_CODE, _DROP_RESETS_FILTER = _socket_filter(
     (0x30, 0, 0, _TCP_FLAGS_AT),  # load the byte
     (0x45, 0, 1, _RST),  # is the bit set?
     (0x06, 0, 0, 0),  # drop it
@@ -42,7 +44,7 @@ _TIOCOUTQ = 0x5411
 
 def drop_packets(connection: sockets.socket) -> None:
     """Have the kernel drop whatever comes for a TCP socket from now on."""
-    connection.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
+    connection.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_FILTER)
 
 
 def drop_resets(listener: sockets.socket) -> None:
@@ -55,30 +57,30 @@ def drop_resets(listener: sockets.socket) -> None:
     Some kernels let nobody but root filter: then resets are seen, and the rest is as it is.
     """
     with contextlib.suppress(OSError):
-        listener.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_RESETS)
+        listener.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_RESETS_FILTER)
     listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         listener.setsockopt(sockets.IPPROTO_TCP, option, value)
 
 
-def unread_bytes(connection: int) -> int:
+def receive_queue_bytes(connection: int) -> int:
     """What has come and has not been read; 0 of what is no connection any more."""
-    return _asked(connection, _FIONREAD)
+    return _queue_bytes(connection, _FIONREAD)
 
 
-def untaken_bytes(connection: int) -> int:
+def send_queue_bytes(connection: int) -> int:
     """What was sent and the peer has not taken; 0 of what is no connection any more."""
-    return _asked(connection, _TIOCOUTQ)
+    return _queue_bytes(connection, _TIOCOUTQ)
 
 
-def _asked(connection: int, what: int) -> int:
+def _queue_bytes(connection: int, what: int) -> int:
     try:
         return int.from_bytes(fcntl.ioctl(connection, what, bytes(4)), sys.byteorder)
     except OSError:
         return 0
 
 
-def origin_of(connection: int) -> str:
+def peer_origin(connection: int) -> str:
     """`user 1000` at the other end of a Unix socket, else its address; empty if it has gone."""
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
@@ -90,7 +92,7 @@ def origin_of(connection: int) -> str:
         return ""
 
 
-def silence(connection: int) -> bool:
+def drop_input(connection: int) -> bool:
     """Take nothing from a TCP connection any more, without ending it; False if that cannot be."""
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
@@ -102,7 +104,7 @@ def silence(connection: int) -> bool:
     return True
 
 
-def hang_up(connection: int) -> None:
+def disconnect(connection: int) -> None:
     """End a connection by its descriptor; ZeroMQ notices when it has read what it holds.
 
     Its input alone, where what comes can be dropped: a shutdown of both directions is to libzmq
@@ -113,7 +115,7 @@ def hang_up(connection: int) -> None:
             how = sockets.SHUT_RD
             if copy.family in (sockets.AF_INET, sockets.AF_INET6):
                 # TCP takes data after that too; who sends it faster than it is read would stay.
-                how = sockets.SHUT_RD if silence(connection) else sockets.SHUT_RDWR
+                how = sockets.SHUT_RD if drop_input(connection) else sockets.SHUT_RDWR
             if copy.family in (sockets.AF_UNIX, sockets.AF_INET, sockets.AF_INET6):
                 copy.shutdown(how)
                 # What the kernel holds can still be read after that, and would be.

@@ -1,7 +1,7 @@
 """Before a handshake ends libzmq asks here whether the client is let in (ZAP).
 
-It asks of every client of a context that has a `Zap`, also without CURVE, and the client waits
-for the answer: nothing that it sends is taken before. Source: RFC 27, rfc.zeromq.org/spec/27
+It asks for every client of a context that has a `ZapHandler`, also without CURVE; until it is
+answered, nothing that the client sends is accepted. Source: RFC 27, rfc.zeromq.org/spec/27
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import zmq
 from zmq.utils import z85
 
 Socket = zmq.Socket[bytes]
-DOMAIN = "edgeinspect"
-LET_IN = b"200"
-LATER = b"300"
+ZAP_DOMAIN = "edgeinspect"
+ZAP_ACCEPT = b"200"
+ZAP_RETRY_LATER = b"300"
 """Without a word of refusal: its handshake's time ends, and it tries again by itself."""
-NEVER = b"400"
+ZAP_REJECT = b"400"
 _ADDRESS = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class HandshakeRequest:
     """A client whose handshake waits for an answer."""
 
     envelope: tuple[bytes, bytes]
@@ -31,10 +31,10 @@ class Newcomer:
     """`user 1000` of a Unix socket's client, else the address that it comes from."""
     key: str
     """Its CURVE key; empty without."""
-    came_at_ns: int
+    received_at_ns: int
 
 
-class Zap:
+class ZapHandler:
     """The one who answers, of one context. Made before the context's socket is bound."""
 
     def __init__(self, context: zmq.Context[Socket], socket: Socket) -> None:
@@ -48,11 +48,11 @@ class Zap:
         except zmq.ZMQError:  # another socket of this context has one
             self.socket.close(0)
             raise
-        socket.zap_domain = DOMAIN.encode()
+        socket.zap_domain = ZAP_DOMAIN.encode()
         # Without this, libzmq lets everybody in when nobody answers.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
-    def take(self, now_ns: int) -> Newcomer | None:
+    def next_request(self, now_ns: int) -> HandshakeRequest | None:
         """The next client that waits; None if there is none."""
         try:
             frames = self.socket.recv_multipart(zmq.NOBLOCK)
@@ -61,12 +61,12 @@ class Zap:
         # identity, "", version, request, domain, address, routing id, mechanism, credentials
         key = z85.encode(frames[8]).decode() if len(frames) > 8 and len(frames[8]) == 32 else ""
         address = frames[5].decode("ascii", "replace")
-        return Newcomer((frames[0], frames[3]), origin(address), key, now_ns)
+        return HandshakeRequest((frames[0], frames[3]), client_origin(address), key, now_ns)
 
-    def answer(self, newcomer: Newcomer, code: bytes) -> None:
+    def reply(self, newcomer: HandshakeRequest, code: bytes) -> None:
         """Let a client in or not; harmless if it has gone."""
         identity, request = newcomer.envelope
-        user = newcomer.key.encode() if code == LET_IN else b""
+        user = newcomer.key.encode() if code == ZAP_ACCEPT else b""
         self.socket.send_multipart([identity, b"", _VERSION, request, code, b"", user, b""])
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Zap:
         self.socket.close(0)
 
 
-def origin(address: str) -> str:
+def client_origin(address: str) -> str:
     """Where a client comes from, of what ZAP says: `host:uid:gid:pid` for a Unix socket's."""
     host, *numbers = address.rsplit(":", 3)
     is_user = len(numbers) == 3 and ":" not in host and all(map(str.isdigit, numbers))

@@ -17,7 +17,7 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import EngineFault, MissingExtraError, ModelError
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs
 
 
@@ -27,13 +27,13 @@ def on_gpu(name: str) -> tuple[pytest.MarkDecorator, ...]:
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=on_gpu(name)) for name in registry.names("backend")]
+    params=[pytest.param(name, marks=on_gpu(name)) for name in registry.plugin_names("backend")]
 )
-def backend(request: pytest.FixtureRequest) -> registry.PartModule:
+def backend(request: pytest.FixtureRequest) -> registry.PluginModule:
     reason = registry.missing_reason("backend", request.param)
     if reason:
         pytest.skip(f"backend {request.param}: {reason}")
-    return registry.part("backend", request.param)
+    return registry.load_plugin("backend", request.param)
 
 
 @pytest.fixture
@@ -41,14 +41,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def build(backend: registry.PartModule, root: Path, ref: str, **options: Any) -> Engine:
-    engine = backend.build(backend.Options(model=ref, **options), SystemClock(), store=Store(root))
+def build(backend: registry.PluginModule, root: Path, ref: str, **options: Any) -> Engine:
+    engine = backend.build(
+        backend.Options(model=ref, **options), SystemClock(), store=ModelStore(root)
+    )
     assert isinstance(engine, Engine)
     return engine
 
 
 @pytest.fixture
-def gate(backend: registry.PartModule, root: Path) -> Iterator[Engine]:
+def gate(backend: registry.PluginModule, root: Path) -> Iterator[Engine]:
     graphs.install(root, graphs.gate())
     engine = build(backend, root, "tiny-gate")
     yield engine
@@ -56,20 +58,20 @@ def gate(backend: registry.PartModule, root: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def segmenter(backend: registry.PartModule, root: Path) -> Iterator[Engine]:
+def segmenter(backend: registry.PluginModule, root: Path) -> Iterator[Engine]:
     graphs.install(root, graphs.segmenter(), name="tiny-segmenter", kind="segmenter")
     engine = build(backend, root, "tiny-segmenter/1")
     yield engine
     engine.close()
 
 
-def pictures(count: int = 5, shape: FrameShape = graphs.SHAPE) -> list[np.ndarray]:
+def images(count: int = 5, shape: FrameShape = graphs.SHAPE) -> list[np.ndarray]:
     rng = np.random.default_rng(7)
     return [rng.integers(0, 256, shape.dims, np.uint8) for _ in range(count)]
 
 
 def test_the_gate_equals_numpy(gate: Engine) -> None:
-    for image in pictures():
+    for image in images():
         (prob,) = gate.infer(image)
         assert prob.shape == (1,)
         assert prob.dtype == np.float32
@@ -77,7 +79,7 @@ def test_the_gate_equals_numpy(gate: Engine) -> None:
 
 
 def test_the_segmenter_equals_numpy(segmenter: Engine) -> None:
-    for image in pictures():
+    for image in images():
         outputs = segmenter.infer(image)
         for got, wanted in zip(outputs, graphs.segmenter_numpy(image), strict=True):
             assert got.dtype == wanted.dtype
@@ -85,7 +87,7 @@ def test_the_segmenter_equals_numpy(segmenter: Engine) -> None:
 
 
 def test_outputs_are_reused(segmenter: Engine) -> None:
-    first, second = pictures(2)
+    first, second = images(2)
     kept = segmenter.infer(first)
     copies = [array.copy() for array in kept]
     assert all(a is b for a, b in zip(kept, segmenter.infer(second), strict=True))
@@ -125,11 +127,11 @@ def test_another_picture_is_a_fault_and_the_engine_lives(gate: Engine, image: An
     assert gate.infer(np.full(graphs.SHAPE.dims, 255, np.uint8))[0][0] == pytest.approx(1)
 
 
-def test_it_works_for_three_channels(backend: registry.PartModule, root: Path) -> None:
+def test_it_works_for_three_channels(backend: registry.PluginModule, root: Path) -> None:
     shape = FrameShape(16, 24, 3)
     graphs.install(root, graphs.gate(shape), shape=shape)
     engine = build(backend, root, "tiny-gate")
-    (image,) = pictures(1, shape)
+    (image,) = images(1, shape)
     np.testing.assert_allclose(engine.infer(image)[0], graphs.gate_numpy(image)[0], atol=1e-6)
     engine.close()
 
@@ -147,7 +149,7 @@ def test_close_twice_and_infer_after(gate: Engine) -> None:
         gate.infer(np.zeros(graphs.SHAPE.dims, np.uint8))
 
 
-def test_two_engines_on_two_threads(backend: registry.PartModule, root: Path) -> None:
+def test_two_engines_on_two_threads(backend: registry.PluginModule, root: Path) -> None:
     graphs.install(root, graphs.gate())
     wrong: list[str] = []
 
@@ -168,7 +170,7 @@ def test_two_engines_on_two_threads(backend: registry.PartModule, root: Path) ->
     assert not wrong
 
 
-def test_python_runs_while_it_infers(backend: registry.PartModule, root: Path) -> None:
+def test_python_runs_while_it_infers(backend: registry.PluginModule, root: Path) -> None:
     # If the engine kept the interpreter lock, the deadline guard could not run beside it.
     shape = FrameShape(4096, 8192, 1)
     graphs.install(root, graphs.gate(shape), shape=shape)
@@ -204,7 +206,7 @@ def test_python_runs_while_it_infers(backend: registry.PartModule, root: Path) -
     ids=["empty", "zeros", "text", "cut", "scrambled"],
 )
 def test_a_corrupt_file_is_refused(
-    backend: registry.PartModule, root: Path, data: bytes | str
+    backend: registry.PluginModule, root: Path, data: bytes | str
 ) -> None:
     whole = graphs.segmenter().SerializeToString()
     if data == "cut":
@@ -220,7 +222,7 @@ def test_a_corrupt_file_is_refused(
     assert "model.onnx" in caught.value.where
 
 
-def test_a_gate_is_no_segmenter(backend: registry.PartModule, root: Path) -> None:
+def test_a_gate_is_no_segmenter(backend: registry.PluginModule, root: Path) -> None:
     graphs.install(root, graphs.gate(), kind="segmenter")
     with pytest.raises(ModelError) as caught:
         build(backend, root, "tiny-gate")
@@ -228,13 +230,13 @@ def test_a_gate_is_no_segmenter(backend: registry.PartModule, root: Path) -> Non
         assert word in str(caught.value)
 
 
-def test_another_size_is_refused(backend: registry.PartModule, root: Path) -> None:
+def test_another_size_is_refused(backend: registry.PluginModule, root: Path) -> None:
     graphs.install(root, graphs.gate(), shape=FrameShape(64, 48, 1))
     with pytest.raises(ModelError, match=r"input must be image uint8 \(1, 64, 48, 1\), is"):
         build(backend, root, "tiny-gate")
 
 
-def test_a_graph_of_another_contract_is_refused(backend: registry.PartModule, root: Path) -> None:
+def test_a_graph_of_another_contract_is_refused(backend: registry.PluginModule, root: Path) -> None:
     model = graphs.gate()
     for prop in model.metadata_props:
         if prop.key == "edgeinspect.contract":
@@ -244,7 +246,7 @@ def test_a_graph_of_another_contract_is_refused(backend: registry.PartModule, ro
         build(backend, root, "tiny-gate")
 
 
-def test_classes_in_another_order_are_refused(backend: registry.PartModule, root: Path) -> None:
+def test_classes_in_another_order_are_refused(backend: registry.PluginModule, root: Path) -> None:
     model = graphs.segmenter()
     onnx.helper.set_model_props(
         model, {"edgeinspect.kind": "segmenter", "edgeinspect.classes": '["bright", "dark"]'}
@@ -254,7 +256,7 @@ def test_classes_in_another_order_are_refused(backend: registry.PartModule, root
         build(backend, root, "tiny-segmenter")
 
 
-def test_a_free_size_is_refused(backend: registry.PartModule, root: Path) -> None:
+def test_a_free_size_is_refused(backend: registry.PluginModule, root: Path) -> None:
     model = graphs.gate()
     dim = model.graph.input[0].type.tensor_type.shape.dim[2]
     dim.ClearField("dim_value")
@@ -264,17 +266,17 @@ def test_a_free_size_is_refused(backend: registry.PartModule, root: Path) -> Non
         build(backend, root, "tiny-gate")
 
 
-def test_a_model_that_is_not_there(backend: registry.PartModule, root: Path) -> None:
+def test_a_model_that_is_not_there(backend: registry.PluginModule, root: Path) -> None:
     with pytest.raises(ModelError, match="there is no model tiny-gate"):
         build(backend, root, "tiny-gate")
 
 
-@pytest.mark.parametrize("name", registry.names("backend"))
+@pytest.mark.parametrize("name", registry.plugin_names("backend"))
 def test_a_missing_package_names_the_extra(
     name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs.install(root, graphs.gate())
-    module = registry.part("backend", name)
+    module = registry.load_plugin("backend", name)
     package, extra = module.REQUIRES[0]  # type: ignore[attr-defined]
     monkeypatch.setitem(__import__("sys").modules, package, None)
     assert f"edgeinspect[{extra}]" in (registry.missing_reason("backend", name) or "")

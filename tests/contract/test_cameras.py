@@ -21,20 +21,20 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.ports import Camera, CameraFinished
-from edgeinspect.registry import names, part
+from edgeinspect.registry import load_plugin, plugin_names
 from tests.fake_camera import DEVICE, fake_camera
 
 os.environ["PYLON_CAMEMU"] = "1"  # read when pypylon is loaded: a camera of its own
 
 
-def write_pictures(folder: Path, count: int = 3) -> None:
+def write_images(folder: Path, count: int = 3) -> None:
     folder.mkdir(exist_ok=True)
     for index in range(count):
         picture = np.random.default_rng(index).integers(0, 255, (20, 30), np.uint8)
         cv2.imwrite(str(folder / f"{index}.png"), picture)
 
 
-class Nobody:
+class NoPeer:
     """No peer is needed."""
 
     def kill(self) -> None:
@@ -42,8 +42,8 @@ class Nobody:
 
 
 @contextmanager
-def nobody() -> Iterator[Nobody]:
-    yield Nobody()
+def no_peer() -> Iterator[NoPeer]:
+    yield NoPeer()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Case:
     """What makes it wait for software triggers; None if it cannot."""
     lose: Callable[[Path, Any], None] | None = None
     prepare: Callable[[Path], None] = lambda folder: None
-    peer: Callable[[], AbstractContextManager[Any]] = nobody
+    peer: Callable[[], AbstractContextManager[Any]] = no_peer
     """What stands at the other end, for the length of a test."""
     rate_hz: int = 200
     counts_on: bool = True
@@ -83,16 +83,16 @@ def write_video(folder: Path) -> None:
 
 
 @contextmanager
-def library(package: str) -> Iterator[Nobody]:
+def library(package: str) -> Iterator[NoPeer]:
     pytest.importorskip(package, reason=f"{package} is not installed")
-    yield Nobody()
+    yield NoPeer()
 
 
 @contextmanager
-def kernel_camera() -> Iterator[Nobody]:
+def kernel_camera() -> Iterator[NoPeer]:
     if not Path("/dev/video0").exists():
         pytest.skip("the kernel offers no camera here (/dev/video0)")
-    yield Nobody()
+    yield NoPeer()
 
 
 def simulated_producer(folder: Path) -> dict[str, Any]:
@@ -146,7 +146,7 @@ CAMERAS = {
         finite={"repeat": False},
         triggered={"pace": "trigger"},
         lose=lambda folder, nobody: shutil.rmtree(folder / "in"),
-        prepare=lambda folder: write_pictures(folder / "in"),
+        prepare=lambda folder: write_images(folder / "in"),
     ),
     "synthetic": Case(
         options=lambda folder: {
@@ -178,7 +178,7 @@ NOT_IN_CI = {"v4l2", "pylon"}
 @pytest.fixture(
     params=[
         pytest.param(name, marks=[pytest.mark.hardware] if name in NOT_IN_CI else [])
-        for name in names("camera")
+        for name in plugin_names("camera")
     ]
 )
 def case(request: pytest.FixtureRequest) -> Iterator[Subject]:
@@ -190,7 +190,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 def make(case: Subject, folder: Path, **more: Any) -> Camera:
     case.how.prepare(folder)
-    module = part("camera", case.name)
+    module = load_plugin("camera", case.name)
     options = msgspec.convert(case.how.options(folder) | more, module.Options)
     camera = module.build(options, SystemClock())
     assert isinstance(camera, Camera)
@@ -206,7 +206,7 @@ def grab(camera: Camera, timeout_s: float = 10) -> Grab:
     raise AssertionError("no frame came")
 
 
-def grab_on(camera: Camera, count: int) -> None:
+def grab_further(camera: Camera, count: int) -> None:
     for _ in range(count):
         grab(camera)
 
@@ -315,7 +315,7 @@ def test_a_loss_is_said(case: Subject, tmp_path: Path) -> None:
     grab(camera)
     case.how.lose(tmp_path, case.peer)
     with pytest.raises(CameraLostError):
-        grab_on(camera, 10)
+        grab_further(camera, 10)
     camera.close()
     with pytest.raises(CameraLostError):
         camera.open()
@@ -325,7 +325,7 @@ class TestFolder:
     """What only a folder can hold."""
 
     def frames(self, folder: Path, **more: Any) -> list[Grab]:
-        module = part("camera", "folder")
+        module = load_plugin("camera", "folder")
         options = msgspec.convert({"path": str(folder), "pace": "max"} | more, module.Options)
         camera = module.build(options, SystemClock())
         camera.open()
@@ -385,7 +385,7 @@ class TestFolder:
         assert rgb.pixels[0, 0].tolist() == [0, 0, 200]
 
     def test_names_choose_and_order(self, tmp_path: Path) -> None:
-        write_pictures(tmp_path / "in")
+        write_images(tmp_path / "in")
         (tmp_path / "list").write_text("2.png\n0.png\nmissing.png\n")
         found = self.frames(tmp_path / "in", names=str(tmp_path / "list"))
         assert [got.label for got in found] == ["2.png", "0.png", "missing.png"]

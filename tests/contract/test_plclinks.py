@@ -13,7 +13,7 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.plc import Outcome, PlcError, PlcImage, PlcResult
+from edgeinspect.domain.plc import PlcError, PlcOutcome, PlcResult, ProcessImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
@@ -21,20 +21,20 @@ from edgeinspect.ports import PlcLink
 from tests.system.plant import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-See = Callable[[], dict[str, Any]]
+ReadTags = Callable[[], dict[str, Any]]
 """What the peer sees now, by the map's names."""
 
 
 @contextmanager
-def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
-    clients: list[protocol.Client] = []
+def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], ReadTags]]]:
+    clients: list[protocol.ModbusClient] = []
 
-    def connect() -> See:
-        client = protocol.Client("127.0.0.1", port, 1, 2.0)
+    def connect() -> ReadTags:
+        client = protocol.ModbusClient("127.0.0.1", port, 1, 2.0)
         clients.append(client)
         return lambda: _register_map.decode_block(
             client.read(0, _register_map.OUTPUT_WORDS),
-            _register_map.OUTPUTS,
+            _register_map.OUTPUT_TAGS,
             _register_map.STATUS_BITS,
         )
 
@@ -44,7 +44,7 @@ def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Calla
 
 
 @contextmanager
-def s7_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+def s7_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], ReadTags]]]:
     from tests.system.test_gateway_s7 import INPUT_DB, OUTPUT_DB, Plc
 
     plc = Plc()
@@ -54,7 +54,7 @@ def s7_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[
 
 
 @contextmanager
-def mqtt_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+def mqtt_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], ReadTags]]]:
     from tests.system import test_gateway_mqtt
 
     broker = test_gateway_mqtt.running_broker(folder)
@@ -66,13 +66,15 @@ def mqtt_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callabl
 
 
 @contextmanager
-def opcua_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], See]]]:
+def opcua_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], ReadTags]]]:
     from tests.system.test_gateway_opcua import Client
 
     clients: list[Client] = []
 
-    def connect() -> See:
-        client = Client(port, acknowledge=False, tags=tuple(_register_map.values(PlcImage())))
+    def connect() -> ReadTags:
+        client = Client(
+            port, acknowledge=False, tags=tuple(_register_map.tag_values(ProcessImage()))
+        )
         clients.append(client)
         return lambda: client.values
 
@@ -84,7 +86,7 @@ def opcua_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callab
 PEERS = {"modbus": modbus_peer, "s7": s7_peer, "mqtt": mqtt_peer, "opcua": opcua_peer}
 
 
-@pytest.fixture(params=registry.names("plclink"))
+@pytest.fixture(params=registry.plugin_names("plclink"))
 def kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     reason = registry.missing_reason("plclink", name)
@@ -95,24 +97,24 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def linked(kind: str, tmp_path: Path) -> Iterator[tuple[PlcLink, See]]:
-    module = registry.part("plclink", kind)
+def linked(kind: str, tmp_path: Path) -> Iterator[tuple[PlcLink, ReadTags]]:
+    module = registry.load_plugin("plclink", kind)
     with ExitStack() as stack:
         options, connect = stack.enter_context(PEERS[kind](free_port(), tmp_path))
         link = module.build(module.Options(**options), SystemClock())
         assert isinstance(link, PlcLink)
         link.open()
         stack.callback(link.close)
-        link.show(PlcImage(error=PlcError.STARTING))
+        link.write(ProcessImage(error=PlcError.STARTING))
         yield link, connect()
 
 
-def online(revision: int, seq: int, outcome: Outcome, **more: Any) -> PlcImage:
+def online(revision: int, seq: int, outcome: PlcOutcome, **more: Any) -> ProcessImage:
     result = PlcResult(seq, 1, outcome, 1, part_id=f"plate-{seq}", **more)
-    return PlcImage(revision=revision, online=True, result=result, last_id=seq - 1)
+    return ProcessImage(revision=revision, online=True, result=result, last_id=seq - 1)
 
 
-def sees(see: See, **wanted: Any) -> bool:
+def peer_reads(see: ReadTags, **wanted: Any) -> bool:
     try:
         values = see()
     except OSError:
@@ -120,16 +122,16 @@ def sees(see: See, **wanted: Any) -> bool:
     return all(values.get(name) == value for name, value in wanted.items())
 
 
-def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, See], kind: str) -> None:
+def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, ReadTags], kind: str) -> None:
     link, see = linked
     if kind == "mqtt":  # a device that has never been online is not born
-        wait_for(lambda: link.poll().delivered >= 0, 20)
+        wait_for(lambda: link.poll().delivered_revision >= 0, 20)
         assert see() == {}
     else:
-        wait_for(lambda: sees(see, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 20)
+        wait_for(lambda: peer_reads(see, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 20)
     for number in range(1, 21):
-        outcome = Outcome.PASS if number % 2 else Outcome.REJECT
-        link.show(online(number, number, outcome, encoder_count=-number))
+        outcome = PlcOutcome.PASS if number % 2 else PlcOutcome.REJECT
+        link.write(online(number, number, outcome, encoder_count=-number))
         wanted = {
             "ResultId": number,
             "Pass": bool(number % 2),
@@ -137,12 +139,12 @@ def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, See], kind: st
             "Online": True,
             "PartId": f"plate-{number}",
         }
-        wait_for(lambda wanted=wanted: sees(see, **wanted))
-        wait_for(lambda number=number: link.poll().delivered >= number)
-        assert sees(see, EncoderCount=-number, ResultIdCheck=number)
-    link.show(PlcImage(revision=21, error=PlcError.HEARTBEAT_LOST, last_id=20))
+        wait_for(lambda wanted=wanted: peer_reads(see, **wanted))
+        wait_for(lambda number=number: link.poll().delivered_revision >= number)
+        assert peer_reads(see, EncoderCount=-number, ResultIdCheck=number)
+    link.write(ProcessImage(revision=21, error=PlcError.HEARTBEAT_LOST, last_id=20))
     wait_for(
-        lambda: sees(
+        lambda: peer_reads(
             see,
             Online=False,
             RejectAll=True,
@@ -155,18 +157,18 @@ def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, See], kind: st
     )
 
 
-def test_show_and_poll_never_wait(linked: tuple[PlcLink, See]) -> None:
+def test_show_and_poll_never_wait(linked: tuple[PlcLink, ReadTags]) -> None:
     link, _see = linked
     slowest = 0.0
     for number in range(1, 500):
         started = time.perf_counter()
-        link.show(online(number, number, Outcome.REJECT))
+        link.write(online(number, number, PlcOutcome.REJECT))
         link.poll()
         slowest = max(slowest, time.perf_counter() - started)
     assert slowest < 1  # a loaded machine; a wait for a peer is 2 s and more
 
 
-def test_close_twice(linked: tuple[PlcLink, See]) -> None:
+def test_close_twice(linked: tuple[PlcLink, ReadTags]) -> None:
     link, _see = linked
     started = time.monotonic()
     link.close()
@@ -175,7 +177,7 @@ def test_close_twice(linked: tuple[PlcLink, See]) -> None:
 
 
 def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Path) -> None:
-    module = registry.part("plclink", kind)
+    module = registry.load_plugin("plclink", kind)
     options: dict[str, Any] = {"port": free_port()}
     for name in module.Options.__struct_fields__:
         if name == "host":
@@ -186,7 +188,7 @@ def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Pa
             options[name] = "x"
     link = module.build(module.Options(**options), SystemClock())
     link.open()
-    link.show(online(1, 1, Outcome.PASS))
+    link.show(online(1, 1, PlcOutcome.PASS))
     wait_for(lambda: link.poll().problem)
     time.sleep(0.3)
     got = link.poll()
@@ -194,9 +196,9 @@ def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Pa
     link.close()
 
 
-@pytest.mark.parametrize("name", registry.names("plclink"))
+@pytest.mark.parametrize("name", registry.plugin_names("plclink"))
 def test_a_missing_package_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = registry.part("plclink", name)
+    module: Any = registry.load_plugin("plclink", name)
     for package, extra in module.REQUIRES:
         for loaded in [each for each in sys.modules if each.split(".")[0] == package]:
             monkeypatch.setitem(sys.modules, loaded, None)

@@ -115,7 +115,7 @@ def pycuda() -> Path:
     tag = f"pycuda-py{sys.version_info[0]}{sys.version_info[1]}"
     folder = nvidia.CACHE / tag
     if not folder.is_dir():
-        headers = nvidia.wheels(*HEADERS) / "nvidia" / "cu13"
+        headers = nvidia.unpack_wheels(*HEADERS) / "nvidia" / "cu13"
         if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
             pytest.skip("Python's headers are not installed (python3-dev)")
         for program in ("c++", "nm"):

@@ -19,9 +19,9 @@ import onnx
 import pytest
 
 from edgeinspect.learning.calibrate import qdq_placement
-from edgeinspect.learning.calibrate.calibration import prepare
+from edgeinspect.learning.calibrate.calibration import prepare_graph
 from edgeinspect.learning.onnx_graphs import fp16
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, nvidia, quantized
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ Builder = Callable[[Path], Built]
 @pytest.fixture(scope="module")
 def rtx() -> Builder:
     """Builds one ONNX file, in a process of its own."""
-    packages = nvidia.wheels(*VERSION)
+    packages = nvidia.unpack_wheels(*VERSION)
     libraries = packages / "tensorrt_rtx_libs"
 
     def build(path: Path) -> Built:
@@ -127,7 +127,7 @@ def shipped(name: str) -> onnx.ModelProto:
 
 
 def halved(make: Callable[[], onnx.ModelProto]) -> Callable[[], onnx.ModelProto]:
-    return lambda: fp16.convert(make()).model
+    return lambda: fp16.convert_to_fp16(make()).model
 
 
 FP32 = {
@@ -141,12 +141,12 @@ FP32 = {
 def calibrated(name: str) -> onnx.ModelProto:
     """A shipped model with the project's own Q/DQ; the ranges are beside the point here."""
     model = prepared(name)
-    placement = qdq_placement.decide(model)
-    return qdq_placement.apply(model, placement, dict.fromkeys(placement.tensors, 6.0))
+    placement = qdq_placement.plan_qdq(model)
+    return qdq_placement.insert_qdq(model, placement, dict.fromkeys(placement.tensors, 6.0))
 
 
 def prepared(name: str) -> onnx.ModelProto:
-    model: onnx.ModelProto = prepare(Store(ENGINES).resolve(f"{name}/1"))
+    model: onnx.ModelProto = prepare_graph(ModelStore(ENGINES).resolve(f"{name}/1"))
     return model
 
 
@@ -173,7 +173,7 @@ def left_in_float(name: str) -> set[str]:
         return set()
     return {
         layer.output
-        for layer in qdq_placement.decide(prepared(model)).layers
+        for layer in qdq_placement.plan_qdq(prepared(model)).layers
         if not layer.quantized
     }
 
@@ -220,7 +220,7 @@ def test_graph_is_built(rtx: Builder, name: str, tmp_path: Path) -> None:
 
 def test_a_graph_of_mixed_types_is_refused(rtx: Builder, tmp_path: Path) -> None:
     """What the check is for: one initializer too many in half, and strong typing says no."""
-    model = fp16.convert(FP32["gate-fp32"]()).model
+    model = fp16.convert_to_fp16(FP32["gate-fp32"]()).model
     weight = next(entry for entry in model.graph.initializer if entry.data_type == 10)
     values = onnx.numpy_helper.to_array(weight).astype("float32")
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))

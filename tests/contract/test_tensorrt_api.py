@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.backends._tensorrt.builder import LEGACY
+from edgeinspect.backends._tensorrt.builder import LEGACY_NAMES
 from tests import nvidia
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ class Bindings:
 
 @pytest.fixture(scope="module", params=sorted(VERSIONS))
 def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bindings:
-    packages = nvidia.wheels(VERSIONS[request.param])
+    packages = nvidia.unpack_wheels(VERSIONS[request.param])
     major = int(request.param.partition(".")[0])
     libraries = nvidia.stub_tensorrt(tmp_path_factory.mktemp("libraries"), major)
     told = nvidia.run_json(DUMP, paths=(packages,), libraries=libraries)
@@ -155,7 +155,7 @@ def test_a_name_that_is_gone_is_seen(bindings: Bindings) -> None:
 
 
 def test_legacy_names_are_in_10_and_gone_in_11(bindings: Bindings) -> None:
-    names = {f"{owner}.{name}" for owner, members in LEGACY.items() for name in members}
+    names = {f"{owner}.{name}" for owner, members in LEGACY_NAMES.items() for name in members}
     lacking = {name for name in names if bindings.lacks(name)}
     assert lacking == (names if bindings.major >= 11 else set())
 

@@ -9,33 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.cameras._frame_rate import Pace
-from edgeinspect.client import Listener
-from edgeinspect.client.sockets import Prepare, plain
-from edgeinspect.config.loader import parse
+from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.client import Subscriber
+from edgeinspect.client.sockets import SocketSetup, no_encryption
+from edgeinspect.config.loader import parse_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Part
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import CameraLostError
-from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
-from edgeinspect.wire.messages import Counts
+from edgeinspect.wire.messages import VerdictCounts
 
 SHAPE = FrameShape(16, 32, 1)
 QUIET_S = 3.0
 """After the line has ended: no verdict is still on its way over loopback."""
 
 
-class NoiseCamera:
+class UnpluggableCamera:
     """Noise at a rate; may be unplugged and plugged in again."""
 
     def __init__(self, rate_hz: float, frames: int) -> None:
-        self._pace = Pace("rate", rate_hz, SystemClock())
+        self._pace = FramePacer("rate", rate_hz, SystemClock())
         self._frames = frames
         self._rng = np.random.default_rng(1)
-        self.sent = 0
-        self.plugged = True
+        self.sent_count = 0
+        self.is_plugged = True
         self.shape: tuple[int, ...] = SHAPE.dims
 
     @property
@@ -48,16 +48,16 @@ class NoiseCamera:
 
     def grab(self, timeout_ns: int) -> Grab | None:
         self._check()
-        if self.sent >= self._frames:
+        if self.sent_count >= self._frames:
             raise CameraFinished
         due = self._pace.wait(timeout_ns)
         if due is None:
             return None
-        self.sent += 1
-        return Grab(self._rng.integers(20, 60, self.shape, np.uint8), self.sent, due[0])
+        self.sent_count += 1
+        return Grab(self._rng.integers(20, 60, self.shape, np.uint8), self.sent_count, due[0])
 
     def _check(self) -> None:
-        if not self.plugged:
+        if not self.is_plugged:
             raise CameraLostError("unplugged", where="noise")
 
     def release(self, grab: Grab) -> None:
@@ -70,7 +70,7 @@ class NoiseCamera:
         pass
 
 
-class Rig:
+class RunningLine:
     """Runs a line and hears it over its own wire."""
 
     def __init__(
@@ -83,17 +83,17 @@ class Rig:
         capture: str = "{}",
         more: str = "",
         publish: str = "",
-        prepare: Prepare = plain,
+        prepare: SocketSetup = no_encryption,
         take_time: Callable[[], None] = lambda: None,
         camera: Camera | None = None,
         workers: int = 1,
     ) -> None:
-        self.camera = NoiseCamera(rate_hz, frames)
+        self.camera = UnpluggableCamera(rate_hz, frames)
         self.ended = threading.Event()
         self.failures: list[BaseException] = []
         self.engines = [brightness_gate(SHAPE, take_time) for _ in range(workers)]
         self.engine: ScriptedEngine = self.engines[0]
-        loaded = parse(
+        loaded = parse_config(
             f"""\
 schema: 1
 line: rig
@@ -113,16 +113,18 @@ inspect: {{workers: {workers}}}
             loaded.config,
             config_hash=loaded.hash,
             cameras={"top": camera or self.camera},
-            workers=[Engines(engine, None) for engine in self.engines],
+            worker_engines=[WorkerEngines(engine, None) for engine in self.engines],
             clock=SystemClock(),
             on_failure=self._fail,
             on_end=self.ended.set,
         )
         self.verdicts: list[Verdict] = []
-        self._listener = Listener(self.line.publisher.address, topics=("verdict",), prepare=prepare)
+        self._listener = Subscriber(
+            self.line.publisher.address, topics=("verdict",), setup_socket=prepare
+        )
         self._until: int | None = None
-        self._ear = threading.Thread(target=self._listen, daemon=True)
-        self._ear.start()
+        self._listener_thread = threading.Thread(target=self._listen, daemon=True)
+        self._listener_thread.start()
 
     def _fail(self, error: BaseException) -> None:
         self.failures.append(error)
@@ -141,21 +143,21 @@ inspect: {{workers: {workers}}}
                 break
         self._listener.close()
 
-    def run(self, timeout_s: float = 60) -> Counts:
+    def run(self, timeout_s: float = 60) -> VerdictCounts:
         """Run until the camera ends or fails; every verdict is heard when this returns."""
         self.line.start()
         assert self.ended.wait(timeout_s)
         return self.stop()
 
-    def stop(self) -> Counts:
+    def stop(self) -> VerdictCounts:
         """Stop the line and check the law on both ends of the wire."""
         counts = self.line.stop()
         self._until = self.line.spool.published_seq
-        self._ear.join()
-        self.line.dispose()
+        self._listener_thread.join()
+        self.line.close()
         assert counts.open == 0
         assert counts.captured == counts.passed + counts.reject + counts.no_verdict
-        assert counts.captured == (self.camera.sent or counts.captured)
+        assert counts.captured == (self.camera.sent_count or counts.captured)
         seqs = [verdict.seq for verdict in self.verdicts]
         assert seqs == sorted(set(seqs))
         return counts

@@ -16,21 +16,21 @@ import numpy as np
 import pytest
 
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.storage.archive.format import INDEX, PART
-from edgeinspect.storage.archive.reader import Wanted, check, find, losses
-from edgeinspect.storage.archive.status import read_state
-from edgeinspect.storage.ledger.verification import verify
-from tests.archive_fixture import NEAR, REJECT, TellingCamera, whole_frames
-from tests.faults.harness import Rig, wait_for
+from edgeinspect.storage.archive.format import INDEX_FILE, PARTIAL_SUFFIX
+from edgeinspect.storage.archive.reader import FrameQuery, check_integrity, find_frames, read_losses
+from edgeinspect.storage.archive.status import read_status
+from edgeinspect.storage.ledger.verification import verify_ledger
+from tests.archive_fixture import NEAR, REJECT, LabelledCamera, archived_frames
+from tests.faults.harness import RunningLine, wait_for
 
 EVERY = 5
 """Every so many frames one is a reject."""
 
 
-class Process:
+class ArchiverProcess:
     """`edgeinspect archive run` as it runs in a plant."""
 
-    def __init__(self, folder: Path, rig: Rig, disk: Path) -> None:
+    def __init__(self, folder: Path, rig: RunningLine, disk: Path) -> None:
         self.root = disk / "archive"
         self._log_path = folder / "archive.log"
         self._file = folder / "archive.yaml"
@@ -40,7 +40,7 @@ archive: a1
 feed:
   line: rig
   verdicts: {rig.line.publisher.address}
-  replay: {rig.line.replay.address}
+  replay: {rig.line.replay_server.address}
 folder: {self.root}
 max_mib: 100
 min_free_mib: 0
@@ -71,7 +71,9 @@ pass_ratio: 0
     def cursor(self) -> int | None:
         """What it has stored."""
         try:
-            with closing(sqlite3.connect(f"file:{self.root / INDEX}?mode=ro", uri=True)) as base:
+            with closing(
+                sqlite3.connect(f"file:{self.root / INDEX_FILE}?mode=ro", uri=True)
+            ) as base:
                 found = base.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
         except sqlite3.Error:
             return None
@@ -114,38 +116,38 @@ def fill(path: Path) -> None:
                 pass
 
 
-def told(root: Path) -> str:
+def archive_problem(root: Path) -> str:
     """What the archive says is wrong."""
-    state = read_state(root)
+    state = read_status(root)
     return "nothing is told" if state is None else state.problem
 
 
-def account(process: Process, camera: TellingCamera, verdicts: list[Verdict]) -> int:
+def account(process: ArchiverProcess, camera: LabelledCamera, verdicts: list[Verdict]) -> int:
     """Every reject has its own picture, or is counted as lost; returns how many have one."""
-    found = whole_frames(process.root)
+    found = archived_frames(process.root)
     for seq, (_kind, pixels) in found.items():
-        np.testing.assert_array_equal(pixels[:, :, None], camera.picture(seq))
+        np.testing.assert_array_equal(pixels[:, :, None], camera.image(seq))
     rejects = {v.seq for v in verdicts if v.decision is Decision.REJECT}
-    told = sum(count for _hour, kind, _why, count in losses(process.root) if kind == "reject")
+    told = sum(count for _hour, kind, _why, count in read_losses(process.root) if kind == "reject")
     assert len(rejects & set(found)) + told == len(rejects), (len(rejects), len(found), told)
-    assert {row.seq for row in find(process.root, Wanted())} == set(found)
-    looked = check(process.root)
-    assert (looked.frames, looked.broken, looked.unlisted) == (len(found), (), 0)
-    assert not list(process.root.glob(f"**/*{PART}"))
+    assert {row.seq for row in find_frames(process.root, FrameQuery())} == set(found)
+    looked = check_integrity(process.root)
+    assert (looked.frames, looked.broken, looked.unindexed) == (len(found), (), 0)
+    assert not list(process.root.glob(f"**/*{PARTIAL_SUFFIX}"))
     return len(rejects & set(found))
 
 
 def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
-    camera = TellingCamera(100, 1_000_000, {EVERY: REJECT})
+    camera = LabelledCamera(100, 1_000_000, {EVERY: REJECT})
     with tmpfs(tmp_path / "disk", "12m") as disk:
-        rig = Rig(
+        rig = RunningLine(
             tmp_path,
             camera=camera,
             budget_ms=1500,
             capture="{ring_slots: 64}",
             more=f"ledger: {{folder: {disk / 'ledger'}}}",
         )
-        process = Process(tmp_path, rig, disk)
+        process = ArchiverProcess(tmp_path, rig, disk)
         try:
             rig.line.start()
             wait_for(lambda: process.cursor is not None)
@@ -154,16 +156,16 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
             fill(disk / "filler")
             # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log
             # and in its state, which the page shows and which needs no room.
-            wait_for(lambda: "ledger" in rig.line.health.alarm)
+            wait_for(lambda: "ledger" in rig.line.alarms.alarm)
             wait_for(lambda: "archive.failed" in process.log)
             assert "No space left" in process.log
-            wait_for(lambda: "No space left" in told(process.root))
+            wait_for(lambda: "No space left" in archive_problem(process.root))
             stuck = camera.sent
             wait_for(lambda: camera.sent > stuck + 100)
             (disk / "filler").unlink()
-            wait_for(lambda: not rig.line.health.alarm)
+            wait_for(lambda: not rig.line.alarms.alarm)
             wait_for(lambda: "archive.recovered" in process.log)
-            wait_for(lambda: not told(process.root))
+            wait_for(lambda: not archive_problem(process.root))
             camera.finish()
             assert rig.ended.wait(30)
             wait_for(lambda: (process.cursor or 0) >= camera.sent)
@@ -174,16 +176,16 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
         assert counts.late == 0
         assert "deadline" not in counts.reasons
         assert rig.line.publisher.past_deadline.count == 0, "a verdict was published late"
-        held = verify(disk / "ledger" / "rig.ledger.sqlite", tmp_path / "rig.spool")
-        assert held.holds, held.problems
+        held = verify_ledger(disk / "ledger" / "rig.ledger.sqlite", tmp_path / "rig.spool")
+        assert held.is_consistent, held.problems
         assert held.epochs[0].captured == counts.captured
         assert account(process, camera, rig.verdicts) > 40
 
 
 def test_kill_9_leaves_no_half_picture_and_forgets_no_reject(tmp_path: Path) -> None:
-    camera = TellingCamera(100, 1_000_000, {EVERY: REJECT, 7: NEAR})
-    rig = Rig(tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}")
-    process = Process(tmp_path, rig, tmp_path)
+    camera = LabelledCamera(100, 1_000_000, {EVERY: REJECT, 7: NEAR})
+    rig = RunningLine(tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}")
+    process = ArchiverProcess(tmp_path, rig, tmp_path)
     try:
         rig.line.start()
         wait_for(lambda: process.cursor is not None)

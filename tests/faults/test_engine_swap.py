@@ -16,26 +16,26 @@ import numpy as np
 import pytest
 
 from edgeinspect.cameras import synthetic
-from edgeinspect.client import Listener
-from edgeinspect.config.loader import load
+from edgeinspect.client import Subscriber
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelId
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import ConfigError, EngineFault, ModelError
 from edgeinspect.pipeline import factory
-from edgeinspect.pipeline.line import Engines, Line
+from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.services.daemon import reload
 from edgeinspect.services.daemon.reload import Reloader
 from edgeinspect.storage.ledger.query import read_events
-from edgeinspect.storage.ledger.verification import open_ledger, verify
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
+from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.storage.model_store import manifest as manifest_module
-from edgeinspect.storage.shadow_results import compare
+from edgeinspect.storage.shadow_results import read_comparisons
 from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
 from edgeinspect.wire.messages import Status
 from tests import graphs
-from tests.faults.harness import SHAPE, NoiseCamera, Rig, wait_for
+from tests.faults.harness import SHAPE, RunningLine, UnpluggableCamera, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def version_of(spec: Any, version: int) -> Any:
 
 
 def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> None:
-    rig = Rig(
+    rig = RunningLine(
         tmp_path,
         rate_hz=400,
         frames=1_000_000,
@@ -70,9 +70,9 @@ def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> No
     rig.line.start()
     for version in range(2, 102):
         fresh = gate(version % 90)
-        rig.line.swap.refit(rig.line.config, f"hash-{version}", [Engines(fresh, None)])
-        assert old[-1].closed
-        assert not fresh.closed
+        rig.line.engine_swap.apply(rig.line.config, f"hash-{version}", [WorkerEngines(fresh, None)])
+        assert old[-1].is_closed
+        assert not fresh.is_closed
         old.append(fresh)
     counts = rig.stop()
     assert counts.no_verdict == 0
@@ -86,9 +86,9 @@ def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> No
             version = int(verdict.config_hash[5:]) % 90
             assert verdict.gate.version == version
             assert verdict.defect_prob == pytest.approx(version / 100, abs=1e-5)
-    assert all(engine.closed for engine in old)
-    account = verify(tmp_path / "rig.ledger.sqlite")
-    assert account.holds, account.problems
+    assert all(engine.is_closed for engine in old)
+    account = verify_ledger(tmp_path / "rig.ledger.sqlite")
+    assert account.is_consistent, account.problems
     with open_ledger(tmp_path / "rig.ledger.sqlite") as base:
         kinds = [event.kind for event in read_events(base, 1000)]
     assert kinds.count("engine.changed") == 100
@@ -115,34 +115,36 @@ def fails(_image: Pixels) -> Any:
 def test_what_fails_its_first_frames_is_refused(
     tmp_path: Path, break_it: Callable[[Any], None], words: str
 ) -> None:
-    rig = Rig(tmp_path, frames=1_000_000)
+    rig = RunningLine(tmp_path, frames=1_000_000)
     rig.line.start()
     bad = gate(9)
     break_it(bad)
     with pytest.raises(ModelError, match=words):
-        rig.line.swap.refit(rig.line.config, "new", [Engines(bad, None)])
-    assert bad.closed
-    assert not rig.engine.closed
-    before = rig.line.closer.tally.counts().captured
-    wait_for(lambda: rig.line.closer.tally.counts().captured > before + 10)
+        rig.line.engine_swap.apply(rig.line.config, "new", [WorkerEngines(bad, None)])
+    assert bad.is_closed
+    assert not rig.engine.is_closed
+    before = rig.line.closer.counters.counts().captured
+    wait_for(lambda: rig.line.closer.counters.counts().captured > before + 10)
     counts = rig.stop()
     assert counts.passed == counts.captured
-    assert {verdict.config_hash for verdict in rig.verdicts} == {rig.line.closer.causes.config_hash}
+    assert {verdict.config_hash for verdict in rig.verdicts} == {
+        rig.line.closer.provenance.config_hash
+    }
 
 
 def test_a_swap_during_a_hang_waits_for_nobody_else(tmp_path: Path) -> None:
     """The worker hangs in its old engine: deadlines hold, and it comes back to the new one."""
     hang = threading.Event()
-    rig = Rig(tmp_path, rate_hz=100, frames=1_000_000, capture="{ring_slots: 64}")
+    rig = RunningLine(tmp_path, rate_hz=100, frames=1_000_000, capture="{ring_slots: 64}")
     rig.engine._take_time = lambda: time.sleep(0.4) if hang.is_set() else None
     rig.line.start()
-    wait_for(lambda: rig.camera.sent > 10)
+    wait_for(lambda: rig.camera.sent_count > 10)
     hang.set()
     time.sleep(0.05)
-    rig.line.swap.refit(rig.line.config, "after", [Engines(gate(5), None)])
-    assert rig.engine.closed
-    before = rig.line.closer.tally.counts().passed
-    wait_for(lambda: rig.line.closer.tally.counts().passed > before + 20)
+    rig.line.engine_swap.apply(rig.line.config, "after", [WorkerEngines(gate(5), None)])
+    assert rig.engine.is_closed
+    before = rig.line.closer.counters.counts().passed
+    wait_for(lambda: rig.line.closer.counters.counts().passed > before + 20)
     counts = rig.stop()
     assert counts.reasons["deadline"] > 10
     assert rig.verdicts[-1].gate is not None
@@ -150,10 +152,10 @@ def test_a_swap_during_a_hang_waits_for_nobody_else(tmp_path: Path) -> None:
 
 
 def test_workers_that_differ_are_refused() -> None:
-    from edgeinspect.config.loader import parse
-    from edgeinspect.pipeline.inspection.setup import line_judges
+    from edgeinspect.config.loader import parse_config
+    from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
 
-    config = parse(
+    config = parse_config(
         """\
 schema: 1
 line: two
@@ -164,20 +166,20 @@ optics: {mm_per_px_x: 1, mm_per_px_y: 1}
 decide: {gate: {suspect_at: 0.9, reject_at: 0.9, degraded_reject_at: 0.9, reject_code: 1}}
 """
     ).config
-    workers = [Engines(gate(1), None), Engines(gate(2), None)]
+    workers = [WorkerEngines(gate(1), None), WorkerEngines(gate(2), None)]
     with pytest.raises(ModelError, match="another version was promoted"):
-        line_judges(config, "hash", ("top",), workers, SystemClock())
+        make_frame_inspectors(config, "hash", ("top",), workers, SystemClock())
 
 
 # -- the daemon's reload, with a real store -----------------------------------------------
 
 
-class Plant:
+class ReloadableLine:
     """A running line of tiny ONNX gates, with its configuration file and its store."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store = Store(folder / "engines")
+        self.store = ModelStore(folder / "engines")
         for version in (1, 2):
             graphs.install(
                 self.store.root,
@@ -186,14 +188,14 @@ class Plant:
                 shape=SHAPE,
                 training={"run": str(version)},
             )
-        self.shelf = self.store.shelf("tiny-gate")
+        self.shelf = self.store.model_versions("tiny-gate")
         self.shelf.promote(1)
         self.path = folder / "line.yaml"
         self.write()
-        loaded = load(self.path)
-        self.camera = NoiseCamera(100, 1_000_000)
+        loaded = load_config(self.path)
+        self.camera = UnpluggableCamera(100, 1_000_000)
         self.failures: list[BaseException] = []
-        self.line: Line = factory.build(
+        self.line: Line = factory.build_line(
             loaded,
             SystemClock(),
             on_failure=self.failures.append,
@@ -223,59 +225,59 @@ ledger: {{folder: {self.folder}/ledger}}
         )
 
     def live(self) -> int:
-        ref = self.line.closer.causes.gate
+        ref = self.line.closer.provenance.gate
         assert ref is not None
         return ref.version
 
     def stop(self) -> None:
         counts = self.line.stop()
-        self.line.dispose()
+        self.line.close()
         assert not self.failures
         assert counts.captured == counts.passed + counts.reject + counts.no_verdict
         assert counts.no_verdict == 0
         assert counts.late == 0
-        account = verify(self.folder / "ledger" / "plant.ledger.sqlite")
-        assert account.holds, account.problems
+        account = verify_ledger(self.folder / "ledger" / "plant.ledger.sqlite")
+        assert account.is_consistent, account.problems
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
+def plant(tmp_path: Path) -> Iterator[ReloadableLine]:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
-    plant = Plant(tmp_path)
+    plant = ReloadableLine(tmp_path)
     yield plant
     plant.stop()
 
 
-def test_promote_and_roll_back_by_reload(plant: Plant) -> None:
+def test_promote_and_roll_back_by_reload(plant: ReloadableLine) -> None:
     assert plant.live() == 1
     for _ in range(10):
         plant.shelf.promote(2)
-        assert plant.reloader.reload()
+        assert plant.reloader.reload_now()
         assert plant.live() == 2
         plant.shelf.rollback()
-        assert plant.reloader.reload()
+        assert plant.reloader.reload_now()
         assert plant.live() == 1
     plant.write(suspect_at=0.8)
-    before = plant.line.closer.causes.config_hash
-    assert plant.reloader.reload()
-    assert plant.line.closer.causes.config_hash != before
+    before = plant.line.closer.provenance.config_hash
+    assert plant.reloader.reload_now()
+    assert plant.line.closer.provenance.config_hash != before
 
 
-def corrupt(plant: Plant) -> None:
+def corrupt(plant: ReloadableLine) -> None:
     path = plant.shelf.folder / "2" / "model.onnx"
     path.write_bytes(path.read_bytes()[:-3] + b"xyz")
 
 
-def tamper(plant: Plant) -> None:
+def tamper(plant: ReloadableLine) -> None:
     path = plant.shelf.folder / "2" / "manifest.yaml"
     path.write_text(path.read_text().replace("suspect_at: 0.5", "suspect_at: 0.99"))
 
 
-def open_to_all(plant: Plant) -> None:
+def open_to_all(plant: ReloadableLine) -> None:
     (plant.shelf.folder / "2").chmod(0o777)
 
 
-def own_no_graph(plant: Plant) -> None:
+def own_no_graph(plant: ReloadableLine) -> None:
     """Its hash is right, and it is no graph."""
     folder = plant.shelf.folder / "2"
     (folder / "manifest.yaml").unlink()
@@ -285,14 +287,14 @@ def own_no_graph(plant: Plant) -> None:
     plant.shelf.promote(2)
 
 
-def other_device(plant: Plant) -> None:
+def other_device(plant: ReloadableLine) -> None:
     folder = plant.shelf.folder / "2"
     text = (folder / "manifest.yaml").read_text()
     (folder / "manifest.yaml").write_text(text + "built: {device: NVIDIA Orin}\n")
     plant.shelf.promote(2)
 
 
-def many_keys(plant: Plant) -> None:
+def many_keys(plant: ReloadableLine) -> None:
     plant.write(budget_ms=500)
 
 
@@ -308,30 +310,33 @@ def many_keys(plant: Plant) -> None:
     ],
 )
 def test_what_is_wrong_is_refused_while_the_line_goes_on(
-    plant: Plant, harm: Callable[[Plant], None], words: str, monkeypatch: pytest.MonkeyPatch
+    plant: ReloadableLine,
+    harm: Callable[[ReloadableLine], None],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(manifest_module, "devices", lambda: ("NVIDIA H200",))
     plant.shelf.promote(2)
     harm(plant)
-    assert not plant.reloader.reload()
+    assert not plant.reloader.reload_now()
     assert plant.live() == 1
-    assert words in plant.line.swap.problem
-    wait_for(lambda: words in plant.line.health.alarm)
-    before = plant.line.closer.tally.counts().passed
-    wait_for(lambda: plant.line.closer.tally.counts().passed > before + 20)
+    assert words in plant.line.engine_swap.problem
+    wait_for(lambda: words in plant.line.alarms.alarm)
+    before = plant.line.closer.counters.counts().passed
+    wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
     (plant.shelf.folder / "2").chmod(0o755)
     plant.write()
     plant.shelf.promote(1)
-    assert plant.reloader.reload()
-    wait_for(lambda: not plant.line.health.alarm)
+    assert plant.reloader.reload_now()
+    wait_for(lambda: not plant.line.alarms.alarm)
     with open_ledger(plant.folder / "ledger" / "plant.ledger.sqlite") as base:
         wait_for(lambda: "engine.refused" in {event.kind for event in read_events(base, 100)})
 
 
 def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch
+    plant: ReloadableLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.pipeline.inspection.engine_swap._LONG_NS", 50_000_000)
+    monkeypatch.setattr("edgeinspect.pipeline.inspection.engine_swap._RELOAD_ALARM_NS", 50_000_000)
     free, read = threading.Event(), reload.load
 
     def hang(*arguments: Any) -> Any:
@@ -341,32 +346,32 @@ def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
     monkeypatch.setattr(reload, "load", hang)
     plant.reloader.start()
     try:
-        plant.reloader.ask()
-        wait_for(lambda: "new engines are not loaded" in plant.line.health.alarm)
-        before = plant.line.closer.tally.counts().passed
-        wait_for(lambda: plant.line.closer.tally.counts().passed > before + 20)
-        assert plant.line.health.check()[0]
+        plant.reloader.request_reload()
+        wait_for(lambda: "new engines are not loaded" in plant.line.alarms.alarm)
+        before = plant.line.closer.counters.counts().passed
+        wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
+        assert plant.line.alarms.check()[0]
         free.set()
-        wait_for(lambda: not plant.line.health.alarm)
+        wait_for(lambda: not plant.line.alarms.alarm)
     finally:
         free.set()
         plant.reloader.stop()
 
 
 def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch
+    plant: ReloadableLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_args: Any) -> None:
         raise RuntimeError("out of device memory")
 
     monkeypatch.setattr(reload, "make_workers", explode)
-    assert not plant.reloader.reload()
-    assert "out of device memory" in plant.line.swap.problem
+    assert not plant.reloader.reload_now()
+    assert "out of device memory" in plant.line.engine_swap.problem
     monkeypatch.undo()
     plant.path.write_text("schema: 7")
-    assert not plant.reloader.reload()
+    assert not plant.reloader.reload_now()
     with pytest.raises(ConfigError):
-        load(plant.path)
+        load_config(plant.path)
 
 
 def test_the_daemon_takes_a_promotion_at_sighup(tmp_path: Path) -> None:
@@ -375,7 +380,7 @@ def test_the_daemon_takes_a_promotion_at_sighup(tmp_path: Path) -> None:
     root = tmp_path / "engines"
     for version in (1, 2):
         graphs.install(root, graphs.gate(), version=version)
-    Store(root).shelf("tiny-gate").promote(1)
+    ModelStore(root).model_versions("tiny-gate").promote(1)
     (tmp_path / "in").mkdir()
     for index in range(4):
         picture = np.full((32, 48), 60 + index, np.uint8)
@@ -398,7 +403,7 @@ spool: {{folder: {tmp_path}/run}}
     child = subprocess.Popen(
         [sys.executable, "-m", "edgeinspect", "run", str(path)], cwd=ROOT, stdout=subprocess.PIPE
     )
-    ear = Listener(f"ipc://{tmp_path}/v", topics=("status",))
+    ear = Subscriber(f"ipc://{tmp_path}/v", topics=("status",))
 
     def status(field: str) -> Any:
         got = ear.receive(200)
@@ -406,7 +411,7 @@ spool: {{folder: {tmp_path}/run}}
 
     try:
         wait_for(lambda: status("gate") == "tiny-gate/1", 60)
-        Store(root).shelf("tiny-gate").promote(2)
+        ModelStore(root).model_versions("tiny-gate").promote(2)
         child.send_signal(signal.SIGHUP)
         wait_for(lambda: status("gate") == "tiny-gate/2")
         (root / "tiny-gate" / "2").chmod(0o777)
@@ -427,27 +432,27 @@ spool: {{folder: {tmp_path}/run}}
 
 def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
-    from edgeinspect.storage.model_store.shipped_line import strip_line
+    from edgeinspect.storage.model_store.shipped_line import shipped_line_config
 
     clock = SystemClock()
-    loaded = strip_line(str(tmp_path), budget_ms=20_000, backend="ov")
+    loaded = shipped_line_config(str(tmp_path), budget_ms=20_000, backend="ov")
     camera = synthetic.build(synthetic.Options(rate_hz=5, pictures=4), clock)
-    camera.prepare()
-    line = factory.build(
+    camera.render_images()
+    line = factory.build_line(
         loaded, clock, on_failure=lambda error: None, on_end=lambda: None, cameras={"top": camera}
     )
-    ear = Listener(line.publisher.address, topics=("verdict",))
+    ear = Subscriber(line.publisher.address, topics=("verdict",))
     line.start()
     for _ in range(2):
-        reload.refit(line, loaded, loaded)
+        reload.reload_engines(line, loaded, loaded)
     counts = line.stop()
     heard: list[Verdict] = []
     while (got := ear.receive(200)) is not None:
         if isinstance(got.message, Verdict):
             heard.append(got.message)
     ear.close()
-    line.dispose()
-    assert line.swap.exchanges == 2
+    line.close()
+    assert line.engine_swap.swap_count == 2
     assert counts.captured == counts.passed + counts.reject + counts.no_verdict == len(heard)
     assert counts.late == 0
     assert all(v.decision is not Decision.NO_VERDICT for v in heard), counts.reasons
@@ -464,39 +469,41 @@ def rejects_all(shape: Any) -> Any:
     return model
 
 
-def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: Plant) -> None:
+def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: ReloadableLine) -> None:
     graphs.install(plant.store.root, rejects_all(SHAPE), version=3, shape=SHAPE)
-    plant.shelf.shadow(3)
-    reload.reshadow(plant.line, load(plant.path))
+    plant.shelf.set_shadow(3)
+    reload.restart_shadow(plant.line, load_config(plant.path))
     shadow = plant.line.shadow
     assert shadow is not None
-    wait_for(lambda: shadow.shown > 70, 60)
+    wait_for(lambda: shadow.submitted_count > 70, 60)
     plant.line.set_shadow(None)
     path = plant.folder / "ledger" / "plant.shadow.sqlite"
-    (one,) = compare([path], "tiny-gate/3")
+    (one,) = read_comparisons([path], "tiny-gate/3")
     assert one.frames >= 70
     assert one.only_shadow_rejects == one.frames == one.differing
     assert one.only_live_rejects == 0
     assert len(one.seqs) == one.frames
     assert one.live.startswith("tiny-gate/1#")
-    assert compare([path], "tiny-gate/2") == []
-    assert plant.line.closer.tally.counts().reject == 0
+    assert read_comparisons([path], "tiny-gate/2") == []
+    assert plant.line.closer.counters.counts().reject == 0
 
 
-def test_a_shadow_that_dies_harms_no_frame(plant: Plant) -> None:
-    plant.shelf.shadow(2)
-    reload.reshadow(plant.line, load(plant.path))
+def test_a_shadow_that_dies_harms_no_frame(plant: ReloadableLine) -> None:
+    plant.shelf.set_shadow(2)
+    reload.restart_shadow(plant.line, load_config(plant.path))
     shadow = plant.line.shadow
     assert shadow is not None
-    wait_for(lambda: shadow.shown > 3, 60)
+    wait_for(lambda: shadow.submitted_count > 3, 60)
     shadow._child.kill()
-    wait_for(lambda: not shadow.check())
-    before = plant.line.closer.tally.counts().passed
-    wait_for(lambda: plant.line.closer.tally.counts().passed > before + 20)
+    wait_for(lambda: not shadow.check_child())
+    before = plant.line.closer.counters.counts().passed
+    wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
 
 
-def test_a_candidate_that_is_refused_leaves_the_line_without_a_shadow(plant: Plant) -> None:
-    plant.shelf.shadow(2)
+def test_a_candidate_that_is_refused_leaves_the_line_without_a_shadow(
+    plant: ReloadableLine,
+) -> None:
+    plant.shelf.set_shadow(2)
     corrupt(plant)
-    reload.reshadow(plant.line, load(plant.path))
+    reload.restart_shadow(plant.line, load_config(plant.path))
     assert plant.line.shadow is None

@@ -18,14 +18,14 @@ import pytest
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
-from edgeinspect.storage.ledger.database import OpenLedger, known
-from edgeinspect.storage.ledger.verification import verify
-from tests.ledger_fixture import Desk
+from edgeinspect.storage.ledger.database import LedgerDatabase, read_tail
+from edgeinspect.storage.ledger.verification import verify_ledger
+from tests.ledger_fixture import LedgerFixture
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
+def desk(tmp_path: Path) -> Iterator[LedgerFixture]:
+    desk = LedgerFixture(tmp_path)
     yield desk
     desk.dispose()
 
@@ -37,8 +37,8 @@ def wait(until: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.005)
 
 
-def kinds(desk: Desk) -> list[object]:
-    return [kind for (kind,) in desk.ask("SELECT kind FROM events ORDER BY id")]
+def kinds(desk: LedgerFixture) -> list[object]:
+    return [kind for (kind,) in desk.query("SELECT kind FROM events ORDER BY id")]
 
 
 # -- full, slow, gone -----------------------------------------------------------------------
@@ -56,65 +56,67 @@ def kinds(desk: Desk) -> list[object]:
     ids=str,
 )
 def test_whatever_fails_is_alarmed_and_the_backlog_comes_later(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, problem: Exception
+    desk: LedgerFixture, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
-    desk.judge(5)
+    desk.add_verdicts(5)
 
     def fail(path: Path) -> None:
         raise problem
 
     monkeypatch.setattr("edgeinspect.storage.ledger.writer.OpenLedger", fail)
     desk.late.append(desk.verdict(2, Decision.REJECT))
-    desk.writer.note("operator.acted")
+    desk.writer.record_event("operator.acted")
     for _ in range(3):
-        assert not desk.writer.catch_up()
+        assert not desk.writer.write_backlog()
     assert str(problem) in desk.writer.alarm
     assert desk.spool.ledgered_seq == 0
-    desk.judge(5)
+    desk.add_verdicts(5)
     monkeypatch.undo()
-    assert desk.writer.catch_up()
+    assert desk.writer.write_backlog()
     assert desk.writer.alarm == ""
-    (epoch,) = verify(desk.path, desk.spool_path).epochs
+    (epoch,) = verify_ledger(desk.path, desk.spool_path).epochs
     assert (epoch.passed, epoch.late, kinds(desk)) == (10, 1, ["operator.acted"])
 
 
-def test_a_transaction_that_fails_at_its_end_is_written_once_more_and_once(desk: Desk) -> None:
-    desk.judge(5)
-    assert desk.writer.catch_up()
-    desk.judge(5)
+def test_a_transaction_that_fails_at_its_end_is_written_once_more_and_once(
+    desk: LedgerFixture,
+) -> None:
+    desk.add_verdicts(5)
+    assert desk.writer.write_backlog()
+    desk.add_verdicts(5)
     desk.late.append(desk.verdict(2, Decision.REJECT))
-    desk.writer.note("operator.acted")
+    desk.writer.record_event("operator.acted")
     with closing(sqlite3.connect(desk.path)) as other:
         # Fails after the verdicts were inserted.
         other.execute(
             "CREATE TRIGGER no BEFORE INSERT ON events BEGIN SELECT raise(FAIL, 'no'); END"
         )
         for _ in range(3):
-            assert not desk.writer.catch_up()
+            assert not desk.writer.write_backlog()
         assert desk.spool.ledgered_seq == 5
         other.execute("DROP TRIGGER no")
-    assert desk.writer.catch_up()
-    (epoch,) = verify(desk.path, desk.spool_path).epochs
+    assert desk.writer.write_backlog()
+    (epoch,) = verify_ledger(desk.path, desk.spool_path).epochs
     assert (epoch.passed, epoch.late, kinds(desk)) == (10, 1, ["operator.acted"])
     assert desk.writer.lost == 0
 
 
-def with_small_files(desk: Desk) -> None:
+def with_small_files(desk: LedgerFixture) -> None:
     """In a child: no file may grow, then it may again."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    desk.judge(50)
-    assert desk.writer.catch_up()
+    desk.add_verdicts(50)
+    assert desk.writer.write_backlog()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (desk.path.stat().st_size + 4096, hard))
     while not desk.writer.alarm and desk.spool.last_seq < 20_000:
-        desk.judge(200)
-        desk.writer.catch_up()
+        desk.add_verdicts(200)
+        desk.writer.write_backlog()
     assert desk.writer.alarm, "the disk was never full"
     assert desk.spool.last_seq > desk.spool.ledgered_seq
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert desk.writer.catch_up()
+    assert desk.writer.write_backlog()
     assert not desk.writer.alarm
-    assert verify(desk.path, desk.spool_path).holds
+    assert verify_ledger(desk.path, desk.spool_path).is_consistent
 
 
 def in_child(body: Callable[[], None]) -> int:
@@ -131,7 +133,7 @@ def in_child(body: Callable[[], None]) -> int:
 
 
 def test_files_that_may_not_grow(tmp_path: Path) -> None:
-    assert in_child(lambda: with_small_files(Desk(tmp_path))) == 0
+    assert in_child(lambda: with_small_files(LedgerFixture(tmp_path))) == 0
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
@@ -141,28 +143,28 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a tmpfs cannot be mounted here: needs root and CAP_SYS_ADMIN")
     try:
-        desk = Desk(tmp_path)
+        desk = LedgerFixture(tmp_path)
         desk.writer._path = desk.path = disk / "t.ledger.sqlite"
         while not desk.writer.alarm and desk.spool.last_seq < 20_000:
-            desk.judge(100)
-            desk.writer.catch_up()
+            desk.add_verdicts(100)
+            desk.writer.write_backlog()
         assert "full" in desk.writer.alarm
         written = desk.spool.ledgered_seq
-        desk.judge(100)
+        desk.add_verdicts(100)
         subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
-        assert desk.writer.catch_up()
+        assert desk.writer.write_backlog()
         assert desk.writer.alarm == ""
         assert desk.spool.ledgered_seq == desk.spool.last_seq > written
-        assert verify(desk.path, desk.spool_path).holds
+        assert verify_ledger(desk.path, desk.spool_path).is_consistent
         desk.dispose()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_commit_that_hangs_delays_no_verdict_and_is_alarmed(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, slots=128)
-    desk.judge(1)
-    assert desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path, slots=128)
+    desk.add_verdicts(1)
+    assert desk.writer.write_backlog()
     desk.writer.close()
     thread = threading.Thread(target=desk.writer.run)
     with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
@@ -170,7 +172,7 @@ def test_a_commit_that_hangs_delays_no_verdict_and_is_alarmed(tmp_path: Path) ->
         thread.start()
         time.sleep(0.2)
         begun = time.monotonic()
-        desk.judge(100)
+        desk.add_verdicts(100)
         assert time.monotonic() - begun < 1
         assert desk.spool.ledgered_seq <= 1
         wait(lambda: desk.writer.alarm)
@@ -180,8 +182,8 @@ def test_a_commit_that_hangs_delays_no_verdict_and_is_alarmed(tmp_path: Path) ->
     desk.writer.stop()
     thread.join(20)
     assert not thread.is_alive()
-    account = verify(desk.path, desk.spool_path)
-    assert account.holds, account.problems
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert account.is_consistent, account.problems
     assert account.epochs[0].ended_at_utc_ns is not None
     desk.dispose()
 
@@ -189,10 +191,10 @@ def test_a_commit_that_hangs_delays_no_verdict_and_is_alarmed(tmp_path: Path) ->
 def test_a_disk_that_does_not_answer_is_alarmed_before_the_spool_is_half_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(tmp_path, slots=128)
+    desk = LedgerFixture(tmp_path, slots=128)
     entered, free, step = threading.Event(), threading.Event(), desk.writer._open
 
-    def hang() -> OpenLedger:
+    def hang() -> LedgerDatabase:
         entered.set()
         assert free.wait(30)
         return step()
@@ -201,7 +203,7 @@ def test_a_disk_that_does_not_answer_is_alarmed_before_the_spool_is_half_full(
     thread = threading.Thread(target=desk.writer.run)
     thread.start()
     try:
-        desk.judge(1)
+        desk.add_verdicts(1)
         assert entered.wait(20)
         assert desk.writer.alarm == ""
         desk.clock.advance(11 * NS_PER_S)
@@ -216,35 +218,35 @@ def test_a_disk_that_does_not_answer_is_alarmed_before_the_spool_is_half_full(
 
 
 def test_a_writer_that_falls_behind_is_alarmed_before_it_loses(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, slots=128)
-    desk.judge(1)
-    desk.writer.catch_up()
-    desk.judge(60)
+    desk = LedgerFixture(tmp_path, slots=128)
+    desk.add_verdicts(1)
+    desk.writer.write_backlog()
+    desk.add_verdicts(60)
     assert desk.writer.alarm == ""
-    desk.judge(10)
+    desk.add_verdicts(10)
     assert desk.writer.alarm == "ledger is 70 verdicts behind; the spool holds 128"
-    desk.writer.catch_up()
+    desk.writer.write_backlog()
     assert desk.writer.alarm == ""
     desk.dispose()
 
 
 def test_what_the_spool_overwrote_is_counted_once_noted_alarmed_and_named(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, slots=64)
-    desk.judge(10)
-    desk.writer.catch_up()
-    desk.judge(2000)
+    desk = LedgerFixture(tmp_path, slots=64)
+    desk.add_verdicts(10)
+    desk.writer.write_backlog()
+    desk.add_verdicts(2000)
     with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
         other.execute(
             "CREATE TRIGGER no BEFORE INSERT ON events BEGIN SELECT raise(FAIL, 'no'); END"
         )
-        assert not desk.writer.catch_up()
+        assert not desk.writer.write_backlog()
         assert desk.writer.lost == 0
         other.execute("DROP TRIGGER no")
-    desk.writer.catch_up()
+    desk.writer.write_backlog()
     assert desk.writer.lost == 2010 - 64 - 10
     assert desk.writer.alarm == "ledger has lost 1936 verdicts"
     assert kinds(desk) == ["ledger.lost"]
-    account = verify(desk.path, desk.spool_path)
+    account = verify_ledger(desk.path, desk.spool_path)
     assert account.problems == ["verdicts 11 to 1946 are missing"]
     assert account.epochs[0].gaps == 1936
     desk.clock.advance(2 * 3600 * 10**9)
@@ -252,27 +254,27 @@ def test_what_the_spool_overwrote_is_counted_once_noted_alarmed_and_named(tmp_pa
     desk.dispose()
 
 
-def test_a_verdict_that_cannot_be_read_stops_nothing(desk: Desk) -> None:
+def test_a_verdict_that_cannot_be_read_stops_nothing(desk: LedgerFixture) -> None:
     desk.spool.close(desk.open(), b"not a verdict")
-    desk.judge(3)
-    assert desk.writer.catch_up()
+    desk.add_verdicts(3)
+    assert desk.writer.write_backlog()
     assert desk.writer.lost == 1
-    assert desk.writer.catch_up()
+    assert desk.writer.write_backlog()
     assert set(kinds(desk)) == {"ledger.lost", "ledger.unreadable"}
-    assert verify(desk.path).problems == ["verdicts 1 to 1 are missing"]
+    assert verify_ledger(desk.path).problems == ["verdicts 1 to 1 are missing"]
 
 
 def test_the_folder_may_come_late(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = LedgerFixture(tmp_path)
     blocker = tmp_path / "disk"
     blocker.write_text("not a folder")
     desk.writer._path = desk.path = blocker / "deep" / "t.ledger.sqlite"
-    desk.judge(3)
-    assert not desk.writer.catch_up()
+    desk.add_verdicts(3)
+    assert not desk.writer.write_backlog()
     assert desk.writer.alarm
     blocker.unlink()
-    assert desk.writer.catch_up()
-    assert verify(desk.path, desk.spool_path).holds
+    assert desk.writer.write_backlog()
+    assert verify_ledger(desk.path, desk.spool_path).is_consistent
     desk.dispose()
 
 
@@ -290,7 +292,7 @@ def test_the_folder_may_come_late(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_continued_is_set_aside(
-    desk: Desk, content: bytes | str, suffix: str
+    desk: LedgerFixture, content: bytes | str, suffix: str
 ) -> None:
     if isinstance(content, str):
         with closing(sqlite3.connect(desk.path)) as base, base:
@@ -298,16 +300,16 @@ def test_a_file_that_cannot_be_continued_is_set_aside(
     else:
         desk.path.write_bytes(content)
     kept = desk.path.read_bytes()
-    desk.judge(3)
-    assert desk.writer.catch_up()
+    desk.add_verdicts(3)
+    assert desk.writer.write_backlog()
     assert desk.path.with_name(f"{desk.path.name}.{suffix}-1").read_bytes() == kept
-    assert verify(desk.path, desk.spool_path).holds
+    assert verify_ledger(desk.path, desk.spool_path).is_consistent
     assert kinds(desk) == ["ledger.set_aside"]
 
 
-def test_pages_that_rot_while_it_runs(desk: Desk) -> None:
-    desk.judge(3000)
-    assert desk.writer.catch_up()
+def test_pages_that_rot_while_it_runs(desk: LedgerFixture) -> None:
+    desk.add_verdicts(3000)
+    assert desk.writer.write_backlog()
     desk.writer.close()
     size = desk.path.stat().st_size
     with desk.path.open("r+b") as file:
@@ -315,39 +317,39 @@ def test_pages_that_rot_while_it_runs(desk: Desk) -> None:
             file.seek(at)
             file.write(b"\xff" * 4096)
     with pytest.raises(DataError):
-        verify(desk.path)
-    desk.judge(100)
-    wait(desk.writer.catch_up)
+        verify_ledger(desk.path)
+    desk.add_verdicts(100)
+    wait(desk.writer.write_backlog)
     assert desk.writer.alarm == ""
     assert list(desk.path.parent.glob("*.damaged-1"))
-    account = verify(desk.path, desk.spool_path)
-    assert account.holds, account.problems  # the spool had them all still
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert account.is_consistent, account.problems  # the spool had them all still
     assert account.epochs[0].captured == 3100
 
 
 def test_a_ledger_set_aside_leaves_a_gap_that_is_named(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, slots=64)
-    desk.judge(50)
-    desk.writer.catch_up()
-    desk.judge(50)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path, slots=64)
+    desk.add_verdicts(50)
+    desk.writer.write_backlog()
+    desk.add_verdicts(50)
+    desk.writer.write_backlog()
     desk.writer.close()
     desk.path.write_bytes(b"rot" * 5000)
-    desk.judge(10)
-    assert desk.writer.catch_up()
-    assert verify(desk.path, desk.spool_path).problems == ["verdicts 1 to 46 are missing"]
+    desk.add_verdicts(10)
+    assert desk.writer.write_backlog()
+    assert verify_ledger(desk.path, desk.spool_path).problems == ["verdicts 1 to 46 are missing"]
     desk.dispose()
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "exchanged for an older one"])
-def test_a_file_that_is_taken_away_while_it_runs(desk: Desk, how: str) -> None:
-    desk.judge(10)
-    desk.writer.catch_up()
+def test_a_file_that_is_taken_away_while_it_runs(desk: LedgerFixture, how: str) -> None:
+    desk.add_verdicts(10)
+    desk.writer.write_backlog()
     older = desk.path.with_name("older")
     with closing(sqlite3.connect(desk.path)) as base, closing(sqlite3.connect(older)) as copy:
         base.backup(copy)
-    desk.judge(10)
-    desk.writer.catch_up()
+    desk.add_verdicts(10)
+    desk.writer.write_backlog()
     if how == "removed":
         for path in desk.path.parent.glob("t.ledger.sqlite*"):
             path.unlink()
@@ -357,48 +359,48 @@ def test_a_file_that_is_taken_away_while_it_runs(desk: Desk, how: str) -> None:
         for suffix in ("-wal", "-shm"):
             desk.path.with_name(desk.path.name + suffix).unlink()
         older.replace(desk.path)
-    desk.judge(10)
-    assert desk.writer.catch_up()
-    account = verify(desk.path, desk.spool_path)
-    assert account.holds, account.problems
+    desk.add_verdicts(10)
+    assert desk.writer.write_backlog()
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert account.is_consistent, account.problems
     assert account.epochs[0].captured == 30
     assert "ledger.replaced" in kinds(desk)
 
 
-def test_a_commit_that_a_power_cut_took_back_is_written_again(desk: Desk) -> None:
-    desk.judge(20)
-    desk.writer.catch_up()
-    desk.alter("DELETE FROM verdicts WHERE seq > 12")
+def test_a_commit_that_a_power_cut_took_back_is_written_again(desk: LedgerFixture) -> None:
+    desk.add_verdicts(20)
+    desk.writer.write_backlog()
+    desk.execute("DELETE FROM verdicts WHERE seq > 12")
     again = desk.restart()
     assert again.spool.ledgered_seq == 20
-    assert again.writer.catch_up()
-    assert verify(again.path, again.spool_path).holds
+    assert again.writer.write_backlog()
+    assert verify_ledger(again.path, again.spool_path).is_consistent
     again.dispose()
 
 
-def test_a_ledger_of_another_line_is_not_continued(desk: Desk, tmp_path: Path) -> None:
-    other = Desk(tmp_path / "other")
-    other.judge(30)
-    other.writer.catch_up()
+def test_a_ledger_of_another_line_is_not_continued(desk: LedgerFixture, tmp_path: Path) -> None:
+    other = LedgerFixture(tmp_path / "other")
+    other.add_verdicts(30)
+    other.writer.write_backlog()
     other.dispose()
-    desk.judge(3)
+    desk.add_verdicts(3)
     other.path.rename(desk.path)
-    assert desk.writer.catch_up()
+    assert desk.writer.write_backlog()
     assert list(desk.path.parent.glob("*.ahead-1"))
-    assert verify(desk.path, desk.spool_path).holds
+    assert verify_ledger(desk.path, desk.spool_path).is_consistent
 
 
-def test_two_daemons_do_not_share_a_ledger(desk: Desk, tmp_path: Path) -> None:
-    desk.judge(3)
-    assert desk.writer.catch_up()
-    other = Desk(tmp_path / "other")
+def test_two_daemons_do_not_share_a_ledger(desk: LedgerFixture, tmp_path: Path) -> None:
+    desk.add_verdicts(3)
+    assert desk.writer.write_backlog()
+    other = LedgerFixture(tmp_path / "other")
     other.writer._path = desk.path
-    other.judge(3)
-    assert not other.writer.catch_up()
+    other.add_verdicts(3)
+    assert not other.writer.write_backlog()
     assert "another daemon" in other.writer.alarm
     desk.writer.close()
     other.dispose()
-    assert verify(desk.path).epochs[0].captured == 3
+    assert verify_ledger(desk.path).epochs[0].captured == 3
 
 
 # -- kill -9, and looking while it runs -------------------------------------------------------
@@ -406,14 +408,14 @@ def test_two_daemons_do_not_share_a_ledger(desk: Desk, tmp_path: Path) -> None:
 
 def work(folder: Path, pause_s: float) -> None:
     """Judge and write, until killed."""
-    desk = Desk(folder)
+    desk = LedgerFixture(folder)
     threading.Thread(target=desk.writer.run, daemon=True).start()
     while True:
-        desk.judge(5, Decision.REJECT, part="p")
-        desk.judge(20)
+        desk.add_verdicts(5, Decision.REJECT, part="p")
+        desk.add_verdicts(20)
         desk.open()
-        desk.end(desk.spool.last_seq)
-        desk.publish()
+        desk.close_frame(desk.spool.last_seq)
+        desk.publish_closed()
         time.sleep(pause_s)
 
 
@@ -436,14 +438,14 @@ def killed_after(body: Callable[[], None]) -> Iterator[None]:
 def test_kill_9_of_the_writer_leaves_a_ledger_that_verifies(tmp_path: Path) -> None:
     path = tmp_path / "t.ledger.sqlite"
     for turn in range(8):
-        before = known(path)
+        before = read_tail(path)
         with killed_after(lambda: work(tmp_path, 0.001)):
-            wait(lambda before=before: known(path).last_epoch > before.last_epoch)
+            wait(lambda before=before: read_tail(path).last_epoch > before.last_epoch)
             time.sleep(0.03 * turn)
-    desk = Desk(tmp_path)
-    assert desk.writer.catch_up(last=True)
-    account = verify(desk.path, desk.spool_path)
-    assert account.holds, account.problems
+    desk = LedgerFixture(tmp_path)
+    assert desk.writer.write_backlog(last=True)
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert account.is_consistent, account.problems
     assert sum(epoch.captured for epoch in account.epochs) == desk.spool.last_seq > 500
     assert sum(epoch.ended_at_utc_ns is None for epoch in account.epochs) == 8
     desk.dispose()
@@ -452,7 +454,7 @@ def test_kill_9_of_the_writer_leaves_a_ledger_that_verifies(tmp_path: Path) -> N
 def test_verify_beside_a_writer_that_runs(tmp_path: Path) -> None:
     path = tmp_path / "t.ledger.sqlite"
     with killed_after(lambda: work(tmp_path, 0.02)):  # some thousand verdicts a second
-        wait(lambda: known(path).last_seq)
+        wait(lambda: read_tail(path).last_seq)
         for _ in range(8):
-            account = verify(path, tmp_path / "t.spool")
-            assert account.holds, account.problems
+            account = verify_ledger(path, tmp_path / "t.spool")
+            assert account.is_consistent, account.problems

@@ -11,11 +11,11 @@ import pytest
 
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import CameraLostError, EngineFault, SpoolError
-from tests.faults.harness import Rig, wait_for
+from tests.faults.harness import RunningLine, wait_for
 
 
 def test_every_frame_is_heard_once_in_order(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+    rig = RunningLine(tmp_path)
     counts = rig.run()
     assert counts.captured == 200
     assert [verdict.seq for verdict in rig.verdicts] == list(range(1, 201))
@@ -25,7 +25,7 @@ def test_every_frame_is_heard_once_in_order(tmp_path: Path) -> None:
 def test_two_workers_judge_at_the_same_time_and_verdicts_keep_their_order(tmp_path: Path) -> None:
     """Every frame waits for a partner: one worker alone would never get past the first."""
     together = threading.Barrier(2)
-    rig = Rig(
+    rig = RunningLine(
         tmp_path,
         workers=2,
         budget_ms=10_000,
@@ -36,7 +36,7 @@ def test_two_workers_judge_at_the_same_time_and_verdicts_keep_their_order(tmp_pa
     assert not rig.failures
     assert counts.passed == counts.captured == 200
     assert [verdict.seq for verdict in rig.verdicts] == list(range(1, 201))
-    assert min(engine.calls for engine in rig.engines) >= 100
+    assert min(engine.call_count for engine in rig.engines) >= 100
 
 
 def meet(together: threading.Barrier) -> None:
@@ -46,10 +46,10 @@ def meet(together: threading.Barrier) -> None:
 
 def test_engine_that_hangs_owns_no_deadline(tmp_path: Path) -> None:
     hung = threading.Event()
-    rig = Rig(tmp_path, frames=300, rate_hz=100, capture="{ring_slots: 16}")
+    rig = RunningLine(tmp_path, frames=300, rate_hz=100, capture="{ring_slots: 16}")
 
     def hang_once() -> None:
-        if rig.camera.sent > 20 and not hung.is_set():
+        if rig.camera.sent_count > 20 and not hung.is_set():
             hung.set()
             time.sleep(1.5)
 
@@ -58,18 +58,18 @@ def test_engine_that_hangs_owns_no_deadline(tmp_path: Path) -> None:
     assert counts.reasons["deadline"] >= 100
     assert counts.late >= 1
     assert counts.passed > 50, "the line must go on after the hang"
-    late = {verdict.seq for verdict in rig.line.closer.late}
+    late = {verdict.seq for verdict in rig.line.closer.late_verdicts}
     for verdict in rig.verdicts:
         if verdict.seq in late:
             assert verdict.decision is Decision.NO_VERDICT
 
 
 def test_engine_that_fails_gives_no_verdict_and_goes_on(tmp_path: Path) -> None:
-    rig = Rig(tmp_path)
+    rig = RunningLine(tmp_path)
     outputs = rig.engine._outputs
 
     def fail_sometimes(image: np.ndarray) -> tuple[np.ndarray, ...]:
-        if rig.engine.calls % 5 == 0:
+        if rig.engine.call_count % 5 == 0:
             raise EngineFault("device lost", where="gpu 0")
         return outputs(image)
 
@@ -83,7 +83,7 @@ def test_engine_that_fails_gives_no_verdict_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overload", ["drop_oldest", "drop_newest"])
 def test_ten_times_overload_keeps_the_law_and_its_deadlines(tmp_path: Path, overload: str) -> None:
-    rig = Rig(
+    rig = RunningLine(
         tmp_path,
         rate_hz=500,
         frames=1000,
@@ -93,11 +93,11 @@ def test_ten_times_overload_keeps_the_law_and_its_deadlines(tmp_path: Path, over
     counts = rig.run()
     assert counts.reasons["overrun"] > 500
     assert counts.passed > 20
-    assert rig.line.rings["top"].free == 4
+    assert rig.line.rings["top"].free_slots == 4
 
 
 def test_block_makes_the_camera_wait_and_drops_nothing(tmp_path: Path) -> None:
-    rig = Rig(
+    rig = RunningLine(
         tmp_path,
         rate_hz=2000,
         frames=300,
@@ -110,22 +110,24 @@ def test_block_makes_the_camera_wait_and_drops_nothing(tmp_path: Path) -> None:
 
 
 def test_camera_that_comes_back(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, frames=200, capture="{reconnect: {attempts: 0, first_ms: 20, max_ms: 50}}")
+    rig = RunningLine(
+        tmp_path, frames=200, capture="{reconnect: {attempts: 0, first_ms: 20, max_ms: 50}}"
+    )
     rig.line.start()
-    wait_for(lambda: rig.camera.sent > 40)
-    rig.camera.plugged = False
-    wait_for(lambda: rig.line.captures[0].state == "lost")
-    wait_for(lambda: "is lost" in rig.line.health.alarm)
-    rig.camera.plugged = True
+    wait_for(lambda: rig.camera.sent_count > 40)
+    rig.camera.is_plugged = False
+    wait_for(lambda: rig.line.capture_threads[0].state == "lost")
+    wait_for(lambda: "is lost" in rig.line.alarms.alarm)
+    rig.camera.is_plugged = True
     assert rig.ended.wait(30)
     assert rig.stop().captured == 200
 
 
 def test_camera_that_stays_away_ends_the_line_with_all_accounted(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, frames=200, capture="{reconnect: {attempts: 2, first_ms: 5}}")
+    rig = RunningLine(tmp_path, frames=200, capture="{reconnect: {attempts: 2, first_ms: 5}}")
     rig.line.start()
-    wait_for(lambda: rig.camera.sent > 40)
-    rig.camera.plugged = False
+    wait_for(lambda: rig.camera.sent_count > 40)
+    rig.camera.is_plugged = False
     assert rig.ended.wait(30)
     assert isinstance(rig.failures[0], CameraLostError)
     counts = rig.stop()
@@ -133,51 +135,51 @@ def test_camera_that_stays_away_ends_the_line_with_all_accounted(tmp_path: Path)
 
 
 def test_wrong_sizes_are_verdicts_and_letterbox_judges_them(tmp_path: Path) -> None:
-    rig = Rig(tmp_path / "a", frames=40)
+    rig = RunningLine(tmp_path / "a", frames=40)
     rig.camera.shape = (17, 5, 1)
     assert rig.run().reasons == {"shape": 40}
-    rig = Rig(tmp_path / "b", frames=40, capture="{wrong_shape: letterbox}")
+    rig = RunningLine(tmp_path / "b", frames=40, capture="{wrong_shape: letterbox}")
     rig.camera.shape = (17, 5, 1)
     assert rig.run().passed == 40
     assert all(verdict.letterbox for verdict in rig.verdicts)
 
 
 def test_stop_in_the_middle_closes_every_frame(tmp_path: Path) -> None:
-    rig = Rig(
+    rig = RunningLine(
         tmp_path, frames=100_000, rate_hz=400, budget_ms=2_000, take_time=lambda: time.sleep(0.05)
     )
     rig.line.start()
-    wait_for(lambda: rig.camera.sent > 50)
+    wait_for(lambda: rig.camera.sent_count > 50)
     counts = rig.stop()
     assert counts.captured == len(rig.verdicts)
 
 
 def test_restart_counts_on_and_a_second_daemon_is_refused(tmp_path: Path) -> None:
-    first = Rig(tmp_path, frames=30)
+    first = RunningLine(tmp_path, frames=30)
     with pytest.raises(SpoolError, match="runs already"):
-        Rig(tmp_path)
+        RunningLine(tmp_path)
     first.run()
-    second = Rig(tmp_path, frames=30)
+    second = RunningLine(tmp_path, frames=30)
     second.run()
     assert [verdict.seq for verdict in second.verdicts][-30:] == list(range(31, 61))
     assert second.line.spool.epoch > first.line.spool.epoch
 
 
 def test_damaged_spool_is_set_aside_and_the_line_runs(tmp_path: Path) -> None:
-    first = Rig(tmp_path, frames=30)
+    first = RunningLine(tmp_path, frames=30)
     first.run()
     path = tmp_path / "rig.spool"
     data = bytearray(path.read_bytes())
     data[0:16] = b"\xff" * 16
     path.write_bytes(data)
-    second = Rig(tmp_path, frames=30)
-    assert second.line.spool.set_aside is not None
+    second = RunningLine(tmp_path, frames=30)
+    assert second.line.spool.quarantined is not None
     second.run()
     assert second.line.spool.last_seq == 60
 
 
 def test_memory_is_flat_under_overload(tmp_path: Path) -> None:
-    rig = Rig(
+    rig = RunningLine(
         tmp_path,
         rate_hz=1000,
         frames=4000,
@@ -185,7 +187,7 @@ def test_memory_is_flat_under_overload(tmp_path: Path) -> None:
         take_time=lambda: time.sleep(0.01),
     )
     rig.line.start()
-    wait_for(lambda: rig.camera.sent > 1000)
+    wait_for(lambda: rig.camera.sent_count > 1000)
     early = resident_bytes() - verdict_bytes(rig)
     assert rig.ended.wait(60)
     late = resident_bytes() - verdict_bytes(rig)
@@ -197,6 +199,6 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def verdict_bytes(rig: Rig) -> int:
+def verdict_bytes(rig: RunningLine) -> int:
     """What the test itself keeps."""
     return 2_000 * len(rig.verdicts)

@@ -13,10 +13,10 @@ from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.pipeline.supervision import liveness
 from edgeinspect.services.daemon import service
-from tests.faults.harness import Rig, wait_for
+from tests.faults.harness import RunningLine, wait_for
 
 
-class Manager:
+class FakeSystemd:
     """systemd's end of the notify socket."""
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +25,7 @@ class Manager:
         self.socket.setblocking(False)
         self.said: list[str] = []
 
-    def hear(self) -> list[str]:
+    def receive(self) -> list[str]:
         """All that was said, the newest last."""
         while True:
             try:
@@ -35,18 +35,20 @@ class Manager:
 
 
 @pytest.fixture
-def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manager:
-    made = Manager(tmp_path)
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystemd:
+    made = FakeSystemd(tmp_path)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    monkeypatch.setattr(liveness, "PATIENCE_NS", 1_200 * NS_PER_MS)
+    monkeypatch.setattr(liveness, "STALL_TIMEOUT_NS", 1_200 * NS_PER_MS)
     return made
 
 
-def test_an_engine_that_hangs_for_good_ends_the_feeding(tmp_path: Path, manager: Manager) -> None:
+def test_an_engine_that_hangs_for_good_ends_the_feeding(
+    tmp_path: Path, manager: FakeSystemd
+) -> None:
     hung, free = threading.Event(), threading.Event()
-    rig = Rig(tmp_path, frames=100_000, rate_hz=50)
+    rig = RunningLine(tmp_path, frames=100_000, rate_hz=50)
 
     def hang() -> None:
         if hung.is_set():
@@ -55,23 +57,23 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(tmp_path: Path, manager:
     rig.engine._take_time = hang
     ended = threading.Event()
     rig.line.start()
-    attending = threading.Thread(target=service.attend, args=(rig.line, ended))
+    attending = threading.Thread(target=service.run_watchdog, args=(rig.line, ended))
     attending.start()
     try:
-        wait_for(lambda: manager.hear().count("WATCHDOG=1") >= 5)
+        wait_for(lambda: manager.receive().count("WATCHDOG=1") >= 5)
         assert "STATUS=inspecting rig" in manager.said
         hung.set()
-        wait_for(lambda: any("the watchdog is not fed" in words for words in manager.hear()))
+        wait_for(lambda: any("the watchdog is not fed" in words for words in manager.receive()))
         assert "STATUS=inspect-0 stands still" in manager.said  # the heartbeat's alarm, before
         stood = len(manager.said)
         judged = len(rig.verdicts)
         # All the while every frame has its verdict, in time: the process is far from dead.
         wait_for(lambda: len(rig.verdicts) > judged + 10)
         assert {v.reason for v in rig.verdicts[judged:]} == {Reason.DEADLINE}
-        assert "WATCHDOG=1" not in manager.hear()[stood:]
+        assert "WATCHDOG=1" not in manager.receive()[stood:]
         free.set()
         hung.clear()
-        wait_for(lambda: "WATCHDOG=1" in manager.hear()[stood:])
+        wait_for(lambda: "WATCHDOG=1" in manager.receive()[stood:])
     finally:
         free.set()
         ended.set()
@@ -81,19 +83,19 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(tmp_path: Path, manager:
 
 
 def test_a_lost_camera_is_an_alarm_and_no_reason_to_restart(
-    tmp_path: Path, manager: Manager
+    tmp_path: Path, manager: FakeSystemd
 ) -> None:
-    rig = Rig(tmp_path, frames=100_000, rate_hz=50, capture="{reconnect: {first_ms: 50}}")
+    rig = RunningLine(tmp_path, frames=100_000, rate_hz=50, capture="{reconnect: {first_ms: 50}}")
     ended = threading.Event()
     rig.line.start()
-    attending = threading.Thread(target=service.attend, args=(rig.line, ended))
+    attending = threading.Thread(target=service.run_watchdog, args=(rig.line, ended))
     attending.start()
     try:
-        wait_for(lambda: "WATCHDOG=1" in manager.hear())
-        rig.camera.plugged = False
-        wait_for(lambda: "STATUS=camera top is lost" in manager.hear())
+        wait_for(lambda: "WATCHDOG=1" in manager.receive())
+        rig.camera.is_plugged = False
+        wait_for(lambda: "STATUS=camera top is lost" in manager.receive())
         before = manager.said.count("WATCHDOG=1")
-        wait_for(lambda: manager.hear().count("WATCHDOG=1") > before + 40)  # beyond its patience
+        wait_for(lambda: manager.receive().count("WATCHDOG=1") > before + 40)  # beyond its patience
         assert not any("stands still" in words for words in manager.said)
     finally:
         ended.set()

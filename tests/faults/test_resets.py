@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.testing.peers import PING, reset, zmtp_client
+from edgeinspect.testing.peers import ZMTP_PING, reset_connection, zmtp_client
 from edgeinspect.wire.tcp_connections import drop_packets
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_a_reset_behind_a_flood_with_heartbeats_ends_no_line(
         "SUB": (verdicts, b"\x00\x05\x01verd"),
         "DEALER": (replay, b"\x00\x05hello"),
     }[kind]
-    flood = (message * between + PING) * (30_000 // (len(message) * between) + 1)
+    flood = (message * between + ZMTP_PING) * (30_000 // (len(message) * between) + 1)
     for pause_s in (0.0, 0.05, 0.0):
         with contextlib.suppress(OSError):  # let go before its end: the flood was seen
             client = zmtp_client(address, kind)
@@ -71,7 +71,7 @@ def test_a_reset_behind_a_flood_with_heartbeats_ends_no_line(
             with contextlib.suppress(OSError):
                 client.sendall(flood)
             time.sleep(pause_s)
-            reset(client)
+            reset_connection(client)
         time.sleep(0.3)
     assert process.stdin is not None
     assert process.stdout is not None

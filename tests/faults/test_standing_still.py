@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from edgeinspect.cameras import folder
-from edgeinspect.client import Listener
+from edgeinspect.client import Subscriber
 from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.wire.messages import Heartbeat
-from tests.faults.harness import SHAPE, Rig, wait_for
+from tests.faults.harness import SHAPE, RunningLine, wait_for
 
 
-class Pulse:
+class HeartbeatListener:
     """Hears a line's heartbeats."""
 
-    def __init__(self, rig: Rig) -> None:
-        self._listener = Listener(rig.line.publisher.address, topics=("heartbeat",))
+    def __init__(self, rig: RunningLine) -> None:
+        self._listener = Subscriber(rig.line.publisher.address, topics=("heartbeat",))
 
     def next(self) -> Heartbeat:
         while True:
@@ -47,18 +47,18 @@ def healthy(beat: Heartbeat) -> bool:
     return beat.inspecting and not beat.alarm
 
 
-class Hold:
+class Blocker:
     """Something that waits while it is held."""
 
     def __init__(self) -> None:
-        self.free = threading.Event()
-        self.free.set()
+        self.released = threading.Event()
+        self.released.set()
         self.waiting = threading.Event()
 
     def __call__(self) -> None:
-        if not self.free.is_set():
+        if not self.released.is_set():
             self.waiting.set()
-            assert self.free.wait(60)
+            assert self.released.wait(60)
 
 
 def pictures(path: Path, count: int) -> folder.FolderCamera:
@@ -74,8 +74,8 @@ def pictures(path: Path, count: int) -> folder.FolderCamera:
 def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold, real = Hold(), folder.content_of
-    hold.free.clear()
+    hold, real = Blocker(), folder.content_of
+    hold.released.clear()
 
     def read(path: Path) -> bytes:
         if path.name == "03.png":
@@ -83,8 +83,8 @@ def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
         return real(path)
 
     monkeypatch.setattr(folder, "content_of", read)
-    rig = Rig(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
-    pulse = Pulse(rig)
+    rig = RunningLine(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
+    pulse = HeartbeatListener(rig)
     rig.line.start()
     assert hold.waiting.wait(20)
     beat = pulse.until(lambda beat: not beat.inspecting and bool(beat.alarm))
@@ -92,8 +92,8 @@ def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
     assert beat.alarm.endswith("ms, reading 03.png")
     for _ in range(20):  # one alarm, not one for each moment
         assert pulse.next().alarm == beat.alarm
-    assert rig.line.progress.problem() == ""  # a restart would not bring the server back
-    hold.free.set()
+    assert rig.line.watchdog_liveness.problem() == ""  # a restart would not bring the server back
+    hold.released.set()
     assert rig.ended.wait(30)
     pulse.close()
     rig.stop()
@@ -106,12 +106,12 @@ def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
 def test_each_thread_that_stands_still_is_in_the_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = Rig(tmp_path, frames=1_000_000, rate_hz=50)
+    rig = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
     line = rig.line
-    holds: dict[str, Hold] = {}
+    holds: dict[str, Blocker] = {}
 
     def hold(name: str, owner: Any, method: str) -> None:
-        holds[name] = held = Hold()
+        holds[name] = held = Blocker()
         real = getattr(owner, method)
 
         def slow(*words: Any, **more: Any) -> Any:
@@ -121,25 +121,25 @@ def test_each_thread_that_stands_still_is_in_the_heartbeat(
         monkeypatch.setattr(owner, method, slow)
 
     hold("capture-top", rig.camera, "grab")
-    hold("inspect-0", line.inspectors[0], "judge")
+    hold("inspect-0", line.workers[0], "judge")
     hold("guard", line.guard, "step")
-    hold("replay", line.replay, "_answer_tickets")
-    pulse = Pulse(rig)
+    hold("replay", line.replay_server, "_answer_tickets")
+    pulse = HeartbeatListener(rig)
     line.start()
     try:
         for name, held in holds.items():
             pulse.until(healthy)
-            held.free.clear()
+            held.released.clear()
             assert held.waiting.wait(20)
             pulse.until(
                 lambda beat, name=name: not beat.inspecting and beat.alarm == f"{name} stands still"
             )
-            held.free.set()
+            held.released.set()
             held.waiting.clear()
         pulse.until(healthy)
     finally:
         for held in holds.values():
-            held.free.set()
+            held.released.set()
         pulse.close()
         rig.stop()
 
@@ -147,34 +147,36 @@ def test_each_thread_that_stands_still_is_in_the_heartbeat(
 def test_a_report_that_stands_still_is_an_alarm_and_parts_are_judged_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.pipeline.supervision.status_reporter._HANGS_NS", NS_PER_S // 5)
-    held = Hold()
-    rig = Rig(tmp_path, frames=1_000_000, rate_hz=50)
-    rig.line.reporter._each_turn = held
-    pulse = Pulse(rig)
+    monkeypatch.setattr(
+        "edgeinspect.pipeline.supervision.status_reporter._STALL_ALARM_NS", NS_PER_S // 5
+    )
+    held = Blocker()
+    rig = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
+    rig.line.reporter._on_period = held
+    pulse = HeartbeatListener(rig)
     rig.line.start()
     try:
         pulse.until(healthy)
-        held.free.clear()
+        held.released.clear()
         beat = pulse.until(lambda beat: beat.alarm.startswith("report stands still"))
         assert beat.inspecting
-        held.free.set()
+        held.released.set()
         pulse.until(healthy)
     finally:
-        held.free.set()
+        held.released.set()
         pulse.close()
         rig.stop()
 
 
 def test_a_deadline_far_away_is_not_taken_for_a_guard_that_stands_still(tmp_path: Path) -> None:
     free = threading.Event()
-    rig = Rig(
+    rig = RunningLine(
         tmp_path, frames=100, rate_hz=20, budget_ms=5_000, take_time=lambda: _wait_in_line(free)
     )
-    pulse = Pulse(rig)
+    pulse = HeartbeatListener(rig)
     rig.line.start()
     pulse.until(lambda beat: beat.inspecting)
-    wait_for(lambda: rig.line.closer.tally.counts().open > 2)
+    wait_for(lambda: rig.line.closer.counters.counts().open > 2)
     # A frame stays open for a second; a loaded PC may stand still itself.
     assert sum(healthy(pulse.next()) for _ in range(20)) >= 10
     free.set()
@@ -190,8 +192,8 @@ def _wait_in_line(free: threading.Event) -> None:
 def test_an_idle_line_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     options = msgspec.convert({"path": str(tmp_path / "in"), "watch": True}, folder.Options)
-    rig = Rig(tmp_path, camera=folder.build(options, SystemClock()))
-    pulse = Pulse(rig)
+    rig = RunningLine(tmp_path, camera=folder.build(options, SystemClock()))
+    pulse = HeartbeatListener(rig)
     rig.line.start()
     pulse.until(healthy)
     assert sum(healthy(pulse.next()) for _ in range(30)) >= 15  # a PC may stand still itself
@@ -208,11 +210,11 @@ def test_a_watched_folder_through_the_line_across_restarts(tmp_path: Path) -> No
         pixels[0, index] += 1
         (source / f"{index}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
-    def run(until: Callable[[Rig], bool]) -> list[str | None]:
+    def run(until: Callable[[RunningLine], bool]) -> list[str | None]:
         options = msgspec.convert(
             {"path": str(source), "watch": True, "settle_ms": 50, "rate_hz": 200}, folder.Options
         )
-        rig = Rig(tmp_path, camera=folder.build(options, SystemClock()))
+        rig = RunningLine(tmp_path, camera=folder.build(options, SystemClock()))
         rig.line.start()
         wait_for(lambda: until(rig))
         rig.stop()

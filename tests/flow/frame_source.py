@@ -1,6 +1,6 @@
 """A daemon without cameras: the real spool, ledger, closer, publisher and replay, scripted.
 
-In a test's own process it is `Feeder`; as a process of its own, which can be stopped and
+In a test's own process it is `FakeLine`; as a process of its own, which can be stopped and
 killed, it is `python -m tests.flow.frame_source`, spoken to over its standard input.
 """
 
@@ -17,17 +17,17 @@ from pathlib import Path
 import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
-from edgeinspect.domain.verdict import Decision, Finding, Reason, Verdict
+from edgeinspect.domain.verdict import Assessment, Decision, Reason, Verdict
 from edgeinspect.errors import UsageError
 from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import Replay
-from edgeinspect.pipeline.verdicts.closer import Causes, Closer
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer
+from edgeinspect.pipeline.verdicts.closer import Provenance, VerdictCloser
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
-from edgeinspect.storage.ledger.database import known
+from edgeinspect.storage.ledger.database import read_tail
 from edgeinspect.storage.ledger.query import read_body
-from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.storage.ledger.writer import LedgerWriter
-from edgeinspect.storage.spool.format import OpenRecord, scan_file
+from edgeinspect.storage.spool.format import OpenRecord, scan_spool
 from edgeinspect.storage.spool.spool import Spool
 from edgeinspect.system.log import configure
 from edgeinspect.wire.messages import decode_verdict
@@ -35,16 +35,16 @@ from edgeinspect.wire.requests import TriggerCount
 
 CONFIG_HASH = "00c0ffee1234"
 SLOTS = 4_096
-FINDINGS = (
-    Finding(Decision.PASS, Reason.CLEAN),
-    Finding(Decision.REJECT, Reason.DEFECT, severity=7, reject_code=12),
-    Finding(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True),
-    Finding(Decision.NO_VERDICT, Reason.DEADLINE),
-    Finding(Decision.REJECT, Reason.GATE, severity=3, reject_code=99),
+ASSESSMENTS = (
+    Assessment(Decision.PASS, Reason.CLEAN),
+    Assessment(Decision.REJECT, Reason.DEFECT, severity=7, reject_code=12),
+    Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True),
+    Assessment(Decision.NO_VERDICT, Reason.DEADLINE),
+    Assessment(Decision.REJECT, Reason.GATE, severity=3, reject_code=99),
 )
 
 
-class Feeder:
+class FakeLine:
     """One line called `press` with one camera `top`; `judge` is for one thread."""
 
     def __init__(
@@ -73,8 +73,8 @@ class Feeder:
         self.triggers: list[object] = []
         self.counts: list[TriggerCount] = []
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
-        causes = Causes("press", ("top",), CONFIG_HASH, 100_000, None, None)
-        self.closer = Closer(self.spool, clock, causes, lambda: self.publisher.try_send())
+        causes = Provenance("press", ("top",), CONFIG_HASH, 100_000, None, None)
+        self.closer = VerdictCloser(self.spool, clock, causes, lambda: self.publisher.try_send())
         self.publisher = Publisher(
             context=self._contexts[0],
             address=verdicts,
@@ -82,22 +82,22 @@ class Feeder:
             heartbeat_ns=heartbeat_ms * NS_PER_MS,
             line="press",
             spool=self.spool,
-            traces=self.closer.traces,
+            timings=self.closer.timings,
             clock=clock,
             health=lambda: (self.inspecting, self.alarm),
         )
-        self.replay = Replay(
+        self.replay_server = ReplayServer(
             context=self._contexts[1],
             address=replay,
             spool=self.spool,
             clock=clock,
             trigger=self._trigger,
-            challenge=lambda camera, picture: None,
-            count_triggers=self.counts.append,
+            read_challenge=lambda camera, picture: None,
+            add_trigger_count=self.counts.append,
         )
         self._threads = [
             threading.Thread(target=target, daemon=True)
-            for target in (self.publisher.run, self.replay.run, self.ledger.run)
+            for target in (self.publisher.run, self.replay_server.run, self.ledger.run)
         ]
         for thread in self._threads:
             thread.start()
@@ -107,7 +107,9 @@ class Feeder:
             raise UsageError(f"there is no camera '{camera}'")
         self.triggers.append(part)
 
-    def judge(self, finding: Finding, *, travel_ms: int = 60_000, part: bool = True) -> int:
+    def close_frame(
+        self, assessment: Assessment, *, travel_ms: int = 60_000, part: bool = True
+    ) -> int:
         """Open one frame and close it with a finding; returns its seq."""
         clock, number = self.clock, self.spool.last_seq + 1
         utc_ns, now_ns = clock.utc_ns(), clock.now_ns()
@@ -123,13 +125,13 @@ class Feeder:
             part_id=f"plate-{number}" if part else None,
         )
         seq = self.spool.open(record)
-        self.closer.tally.count_captured()
+        self.closer.counters.count_captured()
         deadline_ns = now_ns + 100 * NS_PER_MS
         frame = OpenFrame(seq, 0, record, now_ns, deadline_ns, "host")
-        assert self.closer.close(frame, finding)
+        assert self.closer.close(frame, assessment)
         return seq
 
-    def judge_many(
+    def close_frames(
         self, count: int, rate_hz: float, before: Callable[[int], None] = lambda index: None
     ) -> None:
         """`count` frames of every kind, evenly in time."""
@@ -137,38 +139,38 @@ class Feeder:
         for index in range(count):
             before(index)
             time.sleep(max(0.0, started + index / rate_hz - time.monotonic()))
-            self.judge(FINDINGS[index % len(FINDINGS)])
+            self.close_frame(ASSESSMENTS[index % len(ASSESSMENTS)])
 
     def close(self) -> None:
         self.publisher.stop()
-        self.replay.stop()
+        self.replay_server.stop()
         for thread in self._threads[:2]:
             thread.join(5)
         self.ledger.stop()
         self._threads[2].join(5)
-        self.publisher.dispose()
-        self.replay.dispose()
+        self.publisher.close()
+        self.replay_server.close()
         for context in self._contexts:
             context.term()
-        self.spool.dispose()
+        self.spool.release()
 
 
-def written(folder: Path) -> list[Verdict]:
+def ledger_verdicts(folder: Path) -> list[Verdict]:
     """Every verdict in the ledger, in order: what the peers' logs are compared with.
 
     It must verify, and hold what the spool holds.
     """
     path = folder / "press.ledger.sqlite"
-    scan = scan_file(folder / "press.spool")
+    scan = scan_spool(folder / "press.spool")
     assert scan is not None
     frames = [scan.frames[seq] for seq in sorted(scan.frames)]
     assert all(frame.payload is not None for frame in frames)
     until = time.monotonic() + 10
-    while known(path).last_seq < scan.last_seq:
+    while read_tail(path).last_seq < scan.last_seq:
         assert time.monotonic() < until, "the ledger is behind"
         time.sleep(0.02)
-    account = verify(path, folder / "press.spool")
-    assert account.holds, account.problems
+    account = verify_ledger(path, folder / "press.spool")
+    assert account.is_consistent, account.problems
     with closing(open_ledger(path)) as base:
         rows = base.execute("SELECT seq FROM verdicts ORDER BY seq").fetchall()
         bodies = [read_body(base, seq) for (seq,) in rows]
@@ -179,14 +181,14 @@ def written(folder: Path) -> list[Verdict]:
 def main(folder: str, verdicts: str, replay: str) -> None:
     """Obey `judge COUNT RATE`, one a line, until the input ends."""
     configure("console", "error")  # what it says on its output is for whoever started it
-    feeder = Feeder(Path(folder), verdicts=verdicts, replay=replay)
+    feeder = FakeLine(Path(folder), verdicts=verdicts, replay_server=replay)
     for left in feeder.spool.unfinished:
         raise AssertionError(f"frame {left.seq} was left open")
-    print("ready", feeder.publisher.address, feeder.replay.address, flush=True)
+    print("ready", feeder.publisher.address, feeder.replay_server.address, flush=True)
     for line in sys.stdin:
         word, count, rate_hz = line.split()
         assert word == "judge"
-        feeder.judge_many(int(count), float(rate_hz))
+        feeder.close_frames(int(count), float(rate_hz))
         print("done", feeder.spool.last_seq, flush=True)
     feeder.close()
 

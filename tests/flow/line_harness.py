@@ -10,20 +10,20 @@ from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import FrameShape, Grab
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.pipeline.capture.camera_thread import Capture, CaptureRules
-from edgeinspect.pipeline.inspection.decision import ClassLimits, GateLimits, Rules
-from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
-from edgeinspect.pipeline.inspection.worker import Inspector
-from edgeinspect.pipeline.verdicts.closer import Causes, Closer
-from edgeinspect.pipeline.verdicts.deadline_guard import Guard
-from edgeinspect.pipeline.verdicts.open_frames import Inbox
-from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.pipeline.capture.camera_thread import CaptureRules, CaptureThread
+from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
+from edgeinspect.pipeline.inspection.worker import InspectionWorker
+from edgeinspect.pipeline.verdicts.closer import Provenance, VerdictCloser
+from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
+from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.storage.spool.spool import Spool
 from edgeinspect.testing.doubles import ScriptedCamera, brightness_gate, pixel_segmenter
 from edgeinspect.wire.messages import decode_verdict
 
 SHAPE = FrameShape(8, 16, 1)
-RULES = Rules(
+RULES = DecisionRules(
     gate=GateLimits(0.5, 0.95, 0.7, 99),
     classes={
         1: ClassLimits("dark", 0.5, 4, 2, 11),
@@ -36,7 +36,7 @@ RULES = Rules(
 )
 
 
-class Bench:
+class LineHarness:
     """The parts of a line with one camera and one worker."""
 
     def __init__(
@@ -54,28 +54,30 @@ class Bench:
         self.clock = ManualClock()
         self.gate_ms = 10
         self.segmenter_ms = 20
-        self.woken = 0
+        self.publish_calls = 0
         self.spool = Spool(
             folder / "bench.spool", line="bench", slots=spool_slots, utc_ns=self.clock.utc_ns()
         )
-        self.ring = Ring(folder / "bench.ring", slots, SHAPE)
-        self.inbox = Inbox(1)
-        causes = Causes("bench", ("top",), "hash", budget_ms * 1000, None, None)
-        self.closer = Closer(self.spool, self.clock, causes, self._woken)
-        self.guard = Guard(self.spool, self.inbox, self.closer, self.clock)
+        self.ring = FrameRing(folder / "bench.ring", slots, SHAPE)
+        self.frame_queue = FrameQueue(1)
+        causes = Provenance("bench", ("top",), "hash", budget_ms * 1000, None, None)
+        self.closer = VerdictCloser(self.spool, self.clock, causes, self._on_publish)
+        self.guard = DeadlineGuard(self.spool, self.frame_queue, self.closer, self.clock)
         self.gate = brightness_gate(SHAPE, lambda: self.clock.advance(self.gate_ms * NS_PER_MS))
         self.segmenter = pixel_segmenter(
             SHAPE, take_time=lambda: self.clock.advance(self.segmenter_ms * NS_PER_MS)
         )
-        self.inspector = Inspector(
-            inbox=self.inbox,
+        self.worker = InspectionWorker(
+            frame_queue=self.frame_queue,
             closer=self.closer,
             spool=self.spool,
-            judge=Judge(Engines(self.gate, self.segmenter), RULES, causes, self.clock),
+            inspector=FrameInspector(
+                WorkerEngines(self.gate, self.segmenter), RULES, causes, self.clock
+            ),
             keep_warm_ns=0,
         )
         self.camera = ScriptedCamera(script or [])
-        self.capture = Capture(
+        self.capture = CaptureThread(
             camera=self.camera,
             ring=self.ring,
             rules=CaptureRules(
@@ -92,15 +94,15 @@ class Bench:
                 1000,
             ),
             spool=self.spool,
-            inbox=self.inbox,
+            frame_queue=self.frame_queue,
             guard=self.guard,
             closer=self.closer,
             clock=self.clock,
         )
         self.frame_id = 0
 
-    def _woken(self) -> None:
-        self.woken += 1
+    def _on_publish(self) -> None:
+        self.publish_calls += 1
 
     def grab(self, first_pixel: int = 0, shape: tuple[int, ...] = SHAPE.dims) -> Grab:
         """A picture whose first pixel makes the gate's probability."""
@@ -110,12 +112,12 @@ class Bench:
             pixels.flat[0] = first_pixel
         return Grab(pixels, self.frame_id, self.clock.now_ns())
 
-    def work(self) -> bool:
+    def run_worker(self) -> bool:
         """Let the worker judge one frame; False if none waits."""
-        frame = self.inbox.take()
+        frame = self.frame_queue.pop_earliest()
         if frame is None:
             return False
-        self.inspector.judge(frame)
+        self.worker.inspect(frame)
         return True
 
     def verdict(self, seq: int) -> Verdict | None:
@@ -123,8 +125,8 @@ class Bench:
         body = self.spool.read(seq)
         return None if body is None else decode_verdict(body)
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Free what the operating system lent."""
-        self.inbox.dispose()
-        self.ring.dispose()
-        self.spool.dispose()
+        self.frame_queue.close()
+        self.ring.remove_file()
+        self.spool.release()

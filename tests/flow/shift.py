@@ -9,25 +9,25 @@ import numpy as np
 
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import ClockSource, Grab, Part, Pixels
-from edgeinspect.domain.latency import Estimate
+from edgeinspect.domain.latency import LatencyEstimate
 from edgeinspect.domain.model import model_ref
 from edgeinspect.domain.verdict import ModelRef, Reason
 from edgeinspect.errors import EngineFault
-from edgeinspect.pipeline.verdicts.closer import Causes, restart_verdict
+from edgeinspect.pipeline.verdicts.closer import Provenance, restart_verdict
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
 from edgeinspect.ports import Engine
 from edgeinspect.storage.recording.messages import (
-    About,
     ClockReading,
-    Configuration,
-    End,
     FrameRecord,
+    RecordedConfiguration,
+    RecordingEnd,
+    RecordingInfo,
 )
-from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, Packer
+from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker
 from edgeinspect.storage.recording.writer import RecordingWriter
 from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate, pixel_segmenter
-from edgeinspect.wire.messages import encode
-from tests.flow.line_harness import SHAPE, Bench
+from edgeinspect.wire.messages import encode_message
+from tests.flow.line_harness import SHAPE, LineHarness
 
 CONFIG = """\
 schema: 1
@@ -60,61 +60,61 @@ def scripted(choice: Any, _clock: object, _store: object) -> Engine:
     return brightness_gate(SHAPE) if name == "scripted-gate" else pixel_segmenter(SHAPE)
 
 
-class Shift:
+class RecordedShift:
     """Drives a bench and records what it decides, as the recorder would."""
 
     def __init__(self, folder: Path, path: Path, **changes: Any) -> None:
         frozen_frames = changes.pop("frozen_frames", 0)
-        self.bench = Bench(folder, **changes)
+        self.harness = LineHarness(folder, **changes)
         letterbox = "letterbox" if changes.get("letterbox") else "no_verdict"
         self.text = config(frozen_frames, letterbox)
-        self._packer = Packer()
+        self._packer = PixelPacker()
         self._pixels: dict[int, Pixels | None] = {}
         self._next = 1
-        bench = self.bench
+        bench = self.harness
         gate, segmenter = model_ref(bench.gate.spec), model_ref(bench.segmenter.spec)
-        self.name_models(gate, segmenter)
-        about = About(line="bench", edgeinspect="1", began_utc_ns=1, machine={})
+        self.set_models(gate, segmenter)
+        about = RecordingInfo(line="bench", edgeinspect="1", began_utc_ns=1, machine={})
         self.writer = RecordingWriter(path, about)
-        self.writer.configuration(
-            Configuration(hash=HASH, text=self.text, gate=gate, segmenter=segmenter), 1
+        self.writer.write_configuration(
+            RecordedConfiguration(hash=HASH, text=self.text, gate=gate, segmenter=segmenter), 1
         )
         clock = bench.clock
-        self.writer.clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
+        self.writer.write_clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
 
-    def name_models(self, gate: ModelRef | None, segmenter: ModelRef | None) -> None:
-        causes = Causes("bench", ("top",), HASH, 100_000, gate, segmenter)
-        self.bench.inspector.current.causes = causes
-        self.bench.closer.causes = causes
+    def set_models(self, gate: ModelRef | None, segmenter: ModelRef | None) -> None:
+        causes = Provenance("bench", ("top",), HASH, 100_000, gate, segmenter)
+        self.harness.worker.inspector.provenance = causes
+        self.harness.closer.provenance = causes
 
     # -- frames ----------------------------------------------------------------------
 
-    def admit(self, grab: Grab) -> OpenFrame:
+    def accept(self, grab: Grab) -> OpenFrame:
         pixels = None if grab.pixels is None else grab.pixels.copy()
-        frame = self.bench.capture.admit(grab)
+        frame = self.harness.capture.accept(grab)
         self._pixels[frame.seq] = pixels
         return frame
 
-    def judge(self, grab: Grab) -> OpenFrame:
-        frame = self.admit(grab)
-        while self.bench.work():
+    def inspect(self, grab: Grab) -> OpenFrame:
+        frame = self.accept(grab)
+        while self.harness.run_worker():
             pass
-        self.bench.guard.step()
-        self.bench.clock.advance(20 * NS_PER_MS)
+        self.harness.guard.close_due()
+        self.harness.clock.advance(20 * NS_PER_MS)
         self.write()
         return frame
 
     def defect(self, first_pixel: int, value: int, **part: Any) -> Grab:
         """A suspect picture with an area of a class."""
-        grab = self.bench.grab(first_pixel)
+        grab = self.harness.grab(first_pixel)
         assert grab.pixels is not None
         grab.pixels[2:4, 3:6, 0] = value
         return Grab(grab.pixels, grab.camera_frame_id, grab.captured_at_ns, Part(**part))
 
-    def write(self, *, without_picture: bool = False) -> None:
+    def write(self, *, without_image: bool = False) -> None:
         """Record every frame that is closed by now."""
-        while (body := self.bench.spool.read(self._next)) is not None:
-            pixels = None if without_picture else self._pixels.get(self._next)
+        while (body := self.harness.spool.read(self._next)) is not None:
+            pixels = None if without_image else self._pixels.get(self._next)
             record = FrameRecord(verdict=body, why_not="none")
             if pixels is not None:
                 height, width, channels = pixels.shape
@@ -122,25 +122,25 @@ class Shift:
                 record = FrameRecord(
                     verdict=body, dims=(height, width, channels), packing=LEFT_ZSTD, pixels=packed
                 )
-            self.writer.frame(record, "top", self._next, self._next)
+            self.writer.write_frame(record, "top", self._next, self._next)
             self._next += 1
 
     def finish(self) -> None:
         self.write()
-        self.writer.finish(End(why="stopped", frames=0, without_picture=0, missed=0), 9)
-        self.bench.dispose()
+        self.writer.finish(RecordingEnd(why="stopped", frames=0, without_picture=0, missed=0), 9)
+        self.harness.close()
 
 
-def everything(shift: Shift) -> None:
+def everything(shift: RecordedShift) -> None:
     """One frame, at least, of each reason that there is."""
-    bench = shift.bench
-    judge = bench.inspector.current
-    shift.judge(bench.grab(10))
-    shift.judge(shift.defect(180, 2, part_id="p-2", encoder_count=7))
-    shift.judge(shift.defect(150, 1))
-    shift.judge(bench.grab(130))
-    shift.judge(bench.grab(250))
-    shift.judge(
+    bench = shift.harness
+    judge = bench.worker.inspector
+    shift.inspect(bench.grab(10))
+    shift.inspect(shift.defect(180, 2, part_id="p-2", encoder_count=7))
+    shift.inspect(shift.defect(150, 1))
+    shift.inspect(bench.grab(130))
+    shift.inspect(bench.grab(250))
+    shift.inspect(
         Grab(
             np.full(SHAPE.dims, 9, np.uint8),
             6,
@@ -150,40 +150,40 @@ def everything(shift: Shift) -> None:
             part=Part("challenge:x", simulated=True),
         )
     )
-    judge.segmenter_time = Estimate()
+    judge.segmenter_time = LatencyEstimate()
     judge.segmenter_time.add(95 * NS_PER_MS)  # no time left to segment
     for level in (150, 200):
-        shift.judge(bench.grab(level))
-    judge.segmenter_time = Estimate()
-    late = shift.admit(bench.grab(180))  # the engine hangs, and the guard closes
+        shift.inspect(bench.grab(level))
+    judge.segmenter_time = LatencyEstimate()
+    late = shift.accept(bench.grab(180))  # the engine hangs, and the guard closes
     bench.clock.advance(100 * NS_PER_MS)
-    bench.guard.step()
-    assert not bench.work()
+    bench.guard.close_due()
+    assert not bench.run_worker()
     assert bench.verdict(late.seq) is not None
-    judge.gate_time = Estimate()
+    judge.gate_time = LatencyEstimate()
     judge.gate_time.add(90 * NS_PER_MS)
-    shift.admit(bench.grab(20))
+    shift.accept(bench.grab(20))
     bench.clock.advance(50 * NS_PER_MS)
-    bench.work()  # not started
-    judge.gate_time = Estimate()
+    bench.run_worker()  # not started
+    judge.gate_time = LatencyEstimate()
     for _ in range(6):  # two more than there are slots
-        shift.admit(bench.grab(30))
-    shift.judge(bench.grab(30))
+        shift.accept(bench.grab(30))
+    shift.inspect(bench.grab(30))
     _fail_once(bench.gate)
-    shift.judge(bench.grab(30))
-    shift.judge(bench.grab(1, (8, 17, 1)))
+    shift.inspect(bench.grab(30))
+    shift.inspect(bench.grab(1, (8, 17, 1)))
     now_ns = bench.clock.now_ns()
     number = bench.frame_id
     bench.frame_id += 2
-    shift.judge(Grab(None, number + 1, now_ns, problem="half of it is missing"))
-    shift.judge(Grab(None, number + 2, now_ns, Part("p-61"), problem="never came", lost=True))
-    shift.admit(bench.grab(30))
+    shift.inspect(Grab(None, number + 1, now_ns, problem="half of it is missing"))
+    shift.inspect(Grab(None, number + 2, now_ns, Part("p-61"), problem="never came", lost=True))
+    shift.accept(bench.grab(30))
     bench.guard.close_all(Reason.SHUTDOWN)
-    left = shift.admit(bench.grab(30))
+    left = shift.accept(bench.grab(30))
     again = restart_verdict(
-        bench.closer.causes, left.seq, bench.spool.epoch, left.record, bench.clock.utc_ns()
+        bench.closer.provenance, left.seq, bench.spool.epoch, left.record, bench.clock.utc_ns()
     )
-    bench.spool.close(left.seq, encode(again))
+    bench.spool.close(left.seq, encode_message(again))
     shift.write()
 
 

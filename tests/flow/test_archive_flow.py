@@ -9,33 +9,33 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.storage.archive.format import Kind
-from edgeinspect.storage.archive.progress import Why
-from edgeinspect.storage.archive.reader import losses
-from tests.archive_fixture import NEAR, REJECT, Running, TellingCamera, whole_frames
-from tests.faults.harness import Rig
+from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.progress import LossReason
+from edgeinspect.storage.archive.reader import read_losses
+from tests.archive_fixture import NEAR, REJECT, LabelledCamera, RunningArchive, archived_frames
+from tests.faults.harness import RunningLine
 
 REJECTED = Decision.REJECT
 SCORES = "near: {low: 0.4, high: 0.6}\npass_ratio: 0.1"
 
 
-def begin(rig: Rig, camera: TellingCamera, running: Running) -> None:
+def begin(rig: RunningLine, camera: LabelledCamera, running: RunningArchive) -> None:
     rig.line.start()
-    running.wait_until_it_hears()
+    running.wait_until_connected()
     camera.begin.set()
 
 
 def test_every_reject_and_near_picture_is_saved_and_is_the_verdicts_own(tmp_path: Path) -> None:
-    camera = TellingCamera(150, 300, {10: REJECT, 7: NEAR})
-    rig = Rig(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 64}")
-    running = Running(tmp_path, rig.line, SCORES)
+    camera = LabelledCamera(150, 300, {10: REJECT, 7: NEAR})
+    rig = RunningLine(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 64}")
+    running = RunningArchive(tmp_path, rig.line, SCORES)
     begin(rig, camera, running)
     assert rig.ended.wait(60)
     running.wait_for_cursor(300)
     assert rig.stop().captured == 300
     running.stop()
-    found = whole_frames(tmp_path / "archive")
-    assert not running.archive.keeper.account.totals
+    found = archived_frames(tmp_path / "archive")
+    assert not running.archive.writer.progress.totals
     wanted = {
         v.seq
         for v in rig.verdicts
@@ -43,50 +43,56 @@ def test_every_reject_and_near_picture_is_saved_and_is_the_verdicts_own(tmp_path
     }
     assert len(wanted) > 60
     assert wanted <= set(found)
-    assert running.archive.keeper.saved == len(found)
+    assert running.archive.writer.saved_count == len(found)
     assert 8 < len(set(found) - wanted) < 60
     for seq, (kind, pixels) in found.items():
-        np.testing.assert_array_equal(pixels[:, :, None], camera.picture(seq))
-        if kind is not Kind.NO_VERDICT:  # a busy machine may have overrun
+        np.testing.assert_array_equal(pixels[:, :, None], camera.image(seq))
+        if kind is not Category.NO_VERDICT:  # a busy machine may have overrun
             assert kind is (
-                Kind.REJECT if seq % 10 == 0 else Kind.NEAR if seq % 7 == 0 else Kind.PASS
+                Category.REJECT
+                if seq % 10 == 0
+                else Category.NEAR
+                if seq % 7 == 0
+                else Category.PASS
             )
 
 
 def test_what_came_while_it_was_away_is_counted_once_and_the_rest_goes_on(tmp_path: Path) -> None:
-    camera = TellingCamera(400, 200, {5: REJECT})
-    rig = Rig(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 8}")
-    running = Running(tmp_path, rig.line, "pass_ratio: 0")
+    camera = LabelledCamera(400, 200, {5: REJECT})
+    rig = RunningLine(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 8}")
+    running = RunningArchive(tmp_path, rig.line, "pass_ratio: 0")
     rig.line.start()
-    running.wait_until_it_hears()
+    running.wait_until_connected()
     running.wait_for_cursor(0)
     running.stop()
     camera.begin.set()
     assert rig.ended.wait(60)  # the last 8 frames are in the ring still
     for _turn in range(2):
-        running = Running(tmp_path, rig.line, "pass_ratio: 0")
+        running = RunningArchive(tmp_path, rig.line, "pass_ratio: 0")
         running.wait_for_cursor(200)
         running.stop()
     rejects = rig.stop().reject
     assert rejects > 10
-    found = whole_frames(tmp_path / "archive")
+    found = archived_frames(tmp_path / "archive")
     assert set(found) <= {190, 195, 200}
     assert found
-    told = losses(tmp_path / "archive")
-    assert {(kind, why) for _hour, kind, why, _count in told} == {("reject", Why.TOO_LATE.value)}
+    told = read_losses(tmp_path / "archive")
+    assert {(kind, why) for _hour, kind, why, _count in told} == {
+        ("reject", LossReason.TOO_LATE.value)
+    }
     assert sum(count for *_words, count in told) == rejects - len(found)
 
 
 def test_a_new_archive_does_not_ask_for_the_past(tmp_path: Path) -> None:
-    camera = TellingCamera(400, 62, {5: REJECT})
-    rig = Rig(tmp_path, camera=camera, budget_ms=2000)
+    camera = LabelledCamera(400, 62, {5: REJECT})
+    rig = RunningLine(tmp_path, camera=camera, budget_ms=2000)
     rig.line.start()
     camera.begin.set()
     assert rig.ended.wait(60)
-    running = Running(tmp_path, rig.line)
+    running = RunningArchive(tmp_path, rig.line)
     running.wait_for_cursor(62)
     running.stop()
     rig.stop()
-    assert not losses(tmp_path / "archive")
+    assert not read_losses(tmp_path / "archive")
     with closing(sqlite3.connect(tmp_path / "archive" / "index.sqlite")) as base:
         assert base.execute("SELECT count(*) FROM frames").fetchone()[0] == 0

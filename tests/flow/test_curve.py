@@ -14,29 +14,29 @@ import pytest
 import zmq
 from structlog.testing import capture_logs
 
-from edgeinspect.client import Delivered, Feed
-from edgeinspect.client.sockets import Prepare, Socket
+from edgeinspect.client import VerdictFeed, VerdictReceived
+from edgeinspect.client.sockets import Socket, SocketSetup
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import AddressError, DataError
 from edgeinspect.services.gateway.journal import Journal
-from edgeinspect.services.gateway.service import build, make_prepare
+from edgeinspect.services.gateway.service import build_gateway, make_socket_setup
 from edgeinspect.wire import curve_authenticator, curve_keys, slow_clients
-from edgeinspect.wire.requests import ReplayRequest, TriggerRequest, encode
-from tests.faults.harness import Rig, wait_for
-from tests.unit.services.gateway.test_gateway import CONFIG, Link
+from edgeinspect.wire.requests import ReplayRequest, TriggerRequest, encode_body
+from tests.faults.harness import RunningLine, wait_for
+from tests.unit.services.gateway.test_gateway import CONFIG, FakeLink
 
 
-class Keyed:
+class CurveFixture:
     """A running line with keys, and a client of it that is let in."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "keys"
         self.root = root
-        self.server = curve_keys.make_server(self.folder)
+        self.server = curve_keys.create_server_keys(self.folder)
         self.secrets: dict[str, Path] = {}
         self.new_client("ear")
-        self.let_in("ear")
-        self.rig = Rig(
+        self.add_client("ear")
+        self.rig = RunningLine(
             root,
             rate_hz=100,
             frames=100_000,
@@ -44,26 +44,26 @@ class Keyed:
             prepare=self.prepare("ear"),
         )
         self.rig.line.start(warm_up_rounds=1)
-        self.door = self.rig.line.doorkeeper
+        self.door = self.rig.line.authenticator
         assert self.door is not None
 
     def new_client(self, name: str) -> None:
-        self.secrets[name] = curve_keys.make_pair(self.root / "own", name)[1]
+        self.secrets[name] = curve_keys.create_key_pair(self.root / "own", name)[1]
 
-    def let_in(self, name: str) -> Path:
-        return curve_keys.allow(self.folder, self.secrets[name].with_suffix(".key"))
+    def add_client(self, name: str) -> Path:
+        return curve_keys.add_client(self.folder, self.secrets[name].with_suffix(".key"))
 
-    def prepare(self, name: str) -> Prepare:
-        return lambda socket: curve_keys.as_client(self.secrets[name], self.server, socket)
+    def prepare(self, name: str) -> SocketSetup:
+        return lambda socket: curve_keys.use_client_keys(self.secrets[name], self.server, socket)
 
-    def feed(self, name: str, cursor: int | None = None) -> Feed:
+    def feed(self, name: str, cursor: int | None = None) -> VerdictFeed:
         line = self.rig.line
-        return Feed(
+        return VerdictFeed(
             line.publisher.address,
-            line.replay.address,
+            line.replay_server.address,
             name=name,
             cursor=cursor,
-            prepare=self.prepare(name),
+            setup_socket=self.prepare(name),
         )
 
     def refusals(self, logs: Sequence[Mapping[str, object]]) -> set[object]:
@@ -71,20 +71,20 @@ class Keyed:
 
 
 @pytest.fixture
-def keyed(tmp_path: Path) -> Iterator[Keyed]:
-    keyed = Keyed(tmp_path)
+def keyed(tmp_path: Path) -> Iterator[CurveFixture]:
+    keyed = CurveFixture(tmp_path)
     yield keyed
     keyed.rig.stop()
 
 
-def strangers(keyed: Keyed, name: str | None) -> tuple[zmq.Context[Socket], list[Socket]]:
+def strangers(keyed: CurveFixture, name: str | None) -> tuple[zmq.Context[Socket], list[Socket]]:
     """A subscriber and a dealer, with a client's keys or with none."""
     context: zmq.Context[Socket] = zmq.Context()
     line = keyed.rig.line
     made = []
     for kind, address in (
         (zmq.SUB, line.publisher.address),
-        (zmq.DEALER, line.replay.address),
+        (zmq.DEALER, line.replay_server.address),
     ):
         socket = context.socket(kind)
         socket.linger = 0
@@ -95,13 +95,15 @@ def strangers(keyed: Keyed, name: str | None) -> tuple[zmq.Context[Socket], list
         socket.connect(address)
         if kind == zmq.DEALER:
             for request in (ReplayRequest(from_seq=1), TriggerRequest(camera="top")):
-                socket.send(encode(request))
+                socket.send(encode_body(request))
         made.append(socket)
     return context, made
 
 
 @pytest.mark.parametrize("name", ["stranger", None], ids=["unknown-key", "no-key"])
-def test_who_is_not_known_hears_nothing_and_is_logged(keyed: Keyed, name: str | None) -> None:
+def test_who_is_not_known_hears_nothing_and_is_logged(
+    keyed: CurveFixture, name: str | None
+) -> None:
     keyed.new_client("stranger")
     with capture_logs() as logs:
         context, sockets = strangers(keyed, name)
@@ -114,26 +116,30 @@ def test_who_is_not_known_hears_nothing_and_is_logged(keyed: Keyed, name: str | 
     why = "unknown key" if name else "no key, or no CURVE"
     assert keyed.refusals(logs) == {why}
     assert keyed.door is not None
-    assert keyed.door.refused >= 2, "at both sockets"
-    assert keyed.rig.line.replay.replayed == keyed.rig.line.replay.dropped == 0
+    assert keyed.door.rejected_count >= 2, "at both sockets"
+    assert (
+        keyed.rig.line.replay_server.replayed_count
+        == keyed.rig.line.replay_server.dropped_count
+        == 0
+    )
 
 
-def test_strangers_are_logged_once_a_second_however_often_they_come(keyed: Keyed) -> None:
+def test_strangers_are_logged_once_a_second_however_often_they_come(keyed: CurveFixture) -> None:
     keyed.new_client("stranger")
     with capture_logs() as logs:
         crowd = [strangers(keyed, "stranger") for _ in range(10)]
         assert keyed.door is not None
-        wait_for(lambda: keyed.door.refused >= 20, 10)
+        wait_for(lambda: keyed.door.rejected_count >= 20, 10)
         for context, _sockets in crowd:
             context.destroy(0)
     assert len([entry for entry in logs if entry["event"] == "client.refused"]) <= 5
 
 
 def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
-    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections need no key, and each costs a handle: 1,000 of them would end the daemon."""
-    monkeypatch.setattr(curve_authenticator, "STRANGERS_MAX", 8)
+    monkeypatch.setattr(curve_authenticator, "HANDSHAKES_MAX", 8)
     line = keyed.rig.line
     host, port = line.publisher.address.removeprefix("tcp://").split(":")
     made = [sockets.create_connection((host, int(port)), timeout=5) for _ in range(40)]
@@ -153,16 +159,16 @@ def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
     # Long before their own handshakes' time is up: 5 s.
     wait_for(lambda: sum(map(is_ended, made[:30])) >= 25, 4)
     with keyed.feed("ear") as feed:
-        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
+        wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
     for each in made:
         each.close()
 
 
 def test_who_comes_too_often_with_a_key_comes_later_by_itself(
-    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curve_authenticator, "KEY_AT_ONCE", 2)
-    monkeypatch.setattr(curve_authenticator, "KEY_PER_S", 1)
+    monkeypatch.setattr(curve_authenticator, "KEY_CONNECTION_BURST", 2)
+    monkeypatch.setattr(curve_authenticator, "KEY_CONNECTIONS_PER_S", 1)
     with zmq.Context() as context:
         ears = []
         for _ in range(5):
@@ -175,14 +181,16 @@ def test_who_comes_too_often_with_a_key_comes_later_by_itself(
             ears.append(ear)
         assert keyed.door is not None
         with capture_logs() as logs:
-            wait_for(lambda: keyed.door.refused >= 1, 10)
+            wait_for(lambda: keyed.door.rejected_count >= 1, 10)
         assert any("too often" in str(problem) for problem in keyed.refusals(logs))
         for ear in ears:
             assert ear.poll(30_000), "each is let in in its turn, without a new socket"
             ear.close()
 
 
-def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(keyed: Keyed) -> None:
+def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(
+    keyed: CurveFixture,
+) -> None:
     """The successor has the same descriptor."""
     context: zmq.Context[Socket] = zmq.Context()
     for _ in range(3):
@@ -208,18 +216,18 @@ def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(keyed
 
 
 def test_who_does_not_read_is_let_go_with_a_key_too(
-    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with keyed.feed("ear") as feed, capture_logs() as logs:
-        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
-        monkeypatch.setattr(slow_clients, "UNTAKEN_BYTES_MAX", -1)
+        wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
+        monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", -1)
         wait_for(lambda: any(entry["event"] == "client.cut" for entry in logs), 20)
         monkeypatch.undo()
-        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
+        wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
 
 
 def test_a_folder_of_keys_that_cannot_be_read_now_shuts_nobody_out(
-    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_handle(*_arguments: object) -> list[Path]:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -231,21 +239,21 @@ def test_a_folder_of_keys_that_cannot_be_read_now_shuts_nobody_out(
     monkeypatch.undo()
     assert any("Too many open files" in str(problem) for problem in keyed.refusals(logs))
     with keyed.feed("ear") as feed:
-        wait_for(lambda: isinstance(feed.receive(20), Delivered), 20)
+        wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
 
 
-def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: Keyed) -> None:
+def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: CurveFixture) -> None:
     keyed.new_client("page")
     with keyed.feed("page", cursor=0) as feed:
         end = time.monotonic() + 0.7
         while time.monotonic() < end:
             assert feed.receive(20) is None
-        allowed = keyed.let_in("page")
+        allowed = keyed.add_client("page")
         let_in_at = time.monotonic()
-        first = next(event for event in feed if isinstance(event, Delivered))
+        first = next(event for event in feed if isinstance(event, VerdictReceived))
         assert time.monotonic() - let_in_at < 2.0
         assert first.verdict.seq == 1, "what was sent before it was let in is replayed"
-        wait_for(lambda: isinstance(feed.receive(50), Delivered))
+        wait_for(lambda: isinstance(feed.receive(50), VerdictReceived))
 
         allowed.unlink()
         time.sleep(1.0)
@@ -258,13 +266,13 @@ def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: Keyed) -> No
         # Those who are still let in were cut off for a moment, and miss nothing by replay.
         with keyed.feed("ear", cursor=0) as other:
             wait_for(lambda: other.receive(50) is not None and other.cursor > shut_out_at)
-        keyed.let_in("page")
+        keyed.add_client("page")
         wait_for(lambda: feed.receive(50) is not None and feed.cursor > shut_out_at)
 
 
-def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: Keyed) -> None:
+def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: CurveFixture) -> None:
     keyed.new_client("page")
-    allowed = keyed.let_in("page")
+    allowed = keyed.add_client("page")
     seqs: list[int] = []
     stop = threading.Event()
 
@@ -272,7 +280,7 @@ def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: Keyed) -> None
         with keyed.feed("ear", cursor=0) as feed:
             while not stop.is_set():
                 event = feed.receive(50)
-                if isinstance(event, Delivered):
+                if isinstance(event, VerdictReceived):
                     seqs.append(event.verdict.seq)
 
     ear = threading.Thread(target=listen)
@@ -286,7 +294,7 @@ def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: Keyed) -> None
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_a_gateway_with_keys(keyed: Keyed, tmp_path: Path) -> None:
+def test_a_gateway_with_keys(keyed: CurveFixture, tmp_path: Path) -> None:
     keyed.new_client("plc-1")
     line = keyed.rig.line
     curve = {"secret": str(keyed.secrets["plc-1"]), "server": str(keyed.server)}
@@ -294,62 +302,62 @@ def test_a_gateway_with_keys(keyed: Keyed, tmp_path: Path) -> None:
         {
             "line": "rig",
             "verdicts": line.publisher.address,
-            "replay": line.replay.address,
+            "replay": line.replay_server.address,
             "curve": curve,
         },
         type(CONFIG.feed),
     )
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
     journal = Journal(tmp_path / "j", name="plc-1", capacity=100_000)
-    link = Link()
-    gateway = build(config, link, journal, SystemClock(), prepare=make_prepare(config))
+    link = FakeLink()
+    gateway = build_gateway(config, link, journal, SystemClock(), prepare=make_socket_setup(config))
     thread = threading.Thread(target=gateway.run)
     thread.start()
     time.sleep(0.5)
     assert journal.cursor is None
     assert not link.images[-1].online
-    keyed.let_in("plc-1")
-    wait_for(lambda: journal.last is not None and journal.last.totals.results >= 50)
+    keyed.add_client("plc-1")
+    wait_for(lambda: journal.last_record is not None and journal.last_record.totals.results >= 50)
     gateway.stop()
     thread.join(5)
-    seqs = [record.seq for record in journal.records() if record.outcome is not None]
+    seqs = [record.seq for record in journal.read_records() if record.outcome is not None]
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     journal.close()
-    assert line.replay.acks["plc-1"] > 0
+    assert line.replay_server.acks["plc-1"] > 0
 
 
 def test_a_gateways_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    server = curve_keys.make_server(tmp_path / "keys")
-    secret = curve_keys.make_pair(tmp_path / "own", "plc-1")[1]
+    server = curve_keys.create_server_keys(tmp_path / "keys")
+    secret = curve_keys.create_key_pair(tmp_path / "own", "plc-1")[1]
     secret.chmod(0o644)
     curve = msgspec.convert({"secret": str(secret), "server": str(server)}, type_curve())
     config = msgspec.structs.replace(CONFIG, feed=msgspec.structs.replace(CONFIG.feed, curve=curve))
     journal = Journal(tmp_path / "j", name="plc-1", capacity=64)
     with pytest.raises(DataError, match="read by others"):
-        build(config, Link(), journal, SystemClock(), prepare=make_prepare(config))
+        build_gateway(config, FakeLink(), journal, SystemClock(), prepare=make_socket_setup(config))
     journal.close()
 
 
 def type_curve() -> type:
-    from edgeinspect.client.line_config import Curve
+    from edgeinspect.client.line_config import ClientKeysConfig
 
-    return Curve
+    return ClientKeysConfig
 
 
 @pytest.mark.parametrize("taken", ["verdicts", "replay"])
 def test_a_taken_address_ends_the_start_and_hangs_nothing(tmp_path: Path, taken: str) -> None:
-    curve_keys.make_server(tmp_path / "keys")
+    curve_keys.create_server_keys(tmp_path / "keys")
     context: zmq.Context[Socket] = zmq.Context()
     holder = context.socket(zmq.PUB)
     port = holder.bind_to_random_port("tcp://127.0.0.1")
-    from edgeinspect.config.loader import parse
-    from edgeinspect.pipeline.line import Engines, Line
+    from edgeinspect.config.loader import parse_config
+    from edgeinspect.pipeline.line import Line, WorkerEngines
     from edgeinspect.testing.doubles import brightness_gate
-    from tests.faults.harness import SHAPE, NoiseCamera
+    from tests.faults.harness import SHAPE, UnpluggableCamera
 
     addresses = {"verdicts": "tcp://127.0.0.1:*", "replay": "tcp://127.0.0.1:*"}
     addresses[taken] = f"tcp://127.0.0.1:{port}"
-    loaded = parse(
+    loaded = parse_config(
         f"""\
 schema: 1
 line: rig
@@ -367,8 +375,8 @@ spool: {{folder: {tmp_path}, slots: 64}}
         Line(
             loaded.config,
             config_hash=loaded.hash,
-            cameras={"top": NoiseCamera(10, 1)},
-            workers=[Engines(brightness_gate(SHAPE, lambda: None), None)],
+            cameras={"top": UnpluggableCamera(10, 1)},
+            worker_engines=[WorkerEngines(brightness_gate(SHAPE, lambda: None), None)],
             clock=SystemClock(),
         )
     context.destroy(0)

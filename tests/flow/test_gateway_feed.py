@@ -10,41 +10,45 @@ import msgspec
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.services.gateway.gateway import Gateway
 from edgeinspect.services.gateway.journal import Journal
-from edgeinspect.services.gateway.service import build
-from tests.flow.frame_source import FINDINGS, Feeder
+from edgeinspect.services.gateway.service import build_gateway
+from tests.flow.frame_source import ASSESSMENTS, FakeLine
 from tests.system.plant import wait_for
-from tests.unit.services.gateway.test_gateway import CONFIG, Link
+from tests.unit.services.gateway.test_gateway import CONFIG, FakeLink
 
 
 def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path, heartbeat_ms=700)
+    feeder = FakeLine(tmp_path, heartbeat_ms=700)
     feed = msgspec.structs.replace(
-        CONFIG.feed, verdicts=feeder.publisher.address, replay=feeder.replay.address
+        CONFIG.feed, verdicts=feeder.publisher.address, replay=feeder.replay_server.address
     )
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
 
     def live(until: Callable[[Gateway, Journal], bool]) -> None:
         journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
-        gateway = build(config, Link(), journal, SystemClock())
-        gateway._show()
+        gateway = build_gateway(config, FakeLink(), journal, SystemClock())
+        gateway._write_image()
 
         def done() -> bool:
             gateway.step(5)
-            heard = gateway.watch.standing(gateway._clock.now_ns()).online
+            heard = gateway.line_monitor.status(gateway._clock.now_ns()).online
             return heard and until(gateway, journal)
 
         wait_for(done, 5.0)
         gateway._feed.close()
         journal.close()
 
-    live(lambda gateway, journal: journal.last is not None)
+    live(lambda gateway, journal: journal.last_record is not None)
     for end in (10, 20, 30):
         for index in range(10):
-            feeder.judge(FINDINGS[index % len(FINDINGS)])
+            feeder.close_frame(ASSESSMENTS[index % len(ASSESSMENTS)])
         live(lambda gateway, journal, end=end: journal.cursor == end)
     journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
-    assert [record.seq for record in journal.records() if record.how] == list(range(1, 31))
-    assert journal.last is not None
-    assert {record.numbering for record in journal.records()} == {journal.last.numbering}
+    assert [record.seq for record in journal.read_records() if record.completion] == list(
+        range(1, 31)
+    )
+    assert journal.last_record is not None
+    assert {record.sequence_generation for record in journal.read_records()} == {
+        journal.last_record.sequence_generation
+    }
     journal.close()
     feeder.close()

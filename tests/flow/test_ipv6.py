@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.client import Delivered, Feed
+from edgeinspect.client import VerdictFeed, VerdictReceived
 from edgeinspect.config.cross_checks import address_problem
-from tests.flow.frame_source import FINDINGS, Feeder
+from tests.flow.frame_source import ASSESSMENTS, FakeLine
 
 
 def has_ipv6() -> bool:
@@ -23,16 +23,18 @@ def has_ipv6() -> bool:
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 def test_a_line_on_ipv6(tmp_path: Path) -> None:
     assert address_problem("tcp://[::1]:6600") is None
-    feeder = Feeder(tmp_path, verdicts="tcp://[::1]:*", replay="tcp://[::1]:*")
+    feeder = FakeLine(tmp_path, verdicts="tcp://[::1]:*", replay_server="tcp://[::1]:*")
     try:
         assert feeder.publisher.address.startswith("tcp://[::1]:")
-        feed = Feed(feeder.publisher.address, feeder.replay.address, name="six", cursor=0)
+        feed = VerdictFeed(
+            feeder.publisher.address, feeder.replay_server.address, name="six", cursor=0
+        )
         try:
-            seqs = [feeder.judge(finding) for finding in FINDINGS]
+            seqs = [feeder.close_frame(finding) for finding in ASSESSMENTS]
             heard: list[int] = []
             for _ in range(500):
                 event = feed.receive(50)
-                if isinstance(event, Delivered):
+                if isinstance(event, VerdictReceived):
                     heard.append(event.verdict.seq)
                     feed.ack(event.verdict.seq)
                 if heard == seqs:

@@ -14,14 +14,18 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import Grab
 from edgeinspect.domain.verdict import Decision, ModelRef, Reason
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.storage.recording.messages import ClockReading, Configuration, Missed
+from edgeinspect.storage.recording.messages import (
+    ClockReading,
+    MissedVerdicts,
+    RecordedConfiguration,
+)
 from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
-from edgeinspect.storage.shared_memory.side_buffer import AsideReader
-from edgeinspect.tools.replay.compare import LABEL_FIELDS, NOT_COMPARED, RESULT_FIELDS
-from edgeinspect.tools.replay.engine_selection import Wanted
-from edgeinspect.tools.replay.replay import NO_HISTORY, replay
-from tests.flow.line_harness import SHAPE, Bench
-from tests.flow.shift import HASH, Shift, everything, scripted
+from edgeinspect.storage.shared_memory.side_buffer import SideBufferReader
+from edgeinspect.tools.replay.compare import CONTEXT_FIELDS, NOT_COMPARED, RESULT_FIELDS
+from edgeinspect.tools.replay.engine_selection import ReplayOverrides
+from edgeinspect.tools.replay.replay import NO_HISTORY, replay_recording
+from tests.flow.line_harness import SHAPE, LineHarness
+from tests.flow.shift import HASH, RecordedShift, everything, scripted
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +34,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shift(tmp_path: Path) -> Shift:
-    return Shift(tmp_path, tmp_path / "a.mcap")
+def shift(tmp_path: Path) -> RecordedShift:
+    return RecordedShift(tmp_path, tmp_path / "a.mcap")
 
 
 def verdict_reasons(path: Path) -> set[str]:
@@ -45,16 +49,18 @@ def verdict_reasons(path: Path) -> set[str]:
 def test_each_field_of_a_verdict_is_compared_or_said_not_to_be() -> None:
     from edgeinspect.domain.verdict import Verdict
 
-    assert sorted(RESULT_FIELDS + LABEL_FIELDS + NOT_COMPARED) == sorted(Verdict.__struct_fields__)
+    assert sorted(RESULT_FIELDS + CONTEXT_FIELDS + NOT_COMPARED) == sorted(
+        Verdict.__struct_fields__
+    )
 
 
-def test_whatever_decided_the_verdict_is_given_again(shift: Shift, tmp_path: Path) -> None:
+def test_whatever_decided_the_verdict_is_given_again(shift: RecordedShift, tmp_path: Path) -> None:
     everything(shift)
     shift.finish()
     path = tmp_path / "a.mcap"
     reasons = {reason.value for reason in Reason} - {"capture_health"}
     assert verdict_reasons(path) == reasons
-    found = replay(path, Wanted())
+    found = replay_recording(path, ReplayOverrides())
     assert found.differences == []
     assert (found.frames, found.equal) == (found.compared, found.compared)
     assert found.decided_by == {"picture": 13, "time": 5, "camera": 2, "engine": 1, "end": 2}
@@ -70,24 +76,26 @@ def test_whatever_decided_the_verdict_is_given_again(shift: Shift, tmp_path: Pat
 
 
 def test_the_letterbox_is_the_cameras_own_picture_again(tmp_path: Path) -> None:
-    shift = Shift(tmp_path, tmp_path / "a.mcap", letterbox=True)
+    shift = RecordedShift(tmp_path, tmp_path / "a.mcap", letterbox=True)
     for shape in ((16, 16, 1), (32, 32, 1), (8, 16, 1), (4, 8, 1)):
-        shift.judge(shift.bench.grab(180, shape))
+        shift.inspect(shift.harness.grab(180, shape))
     shift.finish()
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.compared, found.equal) == (4, 4)
 
 
-def test_a_pixel_that_is_not_the_recorded_one_is_found(shift: Shift, tmp_path: Path) -> None:
-    shift.judge(shift.bench.grab(10))
-    frame = shift.admit(shift.defect(180, 2, part_id="p-2"))
+def test_a_pixel_that_is_not_the_recorded_one_is_found(
+    shift: RecordedShift, tmp_path: Path
+) -> None:
+    shift.inspect(shift.harness.grab(10))
+    frame = shift.accept(shift.defect(180, 2, part_id="p-2"))
     pixels = shift._pixels[frame.seq]
     assert pixels is not None
     pixels[2, 3] = 0
-    while shift.bench.work():
+    while shift.harness.run_worker():
         pass
     shift.finish()
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.compared, found.equal, found.different) == (2, 1, 1)
     entry = found.differences[0]
     assert (entry.seq, entry.part_id, entry.fields) == (frame.seq, "p-2", ("regions",))
@@ -95,7 +103,7 @@ def test_a_pixel_that_is_not_the_recorded_one_is_found(shift: Shift, tmp_path: P
 
 
 def test_other_thresholds_are_a_question_not_a_fault(
-    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shift: RecordedShift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     everything(shift)
     shift.finish()
@@ -115,7 +123,7 @@ def test_other_thresholds_are_a_question_not_a_fault(
 
 
 def test_another_model_takes_the_place_of_its_kind(
-    shift: Shift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shift: RecordedShift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything(shift)
     shift.finish()
@@ -126,70 +134,70 @@ def test_another_model_takes_the_place_of_its_kind(
         return scripted(choice, clock, store)
 
     monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.make_engine", make)
-    found = replay(tmp_path / "a.mcap", Wanted({"gate": "scripted-gate/9"}))
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides({"gate": "scripted-gate/9"}))
     assert sorted(built) == ["scripted-gate/9", "scripted-segmenter/1"]
-    assert (found.changed, found.different) == (True, 0)
+    assert (found.has_overrides, found.different) == (True, 0)
 
 
 def test_a_model_of_that_name_with_other_weights_is_refused(tmp_path: Path) -> None:
-    shift = Shift(tmp_path, tmp_path / "a.mcap")
-    shift.name_models(ModelRef("scripted-gate", 1, "f" * 64), None)
-    shift.judge(shift.bench.grab(10))
+    shift = RecordedShift(tmp_path, tmp_path / "a.mcap")
+    shift.set_models(ModelRef("scripted-gate", 1, "f" * 64), None)
+    shift.inspect(shift.harness.grab(10))
     shift.finish()
     with pytest.raises(ModelError, match="is not the model that was recorded"):
-        replay(tmp_path / "a.mcap", Wanted())
-    found = replay(tmp_path / "a.mcap", Wanted({"gate": "scripted-gate/1"}))
+        replay_recording(tmp_path / "a.mcap", ReplayOverrides())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides({"gate": "scripted-gate/1"}))
     assert found.equal == 1
 
 
 def test_a_reload_in_the_middle_changes_who_judges(tmp_path: Path) -> None:
-    shift = Shift(tmp_path, tmp_path / "a.mcap")
-    shift.judge(shift.defect(180, 2))
+    shift = RecordedShift(tmp_path, tmp_path / "a.mcap")
+    shift.inspect(shift.defect(180, 2))
     text = shift.text.replace("area_px: 2,", "area_px: 7,")
-    shift.writer.configuration(Configuration(hash="second", text=text), 5)
-    before = shift.bench.inspector.current
-    causes = before.causes
+    shift.writer.write_configuration(RecordedConfiguration(hash="second", text=text), 5)
+    before = shift.harness.worker.inspector
+    causes = before.provenance
     from dataclasses import replace
 
     limits = replace(before.rules.classes[2], area_px=7.0)
     before.rules = replace(before.rules, classes={**before.rules.classes, 2: limits})
-    before.causes = replace(causes, config_hash="second")
-    shift.judge(shift.defect(180, 2))
+    before.provenance = replace(causes, config_hash="second")
+    shift.inspect(shift.defect(180, 2))
     shift.finish()
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.compared, found.equal) == (2, 2)
     assert found.decisions == {"REJECT": {"REJECT": 1}, "PASS": {"PASS": 1}}
 
 
 def test_a_frame_without_its_picture_is_left_out_and_counted(tmp_path: Path) -> None:
-    shift = Shift(tmp_path, tmp_path / "a.mcap")
-    shift.judge(shift.bench.grab(10))
-    shift.admit(shift.bench.grab(10))
-    while shift.bench.work():
+    shift = RecordedShift(tmp_path, tmp_path / "a.mcap")
+    shift.inspect(shift.harness.grab(10))
+    shift.accept(shift.harness.grab(10))
+    while shift.harness.run_worker():
         pass
-    shift.write(without_picture=True)
+    shift.write(without_image=True)
     shift.finish()
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.frames, found.compared) == (2, 1)
     assert found.not_compared == {"no picture recorded: none": 1}
 
 
 @pytest.mark.parametrize("recorded_from", [1, 5])
 def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from: int) -> None:
-    shift = Shift(tmp_path, tmp_path / "a.mcap", frozen_frames=3)
-    from edgeinspect.pipeline.capture.image_checks import PictureLimits, PictureWatch
+    shift = RecordedShift(tmp_path, tmp_path / "a.mcap", frozen_frames=3)
+    from edgeinspect.pipeline.capture.image_checks import ImageChecker, ImageLimits
 
-    bench = shift.bench
-    bench.capture._watch = PictureWatch(PictureLimits(0, 255, 3))
+    bench = shift.harness
+    bench.capture._image_checker = ImageChecker(ImageLimits(0, 255, 3))
     pixels = np.random.default_rng(1).integers(0, 99, SHAPE.dims, np.uint8)
     for number in range(1, 10):
-        frame = bench.capture.admit(Grab(pixels, number, bench.clock.now_ns()))
+        frame = bench.capture.accept(Grab(pixels, number, bench.clock.now_ns()))
         shift._pixels[frame.seq] = pixels
-        while bench.work():
+        while bench.run_worker():
             pass
     shift._next = recorded_from
     shift.finish()
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert found.different == 0
     if recorded_from == 1:
         assert (found.compared, found.not_compared) == (9, {})
@@ -200,19 +208,21 @@ def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from:
 
 
 def test_what_the_recorder_missed_and_a_clock_that_was_set_are_said(
-    shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shift: RecordedShift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shift.judge(shift.bench.grab(10))
-    clock = shift.bench.clock
-    shift.writer.clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns() + 1_000_000))
+    shift.inspect(shift.harness.grab(10))
+    clock = shift.harness.clock
+    shift.writer.write_clock(
+        ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns() + 1_000_000)
+    )
     clock.utc_offset_ns -= 3_600_000_000_000  # set back by an hour
-    shift.writer.clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
-    shift.writer.missed(Missed(from_seq=2, to_seq=4), 1)
+    shift.writer.write_clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
+    shift.writer.write_missed(MissedVerdicts(from_seq=2, to_seq=4), 1)
     shift._next = 5
     for _ in range(4):
-        shift.judge(shift.bench.grab(10))
+        shift.inspect(shift.harness.grab(10))
     shift.finish()
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.frames, found.equal, found.missed, found.clock_steps) == (2, 2, 3, 1)
     assert any(words.startswith("processor: recorded on none") for words in found.other_machine)
     assert main(["replay", str(tmp_path / "a.mcap")]) == 0
@@ -222,10 +232,10 @@ def test_what_the_recorder_missed_and_a_clock_that_was_set_are_said(
 
 
 def test_the_times_between_the_frames_can_be_kept(
-    shift: Shift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shift: RecordedShift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(5):
-        shift.judge(shift.bench.grab(10))  # each takes the gate's 10 ms and 20 ms more
+        shift.inspect(shift.harness.grab(10))  # each takes the gate's 10 ms and 20 ms more
     shift.finish()
     now_ns, slept = [10**9], []
 
@@ -235,40 +245,40 @@ def test_the_times_between_the_frames_can_be_kept(
 
     monkeypatch.setattr("edgeinspect.tools.replay.replay.time.sleep", sleep)
     monkeypatch.setattr("edgeinspect.tools.replay.replay.time.monotonic_ns", lambda: now_ns[0])
-    assert replay(tmp_path / "a.mcap", Wanted(), real_time=True).equal == 5
+    assert replay_recording(tmp_path / "a.mcap", ReplayOverrides(), real_time=True).equal == 5
     assert slept == [0.03] * 4
     slept.clear()
-    assert replay(tmp_path / "a.mcap", Wanted()).equal == 5
+    assert replay_recording(tmp_path / "a.mcap", ReplayOverrides()).equal == 5
     assert slept == []
 
 
 def test_what_the_ring_does_not_hold_is_kept_aside_while_it_is_wanted(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, letterbox=True)
-    bench.capture.admit(bench.grab(1, (32, 32, 1)))
-    reader = AsideReader(bench.ring.path.with_suffix(".aside"), 4, 4096)
-    reader.want(bench.clock.now_ns())
-    boxed = bench.capture.admit(bench.grab(2, (32, 32, 1)))
-    plain = bench.capture.admit(bench.grab(3))
-    bad = bench.capture.admit(bench.grab(4, (8, 16, 3)))
+    bench = LineHarness(tmp_path, letterbox=True)
+    bench.capture.accept(bench.grab(1, (32, 32, 1)))
+    reader = SideBufferReader(bench.ring.path.with_suffix(".aside"), 4, 4096)
+    reader.request(bench.clock.now_ns())
+    boxed = bench.capture.accept(bench.grab(2, (32, 32, 1)))
+    plain = bench.capture.accept(bench.grab(3))
+    bad = bench.capture.accept(bench.grab(4, (8, 16, 3)))
     for frame, first in ((boxed, 2), (bad, 4)):
-        kept = reader.find(frame.seq)
+        kept = reader.read(frame.seq)
         assert kept is not None
         assert kept.flat[0] == first
-    assert reader.find(plain.seq) is None
-    assert reader.find(1) is None
+    assert reader.read(plain.seq) is None
+    assert reader.read(1) is None
     reader.close()
-    bench.dispose()
+    bench.close()
 
 
-def test_a_cut_recording_is_replayed_up_to_the_cut(shift: Shift, tmp_path: Path) -> None:
+def test_a_cut_recording_is_replayed_up_to_the_cut(shift: RecordedShift, tmp_path: Path) -> None:
     for _ in range(4):
-        shift.judge(shift.bench.grab(10))
+        shift.inspect(shift.harness.grab(10))
         shift.writer.flush()
-    shift.writer.abandon()
-    shift.bench.dispose()
+    shift.writer.close_unfinished()
+    shift.harness.close()
     data = (tmp_path / "a.mcap").read_bytes()
     (tmp_path / "a.mcap").write_bytes(data[:-100])
-    found = replay(tmp_path / "a.mcap", Wanted())
+    found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.compared, found.equal) == (3, 3)
     assert len(found.cuts) == 1
 
@@ -282,10 +292,10 @@ def test_what_no_line_can_have_said_is_refused(tmp_path: Path) -> None:
     for number, (field, value) in enumerate(cases.items()):
         folder = tmp_path / str(number)
         folder.mkdir()
-        shift = Shift(folder, folder / "a.mcap")
-        frame = shift.bench.capture.admit(shift.bench.grab(10))
-        shift.bench.work()
-        body = msgspec.json.decode(shift.bench.spool.read(frame.seq) or b"")
+        shift = RecordedShift(folder, folder / "a.mcap")
+        frame = shift.harness.capture.accept(shift.harness.grab(10))
+        shift.harness.run_worker()
+        body = msgspec.json.decode(shift.harness.spool.read(frame.seq) or b"")
         body[field] = value
         record = FrameRecord(
             verdict=msgspec.json.encode(body),
@@ -293,14 +303,16 @@ def test_what_no_line_can_have_said_is_refused(tmp_path: Path) -> None:
             packing="left+zstd",
             pixels=shift._packer.pack(np.zeros(SHAPE.dims, np.uint8)),
         )
-        shift.writer.frame(record, "top", 1, 1)
+        shift.writer.write_frame(record, "top", 1, 1)
         shift._next = 9
         shift.finish()
         with pytest.raises(DataError):
-            replay(folder / "a.mcap", Wanted())
+            replay_recording(folder / "a.mcap", ReplayOverrides())
 
 
-def test_the_command_line(shift: Shift, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(
+    shift: RecordedShift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     everything(shift)
     shift.finish()
     path = str(tmp_path / "a.mcap")

@@ -18,22 +18,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.cameras.synthetic import Options, SyntheticCamera
-from edgeinspect.client import Listener
-from edgeinspect.config.loader import parse
+from edgeinspect.client import Subscriber
+from edgeinspect.config.loader import parse_config
 from edgeinspect.domain.clock import NS_PER_US, SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab
 from edgeinspect.domain.part_verdict import PartVerdict
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.pipeline.capture.camera_thread import Capture
-from edgeinspect.pipeline.inspection.frame_inspector import Judge
-from edgeinspect.pipeline.inspection.worker import Inspector
-from edgeinspect.pipeline.line import Engines, Line
-from edgeinspect.pipeline.verdicts.deadline_guard import Guard
-from edgeinspect.pipeline.verdicts.open_frames import Inbox
+from edgeinspect.pipeline.capture.camera_thread import CaptureThread
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector
+from edgeinspect.pipeline.inspection.worker import InspectionWorker
+from edgeinspect.pipeline.line import Line, WorkerEngines
+from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
+from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
 from edgeinspect.testing.doubles import brightness_gate
-from edgeinspect.wire.requests import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
+from edgeinspect.wire.requests import (
+    CommandResult,
+    TriggerCount,
+    TriggerRequest,
+    decode_reply,
+    encode_body,
+)
 from tests.faults.harness import wait_for
-from tests.flow.line_harness import RULES, Bench
+from tests.flow.line_harness import RULES, LineHarness
 from tests.flow.line_harness import SHAPE as BENCH_SHAPE
 
 SHAPE = FrameShape(64, 64, 1)
@@ -52,12 +58,12 @@ spool: {folder: FOLDER, slots: 4096}
 """
 
 
-class Station:
+class TwoCameraLine:
     """A line with two triggered cameras, heard and triggered over the wire."""
 
     def __init__(self, folder: Path, budget_ms: int) -> None:
         text = CONFIG.replace("FOLDER", str(folder)).replace("BUDGET", str(budget_ms))
-        loaded = parse(text.replace("WINDOW", str(2 * budget_ms)))
+        loaded = parse_config(text.replace("WINDOW", str(2 * budget_ms)))
         options = Options(height_px=64, width_px=64, pictures=2, pace="trigger")
         clock = SystemClock()
         self.failures: list[BaseException] = []
@@ -65,28 +71,28 @@ class Station:
             loaded.config,
             config_hash=loaded.hash,
             cameras={name: SyntheticCamera(options, clock) for name in ("top", "side")},
-            workers=[Engines(brightness_gate(SHAPE), None)],
+            worker_engines=[WorkerEngines(brightness_gate(SHAPE), None)],
             clock=clock,
             on_failure=self.failures.append,
         )
-        self.ear = Listener(self.line.publisher.address, topics=("part.", "verdict."))
+        self.ear = Subscriber(self.line.publisher.address, topics=("part.", "verdict."))
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.asker = self.context.socket(zmq.REQ)
         self.asker.rcvtimeo = 10_000
-        self.asker.connect(self.line.replay.address)
+        self.asker.connect(self.line.replay_server.address)
         self.dealer = self.context.socket(zmq.DEALER)
-        self.dealer.connect(self.line.replay.address)
+        self.dealer.connect(self.line.replay_server.address)
         self.line.start()
-        wait_for(lambda: all(capture.state == "live" for capture in self.line.captures))
+        wait_for(lambda: all(capture.state == "live" for capture in self.line.capture_threads))
 
-    def trigger(self, camera: str, part_id: str, encoder: int = 0) -> Triggered:
+    def trigger(self, camera: str, part_id: str, encoder: int = 0) -> CommandResult:
         request = TriggerRequest(camera=camera, part_id=part_id, encoder_count=encoder)
-        self.asker.send(encode(request))
-        answer = decode_answer(self.asker.recv())
-        assert isinstance(answer, Triggered)
+        self.asker.send(encode_body(request))
+        answer = decode_reply(self.asker.recv())
+        assert isinstance(answer, CommandResult)
         return answer
 
-    def hear(self, kind: type[Any]) -> Any:
+    def receive(self, kind: type[Any]) -> Any:
         for _ in range(50):
             got = self.ear.receive(10_000)
             assert got is not None, "nothing came"
@@ -98,23 +104,23 @@ class Station:
         self.line.stop()
         self.ear.close()
         self.context.destroy(0)
-        self.line.dispose()
+        self.line.close()
         assert not self.failures
 
 
 @pytest.fixture
-def station(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Station]:
-    station = Station(tmp_path, getattr(request, "param", 20_000))
+def station(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[TwoCameraLine]:
+    station = TwoCameraLine(tmp_path, getattr(request, "param", 20_000))
     yield station
     station.close()
 
 
-def test_a_part_that_both_cameras_pass_is_good(station: Station) -> None:
+def test_a_part_that_both_cameras_pass_is_good(station: TwoCameraLine) -> None:
     first = station.trigger("top", "plate-1", 500)
-    verdict = station.hear(Verdict)
+    verdict = station.receive(Verdict)
     second = station.trigger("side", "plate-1", 1500)
     assert first.seq in (None, verdict.seq), "None if this machine stood still for 400 ms"
-    part = station.hear(PartVerdict)
+    part = station.receive(PartVerdict)
     assert (part.part_id, part.decision) == ("plate-1", Decision.PASS)
     assert [each.camera for each in part.members] == ["top", "side"]
     assert part.members[0].seq == verdict.seq
@@ -123,29 +129,31 @@ def test_a_part_that_both_cameras_pass_is_good(station: Station) -> None:
 
 
 @pytest.mark.parametrize("station", [700], indirect=True)
-def test_a_part_that_one_camera_never_saw_has_no_verdict_at_its_deadline(station: Station) -> None:
+def test_a_part_that_one_camera_never_saw_has_no_verdict_at_its_deadline(
+    station: TwoCameraLine,
+) -> None:
     station.trigger("top", "plate-2")
-    station.hear(Verdict)
-    part = station.hear(PartVerdict)
+    station.receive(Verdict)
+    part = station.receive(PartVerdict)
     assert (part.part_id, part.decision) == ("plate-2", Decision.NO_VERDICT)
     assert part.missing == ("side",)
     counts = station.line.reporter.status().camera_counts
     assert (counts["top"].frames, counts["side"].frames) == (1, 0)
 
 
-def test_what_is_open_at_the_stop_has_no_verdict(station: Station) -> None:
+def test_what_is_open_at_the_stop_has_no_verdict(station: TwoCameraLine) -> None:
     station.trigger("side", "plate-3")
-    station.hear(Verdict)
+    station.receive(Verdict)
     stopping = threading.Thread(target=station.line.stop)
     stopping.start()
-    part = station.hear(PartVerdict)
+    part = station.receive(PartVerdict)
     stopping.join()
     assert (part.decision, part.missing) == (Decision.NO_VERDICT, ("top",))
 
 
-def test_a_trigger_without_a_frame_is_an_alarm(station: Station) -> None:
+def test_a_trigger_without_a_frame_is_an_alarm(station: TwoCameraLine) -> None:
     """The PLC counts 8 triggers, then 9 with a frame, then 10 without one."""
-    health, clock = station.line.health, SystemClock()
+    health, clock = station.line.alarms, SystemClock()
 
     def alarm_within(count: int, seconds: float) -> str:
         until = time.monotonic() + seconds
@@ -153,7 +161,7 @@ def test_a_trigger_without_a_frame_is_an_alarm(station: Station) -> None:
             said = TriggerCount(
                 camera="top", count=count, within_ms=200, read_at_utc_ns=clock.utc_ns()
             )
-            station.dealer.send(encode(said))
+            station.dealer.send(encode_body(said))
             time.sleep(0.05)
         return health.alarm
 
@@ -212,30 +220,30 @@ def test_the_exact_scheduler_is_exact(releases: list[int], budget: int, needs: i
     assert most_on_time(jobs, needs) == most_by_trying(jobs, needs)
 
 
-class Works:
+class WorkerSimulation:
     """Four cameras and one worker on a manual clock; frames come while the engine works."""
 
     def __init__(self, folder: Path, periods_us: list[int], budget_us: int, needs_us: int) -> None:
-        self.bench = bench = Bench(folder, slots=64, budget_ms=1)
-        bench.inbox.dispose()
-        self.inbox = Inbox(len(periods_us))
-        self.guard = Guard(bench.spool, self.inbox, bench.closer, bench.clock)
+        self.harness = bench = LineHarness(folder, slots=64, budget_ms=1)
+        bench.frame_queue.close()
+        self.frame_queue = FrameQueue(len(periods_us))
+        self.guard = DeadlineGuard(bench.spool, self.frame_queue, bench.closer, bench.clock)
         # Odd by some ns, so that nothing ends exactly at a deadline.
         self.needs_ns, self.budget_ns = needs_us * NS_PER_US + 7, budget_us * NS_PER_US
         self.coming: list[tuple[int, int]] = []
         self.sent = [0] * len(periods_us)
         gate = brightness_gate(BENCH_SHAPE, lambda: self.pass_until(self.now_ns + self.needs_ns))
-        causes = replace(bench.closer.causes, cameras=("top",))
-        self.inspector = Inspector(
-            inbox=self.inbox,
+        causes = replace(bench.closer.provenance, cameras=("top",))
+        self.worker = InspectionWorker(
+            frame_queue=self.frame_queue,
             closer=bench.closer,
             spool=bench.spool,
             keep_warm_ns=0,
-            judge=Judge(Engines(gate, None), RULES, causes, bench.clock),
+            inspector=FrameInspector(WorkerEngines(gate, None), RULES, causes, bench.clock),
         )
-        self.inspector.warm_up(16)
+        self.worker.warm_up(16)
         self.began_ns = self.now_ns
-        self.captures = [self.capture(lane) for lane in range(len(periods_us))]
+        self.capture_threads = [self.capture(lane) for lane in range(len(periods_us))]
         self.coming = sorted(
             (self.began_ns + period_us * NS_PER_US * number + lane, lane)
             for lane, period_us in enumerate(periods_us)
@@ -243,49 +251,49 @@ class Works:
         )
         self.jobs = [(at_ns, at_ns + self.budget_ns) for at_ns, _lane in self.coming]
 
-    def capture(self, lane: int) -> Capture:
-        bench = self.bench
-        return Capture(
+    def capture(self, camera_index: int) -> CaptureThread:
+        bench = self.harness
+        return CaptureThread(
             camera=bench.camera,
             ring=bench.ring,
             spool=bench.spool,
-            inbox=self.inbox,
+            frame_queue=self.frame_queue,
             guard=self.guard,
             closer=bench.closer,
             clock=bench.clock,
-            rules=replace(bench.capture.rules, lane=lane, budget_ns=self.budget_ns),
+            rules=replace(bench.capture.rules, camera_index=camera_index, budget_ns=self.budget_ns),
         )
 
     @property
     def now_ns(self) -> int:
-        return self.bench.clock.now_ns()
+        return self.harness.clock.now_ns()
 
     def pass_until(self, until_ns: int) -> None:
         """Let time pass, with the frames and deadlines that come meanwhile."""
-        clock = self.bench.clock
+        clock = self.harness.clock
         while self.coming_before(until_ns):
             at_ns, lane = self.coming.pop(0)
             clock.advance(at_ns - self.now_ns)
-            self.guard.step()
+            self.guard.close_due()
             self.sent[lane] += 1
             pixels = np.full(BENCH_SHAPE.dims, 10, np.uint8)
-            self.captures[lane].admit(Grab(pixels, self.sent[lane], at_ns))
+            self.capture_threads[lane].accept(Grab(pixels, self.sent[lane], at_ns))
         clock.advance(until_ns - self.now_ns)
-        self.guard.step()
+        self.guard.close_due()
 
     def coming_before(self, until_ns: int) -> bool:
         return bool(self.coming) and self.coming[0][0] <= until_ns
 
     def run(self) -> int:
         """Judge all; returns how many were in time."""
-        while self.coming or len(self.inbox):
-            frame = self.inbox.take()
+        while self.coming or len(self.frame_queue):
+            frame = self.frame_queue.pop_earliest()
             if frame is not None:
-                self.inspector.judge(frame)
+                self.worker.inspect(frame)
             elif self.coming:
                 self.pass_until(self.coming[0][0])
         self.pass_until(self.now_ns + self.budget_ns)
-        counts = self.bench.closer.tally.counts()
+        counts = self.harness.closer.counters.counts()
         assert counts.open == 0
         assert set(counts.reasons) <= {"deadline"}
         return counts.passed
@@ -301,10 +309,10 @@ def test_no_order_would_miss_fewer_deadlines(
     periods_us: list[int], budget_us: int, needs_us: int
 ) -> None:
     with TemporaryDirectory() as folder:
-        works = Works(Path(folder), periods_us, budget_us, needs_us)
+        works = WorkerSimulation(Path(folder), periods_us, budget_us, needs_us)
         jobs = list(works.jobs)
         in_time = works.run()
-        works.bench.ring.dispose()
-        works.bench.spool.dispose()
-        works.inbox.dispose()
+        works.harness.ring.remove_file()
+        works.harness.spool.release()
+        works.frame_queue.close()
     assert in_time == most_on_time(jobs, works.needs_ns)

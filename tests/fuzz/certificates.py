@@ -10,18 +10,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from edgeinspect.plclinks._opcua.identity import read_certificate, uris_of
+from edgeinspect.plclinks._opcua.identity import certificate_uris, read_certificate
 from edgeinspect.plclinks._opcua.trust import TrustList
 from tests.fuzz.target import Target
-from tests.opcua_harness import make_pair
+from tests.opcua_harness import make_certificate_pair
 
 
 def _made() -> tuple[bytes, bytes, bytes]:
     """An authority, a client that it has signed, and a list that revokes nobody."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        authority = make_pair(folder, "ca", uri=None, authority=True, signs=True)
-        client = make_pair(folder, "client", issuer=authority)
+        authority = make_certificate_pair(folder, "ca", uri=None, authority=True, signs=True)
+        client = make_certificate_pair(folder, "client", issuer=authority)
         key = load_pem_private_key(authority.key.read_bytes(), None)
         issuer = x509.load_der_x509_certificate(authority.certificate.read_bytes()).subject
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -51,24 +51,24 @@ def _folder(root: Path, *, trusted: bytes = _AUTHORITY, revoked: bytes = _REVOKE
 
 
 def trusted(data: bytes, folder: Path) -> None:
-    TrustList(_folder(folder, trusted=data)).judge(_CLIENT)
+    TrustList(_folder(folder, trusted=data)).check(_CLIENT)
 
 
 def revoked(data: bytes, folder: Path) -> None:
-    TrustList(_folder(folder, revoked=data)).judge(_CLIENT)
+    TrustList(_folder(folder, revoked=data)).check(_CLIENT)
 
 
 def shown(data: bytes, folder: Path) -> None:
     """By a client that wants in; nothing of it may be trusted but itself."""
     judged = TrustList(_folder(folder))
-    assert judged.judge(data) or data == _CLIENT
-    judged.keep_rejected(data)
+    assert judged.check(data) or data == _CLIENT
+    judged.save_rejected(data)
 
 
 def own(data: bytes, folder: Path) -> None:
     path = folder / "own.der"
     path.write_bytes(data)
-    uris_of(read_certificate(path, "link.certificate"))
+    certificate_uris(read_certificate(path, "link.certificate"))
 
 
 TARGETS = [

@@ -14,32 +14,32 @@ from edgeinspect.backends._onnx_metadata import read_metadata
 from edgeinspect.config import loader
 from edgeinspect.config.yaml_document import read_text
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.imaging.image_file import decode_picture
+from edgeinspect.imaging.image_file import read_native
 from edgeinspect.imaging.mask_file import read_mask_values
 from edgeinspect.imaging.run_length import decode_runs, parse_runs
-from edgeinspect.learning.calibrate.checkpoint import Notebook
+from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
 from edgeinspect.learning.datasets.corrections import read_corrections
-from edgeinspect.learning.datasets.masks.label_maps import named_classes
-from edgeinspect.learning.datasets.tables import header_of, read_rows
-from edgeinspect.services.archiver.config import parse as parse_archive
+from edgeinspect.learning.datasets.masks.label_maps import read_class_names
+from edgeinspect.learning.datasets.tables import read_header, read_rows
+from edgeinspect.services.archiver.config import parse_archive_config as parse_archive
 from edgeinspect.services.gateway import config as gateway_config
 from edgeinspect.services.gateway.journal import Journal
 from edgeinspect.services.hmi import config as page_config
 from edgeinspect.storage.archive import format, status
-from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.storage.model_store import read_model
 from edgeinspect.storage.model_store.manifest import read_manifest
-from edgeinspect.storage.model_store.store import Store
-from edgeinspect.storage.model_store.versions import STATE
-from edgeinspect.storage.shared_memory.frame_ring import Ring, RingReader
+from edgeinspect.storage.model_store.store import ModelStore
+from edgeinspect.storage.model_store.versions import STATE_FILE
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing, FrameRingReader
 from edgeinspect.storage.spool.reader import SpoolReader
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.system.user_file import Role, Users
+from edgeinspect.system.user_file import Role, UserFile
 from edgeinspect.wire import curve_keys
 from edgeinspect.wire.messages import decode_verdict
 from tests.fuzz.messages import VERDICTS
 from tests.fuzz.target import Target
-from tests.ledger_fixture import Desk
+from tests.ledger_fixture import LedgerFixture
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,11 +64,11 @@ PAGE = f"schema: 1\nline: {ROOT}/examples/strip.yaml\nbind: 127.0.0.1:8590\n".en
 
 
 def configuration(data: bytes, folder: Path) -> None:
-    loader.parse(read_text(_write(folder, "line.yaml", data)))
+    loader.parse_config(read_text(_write(folder, "line.yaml", data)))
 
 
 def gateway(data: bytes, folder: Path) -> None:
-    gateway_config.load(_write(folder, "gateway.yaml", data))
+    gateway_config.load_config(_write(folder, "gateway.yaml", data))
 
 
 def archive(data: bytes, folder: Path) -> None:
@@ -76,12 +76,12 @@ def archive(data: bytes, folder: Path) -> None:
 
 
 def page(data: bytes, folder: Path) -> None:
-    page_config.load(_write(folder, "page.yaml", data))
+    page_config.load_hmi_config(_write(folder, "page.yaml", data))
 
 
 def settings(data: bytes, _folder: Path) -> None:
     text = (ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8")
-    loader.parse(text, overrides=[data.decode("utf-8", "replace")])
+    loader.parse_config(text, overrides=[data.decode("utf-8", "replace")])
 
 
 # -- shared memory and state ---------------------------------------------------------------
@@ -89,10 +89,10 @@ def settings(data: bytes, _folder: Path) -> None:
 
 def _spool_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        desk = Desk(Path(name), slots=16)
-        desk.judge(20, Decision.REJECT)
+        desk = LedgerFixture(Path(name), slots=16)
+        desk.add_verdicts(20, Decision.REJECT)
         desk.open("part-1")
-        desk.spool.dispose()
+        desk.spool.release()
         return desk.spool_path.read_bytes()
 
 
@@ -113,28 +113,28 @@ def spool(data: bytes, folder: Path) -> None:
             for left in opened.unfinished:
                 opened.close(left.seq, b"{}")
         finally:
-            opened.dispose()
+            opened.release()
 
 
 def _ring_bytes() -> bytes:
     from edgeinspect.domain.frame import FrameShape
 
     with tempfile.TemporaryDirectory() as name:
-        ring = Ring(Path(name) / "r", slots=2, shape=FrameShape(4, 8, 1), epoch=7)
-        ring.stamp(0, 3)
+        ring = FrameRing(Path(name) / "r", slots=2, shape=FrameShape(4, 8, 1), epoch=7)
+        ring.publish(0, 3)
         return (Path(name) / "r").read_bytes()
 
 
 def ring(data: bytes, folder: Path) -> None:
-    reader = RingReader(_write(folder, "t.ring", data))
+    reader = FrameRingReader(_write(folder, "t.ring", data))
     reader.newest()
-    reader.find(3)
+    reader.read(3)
 
 
 def _journal_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         log = Journal(Path(name) / "j", name="plc", capacity=16)
-        log.begin(40, 7, 1)
+        log.set_cursor(40, 7, 1)
         log.close()
         return (Path(name) / "j").read_bytes()
 
@@ -143,56 +143,56 @@ def journal(data: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         log = Journal(_write(Path(name), "j", data), name="plc", capacity=16)
         with closing(log):
-            log.records()
+            log.read_records()
 
 
 def _ledger_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        desk = Desk(Path(name), slots=16)
-        desk.judge(12, Decision.REJECT)
-        desk.writer.catch_up(last=True)
+        desk = LedgerFixture(Path(name), slots=16)
+        desk.add_verdicts(12, Decision.REJECT)
+        desk.writer.write_backlog(last=True)
         desk.writer.close()
-        desk.spool.dispose()
+        desk.spool.release()
         return desk.path.read_bytes()
 
 
 def ledger(data: bytes, folder: Path) -> None:
     path = _write(folder, "t.ledger.sqlite", data)
     open_ledger(path).close()
-    verify(path)
+    verify_ledger(path)
 
 
 def ledger_writer(data: bytes, folder: Path) -> None:
     """A start of the daemon on whatever stands there: it is used, or set aside, and written."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         _write(Path(name), "t.ledger.sqlite", data)
-        desk = Desk(Path(name), slots=16)
+        desk = LedgerFixture(Path(name), slots=16)
         try:
-            desk.judge(3)
-            desk.writer.catch_up(last=True)
+            desk.add_verdicts(3)
+            desk.writer.write_backlog(last=True)
         finally:
             desk.dispose()
 
 
 def state(data: bytes, folder: Path) -> None:
-    _write(folder, status.STATE, data)
-    status.read_state(folder)
+    _write(folder, status.STATUS_FILE, data)
+    status.read_status(folder)
 
 
 def owner(data: bytes, folder: Path) -> None:
-    _write(folder, format.MARKER, data)
-    format.owner_of(folder)
+    _write(folder, format.MARKER_FILE, data)
+    format.read_marker(folder)
 
 
 def sidecar(data: bytes, folder: Path) -> None:
-    path = _write(folder, f"a{format.SIDECAR}", data)
-    format.is_whole(path, format.read_sidecar(path))
+    path = _write(folder, f"a{format.SIDECAR_SUFFIX}", data)
+    format.is_complete(path, format.read_sidecar(path))
 
 
 def _users_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        users = Users(Path(name) / "users.json")
-        users.set("anna", Role.VIEWER, "a long password")
+        users = UserFile(Path(name) / "users.json")
+        users.add_or_update("anna", Role.VIEWER, "a long password")
         assert users.path is not None
         return users.path.read_bytes()
 
@@ -200,18 +200,18 @@ def _users_bytes() -> bytes:
 def users(data: bytes, folder: Path) -> None:
     path = _write(folder, "users.json", data)
     path.chmod(0o600)
-    Users(path).read()
+    UserFile(path).read()
 
 
 def key(data: bytes, folder: Path) -> None:
     path = _write(folder, "a.key_secret", data)
     path.chmod(0o600)
-    curve_keys.read_secret(path)
+    curve_keys.read_secret_key(path)
 
 
 def _key_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        return curve_keys.make_pair(Path(name), "a")[1].read_bytes()
+        return curve_keys.create_key_pair(Path(name), "a")[1].read_bytes()
 
 
 # -- models --------------------------------------------------------------------------------
@@ -236,8 +236,8 @@ def register(data: bytes, folder: Path) -> None:
     version = folder / "strip-gate" / "1"
     if not version.is_dir():
         shutil.copytree(GATE, version)
-    _write(folder / "strip-gate", STATE, data)
-    Store(folder).shelf("strip-gate").register()
+    _write(folder / "strip-gate", STATE_FILE, data)
+    ModelStore(folder).model_versions("strip-gate").read_state()
 
 
 def metadata(data: bytes, folder: Path) -> None:
@@ -246,14 +246,14 @@ def metadata(data: bytes, folder: Path) -> None:
 
 def _npz_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        book = Notebook(Path(name), resume=True)
-        book.keep("s", {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 2), np.uint8)})
+        book = CalibrationCheckpoint(Path(name), resume=True)
+        book.save("s", {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 2), np.uint8)})
         return (Path(name) / "s.npz").read_bytes()
 
 
 def notebook(data: bytes, folder: Path) -> None:
     _write(folder, "s.npz", data)
-    Notebook(folder, resume=True).load("s")
+    CalibrationCheckpoint(folder, resume=True).load("s")
 
 
 # -- pictures and tables -------------------------------------------------------------------
@@ -279,7 +279,7 @@ def _masks() -> list[bytes]:
 
 
 def picture(data: bytes, folder: Path) -> None:
-    decode_picture(_write(folder, "a.png", data))
+    read_native(_write(folder, "a.png", data))
 
 
 def mask(data: bytes, folder: Path) -> None:
@@ -291,7 +291,7 @@ TABLE = b"frame,label,mask\na.png,good,\nb.png,pit,\nc.png,drop,\n"
 
 def table(data: bytes, folder: Path) -> None:
     path = _write(folder, "t.csv", data)
-    header_of(path)
+    read_header(path)
     read_rows(path)
 
 
@@ -302,17 +302,17 @@ def corrections(data: bytes, folder: Path) -> None:
 def class_names(data: bytes, folder: Path) -> None:
     for name in ("classes.txt", "labels.txt"):
         _write(folder, name, data)
-    named_classes(folder)
+    read_class_names(folder)
 
 
 def label_map(data: bytes, folder: Path) -> None:
     _write(folder, "labelmap.txt", data)
-    named_classes(folder)
+    read_class_names(folder)
 
 
 def class_values(data: bytes, folder: Path) -> None:
     _write(folder, "_classes.csv", data)
-    named_classes(folder)
+    read_class_names(folder)
 
 
 def runs(data: bytes, _folder: Path) -> None:
@@ -320,12 +320,12 @@ def runs(data: bytes, _folder: Path) -> None:
 
 
 _STRIP = (ROOT / "examples" / "strip.yaml").read_bytes()
-_SIDECAR = format.encode(
+_SIDECAR = format.encode_document(
     format.Sidecar(
-        kind=format.Kind.REJECT,
+        kind=format.Category.REJECT,
         label="pit",
         saved_at_utc_ns=5,
-        picture=format.PictureFile(file="a.png", size_bytes=3, sha256="0" * 64, lossless=True),
+        picture=format.ImageFile(file="a.png", size_bytes=3, sha256="0" * 64, lossless=True),
         verdict=decode_verdict(VERDICTS[0]),
     )
 )

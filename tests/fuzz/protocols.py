@@ -8,50 +8,50 @@ from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._sparkplug import payload
-from edgeinspect.services.hmi.action_routes import _Challenge, _Login, _Promote
-from edgeinspect.services.hmi.alarm_log import _detail
-from edgeinspect.services.hmi.line_state import Board
-from edgeinspect.services.hmi.read_routes import answer
-from edgeinspect.services.hmi.shift_counters import bounds
+from edgeinspect.services.hmi.action_routes import _ChallengeBody, _LoginBody, _PromoteBody
+from edgeinspect.services.hmi.alarm_log import _parse_detail
+from edgeinspect.services.hmi.line_state import LineState
+from edgeinspect.services.hmi.read_routes import json_response
+from edgeinspect.services.hmi.shift_counters import shift_bounds
 from edgeinspect.storage.archive.format import frame_folder, frame_name
 from edgeinspect.system.decoding import decode_json
-from edgeinspect.wire.messages import Heartbeat, Status, decode, decode_verdict
+from edgeinspect.wire.messages import Heartbeat, Status, decode_message, decode_verdict
 from tests.fuzz.messages import BEATS, VERDICTS
 from tests.fuzz.target import Target
 
 
-class _Memory:
+class _Registers:
     """Registers of a server, as far as a request can reach."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
-        self._reach(address, count)
+        self._check_range(address, count)
         return [False] * count
 
     def read_words(self, function: int, address: int, count: int) -> bytes:
-        self._reach(address, count)
+        self._check_range(address, count)
         return bytes(2 * count)
 
     def write_bits(self, address: int, bits: list[bool]) -> None:
-        self._reach(address, len(bits))
+        self._check_range(address, len(bits))
 
     def write_words(self, address: int, words: bytes) -> None:
-        self._reach(address, len(words) // 2)
+        self._check_range(address, len(words) // 2)
 
     @staticmethod
-    def _reach(address: int, count: int) -> None:
+    def _check_range(address: int, count: int) -> None:
         if address + count > 400:
-            raise protocol.Refused(protocol.ILLEGAL_ADDRESS)
+            raise protocol.ModbusExceptionResponse(protocol.ILLEGAL_ADDRESS)
 
 
 def modbus(data: bytes, _folder: Path) -> None:
     """One request, and a stream of them."""
-    memory = _Memory()
-    answer = protocol.answer(data, memory)
+    memory = _Registers()
+    answer = protocol.respond(data, memory)
     assert 2 <= len(answer) <= 253
-    parser = protocol.Parser()
+    parser = protocol.RequestParser()
     for at in range(0, len(data), 7):
         try:
-            parser.feed(data[at : at + 7], lambda _unit, pdu: protocol.answer(pdu, memory))
+            parser.feed(data[at : at + 7], lambda _unit, pdu: protocol.respond(pdu, memory))
         except ValueError:  # no Modbus: the connection is closed
             return
 
@@ -63,38 +63,56 @@ def block(data: bytes, _folder: Path) -> None:
 
 
 def sparkplug(data: bytes, _folder: Path) -> None:
-    payload.decode(data)
+    payload.decode_payload(data)
 
 
-def _board() -> Board:
-    return Board("strip", clock=ManualClock(), silent_ns=1, bounds=lambda at: bounds(at, ["06:00"]))
+def _board() -> LineState:
+    return LineState(
+        "strip",
+        clock=ManualClock(),
+        silence_timeout_ns=1,
+        shift_bounds=lambda at: shift_bounds(at, ["06:00"]),
+    )
 
 
 def board(data: bytes, _folder: Path) -> None:
     """A verdict on the page, and in the archive's names."""
     verdict = decode_verdict(data)
-    shown = Board(
-        "strip", clock=ManualClock(), silent_ns=1, bounds=lambda at: bounds(at, ["06:00"])
+    shown = LineState(
+        "strip",
+        clock=ManualClock(),
+        silence_timeout_ns=1,
+        shift_bounds=lambda at: shift_bounds(at, ["06:00"]),
     )
-    shown.take(verdict, data, replayed=False)
-    shown.recall(verdict, data)
-    answer([shown.beat_dict(), shown.shift_dict(), shown.trend(), shown.rejects()])
+    shown.on_verdict(verdict, data, replayed=False)
+    shown.add_past_reject(verdict, data)
+    json_response(
+        [
+            shown.heartbeat_payload(),
+            shown.shift_payload(),
+            shown.trend_payload(),
+            shown.rejects_payload(),
+        ]
+    )
     frame_folder(verdict)
     frame_name(verdict)
 
 
 def beat(data: bytes, _folder: Path) -> None:
-    message = decode(data)
-    shown = Board(
-        "strip", clock=ManualClock(), silent_ns=1, bounds=lambda at: bounds(at, ["06:00"])
+    message = decode_message(data)
+    shown = LineState(
+        "strip",
+        clock=ManualClock(),
+        silence_timeout_ns=1,
+        shift_bounds=lambda at: shift_bounds(at, ["06:00"]),
     )
     if isinstance(message, (Heartbeat, Status)):
-        shown.hear(message)
-    answer([shown.beat_dict(), shown.alarms()])
+        shown.on_heartbeat(message)
+    json_response([shown.heartbeat_payload(), shown.alarms_payload()])
 
 
 def body(data: bytes, _folder: Path) -> None:
-    for kind in (_Login, _Challenge, _Promote):
+    for kind in (_LoginBody, _ChallengeBody, _PromoteBody):
         try:
             decode_json(data, kind)
         except ValueError:
@@ -102,10 +120,10 @@ def body(data: bytes, _folder: Path) -> None:
 
 
 def detail(data: bytes, _folder: Path) -> None:
-    _detail(data.decode("utf-8", "replace"))
+    _parse_detail(data.decode("utf-8", "replace"))
 
 
-_PAYLOAD = payload.encode(
+_PAYLOAD = payload.encode_payload(
     payload.Payload(
         1_795_230_000_000,
         seq=3,

@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 
 from edgeinspect.storage.recording.messages import (
-    About,
     ClockReading,
-    Configuration,
-    End,
     FrameRecord,
+    RecordedConfiguration,
+    RecordingEnd,
+    RecordingInfo,
 )
-from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, Packer, unpack
+from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker, unpack_pixels
 from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
 from edgeinspect.storage.recording.writer import RecordingWriter
-from edgeinspect.wire.messages import decode_verdict, encode
+from edgeinspect.wire.messages import decode_verdict, encode_message
 from tests.fuzz.messages import VERDICTS
 from tests.fuzz.target import Target
 
@@ -30,18 +30,21 @@ def _recording() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "a.mcap"
         writer = RecordingWriter(
-            path, About(line="strip", edgeinspect="1", began_utc_ns=5, machine={})
+            path, RecordingInfo(line="strip", edgeinspect="1", began_utc_ns=5, machine={})
         )
-        writer.configuration(Configuration(hash="abc", text="{}"), 6)
+        writer.write_configuration(RecordedConfiguration(hash="abc", text="{}"), 6)
         for seq in range(3):
-            writer.clock(ClockReading(mono_ns=seq, utc_ns=seq))
-            verdict = encode(msgspec.structs.replace(first, seq=first.seq + seq))
+            writer.write_clock(ClockReading(mono_ns=seq, utc_ns=seq))
+            verdict = encode_message(msgspec.structs.replace(first, seq=first.seq + seq))
             record = FrameRecord(
-                verdict=verdict, dims=(8, 16, 1), packing=LEFT_ZSTD, pixels=Packer().pack(_PIXELS)
+                verdict=verdict,
+                dims=(8, 16, 1),
+                packing=LEFT_ZSTD,
+                pixels=PixelPacker().pack(_PIXELS),
             )
-            writer.frame(record, "top", seq, 10 + seq)
+            writer.write_frame(record, "top", seq, 10 + seq)
             writer.flush()
-        writer.finish(End(why="stopped", frames=3, without_picture=0, missed=0), 99)
+        writer.finish(RecordingEnd(why="stopped", frames=3, without_picture=0, missed=0), 99)
         return path.read_bytes()
 
 
@@ -54,10 +57,10 @@ def recording(data: bytes, folder: Path) -> None:
 
 
 def pixels(data: bytes, _folder: Path) -> None:
-    unpack(LEFT_ZSTD, data, (8, 16, 1))
+    unpack_pixels(LEFT_ZSTD, data, (8, 16, 1))
 
 
 TARGETS = [
     Target("file: recording", recording, [_recording()]),
-    Target("pixels of a recording", pixels, [Packer().pack(_PIXELS)]),
+    Target("pixels of a recording", pixels, [PixelPacker().pack(_PIXELS)]),
 ]

@@ -11,28 +11,28 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 
-from edgeinspect.backends._tensorrt.plan_cache import PlanFolder, PlanKey, PlanManifest, read_plan
-from edgeinspect.cameras._inspected_files import JudgedFiles, Key
+from edgeinspect.backends._tensorrt.plan_cache import PlanCache, PlanKey, PlanManifest, read_plan
+from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError
-from edgeinspect.imaging.read_settings import DECLARATION, declared
-from edgeinspect.learning.calibrate.checkpoint import Notebook
-from edgeinspect.learning.datasets.records import DataSet, Record
+from edgeinspect.imaging.read_settings import DECLARATION_FILE, load_declaration
+from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
+from edgeinspect.learning.datasets.records import Dataset, Sample
 from edgeinspect.learning.datasets.split import read_split, write_split
-from edgeinspect.learning.datasets.unsupported_formats import foreign_format
-from edgeinspect.learning.onnx_graphs.importer.file_kind import what_it_is
-from edgeinspect.services.archiver.writer import Keeper
-from edgeinspect.services.gateway.part_memory import Kind, Memory
-from edgeinspect.services.hmi.drift import Drift, Reference, make_reference
+from edgeinspect.learning.datasets.unsupported_formats import detect_unsupported_format
+from edgeinspect.learning.onnx_graphs.importer.file_kind import identify_file
+from edgeinspect.services.archiver.writer import ArchiveWriter
+from edgeinspect.services.gateway.part_memory import NotPassedReason, PartMemory
+from edgeinspect.services.hmi.drift import DriftMonitor, ScoreReference, make_reference
 from edgeinspect.storage import shadow_results
 from edgeinspect.storage.archive import format, reader
-from edgeinspect.storage.model_store.golden_frames import read_golden
+from edgeinspect.storage.model_store.golden_frames import read_golden_frames
 from edgeinspect.tools.rescore import plan as rescore_plan
-from edgeinspect.tools.rescore.run import results
-from edgeinspect.tools.rescore.scorer import Result
-from tests.archive_fixture import caught, config
+from edgeinspect.tools.rescore.run import read_results
+from edgeinspect.tools.rescore.scorer import FrameScore
+from tests.archive_fixture import config, pending_frame
 from tests.fuzz.target import Target
 
 
@@ -46,44 +46,44 @@ def _write(folder: Path, name: str, data: bytes) -> Path:
 # -- a gateway, a folder camera ------------------------------------------------------------
 
 
-def _memory_bytes() -> bytes:
+def _part_memory_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "m"
-        with closing(Memory(path, name="plc", capacity=16)) as made:
+        with closing(PartMemory(path, name="plc", capacity=16)) as made:
             for number in range(3):
-                made.note_part(bytes([number] * 16), Kind.REFUSED, 5, 6)
-                made.hear_trigger(number, b"p", 7, 8)
+                made.save_not_passed(bytes([number] * 16), NotPassedReason.REFUSED, 5, 6)
+                made.save_trigger(number, b"p", 7, 8)
         return path.read_bytes()
 
 
-def memory(data: bytes, folder: Path) -> None:
+def part_memory(data: bytes, folder: Path) -> None:
     """A start on it, and a part and a trigger more."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path = _write(Path(name), "m", data)
-        with closing(Memory(path, name="plc", capacity=16)) as made:
-            made.not_passed(b"\1" * 16)
-            made.hear_trigger(9, b"p", 7, 8)
-            made.note_part(b"\7" * 16, Kind.REFUSED, 5, 6)
+        with closing(PartMemory(path, name="plc", capacity=16)) as made:
+            made.find_not_passed(b"\1" * 16)
+            made.save_trigger(9, b"p", 7, 8)
+            made.save_not_passed(b"\7" * 16, NotPassedReason.REFUSED, 5, 6)
 
 
-def judged(data: bytes, folder: Path) -> None:
-    made = JudgedFiles(_write(folder, "judged", data))
+def inspected_files(data: bytes, folder: Path) -> None:
+    made = InspectedFiles(_write(folder, "judged", data))
     made.load()
-    made.add(Key("a.png", 1, 2, 3))
-    assert Key("a.png", 1, 2, 3) in made
+    made.add(FileKey("a.png", 1, 2, 3))
+    assert FileKey("a.png", 1, 2, 3) in made
 
 
-def _judged_bytes() -> bytes:
+def _inspected_files_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        made = JudgedFiles(Path(name) / "judged")
+        made = InspectedFiles(Path(name) / "judged")
         for number in range(3):
-            made.add(Key(f"{number}\udcff.png", 1, 2, number))
+            made.add(FileKey(f"{number}\udcff.png", 1, 2, number))
         return (Path(name) / "judged").read_bytes()
 
 
 def declaration(data: bytes, folder: Path) -> None:
-    _write(folder, DECLARATION, data)
-    declared(folder)
+    _write(folder, DECLARATION_FILE, data)
+    load_declaration(folder)
 
 
 # -- models --------------------------------------------------------------------------------
@@ -96,13 +96,13 @@ def golden(data: bytes, folder: Path) -> None:
         id="a/1",
         shape=FrameShape(4, 6, 1),
     )
-    read_golden(spec)  # type: ignore[arg-type]
+    read_golden_frames(spec)  # type: ignore[arg-type]
 
 
 def _golden_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         images = np.zeros((2, 4, 6, 1), np.uint8)
-        Notebook(Path(name), resume=True).keep(
+        CalibrationCheckpoint(Path(name), resume=True).save(
             "s", {"images": images, "output_0": np.zeros((2, 1), np.float32)}
         )
         return (Path(name) / "s.npz").read_bytes()
@@ -139,12 +139,12 @@ _PLAN = msgspec.json.encode(
 
 def plan_manifest(data: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        made = PlanFolder(Path(name))
-        made.keep(_KEY, b"x", b"y", 1.0)
+        made = PlanCache(Path(name))
+        made.save(_KEY, b"x", b"y", 1.0)
         (stored,) = Path(name).glob("*.json")
         stored.write_bytes(data)
         made.load(_KEY)
-        made.seed(_KEY)
+        made.load_timing_cache(_KEY)
         try:
             read_plan(stored.with_suffix(".plan"))
         except ModelError:
@@ -152,18 +152,18 @@ def plan_manifest(data: bytes, folder: Path) -> None:
 
 
 def foreign_model(data: bytes, folder: Path) -> None:
-    what_it_is(_write(folder, "a.onnx", data))
+    identify_file(_write(folder, "a.onnx", data))
 
 
 # -- data sets -----------------------------------------------------------------------------
 
-_SET = DataSet(
+_SET = Dataset(
     root=Path("set"),
     layout="class_folders",
     classes=("pit",),
     has_masks=False,
-    records=tuple(
-        Record(f"{name}.png", Path(f"{name}.png"), False, split="train") for name in "abc"
+    samples=tuple(
+        Sample(f"{name}.png", Path(f"{name}.png"), False, split="train") for name in "abc"
     ),
 )
 
@@ -183,33 +183,33 @@ def labels(data: bytes, folder: Path) -> None:
     names = ("a.json", "a.xml", "labels/a.txt", "data.yaml", "a/_classes.csv")
     for name in names:
         _write(folder, name, data)
-    foreign_format(folder)
+    detect_unsupported_format(folder)
 
 
 # -- a run over pictures, the page ---------------------------------------------------------
 
-_FRAMES = msgspec.json.encode([rescore_plan.Frame("a.png", "a.png", "pass", 0.5)])
-_RESULT = msgspec.json.encode(Result(frame="a.png", defect_prob=0.25))
+_FRAMES = msgspec.json.encode([rescore_plan.RescoreFrame("a.png", "a.png", "pass", 0.5)])
+_RESULT = msgspec.json.encode(FrameScore(frame="a.png", defect_prob=0.25))
 
 
 def run_frames(data: bytes, folder: Path) -> None:
-    _write(folder, rescore_plan.FRAMES, data)
-    for _chunk in rescore_plan.chunks(folder):
+    _write(folder, rescore_plan.FRAMES_FILE, data)
+    for _chunk in rescore_plan.read_chunks(folder):
         pass
 
 
 def run_plan(data: bytes, folder: Path) -> None:
-    _write(folder, rescore_plan.FRAMES, _FRAMES)
-    _write(folder, rescore_plan.PLAN, data)
+    _write(folder, rescore_plan.FRAMES_FILE, _FRAMES)
+    _write(folder, rescore_plan.PLAN_FILE, data)
     rescore_plan.read_plan(folder)
 
 
 def _plan_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        frames = _write(Path(name), rescore_plan.FRAMES, _FRAMES)
+        frames = _write(Path(name), rescore_plan.FRAMES_FILE, _FRAMES)
         found = rescore_plan.sha256_of(frames)
     return msgspec.json.encode(
-        rescore_plan.Plan(
+        rescore_plan.RescorePlan(
             source="s",
             model="m/1",
             model_sha256="0" * 64,
@@ -223,21 +223,21 @@ def _plan_bytes() -> bytes:
 
 
 def run_results(data: bytes, folder: Path) -> None:
-    _write(folder, rescore_plan.FRAMES, _FRAMES)
-    path = rescore_plan.part_path(folder, 0)
+    _write(folder, rescore_plan.FRAMES_FILE, _FRAMES)
+    path = rescore_plan.chunk_result_path(folder, 0)
     _write(path.parent, path.name, data)
-    for _each in results(folder):
+    for _each in read_results(folder):
         pass
 
 
 def drift(data: bytes, folder: Path) -> None:
     """A reference of the gate's scores, and an index by it."""
     _write(folder, f"strip.{'0' * 12}.scores.json", data)
-    made = Drift("strip", 200, 400, folder)
-    made.begin("0" * 64, [])
+    made = DriftMonitor("strip", 200, 400, folder)
+    made.start_model("0" * 64, [])
     for number in range(250):
-        made.take("0" * 64, number / 250)
-    made.index()
+        made.add_score("0" * 64, number / 250)
+    made.current_index()
 
 
 # -- what the archive and the shadow keep in SQLite -----------------------------------------
@@ -246,17 +246,17 @@ def drift(data: bytes, folder: Path) -> None:
 def _index_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         _archive(Path(name))
-        return (Path(name) / "archive" / format.INDEX).read_bytes()
+        return (Path(name) / "archive" / format.INDEX_FILE).read_bytes()
 
 
 def _archive(folder: Path) -> None:
     """A start of the archive on whatever stands there, a picture more, and an orderly end."""
-    keeper = Keeper(config(folder), ManualClock())
+    keeper = ArchiveWriter(config(folder), ManualClock())
     try:
-        frame = caught(5)
-        keeper.account.opened(frame.key)
+        frame = pending_frame(5)
+        keeper.progress.mark_pending(frame.key)
         keeper.save(frame)
-        keeper.tend(now=True)
+        keeper.maintain(force=True)
     finally:
         keeper.close()
 
@@ -265,18 +265,18 @@ def index(data: bytes, folder: Path) -> None:
     """Read and written: it is used, or set aside and made anew."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         root = Path(name) / "archive"
-        _write(root, format.MARKER, b'{"line":"t","schema":"edgeinspect.archive/1"}')
-        _write(root, format.INDEX, data)
-        reader.find(root, reader.Wanted())
+        _write(root, format.MARKER_FILE, b'{"line":"t","schema":"edgeinspect.archive/1"}')
+        _write(root, format.INDEX_FILE, data)
+        reader.find_frames(root, reader.FrameQuery())
         _archive(Path(name))
-        reader.losses(root)
+        reader.read_losses(root)
 
 
-def _record_bytes() -> bytes:
+def _shadow_results_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "r"
-        record = shadow_results.Record(path, "gate/1#0123", "gate/2#4567")
-        seen = shadow_results.Shown(
+        record = shadow_results.ShadowResultWriter(path, "gate/1#0123", "gate/2#4567")
+        seen = shadow_results.ShadowSample(
             seq=1, epoch=1, at_utc_ns=5, decision="REJECT", classes=("pit",), prob=0.5
         )
         record.add(seen, seen, 900)
@@ -284,17 +284,17 @@ def _record_bytes() -> bytes:
         return path.read_bytes()
 
 
-def record(data: bytes, folder: Path) -> None:
+def shadow_results_file(data: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        shadow_results.compare([_write(Path(name), "r", data)], "gate/2")
+        shadow_results.read_comparisons([_write(Path(name), "r", data)], "gate/2")
 
 
 _DRIFT = msgspec.json.encode(make_reference("0" * 64, [number / 300 for number in range(300)]))
-assert isinstance(msgspec.json.decode(_DRIFT, type=Reference), Reference)
+assert isinstance(msgspec.json.decode(_DRIFT, type=ScoreReference), ScoreReference)
 
 TARGETS = [
-    Target("stored: gateway's memory", memory, [_memory_bytes()]),
-    Target("stored: judged files", judged, [_judged_bytes()]),
+    Target("stored: gateway's memory", part_memory, [_part_memory_bytes()]),
+    Target("stored: judged files", inspected_files, [_inspected_files_bytes()]),
     Target("stored: reading.yaml", declaration, [b"bits: 12\nflat_end: true\n"]),
     Target("stored: golden frames", golden, [_golden_bytes()]),
     Target("stored: plan's manifest", plan_manifest, [_PLAN]),
@@ -316,5 +316,5 @@ TARGETS = [
     Target("stored: results of a run", run_results, [_RESULT + b"\n"]),
     Target("stored: reference of scores", drift, [_DRIFT]),
     Target("stored: archive's index", index, [_index_bytes()]),
-    Target("stored: shadow's record", record, [_record_bytes()]),
+    Target("stored: shadow's record", shadow_results_file, [_shadow_results_bytes()]),
 ]

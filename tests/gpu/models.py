@@ -17,13 +17,13 @@ import yaml
 from edgeinspect import registry
 from edgeinspect.backends import trt
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.imaging.synthetic_strip import render
+from edgeinspect.imaging.synthetic_strip import render_strip
 from edgeinspect.learning.build import plans as build
-from edgeinspect.storage.model_store import Store
-from tests.gpu.prove import NotHere, times
+from edgeinspect.storage.model_store import ModelStore
+from tests.gpu.prove import NotHere, measure_latency
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES = 16
+IMAGE_COUNT = 16
 UNSEEN_SEED = 6007
 TOLERANCE = {"fp32": 2e-3, "fp16": 1e-2}
 CELLS = {"fp32": 1e-3, "fp16": 5e-3}
@@ -37,7 +37,7 @@ def measure(tensorrt: Any) -> dict[str, Any]:
         raise NotHere(reason)
     figures: dict[str, Any] = {"tensorrt": tensorrt.__version__}
     with tempfile.TemporaryDirectory() as folder:
-        store = half_store(Path(folder) / "engines")
+        store = create_fp16_store(Path(folder) / "engines")
         for name in ("strip-gate", "strip-segmenter"):
             for version, precision in ((1, "fp32"), (2, "fp16")):
                 figures[f"{name} {precision}"] = _one(
@@ -46,18 +46,20 @@ def measure(tensorrt: Any) -> dict[str, Any]:
     return figures
 
 
-def half_store(root: Path) -> Store:
+def create_fp16_store(root: Path) -> ModelStore:
     """A copy of the shipped models, each with an FP16 version 2."""
     import onnx
 
-    from edgeinspect.learning.onnx_graphs.fp16 import convert
+    from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
 
     # The shipped version 2 is INT8; an FP16 one takes its place here.
     shutil.copytree(ROOT / "engines", root, ignore=shutil.ignore_patterns("2"))
     for name in ("strip-gate", "strip-segmenter"):
         made = root / name / "2"
         made.mkdir()
-        data = convert(onnx.load(root / name / "1" / "model.onnx")).model.SerializeToString()
+        data = convert_to_fp16(
+            onnx.load(root / name / "1" / "model.onnx")
+        ).model.SerializeToString()
         (made / "model.onnx").write_bytes(data)
         manifest = yaml.safe_load((root / name / "1" / "manifest.yaml").read_text())
         manifest |= {
@@ -67,15 +69,16 @@ def half_store(root: Path) -> Store:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         (made / "manifest.yaml").write_text(yaml.safe_dump(manifest))
-    return Store(root)
+    return ModelStore(root)
 
 
-def _one(store: Store, ref: str, precision: str, plans: Path) -> dict[str, Any]:
-    ort = registry.part("backend", "ort")
+def _one(store: ModelStore, ref: str, precision: str, plans: Path) -> dict[str, Any]:
+    ort = registry.load_plugin("backend", "ort")
     parent = ref.partition("/")[0] + "/1"
     reference = ort.build(ort.Options(model=parent), SystemClock(), store=store)
     pictures = [
-        np.ascontiguousarray(render(UNSEEN_SEED, i).image[:, :, None]) for i in range(PICTURES)
+        np.ascontiguousarray(render_strip(UNSEEN_SEED, i).image[:, :, None])
+        for i in range(IMAGE_COUNT)
     ]
     wanted = [[array.copy() for array in reference.infer(picture)] for picture in pictures]
     reference.close()
@@ -91,19 +94,21 @@ def _one(store: Store, ref: str, precision: str, plans: Path) -> dict[str, Any]:
         engine = trt.build(options, SystemClock(), store=store)
         for picture, want in zip(pictures, wanted, strict=True):
             for mine, theirs in zip(engine.infer(picture), want, strict=True):
-                _agree(mine, theirs, precision, f"{ref}, {way}")
-        figures[way] = times(lambda engine=engine: engine.infer(pictures[0]))
+                _check_agreement(mine, theirs, precision, f"{ref}, {way}")
+        figures[way] = measure_latency(lambda engine=engine: engine.infer(pictures[0]))
         engine.close()
-    task = build.Task(ref, trt.Options(model=ref, plans=str(plans)), store)
+    task = build.PlanRequest(ref, trt.Options(model=ref, plans=str(plans)), store)
     plan = build.build_plan(task)
-    layers = build.inspect(plan.path)
+    layers = build.inspect_plan(plan.path)
     figures["build_s"] = plan.manifest.build_s
     figures["typing"] = plan.manifest.key.typing
-    figures["share"] = {kind: build.share(layers, kind) for kind in ("int8", "fp16", "fp32")}
+    figures["share"] = {
+        kind: build.precision_ratio(layers, kind) for kind in ("int8", "fp16", "fp32")
+    }
     return figures
 
 
-def _agree(mine: np.ndarray, theirs: np.ndarray, precision: str, where: str) -> None:
+def _check_agreement(mine: np.ndarray, theirs: np.ndarray, precision: str, where: str) -> None:
     if mine.dtype == np.uint8:
         changed = float((mine != theirs).mean())
         assert changed <= CELLS[precision], f"{where}: {changed:.2%} of the cells differ"

@@ -113,7 +113,7 @@ def run(name: str) -> Step:
     return step
 
 
-def times(work: Callable[[], None]) -> dict[str, float]:
+def measure_latency(work: Callable[[], None]) -> dict[str, float]:
     """p50 and p99 of `work` in microseconds, after a warm-up."""
     taken = []
     for index in range(ROUNDS + 50):
@@ -125,7 +125,7 @@ def times(work: Callable[[], None]) -> dict[str, float]:
     return {"p50_us": round(taken[ROUNDS // 2], 1), "p99_us": round(taken[ROUNDS * 99 // 100], 1)}
 
 
-def say(command: list[str]) -> str:
+def command_output(command: list[str]) -> str:
     """What a program of the system says; empty if it is not there."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
@@ -134,7 +134,7 @@ def say(command: list[str]) -> str:
     return done.stdout.strip()[:2000]
 
 
-def cuda(*, spin: bool = False) -> Any:
+def open_cuda(*, spin: bool = False) -> Any:
     from edgeinspect.backends._tensorrt.cuda import open_device
     from edgeinspect.errors import EdgeInspectError
 
@@ -152,15 +152,15 @@ def machine() -> dict[str, Any]:
         if (zone / "temp").is_file()
     }
     facts = {
-        "gpu": say(
+        "gpu": command_output(
             [
                 "nvidia-smi",
                 "--query-gpu=name,driver_version,clocks.sm,power.limit",
                 "--format=csv,noheader",
             ]
         ),
-        "nvpmodel": say(["nvpmodel", "-q"]),
-        "jetson_clocks": say(["jetson_clocks", "--show"]),
+        "nvpmodel": command_output(["nvpmodel", "-q"]),
+        "jetson_clocks": command_output(["jetson_clocks", "--show"]),
         "zones_c": zones,
     }
     if not (facts["gpu"] or facts["nvpmodel"]):
@@ -169,14 +169,14 @@ def machine() -> dict[str, Any]:
 
 
 def context() -> dict[str, Any]:
-    device = cuda()
+    device = open_cuda()
     assert device.works()
     return asdict(device.hardware)
 
 
 def memory() -> dict[str, Any]:
     """Pinned copies there and back on a stream of ours, and memory that both sides see."""
-    device = cuda()
+    device = open_cuda()
     with device.current():
         return _copies(device)  # what it allocates dies before the context is left
 
@@ -199,25 +199,25 @@ def _copies(device: Any) -> dict[str, Any]:
         device.copy_in(on_device, there, stream)
         stream.synchronize()
 
-    return times(copy)
+    return measure_latency(copy)
 
 
 def kernel() -> dict[str, Any]:
     """Frame in, kernel, frame out: queued one by one, recorded as a graph, and in place."""
     figures: dict[str, Any] = {}
     for wait in ("block", "spin"):
-        device = cuda(spin=wait == "spin")
+        device = open_cuda(spin=wait == "spin")
         with device.current():
-            figures |= {f"{wait}, {way}": told for way, told in _turns(device).items()}
+            figures |= {f"{wait}, {way}": told for way, told in _measure_kernel(device).items()}
     return figures
 
 
-def _turns(device: Any) -> dict[str, Any]:
+def _measure_kernel(device: Any) -> dict[str, Any]:
     import numpy as np
 
-    from edgeinspect.backends._tensorrt.cuda import Graph
+    from edgeinspect.backends._tensorrt.cuda import CudaGraph
 
-    function = turn()
+    function = load_invert_kernel()
     stream = device.stream()
     source = device.pinned(FRAME, np.dtype(np.uint8), mapped=True)
     result = device.pinned(FRAME, np.dtype(np.uint8))
@@ -237,12 +237,12 @@ def _turns(device: Any) -> dict[str, Any]:
     def mapped() -> None:
         compute(device.mapped_address(source))
 
-    graph: list[Graph] = []
+    graph: list[CudaGraph] = []
     figures: dict[str, Any] = {}
     ways = {"copied": copied, "mapped": mapped, "graph": lambda: graph[0].launch()}
     for name, queue in ways.items():
         if name == "graph":
-            graph.append(Graph(stream, copied))
+            graph.append(CudaGraph(stream, copied))
             source[...] = 7  # new pixels at the same address
 
         def whole(queue: Callable[[], None] = queue) -> None:
@@ -252,12 +252,12 @@ def _turns(device: Any) -> dict[str, Any]:
         result[...] = 0
         whole()
         assert np.array_equal(result, 255 - source), name
-        figures[name] = times(whole)
+        figures[name] = measure_latency(whole)
     graph[0].close()
     return figures
 
 
-def turn() -> Any:
+def load_invert_kernel() -> Any:
     """The kernel, in the current context."""
     from pycuda import driver
 
@@ -270,10 +270,10 @@ def loss() -> dict[str, Any]:
     """An illegal access: is it a fault, is the context known to be dead, does a new one work?"""
     from edgeinspect.errors import EngineFault
 
-    device = cuda()
+    device = open_cuda()
     try:
         with device.current():
-            turn().prepared_call((64, 1), (256, 1, 1), 16, 16, 1 << 14)
+            load_invert_kernel().prepared_call((64, 1), (256, 1, 1), 16, 16, 1 << 14)
             stream = device.stream()
             stream.synchronize()
     except EngineFault as fault:
@@ -282,7 +282,7 @@ def loss() -> dict[str, Any]:
         words = ""
     assert not device.works(), "the context seems to work after an illegal access"
     try:
-        fresh = cuda()
+        fresh = open_cuda()
         again = fresh is not device and fresh.works()
     except NotHere:
         again = False
@@ -296,7 +296,7 @@ def rtx() -> dict[str, Any]:
         import tensorrt_rtx as rt
     except ImportError as error:
         raise NotHere("tensorrt_rtx is not installed (pip install tensorrt-rtx)") from error
-    device = cuda()
+    device = open_cuda()
     with device.current():
         logger = rt.Logger(rt.Logger.ERROR)
         builder = rt.Builder(logger)
@@ -315,20 +315,20 @@ def tensorrt() -> dict[str, Any]:
     """Both shipped models in FP32 and FP16: right, how fast, and in which precision."""
     from tests.gpu.models import measure
 
-    return measure(need_tensorrt())
+    return measure(require_tensorrt())
 
 
-def need_tensorrt() -> Any:
+def require_tensorrt() -> Any:
     try:
         import tensorrt
     except ImportError as error:
         raise NotHere("tensorrt is not installed") from error
-    return cuda() and tensorrt
+    return open_cuda() and tensorrt
 
 
 def contract() -> dict[str, Any]:
     """The suite that every backend keeps."""
-    need_tensorrt()
+    require_tensorrt()
     done = subprocess.run(
         [
             sys.executable,
@@ -353,7 +353,7 @@ def daemon() -> dict[str, Any]:
     """A whole line on TensorRT, and its law afterwards."""
     from tests.gpu.models import run_line
 
-    need_tensorrt()
+    require_tensorrt()
     return run_line()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from edgeinspect.system.user_file import Role, Users
+from edgeinspect.system.user_file import Role, UserFile
 from tests.system.plant import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +24,7 @@ PASSWORD = "four unlike words here"
 
 
 @dataclass
-class Answer:
+class ReceivedResponse:
     """What an HTTP request got."""
 
     status: int
@@ -35,23 +35,23 @@ class Answer:
         return json.loads(self.body)
 
 
-class PageRig:
+class HmiHarness:
     """`edgeinspect run` and `edgeinspect page` on loopback, with a ledger and two users."""
 
     def __init__(self, folder: Path, **page: Any) -> None:
         self.folder = folder
         self.port = free_port()
         self.ledger = folder / "ledger"
-        self.shown = folder / "challenge"
-        self.shown.mkdir()
+        self.challenge_folder = folder / "challenge"
+        self.challenge_folder.mkdir()
         for name in ("clean.png", "scratches.png"):
-            shutil.copy(ROOT / "examples" / "pictures" / name, self.shown / name)
-        self.line_file, self.page_file = folder / "strip.yaml", folder / "strip.page.yaml"
+            shutil.copy(ROOT / "examples" / "pictures" / name, self.challenge_folder / name)
+        self.line_file, self.hmi_file = folder / "strip.yaml", folder / "strip.page.yaml"
         line = yaml.safe_load((ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8"))
         line["cameras"]["top"] |= {"pictures": 8, "rate_hz": 8}
         line["budget_ms"] = 2_000  # a busy machine is not what is tested here
         line["act_by"] = {"travel_ms": 4_000}
-        line["capture"]["challenge_folder"] = str(self.shown)
+        line["capture"]["challenge_folder"] = str(self.challenge_folder)
         line["publish"] |= {
             "verdicts": f"tcp://127.0.0.1:{free_port()}",
             "replay": f"tcp://127.0.0.1:{free_port()}",
@@ -68,12 +68,12 @@ class PageRig:
             "live_hz": 3,  # eight pictures at 8 Hz: each is shown in its turn
             **page,
         }
-        self.page_file.write_text(yaml.safe_dump(config), encoding="utf-8")
-        users = Users(folder / "users.json")
-        users.set("anna", Role.OPERATOR, PASSWORD)
-        users.set("otto", Role.ENGINEER, PASSWORD)
-        self.daemon = self._start("run", self.line_file)
-        self.page = self._start("page", self.page_file)
+        self.hmi_file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        users = UserFile(folder / "users.json")
+        users.add_or_update("anna", Role.OPERATOR, PASSWORD)
+        users.add_or_update("otto", Role.ENGINEER, PASSWORD)
+        self.daemon_process = self._start("run", self.line_file)
+        self.hmi_process = self._start("page", self.hmi_file)
         wait_for(lambda: self.state() == "inspecting", 60, "the page to see the line inspected")
 
     @property
@@ -92,12 +92,12 @@ class PageRig:
 
     def restart_daemon(self) -> None:
         """After it was killed."""
-        self.daemon.wait(10)
-        self.daemon = self._start("run", self.line_file)
+        self.daemon_process.wait(10)
+        self.daemon_process = self._start("run", self.line_file)
 
-    def ask(
+    def request(
         self, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
-    ) -> Answer:
+    ) -> ReceivedResponse:
         """One request, its path sent as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         sent = dict(headers or {})
@@ -108,33 +108,35 @@ class PageRig:
         try:
             connection.request(method or ("GET" if data is None else "POST"), path, data, sent)
             got = connection.getresponse()
-            return Answer(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
+            return ReceivedResponse(
+                got.status, {k.lower(): v for k, v in got.getheaders()}, got.read()
+            )
         finally:
             connection.close()
 
     def state(self) -> str:
         """What the page says of the line; empty while it does not answer."""
         try:
-            told: str = self.ask("/api/state").json()["state"]
+            told: str = self.request("/api/state").json()["state"]
         except (OSError, http.client.HTTPException):
             return ""
         return told
 
     def login(self, name: str) -> dict[str, str]:
         """Headers of somebody who is logged in."""
-        answer = self.ask("/api/login", {"name": name, "password": PASSWORD})
+        answer = self.request("/api/login", {"name": name, "password": PASSWORD})
         assert answer.status == 200, answer.body
         cookie = answer.headers["set-cookie"].partition(";")[0]
         return {"Cookie": cookie, "X-CSRF-Token": answer.json()["csrf"]}
 
     def close(self) -> None:
         """End both."""
-        for child in (self.page, self.daemon):
+        for child in (self.hmi_process, self.daemon_process):
             if child.poll() is None:
                 child.send_signal(signal.SIGCONT)
                 child.terminate()
         until = time.monotonic() + 20
-        for child in (self.page, self.daemon):
+        for child in (self.hmi_process, self.daemon_process):
             try:
                 child.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:

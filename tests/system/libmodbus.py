@@ -7,17 +7,17 @@ import ctypes.util
 import struct
 
 
-def library() -> ctypes.CDLL | None:
+def load_library() -> ctypes.CDLL | None:
     """The library, if it is installed."""
     name = ctypes.util.find_library("modbus")
     return None if name is None else ctypes.CDLL(name, use_errno=True)
 
 
-class Master:
+class LibmodbusClient:
     """A connection. Raises OSError when the peer is away."""
 
     def __init__(self, port: int) -> None:
-        found = library()
+        found = load_library()
         assert found is not None
         self._lib = found
         self._lib.modbus_new_tcp.restype = ctypes.c_void_p

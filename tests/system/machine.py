@@ -105,7 +105,7 @@ def _rewrite(
         target.write_text(between.join(p for p in parts if not drop(p)), encoding="utf-8")
 
 
-def why_not() -> str:
+def missing_requirement() -> str:
     """What is missing for a machine; empty if one can be booted."""
     if os.geteuid() != 0:
         return "needs root"
@@ -120,7 +120,7 @@ def why_not() -> str:
 class Machine:
     """One booted machine. Use as a context; `run` and `start` are commands inside."""
 
-    def __init__(self, folder: Path, beneath: Path | None = None) -> None:
+    def __init__(self, folder: Path, lower_root: Path | None = None) -> None:
         """Nothing is started. `folder` must not lie on an overlay file system.
 
         Args:
@@ -128,7 +128,7 @@ class Machine:
             beneath: What this machine's root is taken to have besides.
         """
         self.folder = folder
-        self._lowers = [Path("/")] if beneath is None else [beneath, Path("/")]
+        self._lowers = [Path("/")] if lower_root is None else [lower_root, Path("/")]
         self.upper = folder / "upper"
         """What the machine's root has beyond this one's; may be filled before the boot."""
         for name in ("upper", "work", "root"):
@@ -240,14 +240,14 @@ class Machine:
 
     # -- inside ---------------------------------------------------------------------
 
-    def run(self, words: str, *, check: bool = True, timeout_s: float = 60) -> str:
+    def run(self, command: str, *, check: bool = True, timeout_s: float = 60) -> str:
         """What a shell command says on stdout and stderr; fails if it does, unless told not to."""
-        done = self.call(words, timeout_s=timeout_s)
+        done = self.call(command, timeout_s=timeout_s)
         said = done.stdout + done.stderr
-        assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{said}"
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{said}"
         return said
 
-    def call(self, words: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def call(self, command: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """A shell command with its exit code."""
         return subprocess.run(
             [
@@ -264,7 +264,7 @@ class Machine:
                 "-w",
                 "bash",
                 "-c",
-                words,
+                command,
             ],
             capture_output=True,
             text=True,

@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.services.gateway.journal import Journal, Record
-from edgeinspect.testing.peers import Taken
-from tests.flow.frame_source import written
+from edgeinspect.services.gateway.journal import Journal, JournalRecord
+from edgeinspect.testing.peers import PlcResultRecord
+from tests.flow.frame_source import ledger_verdicts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAIL_SAFE_MS = 300
@@ -59,12 +59,12 @@ class Process:
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
 
-    def say(self, line: str) -> None:
+    def send_line(self, line: str) -> None:
         assert self.child.stdin is not None
         self.child.stdin.write(line.encode() + b"\n")
         self.child.stdin.flush()
 
-    def hear(self) -> str:
+    def read_line(self) -> str:
         assert self.child.stdout is not None
         line = self.child.stdout.readline().decode().strip()
         assert line, self.log.read_text()
@@ -116,27 +116,27 @@ class Plant:
     def start_feeder(self) -> None:
         arguments = ["-m", "tests.flow.frame_source", str(self.folder), self.verdicts, self.replay]
         self.feeder = Process(arguments, self.folder / "feeder.log")
-        assert self.feeder.hear().startswith("ready")
+        assert self.feeder.read_line().startswith("ready")
 
     def start_gateway(self) -> None:
         arguments = ["-m", "edgeinspect", "gateway", str(self.file), "--log-format", "json"]
         self.gateway = Process(arguments, self.folder / "gateway.log")
 
-    def judge(self, count: int, rate_hz: float) -> None:
+    def request_verdicts(self, count: int, rate_hz: float) -> None:
         """Have `count` verdicts made; returns at once, `judged` waits."""
-        self.feeder.say(f"judge {count} {rate_hz}")
+        self.feeder.send_line(f"judge {count} {rate_hz}")
 
-    def judged(self) -> int:
+    def wait_for_verdicts(self) -> int:
         """The last seq, once what was asked for is done."""
-        return int(self.feeder.hear().removeprefix("done "))
+        return int(self.feeder.read_line().removeprefix("done "))
 
     def verdicts_written(self) -> list[Verdict]:
-        return written(self.folder)
+        return ledger_verdicts(self.folder)
 
-    def journal(self) -> list[Record]:
+    def journal(self) -> list[JournalRecord]:
         """What the gateway says it has applied; only while it does not run."""
         journal = Journal(self.folder / "plc-1.journal", name="plc-1", capacity=100_000)
-        records = journal.records()
+        records = journal.read_records()
         journal.close()
         return records
 
@@ -182,6 +182,6 @@ def plant(folder: Path, link: dict[str, Any], **options: Any) -> Iterator[Plant]
         built.close()
 
 
-def expected(verdicts: list[Verdict]) -> list[Taken]:
+def expected(verdicts: list[Verdict]) -> list[PlcResultRecord]:
     """What a PLC must have taken for these verdicts, none of them late."""
-    return [Taken.of(verdict) for verdict in verdicts]
+    return [PlcResultRecord.expected_for(verdict) for verdict in verdicts]

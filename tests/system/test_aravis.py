@@ -21,9 +21,9 @@ from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.ports import Camera
-from edgeinspect.wire.requests import Triggered, TriggerRequest, decode_answer, encode
+from edgeinspect.wire.requests import CommandResult, TriggerRequest, decode_reply, encode_body
 from tests.fake_camera import DEVICE, fake_camera
-from tests.faults.harness import SHAPE, Rig, wait_for
+from tests.faults.harness import SHAPE, RunningLine, wait_for
 
 TRIGGERS = int(os.environ.get("EDGEINSPECT_TRIGGERS", "60"))
 RATE_HZ = 50
@@ -49,7 +49,7 @@ def software(**more: Any) -> Camera:
 def test_rate_is_held_and_every_frame_judged(tmp_path: Path) -> None:
     """Against the camera's own stamps: on a busy machine the fake one is late itself."""
     with fake_camera():
-        rig = Rig(tmp_path, camera=make(AcquisitionFrameRate=RATE_HZ), budget_ms=5000)
+        rig = RunningLine(tmp_path, camera=make(AcquisitionFrameRate=RATE_HZ), budget_ms=5000)
         rig.line.start()
         wait_for(lambda: len(rig.verdicts) >= 3 * RATE_HZ)
         counts = rig.stop()
@@ -69,17 +69,19 @@ def test_rate_is_held_and_every_frame_judged(tmp_path: Path) -> None:
 def test_death_is_noticed_by_the_own_watchdog_and_the_return_too(tmp_path: Path, how: str) -> None:
     with fake_camera() as peer:
         capture = "{reconnect: {attempts: 0, first_ms: 50, max_ms: 200}}"
-        rig = Rig(tmp_path, camera=make(), budget_ms=500, capture=capture)
-        (camera,) = rig.line.captures
+        rig = RunningLine(tmp_path, camera=make(), budget_ms=500, capture=capture)
+        (camera,) = rig.line.capture_threads
         rig.line.start()
         wait_for(lambda: len(rig.verdicts) >= 30)
         died = time.monotonic()
         peer.kill() if how == "kill" else peer.signal(signal.SIGSTOP)
         wait_for(lambda: camera.state == "lost")
         assert time.monotonic() - died < 4, "the library says so after 5 s"
-        waited_ms = camera.watch._watchdog.quiet_ns / NS_PER_MS  # however busy the machine is
+        waited_ms = (
+            camera.grab_monitor._silence_monitor.silence_ns / NS_PER_MS
+        )  # however busy the machine is
         assert TIMEOUT_MS <= waited_ms < TIMEOUT_MS + 120, waited_ms
-        assert rig.line.health.check() == (False, "camera top is lost")
+        assert rig.line.alarms.check() == (False, "camera top is lost")
         peer.start() if how == "kill" else peer.signal(signal.SIGCONT)
         wait_for(lambda: camera.state == "live", 45)
         seen = len(rig.verdicts)
@@ -92,7 +94,7 @@ def test_each_lost_or_incomplete_frame_is_a_verdict(tmp_path: Path) -> None:
     """Four packets a frame, two in a hundred lost: the ids say what the camera sent."""
     with fake_camera(lost_per_thousand=20):
         camera = make()
-        rig = Rig(tmp_path, camera=camera, budget_ms=500)
+        rig = RunningLine(tmp_path, camera=camera, budget_ms=500)
         rig.line.start()
         wait_for(lambda: len(rig.verdicts) >= 300)
         counts = rig.stop()
@@ -112,10 +114,10 @@ def test_triggers_and_parts_match_one_to_one(tmp_path: Path, lost_per_thousand: 
     """The camera counts each trigger it takes, so its frame id tells the part on its own."""
     triggers = TRIGGERS
     with fake_camera(lost_per_thousand):
-        rig = Rig(tmp_path, camera=software(trigger_timeout_ms=300), budget_ms=500)
+        rig = RunningLine(tmp_path, camera=software(trigger_timeout_ms=300), budget_ms=500)
         rig.line.start()
-        wait_for(lambda: rig.line.captures[0].state == "live")
-        with asking(rig.line.replay.address) as ask:
+        wait_for(lambda: rig.line.capture_threads[0].state == "live")
+        with asking(rig.line.replay_server.address) as ask:
             promised = []
             for index in range(triggers):
                 promised.append(
@@ -169,17 +171,17 @@ def test_triggers_of_a_dead_camera_are_lost_and_say_so() -> None:
 
 
 @contextmanager
-def asking(address: str) -> Iterator[Callable[[TriggerRequest], Triggered]]:
+def asking(address: str) -> Iterator[Callable[[TriggerRequest], CommandResult]]:
     """Triggers over ZeroMQ, as any REQ socket can."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.REQ)
     socket.rcvtimeo = 10_000
     socket.connect(address)
 
-    def ask(request: TriggerRequest) -> Triggered:
-        socket.send(encode(request))
-        answer = decode_answer(socket.recv())
-        assert isinstance(answer, Triggered)
+    def ask(request: TriggerRequest) -> CommandResult:
+        socket.send(encode_body(request))
+        answer = decode_reply(socket.recv())
+        assert isinstance(answer, CommandResult)
         assert answer.accepted, answer.problem
         return answer
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edgeinspect.plclinks import _register_map
-from edgeinspect.testing.peers import ACK_AT, PlcProgram
+from edgeinspect.testing.peers import ACK_REGISTER, PlcProgram
 from tests.system import libmodbus
 from tests.system.plant import (
     Plant,
@@ -29,7 +29,7 @@ from tests.system.plant import (
 
 @pytest.fixture(autouse=True)
 def _needs_libmodbus() -> None:
-    if libmodbus.library() is None:
+    if libmodbus.load_library() is None:
         pytest.skip("libmodbus is not installed: apt package mbpoll")
 
 
@@ -40,21 +40,21 @@ class Plc:
         self.port = port
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
-        self._master: libmodbus.Master | None = None
+        self._master: libmodbus.LibmodbusClient | None = None
 
     def cycle(self) -> bool:
         """One scan; False while the gateway is away."""
         try:
             if self._master is None:
-                self._master = libmodbus.Master(self.port)
+                self._master = libmodbus.LibmodbusClient(self.port)
             block = self._master.input_registers(0, _register_map.OUTPUT_WORDS)
             self.values = _register_map.decode_block(
-                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
             ack = self.program.cycle(self.values)
             # In every scan, as docs/plc.md says: a gateway may have been restarted, and one with a
             # new journal takes what it hears first for where the PLC stood.
-            self._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
+            self._master.write_registers(ACK_REGISTER, ack.to_bytes(4, "big"))
         except OSError:
             self.close()
             self.values = {}
@@ -105,10 +105,10 @@ class PymodbusPlc:
             words = await server.async_getValues(1, 3, 0, _register_map.OUTPUT_WORDS)
             block = b"".join(int(word).to_bytes(2, "big") for word in words)
             self.values = _register_map.decode_block(
-                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
             ack = self.program.cycle(self.values)
-            await server.async_setValues(1, 16, ACK_AT, [ack >> 16, ack & 0xFFFF])
+            await server.async_setValues(1, 16, ACK_REGISTER, [ack >> 16, ack & 0xFFFF])
             await asyncio.sleep(0.001)
         await server.shutdown()
 
@@ -130,12 +130,12 @@ def test_we_write_to_a_pymodbus_server(tmp_path: Path) -> None:
     with plant(tmp_path, link) as built:
         wait_for(plc.online)
         built.heartbeat_stops(plc.fail_safe, plc.online)
-        built.judge(1_000, 250)
+        built.request_verdicts(1_000, 250)
         wait_for(lambda: len(plc.program.log) >= 500)
         built.gateway.kill()
         built.start_gateway()
         wait_for(lambda: len(plc.program.log) >= 1_000, 30)
-        built.judged()
+        built.wait_for_verdicts()
         assert plc.program.log == expected(built.verdicts_written())
     plc.close()
 
@@ -153,13 +153,13 @@ def served(tmp_path: Path) -> Iterator[tuple[Plant, Plc]]:
 def test_a_thousand_verdicts_through_kill_9_of_the_gateway(served: tuple[Plant, Plc]) -> None:
     built, plc = served
     built.heartbeat_stops(plc.fail_safe, plc.online)
-    built.judge(1_000, 250)
+    built.request_verdicts(1_000, 250)
     for count in (200, 450, 700):
         plc.take(count)
         built.gateway.kill()
         built.start_gateway()
     plc.take(1_000)
-    assert built.judged() == 1_000
+    assert built.wait_for_verdicts() == 1_000
     verdicts = built.verdicts_written()
     assert plc.program.log == expected(verdicts)
     wait_for(lambda: plc.cycle() and plc.values["ResultsTotal"] == 1_000)
@@ -173,15 +173,15 @@ def test_a_thousand_verdicts_through_kill_9_of_the_gateway(served: tuple[Plant, 
 
 def test_the_daemon_dies_and_comes_back(served: tuple[Plant, Plc]) -> None:
     built, plc = served
-    built.judge(20, 200)
+    built.request_verdicts(20, 200)
     plc.take(20)
-    built.judged()
+    built.wait_for_verdicts()
     built.feeder.kill()
     wait_for(plc.fail_safe, 2.0)
     assert plc.values["ErrorCode"] == 2
     built.start_feeder()
     wait_for(plc.online)
-    built.judge(20, 200)
+    built.request_verdicts(20, 200)
     plc.take(40)
     assert plc.program.log == expected(built.verdicts_written())
 
@@ -212,7 +212,7 @@ def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
         )
         return {int(at): int(v) for at, v in re.findall(r"^\[(\d+)\]:\s+(\d+)", done.stdout, re.M)}
 
-    built.judge(5, 200)
+    built.request_verdicts(5, 200)
     for seq in range(1, 6):
         wait_for(lambda seq=seq: plc_sees(plc, seq))
         bits = mbpoll("-t", "1", "-r", "0", "-c", "16", "127.0.0.1")
@@ -221,18 +221,22 @@ def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
             if bit.name != "Heartbeat":
                 assert bool(bits[bit.bit]) == plc.values[bit.name], bit.name
         block = b"".join(words[at].to_bytes(2, "big") for at in range(_register_map.OUTPUT_WORDS))
-        got = _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
+        got = _register_map.decode_block(
+            block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
+        )
         plc.program.cycle(got)
-        mbpoll("-t", "4", "-r", str(ACK_AT), "127.0.0.1", "0", str(seq))
+        mbpoll("-t", "4", "-r", str(ACK_REGISTER), "127.0.0.1", "0", str(seq))
     assert plc.program.log == expected(built.verdicts_written())
 
 
 def plc_sees(plc: Plc, seq: int) -> bool:
     """Read without taking or acknowledging; True if this result is there."""
     if plc._master is None:
-        plc._master = libmodbus.Master(plc.port)
+        plc._master = libmodbus.LibmodbusClient(plc.port)
     block = plc._master.input_registers(0, _register_map.OUTPUT_WORDS)
-    plc.values = _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
+    plc.values = _register_map.decode_block(
+        block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
+    )
     return bool(plc.values["ResultsValid"]) and plc.values["ResultId"] == seq
 
 
@@ -244,7 +248,7 @@ def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
     with plant(tmp_path, {"type": "modbus", "port": port}) as built:
         plc = Plc(port)
         wait_for(plc.online)
-        built.judge(1_000, 250)
+        built.request_verdicts(1_000, 250)
         poll = subprocess.Popen(
             [
                 "stdbuf",
@@ -281,10 +285,10 @@ def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
                 if len(words) == _register_map.OUTPUT_WORDS:
                     block = b"".join(word.to_bytes(2, "big") for word in words)
                     values = _register_map.decode_block(
-                        block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                        block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
                     )
                     ack = plc.program.cycle(values)
-                    plc._master.write_registers(ACK_AT, ack.to_bytes(4, "big"))
+                    plc._master.write_registers(ACK_REGISTER, ack.to_bytes(4, "big"))
                     words = []
                     if len(plc.program.log) == 1_000:
                         break
@@ -293,5 +297,5 @@ def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
             poll.wait()
             poll.stdout.close()
             plc.close()
-        built.judged()
+        built.wait_for_verdicts()
         assert plc.program.log == expected(built.verdicts_written())

@@ -86,7 +86,7 @@ class Host:
         assert (group, node) == ("edgeinspect", "plc-1")
         if kind.endswith("CMD"):
             return
-        payload = _sparkplug.decode(message.payload)
+        payload = _sparkplug.decode_payload(message.payload)
         self.said.append(kind)
         self.heard.append((kind, payload))
         if message.retain or message.qos != (1 if kind == "NDEATH" else 0):
@@ -135,7 +135,7 @@ class Host:
             _sparkplug.Metric(name, _sparkplug.DataType.BOOLEAN, value)
             for name, value in values.items()
         )
-        payload = _sparkplug.encode(_sparkplug.Payload(1, metrics, 0))
+        payload = _sparkplug.encode_payload(_sparkplug.Payload(1, metrics, 0))
         self.client.publish("spBv1.0/edgeinspect/NCMD/plc-1", payload, qos=1)
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
         wait_for(host.online)
         assert host.said[:2] == ["NBIRTH", "DBIRTH"]
         built.heartbeat_stops(host.fail_safe, host.online)
-        built.judge(1_000, 250)
+        built.request_verdicts(1_000, 250)
         wait_for(lambda: len(host.program.log) >= 400)
         died = time.monotonic()
         built.gateway.kill()
@@ -158,7 +158,7 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
         assert host.deaths[0] - died < 0.5
         built.start_gateway()
         wait_for(lambda: len(host.program.log) >= 1_000, 30)
-        built.judged()
+        built.wait_for_verdicts()
         assert host.program.log == expected(built.verdicts_written())
         assert host.gaps == 0
         before = host.said.count("NBIRTH")
@@ -199,20 +199,20 @@ def test_a_broker_that_was_away_gets_history_with_its_own_times(tmp_path: Path) 
         host = Host(port)
         with plant(tmp_path, link) as built:
             wait_for(host.online)
-            built.judge(20, 50)
-            built.judged()
+            built.request_verdicts(20, 50)
+            built.wait_for_verdicts()
             wait_for(lambda: len(host.results()) == 20)
             host.close()
             before = host
             built.gateway.kill()
-            built.judge(60, 100)
-            built.judged()
+            built.request_verdicts(60, 100)
+            built.wait_for_verdicts()
             host = Host(port)
             built.start_gateway()
             wait_for(host.online)
             wait_for(lambda: len({int(each["ResultId"].value) for each in host.results()}) >= 60)
-            built.judge(20, 50)
-            built.judged()
+            built.request_verdicts(20, 50)
+            built.wait_for_verdicts()
             wait_for(lambda: len({int(each["ResultId"].value) for each in host.results()}) >= 80)
             captured_ms = {
                 verdict.seq: verdict.captured_at_utc_ns // 1_000_000
@@ -247,22 +247,22 @@ def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path:
     state(True, 1, raw=b"[" * 4_000)
     with plant(tmp_path, link) as built:
         wait_for(lambda: '"online": true' in built.gateway.log.read_text())
-        built.judge(10, 100)
-        built.judged()
+        built.request_verdicts(10, 100)
+        built.wait_for_verdicts()
         time.sleep(0.5)
         assert not host.said, "another host, or none that can be read, is not the primary one"
         state(True, 1_000)
         wait_for(lambda: len(host.results()) == 10)
         assert host.said[0] == "NBIRTH"
         state(False, 999)
-        built.judge(10, 100)
-        built.judged()
+        built.request_verdicts(10, 100)
+        built.wait_for_verdicts()
         wait_for(lambda: len(host.results()) == 20)
         assert "NDEATH" not in host.said, "an older word than the last one is not heard"
         state(False, 1_000)
         wait_for(lambda: "NDEATH" in host.said)
-        built.judge(10, 100)
-        built.judged()
+        built.request_verdicts(10, 100)
+        built.wait_for_verdicts()
         time.sleep(0.5)
         assert host.said[-1] == "NDEATH"
         state(False, (1 << 63) - 1)  # said by somebody whose clock is far ahead
@@ -298,11 +298,11 @@ def test_whatever_is_published_to_a_command_topic(broker: int, tmp_path: Path) -
             for topic in ("NCMD/plc-1", "DCMD/plc-1/press"):
                 host.client.publish(f"spBv1.0/edgeinspect/{topic}", data, qos=1)
         ack = (_sparkplug.Metric("ResultsAck", _sparkplug.DataType.UINT32, 4_000_000_000),)
-        good = _sparkplug.encode(_sparkplug.Payload(1, ack, 0))
+        good = _sparkplug.encode_payload(_sparkplug.Payload(1, ack, 0))
         host.client.publish("spBv1.0/edgeinspect/DCMD/plc-1/press", good, qos=1)
         wait_for(lambda: host.values.get("ResultsAck") == 4_000_000_000, what="it is repeated")
-        built.judge(2, 100)
-        built.judged()
+        built.request_verdicts(2, 100)
+        built.wait_for_verdicts()
         wait_for(lambda: len(host.results()) == 2)
         assert host.said.count("NBIRTH") == 1, "the session went on"
         assert built.gateway.child.poll() is None
@@ -322,12 +322,12 @@ def test_a_connection_that_never_was_uses_up_no_number(tmp_path: Path) -> None:
             host = Host(port)
             built = held.enter_context(plant(tmp_path, link))
             wait_for(host.online)
-            built.judge(10, 50)
-            built.judged()
+            built.request_verdicts(10, 50)
+            built.wait_for_verdicts()
             wait_for(lambda: len(host.results()) == 10)
             host.close()
-        built.judge(30, 50)
-        built.judged()
+        built.request_verdicts(30, 50)
+        built.wait_for_verdicts()
         time.sleep(1)
         with broker_at(tmp_path, port, program):
             host = Host(port)

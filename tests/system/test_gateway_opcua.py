@@ -114,8 +114,8 @@ def test_result_ready_for_each_verdict(
     built.heartbeat_stops(client.fail_safe, client.online)
     assert client.values["CurrentState"] == "Operational"
     count = 200 if "acknowledged" in request.node.name else 1_000
-    built.judge(count, 200)
-    built.judged()
+    built.request_verdicts(count, 200)
+    built.wait_for_verdicts()
     wait_for(lambda: len(client.events) >= count, 30, f"{len(client.events)} events")
     verdicts = built.verdicts_written()
     assert len(verdicts) == len(client.events) == count

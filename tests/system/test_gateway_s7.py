@@ -48,7 +48,7 @@ class Plc:
         while not self._stop.wait(0.0005):
             block = bytes(self.outputs)
             self.values = _register_map.decode_block(
-                block, _register_map.OUTPUTS, _register_map.STATUS_BITS
+                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
             self.inputs[4:8] = self.program.cycle(self.values).to_bytes(4, "big")
 
@@ -85,7 +85,7 @@ def test_a_thousand_verdicts_and_a_lost_plc(plc: Plc, tmp_path: Path) -> None:
     with plant(tmp_path, link) as built:
         wait_for(lambda: plc.values and plc.online())
         built.heartbeat_stops(plc.fail_safe, plc.online)
-        built.judge(1_000, 250)
+        built.request_verdicts(1_000, 250)
         wait_for(lambda: len(plc.program.log) >= 300)
         plc.server.stop()
         time.sleep(0.3)
@@ -94,7 +94,7 @@ def test_a_thousand_verdicts_and_a_lost_plc(plc: Plc, tmp_path: Path) -> None:
         built.gateway.kill()
         built.start_gateway()
         wait_for(lambda: len(plc.program.log) >= 1_000, 30)
-        built.judged()
+        built.wait_for_verdicts()
         assert plc.program.log == expected(built.verdicts_written())
         wait_for(lambda: plc.values["ResultsTotal"] == 1_000)
         assert plc.values["ForcedTotal"] == plc.values["LostTotal"] == 0
@@ -107,7 +107,7 @@ def test_a_short_block_is_named_with_its_length(tmp_path: Path) -> None:
     from snap7.type import SrvArea
 
     from edgeinspect.domain.clock import SystemClock
-    from edgeinspect.domain.plc import PlcImage
+    from edgeinspect.domain.plc import ProcessImage
     from edgeinspect.plclinks import s7
 
     server, port = Server(log=False), free_port()
@@ -136,7 +136,7 @@ def test_a_short_block_is_named_with_its_length(tmp_path: Path) -> None:
                 SystemClock(),
             )
             link.open()
-            link.show(PlcImage(revision=1))
+            link.write(ProcessImage(revision=1))
             try:
                 wait_for(lambda link=link: "_db" in link.poll().problem)
                 problem = link.poll().problem

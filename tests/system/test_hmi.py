@@ -20,7 +20,7 @@ from prometheus_client.samples import Sample
 from edgeinspect.storage.ledger.query import read_events
 from edgeinspect.storage.ledger.verification import open_ledger
 from tests.browser import Browser
-from tests.system.hmi_harness import PageRig
+from tests.system.hmi_harness import HmiHarness
 from tests.system.plant import wait_for
 
 SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "page"
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageRig]:
-    made = PageRig(tmp_path_factory.mktemp("rig"))
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiHarness]:
+    made = HmiHarness(tmp_path_factory.mktemp("rig"))
     try:
         yield made
     finally:
@@ -39,7 +39,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageRig]:
 
 
 @pytest.fixture(scope="module")
-def browser(rig: PageRig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(rig: HmiHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     made = Browser(tmp_path_factory.mktemp("browser"))
     try:
         made.size(*PANEL)
@@ -72,7 +72,7 @@ def both_sizes(browser: Browser, name: str, *, light: bool = False) -> None:
     browser.size(*PANEL)
 
 
-def test_a_running_line(rig: PageRig, browser: Browser) -> None:
+def test_a_running_line(rig: HmiHarness, browser: Browser) -> None:
     browser.wait("document.getElementById('band').className === 'band inspecting'")
     browser.wait("document.querySelectorAll('.strip img').length >= 3", 40)
     browser.wait("!document.querySelector('.frame-picture').hidden")
@@ -87,7 +87,7 @@ def test_a_running_line(rig: PageRig, browser: Browser) -> None:
     both_sizes(browser, "running-light", light=True)
 
 
-def test_a_rejects_detail(rig: PageRig, browser: Browser) -> None:
+def test_a_rejects_detail(rig: HmiHarness, browser: Browser) -> None:
     go(browser, "line", "!!document.querySelector('.strip a img')")
     href = browser.run("document.querySelector('.strip a:has(img)').getAttribute('href')")
     go(browser, href.removeprefix("#/"), "!!document.querySelector('.facts.long')")
@@ -106,7 +106,7 @@ def test_a_rejects_detail(rig: PageRig, browser: Browser) -> None:
     both_sizes(browser, "reject")
 
 
-def test_search_shift_and_engines(rig: PageRig, browser: Browser) -> None:
+def test_search_shift_and_engines(rig: HmiHarness, browser: Browser) -> None:
     go(browser, "search", "document.querySelectorAll('tbody tr').length > 3")
     both_sizes(browser, "search")
     browser.run("document.querySelector('[name=decision]').value = 'REJECT'")
@@ -122,7 +122,7 @@ def test_search_shift_and_engines(rig: PageRig, browser: Browser) -> None:
 
 
 def test_keys_alone_log_in_and_the_challenge_part_that_passes_is_an_alarm(
-    rig: PageRig, browser: Browser
+    rig: HmiHarness, browser: Browser
 ) -> None:
     """Log in by keyboard, send a clean picture as a challenge, see the alarm, acknowledge it."""
     go(browser, "alarms", "!!document.querySelector('.tools')")
@@ -165,9 +165,9 @@ Families = dict[str, list[Sample]]
 STAGES = {"queue", "gate", "segmenter", "regions"}
 
 
-def read_metrics(rig: PageRig) -> Families:
+def read_metrics(rig: HmiHarness) -> Families:
     """What a scrape tells, by family."""
-    answer = rig.ask("/metrics")
+    answer = rig.request("/metrics")
     assert answer.status == 200
     told = text_string_to_metric_families(answer.body.decode())
     return {family.name: family.samples for family in told}
@@ -186,7 +186,7 @@ def is_complete(families: Families) -> bool:
     return any(s.value for s in captured) and bool(brightness) and stages(families) >= STAGES
 
 
-def test_prometheus_can_read_it(rig: PageRig) -> None:
+def test_prometheus_can_read_it(rig: HmiHarness) -> None:
     wait_for(lambda: is_complete(read_metrics(rig)), 30, "a status, a picture and every stage")
     families = read_metrics(rig)
     assert families["edgeinspect_inspected"][0].value == 1
@@ -211,42 +211,45 @@ def test_prometheus_can_read_it(rig: PageRig) -> None:
         "/api/verdict/../../../etc/passwd",
     ],
 )
-def test_no_path_leads_out(rig: PageRig, path: str) -> None:
-    answer = rig.ask(path)
+def test_no_path_leads_out(rig: HmiHarness, path: str) -> None:
+    answer = rig.request(path)
     assert answer.status in (400, 404)
     assert b"root:" not in answer.body
     assert b"import" not in answer.body
 
 
-def test_actions_need_a_login_a_token_a_role_and_our_own_page(rig: PageRig) -> None:
+def test_actions_need_a_login_a_token_a_role_and_our_own_page(rig: HmiHarness) -> None:
     wanted = {"picture": "scratches.png"}
-    assert rig.ask("/api/challenge", wanted).status == 401
-    assert rig.ask("/api/login", {"name": "anna", "password": "wrong one"}).status == 401
+    assert rig.request("/api/challenge", wanted).status == 401
+    assert rig.request("/api/login", {"name": "anna", "password": "wrong one"}).status == 401
     anna = rig.login("anna")
     cookie = {"Cookie": anna["Cookie"]}
-    assert rig.ask("/api/challenge", wanted, cookie).status == 403
-    assert rig.ask("/api/challenge", wanted, {**cookie, "X-CSRF-Token": "x" * 43}).status == 403
+    assert rig.request("/api/challenge", wanted, cookie).status == 403
+    assert rig.request("/api/challenge", wanted, {**cookie, "X-CSRF-Token": "x" * 43}).status == 403
     foreign = {**anna, "Origin": "http://evil.example"}
-    assert rig.ask("/api/challenge", wanted, foreign).status == 403
-    assert rig.ask("/api/challenge", wanted, {**anna, "Sec-Fetch-Site": "cross-site"}).status == 403
+    assert rig.request("/api/challenge", wanted, foreign).status == 403
+    assert (
+        rig.request("/api/challenge", wanted, {**anna, "Sec-Fetch-Site": "cross-site"}).status
+        == 403
+    )
     form = {**anna, "Content-Type": "application/x-www-form-urlencoded"}
-    assert rig.ask("/api/challenge", b"picture=scratches.png", form).status == 415
-    assert rig.ask("/api/challenge", {"picture": "../strip.yaml"}, anna).status == 404
+    assert rig.request("/api/challenge", b"picture=scratches.png", form).status == 415
+    assert rig.request("/api/challenge", {"picture": "../strip.yaml"}, anna).status == 404
     promotion = {"model": "strip-gate/1", "why": "because"}
-    assert rig.ask("/api/promote", promotion, anna).status == 403
-    assert rig.ask("/api/challenge", wanted, anna).status == 200
-    assert rig.ask("/api/logout", {}, anna).status == 200
-    assert rig.ask("/api/challenge", wanted, anna).status == 401
+    assert rig.request("/api/promote", promotion, anna).status == 403
+    assert rig.request("/api/challenge", wanted, anna).status == 200
+    assert rig.request("/api/logout", {}, anna).status == 200
+    assert rig.request("/api/challenge", wanted, anna).status == 401
 
 
-def test_too_much_is_refused(rig: PageRig) -> None:
-    assert rig.ask("/api/login", b"{" + b" " * 5_000).status == 413
+def test_too_much_is_refused(rig: HmiHarness) -> None:
+    assert rig.request("/api/login", b"{" + b" " * 5_000).status == 413
     chunked = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
     body = b"".join(b"400\r\n" + b" " * 1024 + b"\r\n" for _ in range(8)) + b"0\r\n\r\n"
-    assert rig.ask("/api/login", body, chunked).status == 413
-    assert rig.ask("/api/search?part=" + "a" * 100).status == 400
-    assert rig.ask("/api/state", headers={"Host": "evil.example"}).status == 421
-    assert rig.ask("/", method="PUT").status == 405
+    assert rig.request("/api/login", body, chunked).status == 413
+    assert rig.request("/api/search?part=" + "a" * 100).status == 400
+    assert rig.request("/api/state", headers={"Host": "evil.example"}).status == 421
+    assert rig.request("/", method="PUT").status == 405
 
 
 def flips(browser: Browser, act: float) -> float:
@@ -267,13 +270,13 @@ window.watcher.observe(document.getElementById('band'), {attributes: true});
 
 
 def test_a_dead_daemon_and_a_dead_page_read_as_not_inspected_within_a_second(
-    rig: PageRig, browser: Browser
+    rig: HmiHarness, browser: Browser
 ) -> None:
     """Stopped, three times; the fastest counts, since a busy machine may stop anybody else."""
     go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
     took = {"daemon": [], "page": []}
     for _ in range(3):
-        for name, child in (("daemon", rig.daemon), ("page", rig.page)):
+        for name, child in (("daemon", rig.daemon_process), ("page", rig.hmi_process)):
             browser.run(WATCH)
             stopped_at = time.time()
             child.send_signal(signal.SIGSTOP)
@@ -285,12 +288,12 @@ def test_a_dead_daemon_and_a_dead_page_read_as_not_inspected_within_a_second(
     assert min(took["page"]) <= 1.0
 
 
-def test_kill_minus_nine_and_back_again(rig: PageRig, browser: Browser) -> None:
+def test_kill_minus_nine_and_back_again(rig: HmiHarness, browser: Browser) -> None:
     go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
     browser.run(WATCH)
-    rig.daemon.kill()
+    rig.daemon_process.kill()
     flips(browser, time.time())
-    assert rig.ask("/api/state").status == 503
+    assert rig.request("/api/state").status == 503
     browser.wait("document.querySelector('.alarm-card.standing') !== null")
     word, side = (
         browser.run(f"document.getElementById('{name}').getBoundingClientRect().{edge}")
@@ -299,7 +302,7 @@ def test_kill_minus_nine_and_back_again(rig: PageRig, browser: Browser) -> None:
     assert word <= side, "the state is written over"
     both_sizes(browser, "not-inspected")
     anna = rig.login("anna")
-    refused = rig.ask("/api/acknowledge", {"alarm": "the daemon is silent"}, anna)
+    refused = rig.request("/api/acknowledge", {"alarm": "the daemon is silent"}, anna)
     assert refused.status == 503, "what cannot be recorded is not done"
     rig.restart_daemon()
     browser.wait("!document.getElementById('band').className.includes('not_inspected')", 60)
@@ -307,8 +310,8 @@ def test_kill_minus_nine_and_back_again(rig: PageRig, browser: Browser) -> None:
     assert "=" in shift
 
 
-def test_it_ends_with_zero_when_told_to(rig: PageRig, browser: Browser) -> None:
+def test_it_ends_with_zero_when_told_to(rig: HmiHarness, browser: Browser) -> None:
     """With a browser that watches: the stream does not hold it up."""
-    rig.page.send_signal(signal.SIGTERM)
-    assert rig.page.wait(15) == 0
+    rig.hmi_process.send_signal(signal.SIGTERM)
+    assert rig.hmi_process.wait(15) == 0
     assert '"page.stopped"' in (rig.folder / "page.log").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ pytest.importorskip("starlette", reason="starlette is not installed: extra page"
 
 from edgeinspect.domain.verdict import Decision
 from tests.browser import Browser
-from tests.system.hmi_scene import PASSWORD, USER, Stage
+from tests.system.hmi_scene import PASSWORD, USER, HmiScene
 
 SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "page"
 SIZES = [(1024, 600), (800, 480), (768, 1024), (1280, 800), (1920, 1080), (390, 844)]
@@ -46,19 +46,19 @@ BOXES = """
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    made = Stage(tmp_path_factory.mktemp("stage"))
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiScene]:
+    made = HmiScene(tmp_path_factory.mktemp("stage"))
     try:
         for seq in range(1, 30):
             decision = Decision.REJECT if seq % 3 == 0 else Decision.PASS
-            made.judge(seq, decision, part_id="P" * 64, label="<b>x</b>/" * 12 + "a.png")
+            made.add_verdict(seq, decision, part_id="P" * 64, label="<b>x</b>/" * 12 + "a.png")
         yield made
     finally:
         made.close()
 
 
 @pytest.fixture(scope="module")
-def browser(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(stage: HmiScene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     made = Browser(tmp_path_factory.mktemp("browser"))
     try:
         made.open(stage.address)
@@ -92,10 +92,10 @@ def overprinted(boxes: list[list[Any]]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("alarm", ALARMS)
 @pytest.mark.parametrize("state", ["inspecting", "not_inspected", "silent"])
 def test_the_banner_never_overprints(
-    stage: Stage, browser: Browser, state: str, alarm: str
+    stage: HmiScene, browser: Browser, state: str, alarm: str
 ) -> None:
-    stage.alarm, stage.inspecting = ALARMS[alarm], state != "not_inspected"
-    stage.speaking = state != "silent"
+    stage.alarm, stage.is_inspecting = ALARMS[alarm], state != "not_inspected"
+    stage.is_sending = state != "silent"
     shown = "alarm" if alarm != "none" and state == "inspecting" else state
     shown = "not_inspected" if state == "silent" else shown
     browser.wait(f"document.getElementById('band').className.startsWith('band {shown}')")
@@ -117,14 +117,14 @@ def test_the_banner_never_overprints(
         assert band <= height / 3, f"{where}: the banner takes {band} px"
         word = browser.run("getComputedStyle(document.getElementById('band-word')).fontSize")
         assert float(word.removesuffix("px")) >= 30, where
-    stage.speaking = True
+    stage.is_sending = True
 
 
 @pytest.mark.parametrize("alarm", ["words", "letters"])
 def test_what_to_do_about_a_long_alarm_is_in_sight(
-    stage: Stage, browser: Browser, alarm: str
+    stage: HmiScene, browser: Browser, alarm: str
 ) -> None:
-    stage.alarm, stage.inspecting, stage.speaking = ALARMS[alarm], True, True
+    stage.alarm, stage.is_inspecting, stage.is_sending = ALARMS[alarm], True, True
     browser.run("location.hash = '#/line'")
     text = "document.querySelector('.alarm-card.standing .alarm-text')"
     browser.wait(f"{text}?.textContent.includes('{ALARMS[alarm][1:20]}')")
@@ -139,11 +139,11 @@ def test_what_to_do_about_a_long_alarm_is_in_sight(
         assert browser.run(f"{text}.scrollWidth <= {text}.clientWidth + 1"), where
 
 
-def test_what_a_line_says_is_text_on_every_view(stage: Stage, browser: Browser) -> None:
+def test_what_a_line_says_is_text_on_every_view(stage: HmiScene, browser: Browser) -> None:
     """Markup in a part id, a label, a class or an alarm stays what it is: letters."""
     evil = "<img src=x onerror=window.owned=1>"
-    stage.alarm, stage.inspecting = f"{evil}</script><script>window.owned=2</script>", True
-    stage.judge(100, Decision.REJECT, part_id=evil, label=f"javascript:{evil}")
+    stage.alarm, stage.is_inspecting = f"{evil}</script><script>window.owned=2</script>", True
+    stage.add_verdict(100, Decision.REJECT, part_id=evil, label=f"javascript:{evil}")
     for view in ("line", "verdict/100", "alarms", "trend", "search", "engines"):
         browser.run(f"location.hash = '#/{view}'")
         settle(browser)
@@ -157,7 +157,7 @@ def test_what_a_line_says_is_text_on_every_view(stage: Stage, browser: Browser) 
     assert browser.run("document.querySelectorAll('#main img[src=x]').length") == 0
 
 
-def test_times_say_their_zone(stage: Stage, browser: Browser) -> None:
+def test_times_say_their_zone(stage: HmiScene, browser: Browser) -> None:
     zone = browser.run("""(() => { const m = -new Date().getTimezoneOffset();
         const two = (n) => String(n).padStart(2, '0');
         return `${m < 0 ? '-' : '+'}${two(Math.floor(Math.abs(m) / 60))}:${two(Math.abs(m) % 60)}`

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
 pytest.importorskip("starlette", reason="starlette is not installed: extra page")
 
-from tests.system.hmi_harness import PASSWORD, PageRig
+from tests.system.hmi_harness import PASSWORD, HmiHarness
 from tests.system.plant import free_port, wait_for
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
@@ -54,12 +54,12 @@ http {{
 """
 
 
-class Front:
+class NginxFront:
     """A page with nginx before it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.rig = PageRig(folder, hosts=[NAME], proxies=["127.0.0.1"], prefix="/line7/")
+        self.rig = HmiHarness(folder, hosts=[NAME], proxies=["127.0.0.1"], prefix="/line7/")
         self.whole, self.below, self.kept, self.bare = (free_port() for _ in range(4))
         config = folder / "nginx.conf"
         config.write_text(CONFIG.format(folder=folder, page=self.rig.port, **vars(self)))
@@ -69,11 +69,11 @@ class Front:
 
     def is_up(self) -> bool:
         try:
-            return self.ask(self.whole, "/api/state")[0] in (200, 503)
+            return self.request(self.whole, "/api/state")[0] in (200, 503)
         except OSError:
             return False
 
-    def ask(
+    def request(
         self, port: int, path: str, body: Any = None, **headers: str
     ) -> tuple[int, dict[str, list[str]], bytes]:
         sent = {"Host": f"{NAME}:{port}", **{k.replace("_", "-"): v for k, v in headers.items()}}
@@ -100,8 +100,8 @@ class Front:
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    made = Front(tmp_path_factory.mktemp("front") / "rig")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxFront]:
+    made = NginxFront(tmp_path_factory.mktemp("front") / "rig")
     try:
         yield made
     finally:
@@ -109,44 +109,44 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 
 
 @pytest.mark.parametrize(("server", "prefix"), SERVERS)
-def test_all_of_the_page_is_there(front: Front, server: str, prefix: str) -> None:
+def test_all_of_the_page_is_there(front: NginxFront, server: str, prefix: str) -> None:
     port: int = getattr(front, server)
-    index = front.ask(port, f"{prefix}/")[2].decode()
+    index = front.request(port, f"{prefix}/")[2].decode()
     links = [part.partition('"')[0] for part in index.split('="')[1:] if part.startswith("static")]
     assert len(links) == 3
     for link in (*links, "static/dom.js", "api/engines", "metrics", "api/session"):
-        assert front.ask(port, f"{prefix}/{link}")[0] == 200, link
-    status, headers, begin = front.ask(port, f"{prefix}/stream")
+        assert front.request(port, f"{prefix}/{link}")[0] == 200, link
+    status, headers, begin = front.request(port, f"{prefix}/stream")
     assert (status, begin[:6]) == (200, b"retry:")
     assert headers["content-type"][0].startswith("text/event-stream")
 
 
 @pytest.mark.parametrize(("server", "prefix"), SERVERS)
-def test_somebody_logs_in_and_acts(front: Front, server: str, prefix: str) -> None:
+def test_somebody_logs_in_and_acts(front: NginxFront, server: str, prefix: str) -> None:
     port: int = getattr(front, server)
     wanted = {"name": "anna", "password": PASSWORD}
-    status, headers, body = front.ask(port, f"{prefix}/api/login", wanted)
+    status, headers, body = front.request(port, f"{prefix}/api/login", wanted)
     assert status == 200, body
     (cookie,) = (each for each in headers["set-cookie"] if "session" in each)
     assert "Path=/line7/;" in cookie
     own = {"Cookie": cookie.partition(";")[0], "X_CSRF_Token": json.loads(body)["csrf"]}
     wanted = {"picture": "scratches.png"}
-    assert front.ask(port, f"{prefix}/api/challenge", wanted, **own)[0] == 200
-    assert front.ask(port, f"{prefix}/api/logout", {}, **own)[0] == 200
+    assert front.request(port, f"{prefix}/api/challenge", wanted, **own)[0] == 200
+    assert front.request(port, f"{prefix}/api/logout", {}, **own)[0] == 200
 
 
-def test_a_host_that_nginx_rewrites_is_said(front: Front) -> None:
-    status, _headers, body = front.ask(front.bare, "/api/login", {"name": "a", "password": "b"})
+def test_a_host_that_nginx_rewrites_is_said(front: NginxFront) -> None:
+    status, _headers, body = front.request(front.bare, "/api/login", {"name": "a", "password": "b"})
     assert status == 403
     assert b"proxy_set_header Host" in body
 
 
-def test_wrong_passwords_of_one_browser_lock_out_no_other(front: Front) -> None:
+def test_wrong_passwords_of_one_browser_lock_out_no_other(front: NginxFront) -> None:
     """What a browser writes into the header itself is not believed: nginx appends the truth."""
     wrong = {"name": "otto", "password": "wrong one here"}
     found = [
-        front.ask(front.whole, "/api/login", wrong, X_Forwarded_For=f"10.9.9.{i}")[0]
+        front.request(front.whole, "/api/login", wrong, X_Forwarded_For=f"10.9.9.{i}")[0]
         for i in range(7)
     ]
     assert found == [401] * 5 + [429] * 2
-    assert front.rig.ask("/api/login", {"name": "anna", "password": PASSWORD}).status == 200
+    assert front.rig.request("/api/login", {"name": "anna", "password": PASSWORD}).status == 200

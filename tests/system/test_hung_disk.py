@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.client import Listener
+from edgeinspect.client import Subscriber
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.wire.messages import Heartbeat
 from tests.system.test_line_cli import Plant
@@ -77,7 +77,7 @@ class Ear:
     """Hears a line's heartbeats and verdicts."""
 
     def __init__(self, plant: Plant) -> None:
-        self.listener = Listener(plant.address, topics=("heartbeat", "verdict"))
+        self.listener = Subscriber(plant.address, topics=("heartbeat", "verdict"))
 
     def until(self, what: Callable[[Any], bool], timeout_s: float = 60) -> Any:
         end = time.monotonic() + timeout_s

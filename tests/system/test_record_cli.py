@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("mcap", reason="mcap is not installed: extra record")
 
 from edgeinspect.cli.main import main
-from edgeinspect.storage.recording.messages import Configuration, End
+from edgeinspect.storage.recording.messages import RecordedConfiguration, RecordingEnd
 from edgeinspect.storage.recording.reader import open_recording
 
 LINE = {
@@ -46,8 +46,8 @@ def test_a_line_that_does_not_run_is_waited_for(
     assert main(words) == 0
     assert "recorded 0 frames" in capsys.readouterr().out
     items = list(open_recording(out).items())
-    assert isinstance(items[1], Configuration)
-    assert isinstance(items[-1], End)
+    assert isinstance(items[1], RecordedConfiguration)
+    assert isinstance(items[-1], RecordingEnd)
     assert main(words) == 64
     assert "is there already" in capsys.readouterr().err
     assert main(["replay", str(out)]) == 65
@@ -82,4 +82,4 @@ def test_sigterm_ends_it_in_order(config: Path, tmp_path: Path) -> None:
     assert child.returncode == 0
     assert "recorded 0 frames" in said
     items = list(open_recording(out).items())
-    assert items[-1] == End(why="stopped", frames=0, without_picture=0, missed=0)
+    assert items[-1] == RecordingEnd(why="stopped", frames=0, without_picture=0, missed=0)

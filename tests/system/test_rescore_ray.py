@@ -12,13 +12,13 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edgeinspect.imaging.synthetic_strip import render
-from edgeinspect.registry import installed
+from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.registry import is_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.skipif(not installed("ray"), reason="ray is not installed: extra ray"),
+    pytest.mark.skipif(not is_installed("ray"), reason="ray is not installed: extra ray"),
 ]
 
 
@@ -54,7 +54,7 @@ def test_ray_gives_what_one_process_gives_and_goes_on_after_kill_9(tmp_path: Pat
     source = tmp_path / "strips"
     source.mkdir()
     for index in range(60):
-        cv2.imwrite(str(source / f"{index}.png"), render(77, index).image)
+        cv2.imwrite(str(source / f"{index}.png"), render_strip(77, index).image)
     assert start(source, tmp_path / "plain", "--plain").wait(120) == 0
     out = tmp_path / "ray"
     first = start(source, out, "--workers", "2")

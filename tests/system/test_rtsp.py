@@ -11,7 +11,7 @@ from edgeinspect.cameras import rtsp
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
-from tests.faults.harness import Rig, wait_for
+from tests.faults.harness import RunningLine, wait_for
 from tests.rtsp_server import RATE_HZ, RtspServer, write_stream
 
 SECONDS = 30
@@ -27,21 +27,21 @@ def test_a_line_sees_it_go_and_come_back(tmp_path: Path) -> None:
     write_stream(stream, SECONDS)
     server = RtspServer(stream, SECONDS)
     capture = "{reconnect: {first_ms: 50, max_ms: 200}, wrong_shape: letterbox}"
-    rig = Rig(tmp_path, camera=make(server.url), budget_ms=2000, capture=capture)
-    (line,) = rig.line.captures
+    rig = RunningLine(tmp_path, camera=make(server.url), budget_ms=2000, capture=capture)
+    (line,) = rig.line.capture_threads
     try:
         rig.line.start()
         wait_for(lambda: len(rig.verdicts) >= RATE_HZ, 30)
         assert line.camera.period_ns == 1_000_000_000 // RATE_HZ
-        server.silent.set()  # connected, and nothing comes: only the line's own watch sees it
+        server.is_silent.set()  # connected, and nothing comes: only the line's own watch sees it
         wait_for(lambda: line.state == "lost")
-        server.kill()
+        server.stop()
         server = RtspServer(stream, SECONDS, server.port)
         seen = len(rig.verdicts)
         wait_for(lambda: line.state == "live" and len(rig.verdicts) > seen + 5, 30)
     finally:
         rig.stop()
-        server.kill()
+        server.stop()
     assert not rig.failures
     assert {verdict.clock_source for verdict in rig.verdicts} == {"host"}
 
@@ -53,7 +53,7 @@ def test_a_connection_that_is_cut_is_a_loss(tmp_path: Path) -> None:
     camera = make(server.url)
     camera.open()
     wait_for(lambda: camera.grab(100_000_000) is not None)
-    server.kill()
+    server.stop()
     with pytest.raises(CameraLostError, match="delivers no more"):
         wait_for(lambda: camera.grab(100_000_000) and False)
     camera.close()

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from edgeinspect.storage.spool.format import scan_file
-from tests.system.machine import Machine, why_not
+from edgeinspect.storage.spool.format import scan_spool
+from tests.system.machine import Machine, missing_requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = "edgeinspect@example"
@@ -39,12 +39,14 @@ TRIES = 3
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    missing = why_not() or ("" if shutil.which("dpkg-deb") else "dpkg-deb is not installed")
+    missing = missing_requirement() or (
+        "" if shutil.which("dpkg-deb") else "dpkg-deb is not installed"
+    )
     if missing:
         pytest.skip(f"no machine with systemd: {missing}")
     folder = Path(tempfile.mkdtemp(dir=roomy_folder()))
     try:
-        one = Machine(folder / "machine", beneath=leftovers(folder / "leftovers"))
+        one = Machine(folder / "machine", lower_root=leftovers(folder / "leftovers"))
         build = [sys.executable, "install/deb.py", "--fast", "--out", str(folder)]
         done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -143,7 +145,7 @@ def account(machine: Machine) -> dict[str, Any]:
 
 def captured(machine: Machine) -> int:
     """Frames that the ledger has by now, as the spool tells; read from outside, for it is quick."""
-    scan = scan_file(machine.path("/run/edgeinspect/example/example.spool"))
+    scan = scan_spool(machine.path("/run/edgeinspect/example/example.spool"))
     return scan.ledgered_seq if scan else 0
 
 

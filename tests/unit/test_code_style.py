@@ -127,7 +127,7 @@ def test_tables_are_written_by_one_class() -> None:
 
 
 def test_both_clocks_are_read_at_one_instant() -> None:
-    """Wall times are added and subtracted by `domain.clock.read_offset_ns`.
+    """Wall times are added and subtracted by `domain.clock.read_utc_offset_ns`.
 
     Two reads with a pause between them look like a step of the wall clock. Exempt are the modules
     that compare the wall clock with itself.

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from edgeinspect import errors
-from edgeinspect.errors import ConfigError, EdgeInspectError, Fault, MissingExtraError, ModelError
+from edgeinspect.errors import (
+    ConfigError,
+    ConfigFault,
+    EdgeInspectError,
+    MissingExtraError,
+    ModelError,
+)
 
 
 def test_a_message_says_what_where_and_the_remedy() -> None:
@@ -19,7 +25,7 @@ def test_a_missing_extra_names_the_command() -> None:
 
 
 def test_faults_are_listed() -> None:
-    faults = [Fault("line", "required"), Fault("budget_ms", "must be above 0", "-1", 3)]
+    faults = [ConfigFault("line", "required"), ConfigFault("budget_ms", "must be above 0", "-1", 3)]
     text = str(ConfigError(faults, where="a.yaml"))
     assert text.splitlines() == [
         "a.yaml: 2 faults",

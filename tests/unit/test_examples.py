@@ -7,11 +7,11 @@ from types import ModuleType
 import cv2
 import pytest
 
-from edgeinspect.client import Delivered, Lost
-from edgeinspect.config.cross_checks import match_models
-from edgeinspect.config.loader import load
+from edgeinspect.client import VerdictReceived, VerdictsLost
+from edgeinspect.config.cross_checks import check_models
+from edgeinspect.config.loader import load_config
 from edgeinspect.imaging.synthetic_strip import CLASS_NAMES
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -28,10 +28,10 @@ def module(path: Path) -> ModuleType:
 
 @pytest.mark.parametrize("name", ["strip.yaml", "folder.yaml"])
 def test_an_example_has_no_fault_and_fits_the_shipped_models(name: str) -> None:
-    loaded = load(EXAMPLES / name)
-    store = Store(ROOT / "engines")
+    loaded = load_config(EXAMPLES / name)
+    store = ModelStore(ROOT / "engines")
     specs = {name: store.resolve(choice.options.model) for name, choice in loaded.engines.items()}
-    match_models(loaded.config, specs["gate"], specs["segmenter"])
+    check_models(loaded.config, specs["gate"], specs["segmenter"])
     assert tuple(loaded.config.decide.classes) == CLASS_NAMES
 
 
@@ -45,7 +45,7 @@ def test_the_commented_example_names_every_section() -> None:
 
 
 def test_the_folder_can_be_named_on_the_command_line(tmp_path: Path) -> None:
-    loaded = load(EXAMPLES / "folder.yaml", [f"cameras.top.path={tmp_path}"])
+    loaded = load_config(EXAMPLES / "folder.yaml", [f"cameras.top.path={tmp_path}"])
     assert loaded.cameras["top"].options.path == str(tmp_path)
     assert loaded.config.capture.wrong_shape == "letterbox"
 
@@ -65,6 +65,6 @@ def test_the_subscriber_stores_what_it_applied(tmp_path: Path) -> None:
     subscriber.store(path, 7)
     subscriber.store(path, 8)
     assert path.read_text(encoding="utf-8") == "8"
-    assert subscriber.Delivered is Delivered
-    assert subscriber.Lost is Lost
+    assert subscriber.Delivered is VerdictReceived
+    assert subscriber.Lost is VerdictsLost
     assert [entry.name for entry in tmp_path.iterdir()] == ["cursor"]

@@ -22,9 +22,9 @@ import zmq
 from edgeinspect.cli.main import main
 from edgeinspect.errors import (
     ConfigError,
+    ConfigFault,
     DataError,
     EdgeInspectError,
-    Fault,
     MissingExtraError,
     MissingLibraryError,
     ModelError,
@@ -42,7 +42,7 @@ MADE_OF_IT: dict[str, EdgeInspectError] = {
     "model": ModelError("x"),
     "extra": MissingExtraError("cpu", "openvino"),
     "library": MissingLibraryError("libx.so", "apt-get install x"),
-    "config": ConfigError([Fault("publish.verdicts", "cannot be bound")]),
+    "config": ConfigError([ConfigFault("publish.verdicts", "cannot be bound")]),
 }
 TRANSIENT: dict[str, BaseException] = {
     "address in use": OSError(errno.EADDRINUSE, "x"),
@@ -123,7 +123,7 @@ def test_what_a_person_must_mend_keeps_its_code(name: str, made: str) -> None:
 
 
 def test_the_words_of_our_own_errors_decide_nothing() -> None:
-    fault = Fault("spool.slots", "would need more memory: out of memory")
+    fault = ConfigFault("spool.slots", "would need more memory: out of memory")
     assert exit_code_of(ConfigError([fault])) == 78
     assert exit_code_of(SpoolError("x")) == exit_code_of(StorageError("x")) == 75
 

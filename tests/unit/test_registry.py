@@ -18,21 +18,21 @@ class Options(msgspec.Struct):
 
 
 def test_the_shipped_parts_are_found() -> None:
-    assert {"ov", "ort"} <= set(registry.names("backend"))
-    assert {"folder", "synthetic"} <= set(registry.names("camera"))
-    assert not any(name.startswith("_") for name in registry.names("backend"))
+    assert {"ov", "ort"} <= set(registry.plugin_names("backend"))
+    assert {"folder", "synthetic"} <= set(registry.plugin_names("camera"))
+    assert not any(name.startswith("_") for name in registry.plugin_names("backend"))
 
 
 def test_a_package_that_is_not_there_has_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.PACKAGES, "camera", "edgeinspect.nothing")
-    assert registry.names("camera") == ()
+    monkeypatch.setitem(registry.PLUGIN_PACKAGES, "camera", "edgeinspect.nothing")
+    assert registry.plugin_names("camera") == ()
 
 
 @pytest.mark.parametrize("kind", ["camera", "backend"])
-def test_every_part_exposes_options_and_build(kind: registry.Kind) -> None:
-    for name in registry.names(kind):
-        module = registry.part(kind, name)
-        assert isinstance(module, registry.PartModule)
+def test_every_part_exposes_options_and_build(kind: registry.PluginKind) -> None:
+    for name in registry.plugin_names(kind):
+        module = registry.load_plugin(kind, name)
+        assert isinstance(module, registry.PluginModule)
         config = module.Options.__struct_config__
         assert config.frozen, name
         assert config.forbid_unknown_fields, name
@@ -41,13 +41,13 @@ def test_every_part_exposes_options_and_build(kind: registry.Kind) -> None:
 
 def test_an_unknown_part_lists_those_that_exist() -> None:
     with pytest.raises(UsageError, match=r"no backend of type 'tensorflow'.*There are: .*ov"):
-        registry.part("backend", "tensorflow")
+        registry.load_plugin("backend", "tensorflow")
 
 
 @pytest.mark.parametrize("name", ["_contract", "../ov", "ov.py", "", "__init__"])
 def test_what_is_no_part_is_not_imported(name: str) -> None:
     with pytest.raises(UsageError):
-        registry.part("backend", name)
+        registry.load_plugin("backend", name)
 
 
 def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,15 +63,15 @@ def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (package / "bare.py").write_text("x = 1\n")
     (package / "half.py").write_text("import msgspec\nclass Options(msgspec.Struct): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(registry.PACKAGES, "camera", "my_cameras")
-    assert registry.names("camera") == ("bare", "good", "half", "heavy")
-    assert registry.part("camera", "good").Options
+    monkeypatch.setitem(registry.PLUGIN_PACKAGES, "camera", "my_cameras")
+    assert registry.plugin_names("camera") == ("bare", "good", "half", "heavy")
+    assert registry.load_plugin("camera", "good").Options
     assert registry.missing_reason("camera", "good") is None
     assert "no_such_library" in (registry.missing_reason("camera", "heavy") or "")
     with pytest.raises(InternalError, match="`Options`"):
-        registry.part("camera", "bare")
+        registry.load_plugin("camera", "bare")
     with pytest.raises(InternalError, match="`build`"):
-        registry.part("camera", "half")
+        registry.load_plugin("camera", "half")
 
 
 def test_listing_and_checking_imports_nothing_heavy() -> None:
@@ -97,13 +97,13 @@ def test_missing_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_bare_folder_is_not_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tensorrt_of_nobody").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert not registry.installed("tensorrt_of_nobody")
-    assert not registry.installed("no_parent_at_all.child")
-    assert registry.installed("msgspec")
+    assert not registry.is_installed("tensorrt_of_nobody")
+    assert not registry.is_installed("no_parent_at_all.child")
+    assert registry.is_installed("msgspec")
     broken = types.ModuleType("broken_of_nobody")
     broken.__spec__ = None
     monkeypatch.setitem(sys.modules, "broken_of_nobody", broken)
-    assert not registry.installed("broken_of_nobody")
+    assert not registry.is_installed("broken_of_nobody")
 
 
 def test_the_extras_are_those_of_the_package() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgeinspect.backends._contract import UNKNOWN, Tensor
+from edgeinspect.backends._contract import DYNAMIC_SIZE, TensorInfo
 from edgeinspect.errors import MissingExtraError, ModelError
 from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
 
@@ -27,14 +27,14 @@ Typing = Literal["strong", "weak"]
 Progress = Callable[[str, int, int], None]
 """Phase, steps done, steps in all."""
 
-LEGACY = {
+LEGACY_NAMES = {
     "BuilderFlag": ("FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"),
     "ILayer": ("precision", "set_output_type"),
 }
 """Class to names that TensorRT 10 has and 11 has not; never written as attributes."""
-WEAK_BEFORE = (10, 12)
+STRONG_ONLY_SINCE = (10, 12)
 """Where a strongly typed build fails on a TensorRT older than this, a weak one is tried."""
-_FLOAT_ISLANDS = ("REDUCE", "SOFTMAX", "TOPK", "UNARY")
+_FLOAT_LAYER_KINDS = ("REDUCE", "SOFTMAX", "TOPK", "UNARY")
 """Kinds of layers that weak typing must leave in float32: sums, exponentials, roots."""
 _DTYPES = {
     "FLOAT": "float32",
@@ -45,11 +45,11 @@ _DTYPES = {
     "INT64": "int64",
     "BOOL": "bool",
 }
-_KEPT_MESSAGES = 20
+_MESSAGES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class BuildSettings:
     """How to build."""
 
     typing: Typing
@@ -62,7 +62,7 @@ class Recipe:
 
 
 @dataclass(slots=True)
-class Messages:
+class TrtLogCollector:
     """The newest errors and warnings of TensorRT, which says why only in its log."""
 
     lines: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Messages:
     def add(self, text: str) -> None:
         """Keep one message, and forget the oldest."""
         self.lines.append(" ".join(text.split())[:300])
-        del self.lines[:-_KEPT_MESSAGES]
+        del self.lines[:-_MESSAGES_MAX]
 
     def last(self) -> str:
         """The newest message."""
@@ -78,7 +78,7 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerInfo:
     """One layer of a plan, as the engine inspector tells it."""
 
     name: str
@@ -101,14 +101,14 @@ def tensorrt_version() -> str:
     return str(trt.__version__)
 
 
-def typings(version: str, wanted: str) -> tuple[Typing, ...]:
+def typings_to_try(version: str, wanted: str) -> tuple[Typing, ...]:
     """Which typings to try, in this order.
 
     Raises:
         ModelError: `weak` is wanted of a TensorRT that has only strong typing.
     """
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if wanted == "strong" or (wanted == "auto" and numbers >= WEAK_BEFORE):
+    if wanted == "strong" or (wanted == "auto" and numbers >= STRONG_ONLY_SINCE):
         return ("strong",)
     if wanted == "auto":
         return ("strong", "weak")
@@ -119,7 +119,7 @@ def typings(version: str, wanted: str) -> tuple[Typing, ...]:
     return ("weak",)
 
 
-def make_logger(messages: Messages) -> trt.ILogger:
+def make_logger(messages: TrtLogCollector) -> trt.ILogger:
     """A logger that keeps warnings and errors; hold it as long as what was made with it."""
     import tensorrt as trt
 
@@ -136,9 +136,9 @@ def make_logger(messages: Messages) -> trt.ILogger:
 
 def build_plan(
     path: Path,
-    recipe: Recipe,
-    seed: bytes,
-    check: Callable[[Sequence[Tensor], Sequence[Tensor]], None],
+    settings: BuildSettings,
+    timing_cache: bytes,
+    check: Callable[[Sequence[TensorInfo], Sequence[TensorInfo]], None],
     progress: Progress | None = None,
 ) -> tuple[bytes, bytes]:
     """Build a plan. Takes minutes; lets the interpreter lock go.
@@ -158,22 +158,22 @@ def build_plan(
     """
     import tensorrt as trt
 
-    messages = Messages()
+    messages = TrtLogCollector()
     logger: trt.ILogger = make_logger(messages)
     builder: trt.Builder = trt.Builder(logger)
-    if recipe.threads:
-        builder.max_threads = recipe.threads
+    if settings.threads:
+        builder.max_threads = settings.threads
     creation = 0
-    if recipe.typing == "strong":
+    if settings.typing == "strong":
         creation = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network: trt.INetworkDefinition = builder.create_network(creation)
-    _parse(path, network, logger)
-    check(*_ends(network))
+    _parse_onnx(path, network, logger)
+    check(*_io_tensors(network))
     config: trt.IBuilderConfig = builder.create_builder_config()
-    _configure(config, recipe)
-    if recipe.typing == "weak":
-        _pin_islands(network)
-    cache: trt.ITimingCache = config.create_timing_cache(seed)
+    _configure(config, settings)
+    if settings.typing == "weak":
+        _force_float_layers(network)
+    cache: trt.ITimingCache = config.create_timing_cache(timing_cache)
     if not config.set_timing_cache(cache, False):  # of another TensorRT or GPU
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
@@ -188,32 +188,35 @@ def build_plan(
             remedy="See the log; docs/hardware.md knows some causes",
         )
     grown: trt.ITimingCache = config.get_timing_cache()
-    return _bytes(plan), _bytes(grown.serialize())
+    return _copy_bytes(plan), _copy_bytes(grown.serialize())
 
 
-def _bytes(memory: Any) -> bytes:
+def _copy_bytes(memory: Any) -> bytes:
     """A copy of what TensorRT holds: its own memory goes with the builder."""
     return bytes(memoryview(memory))
 
 
-def inspect_layers(engine: trt.ICudaEngine) -> tuple[Layer, ...]:
+def inspect_layers(engine: trt.ICudaEngine) -> tuple[LayerInfo, ...]:
     """What each layer of a plan computes in, from the engine inspector."""
     import tensorrt as trt
 
     inspector: trt.EngineInspector = engine.create_engine_inspector()
     told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    return read_layers(told)
+    return parse_layers(told)
 
 
-def read_layers(told: Any) -> tuple[Layer, ...]:
+def parse_layers(report: Any) -> tuple[LayerInfo, ...]:
     """The inspector's JSON as layers; a plan built without details gives only names."""
     found = []
-    for entry in told.get("Layers", ()):
+    for entry in report.get("Layers", ()):
         if isinstance(entry, str):
-            found.append(Layer(entry, "?", (), ()))
+            found.append(LayerInfo(entry, "?", (), ()))
             continue
-        ends = [tuple(_format(end) for end in entry.get(key, ())) for key in ("Inputs", "Outputs")]
-        found.append(Layer(entry.get("Name", "?"), entry.get("LayerType", "?"), *ends))
+        ends = [
+            tuple(_tensor_format(end) for end in entry.get(key, ()))
+            for key in ("Inputs", "Outputs")
+        ]
+        found.append(LayerInfo(entry.get("Name", "?"), entry.get("LayerType", "?"), *ends))
     return tuple(found)
 
 
@@ -224,10 +227,10 @@ def dtype_name(dtype: Any) -> str:
 
 def fixed_shape(dims: Any) -> tuple[int, ...]:
     """A shape with `UNKNOWN` for what is not fixed."""
-    return tuple(int(size) if size >= 0 else UNKNOWN for size in dims)
+    return tuple(int(size) if size >= 0 else DYNAMIC_SIZE for size in dims)
 
 
-def _parse(path: Path, network: trt.INetworkDefinition, logger: trt.ILogger) -> None:
+def _parse_onnx(path: Path, network: trt.INetworkDefinition, logger: trt.ILogger) -> None:
     import tensorrt as trt
 
     parser: trt.OnnxParser = trt.OnnxParser(network, logger)
@@ -248,36 +251,39 @@ def _parse(path: Path, network: trt.INetworkDefinition, logger: trt.ILogger) -> 
     )
 
 
-def _ends(network: trt.INetworkDefinition) -> tuple[list[Tensor], list[Tensor]]:
-    inputs = [_describe(network.get_input(index)) for index in range(network.num_inputs)]
-    outputs = [_describe(network.get_output(index)) for index in range(network.num_outputs)]
+def _io_tensors(network: trt.INetworkDefinition) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    inputs = [_tensor_info(network.get_input(index)) for index in range(network.num_inputs)]
+    outputs = [_tensor_info(network.get_output(index)) for index in range(network.num_outputs)]
     return inputs, outputs
 
 
-def _describe(tensor: trt.ITensor) -> Tensor:
-    return Tensor(tensor.name, dtype_name(tensor.dtype), fixed_shape(tensor.shape))
+def _tensor_info(tensor: trt.ITensor) -> TensorInfo:
+    return TensorInfo(tensor.name, dtype_name(tensor.dtype), fixed_shape(tensor.shape))
 
 
-def _configure(config: trt.IBuilderConfig, recipe: Recipe) -> None:
+def _configure(config: trt.IBuilderConfig, settings: BuildSettings) -> None:
     import tensorrt as trt
 
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_mib << 20)
-    config.builder_optimization_level = recipe.optimization_level
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
+    config.builder_optimization_level = settings.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     # On by default: float32 products with a mantissa of 10 bits, which nobody accepted.
     config.clear_flag(trt.BuilderFlag.TF32)
-    for name in recipe.flags:
+    for name in settings.flags:
         config.set_flag(getattr(trt.BuilderFlag, name))
 
 
-def _pin_islands(network: trt.INetworkDefinition) -> None:
+def _force_float_layers(network: trt.INetworkDefinition) -> None:
     """Keep sums and exponentials in float32 where flags may choose half (10.x only)."""
     import tensorrt as trt
 
-    precision, set_output_type = LEGACY["ILayer"]
+    precision, set_output_type = LEGACY_NAMES["ILayer"]
     for index in range(network.num_layers):
         layer: trt.ILayer = network.get_layer(index)
-        if layer.type.name in _FLOAT_ISLANDS and layer.get_output(0).dtype == trt.DataType.FLOAT:
+        if (
+            layer.type.name in _FLOAT_LAYER_KINDS
+            and layer.get_output(0).dtype == trt.DataType.FLOAT
+        ):
             setattr(layer, precision, trt.DataType.FLOAT)
             getattr(layer, set_output_type)(0, trt.DataType.FLOAT)
 
@@ -318,11 +324,11 @@ _FORMATS = (
 )
 
 
-def _format(end: Any) -> str:
+def _tensor_format(tensor: Any) -> str:
     """One input's or output's number format out of the inspector's words."""
-    if not isinstance(end, dict):
+    if not isinstance(tensor, dict):
         return "?"
-    words = " ".join(str(end.get(key, "")) for key in ("Format/Datatype", "Datatype", "Format"))
+    words = " ".join(str(tensor.get(key, "")) for key in ("Format/Datatype", "Datatype", "Format"))
     for name, pattern in _FORMATS:
         if re.search(rf"(?<![a-z])({pattern})(?![0-9])", words.lower()):
             return name

@@ -32,11 +32,11 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _L4T_FILE = Path("/etc/nv_tegra_release")
 
 _lock = threading.Lock()
-_contexts: dict[tuple[int, bool], Cuda] = {}
+_contexts: dict[tuple[int, bool], CudaContext] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Hardware:
+class DeviceInfo:
     """What a plan depends on, beside TensorRT."""
 
     gpu: str
@@ -48,23 +48,23 @@ class Hardware:
     """CUDA version that the driver speaks, as `12.8`."""
     l4t: str
     """Release of a Jetson's system; empty elsewhere."""
-    integrated: bool
+    is_integrated: bool
     """Processor and GPU share their memory (Jetson)."""
 
 
-class Cuda:
+class CudaContext:
     """One context on one device, shared by the engines of the process.
 
     Thread-safe, as CUDA is; every call below needs `current()` around it.
     """
 
     def __init__(self, ordinal: int, *, spin: bool) -> None:
-        driver = _driver()
+        driver = _import_driver()
         self._driver = driver
         device = driver.Device(ordinal)
         flags = driver.ctx_flags
         wait = flags.SCHED_SPIN if spin else flags.SCHED_BLOCKING_SYNC
-        self.hardware = _hardware(driver, device)
+        self.device_info = _read_device_info(driver, device)
         self._context = device.make_context(wait | flags.MAP_HOST)
         self._context.pop()
 
@@ -82,9 +82,9 @@ class Cuda:
             finally:
                 self._driver.Context.pop()
         except self._driver.Error as error:
-            raise EngineFault(f"CUDA failed: {error}", where=self.hardware.gpu) from error
+            raise EngineFault(f"CUDA failed: {error}", where=self.device_info.gpu) from error
 
-    def works(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the context still answers: after an illegal access no call ever succeeds."""
         try:
             with self.current():
@@ -93,7 +93,7 @@ class Cuda:
             return False
         return True
 
-    def stream(self) -> Any:
+    def create_stream(self) -> Any:
         """A non-blocking stream; its `handle` is what TensorRT takes."""
         return self._driver.Stream(flags=NON_BLOCKING)
 
@@ -101,11 +101,11 @@ class Cuda:
         """Device memory; `int()` gives its address. Freed when it is forgotten."""
         return self._driver.mem_alloc(max(1, size_bytes))
 
-    def pinned(
-        self, shape: Sequence[int], dtype: np.dtype[Any], *, mapped: bool = False
+    def allocate_pinned(
+        self, shape: Sequence[int], dtype: np.dtype[Any], *, is_mapped: bool = False
     ) -> NDArray[Any]:
         """Page-locked host memory, zeroed; `mapped` makes it readable by the GPU in place."""
-        flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
+        flags = self._driver.host_alloc_flags.DEVICEMAP if is_mapped else 0
         array: NDArray[Any] = self._driver.pagelocked_empty(tuple(shape), dtype, mem_flags=flags)
         array[...] = 0
         return array
@@ -115,16 +115,16 @@ class Cuda:
         allocation: Any = array.base
         return int(allocation.get_device_pointer())
 
-    def copy_in(self, target: Any, source: NDArray[Any], stream: Any) -> None:
+    def copy_to_device(self, target: Any, source: NDArray[Any], stream: Any) -> None:
         """Queue a copy from pinned memory to the device."""
         self._driver.memcpy_htod_async(target, source, stream)
 
-    def copy_out(self, target: NDArray[Any], source: Any, stream: Any) -> None:
+    def copy_to_host(self, target: NDArray[Any], source: Any, stream: Any) -> None:
         """Queue a copy from the device to pinned memory."""
         self._driver.memcpy_dtoh_async(target, source, stream)
 
 
-def open_device(ordinal: int = 0, *, spin: bool = False) -> Cuda:
+def open_device(ordinal: int = 0, *, spin: bool = False) -> CudaContext:
     """The context of a device; the same one for the same arguments.
 
     Args:
@@ -137,9 +137,9 @@ def open_device(ordinal: int = 0, *, spin: bool = False) -> Cuda:
     """
     with _lock:
         known = _contexts.get((ordinal, spin))
-        if known is not None and known.works():
+        if known is not None and known.is_alive():
             return known
-        driver = _driver()
+        driver = _import_driver()
         # TensorRT's runtime ends the process where there is no driver: ask CUDA first.
         try:
             driver.init()
@@ -157,13 +157,13 @@ def open_device(ordinal: int = 0, *, spin: bool = False) -> Cuda:
                 remedy="Correct `device`, or check the driver",
             )
         try:
-            opened = _contexts[ordinal, spin] = Cuda(ordinal, spin=spin)
+            opened = _contexts[ordinal, spin] = CudaContext(ordinal, spin=spin)
         except driver.Error as error:
             raise DeviceLostError(f"cannot be used: {error}", where=f"GPU {ordinal}") from error
         return opened
 
 
-def _driver() -> Any:
+def _import_driver() -> Any:
     try:
         import pycuda.driver
     except ImportError as error:
@@ -171,16 +171,16 @@ def _driver() -> Any:
     return pycuda.driver
 
 
-def _hardware(driver: Any, device: Any) -> Hardware:
+def _read_device_info(driver: Any, device: Any) -> DeviceInfo:
     version = int(driver.get_driver_version())
     found = re.search(r"\b(\d+\.\d+(\.\d+)?)\b", _first_line(_DRIVER_FILE))
-    return Hardware(
+    return DeviceInfo(
         gpu=str(device.name()),
         compute_capability=".".join(map(str, device.compute_capability())),
         driver=found[1] if found else "",
         cuda=f"{version // 1000}.{version % 1000 // 10}",
         l4t=_first_line(_L4T_FILE),
-        integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
+        is_integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
     )
 
 
@@ -192,7 +192,7 @@ def _first_line(path: Path) -> str:
 
 
 _HANDLE = ctypes.c_void_p
-_GRAPH_CALLS = MappingProxyType(
+_GRAPH_FUNCTIONS = MappingProxyType(
     {
         "cuStreamBeginCapture_v2": (_HANDLE, ctypes.c_int),
         "cuStreamEndCapture": (_HANDLE, ctypes.POINTER(_HANDLE)),
@@ -205,7 +205,7 @@ _GRAPH_CALLS = MappingProxyType(
 """Functions of libcuda and what they take. Source: cuda.h of CUDA 12 and 13."""
 
 
-class Graph:
+class CudaGraph:
     """A recorded sequence of work on one stream, launched as one. For one thread.
 
     Addresses and shapes are those of the recording: when one changes, record again.
@@ -217,18 +217,20 @@ class Graph:
         Raises:
             EngineFault: CUDA cannot record this; the stream can be used as before.
         """
-        self._calls = _libcuda()
+        self._library = _load_libcuda()
         self._stream = _HANDLE(int(stream.handle))
         self._graph = _HANDLE()
-        self._ready = _HANDLE()
+        self._executable = _HANDLE()
         self._call("cuStreamBeginCapture_v2", self._stream, _CAPTURE_THREAD_LOCAL)
         try:
             record()
         finally:  # a stream left recording would take no other work
-            ended = self._calls.cuStreamEndCapture(self._stream, ctypes.byref(self._graph))
-        _check("cuStreamEndCapture", ended)
+            ended = self._library.cuStreamEndCapture(self._stream, ctypes.byref(self._graph))
+        _raise_on_error("cuStreamEndCapture", ended)
         try:
-            self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._ready), self._graph, 0)
+            self._call(
+                "cuGraphInstantiateWithFlags", ctypes.byref(self._executable), self._graph, 0
+            )
         except EngineFault:
             self.close()
             raise
@@ -239,25 +241,27 @@ class Graph:
         Raises:
             EngineFault: CUDA refused.
         """
-        _check("cuGraphLaunch", self._calls.cuGraphLaunch(self._ready, self._stream))
+        _raise_on_error(
+            "cuGraphLaunch", self._library.cuGraphLaunch(self._executable, self._stream)
+        )
 
     def close(self) -> None:
         """Free it; harmless when closed already."""
-        if self._ready.value:
-            self._calls.cuGraphExecDestroy(self._ready)
+        if self._executable.value:
+            self._library.cuGraphExecDestroy(self._executable)
         if self._graph.value:
-            self._calls.cuGraphDestroy(self._graph)
-        self._ready, self._graph = _HANDLE(), _HANDLE()
+            self._library.cuGraphDestroy(self._graph)
+        self._executable, self._graph = _HANDLE(), _HANDLE()
 
     def _call(self, name: str, *arguments: Any) -> None:
-        _check(name, getattr(self._calls, name)(*arguments))
+        _raise_on_error(name, getattr(self._library, name)(*arguments))
 
 
-def _libcuda() -> Any:
+def _load_libcuda() -> Any:
     """Libcuda with the graph calls declared. It lets the interpreter lock go in each."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
-        for name, arguments in _GRAPH_CALLS.items():
+        for name, arguments in _GRAPH_FUNCTIONS.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, ctypes.c_int
     except (OSError, AttributeError) as error:
@@ -265,6 +269,6 @@ def _libcuda() -> Any:
     return library
 
 
-def _check(name: str, code: int) -> None:
+def _raise_on_error(name: str, code: int) -> None:
     if code:
         raise EngineFault(f"CUDA failed: {name} gave error {code}")

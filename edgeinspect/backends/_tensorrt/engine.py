@@ -14,11 +14,11 @@ import structlog
 from numpy.typing import NDArray
 
 from edgeinspect.backends import _contract
-from edgeinspect.backends._contract import Tensor
+from edgeinspect.backends._contract import TensorInfo
 from edgeinspect.backends._onnx_metadata import read_metadata
 from edgeinspect.backends._tensorrt import builder
-from edgeinspect.backends._tensorrt.cuda import Cuda, Graph
-from edgeinspect.backends._tensorrt.plan_cache import Plan
+from edgeinspect.backends._tensorrt.cuda import CudaContext, CudaGraph
+from edgeinspect.backends._tensorrt.plan_cache import TrtPlan
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelSpec
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 RETRY_NS = 2 * NS_PER_S
 """From one try to get a lost device back to the next; each may take as long as a load."""
 
-_buried: list[_Parts] = []
+_abandoned: list[_ExecutionResources] = []
 """What belongs to a dead context: freeing it could end the process, so nobody does."""
 
 
@@ -60,22 +60,22 @@ class TrtEngine:
     def __init__(
         self,
         spec: ModelSpec,
-        open_cuda: Callable[[], Cuda],
-        plan: Plan,
+        open_cuda: Callable[[], CudaContext],
+        plan: TrtPlan,
         clock: Clock,
         *,
-        mapped: bool,
-        record: bool,
+        use_mapped_input: bool,
+        use_cuda_graph: bool,
     ) -> None:
         self._spec = spec
         self._open_cuda = open_cuda
         self._plan = plan
         self._clock = clock
-        self._mapped, self._record = mapped, record
-        self._lost = ""
+        self._use_mapped_input, self._use_cuda_graph = use_mapped_input, use_cuda_graph
+        self._lost_reason = ""
         self._retry_at_ns = 0
-        self._outputs = _contract.output_buffers(spec)
-        self._parts: _Parts | None = None
+        self._outputs = _contract.allocate_outputs(spec)
+        self._resources: _ExecutionResources | None = None
         self._load()
 
     @property
@@ -83,34 +83,34 @@ class TrtEngine:
         return self._spec
 
     @property
-    def lost(self) -> bool:
+    def is_device_lost(self) -> bool:
         """True while the device's context is gone."""
-        return bool(self._lost)
+        return bool(self._lost_reason)
 
     def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
         _contract.check_image(self._spec, image)
-        if self._parts is None:
+        if self._resources is None:
             raise EngineFault(f"{self._spec.id} is closed")
-        if self._lost:
-            self._revive(self._parts)
+        if self._lost_reason:
+            self._reload(self._resources)
         try:
             with self._cuda.current():
-                self._parts.infer(image, self._outputs)
+                self._resources.infer(image, self._outputs)
         except EngineFault as fault:
-            self._look_for_loss(fault)
+            self._check_device_lost(fault)
             raise
         except Exception as error:  # whatever a library raises, the line goes on
             other = EngineFault(f"{self._spec.id}: {error}", where="tensorrt")
-            self._look_for_loss(other)
+            self._check_device_lost(other)
             raise other from error
         return self._outputs
 
     def close(self) -> None:
-        parts, self._parts = self._parts, None
+        parts, self._resources = self._resources, None
         if parts is None:
             return
-        if self._lost or not self._cuda.works():
-            _buried.append(parts)
+        if self._lost_reason or not self._cuda.is_alive():
+            _abandoned.append(parts)
             return
         # Freed here, while the context is current in this thread.
         with contextlib.suppress(EngineFault), self._cuda.current():
@@ -120,23 +120,27 @@ class TrtEngine:
     def _load(self) -> None:
         cuda = self._open_cuda()
         with cuda.current():
-            self._parts = _Parts(
-                self._spec, self._plan, cuda, mapped=self._mapped, record=self._record
+            self._resources = _ExecutionResources(
+                self._spec,
+                self._plan,
+                cuda,
+                use_mapped_input=self._use_mapped_input,
+                use_cuda_graph=self._use_cuda_graph,
             )
         self._cuda = cuda
 
-    def _look_for_loss(self, fault: EngineFault) -> None:
-        if not self._cuda.works():
-            self._lost = fault.what
+    def _check_device_lost(self, fault: EngineFault) -> None:
+        if not self._cuda.is_alive():
+            self._lost_reason = fault.what
             self._retry_at_ns = self._clock.now_ns() + RETRY_NS
 
-    def _revive(self, dead: _Parts) -> None:
+    def _reload(self, lost: _ExecutionResources) -> None:
         """Load again, if it is time.
 
         Raises:
             EngineFault: It is not, or the device is still lost.
         """
-        words = f"{self._spec.id} lost its GPU: {self._lost}"
+        words = f"{self._spec.id} lost its GPU: {self._lost_reason}"
         remedy = "It is tried again; if that does not help, restart the daemon"
         if self._clock.now_ns() < self._retry_at_ns:
             raise EngineFault(words, remedy=remedy)
@@ -145,20 +149,26 @@ class TrtEngine:
         except EdgeInspectError as error:
             self._retry_at_ns = self._clock.now_ns() + RETRY_NS
             raise EngineFault(f"{words}; {error.what}", remedy=remedy) from error
-        _buried.append(dead)
-        self._lost = ""
+        _abandoned.append(lost)
+        self._lost_reason = ""
         _log.warning(log_events.GPU_RECOVERED, model=str(self._spec.id))
 
 
-class _Parts:
+class _ExecutionResources:
     """What must be made and freed while the context is current."""
 
     def __init__(
-        self, spec: ModelSpec, plan: Plan, cuda: Cuda, *, mapped: bool, record: bool
+        self,
+        spec: ModelSpec,
+        plan: TrtPlan,
+        cuda: CudaContext,
+        *,
+        use_mapped_input: bool,
+        use_cuda_graph: bool,
     ) -> None:
         import tensorrt as trt
 
-        self._messages = builder.Messages()
+        self._messages = builder.TrtLogCollector()
         self._logger: trt.ILogger = builder.make_logger(self._messages)
         runtime: trt.Runtime = trt.Runtime(self._logger)
         engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.data)
@@ -168,30 +178,30 @@ class _Parts:
                 where=str(plan.path),
                 remedy="Delete it; it is built again",
             )
-        self._held: list[Any] = [runtime, engine]
-        _contract.check_graph(spec, *_ends(engine), read_metadata(spec.path))
+        self._runtime_objects: list[Any] = [runtime, engine]
+        _contract.check_graph(spec, *_io_tensors(engine), read_metadata(spec.path))
         context: trt.IExecutionContext | None = engine.create_execution_context()
         if context is None:
             raise EngineFault(f"no memory to run {spec.id}: {self._messages.last()}")
         self._context = context
         self._cuda = cuda
-        self._stream = cuda.stream()
-        self._bind(spec, mapped)
-        self._graph: Graph | None = None
-        self._run()  # once for real: TensorRT allocates late, and a recording must not
+        self._stream = cuda.create_stream()
+        self._bind_tensors(spec, use_mapped_input)
+        self._graph: CudaGraph | None = None
+        self._enqueue()  # once for real: TensorRT allocates late, and a recording must not
         self._stream.synchronize()
-        if record:
-            self._record(spec)
+        if use_cuda_graph:
+            self._record_graph(spec)
 
     def infer(self, image: Pixels, outputs: tuple[NDArray[np.generic], ...]) -> None:
         """One frame in, the outputs copied out."""
-        np.copyto(self._frame[0], image)
+        np.copyto(self._input[0], image)
         if self._graph is not None:
             self._graph.launch()
         else:
-            self._run()
+            self._enqueue()
         self._stream.synchronize()
-        for target, (_device, host) in zip(outputs, self._results, strict=True):
+        for target, (_device, host) in zip(outputs, self._output_buffers, strict=True):
             np.copyto(target, host)
 
     def close(self) -> None:
@@ -199,65 +209,67 @@ class _Parts:
         if self._graph is not None:
             self._graph.close()
         del self._context
-        while self._held:
-            self._held.pop()
-        self._results.clear()
-        del self._frame, self._frame_on_device, self._stream
+        while self._runtime_objects:
+            self._runtime_objects.pop()
+        self._output_buffers.clear()
+        del self._input, self._device_input, self._stream
 
-    def _bind(self, spec: ModelSpec, mapped: bool) -> None:
+    def _bind_tensors(self, spec: ModelSpec, use_mapped_input: bool) -> None:
         """Give every tensor its memory, for as long as the engine lives."""
         context: trt.IExecutionContext = self._context
         shape = (1, *spec.shape.dims)
-        self._frame = self._cuda.pinned(shape, np.dtype(np.uint8), mapped=mapped)
-        self._frame_on_device: Any = None
-        if mapped:
-            address = self._cuda.mapped_address(self._frame)
+        self._input = self._cuda.allocate_pinned(
+            shape, np.dtype(np.uint8), is_mapped=use_mapped_input
+        )
+        self._device_input: Any = None
+        if use_mapped_input:
+            address = self._cuda.mapped_address(self._input)
         else:
-            self._frame_on_device = self._cuda.allocate(self._frame.nbytes)
-            address = int(self._frame_on_device)
-        context.set_tensor_address(_contract.INPUT, address)
-        self._results: list[tuple[Any, NDArray[Any]]] = []
+            self._device_input = self._cuda.allocate(self._input.nbytes)
+            address = int(self._device_input)
+        context.set_tensor_address(_contract.INPUT_NAME, address)
+        self._output_buffers: list[tuple[Any, NDArray[Any]]] = []
         for tensor in _contract.expected_outputs(spec):
-            host = self._cuda.pinned(tensor.shape, np.dtype(tensor.dtype))
+            host = self._cuda.allocate_pinned(tensor.shape, np.dtype(tensor.dtype))
             device = self._cuda.allocate(host.nbytes)
             context.set_tensor_address(tensor.name, int(device))
-            self._results.append((device, host))
+            self._output_buffers.append((device, host))
         if missing := context.infer_shapes():
             raise EngineFault(f"{spec.id}: shapes of {', '.join(missing)} are not known")
 
-    def _run(self) -> None:
+    def _enqueue(self) -> None:
         """Queue one inference: frame in, network, results out."""
         context: trt.IExecutionContext = self._context
-        if self._frame_on_device is not None:
-            self._cuda.copy_in(self._frame_on_device, self._frame, self._stream)
+        if self._device_input is not None:
+            self._cuda.copy_to_device(self._device_input, self._input, self._stream)
         if not context.execute_async_v3(int(self._stream.handle)):
             raise EngineFault(f"TensorRT refused to run: {self._messages.last()}")
-        for device, host in self._results:
-            self._cuda.copy_out(host, device, self._stream)
+        for device, host in self._output_buffers:
+            self._cuda.copy_to_host(host, device, self._stream)
 
-    def _record(self, spec: ModelSpec) -> None:
+    def _record_graph(self, spec: ModelSpec) -> None:
         try:
-            graph = Graph(self._stream, self._run)
+            graph = CudaGraph(self._stream, self._enqueue)
             graph.launch()
             self._stream.synchronize()
         except EngineFault as fault:
-            if not self._cuda.works():
+            if not self._cuda.is_alive():
                 raise
             _log.warning(log_events.GRAPH_REFUSED, model=str(spec.id), problem=fault.what)
             return
         self._graph = graph
 
 
-def _ends(engine: trt.ICudaEngine) -> tuple[list[Tensor], list[Tensor]]:
+def _io_tensors(engine: trt.ICudaEngine) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """The plan's inputs and outputs."""
     import tensorrt as trt
 
-    inputs: list[Tensor] = []
-    outputs: list[Tensor] = []
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         shape = builder.fixed_shape(engine.get_tensor_shape(name))
-        tensor = Tensor(name, builder.dtype_name(engine.get_tensor_dtype(name)), shape)
+        tensor = TensorInfo(name, builder.dtype_name(engine.get_tensor_dtype(name)), shape)
         is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
         (inputs if is_input else outputs).append(tensor)
     return inputs, outputs

@@ -27,8 +27,8 @@ from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import ModelError
 from edgeinspect.system.decoding import decode_json
 
-MAX_PLAN_BYTES = 4 << 30
-_SLOT_FIELDS = (
+PLAN_BYTES_MAX = 4 << 30
+_FILE_NAME_FIELDS = (
     "gpu",
     "onnx_sha256",
     "typing",
@@ -80,7 +80,7 @@ class PlanManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrtPlan:
     """A plan whose manifest holds here and whose bytes are the manifest's."""
 
     path: Path
@@ -89,13 +89,13 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Stale:
+class PlanMismatch:
     """There is no plan to use, and why."""
 
     reason: str
 
 
-def default_folder() -> Path:
+def default_plan_folder() -> Path:
     """Where plans are kept when nobody says otherwise.
 
     `EDGEINSPECT_PLANS`, else the unit's cache (systemd's `CacheDirectory=`), else the user's.
@@ -108,7 +108,7 @@ def default_folder() -> Path:
     return Path(home) / "edgeinspect" / "plans"
 
 
-class PlanFolder:
+class PlanCache:
     """Plans in one folder. Thread-safe, and safe between processes.
 
     Args:
@@ -122,7 +122,7 @@ class PlanFolder:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path = path.resolve(strict=True)
-            check_private(self.path)
+            check_private_folder(self.path)
         except OSError as error:
             raise ModelError(
                 f"cannot keep plans: {error.strerror}",
@@ -130,33 +130,35 @@ class PlanFolder:
                 remedy="Name another folder with `plans:`",
             ) from error
 
-    def load(self, key: PlanKey) -> Plan | Stale:
+    def load(self, key: PlanKey) -> TrtPlan | PlanMismatch:
         """The plan for `key`, or why there is none that may be used."""
-        stem = self.path / _slot(key)
+        stem = self.path / _file_name(key)
         try:
-            manifest = decode_json(_read(stem.with_suffix(".json")), PlanManifest)
+            manifest = decode_json(_read_private_file(stem.with_suffix(".json")), PlanManifest)
             if differing := _differences(manifest.key, key):
-                return Stale(differing)
-            data = _read(stem.with_suffix(".plan"))
-            timing = _read(stem.with_suffix(".timing"))
+                return PlanMismatch(differing)
+            data = _read_private_file(stem.with_suffix(".plan"))
+            timing = _read_private_file(stem.with_suffix(".timing"))
         except FileNotFoundError as error:
             missing = Path(error.filename).suffix
-            return Stale("none was built" if missing == ".json" else f"its {missing} is gone")
+            return PlanMismatch(
+                "none was built" if missing == ".json" else f"its {missing} is gone"
+            )
         except (OSError, msgspec.MsgspecError) as error:
-            return Stale(f"cannot be read: {error}")
+            return PlanMismatch(f"cannot be read: {error}")
         if len(data) != manifest.plan_bytes or _sha256(data) != manifest.plan_sha256:
-            return Stale("the plan is not the one its manifest names")
+            return PlanMismatch("the plan is not the one its manifest names")
         if _sha256(timing) != manifest.timing_sha256:
-            return Stale("the timing cache is not the one its manifest names")
-        return Plan(stem.with_suffix(".plan"), data, manifest)
+            return PlanMismatch("the timing cache is not the one its manifest names")
+        return TrtPlan(stem.with_suffix(".plan"), data, manifest)
 
-    def keep(self, key: PlanKey, data: bytes, timing: bytes, build_s: float) -> Plan:
+    def save(self, key: PlanKey, data: bytes, timing: bytes, build_s: float) -> TrtPlan:
         """Write a plan; a reader sees the old one or the new one, whole.
 
         Raises:
             ModelError: The disk does not take it.
         """
-        stem = self.path / _slot(key)
+        stem = self.path / _file_name(key)
         manifest = PlanManifest(
             key=key,
             plan_sha256=_sha256(data),
@@ -169,22 +171,22 @@ class PlanFolder:
         try:
             # The manifest last: between two of these the hashes do not fit, and none is used.
             for suffix, content in ((".plan", data), (".timing", timing), (".json", text)):
-                _replace(stem.with_suffix(suffix), content)
+                _write_atomic(stem.with_suffix(suffix), content)
         except OSError as error:
             raise ModelError(
                 f"the plan cannot be kept: {error.strerror}",
                 where=str(stem),
                 remedy="Free some disk, or name another `plans:`",
             ) from error
-        return Plan(stem.with_suffix(".plan"), data, manifest)
+        return TrtPlan(stem.with_suffix(".plan"), data, manifest)
 
-    def seed(self, key: PlanKey) -> bytes:
+    def load_timing_cache(self, key: PlanKey) -> bytes:
         """The newest timing cache of the same TensorRT and GPU, to build from; else empty."""
         newest, found = "", b""
         for path in self.path.glob("*.json"):
             try:
-                manifest = decode_json(_read(path), PlanManifest)
-                timing = _read(path.with_suffix(".timing"))
+                manifest = decode_json(_read_private_file(path), PlanManifest)
+                timing = _read_private_file(path.with_suffix(".timing"))
             except (OSError, msgspec.MsgspecError):
                 continue
             theirs = manifest.key
@@ -199,25 +201,25 @@ class PlanFolder:
         return found
 
     @contextmanager
-    def building(self, key: PlanKey) -> Iterator[None]:
+    def build_lock(self, key: PlanKey) -> Iterator[None]:
         """Held while one process builds; another that wants the same plan waits for it."""
-        path = self.path / f"{_slot(key)}.lock"
+        path = self.path / f"{_file_name(key)}.lock"
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
-def read_plan(path: Path) -> Plan:
-    """Read one plan by its file, checked as `PlanFolder.load` checks, its key apart.
+def read_plan(path: Path) -> TrtPlan:
+    """Read one plan by its file, checked as `PlanCache.load` checks, its key apart.
 
     Raises:
         ModelError: It is missing, not private, or not what its manifest names.
     """
     path = path.resolve()
     try:
-        check_private(path.parent)
-        manifest = decode_json(_read(path.with_suffix(".json")), PlanManifest)
-        data = _read(path)
+        check_private_folder(path.parent)
+        manifest = decode_json(_read_private_file(path.with_suffix(".json")), PlanManifest)
+        data = _read_private_file(path)
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except msgspec.MsgspecError as error:
@@ -228,10 +230,10 @@ def read_plan(path: Path) -> Plan:
             where=str(path),
             remedy="Delete it and build it again: a plan is native code",
         )
-    return Plan(path, data, manifest)
+    return TrtPlan(path, data, manifest)
 
 
-def check_private(folder: Path) -> None:
+def check_private_folder(folder: Path) -> None:
     """Refuse a folder that another user could write, or could exchange.
 
     Args:
@@ -263,13 +265,13 @@ def _differences(theirs: PlanKey, ours: PlanKey) -> str:
     return "; ".join(changed)
 
 
-def _slot(key: PlanKey) -> str:
+def _file_name(key: PlanKey) -> str:
     """The file name, without suffix, of the plan for what was asked."""
-    asked = [getattr(key, name) for name in _SLOT_FIELDS]
+    asked = [getattr(key, name) for name in _FILE_NAME_FIELDS]
     return _sha256(msgspec.json.encode(asked))[:20]
 
 
-def _read(path: Path) -> bytes:
+def _read_private_file(path: Path) -> bytes:
     """A file's bytes, if it is a plain file that nobody else can write.
 
     Raises:
@@ -278,12 +280,12 @@ def _read(path: Path) -> bytes:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         facts = os.fstat(file.fileno())
         private = facts.st_uid in (0, os.geteuid()) and not facts.st_mode & 0o022
-        if not stat.S_ISREG(facts.st_mode) or not private or facts.st_size > MAX_PLAN_BYTES:
+        if not stat.S_ISREG(facts.st_mode) or not private or facts.st_size > PLAN_BYTES_MAX:
             raise PermissionError(1, "is no plain file of this user alone", str(path))
         return file.read()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _write_atomic(path: Path, content: bytes) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

@@ -18,17 +18,17 @@ _libc.malloc.argtypes = (ctypes.c_size_t,)
 _libc.malloc.restype = ctypes.c_void_p
 
 _lock = threading.Lock()
-_free: dict[int, list[int]] = {}
+_free_blocks: dict[int, list[int]] = {}
 
 
-def borrow(size_bytes: int) -> tuple[int, NDArray[np.uint8]]:
+def acquire_block(size_bytes: int) -> tuple[int, NDArray[np.uint8]]:
     """(address, the same memory as an array) of a block, touched page by page. Thread-safe.
 
     Raises:
         MemoryError: There is none.
     """
     with _lock:
-        kept = _free.get(size_bytes)
+        kept = _free_blocks.get(size_bytes)
         address = kept.pop() if kept else _libc.malloc(max(1, size_bytes))
     if not address:
         raise MemoryError(f"no room for a camera buffer of {size_bytes} bytes")
@@ -37,7 +37,7 @@ def borrow(size_bytes: int) -> tuple[int, NDArray[np.uint8]]:
     return address, array
 
 
-def put_back(size_bytes: int, address: int) -> None:
+def release_block(size_bytes: int, address: int) -> None:
     """Keep a block for the next one who asks. Thread-safe."""
     with _lock:
-        _free.setdefault(size_bytes, []).append(address)
+        _free_blocks.setdefault(size_bytes, []).append(address)

@@ -15,7 +15,7 @@ from typing import Any
 from edgeinspect.errors import CameraLostError, MissingLibraryError
 
 PACKET_SOCKET_DISABLED = 1
-CHECK = 1
+POLICY_CHECK = 1
 SOCKET_BUFFER_FIXED = 0
 RESEND_NEVER, RESEND_ALWAYS = 0, 1
 BUFFER_SUCCESS = 0
@@ -31,7 +31,7 @@ BUFFER_PROBLEMS = {
     8: "not a picture",
 }
 """ArvBufferStatus in words."""
-_LOST_CODES = (2, 4, 5, 6, 10)
+_LOST_ERROR_CODES = (2, 4, 5, 6, 10)
 """ArvDeviceError: not connected, transfer, time-out, not found, not controller."""
 
 _P, _S, _I, _D, _U64 = c.c_void_p, c.c_char_p, c.c_int, c.c_double, c.c_uint64
@@ -92,7 +92,7 @@ class _GError(c.Structure):
     _fields_ = (("domain", c.c_uint32), ("code", c.c_int), ("message", c.c_char_p))
 
 
-class Aravis:
+class AravisLibrary:
     """The library's functions, by name without `arv_`. Thread-safe, as the library is.
 
     A function that reports an error raises `CameraLostError` when the device cannot be
@@ -112,9 +112,9 @@ class Aravis:
             function = getattr(library, f"arv_{name}")
             function.restype = result
             function.argtypes = (*arguments, _P) if fails else arguments
-            setattr(self, name, self._checked(function) if fails else function)
+            setattr(self, name, self._raising(function) if fails else function)
         self._lost_domain = self.device_error_quark()
-        self.kinds: tuple[tuple[str, int], ...] = tuple(
+        self.feature_types: tuple[tuple[str, int], ...] = tuple(
             (kind, getattr(self, f"gc_{kind}_get_type")())
             for kind in ("enumeration", "boolean", "command", "float", "string", "integer")
         )
@@ -122,10 +122,10 @@ class Aravis:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(name)
 
-    def kind(self, node: int) -> str:
+    def feature_type(self, node: int) -> str:
         """What a feature node is: `integer`, `float`, ...; empty for none of them."""
         is_a = self._gobject.g_type_check_instance_is_a
-        return next((kind for kind, type_id in self.kinds if is_a(node, type_id)), "")
+        return next((kind for kind, type_id in self.feature_types if is_a(node, type_id)), "")
 
     def set_properties(self, instance: int, **values: int) -> None:
         """Set unsigned or enumeration properties of a GObject, `_` standing for `-`."""
@@ -139,34 +139,34 @@ class Aravis:
         """Let go of a GObject."""
         self._gobject.g_object_unref(instance)
 
-    def _checked(self, function: Any) -> Callable[..., Any]:
+    def _raising(self, function: Any) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             error: Any = c.POINTER(_GError)()
             result = function(*arguments, c.byref(error))
             if not bool(error):  # a null pointer: no error
                 return result
-            raise self._take_error(error)
+            raise self._to_exception(error)
 
         return call
 
-    def _take_error(self, error: Any) -> Exception:
+    def _to_exception(self, error: Any) -> Exception:
         domain, code = error.contents.domain, error.contents.code
         message = (error.contents.message or b"").decode(errors="replace")
         self._free_error(error)
-        if domain == self._lost_domain and code in _LOST_CODES:
+        if domain == self._lost_domain and code in _LOST_ERROR_CODES:
             return CameraLostError(message)
         return ValueError(message)
 
 
 @functools.cache
-def load() -> Aravis:
+def load_library() -> AravisLibrary:
     """The library, loaded once.
 
     Raises:
         MissingLibraryError: It is not installed.
     """
     try:
-        return Aravis(
+        return AravisLibrary(
             c.CDLL("libaravis-0.8.so.0"), c.CDLL("libgobject-2.0.so.0"), c.CDLL("libglib-2.0.so.0")
         )
     except OSError as error:

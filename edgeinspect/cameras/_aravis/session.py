@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._aravis.blocks import borrow, put_back
-from edgeinspect.cameras._aravis.library import CHECK, Aravis
-from edgeinspect.cameras._genicam.device import Setting
+from edgeinspect.cameras._aravis.blocks import acquire_block, release_block
+from edgeinspect.cameras._aravis.library import POLICY_CHECK, AravisLibrary
+from edgeinspect.cameras._genicam.device import FeatureValue
 from edgeinspect.errors import CameraLostError
 
-_ending: dict[str, threading.Event] = {}
+_closing: dict[str, threading.Event] = {}
 """Per camera name, the end of its last connection; set when it is over."""
 
 
-class Session:
+class AravisConnection:
     """A camera that is held. `control` may be entered by any thread, the rest is its owner's.
 
     Args:
@@ -30,26 +30,26 @@ class Session:
         ValueError: It answered and refused.
     """
 
-    def __init__(self, lib: Aravis, name: str) -> None:
+    def __init__(self, lib: AravisLibrary, name: str) -> None:
         self._lib = lib
         self._name = name
-        self._kinds: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._feature_types: dict[str, str] = {}
+        self._control_lock = threading.Lock()
         self._blocks: list[tuple[int, int]] = []
         self.camera: int = lib.camera_new(name.encode())
         self.device: int = lib.camera_get_device(self.camera)
         # Else a value beyond the camera's limits is written, and does who knows what.
-        lib.device_set_range_check_policy(self.device, CHECK)
-        lib.device_set_access_check_policy(self.device, CHECK)
+        lib.device_set_range_check_policy(self.device, POLICY_CHECK)
+        lib.device_set_access_check_policy(self.device, POLICY_CHECK)
         self.is_gige = bool(lib.camera_is_gv_device(self.camera))
         if self.is_gige and not lib.gv_device_is_controller(self.device):
             # The library opens it all the same; then every write runs into a time-out.
             lib.unref(self.camera)
             raise CameraLostError("another program holds it")
         self.stream: int = 0
-        self.memory: dict[int, NDArray[np.uint8]] = {}
+        self.buffer_arrays: dict[int, NDArray[np.uint8]] = {}
         """Buffer to its memory."""
-        self.over = False
+        self.is_closed = False
 
     @contextmanager
     def control(self) -> Iterator[None]:
@@ -58,26 +58,26 @@ class Session:
         Raises:
             CameraLostError: The connection is over.
         """
-        with self._lock:
-            if self.over:
+        with self._control_lock:
+            if self.is_closed:
                 raise CameraLostError("is not open", where=self._name)
             yield
 
-    def lend_buffers(self, count: int, size_bytes: int) -> None:
+    def queue_buffers(self, count: int, size_bytes: int) -> None:
         """Give the stream its buffers."""
         for _ in range(count):
-            address, memory = borrow(size_bytes)
+            address, memory = acquire_block(size_bytes)
             buffer = self._lib.buffer_new(size_bytes, address)
-            self.memory[buffer] = memory
+            self.buffer_arrays[buffer] = memory
             self._blocks.append((size_bytes, address))
             self._lib.stream_push_buffer(self.stream, buffer)
 
     # -- features ---------------------------------------------------------------------
 
-    def read(self, feature: str) -> Setting | None:
+    def read(self, feature: str) -> FeatureValue | None:
         """A feature's value; None if there is none. `control` is held."""
         lib, device, name = self._lib, self.device, feature.encode()
-        kind = self._kind(feature)
+        kind = self._feature_type(feature)
         if not kind or not lib.device_is_feature_available(device, name):
             return None
         if kind in ("enumeration", "string"):
@@ -91,14 +91,14 @@ class Session:
             return int(lib.device_get_integer_feature_value(device, name))
         return None
 
-    def write(self, feature: str, value: Setting) -> None:
+    def write(self, feature: str, value: FeatureValue) -> None:
         """Set a feature. `control` is held.
 
         Raises:
             ValueError: It is refused.
         """
         lib, device, name = self._lib, self.device, feature.encode()
-        kind = self._kind(feature)
+        kind = self._feature_type(feature)
         if kind in ("enumeration", "string"):
             lib.device_set_string_feature_value(device, name, str(value).encode())
         elif isinstance(value, str):
@@ -112,45 +112,47 @@ class Session:
         else:
             raise ValueError(f"it takes a {kind or 'command'}")
 
-    def _kind(self, feature: str) -> str:
-        if feature not in self._kinds:
+    def _feature_type(self, feature: str) -> str:
+        if feature not in self._feature_types:
             node = self._lib.device_get_feature(self.device, feature.encode())
-            self._kinds[feature] = self._lib.kind(node) if node else ""
-        return self._kinds[feature]
+            self._feature_types[feature] = self._lib.feature_type(node) if node else ""
+        return self._feature_types[feature]
 
     # -- the end ----------------------------------------------------------------------
 
-    def end(self, wait_s: float) -> None:
+    def close(self, wait_s: float) -> None:
         """Let go of the camera in a thread of its own, and wait for that so long.
 
         A dead camera lets each command wait for its answer, several seconds in all.
         """
-        self.over = True
-        done = _ending[self._name] = threading.Event()
-        threading.Thread(target=self._free, args=(done,), name="aravis-close", daemon=True).start()
+        self.is_closed = True
+        done = _closing[self._name] = threading.Event()
+        threading.Thread(
+            target=self._close_in_thread, args=(done,), name="aravis-close", daemon=True
+        ).start()
         done.wait(wait_s)
 
-    def _free(self, done: threading.Event) -> None:
+    def _close_in_thread(self, done: threading.Event) -> None:
         lib = self._lib
         try:
             if self.stream:
                 lib.camera_stop_acquisition(self.camera)
         except (CameraLostError, ValueError):
             pass  # gone already
-        with self._lock:
+        with self._control_lock:
             if self.stream:
                 lib.unref(self.stream)
             lib.unref(self.camera)
         for block in self._blocks:
-            put_back(*block)
+            release_block(*block)
         done.set()
 
 
-def wait_for_end(name: str, wait_s: float) -> bool:
+def wait_until_closed(name: str, wait_s: float) -> bool:
     """False if the last connection to a camera is still being let go after `wait_s`.
 
     Its last command gives up the control of the camera. If that came after a new connection
     had taken control, the camera would answer the new one no more.
     """
-    done = _ending.get(name)
+    done = _closing.get(name)
     return done is None or done.wait(wait_s)

@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Setting = bool | int | float | str
+FeatureValue = bool | int | float | str
 """A feature's value as a configuration writes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeviceBuffer:
     """One buffer from the device.
 
-    `data` belongs to the device until `Device.give_back(token)`.
+    `data` belongs to the device until `Device.requeue_buffer(token)`.
     """
 
     token: object
@@ -46,14 +46,14 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamCounts:
+class StreamStatistics:
     """What the library counted on one connection."""
 
     resends: int = 0
     underruns: int = 0
 
-    def __add__(self, other: StreamCounts) -> StreamCounts:
-        return StreamCounts(self.resends + other.resends, self.underruns + other.underruns)
+    def __add__(self, other: StreamStatistics) -> StreamStatistics:
+        return StreamStatistics(self.resends + other.resends, self.underruns + other.underruns)
 
 
 class Device(Protocol):
@@ -68,16 +68,16 @@ class Device(Protocol):
         """The device in words, for errors."""
 
     @property
-    def id_wraps_at(self) -> int:
+    def frame_id_max(self) -> int:
         """Highest frame id, after which it begins again at 1 (GigE Vision 1); 0 for never."""
 
     def connect(self) -> None:
         """Open the device, stream not running."""
 
-    def read(self, feature: str) -> Setting | None:
+    def read(self, feature: str) -> FeatureValue | None:
         """A feature's value; None if the device does not have it, or not now."""
 
-    def write(self, feature: str, value: Setting) -> None:
+    def write(self, feature: str, value: FeatureValue) -> None:
         """Set a feature.
 
         Raises:
@@ -90,20 +90,20 @@ class Device(Protocol):
     def start(self) -> None:
         """Allocate buffers and begin to stream."""
 
-    def take(self, timeout_ns: int) -> Delivery | None:
+    def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
         """The next buffer; None after `timeout_ns`."""
 
-    def give_back(self, token: object) -> None:
+    def requeue_buffer(self, token: object) -> None:
         """Lend a buffer to the device again; harmless if its stream is over."""
 
-    def stream_counts(self) -> StreamCounts:
+    def stream_statistics(self) -> StreamStatistics:
         """The library's counters of this connection."""
 
     def close(self) -> None:
         """Stop and let go, within 100 ms even if the device is dead; harmless when closed."""
 
 
-def let_go(
+def close_with_timeout(
     errors: type[Exception] | tuple[type[Exception], ...], *steps: Callable[[], Any]
 ) -> None:
     """Take the steps that end a connection, for 2 s at the most.

@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeinspect.cameras._genicam.device import Device, Setting
+from edgeinspect.cameras._genicam.device import Device, FeatureValue
 from edgeinspect.errors import DataError
 
-_NEAR_RATIO = 0.005
+_FLOAT_TOLERANCE_RATIO = 0.005
 """Floats may differ so much: an exposure counts in steps of the sensor's line time."""
 
-_OLDER_NAMES = {
+_LEGACY_NAMES = {
     "AcquisitionFrameRate": ("AcquisitionFrameRateAbs",),
     "ExposureTime": ("ExposureTimeAbs",),
     "Gain": ("GainAbs",),
@@ -27,25 +27,25 @@ _OLDER_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
+class FeatureSetting:
     """One setting, as configured."""
 
     name: str
-    value: Setting
-    optional: bool = False
+    value: FeatureValue
+    is_optional: bool = False
     """True for one that only prepares another: a camera without it needs no preparation."""
 
 
-def find(device: Device, name: str) -> tuple[str, Setting] | None:
+def find_feature(device: Device, name: str) -> tuple[str, FeatureValue] | None:
     """(the name this device uses, its value); None if it has no such feature."""
-    for candidate in (name, *_OLDER_NAMES.get(name, ())):
+    for candidate in (name, *_LEGACY_NAMES.get(name, ())):
         value = device.read(candidate)
         if value is not None:
             return candidate, value
     return None
 
 
-def apply(device: Device, features: Sequence[Feature]) -> None:
+def apply_features(device: Device, features: Sequence[FeatureSetting]) -> None:
     """Write every feature in order, then read every one back.
 
     Raises:
@@ -53,17 +53,19 @@ def apply(device: Device, features: Sequence[Feature]) -> None:
             all differences are named, with both values.
         CameraLostError: The device went away.
     """
-    names = [_write(device, feature) for feature in features]
+    names = [_write_feature(device, feature) for feature in features]
     wanted = {}
     for name, feature in zip(names, features, strict=True):
-        if name is not None and not feature.optional:
+        if name is not None and not feature.is_optional:
             wanted[name] = feature.value  # the last write of a name counts
     different = []
     for name, value in wanted.items():
         found = device.read(name)
-        if found is None or not same(value, found):
-            stands = "cannot be read back" if found is None else f"the camera has {_text(found)}"
-            different.append(f"{name}: {_text(value)} is configured, {stands}")
+        if found is None or not values_match(value, found):
+            stands = (
+                "cannot be read back" if found is None else f"the camera has {_format_value(found)}"
+            )
+            different.append(f"{name}: {_format_value(value)} is configured, {stands}")
     if different:
         raise DataError(
             "; ".join(different),
@@ -72,28 +74,28 @@ def apply(device: Device, features: Sequence[Feature]) -> None:
         )
 
 
-def same(wanted: Setting, found: Setting) -> bool:
+def values_match(configured: FeatureValue, actual: FeatureValue) -> bool:
     """True if a camera's value is the one configured, but for rounding of floats."""
-    if isinstance(wanted, str) or isinstance(found, str):
-        return _text(as_written(wanted, found)) == _text(found)
-    if isinstance(wanted, bool) or isinstance(found, bool):
-        return bool(wanted) == bool(found)
-    if isinstance(found, float):
-        return math.isclose(wanted, found, rel_tol=_NEAR_RATIO, abs_tol=1e-9)
-    return wanted == found
+    if isinstance(configured, str) or isinstance(actual, str):
+        return _format_value(restore_on_off(configured, actual)) == _format_value(actual)
+    if isinstance(configured, bool) or isinstance(actual, bool):
+        return bool(configured) == bool(actual)
+    if isinstance(actual, float):
+        return math.isclose(configured, actual, rel_tol=_FLOAT_TOLERANCE_RATIO, abs_tol=1e-9)
+    return configured == actual
 
 
-def as_written(wanted: Setting, found: Setting) -> Setting:
+def restore_on_off(configured: FeatureValue, actual: FeatureValue) -> FeatureValue:
     """`On` and `Off` of a choice, which YAML reads as true and false, as words again."""
-    if isinstance(wanted, bool) and isinstance(found, str):
-        return "On" if wanted else "Off"
-    return wanted
+    if isinstance(configured, bool) and isinstance(actual, str):
+        return "On" if configured else "Off"
+    return configured
 
 
-def _write(device: Device, feature: Feature) -> str | None:
-    there = find(device, feature.name)
+def _write_feature(device: Device, feature: FeatureSetting) -> str | None:
+    there = find_feature(device, feature.name)
     if there is None:
-        if feature.optional:
+        if feature.is_optional:
             return None
         raise DataError(
             f"has no feature {feature.name}, or not in this state",
@@ -101,20 +103,21 @@ def _write(device: Device, feature: Feature) -> str | None:
             remedy="`arv-tool-0.8 features` or the maker's viewer lists those it has",
         )
     name, now = there
-    if same(feature.value, now):
+    if values_match(feature.value, now):
         return name  # a read-only feature may stand in a configuration, to be checked
     try:
-        device.write(name, as_written(feature.value, now))
+        device.write(name, restore_on_off(feature.value, now))
     except ValueError as error:
-        if feature.optional:
+        if feature.is_optional:
             return None
         raise DataError(
-            f"{name}: {_text(feature.value)} is refused (it has {_text(now)}): {error}",
+            f"{name}: {_format_value(feature.value)} is refused (it has {_format_value(now)}): "
+            f"{error}",
             where=device.where,
             remedy="Write a value the camera can do into the configuration",
         ) from error
     return name
 
 
-def _text(value: Setting) -> str:
+def _format_value(value: FeatureValue) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

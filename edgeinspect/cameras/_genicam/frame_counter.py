@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 
-class FrameCount:
+class WrappingCounter:
     """Continues a wrapping counter. For one thread.
 
     GigE Vision 1 counts 1 to 65535 and then 1 again; zero means "no frame". A device that
     counts in 64 bits has `wraps_at` 0.
     """
 
-    def __init__(self, wraps_at: int) -> None:
-        self._wraps_at = wraps_at
+    def __init__(self, max_value: int) -> None:
+        self._max_value = max_value
         self._last = 0
-        self._known = False
+        self._has_started = False
 
-    def unwrap(self, wire_id: int) -> int:
+    def unwrap(self, wrapped: int) -> int:
         """The count without wraps: the nearest one to the last that looks like `wire_id`."""
-        count = wire_id
-        if self._wraps_at and self._known:
-            turns = round((self._last - wire_id) / self._wraps_at)
-            count = wire_id + max(turns, 0) * self._wraps_at
-        if not self._known or count > self._last:
+        count = wrapped
+        if self._max_value and self._has_started:
+            turns = round((self._last - wrapped) / self._max_value)
+            count = wrapped + max(turns, 0) * self._max_value
+        if not self._has_started or count > self._last:
             self._last = count
-        self._known = True
+        self._has_started = True
         return count

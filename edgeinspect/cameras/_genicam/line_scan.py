@@ -18,11 +18,11 @@ from edgeinspect.domain.frame import NO_PART, ClockSource, Grab, Part, Pixels
 from edgeinspect.errors import UsageError
 from edgeinspect.ports import Camera
 
-_GAP_MAX = 1000
+_BLOCK_GAP_MAX = 1000
 """Blocks; a larger step of the camera's count is a restart, not a loss."""
 
 
-class Rows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LineScanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How blocks of rows become frames."""
 
     height_px: Annotated[int, Meta(ge=2, le=65_536)]
@@ -35,7 +35,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError("`overlap_px` must be less than `height_px`")
 
 
-class RowCamera:
+class LineScanCamera:
     """Frames from a camera that delivers rows. See `ports.Camera` for threads.
 
     A frame's instant is that of the block that completes it: its newest rows have just been
@@ -46,47 +46,47 @@ class RowCamera:
     tells_losses = True
     """Each frame that was lost is a grab of its own, marked `lost`."""
 
-    def __init__(self, camera: Camera, rows: Rows) -> None:
+    def __init__(self, camera: Camera, options: LineScanOptions) -> None:
         self._camera = camera
-        self._rows = rows
-        self._height_px = rows.height_px
-        self._step_px = rows.height_px - rows.overlap_px
-        self._ready: deque[Grab] = deque()
-        self._spare: list[Pixels] = []
+        self._options = options
+        self._height_px = options.height_px
+        self._step_px = options.height_px - options.overlap_px
+        self._ready_grabs: deque[Grab] = deque()
+        self._pool: list[Pixels] = []
         self._frame: Pixels | None = None
-        self._filled = 0
-        self._bad_until = 0
+        self._filled_rows = 0
+        self._invalid_until_row = 0
         self._problem = ""
-        self._count = 0
-        self._last_id = 0
-        self._block_px = 0
+        self._frame_id = 0
+        self._last_block_id = 0
+        self._block_rows = 0
 
     @property
     def period_ns(self) -> int | None:
         period_ns = self._camera.period_ns
-        if period_ns is None or not self._block_px:
+        if period_ns is None or not self._block_rows:
             return None
-        return max(1, period_ns * self._step_px // self._block_px)
+        return max(1, period_ns * self._step_px // self._block_rows)
 
     def open(self) -> None:
         self._camera.open()
-        self._ready.clear()
-        self._filled = self._bad_until = self._last_id = 0
+        self._ready_grabs.clear()
+        self._filled_rows = self._invalid_until_row = self._last_block_id = 0
 
     def grab(self, timeout_ns: int) -> Grab | None:
-        if not self._ready:
+        if not self._ready_grabs:
             block = self._camera.grab(timeout_ns)
             if block is None:
                 return None
             try:
-                self._take(block)
+                self._add_block(block)
             finally:
                 self._camera.release(block)
-        return self._ready.popleft() if self._ready else None
+        return self._ready_grabs.popleft() if self._ready_grabs else None
 
     def release(self, grab: Grab) -> None:
-        if grab.pixels is not None and len(self._spare) < 8:
-            self._spare.append(grab.pixels)
+        if grab.pixels is not None and len(self._pool) < 8:
+            self._pool.append(grab.pixels)
 
     def trigger(self, part: Part) -> None:
         raise UsageError("a line-scan camera's frames have no trigger each")
@@ -108,69 +108,71 @@ class RowCamera:
         assert value is None or isinstance(value, float)
         return value
 
-    def _take(self, block: Grab) -> None:
-        last, self._last_id = self._last_id, block.camera_frame_id
+    def _add_block(self, block: Grab) -> None:
+        last, self._last_block_id = self._last_block_id, block.camera_frame_id
         missing = block.camera_frame_id - last - 1 if last else 0
-        if 0 < missing <= _GAP_MAX:
+        if 0 < missing <= _BLOCK_GAP_MAX:
             for _ in range(missing):
-                self._skip(self._block_px, "blocks of rows never came", block)
+                self._skip_rows(self._block_rows, "blocks of rows never came", block)
         if block.pixels is None:
-            self._skip(self._block_px, block.problem, block)
+            self._skip_rows(self._block_rows, block.problem, block)
             return
-        self._block_px = block.pixels.shape[0]
-        self._copy(block.pixels, block)
+        self._block_rows = block.pixels.shape[0]
+        self._copy_rows(block.pixels, block)
 
-    def _skip(self, count: int, problem: str, block: Grab) -> None:
+    def _skip_rows(self, count: int, problem: str, block: Grab) -> None:
         """Advance over rows that nobody has."""
         while count:
-            take = min(count, self._height_px - self._filled)
-            self._filled += take
-            self._bad_until = self._filled
+            take = min(count, self._height_px - self._filled_rows)
+            self._filled_rows += take
+            self._invalid_until_row = self._filled_rows
             self._problem = problem
             count -= take
             self._emit_if_full(block)
 
-    def _copy(self, pixels: Pixels, block: Grab) -> None:
+    def _copy_rows(self, pixels: Pixels, block: Grab) -> None:
         at = 0
         while at < pixels.shape[0]:
             frame = self._frame
             if frame is None or frame.shape[1:] != pixels.shape[1:]:
-                frame = self._frame = self._new_frame(pixels)
-                self._filled = min(self._filled, self._bad_until)  # other rows do not fit here
-            take = min(pixels.shape[0] - at, self._height_px - self._filled)
-            frame[self._filled : self._filled + take] = pixels[at : at + take]
-            self._filled += take
+                frame = self._frame = self._allocate_frame(pixels)
+                self._filled_rows = min(
+                    self._filled_rows, self._invalid_until_row
+                )  # other rows do not fit here
+            take = min(pixels.shape[0] - at, self._height_px - self._filled_rows)
+            frame[self._filled_rows : self._filled_rows + take] = pixels[at : at + take]
+            self._filled_rows += take
             at += take
             self._emit_if_full(block)
 
     def _emit_if_full(self, block: Grab) -> None:
-        if self._filled < self._height_px:
+        if self._filled_rows < self._height_px:
             return
-        self._count += 1
+        self._frame_id += 1
         at_ns, source = block.captured_at_ns, block.clock_source
-        frame, overlap = self._frame, self._rows.overlap_px
-        if self._bad_until or frame is None:
-            self._ready.append(self._lost(at_ns, source))
+        frame, overlap = self._frame, self._options.overlap_px
+        if self._invalid_until_row or frame is None:
+            self._ready_grabs.append(self._lost_grab(at_ns, source))
         else:
-            self._ready.append(Grab(frame, self._count, at_ns, NO_PART, source))
-            self._frame = self._new_frame(frame)
+            self._ready_grabs.append(Grab(frame, self._frame_id, at_ns, NO_PART, source))
+            self._frame = self._allocate_frame(frame)
         if overlap and frame is not None and self._frame is not None:
             self._frame[:overlap] = frame[self._step_px :]
-        self._bad_until = max(0, self._bad_until - self._step_px)
-        self._filled = overlap
+        self._invalid_until_row = max(0, self._invalid_until_row - self._step_px)
+        self._filled_rows = overlap
 
-    def _lost(self, at_ns: int, source: ClockSource) -> Grab:
-        return Grab(None, self._count, at_ns, NO_PART, source, problem=self._problem, lost=True)
+    def _lost_grab(self, at_ns: int, source: ClockSource) -> Grab:
+        return Grab(None, self._frame_id, at_ns, NO_PART, source, problem=self._problem, lost=True)
 
-    def _new_frame(self, like: Pixels) -> Pixels:
+    def _allocate_frame(self, like: Pixels) -> Pixels:
         dims = (self._height_px, *like.shape[1:])
-        while self._spare:
-            spare = self._spare.pop()
+        while self._pool:
+            spare = self._pool.pop()
             if spare.shape == dims:
                 return spare
         return np.empty(dims, np.uint8)
 
 
-def assemble(camera: Camera, rows: Rows | None) -> Camera:
+def wrap_line_scan(camera: Camera, options: LineScanOptions | None) -> Camera:
     """The camera itself, or its rows put together."""
-    return camera if rows is None else RowCamera(camera, rows)
+    return camera if options is None else LineScanCamera(camera, options)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
 
-Color = Literal["mono", "bgr", "rgb"]
+ColorOrder = Literal["mono", "bgr", "rgb"]
 
 
-class Levels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LevelRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which levels of a deep picture become 0 and 255; what is between, in proportion."""
 
     black: Annotated[int, Meta(ge=0, le=65_535)]
@@ -43,7 +43,7 @@ class PixelFormat:
     depth_bits: int = 8
     bayer: str = ""
     """Colours of the first two rows, as `RGGB`; empty if not a mosaic."""
-    order: str = ""
+    channel_order: str = ""
     """`rgb` or `bgr` for interleaved colour."""
 
     @property
@@ -52,39 +52,39 @@ class PixelFormat:
         return self.channels * (2 if self.depth_bits > 8 else 1)
 
 
-def _bayer(depth: int, codes: tuple[int, int, int, int]) -> list[PixelFormat]:
+def _bayer_formats(depth_bits: int, codes: tuple[int, int, int, int]) -> list[PixelFormat]:
     tiles = ("GRBG", "RGGB", "GBRG", "BGGR")
     return [
-        PixelFormat(f"Bayer{tile[:2]}{depth}", code, depth_bits=depth, bayer=tile)
+        PixelFormat(f"Bayer{tile[:2]}{depth_bits}", code, depth_bits=depth_bits, bayer=tile)
         for tile, code in zip(tiles, codes, strict=True)
     ]
 
 
-FORMATS = (
+PIXEL_FORMATS = (
     PixelFormat("Mono8", 0x01080001),
     PixelFormat("Mono10", 0x01100003, depth_bits=10),
     PixelFormat("Mono12", 0x01100005, depth_bits=12),
     PixelFormat("Mono14", 0x01100025, depth_bits=14),
     PixelFormat("Mono16", 0x01100007, depth_bits=16),
-    *_bayer(8, (0x01080008, 0x01080009, 0x0108000A, 0x0108000B)),
-    *_bayer(10, (0x0110000C, 0x0110000D, 0x0110000E, 0x0110000F)),
-    *_bayer(12, (0x01100010, 0x01100011, 0x01100012, 0x01100013)),
-    *_bayer(16, (0x0110002E, 0x0110002F, 0x01100030, 0x01100031)),
-    PixelFormat("RGB8", 0x02180014, channels=3, order="rgb"),
-    PixelFormat("BGR8", 0x02180015, channels=3, order="bgr"),
+    *_bayer_formats(8, (0x01080008, 0x01080009, 0x0108000A, 0x0108000B)),
+    *_bayer_formats(10, (0x0110000C, 0x0110000D, 0x0110000E, 0x0110000F)),
+    *_bayer_formats(12, (0x01100010, 0x01100011, 0x01100012, 0x01100013)),
+    *_bayer_formats(16, (0x0110002E, 0x0110002F, 0x01100030, 0x01100031)),
+    PixelFormat("RGB8", 0x02180014, channels=3, channel_order="rgb"),
+    PixelFormat("BGR8", 0x02180015, channels=3, channel_order="bgr"),
 )
-BY_NAME = {form.name: form for form in FORMATS}
-OLDER_NAMES = {"RGB8Packed": "RGB8", "BGR8Packed": "BGR8"}
+FORMATS_BY_NAME = {form.name: form for form in PIXEL_FORMATS}
+LEGACY_NAMES = {"RGB8Packed": "RGB8", "BGR8Packed": "BGR8"}
 """What cameras from before PFNC call the same bytes. (`Mono12Packed` is another format.)"""
-BY_CODE = {form.code: form for form in FORMATS}
+FORMATS_BY_CODE = {form.code: form for form in PIXEL_FORMATS}
 
-_MOSAIC = {
+_DEMOSAIC_CODES = {
     "RGGB": (cv2.COLOR_BayerRGGB2BGR, cv2.COLOR_BayerRGGB2RGB, cv2.COLOR_BayerRGGB2GRAY),
     "GRBG": (cv2.COLOR_BayerGRBG2BGR, cv2.COLOR_BayerGRBG2RGB, cv2.COLOR_BayerGRBG2GRAY),
     "GBRG": (cv2.COLOR_BayerGBRG2BGR, cv2.COLOR_BayerGBRG2RGB, cv2.COLOR_BayerGBRG2GRAY),
     "BGGR": (cv2.COLOR_BayerBGGR2BGR, cv2.COLOR_BayerBGGR2RGB, cv2.COLOR_BayerBGGR2GRAY),
 }
-_ORDERED = {
+_COLOR_CODES = {
     ("rgb", "bgr"): cv2.COLOR_RGB2BGR,
     ("bgr", "rgb"): cv2.COLOR_BGR2RGB,
     ("rgb", "mono"): cv2.COLOR_RGB2GRAY,
@@ -94,7 +94,7 @@ _ORDERED = {
 Convert = Callable[[NDArray[np.uint8], Pixels], None]
 
 
-class Reader:
+class PixelConverter:
     """Reads buffers of one format and size. For one thread.
 
     Args:
@@ -112,29 +112,31 @@ class Reader:
 
     def __init__(
         self,
-        form: PixelFormat,
+        pixel_format: PixelFormat,
         height_px: int,
         width_px: int,
-        color: Color | None,
-        levels: Levels | None,
+        color: ColorOrder | None,
+        levels: LevelRange | None,
         where: str = "",
     ) -> None:
-        natural: Color = "bgr" if form.bayer or form.channels == 3 else "mono"
-        self.form = form
-        self.color: Color = color or natural
-        self.dims = (height_px, width_px, 1 if self.color == "mono" else 3)
-        self.size_bytes = height_px * width_px * form.bytes_per_px
-        self._raw_dims = (height_px, width_px, form.channels)
-        self._table = _table(form, levels, where)
-        self._mosaic: int | None = None
-        self._swap: int | None = None
-        if form.bayer:
-            self._mosaic = _MOSAIC[form.bayer][("bgr", "rgb", "mono").index(self.color)]
-        elif form.order and form.order != self.color:
-            self._swap = _ORDERED[form.order, self.color]
+        natural: ColorOrder = "bgr" if pixel_format.bayer or pixel_format.channels == 3 else "mono"
+        self.pixel_format = pixel_format
+        self.color: ColorOrder = color or natural
+        self.shape = (height_px, width_px, 1 if self.color == "mono" else 3)
+        self.size_bytes = height_px * width_px * pixel_format.bytes_per_px
+        self._raw_shape = (height_px, width_px, pixel_format.channels)
+        self._level_table = _build_level_table(pixel_format, levels, where)
+        self._demosaic_code: int | None = None
+        self._color_code: int | None = None
+        if pixel_format.bayer:
+            self._demosaic_code = _DEMOSAIC_CODES[pixel_format.bayer][
+                ("bgr", "rgb", "mono").index(self.color)
+            ]
+        elif pixel_format.channel_order and pixel_format.channel_order != self.color:
+            self._color_code = _COLOR_CODES[pixel_format.channel_order, self.color]
         elif natural == "mono" and self.color != "mono":
             raise DataError(
-                f"sends {form.name}, which has no colour",
+                f"sends {pixel_format.name}, which has no colour",
                 where=where,
                 remedy="Set `color: mono`, or choose another PixelFormat",
             )
@@ -142,27 +144,29 @@ class Reader:
     @property
     def is_view(self) -> bool:
         """True if frames are the camera's own memory, with nothing copied."""
-        return self._table is None and self._mosaic is None and self._swap is None
+        return (
+            self._level_table is None and self._demosaic_code is None and self._color_code is None
+        )
 
     def view(self, data: NDArray[np.uint8]) -> Pixels:
         """The buffer as (h, w, c), sharing its memory; only if `is_view`."""
-        return data[: self.size_bytes].reshape(self.dims)
+        return data[: self.size_bytes].reshape(self.shape)
 
-    def convert(self, data: NDArray[np.uint8], into: Pixels) -> None:
+    def convert(self, data: NDArray[np.uint8], out: Pixels) -> None:
         """Convert one buffer into `into`, uint8 of `dims`."""
         raw = data[: self.size_bytes]
-        height_px, width_px, channels = self._raw_dims
+        height_px, width_px, channels = self._raw_shape
         picture: NDArray[np.uint8]
-        if self._table is not None:
+        if self._level_table is not None:
             deep = raw.view("<u2").reshape(height_px, width_px)
-            grey = into[:, :, 0] if self._mosaic is None else np.empty(deep.shape, np.uint8)
-            np.take(self._table, deep, out=grey, mode="clip")
+            grey = out[:, :, 0] if self._demosaic_code is None else np.empty(deep.shape, np.uint8)
+            np.take(self._level_table, deep, out=grey, mode="clip")
             picture = grey
         else:
             picture = raw.reshape(height_px, width_px, channels)
-        code = self._mosaic if self._mosaic is not None else self._swap
+        code = self._demosaic_code if self._demosaic_code is not None else self._color_code
         if code is not None:
-            cv2.cvtColor(picture, code, dst=into)
+            cv2.cvtColor(picture, code, dst=out)
 
 
 def find_format(name: str, where: str) -> PixelFormat:
@@ -171,24 +175,26 @@ def find_format(name: str, where: str) -> PixelFormat:
     Raises:
         DataError: It is not one that can be read; those that can are listed.
     """
-    form = BY_NAME.get(OLDER_NAMES.get(name, name))
+    form = FORMATS_BY_NAME.get(LEGACY_NAMES.get(name, name))
     if form is None:
         raise DataError(
             f"sends {name or 'an unknown pixel format'}, which cannot be read",
             where=where,
-            remedy=f"Set PixelFormat to one of {', '.join(BY_NAME)}",
+            remedy=f"Set PixelFormat to one of {', '.join(FORMATS_BY_NAME)}",
         )
     return form
 
 
-def _table(form: PixelFormat, levels: Levels | None, where: str) -> NDArray[np.uint8] | None:
+def _build_level_table(
+    pixel_format: PixelFormat, levels: LevelRange | None, where: str
+) -> NDArray[np.uint8] | None:
     """Every level of a deep format to its byte; None for 8 bits."""
-    if form.depth_bits == 8:
+    if pixel_format.depth_bits == 8:
         return None
     if levels is None:
-        top = (1 << form.depth_bits) - 1
+        top = (1 << pixel_format.depth_bits) - 1
         raise DataError(
-            f"sends {form.name}, and `levels` does not say what becomes black and white",
+            f"sends {pixel_format.name}, and `levels` does not say what becomes black and white",
             where=where,
             remedy=f"For its whole range: levels: {{black: 0, white: {top}}}",
         )

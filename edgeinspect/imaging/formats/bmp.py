@@ -10,70 +10,70 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.formats.content import Form, cut_off, damaged, refused
+from edgeinspect.imaging.formats.content import ImageInfo, invalid_header, truncated, unsupported
 
-_RGB, _RLE8, _RLE4, _FIELDS, _ALPHA_FIELDS = 0, 1, 2, 3, 6
-_OS2 = frozenset((12, 64))
+_UNCOMPRESSED, _RLE8, _RLE4, _BIT_FIELDS, _ALPHA_BIT_FIELDS = 0, 1, 2, 3, 6
+_OS2_HEADERS = frozenset((12, 64))
 _HEADERS = frozenset((12, 40, 52, 56, 64, 108, 124))
 
 
-def form_of(data: bytes) -> Form:
+def read_info(data: bytes) -> ImageInfo:
     """See `picture_form.form_of`. A BMP has no checksum: this is all that can be checked."""
     size_bytes, pixels_at, header_bytes = struct.unpack_from("<I4xII", data, 2)
     if header_bytes not in _HEADERS:
-        raise damaged("BMP")
-    way, colours = _RGB, 0
+        raise invalid_header("BMP")
+    way, colours = _UNCOMPRESSED, 0
     if header_bytes == 12:
         width_px, height_px, planes, bits = struct.unpack_from("<HHHH", data, 18)
     else:
         width_px, height_px, planes, bits, way = struct.unpack_from("<iiHHI", data, 18)
         (colours,) = struct.unpack_from("<I", data, 46)
     if planes != 1 or width_px < 1 or not height_px or bits not in (1, 4, 8, 16, 24, 32):
-        raise damaged("BMP")
-    if bits in (16, 32) and header_bytes in _OS2:
-        raise damaged("BMP")
+        raise invalid_header("BMP")
+    if bits in (16, 32) and header_bytes in _OS2_HEADERS:
+        raise invalid_header("BMP")
     if len(data) < size_bytes:
-        raise cut_off("a BMP shorter than it says")
+        raise truncated("a BMP shorter than it says")
     fits = {
-        _RGB: True,
+        _UNCOMPRESSED: True,
         _RLE8: bits == 8,
         _RLE4: bits == 4,
-        _FIELDS: bits in (16, 32),
-        _ALPHA_FIELDS: bits in (16, 32),
+        _BIT_FIELDS: bits in (16, 32),
+        _ALPHA_BIT_FIELDS: bits in (16, 32),
     }
     if way not in fits:
-        raise refused("is a BMP with another file in it")
+        raise unsupported("is a BMP with another file in it")
     if not fits[way]:
-        raise damaged("BMP")
+        raise invalid_header("BMP")
     if way in (_RLE8, _RLE4):  # OpenCV shows other pixels than the programs that write them
-        raise refused("is a BMP that is packed by run lengths")
+        raise unsupported("is a BMP that is packed by run lengths")
     rows, row_bytes = abs(height_px), (width_px * bits + 31) // 32 * 4
     end = pixels_at + row_bytes * rows
     if pixels_at < 14 + header_bytes or len(data) < end:
-        raise cut_off("a BMP without all of its rows")
-    palette = _palette(data, header_bytes, bits, colours)
-    masks = _masks(data) if bits in (16, 32) else ()
-    return Form(
+        raise truncated("a BMP without all of its rows")
+    palette = _palette_kind(data, header_bytes, bits, colours)
+    masks = _color_masks(data) if bits in (16, 32) else ()
+    return ImageInfo(
         "bmp",
         rows,
         width_px,
         1 if palette == "grey" else 3,
-        alpha=len(masks) == 4,
-        unpacked=bits in (16, 32),
+        has_alpha=len(masks) == 4,
+        is_uncompressed=bits in (16, 32),
         row_bytes=row_bytes,
-        raw=((pixels_at, end),) if bits >= 8 else (),
+        pixel_ranges=((pixels_at, end),) if bits >= 8 else (),
     )
 
 
-def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
+def decode(data: bytes, info: ImageInfo) -> NDArray[np.uint8]:
     """(h, w, 3 or 4) blue, green, red and transparency of pixels of 16 or 32 bits."""
-    ((start, end),) = form.raw
+    ((start, end),) = info.pixel_ranges
     (height_px,) = struct.unpack_from("<i", data, 22)
     (bits,) = struct.unpack_from("<H", data, 28)
     stored = np.frombuffer(data[start:end], "<u2" if bits == 16 else "<u4")
-    rows = stored.reshape(form.height_px, -1)[:, : form.width_px]
-    masks = _masks(data)
-    out = np.empty((form.height_px, form.width_px, len(masks)), np.uint8)
+    rows = stored.reshape(info.height_px, -1)[:, : info.width_px]
+    masks = _color_masks(data)
+    out = np.empty((info.height_px, info.width_px, len(masks)), np.uint8)
     for place, mask in zip((2, 1, 0, 3), masks, strict=False):
         low = (mask & -mask).bit_length() - 1
         top = mask >> low
@@ -82,16 +82,16 @@ def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
     return out if height_px < 0 else out[::-1]
 
 
-def _masks(data: bytes) -> tuple[int, ...]:
+def _color_masks(data: bytes) -> tuple[int, ...]:
     """Of red, green and blue, and of transparency where the header names one.
 
     Raises:
         FormError: They overlap, or have holes, or more than 8 bits.
     """
     header_bytes, bits, way = struct.unpack_from("<I10xHI", data, 14)
-    if way == _RGB:  # a fourth byte is filling, whatever stands in it
+    if way == _UNCOMPRESSED:  # a fourth byte is filling, whatever stands in it
         return (0x7C00, 0x3E0, 0x1F) if bits == 16 else (0xFF0000, 0xFF00, 0xFF)
-    count = 4 if way == _ALPHA_FIELDS or header_bytes >= 56 else 3
+    count = 4 if way == _ALPHA_BIT_FIELDS or header_bytes >= 56 else 3
     masks: tuple[int, ...] = struct.unpack_from(f"<{count}I", data, 54)
     if count == 4 and not masks[3]:
         masks = masks[:3]
@@ -99,21 +99,21 @@ def _masks(data: bytes) -> tuple[int, ...]:
     for mask in masks:
         run = mask // (mask & -mask) if mask else 0
         if not mask or run & (run + 1) or mask & used or mask >> bits:
-            raise damaged("BMP")
+            raise invalid_header("BMP")
         if run > 255:
-            raise refused("is a BMP of more than 8 bits a colour")
+            raise unsupported("is a BMP of more than 8 bits a colour")
         used |= mask
     return masks
 
 
-def _palette(data: bytes, header_bytes: int, bits: int, colours: int) -> str:
+def _palette_kind(data: bytes, header_bytes: int, bits: int, color_count: int) -> str:
     """`grey`, `colour`, or empty without a palette."""
     if bits > 8:
         return ""
     step = 3 if header_bytes == 12 else 4
-    count = min(colours or 1 << bits, 1 << bits)
+    count = min(color_count or 1 << bits, 1 << bits)
     table = data[14 + header_bytes : 14 + header_bytes + step * count]
     if len(table) < step * count:
-        raise cut_off("a BMP within its palette")
+        raise truncated("a BMP within its palette")
     grey = table[0::step] == table[1::step] == table[2::step]
     return "grey" if grey else "colour"

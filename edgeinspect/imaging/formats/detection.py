@@ -6,81 +6,87 @@ import struct
 from collections.abc import Callable
 
 from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff
-from edgeinspect.imaging.formats.content import Form, FormError, cut_off, damaged, refused
+from edgeinspect.imaging.formats.content import (
+    ImageFileError,
+    ImageInfo,
+    invalid_header,
+    truncated,
+    unsupported,
+)
 
 
-def check_known(data: bytes) -> None:
+def check_is_image(data: bytes) -> None:
     """Refuse what is no picture of a format that is read, by its first bytes.
 
     Raises:
         FormError: It is none.
     """
-    _reader(data)
+    _find_format(data)
 
 
-def form_of(data: bytes) -> Form:
+def read_info(data: bytes) -> ImageInfo:
     """What a picture file says of its pixels.
 
     Raises:
         FormError: It is none that is read, is cut off, or says what has no one meaning.
     """
-    return _checked(data, lambda form: None)
+    return _read_checked(data, lambda form: None)
 
 
-def check_whole(data: bytes) -> Form:
+def verify_image(data: bytes) -> ImageInfo:
     """`form_of`, and every part of the file is there.
 
     Raises:
         FormError: As `form_of`, or something is missing or does not match its checksum.
     """
 
-    def check(form: Form) -> None:
+    def check(form: ImageInfo) -> None:
         if form.format == "png":
-            png.check(data)
+            png.verify(data)
         elif form.format == "jpeg":
-            jpeg.check(data)
+            jpeg.verify(data)
 
-    return _checked(data, check)
+    return _read_checked(data, check)
 
 
-def _checked(data: bytes, check: Callable[[Form], None]) -> Form:
-    name, read = _reader(data)
+def _read_checked(data: bytes, check: Callable[[ImageInfo], None]) -> ImageInfo:
+    name, read = _find_format(data)
     try:
         form = read(data)
         if form.height_px < 1 or form.width_px < 1:
-            raise damaged(name)
+            raise invalid_header(name)
         check(form)
     except (struct.error, IndexError) as error:
-        raise cut_off(f"within the header of a {name}") from error
+        raise truncated(f"within the header of a {name}") from error
     return form
 
 
-def _reader(data: bytes) -> tuple[str, Callable[[bytes], Form]]:
+def _find_format(data: bytes) -> tuple[str, Callable[[bytes], ImageInfo]]:
     if data[:8] == png.SIGNATURE:
-        return "PNG", png.form_of
+        return "PNG", png.read_info
     if data[:3] == b"\xff\xd8\xff":
-        return "JPEG", jpeg.form_of
+        return "JPEG", jpeg.read_info
     if data[:2] == b"BM":
-        return "BMP", bmp.form_of
+        return "BMP", bmp.read_info
     if data[:4] in tiff.SIGNATURES:
-        return "TIFF", tiff.form_of
+        return "TIFF", tiff.read_info
     if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
-        return "PNM", pnm.form_of
-    for start, name in _OTHERS:
+        return "PNM", pnm.read_info
+    for start, name in _UNSUPPORTED_SIGNATURES:
         if data[: len(start)] == start or data[4 : 4 + len(start)] == start:
-            raise refused(f"is a {name} file, which is not read")
+            raise unsupported(f"is a {name} file, which is not read")
     for start in (png.SIGNATURE, b"\xff\xd8\xff"):
         if data and start.startswith(data):
-            raise cut_off("within its first bytes")
+            raise truncated("within its first bytes")
     if not data.strip(b"\0"):
-        raise cut_off("it is nothing but zeros")
-    raise FormError(
+        raise truncated("it is nothing but zeros")
+    raise ImageFileError(
         "is not a picture of a format that is read",
         remedy="These are read: PNG, JPEG, BMP, TIFF, PGM and PPM",
     )
 
 
-_OTHERS = (
+_UNSUPPORTED_SIGNATURES = (
     (b"GIF8", "GIF"),
     (b"RIFF", "WebP"),
     (b"ftypavif", "AVIF"),

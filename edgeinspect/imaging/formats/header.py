@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from edgeinspect.errors import DataError
 
-SET_PIXELS_MAX = 200_000_000
+DATASET_PIXELS_MAX = 200_000_000
 """Most pixels of a picture of a data set."""
 LINE_PIXELS_MAX = 64_000_000
 """The same of one for a line, which must not wait for it long."""
@@ -24,7 +24,7 @@ _TIFF_TAGS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSize:
+class ImageSize:
     """What a picture's header says."""
 
     height_px: int
@@ -38,7 +38,7 @@ class PictureSize:
         return self.height_px * self.width_px
 
 
-def picture_size(data: bytes) -> PictureSize:
+def read_image_size(data: bytes) -> ImageSize:
     """The size of the (first) picture in a file, as its decoder will take it.
 
     Of a tiled TIFF at least the size of one tile, since the decoder makes room for a whole one.
@@ -48,7 +48,7 @@ def picture_size(data: bytes) -> PictureSize:
         DataError: It is of none of the formats, its header is cut off or damaged, or it says
             a size of nothing.
     """
-    for start, name, read in _FORMATS:
+    for start, name, read in _SIZE_READERS:
         if data.startswith(start):
             try:
                 height_px, width_px = read(data)
@@ -65,21 +65,21 @@ def picture_size(data: bytes) -> PictureSize:
             if height_px < 1 or width_px < 1:
                 what = f"is damaged: its {name.upper()} header says {width_px}x{height_px}"
                 raise DataError(what, remedy="Copy it again")
-            return PictureSize(height_px, width_px, name)
+            return ImageSize(height_px, width_px, name)
     raise DataError(
         "is not a picture of a format that is read",
         remedy="Convert it to PNG, JPEG, BMP or TIFF",
     )
 
 
-def check_size(data: bytes, pixels_max: int, *, where: str = "") -> PictureSize:
+def check_size(data: bytes, pixels_max: int, *, where: str = "") -> ImageSize:
     """The size of a picture that may be decoded.
 
     Raises:
         DataError: As `picture_size`, or it has more than `pixels_max` pixels.
     """
     try:
-        size = picture_size(data)
+        size = read_image_size(data)
     except DataError as error:
         raise DataError(error.what, where=where, remedy=error.remedy) from error
     if size.pixels > pixels_max:
@@ -92,43 +92,43 @@ def check_size(data: bytes, pixels_max: int, *, where: str = "") -> PictureSize:
     return size
 
 
-def _png(data: bytes) -> tuple[int, int]:
+def _read_png_size(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR":
         raise ValueError("no IHDR")
     width_px, height_px = struct.unpack_from(">II", data, 16)
     return height_px, width_px
 
 
-_NO_FRAME = frozenset((0xC4, 0xC8, 0xCC))
+_NOT_FRAME_MARKERS = frozenset((0xC4, 0xC8, 0xCC))
 """DHT, JPG and DAC have codes between those of the frames."""
-_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+_STANDALONE_MARKERS = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
 """Without a length: a 0xFF of the pixels, TEM, RSTn, SOI."""
 _JPEG_MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)
 _JPEG_SEGMENTS_MAX = 10_000
 
 
-def _jpeg(data: bytes) -> tuple[int, int]:
+def _read_jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     for _ in range(_JPEG_SEGMENTS_MAX):
         found = _JPEG_MARKER.search(data, at)  # a decoder skips what stands between segments
         if found is None:
             raise ValueError("no frame")
         code, at = found[1][0], found.end()
-        if code in _ALONE:
+        if code in _STANDALONE_MARKERS:
             continue
         if code in (0xD9, 0xDA):
             raise ValueError("no frame before the pixels")
         (length,) = struct.unpack_from(">H", data, at)
         if length < 2:
             raise ValueError("a segment of no length")
-        if 0xC0 <= code <= 0xCF and code not in _NO_FRAME:
+        if 0xC0 <= code <= 0xCF and code not in _NOT_FRAME_MARKERS:
             height_px, width_px = struct.unpack_from(">HH", data, at + 3)
             return height_px, width_px
         at += length
     raise ValueError("too many segments")
 
 
-def _bmp(data: bytes) -> tuple[int, int]:
+def _read_bmp_size(data: bytes) -> tuple[int, int]:
     (header_bytes,) = struct.unpack_from("<I", data, 14)
     if header_bytes == 12:
         width_px, height_px = struct.unpack_from("<HH", data, 18)
@@ -142,7 +142,7 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES = 256, 257, 277
 _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
 
 
-def _tiff(data: bytes) -> tuple[int, int]:
+def _read_tiff_size(data: bytes) -> tuple[int, int]:
     largest: dict[int, int] = {}
     for tag, value in _tiff_values(data):
         largest[tag] = max(largest.get(tag, 0), value)
@@ -182,7 +182,7 @@ def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
         at += entry_bytes
 
 
-def _webp(data: bytes) -> tuple[int, int]:
+def _read_webp_size(data: bytes) -> tuple[int, int]:
     if data[8:12] != b"WEBP":
         raise ValueError("not WebP")
     kind = data[12:16]
@@ -199,27 +199,27 @@ def _webp(data: bytes) -> tuple[int, int]:
     return height_px, width_px
 
 
-def _gif(data: bytes) -> tuple[int, int]:
+def _read_gif_size(data: bytes) -> tuple[int, int]:
     width_px, height_px = struct.unpack_from("<HH", data, 6)
     return height_px, width_px
 
 
 _PNM_HEADER_BYTES = 4096
-_BLANKS = b" \t\n\v\f\r"
+_WHITESPACE = b" \t\n\v\f\r"
 
 
-def _pnm(data: bytes) -> tuple[int, int]:
+def _read_pnm_size(data: bytes) -> tuple[int, int]:
     text = data[2:_PNM_HEADER_BYTES]
     numbers: list[int] = []
     at = 0
     while len(numbers) < 2:
-        if text[at] in _BLANKS:
+        if text[at] in _WHITESPACE:
             at += 1
         elif text[at] == 0x23:  # a comment, to the end of its line
             at = text.index(b"\n", at)
         else:
             end = at
-            while text[end] not in _BLANKS and text[end] != 0x23:
+            while text[end] not in _WHITESPACE and text[end] != 0x23:
                 end += 1
             digits = text[at:end]
             if not digits.isdigit() or len(digits) > 10:
@@ -229,16 +229,16 @@ def _pnm(data: bytes) -> tuple[int, int]:
     return numbers[1], numbers[0]
 
 
-_FORMATS = (
-    (b"\x89PNG\r\n\x1a\n", "png", _png),
-    (b"\xff\xd8\xff", "jpeg", _jpeg),
-    (b"BM", "bmp", _bmp),
-    (b"II*\0", "tiff", _tiff),
-    (b"MM\0*", "tiff", _tiff),
-    (b"II+\0", "tiff", _tiff),
-    (b"MM\0+", "tiff", _tiff),
-    (b"RIFF", "webp", _webp),
-    (b"GIF87a", "gif", _gif),
-    (b"GIF89a", "gif", _gif),
-    *((b"P%d" % each, "pnm", _pnm) for each in range(1, 7)),
+_SIZE_READERS = (
+    (b"\x89PNG\r\n\x1a\n", "png", _read_png_size),
+    (b"\xff\xd8\xff", "jpeg", _read_jpeg_size),
+    (b"BM", "bmp", _read_bmp_size),
+    (b"II*\0", "tiff", _read_tiff_size),
+    (b"MM\0*", "tiff", _read_tiff_size),
+    (b"II+\0", "tiff", _read_tiff_size),
+    (b"MM\0+", "tiff", _read_tiff_size),
+    (b"RIFF", "webp", _read_webp_size),
+    (b"GIF87a", "gif", _read_gif_size),
+    (b"GIF89a", "gif", _read_gif_size),
+    *((b"P%d" % each, "pnm", _read_pnm_size) for each in range(1, 7)),
 )

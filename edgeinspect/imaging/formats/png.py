@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from edgeinspect.imaging.formats.content import (
-    Form,
-    FormError,
-    check_elsewhere,
-    cut_off,
-    damaged,
-    exif_turn,
-    refused,
-    turned_elsewhere,
+    ImageFileError,
+    ImageInfo,
+    ambiguous_orientation,
+    check_xmp_orientation,
+    exif_orientation,
+    invalid_header,
+    truncated,
+    unsupported,
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits of a sample by colour type: grey, RGB, palette, grey and alpha, RGB and alpha."""
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_PASSES = (
+_ADAM7_PASSES = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
     (0, 4, 4, 8),
@@ -32,15 +32,15 @@ _PASSES = (
     (0, 1, 1, 2),
 )
 """Adam7: first column, first row, step of columns, step of rows."""
-_BLOCK = 1 << 18
+_INFLATE_BLOCK_BYTES = 1 << 18
 _CHUNKS_MAX = 200_000
-_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_TEXT_CHUNKS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _TEXTS_MAX = 64
 _XMP = b"XML:com.adobe.xmp"
-_TURNED_BY = frozenset((_XMP, b"Raw profile type exif", b"Raw profile type APP1"))
+_ORIENTATION_KEYS = frozenset((_XMP, b"Raw profile type exif", b"Raw profile type APP1"))
 
 
-def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def iter_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(kind, first byte, end) of every chunk's content, until IEND or what is cut off.
 
     Raises:
@@ -58,73 +58,73 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         at += 12 + length
     else:
-        raise damaged("PNG")
-    raise cut_off("a PNG without its end")
+        raise invalid_header("PNG")
+    raise truncated("a PNG without its end")
 
 
-def form_of(data: bytes) -> Form:
+def read_info(data: bytes) -> ImageInfo:
     """See `picture_form.form_of`; of a file that is cut off too, if its header is there."""
     if data[12:16] != b"IHDR":
-        raise damaged("PNG")
+        raise invalid_header("PNG")
     width_px, height_px, bits, kind = struct.unpack_from(">IIBB", data, 16)
     if bits not in _DEPTHS.get(kind, ()):
-        raise damaged("PNG")
+        raise invalid_header("PNG")
     turn, alpha, grey = None, kind in (4, 6), kind in (0, 4)
     texts: list[tuple[int, int]] = []
     try:
-        for name, start, end in chunks(data):
+        for name, start, end in iter_chunks(data):
             if name == b"eXIf":
-                turn = turn or exif_turn(data[start:end])
-            elif name in _TEXTS:
+                turn = turn or exif_orientation(data[start:end])
+            elif name in _TEXT_CHUNKS:
                 texts.append((start, end))
             elif name == b"PLTE" and kind == 3:
                 grey = data[start:end:3] == data[start + 1 : end : 3] == data[start + 2 : end : 3]
             elif name == b"tRNS":
                 alpha = True
             elif name == b"acTL" and struct.unpack_from(">I", data, start)[0] > 1:
-                raise refused("is an animation", "Save the one picture that is meant")
-    except FormError as error:
+                raise unsupported("is an animation", "Save the one picture that is meant")
+    except ImageFileError as error:
         if not error.what.startswith("is cut off"):
             raise
     if turn is None:
         for start, end in texts[:_TEXTS_MAX]:
-            _check_text(data[start:end])
-    return Form(
+            _check_text_orientation(data[start:end])
+    return ImageInfo(
         "png",
         height_px,
         width_px,
         1 if grey else 3,
         16 if bits == 16 else 8,
-        alpha=alpha,
-        turn=turn or 1,
+        has_alpha=alpha,
+        orientation=turn or 1,
     )
 
 
-def _check_text(body: bytes) -> None:
+def _check_text_orientation(body: bytes) -> None:
     """Refuse an orientation that stands in a text: before PNG had EXIF, programs put it there.
 
     Raises:
         RefusedError: It says that the picture is to be turned.
     """
     key, _, text = body.partition(b"\0")
-    if key not in _TURNED_BY:
+    if key not in _ORIENTATION_KEYS:
         return
     text = text.lstrip(b"\0\1")  # zTXt and iTXt say first how it is packed
     with suppress(zlib.error):
-        text = zlib.decompressobj().decompress(text, _BLOCK)
+        text = zlib.decompressobj().decompress(text, _INFLATE_BLOCK_BYTES)
     if key == _XMP:
-        check_elsewhere(text, "XMP")
+        check_xmp_orientation(text, "XMP")
         return
     try:
-        exif = bytes.fromhex(b"".join(text[:_BLOCK].split()[2:]).decode("ascii"))
+        exif = bytes.fromhex(b"".join(text[:_INFLATE_BLOCK_BYTES].split()[2:]).decode("ascii"))
     except ValueError:
         return
-    turn = exif_turn(exif)
+    turn = exif_orientation(exif)
     if turn is not None and turn > 1:
-        raise turned_elsewhere(turn, "text")
+        raise ambiguous_orientation(turn, "text")
 
 
-def check(data: bytes) -> None:
+def verify(data: bytes) -> None:
     """Every chunk has its checksum, and the pixels are all there.
 
     Raises:
@@ -132,11 +132,11 @@ def check(data: bytes) -> None:
     """
     view = memoryview(data)
     width_px, height_px, bits, kind, _way, _filter, woven = struct.unpack_from(">IIBBBBB", data, 16)
-    wanted = _pixel_bytes(width_px, height_px, bits * _SAMPLES[kind], woven=bool(woven))
+    wanted = _raw_bytes(width_px, height_px, bits * _SAMPLES[kind], is_interlaced=bool(woven))
     inflate, size = zlib.decompressobj(), 0
-    for name, start, end in chunks(data):
+    for name, start, end in iter_chunks(data):
         if zlib.crc32(view[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise FormError(
+            raise ImageFileError(
                 f"is damaged: its chunk {name.decode('latin-1')} has another checksum",
                 remedy="Copy it again",
             )
@@ -145,24 +145,24 @@ def check(data: bytes) -> None:
         left: bytes | memoryview = view[start:end]
         try:
             while len(left) and not inflate.eof and size <= wanted:
-                size += len(inflate.decompress(left, _BLOCK))
+                size += len(inflate.decompress(left, _INFLATE_BLOCK_BYTES))
                 left = inflate.unconsumed_tail
         except zlib.error as error:
-            raise FormError(
+            raise ImageFileError(
                 f"is damaged: its pixels cannot be unpacked ({error})", remedy="Copy it again"
             ) from error
     while inflate.unconsumed_tail and not inflate.eof and size <= wanted:
-        size += len(inflate.decompress(inflate.unconsumed_tail, _BLOCK))
+        size += len(inflate.decompress(inflate.unconsumed_tail, _INFLATE_BLOCK_BYTES))
     if size < wanted:
-        raise cut_off("a PNG without all of its pixels")
+        raise truncated("a PNG without all of its pixels")
 
 
-def _pixel_bytes(width_px: int, height_px: int, bits_per_px: int, *, woven: bool) -> int:
+def _raw_bytes(width_px: int, height_px: int, bits_per_px: int, *, is_interlaced: bool) -> int:
     """Bytes of all rows, each with the byte that names its filter."""
-    if not woven:
+    if not is_interlaced:
         return height_px * (1 + (width_px * bits_per_px + 7) // 8)
     total = 0
-    for left, top, across, down in _PASSES:
+    for left, top, across, down in _ADAM7_PASSES:
         columns = max(0, -(-(width_px - left) // across))
         rows = max(0, -(-(height_px - top) // down))
         if columns:

@@ -7,18 +7,18 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.formats.content import Form, cut_off, damaged, refused
+from edgeinspect.imaging.formats.content import ImageInfo, invalid_header, truncated, unsupported
 
 _HEADER_BYTES = 4096
 _NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})")
-_DEPTHS = {2**bits - 1: bits for bits in (10, 12, 14)}
-_ANY_DEPTH = 65_535
+_BITS_BY_MAX_VALUE = {2**bits - 1: bits for bits in (10, 12, 14)}
+_UNSPECIFIED_DEPTH = 65_535
 """What many programs write for all that is more than 8 bits: it tells no depth."""
 
 
-def form_of(data: bytes) -> Form:
+def read_info(data: bytes) -> ImageInfo:
     """See `picture_form.form_of`."""
-    kind, height_px, width_px, top, at = _header(data)
+    kind, height_px, width_px, top, at = _read_header(data)
     channels = 3 if kind == 6 else 1
     if kind == 4:
         row_bytes = (width_px + 7) // 8
@@ -26,56 +26,56 @@ def form_of(data: bytes) -> Form:
         row_bytes = width_px * channels * (2 if top > 255 else 1)
     end = at + row_bytes * height_px
     if len(data) < end:
-        raise cut_off("a PNM without all of its rows")
+        raise truncated("a PNM without all of its rows")
     if len(data) > end:  # its length is all that can be checked
-        raise refused(
+        raise unsupported(
             f"is a PNM with {len(data) - end} bytes more than its header says: a second picture, "
             "a comment behind the highest value, or lines that end in CR LF",
             "Save it with nothing but the pixels behind a header whose last line ends in LF",
         )
     # Bits are passed over: two black rows of a drawing are no fault.
     raw = ((at, end),) if kind != 4 else ()
-    return Form(
+    return ImageInfo(
         "pnm",
         height_px,
         width_px,
         channels,
         16 if top > 255 else 8,
-        _DEPTHS.get(top),
+        _BITS_BY_MAX_VALUE.get(top),
         row_bytes=row_bytes,
-        raw=raw,
+        pixel_ranges=raw,
     )
 
 
-def _header(data: bytes) -> tuple[int, int, int, int, int]:
+def _read_header(data: bytes) -> tuple[int, int, int, int, int]:
     """(kind, height, width, highest value, first byte of the pixels)."""
     kind = data[1] - 0x30
     if kind not in (4, 5, 6):
-        raise refused(
+        raise unsupported(
             "is a PNM of plain text or of arbitrary layers (PAM)",
             "Save it as binary PGM or PPM, or as PNG",
-            as_mask=kind == 1 or _plain_top(data) in (1, 255),
+            is_valid_mask=kind == 1 or _plain_text_max_value(data) in (1, 255),
         )
     head, at, numbers = data[:_HEADER_BYTES], 2, []
     for _ in range(2 if kind == 4 else 3):
         found = _NUMBER.match(head, at)
         if found is None:
-            raise damaged("PNM")
+            raise invalid_header("PNM")
         numbers.append(int(found[1]))
         at = found.end()
     width_px, height_px = numbers[:2]
     top = 1 if kind == 4 else numbers[2]
     if not width_px or not height_px or not 1 <= top <= 65_535 or not head[at : at + 1].isspace():
-        raise damaged("PNM")
-    if top > 255 and top not in _DEPTHS and top != _ANY_DEPTH:
-        raise refused(
+        raise invalid_header("PNM")
+    if top > 255 and top not in _BITS_BY_MAX_VALUE and top != _UNSPECIFIED_DEPTH:
+        raise unsupported(
             f"is a PNM with a highest value of {top}, which is no depth of a camera",
             "Save it with a highest value of 255, 1023, 4095, 16383 or 65535",
         )
     return kind, height_px, width_px, top, at + 1
 
 
-def _plain_top(data: bytes) -> int:
+def _plain_text_max_value(data: bytes) -> int:
     """The highest value that plain text names; decoders spread ids below another over 0 to 255."""
     at, number = 2, 0
     for _ in range(3):
@@ -86,27 +86,27 @@ def _plain_top(data: bytes) -> int:
     return number
 
 
-def depth_of(head: bytes) -> tuple[int, int | None]:
+def read_bit_depth(head: bytes) -> tuple[int, int | None]:
     """(8 or 16, how many of 16 are used if it says so), by the first bytes of a file."""
-    top = _header(head)[3]
-    return 16 if top > 255 else 8, _DEPTHS.get(top)
+    top = _read_header(head)[3]
+    return 16 if top > 255 else 8, _BITS_BY_MAX_VALUE.get(top)
 
 
-def decode(data: bytes, form: Form) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode(data: bytes, info: ImageInfo) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """(h, w, c) grey, or blue, green, red; deep values as they are stored, big end first."""
-    kind, height_px, width_px, top, at = _header(data)
-    body = data[at : at + form.row_bytes * height_px]
+    kind, height_px, width_px, top, at = _read_header(data)
+    body = data[at : at + info.row_bytes * height_px]
     if kind == 4:
-        rows = np.frombuffer(body, np.uint8).reshape(height_px, form.row_bytes)
+        rows = np.frombuffer(body, np.uint8).reshape(height_px, info.row_bytes)
         bits = np.unpackbits(rows, axis=1)[:, :width_px]
         return np.where(bits, 0, 255).astype(np.uint8)[:, :, None]
     stored = np.frombuffer(body, ">u2" if top > 255 else np.uint8)
     if top != 255 and int(stored.max(initial=0)) > top:
-        raise refused(
+        raise unsupported(
             f"has a value of {int(stored.max())}, above its highest value of {top}",
             "Save it with the highest value that its camera has",
         )
-    shaped = stored.reshape(height_px, width_px, form.channels)
+    shaped = stored.reshape(height_px, width_px, info.channels)
     if top > 255:
         return np.ascontiguousarray(shaped[:, :, ::-1].astype(np.uint16))
     if top < 255:

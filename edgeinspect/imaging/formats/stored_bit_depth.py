@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgeinspect.imaging.formats import png, pnm, tiff
-from edgeinspect.imaging.formats.content import FormError
+from edgeinspect.imaging.formats.content import ImageFileError
 from edgeinspect.system.regular_file import open_regular
 
 _HEAD_BYTES = 4096
@@ -16,38 +16,38 @@ _DIRECTORY_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDepth:
+class StoredBitDepth:
     """Of one file."""
 
     bits: int
     """8 or 16, as decoded."""
-    depth_bits: int | None = None
+    significant_bits: int | None = None
     """How many of 16 are used, where the file says so."""
 
 
-def stored_depth(path: Path) -> StoredDepth | None:
+def read_stored_bit_depth(path: Path) -> StoredBitDepth | None:
     """Of a file; None if it cannot be read or is no picture: reading it will say why."""
     try:
         with open_regular(path) as file:
-            return _of(file)
-    except (OSError, FormError, struct.error, IndexError):
+            return _read_depth(file)
+    except (OSError, ImageFileError, struct.error, IndexError):
         return None
 
 
-def _of(file: BinaryIO) -> StoredDepth | None:
+def _read_depth(file: BinaryIO) -> StoredBitDepth | None:
     head = file.read(_HEAD_BYTES)
     if head[:8] == png.SIGNATURE:
-        return StoredDepth(16 if head[24] == 16 else 8)
+        return StoredBitDepth(16 if head[24] == 16 else 8)
     if head[:3] == b"\xff\xd8\xff" or head[:2] == b"BM":
-        return StoredDepth(8)
+        return StoredBitDepth(8)
     if head[:4] in tiff.SIGNATURES:
-        return _tiff(file, head)
+        return _read_tiff_depth(file, head)
     if head[:2] in (b"P4", b"P5", b"P6"):
-        return StoredDepth(*pnm.depth_of(head))
+        return StoredBitDepth(*pnm.read_bit_depth(head))
     return None
 
 
-def _tiff(file: BinaryIO, head: bytes) -> StoredDepth | None:
+def _read_tiff_depth(file: BinaryIO, head: bytes) -> StoredBitDepth | None:
     order = "<" if head[:1] == b"I" else ">"
     big = head[2:4] in (b"+\0", b"\0+")
     pointer, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
@@ -67,5 +67,5 @@ def _tiff(file: BinaryIO, head: bytes) -> StoredDepth | None:
             file.seek(at)
             part, value = file.read(2), 0
         (bits,) = struct.unpack_from(order + "H", part, value)
-        return StoredDepth(16 if bits > 8 else 8, bits if 8 < bits < 16 else None)
-    return StoredDepth(8)
+        return StoredBitDepth(16 if bits > 8 else 8, bits if 8 < bits < 16 else None)
+    return StoredBitDepth(8)

@@ -17,51 +17,53 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from edgeinspect.backends import trt as backend
-from edgeinspect.backends._tensorrt.cuda import open_device
 from edgeinspect.backends._tensorrt.builder import (
-    Layer,
-    Messages,
+    LayerInfo,
     Progress,
+    TrtLogCollector,
     inspect_layers,
     make_logger,
     tensorrt_version,
 )
-from edgeinspect.backends._tensorrt.plan_cache import Plan, read_plan
+from edgeinspect.backends._tensorrt.cuda import open_device
+from edgeinspect.backends._tensorrt.plan_cache import TrtPlan, read_plan
 from edgeinspect.domain.model import ModelSpec, Precision
 from edgeinspect.errors import DataError, ModelError, StorageError
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore
 from edgeinspect.system.regular_file import check_regular, read_text
-from edgeinspect.storage.model_store import MANIFEST, Store
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-FILE = "model.onnx"
+MODEL_FILE = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PlanRequest:
     """One plan to build."""
 
     name: str
     """For messages: the configuration's key, or the model as it was named."""
     options: backend.Options
-    store: Store
+    store: ModelStore
 
 
 @dataclass(frozen=True, slots=True)
-class Halving:
+class Fp16Conversion:
     """An FP16 version of a model, proved against its parent."""
 
-    folder: Path | None
+    version_folder: Path | None
     """The new version; None if it was refused."""
-    half_layers: int
-    float_layers: tuple[str, ...]
+    fp16_node_count: int
+    float32_layers: tuple[str, ...]
     """Convolutions and products that half cannot hold."""
     acceptance: Any
-    """A `calibrate.accept.Acceptance`."""
+    """A `calibrate.accept.AcceptanceResult`."""
 
 
-def tasks_of(target: str, overrides: Mapping[str, Any], store: Store | None = None) -> list[Task]:
+def plan_requests(
+    target: str, overrides: Mapping[str, Any], store: ModelStore | None = None
+) -> list[PlanRequest]:
     """What to build for a configuration file, or for a model of the store.
 
     Args:
@@ -74,14 +76,16 @@ def tasks_of(target: str, overrides: Mapping[str, Any], store: Store | None = No
         DataError: None of its engines is of `type: trt`.
     """
     if not target.endswith((".yaml", ".yml")):
-        return [Task(target, backend.Options(model=target, **overrides), store or Store())]
-    from edgeinspect.config.loader import load
+        return [
+            PlanRequest(target, backend.Options(model=target, **overrides), store or ModelStore())
+        ]
+    from edgeinspect.config.loader import load_config
 
-    loaded = load(target)
+    loaded = load_config(target)
     root = loaded.config.store
-    holder = store or Store(Path(root) if root else None)
+    holder = store or ModelStore(Path(root) if root else None)
     tasks = [
-        Task(f"engines.{name}", _changed(choice.options, overrides), holder)
+        PlanRequest(f"engines.{name}", _with_overrides(choice.options, overrides), holder)
         for name, choice in loaded.engines.items()
         if choice.type == "trt"
     ]
@@ -92,7 +96,9 @@ def tasks_of(target: str, overrides: Mapping[str, Any], store: Store | None = No
     return tasks
 
 
-def build_plan(task: Task, *, force: bool = False, progress: Progress | None = None) -> Plan:
+def build_plan(
+    task: PlanRequest, *, force: bool = False, progress: Progress | None = None
+) -> TrtPlan:
     """The plan of one task: the one that is kept, if it still holds, else a new one.
 
     A line that runs goes on with the plan it has loaded: files are exchanged whole.
@@ -104,10 +110,10 @@ def build_plan(task: Task, *, force: bool = False, progress: Progress | None = N
     options = task.options
     spec = task.store.resolve(options.model)
     cuda = open_device(options.device, spin=options.wait == "spin")
-    return backend.find_plan(spec, options, cuda, force=force, progress=progress)
+    return backend.find_or_build_plan(spec, options, cuda, force_build=force, progress=progress)
 
 
-def inspect(plan: Path, device: int = 0) -> tuple[Layer, ...]:
+def inspect_plan(plan: Path, device: int = 0) -> tuple[LayerInfo, ...]:
     """What each layer of a plan computes in.
 
     Args:
@@ -121,24 +127,24 @@ def inspect(plan: Path, device: int = 0) -> tuple[Layer, ...]:
     tensorrt_version()
     found = read_plan(plan)
     with open_device(device).current():
-        return _inspect(found)
+        return _deserialize_and_inspect(found)
 
 
-def share(layers: tuple[Layer, ...], precision: str) -> float:
+def precision_ratio(layers: tuple[LayerInfo, ...], precision: str) -> float:
     """Share of a plan's convolutions and products that read tensors of a precision."""
-    heavy = [layer for layer in layers if _is_heavy(layer)]
+    heavy = [layer for layer in layers if _is_compute_layer(layer)]
     if not heavy:
         return 0.0
     return sum(layer.inputs[:1] == (precision,) for layer in heavy) / len(heavy)
 
 
-def make_fp16(
+def make_fp16_version(
     parent: ModelSpec,
-    store: Store,
+    store: ModelStore,
     images: str,
     labels: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Halving:
+) -> Fp16Conversion:
     """Write an FP16 version of a model, a candidate, if it judges frames as its parent does.
 
     The proof runs on a processor with every rounding of half written out
@@ -157,42 +163,45 @@ def make_fp16(
     """
     import onnx
 
-    from edgeinspect.learning.calibrate.acceptance import Bounds, accept
-    from edgeinspect.learning.calibrate.sessions import open_file
+    from edgeinspect.learning.calibrate.acceptance import AcceptanceLimits, evaluate_acceptance
     from edgeinspect.learning.calibrate.frames import open_frames
-    from edgeinspect.learning.onnx_graphs.fp16 import convert
-    from edgeinspect.learning.onnx_graphs.fp16_rounding import write_out
+    from edgeinspect.learning.calibrate.sessions import open_engine
+    from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
+    from edgeinspect.learning.onnx_graphs.fp16_rounding import simulate_fp16
 
-    halved = convert(onnx.load(check_regular(parent.path)))
+    halved = convert_to_fp16(onnx.load(check_regular(parent.path)))
     frames = open_frames(labels or images, parent, labelled=labels is not None)
     with tempfile.TemporaryDirectory(prefix="edgeinspect-fp16-") as folder:
-        path = Path(folder) / FILE
-        path.write_bytes(write_out(halved.model).SerializeToString(deterministic=True))
+        path = Path(folder) / MODEL_FILE
+        path.write_bytes(simulate_fp16(halved.model).SerializeToString(deterministic=True))
         child = replace(parent, path=path, precision=Precision.FP16, golden=None)
-        engines = open_file(parent, "ort"), open_file(child, "ort")
+        engines = open_engine(parent, "ort"), open_engine(child, "ort")
         try:
-            accepted = accept(
-                *engines, frames, Bounds(both_kinds=False), lambda done: progress(done, len(frames))
+            accepted = evaluate_acceptance(
+                *engines,
+                frames,
+                AcceptanceLimits(both_kinds=False),
+                lambda done: progress(done, len(frames)),
             )
         finally:
             for engine in engines:
                 engine.close()
     folder_made = None
-    if accepted.accepted:
+    if accepted.is_accepted:
         data = halved.model.SerializeToString(deterministic=True)
         folder_made = _write_version(parent, store, data, accepted, images=labels or images)
-    return Halving(folder_made, len(halved.half), halved.kept, accepted)
+    return Fp16Conversion(folder_made, len(halved.fp16_nodes), halved.float32_layers, accepted)
 
 
-def _changed(options: Any, overrides: Mapping[str, Any]) -> backend.Options:
+def _with_overrides(options: Any, overrides: Mapping[str, Any]) -> backend.Options:
     values = {name: getattr(options, name) for name in backend.Options.__struct_fields__}
     return backend.Options(**{**values, **overrides})
 
 
-def _inspect(plan: Plan) -> tuple[Layer, ...]:
+def _deserialize_and_inspect(plan: TrtPlan) -> tuple[LayerInfo, ...]:
     import tensorrt as trt
 
-    messages = Messages()
+    messages = TrtLogCollector()
     logger: trt.ILogger = make_logger(messages)
     runtime: trt.Runtime = trt.Runtime(logger)
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.data)
@@ -205,26 +214,26 @@ def _inspect(plan: Plan) -> tuple[Layer, ...]:
     return inspect_layers(engine)
 
 
-def _is_heavy(layer: Layer) -> bool:
+def _is_compute_layer(layer: LayerInfo) -> bool:
     words = f"{layer.kind} {layer.name}".lower()
     return any(word in words for word in ("conv", "gemm", "matmul", "matrixmultiply"))
 
 
 def _write_version(
-    parent: ModelSpec, store: Store, data: bytes, accepted: Any, *, images: str
+    parent: ModelSpec, store: ModelStore, data: bytes, accepted: Any, *, images: str
 ) -> Path:
     """Put a graph into the store as the next version of its parent; it appears whole."""
-    from edgeinspect.learning.calibrate.write_version import today
+    from edgeinspect.learning.calibrate.write_version import build_date
 
-    shelf = store.shelf(parent.id.name)
+    shelf = store.model_versions(parent.id.name)
     number = max(shelf.versions(), default=0) + 1
     target = shelf.folder / str(number)
     making = shelf.folder / f".making-{number}-{os.getpid()}"
-    read = yaml.safe_load(read_text(parent.path.parent / MANIFEST))
+    read = yaml.safe_load(read_text(parent.path.parent / MANIFEST_FILE))
     manifest = {
         **{key: value for key, value in read.items() if key not in ("golden", "built", "latency")},
         "version": number,
-        "file": FILE,
+        "file": MODEL_FILE,
         "sha256": hashlib.sha256(data).hexdigest(),
         "size_bytes": len(data),
         "precision": "int8" if parent.precision is Precision.INT8 else "fp16",
@@ -243,15 +252,15 @@ def _write_version(
             },
             "fp32": read.get("accuracy"),
         },
-        "created": today(),
+        "created": build_date(),
     }
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=96)
     try:
         shelf.folder.mkdir(parents=True, exist_ok=True)
-        shelf.pin()
+        shelf.pin_live()
         making.mkdir(mode=0o755)
-        (making / FILE).write_bytes(data)
-        (making / MANIFEST).write_text(text, encoding="utf-8")
+        (making / MODEL_FILE).write_bytes(data)
+        (making / MANIFEST_FILE).write_text(text, encoding="utf-8")
         making.rename(target)
     except OSError as error:
         raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error

@@ -10,20 +10,28 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.model import ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frames import FrameSet
-from edgeinspect.learning.evaluate.comparison import Paired, compare, compare_answers
-from edgeinspect.learning.evaluate.metrics.detection_by_size import Sizes, by_size
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer, Seen
-from edgeinspect.learning.evaluate.metrics.paired_tests import Flips
-from edgeinspect.learning.evaluate.metrics.scores import confusion, iou_and_dice, wilson
-from edgeinspect.learning.evaluate.offline_judge import Judge
-from edgeinspect.learning.evaluate.open_model import judge_of
+from edgeinspect.learning.evaluate.comparison import (
+    PairedComparison,
+    compare_inspectors,
+    compare_results,
+)
+from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
+from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
+from edgeinspect.learning.evaluate.metrics.scores import (
+    confusion_matrix,
+    iou_and_dice,
+    wilson_interval,
+)
+from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.open_model import build_inspector
 from edgeinspect.ports import Engine
 
-MOST_PICTURES = 12
+MAX_REPORT_FRAMES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class AcceptanceLimits:
     """What an INT8 graph may lose."""
 
     dice: float = 0.01
@@ -41,7 +49,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class AcceptanceCheck:
     """One figure of both graphs against its bound."""
 
     name: str
@@ -53,36 +61,36 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedFrame:
     """A frame whose verdict (or map) changed, kept for the report."""
 
     name: str
     image: NDArray[np.uint8]
     """uint8 (H, W, C)."""
     mask: NDArray[np.uint8] | None
-    maps: tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
+    class_maps: tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
     """Class maps of FP32 and INT8 at the output stride."""
     rejected: tuple[bool, bool]
     probs: tuple[float | None, float | None]
-    defective: bool | None
+    is_defective: bool | None
     """None where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
+class AcceptanceResult:
     """Whether an INT8 graph is accepted, and why not."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[AcceptanceCheck, ...]
     frames: int
-    labelled: bool
-    paired: Paired
-    sizes: tuple[Sizes | None, Sizes | None] = (None, None)
+    is_labelled: bool
+    comparison: PairedComparison
+    recall_by_size: tuple[DetectionBySize | None, DetectionBySize | None] = (None, None)
     """Recall by defect area of FP32 and INT8."""
-    changed: tuple[Changed, ...] = ()
+    changed_frames: tuple[ChangedFrame, ...] = ()
     where: str = ""
 
     @property
-    def accepted(self) -> bool:
+    def is_accepted(self) -> bool:
         """True if every check passed."""
         return all(check.passed for check in self.checks)
 
@@ -95,22 +103,22 @@ class Acceptance:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _ReportFrames:
     """What `compare` shows on its way past."""
 
-    mine: list[Answer] = field(default_factory=list)
-    theirs: list[Answer] = field(default_factory=list)
-    changed: list[tuple[float, Changed]] = field(default_factory=list)
-    matrix: NDArray[np.int64] | None = None
+    parent_results: list[FrameResult] = field(default_factory=list)
+    child_results: list[FrameResult] = field(default_factory=list)
+    changed: list[tuple[float, ChangedFrame]] = field(default_factory=list)
+    confusion_matrix: NDArray[np.int64] | None = None
 
 
-def accept(
+def evaluate_acceptance(
     parent: Engine,
     child: Engine,
     frames: FrameSet,
-    bounds: Bounds,
+    limits: AcceptanceLimits,
     progress: Callable[[int], None] = lambda done: None,
-) -> Acceptance:
+) -> AcceptanceResult:
     """Judge the same frames with both and hold the difference against the bounds.
 
     Args:
@@ -123,87 +131,104 @@ def accept(
         DataError: There is no frame.
         EngineFault: An inference failed.
     """
-    labelled = frames.truth is not None
-    judges = judge_of(parent, label="FP32"), judge_of(child, label="INT8")
-    kept = _Kept()
+    labelled = frames.read_label is not None
+    judges = build_inspector(parent, label="FP32"), build_inspector(child, label="INT8")
+    kept = _ReportFrames()
 
-    def see(a: Seen, b: Seen, ratio: float | None) -> None:
-        _see(kept, judges[0], a, b, ratio or 0.0, labelled=labelled)
+    def see(a: FrameSample, b: FrameSample, ratio: float | None) -> None:
+        _record_frame(kept, judges[0], a, b, ratio or 0.0, labelled=labelled)
 
-    paired = compare(*judges, frames.source(), progress=progress, on_pair=see)
+    paired = compare_inspectors(*judges, frames.batch_source(), progress=progress, on_pair=see)
     spec = parent.spec
     if not labelled:
-        checks = _agreement(spec, paired, kept, bounds)
+        checks = _agreement_checks(spec, paired, kept, limits)
     elif spec.kind is ModelKind.GATE:
-        checks = _gate_checks(spec, kept, bounds)
+        checks = _gate_checks(spec, kept, limits)
     else:
-        checks = [*_dice_checks(paired, bounds), *_rate_checks(paired, bounds, "")]
-    changed = sorted(kept.changed, key=lambda entry: -entry[0])[:MOST_PICTURES]
-    return Acceptance(
+        checks = [*_dice_checks(paired, limits), *_rate_checks(paired, limits, "")]
+    changed = sorted(kept.changed, key=lambda entry: -entry[0])[:MAX_REPORT_FRAMES]
+    return AcceptanceResult(
         tuple(checks),
         paired.pictures,
         labelled,
         paired,
-        (_sizes(kept.mine), _sizes(kept.theirs)) if labelled else (None, None),
+        (_recall_by_size(kept.parent_results), _recall_by_size(kept.child_results))
+        if labelled
+        else (None, None),
         tuple(entry[1] for entry in changed),
         frames.where,
     )
 
 
-def _see(kept: _Kept, judge: Judge, a: Seen, b: Seen, ratio: float, *, labelled: bool) -> None:
-    kept.mine.append(a.answer)
-    kept.theirs.append(b.answer)
-    maps = a.judged.class_map, b.judged.class_map
+def _record_frame(
+    report_frames: _ReportFrames,
+    inspector: OfflineInspector,
+    a: FrameSample,
+    b: FrameSample,
+    ratio: float,
+    *,
+    labelled: bool,
+) -> None:
+    report_frames.parent_results.append(a.result)
+    report_frames.child_results.append(b.result)
+    maps = a.inspection.class_map, b.inspection.class_map
     if maps[0] is not None and maps[1] is not None and not labelled:
-        found = confusion([maps[1]], maps[0][None], len(judge.classes))
-        kept.matrix = found if kept.matrix is None else kept.matrix + found
-    flipped = a.answer.rejected != b.answer.rejected
+        found = confusion_matrix([maps[1]], maps[0][None], len(inspector.classes))
+        report_frames.confusion_matrix = (
+            found
+            if report_frames.confusion_matrix is None
+            else report_frames.confusion_matrix + found
+        )
+    flipped = a.result.is_rejected != b.result.is_rejected
     weight = 10.0 * flipped + ratio
-    if a.answer.prob is not None and b.answer.prob is not None:
-        weight += abs(a.answer.prob - b.answer.prob)
+    if a.result.prob is not None and b.result.prob is not None:
+        weight += abs(a.result.prob - b.result.prob)
     if weight == 0 or (
-        len(kept.changed) >= MOST_PICTURES and weight <= min(entry[0] for entry in kept.changed)
+        len(report_frames.changed) >= MAX_REPORT_FRAMES
+        and weight <= min(entry[0] for entry in report_frames.changed)
     ):
         return
-    changed = Changed(
-        a.answer.name,
+    changed = ChangedFrame(
+        a.result.name,
         a.image.copy(),
-        a.mask.copy() if labelled and a.answer.cells is not None else None,
+        a.mask.copy() if labelled and a.result.confusion is not None else None,
         maps,
-        (a.answer.rejected, b.answer.rejected),
-        (a.answer.prob, b.answer.prob),
-        a.answer.defective if labelled else None,
+        (a.result.is_rejected, b.result.is_rejected),
+        (a.result.prob, b.result.prob),
+        a.result.is_defective if labelled else None,
     )
-    kept.changed.append((weight, changed))
-    if len(kept.changed) > MOST_PICTURES:
-        kept.changed.remove(min(kept.changed, key=lambda entry: entry[0]))
+    report_frames.changed.append((weight, changed))
+    if len(report_frames.changed) > MAX_REPORT_FRAMES:
+        report_frames.changed.remove(min(report_frames.changed, key=lambda entry: entry[0]))
 
 
-def _dice_checks(paired: Paired, bounds: Bounds) -> list[Check]:
+def _dice_checks(comparison: PairedComparison, limits: AcceptanceLimits) -> list[AcceptanceCheck]:
     return [
-        Check(
+        AcceptanceCheck(
             f"Dice of {row.name}",
             row.a,
             row.b,
-            row.difference >= -bounds.dice,
+            row.difference >= -limits.dice,
             f"{100 * row.difference:+.2f} points (95 % interval {100 * row.low:+.2f} to "
-            f"{100 * row.high:+.2f}), at most -{100 * bounds.dice:g} is allowed",
+            f"{100 * row.high:+.2f}), at most -{100 * limits.dice:g} is allowed",
         )
-        for row in paired.dice
+        for row in comparison.dice
         if row.name != "mean"
     ]
 
 
-def _rate_checks(paired: Paired, bounds: Bounds, suffix: str) -> list[Check]:
-    pairs = ("escape rate", paired.escapes), ("overkill rate", paired.overkills)
-    return [_rate_check(name + suffix, flips, bounds) for name, flips in pairs if flips is not None]
+def _rate_checks(
+    comparison: PairedComparison, limits: AcceptanceLimits, suffix: str
+) -> list[AcceptanceCheck]:
+    pairs = ("escape rate", comparison.escapes), ("overkill rate", comparison.overkills)
+    return [_rate_check(name + suffix, flips, limits) for name, flips in pairs if flips is not None]
 
 
-def _rate_check(name: str, flips: Flips, bounds: Bounds) -> Check:
+def _rate_check(name: str, flips: DiscordantPairs, limits: AcceptanceLimits) -> AcceptanceCheck:
     rate = flips.rate
-    top = wilson(round(rate.a * flips.pictures), flips.pictures)[1]
-    worse = rate.difference > 0 and flips.p_value < bounds.significance
-    return Check(
+    top = wilson_interval(round(rate.a * flips.pictures), flips.pictures)[1]
+    worse = rate.difference > 0 and flips.p_value < limits.significance
+    return AcceptanceCheck(
         name,
         rate.a,
         rate.b,
@@ -214,28 +239,33 @@ def _rate_check(name: str, flips: Flips, bounds: Bounds) -> Check:
     )
 
 
-def _gate_checks(spec: ModelSpec, kept: _Kept, bounds: Bounds) -> list[Check]:
+def _gate_checks(
+    spec: ModelSpec, report_frames: _ReportFrames, limits: AcceptanceLimits
+) -> list[AcceptanceCheck]:
     """A gate's two decisions: below `suspect` a frame passes; at `degraded` it rejects alone."""
-    checks: list[Check] = []
+    checks: list[AcceptanceCheck] = []
     for name in ("suspect", "degraded"):
         limit = spec.thresholds.get(name)
         at = float(limit) if isinstance(limit, (int, float)) else 0.5
         sides = [
-            [replace(one, rejected=(one.prob or 0.0) >= at) for one in side]
-            for side in (kept.mine, kept.theirs)
+            [replace(one, is_rejected=(one.prob or 0.0) >= at) for one in side]
+            for side in (report_frames.parent_results, report_frames.child_results)
         ]
-        paired = compare_answers(sides[0], sides[1], [None] * len(sides[0]), rounds=0)
-        checks += _rate_checks(paired, bounds, f" at `{name}` ({at:g})")
+        paired = compare_results(sides[0], sides[1], [None] * len(sides[0]), rounds=0)
+        checks += _rate_checks(paired, limits, f" at `{name}` ({at:g})")
     return checks
 
 
-def _kinds(spec: ModelSpec, kept: _Kept) -> Check:
+def _check_both_kinds(spec: ModelSpec, report_frames: _ReportFrames) -> AcceptanceCheck:
     """Without labels, frames of both kinds: agreement on one says nothing of the other."""
     limit = spec.thresholds.get("suspect")
     at = float(limit) if isinstance(limit, (int, float)) else 0.5
-    sides = [[(one.prob or 0.0) >= at for one in side] for side in (kept.mine, kept.theirs)]
+    sides = [
+        [(one.prob or 0.0) >= at for one in side]
+        for side in (report_frames.parent_results, report_frames.child_results)
+    ]
     mine, theirs = (sum(side) / len(side) for side in sides)
-    return Check(
+    return AcceptanceCheck(
         "frames that the gate finds suspect",
         mine,
         theirs,
@@ -245,10 +275,10 @@ def _kinds(spec: ModelSpec, kept: _Kept) -> Check:
     )
 
 
-def _classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> Check:
+def _check_classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> AcceptanceCheck:
     """The same for a segmenter: of a class that is nowhere, nothing is compared."""
     mine, theirs = (int((matrix.sum(axis)[1:] > 0).sum()) for axis in (1, 0))
-    return Check(
+    return AcceptanceCheck(
         "classes that the segmenter finds",
         float(mine),
         float(theirs),
@@ -258,32 +288,37 @@ def _classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> Check:
     )
 
 
-def _agreement(spec: ModelSpec, paired: Paired, kept: _Kept, bounds: Bounds) -> list[Check]:
-    least = 1 - bounds.agreement
+def _agreement_checks(
+    spec: ModelSpec,
+    comparison: PairedComparison,
+    report_frames: _ReportFrames,
+    limits: AcceptanceLimits,
+) -> list[AcceptanceCheck]:
+    least = 1 - limits.agreement
     checks = [
-        Check(
+        AcceptanceCheck(
             "verdicts that agree",
             1.0,
-            paired.agreement_ratio,
-            paired.agreement_ratio >= least,
-            f"{100 * paired.agreement_ratio:.2f} % of {paired.pictures}, at least "
+            comparison.agreement_ratio,
+            comparison.agreement_ratio >= least,
+            f"{100 * comparison.agreement_ratio:.2f} % of {comparison.pictures}, at least "
             f"{100 * least:g} % is wanted",
         ),
     ]
-    if bounds.both_kinds and spec.kind is ModelKind.GATE:
-        checks.append(_kinds(spec, kept))
-    if kept.matrix is not None:
-        if bounds.both_kinds:
-            checks.append(_classes_found(spec, kept.matrix))
-        _iou, dice = iou_and_dice(kept.matrix)
-        there = (kept.matrix.sum(0) + kept.matrix.sum(1)) > 0
+    if limits.both_kinds and spec.kind is ModelKind.GATE:
+        checks.append(_check_both_kinds(spec, report_frames))
+    if report_frames.confusion_matrix is not None:
+        if limits.both_kinds:
+            checks.append(_check_classes_found(spec, report_frames.confusion_matrix))
+        _iou, dice = iou_and_dice(report_frames.confusion_matrix)
+        there = (report_frames.confusion_matrix.sum(0) + report_frames.confusion_matrix.sum(1)) > 0
         checks += [
-            Check(
+            AcceptanceCheck(
                 f"Dice of {name} against FP32",
                 1.0,
                 dice[index],
-                dice[index] >= bounds.agreement_dice,
-                f"{dice[index]:.4f}, at least {bounds.agreement_dice:g} is wanted",
+                dice[index] >= limits.agreement_dice,
+                f"{dice[index]:.4f}, at least {limits.agreement_dice:g} is wanted",
             )
             for index, name in enumerate(spec.classes, start=1)
             if there[index]
@@ -291,10 +326,14 @@ def _agreement(spec: ModelSpec, paired: Paired, kept: _Kept, bounds: Bounds) -> 
     return checks
 
 
-def _sizes(side: Sequence[Answer]) -> Sizes | None:
+def _recall_by_size(side: Sequence[FrameResult]) -> DetectionBySize | None:
     """Recall by area of the defects, by region where masks are known."""
-    rows = [(d.area_px, d.found, place) for place, one in enumerate(side) for d in one.defects]
+    rows = [
+        (d.area_px, d.is_found, place)
+        for place, one in enumerate(side)
+        for d in one.labelled_regions
+    ]
     if not rows:
         return None
     areas, found, groups = zip(*rows, strict=True)
-    return by_size(areas, found, groups, "regions")
+    return recall_by_size(areas, found, groups, "regions")

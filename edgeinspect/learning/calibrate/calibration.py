@@ -16,30 +16,50 @@ from edgeinspect.domain.model import ModelKind, ModelSpec, Precision
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.calibrate import qdq_placement, ranges
 from edgeinspect.learning.calibrate import sampling as sample
-from edgeinspect.learning.calibrate.acceptance import Acceptance, Bounds, accept
-from edgeinspect.learning.calibrate.checkpoint import Notebook, Report, silent
+from edgeinspect.learning.calibrate.acceptance import (
+    AcceptanceLimits,
+    AcceptanceResult,
+    evaluate_acceptance,
+)
+from edgeinspect.learning.calibrate.checkpoint import (
+    CalibrationCheckpoint,
+    ProgressCallback,
+    no_progress,
+)
 from edgeinspect.learning.calibrate.distance import Distance
 from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
 from edgeinspect.learning.calibrate.histogram import Histogram
-from edgeinspect.learning.calibrate.input_range_check import check_likeness, statistics
-from edgeinspect.learning.calibrate.layer_sensitivity import Blame, blame, layers_in_order, recover
-from edgeinspect.learning.calibrate.method_selection import best, compare_methods
-from edgeinspect.learning.calibrate.qdq_placement import Placement
+from edgeinspect.learning.calibrate.input_range_check import (
+    check_frame_statistics,
+    reference_statistics,
+)
+from edgeinspect.learning.calibrate.layer_sensitivity import (
+    SensitivityReport,
+    exclude_layers,
+    layers_in_order,
+    measure_layer_sensitivity,
+)
+from edgeinspect.learning.calibrate.method_selection import best_method, compare_methods
+from edgeinspect.learning.calibrate.qdq_placement import QdqPlacement
 from edgeinspect.learning.calibrate.range_methods import METHODS
-from edgeinspect.learning.calibrate.sampling import Sample, Scan
-from edgeinspect.learning.calibrate.sessions import default_backend, open_file, stage
-from edgeinspect.learning.calibrate.space_to_depth import fold_stem
-from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms, load, other_floats
+from edgeinspect.learning.calibrate.sampling import FrameMetrics, FrameSelection
+from edgeinspect.learning.calibrate.sessions import (
+    default_backend,
+    open_engine,
+    write_temporary_model,
+)
+from edgeinspect.learning.calibrate.space_to_depth import space_to_depth_stem
+from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms, load_model, non_float32_type
 from edgeinspect.ports import Engine
 
-RULES = "1"
+PLACEMENT_RULES_VERSION = "1"
 """Version of the placement's rules: another one makes another calibration."""
-BEST = "best"
-BLAME_FRAMES = 8
+BEST_METHOD = "best"
+DEFAULT_SENSITIVITY_FRAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CalibrationConfig:
     """What a person asks for."""
 
     parent: ModelSpec
@@ -48,91 +68,97 @@ class Request:
     """Frames to calibrate with; see `frames.open_frames`."""
     labels: str | None = None
     """Labelled frames to prove by; without them held-out frames must agree."""
-    gate: ModelSpec | None = None
+    scoring_gate: ModelSpec | None = None
     """Scores the frames of a segmenter's calibration, for the strata."""
-    method: str = BEST
+    method: str = BEST_METHOD
     seed: int = 1
-    count: int = 256
-    held_out: int = 64
-    blame_frames: int = BLAME_FRAMES
+    frame_count: int = 256
+    held_out_count: int = 64
+    sensitivity_frames: int = DEFAULT_SENSITIVITY_FRAMES
     """0 leaves blame out, unless it is needed to recover."""
-    recover: bool = False
-    most_float: int = 6
+    exclude_sensitive: bool = False
+    max_float_layers: int = 6
     """Layers that `recover` may leave in float."""
-    keep_float: tuple[str, ...] = ()
-    bounds: Bounds = field(default_factory=Bounds)
+    float_layers: tuple[str, ...] = ()
+    limits: AcceptanceLimits = field(default_factory=AcceptanceLimits)
     backend: str = ""
     """Runs the proofs; `ov` where it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CalibrationResult:
     """Everything a calibration found, accepted or not."""
 
-    request: Request
+    config: CalibrationConfig
     backend: str
     graph: Any
     """The INT8 onnx.ModelProto, its metadata set."""
     id: str
-    placement: Placement
-    scan: Scan
-    sample: Sample
+    placement: QdqPlacement
+    frame_metrics: FrameMetrics
+    selection: FrameSelection
     frames: FrameSet
     histograms: dict[str, Histogram]
     method: str
     distances: dict[str, Distance]
-    acceptance: Acceptance
-    first: Acceptance
+    acceptance: AcceptanceResult
+    first_acceptance: AcceptanceResult
     """Before anything was recovered; the same as `acceptance` where nothing was."""
-    blame: Blame | None
-    left_float: tuple[str, ...]
+    sensitivity: SensitivityReport | None
+    float_layers: tuple[str, ...]
     drift: tuple[str, ...]
-    notebook: Notebook
+    checkpoint: CalibrationCheckpoint
     """State on disk, to be forgotten once the version is written."""
 
 
-class _Run:
+class _CalibrationRun:
     """One calibration under way: what the steps share."""
 
-    def __init__(self, request: Request, work: Path, resume: bool, report: Report) -> None:
-        self.request = request
-        self.report = report
-        self.backend = request.backend or default_backend()
-        self.parent = request.parent
-        self.model = prepare(self.parent)
-        self.frames = open_frames(request.images, self.parent)
+    def __init__(
+        self, config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
+    ) -> None:
+        self.config = config
+        self.progress = progress
+        self.backend = config.backend or default_backend()
+        self.parent = config.parent
+        self.model = prepare_graph(self.parent)
+        self.frames = open_frames(config.images, self.parent)
         self.labels = (
             None
-            if request.labels is None
-            else open_frames(request.labels, self.parent, labelled=True)
+            if config.labels is None
+            else open_frames(config.labels, self.parent, labelled=True)
         )
-        self.notebook = Notebook(work / self._key(), resume=resume)
+        self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
 
     def _key(self) -> str:
-        asked = self.request
+        asked = self.config
         made_of = [
-            RULES,
+            PLACEMENT_RULES_VERSION,
             self.parent.id.sha256,
-            asked.gate.id.sha256 if asked.gate else "",
+            asked.scoring_gate.id.sha256 if asked.scoring_gate else "",
             asked.seed,
-            asked.count,
-            asked.held_out,
-            list(asked.keep_float),
+            asked.frame_count,
+            asked.held_out_count,
+            list(asked.float_layers),
             self.frames.where,
             list(self.frames.names),
         ]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
 
-    def scan(self, frames: FrameSet, name: str) -> Scan:
-        engine = open_file(self.request.gate or self.parent, self.backend)
+    def measure_frames(self, frames: FrameSet, name: str) -> FrameMetrics:
+        engine = open_engine(self.config.scoring_gate or self.parent, self.backend)
         try:
-            return sample.scan(
-                frames, lambda image: score(engine, image), self.notebook, self.report, stage=name
+            return sample.measure_frames(
+                frames,
+                lambda image: defect_score(engine, image),
+                self.checkpoint,
+                self.progress,
+                stage=name,
             )
         finally:
             engine.close()
 
-    def drift(self, found: Scan) -> tuple[str, ...]:
+    def describe_drift(self, metrics: FrameMetrics) -> tuple[str, ...]:
         """What does not look like the training, or else like the labelled frames.
 
         All frames are looked at, not those that were drawn: drawing evens the kinds out.
@@ -140,41 +166,49 @@ class _Run:
         Raises:
             DataError: They cannot be pictures that the model is for.
         """
-        values = found.values[[digest != sample.BROKEN for digest in found.digests]]
-        known = statistics(self.request.parent)
-        check_likeness(values, None if known is None else known[0], self.frames.where)
+        values = metrics.values[[digest != sample.UNREADABLE for digest in metrics.digests]]
+        known = reference_statistics(self.config.parent)
+        check_frame_statistics(values, None if known is None else known[0], self.frames.where)
         if known is not None:
-            return tuple(sample.drift(values, known[0], known[1]))
+            return tuple(sample.describe_drift(values, known[0], known[1]))
         if self.labels is None:
             return ()
-        other = self.scan(self.labels, "scan of the labelled").values
-        return tuple(sample.drift(values, sample.deciles(other), len(other)))
+        other = self.measure_frames(self.labels, "scan of the labelled").values
+        return tuple(sample.describe_drift(values, sample.deciles(other), len(other)))
 
-    def proven(self, graph: Any, held_out: FrameSet, name: str) -> Acceptance:
+    def verify(self, graph: Any, held_out: FrameSet, name: str) -> AcceptanceResult:
         frames = self.labels or held_out
-        child = stage(self.parent, graph, self.notebook.folder, name)
-        parent_engine, child_engine = (open_file(s, self.backend) for s in (self.parent, child))
+        child = write_temporary_model(self.parent, graph, self.checkpoint.folder, name)
+        parent_engine, child_engine = (open_engine(s, self.backend) for s in (self.parent, child))
         try:
-            return accept(
+            return evaluate_acceptance(
                 parent_engine,
                 child_engine,
                 frames,
-                self.request.bounds,
-                lambda done: self.report(f"prove {name}", done, len(frames)),
+                self.config.limits,
+                lambda done: self.progress(f"prove {name}", done, len(frames)),
             )
         finally:
             parent_engine.close()
             child_engine.close()
 
-    def blamed(self, reach: dict[str, float], held_out: FrameSet) -> Blame:
+    def measure_sensitivity(
+        self, clip_values: dict[str, float], held_out: FrameSet
+    ) -> SensitivityReport:
         frames = self.labels or held_out
-        count = self.request.blame_frames or BLAME_FRAMES
-        return blame(self.parent, self.model, reach, telling(frames, count), self.report)
+        count = self.config.sensitivity_frames or DEFAULT_SENSITIVITY_FRAMES
+        return measure_layer_sensitivity(
+            self.parent, self.model, clip_values, informative_frames(frames, count), self.progress
+        )
 
 
 def calibrate(
-    request: Request, work: Path, *, resume: bool = False, report: Report = silent
-) -> Outcome:
+    config: CalibrationConfig,
+    work: Path,
+    *,
+    resume: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> CalibrationResult:
     """Calibrate, compare, place, prove, and blame.
 
     Args:
@@ -191,61 +225,63 @@ def calibrate(
         DataError: The frames cannot be used.
     """
     try:
-        return _calibrate(request, work, resume, report)
+        return _run_calibration(config, work, resume, progress)
     except Exception as error:
         if not type(error).__module__.startswith(("onnx", "google.protobuf")):
             raise
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(
-            f"{request.parent.id} cannot be quantized: {words[:240]}",
-            where=str(request.parent.path),
+            f"{config.parent.id} cannot be quantized: {words[:240]}",
+            where=str(config.parent.path),
             remedy="Export the network in float32 with standard operators, and import it again",
         ) from error
 
 
-def _calibrate(request: Request, work: Path, resume: bool, report: Report) -> Outcome:
-    run = _Run(request, work, resume, report)
-    found = run.scan(run.frames, sample.STAGE)
-    drift = run.drift(found)
-    chosen = sample.draw(found, request.count, request.held_out, request.seed)
-    held_out = run.frames.part(chosen.held_out)
-    whole = qdq_placement.decide(run.model)
-    placement = qdq_placement.decide(run.model, request.keep_float)
-    histograms = ranges.collect(
-        run.model, whole.tensors, run.frames.part(chosen.calibration), run.notebook, report
+def _run_calibration(
+    config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
+) -> CalibrationResult:
+    run = _CalibrationRun(config, work, resume, progress)
+    found = run.measure_frames(run.frames, sample.STAGE)
+    drift = run.describe_drift(found)
+    chosen = sample.select_frames(found, config.frame_count, config.held_out_count, config.seed)
+    held_out = run.frames.subset(chosen.held_out)
+    whole = qdq_placement.plan_qdq(run.model)
+    placement = qdq_placement.plan_qdq(run.model, config.float_layers)
+    histograms = ranges.collect_histograms(
+        run.model, whole.tensors, run.frames.subset(chosen.calibration), run.checkpoint, progress
     )
-    wanted = METHODS if request.method == BEST else (request.method,)
-    reach = {name: ranges.reaches(histograms, name) for name in wanted}
-    graphs = {name: qdq_placement.apply(run.model, placement, reach[name]) for name in wanted}
+    wanted = METHODS if config.method == BEST_METHOD else (config.method,)
+    reach = {name: ranges.clip_values(histograms, name) for name in wanted}
+    graphs = {name: qdq_placement.insert_qdq(run.model, placement, reach[name]) for name in wanted}
     distances = compare_methods(
-        run.parent, graphs, held_out, run.notebook.folder, run.backend, report
+        run.parent, graphs, held_out, run.checkpoint.folder, run.backend, progress
     )
-    method = best(distances)
-    graph, left = graphs[method], request.keep_float
-    first = acceptance = run.proven(graph, held_out, "int8")
+    method = best_method(distances)
+    graph, left = graphs[method], config.float_layers
+    first = acceptance = run.verify(graph, held_out, "int8")
     why = None
-    if request.blame_frames or (request.recover and not first.accepted):
-        why = run.blamed(reach[method], held_out)
-    if request.recover and not first.accepted and why is not None:
-        last: list[Acceptance] = []
+    if config.sensitivity_frames or (config.exclude_sensitive and not first.is_accepted):
+        why = run.measure_sensitivity(reach[method], held_out)
+    if config.exclude_sensitive and not first.is_accepted and why is not None:
+        last: list[AcceptanceResult] = []
 
         def holds(names: tuple[str, ...]) -> bool:
-            made = qdq_placement.apply(
-                run.model, qdq_placement.decide(run.model, names), reach[method]
+            made = qdq_placement.insert_qdq(
+                run.model, qdq_placement.plan_qdq(run.model, names), reach[method]
             )
-            last.append(run.proven(made, held_out, f"with {len(names)} in float"))
-            return last[-1].accepted
+            last.append(run.verify(made, held_out, f"with {len(names)} in float"))
+            return last[-1].is_accepted
 
-        rescued = recover(why, holds, request.most_float)
+        rescued = exclude_layers(why, holds, config.max_float_layers)
         if rescued is not None:
             left = layers_in_order(placement, rescued)
-            placement = qdq_placement.decide(run.model, left)
-            graph = qdq_placement.apply(run.model, placement, reach[method])
-            acceptance = run.proven(graph, held_out, "recovered")
-    name = identity(request, found, chosen, method, placement, reach[method])
-    describe(graph, request.parent, name)
-    return Outcome(
-        request,
+            placement = qdq_placement.plan_qdq(run.model, left)
+            graph = qdq_placement.insert_qdq(run.model, placement, reach[method])
+            acceptance = run.verify(graph, held_out, "recovered")
+    name = calibration_id(config, found, chosen, method, placement, reach[method])
+    set_metadata(graph, config.parent, name)
+    return CalibrationResult(
+        config,
         run.backend,
         graph,
         name,
@@ -261,11 +297,11 @@ def _calibrate(request: Request, work: Path, resume: bool, report: Report) -> Ou
         why,
         left,
         drift,
-        run.notebook,
+        run.checkpoint,
     )
 
 
-def prepare(parent: ModelSpec) -> Any:
+def prepare_graph(parent: ModelSpec) -> Any:
     """The FP32 graph as it is quantized: batch norms folded, its stem fit for int8.
 
     Raises:
@@ -275,27 +311,27 @@ def prepare(parent: ModelSpec) -> Any:
         raise ModelError(
             f"{parent.id} is {parent.precision.value} already",
             where=str(parent.path),
-            remedy=_OF_FLOAT32,
+            remedy=_FLOAT32_REMEDY,
         )
-    model = load(parent.path)
-    if other := other_floats(model):
+    model = load_model(parent.path)
+    if other := non_float32_type(model):
         raise ModelError(
             f"{parent.id} computes in {other}, not in float32",
             where=str(parent.path),
-            remedy=_OF_FLOAT32,
+            remedy=_FLOAT32_REMEDY,
         )
     fold_batch_norms(model)
-    fold_stem(model)
+    space_to_depth_stem(model)
     return model
 
 
-_OF_FLOAT32 = (
+_FLOAT32_REMEDY = (
     "Calibrate the float32 version that it was made of: export the network in float32 (torch: "
     "model.float()) and import that; FP16 is made of it by `edgeinspect build`"
 )
 
 
-def score(engine: Engine, image: Pixels) -> float:
+def defect_score(engine: Engine, image: Pixels) -> float:
     """A gate's probability; a segmenter's best class score."""
     outputs: Any = engine.infer(image)
     if engine.spec.kind is ModelKind.GATE:
@@ -303,54 +339,60 @@ def score(engine: Engine, image: Pixels) -> float:
     return float(np.max(outputs[2][0], initial=0.0))
 
 
-def telling(frames: FrameSet, count: int) -> FrameSet:
+def informative_frames(frames: FrameSet, count: int) -> FrameSet:
     """Some frames that say most: of a labelled set, two thirds defective ones, evenly spread."""
     numbers = list(range(len(frames)))
-    if frames.truth is None:
-        return frames.part(_spread(numbers, count))
+    if frames.read_label is None:
+        return frames.subset(_evenly_spaced(numbers, count))
     # Labels of the first few hundred are enough to find some of each.
-    looked = _spread(numbers, min(len(numbers), 40 * count))
-    bad = [number for number in looked if frames.truth(number).defective]
+    looked = _evenly_spaced(numbers, min(len(numbers), 40 * count))
+    bad = [number for number in looked if frames.read_label(number).is_defective]
     good = [number for number in looked if number not in set(bad)]
     wanted = min(len(bad), max(count - len(good), -(-2 * count // 3)))
-    return frames.part(sorted([*_spread(bad, wanted), *_spread(good, count - wanted)]))
+    return frames.subset(
+        sorted([*_evenly_spaced(bad, wanted), *_evenly_spaced(good, count - wanted)])
+    )
 
 
-def _spread(numbers: Sequence[int], count: int) -> list[int]:
+def _evenly_spaced(numbers: Sequence[int], count: int) -> list[int]:
     """So many of them, evenly over their order."""
     if count >= len(numbers):
         return list(numbers)
     return [numbers[int((index + 0.5) * len(numbers) / count)] for index in range(count)]
 
 
-def identity(
-    request: Request,
-    found: Scan,
-    chosen: Sample,
+def calibration_id(
+    config: CalibrationConfig,
+    metrics: FrameMetrics,
+    selection: FrameSelection,
     method: str,
-    placement: Placement,
-    reach: dict[str, float],
+    placement: QdqPlacement,
+    clip_values: dict[str, float],
 ) -> str:
     """The calibration's id: a hash of the parent, the pictures, and all that was decided."""
     made_of = {
-        "rules": RULES,
-        "parent": request.parent.id.sha256,
-        "sample": [found.digests[number] for number in chosen.calibration],
-        "held_out": [found.digests[number] for number in chosen.held_out],
-        "seed": request.seed,
+        "rules": PLACEMENT_RULES_VERSION,
+        "parent": config.parent.id.sha256,
+        "sample": [metrics.digests[number] for number in selection.calibration],
+        "held_out": [metrics.digests[number] for number in selection.held_out],
+        "seed": config.seed,
         "method": method,
-        "int8": [layer.name for layer in placement.quantized],
+        "int8": [layer.name for layer in placement.int8_layers],
         "scales": {
-            name: qdq_placement.scale_of(reach[name]).item().hex() for name in placement.tensors
+            name: qdq_placement.int8_scale(clip_values[name]).item().hex()
+            for name in placement.tensors
         },
     }
     text = json.dumps(made_of, sort_keys=True)
     return "cal-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def describe(graph: Any, parent: ModelSpec, name: str) -> None:
+def set_metadata(graph: Any, parent: ModelSpec, calibration: str) -> None:
     """Let the graph say of itself what it is."""
     known = {entry.key for entry in graph.metadata_props}
-    for key, value in (("edgeinspect.calibration", name), ("edgeinspect.parent", parent.id.sha256)):
+    for key, value in (
+        ("edgeinspect.calibration", calibration),
+        ("edgeinspect.parent", parent.id.sha256),
+    ):
         if key not in known:
             graph.metadata_props.add(key=key, value=value)

@@ -15,18 +15,18 @@ from edgeinspect.errors import StorageError
 from edgeinspect.system.decoding import DecodeError, decode_arrays
 from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
 
-Report = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Told (stage, done, total)."""
 
-EVERY = 25
+CHECKPOINT_INTERVAL = 25
 """Frames between two states on disk: a death costs at most so many."""
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def no_progress(stage: str, done: int, total: int) -> None:
     """A report that nobody reads."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one.
 
     Raises:
@@ -48,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
-class Notebook:
+class CalibrationCheckpoint:
     """The state of one calibration, in a folder that is named after what it is made of.
 
     Args:
@@ -59,7 +59,7 @@ class Notebook:
     def __init__(self, folder: Path, *, resume: bool) -> None:
         self.folder = folder
         if not resume:
-            self.forget()
+            self.clear()
 
     def load(self, stage: str) -> dict[str, NDArray[Any]] | None:
         """What was kept of a stage; None if nothing, or if it is damaged."""
@@ -68,7 +68,7 @@ class Notebook:
         except (OSError, DecodeError):
             return None
 
-    def keep(self, stage: str, arrays: Mapping[str, Any]) -> None:
+    def save(self, stage: str, arrays: Mapping[str, Any]) -> None:
         """Keep a stage's state.
 
         Raises:
@@ -76,9 +76,9 @@ class Notebook:
         """
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        write_whole(self.folder / f"{stage}.npz", buffer.getvalue())
+        write_atomic(self.folder / f"{stage}.npz", buffer.getvalue())
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Remove everything that was kept."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.model import ModelKind, ModelSpec
-from edgeinspect.learning.calibrate.frames import Truth
-from edgeinspect.learning.datasets.arrays import shrink_masks
-from edgeinspect.learning.evaluate.metrics.scores import confusion, iou_and_dice
+from edgeinspect.learning.calibrate.frames import FrameLabel
+from edgeinspect.learning.datasets.arrays import downsample_masks
+from edgeinspect.learning.evaluate.metrics.scores import confusion_matrix, iou_and_dice
 
 Outputs = Sequence[NDArray[Any]]
-_LEAST_PROB = 1e-3
+_MIN_PROB = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,9 @@ class Distance:
     words: str
 
 
-def from_reference(spec: ModelSpec, got: Sequence[Outputs], wanted: Sequence[Outputs]) -> Distance:
+def distance_from_reference(
+    spec: ModelSpec, actual: Sequence[Outputs], expected: Sequence[Outputs]
+) -> Distance:
     """How far outputs are from those of the FP32 graph on the same frames.
 
     Segmenter: 1 less the mean Dice over classes of the two class maps, all frames together,
@@ -41,37 +43,41 @@ def from_reference(spec: ModelSpec, got: Sequence[Outputs], wanted: Sequence[Out
     difference of the probability.
     """
     if spec.kind is ModelKind.GATE:
-        probs = np.array([each[0][0] for each in got], np.float64)
-        change = np.abs(probs - np.array([each[0][0] for each in wanted], np.float64))
+        probs = np.array([each[0][0] for each in actual], np.float64)
+        change = np.abs(probs - np.array([each[0][0] for each in expected], np.float64))
         return Distance(float(change.mean()), (), "mean difference of the probability")
-    maps = [outputs[0][0] for outputs in got]
-    targets = np.stack([outputs[0][0] for outputs in wanted])
-    loss = _loss(maps, targets, spec, "1 - mean Dice against FP32, and change of the class scores")
-    scores = np.array([each[2][0] for each in got], np.float64)
-    change = np.abs(scores - np.array([each[2][0] for each in wanted], np.float64))
+    maps = [outputs[0][0] for outputs in actual]
+    targets = np.stack([outputs[0][0] for outputs in expected])
+    loss = _dice_distance(
+        maps, targets, spec, "1 - mean Dice against FP32, and change of the class scores"
+    )
+    scores = np.array([each[2][0] for each in actual], np.float64)
+    change = np.abs(scores - np.array([each[2][0] for each in expected], np.float64))
     return replace(loss, total=loss.total + float(change.mean()))
 
 
-def from_truth(spec: ModelSpec, got: Sequence[Outputs], truths: Sequence[Truth]) -> Distance:
+def distance_from_labels(
+    spec: ModelSpec, actual: Sequence[Outputs], labels: Sequence[FrameLabel]
+) -> Distance:
     """How far outputs are from the labels.
 
     Segmenter: 1 less the mean Dice over classes at the output stride. Gate: mean log loss.
     """
     if spec.kind is ModelKind.GATE:
-        probs = np.clip([float(each[0][0]) for each in got], _LEAST_PROB, 1 - _LEAST_PROB)
-        bad = np.array([truth.defective for truth in truths], np.bool_)
+        probs = np.clip([float(each[0][0]) for each in actual], _MIN_PROB, 1 - _MIN_PROB)
+        bad = np.array([truth.is_defective for truth in labels], np.bool_)
         loss = -np.log(np.where(bad, probs, 1 - probs))
         return Distance(float(loss.mean()), (), "log loss")
-    maps = [outputs[0][0] for outputs in got]
+    maps = [outputs[0][0] for outputs in actual]
     size = (spec.shape.height_px, spec.shape.width_px)
-    masks = np.stack([np.zeros(size, np.uint8) if t.mask is None else t.mask for t in truths])
-    return _loss(maps, shrink_masks(masks, spec.output_stride), spec, "1 - mean Dice")
+    masks = np.stack([np.zeros(size, np.uint8) if t.mask is None else t.mask for t in labels])
+    return _dice_distance(maps, downsample_masks(masks, spec.output_stride), spec, "1 - mean Dice")
 
 
-def _loss(
+def _dice_distance(
     maps: Sequence[NDArray[np.uint8]], targets: NDArray[np.uint8], spec: ModelSpec, words: str
 ) -> Distance:
-    matrix = confusion(maps, targets, len(spec.classes))
+    matrix = confusion_matrix(maps, targets, len(spec.classes))
     _iou, dice = iou_and_dice(matrix)
     there = (matrix.sum(0) + matrix.sum(1))[1:] > 0
     losses = np.where(there, 1 - np.array(dice[1:]), 0.0)

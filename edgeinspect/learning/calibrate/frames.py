@@ -16,28 +16,28 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.imaging.image_file import Reading, read, read_whole
+from edgeinspect.imaging.image_file import ReadSettings, read_image, read_verified_bytes
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import declared
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.datasets.bit_depth import find_depth
-from edgeinspect.learning.datasets.files import pictures_below
-from edgeinspect.learning.datasets.folder_names import is_annotation
-from edgeinspect.learning.datasets.load import load
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import DataSet, Skipped
-from edgeinspect.learning.evaluate.batches import Source, class_table
-from edgeinspect.system.regular_file import printable
+from edgeinspect.imaging.read_settings import load_declaration
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.folder_names import is_annotation_folder
+from edgeinspect.learning.datasets.load import load_arrays
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import Dataset, SkippedImage
+from edgeinspect.learning.evaluate.batches import ImageSource, class_id_table
+from edgeinspect.system.regular_file import escape_name
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
 _BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class FrameLabel:
     """What is known of one frame."""
 
-    defective: bool
+    is_defective: bool
     mask: NDArray[np.uint8] | None
     """uint8 (H, W), ids of `FrameSet.classes`; None where only the label is known."""
 
@@ -52,10 +52,10 @@ class FrameSet:
     """uint8 (H, W, C), C-contiguous, freshly allocated."""
     digest: Callable[[int], str]
     """SHA-256 of the picture file, or of the pixels where there is no file."""
-    truth: Callable[[int], Truth] | None = None
+    read_label: Callable[[int], FrameLabel] | None = None
     """None if nothing is known of the frames."""
     classes: tuple[str, ...] = ()
-    left_out: tuple[Skipped, ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
     """Pictures of the data set that are no frame here."""
     note: str = ""
     """What had to be found about them, as their depth; worth showing to a person."""
@@ -63,10 +63,10 @@ class FrameSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def part(self, chosen: Sequence[int]) -> FrameSet:
+    def subset(self, indices: Sequence[int]) -> FrameSet:
         """Some of the frames, in the given order."""
-        index = [int(each) for each in chosen]
-        truth = self.truth
+        index = [int(each) for each in indices]
+        truth = self.read_label
         return FrameSet(
             self.where,
             [self.names[each] for each in index],
@@ -76,25 +76,25 @@ class FrameSet:
             self.classes,
         )
 
-    def source(self) -> Source:
+    def batch_source(self) -> ImageSource:
         """The frames as `evaluate` reads them; sound and without masks if nothing is known."""
-        has_masks = self.truth is not None and bool(self.classes)
-        return Source(self.where, len(self), self.classes, has_masks, self._batches)
+        has_masks = self.read_label is not None and bool(self.classes)
+        return ImageSource(self.where, len(self), self.classes, has_masks, self._batches)
 
-    def _batches(self) -> Iterator[Pictures]:
+    def _batches(self) -> Iterator[ImageArrays]:
         for start in range(0, len(self), _BATCH):
             numbers = range(start, min(start + _BATCH, len(self)))
             images = np.stack([self.read(number) for number in numbers])
             masks = np.zeros(images.shape[:3], np.uint8)
             defective = np.zeros(len(images), np.bool_)
             for row, number in enumerate(numbers):
-                if self.truth is not None:
-                    known = self.truth(number)
-                    defective[row] = known.defective
+                if self.read_label is not None:
+                    known = self.read_label(number)
+                    defective[row] = known.is_defective
                     if known.mask is not None:
                         masks[row] = known.mask
             names = [self.names[number] for number in numbers]
-            yield Pictures(images, masks, defective, names, self.classes)
+            yield ImageArrays(images, masks, defective, names, self.classes)
 
 
 def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameSet:
@@ -118,12 +118,12 @@ def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameS
     if not path.is_dir():
         raise DataError("there is no such folder", where=name)
     try:
-        data = open_data(path)
+        data = open_dataset(path)
     except DataError:
         if labelled or split:
             raise
         return _folder_frames(path, spec)
-    return _data_frames(data, split, spec, labelled=labelled)
+    return _dataset_frames(data, split, spec, labelled=labelled)
 
 
 def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
@@ -136,22 +136,22 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
     size = (spec.shape.height_px, spec.shape.width_px)
 
     @functools.lru_cache(maxsize=1)
-    def render(number: int) -> synthetic_strip.StripPicture:
-        return synthetic_strip.render(seed, first + number, *size)
+    def render(number: int) -> synthetic_strip.StripImage:
+        return synthetic_strip.render_strip(seed, first + number, *size)
 
     def pixels(number: int) -> Pixels:
         return render(number).image[:, :, None].copy()
 
-    def truth(number: int) -> Truth:
+    def truth(number: int) -> FrameLabel:
         picture = render(number)
-        return Truth(picture.defective, picture.mask)
+        return FrameLabel(picture.has_defect, picture.mask)
 
     names = [f"strip-{seed}-{first + number}" for number in range(count)]
     return FrameSet(
         text,
         names,
         pixels,
-        lambda n: _hash(pixels(n).tobytes()),
+        lambda n: _sha256(pixels(n).tobytes()),
         truth,
         synthetic_strip.CLASS_NAMES,
     )
@@ -160,42 +160,42 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
 def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
     paths = [
         file
-        for file in pictures_below(path)
-        if not any(map(is_annotation, file.relative_to(path).parts[:-1]))
+        for file in images_below(path)
+        if not any(map(is_annotation_folder, file.relative_to(path).parts[:-1]))
     ]
     if not paths:
         raise DataError("holds no picture", where=str(path))
 
-    depth = find_depth(paths, declared(path), printable(path))
+    depth = find_bit_depth(paths, load_declaration(path), escape_name(path))
 
     def one(number: int) -> Pixels:
-        return read_fitted(paths[number], spec, depth.reading(spec.color))
+        return read_letterboxed(paths[number], spec, depth.read_settings(spec.color))
 
     return FrameSet(
-        printable(path),
-        [printable(each.relative_to(path)) for each in paths],
+        escape_name(path),
+        [escape_name(each.relative_to(path)) for each in paths],
         one,
-        lambda number: _hash(read_whole(paths[number]).tobytes()),
+        lambda number: _sha256(read_verified_bytes(paths[number]).tobytes()),
         note=depth.note,
     )
 
 
-def read_fitted(path: Path, spec: ModelSpec, reading: Reading) -> Pixels:
+def read_letterboxed(path: Path, spec: ModelSpec, settings: ReadSettings) -> Pixels:
     """One picture file at a model's size, letterboxed if it has another.
 
     Raises:
         DataError: As `picture_file.read`.
     """
-    picture = read(path, reading)
+    picture = read_image(path, settings)
     if picture.shape[:2] != (spec.shape.height_px, spec.shape.width_px):
         picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
     return np.ascontiguousarray(picture.reshape(spec.shape.dims))
 
 
-def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
-    records = data.of(split) if split else data.records
+def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
+    records = data.in_splits(split) if split else data.samples
     if not records:
-        held = ", ".join(sorted({each.split or "none" for each in data.records}))
+        held = ", ".join(sorted({each.split or "none" for each in data.samples}))
         raise DataError(
             f"has no picture in split '{split}'",
             where=str(data.root),
@@ -206,10 +206,10 @@ def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) 
         raise DataError("has no masks to hold a segmenter against", where=str(data.root))
     table = None
     if labelled and segmenting:
-        table = class_table(data.classes, spec.classes, where=str(data.root))
+        table = class_id_table(data.classes, spec.classes, where=str(data.root))
 
-    def one(number: int) -> Pictures:
-        return load(
+    def one(number: int) -> ImageArrays:
+        return load_arrays(
             data,
             [records[number]],
             height_px=spec.shape.height_px,
@@ -221,21 +221,21 @@ def _data_frames(data: DataSet, split: str, spec: ModelSpec, *, labelled: bool) 
         image = one(number).images[0]
         return np.ascontiguousarray(image[..., ::-1] if spec.color == "rgb" else image)
 
-    def truth(number: int) -> Truth:
+    def truth(number: int) -> FrameLabel:
         picture = one(number)
         mask = None if table is None else table[picture.masks[0]]
-        return Truth(bool(picture.defective[0]), mask)
+        return FrameLabel(bool(picture.defective[0]), mask)
 
     return FrameSet(
-        f"{printable(data.root)}#{split}" if split else printable(data.root),
+        f"{escape_name(data.root)}#{split}" if split else escape_name(data.root),
         [record.name for record in records],
         pixels,
-        lambda number: _hash(read_whole(records[number].path).tobytes()),
+        lambda number: _sha256(read_verified_bytes(records[number].path).tobytes()),
         truth if labelled else None,
         spec.classes if segmenting else (),
-        data.left_out,
+        data.skipped,
     )
 
 
-def _hash(data: bytes) -> str:
+def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4096
-LEAST_TOP = 2.0**-60
+MIN_TOP = 2.0**-60
 """Below this all is one bin: a tensor so small is nothing but rounding."""
 Counts = NDArray[np.int64]
 
@@ -30,7 +30,7 @@ class Histogram:
     counts: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     @property
-    def reach(self) -> float:
+    def max_abs(self) -> float:
         """Largest magnitude seen; 0 if nothing was."""
         return max(abs(self.low), abs(self.high)) if self.high >= self.low else 0.0
 
@@ -58,11 +58,11 @@ class Histogram:
         self.counts += np.bincount(places, minlength=BINS)
 
     def _grow(self) -> None:
-        reach = self.reach
+        reach = self.max_abs
         if reach == 0:
             return
         if self.top == 0:
-            self.top = max(LEAST_TOP, float(2.0 ** np.ceil(np.log2(reach))))
+            self.top = max(MIN_TOP, float(2.0 ** np.ceil(np.log2(reach))))
             return
         while reach > self.top:
             folded = self.counts.reshape(-1, 2).sum(axis=1)

@@ -15,12 +15,12 @@ import numpy as np
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.calibrate import sampling
-from edgeinspect.storage.model_store import MANIFEST, Manifest, read_manifest
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelManifest, read_manifest
 
-_TIMES = 3.0
+_MIN_DARKENING_FACTOR = 3.0
 """So many times darker or flatter than the darkest tenth of the reference is no other light:
 two bits of depth are a factor of four."""
-_FAINT_LEVELS = 32.0
+_MIN_BRIGHTEST_LEVEL = 32.0
 """Frames whose pixels hardly reach this of 255 are no pictures of a camera that is set up."""
 _REMEDY = (
     "Look at the frames: pictures of 16 bits may have been read at another depth; say `bits` in "
@@ -28,34 +28,34 @@ _REMEDY = (
 )
 
 
-def statistics(parent: ModelSpec) -> tuple[dict[str, list[float]], int, str] | None:
+def reference_statistics(parent: ModelSpec) -> tuple[dict[str, list[float]], int, str] | None:
     """Deciles of the frames that a model learnt from, their number, and where it stands.
 
     From its own manifest; else from that of a version that was calibrated from it. None if
     neither tells.
     """
     folder = parent.path.parent
-    own = _manifest(folder)
+    own = _read_manifest_or_none(folder)
     training = own.training if own is not None else None
-    found = _table(_get(training, "statistics"), "pictures")
+    found = _parse_statistics(_get_key(training, "statistics"), "pictures")
     if found is not None:
         return *found, "the training"
-    for path in sorted(folder.parent.glob(f"*/{MANIFEST}")):
-        other = _manifest(path.parent)
+    for path in sorted(folder.parent.glob(f"*/{MANIFEST_FILE}")):
+        other = _read_manifest_or_none(path.parent)
         if other is None or other.calibration is None:
             continue
-        if _get(_get(other.training, "parent"), "sha256") != parent.id.sha256:
+        if _get_key(_get_key(other.training, "parent"), "sha256") != parent.id.sha256:
             continue
-        table = _get(_get(other.accuracy, "calibration"), "statistics")
-        frames = _get(_get(other.accuracy, "calibration"), "frames")
+        table = _get_key(_get_key(other.accuracy, "calibration"), "statistics")
+        frames = _get_key(_get_key(other.accuracy, "calibration"), "frames")
         if isinstance(table, dict) and isinstance(frames, int):
-            found = _table({**table, "pictures": frames}, "pictures")
+            found = _parse_statistics({**table, "pictures": frames}, "pictures")
             if found is not None:
                 return *found, f"the calibration of version {other.version}"
     return None
 
 
-def check_likeness(
+def check_frame_statistics(
     values: sampling.Values, reference: Mapping[str, Sequence[float]] | None, where: str
 ) -> None:
     """Refuse frames that are far darker or flatter than those the model learnt from.
@@ -73,7 +73,7 @@ def check_likeness(
     brightness, contrast = np.median(values[:, 0]), np.median(values[:, 1])
     for name, median in (("brightness", brightness), ("contrast", contrast)):
         edges = (reference or {}).get(name)
-        if edges and median * _TIMES < edges[0]:
+        if edges and median * _MIN_DARKENING_FACTOR < edges[0]:
             raise DataError(
                 f"these frames do not look like those that the model learnt from: their {name} "
                 f"is {median:.3g}, where nine tenths of those have more than {edges[0]:.3g}",
@@ -81,7 +81,7 @@ def check_likeness(
                 remedy=_REMEDY,
             )
     brightest = float(np.max(values[:, 0] + 3 * values[:, 1]))
-    if reference is None and brightest < _FAINT_LEVELS:
+    if reference is None and brightest < _MIN_BRIGHTEST_LEVEL:
         raise DataError(
             f"these frames are nearly black: their pixels hardly reach {brightest:.3g} of 255",
             where=where,
@@ -89,18 +89,18 @@ def check_likeness(
         )
 
 
-def _manifest(folder: Path) -> Manifest | None:
+def _read_manifest_or_none(folder: Path) -> ModelManifest | None:
     try:
-        return read_manifest(folder / MANIFEST)
+        return read_manifest(folder / MANIFEST_FILE)
     except ModelError:
         return None
 
 
-def _get(table: Any, key: str) -> Any:
+def _get_key(table: Any, key: str) -> Any:
     return table.get(key) if isinstance(table, dict) else None
 
 
-def _table(said: Any, count: str) -> tuple[dict[str, list[float]], int] | None:
-    if not isinstance(said, dict) or not isinstance(said.get(count), int):
+def _parse_statistics(table: Any, count: str) -> tuple[dict[str, list[float]], int] | None:
+    if not isinstance(table, dict) or not isinstance(table.get(count), int):
         return None
-    return {key: said[key] for key in sampling.MEASURES if key in said}, said[count]
+    return {key: table[key] for key in sampling.MEASURES if key in table}, table[count]

@@ -10,20 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.model import ModelSpec
-from edgeinspect.learning.calibrate.checkpoint import Report, silent
-from edgeinspect.learning.calibrate.distance import Distance, Outputs, from_reference, from_truth
+from edgeinspect.learning.calibrate.checkpoint import ProgressCallback, no_progress
+from edgeinspect.learning.calibrate.distance import (
+    Distance,
+    Outputs,
+    distance_from_labels,
+    distance_from_reference,
+)
 from edgeinspect.learning.calibrate.frames import FrameSet
-from edgeinspect.learning.calibrate.qdq_placement import Placement, apply, decide
-from edgeinspect.learning.calibrate.sessions import Inner
+from edgeinspect.learning.calibrate.qdq_placement import QdqPlacement, insert_qdq, plan_qdq
+from edgeinspect.learning.calibrate.sessions import TensorProbe
 
 STAGE = "blame"
-_SILENCE_DB = 120.0
+_MAX_SIGNAL_DB = 120.0
 _SIGNAL_FRAMES = 4
 """Frames whose inner tensors are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blamed:
+class LayerSensitivity:
     """One layer's part in what was lost."""
 
     layer: str
@@ -41,7 +46,7 @@ class Blamed:
     """What the task's figure falls by when this layer alone is in float: above 0 is better."""
 
     @property
-    def cost(self) -> float:
+    def score(self) -> float:
         """What the ranking goes by. Not the task's figure: on a handful of frames noise may
         happen to help, and a layer that destroys everything would look innocent.
         """
@@ -49,23 +54,23 @@ class Blamed:
 
 
 @dataclass(frozen=True, slots=True)
-class Blame:
+class SensitivityReport:
     """Every quantized layer, the worst first."""
 
-    rows: tuple[Blamed, ...]
+    rows: tuple[LayerSensitivity, ...]
     fp32: Distance
     """The task's figure: from the labels if there are any, else from FP32."""
     int8: Distance
     frames: int
 
 
-def blame(
+def measure_layer_sensitivity(
     spec: ModelSpec,
     model: Any,
-    ranges: Mapping[str, float],
+    clip_values: Mapping[str, float],
     frames: FrameSet,
-    report: Report = silent,
-) -> Blame:
+    progress: ProgressCallback = no_progress,
+) -> SensitivityReport:
     """Run the graph with each layer alone in int8, and with each alone in float.
 
     The task's figure is the distance from the labels where there are any, else from the FP32
@@ -79,82 +84,86 @@ def blame(
         frames: A handful, held in memory.
     """
     images = [frames.read(number) for number in range(len(frames))]
-    truths = None if frames.truth is None else [frames.truth(n) for n in range(len(frames))]
-    whole = decide(model)
-    names = [layer.name for layer in whole.quantized]
-    tensors = [layer.output for layer in whole.quantized]
+    truths = (
+        None if frames.read_label is None else [frames.read_label(n) for n in range(len(frames))]
+    )
+    whole = plan_qdq(model)
+    names = [layer.name for layer in whole.int8_layers]
+    tensors = [layer.output for layer in whole.int8_layers]
     done, total = 0, 2 * len(names) + 2
 
     def step() -> None:
         nonlocal done
         done += 1
-        report(STAGE, done, total)
+        progress(STAGE, done, total)
 
-    wanted = _outputs(model, images)
-    inner = Inner(model, tensors)
+    wanted = _run_outputs(model, images)
+    inner = TensorProbe(model, tensors)
     true = [dict(zip(tensors, inner.run(image), strict=True)) for image in images[:_SIGNAL_FRAMES]]
-    measure = _measure(spec, wanted, truths)
+    measure = _make_distance(spec, wanted, truths)
     fp32 = measure(wanted)
     step()
-    whole_outputs = _outputs(apply(model, whole, ranges), images)
-    int8, far = measure(whole_outputs), from_reference(spec, whole_outputs, wanted).total
+    whole_outputs = _run_outputs(insert_qdq(model, whole, clip_values), images)
+    int8, far = measure(whole_outputs), distance_from_reference(spec, whole_outputs, wanted).total
     step()
     rows = []
-    for layer in whole.quantized:
+    for layer in whole.int8_layers:
         others = [name for name in names if name != layer.name]
-        alone = Inner(
-            apply(model, decide(model, others), ranges), [layer.output], with_outputs=True
+        alone = TensorProbe(
+            insert_qdq(model, plan_qdq(model, others), clip_values),
+            [layer.output],
+            with_outputs=True,
         )
         got = [alone.run(image) for image in images]
         outputs: list[Outputs] = [row[:-1] for row in got]
-        signal = _signal([row[layer.output] for row in true], [row[-1] for row in got])
+        signal = _signal_to_noise_db([row[layer.output] for row in true], [row[-1] for row in got])
         step()
-        spared = _outputs(apply(model, decide(model, [layer.name]), ranges), images)
+        spared = _run_outputs(insert_qdq(model, plan_qdq(model, [layer.name]), clip_values), images)
         step()
         rows.append(
-            Blamed(
+            LayerSensitivity(
                 layer.name,
                 layer.inputs,
                 layer.outputs,
                 signal,
-                from_reference(spec, outputs, wanted).total,
-                far - from_reference(spec, spared, wanted).total,
+                distance_from_reference(spec, outputs, wanted).total,
+                far - distance_from_reference(spec, spared, wanted).total,
                 measure(outputs).total - fp32.total,
                 int8.total - measure(spared).total,
             )
         )
-    rows.sort(key=lambda row: (-row.cost, row.signal_db))
-    return Blame(tuple(rows), fp32, int8, len(images))
+    rows.sort(key=lambda row: (-row.score, row.signal_db))
+    return SensitivityReport(tuple(rows), fp32, int8, len(images))
 
 
-def _measure(
-    spec: ModelSpec, wanted: Sequence[Outputs], truths: Any
+def _make_distance(
+    spec: ModelSpec, expected: Sequence[Outputs], labels: Any
 ) -> Callable[[Sequence[Outputs]], Distance]:
-    if truths is None:
-        return lambda got: from_reference(spec, got, wanted)
-    return lambda got: from_truth(spec, got, truths)
+    if labels is None:
+        return lambda got: distance_from_reference(spec, got, expected)
+    return lambda got: distance_from_labels(spec, got, labels)
 
 
-def _outputs(model: Any, images: Sequence[NDArray[np.uint8]]) -> list[Outputs]:
-    inner = Inner(model, [], with_outputs=True)
+def _run_outputs(model: Any, images: Sequence[NDArray[np.uint8]]) -> list[Outputs]:
+    inner = TensorProbe(model, [], with_outputs=True)
     return [inner.run(image) for image in images]
 
 
-def _signal(true: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
+def _signal_to_noise_db(true: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
     """Signal to noise in dB of one tensor, over the frames that both have."""
     signal = noise = 0.0
     for ours, theirs in zip(true, got, strict=False):
         signal += float(np.square(ours, dtype=np.float64).sum())
         noise += float(np.square(ours - theirs, dtype=np.float64).sum())
     if noise == 0 or signal == 0:
-        return _SILENCE_DB
-    return min(_SILENCE_DB, float(10 * np.log10(signal / noise)))
+        return _MAX_SIGNAL_DB
+    return min(_MAX_SIGNAL_DB, float(10 * np.log10(signal / noise)))
 
 
-def recover(
-    found: Blame,
-    holds: Callable[[tuple[str, ...]], bool],
-    most: int,
+def exclude_layers(
+    sensitivity: SensitivityReport,
+    is_accepted: Callable[[tuple[str, ...]], bool],
+    max_layers: int,
 ) -> tuple[str, ...] | None:
     """The fewest layers to leave in float so that the bounds hold.
 
@@ -170,19 +179,19 @@ def recover(
         Their names, or None if not even `most` of them help.
     """
     kept: list[str] = []
-    for row in found.rows[:most]:
+    for row in sensitivity.rows[:max_layers]:
         kept.append(row.layer)
-        if holds(tuple(kept)):
+        if is_accepted(tuple(kept)):
             break
     else:
         return None
     for name in reversed(kept[:-1]):  # the last one was needed: without it they did not hold
         fewer = tuple(each for each in kept if each != name)
-        if holds(fewer):
+        if is_accepted(fewer):
             kept = list(fewer)
     return tuple(kept)
 
 
-def layers_in_order(placement: Placement, names: Sequence[str]) -> tuple[str, ...]:
+def layers_in_order(placement: QdqPlacement, names: Sequence[str]) -> tuple[str, ...]:
     """Layer names in the graph's order."""
     return tuple(layer.name for layer in placement.layers if layer.name in set(names))

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain.model import ModelSpec
-from edgeinspect.learning.calibrate.checkpoint import Report, silent
-from edgeinspect.learning.calibrate.distance import Distance, from_reference
+from edgeinspect.learning.calibrate.checkpoint import ProgressCallback, no_progress
+from edgeinspect.learning.calibrate.distance import Distance, distance_from_reference
 from edgeinspect.learning.calibrate.frames import FrameSet
-from edgeinspect.learning.calibrate.sessions import open_file, stage
+from edgeinspect.learning.calibrate.sessions import open_engine, write_temporary_model
 
 STAGE = "methods"
 
@@ -24,7 +24,7 @@ def compare_methods(
     held_out: FrameSet,
     folder: Path,
     backend: str,
-    report: Report = silent,
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Distance]:
     """How far each method's graph is from the FP32 one on held-out frames.
 
@@ -42,31 +42,33 @@ def compare_methods(
     def counted() -> None:
         nonlocal done
         done += 1
-        report(STAGE, done, total)
+        progress(STAGE, done, total)
 
-    wanted = outputs_of(parent, held_out, backend, counted)
+    wanted = run_frames(parent, held_out, backend, counted)
     found = {}
     for method, graph in graphs.items():
-        spec = stage(parent, graph, folder, method)
-        found[method] = from_reference(parent, outputs_of(spec, held_out, backend, counted), wanted)
+        spec = write_temporary_model(parent, graph, folder, method)
+        found[method] = distance_from_reference(
+            parent, run_frames(spec, held_out, backend, counted), wanted
+        )
     return found
 
 
-def best(found: Mapping[str, Distance]) -> str:
+def best_method(distances: Mapping[str, Distance]) -> str:
     """The method with the least distance; among equals the first."""
-    return min(found, key=lambda method: found[method].total)
+    return min(distances, key=lambda method: distances[method].total)
 
 
-def outputs_of(
-    spec: ModelSpec, frames: FrameSet, backend: str, counted: Callable[[], None] = lambda: None
+def run_frames(
+    spec: ModelSpec, frames: FrameSet, backend: str, on_frame: Callable[[], None] = lambda: None
 ) -> list[Sequence[NDArray[Any]]]:
     """The contract outputs of a staged model for every frame, copied."""
-    engine = open_file(spec, backend)
+    engine = open_engine(spec, backend)
     try:
         rows: list[Sequence[NDArray[Any]]] = []
         for number in range(len(frames)):
             rows.append([np.array(each) for each in engine.infer(frames.read(number))])
-            counted()
+            on_frame()
         return rows
     finally:
         engine.close()

@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.graph import (
-    MIN_OPSET,
-    Graph,
-    attribute,
-    copy,
-    drop_unused,
-    opset,
+    MIN_QDQ_OPSET,
+    GraphIndex,
+    copy_model,
+    drop_unused_initializers,
+    node_attribute,
+    opset_version,
 )
 
 QMAX = 127
-LEAST_CHANNELS = 16
+MIN_CHANNELS = 16
 """Convolutions with fewer on a side gain nothing in int8, and lose most."""
-FIRST_MULTIPLE = 8
-_THROUGH = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool"})
+FIRST_LAYER_MULTIPLE = 8
+_PASS_THROUGH_OPS = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool"})
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class QuantizableLayer:
     """One Conv or Gemm, and what was decided about it."""
 
     name: str
@@ -50,27 +50,27 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class QdqPlacement:
     """Where Q/DQ go in one graph."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[QuantizableLayer, ...]
     """Every Conv and Gemm in the graph's order."""
-    skips: Mapping[str, str] = field(default_factory=dict)
+    residual_branches: Mapping[str, str] = field(default_factory=dict)
     """Residual Add (its output) to the tensor on its skip branch."""
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Activations that need a scale, in the graph's order, each once."""
         wanted = [layer.input for layer in self.layers if layer.quantized]
-        return tuple(dict.fromkeys([*wanted, *self.skips.values()]))
+        return tuple(dict.fromkeys([*wanted, *self.residual_branches.values()]))
 
     @property
-    def quantized(self) -> tuple[Layer, ...]:
+    def int8_layers(self) -> tuple[QuantizableLayer, ...]:
         """The layers that run in int8."""
         return tuple(layer for layer in self.layers if layer.quantized)
 
 
-def decide(model: Any, keep_float: Collection[str] = ()) -> Placement:
+def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
     """Decide for every layer of a graph, batch norms folded.
 
     Args:
@@ -80,26 +80,26 @@ def decide(model: Any, keep_float: Collection[str] = ()) -> Placement:
     Raises:
         ModelError: The graph has Q/DQ already, or an opset below 19.
     """
-    if opset(model) < MIN_OPSET:
+    if opset_version(model) < MIN_QDQ_OPSET:
         raise ModelError(
-            f"has opset {opset(model)}; Q/DQ need {MIN_OPSET}",
+            f"has opset {opset_version(model)}; Q/DQ need {MIN_QDQ_OPSET}",
             remedy="Export it again with opset 19 or above",
         )
-    graph = Graph(model)
+    graph = GraphIndex(model)
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         raise ModelError("is quantized already", remedy="Calibrate its FP32 parent")
     found = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
     first = _first_conv(graph)
-    usual = tuple(_layer(graph, node, node is first, ()) for node in found)
-    layers = tuple(_layer(graph, node, node is first, keep_float) for node in found)
+    usual = tuple(_plan_layer(graph, node, node is first, ()) for node in found)
+    layers = tuple(_plan_layer(graph, node, node is first, keep_float) for node in found)
     unknown = set(keep_float) - {layer.name for layer in layers}
     if unknown:
         raise ModelError(f"has no layer {', '.join(sorted(unknown))}")
     # Which branch is the skip must not depend on what is left in float: ranges are collected
     # once, for the usual placement.
     int8 = {item.output for item in layers if item.quantized}
-    skips = _skips(graph, {item.output for item in usual if item.quantized}, int8)
-    return Placement(layers, skips)
+    skips = _residual_branches(graph, {item.output for item in usual if item.quantized}, int8)
+    return QdqPlacement(layers, skips)
 
 
 def layer_name(node: Any) -> str:
@@ -107,7 +107,7 @@ def layer_name(node: Any) -> str:
     return str(node.name or node.output[0])
 
 
-def _first_conv(graph: Graph) -> Any | None:
+def _first_conv(graph: GraphIndex) -> Any | None:
     """The convolution that no other one feeds, if there is just one."""
     roots = [
         node
@@ -118,24 +118,26 @@ def _first_conv(graph: Graph) -> Any | None:
     return roots[0] if len(roots) == 1 else None
 
 
-def _layer(graph: Graph, node: Any, is_first: bool, keep_float: Collection[str]) -> Layer:
+def _plan_layer(
+    graph: GraphIndex, node: Any, is_first: bool, keep_float: Collection[str]
+) -> QuantizableLayer:
     name, weight = layer_name(node), node.input[1]
     inputs = outputs = 0
     why = ""
     if not graph.is_constant(weight):
         why = "weights are not constant"
     elif node.op_type == "Gemm" and (
-        attribute(node, "transA", 0)
-        or attribute(node, "alpha", 1.0) != 1.0
-        or attribute(node, "beta", 1.0) != 1.0
+        node_attribute(node, "transA", 0)
+        or node_attribute(node, "alpha", 1.0) != 1.0
+        or node_attribute(node, "beta", 1.0) != 1.0
     ):
         why = "Gemm with alpha, beta or transA"
     else:
         inputs, outputs = _channels(graph, node)
-        why = _too_small(node.op_type, inputs, outputs, is_first)
+        why = _channel_problem(node.op_type, inputs, outputs, is_first)
     if not why and name in keep_float:
         why = "left in float on purpose"
-    return Layer(
+    return QuantizableLayer(
         name,
         node.op_type,
         node.input[0],
@@ -148,22 +150,22 @@ def _layer(graph: Graph, node: Any, is_first: bool, keep_float: Collection[str])
     )
 
 
-def _channels(graph: Graph, node: Any) -> tuple[int, int]:
+def _channels(graph: GraphIndex, node: Any) -> tuple[int, int]:
     shape = graph.constant(node.input[1]).shape
     if node.op_type == "Conv":
-        return shape[1] * int(attribute(node, "group", 1)), shape[0]
-    return (shape[1], shape[0]) if attribute(node, "transB", 0) else (shape[0], shape[1])
+        return shape[1] * int(node_attribute(node, "group", 1)), shape[0]
+    return (shape[1], shape[0]) if node_attribute(node, "transB", 0) else (shape[0], shape[1])
 
 
-def _too_small(op: str, inputs: int, outputs: int, is_first: bool) -> str:
-    if is_first and outputs % FIRST_MULTIPLE == 0 and op == "Conv":
+def _channel_problem(op: str, inputs: int, outputs: int, is_first: bool) -> str:
+    if is_first and outputs % FIRST_LAYER_MULTIPLE == 0 and op == "Conv":
         return ""
-    if min(inputs, outputs) < LEAST_CHANNELS:
-        return f"fewer than {LEAST_CHANNELS} channels ({inputs} to {outputs})"
+    if min(inputs, outputs) < MIN_CHANNELS:
+        return f"fewer than {MIN_CHANNELS} channels ({inputs} to {outputs})"
     return ""
 
 
-def _skips(graph: Graph, usual: set[str], int8: set[str]) -> dict[str, str]:
+def _residual_branches(graph: GraphIndex, usual: set[str], int8: set[str]) -> dict[str, str]:
     """For each Add of two activations, one of them a quantized layer's: the other branch.
 
     The layer that fuses with the Add is the one with no other reader and, of two, the one
@@ -181,34 +183,34 @@ def _skips(graph: Graph, usual: set[str], int8: set[str]) -> dict[str, str]:
         fusing = [
             name
             for name in node.input
-            if name in usual and len(graph.users(name)) == 1 and name not in graph.outputs
+            if name in usual and len(graph.consumers(name)) == 1 and name not in graph.outputs
         ]
         if not fusing or node.input[0] == node.input[1]:
             continue
         main = max(fusing, key=lambda name: _weight_count(graph, name))
         skip = next(name for name in node.input if name != main)
-        if main in int8 and _feeds_int8(graph, node.output[0], int8):
+        if main in int8 and _consumed_as_int8(graph, node.output[0], int8):
             skips[node.output[0]] = skip
     return skips
 
 
-def _weight_count(graph: Graph, output: str) -> int:
-    maker = graph.maker(output)
+def _weight_count(graph: GraphIndex, output: str) -> int:
+    maker = graph.producer(output)
     return 0 if maker is None else int(graph.constant(maker.input[1]).size)
 
 
-def _feeds_int8(graph: Graph, tensor: str, int8: set[str]) -> bool:
+def _consumed_as_int8(graph: GraphIndex, tensor: str, int8: set[str]) -> bool:
     """True if what is made of the sum is quantized next; else int8 there saves nothing."""
-    for user in graph.users(tensor):
-        if user.op_type in _THROUGH:
-            if _feeds_int8(graph, user.output[0], int8):
+    for user in graph.consumers(tensor):
+        if user.op_type in _PASS_THROUGH_OPS:
+            if _consumed_as_int8(graph, user.output[0], int8):
                 return True
         elif user.output[0] in int8:
             return True
     return False
 
 
-def apply(model: Any, placement: Placement, ranges: Mapping[str, float]) -> Any:
+def insert_qdq(model: Any, placement: QdqPlacement, clip_values: Mapping[str, float]) -> Any:
     """The graph with Q/DQ where the placement says.
 
     Args:
@@ -225,31 +227,31 @@ def apply(model: Any, placement: Placement, ranges: Mapping[str, float]) -> Any:
     import onnx
 
     for tensor in placement.tensors:
-        value = ranges.get(tensor)
+        value = clip_values.get(tensor)
         if value is None or not np.isfinite(value) or value < 0:
             raise ModelError(f"has no usable range for the tensor '{tensor}': {value}")
-    made = copy(model)
-    writer = _Writer(made)
+    made = copy_model(model)
+    writer = _QdqWriter(made)
     for tensor in placement.tensors:
-        writer.activation(tensor, ranges[tensor])
-    for layer in placement.quantized:
-        writer.weight(layer)
+        writer.add_activation(tensor, clip_values[tensor])
+    for layer in placement.int8_layers:
+        writer.add_weight(layer)
     writer.rewire(placement)
     writer.finish()
-    drop_unused(made)
+    drop_unused_initializers(made)
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
-class _Writer:
+class _QdqWriter:
     """Collects new nodes and constants of a graph, then puts them where they belong."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._graph = Graph(model)
+        self._graph = GraphIndex(model)
         self._after: dict[str, list[Any]] = {}
         self._before: dict[str, list[Any]] = {}
-        self._real: dict[str, str] = {}
+        self._dequantized: dict[str, str] = {}
         self._constant("qdq_zero", np.array(0, np.int8))
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:
@@ -258,11 +260,11 @@ class _Writer:
         self._model.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
-    def activation(self, tensor: str, reach: float) -> None:
+    def add_activation(self, tensor: str, max_abs: float) -> None:
         """Q and DQ after the tensor's maker, once, whoever reads it."""
         from onnx import helper
 
-        scale = self._constant(f"{tensor}_scale", scale_of(reach))
+        scale = self._constant(f"{tensor}_scale", int8_scale(max_abs))
         quantized, real = f"{tensor}_int8", f"{tensor}_real"
         self._after[tensor] = [
             helper.make_node(
@@ -278,15 +280,15 @@ class _Writer:
                 name=f"{tensor}_dequantize",
             ),
         ]
-        self._real[tensor] = real
+        self._dequantized[tensor] = real
 
-    def weight(self, layer: Layer) -> None:
+    def add_weight(self, layer: QuantizableLayer) -> None:
         """int8 weights and a DQ before the layer."""
         from onnx import helper
 
-        node = self._graph.maker(layer.output)
+        node = self._graph.producer(layer.output)
         assert node is not None
-        axis = 0 if layer.op == "Conv" or attribute(node, "transB", 0) else 1
+        axis = 0 if layer.op == "Conv" or node_attribute(node, "transB", 0) else 1
         values, scales = quantize_weight(self._graph.constant(layer.weight), axis)
         stem = f"{layer.output}_weight"
         inputs = [
@@ -300,17 +302,17 @@ class _Writer:
             )
         ]
 
-    def rewire(self, placement: Placement) -> None:
+    def rewire(self, placement: QdqPlacement) -> None:
         """Let layers and Adds read what was dequantized."""
-        for layer in placement.quantized:
-            node = self._graph.maker(layer.output)
+        for layer in placement.int8_layers:
+            node = self._graph.producer(layer.output)
             assert node is not None
-            node.input[0] = self._real[layer.input]
+            node.input[0] = self._dequantized[layer.input]
             node.input[1] = f"{layer.output}_weight_real"
-        for output, skip in placement.skips.items():
-            node = self._graph.maker(output)
+        for output, skip in placement.residual_branches.items():
+            node = self._graph.producer(output)
             assert node is not None
-            node.input[list(node.input).index(skip)] = self._real[skip]
+            node.input[list(node.input).index(skip)] = self._dequantized[skip]
 
     def finish(self) -> None:
         """Put the new nodes into the graph's order."""
@@ -333,9 +335,9 @@ class _Writer:
         self._model.graph.node.extend(kept)
 
 
-def scale_of(reach: float) -> NDArray[np.float32]:
+def int8_scale(max_abs: float) -> NDArray[np.float32]:
     """The step of symmetric int8 that reaches so far; never 0."""
-    step = np.float32(reach / QMAX if reach > 0 else 1.0 / QMAX)
+    step = np.float32(max_abs / QMAX if max_abs > 0 else 1.0 / QMAX)
     return np.asarray(max(step, np.finfo(np.float32).tiny), np.float32)
 
 
@@ -345,7 +347,7 @@ def quantize_weight(
     """int8 weights and their scale per slice of `axis`; an empty slice gets a harmless one."""
     others = tuple(each for each in range(weight.ndim) if each != axis)
     reach = np.abs(weight.astype(np.float64)).max(axis=others)
-    scales = np.asarray([scale_of(float(each)) for each in reach], np.float32)
+    scales = np.asarray([int8_scale(float(each)) for each in reach], np.float32)
     shape = [1] * weight.ndim
     shape[axis] = -1
     steps = weight.astype(np.float64) / scales.astype(np.float64).reshape(shape)

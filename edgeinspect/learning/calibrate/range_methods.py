@@ -11,12 +11,12 @@ METHODS = ("minmax", "percentile", "entropy", "mse")
 PERCENTILE = 99.99
 LEVELS = 128
 """Magnitudes that symmetric int8 can tell apart, 0 included."""
-_CANDIDATES = 160
-_LEAST_SHARE = 0.02
+_MAX_CANDIDATES = 160
+_MIN_CLIP_RATIO = 0.02
 """No method clips below this share of what was seen."""
 
 
-def reach(histogram: Histogram, method: str) -> float:
+def clip_value(histogram: Histogram, method: str) -> float:
     """The magnitude that 127 shall stand for.
 
     Args:
@@ -28,40 +28,42 @@ def reach(histogram: Histogram, method: str) -> float:
     Returns:
         0 if nothing but zeros was seen.
     """
-    seen = histogram.reach
+    seen = histogram.max_abs
     if seen == 0 or histogram.total == 0:
         return 0.0
     if method == "minmax":
         return seen
-    chosen = {"percentile": _percentile, "entropy": _entropy, "mse": _mse}[method](histogram)
-    return float(min(seen, max(chosen, seen * _LEAST_SHARE)))
+    chosen = {"percentile": _percentile_clip, "entropy": _entropy_clip, "mse": _mse_clip}[method](
+        histogram
+    )
+    return float(min(seen, max(chosen, seen * _MIN_CLIP_RATIO)))
 
 
-def _percentile(histogram: Histogram) -> float:
+def _percentile_clip(histogram: Histogram) -> float:
     share = np.cumsum(histogram.counts) / histogram.total
     place = int(np.searchsorted(share, PERCENTILE / 100))
     return (place + 1) * histogram.top / BINS
 
 
-def _used(histogram: Histogram) -> int:
+def _used_bins(histogram: Histogram) -> int:
     """Bins up to the largest value."""
     return int(np.flatnonzero(histogram.counts)[-1]) + 1
 
 
-def _clips(histogram: Histogram, least: int) -> NDArray[np.int64]:
+def _clip_candidates(histogram: Histogram, min_bins: int) -> NDArray[np.int64]:
     """Places to clip at, in bins, rising to the last that is used."""
-    used = _used(histogram)
-    first = min(used, max(least, int(used * _LEAST_SHARE)))
-    return np.unique(np.linspace(first, used, _CANDIDATES).round().astype(np.int64))
+    used = _used_bins(histogram)
+    first = min(used, max(min_bins, int(used * _MIN_CLIP_RATIO)))
+    return np.unique(np.linspace(first, used, _MAX_CANDIDATES).round().astype(np.int64))
 
 
-def _mse(histogram: Histogram) -> float:
+def _mse_clip(histogram: Histogram) -> float:
     width = histogram.top / BINS
     centres = (np.arange(BINS) + 0.5) * width
     weights = histogram.counts.astype(np.float64)
-    best, chosen = np.inf, histogram.reach
-    for bins in _clips(histogram, 1)[::-1]:
-        limit = min(histogram.reach, float(bins) * width)
+    best, chosen = np.inf, histogram.max_abs
+    for bins in _clip_candidates(histogram, 1)[::-1]:
+        limit = min(histogram.max_abs, float(bins) * width)
         step = limit / (LEVELS - 1)
         rounded = np.minimum(np.rint(centres / step), LEVELS - 1) * step
         error = float(weights @ (centres - rounded) ** 2)
@@ -70,15 +72,15 @@ def _mse(histogram: Histogram) -> float:
     return chosen
 
 
-def _entropy(histogram: Histogram) -> float:
+def _entropy_clip(histogram: Histogram) -> float:
     counts = histogram.counts.astype(np.float64)
     # The first bin holds exact zeros of ReLUs, which any scale keeps: they must not decide.
     counts[0] = counts[1]
     total = counts.sum()
     if total == 0:
-        return histogram.reach
-    best, chosen = np.inf, histogram.reach
-    for bins in _clips(histogram, LEVELS)[::-1]:
+        return histogram.max_abs
+    best, chosen = np.inf, histogram.max_abs
+    for bins in _clip_candidates(histogram, LEVELS)[::-1]:
         divergence = _divergence(counts, int(bins))
         if divergence < best:
             best, chosen = divergence, float(bins) * histogram.top / BINS

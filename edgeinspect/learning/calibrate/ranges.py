@@ -9,24 +9,29 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.learning.calibrate.checkpoint import EVERY, Notebook, Report, silent
+from edgeinspect.learning.calibrate.checkpoint import (
+    CHECKPOINT_INTERVAL,
+    CalibrationCheckpoint,
+    ProgressCallback,
+    no_progress,
+)
 from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.learning.calibrate.histogram import Histogram
-from edgeinspect.learning.calibrate.qdq_placement import scale_of
-from edgeinspect.learning.calibrate.range_methods import METHODS, reach
-from edgeinspect.learning.calibrate.sessions import Inner
+from edgeinspect.learning.calibrate.qdq_placement import int8_scale
+from edgeinspect.learning.calibrate.range_methods import METHODS, clip_value
+from edgeinspect.learning.calibrate.sessions import TensorProbe
 from edgeinspect.system.untrusted_text import TableWriter
 
 STAGE = "ranges"
 
 
-def collect(
+def collect_histograms(
     model: Any,
     tensors: Sequence[str],
     frames: FrameSet,
-    notebook: Notebook,
-    report: Report = silent,
-    every: int = EVERY,
+    checkpoint: CalibrationCheckpoint,
+    progress: ProgressCallback = no_progress,
+    checkpoint_interval: int = CHECKPOINT_INTERVAL,
 ) -> dict[str, Histogram]:
     """Run the sample through the FP32 graph and count the magnitudes of its inner tensors.
 
@@ -47,10 +52,10 @@ def collect(
     if not len(frames):
         raise DataError("the sample is empty", where=frames.where)
     found = {name: Histogram() for name in tensors}
-    start = _restore(notebook, found)
-    inner = Inner(model, tensors)
+    start = _restore(checkpoint, found)
+    inner = TensorProbe(model, tensors)
     for number in range(start, len(frames)):
-        report(STAGE, number, len(frames))
+        progress(STAGE, number, len(frames))
         for name, values in zip(tensors, inner.run(frames.read(number)), strict=True):
             try:
                 found[name].add(values)
@@ -58,45 +63,45 @@ def collect(
                 raise ModelError(
                     f"{error} in the tensor '{name}'", where=frames.names[number]
                 ) from error
-        if (number + 1) % every == 0 or number + 1 == len(frames):
-            notebook.keep(STAGE, _state(found, number + 1))
-    report(STAGE, len(frames), len(frames))
+        if (number + 1) % checkpoint_interval == 0 or number + 1 == len(frames):
+            checkpoint.save(STAGE, _to_state(found, number + 1))
+    progress(STAGE, len(frames), len(frames))
     return found
 
 
-def _state(found: Mapping[str, Histogram], done: int) -> dict[str, Any]:
-    rows = list(found.values())
+def _to_state(histograms: Mapping[str, Histogram], done: int) -> dict[str, Any]:
+    rows = list(histograms.values())
     return {
         "done": np.int64(done),
-        "tensors": np.array(list(found), np.str_),
+        "tensors": np.array(list(histograms), np.str_),
         "counts": np.array([row.counts for row in rows], np.int64).reshape(len(rows), -1),
         "bounds": np.array([(row.top, row.low, row.high) for row in rows], np.float64),
     }
 
 
-def _restore(notebook: Notebook, found: dict[str, Histogram]) -> int:
+def _restore(checkpoint: CalibrationCheckpoint, histograms: dict[str, Histogram]) -> int:
     """Frames that an earlier run counted, its counts filled in."""
-    state = notebook.load(STAGE)
-    if state is None or state["tensors"].tolist() != list(found):
+    state = checkpoint.load(STAGE)
+    if state is None or state["tensors"].tolist() != list(histograms):
         return 0
-    for row, name in enumerate(found):
+    for row, name in enumerate(histograms):
         top, low, high = (float(value) for value in state["bounds"][row])
-        found[name] = Histogram(top, low, high, state["counts"][row].copy())
+        histograms[name] = Histogram(top, low, high, state["counts"][row].copy())
     return int(state["done"])
 
 
-def reaches(found: Mapping[str, Histogram], method: str) -> dict[str, float]:
+def clip_values(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]:
     """The magnitude that int8 shall reach, per tensor, by one method."""
-    return {name: reach(histogram, method) for name, histogram in found.items()}
+    return {name: clip_value(histogram, method) for name, histogram in histograms.items()}
 
 
-def table(found: Mapping[str, Histogram], method: str) -> bytes:
+def ranges_csv(histograms: Mapping[str, Histogram], method: str) -> bytes:
     """The ranges as CSV: what was seen, what each method says, and the scale that was used."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["tensor", "low", "high", "values", *METHODS, "chosen", "scale"])
-    for name, histogram in found.items():
-        by = {each: reach(histogram, each) for each in METHODS}
+    for name, histogram in histograms.items():
+        by = {each: clip_value(histogram, each) for each in METHODS}
         rows.writerow(
             [
                 name,
@@ -105,7 +110,7 @@ def table(found: Mapping[str, Histogram], method: str) -> bytes:
                 histogram.total,
                 *(f"{by[each]:.6g}" for each in METHODS),
                 method,
-                f"{float(scale_of(by[method])):.9g}",
+                f"{float(int8_scale(by[method])):.9g}",
             ]
         )
     return text.getvalue().encode()

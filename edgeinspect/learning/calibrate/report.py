@@ -8,90 +8,97 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.calibrate.acceptance import Acceptance, Changed
-from edgeinspect.learning.calibrate.calibration import Outcome
-from edgeinspect.learning.calibrate.layer_sensitivity import Blame
-from edgeinspect.learning.evaluate.metrics.detection_by_size import Sizes
-from edgeinspect.learning.evaluate.metrics.scores import enlarge
+from edgeinspect.learning.calibrate.acceptance import AcceptanceResult, ChangedFrame
+from edgeinspect.learning.calibrate.calibration import CalibrationResult
+from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
+from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize
+from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
 from edgeinspect.learning.reporting import html
-from edgeinspect.learning.reporting.overlay import data_uri, fit, overlay, shown_width
+from edgeinspect.learning.reporting.overlay import (
+    display_width_px,
+    jpeg_data_uri,
+    overlay_class_map,
+    to_display_size,
+)
 from edgeinspect.learning.reporting.svg_plot import AMBER, BLUE, Axis, Plot
 
-_BLAMED_IN_PLOT = 30
+_MAX_PLOTTED_LAYERS = 30
 
 
-def write_page(outcome: Outcome) -> str:
+def render_report(result: CalibrationResult) -> str:
     """A calibration as one HTML document."""
-    parent = outcome.request.parent
+    parent = result.config.parent
     body = [
         f"<h1>{escape(str(parent.id))} in INT8</h1>",
-        html.words(
-            f"Calibration {outcome.id}, {len(outcome.sample.calibration)} frames of "
-            f"{outcome.frames.where}, seed {outcome.request.seed}, method {outcome.method}; "
-            f"proved on {outcome.acceptance.frames} "
-            f"{'labelled' if outcome.acceptance.labelled else 'unlabelled'} frames "
-            f"({outcome.backend}).",
+        html.paragraph(
+            f"Calibration {result.id}, {len(result.selection.calibration)} frames of "
+            f"{result.frames.where}, seed {result.config.seed}, method {result.method}; "
+            f"proved on {result.acceptance.frames} "
+            f"{'labelled' if result.acceptance.is_labelled else 'unlabelled'} frames "
+            f"({result.backend}).",
             faint=True,
         ),
-        *_tiles(outcome),
+        *_tiles(result),
         *(
-            html.note(f"The sample does not look like the reference: {each}")
-            for each in outcome.drift
+            html.warning_note(f"The sample does not look like the reference: {each}")
+            for each in result.drift
         ),
-        *_checks(outcome),
-        *_sizes(outcome.acceptance),
-        *_changed(outcome),
-        *_methods(outcome),
-        *_blame(outcome.blame),
-        *_layers(outcome),
+        *_checks(result),
+        *_recall_by_size(result.acceptance),
+        *_changed_frames(result),
+        *_methods(result),
+        *_sensitivity(result.sensitivity),
+        *_layers(result),
     ]
-    return html.page(f"{parent.id} in INT8", body)
+    return html.document(f"{parent.id} in INT8", body)
 
 
-def _tiles(outcome: Outcome) -> Iterator[str]:
-    proof, placement = outcome.acceptance, outcome.placement
+def _tiles(result: CalibrationResult) -> Iterator[str]:
+    proof, placement = result.acceptance, result.placement
     failed = sum(not check.passed for check in proof.checks)
     tiles = [
-        html.tile(
+        html.stat_tile(
             "acceptance",
-            "accepted" if proof.accepted else "refused",
+            "accepted" if proof.is_accepted else "refused",
             f"{len(proof.checks) - failed} of {len(proof.checks)} bounds hold",
-            kind="good" if proof.accepted else "bad",
+            kind="good" if proof.is_accepted else "bad",
         ),
-        html.tile(
+        html.stat_tile(
             "verdicts that agree",
-            f"{100 * proof.paired.agreement_ratio:.2f} %",
+            f"{100 * proof.comparison.agreement_ratio:.2f} %",
             f"of {proof.frames} frames",
         ),
-        html.tile(
+        html.stat_tile(
             "layers in int8",
-            f"{len(placement.quantized)} of {len(placement.layers)}",
-            f"left in float on purpose: {', '.join(outcome.left_float) or 'none'}",
+            f"{len(placement.int8_layers)} of {len(placement.layers)}",
+            f"left in float on purpose: {', '.join(result.float_layers) or 'none'}",
         ),
     ]
-    if proof.paired.pixel_agreement_ratio is not None:
-        share = f"{100 * proof.paired.pixel_agreement_ratio:.3f} %"
-        tiles.append(html.tile("pixels of one class", share, "the same under FP32 and INT8"))
-    if proof.paired.auc is not None:
-        auc = proof.paired.auc
+    if proof.comparison.pixel_agreement_ratio is not None:
+        share = f"{100 * proof.comparison.pixel_agreement_ratio:.3f} %"
+        tiles.append(html.stat_tile("pixels of one class", share, "the same under FP32 and INT8"))
+    if proof.comparison.auc is not None:
+        auc = proof.comparison.auc
         tiles.append(
-            html.tile("AUC", f"{auc.b:.4f}", f"FP32 {auc.a:.4f}", f"change {auc.difference:+.4f}")
+            html.stat_tile(
+                "AUC", f"{auc.b:.4f}", f"FP32 {auc.a:.4f}", f"change {auc.difference:+.4f}"
+            )
         )
     yield f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _checks(outcome: Outcome) -> Iterator[str]:
+def _checks(result: CalibrationResult) -> Iterator[str]:
     yield "<h2>Bounds</h2>"
     yield '<div class="card">'
-    if outcome.first is not outcome.acceptance:
-        yield html.words("With every layer in int8, before any was left in float:")
-        yield _check_table(outcome.first)
-        yield html.words(f"With {', '.join(outcome.left_float)} in float:")
-    yield _check_table(outcome.acceptance)
+    if result.first_acceptance is not result.acceptance:
+        yield html.paragraph("With every layer in int8, before any was left in float:")
+        yield _check_table(result.first_acceptance)
+        yield html.paragraph(f"With {', '.join(result.float_layers)} in float:")
+    yield _check_table(result.acceptance)
     yield "</div>"
 
 
-def _check_table(proof: Acceptance) -> str:
+def _check_table(proof: AcceptanceResult) -> str:
     return html.table(
         ("figure", "FP32", "INT8", "bound", ""),
         [
@@ -107,8 +114,8 @@ def _check_table(proof: Acceptance) -> str:
     )
 
 
-def _sizes(proof: Acceptance) -> Iterator[str]:
-    before, after = proof.sizes
+def _recall_by_size(proof: AcceptanceResult) -> Iterator[str]:
+    before, after = proof.recall_by_size
     if before is None or after is None:
         return
     yield "<h2>Recall by area of the defect</h2>"
@@ -117,96 +124,96 @@ def _sizes(proof: Acceptance) -> Iterator[str]:
         (
             f"{a.low_px} to {a.high_px - 1} px",
             str(a.recall.total),
-            _percent(a.recall.value),
-            _percent(b.recall.value),
+            _format_percent(a.recall.value),
+            _format_percent(b.recall.value),
         )
         for a, b in zip(before.bins, after.bins, strict=True)
     ]
-    rows.append(("found with 90 % from", "", _a90(before), _a90(after)))
+    rows.append(("found with 90 % from", "", _describe_a90(before), _describe_a90(after)))
     yield html.table(("area", "defects", "FP32", "INT8"), rows)
     yield "</div>"
 
 
-def _percent(value: float | None) -> str:
+def _format_percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f} %"
 
 
-def _a90(sizes: Sizes) -> str:
+def _describe_a90(sizes: DetectionBySize) -> str:
     return "never" if sizes.a90_px is None else f"{sizes.a90_px:.0f} px"
 
 
-def _changed(outcome: Outcome) -> Iterator[str]:
-    proof = outcome.acceptance
-    flips = [each for each in proof.changed if each.rejected[0] != each.rejected[1]]
+def _changed_frames(result: CalibrationResult) -> Iterator[str]:
+    proof = result.acceptance
+    flips = [each for each in proof.changed_frames if each.rejected[0] != each.rejected[1]]
     yield "<h2>Frames that changed</h2>"
-    yield html.words(
-        f"{len(flips)} of the {len(proof.changed)} shown changed their verdict; the others "
+    yield html.paragraph(
+        f"{len(flips)} of the {len(proof.changed_frames)} shown changed their verdict; the others "
         "changed most without that."
-        if proof.changed
+        if proof.changed_frames
         else "No frame changed at all."
     )
-    yield html.key(
-        outcome.request.parent.classes
-        if proof.changed and proof.changed[0].maps[0] is not None
+    yield html.legend_paragraph(
+        result.config.parent.classes
+        if proof.changed_frames and proof.changed_frames[0].class_maps[0] is not None
         else ()
     )
-    for each in proof.changed:
-        yield _picture(each, outcome.request.parent.output_stride)
+    for each in proof.changed_frames:
+        yield _changed_frame(each, result.config.parent.output_stride)
 
 
-def _picture(changed: Changed, stride: int) -> str:
-    width = shown_width(*changed.image.shape[:2])
+def _changed_frame(changed: ChangedFrame, stride: int) -> str:
+    width = display_width_px(*changed.image.shape[:2])
     height, wide = changed.image.shape[:2]
     shown: list[tuple[str, NDArray[np.uint8]]] = []
     if changed.mask is not None:
-        shown.append(("truth", overlay(changed.image, changed.mask, width)))
+        shown.append(("truth", overlay_class_map(changed.image, changed.mask, width)))
     else:
-        shown.append(("picture", fit(changed.image, width)))
-    for name, found in zip(("FP32", "INT8"), changed.maps, strict=True):
+        shown.append(("picture", to_display_size(changed.image, width)))
+    for name, found in zip(("FP32", "INT8"), changed.class_maps, strict=True):
         if found is not None:
-            whole = enlarge(found, stride, height, wide)
-            shown.append((name, overlay(changed.image, whole, width)))
+            whole = upsample_class_map(found, stride, height, wide)
+            shown.append((name, overlay_class_map(changed.image, whole, width)))
     row = "".join(
         f'<div>{name}<img alt="{escape(changed.name)}, {name}" width="{width}" '
-        f'src="{data_uri(pixels)}"></div>'
+        f'src="{jpeg_data_uri(pixels)}"></div>'
         for name, pixels in shown
     )
     said = " to ".join("reject" if each else "pass" for each in changed.rejected)
     before, after = changed.probs
     probs = f", probability {before:.4f} to {after:.4f}" if before is not None and after else ""
-    truth = {True: "defective, ", False: "sound, ", None: ""}[changed.defective]
+    truth = {True: "defective, ", False: "sound, ", None: ""}[changed.is_defective]
     head = f"<b>{escape(changed.name)}</b> <span>{truth}{said}{probs}</span>"
     return f'<div class="picture"><div class="small">{head}</div><div class="row">{row}</div></div>'
 
 
-def _methods(outcome: Outcome) -> Iterator[str]:
+def _methods(result: CalibrationResult) -> Iterator[str]:
     yield "<h2>Range methods</h2>"
     yield '<div class="card">'
-    measure = next(iter(outcome.distances.values())).words
-    yield html.words(
-        f"On {len(outcome.sample.held_out)} held-out frames: {measure}; less is better."
+    measure = next(iter(result.distances.values())).words
+    yield html.paragraph(
+        f"On {len(result.selection.held_out)} held-out frames: {measure}; less is better."
     )
     yield html.table(
         ("method", "distance", ""),
         [
-            (name, f"{each.total:.6f}", "chosen" if name == outcome.method else "")
-            for name, each in outcome.distances.items()
+            (name, f"{each.total:.6f}", "chosen" if name == result.method else "")
+            for name, each in result.distances.items()
         ],
     )
     yield "</div>"
 
 
-def _blame(found: Blame | None) -> Iterator[str]:
+def _sensitivity(found: SensitivityReport | None) -> Iterator[str]:
     if found is None:
         return
     yield "<h2>Blame</h2>"
-    yield html.words(
+    yield html.paragraph(
         f"What each layer costs, on {found.frames} frames ({found.fp32.words}: FP32 "
         f"{found.fp32.total:.5f}, INT8 {found.int8.total:.5f}). The ranking goes by how far the "
         "outputs stray from FP32 when the layer alone is in int8, and by how much of that goes "
         "when it alone is in float."
     )
-    rows = found.rows[:_BLAMED_IN_PLOT]
+    rows = found.rows[:_MAX_PLOTTED_LAYERS]
     largest = max(1e-6, *(max(row.strays, row.restores) for row in rows))
     plot = Plot(
         "Distance from FP32, layer by layer",
@@ -230,7 +237,7 @@ def _blame(found: Blame | None) -> Iterator[str]:
         "restores, alone in float",
     )
     noise.bars([(i + 0.15, i + 0.85, row.signal_db) for i, row in enumerate(rows)], BLUE)
-    yield html.plots((plot, noise))
+    yield html.plot_grid((plot, noise))
     yield '<div class="card">'
     yield html.table(
         (
@@ -258,7 +265,7 @@ def _blame(found: Blame | None) -> Iterator[str]:
     yield "</div>"
 
 
-def _layers(outcome: Outcome) -> Iterator[str]:
+def _layers(result: CalibrationResult) -> Iterator[str]:
     yield "<h2>Layers</h2>"
     yield '<div class="card">'
     yield html.table(
@@ -271,7 +278,7 @@ def _layers(outcome: Outcome) -> Iterator[str]:
                 "int8" if layer.quantized else "float",
                 layer.why,
             )
-            for layer in outcome.placement.layers
+            for layer in result.placement.layers
         ],
     )
     yield "</div>"

@@ -12,22 +12,27 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.learning.calibrate.checkpoint import EVERY, Notebook, Report, silent
+from edgeinspect.learning.calibrate.checkpoint import (
+    CHECKPOINT_INTERVAL,
+    CalibrationCheckpoint,
+    ProgressCallback,
+    no_progress,
+)
 from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.system.untrusted_text import TableWriter
 
 STAGE = "scan"
 MEASURES = ("brightness", "contrast", "score")
 SCORE_EDGES = (0.02, 0.5, 0.98)
-BROKEN = ""
-_BROKEN_RATIO = 0.2
+UNREADABLE = ""
+_MAX_UNREADABLE_RATIO = 0.2
 _DRIFT_LIMIT = 0.25
 _BINS = 10
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class FrameMetrics:
     """What was measured of every frame."""
 
     digests: tuple[str, ...]
@@ -44,7 +49,7 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class FrameSelection:
     """The frames that were drawn, by their number in the set."""
 
     calibration: tuple[int, ...]
@@ -52,14 +57,14 @@ class Sample:
     """Disjoint from the calibration: methods are compared on them."""
 
 
-def scan(
+def measure_frames(
     frames: FrameSet,
     score: Callable[[Pixels], float],
-    notebook: Notebook,
-    report: Report = silent,
-    every: int = EVERY,
+    checkpoint: CalibrationCheckpoint,
+    progress: ProgressCallback = no_progress,
+    checkpoint_interval: int = CHECKPOINT_INTERVAL,
     stage: str = STAGE,
-) -> Scan:
+) -> FrameMetrics:
     """Measure every frame, one at a time.
 
     Args:
@@ -72,36 +77,36 @@ def scan(
     """
     if not len(frames):
         raise DataError("holds no frame", where=frames.where)
-    state = notebook.load(stage)
+    state = checkpoint.load(stage)
     digests: list[str] = []
     first: DataError | None = None
     values: NDArray[np.float64] = np.zeros((len(frames), len(MEASURES)))
     if state is not None and state["values"].shape == values.shape:
         digests, values = state["digests"].tolist(), state["values"].copy()
     for number in range(len(digests), len(frames)):
-        report(stage, number, len(frames))
+        progress(stage, number, len(frames))
         try:
             image = frames.read(number)
             values[number] = float(image.mean()), float(image.std()), score(image)
             digests.append(frames.digest(number))
         except DataError as error:
             first = first or error
-            digests.append(BROKEN)
-        if (number + 1) % every == 0 or number + 1 == len(frames):
-            notebook.keep(stage, {"digests": np.array(digests), "values": values})
-    report(stage, len(frames), len(frames))
-    broken = digests.count(BROKEN)
-    if broken > _BROKEN_RATIO * len(frames):
+            digests.append(UNREADABLE)
+        if (number + 1) % checkpoint_interval == 0 or number + 1 == len(frames):
+            checkpoint.save(stage, {"digests": np.array(digests), "values": values})
+    progress(stage, len(frames), len(frames))
+    broken = digests.count(UNREADABLE)
+    if broken > _MAX_UNREADABLE_RATIO * len(frames):
         raise DataError(
             f"{broken} of {len(frames)} pictures cannot be read, the first is "
-            f"{frames.names[digests.index(BROKEN)]}" + (f": it {first.what}" if first else ""),
+            f"{frames.names[digests.index(UNREADABLE)]}" + (f": it {first.what}" if first else ""),
             where=frames.where,
             remedy=first.remedy if first else "See why with `edgeinspect data inspect`",
         )
-    return Scan(tuple(digests), values)
+    return FrameMetrics(tuple(digests), values)
 
 
-def draw(found: Scan, count: int, held_out: int, seed: int) -> Sample:
+def select_frames(metrics: FrameMetrics, count: int, held_out: int, seed: int) -> FrameSelection:
     """Draw frames so that every kind has the same share as far as it lasts.
 
     The same picture (by its hash) is drawn once. With too few frames for both, a fifth is
@@ -116,8 +121,8 @@ def draw(found: Scan, count: int, held_out: int, seed: int) -> Sample:
         DataError: There are fewer than two different frames.
     """
     first: dict[str, int] = {}
-    for number, digest in enumerate(found.digests):
-        if digest != BROKEN:
+    for number, digest in enumerate(metrics.digests):
+        if digest != UNREADABLE:
             first.setdefault(digest, number)
     usable = sorted(first.values())
     if len(usable) < 2:
@@ -128,16 +133,16 @@ def draw(found: Scan, count: int, held_out: int, seed: int) -> Sample:
     if count + held_out > len(usable):
         held_out = max(1, min(held_out, len(usable) // 5))
         count = min(count, len(usable) - held_out)
-    order = _by_turns(found.strata(), usable, count + held_out, np.random.default_rng(seed))
+    order = _round_robin(metrics.strata(), usable, count + held_out, np.random.default_rng(seed))
     # Every n-th of an order that goes round the kinds: both parts have all of them.
     step = len(order) / held_out
     chosen = {int((index + 0.5) * step) for index in range(held_out)}
     kept = [number for place, number in enumerate(order) if place not in chosen]
     out = [number for place, number in enumerate(order) if place in chosen]
-    return Sample(tuple(sorted(kept)), tuple(sorted(out)))
+    return FrameSelection(tuple(sorted(kept)), tuple(sorted(out)))
 
 
-def _by_turns(
+def _round_robin(
     strata: NDArray[np.int64], usable: Sequence[int], wanted: int, rng: np.random.Generator
 ) -> list[int]:
     """One frame of each kind in turn, each kind in a drawn order, until there are enough."""
@@ -162,7 +167,9 @@ def deciles(values: Values) -> dict[str, list[float]]:
     }
 
 
-def drift(values: Values, reference: Mapping[str, Sequence[float]], size: int) -> list[str]:
+def describe_drift(
+    values: Values, reference: Mapping[str, Sequence[float]], size: int
+) -> list[str]:
     """Where a sample does not look like the frames that deciles were taken of, in words.
 
     The population stability index over the reference's tenths; above 0.25 (and what chance
@@ -179,7 +186,7 @@ def drift(values: Values, reference: Mapping[str, Sequence[float]], size: int) -
         edges = reference.get(name)
         if edges is None or len(edges) != _BINS - 1:
             continue
-        index = stability_index(values[:, column], edges)
+        index = population_stability_index(values[:, column], edges)
         if index > limit:
             words.append(
                 f"{name}: the sample's median is {np.median(values[:, column]):.3g}, the "
@@ -189,7 +196,7 @@ def drift(values: Values, reference: Mapping[str, Sequence[float]], size: int) -
     return words
 
 
-def stability_index(values: Values, edges: Sequence[float]) -> float:
+def population_stability_index(values: Values, edges: Sequence[float]) -> float:
     """Population stability index of values against the tenths between nine deciles."""
     # Equal deciles (a gate that gives 0 to half of all frames) leave tenths empty by
     # themselves: a value on an edge is shared out among the tenths that meet there.
@@ -202,20 +209,20 @@ def stability_index(values: Values, edges: Sequence[float]) -> float:
     return float(np.sum((share - 1 / _BINS) * np.log(share * _BINS)))
 
 
-def table(frames: FrameSet, found: Scan, sample: Sample) -> bytes:
+def selection_csv(frames: FrameSet, metrics: FrameMetrics, selection: FrameSelection) -> bytes:
     """The sample as CSV, one row per frame: what the calibration's identity stands on."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["sha256", "use", *MEASURES, "stratum", "name"])
-    strata = found.strata()
+    strata = metrics.strata()
     uses: list[tuple[str, tuple[int, ...]]] = [
-        ("calibration", sample.calibration),
-        ("held out", sample.held_out),
+        ("calibration", selection.calibration),
+        ("held out", selection.held_out),
     ]
     for use, numbers in uses:
         for number in numbers:
-            measured: list[Any] = [f"{value:.5g}" for value in found.values[number]]
+            measured: list[Any] = [f"{value:.5g}" for value in metrics.values[number]]
             rows.writerow(
-                [found.digests[number], use, *measured, strata[number], frames.names[number]]
+                [metrics.digests[number], use, *measured, strata[number], frames.names[number]]
             )
     return text.getvalue().encode()

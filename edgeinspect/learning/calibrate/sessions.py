@@ -14,15 +14,15 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelSpec, Precision
 from edgeinspect.errors import MissingExtraError, ModelError
-from edgeinspect.learning.onnx_graphs.graph import copy, stored
+from edgeinspect.learning.onnx_graphs.graph import copy_model, serialize_model
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 
 THREADS = 2
 """Fixed: with another number a float sum may end otherwise in its last bit."""
 
 
-class Inner:
+class TensorProbe:
     """A graph under ONNX Runtime that also gives inner tensors. For one thread.
 
     Q/DQ are computed as they stand, not fused into int8 kernels, so that the same graph
@@ -41,12 +41,12 @@ class Inner:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError("cpu", "onnxruntime") from error
-        made = copy(model)
+        made = copy_model(model)
         own = [value.name for value in made.graph.output]
         for name in dict.fromkeys(tensors):
             if name not in own:
                 made.graph.output.append(onnx.ValueInfoProto(name=name))
-        self._wanted = [*(own if with_outputs else []), *tensors]
+        self._output_names = [*(own if with_outputs else []), *tensors]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = THREADS
@@ -65,10 +65,10 @@ class Inner:
     def run(self, image: Pixels) -> list[NDArray[Any]]:
         """The wanted tensors for one frame uint8 (H, W, C)."""
         feed = {"image": image[None]}
-        return list(self._session.run(self._wanted, feed)) if self._wanted else []
+        return list(self._session.run(self._output_names, feed)) if self._output_names else []
 
 
-class _Staged(Store):
+class SingleModelStore(ModelStore):
     """A store that has one model which stands in none."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -88,17 +88,17 @@ def default_backend() -> str:
     return "ov"
 
 
-def open_file(spec: ModelSpec, backend: str) -> Engine:
+def open_engine(spec: ModelSpec, backend: str) -> Engine:
     """An engine of a file that `spec.path` names, as the line would run it."""
-    part = registry.part("backend", backend)
+    part = registry.load_plugin("backend", backend)
     options: Any = part.Options(model="staged", threads=THREADS)
-    engine: Engine = part.build(options, SystemClock(), store=_Staged(spec))
+    engine: Engine = part.build(options, SystemClock(), store=SingleModelStore(spec))
     return engine
 
 
-def stage(parent: ModelSpec, model: Any, folder: Path, name: str) -> ModelSpec:
+def write_temporary_model(parent: ModelSpec, model: Any, folder: Path, name: str) -> ModelSpec:
     """Write a candidate graph and describe it as its parent's INT8 child."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.onnx"
-    path.write_bytes(stored(model))
+    path.write_bytes(serialize_model(model))
     return replace(parent, path=path, precision=Precision.INT8, golden=None)

@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.onnx_graphs.graph import Graph, attribute, drop_unused
+from edgeinspect.learning.onnx_graphs.graph import (
+    GraphIndex,
+    drop_unused_initializers,
+    node_attribute,
+)
 
 BLOCK = 2
-MOST_CHANNELS = 4
+MAX_CHANNELS = 4
 """Input channels up to which it pays."""
 
 
-def fold_stem(model: Any) -> str | None:
+def space_to_depth_stem(model: Any) -> str | None:
     """Rewrite the first convolution of a graph in place, where it has stride 2 on few channels.
 
     The result is the same to rounding: the same products are added, in another order.
@@ -31,20 +35,20 @@ def fold_stem(model: Any) -> str | None:
     """
     from onnx import helper, numpy_helper
 
-    graph = Graph(model)
-    node = _candidate(graph)
+    graph = GraphIndex(model)
+    node = _find_stem(graph)
     if node is None:
         return None
     weight = graph.constant(node.input[1])
-    height, width = _size(model, node.input[0])
+    height, width = _plane_size(model, node.input[0])
     if height % BLOCK or width % BLOCK:
         return None
-    pads = list(attribute(node, "pads", [0, 0, 0, 0]))
-    moved, new_pads = _move(weight, pads, (height, width))
+    pads = list(node_attribute(node, "pads", [0, 0, 0, 0]))
+    moved, new_pads = _rearrange_weights(weight, pads, (height, width))
     blocks = f"{node.input[0]}_blocks"
     name = f"{node.output[0]}_blocks_weight"
     model.graph.initializer.append(numpy_helper.from_array(moved, name))
-    node_index = graph.index(node)
+    node_index = graph.position(node)
     model.graph.node.insert(
         node_index,
         helper.make_node(
@@ -62,11 +66,11 @@ def fold_stem(model: Any) -> str | None:
             helper.make_attribute("kernel_shape", list(moved.shape[2:])),
         ]
     )
-    drop_unused(model)
+    drop_unused_initializers(model)
     return blocks
 
 
-def _candidate(graph: Graph) -> Any | None:
+def _find_stem(graph: GraphIndex) -> Any | None:
     roots = [
         node
         for node in graph.nodes
@@ -77,16 +81,16 @@ def _candidate(graph: Graph) -> Any | None:
         return None
     node = roots[0]
     fits = (
-        list(attribute(node, "strides", [1, 1])) == [BLOCK, BLOCK]
-        and list(attribute(node, "dilations", [1, 1])) == [1, 1]
-        and attribute(node, "group", 1) == 1
-        and attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
-        and graph.constant(node.input[1]).shape[1] <= MOST_CHANNELS
+        list(node_attribute(node, "strides", [1, 1])) == [BLOCK, BLOCK]
+        and list(node_attribute(node, "dilations", [1, 1])) == [1, 1]
+        and node_attribute(node, "group", 1) == 1
+        and node_attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
+        and graph.constant(node.input[1]).shape[1] <= MAX_CHANNELS
     )
     return node if fits else None
 
 
-def _size(model: Any, tensor: str) -> tuple[int, int]:
+def _plane_size(model: Any, tensor: str) -> tuple[int, int]:
     """Height and width of an NCHW tensor, by shape inference; (1, 1) if they are not known."""
     import onnx
 
@@ -98,7 +102,7 @@ def _size(model: Any, tensor: str) -> tuple[int, int]:
     return 1, 1
 
 
-def _move(
+def _rearrange_weights(
     weight: NDArray[Any], pads: list[int], size: tuple[int, int]
 ) -> tuple[NDArray[Any], list[int]]:
     """Weights over blocks, and pads that give as many outputs as before.

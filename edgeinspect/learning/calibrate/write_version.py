@@ -15,17 +15,17 @@ import yaml
 
 from edgeinspect.errors import StorageError
 from edgeinspect.learning.calibrate import ranges, sampling
-from edgeinspect.learning.calibrate.calibration import Outcome
-from edgeinspect.learning.calibrate.checkpoint import write_whole
-from edgeinspect.learning.onnx_graphs.graph import opset, stored
-from edgeinspect.storage.model_store import MANIFEST, Store, read_manifest
+from edgeinspect.learning.calibrate.calibration import CalibrationResult
+from edgeinspect.learning.calibrate.checkpoint import write_atomic
+from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
-PAPERS = "calibration"
+REPORTS_DIR = "calibration"
 """Folder beside the store's, one folder in it for each calibrated version."""
-FILE = "model.onnx"
+MODEL_FILE = "model.onnx"
 
 
-def today() -> str:
+def build_date() -> str:
     """The date for manifests; SOURCE_DATE_EPOCH stands in for it where builds must be equal."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     if epoch.isdecimal() and len(epoch) <= 11:  # of year 5138 at most: any calendar has it
@@ -35,7 +35,7 @@ def today() -> str:
     return moment.date().isoformat()
 
 
-def write_version(outcome: Outcome, store: Store) -> Path:
+def write_version(result: CalibrationResult, store: ModelStore) -> Path:
     """Put the INT8 graph into the store as the next version of its parent: a candidate.
 
     The version appears whole or not at all, and what is live stays live.
@@ -44,19 +44,19 @@ def write_version(outcome: Outcome, store: Store) -> Path:
         StorageError: The store cannot be written.
         ModelError: Its state cannot be read.
     """
-    parent = outcome.request.parent
-    shelf = store.shelf(parent.id.name)
+    parent = result.config.parent
+    shelf = store.model_versions(parent.id.name)
     number = max(shelf.versions(), default=0) + 1
-    data = stored(outcome.graph)
-    manifest = make_manifest(outcome, number, data)
+    data = serialize_model(result.graph)
+    manifest = make_manifest(result, number, data)
     target = shelf.folder / str(number)
     making = shelf.folder / f".making-{number}-{os.getpid()}"
     try:
         shelf.folder.mkdir(parents=True, exist_ok=True)
-        shelf.pin()
+        shelf.pin_live()
         making.mkdir(mode=0o755)
-        write_whole(making / FILE, data)
-        write_whole(making / MANIFEST, manifest.encode())
+        write_atomic(making / MODEL_FILE, data)
+        write_atomic(making / MANIFEST_FILE, manifest.encode())
         making.rename(target)
     except OSError as error:
         raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
@@ -65,10 +65,10 @@ def write_version(outcome: Outcome, store: Store) -> Path:
     return target
 
 
-def make_manifest(outcome: Outcome, number: int, data: bytes) -> str:
+def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
     """The manifest's text. Its parent's, but for what the calibration changed."""
-    parent = outcome.request.parent
-    path = parent.path.parent / MANIFEST
+    parent = result.config.parent
+    path = parent.path.parent / MANIFEST_FILE
     before = read_manifest(path) if path.is_file() else None
     training = dict(before.training) if before and isinstance(before.training, dict) else {}
     manifest: dict[str, Any] = {
@@ -76,11 +76,11 @@ def make_manifest(outcome: Outcome, number: int, data: bytes) -> str:
         "name": parent.id.name,
         "version": number,
         "kind": parent.kind.value,
-        "file": FILE,
+        "file": MODEL_FILE,
         "sha256": hashlib.sha256(data).hexdigest(),
         "size_bytes": len(data),
         "precision": "int8",
-        "opset": opset(outcome.graph),
+        "opset": opset_version(result.graph),
         "input": {
             "height_px": parent.shape.height_px,
             "width_px": parent.shape.width_px,
@@ -89,107 +89,112 @@ def make_manifest(outcome: Outcome, number: int, data: bytes) -> str:
         },
         "classes": list(parent.classes),
         "output_stride": parent.output_stride,
-        "thresholds": _plain(parent.thresholds),
+        "thresholds": _to_plain(parent.thresholds),
         "training": {**training, "parent": {"model": str(parent.id), "sha256": parent.id.sha256}},
         "accuracy": {
-            "calibration": _calibration(outcome),
-            "against_fp32": _against(outcome),
+            "calibration": _calibration_section(result),
+            "against_fp32": _comparison_section(result),
             # The parent's own figures stay readable, under its name.
-            "fp32": _plain(before.accuracy) if before else None,
+            "fp32": _to_plain(before.accuracy) if before else None,
         },
-        "created": today(),
-        "calibration": outcome.id,
+        "created": build_date(),
+        "calibration": result.id,
     }
     return yaml.safe_dump(
         manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
     )
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     """Mappings and sequences of any sort as dict and list, which YAML writes."""
     if hasattr(value, "items"):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {str(key): _to_plain(each) for key, each in value.items()}
+    return [_to_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _calibration(outcome: Outcome) -> dict[str, Any]:
-    drawn = outcome.scan.values[list(outcome.sample.calibration)]
+def _calibration_section(result: CalibrationResult) -> dict[str, Any]:
+    drawn = result.frame_metrics.values[list(result.selection.calibration)]
     return {
-        "images": outcome.frames.where
-        if ":" in outcome.frames.where.split("/")[0]
-        else Path(outcome.frames.where.partition("#")[0]).name,
-        "frames": len(outcome.sample.calibration),
-        "held_out": len(outcome.sample.held_out),
-        "seed": outcome.request.seed,
-        "method": outcome.method,
-        "int8_layers": len(outcome.placement.quantized),
-        "layers": len(outcome.placement.layers),
-        "left_in_float": list(outcome.left_float),
+        "images": result.frames.where
+        if ":" in result.frames.where.split("/")[0]
+        else Path(result.frames.where.partition("#")[0]).name,
+        "frames": len(result.selection.calibration),
+        "held_out": len(result.selection.held_out),
+        "seed": result.config.seed,
+        "method": result.method,
+        "int8_layers": len(result.placement.int8_layers),
+        "layers": len(result.placement.layers),
+        "left_in_float": list(result.float_layers),
         "statistics": sampling.deciles(drawn),
     }
 
 
-def _against(outcome: Outcome) -> dict[str, Any]:
-    proof = outcome.acceptance
+def _comparison_section(result: CalibrationResult) -> dict[str, Any]:
+    proof = result.acceptance
     return {
         "frames": proof.frames,
-        "labelled": proof.labelled,
-        "backend": outcome.backend,
-        "accepted": proof.accepted,
+        "labelled": proof.is_labelled,
+        "backend": result.backend,
+        "accepted": proof.is_accepted,
         "checks": {
             check.name: {"fp32": round(check.fp32, 6), "int8": round(check.int8, 6)}
             for check in proof.checks
         },
-        "verdicts_that_agree": round(proof.paired.agreement_ratio, 6),
+        "verdicts_that_agree": round(proof.comparison.agreement_ratio, 6),
     }
 
 
-def write_papers(outcome: Outcome, folder: Path, page: str) -> None:
+def write_reports(result: CalibrationResult, folder: Path, html: str) -> None:
     """The range table, the sample, the report as a page and as JSON.
 
     Raises:
         StorageError: They cannot be written.
     """
-    table = ranges.table(outcome.histograms, outcome.method)
-    write_whole(folder / "ranges.csv", table)
-    write_whole(folder / "sample.csv", sampling.table(outcome.frames, outcome.scan, outcome.sample))
-    write_whole(folder / "report.json", (json.dumps(document(outcome), indent=2) + "\n").encode())
-    write_whole(folder / "report.html", page.encode())
+    table = ranges.ranges_csv(result.histograms, result.method)
+    write_atomic(folder / "ranges.csv", table)
+    write_atomic(
+        folder / "sample.csv",
+        sampling.selection_csv(result.frames, result.frame_metrics, result.selection),
+    )
+    write_atomic(
+        folder / "report.json", (json.dumps(to_document(result), indent=2) + "\n").encode()
+    )
+    write_atomic(folder / "report.html", html.encode())
 
 
-def document(outcome: Outcome) -> dict[str, Any]:
+def to_document(result: CalibrationResult) -> dict[str, Any]:
     """The report as plain data; the same calibration always gives the same."""
-    proof, blame = outcome.acceptance, outcome.blame
+    proof, blame = result.acceptance, result.sensitivity
     return {
         "schema": "edgeinspect.calibration/1",
-        "id": outcome.id,
+        "id": result.id,
         "parent": {
-            "model": str(outcome.request.parent.id),
-            "sha256": outcome.request.parent.id.sha256,
+            "model": str(result.config.parent.id),
+            "sha256": result.config.parent.id.sha256,
         },
-        "accepted": proof.accepted,
+        "accepted": proof.is_accepted,
         "reason": proof.reason,
-        "backend": outcome.backend,
-        "calibration": _calibration(outcome),
-        "drift": list(outcome.drift),
-        "methods": {name: asdict(each) for name, each in outcome.distances.items()},
-        "bounds": asdict(outcome.request.bounds),
+        "backend": result.backend,
+        "calibration": _calibration_section(result),
+        "drift": list(result.drift),
+        "methods": {name: asdict(each) for name, each in result.distances.items()},
+        "bounds": asdict(result.config.limits),
         "checks": [asdict(check) for check in proof.checks],
-        "before_recovering": [asdict(check) for check in outcome.first.checks],
-        "auc": None if proof.paired.auc is None else asdict(proof.paired.auc),
-        "pixel_agreement_ratio": proof.paired.pixel_agreement_ratio,
-        "largest_prob_difference": proof.paired.largest_prob_difference,
-        "recall_by_area": [None if each is None else asdict(each) for each in proof.sizes],
+        "before_recovering": [asdict(check) for check in result.first_acceptance.checks],
+        "auc": None if proof.comparison.auc is None else asdict(proof.comparison.auc),
+        "pixel_agreement_ratio": proof.comparison.pixel_agreement_ratio,
+        "largest_prob_difference": proof.comparison.largest_prob_difference,
+        "recall_by_area": [None if each is None else asdict(each) for each in proof.recall_by_size],
         "changed": [
             {
                 "name": each.name,
                 "rejected": list(each.rejected),
                 "probs": list(each.probs),
-                "defective": each.defective,
+                "defective": each.is_defective,
             }
-            for each in proof.changed
+            for each in proof.changed_frames
         ],
-        "layers": [asdict(layer) for layer in outcome.placement.layers],
-        "skips": dict(outcome.placement.skips),
+        "layers": [asdict(layer) for layer in result.placement.layers],
+        "skips": dict(result.placement.residual_branches),
         "blame": None if blame is None else asdict(blame),
     }

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.datasets.records import VOID, Skipped
+from edgeinspect.learning.datasets.records import VOID, SkippedImage
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageArrays:
     """Pictures of a data set as arrays, in memory or mapped."""
 
     images: NDArray[np.uint8]
@@ -24,16 +24,16 @@ class Pictures:
     """(N,): the label of the picture, which may be true with an empty mask."""
     names: Sequence[str]
     classes: Sequence[str]
-    skipped: Sequence[Skipped] = ()
+    skipped: Sequence[SkippedImage] = ()
     """What was to be loaded and could not be; `select` does not carry it on."""
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, indices: Iterable[int]) -> Pictures:
+    def select(self, indices: Iterable[int]) -> ImageArrays:
         """A part of it, copied."""
         chosen = list(indices)
-        return Pictures(
+        return ImageArrays(
             self.images[chosen],
             self.masks[chosen],
             self.defective[chosen],
@@ -49,15 +49,15 @@ def load_strip(
     height_px: int = 256,
     width_px: int = 1600,
     progress: Callable[[int], None] = lambda done: None,
-) -> Pictures:
+) -> ImageArrays:
     """Render `count` pictures of one synthetic coil."""
     images = np.empty((count, height_px, width_px, 1), np.uint8)
     masks = np.empty((count, height_px, width_px), np.uint8)
     for index in range(count):
-        picture = synthetic_strip.render(seed, index, height_px, width_px)
+        picture = synthetic_strip.render_strip(seed, index, height_px, width_px)
         images[index, :, :, 0], masks[index] = picture.image, picture.mask
         progress(index + 1)
-    return Pictures(
+    return ImageArrays(
         images,
         masks,
         np.asarray(masks.reshape(count, -1).any(axis=1)),
@@ -66,7 +66,7 @@ def load_strip(
     )
 
 
-def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
+def downsample_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
     """Class maps at an output stride.
 
     A cell belongs to the class with most pixels in it if that is at least 3/16 of the cell,

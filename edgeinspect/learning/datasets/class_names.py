@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-_GOOD = frozenset(
+_GOOD_WORDS = frozenset(
     (
         "ok",
         "okay",
@@ -51,7 +51,7 @@ _GOOD = frozenset(
         "buena",
     )
 )
-_DEFECT = frozenset(
+_DEFECT_WORDS = frozenset(
     (
         "def",
         "defect",
@@ -97,10 +97,10 @@ _DEFECT = frozenset(
         "ausschuss",
     )
 )
-_NOT = frozenset(
+_NEGATIONS = frozenset(
     ("no", "not", "non", "without", "un", "nicht", "ohne", "kein", "keine", "sans", "senza", "sin")
 )
-_BETWEEN = frozenset(("any", "visible", "a", "the"))
+_FILLERS = frozenset(("any", "visible", "a", "the"))
 """May stand between a negation and what it negates."""
 _IN_ORDNUNG = (
     (re.compile(r"(?<![a-z])n[\W_]{0,2}i[\W_]{0,2}o(?![a-z])", re.IGNORECASE), " nok "),
@@ -111,24 +111,24 @@ _IN_ORDNUNG = (
 """German factories' `i.O.` and `n.i.O.`, however they are written; the negated first."""
 
 
-def is_good(name: str, named: tuple[str, ...] = ()) -> bool:
+def is_good_class(name: str, good_names: tuple[str, ...] = ()) -> bool:
     """True if a class of this name holds good pictures.
 
     Args:
         name: Of a folder or a class.
         named: The good names as a person gave them; then these alone, in any case.
     """
-    if named:
-        return name.lower() in {word.lower() for word in named}
-    return _said(name) == {True}
+    if good_names:
+        return name.lower() in {word.lower() for word in good_names}
+    return _word_meanings(name) == {True}
 
 
-def is_defect(name: str) -> bool:
+def is_defect_class(name: str) -> bool:
     """True if a name says that something is defective, not only that it is not said to be good."""
-    return False in _said(name)
+    return False in _word_meanings(name)
 
 
-def _said(name: str) -> set[bool]:
+def _word_meanings(name: str) -> set[bool]:
     """For each word that tells: whether it says good."""
     for pattern, word in _IN_ORDNUNG:
         name = pattern.sub(word, name)
@@ -138,17 +138,17 @@ def _said(name: str) -> set[bool]:
     negated = False
     for at, word in enumerate(words):
         behind = words[at + 1 : at + 2]
-        if word in _NOT or (word == "free" and behind and behind[0] in ("of", "from")):
+        if word in _NEGATIONS or (word == "free" and behind and behind[0] in ("of", "from")):
             negated = True
-        elif word in _GOOD:
+        elif word in _GOOD_WORDS:
             said.add(not negated)
             negated = False
-        elif word in _DEFECT:
+        elif word in _DEFECT_WORDS:
             said.add(negated or behind == ["free"])
             negated = False
         elif word == "free" and not behind:
-            said.add(not negated or (at > 0 and words[at - 1] in _DEFECT))
+            said.add(not negated or (at > 0 and words[at - 1] in _DEFECT_WORDS))
             negated = False
-        elif word not in _BETWEEN and word not in ("of", "from"):
+        elif word not in _FILLERS and word not in ("of", "from"):
             negated = False
     return said

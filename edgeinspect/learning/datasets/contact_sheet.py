@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read, to_channels
+from edgeinspect.imaging.image_file import read_image, to_channels
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.learning.datasets.parallel import in_threads
+from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.learning.datasets.records import VOID
-from edgeinspect.learning.datasets.scan import Seen, Survey
+from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
 
 Color = tuple[int, int, int]
 
-COLORS: tuple[Color, ...] = (
+CLASS_COLORS: tuple[Color, ...] = (
     (60, 160, 255),
     (235, 190, 60),
     (170, 90, 255),
@@ -32,10 +32,10 @@ COLORS: tuple[Color, ...] = (
     (255, 220, 170),
 )
 """Blue, green, red of the classes 1.., repeated."""
-PAPER: Color = (30, 27, 25)
-INK: Color = (235, 235, 235)
-FAINT: Color = (160, 155, 150)
-ALARM: Color = (80, 80, 255)
+BACKGROUND_COLOR: Color = (30, 27, 25)
+TEXT_COLOR: Color = (235, 235, 235)
+DIM_COLOR: Color = (160, 155, 150)
+PROBLEM_COLOR: Color = (80, 80, 255)
 
 _WIDTH = 1800
 _MARGIN = 24
@@ -46,7 +46,7 @@ _HEADING = 40
 _MAX_ROWS = 2
 _MAX_PAIRS = 8
 _SMALL_PX = 14
-_FACE = cv2.FONT_HERSHEY_SIMPLEX
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class _Section:
 
     title: str
     color: Color
-    seen: tuple[Seen, ...]
+    images: tuple[ScannedImage, ...]
     count: int
     step: int = 1
     """Pictures that stay side by side."""
 
 
-def write_sheet(path: Path, survey: Survey) -> None:
+def write_contact_sheet(path: Path, scan: DatasetScan) -> None:
     """Draw the sheet and write it as PNG.
 
     A section per class with pictures from its largest defects to its smallest, masks outlined
@@ -71,7 +71,7 @@ def write_sheet(path: Path, survey: Survey) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    done, data = cv2.imencode(".png", draw_sheet(survey))
+    done, data = cv2.imencode(".png", draw_contact_sheet(scan))
     if not done:
         raise DataError("cannot be encoded", where=str(path))
     try:
@@ -80,60 +80,76 @@ def write_sheet(path: Path, survey: Survey) -> None:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
-def draw_sheet(survey: Survey) -> NDArray[np.uint8]:
+def draw_contact_sheet(scan: DatasetScan) -> NDArray[np.uint8]:
     """The sheet, uint8 (h, w, 3), blue, green, red."""
-    height, width = _cell_size(survey)
+    height, width = _cell_size(scan)
     columns = max(1, (_WIDTH - 2 * _MARGIN + _GAP) // (width + _GAP))
-    parts = [_header(survey)]
-    for section in _sections(survey, columns):
-        parts.append(_strip(section.title, section.color, _HEADING, 0.65))
-        pictures = list(in_threads(lambda seen: _cell(survey, seen, height, width), section.seen))
+    parts = [_header(scan)]
+    for section in _sections(scan, columns):
+        parts.append(_text_line(section.title, section.color, _HEADING, 0.65))
+        pictures = list(
+            map_in_threads(lambda seen: _image_cell(scan, seen, height, width), section.images)
+        )
         in_row = max(section.step, columns - columns % section.step)
         for start in range(0, len(pictures), in_row):
-            parts.append(_row(pictures[start : start + in_row], height + _CAPTION, width))
-    parts.append(_strip("", INK, _MARGIN, 0.5))
+            parts.append(_image_row(pictures[start : start + in_row], height + _CAPTION, width))
+    parts.append(_text_line("", TEXT_COLOR, _MARGIN, 0.5))
     return np.concatenate(parts)
 
 
 # -- what to show -------------------------------------------------------------------------
 
 
-def _sections(survey: Survey, columns: int) -> list[_Section]:
+def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
     sections = []
     limit = columns * _MAX_ROWS
-    usable = [seen for seen in survey.seen if seen.class_px]
+    usable = [seen for seen in scan.images if seen.class_px]
     pixels = sum(sum(seen.class_px) for seen in usable) or 1
-    for class_id, name in enumerate(survey.data.classes, 1):
-        of = [s for s in usable if class_id in s.record.class_ids or s.class_px[class_id]]
+    for class_id, name in enumerate(scan.data.classes, 1):
+        of = [s for s in usable if class_id in s.sample.class_ids or s.class_px[class_id]]
         of.sort(key=lambda seen: -seen.class_px[class_id] / sum(seen.class_px))
         area = sum(seen.class_px[class_id] for seen in of)
-        share = f", {100 * area / pixels:.2g} % of all pixels" if survey.data.has_masks else ""
+        share = f", {100 * area / pixels:.2g} % of all pixels" if scan.data.has_masks else ""
         sections.append(
             _Section(
-                f"{name}: {len(of)} pictures{share}", _color(class_id), _spread(of, limit), len(of)
+                f"{name}: {len(of)} pictures{share}",
+                _class_color(class_id),
+                _evenly_spaced(of, limit),
+                len(of),
             )
         )
-    good = [seen for seen in usable if not seen.record.defective and not seen.defect_px]
-    sections.append(_Section(f"good: {len(good)} pictures", INK, _spread(good, columns), len(good)))
-    unsure = [s for s in usable if s.record.defective and not s.defect_px and survey.data.has_masks]
+    good = [seen for seen in usable if not seen.sample.is_defective and not seen.defect_px]
+    sections.append(
+        _Section(
+            f"good: {len(good)} pictures", TEXT_COLOR, _evenly_spaced(good, columns), len(good)
+        )
+    )
+    unsure = [
+        s for s in usable if s.sample.is_defective and not s.defect_px and scan.data.has_masks
+    ]
     sections.append(
         _Section(
             f"defective, but no defect pixel: {len(unsure)}",
-            ALARM,
-            _spread(unsure, columns),
+            PROBLEM_COLOR,
+            _evenly_spaced(unsure, columns),
             len(unsure),
         )
     )
-    broken = survey.broken
+    broken = scan.broken
     sections.append(
-        _Section(f"cannot be used: {len(broken)}", ALARM, _spread(broken, columns), len(broken))
+        _Section(
+            f"cannot be used: {len(broken)}",
+            PROBLEM_COLOR,
+            _evenly_spaced(broken, columns),
+            len(broken),
+        )
     )
-    leaks = survey.leaks()
+    leaks = scan.leaks()
     sections.append(
         _Section(
             f"the same picture in two splits, two by two: {len(leaks)} pairs",
-            ALARM,
-            _pairs(survey),
+            PROBLEM_COLOR,
+            _leaked_pairs(scan),
             len(leaks),
             step=2,
         )
@@ -141,27 +157,27 @@ def _sections(survey: Survey, columns: int) -> list[_Section]:
     return [section for section in sections if section.count]
 
 
-def _pairs(survey: Survey) -> tuple[Seen, ...]:
+def _leaked_pairs(scan: DatasetScan) -> tuple[ScannedImage, ...]:
     """Duplicates in two splits, the surest first, no picture twice."""
-    shown: dict[int, Seen] = {}
-    for pair in sorted(survey.leaks(), key=lambda pair: -pair.correlation):
+    shown: dict[int, ScannedImage] = {}
+    for pair in sorted(scan.leaks(), key=lambda pair: -pair.correlation):
         if not {pair.first, pair.second} & shown.keys():
-            shown |= {index: survey.seen[index] for index in (pair.first, pair.second)}
+            shown |= {index: scan.images[index] for index in (pair.first, pair.second)}
         if len(shown) >= 2 * _MAX_PAIRS:
             break
     return tuple(shown.values())
 
 
-def _spread(seen: Sequence[Seen], count: int) -> tuple[Seen, ...]:
+def _evenly_spaced(images: Sequence[ScannedImage], count: int) -> tuple[ScannedImage, ...]:
     """Evenly through a list, its ends among them."""
-    if len(seen) <= count:
-        return tuple(seen)
-    return tuple(seen[index] for index in np.linspace(0, len(seen) - 1, count).astype(int))
+    if len(images) <= count:
+        return tuple(images)
+    return tuple(images[index] for index in np.linspace(0, len(images) - 1, count).astype(int))
 
 
-def _cell_size(survey: Survey) -> tuple[int, int]:
+def _cell_size(scan: DatasetScan) -> tuple[int, int]:
     """Height and width of a cell: of the usual proportions, and of about one area."""
-    sizes = [seen.size for seen in survey.seen if seen.size]
+    sizes = [seen.size for seen in scan.images if seen.size]
     ratio = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
     wanted = int(np.clip((_CELL_AREA * ratio) ** 0.5, 160, 570))
     room = _WIDTH - 2 * _MARGIN + _GAP
@@ -169,83 +185,87 @@ def _cell_size(survey: Survey) -> tuple[int, int]:
     return int(np.clip(width / ratio, 70, 380)), width
 
 
-def _color(class_id: int) -> Color:
-    return COLORS[(class_id - 1) % len(COLORS)]
+def _class_color(class_id: int) -> Color:
+    return CLASS_COLORS[(class_id - 1) % len(CLASS_COLORS)]
 
 
 # -- drawing ------------------------------------------------------------------------------
 
 
-def _header(survey: Survey) -> NDArray[np.uint8]:
-    data = survey.data
-    sizes = survey.sizes
+def _header(scan: DatasetScan) -> NDArray[np.uint8]:
+    data = scan.data
+    sizes = scan.sizes
     size = f"{sizes[0][0][0]} x {sizes[0][0][1]} px" if sizes else "no readable picture"
     more = f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
-    title = _strip(data.root.resolve().name, INK, 56, 1.1)
+    title = _text_line(data.root.resolve().name, TEXT_COLOR, 56, 1.1)
     line = f"{len(data)} pictures, layout {data.layout}, {size}{more}"
-    if data.bits > 8:
-        line += f", {data.bits} bits"
-    legend = _strip("", INK, 34, 0.5)
+    if data.bit_depth > 8:
+        line += f", {data.bit_depth} bits"
+    legend = _text_line("", TEXT_COLOR, 34, 0.5)
     x = _MARGIN
     for class_id, name in enumerate(data.classes, 1):
-        text = _plain(name)
-        wide = cv2.getTextSize(text, _FACE, 0.5, 1)[0][0]
+        text = _to_ascii(name)
+        wide = cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
         if x + wide + 30 > _WIDTH - _MARGIN:
             break
-        cv2.rectangle(legend, (x, 10), (x + 16, 24), _color(class_id), -1)
-        _text(legend, text, (x + 24, 22), INK, 0.5)
+        cv2.rectangle(legend, (x, 10), (x + 16, 24), _class_color(class_id), -1)
+        _put_text(legend, text, (x + 24, 22), TEXT_COLOR, 0.5)
         x += wide + 52
-    return np.concatenate([title, _strip(line, FAINT, 30, 0.55), legend])
+    return np.concatenate([title, _text_line(line, DIM_COLOR, 30, 0.55), legend])
 
 
-def _strip(text: str, color: Color, height: int, scale: float) -> NDArray[np.uint8]:
+def _text_line(text: str, color: Color, height: int, scale: float) -> NDArray[np.uint8]:
     """A line of text over the whole width."""
-    out = np.full((height, _WIDTH, 3), PAPER, np.uint8)
-    _text(out, _plain(text), (_MARGIN, height - 10), color, scale)
+    out = np.full((height, _WIDTH, 3), BACKGROUND_COLOR, np.uint8)
+    _put_text(out, _to_ascii(text), (_MARGIN, height - 10), color, scale)
     return out
 
 
-def _row(cells: Sequence[NDArray[np.uint8]], height: int, width: int) -> NDArray[np.uint8]:
-    out = np.full((height + _GAP, _WIDTH, 3), PAPER, np.uint8)
+def _image_row(cells: Sequence[NDArray[np.uint8]], height: int, width: int) -> NDArray[np.uint8]:
+    out = np.full((height + _GAP, _WIDTH, 3), BACKGROUND_COLOR, np.uint8)
     for index, cell in enumerate(cells):
         x = _MARGIN + index * (width + _GAP)
         out[:height, x : x + width] = cell
     return out
 
 
-def _cell(survey: Survey, seen: Seen, height: int, width: int) -> NDArray[np.uint8]:
+def _image_cell(
+    scan: DatasetScan, image: ScannedImage, height: int, width: int
+) -> NDArray[np.uint8]:
     """One picture with its outlines, its name, size and split below."""
-    out = np.full((height + _CAPTION, width, 3), PAPER, np.uint8)
-    record = seen.record
-    out[:height] = _broken_cell(seen, height, width)
-    if seen.size is not None:
+    out = np.full((height + _CAPTION, width, 3), BACKGROUND_COLOR, np.uint8)
+    record = image.sample
+    out[:height] = _placeholder(image, height, width)
+    if image.size is not None:
         try:
-            picture = read(record.path, survey.data.reading())
+            picture = read_image(record.path, scan.data.read_settings())
             frame, scale, left, top = letterbox(to_channels(picture, 3), height, width)
-            if not seen.problem:
-                mask = record.read_mask(*seen.size)
-                _outline(frame, mask, scale, left, top)
+            if not image.problem:
+                mask = record.read_mask(*image.size)
+                _draw_outlines(frame, mask, scale, left, top)
             out[:height] = frame
         except DataError:  # changed since the survey
             pass
-    _text(out, _fit(record.name, width, 0.42), (2, height + 16), INK, 0.42)
-    size = f"{seen.size[0]} x {seen.size[1]}" if seen.size else ""
-    area = f"defect {seen.defect_px} px" if seen.defect_px else ""
+    _put_text(out, _shorten_text(record.name, width, 0.42), (2, height + 16), TEXT_COLOR, 0.42)
+    size = f"{image.size[0]} x {image.size[1]}" if image.size else ""
+    area = f"defect {image.defect_px} px" if image.defect_px else ""
     words = "  ".join(word for word in (size, area, record.split or "") if word)
-    color = ALARM if seen.problem else FAINT
-    _text(out, _fit(seen.problem or words, width, 0.38), (2, height + 33), color, 0.38)
+    color = PROBLEM_COLOR if image.problem else DIM_COLOR
+    _put_text(
+        out, _shorten_text(image.problem or words, width, 0.38), (2, height + 33), color, 0.38
+    )
     return out
 
 
-def _broken_cell(seen: Seen, height: int, width: int) -> NDArray[np.uint8]:
+def _placeholder(image: ScannedImage, height: int, width: int) -> NDArray[np.uint8]:
     out = np.full((height, width, 3), (45, 42, 60), np.uint8)
-    if seen.size is None:
-        cv2.line(out, (0, 0), (width, height), ALARM, 1, cv2.LINE_AA)
-        cv2.line(out, (0, height), (width, 0), ALARM, 1, cv2.LINE_AA)
+    if image.size is None:
+        cv2.line(out, (0, 0), (width, height), PROBLEM_COLOR, 1, cv2.LINE_AA)
+        cv2.line(out, (0, height), (width, 0), PROBLEM_COLOR, 1, cv2.LINE_AA)
     return out
 
 
-def _outline(
+def _draw_outlines(
     frame: NDArray[np.uint8], mask: NDArray[np.uint8], scale: float, left: int, top: int
 ) -> None:
     """Outline each class from outside, so that the defect itself stays visible; box tiny ones."""
@@ -259,32 +279,36 @@ def _outline(
         target = placed[top : top + height, left : left + width]
         target[:] = (small > 1e-6)[: target.shape[0], : target.shape[1]]
         ring = cv2.dilate(placed, kernel, iterations=2) - cv2.dilate(placed, kernel)
-        frame[ring > 0] = _color(class_id)
+        frame[ring > 0] = _class_color(class_id)
         count, _labels, boxes, _centres = cv2.connectedComponentsWithStats(placed)
         for x, y, wide, tall, _area in boxes[1:count].tolist():
             if max(wide, tall) < _SMALL_PX:
                 pad = _SMALL_PX // 2
                 cv2.rectangle(
-                    frame, (x - pad, y - pad), (x + wide + pad, y + tall + pad), _color(class_id), 1
+                    frame,
+                    (x - pad, y - pad),
+                    (x + wide + pad, y + tall + pad),
+                    _class_color(class_id),
+                    1,
                 )
 
 
-def _text(
+def _put_text(
     out: NDArray[np.uint8], text: str, at: tuple[int, int], color: Color, scale: float
 ) -> None:
-    cv2.putText(out, text, at, _FACE, scale, color, 2 if scale > 1 else 1, cv2.LINE_AA)
+    cv2.putText(out, text, at, _FONT, scale, color, 2 if scale > 1 else 1, cv2.LINE_AA)
 
 
-def _plain(text: str) -> str:
+def _to_ascii(text: str) -> str:
     """OpenCV's letters are ASCII."""
     return text.encode("ascii", "replace").decode()
 
 
-def _fit(text: str, width: int, scale: float) -> str:
+def _shorten_text(text: str, width: int, scale: float) -> str:
     """Text cut in the middle until it fits: the end of a file name tells most."""
-    text = _plain(text)
+    text = _to_ascii(text)
     keep = len(text)
-    while keep > 4 and cv2.getTextSize(text, _FACE, scale, 1)[0][0] > width - 4:
+    while keep > 4 and cv2.getTextSize(text, _FONT, scale, 1)[0][0] > width - 4:
         keep -= 1
-        text = _plain(text[: keep // 3].rstrip(".") + ".." + text[-(keep - keep // 3 - 2) :])
+        text = _to_ascii(text[: keep // 3].rstrip(".") + ".." + text[-(keep - keep // 3 - 2) :])
     return text

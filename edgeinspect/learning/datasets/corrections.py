@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import SUFFIXES
-from edgeinspect.learning.datasets.class_names import is_good
+from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.tables import read_rows
 
 GOOD, DROP = "good", "drop"
@@ -42,7 +42,7 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         DataError: Unreadable, without the columns, or two rows contradict each other.
     """
     found: dict[str, Correction] = {}
-    rows = read_rows(path, short=True)
+    rows = read_rows(path, allow_short_rows=True)
     if rows and not {"frame", "label"} <= set(rows[0]):
         raise DataError(
             "has no columns frame and label",
@@ -53,11 +53,11 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         if not row["label"]:
             continue
         where = f"{path.name}:{line}"
-        name = _frame(row["frame"])
+        name = _frame_name(row["frame"])
         mask = path.parent / row["mask"] if row.get("mask") else None
         if mask is not None and not os.path.isfile(mask):  # a name may be too long
             raise DataError(f"there is no mask {row['mask']}", where=where)
-        said = Correction(_label(row["label"], where), mask)
+        said = Correction(_parse_label(row["label"], where), mask)
         if mask is not None and said.label in (GOOD, DROP):
             raise DataError(f"a frame that is {said.label} has no mask", where=where)
         if found.setdefault(name, said) != said:
@@ -65,25 +65,25 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
     return found
 
 
-def _label(words: str, where: str) -> str:
+def _parse_label(text: str, where: str) -> str:
     """The label of a row: the two words in any case.
 
     Raises:
         DataError: It is another name of good pictures, and would be a defect.
     """
-    low = words.casefold()
+    low = text.casefold()
     if low in (GOOD, DROP):
         return low
-    if is_good(words):
+    if is_good_class(text):
         raise DataError(
-            f"'{words[:40]}' is a name of good pictures, and no class of defects",
+            f"'{text[:40]}' is a name of good pictures, and no class of defects",
             where=where,
             remedy=f"Write {GOOD}",
         )
-    return words
+    return text
 
 
-def _frame(words: str) -> str:
+def _frame_name(text: str) -> str:
     """A frame's name, whether or not the picture's suffix was written with it."""
-    stem, dot, suffix = words.rpartition(".")
-    return stem if dot + suffix.lower() in SUFFIXES else words
+    stem, dot, suffix = text.rpartition(".")
+    return stem if dot + suffix.lower() in IMAGE_SUFFIXES else text

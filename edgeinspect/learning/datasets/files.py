@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_names import is_hidden
-from edgeinspect.imaging.image_names import is_picture as is_picture
-from edgeinspect.system.regular_file import printable
+from edgeinspect.imaging.image_names import is_hidden, is_image_name
+from edgeinspect.system.regular_file import escape_name
 
 SPLIT_NAMES = {
     "train": "train",
@@ -24,7 +23,7 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Folder names that are splits, in lower case."""
-IMAGE_FOLDERS = frozenset(
+IMAGE_FOLDER_NAMES = frozenset(
     (
         "images",
         "image",
@@ -46,7 +45,7 @@ IMAGE_FOLDERS = frozenset(
 """Folder names that hold the pictures and say nothing about them, in lower case."""
 
 
-UNREAD = frozenset(
+UNSUPPORTED_SUFFIXES = frozenset(
     (
         ".webp",
         ".gif",
@@ -72,27 +71,29 @@ UNREAD = frozenset(
     )
 )
 """Endings of pictures that are not read."""
-ARRAYS = frozenset((".npy", ".npz", ".mat"))
+ARRAY_SUFFIXES = frozenset((".npy", ".npz", ".mat"))
 """Endings under which masks are kept that are no pictures."""
 
 
-def pictures_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
     """Every picture below a folder, sorted as a person would: 2 before 10.
 
     Follows links, each real folder once, so a link to its own parent ends.
     """
-    return _below(folder, is_picture)
+    return _files_below(folder, is_image_name)
 
 
-def unread_below(folder: Path) -> list[Path]:
+def unsupported_below(folder: Path) -> list[Path]:
     """Every file below a folder that is a picture, or an array, of a kind that is not read."""
-    return _below(folder, lambda name: Path(name).suffix.lower() in UNREAD | ARRAYS)
+    return _files_below(
+        folder, lambda name: Path(name).suffix.lower() in UNSUPPORTED_SUFFIXES | ARRAY_SUFFIXES
+    )
 
 
-def _below(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
+def _files_below(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for base, folders, files in os.walk(folder, onerror=_check_read, followlinks=True):
+    for base, folders, files in os.walk(folder, onerror=_check_listable, followlinks=True):
         try:
             status = os.stat(base)
         except OSError:
@@ -103,36 +104,36 @@ def _below(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
             continue
         seen.add(key)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found.extend(Path(base, name) for name in files if wanted(name) and not is_hidden(name))
-    return sorted(found, key=natural)
+        found.extend(Path(base, name) for name in files if is_wanted(name) and not is_hidden(name))
+    return sorted(found, key=natural_key)
 
 
-def has_pictures(folder: Path) -> bool:
+def contains_images(folder: Path) -> bool:
     """True as soon as one picture is found below a folder."""
-    return next(_any_picture(folder, 0), None) is not None
+    return next(_iter_images(folder, 0), None) is not None
 
 
-def _any_picture(folder: Path, depth: int) -> Iterator[str]:
-    entries = _scan(folder)
-    yield from (entry.name for entry in entries if _is_file(entry) and is_picture(entry.name))
+def _iter_images(folder: Path, depth: int) -> Iterator[str]:
+    entries = _list_entries(folder)
+    yield from (entry.name for entry in entries if _is_file(entry) and is_image_name(entry.name))
     if depth < 6:  # a link to its own parent ends here
         for entry in entries:
             if _is_dir(entry):
-                yield from _any_picture(Path(entry.path), depth + 1)
+                yield from _iter_images(Path(entry.path), depth + 1)
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(
                 (entry for entry in entries if not is_hidden(entry.name)), key=lambda e: e.name
             )
     except OSError as error:
-        _check_read(error)
+        _check_listable(error)
         return []
 
 
-def _check_read(error: OSError) -> None:
+def _check_listable(error: OSError) -> None:
     """Refuse a folder that is there and cannot be listed: what it holds would be missed.
 
     Raises:
@@ -141,7 +142,7 @@ def _check_read(error: OSError) -> None:
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         raise DataError(
             f"cannot be listed: {error.strerror}",
-            where=printable(error.filename or ""),
+            where=escape_name(error.filename or ""),
             remedy="Give it the right to be read, or move it out of the data set",
         ) from error
 
@@ -161,17 +162,17 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def folders_in(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted, without hidden ones."""
-    return [Path(entry.path) for entry in _scan(folder) if _is_dir(entry)]
+    return [Path(entry.path) for entry in _list_entries(folder) if _is_dir(entry)]
 
 
 def files_in(folder: Path) -> list[Path]:
     """The files directly in a folder, sorted, without hidden ones."""
-    return [Path(entry.path) for entry in _scan(folder) if _is_file(entry)]
+    return [Path(entry.path) for entry in _list_entries(folder) if _is_file(entry)]
 
 
-def natural(path: Path) -> tuple[tuple[int, int, str], ...]:
+def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     """Sort key in which numbers count as numbers."""
     parts = re.split(r"(\d+)", str(path))
     return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p)
@@ -188,6 +189,6 @@ def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
     return {path: path.relative_to(root).as_posix() for path in paths}
 
 
-def split_of(parts: Iterable[str]) -> str | None:
+def find_split_name(parts: Iterable[str]) -> str | None:
     """The split that the first telling folder name of a path says."""
     return next((SPLIT_NAMES[p.lower()] for p in parts if p.lower() in SPLIT_NAMES), None)

@@ -6,18 +6,18 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeinspect.learning.datasets.duplicates import Twins
-from edgeinspect.learning.datasets.load import BROKEN_RATIO
+from edgeinspect.learning.datasets.duplicates import DuplicatePair
+from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
 from edgeinspect.learning.datasets.records import SPLITS
-from edgeinspect.learning.datasets.scan import Seen, Survey
+from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
 
 Level = Literal["error", "warning", "note"]
 
-FEW = 10
+MIN_TEST_IMAGES = 10
 """Fewer test pictures of a class give figures that say nothing."""
 _INVERTED_RATIO = 0.5
-_CLASSES_SHOWN = 8
-_REMEDIES_SHOWN = 3
+_MAX_CLASSES = 8
+_MAX_REMEDIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +26,40 @@ class Finding:
 
     level: Level
     """`error`: it cannot be trained as it is. `warning`: figures would mislead."""
-    what: str
+    message: str
     remedy: str = ""
 
 
-def findings(survey: Survey) -> list[Finding]:
+def check_dataset(scan: DatasetScan) -> list[Finding]:
     """Everything worth saying about a set, the gravest first."""
-    found = [Finding("note", note) for note in survey.data.notes]
-    for look in (_left_out, _broken, _one_sided, _masks, _duplicates, _splits, _pictures):
-        found += look(survey)
+    found = [Finding("note", note) for note in scan.data.notes]
+    for look in (
+        _skipped_images,
+        _broken_images,
+        _missing_labels,
+        _mask_problems,
+        _duplicate_problems,
+        _split_problems,
+        _image_properties,
+    ):
+        found += look(scan)
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.level])
 
 
-def _named(seen: list[Seen], shown: int = 3) -> str:
-    names = ", ".join(one.record.name for one in seen[:shown])
-    return f"{names}, …" if len(seen) > shown else names
+def _list_names(images: list[ScannedImage], max_names: int = 3) -> str:
+    names = ", ".join(one.sample.name for one in images[:max_names])
+    return f"{names}, …" if len(images) > max_names else names
 
 
-def _command(survey: Survey) -> str:
-    return f"edgeinspect data split {survey.data.root}"
+def _split_command(scan: DatasetScan) -> str:
+    return f"edgeinspect data split {scan.data.root}"
 
 
-def _left_out(survey: Survey) -> list[Finding]:
+def _skipped_images(scan: DatasetScan) -> list[Finding]:
     found = []
     for level, on_purpose in (("warning", False), ("note", True)):
-        some = [one for one in survey.data.left_out if one.on_purpose is on_purpose]
+        some = [one for one in scan.data.skipped if one.is_intentional is on_purpose]
         if some:
             names = ", ".join(one.name for one in some[:3]) + (", …" if some[3:] else "")
             remedy = "" if on_purpose else "Each is listed with its reason"
@@ -59,46 +67,48 @@ def _left_out(survey: Survey) -> list[Finding]:
     return found
 
 
-def _broken(survey: Survey) -> list[Finding]:
-    broken = survey.broken
+def _broken_images(scan: DatasetScan) -> list[Finding]:
+    broken = scan.broken
     if not broken:
         return []
     lost = [seen for seen in broken if seen.size is None]
     wrong = [seen for seen in broken if seen.size is not None]
-    level: Level = "error" if len(broken) > BROKEN_RATIO * len(survey.seen) else "warning"
+    level: Level = "error" if len(broken) > MAX_BROKEN_RATIO * len(scan.images) else "warning"
     out = []
     if lost:
         out.append(
             Finding(
                 level,
-                f"{len(lost)} pictures cannot be read: {_named(lost)}",
-                _remedies(lost, "Copy them again; training leaves them out"),
+                f"{len(lost)} pictures cannot be read: {_list_names(lost)}",
+                _common_remedies(lost, "Copy them again; training leaves them out"),
             )
         )
     if wrong:
         out.append(
             Finding(
                 level,
-                f"{len(wrong)} masks do not fit their pictures: {_named(wrong)}",
-                _remedies(wrong, "Look at the problems listed; training leaves these pictures out"),
+                f"{len(wrong)} masks do not fit their pictures: {_list_names(wrong)}",
+                _common_remedies(
+                    wrong, "Look at the problems listed; training leaves these pictures out"
+                ),
             )
         )
     return out
 
 
-def _remedies(broken: list[Seen], otherwise: str) -> str:
+def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
     """What helps against the problems, that of the most pictures first."""
     count = Counter(seen.remedy for seen in broken if seen.remedy)
     said = "; ".join(
         f"{remedy} ({number} of them)" if len(count) > 1 else remedy
-        for remedy, number in count.most_common(_REMEDIES_SHOWN)
+        for remedy, number in count.most_common(_MAX_REMEDIES)
     )
     return f"{said}. Training leaves them out" if said else otherwise
 
 
-def _one_sided(survey: Survey) -> list[Finding]:
-    usable = [seen for seen in survey.seen if not seen.problem]
-    bad = sum(seen.record.defective or seen.defect_px > 0 for seen in usable)
+def _missing_labels(scan: DatasetScan) -> list[Finding]:
+    usable = [seen for seen in scan.images if not seen.problem]
+    bad = sum(seen.sample.is_defective or seen.defect_px > 0 for seen in usable)
     if not usable:
         return []
     if not bad:
@@ -110,9 +120,9 @@ def _one_sided(survey: Survey) -> list[Finding]:
             )
         ]
     if bad == len(usable):
-        names = survey.data.classes
-        listed = ", ".join(names[:_CLASSES_SHOWN]) + (", …" if names[_CLASSES_SHOWN:] else "")
-        otherwise = "train a segmenter, or add" if survey.data.has_masks else "add"
+        names = scan.data.classes
+        listed = ", ".join(names[:_MAX_CLASSES]) + (", …" if names[_MAX_CLASSES:] else "")
+        otherwise = "train a segmenter, or add" if scan.data.has_masks else "add"
         return [
             Finding(
                 "warning",
@@ -124,30 +134,30 @@ def _one_sided(survey: Survey) -> list[Finding]:
     return []
 
 
-def _masks(survey: Survey) -> list[Finding]:
-    if not survey.data.has_masks:
+def _mask_problems(scan: DatasetScan) -> list[Finding]:
+    if not scan.data.has_masks:
         return [Finding("note", "it has no masks: it serves a gate, not a segmenter")]
     out = []
-    usable = [seen for seen in survey.seen if seen.class_px]
-    empty = [seen for seen in usable if seen.record.defective and not seen.defect_px]
+    usable = [seen for seen in scan.images if seen.class_px]
+    empty = [seen for seen in usable if seen.sample.is_defective and not seen.defect_px]
     if empty:
         out.append(
             Finding(
                 "warning",
-                f"{len(empty)} defective pictures have no defect pixel: {_named(empty)}",
+                f"{len(empty)} defective pictures have no defect pixel: {_list_names(empty)}",
                 "Draw their masks; until then they teach a gate only",
             )
         )
     against = [
         seen
         for seen in usable
-        if seen.defect_px and (not seen.record.defective or _other_class(seen))
+        if seen.defect_px and (not seen.sample.is_defective or _has_other_class(seen))
     ]
     if against:
         out.append(
             Finding(
                 "warning",
-                f"{len(against)} masks contradict their label: {_named(against)}",
+                f"{len(against)} masks contradict their label: {_list_names(against)}",
                 "Correct the label or the mask",
             )
         )
@@ -160,7 +170,7 @@ def _masks(survey: Survey) -> list[Finding]:
                 "Are the masks inverted? Defects must be nonzero, background 0",
             )
         )
-    for class_id, name in enumerate(survey.data.classes, 1):
+    for class_id, name in enumerate(scan.data.classes, 1):
         if usable and not sum(seen.class_px[class_id] for seen in usable):
             out.append(
                 Finding(
@@ -173,23 +183,23 @@ def _masks(survey: Survey) -> list[Finding]:
     return out
 
 
-def _other_class(seen: Seen) -> bool:
+def _has_other_class(image: ScannedImage) -> bool:
     """True if the mask holds none of the classes that the labels name."""
-    return bool(seen.record.class_ids) and not any(
-        seen.class_px[class_id] for class_id in seen.record.class_ids
+    return bool(image.sample.class_ids) and not any(
+        image.class_px[class_id] for class_id in image.sample.class_ids
     )
 
 
-def _duplicates(survey: Survey) -> list[Finding]:
+def _duplicate_problems(scan: DatasetScan) -> list[Finding]:
     out = []
 
-    def best(pairs: list[Twins]) -> str:
+    def best(pairs: list[DuplicatePair]) -> str:
         pair = max(pairs, key=lambda pair: pair.correlation)
-        return f"{survey.seen[pair.first].record.name} and {survey.seen[pair.second].record.name}"
+        return f"{scan.images[pair.first].sample.name} and {scan.images[pair.second].sample.name}"
 
-    leaks = [pair for pair in survey.leaks() if pair.exact]
-    near = [pair for pair in survey.leaks() if not pair.exact]
-    remedy = f"Split anew with: {_command(survey)} --anew --together --out split.json"
+    leaks = [pair for pair in scan.leaks() if pair.is_exact]
+    near = [pair for pair in scan.leaks() if not pair.is_exact]
+    remedy = f"Split anew with: {_split_command(scan)} --anew --together --out split.json"
     if leaks:
         out.append(
             Finding(
@@ -208,7 +218,7 @@ def _duplicates(survey: Survey) -> list[Finding]:
                 remedy,
             )
         )
-    if contrary := survey.contradictions():
+    if contrary := scan.contradictions():
         out.append(
             Finding(
                 "warning",
@@ -217,29 +227,29 @@ def _duplicates(survey: Survey) -> list[Finding]:
                 "Correct one of the two labels",
             )
         )
-    inside = len(survey.twins) - len(leaks) - len(near)
+    inside = len(scan.duplicates) - len(leaks) - len(near)
     if inside:
         out.append(Finding("note", f"{inside} pairs of duplicates stand within one split"))
     return out
 
 
-def _splits(survey: Survey) -> list[Finding]:
-    data = survey.data
-    if not any(record.split for record in data.records):
+def _split_problems(scan: DatasetScan) -> list[Finding]:
+    data = scan.data
+    if not any(record.split for record in data.samples):
         return [
             Finding(
                 "note",
                 "it has no split of its own",
-                f"Make one with: {_command(survey)} --out split.json",
+                f"Make one with: {_split_command(scan)} --out split.json",
             )
         ]
     out = []
-    if missing := [name for name in SPLITS if not data.of(name)]:
+    if missing := [name for name in SPLITS if not data.in_splits(name)]:
         words = " and no ".join(missing)
         out.append(Finding("note", f"it has no {words} split; training makes it"))
-    train, test = data.of("train"), data.of("test")
-    bad = any(record.defective for record in data.records)
-    if train and bad and not any(record.defective for record in train):
+    train, test = data.in_splits("train"), data.in_splits("test")
+    bad = any(record.is_defective for record in data.samples)
+    if train and bad and not any(record.is_defective for record in train):
         out.append(
             Finding(
                 "note",
@@ -249,7 +259,7 @@ def _splits(survey: Survey) -> list[Finding]:
         )
     found = {
         name: {class_id for record in records for class_id in record.class_ids}
-        for name, records in (("train", train), ("val", data.of("val")), ("test", test))
+        for name, records in (("train", train), ("val", data.in_splits("val")), ("test", test))
     }
     strange = sorted((found["val"] | found["test"]) - found["train"])
     if found["train"] and strange:  # one spelled otherwise in another split's folder, as a rule
@@ -259,7 +269,7 @@ def _splits(survey: Survey) -> list[Finding]:
                 "warning",
                 f"train shows nothing of {names}, which val or test have",
                 "Spell the classes alike in all splits, or split anew with: "
-                f"{_command(survey)} --anew --out split.json",
+                f"{_split_command(scan)} --anew --out split.json",
             )
         )
     shared = {record.group for record in train} & {record.group for record in test}
@@ -268,44 +278,44 @@ def _splits(survey: Survey) -> list[Finding]:
             Finding(
                 "warning",
                 f"{len(shared)} groups stand in train and in test",
-                f"Split anew with: {_command(survey)} --anew --out split.json",
+                f"Split anew with: {_split_command(scan)} --anew --out split.json",
             )
         )
     if test:
         count = Counter(class_id for record in test for class_id in record.class_ids)
-        few = [n for i, n in enumerate(data.classes, 1) if count[i] < FEW]
+        few = [n for i, n in enumerate(data.classes, 1) if count[i] < MIN_TEST_IMAGES]
         if few:
             out.append(
                 Finding(
                     "note",
-                    f"test has fewer than {FEW} pictures of: {', '.join(few)}",
+                    f"test has fewer than {MIN_TEST_IMAGES} pictures of: {', '.join(few)}",
                     "Give an interval with every figure of these",
                 )
             )
     return out
 
 
-def _pictures(survey: Survey) -> list[Finding]:
+def _image_properties(scan: DatasetScan) -> list[Finding]:
     out = []
-    if survey.data.bits > 8:
+    if scan.data.bit_depth > 8:
         out.append(
             Finding(
                 "note",
-                f"pictures are {survey.data.bits} bits deep; they are shifted "
+                f"pictures are {scan.data.bit_depth} bits deep; they are shifted "
                 "to 8, and the line's camera must do the same",
-                f"A folder camera has `bits: {survey.data.bits}` for it",
+                f"A folder camera has `bits: {scan.data.bit_depth}` for it",
             )
         )
-    if len(survey.sizes) > 1:
-        (height, width), count = survey.sizes[0]
+    if len(scan.sizes) > 1:
+        (height, width), count = scan.sizes[0]
         out.append(
             Finding(
                 "note",
-                f"pictures have {len(survey.sizes)} sizes ({count} are {height} "
+                f"pictures have {len(scan.sizes)} sizes ({count} are {height} "
                 f"x {width} px); they are letterboxed into one",
             )
         )
-    colored = sum(seen.colored for seen in survey.seen)
-    if 0 < colored < sum(seen.size is not None for seen in survey.seen):
+    colored = sum(seen.is_colored for seen in scan.images)
+    if 0 < colored < sum(seen.size is not None for seen in scan.images):
         out.append(Finding("note", f"{colored} of the pictures are coloured, the others grey"))
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MASK = frozenset(
+_MASK_WORDS = frozenset(
     (
         "mask",
         "masks",
@@ -27,7 +27,7 @@ _MASK = frozenset(
         "segmentationclass",
     )
 )
-_DRAWING = frozenset(
+_VISUALIZATION_WORDS = frozenset(
     (
         "visualization",
         "visualisation",
@@ -44,7 +44,7 @@ _DRAWING = frozenset(
         "drawings",
     )
 )
-_SAYING_NOTHING = frozenset(
+_NEUTRAL_WORDS = frozenset(
     (
         "dir",
         "folder",
@@ -100,7 +100,7 @@ _SAYING_NOTHING = frozenset(
 )
 
 
-def words_of(name: str) -> list[str]:
+def split_words(name: str) -> list[str]:
     """The words of a name, in lower case: cut where no letter is, and before capitals."""
     cut = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     words = [word.lower() for word in re.split(r"[^A-Za-z]+", cut) if word]
@@ -108,24 +108,24 @@ def words_of(name: str) -> list[str]:
     return joined.split()
 
 
-def says_mask(name: str) -> bool:
+def is_mask_folder(name: str) -> bool:
     """True for a folder's name that says masks and nothing else: `mask_dir`, `train_labels`.
 
     A kind of defect may have such a word too (`solder_mask_damage`): it says more.
     """
-    telling = set(words_of(name)) - _SAYING_NOTHING
-    return bool(telling & _MASK) and telling <= _MASK | _DRAWING
+    telling = set(split_words(name)) - _NEUTRAL_WORDS
+    return bool(telling & _MASK_WORDS) and telling <= _MASK_WORDS | _VISUALIZATION_WORDS
 
 
-def says_drawing(name: str) -> bool:
+def is_visualization_folder(name: str) -> bool:
     """True for what a program has drawn for a person, or for numbers of single objects.
 
     `SegmentationClassVisualization`, `SegmentationObject`: neither pictures nor masks.
     """
-    words = set(words_of(name))
-    return bool(words & _DRAWING) or {"segmentation", "object"} <= words
+    words = set(split_words(name))
+    return bool(words & _VISUALIZATION_WORDS) or {"segmentation", "object"} <= words
 
 
-def is_annotation(name: str) -> bool:
+def is_annotation_folder(name: str) -> bool:
     """True for a folder whose pictures are no pictures of parts."""
-    return says_mask(name) or says_drawing(name)
+    return is_mask_folder(name) or is_visualization_folder(name)

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read
-from edgeinspect.learning.datasets.parallel import in_threads
-from edgeinspect.learning.datasets.records import DataSet
+from edgeinspect.imaging.image_file import read_image
+from edgeinspect.learning.datasets.parallel import map_in_threads
+from edgeinspect.learning.datasets.records import Dataset
 
-_SAMPLE = 256
+_SAMPLE_COUNT = 256
 _COLOR_LEVELS = 2.0
 """Mean difference between blue and red of a picture that is not grey."""
 _STRONG_LEVELS = 24
@@ -21,7 +21,7 @@ _MIN_SIDE_PX = 32
 _COMMON_RATIO = 0.2
 
 
-def common_size(data: DataSet) -> tuple[int, int]:
+def common_size(data: Dataset) -> tuple[int, int]:
     """(height_px, width_px) of the frames to take where nobody says otherwise.
 
     The most common size if a fifth of the pictures have it; else the medians, in multiples of
@@ -30,7 +30,7 @@ def common_size(data: DataSet) -> tuple[int, int]:
     Raises:
         DataError: None of the sampled pictures can be read.
     """
-    sizes = np.asarray([look[:2] for look in _looks(data)])
+    sizes = np.asarray([look[:2] for look in _sample_properties(data)])
     values, counts = np.unique(sizes, axis=0, return_counts=True)
     best = int(counts.argmax())
     if counts[best] >= _COMMON_RATIO * len(sizes):
@@ -43,44 +43,44 @@ def common_size(data: DataSet) -> tuple[int, int]:
     return max(_MIN_SIDE_PX, height), max(_MIN_SIDE_PX, width)
 
 
-def channels_of(data: DataSet) -> int:
+def infer_channels(data: Dataset) -> int:
     """3 if the pictures show colour, 1 if they are grey, even where stored as RGB.
 
     Raises:
         DataError: None of the sampled pictures can be read.
     """
-    return 3 if any(look[2] for look in _looks(data)) else 1
+    return 3 if any(look[2] for look in _sample_properties(data)) else 1
 
 
 def _round16(side: float) -> int:
     return max(1, round(side / 16)) * 16
 
 
-def _looks(data: DataSet) -> list[tuple[int, int, bool]]:
+def _sample_properties(data: Dataset) -> list[tuple[int, int, bool]]:
     """(height, width, coloured) of pictures spread evenly over the set, without broken ones."""
-    count = min(_SAMPLE, len(data.records))
-    at = np.linspace(0, len(data.records) - 1, count).astype(int)
+    count = min(_SAMPLE_COUNT, len(data.samples))
+    at = np.linspace(0, len(data.samples) - 1, count).astype(int)
 
     def work(index: int) -> tuple[int, int, bool] | DataError:
         try:
-            picture = read(data.records[index].path, data.reading())
+            picture = read_image(data.samples[index].path, data.read_settings())
         except DataError as error:
             return error
         height_px, width_px = picture.shape[:2]
         return height_px, width_px, is_colored(picture)
 
-    done = list(in_threads(work, at.tolist()))
+    done = list(map_in_threads(work, at.tolist()))
     looks = [look for look in done if not isinstance(look, DataError)]
     if not looks:
         raise DataError(f"no picture can be read; the first: {done[0]}", where=str(data.root))
     return looks
 
 
-def is_colored(picture: NDArray[np.uint8]) -> bool:
+def is_colored(image: NDArray[np.uint8]) -> bool:
     """True if a (h, w, c) picture shows colour, not grey stored three times."""
-    if picture.shape[2] != 3:
+    if image.shape[2] != 3:
         return False
-    some = picture[::2, ::2].astype(np.int16)
+    some = image[::2, ::2].astype(np.int16)
     difference = np.abs(some[:, :, 0] - some[:, :, 2])
     strong = float((difference > _STRONG_LEVELS).mean())
     return float(difference.mean()) > _COLOR_LEVELS or strong > _COLOR_RATIO

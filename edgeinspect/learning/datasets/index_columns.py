@@ -7,36 +7,36 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.class_names import is_good
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.files import SPLIT_NAMES
 from edgeinspect.learning.datasets.masks.masks import MAX_CLASSES
-from edgeinspect.learning.datasets.records import Hints
-from edgeinspect.learning.datasets.tables import Row
+from edgeinspect.learning.datasets.records import LayoutHints
+from edgeinspect.learning.datasets.tables import NumberedRow
 
-_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))
-_LABELS = frozenset(("class_name", "class_id", "defective"))
-_NOTHING = frozenset(("background", "_background_", "none", "nothing", "-"))
+_KNOWN_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))
+_LABEL_COLUMNS = frozenset(("class_name", "class_id", "defective"))
+_BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
 """Names of id 0 besides those of good pictures."""
 
-_SIZES = ("height_px", "width_px", "defect_px", "area_px")
+_SIZE_COLUMNS = ("height_px", "width_px", "defect_px", "area_px")
 
 
-def with_known_columns(row: dict[str, str]) -> dict[str, str]:
+def normalize_columns(row: dict[str, str]) -> dict[str, str]:
     """The row, with the columns that have a meaning written as here: `Image`, `Pit_PX`."""
-    return {_column(key): value for key, value in row.items()}
+    return {_normalize_column(key): value for key, value in row.items()}
 
 
-def _column(key: str) -> str:
+def _normalize_column(key: str) -> str:
     low = key.casefold()
-    if low in _COLUMNS or low in _SIZES:
+    if low in _KNOWN_COLUMNS or low in _SIZE_COLUMNS:
         return low
     return key[: -len("_px")] + "_px" if low.endswith("_px") else key
 
 
-def check_columns(rows: list[Row], path: Path, has_masks: bool) -> None:
+def check_label_columns(rows: list[NumberedRow], path: Path, has_masks: bool) -> None:
     """Without a column of labels, nor masks, every picture would be good."""
     columns = rows[0][1]
-    if not has_masks and not _LABELS & columns.keys() and not _areas_of(columns):
+    if not has_masks and not _LABEL_COLUMNS & columns.keys() and not _area_classes(columns):
         raise DataError(
             f"says of no picture whether it is defective: it has {', '.join(columns)[:80]}",
             where=str(path),
@@ -44,17 +44,17 @@ def check_columns(rows: list[Row], path: Path, has_masks: bool) -> None:
         )
 
 
-def empty_rows(rows: list[Row], path: Path, hints: Hints) -> list[str]:
+def note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> list[str]:
     """A note on rows with no label, which are good, as long as good ones are not named too."""
-    if _areas_of(rows[0][1]) or not _LABELS & rows[0][1].keys():
+    if _area_classes(rows[0][1]) or not _LABEL_COLUMNS & rows[0][1].keys():
         return []
-    empty = [line for line, row in rows if not any(row.get(key) for key in _LABELS)]
+    empty = [line for line, row in rows if not any(row.get(key) for key in _LABEL_COLUMNS)]
     good = [
         line
         for line, row in rows
-        if (row.get("class_name") and is_good(row["class_name"], hints.good))
+        if (row.get("class_name") and is_good_class(row["class_name"], hints.good_classes))
         or any(
-            row.get(key) and not number_of(row[key], f"{path}:{line}")
+            row.get(key) and not parse_integer(row[key], f"{path}:{line}")
             for key in ("class_id", "defective")
         )
     ]
@@ -67,27 +67,31 @@ def empty_rows(rows: list[Row], path: Path, hints: Hints) -> list[str]:
     return [f"{len(empty)} of {len(rows)} rows have no label: taken as good"] if empty else []
 
 
-def is_by_name(columns: Mapping[str, str]) -> bool:
+def has_names_only(columns: Mapping[str, str]) -> bool:
     """True where names are all that tells of the classes: in no order."""
-    return "class_id" not in columns and not _areas_of(columns)
+    return "class_id" not in columns and not _area_classes(columns)
 
 
-def _areas_of(columns: Iterable[str]) -> list[str]:
-    return [key[: -len("_px")] for key in columns if key.endswith("_px") and key not in _SIZES]
+def _area_classes(columns: Iterable[str]) -> list[str]:
+    return [
+        key[: -len("_px")] for key in columns if key.endswith("_px") and key not in _SIZE_COLUMNS
+    ]
 
 
-def has_areas(row: dict[str, str]) -> bool:
+def has_area_columns(row: dict[str, str]) -> bool:
     """True where a row says how many pixels of defects it has."""
-    return any(key.endswith("_px") and key not in _SIZES for key in row) or "defect_px" in row
+    return (
+        any(key.endswith("_px") and key not in _SIZE_COLUMNS for key in row) or "defect_px" in row
+    )
 
 
-def classes_of(rows: list[Row], path: Path, hints: Hints) -> tuple[str, ...]:
+def classes_from_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> tuple[str, ...]:
     """Names of the classes 1..K: by id and name, by `<class>_px` columns, or by name."""
     first = rows[0][1]
     if "class_id" in first:
         named: dict[int, str] = {}
         for line, row in rows:
-            class_id = number_of(row["class_id"] or "0", f"{path}:{line}")
+            class_id = parse_integer(row["class_id"] or "0", f"{path}:{line}")
             if class_id > MAX_CLASSES:
                 raise DataError(
                     f"class_id is {class_id}",
@@ -95,7 +99,7 @@ def classes_of(rows: list[Row], path: Path, hints: Hints) -> tuple[str, ...]:
                     remedy=f"Classes are 1 to {MAX_CLASSES}",
                 )
             name = row.get("class_name") or f"class_{class_id}"
-            _check_zero(class_id, row.get("class_name", ""), f"{path}:{line}", hints)
+            _check_class_id_zero(class_id, row.get("class_name", ""), f"{path}:{line}", hints)
             if class_id and named.setdefault(class_id, name) != name:
                 raise DataError(
                     f"class {class_id} is '{name}' here and '{named[class_id]}' above",
@@ -103,16 +107,16 @@ def classes_of(rows: list[Row], path: Path, hints: Hints) -> tuple[str, ...]:
                 )
         top = max(named, default=0)
         return tuple(named.get(class_id, f"class_{class_id}") for class_id in range(1, top + 1))
-    if areas := _areas_of(first):
+    if areas := _area_classes(first):
         return tuple(areas)
     names = {row.get("class_name", "") for _line, row in rows} - {""}
-    return tuple(sorted(name for name in names if not is_good(name, hints.good)))
+    return tuple(sorted(name for name in names if not is_good_class(name, hints.good_classes)))
 
 
-def _check_zero(class_id: int, name: str, where: str, hints: Hints) -> None:
+def _check_class_id_zero(class_id: int, name: str, where: str, hints: LayoutHints) -> None:
     """0 is good: ids that count the first kind of defect as 0 would make it so."""
-    good = is_good(name, hints.good)
-    if name and (good if class_id else not good and name.casefold() not in _NOTHING):
+    good = is_good_class(name, hints.good_classes)
+    if name and (good if class_id else not good and name.casefold() not in _BACKGROUND_NAMES):
         says = "is the name of good pictures" if good else "does not say that it is good"
         raise DataError(
             f"class_id is {class_id}, and {name[:40]!r} {says}",
@@ -122,9 +126,9 @@ def _check_zero(class_id: int, name: str, where: str, hints: Hints) -> None:
         )
 
 
-def number_of(text: str, where: str) -> int:
+def parse_integer(text: str, where: str) -> int:
     """A whole number, as a spreadsheet may write it: `2` or `2.0`."""
-    number = amount_of(text, where)
+    number = parse_number(text, where)
     if number != int(number):
         raise DataError(
             f"{text[:20]!r} is not a whole number",
@@ -134,7 +138,7 @@ def number_of(text: str, where: str) -> int:
     return int(number)
 
 
-def amount_of(text: str, where: str) -> float:
+def parse_number(text: str, where: str) -> float:
     """A number from 0 on; 0 for an empty cell.
 
     Raises:
@@ -151,7 +155,7 @@ def amount_of(text: str, where: str) -> float:
     return number
 
 
-def split_word(text: str, where: str) -> str | None:
+def parse_split(text: str, where: str) -> str | None:
     """The split that a cell names; None for an empty one.
 
     Raises:

@@ -15,31 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging.image_file import Reading, read, to_channels
+from edgeinspect.imaging.image_file import ReadSettings, read_image, to_channels
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
-from edgeinspect.learning.datasets.archive_frames import MaskAs
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.datasets.image_properties import channels_of, common_size
+from edgeinspect.learning.datasets.archive_frames import BinaryMask
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.image_properties import common_size, infer_channels
 from edgeinspect.learning.datasets.masks.masks import MaskFile, MaskPerClass
-from edgeinspect.learning.datasets.parallel import in_threads
-from edgeinspect.learning.datasets.records import DataSet, Record, Skipped, has_class
+from edgeinspect.learning.datasets.parallel import map_in_threads
+from edgeinspect.learning.datasets.records import Dataset, Sample, SkippedImage, has_class
 from edgeinspect.system.decoding import decode_json
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
 
-__all__ = ["IN_MEMORY_BYTES", "channels_of", "common_size", "load"]
+__all__ = ["MAX_IN_MEMORY_BYTES", "common_size", "infer_channels", "load_arrays"]
 
-IN_MEMORY_BYTES = 1 << 30
+MAX_IN_MEMORY_BYTES = 1 << 30
 """Arrays together bigger than this become mapped files."""
-BROKEN_FEW = 2
+MAX_BROKEN_COUNT = 2
 """So many broken files are a few in any set, however small its splits are."""
-BROKEN_RATIO = 0.2
+MAX_BROKEN_RATIO = 0.2
 """More broken pictures than this are an error: something else is wrong."""
 
-_SHOWN = 5
+_MAX_NAMES = 5
 Progress = Callable[[int], None]
 
 
-class _Told(TypedDict):
+class _CacheIndex(TypedDict):
     """Of the arrays: which records they hold, and which they do not."""
 
     kept: list[int]
@@ -48,22 +48,22 @@ class _Told(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoded:
+class _DecodedSample:
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
-    defective: bool
+    is_defective: bool
 
 
-def load(
-    data: DataSet,
-    records: Sequence[Record],
+def load_arrays(
+    data: Dataset,
+    samples: Sequence[Sample],
     *,
     height_px: int,
     width_px: int,
     channels: int,
     cache: Path | None = None,
     progress: Progress = lambda done: None,
-) -> Pictures:
+) -> ImageArrays:
     """Decode records into frames of one size; pictures of another are letterboxed.
 
     A picture that cannot be read, or whose mask cannot, is left out and named in `skipped`.
@@ -87,90 +87,94 @@ def load(
     """
     if channels not in (1, 3):
         raise UsageError(f"{channels} channels", remedy="Take 1 or 3")
-    if not records:
+    if not samples:
         raise DataError("there is no picture to load", where=str(data.root))
-    shape = (len(records), height_px, width_px)
-    if len(records) * height_px * width_px * (channels + 1) <= IN_MEMORY_BYTES:
+    shape = (len(samples), height_px, width_px)
+    if len(samples) * height_px * width_px * (channels + 1) <= MAX_IN_MEMORY_BYTES:
         images: NDArray[np.uint8] = np.zeros((*shape, channels), np.uint8)
         masks: NDArray[np.uint8] = np.zeros(shape, np.uint8)
-        told = _fill(data, records, images, masks, progress)
-        return _pictures(data, records, images, masks, told)
+        told = _decode_into(data, samples, images, masks, progress)
+        return _to_arrays(data, samples, images, masks, told)
     if cache is None:
         with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
-            images = _mapped(first, (*shape, channels), "the temporary folder")
-            masks = _mapped(second, shape, "the temporary folder")
-        told = _fill(data, records, images, masks, progress)
-        return _pictures(data, records, images, masks, told)
-    return _cached(data, records, (*shape, channels), cache, progress)
+            images = _map_file(first, (*shape, channels), "the temporary folder")
+            masks = _map_file(second, shape, "the temporary folder")
+        told = _decode_into(data, samples, images, masks, progress)
+        return _to_arrays(data, samples, images, masks, told)
+    return _load_cached(data, samples, (*shape, channels), cache, progress)
 
 
-def _fill(
-    data: DataSet,
-    records: Sequence[Record],
+def _decode_into(
+    data: Dataset,
+    samples: Sequence[Sample],
     images: NDArray[np.uint8],
     masks: NDArray[np.uint8],
     progress: Progress,
-) -> _Told:
+) -> _CacheIndex:
     """Decode into the arrays, without gaps; returns which were kept and what was skipped."""
     height, width, channels = images.shape[1:]
     kept: list[int] = []
     defective: list[bool] = []
     skipped: list[tuple[str, str]] = []
 
-    def work(record: Record) -> _Decoded | str:
+    def work(record: Sample) -> _DecodedSample | str:
         try:
-            return _decode(record, data.reading(), height, width, channels)
+            return _decode(record, data.read_settings(), height, width, channels)
         except DataError as error:
             return f"{error.where}: {error.what}" if error.where else error.what
 
-    for index, done in enumerate(in_threads(work, records)):
+    for index, done in enumerate(map_in_threads(work, samples)):
         if isinstance(done, str):
-            skipped.append((records[index].name, done))
+            skipped.append((samples[index].name, done))
         else:
             images[len(kept)], masks[len(kept)] = done.image, done.mask
             kept.append(index)
-            defective.append(done.defective)
+            defective.append(done.is_defective)
         progress(index + 1)
-    if len(skipped) > max(BROKEN_FEW, BROKEN_RATIO * len(records)) or len(skipped) == len(records):
-        listing = "\n".join(f"  {name}: {why}" for name, why in skipped[:_SHOWN])
+    if len(skipped) > max(MAX_BROKEN_COUNT, MAX_BROKEN_RATIO * len(samples)) or len(skipped) == len(
+        samples
+    ):
+        listing = "\n".join(f"  {name}: {why}" for name, why in skipped[:_MAX_NAMES])
         raise DataError(
-            f"{len(skipped)} of {len(records)} pictures cannot be used\n{listing}",
+            f"{len(skipped)} of {len(samples)} pictures cannot be used\n{listing}",
             where=str(data.root),
             remedy="See all with: edgeinspect data inspect",
         )
     return {"kept": kept, "defective": defective, "skipped": skipped}
 
 
-def _decode(record: Record, reading: Reading, height: int, width: int, channels: int) -> _Decoded:
-    picture = read(record.path, reading)
-    mask = record.read_mask(picture.shape[0], picture.shape[1])
+def _decode(
+    sample: Sample, reading: ReadSettings, height: int, width: int, channels: int
+) -> _DecodedSample:
+    picture = read_image(sample.path, reading)
+    mask = sample.read_mask(picture.shape[0], picture.shape[1])
     frame, scale, left_px, top_px = letterbox(to_channels(picture, channels), height, width)
     placed = letterbox_mask(mask, scale, left_px, top_px, height, width)
-    return _Decoded(frame, placed, record.defective or has_class(mask))
+    return _DecodedSample(frame, placed, sample.is_defective or has_class(mask))
 
 
-def _pictures(
-    data: DataSet,
-    records: Sequence[Record],
+def _to_arrays(
+    data: Dataset,
+    samples: Sequence[Sample],
     images: NDArray[np.uint8],
     masks: NDArray[np.uint8],
-    told: _Told,
-) -> Pictures:
-    count = len(told["kept"])
-    return Pictures(
+    cache_index: _CacheIndex,
+) -> ImageArrays:
+    count = len(cache_index["kept"])
+    return ImageArrays(
         images[:count],
         masks[:count],
-        np.asarray(told["defective"], np.bool_),
-        [records[index].name for index in told["kept"]],
+        np.asarray(cache_index["defective"], np.bool_),
+        [samples[index].name for index in cache_index["kept"]],
         data.classes,
-        tuple(Skipped(name, why) for name, why in told["skipped"]),
+        tuple(SkippedImage(name, why) for name, why in cache_index["skipped"]),
     )
 
 
 # -- mapped files -------------------------------------------------------------------------
 
 
-def _mapped(file: Any, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
+def _map_file(file: Any, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
     """A mapped array over a file, its room taken first: a full disk must not kill by SIGBUS."""
     size = int(np.prod(shape, dtype=np.int64))
     try:
@@ -184,30 +188,30 @@ def _mapped(file: Any, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
     return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
-def _cached(
-    data: DataSet,
-    records: Sequence[Record],
+def _load_cached(
+    data: Dataset,
+    samples: Sequence[Sample],
     shape: tuple[int, ...],
     cache: Path,
     progress: Progress,
-) -> Pictures:
+) -> ImageArrays:
     """The arrays from the cache, made first where they are not there."""
-    base = cache / f"pictures-{_key(data, records, shape)}"
+    base = cache / f"pictures-{_cache_key(data, samples, shape)}"
     files = [base.with_suffix(suffix) for suffix in (".images", ".masks", ".json")]
     if not all(file.exists() for file in files):
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as making:
-                _make(data, records, shape, Path(making), progress)
+                _write_cache(data, samples, shape, Path(making), progress)
                 for file in files:  # the JSON last: with it the arrays are whole
                     os.replace(Path(making) / file.suffix[1:], file)
         except OSError as error:
             raise DataError(f"cannot be written: {error.strerror}", where=str(cache)) from error
     else:
-        progress(len(records))
+        progress(len(samples))
     try:
-        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), _Told)
-        if any(not 0 <= index < len(records) for index in told["kept"]):
+        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), _CacheIndex)
+        if any(not 0 <= index < len(samples) for index in told["kept"]):
             raise ValueError("it counts other pictures")
         images = np.memmap(files[0], np.uint8, "r", shape=shape)
         masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
@@ -215,42 +219,42 @@ def _cached(
         raise DataError(
             f"is damaged: {error}", where=str(base), remedy="Remove it; it is made again"
         ) from error
-    return _pictures(data, records, images, masks, told)
+    return _to_arrays(data, samples, images, masks, told)
 
 
-def _make(
-    data: DataSet,
-    records: Sequence[Record],
+def _write_cache(
+    data: Dataset,
+    samples: Sequence[Sample],
     shape: tuple[int, ...],
-    making: Path,
+    folder: Path,
     progress: Progress,
 ) -> None:
-    with (making / "images").open("w+b") as first, (making / "masks").open("w+b") as second:
-        images = _mapped(first, shape, str(making))
-        masks = _mapped(second, shape[:3], str(making))
-    told = _fill(data, records, images, masks, progress)
-    (making / "json").write_text(json.dumps(told), encoding="utf-8")
+    with (folder / "images").open("w+b") as first, (folder / "masks").open("w+b") as second:
+        images = _map_file(first, shape, str(folder))
+        masks = _map_file(second, shape[:3], str(folder))
+    told = _decode_into(data, samples, images, masks, progress)
+    (folder / "json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def _key(data: DataSet, records: Sequence[Record], shape: tuple[int, ...]) -> str:
+def _cache_key(data: Dataset, samples: Sequence[Sample], shape: tuple[int, ...]) -> str:
     """Changes with every picture, mask and size that goes into the arrays."""
-    digest = hashlib.sha256(repr((4, shape, data.bits, data.flat_end, data.classes)).encode())
-    for record in records:
-        stamps = [_stamp(path) for path in (record.path, *_files_of(record.mask))]
-        digest.update(repr((record.name, record.defective, record.mask, stamps)).encode())
+    digest = hashlib.sha256(repr((4, shape, data.bit_depth, data.flat_end, data.classes)).encode())
+    for record in samples:
+        stamps = [_file_stamp(path) for path in (record.path, *_mask_paths(record.mask))]
+        digest.update(repr((record.name, record.is_defective, record.mask, stamps)).encode())
     return digest.hexdigest()[:20]
 
 
-def _files_of(mask: object) -> list[Path]:
+def _mask_paths(mask: object) -> list[Path]:
     """Of a record's mask, whichever kind it is of: one, one per class, or within another."""
     if isinstance(mask, MaskPerClass):
         return [path for _class_id, path in mask.files]
-    if isinstance(mask, MaskAs):
-        mask = mask.mask
+    if isinstance(mask, BinaryMask):
+        mask = mask.file
     return [mask.path] if isinstance(mask, MaskFile) else []
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def _file_stamp(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
     except OSError:

@@ -12,32 +12,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import SUFFIXES
+from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
 
-FEW = 2
+MAX_MISSING_COUNT = 2
 """So many names without a picture are a few in any set, however small."""
-MISSING_RATIO = 0.2
+MAX_MISSING_RATIO = 0.2
 """More names without a picture than this: the table is of other pictures."""
-CLEAN_TIMES = 3
+MIN_CLEAN_FACTOR = 3
 """So many times more clean pictures with an empty label than pictures without one, and the set
 labels its clean pictures: of those without a label nothing is known."""
-_SHOWN = 3
+_MAX_NAMES = 3
 
 
-def fold(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A name as it compares: one form of its letters, no capitals, no blanks at its ends."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
     parts = [part.strip() for part in unicodedata.normalize("NFC", name).split("/")]
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def stem_of(name: str) -> tuple[str, str]:
+def split_suffix(name: str) -> tuple[str, str]:
     """A folded name without a picture's ending, and that ending."""
-    stem, dot, suffix = fold(name).rpartition(".")
-    return (stem, dot + suffix) if dot and dot + suffix in SUFFIXES else (fold(name), "")
+    stem, dot, suffix = normalize_name(name).rpartition(".")
+    return (
+        (stem, dot + suffix)
+        if dot and dot + suffix in IMAGE_SUFFIXES
+        else (normalize_name(name), "")
+    )
 
 
-class Names:
+class FileNameIndex:
     """The pictures of a folder by name.
 
     Args:
@@ -50,9 +54,9 @@ class Names:
         self._exact = set(files)
         self._by_stem: dict[str, list[str]] = {}
         for name in sorted(self._exact):
-            stem = stem_of(name)[0].rpartition("/")[2]
+            stem = split_suffix(name)[0].rpartition("/")[2]
             self._by_stem.setdefault(stem, []).append(name)
-        self._taken: dict[str, str] = {}
+        self._matched: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
         """The file that a table means; None if there is none.
@@ -60,10 +64,10 @@ class Names:
         Raises:
             DataError: Several could be meant, or another name of the table means the same file.
         """
-        found = name if name in self._exact else self._alike(name)
+        found = name if name in self._exact else self._find_similar(name)
         if found is not None:
-            first = self._taken.setdefault(found, name)
-            if not _same(first, name):
+            first = self._matched.setdefault(found, name)
+            if not _is_same_name(first, name):
                 raise DataError(
                     f"names {first} and {name}, and both can only be {found}",
                     where=self._where,
@@ -71,35 +75,37 @@ class Names:
                 )
         return found
 
-    def _alike(self, name: str) -> str | None:
-        stem, suffix = stem_of(name)
+    def _find_similar(self, name: str) -> str | None:
+        stem, suffix = split_suffix(name)
         wanted = stem.split("/")
-        found = [each for each in self._by_stem.get(wanted[-1], ()) if _same_end(each, wanted)]
-        exact = [each for each in found if stem_of(each)[1] == suffix]
+        found = [
+            each for each in self._by_stem.get(wanted[-1], ()) if _is_same_path_end(each, wanted)
+        ]
+        exact = [each for each in found if split_suffix(each)[1] == suffix]
         found = exact or found
         if len(found) > 1:
             raise DataError(
-                f"'{name}' could be {' or '.join(found[:_SHOWN])}",
+                f"'{name}' could be {' or '.join(found[:_MAX_NAMES])}",
                 where=self._where,
                 remedy="Write the name as the file has it",
             )
         return found[0] if found else None
 
 
-def _same(first: str, second: str) -> bool:
+def _is_same_name(first: str, second: str) -> bool:
     """True for two spellings of one name."""
-    one, other = stem_of(first), stem_of(second)
+    one, other = split_suffix(first), split_suffix(second)
     return one[0] == other[0] and (one[1] == other[1] or "" in (one[1], other[1]))
 
 
-def _same_end(file: str, wanted: Sequence[str]) -> bool:
+def _is_same_path_end(file: str, wanted: Sequence[str]) -> bool:
     """True if one of two paths ends in the other."""
-    has = stem_of(file)[0].split("/")
+    has = split_suffix(file)[0].split("/")
     count = min(len(has), len(wanted))
     return has[-count:] == list(wanted[-count:])
 
 
-def check_missing(missing: Mapping[str, str], total: int, where: Path, folder: Path) -> None:
+def check_missing_images(missing: Mapping[str, str], total: int, where: Path, folder: Path) -> None:
     """Refuse a table that is of other pictures.
 
     Args:
@@ -111,12 +117,12 @@ def check_missing(missing: Mapping[str, str], total: int, where: Path, folder: P
     Raises:
         DataError: More than a few names have no picture.
     """
-    if len(missing) <= max(FEW, MISSING_RATIO * total):
+    if len(missing) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         return
-    some = ", ".join(f"{name[:60]} ({row})" for name, row in list(missing.items())[:_SHOWN])
+    some = ", ".join(f"{name[:60]} ({row})" for name, row in list(missing.items())[:_MAX_NAMES])
     raise DataError(
         f"{len(missing)} of the {total} pictures that it names are not in {folder.name}/: {some}"
-        + (", …" if len(missing) > _SHOWN else ""),
+        + (", …" if len(missing) > _MAX_NAMES else ""),
         where=str(where),
         remedy="Put its own pictures beside it, or correct the names",
     )

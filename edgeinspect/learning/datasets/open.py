@@ -23,26 +23,33 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from edgeinspect.errors import DataError, InternalError, UsageError
-from edgeinspect.imaging.read_settings import declared
+from edgeinspect.imaging.read_settings import load_declaration
 from edgeinspect.learning.datasets import layouts as package
-from edgeinspect.learning.datasets.bit_depth import find_depth
-from edgeinspect.learning.datasets.coverage import check_pictures, without_twins, without_unread
-from edgeinspect.learning.datasets.files import folders_in, unread_below
-from edgeinspect.learning.datasets.folder_names import is_annotation
-from edgeinspect.learning.datasets.name_matching import fold
-from edgeinspect.learning.datasets.records import DataSet, Hints
-from edgeinspect.learning.datasets.unsupported_formats import annotated, foreign_format
-from edgeinspect.system.regular_file import printable
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.coverage import (
+    check_images,
+    with_unread_skipped,
+    without_same_stem,
+)
+from edgeinspect.learning.datasets.files import subfolders, unsupported_below
+from edgeinspect.learning.datasets.folder_names import is_annotation_folder
+from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints
+from edgeinspect.learning.datasets.unsupported_formats import (
+    detect_unsupported_format,
+    note_unsupported_labels,
+)
+from edgeinspect.system.regular_file import escape_name
 
-_BY_TABLE = 20
+_MAX_TABLE_RANK = 20
 """Up to this rank a layout has a file that says what the folder holds."""
-_SUGGESTED = 8
-_LOOKED_INTO = 64
-_DEPTH = 2
+_MAX_SUGGESTIONS = 8
+_MAX_FOLDERS = 64
+_MAX_DEPTH = 2
 
 
 @runtime_checkable
-class Layout(Protocol):
+class LayoutModule(Protocol):
     """What a layout's file exposes."""
 
     NEEDS: str
@@ -52,7 +59,7 @@ class Layout(Protocol):
         """True if a folder (or a CSV file) has this layout. Decodes nothing."""
         ...
 
-    def read(self, path: Path, hints: Hints = ...) -> DataSet:
+    def read(self, path: Path, hints: LayoutHints = ...) -> Dataset:
         """Its records.
 
         Raises:
@@ -67,7 +74,7 @@ def layout_names() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in found if not entry.name.startswith("_")))
 
 
-def layout_of(name: str) -> Layout:
+def load_layout(name: str) -> LayoutModule:
     """Import one layout.
 
     Raises:
@@ -81,16 +88,16 @@ def layout_of(name: str) -> Layout:
     for wanted in ("NEEDS", "RANK", "recognise", "read"):
         if not hasattr(module, wanted):
             raise InternalError(f"does not expose `{wanted}`", where=module.__name__)
-    return cast(Layout, module)
+    return cast(LayoutModule, module)
 
 
-def open_data(
+def open_dataset(
     path: Path | str,
     layout: str | None = None,
     *,
-    good: Sequence[str] = (),
+    good_classes: Sequence[str] = (),
     classes: Sequence[str] = (),
-) -> DataSet:
+) -> Dataset:
     """Read the records of a data set. Pictures stay on disk; masks may be looked through.
 
     Args:
@@ -107,31 +114,35 @@ def open_data(
     root = Path(path)
     if not root.exists():
         raise DataError("does not exist", where=str(root), remedy="Give a data set's folder")
-    found, name, others = _find(root, layout)
-    hints = Hints(tuple(good), tuple(classes), layout)
-    data = _printable(_read(name, found, hints))
-    if not data.records:
-        raise DataError("has no picture", where=str(found), remedy=_needs())
-    check_pictures(data, chosen=layout is not None)
-    if layout_of(name).RANK > _BY_TABLE:
-        data = without_unread(data, root, chosen=layout is not None, others=others)
-    data = without_twins(data)
-    _check_names(data)
+    found, name, others = _find_dataset(root, layout)
+    hints = LayoutHints(tuple(good_classes), tuple(classes), layout)
+    data = _with_printable_names(_read_layout(name, found, hints))
+    if not data.samples:
+        raise DataError("has no picture", where=str(found), remedy=_all_requirements())
+    check_images(data, is_layout_given=layout is not None)
+    if load_layout(name).RANK > _MAX_TABLE_RANK:
+        data = with_unread_skipped(
+            data, root, is_layout_given=layout is not None, other_layouts=others
+        )
+    data = without_same_stem(data)
+    _check_unique_names(data)
     notes = [f"the data set is in {found.relative_to(root)}"] if found != root else []
     notes += [f"it is of the layout {each} too: --layout {each}" for each in others]
-    notes += [note] if (note := annotated(root)) else []
+    notes += [note] if (note := note_unsupported_labels(root)) else []
     data = data.with_notes(*notes)
     place = found if found.is_dir() else found.parent
-    depth = find_depth([record.path for record in data.records], declared(place), printable(root))
-    data = data.with_notes(depth.doubt) if depth.doubt else data
-    return replace(data, bits=depth.bits, flat_end=depth.flat_end)
+    depth = find_bit_depth(
+        [record.path for record in data.samples], load_declaration(place), escape_name(root)
+    )
+    data = data.with_notes(depth.warning) if depth.warning else data
+    return replace(data, bit_depth=depth.bits, flat_end=depth.flat_end)
 
 
-def _read(name: str, path: Path, hints: Hints) -> DataSet:
+def _read_layout(name: str, path: Path, hints: LayoutHints) -> Dataset:
     try:
-        return layout_of(name).read(path, hints)
+        return load_layout(name).read(path, hints)
     except DataError as error:
-        foreign = foreign_format(path) if path.is_dir() else None
+        foreign = detect_unsupported_format(path) if path.is_dir() else None
         if foreign is None or type(error) is not DataError:
             raise
         raise DataError(
@@ -141,72 +152,74 @@ def _read(name: str, path: Path, hints: Hints) -> DataSet:
         ) from error
 
 
-def _printable(data: DataSet) -> DataSet:
+def _with_printable_names(data: Dataset) -> Dataset:
     """The set with names that can be shown, stored and sent, whatever its files are called."""
     records = tuple(
         replace(
             each,
-            name=printable(each.name),
-            class_name=None if each.class_name is None else printable(each.class_name),
-            group=printable(each.group),
+            name=escape_name(each.name),
+            class_name=None if each.class_name is None else escape_name(each.class_name),
+            group=escape_name(each.group),
         )
-        for each in data.records
+        for each in data.samples
     )
-    left_out = tuple(replace(one, name=printable(one.name)) for one in data.left_out)
+    left_out = tuple(replace(one, name=escape_name(one.name)) for one in data.skipped)
     return replace(
-        data, records=records, classes=tuple(map(printable, data.classes)), left_out=left_out
+        data, samples=records, classes=tuple(map(escape_name, data.classes)), skipped=left_out
     )
 
 
-def _find(root: Path, layout: str | None) -> tuple[Path, str, tuple[str, ...]]:
+def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str, ...]]:
     """The set's folder, its layout, and others that a table in it would give."""
     if layout is not None:
-        module = layout_of(layout)
+        module = load_layout(layout)
         if getattr(module, "accepts", module.recognise)(root):
             return root, layout, ()
         raise DataError(
             f"is not of the layout '{layout}'",
             where=str(root),
-            remedy=f"It needs {layout_of(layout).NEEDS}",
+            remedy=f"It needs {load_layout(layout).NEEDS}",
         )
-    if names := _recognised(root):
+    if names := _matching_layouts(root):
         return root, names[0], names[1:]
-    inner = list(islice(_below(root), _SUGGESTED + 1))
+    inner = list(islice(_datasets_below(root), _MAX_SUGGESTIONS + 1))
     if len(inner) == 1:
         return inner[0]
     if inner:
-        some = ", ".join(str(folder) for folder, _name, _others in inner[:_SUGGESTED])
+        some = ", ".join(str(folder) for folder, _name, _others in inner[:_MAX_SUGGESTIONS])
         raise DataError(
             "holds several data sets", where=str(root), remedy=f"Give one of them: {some}"
         )
-    if root.is_dir() and (foreign := foreign_format(root)) is not None:
+    if root.is_dir() and (foreign := detect_unsupported_format(root)) is not None:
         raise DataError(
             f"holds {foreign.name}, which is not read", where=str(root), remedy=foreign.remedy
         )
     raise DataError(
-        f"is not a data set of any known layout{_unread_in(root)}", where=str(root), remedy=_needs()
+        f"is not a data set of any known layout{_describe_unsupported(root)}",
+        where=str(root),
+        remedy=_all_requirements(),
     )
 
 
-def _unread_in(root: Path) -> str:
+def _describe_unsupported(root: Path) -> str:
     """What there is of pictures that are not read, in words; else nothing."""
-    found = unread_below(root) if root.is_dir() else []
+    found = unsupported_below(root) if root.is_dir() else []
     more = f" and {len(found) - 1} more" if found[1:] else ""
     return f": {found[0].relative_to(root)}{more} are of a kind that is not read" if found else ""
 
 
-def _below(root: Path, depth: int = 0) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
+def _datasets_below(root: Path, depth: int = 0) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
     """The data sets in a folder that is none itself, as unpacked archives have them."""
-    for folder in folders_in(root)[:_LOOKED_INTO] if root.is_dir() else []:
-        if is_annotation(folder.name):
+    for folder in subfolders(root)[:_MAX_FOLDERS] if root.is_dir() else []:
+        if is_annotation_folder(folder.name):
             continue
-        if names := _recognised(folder):
+        if names := _matching_layouts(folder):
             yield folder, names[0], names[1:]
-        elif depth < _DEPTH:
-            yield from _below(folder, depth + 1)
+        elif depth < _MAX_DEPTH:
+            yield from _datasets_below(folder, depth + 1)
 
 
-def _recognised(path: Path) -> tuple[str, ...]:
+def _matching_layouts(path: Path) -> tuple[str, ...]:
     """The layout of a folder first, then others whose table it has too; none for no layout.
 
     Raises:
@@ -215,16 +228,16 @@ def _recognised(path: Path) -> tuple[str, ...]:
     fitting = sorted(
         (module.RANK, name)
         for name in layout_names()
-        if (module := layout_of(name)).recognise(path)
+        if (module := load_layout(name)).recognise(path)
     )
-    tables = tuple(name for rank, name in fitting if rank <= _BY_TABLE)
+    tables = tuple(name for rank, name in fitting if rank <= _MAX_TABLE_RANK)
     if tables:  # it says itself what it is
         return tables
     names = [name for _rank, name in fitting]
-    covered = {name for each in names for name in getattr(layout_of(each), "COVERS", ())}
+    covered = {name for each in names for name in getattr(load_layout(each), "COVERS", ())}
     open_ones = [name for name in names if name not in covered]
     if len(open_ones) > 1:
-        readings = "; ".join(f"{name} ({layout_of(name).NEEDS})" for name in open_ones)
+        readings = "; ".join(f"{name} ({load_layout(name).NEEDS})" for name in open_ones)
         choices = " or ".join(f"--layout {name}" for name in open_ones)
         raise DataError(
             f"can be read in {len(open_ones)} ways: {readings}",
@@ -234,22 +247,22 @@ def _recognised(path: Path) -> tuple[str, ...]:
     return tuple(open_ones)
 
 
-def _needs() -> str:
-    lines = [f"  {name}: {layout_of(name).NEEDS}" for name in layout_names()]
+def _all_requirements() -> str:
+    lines = [f"  {name}: {load_layout(name).NEEDS}" for name in layout_names()]
     return "It needs one of:\n" + "\n".join(lines)
 
 
-def _check_names(data: DataSet) -> None:
+def _check_unique_names(data: Dataset) -> None:
     spelled: dict[str, str] = {}
     for name in data.classes:
-        if spelled.setdefault(fold(name), name) != name:
+        if spelled.setdefault(normalize_name(name), name) != name:
             raise DataError(
-                f"has the classes '{spelled[fold(name)]}' and '{name}'",
+                f"has the classes '{spelled[normalize_name(name)]}' and '{name}'",
                 where=str(data.root),
                 remedy="Spell them alike, if they are one",
             )
     seen: set[str] = set()
-    for record in data.records:
+    for record in data.samples:
         if record.name in seen:
             raise DataError(f"the picture '{record.name}' is there twice", where=str(data.root))
         seen.add(record.name)

@@ -9,18 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from edgeinspect.system.regular_file import printable
+from edgeinspect.system.regular_file import escape_name
 
-SILENCE_S = 20.0
+SLOW_READ_S = 20.0
 """A file that takes longer is named: a dead server never answers, and nobody would know why."""
 _THREADS = 4
-_AHEAD = 32
+_MAX_PENDING = 32
 _log = logging.getLogger(__name__)
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_threads(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+def map_in_threads(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """`map` in threads, in order, with a bounded number of results waiting.
 
     OpenCV lets the interpreter lock go while it decodes. An item that takes longer than
@@ -29,19 +29,19 @@ def in_threads(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """
     items = iter(items)
     with ThreadPoolExecutor(_THREADS) as pool:
-        waiting = [(item, pool.submit(work, item)) for item in islice(items, _AHEAD)]
+        waiting = [(item, pool.submit(function, item)) for item in islice(items, _MAX_PENDING)]
         while waiting:
             item, future = waiting.pop(0)
-            _tell_if_slow(item, future)
+            _warn_if_slow(item, future)
             done = future.result()
             for more in islice(items, 1):
-                waiting.append((more, pool.submit(work, more)))
+                waiting.append((more, pool.submit(function, more)))
             yield done
 
 
-def _tell_if_slow(item: object, future: Future[B]) -> None:
-    if not wait([future], SILENCE_S).not_done:
+def _warn_if_slow(item: object, future: Future[B]) -> None:
+    if not wait([future], SLOW_READ_S).not_done:
         return
     path = getattr(item, "path", item)
-    name = printable(path) if isinstance(path, Path) else "a picture"
-    _log.warning("%s: not read after %.0f s. Does its disk or server answer?", name, SILENCE_S)
+    name = escape_name(path) if isinstance(path, Path) else "a picture"
+    _log.warning("%s: not read after %.0f s. Does its disk or server answer?", name, SLOW_READ_S)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.read_settings import STORED, Reading
+from edgeinspect.imaging.read_settings import COLOR_AS_STORED, ReadSettings
 
 ClassMap = NDArray[np.uint8]
 """uint8 (h, w), class ids; 0 is background, `VOID` is what nobody labelled."""
@@ -23,12 +23,12 @@ SPLITS = (TRAIN, VAL, TEST)
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class SkippedImage:
     """A picture that could not be used."""
 
     name: str
-    why: str
-    on_purpose: bool = False
+    reason: str
+    is_intentional: bool = False
     """The set itself says so, or a person: nothing is wrong."""
 
 
@@ -50,13 +50,13 @@ class Mask(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Sample:
     """One picture of a set."""
 
     name: str
     """Unique in the set; the path below the set's folder where the file name is not."""
     path: Path
-    defective: bool
+    is_defective: bool
     class_name: str | None = None
     """Image-level class where the layout has one; a good picture's is the layout's word for it."""
     group: str = ""
@@ -80,7 +80,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
+class Dataset:
     """Pictures of one folder, in one layout."""
 
     root: Path
@@ -88,56 +88,56 @@ class DataSet:
     """The file of `edgeinspect/datasets/layouts/` that read it."""
     classes: tuple[str, ...]
     """Names of the defect classes 1..K."""
-    records: tuple[Record, ...]
+    samples: tuple[Sample, ...]
     """Sorted by name."""
     has_masks: bool
-    bits: int = 8
+    bit_depth: int = 8
     """Of every picture: 8, 10, 12, 14 or 16. Deeper ones are shifted down to 8."""
     flat_end: bool = False
-    """See `imaging.reading.Declared`."""
+    """See `imaging.reading.ReadDeclaration`."""
     notes: tuple[str, ...] = field(default=())
     """What had to be assumed while reading; worth showing to a person."""
-    left_out: tuple[Skipped, ...] = field(default=())
+    skipped: tuple[SkippedImage, ...] = field(default=())
     """Pictures that are there and are no record, and rows that name no picture."""
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.samples)
 
-    def reading(self, color: str = STORED) -> Reading:
+    def read_settings(self, color: str = COLOR_AS_STORED) -> ReadSettings:
         """How each of its pictures is read."""
-        return Reading(color, self.bits, self.flat_end)
+        return ReadSettings(color, self.bit_depth, self.flat_end)
 
     @property
     def has_splits(self) -> bool:
         """True if every record has its split."""
-        return bool(self.records) and all(record.split for record in self.records)
+        return bool(self.samples) and all(record.split for record in self.samples)
 
-    def of(self, *splits: str) -> tuple[Record, ...]:
+    def in_splits(self, *splits: str) -> tuple[Sample, ...]:
         """The records of some splits, in order."""
-        return tuple(record for record in self.records if record.split in splits)
+        return tuple(record for record in self.samples if record.split in splits)
 
-    def where(self, wanted: Callable[[Record], bool]) -> tuple[Record, ...]:
+    def filter(self, predicate: Callable[[Sample], bool]) -> tuple[Sample, ...]:
         """The records for which `wanted` is true, in order."""
-        return tuple(record for record in self.records if wanted(record))
+        return tuple(record for record in self.samples if predicate(record))
 
-    def with_records(self, records: Sequence[Record]) -> DataSet:
+    def with_samples(self, samples: Sequence[Sample]) -> Dataset:
         """The same set with other records."""
-        return replace(self, records=tuple(records))
+        return replace(self, samples=tuple(samples))
 
-    def without(self, *left_out: Skipped) -> DataSet:
+    def with_skipped(self, *left_out: SkippedImage) -> Dataset:
         """The same set with more pictures named as left out."""
-        return replace(self, left_out=(*self.left_out, *left_out))
+        return replace(self, skipped=(*self.skipped, *left_out))
 
-    def with_notes(self, *notes: str) -> DataSet:
+    def with_notes(self, *notes: str) -> Dataset:
         """The same set with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
+class LayoutHints:
     """What the person knows better than the layout's rule."""
 
-    good: tuple[str, ...] = ()
+    good_classes: tuple[str, ...] = ()
     """Names of the classes that are good; empty for the rule of `goodness.py`."""
     classes: tuple[str, ...] = ()
     """Names of the classes 1..K of masks that carry ids only."""

@@ -9,18 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read
-from edgeinspect.learning.datasets.duplicates import Look, Twins, families, find_twins, look_at
+from edgeinspect.imaging.image_file import read_image
+from edgeinspect.learning.datasets.duplicates import (
+    DuplicatePair,
+    ImageFingerprint,
+    duplicate_groups,
+    find_duplicates,
+    fingerprint,
+)
 from edgeinspect.learning.datasets.image_properties import is_colored
-from edgeinspect.learning.datasets.parallel import in_threads
-from edgeinspect.learning.datasets.records import VOID, DataSet, Record
+from edgeinspect.learning.datasets.parallel import map_in_threads
+from edgeinspect.learning.datasets.records import VOID, Dataset, Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ScannedImage:
     """What one picture turned out to be."""
 
-    record: Record
+    sample: Sample
     size: tuple[int, int] | None = None
     """(height_px, width_px); None if it cannot be read."""
     class_px: tuple[int, ...] = ()
@@ -31,8 +37,8 @@ class Seen:
     """Why it, or its mask, cannot be used."""
     remedy: str = ""
     """What helps against that, where the file itself tells."""
-    colored: bool = False
-    look: Look | None = None
+    is_colored: bool = False
+    fingerprint: ImageFingerprint | None = None
 
     @property
     def defect_px(self) -> int:
@@ -41,53 +47,58 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class DatasetScan:
     """All that is known of a set after looking at every picture."""
 
-    data: DataSet
-    seen: tuple[Seen, ...]
+    data: Dataset
+    images: tuple[ScannedImage, ...]
     """One per record, in order."""
-    twins: tuple[Twins, ...]
+    duplicates: tuple[DuplicatePair, ...]
     """Duplicates, by places in `seen`."""
 
     @property
-    def broken(self) -> list[Seen]:
+    def broken(self) -> list[ScannedImage]:
         """Pictures that cannot be used."""
-        return [seen for seen in self.seen if seen.problem]
+        return [seen for seen in self.images if seen.problem]
 
     @property
     def sizes(self) -> list[tuple[tuple[int, int], int]]:
         """((height_px, width_px), count), the most common first."""
-        return Counter(seen.size for seen in self.seen if seen.size).most_common()
+        return Counter(seen.size for seen in self.images if seen.size).most_common()
 
-    def leaks(self) -> list[Twins]:
+    def leaks(self) -> list[DuplicatePair]:
         """Duplicates whose two pictures are in different splits."""
-        splits = [seen.record.split for seen in self.seen]
+        splits = [seen.sample.split for seen in self.images]
         return [
             pair
-            for pair in self.twins
+            for pair in self.duplicates
             if None not in (one := {splits[pair.first], splits[pair.second]}) and len(one) > 1
         ]
 
-    def contradictions(self) -> list[Twins]:
+    def contradictions(self) -> list[DuplicatePair]:
         """Exact duplicates of which one is good and the other defective."""
         return [
             pair
-            for pair in self.twins
-            if pair.exact
-            and self.seen[pair.first].record.defective != self.seen[pair.second].record.defective
+            for pair in self.duplicates
+            if pair.is_exact
+            and self.images[pair.first].sample.is_defective
+            != self.images[pair.second].sample.is_defective
         ]
 
-    def together(self) -> list[list[str]]:
+    def duplicate_groups(self) -> list[list[str]]:
         """Names that must not part, for `split`."""
         return [
-            [self.seen[index].record.name for index in family] for family in families(self.twins)
+            [self.images[index].sample.name for index in family]
+            for family in duplicate_groups(self.duplicates)
         ]
 
 
-def survey(
-    data: DataSet, *, twins: bool = True, progress: Callable[[int], None] = lambda done: None
-) -> Survey:
+def scan_dataset(
+    data: Dataset,
+    *,
+    with_duplicates: bool = True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> DatasetScan:
     """Decode every picture and mask of a set once; about 4 KiB of each are kept.
 
     Args:
@@ -96,39 +107,41 @@ def survey(
         progress: Called with the number of pictures done.
     """
 
-    def work(record: Record) -> Seen:
-        return _see(data, record, twins)
+    def work(record: Sample) -> ScannedImage:
+        return _scan_image(data, record, with_duplicates)
 
     seen = []
-    for done in in_threads(work, data.records):
+    for done in map_in_threads(work, data.samples):
         seen.append(done)
         progress(len(seen))
-    return Survey(data, tuple(seen), tuple(_twins(seen) if twins else ()))
+    return DatasetScan(data, tuple(seen), tuple(_find_pairs(seen) if with_duplicates else ()))
 
 
-def _see(data: DataSet, record: Record, twins: bool) -> Seen:
+def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> ScannedImage:
     try:
-        picture = read(record.path, data.reading())
+        picture = read_image(sample.path, data.read_settings())
     except DataError as error:
-        return Seen(record, problem=f"picture {error.what}", remedy=error.remedy)
+        return ScannedImage(sample, problem=f"picture {error.what}", remedy=error.remedy)
     size = (picture.shape[0], picture.shape[1])
-    look = look_at(picture) if twins else None
+    look = fingerprint(picture) if with_duplicates else None
     colored = is_colored(picture)
     try:
-        mask = record.read_mask(*size)
+        mask = sample.read_mask(*size)
     except DataError as error:
         where = f"{error.where}: " if error.where else ""
         problem, remedy = where + error.what, error.remedy
-        return Seen(record, size, problem=problem, remedy=remedy, colored=colored, look=look)
+        return ScannedImage(
+            sample, size, problem=problem, remedy=remedy, is_colored=colored, fingerprint=look
+        )
     count = np.bincount(mask.ravel(), minlength=VOID + 1).tolist()
     pixels = tuple(count[: len(data.classes) + 1])
-    return Seen(record, size, pixels, count[VOID], colored=colored, look=look)
+    return ScannedImage(sample, size, pixels, count[VOID], is_colored=colored, fingerprint=look)
 
 
-def _twins(seen: list[Seen]) -> list[Twins]:
-    places = [index for index, one in enumerate(seen) if one.look is not None]
-    found = find_twins([look for one in seen if (look := one.look) is not None])
+def _find_pairs(images: list[ScannedImage]) -> list[DuplicatePair]:
+    places = [index for index, one in enumerate(images) if one.fingerprint is not None]
+    found = find_duplicates([look for one in images if (look := one.fingerprint) is not None])
     return [
-        Twins(places[pair.first], places[pair.second], pair.exact, pair.correlation)
+        DuplicatePair(places[pair.first], places[pair.second], pair.is_exact, pair.correlation)
         for pair in found
     ]

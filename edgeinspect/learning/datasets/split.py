@@ -12,22 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.learning.datasets.records import SPLITS, TRAIN, VAL, DataSet, Record
-from edgeinspect.system.decoding import decode_names
+from edgeinspect.learning.datasets.records import SPLITS, TRAIN, VAL, Dataset, Sample
+from edgeinspect.system.decoding import decode_json_names
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
 
-SHARES = (0.7, 0.15, 0.15)
+DEFAULT_SHARES = (0.7, 0.15, 0.15)
 _SCHEMA = "edgeinspect.split/1"
 
 
-def split(
-    data: DataSet,
+def split_dataset(
+    data: Dataset,
     seed: int,
-    shares: tuple[float, float, float] = SHARES,
+    shares: tuple[float, float, float] = DEFAULT_SHARES,
     *,
-    anew: bool = False,
-    together: Iterable[Sequence[str]] = (),
-) -> DataSet:
+    ignore_existing: bool = False,
+    groups: Iterable[Sequence[str]] = (),
+) -> Dataset:
     """The set with every record's split set. The same seed and set give the same split.
 
     A layout's own split is kept, where it can train a model: where it has no `val`, that is cut
@@ -39,7 +39,7 @@ def split(
         seed: Of the shuffling.
         shares: Of train, val and test; they are scaled to sum to 1.
         anew: Ignore the layout's own split.
-        together: Sets of names that must not part, as `duplicates.families` finds them.
+        together: Sets of names that must not part, as `duplicates.duplicate_groups` finds them.
 
     Raises:
         UsageError: A negative share, or none for train.
@@ -49,37 +49,37 @@ def split(
     if min(shares) < 0 or shares[0] <= 0 or not np.isfinite(total):
         raise UsageError(f"shares of {shares}", remedy="Give three that are not negative")
     shares = (shares[0] / total, shares[1] / total, shares[2] / total)
-    families = _families(data, together)
-    own = not anew and any(record.split for record in data.records)
-    if own and (why := _useless(data)):
+    families = _group_roots(data, groups)
+    own = not ignore_existing and any(record.split for record in data.samples)
+    if own and (why := _split_problem(data)):
         data = data.with_notes(f"the set's own split is not used: {why}")
         own = False
     wanted = dict(zip(SPLITS, shares, strict=True))
     if not own:
-        return _assign(data, list(data.records), families, seed, wanted)
-    if missing := [record for record in data.records if not record.split]:
-        data = _assign(data, missing, families, seed, wanted)
-    if shares[1] and not data.of(VAL):
+        return _assign_splits(data, list(data.samples), families, seed, wanted)
+    if missing := [record for record in data.samples if not record.split]:
+        data = _assign_splits(data, missing, families, seed, wanted)
+    if shares[1] and not data.in_splits(VAL):
         ratio = shares[1] / (shares[0] + shares[1])
         cut = {TRAIN: 1 - ratio, VAL: ratio}
-        data = _assign(data, list(data.of(TRAIN)), families, seed, cut)
+        data = _assign_splits(data, list(data.in_splits(TRAIN)), families, seed, cut)
         data = data.with_notes("`val` is cut from the set's own `train`")
     return data
 
 
-def _useless(data: DataSet) -> str:
+def _split_problem(data: Dataset) -> str:
     """Why the set's own split cannot train a model; empty if it can."""
-    train = data.of(TRAIN)
-    kinds = {record.defective for record in train}
+    train = data.in_splits(TRAIN)
+    kinds = {record.is_defective for record in train}
     if not train:
         return "it has no `train`"
     for kind, word in ((True, "defective"), (False, "good")):
-        if kind not in kinds and any(record.defective is kind for record in data.records):
+        if kind not in kinds and any(record.is_defective is kind for record in data.samples):
             return f"its `train` holds no {word} picture"
     return ""
 
 
-def _families(data: DataSet, together: Iterable[Sequence[str]]) -> dict[str, str]:
+def _group_roots(data: Dataset, groups: Iterable[Sequence[str]]) -> dict[str, str]:
     """Name of a record to its family: what its group and `together` tie it to, transitively."""
     parent: dict[str, str] = {}
 
@@ -88,26 +88,26 @@ def _families(data: DataSet, together: Iterable[Sequence[str]]) -> dict[str, str
             parent[key] = key = parent.get(above, above)
         return key
 
-    for record in data.records:
+    for record in data.samples:
         if record.group:
             parent[root("name " + record.name)] = root("group " + record.group)
-    for names in together:
+    for names in groups:
         for name in names[1:]:
             parent[root("name " + name)] = root("name " + names[0])
-    return {record.name: root("name " + record.name) for record in data.records}
+    return {record.name: root("name " + record.name) for record in data.samples}
 
 
-def _assign(
-    data: DataSet,
-    records: list[Record],
-    families: dict[str, str],
+def _assign_splits(
+    data: Dataset,
+    samples: list[Sample],
+    group_of: dict[str, str],
     seed: int,
     shares: dict[str, float],
-) -> DataSet:
+) -> Dataset:
     """Give whole families to splits: the rarest stratum first, each to the neediest split."""
-    members: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        members[families[record.name]].append(record)
+    members: dict[str, list[Sample]] = defaultdict(list)
+    for record in samples:
+        members[group_of[record.name]].append(record)
     wanted = {name: share for name, share in shares.items() if share > 0}
     if len(members) < len(wanted):
         raise DataError(
@@ -115,7 +115,9 @@ def _assign(
             where=str(data.root),
             remedy="Pictures of one group (or near-duplicates) stay together; give more pictures",
         )
-    loads = {key: Counter(s for r in family for s in _strata(r)) for key, family in members.items()}
+    loads = {
+        key: Counter(s for r in family for s in _strata_of(r)) for key, family in members.items()
+    }
     totals: Counter[str] = Counter()
     for load in loads.values():
         totals.update(load)
@@ -133,35 +135,35 @@ def _assign(
 
         def need(name: str, stratum: str = rarest[key]) -> tuple[float, float]:
             missing = wanted[name] * totals[stratum] - have[name][stratum]
-            return missing, wanted[name] * len(records) - size[name]
+            return missing, wanted[name] * len(samples) - size[name]
 
         best = max(options, key=need)
         have[best].update(loads[key])
         size[best] += len(members[key])
         split_of.update((record.name, best) for record in members[key])
-    return data.with_records(
-        [replace(r, split=split_of[r.name]) if r.name in split_of else r for r in data.records]
+    return data.with_samples(
+        [replace(r, split=split_of[r.name]) if r.name in split_of else r for r in data.samples]
     )
 
 
-def _strata(record: Record) -> tuple[str, ...]:
+def _strata_of(sample: Sample) -> tuple[str, ...]:
     """What the splits are balanced by: the classes in a picture, or its image-level class."""
-    if record.class_ids:
-        return tuple(f"class {class_id}" for class_id in record.class_ids)
-    return (f"{'bad' if record.defective else 'good'} {record.class_name or ''}",)
+    if sample.class_ids:
+        return tuple(f"class {class_id}" for class_id in sample.class_ids)
+    return (f"{'bad' if sample.is_defective else 'good'} {sample.class_name or ''}",)
 
 
 # -- the file -----------------------------------------------------------------------------
 
 
-def names_hash(data: DataSet) -> str:
+def names_hash(data: Dataset) -> str:
     """SHA-256 of the names of a set's pictures, in order."""
-    text = "\n".join(sorted(record.name for record in data.records))
+    text = "\n".join(sorted(record.name for record in data.samples))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def write_split(
-    path: Path, data: DataSet, seed: int, shares: tuple[float, float, float] = SHARES
+    path: Path, data: Dataset, seed: int, shares: tuple[float, float, float] = DEFAULT_SHARES
 ) -> None:
     """Write which picture is in which split, as JSON.
 
@@ -176,7 +178,7 @@ def write_split(
         "shares": list(shares),
         "names_sha256": names_hash(data),
         "notes": list(data.notes),
-        "splits": {name: [record.name for record in data.of(name)] for name in SPLITS},
+        "splits": {name: [record.name for record in data.in_splits(name)] for name in SPLITS},
     }
     try:
         path.write_text(json.dumps(told, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
@@ -184,7 +186,7 @@ def write_split(
         raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
-def read_split(path: Path, data: DataSet) -> DataSet:
+def read_split(path: Path, data: Dataset) -> Dataset:
     """The set split as a file says.
 
     Raises:
@@ -192,7 +194,7 @@ def read_split(path: Path, data: DataSet) -> DataSet:
     """
     remedy = "Write it with: edgeinspect data split PATH --out FILE"
     try:
-        told = decode_names(read_regular(path, TEXT_BYTES_MAX))
+        told = decode_json_names(read_regular(path, TEXT_BYTES_MAX))
         pairs = [(name, split) for split in SPLITS for name in told["splits"].get(split, [])]
         splits = dict(pairs)
         stored = told["names_sha256"]
@@ -206,7 +208,7 @@ def read_split(path: Path, data: DataSet) -> DataSet:
             where=str(path),
             remedy="A picture is in one split: take it out of the others",
         )
-    names = {record.name for record in data.records}
+    names = {record.name for record in data.samples}
     if stored != names_hash(data) or splits.keys() != names:
         raise DataError(
             f"splits other pictures: it names {len(splits)}, the set has {len(names)}, "
@@ -214,4 +216,4 @@ def read_split(path: Path, data: DataSet) -> DataSet:
             where=str(path),
             remedy=remedy,
         )
-    return data.with_records([replace(r, split=splits[r.name]) for r in data.records])
+    return data.with_samples([replace(r, split=splits[r.name]) for r in data.samples])

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.system.regular_file import is_regular, open_regular, read_regular
-from edgeinspect.system.untrusted_text import from_cell
+from edgeinspect.system.untrusted_text import unescape_cell
 
 MAX_BYTES = 256 << 20
 """Of a table; a larger one was not made by labelling pictures."""
 _HEAD_BYTES = 1 << 16
-_MAX_CELL = 1 << 26
+_MAX_CELL_CHARS = 1 << 26
 _MAX_COLUMNS = 4096
 _SEPARATORS = (",", ";", "\t", "|")
 _BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-Row = tuple[int, dict[str, str]]
+NumberedRow = tuple[int, dict[str, str]]
 """Its line in the file, and its cells by column."""
 
 
-def read_table(path: Path, max_bytes: int = MAX_BYTES) -> str:
+def read_table_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
     Raises:
@@ -47,12 +47,12 @@ def read_table(path: Path, max_bytes: int = MAX_BYTES) -> str:
     return text
 
 
-def read_rows(path: Path, *, short: bool = False) -> list[dict[str, str]]:
+def read_rows(path: Path, *, allow_short_rows: bool = False) -> list[dict[str, str]]:
     """The rows of a CSV file without their lines; see `read_numbered`."""
-    return [row for _line, row in read_numbered(path, short=short)]
+    return [row for _line, row in read_numbered_rows(path, allow_short_rows=allow_short_rows)]
 
 
-def read_numbered(path: Path, *, short: bool = False) -> list[Row]:
+def read_numbered_rows(path: Path, *, allow_short_rows: bool = False) -> list[NumberedRow]:
     """The rows of a CSV file with their lines, keys and values stripped.
 
     Separated by commas, semicolons, tabs or bars, whichever the header is. A first column
@@ -66,15 +66,17 @@ def read_numbered(path: Path, *, short: bool = False) -> list[Row]:
     Raises:
         DataError: Unreadable, no header, a column twice, or a row of more or fewer cells.
     """
-    return parse_rows(read_table(path), str(path), short=short)[1]
+    return parse_rows(read_table_text(path), str(path), allow_short_rows=allow_short_rows)[1]
 
 
-def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str], list[Row]]:
+def parse_rows(
+    text: str, where: str, *, allow_short_rows: bool = False
+) -> tuple[list[str], list[NumberedRow]]:
     """The header and the rows of a CSV text; raises as `read_numbered`."""
-    csv.field_size_limit(_MAX_CELL)  # a code of scattered pixels is longer than the default
-    separator, ahead = _begin(text)
+    csv.field_size_limit(_MAX_CELL_CHARS)  # a code of scattered pixels is longer than the default
+    separator, ahead = _detect_separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    rows: list[Row] = []
+    rows: list[NumberedRow] = []
     try:
         for _line in range(ahead):
             next(reader, [])
@@ -85,10 +87,10 @@ def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str]
         if twice := [name for name in header if name and folded.count(name.casefold()) > 1]:
             raise DataError(f"has the column {twice[0][:40]!r} twice", where=where)
         for cells in reader:
-            if short and any(cells):
+            if allow_short_rows and any(cells):
                 cells += [""] * (len(header) - len(cells))
             if len(cells) == len(header):
-                row = zip(header, (from_cell(cell.strip()) for cell in cells), strict=True)
+                row = zip(header, (unescape_cell(cell.strip()) for cell in cells), strict=True)
                 rows.append((reader.line_num, dict(row)))
             elif any(cell.strip() for cell in cells):
                 more = "more" if len(cells) > len(header) else "fewer"
@@ -104,7 +106,7 @@ def parse_rows(text: str, where: str, *, short: bool = False) -> tuple[list[str]
     return header, rows
 
 
-def _begin(text: str) -> tuple[str, int]:
+def _detect_separator(text: str) -> tuple[str, int]:
     """What separates the columns, and how many lines stand before the header.
 
     Those are empty, or Excel's `sep=;`.
@@ -117,7 +119,7 @@ def _begin(text: str) -> tuple[str, int]:
     return _SEPARATORS[0], 0
 
 
-def header_of(path: Path) -> tuple[str, ...]:
+def read_header(path: Path) -> tuple[str, ...]:
     """The column names of a CSV file, stripped; empty if it is none. Reads its beginning."""
     try:
         if not is_regular(path):
@@ -126,7 +128,7 @@ def header_of(path: Path) -> tuple[str, ...]:
             data = file.read(_HEAD_BYTES)
         encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8")
         text = data.decode(encoding, "replace")  # if it is a table, its reader will say more
-        separator, ahead = _begin(text)
+        separator, ahead = _detect_separator(text)
         lines = text.splitlines()[ahead : ahead + 1]
         cells: Sequence[str] = next(csv.reader(lines, delimiter=separator), [])
         return tuple(cell.strip() for cell in cells)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.learning.datasets.files import files_in, folders_in, has_pictures, is_picture
+from edgeinspect.learning.datasets.files import contains_images, files_in, is_image_name, subfolders
 from edgeinspect.system.regular_file import is_regular, open_regular
 
 _PEEK_BYTES = 1 << 16
@@ -21,74 +21,95 @@ _MASKS = "Where the tool can, export masks: CVAT's 'Segmentation mask 1.1', labe
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class UnsupportedFormat:
     """A format that was recognised."""
 
     name: str
     remedy: str
 
 
-def foreign_format(root: Path) -> Foreign | None:
+def detect_unsupported_format(root: Path) -> UnsupportedFormat | None:
     """The format of a folder that is no layout here; None if it is none that is known."""
     folders = list(_folders(root))
     for name, remedy, fits in _FORMATS:
         if any(map(fits, folders)):
-            return Foreign(name, remedy)
+            return UnsupportedFormat(name, remedy)
     return None
 
 
 def _folders(root: Path, depth: int = 0) -> Iterable[Path]:
     yield root
     if depth < _DEPTH:
-        for folder in folders_in(root)[:_FOLDERS]:
+        for folder in subfolders(root)[:_FOLDERS]:
             yield from _folders(folder, depth + 1)
 
 
 def _labelme(folder: Path) -> bool:
-    return any(_holds(file, b'"shapes"', b'"imagePath"') for file in _of(folder, ".json"))
+    return any(
+        _contains_words(file, b'"shapes"', b'"imagePath"')
+        for file in _files_with_suffix(folder, ".json")
+    )
 
 
 def _coco(folder: Path) -> bool:
     words = (b'"annotations"', b'"categories"', b'"images"')
-    return any(_holds(file, *words) for file in _of(folder, ".json"))
+    return any(_contains_words(file, *words) for file in _files_with_suffix(folder, ".json"))
 
 
 def _supervisely(folder: Path) -> bool:
-    return any(_holds(file, b'"objects"', b'"classTitle"') for file in _of(folder, ".json"))
+    return any(
+        _contains_words(file, b'"objects"', b'"classTitle"')
+        for file in _files_with_suffix(folder, ".json")
+    )
 
 
 def _via(folder: Path) -> bool:
-    return any(_holds(file, b'"regions"', b'"shape_attributes"') for file in _of(folder, ".json"))
+    return any(
+        _contains_words(file, b'"regions"', b'"shape_attributes"')
+        for file in _files_with_suffix(folder, ".json")
+    )
 
 
 def _label_studio(folder: Path) -> bool:
     return any(
-        is_picture(file.name) and file.name.startswith("task-") and "-annotation-" in file.name
+        is_image_name(file.name) and file.name.startswith("task-") and "-annotation-" in file.name
         for file in files_in(folder)[:_FILES]
-    ) or any(_holds(file, b'"annotations"', b'"from_name"') for file in _of(folder, ".json"))
+    ) or any(
+        _contains_words(file, b'"annotations"', b'"from_name"')
+        for file in _files_with_suffix(folder, ".json")
+    )
 
 
 def _voc(folder: Path) -> bool:
-    return any(_holds(file, b"<annotation", b"<object") for file in _of(folder, ".xml"))
+    return any(
+        _contains_words(file, b"<annotation", b"<object")
+        for file in _files_with_suffix(folder, ".xml")
+    )
 
 
 def _cvat_xml(folder: Path) -> bool:
-    return any(_holds(file, b"<annotations", b"<image ") for file in _of(folder, ".xml"))
+    return any(
+        _contains_words(file, b"<annotations", b"<image ")
+        for file in _files_with_suffix(folder, ".xml")
+    )
 
 
 def _yolo(folder: Path) -> bool:
     if folder.name.lower() not in ("labels", "label") and folder.parent.name.lower() != "labels":
-        yamls = _of(folder, ".yaml", ".yml")
-        if any(_holds(file, b"names:", b"train:") for file in yamls):
+        yamls = _files_with_suffix(folder, ".yaml", ".yml")
+        if any(_contains_words(file, b"names:", b"train:") for file in yamls):
             return True
-        stems = {file.stem for file in files_in(folder) if is_picture(file.name)}
-        return any(file.stem in stems and _is_boxes(file) for file in _of(folder, ".txt"))
-    return any(_is_boxes(file) for file in _of(folder, ".txt"))
+        stems = {file.stem for file in files_in(folder) if is_image_name(file.name)}
+        return any(
+            file.stem in stems and _contains_boxes(file)
+            for file in _files_with_suffix(folder, ".txt")
+        )
+    return any(_contains_boxes(file) for file in _files_with_suffix(folder, ".txt"))
 
 
 def _roboflow_labels(folder: Path) -> bool:
     return any(
-        file.name == "_classes.csv" and _peek(file).lower().startswith(b"filename")
+        file.name == "_classes.csv" and _read_ends(file).lower().startswith(b"filename")
         for file in files_in(folder)
     )
 
@@ -134,19 +155,19 @@ _FORMATS: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
 )
 
 
-def _of(folder: Path, *suffixes: str) -> list[Path]:
+def _files_with_suffix(folder: Path, *suffixes: str) -> list[Path]:
     found = [file for file in files_in(folder) if file.suffix.lower() in suffixes]
     return found[:_FILES]
 
 
-def _holds(file: Path, *words: bytes) -> bool:
-    text = _peek(file)
+def _contains_words(file: Path, *words: bytes) -> bool:
+    text = _read_ends(file)
     return all(word in text for word in words)
 
 
-def _is_boxes(file: Path) -> bool:
+def _contains_boxes(file: Path) -> bool:
     """Lines of a class number and four or more numbers of 0 to 1."""
-    lines = [line.split() for line in _peek(file).splitlines()[:4] if line.strip()]
+    lines = [line.split() for line in _read_ends(file).splitlines()[:4] if line.strip()]
     try:
         return bool(lines) and all(
             len(line) >= 5
@@ -158,7 +179,7 @@ def _is_boxes(file: Path) -> bool:
         return False
 
 
-def _peek(file: Path) -> bytes:
+def _read_ends(file: Path) -> bytes:
     """The beginning and the end of a regular file; nothing of any other."""
     try:
         if not is_regular(file):
@@ -174,7 +195,7 @@ def _peek(file: Path) -> bytes:
         return b""
 
 
-def annotated(root: Path) -> str:
+def note_unsupported_labels(root: Path) -> str:
     """A note where a folder that is read holds another program's labels too; else nothing."""
-    found = foreign_format(root)
-    return f"{found.name} is there too, and is not read" if found and has_pictures(root) else ""
+    found = detect_unsupported_format(root)
+    return f"{found.name} is there too, and is not read" if found and contains_images(root) else ""

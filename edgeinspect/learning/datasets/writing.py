@@ -15,16 +15,18 @@ import cv2
 import numpy as np
 
 from edgeinspect.errors import DataError, StorageError
-from edgeinspect.imaging.image_file import Reading, read
+from edgeinspect.imaging.image_file import ReadSettings, read_image
 from edgeinspect.imaging.run_length import encode_runs, format_runs
-from edgeinspect.learning.datasets.records import VOID, ClassMap, DataSet, Record, has_class
+from edgeinspect.learning.datasets.records import VOID, ClassMap, Dataset, Sample, has_class
 from edgeinspect.system.untrusted_text import TableWriter
 
 Progress = Callable[[int], None]
-LABELS = "labels.csv"
+LABELS_FILE = "labels.csv"
 
 
-def write_set(data: DataSet, out: Path, layout: str, progress: Progress = lambda done: None) -> int:
+def write_dataset(
+    data: Dataset, out: Path, layout: str, progress: Progress = lambda done: None
+) -> int:
     """Write all records of a set.
 
     Args:
@@ -55,7 +57,7 @@ def write_set(data: DataSet, out: Path, layout: str, progress: Progress = lambda
             raise StorageError("is not empty", where=str(out), remedy="Name a new folder")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        (_severstal if layout == "severstal" else _mask_folder)(data, part, progress)
+        (_write_severstal if layout == "severstal" else _write_mask_folder)(data, part, progress)
         (part / "classes.txt").write_text("".join(f"{n}\n" for n in data.classes), "utf-8")
         if out.exists():
             out.rmdir()
@@ -64,20 +66,20 @@ def write_set(data: DataSet, out: Path, layout: str, progress: Progress = lambda
         raise StorageError(f"cannot be written: {error.strerror}", where=str(out)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return len(data.records)
+    return len(data.samples)
 
 
-def _mask_folder(data: DataSet, out: Path, progress: Progress) -> None:
+def _write_mask_folder(data: Dataset, out: Path, progress: Progress) -> None:
     """`images/NAME.png` and, per class that is in it, `masks/<class>/NAME.png`, white on black.
 
     A file per class: a file of ids would leave a reader to guess what a lone 3 means.
     """
     (out / "images").mkdir()
-    for done, record in enumerate(data.records, 1):
+    for done, record in enumerate(data.samples, 1):
         shutil.copyfile(record.path, out / "images" / record.name)
-        if record.defective:
-            mask = _mask(record, data.reading())
-            for class_id in _ids(mask):
+        if record.is_defective:
+            mask = _read_mask(record, data.read_settings())
+            for class_id in _class_ids(mask):
                 folder = out / "masks" / data.classes[class_id - 1]
                 folder.mkdir(parents=True, exist_ok=True)
                 white = np.where(mask == class_id, 255, 0).astype(np.uint8)
@@ -86,34 +88,36 @@ def _mask_folder(data: DataSet, out: Path, progress: Progress) -> None:
         progress(done)
 
 
-def _severstal(data: DataSet, out: Path, progress: Progress) -> None:
+def _write_severstal(data: Dataset, out: Path, progress: Progress) -> None:
     """`train_images/NAME.png`, and a row in `train.csv` per picture and class."""
     (out / "train_images").mkdir()
     with (out / "train.csv").open("w", newline="", encoding="utf-8") as file:
         rows = TableWriter(file)
         rows.writerow(["ImageId", "ClassId", "EncodedPixels"])
-        for done, record in enumerate(data.records, 1):
+        for done, record in enumerate(data.samples, 1):
             shutil.copyfile(record.path, out / "train_images" / record.name)
-            if record.defective:
-                mask = _mask(record, data.reading())
-                for class_id in _ids(mask):
+            if record.is_defective:
+                mask = _read_mask(record, data.read_settings())
+                for class_id in _class_ids(mask):
                     code = format_runs(encode_runs(mask == class_id))
                     rows.writerow([record.name, class_id, code])
             progress(done)
 
 
-def _ids(mask: ClassMap) -> list[int]:
+def _class_ids(mask: ClassMap) -> list[int]:
     found: list[int] = np.unique(mask[(mask > 0) & (mask != VOID)]).tolist()
     return found
 
 
-def _mask(record: Record, reading: Reading) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    height, width = read(record.path, reading).shape[:2]
-    mask = record.read_mask(height, width)
+def _read_mask(
+    sample: Sample, reading: ReadSettings
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    height, width = read_image(sample.path, reading).shape[:2]
+    mask = sample.read_mask(height, width)
     if not has_class(mask):
         raise DataError(
             "is defective, and its mask is empty",
-            where=record.name,
+            where=sample.name,
             remedy="Say in the corrections that it is good, or drop it",
         )
     return mask

@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import Pictures
+from edgeinspect.learning.datasets.arrays import ImageArrays
 from edgeinspect.learning.datasets.records import VOID, has_class
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageSource:
     """A split of a data set that can be read as often as wanted."""
 
     where: str
     """For messages and reports."""
-    count: int
+    image_count: int
     classes: tuple[str, ...]
     has_masks: bool
     """False if the set has labels of pictures only."""
-    batches: Callable[[], Iterator[Pictures]]
+    batches: Callable[[], Iterator[ImageArrays]]
     """Starts from the first picture at each call; a batch is valid until the next."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Pictures that could not be used so far, and why; grows as batches are read."""
@@ -31,9 +31,9 @@ class Source:
     """What had to be assumed of the set."""
 
 
-def in_memory(pictures: Pictures, *, where: str = "pictures") -> Source:
+def source_in_memory(pictures: ImageArrays, *, where: str = "pictures") -> ImageSource:
     """A source of pictures that are in memory already."""
-    return Source(
+    return ImageSource(
         where,
         len(pictures),
         tuple(pictures.classes),
@@ -42,7 +42,7 @@ def in_memory(pictures: Pictures, *, where: str = "pictures") -> Source:
     )
 
 
-def for_classes(source: Source, classes: Sequence[str]) -> Source:
+def with_model_classes(source: ImageSource, model_classes: Sequence[str]) -> ImageSource:
     """The same pictures with the ids of a model's classes in their masks.
 
     Classes are matched by name. A model with one class takes every class of the data as
@@ -55,18 +55,20 @@ def for_classes(source: Source, classes: Sequence[str]) -> Source:
     Raises:
         DataError: A class of the data is unknown to the model.
     """
-    if not classes or tuple(classes) == source.classes or not source.has_masks:
+    if not model_classes or tuple(model_classes) == source.classes or not source.has_masks:
         return source
-    table = class_table(source.classes, classes, where=source.where)
+    table = class_id_table(source.classes, model_classes, where=source.where)
 
-    def batches() -> Iterator[Pictures]:
+    def batches() -> Iterator[ImageArrays]:
         for pictures in source.batches():
-            yield replace(pictures, masks=table[pictures.masks], classes=tuple(classes))
+            yield replace(pictures, masks=table[pictures.masks], classes=tuple(model_classes))
 
-    return replace(source, classes=tuple(classes), batches=batches)
+    return replace(source, classes=tuple(model_classes), batches=batches)
 
 
-def class_table(data: Sequence[str], model: Sequence[str], *, where: str = "") -> NDArray[np.uint8]:
+def class_id_table(
+    dataset_classes: Sequence[str], model_classes: Sequence[str], *, where: str = ""
+) -> NDArray[np.uint8]:
     """(256,) uint8: a data set's class id to the model's; void stays void.
 
     Raises:
@@ -74,17 +76,18 @@ def class_table(data: Sequence[str], model: Sequence[str], *, where: str = "") -
     """
     table = np.zeros(256, np.uint8)
     table[VOID] = VOID
-    if len(model) == 1:
-        table[1 : len(data) + 1] = 1
+    if len(model_classes) == 1:
+        table[1 : len(dataset_classes) + 1] = 1
         return table
-    ids = {name.casefold(): index + 1 for index, name in enumerate(model)}
-    unknown = [name for name in data if name.casefold() not in ids]
+    ids = {name.casefold(): index + 1 for index, name in enumerate(model_classes)}
+    unknown = [name for name in dataset_classes if name.casefold() not in ids]
     if unknown:
         raise DataError(
-            f"has the classes {', '.join(data)}; the model finds {', '.join(model)}",
+            f"has the classes {', '.join(dataset_classes)}; the model finds "
+            f"{', '.join(model_classes)}",
             where=where,
             remedy="Rename the data set's classes to the model's, or name another model",
         )
-    for index, name in enumerate(data):
+    for index, name in enumerate(dataset_classes):
         table[index + 1] = ids[name.casefold()]
     return table

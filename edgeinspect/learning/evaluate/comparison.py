@@ -9,24 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.evaluate.batches import Source, for_classes, in_memory
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer, Seen, answers, reduce
-from edgeinspect.learning.evaluate.metrics.paired_tests import (
-    Difference,
-    Flips,
-    auc_difference,
-    flips,
-    overlaps,
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.evaluate.batches import ImageSource, source_in_memory, with_model_classes
+from edgeinspect.learning.evaluate.metrics.frame_results import (
+    FrameResult,
+    FrameSample,
+    evaluate_frames,
+    summarise_frame,
 )
-from edgeinspect.learning.evaluate.offline_judge import Judge
+from edgeinspect.learning.evaluate.metrics.paired_tests import (
+    DiscordantPairs,
+    PairedDifference,
+    compare_auc,
+    compare_errors,
+    compare_overlap,
+)
+from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
 
-NOISE = 5e-4
+NOISE_TOLERANCE = 5e-4
 """Two runs of one graph on two machines differ by less, in probability and in share of pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Differing:
+class DifferingFrame:
     """One picture on which the two do not say the same."""
 
     name: str
@@ -42,45 +47,45 @@ class Differing:
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedComparison:
     """Everything `compare` found. Differences are B less A."""
 
     a: str
     b: str
     pictures: int
     defective: int
-    escapes: Flips | None
+    escapes: DiscordantPairs | None
     """None without a defective picture."""
-    overkills: Flips | None
+    overkills: DiscordantPairs | None
     """None without a sound picture."""
-    dice: tuple[Difference, ...]
+    dice: tuple[PairedDifference, ...]
     """Per class over all pixels, then `mean`; empty without two segmenters and masks."""
-    iou: tuple[Difference, ...]
+    iou: tuple[PairedDifference, ...]
     """As `dice`, with the background first."""
-    auc: Difference | None
+    auc: PairedDifference | None
     """After DeLong 1988, paired; None unless both kinds of pictures are there."""
     agreement_ratio: float
     """Share of pictures with the same decision."""
     pixel_agreement_ratio: float | None
     """Share of frame pixels with the same class."""
     largest_prob_difference: float | None
-    differing: tuple[Differing, ...]
+    differing: tuple[DifferingFrame, ...]
     """Changed decisions first, then the largest changes of the map or the probability."""
     seed: int
     rounds: int
 
 
-def compare(
-    a: Judge,
-    b: Judge,
-    pictures: Pictures | Source,
+def compare_inspectors(
+    a: OfflineInspector,
+    b: OfflineInspector,
+    images: ImageArrays | ImageSource,
     *,
     seed: int = 1,
     rounds: int = 2000,
-    most_differing: int = 200,
+    max_differing: int = 200,
     progress: Callable[[int], None] = lambda done: None,
-    on_pair: Callable[[Seen, Seen, float | None], None] = lambda a, b, ratio: None,
-) -> Paired:
+    on_pair: Callable[[FrameSample, FrameSample, float | None], None] = lambda a, b, ratio: None,
+) -> PairedComparison:
     """Judge the same pictures with both, one picture at a time; nothing large is kept.
 
     Args:
@@ -89,7 +94,7 @@ def compare(
         pictures: In memory, or a source that is read once.
         seed: Of the bootstrap.
         rounds: Resamplings of the bootstrap over pictures.
-        most_differing: Rows of `Paired.differing`.
+        most_differing: Rows of `PairedComparison.differing`.
         progress: Told how many pictures are done.
         on_pair: Given both judgements of each picture and the share of pixels that differ.
 
@@ -108,27 +113,29 @@ def compare(
             f"{a.label} finds {', '.join(a.classes)}; {b.label} finds {', '.join(b.classes)}",
             remedy="Compare two models of the same classes, in the same order",
         )
-    source = pictures if isinstance(pictures, Source) else in_memory(pictures)
-    source = for_classes(source, a.classes or b.classes)
-    mine: list[Answer] = []
-    theirs: list[Answer] = []
+    source = images if isinstance(images, ImageSource) else source_in_memory(images)
+    source = with_model_classes(source, a.classes or b.classes)
+    mine: list[FrameResult] = []
+    theirs: list[FrameResult] = []
     ratios: list[float | None] = []
-    for seen in answers(a, source, progress):
-        judged = b.judge(seen.image)
-        answer = reduce(
+    for seen in evaluate_frames(a, source, progress):
+        judged = b.inspect(seen.image)
+        answer = summarise_frame(
             b,
             judged,
             seen.mask,
-            name=seen.answer.name,
-            defective=seen.answer.defective,
+            name=seen.result.name,
+            is_defective=seen.result.is_defective,
             has_masks=source.has_masks,
         )
-        ratio = _map_difference(seen.judged.class_map, judged.class_map, a.stride, b.stride)
-        on_pair(seen, Seen(answer, judged, seen.image, seen.mask), ratio)
-        mine.append(seen.answer)
+        ratio = _map_difference_ratio(
+            seen.inspection.class_map, judged.class_map, a.stride, b.stride
+        )
+        on_pair(seen, FrameSample(answer, judged, seen.image, seen.mask), ratio)
+        mine.append(seen.result)
         theirs.append(answer)
         ratios.append(ratio)
-    return compare_answers(
+    return compare_results(
         mine,
         theirs,
         ratios,
@@ -137,13 +144,13 @@ def compare(
         classes=a.classes,
         seed=seed,
         rounds=rounds,
-        most_differing=most_differing,
+        max_differing=max_differing,
     )
 
 
-def compare_answers(
-    mine: Sequence[Answer],
-    theirs: Sequence[Answer],
+def compare_results(
+    results_a: Sequence[FrameResult],
+    results_b: Sequence[FrameResult],
     ratios: Sequence[float | None],
     *,
     a: str = "A",
@@ -151,80 +158,89 @@ def compare_answers(
     classes: Sequence[str] = (),
     seed: int = 1,
     rounds: int = 2000,
-    most_differing: int = 200,
-) -> Paired:
+    max_differing: int = 200,
+) -> PairedComparison:
     """The figures of `compare`, from the answers of both on the same pictures in order.
 
     Raises:
         DataError: There is no answer, or the pictures are not the same.
     """
-    if not mine or [one.name for one in mine] != [one.name for one in theirs]:
+    if not results_a or [one.name for one in results_a] != [one.name for one in results_b]:
         raise DataError("two comparable sets of answers have the same pictures, at least one")
-    bad = np.array([one.defective for one in mine], np.bool_)
-    reject_a = np.array([one.rejected for one in mine], np.bool_)
-    reject_b = np.array([one.rejected for one in theirs], np.bool_)
-    dice, iou = overlaps(mine, theirs, classes, seed, rounds)
+    bad = np.array([one.is_defective for one in results_a], np.bool_)
+    reject_a = np.array([one.is_rejected for one in results_a], np.bool_)
+    reject_b = np.array([one.is_rejected for one in results_b], np.bool_)
+    dice, iou = compare_overlap(results_a, results_b, classes, seed, rounds)
     known = [one for one in ratios if one is not None]
     probs = [
         abs(one.prob - other.prob)
-        for one, other in zip(mine, theirs, strict=True)
+        for one, other in zip(results_a, results_b, strict=True)
         if one.prob is not None and other.prob is not None
     ]
-    return Paired(
+    return PairedComparison(
         a=a,
         b=b,
-        pictures=len(mine),
+        pictures=len(results_a),
         defective=int(bad.sum()),
-        escapes=flips("escape rate", ~reject_a[bad], ~reject_b[bad]) if bad.any() else None,
-        overkills=flips("overkill rate", reject_a[~bad], reject_b[~bad]) if not bad.all() else None,
+        escapes=compare_errors("escape rate", ~reject_a[bad], ~reject_b[bad])
+        if bad.any()
+        else None,
+        overkills=compare_errors("overkill rate", reject_a[~bad], reject_b[~bad])
+        if not bad.all()
+        else None,
         dice=dice,
         iou=iou,
-        auc=auc_difference(
-            np.array([one.rank for one in mine]), np.array([one.rank for one in theirs]), bad
+        auc=compare_auc(
+            np.array([one.score for one in results_a]),
+            np.array([one.score for one in results_b]),
+            bad,
         ),
         agreement_ratio=float((reject_a == reject_b).mean()),
         pixel_agreement_ratio=1 - float(np.mean(known)) if known else None,
         largest_prob_difference=max(probs) if probs else None,
-        differing=_differing(mine, theirs, ratios)[:most_differing],
+        differing=_differing_frames(results_a, results_b, ratios)[:max_differing],
         seed=seed,
         rounds=rounds,
     )
 
 
-def _map_difference(
-    mine: NDArray[np.uint8] | None, theirs: NDArray[np.uint8] | None, a: int, b: int
+def _map_difference_ratio(
+    map_a: NDArray[np.uint8] | None, map_b: NDArray[np.uint8] | None, stride_a: int, stride_b: int
 ) -> float | None:
-    if mine is None or theirs is None:
+    if map_a is None or map_b is None:
         return None
-    if a != b:  # both to frame pixels
-        mine = mine.repeat(a, 0).repeat(a, 1)
-        theirs = theirs.repeat(b, 0).repeat(b, 1)
-    return float((mine != theirs).mean())
+    if stride_a != stride_b:  # both to frame pixels
+        map_a = map_a.repeat(stride_a, 0).repeat(stride_a, 1)
+        map_b = map_b.repeat(stride_b, 0).repeat(stride_b, 1)
+    return float((map_a != map_b).mean())
 
 
-def _differing(
-    mine: Sequence[Answer], theirs: Sequence[Answer], ratios: Sequence[float | None]
-) -> tuple[Differing, ...]:
+def _differing_frames(
+    results_a: Sequence[FrameResult],
+    results_b: Sequence[FrameResult],
+    ratios: Sequence[float | None],
+) -> tuple[DifferingFrame, ...]:
     rows = [
-        Differing(
+        DifferingFrame(
             one.name,
-            one.defective,
-            one.rejected,
-            other.rejected,
+            one.is_defective,
+            one.is_rejected,
+            other.is_rejected,
             one.prob,
             other.prob,
             one.dice,
             other.dice,
             ratio,
         )
-        for one, other, ratio in zip(mine, theirs, ratios, strict=True)
-        if one.rejected != other.rejected or change(one.prob, other.prob, ratio) > NOISE
+        for one, other, ratio in zip(results_a, results_b, ratios, strict=True)
+        if one.is_rejected != other.is_rejected
+        or change(one.prob, other.prob, ratio) > NOISE_TOLERANCE
     ]
-    rows.sort(key=lambda row: (row.a_rejected == row.b_rejected, -_weight(row)))
+    rows.sort(key=lambda row: (row.a_rejected == row.b_rejected, -_row_change(row)))
     return tuple(rows)
 
 
-def _weight(row: Differing) -> float:
+def _row_change(row: DifferingFrame) -> float:
     return change(row.a_prob, row.b_prob, row.differing_ratio)
 
 

@@ -10,27 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.evaluate.batches import Source
-from edgeinspect.learning.evaluate.metrics.calibration_curve import Reliability, reliability
-from edgeinspect.learning.evaluate.metrics.cost_threshold import CostChoice, choose_by_cost
-from edgeinspect.learning.evaluate.metrics.detection_by_size import Sizes, by_size
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer, answers
-from edgeinspect.learning.evaluate.metrics.rates import Decisions, decisions
-from edgeinspect.learning.evaluate.metrics.roc import Ranking, ranking
-from edgeinspect.learning.evaluate.metrics.segmentation import Overlap, overlap
-from edgeinspect.learning.evaluate.metrics.thresholds import Evidence, class_limits
-from edgeinspect.learning.evaluate.offline_judge import Judge
-from edgeinspect.learning.evaluate.worst_frames import Worst
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.evaluate.batches import ImageSource
+from edgeinspect.learning.evaluate.metrics.calibration_curve import (
+    ReliabilityCurve,
+    measure_reliability,
+)
+from edgeinspect.learning.evaluate.metrics.cost_threshold import (
+    CostThreshold,
+    choose_cost_threshold,
+)
+from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
+from edgeinspect.learning.evaluate.metrics.rates import DecisionMetrics, measure_decisions
+from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis, analyse_roc
+from edgeinspect.learning.evaluate.metrics.segmentation import (
+    SegmentationMetrics,
+    measure_segmentation,
+)
+from edgeinspect.learning.evaluate.metrics.thresholds import SplitScores, choose_class_thresholds
+from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.worst_frames import WorstFrames
 from edgeinspect.ports import Engine
 
 SCHEMA = "edgeinspect.evaluation/1"
-WORST = 8
+DEFAULT_WORST_COUNT = 8
 """Pictures of each sort that a report shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class ModelNote:
+class EvaluatedModel:
     """A model that was evaluated."""
 
     kind: str
@@ -44,12 +53,12 @@ class ModelNote:
 
 
 @dataclass(frozen=True, slots=True)
-class Scorecard:
+class EvaluationResult:
     """Everything that one evaluation says. JSON by `to_builtins` of msgspec."""
 
     schema: str
     label: str
-    models: tuple[ModelNote, ...]
+    models: tuple[EvaluatedModel, ...]
     data: str
     pictures: int
     defective: int
@@ -61,18 +70,18 @@ class Scorecard:
     notes: tuple[str, ...]
     skipped: dict[str, str]
     """Pictures that could not be used, and why."""
-    decisions: Decisions
+    decisions: DecisionMetrics
     ranked_by: str
     """What ROC and cost are drawn over."""
-    ranking: Ranking | None
-    reliability: Reliability | None
+    ranking: RocAnalysis | None
+    reliability: ReliabilityCurve | None
     """Of the gate; None without one."""
-    overlap: Overlap | None
-    regions: Sizes | None
+    overlap: SegmentationMetrics | None
+    regions: DetectionBySize | None
     """Recall of single regions by area."""
-    by_picture: Sizes | None
+    by_picture: DetectionBySize | None
     """Recall of pictures by their whole defect area."""
-    costs: CostChoice | None
+    costs: CostThreshold | None
     searched_limits: dict[str, dict[str, float]] | None
     """Score and least area per class that find most on these very pictures at 1.2 % overkill."""
     worst: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -80,7 +89,7 @@ class Scorecard:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class ErrorCosts:
     """What the two errors cost, in one unit."""
 
     escape: float
@@ -90,14 +99,14 @@ class Costs:
 
 
 def evaluate(
-    judge: Judge,
-    source: Source,
+    inspector: OfflineInspector,
+    source: ImageSource,
     *,
-    costs: Costs | None = None,
+    costs: ErrorCosts | None = None,
     seed: int = 1,
-    worst: int = WORST,
+    worst_count: int = DEFAULT_WORST_COUNT,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[Scorecard, Worst]:
+) -> tuple[EvaluationResult, WorstFrames]:
     """Judge all pictures of a source and sum up. Keeps counts, and `worst` pictures of a sort.
 
     Args:
@@ -112,82 +121,84 @@ def evaluate(
         DataError: No picture, or for a gate alone only one kind of pictures.
         EngineFault: An inference failed.
     """
-    keeper = Worst(worst, stride=judge.stride, has_masks=source.has_masks)
-    found: list[Answer] = []
-    for seen in answers(judge, source, progress):
-        keeper.see(seen)
-        found.append(seen.answer)
+    keeper = WorstFrames(worst_count, stride=inspector.stride, has_masks=source.has_masks)
+    found: list[FrameResult] = []
+    for seen in evaluate_frames(inspector, source, progress):
+        keeper.add(seen)
+        found.append(seen.result)
     if not found:
         raise DataError("has no picture to evaluate on", where=source.where)
-    card = summarise(judge, source, found, costs=costs, seed=seed)
+    card = summarise_results(inspector, source, found, costs=costs, seed=seed)
     for sort in ("escapes", "overkills", "overlap"):
-        card.worst[sort] = tuple(kept.answer.name for kept in keeper.of(sort))
+        card.worst[sort] = tuple(kept.result.name for kept in keeper.top(sort))
     return card, keeper
 
 
-def summarise(
-    judge: Judge,
-    source: Source,
-    found: Sequence[Answer],
+def summarise_results(
+    inspector: OfflineInspector,
+    source: ImageSource,
+    results: Sequence[FrameResult],
     *,
-    costs: Costs | None = None,
+    costs: ErrorCosts | None = None,
     seed: int = 1,
-) -> Scorecard:
+) -> EvaluationResult:
     """The figures, from all pictures' answers.
 
     Raises:
         DataError: A gate alone saw only one kind of pictures.
     """
-    bad = np.array([one.defective for one in found], np.bool_)
-    rank = np.array([one.rank for one in found], np.float64)
-    if judge.segmenter is None and (bad.all() or not bad.any()):
+    bad = np.array([one.is_defective for one in results], np.bool_)
+    rank = np.array([one.score for one in results], np.float64)
+    if inspector.segmenter is None and (bad.all() or not bad.any()):
         raise DataError(
-            f"all {len(found)} pictures are {'defective' if bad.any() else 'sound'}",
+            f"all {len(results)} pictures are {'defective' if bad.any() else 'sound'}",
             where=source.where,
             remedy="A gate is judged by both kinds: add the other, or name another split",
         )
     choice = None
     if costs is not None:
-        choice = choose_by_cost(
+        choice = choose_cost_threshold(
             rank,
             bad,
             escape_cost=costs.escape,
             overkill_cost=costs.overkill,
             prevalence_ratio=costs.prevalence_ratio,
-            rejected=np.array([one.rejected for one in found], np.bool_),
+            rejected=np.array([one.is_rejected for one in results], np.bool_),
             seed=seed,
         )
-    probs = np.array([one.prob for one in found if one.prob is not None])
-    return Scorecard(
+    probs = np.array([one.prob for one in results if one.prob is not None])
+    return EvaluationResult(
         schema=SCHEMA,
-        label=judge.label,
-        models=tuple(_note(engine) for engine in (judge.gate, judge.segmenter) if engine),
+        label=inspector.label,
+        models=tuple(
+            _describe_model(engine) for engine in (inspector.gate, inspector.segmenter) if engine
+        ),
         data=source.where,
-        pictures=len(found),
+        pictures=len(results),
         defective=int(bad.sum()),
         sound=int((~bad).sum()),
         has_masks=source.has_masks,
-        classes=judge.classes,
-        thresholds=_thresholds(judge),
-        notes=(*judge.notes, *source.notes),
+        classes=inspector.classes,
+        thresholds=_active_thresholds(inspector),
+        notes=(*inspector.notes, *source.notes),
         skipped=dict(source.skipped),
-        decisions=decisions(found),
+        decisions=measure_decisions(results),
         ranked_by="the gate's probability"
-        if judge.gate
+        if inspector.gate
         else "the best class score whose region is large enough",
-        ranking=ranking(rank, bad),
-        reliability=reliability(probs, bad, seed) if judge.gate else None,
-        overlap=overlap(found, judge.classes),
-        regions=_regions(found, seed),
-        by_picture=_by_picture(found, seed),
+        ranking=analyse_roc(rank, bad),
+        reliability=measure_reliability(probs, bad, seed) if inspector.gate else None,
+        overlap=measure_segmentation(results, inspector.classes),
+        regions=_recall_by_region_size(results, seed),
+        by_picture=_recall_by_frame_defect_size(results, seed),
         costs=choice,
-        searched_limits=_search(judge, found, bad),
+        searched_limits=_search_thresholds(inspector, results, bad),
     )
 
 
-def _note(engine: Engine) -> ModelNote:
+def _describe_model(engine: Engine) -> EvaluatedModel:
     spec = engine.spec
-    return ModelNote(
+    return EvaluatedModel(
         kind=spec.kind.value,
         name=str(spec.id),
         sha256=spec.id.sha256,
@@ -198,60 +209,64 @@ def _note(engine: Engine) -> ModelNote:
     )
 
 
-def _thresholds(judge: Judge) -> dict[str, Any]:
+def _active_thresholds(inspector: OfflineInspector) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    gate = judge.rules.gate
-    if gate is not None and judge.segmenter is not None:
+    gate = inspector.rules.gate
+    if gate is not None and inspector.segmenter is not None:
         out["gate"] = {"suspect_at": gate.suspect_at, "reject_at": gate.reject_at}
     elif gate is not None:
         out["gate"] = {"reject_at": gate.reject_at}
-    if judge.rules.classes:
+    if inspector.rules.classes:
         out["classes"] = {
             limits.name: {"score": limits.score, "area_px": limits.area_px}
-            for limits in judge.rules.classes.values()
+            for limits in inspector.rules.classes.values()
         }
     return out
 
 
-def _regions(found: Sequence[Answer], seed: int) -> Sizes | None:
-    each = [(one, group) for group, answer in enumerate(found) for one in answer.defects]
-    return by_size(
+def _recall_by_region_size(results: Sequence[FrameResult], seed: int) -> DetectionBySize | None:
+    each = [(one, group) for group, answer in enumerate(results) for one in answer.labelled_regions]
+    return recall_by_size(
         [one.area_px for one, _group in each],
-        [one.found for one, _group in each],
+        [one.is_found for one, _group in each],
         [group for _one, group in each],
         "regions",
         seed,
     )
 
 
-def _by_picture(found: Sequence[Answer], seed: int) -> Sizes | None:
-    mine = [(group, one) for group, one in enumerate(found) if one.defect_px]
-    return by_size(
+def _recall_by_frame_defect_size(
+    results: Sequence[FrameResult], seed: int
+) -> DetectionBySize | None:
+    mine = [(group, one) for group, one in enumerate(results) if one.defect_px]
+    return recall_by_size(
         [one.defect_px for _group, one in mine],
-        [one.rejected for _group, one in mine],
+        [one.is_rejected for _group, one in mine],
         [group for group, _one in mine],
         "pictures",
         seed,
     )
 
 
-def _search(
-    judge: Judge, found: Sequence[Answer], bad: NDArray[np.bool_]
+def _search_thresholds(
+    inspector: OfflineInspector, results: Sequence[FrameResult], bad: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]] | None:
     """Thresholds per class, searched on these pictures; needs sound ones to weigh against."""
-    if judge.segmenter is None or bad.all() or not bad.any():
+    if inspector.segmenter is None or bad.all() or not bad.any():
         return None
-    number = len(found)
-    evidence = Evidence(
-        np.array([0.0 if one.prob is None else one.prob for one in found]),
-        np.stack([one.score for one in found if one.score is not None]),
-        np.stack([one.largest_px for one in found if one.largest_px is not None]),
+    number = len(results)
+    evidence = SplitScores(
+        np.array([0.0 if one.prob is None else one.prob for one in results]),
+        np.stack([one.class_scores for one in results if one.class_scores is not None]),
+        np.stack([one.largest_region_px for one in results if one.largest_region_px is not None]),
     )
-    gate = judge.rules.gate
+    gate = inspector.rules.gate
     rule = {
         "suspect": gate.suspect_at if gate else 0.0,
         "reject": gate.reject_at if gate else 2.0,  # never by itself
     }
     nothing = np.empty((number, 0, 0), np.uint8)
-    labels = Pictures(nothing[..., None], nothing, bad, [one.name for one in found], judge.classes)
-    return class_limits(evidence, labels, rule)
+    labels = ImageArrays(
+        nothing[..., None], nothing, bad, [one.name for one in results], inspector.classes
+    )
+    return choose_class_thresholds(evidence, labels, rule)

@@ -12,48 +12,52 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.verdict import Decision, Finding
+from edgeinspect.domain.verdict import Assessment, Decision
 from edgeinspect.errors import ModelError
 from edgeinspect.imaging.regions import Blobs, find_blobs
-from edgeinspect.pipeline.inspection.decision import Rules, decide_by_gate, decide_by_regions
+from edgeinspect.pipeline.inspection.decision import (
+    DecisionRules,
+    decide_by_gate,
+    decide_by_regions,
+)
 from edgeinspect.ports import Engine
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class InspectionResult:
     """What the models gave on one picture, and what the line makes of it."""
 
-    finding: Finding
+    assessment: Assessment
     prob: float | None
     """The gate's `defect_prob`; None without a gate."""
     class_map: NDArray[np.uint8] | None
     """(h, w) at the output stride, a copy; None without a segmenter."""
     fatal_map: NDArray[np.bool_] | None
     """(h, w): cells of regions that pass their class's score and area."""
-    score: NDArray[np.float64] | None
+    class_scores: NDArray[np.float64] | None
     """(K,): the segmenter's `class_score`."""
-    largest_px: NDArray[np.float64] | None
+    largest_region_px: NDArray[np.float64] | None
     """(K,): largest region of a class, frame pixels."""
-    own_rank: float = 0.0
+    segmenter_score: float = 0.0
     """The segmenter's best score among classes whose largest region passes its least area."""
 
     @property
-    def rejected(self) -> bool:
+    def is_rejected(self) -> bool:
         """True if the line would reject the picture."""
-        return self.finding.decision is Decision.REJECT
+        return self.assessment.decision is Decision.REJECT
 
     @property
-    def rank(self) -> float:
+    def score(self) -> float:
         """One number a picture can be ranked by: what ROC and PR curves are drawn over.
 
         The gate's probability; without a gate the segmenter's `own_rank`.
         """
         if self.prob is not None:
             return self.prob
-        return self.own_rank
+        return self.segmenter_score
 
 
-class Judge:
+class OfflineInspector:
     """One or both models with the line's rules. For one thread; owns its engines.
 
     Unlike on the line the segmenter sees every picture, so that its own figures do not
@@ -72,7 +76,7 @@ class Judge:
         *,
         gate: Engine | None,
         segmenter: Engine | None,
-        rules: Rules,
+        rules: DecisionRules,
         label: str,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -101,7 +105,7 @@ class Judge:
         """Frame pixels per class-map cell."""
         return self.segmenter.spec.output_stride if self.segmenter else 1
 
-    def judge(self, image: Pixels) -> Judged:
+    def inspect(self, image: Pixels) -> InspectionResult:
         """Judge one frame.
 
         Args:
@@ -112,7 +116,7 @@ class Judge:
             ModelError: The gate gave what is no number.
         """
         prob: float | None = None
-        finding: Finding | None = None
+        finding: Assessment | None = None
         if self.gate is not None:
             prob = float(self.gate.infer(image)[0][0])
             if prob != prob:
@@ -124,7 +128,7 @@ class Judge:
             finding = decide_by_gate(prob, self.rules)
         if self.segmenter is None:
             assert finding is not None
-            return Judged(finding, prob, None, None, None, None)
+            return InspectionResult(finding, prob, None, None, None, None)
         outputs: Any = self.segmenter.infer(image)
         class_map, score = outputs[0][0].copy(), outputs[2][0].astype(np.float64)
         blobs = find_blobs(class_map, outputs[1][0], outputs[2][0])
@@ -136,7 +140,7 @@ class Judge:
         least_px = np.array([self.rules.classes[k + 1].area_px for k in range(len(score))])
         rank = float(np.max(score * (largest_px >= least_px), initial=0.0))
         fatal = self._fatal_map(class_map, blobs)
-        return Judged(finding, prob, class_map, fatal, score, largest_px, rank)
+        return InspectionResult(finding, prob, class_map, fatal, score, largest_px, rank)
 
     def close(self) -> None:
         """Free the engines."""

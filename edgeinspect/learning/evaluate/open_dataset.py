@@ -11,36 +11,36 @@ import numpy as np
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.datasets.load import load
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import SPLITS, DataSet, Record
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.load import load_arrays
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import SPLITS, Dataset, Sample
 from edgeinspect.learning.datasets.split import read_split
-from edgeinspect.learning.evaluate.batches import Source, for_classes
-from edgeinspect.learning.evaluate.open_model import CHECKPOINT
-from edgeinspect.system.regular_file import printable
-from edgeinspect.system.untrusted_text import is_whole
+from edgeinspect.learning.evaluate.batches import ImageSource, with_model_classes
+from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
+from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system.untrusted_text import is_short_decimal
 
-ALL = "all"
-SPLIT_FILE = "split.json"
+ALL_SPLITS = "all"
+SPLIT_FILE_NAME = "split.json"
 """In a training run's folder: which picture was trained on."""
-STRIP = "strip:"
+SYNTHETIC_PREFIX = "strip:"
 """`strip:SEED:COUNT` instead of a folder: rendered pictures of the synthetic strip."""
 _BATCH_BYTES = 64 << 20
-_LEAST_BATCH, _MOST_BATCH = 8, 256
+_MIN_BATCH, _MAX_BATCH = 8, 256
 
 
-def open_source(
+def open_image_source(
     data: str,
     spec: ModelSpec,
     *,
     split: str = "test",
     split_file: Path | None = None,
-    run_split: Path | None = None,
+    training_split: Path | None = None,
     classes: Sequence[str] | None = None,
-    good: Sequence[str] = (),
+    good_classes: Sequence[str] = (),
     layout: str | None = None,
-) -> Source:
+) -> ImageSource:
     """The pictures of one split, decoded a batch at a time.
 
     Args:
@@ -58,56 +58,56 @@ def open_source(
         DataError: No such set, no picture in the split, or other classes than the model's.
         UsageError: `split` is unknown, or `strip:` is followed by no numbers.
     """
-    if split not in (*SPLITS, ALL):
+    if split not in (*SPLITS, ALL_SPLITS):
         raise UsageError(
-            f"there is no split '{split}'", remedy=f"There are: {', '.join((*SPLITS, ALL))}"
+            f"there is no split '{split}'", remedy=f"There are: {', '.join((*SPLITS, ALL_SPLITS))}"
         )
-    if data.startswith(STRIP):
-        return for_classes(_rendered(data, spec), classes or ())
-    found = open_data(Path(data), layout, good=good)
+    if data.startswith(SYNTHETIC_PREFIX):
+        return with_model_classes(_synthetic_source(data, spec), classes or ())
+    found = open_dataset(Path(data), layout, good_classes=good_classes)
     if split_file is not None:
         found = read_split(split_file, found)
-    elif run_split is not None:
-        found = _as_trained(found, run_split)
-    records = _records(found, split)
+    elif training_split is not None:
+        found = _with_training_split(found, training_split)
+    records = _split_records(found, split)
     per_picture = spec.shape.height_px * spec.shape.width_px * (spec.shape.channels + 1)
-    batch = max(_LEAST_BATCH, min(_MOST_BATCH, _BATCH_BYTES // per_picture))
-    skipped = {one.name: one.why for one in found.left_out if not one.on_purpose}
+    batch = max(_MIN_BATCH, min(_MAX_BATCH, _BATCH_BYTES // per_picture))
+    skipped = {one.name: one.reason for one in found.skipped if not one.is_intentional}
 
-    def batches() -> Iterator[Pictures]:
+    def batches() -> Iterator[ImageArrays]:
         for first in range(0, len(records), batch):
-            pictures = load(
+            pictures = load_arrays(
                 found,
                 records[first : first + batch],
                 height_px=spec.shape.height_px,
                 width_px=spec.shape.width_px,
                 channels=spec.shape.channels,
             )
-            skipped.update({each.name: each.why for each in pictures.skipped})
-            yield _in_order(pictures, spec.color)
+            skipped.update({each.name: each.reason for each in pictures.skipped})
+            yield _to_model_color_order(pictures, spec.color)
 
-    source = Source(
-        where=f"{printable(data)}, {'all of it' if split == ALL else f'split {split}'}",
-        count=len(records),
+    source = ImageSource(
+        where=f"{escape_name(data)}, {'all of it' if split == ALL_SPLITS else f'split {split}'}",
+        image_count=len(records),
         classes=found.classes,
         has_masks=found.has_masks,
         batches=batches,
         skipped=skipped,
         notes=found.notes,
     )
-    return for_classes(source, classes or ())
+    return with_model_classes(source, classes or ())
 
 
-def split_file_of(model: str) -> Path | None:
+def find_training_split(model: str) -> Path | None:
     """The split that a training run was made with, if the model's folder is one."""
     path = Path(model)
     for folder in (path, *path.absolute().parents[:3]):
-        if (folder / CHECKPOINT).is_file() and (folder / SPLIT_FILE).is_file():
-            return folder / SPLIT_FILE
+        if (folder / CHECKPOINT_FILE).is_file() and (folder / SPLIT_FILE_NAME).is_file():
+            return folder / SPLIT_FILE_NAME
     return None
 
 
-def _as_trained(data: DataSet, file: Path) -> DataSet:
+def _with_training_split(data: Dataset, file: Path) -> Dataset:
     """The set as the training split it; as it is if the training had other pictures."""
     try:
         return read_split(file, data).with_notes(f"split as in the model's training, {file}")
@@ -118,18 +118,18 @@ def _as_trained(data: DataSet, file: Path) -> DataSet:
         )
 
 
-def _records(data: DataSet, split: str) -> tuple[Record, ...]:
-    if split == ALL:
-        return data.records
-    if not any(record.split for record in data.records):
+def _split_records(data: Dataset, split: str) -> tuple[Sample, ...]:
+    if split == ALL_SPLITS:
+        return data.samples
+    if not any(record.split for record in data.samples):
         raise DataError(
             "brings no split of its own",
             where=str(data.root),
             remedy="Give --split all, or --split-file FILE (a training run's split.json)",
         )
-    records = data.of(split)
+    records = data.in_splits(split)
     if not records:
-        held = sorted({record.split for record in data.records if record.split})
+        held = sorted({record.split for record in data.samples if record.split})
         raise DataError(
             f"has no picture in split '{split}'",
             where=str(data.root),
@@ -138,29 +138,29 @@ def _records(data: DataSet, split: str) -> tuple[Record, ...]:
     return records
 
 
-def _in_order(pictures: Pictures, color: str) -> Pictures:
+def _to_model_color_order(pictures: ImageArrays, color: str) -> ImageArrays:
     """Blue, green, red as loaded; turned where the model was trained the other way."""
     if color != "rgb":
         return pictures
     return replace(pictures, images=np.ascontiguousarray(pictures.images[..., ::-1]))
 
 
-def _rendered(data: str, spec: ModelSpec) -> Source:
-    words = data.removeprefix(STRIP).split(":")
-    if len(words) != 2 or not all(map(is_whole, words)) or not int(words[1]):
+def _synthetic_source(data: str, spec: ModelSpec) -> ImageSource:
+    words = data.removeprefix(SYNTHETIC_PREFIX).split(":")
+    if len(words) != 2 or not all(map(is_short_decimal, words)) or not int(words[1]):
         raise UsageError(f"'{data:.80}' names no rendered strip", remedy="Write strip:SEED:COUNT")
     if spec.shape.channels != 1:
         raise UsageError("the synthetic strip is grey", where=str(spec.id))
     seed, count = int(words[0]), int(words[1])
     height, width = spec.shape.height_px, spec.shape.width_px
-    per_batch = max(_LEAST_BATCH, min(_MOST_BATCH, _BATCH_BYTES // (2 * height * width)))
+    per_batch = max(_MIN_BATCH, min(_MAX_BATCH, _BATCH_BYTES // (2 * height * width)))
 
-    def batches() -> Iterator[Pictures]:
+    def batches() -> Iterator[ImageArrays]:
         for first in range(0, count, per_batch):
             indices = range(first, min(count, first + per_batch))
-            drawn = [synthetic_strip.render(seed, index, height, width) for index in indices]
+            drawn = [synthetic_strip.render_strip(seed, index, height, width) for index in indices]
             masks = np.stack([each.mask for each in drawn])
-            yield Pictures(
+            yield ImageArrays(
                 np.stack([each.image for each in drawn])[..., None],
                 masks,
                 np.asarray(masks.reshape(len(masks), -1).any(axis=1)),
@@ -168,6 +168,6 @@ def _rendered(data: str, spec: ModelSpec) -> Source:
                 synthetic_strip.CLASS_NAMES,
             )
 
-    return Source(
+    return ImageSource(
         f"synthetic strip, seed {seed}", count, synthetic_strip.CLASS_NAMES, True, batches
     )

@@ -11,29 +11,29 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeinspect import registry
-from edgeinspect.config.cross_checks import match_models
-from edgeinspect.config.loader import Loaded, load
+from edgeinspect.config.cross_checks import check_models
+from edgeinspect.config.loader import LoadedConfig, load_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
-from edgeinspect.errors import ConfigError, Fault, MissingExtraError, ModelError, UsageError
-from edgeinspect.learning.evaluate.metrics.thresholds import LEAST_AREA_PX
-from edgeinspect.learning.evaluate.offline_judge import Judge
-from edgeinspect.pipeline.inspection.decision import ClassLimits, GateLimits, Rules
+from edgeinspect.errors import ConfigError, ConfigFault, MissingExtraError, ModelError, UsageError
+from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX
+from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
 from edgeinspect.pipeline.inspection.setup import decision_rules
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import MANIFEST, Store, read_model
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_model
 from edgeinspect.system.decoding import decode_json
 from edgeinspect.system.regular_file import sha256_of
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_FILE = "checkpoint.pt"
 """What makes a folder a training run."""
 DEFAULT_BACKEND = "ort"
-_HALF = 0.5
+_DEFAULT_THRESHOLD = 0.5
 _MAX_REGIONS = 16
 
 
-class _OneModel(Store):
+class SingleModelStore(ModelStore):
     """A store that has one model, whatever is asked for: for a file without a manifest."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -44,7 +44,7 @@ class _OneModel(Store):
         return self._spec
 
 
-def open_engine(model: str, backend: str, *, store: Store | None = None) -> Engine:
+def load_engine(model: str, backend: str, *, store: ModelStore | None = None) -> Engine:
     """Load a model through a backend.
 
     Args:
@@ -58,13 +58,13 @@ def open_engine(model: str, backend: str, *, store: Store | None = None) -> Engi
         UsageError: There is no such backend.
         MissingExtraError: The backend's library is not installed.
     """
-    part = registry.part("backend", backend)
-    source, ref = locate(model, store or Store())
+    part = registry.load_plugin("backend", backend)
+    source, ref = resolve_model(model, store or ModelStore())
     engine: Engine = part.build(part.Options(model=ref), SystemClock(), store=source)
     return engine
 
 
-def locate(model: str, store: Store) -> tuple[Store, str]:
+def resolve_model(model: str, store: ModelStore) -> tuple[ModelStore, str]:
     """The store, and the reference in it, that a person's words mean.
 
     Raises:
@@ -72,13 +72,13 @@ def locate(model: str, store: Store) -> tuple[Store, str]:
     """
     path = Path(model)
     if path.is_file():
-        if (path.parent / MANIFEST).is_file() and path.suffix == ".onnx":
+        if (path.parent / MANIFEST_FILE).is_file() and path.suffix == ".onnx":
             spec = read_model(path.parent.absolute())
             if spec.path == path.resolve():
                 return store, str(path.parent.absolute())
-        return _OneModel(describe(path)), model
+        return SingleModelStore(read_graph_metadata(path)), model
     if path.is_dir():
-        return store, str(_in_folder(path).absolute())
+        return store, str(_find_model_folder(path).absolute())
     if model.startswith(("/", "./", "../", "~")) or path.suffix == ".onnx":
         raise ModelError(
             "there is no such model",
@@ -88,20 +88,23 @@ def locate(model: str, store: Store) -> tuple[Store, str]:
     return store, model
 
 
-def _in_folder(path: Path) -> Path:
+def _find_model_folder(path: Path) -> Path:
     """The folder of a manifest: itself, or a run's or a name's newest version."""
-    if (path / MANIFEST).is_file():
+    if (path / MANIFEST_FILE).is_file():
         return path
-    found = [each.parent for each in (*path.glob(f"*/{MANIFEST}"), *path.glob(f"*/*/{MANIFEST}"))]
+    found = [
+        each.parent
+        for each in (*path.glob(f"*/{MANIFEST_FILE}"), *path.glob(f"*/*/{MANIFEST_FILE}"))
+    ]
     found = [each for each in found if re.fullmatch("[1-9][0-9]{0,8}", each.name)]
     names = {each.parent for each in found}
     if len(names) > 1:
         listing = ", ".join(sorted(str(each) for each in names))
         raise ModelError("holds several models", where=str(path), remedy=f"Name one: {listing}")
     if not found:
-        run = (path / CHECKPOINT).is_file()
+        run = (path / CHECKPOINT_FILE).is_file()
         raise ModelError(
-            "is a training run without an exported model" if run else f"holds no {MANIFEST}",
+            "is a training run without an exported model" if run else f"holds no {MANIFEST_FILE}",
             where=str(path),
             remedy="Write its graph with `edgeinspect export`"
             if run
@@ -110,7 +113,7 @@ def _in_folder(path: Path) -> Path:
     return max(found, key=lambda each: int(each.name))
 
 
-def describe(path: Path) -> ModelSpec:
+def read_graph_metadata(path: Path) -> ModelSpec:
     """What a bare contract graph says of itself in its metadata.
 
     Raises:
@@ -154,13 +157,13 @@ def describe(path: Path) -> ModelSpec:
         ) from error
 
 
-def open_judge(
+def load_inspector(
     model: str,
     *,
     gate: str | None = None,
     backend: str = DEFAULT_BACKEND,
-    store: Store | None = None,
-) -> Judge:
+    store: ModelStore | None = None,
+) -> OfflineInspector:
     """A judge with the thresholds that the manifests propose.
 
     Args:
@@ -173,15 +176,17 @@ def open_judge(
         UsageError: `gate` names no gate, or `model` is a gate itself.
         ModelError: As `open_engine`.
     """
-    first = open_engine(model, backend, store=store)
-    return judge_of(
+    first = load_engine(model, backend, store=store)
+    return build_inspector(
         first,
-        open_engine(gate, backend, store=store) if gate else None,
+        load_engine(gate, backend, store=store) if gate else None,
         label=f"{model} ({backend})",
     )
 
 
-def judge_of(engine: Engine, gate: Engine | None = None, *, label: str = "") -> Judge:
+def build_inspector(
+    engine: Engine, gate: Engine | None = None, *, label: str = ""
+) -> OfflineInspector:
     """A judge of loaded engines, with the thresholds that their manifests propose.
 
     Raises:
@@ -204,13 +209,19 @@ def judge_of(engine: Engine, gate: Engine | None = None, *, label: str = "") -> 
         label = f"{named} after {gate.spec.id}"
     elif engine.spec.kind is ModelKind.GATE:
         gate, engine_or_none = engine, None
-        rules, notes = proposed_rules(gate.spec, None)
-        return Judge(gate=gate, segmenter=engine_or_none, rules=rules, label=named, notes=notes)
-    rules, notes = proposed_rules(gate.spec if gate else None, engine.spec)
-    return Judge(gate=gate, segmenter=engine, rules=rules, label=label or named, notes=notes)
+        rules, notes = manifest_thresholds(gate.spec, None)
+        return OfflineInspector(
+            gate=gate, segmenter=engine_or_none, rules=rules, label=named, notes=notes
+        )
+    rules, notes = manifest_thresholds(gate.spec if gate else None, engine.spec)
+    return OfflineInspector(
+        gate=gate, segmenter=engine, rules=rules, label=label or named, notes=notes
+    )
 
 
-def open_line(path: Path, *, backend: str | None = None) -> tuple[Judge, Loaded]:
+def load_line_inspector(
+    path: Path, *, backend: str | None = None
+) -> tuple[OfflineInspector, LoadedConfig]:
     """The judge of a configured line: its models, its backends, its thresholds.
 
     Args:
@@ -221,18 +232,18 @@ def open_line(path: Path, *, backend: str | None = None) -> tuple[Judge, Loaded]
         ConfigError: The configuration has faults, or speaks of other models.
         ModelError: As `open_engine`.
     """
-    loaded = load(path)
-    store = Store(Path(loaded.config.store) if loaded.config.store else None)
+    loaded = load_config(path)
+    store = ModelStore(Path(loaded.config.store) if loaded.config.store else None)
     with contextlib.ExitStack() as undo:
         engines: dict[str, Engine] = {}
         for name, choice in loaded.engines.items():
             if backend:
-                engines[name] = open_engine(choice.options.model, backend, store=store)
+                engines[name] = load_engine(choice.options.model, backend, store=store)
             else:
                 engines[name] = choice.module.build(choice.options, SystemClock(), store=store)
             undo.callback(engines[name].close)
         gate, segmenter = engines.get("gate"), engines.get("segmenter")
-        match_models(
+        check_models(
             loaded.config,
             gate.spec if gate else None,
             segmenter.spec if segmenter else None,
@@ -242,58 +253,64 @@ def open_line(path: Path, *, backend: str | None = None) -> tuple[Judge, Loaded]
     rules = decision_rules(loaded.config, segmenter.spec if segmenter else None)
     note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
     label = f"line {loaded.config.line}"
-    return Judge(gate=gate, segmenter=segmenter, rules=rules, label=label, notes=(note,)), loaded
+    return OfflineInspector(
+        gate=gate, segmenter=segmenter, rules=rules, label=label, notes=(note,)
+    ), loaded
 
 
-def with_line_rules(judge: Judge, path: Path) -> Judge:
+def with_line_thresholds(inspector: OfflineInspector, path: Path) -> OfflineInspector:
     """The same engines under the thresholds of a line's configuration.
 
     Raises:
         ConfigError: The configuration has faults, or has no rule for what these models find.
     """
-    loaded = load(path)
-    gate = judge.gate.spec if judge.gate else None
-    segmenter = judge.segmenter.spec if judge.segmenter else None
-    match_models(loaded.config, gate, segmenter, where=loaded.where)
+    loaded = load_config(path)
+    gate = inspector.gate.spec if inspector.gate else None
+    segmenter = inspector.segmenter.spec if inspector.segmenter else None
+    check_models(loaded.config, gate, segmenter, where=loaded.where)
     faults = []
     if gate and loaded.config.decide.gate is None:
-        faults.append(Fault("decide.gate", f"required: {gate.id} is a gate"))
+        faults.append(ConfigFault("decide.gate", f"required: {gate.id} is a gate"))
     if faults:
         raise ConfigError(faults, where=loaded.where)
     rules = decision_rules(loaded.config, segmenter)
     if gate is None:  # the line's gate rule speaks of a model that is not asked
         rules = replace(rules, gate=None)
     note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
-    return Judge(
-        gate=judge.gate, segmenter=judge.segmenter, rules=rules, label=judge.label, notes=(note,)
+    return OfflineInspector(
+        gate=inspector.gate,
+        segmenter=inspector.segmenter,
+        rules=rules,
+        label=inspector.label,
+        notes=(note,),
     )
 
 
-def proposed_rules(
+def manifest_thresholds(
     gate: ModelSpec | None, segmenter: ModelSpec | None
-) -> tuple[Rules, tuple[str, ...]]:
+) -> tuple[DecisionRules, tuple[str, ...]]:
     """The decision's rules from manifests, and what must be said of them.
 
     A gate alone decides as it does on the line when no time is left for the segmenter: at
     its `degraded` threshold.
     """
     notes: list[str] = []
-    limits = _gate_limits(gate, alone=segmenter is None, notes=notes) if gate else None
+    limits = _gate_thresholds(gate, alone=segmenter is None, notes=notes) if gate else None
     classes = {}
     for index, name in enumerate(segmenter.classes if segmenter else ()):
         assert segmenter is not None
-        score, area_px = _class_limits(segmenter.thresholds.get(name), name, notes)
+        score, area_px = _class_thresholds(segmenter.thresholds.get(name), name, notes)
         classes[index + 1] = ClassLimits(name, score, area_px, 5, index + 1)
     stride = segmenter.output_stride if segmenter else 1
-    return Rules(limits, classes, stride, 1.0, 1.0, _MAX_REGIONS), tuple(notes)
+    return DecisionRules(limits, classes, stride, 1.0, 1.0, _MAX_REGIONS), tuple(notes)
 
 
-def _gate_limits(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:
+def _gate_thresholds(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:
     said: Mapping[str, Any] = spec.thresholds
     keys = ("suspect", "reject", "degraded")
     if not all(isinstance(said.get(key), (int, float)) for key in keys):
-        notes.append(f"{spec.id} proposes no thresholds: {_HALF} stands in for them")
-        return GateLimits(_HALF, _HALF, _HALF, 1)
+        notes.append(f"{spec.id} proposes no thresholds: {_DEFAULT_THRESHOLD} stands in for them")
+        return GateLimits(_DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, 1)
     suspect, reject, degraded = (float(said[key]) for key in keys)
     if alone:
         notes.append(f"a gate alone rejects at its manifest's `degraded` threshold, {degraded:g}")
@@ -302,11 +319,11 @@ def _gate_limits(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimit
     return GateLimits(suspect, reject, degraded, 1)
 
 
-def _class_limits(said: object, name: str, notes: list[str]) -> tuple[float, float]:
-    if isinstance(said, Mapping) and {"score", "area_px"} <= said.keys():
-        return float(said["score"]), float(said["area_px"])
+def _class_thresholds(proposed: object, name: str, notes: list[str]) -> tuple[float, float]:
+    if isinstance(proposed, Mapping) and {"score", "area_px"} <= proposed.keys():
+        return float(proposed["score"]), float(proposed["area_px"])
     notes.append(
-        f"the manifest proposes no threshold for {name}: score {_HALF} and "
-        f"{LEAST_AREA_PX:g} px stand in for it"
+        f"the manifest proposes no threshold for {name}: score {_DEFAULT_THRESHOLD} and "
+        f"{MIN_AREA_PX:g} px stand in for it"
     )
-    return _HALF, LEAST_AREA_PX
+    return _DEFAULT_THRESHOLD, MIN_AREA_PX

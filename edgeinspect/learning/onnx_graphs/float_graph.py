@@ -13,11 +13,11 @@ from edgeinspect.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-FLOAT_ONLY = {"Resize": frozenset({1, 2})}
+FLOAT32_INPUTS = {"Resize": frozenset({1, 2})}
 """Inputs that stay float32 whatever the node's type, by place."""
-SUFFIX_HALF = "/fp16"
-SUFFIX_FLOAT = "/fp32"
-_LARGEST_HALF = float(np.finfo(np.float16).max)
+SUFFIX_FP16 = "/fp16"
+SUFFIX_FP32 = "/fp32"
+_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 class FloatGraph:
@@ -35,38 +35,40 @@ class FloatGraph:
 
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
-        _lift_constants(self.model.graph)
+        _constants_to_initializers(self.model.graph)
         self.name = str(self.model.graph.name)
         self.nodes: list[Any] = list(self.model.graph.node)
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        self._types = _types(self.model)
-        self._maker = {name: i for i, node in enumerate(self.nodes) for name in node.output}
-        self._readers: dict[str, list[int]] = {}
+        self._types = _tensor_types(self.model)
+        self._producer_of = {name: i for i, node in enumerate(self.nodes) for name in node.output}
+        self._consumers_of: dict[str, list[int]] = {}
         for index, node in enumerate(self.nodes):
             for name in node.input:
-                self._readers.setdefault(name, []).append(index)
+                self._consumers_of.setdefault(name, []).append(index)
         inputs = {value.name for value in self.model.graph.input} - self._constants.keys()
-        self.computed: set[int] = set()
+        self.input_dependent: set[int] = set()
         """Nodes whose result depends on an input of the graph."""
         for index, node in enumerate(self.nodes):  # a graph is sorted
             known = inputs.intersection(node.input)
-            if known or any(i in self.computed for i in self.makers(index)):
-                self.computed.add(index)
+            if known or any(i in self.input_dependent for i in self.producers(index)):
+                self.input_dependent.add(index)
 
-    def makers(self, index: int) -> list[int]:
+    def producers(self, index: int) -> list[int]:
         """The nodes whose results a node reads."""
         names = self.nodes[index].input
-        return sorted({self._maker[name] for name in names if name in self._maker})
+        return sorted({self._producer_of[name] for name in names if name in self._producer_of})
 
-    def readers(self, index: int) -> list[int]:
+    def consumers(self, index: int) -> list[int]:
         """The nodes that read a node's results."""
-        return sorted({i for name in self.nodes[index].output for i in self._readers.get(name, ())})
+        return sorted(
+            {i for name in self.nodes[index].output for i in self._consumers_of.get(name, ())}
+        )
 
-    def is_float(self, index: int) -> bool:
+    def is_float32(self, index: int) -> bool:
         """Whether a node gives float32."""
-        return any(self._is_float(name) for name in self.nodes[index].output)
+        return any(self._is_float32(name) for name in self.nodes[index].output)
 
-    def holds(self, index: int, place: int, worst_error: float) -> bool:
+    def constant_fits_fp16(self, index: int, input_index: int, max_relative_error: float) -> bool:
         """Whether half can hold the constant that a node reads at `place`.
 
         Args:
@@ -75,17 +77,17 @@ class FloatGraph:
             worst_error: Relative error allowed for any value that is not 0.
         """
         names = self.nodes[index].input
-        tensor = self._constants.get(names[place]) if place < len(names) else None
-        if tensor is None or not self._is_float(tensor.name):
+        tensor = self._constants.get(names[input_index]) if input_index < len(names) else None
+        if tensor is None or not self._is_float32(tensor.name):
             return True
         values = _array(tensor)
-        if not np.all(np.abs(values) <= _LARGEST_HALF):  # false for NaN, too
+        if not np.all(np.abs(values) <= _FP16_MAX):  # false for NaN, too
             return False
         wanted = values[values != 0].astype(np.float64)
         got = wanted.astype(np.float16).astype(np.float64)
-        return bool(np.all(np.abs(got - wanted) <= worst_error * np.abs(wanted)))
+        return bool(np.all(np.abs(got - wanted) <= max_relative_error * np.abs(wanted)))
 
-    def rewrite(self, half: set[int]) -> int:
+    def to_mixed_precision(self, fp16_nodes: set[int]) -> int:
         """Make the float32 tensors of the nodes `half` float16; returns the casts put in.
 
         Every edge between the two kinds gets a cast, one for all its readers; a constant
@@ -93,9 +95,9 @@ class FloatGraph:
         """
         import onnx
 
-        rewriting = _Rewriting(self, half)
+        rewriting = _GraphRewriter(self, fp16_nodes)
         for index in range(len(self.nodes)):
-            rewriting.place(index)
+            rewriting.append_node(index)
         graph = self.model.graph
         del graph.node[:]
         graph.node.extend(rewriting.nodes)
@@ -105,79 +107,85 @@ class FloatGraph:
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
         halves = [
             onnx.numpy_helper.from_array(_array(self._constants[name]).astype(np.float16), new)
-            for name, new in rewriting.constants.items()
+            for name, new in rewriting.fp16_constants.items()
         ]
         del graph.initializer[:]
         graph.initializer.extend([*kept, *halves])
-        return rewriting.casts
+        return rewriting.cast_count
 
-    def is_output(self, name: str) -> bool:
+    def is_graph_output(self, name: str) -> bool:
         """Whether a tensor is an output of the graph."""
         return any(value.name == name for value in self.model.graph.output)
 
-    def kind(self, name: str) -> str:
+    def tensor_source(self, name: str) -> str:
         """`constant`, `made` or `given` (an input) for a float32 tensor, else empty."""
-        if not name or not self._is_float(name):
+        if not name or not self._is_float32(name):
             return ""
-        return "constant" if name in self._constants else "made" if name in self._maker else "given"
+        return (
+            "constant"
+            if name in self._constants
+            else "made"
+            if name in self._producer_of
+            else "given"
+        )
 
-    def maker(self, name: str) -> int:
+    def producer(self, name: str) -> int:
         """The node that makes a tensor; -1 for an input of the graph."""
-        return self._maker.get(name, -1)
+        return self._producer_of.get(name, -1)
 
-    def _is_float(self, name: str) -> bool:
+    def _is_float32(self, name: str) -> bool:
         import onnx
 
         return bool(self._types.get(name) == onnx.TensorProto.FLOAT)
 
 
-class _Rewriting:
+class _GraphRewriter:
     """The new list of nodes as it grows."""
 
     def __init__(self, graph: FloatGraph, half: set[int]) -> None:
         self.graph = graph
-        self.half = half
+        self.fp16_nodes = half
         self.nodes: list[Any] = []
-        self.constants: dict[str, str] = {}
+        self.fp16_constants: dict[str, str] = {}
         """A float32 constant to its twin in half."""
-        self.casts = 0
-        self._cast_to: dict[tuple[str, bool], str] = {}
+        self.cast_count = 0
+        self._cast_names: dict[tuple[str, bool], str] = {}
 
-    def place(self, index: int) -> None:
+    def append_node(self, index: int) -> None:
         """Append a node, before it the casts that its inputs need."""
         import onnx
 
         node = onnx.NodeProto()
         node.CopyFrom(self.graph.nodes[index])
-        is_half = index in self.half
-        exempt = FLOAT_ONLY.get(node.op_type, frozenset()) if is_half else frozenset()
+        is_half = index in self.fp16_nodes
+        exempt = FLOAT32_INPUTS.get(node.op_type, frozenset()) if is_half else frozenset()
         for place, name in enumerate(node.input):
-            node.input[place] = self._name(name, is_half and place not in exempt)
+            node.input[place] = self._input_name(name, is_half and place not in exempt)
         self.nodes.append(node)
         if not is_half:
             return
         for place, name in enumerate(node.output):
-            if self.graph.kind(name) == "made" and self.graph.is_output(name):
-                node.output[place] = self._cast_to[name, True] = name + SUFFIX_HALF
-                self._append_cast(name + SUFFIX_HALF, name, to_half=False)
-                self._cast_to[name, False] = name
+            if self.graph.tensor_source(name) == "made" and self.graph.is_graph_output(name):
+                node.output[place] = self._cast_names[name, True] = name + SUFFIX_FP16
+                self._append_cast(name + SUFFIX_FP16, name, to_half=False)
+                self._cast_names[name, False] = name
 
-    def _name(self, name: str, wants_half: bool) -> str:
+    def _input_name(self, name: str, wants_half: bool) -> str:
         """What to read for tensor `name` of the original graph."""
-        kind = self.graph.kind(name)
+        kind = self.graph.tensor_source(name)
         if not kind:
             return name
         if kind == "constant":
             if not wants_half:
                 return name
-            return self.constants.setdefault(name, name + SUFFIX_HALF)
-        if (name, wants_half) in self._cast_to:
-            return self._cast_to[name, wants_half]
-        if (self.graph.maker(name) in self.half) == wants_half:
+            return self.fp16_constants.setdefault(name, name + SUFFIX_FP16)
+        if (name, wants_half) in self._cast_names:
+            return self._cast_names[name, wants_half]
+        if (self.graph.producer(name) in self.fp16_nodes) == wants_half:
             return name
-        new = name + (SUFFIX_HALF if wants_half else SUFFIX_FLOAT)
+        new = name + (SUFFIX_FP16 if wants_half else SUFFIX_FP32)
         self._append_cast(name, new, to_half=wants_half)
-        self._cast_to[name, wants_half] = new
+        self._cast_names[name, wants_half] = new
         return new
 
     def _append_cast(self, source: str, target: str, *, to_half: bool) -> None:
@@ -186,10 +194,10 @@ class _Rewriting:
         wanted = onnx.TensorProto.FLOAT16 if to_half else onnx.TensorProto.FLOAT
         name = f"cast {target}"
         self.nodes.append(onnx.helper.make_node("Cast", [source], [target], name, to=wanted))
-        self.casts += 1
+        self.cast_count += 1
 
 
-def _types(model: onnx.ModelProto) -> dict[str, int]:
+def _tensor_types(model: onnx.ModelProto) -> dict[str, int]:
     """Element type of every tensor that inference reaches."""
     import onnx
 
@@ -204,7 +212,7 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
     return types
 
 
-def _lift_constants(graph: onnx.GraphProto) -> None:
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
     """Make initializers of `Constant` nodes, so that there is one kind of constant."""
     import onnx
 

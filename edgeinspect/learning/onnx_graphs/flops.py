@@ -13,7 +13,7 @@ from edgeinspect.system.regular_file import check_regular
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class InferenceCost:
     """Of one picture."""
 
     macs: int
@@ -27,7 +27,7 @@ class Cost:
         return self.macs / 1e9
 
 
-def cost_of(path: Path) -> Cost:
+def count_flops(path: Path) -> InferenceCost:
     """Count a graph whose sizes are all fixed.
 
     Raises:
@@ -60,26 +60,26 @@ def cost_of(path: Path) -> Cost:
                 remedy="Fix all sizes of the graph",
             ) from error
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    weights = sum(_count(t.dims) for t in graph.initializer if t.data_type in floats)
-    return Cost(macs, weights)
+    weights = sum(_product(t.dims) for t in graph.initializer if t.data_type in floats)
+    return InferenceCost(macs, weights)
 
 
 def _macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     if node.op_type in ("Conv", "QLinearConv"):
         kernel = shapes[node.input[3 if node.op_type == "QLinearConv" else 1]]
         # (outputs, inputs / groups, height, width): all but the first per output number.
-        return _count(shapes[node.output[0]]) * _count(kernel[1:])
+        return _product(shapes[node.output[0]]) * _product(kernel[1:])
     if node.op_type == "ConvTranspose":
         kernel = shapes[node.input[1]]
-        return _count(shapes[node.input[0]]) * _count(kernel[1:])
+        return _product(shapes[node.input[0]]) * _product(kernel[1:])
     if node.op_type == "Gemm":
         first = shapes[node.input[0]]
         turned = any(a.name == "transA" and a.i for a in node.attribute)
-        return _count(shapes[node.output[0]]) * first[0 if turned else 1]
+        return _product(shapes[node.output[0]]) * first[0 if turned else 1]
     if node.op_type == "MatMul":
-        return _count(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+        return _product(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     return 0
 
 
-def _count(dims: Any) -> int:
+def _product(dims: Any) -> int:
     return int(np.prod(tuple(dims), dtype=np.int64))

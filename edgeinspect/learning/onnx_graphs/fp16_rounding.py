@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import onnx
 
 
-def write_out(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph of `fp16.convert`, in float32 with every rounding of half in it.
+def simulate_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph of `fp16.convert_to_fp16`, in float32 with every rounding of half in it.
 
     Args:
         model: With float16 tensors inside, and float32 or integers at its ends. Not changed.
@@ -51,7 +51,7 @@ def write_out(model: onnx.ModelProto) -> onnx.ModelProto:
         for name in rounded:
             nodes.append(onnx.helper.make_node("Cast", [f"{name}/raw"], [f"{name}/half"], to=half))
             nodes.append(onnx.helper.make_node("Cast", [f"{name}/half"], [name], to=real))
-    tensors = [_widened(tensor, half) for tensor in made.graph.initializer]
+    tensors = [_to_float32(tensor, half) for tensor in made.graph.initializer]
     for field, content in ((made.graph.node, nodes), (made.graph.initializer, tensors)):
         kept = [type(entry).FromString(entry.SerializeToString()) for entry in content]
         del field[:]
@@ -61,7 +61,7 @@ def write_out(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def _widened(tensor: Any, half: int) -> Any:
+def _to_float32(tensor: Any, half: int) -> Any:
     import onnx
 
     if tensor.data_type != half:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from edgeinspect.errors import MissingExtraError, ModelError
 from edgeinspect.system.regular_file import check_regular
 
-MIN_OPSET = 19
+MIN_QDQ_OPSET = 19
 """Opset from which QuantizeLinear is what TensorRT, OpenVINO and ONNX Runtime agree on."""
 
 
-def load(path: Path) -> Any:
+def load_model(path: Path) -> Any:
     """Read an ONNX file (`onnx.ModelProto`).
 
     Raises:
@@ -33,7 +33,7 @@ def load(path: Path) -> Any:
         raise ModelError(f"is no ONNX file: {error}", where=str(path)) from error
 
 
-def other_floats(model: Any) -> str:
+def non_float32_type(model: Any) -> str:
     """The float type that a graph computes in beside float32, in words; empty for none.
 
     Looks at weights, constants and casts: a scale of an INT8 graph must be of the weights' type.
@@ -58,7 +58,7 @@ def other_floats(model: Any) -> str:
     return "float64" if double else ""
 
 
-def copy(model: Any) -> Any:
+def copy_model(model: Any) -> Any:
     """A copy that shares nothing."""
     import onnx
 
@@ -67,12 +67,12 @@ def copy(model: Any) -> Any:
     return made
 
 
-def opset(model: Any) -> int:
+def opset_version(model: Any) -> int:
     """Version of the default operator set."""
     return next((int(e.version) for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
 
 
-class Graph:
+class GraphIndex:
     """Producers, consumers and constants of a model, as it was when this was made.
 
     Args:
@@ -83,28 +83,28 @@ class Graph:
         self.model = model
         self.nodes: list[Any] = list(model.graph.node)
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._maker: dict[str, Any] = {}
-        self._users: dict[str, list[Any]] = {}
-        self._place: dict[str, int] = {}
+        self._producers: dict[str, Any] = {}
+        self._consumers: dict[str, list[Any]] = {}
+        self._positions: dict[str, int] = {}
         for index, node in enumerate(self.nodes):
             for name in node.output:
-                self._maker[name] = node
+                self._producers[name] = node
             for name in node.input:
-                self._users.setdefault(name, []).append(node)
-            self._place[node.output[0]] = index
+                self._consumers.setdefault(name, []).append(node)
+            self._positions[node.output[0]] = index
         self.outputs = [value.name for value in model.graph.output]
 
-    def maker(self, tensor: str) -> Any | None:
+    def producer(self, tensor: str) -> Any | None:
         """The node that makes a tensor; None for inputs and constants."""
-        return self._maker.get(tensor)
+        return self._producers.get(tensor)
 
-    def users(self, tensor: str) -> list[Any]:
+    def consumers(self, tensor: str) -> list[Any]:
         """The nodes that read a tensor, once per reading."""
-        return self._users.get(tensor, [])
+        return self._consumers.get(tensor, [])
 
-    def index(self, node: Any) -> int:
+    def position(self, node: Any) -> int:
         """The node's place in the graph's order."""
-        return self._place[node.output[0]]
+        return self._positions[node.output[0]]
 
     def is_constant(self, tensor: str) -> bool:
         """True for an initializer."""
@@ -121,7 +121,7 @@ class Graph:
         seen: set[str] = set()
         waiting = [tensor]
         while waiting:
-            node = self._maker.get(waiting.pop(0))
+            node = self._producers.get(waiting.pop(0))
             if node is None or node.output[0] in seen:
                 continue
             seen.add(node.output[0])
@@ -129,7 +129,7 @@ class Graph:
             waiting.extend(node.input)
 
 
-def attribute(node: Any, name: str, default: Any) -> Any:
+def node_attribute(node: Any, name: str, default: Any) -> Any:
     """A node's attribute, or a default."""
     from onnx import helper
 
@@ -149,14 +149,14 @@ def fold_batch_norms(model: Any) -> int:
     """
     from onnx import numpy_helper
 
-    graph = Graph(model)
+    graph = GraphIndex(model)
     count = 0
     for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
-        conv = graph.maker(norm.input[0])
+        conv = graph.producer(norm.input[0])
         if (
             conv is None
             or conv.op_type != "Conv"
-            or len(graph.users(conv.output[0])) != 1
+            or len(graph.consumers(conv.output[0])) != 1
             or conv.output[0] in graph.outputs
             or not all(graph.is_constant(name) for name in (*norm.input[1:5], *conv.input[1:]))
         ):
@@ -166,7 +166,7 @@ def fold_batch_norms(model: Any) -> int:
         )
         weight = graph.constant(conv.input[1])
         bias = graph.constant(conv.input[2]) if len(conv.input) > 2 else np.zeros(len(gamma))
-        factor = gamma / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
+        factor = gamma / np.sqrt(variance + float(node_attribute(norm, "epsilon", 1e-5)))
         shape = (-1, *(1,) * (weight.ndim - 1))
         folded = (weight * factor.reshape(shape)).astype(weight.dtype)
         shifted = ((bias - mean) * factor + beta).astype(weight.dtype)
@@ -180,11 +180,11 @@ def fold_batch_norms(model: Any) -> int:
         model.graph.node.remove(norm)
         count += 1
     if count:
-        drop_unused(model)
+        drop_unused_initializers(model)
     return count
 
 
-def drop_unused(model: Any) -> None:
+def drop_unused_initializers(model: Any) -> None:
     """Remove initializers that no node reads."""
     used = {name for node in model.graph.node for name in node.input}
     used.update(value.name for value in model.graph.output)
@@ -194,6 +194,6 @@ def drop_unused(model: Any) -> None:
         model.graph.initializer.extend(kept)
 
 
-def stored(model: Any) -> bytes:
+def serialize_model(model: Any) -> bytes:
     """The model's bytes; the same model always gives the same ones."""
     return bytes(model.SerializeToString(deterministic=True))

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgeinspect.domain.model import CONTRACT, ModelKind
+from edgeinspect.domain.model import MODEL_CONTRACT_VERSION, ModelKind
 from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 20
+EXPORT_OPSET = 20
 """Of the graphs that we write."""
-OPSET_FLOOR = 19
+MIN_CONTRACT_OPSET = 19
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ModelCard:
     """What the manifest and the graph's metadata say beside the weights."""
 
     name: str
@@ -39,7 +39,7 @@ class Card:
     created: str
 
 
-def describe(kind: ModelKind, card: Card, color: str, stride: int) -> dict[str, str]:
+def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) -> dict[str, str]:
     """The metadata of a graph, without their common prefix.
 
     Args:
@@ -49,7 +49,7 @@ def describe(kind: ModelKind, card: Card, color: str, stride: int) -> dict[str, 
         stride: Frame pixels per class-map pixel; 1 for a gate.
     """
     return {
-        "contract": CONTRACT,
+        "contract": MODEL_CONTRACT_VERSION,
         "kind": kind.value,
         "classes": json.dumps(list(card.classes)),
         "color": color,
@@ -69,7 +69,7 @@ def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 def write_manifest(
     folder: Path,
     path: Path,
-    card: Card,
+    card: ModelCard,
     metadata: Mapping[str, str],
     opset: int,
     dims: tuple[int, ...],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from edgeinspect.learning.reporting.overlay import legend
+from edgeinspect.learning.reporting.overlay import class_legend
 from edgeinspect.learning.reporting.svg_plot import Plot
 
 STYLE = """
@@ -46,7 +46,7 @@ code{font-size:13px}
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
+def document(title: str, body: Iterable[str]) -> str:
     """A whole document."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -57,7 +57,7 @@ def page(title: str, body: Iterable[str]) -> str:
     )
 
 
-def tile(name: str, value: str, *lines: str, kind: str = "") -> str:
+def stat_tile(name: str, value: str, *lines: str, kind: str = "") -> str:
     """One headline figure. `kind`: `good`, `warn`, `bad` or nothing."""
     more = "".join(f"<span>{escape(line)}</span>" for line in lines if line)
     return f'<div class="tile {kind}"><span>{escape(name)}</span><b>{escape(value)}</b>{more}</div>'
@@ -74,7 +74,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: st
     return f"<div>{title}{inner}</div>"
 
 
-def heat_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
+def confusion_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
     """A confusion matrix, each row as shares of what is true; darker is more."""
     out = ["<table><thead><tr><th>true \\ found</th>"]
     out += [f"<th>{escape(name)}</th>" for name in names]
@@ -93,31 +93,31 @@ def heat_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
     return "".join([*out, "</tbody></table>"])
 
 
-def plots(drawn: Iterable[Plot], text: str = "") -> str:
+def plot_grid(plots: Iterable[Plot], text: str = "") -> str:
     """Plots side by side, then what is to be said of them."""
     figures = "".join(
-        f"<figure><figcaption>{escape(each.title)}</figcaption>{each.draw()}</figure>"
-        for each in drawn
+        f"<figure><figcaption>{escape(each.title)}</figcaption>{each.to_svg()}</figure>"
+        for each in plots
     )
     said = f'<div class="text">{text}</div>' if text else ""
     return f'<div class="plots">{figures}{said}</div>'
 
 
-def note(text: str) -> str:
+def warning_note(text: str) -> str:
     """A warning that nobody should read past."""
     return f'<p class="note">{escape(text)}</p>'
 
 
-def words(text: str, *, faint: bool = False) -> str:
+def paragraph(text: str, *, faint: bool = False) -> str:
     """A paragraph."""
     return f'<p class="{"faint small" if faint else ""}">{escape(text)}</p>'
 
 
-def key(classes: Sequence[str]) -> str:
+def legend_paragraph(classes: Sequence[str]) -> str:
     """The colours of the classes."""
     if not classes:
         return ""
     items = "".join(
-        f'<i style="background:{color}"></i>{escape(name)}' for name, color in legend(classes)
+        f'<i style="background:{color}"></i>{escape(name)}' for name, color in class_legend(classes)
     )
     return f'<p class="key small">{items}</p>'

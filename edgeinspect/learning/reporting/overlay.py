@@ -12,33 +12,42 @@ from numpy.typing import NDArray
 
 from edgeinspect.learning.datasets.records import VOID
 
-COLORS = ("#e4572e", "#2e86ab", "#f2b134", "#6a994e", "#a05195", "#17bebb", "#bc4749", "#7d8597")
+CLASS_COLORS = (
+    "#e4572e",
+    "#2e86ab",
+    "#f2b134",
+    "#6a994e",
+    "#a05195",
+    "#17bebb",
+    "#bc4749",
+    "#7d8597",
+)
 """Of class 1, 2, ...; they repeat."""
-WIDE = 2.2
+WIDE_ASPECT_RATIO = 2.2
 """Frames wider than this, by their height, are shown one below the other."""
 _STACKED_PX, _SIDE_PX = 1000, 330
-_FILL = 0.38
-_WIDE_RANGE = 150
+_FILL_OPACITY = 0.38
+_FULL_CONTRAST_RANGE = 150
 """A picture whose greys span more than this is shown as it is."""
-_SMALL_PX = 26
+_SMALL_REGION_PX = 26
 """Regions smaller than this on the page get a box around them."""
 
 
-_MOST_GAIN = 2.5
+_MAX_GAIN = 2.5
 """More would show noise instead of steel."""
 
 
-def color_of(class_id: int) -> str:
+def class_color(class_id: int) -> str:
     """#rrggbb of a class."""
-    return COLORS[(class_id - 1) % len(COLORS)]
+    return CLASS_COLORS[(class_id - 1) % len(CLASS_COLORS)]
 
 
-def shown_width(height_px: int, width_px: int) -> int:
+def display_width_px(height_px: int, width_px: int) -> int:
     """Width in page pixels of a frame of this size."""
-    return _STACKED_PX if width_px > WIDE * height_px else _SIDE_PX
+    return _STACKED_PX if width_px > WIDE_ASPECT_RATIO * height_px else _SIDE_PX
 
 
-def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def stretch_contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The same picture with its greys spread for the eye, at most by `_MOST_GAIN`.
 
     Black (letterboxing) has no part in it. A picture that uses its range stays as it is.
@@ -47,21 +56,21 @@ def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not seen.size:
         return image
     low, high = (float(each) for each in np.percentile(seen, (1, 99)))
-    if high - low > _WIDE_RANGE or high <= low:
+    if high - low > _FULL_CONTRAST_RANGE or high <= low:
         return image
-    gain = min(_MOST_GAIN, 235 / (high - low))
+    gain = min(_MAX_GAIN, 235 / (high - low))
     scaled = (image.astype(np.float32) - (low + high) / 2) * gain + 127.5
     return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 
-def fit(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+def to_display_size(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """A frame as blue, green, red of the page's width.
 
     Args:
         image: uint8 (H, W, 1 or 3).
         width: In pixels; small frames are enlarged by whole pixels' colour.
     """
-    picture: Any = stretch(image)
+    picture: Any = stretch_contrast(image)
     if image.shape[2] == 1:
         picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
     scale = width / image.shape[1]
@@ -71,7 +80,9 @@ def fit(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     return out
 
 
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+def overlay_class_map(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int
+) -> NDArray[np.uint8]:
     """A frame with its class map in colour over it: filled, outlined, small regions boxed.
 
     Args:
@@ -79,7 +90,7 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int) -> ND
         mask: uint8 (H, W), class ids.
         width: Of the result in pixels.
     """
-    out = fit(image, width)
+    out = to_display_size(image, width)
     size = (out.shape[1], out.shape[0])
     for class_id in np.unique(mask):
         if class_id in (0, VOID):
@@ -88,20 +99,20 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], width: int) -> ND
         # Enlarged by area so that a line thinner than a page pixel does not vanish.
         share = cv2.resize(binary.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         drawn = (share > 0.15).astype(np.uint8)
-        color = np.array(_bgr(color_of(int(class_id))), np.float32)
+        color = np.array(_hex_to_bgr(class_color(int(class_id))), np.float32)
         inside = drawn.astype(bool)
-        out[inside] = (out[inside] * (1 - _FILL) + color * _FILL).astype(np.uint8)
+        out[inside] = (out[inside] * (1 - _FILL_OPACITY) + color * _FILL_OPACITY).astype(np.uint8)
         edges, _tree = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         bgr = tuple(int(each) for each in color)
         cv2.drawContours(out, edges, -1, bgr, 1)
         for edge in edges:
             x, y, wide, tall = cv2.boundingRect(edge)
-            if max(wide, tall) < _SMALL_PX:
+            if max(wide, tall) < _SMALL_REGION_PX:
                 cv2.rectangle(out, (x - 5, y - 5), (x + wide + 4, y + tall + 4), bgr, 1)
     return out
 
 
-def heat(
+def overlay_heatmap(
     image: NDArray[np.uint8], values: NDArray[np.floating[Any]], width: int
 ) -> NDArray[np.uint8]:
     """A frame with a map over it, from clear (0) to red (1).
@@ -111,7 +122,7 @@ def heat(
         values: (h, w), 0 to 1, over the same field of view.
         width: Of the result in pixels.
     """
-    out = fit(image, width)
+    out = to_display_size(image, width)
     size = (out.shape[1], out.shape[0])
     strength = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     strength = np.clip(strength, 0, 1)
@@ -120,18 +131,18 @@ def heat(
     return np.asarray(out * (1 - weight) + colors * weight, np.uint8)
 
 
-def data_uri(picture: NDArray[np.uint8]) -> str:
+def jpeg_data_uri(image: NDArray[np.uint8]) -> str:
     """A picture (blue, green, red) as a JPEG inside a page."""
-    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 84])
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 84])
     if not done:
         raise ValueError("the picture cannot be encoded")
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def legend(classes: Sequence[str]) -> list[tuple[str, str]]:
+def class_legend(classes: Sequence[str]) -> list[tuple[str, str]]:
     """(name, colour) of each class."""
-    return [(name, color_of(index + 1)) for index, name in enumerate(classes)]
+    return [(name, class_color(index + 1)) for index, name in enumerate(classes)]
 
 
-def _bgr(color: str) -> tuple[int, int, int]:
+def _hex_to_bgr(color: str) -> tuple[int, int, int]:
     return int(color[5:7], 16), int(color[3:5], 16), int(color[1:3], 16)

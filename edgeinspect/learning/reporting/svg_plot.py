@@ -11,7 +11,7 @@ INK, FAINT, GRID = "#1c2430", "#5b6675", "#e3e7ec"
 BLUE, RED, AMBER, GREEN = "#1f5fbf", "#c4314b", "#b7791f", "#2f7d4f"
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 26, 14, 46
-_TICK_PX = 46
+_MIN_TICK_SPACING_PX = 46
 """Least room of a tick's label along the x axis."""
 _FONT = 12
 
@@ -25,38 +25,38 @@ class Axis:
     label: str
     low: float
     high: float
-    log: bool = False
-    percent: bool = False
+    is_log: bool = False
+    is_percent: bool = False
     """Values are shares; labels are percentages."""
 
-    def place(self, value: float) -> float:
+    def normalise(self, value: float) -> float:
         """0 to 1 along the axis; what lies outside is put on its end."""
         low, high = self.low, self.high
-        if self.log:
+        if self.is_log:
             value, low, high = (math.log10(max(each, 1e-12)) for each in (value, low, high))
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
     def ticks(self) -> list[float]:
         """Round values between the ends."""
-        if self.log:
+        if self.is_log:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1, 2, 5) if last - first <= 3 else (1,)
             values = [s * 10.0**power for power in range(first, last + 1) for s in steps]
-            inside = [v for v in values if self._holds(v)]
+            inside = [v for v in values if self._contains(v)]
             if len(inside) > 1:
                 return inside
         step = _round_step((self.high - self.low) / 5)
         count = int((self.high - self.low) / step + 1e-6)
         start = math.ceil(self.low / step - 1e-9)
-        return [v for k in range(count + 1) if self._holds(v := (start + k) * step)]
+        return [v for k in range(count + 1) if self._contains(v := (start + k) * step)]
 
-    def _holds(self, value: float) -> bool:
+    def _contains(self, value: float) -> bool:
         edge = 1e-9 * max(abs(self.low), abs(self.high))
         return self.low - edge <= value <= self.high + edge
 
-    def words(self, value: float) -> str:
+    def tick_label(self, value: float) -> str:
         """A tick's label."""
-        if self.percent:
+        if self.is_percent:
             return f"{100 * value:.4g} %"
         return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.4g}"
 
@@ -82,9 +82,9 @@ class Plot:
         self._marks.append(
             f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>'
         )
-        self._name(name, color)
+        self._add_legend(name, color)
 
-    def steps(self, points: Sequence[Point], color: str, name: str = "") -> None:
+    def step(self, points: Sequence[Point], color: str, name: str = "") -> None:
         """A line that goes sideways first, then up or down."""
         out: list[Point] = []
         for x, y in points:
@@ -93,7 +93,7 @@ class Plot:
             out.append((x, y))
         self.line(out, color, name)
 
-    def dots(
+    def errorbar(
         self,
         points: Sequence[tuple[float, float, float, float]],
         color: str,
@@ -110,7 +110,7 @@ class Plot:
                 f'y2="{self._y(high):.1f}" stroke="{color}" stroke-width="1.5" opacity="0.55"/>'
                 f'<circle cx="{at:.1f}" cy="{self._y(y):.1f}" r="4" fill="{color}">{title}</circle>'
             )
-        self._name(name, color)
+        self._add_legend(name, color)
 
     def bars(self, bars: Sequence[tuple[float, float, float]], color: str, name: str = "") -> None:
         """Upright bars: (from x, to x, y)."""
@@ -121,18 +121,18 @@ class Plot:
                 f'<rect x="{x:.1f}" y="{top:.1f}" width="{max(0.5, wide - 1):.1f}" '
                 f'height="{max(0.0, tall):.1f}" fill="{color}" opacity="0.75"/>'
             )
-        self._name(name, color)
+        self._add_legend(name, color)
 
-    def upright(self, x: float, color: str, name: str = "") -> None:
+    def vline(self, x: float, color: str, name: str = "") -> None:
         """A dashed line from bottom to top."""
         at = self._x(x)
         self._marks.append(
             f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{self._y(self.y.low):.1f}" '
             f'stroke="{color}" stroke-width="1.5" stroke-dasharray="5 4"/>'
         )
-        self._name(name, color)
+        self._add_legend(name, color)
 
-    def draw(self) -> str:
+    def to_svg(self) -> str:
         """The SVG element."""
         legend = 18 * len(self._legend)
         tall = self.height + legend + 4
@@ -140,9 +140,9 @@ class Plot:
             f'<svg viewBox="0 0 {self.width} {tall}" width="{self.width}" height="{tall}" '
             f'role="img" aria-label="{escape(self.title)}" font-size="{_FONT}" '
             'font-family="system-ui, sans-serif">',
-            *self._frame(),
+            *self._draw_axes(),
             *self._marks,
-            *self._names(),
+            *self._draw_legend(),
             "</svg>",
         ]
         return "".join(parts)
@@ -150,36 +150,36 @@ class Plot:
     # -- pieces -------------------------------------------------------------------------
 
     def _x(self, value: float) -> float:
-        return _LEFT + self.x.place(value) * (self.width - _LEFT - _RIGHT)
+        return _LEFT + self.x.normalise(value) * (self.width - _LEFT - _RIGHT)
 
     def _y(self, value: float) -> float:
-        return self.height - _BOTTOM - self.y.place(value) * (self.height - _TOP - _BOTTOM)
+        return self.height - _BOTTOM - self.y.normalise(value) * (self.height - _TOP - _BOTTOM)
 
-    def _name(self, name: str, color: str) -> None:
+    def _add_legend(self, name: str, color: str) -> None:
         if name:
             self._legend.append((name, color))
 
-    def _frame(self) -> list[str]:
+    def _draw_axes(self) -> list[str]:
         right, bottom = self.width - _RIGHT, self.height - _BOTTOM
         out = []
         labelled: list[float] = []
-        for value in sorted(self.x.ticks(), key=_roundness):
+        for value in sorted(self.x.ticks(), key=_tick_priority):
             at = self._x(value)
             out.append(
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" stroke="{GRID}"/>'
             )
-            if all(abs(at - other) >= _TICK_PX for other in labelled):
+            if all(abs(at - other) >= _MIN_TICK_SPACING_PX for other in labelled):
                 labelled.append(at)
                 out.append(
                     f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{FAINT}">'
-                    f"{escape(self.x.words(value))}</text>"
+                    f"{escape(self.x.tick_label(value))}</text>"
                 )
         for value in self.y.ticks():
             at = self._y(value)
             out.append(
                 f'<line x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" stroke="{GRID}"/>'
                 f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="{FAINT}">'
-                f"{escape(self.y.words(value))}</text>"
+                f"{escape(self.y.tick_label(value))}</text>"
             )
         middle = (_TOP + bottom) / 2
         out.append(
@@ -192,7 +192,7 @@ class Plot:
         )
         return out
 
-    def _names(self) -> list[str]:
+    def _draw_legend(self) -> list[str]:
         out = []
         for row, (name, color) in enumerate(self._legend):
             y = self.height + 18 * row + 10
@@ -203,7 +203,7 @@ class Plot:
         return out
 
 
-def _roundness(value: float) -> tuple[float, float]:
+def _tick_priority(value: float) -> tuple[float, float]:
     """Powers of ten come first, then fives, then the rest, each from small to large."""
     if value <= 0:
         return (0, value)

@@ -14,9 +14,9 @@ from torch import nn
 
 from edgeinspect.errors import UsageError
 
-GATES = ("small", "map", "cnn", "resnet18", "resnet34", "resnet50")
+GATE_NAMES = ("small", "map", "cnn", "resnet18", "resnet34", "resnet50")
 
-RESUNETS: dict[str, tuple[int, ...]] = {
+RESUNET_WIDTHS: dict[str, tuple[int, ...]] = {
     "resunet-0.3m": (16, 32, 64, 96),
     "resunet-0.8m": (32, 64, 96, 128),
     "resunet-3m": (48, 96, 176, 320),
@@ -24,11 +24,11 @@ RESUNETS: dict[str, tuple[int, ...]] = {
 }
 """Name to the widths of its stages; all in multiples of 16, as INT8 kernels like them."""
 
-SEGMENTERS = tuple(RESUNETS)
+SEGMENTER_NAMES = tuple(RESUNET_WIDTHS)
 STRIDES = (2, 4)
 
 
-def gate(
+def build_gate(
     name: str,
     *,
     channels: int = 1,
@@ -56,11 +56,11 @@ def gate(
                 remedy="Train it from scratch, or name a resnet",
             )
         from edgeinspect.learning.train.cnn import CnnGate
-        from edgeinspect.learning.train.networks import Gate, MapGate
+        from edgeinspect.learning.train.networks import MapGate, SmallGate
 
-        builder = {"small": Gate, "map": MapGate, "cnn": CnnGate}[name]
+        builder = {"small": SmallGate, "map": MapGate, "cnn": CnnGate}[name]
         return builder(channels, ignore_black=ignore_black)
-    if name in GATES:
+    if name in GATE_NAMES:
         from edgeinspect.learning.train.resnet import ResNetGate
 
         net = ResNetGate(name, channels, ignore_black=ignore_black)
@@ -69,12 +69,14 @@ def gate(
         return net
     from edgeinspect.learning.train import pretrained
 
-    if not pretrained.has_gate(name):
-        raise _no_such("gate", name, GATES, [*pretrained.GATES, "timm/NAME"])
-    return pretrained.gate(name, channels=channels, weights=weights, ignore_black=ignore_black)
+    if not pretrained.is_timm_gate(name):
+        raise _unknown_architecture("gate", name, GATE_NAMES, [*pretrained.TIMM_GATES, "timm/NAME"])
+    return pretrained.build_gate(
+        name, channels=channels, weights=weights, ignore_black=ignore_black
+    )
 
 
-def segmenter(
+def build_segmenter(
     name: str,
     classes: int,
     *,
@@ -96,7 +98,7 @@ def segmenter(
     """
     if stride not in STRIDES:
         raise UsageError(f"no network has stride {stride}", where="--stride", remedy="Give 2 or 4")
-    if name in RESUNETS:
+    if name in RESUNET_WIDTHS:
         if weights is not None:
             raise UsageError(
                 f"there are no pretrained weights for '{name}'",
@@ -105,15 +107,21 @@ def segmenter(
             )
         from edgeinspect.learning.train.networks import ResUNet
 
-        return ResUNet(classes, channels, stride, RESUNETS[name])
+        return ResUNet(classes, channels, stride, RESUNET_WIDTHS[name])
     from edgeinspect.learning.train import pretrained
 
-    if not pretrained.has_segmenter(name):
-        raise _no_such("segmenter", name, SEGMENTERS, [f"{pretrained.UNET}ENCODER"])
-    return pretrained.segmenter(name, classes, channels=channels, stride=stride, weights=weights)
+    if not pretrained.is_smp_segmenter(name):
+        raise _unknown_architecture(
+            "segmenter", name, SEGMENTER_NAMES, [f"{pretrained.UNET_PREFIX}ENCODER"]
+        )
+    return pretrained.build_segmenter(
+        name, classes, channels=channels, stride=stride, weights=weights
+    )
 
 
-def _no_such(kind: str, name: str, own: Sequence[str], more: Sequence[str]) -> UsageError:
+def _unknown_architecture(
+    kind: str, name: str, own: Sequence[str], more: Sequence[str]
+) -> UsageError:
     return UsageError(
         f"there is no {kind} '{name}'",
         remedy=f"Ours: {', '.join(own)}; with the extra 'zoo': {', '.join(more)}",

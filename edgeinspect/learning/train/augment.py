@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Augment:
+class AugmentSettings:
     """Which changes leave the label true for this part."""
 
     flip_x: bool = True
@@ -35,8 +35,11 @@ class Augment:
     """Share of pictures that are blurred a little."""
 
 
-def augment(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], rules: Augment, rng: np.random.Generator
+def augment_image(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    settings: AugmentSettings,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Change one picture and its mask.
 
@@ -49,32 +52,36 @@ def augment(
     Returns:
         float32 (H, W, C), 0 to 255, and the mask; (W, H) after a turn.
     """
-    image, mask = _turn(image, mask, rules, rng)
-    if rules.rotate_deg or rules.scale:
-        image, mask = _warp(image, mask, rules, rng)
-    light: Any = _light(image.astype(np.float32), rules, rng)
-    if rules.blur and rng.random() < rules.blur:
+    image, mask = _flip_and_transpose(image, mask, settings, rng)
+    if settings.rotate_deg or settings.scale:
+        image, mask = _rotate_and_scale(image, mask, settings, rng)
+    light: Any = _change_illumination(image.astype(np.float32), settings, rng)
+    if settings.blur and rng.random() < settings.blur:
         light = cv2.GaussianBlur(light, (0, 0), float(rng.uniform(0.4, 1.2))).reshape(light.shape)
-    if rules.noise:
-        deviation = float(rng.random()) * rules.noise
+    if settings.noise:
+        deviation = float(rng.random()) * settings.noise
         light = light + rng.standard_normal(light.shape, np.float32) * np.float32(deviation)
     return np.clip(light, 0, 255, out=light), np.ascontiguousarray(mask)
 
 
-def _turn(image: Any, mask: Any, rules: Augment, rng: np.random.Generator) -> tuple[Any, Any]:
-    if rules.flip_x and rng.random() < 0.5:
+def _flip_and_transpose(
+    image: Any, mask: Any, settings: AugmentSettings, rng: np.random.Generator
+) -> tuple[Any, Any]:
+    if settings.flip_x and rng.random() < 0.5:
         image, mask = image[:, ::-1], mask[:, ::-1]
-    if rules.flip_y and rng.random() < 0.5:
+    if settings.flip_y and rng.random() < 0.5:
         image, mask = image[::-1], mask[::-1]
-    if rules.transpose and image.shape[0] == image.shape[1] and rng.random() < 0.5:
+    if settings.transpose and image.shape[0] == image.shape[1] and rng.random() < 0.5:
         image, mask = image.swapaxes(0, 1), mask.T
     return image, mask
 
 
-def _warp(image: Any, mask: Any, rules: Augment, rng: np.random.Generator) -> tuple[Any, Any]:
+def _rotate_and_scale(
+    image: Any, mask: Any, settings: AugmentSettings, rng: np.random.Generator
+) -> tuple[Any, Any]:
     height, width = mask.shape
-    angle = float(rng.uniform(-rules.rotate_deg, rules.rotate_deg))
-    scale = float(np.exp(rng.uniform(-1, 1) * np.log1p(rules.scale)))
+    angle = float(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
+    scale = float(np.exp(rng.uniform(-1, 1) * np.log1p(settings.scale)))
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
     image = cv2.warpAffine(
         np.ascontiguousarray(image),
@@ -93,19 +100,19 @@ def _warp(image: Any, mask: Any, rules: Augment, rng: np.random.Generator) -> tu
     return image, mask
 
 
-def _light(
-    image: NDArray[np.float32], rules: Augment, rng: np.random.Generator
+def _change_illumination(
+    image: NDArray[np.float32], settings: AugmentSettings, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     mean = image.mean(dtype=np.float32)
-    factor = 1 + float(rng.uniform(-1, 1)) * rules.contrast
-    offset = float(rng.uniform(-1, 1)) * rules.brightness
+    factor = 1 + float(rng.uniform(-1, 1)) * settings.contrast
+    offset = float(rng.uniform(-1, 1)) * settings.brightness
     image = (image - mean) * np.float32(factor) + (mean + np.float32(offset))
-    if rules.gamma:
-        exponent = float(np.exp(rng.uniform(-1, 1) * np.log1p(rules.gamma)))
+    if settings.gamma:
+        exponent = float(np.exp(rng.uniform(-1, 1) * np.log1p(settings.gamma)))
         image = np.float32(255) * (np.clip(image, 0, 255) / np.float32(255)) ** np.float32(exponent)
-    if rules.gradient:
+    if settings.gradient:
         height, width = image.shape[:2]
-        down, right = rng.uniform(-0.5, 0.5, 2) * rules.gradient
+        down, right = rng.uniform(-0.5, 0.5, 2) * settings.gradient
         image = image + np.linspace(-down, down, height, dtype=np.float32)[:, None, None]
         image = image + np.linspace(-right, right, width, dtype=np.float32)[None, :, None]
     return image

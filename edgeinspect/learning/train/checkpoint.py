@@ -19,15 +19,15 @@ from edgeinspect.system.decoding import DecodeError, decode_json
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, check_regular, read_regular
 from edgeinspect.system.untrusted_text import TableWriter
 
-_SIDE_MAX_PX = 65_535
-_CLASSES_MAX = 4096
+_MAX_SIDE_PX = 65_535
+_MAX_CLASSES = 4096
 
 
 class RunFrame(msgspec.Struct, frozen=True):
     """What the network of a run takes."""
 
-    height_px: Annotated[int, Meta(ge=1, le=_SIDE_MAX_PX)]
-    width_px: Annotated[int, Meta(ge=1, le=_SIDE_MAX_PX)]
+    height_px: Annotated[int, Meta(ge=1, le=_MAX_SIDE_PX)]
+    width_px: Annotated[int, Meta(ge=1, le=_MAX_SIDE_PX)]
     channels: Literal[1, 3]
 
 
@@ -38,13 +38,13 @@ class RunNetwork(msgspec.Struct, frozen=True):
     name: str
     architecture: str
     stride: Literal[1, 2, 4]
-    classes: Annotated[tuple[str, ...], Meta(max_length=_CLASSES_MAX)]
+    classes: Annotated[tuple[str, ...], Meta(max_length=_MAX_CLASSES)]
     frame: RunFrame
     ignore_black: bool | None = None
     """Of a gate; segmenters do not know it."""
 
 
-def read_identity(path: Path) -> dict[str, Any]:
+def read_run_identity(path: Path) -> dict[str, Any]:
     """The `run.json` of a run folder, checked as far as a network is built from it.
 
     Raises:
@@ -71,7 +71,7 @@ def read_identity(path: Path) -> dict[str, Any]:
     return identity
 
 
-def restore(
+def load_state_into(
     target: nn.Module | torch.optim.Optimizer, stored: dict[str, Any], checkpoint: Path | None
 ) -> None:
     """Load what a checkpoint holds.
@@ -90,7 +90,7 @@ def restore(
 
 
 @dataclass(slots=True)
-class State:
+class TrainingState:
     """All that a training needs to go on: what is random is decided by the step."""
 
     step: int = 0
@@ -118,7 +118,7 @@ class RunFolder:
         """Where the state is."""
         return self.path / "checkpoint.pt"
 
-    def begin(self, identity: Mapping[str, Any], *, resume: bool) -> State:
+    def start_or_resume(self, identity: Mapping[str, Any], *, resume: bool) -> TrainingState:
         """Make the folder, or go on in it.
 
         Args:
@@ -138,26 +138,26 @@ class RunFolder:
                     where=str(self.path),
                     remedy="Give --resume to go on with it, or another --out",
                 )
-            before = _identity(known)
+            before = _read_identity(known)
             before.setdefault("left_out", identity.get("left_out"))  # begun before it was kept
-            changed = _changes(before, decode_json(text, dict[str, Any]))
+            changed = _list_changes(before, decode_json(text, dict[str, Any]))
             if changed:
                 raise DataError(
                     f"was begun with other settings: {'; '.join(changed[:5])}",
                     where=str(self.path),
                     remedy="Give the same ones, or another --out",
                 )
-            return self._go_on()
-        write_whole(known, text.encode())
-        return State()
+            return self._resume()
+        write_atomic(known, text.encode())
+        return TrainingState()
 
-    def load(self) -> State:
+    def load(self) -> TrainingState:
         """Raises DataError if the checkpoint cannot be read, or holds something else."""
         try:
             loaded = torch.load(
                 check_regular(self.checkpoint), map_location="cpu", weights_only=True
             )
-            return _checked(State(**loaded))
+            return _validated(TrainingState(**loaded))
         except Exception as error:  # torch raises many kinds for a file that is not its own
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(
@@ -166,7 +166,7 @@ class RunFolder:
                 remedy="Train again into another folder",
             ) from error
 
-    def _go_on(self) -> State:
+    def _resume(self) -> TrainingState:
         """The state that is there; `curve.csv` is of it, whatever became of the file."""
         state = self.load()
         try:
@@ -179,7 +179,7 @@ class RunFolder:
             ) from error
         return state
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Write the state; the file before it stays until the new one is whole.
 
         Raises:
@@ -188,7 +188,7 @@ class RunFolder:
         fresh = self.checkpoint.with_suffix(".new")
         try:
             with fresh.open("wb") as file:
-                torch.save({name: getattr(state, name) for name in State.__slots__}, file)
+                torch.save({name: getattr(state, name) for name in TrainingState.__slots__}, file)
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self.checkpoint)
@@ -201,7 +201,7 @@ class RunFolder:
                 remedy="Make room, then go on with --resume",
             ) from error
 
-    def _write_curve(self, state: State) -> None:
+    def _write_curve(self, state: TrainingState) -> None:
         fresh = self.path / "curve.new"
         with fresh.open("w", newline="", encoding="utf-8") as file:
             writer = TableWriter(file, "\r\n")
@@ -213,7 +213,7 @@ class RunFolder:
         fresh.replace(self.path / "curve.csv")
 
 
-def _checked(state: State) -> State:
+def _validated(state: TrainingState) -> TrainingState:
     kinds: dict[str, type | tuple[type, ...]] = {
         "step": int,
         "net": dict,
@@ -235,7 +235,7 @@ def _checked(state: State) -> State:
     return state
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old or the new one, never a part."""
     fresh = path.with_name(path.name + ".new")
     try:
@@ -251,7 +251,7 @@ def write_whole(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _identity(known: Path) -> dict[str, Any]:
+def _read_identity(known: Path) -> dict[str, Any]:
     try:
         return decode_json(read_regular(known, TEXT_BYTES_MAX), dict[str, Any])
     except (OSError, DecodeError) as error:
@@ -260,11 +260,11 @@ def _identity(known: Path) -> dict[str, Any]:
         ) from error
 
 
-def _changes(before: Any, now: Any, path: str = "") -> list[str]:
+def _list_changes(before: Any, now: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             change
             for key in sorted(before.keys() | now.keys())
-            for change in _changes(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+            for change in _list_changes(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if before == now else [f"{path} was {before!r}, is {now!r}"]

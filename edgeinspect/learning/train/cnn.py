@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeinspect.learning.train.heads import GateHead
-from edgeinspect.learning.train.networks import ConvUnit, Standardise
+from edgeinspect.learning.train.heads import ClassifierHead
+from edgeinspect.learning.train.networks import ConvBnRelu, PerImageStandardize
 
 
 class CnnGate(nn.Module):
@@ -14,7 +14,7 @@ class CnnGate(nn.Module):
     Args:
         channels: 1 or 3.
         widths: Channels at strides 2, 4, 8, 16 and 32.
-        ignore_black: See `Standardise`.
+        ignore_black: See `PerImageStandardize`.
     """
 
     def __init__(
@@ -26,16 +26,16 @@ class CnnGate(nn.Module):
     ) -> None:
         super().__init__()
         stem, second, third, fourth, fifth = widths
-        self.standardise = Standardise(ignore_black)
+        self.standardise = PerImageStandardize(ignore_black)
         self.to16 = nn.Sequential(
-            ConvUnit(channels, stem, 5, 2),
-            ConvUnit(stem, second, 3, 2),
-            ConvUnit(second, third, 3, 2),
-            ConvUnit(third, fourth, 3, 2),
+            ConvBnRelu(channels, stem, 5, 2),
+            ConvBnRelu(stem, second, 3, 2),
+            ConvBnRelu(second, third, 3, 2),
+            ConvBnRelu(third, fourth, 3, 2),
         )
-        self.to32 = ConvUnit(fourth, fifth, 3, 2)
+        self.to32 = ConvBnRelu(fourth, fifth, 3, 2)
         self.fc = nn.Linear(fifth, 1)
-        self.head = GateHead(fifth, fourth)
+        self.head = ClassifierHead(fifth, fourth)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(logit (N,), coarse logits (N, 1, H/16, W/16))."""

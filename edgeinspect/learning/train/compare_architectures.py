@@ -10,16 +10,18 @@ from pathlib import Path
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.datasets.records import TEST, TRAIN, VAL
 from edgeinspect.learning.train import architectures
-from edgeinspect.learning.train.comparison import compare
-from edgeinspect.learning.train.plan import Plan
-from edgeinspect.learning.train.training import prepare, train
-from edgeinspect.learning.train.write_version import Report
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.train.comparison import compare_architectures
+from edgeinspect.learning.train.plan import TrainingConfig
+from edgeinspect.learning.train.training import prepare_training, train_model
+from edgeinspect.learning.train.write_version import StageProgress
+from edgeinspect.storage.model_store import ModelStore
 
 _CALIBRATION_FRAMES = 128
 
 
-def compare_gates(plan: Plan, names: Sequence[str], report: Report) -> str:
+def train_and_compare_gates(
+    config: TrainingConfig, names: Sequence[str], on_progress: StageProgress
+) -> str:
     """Train each network, measure all; returns the table (Markdown).
 
     Args:
@@ -32,45 +34,49 @@ def compare_gates(plan: Plan, names: Sequence[str], report: Report) -> str:
         MissingExtraError: One of the zoo's, and the extra is not installed.
     """
     for name in names:  # before hours are spent on the others
-        architectures.gate(name, channels=plan.channels or 1)
-    pictures = prepare(replace(plan, architecture=names[0] if names else None), report).pictures
+        architectures.build_gate(name, channels=config.channels or 1)
+    pictures = prepare_training(
+        replace(config, architecture=names[0] if names else None), on_progress
+    ).pictures
 
     def fit(name: str) -> Path:
-        one = replace(plan, architecture=name, name=name, out=plan.out / name)
-        train(one, lambda stage, done, total, loss: report(f"{name} {stage}", done, total, loss))
+        one = replace(config, architecture=name, name=name, out=config.out / name)
+        train_model(
+            one, lambda stage, done, total, loss: on_progress(f"{name} {stage}", done, total, loss)
+        )
         return one.out / name / "1"
 
-    found = compare(
+    found = compare_architectures(
         names,
         fit,
         pictures[VAL],
         pictures.get(TEST, pictures[VAL]),
-        plan.out,
-        quantize=lambda folder: _quantized(folder, plan, report),
-        progress=lambda stage, done, total: report(stage, done, total, 0.0),
+        config.out,
+        quantize=lambda folder: _quantize(folder, config, on_progress),
+        progress=lambda stage, done, total: on_progress(stage, done, total, 0.0),
     )
-    return found.markdown()
+    return found.to_markdown()
 
 
-def _quantized(folder: Path, plan: Plan, report: Report) -> Path:
+def _quantize(folder: Path, config: TrainingConfig, on_progress: StageProgress) -> Path:
     """Calibrate a version on its own training pictures; returns the INT8 version."""
-    from edgeinspect.learning.calibrate.calibration import Request, calibrate
+    from edgeinspect.learning.calibrate.calibration import CalibrationConfig, calibrate
     from edgeinspect.learning.calibrate.write_version import write_version
 
-    parent = Store().resolve(str(folder.absolute()))
-    request = Request(
+    parent = ModelStore().resolve(str(folder.absolute()))
+    request = CalibrationConfig(
         parent,
-        f"{plan.data}#{TRAIN}",
-        f"{plan.data}#{VAL}",
-        count=_CALIBRATION_FRAMES,
-        blame_frames=0,
+        f"{config.data}#{TRAIN}",
+        f"{config.data}#{VAL}",
+        frame_count=_CALIBRATION_FRAMES,
+        sensitivity_frames=0,
     )
     with tempfile.TemporaryDirectory() as work:
         outcome = calibrate(
             request,
             Path(work),
-            report=lambda stage, done, total: report(f"int8 {stage}", done, total, 0.0),
+            progress=lambda stage, done, total: on_progress(f"int8 {stage}", done, total, 0.0),
         )
-        if not outcome.acceptance.accepted:
+        if not outcome.acceptance.is_accepted:
             raise ModelError(f"refused: {outcome.acceptance.reason}", where=str(parent.id))
-        return write_version(outcome, Store(folder.parent.parent))
+        return write_version(outcome, ModelStore(folder.parent.parent))

@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 from edgeinspect import registry
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import EdgeInspectError, UsageError
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.evaluate.metrics.scores import gate_figures, wilson
-from edgeinspect.learning.onnx_graphs.flops import cost_of
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.evaluate.metrics.scores import classifier_scores, wilson_interval
+from edgeinspect.learning.onnx_graphs.flops import count_flops
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import Store, read_manifest
-from edgeinspect.storage.model_store.manifest import MANIFEST
+from edgeinspect.storage.model_store import ModelStore, read_manifest
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
 
-Fit = Callable[[str], Path]
+TrainFunction = Callable[[str], Path]
 """Trains the network of that name and exports it; returns its version's folder."""
-Quantize = Callable[[Path], Path]
+QuantizeFunction = Callable[[Path], Path]
 """Calibrates a version; returns the folder of its INT8 version. A refusal is noted."""
-Progress = Callable[[str, int, int], None]
+ComparisonProgress = Callable[[str, int, int], None]
 """Told (stage, done, total)."""
 
-WARM_UP = 5
+WARM_UP_RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ProportionWithInterval:
     """So many of so many, with its 95 % interval (Wilson)."""
 
     hits: int
@@ -45,9 +45,9 @@ class Share:
     interval: tuple[float, float]
 
     @classmethod
-    def of(cls, hits: int, total: int) -> Share:
+    def count(cls, hits: int, total: int) -> ProportionWithInterval:
         """Count it."""
-        low, high = wilson(hits, total)
+        low, high = wilson_interval(hits, total)
         return cls(hits, total, (round(low, 4), round(high, 4)))
 
     def __str__(self) -> str:
@@ -58,16 +58,16 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ArchitectureResult:
     """What one graph does on the test split."""
 
     threshold: float
     """Of `defect_prob`: the best balance of escapes and overkill on the validation split."""
     auc: float
-    accuracy: Share
-    escape: Share
+    accuracy: ProportionWithInterval
+    escape: ProportionWithInterval
     """Defective pictures that passed."""
-    overkill: Share
+    overkill: ProportionWithInterval
     """Sound pictures that were rejected."""
     latency_ms: float
     """Median of one inference on this machine's processor."""
@@ -75,34 +75,34 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparisonRow:
     """One network."""
 
     name: str
     parameters: int
     gmac: float
-    fp32: Judged
-    int8: Judged | None = None
+    fp32: ArchitectureResult
+    int8: ArchitectureResult | None = None
     note: str = ""
     """Why there is no INT8."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ArchitectureComparison:
     """All of them."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     backend: str
     pictures: int
     defective: int
     frame: tuple[int, ...]
     """(H, W, C)."""
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
         return asdict(self)
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """The table, and what its columns mean."""
         height, width, channels = self.frame
         lines = [
@@ -135,22 +135,22 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
 
-def compare(
+def compare_architectures(
     names: Sequence[str],
-    fit: Fit,
-    validation: Pictures,
-    test: Pictures,
+    train: TrainFunction,
+    validation: ImageArrays,
+    test: ImageArrays,
     out: Path,
     *,
-    quantize: Quantize | None = None,
+    quantize: QuantizeFunction | None = None,
     backend: str = "ov",
     runs: int = 50,
-    progress: Progress = lambda stage, done, total: None,
-) -> Comparison:
+    progress: ComparisonProgress = lambda stage, done, total: None,
+) -> ArchitectureComparison:
     """Fit, measure and set side by side; `out/comparison.{md,json}` are kept up with it.
 
     Args:
-        names: Of networks, as `architectures.gate` knows them.
+        names: Of networks, as `architectures.build_gate` knows them.
         fit: Trains and exports one.
         validation: To choose thresholds on.
         test: For the figures; fewer than 1 of either kind leaves a share empty.
@@ -169,65 +169,71 @@ def compare(
             "name networks to compare, each once", where="--compare", remedy="As resnet18,small"
         )
     out.mkdir(parents=True, exist_ok=True)
-    found = Comparison((), backend, len(test), int(test.defective.sum()), test.images.shape[1:])
+    found = ArchitectureComparison(
+        (), backend, len(test), int(test.defective.sum()), test.images.shape[1:]
+    )
     for done, name in enumerate(names):
         progress(f"compare {name}", done, len(names))
-        folder = fit(name)
-        judged = judge(folder, validation, test, backend, runs)
+        folder = train(name)
+        judged = measure_version(folder, validation, test, backend, runs)
         int8, note = None, ""
         if quantize is not None:
             try:
-                int8 = judge(quantize(folder), validation, test, backend, runs)
+                int8 = measure_version(quantize(folder), validation, test, backend, runs)
             except EdgeInspectError as error:
                 note = str(error)
-        row = Row(
+        row = ComparisonRow(
             name,
-            _parameters(folder),
-            round(cost_of(folder / "model.onnx").gmac, 3),
+            _parameter_count(folder),
+            round(count_flops(folder / "model.onnx").gmac, 3),
             judged,
             int8,
             note,
         )
-        found = Comparison(
+        found = ArchitectureComparison(
             (*found.rows, row), backend, found.pictures, found.defective, found.frame
         )
-        write(found, out)
+        write_comparison(found, out)
     progress("compare", len(names), len(names))
     return found
 
 
-def write(found: Comparison, out: Path) -> None:
+def write_comparison(comparison: ArchitectureComparison, out: Path) -> None:
     """`comparison.md` and `comparison.json`, replaced whole."""
-    text = json.dumps(found.document(), indent=2) + "\n"
-    for name, content in (("comparison.json", text), ("comparison.md", found.markdown())):
+    text = json.dumps(comparison.to_document(), indent=2) + "\n"
+    for name, content in (("comparison.json", text), ("comparison.md", comparison.to_markdown())):
         beside = out / f".{name}"
         beside.write_text(content, encoding="utf-8")
         beside.replace(out / name)
 
 
-def judge(folder: Path, validation: Pictures, test: Pictures, backend: str, runs: int) -> Judged:
+def measure_version(
+    folder: Path, validation: ImageArrays, test: ImageArrays, backend: str, runs: int
+) -> ArchitectureResult:
     """Measure one version of a gate under a backend."""
-    part = registry.part("backend", backend)
-    engine = part.build(part.Options(model=str(folder.absolute())), SystemClock(), store=Store())
+    part = registry.load_plugin("backend", backend)
+    engine = part.build(
+        part.Options(model=str(folder.absolute())), SystemClock(), store=ModelStore()
+    )
     try:
-        threshold = balanced(_probs(engine, validation), validation.defective)
+        threshold = youden_threshold(_probs(engine, validation), validation.defective)
         probs = _probs(engine, test)
-        times_ms = _times_ms(engine, test.images[0], runs)
+        times_ms = _latencies_ms(engine, test.images[0], runs)
     finally:
         engine.close()
     rejected, bad = probs >= threshold, test.defective
-    return Judged(
+    return ArchitectureResult(
         threshold=round(threshold, 6),
-        auc=round(gate_figures(probs, bad, ()).auc, 4),
-        accuracy=Share.of(int((rejected == bad).sum()), len(bad)),
-        escape=Share.of(int((~rejected & bad).sum()), int(bad.sum())),
-        overkill=Share.of(int((rejected & ~bad).sum()), int((~bad).sum())),
+        auc=round(classifier_scores(probs, bad, ()).auc, 4),
+        accuracy=ProportionWithInterval.count(int((rejected == bad).sum()), len(bad)),
+        escape=ProportionWithInterval.count(int((~rejected & bad).sum()), int(bad.sum())),
+        overkill=ProportionWithInterval.count(int((rejected & ~bad).sum()), int((~bad).sum())),
         latency_ms=round(float(np.median(times_ms)), 3),
         latency_p95_ms=round(float(np.quantile(times_ms, 0.95)), 3),
     )
 
 
-def balanced(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
+def youden_threshold(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
     """The threshold with the greatest recall less false rejects (Youden 1950).
 
     Half way between the neighbours, so that a rounding does not decide; 0.5 where a kind is
@@ -243,12 +249,12 @@ def balanced(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
     return float(edges[int(np.argmax(recall - rejects))])
 
 
-def _probs(engine: Engine, pictures: Pictures) -> NDArray[np.float64]:
+def _probs(engine: Engine, pictures: ImageArrays) -> NDArray[np.float64]:
     return np.array([float(engine.infer(image)[0][0]) for image in pictures.images])
 
 
-def _times_ms(engine: Engine, image: NDArray[np.uint8], runs: int) -> NDArray[np.float64]:
-    for _ in range(WARM_UP):
+def _latencies_ms(engine: Engine, image: NDArray[np.uint8], runs: int) -> NDArray[np.float64]:
+    for _ in range(WARM_UP_RUNS):
         engine.infer(image)
     out = np.empty(max(1, runs))
     for index in range(len(out)):
@@ -258,8 +264,8 @@ def _times_ms(engine: Engine, image: NDArray[np.uint8], runs: int) -> NDArray[np
     return out
 
 
-def _parameters(folder: Path) -> int:
+def _parameter_count(folder: Path) -> int:
     """As the training counted them, else as the graph holds them."""
-    training = read_manifest(folder / MANIFEST).training
+    training = read_manifest(folder / MANIFEST_FILE).training
     counted = training.get("parameters") if isinstance(training, dict) else None
-    return counted if isinstance(counted, int) else cost_of(folder / "model.onnx").parameters
+    return counted if isinstance(counted, int) else count_flops(folder / "model.onnx").parameters

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-_PATIENCE = timedelta(minutes=10)
+_COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 """For the slowest process, which may be writing a checkpoint or validating."""
 
 
@@ -23,13 +23,13 @@ def rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-def count() -> int:
+def process_count() -> int:
     """Processes that share the training."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the other processes where `torchrun` started more than one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
@@ -37,16 +37,16 @@ def joined() -> Iterator[None]:
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group("nccl" if gpu else "gloo", timeout=_PATIENCE)
+    torch.distributed.init_process_group("nccl" if gpu else "gloo", timeout=_COLLECTIVE_TIMEOUT)
     try:
         yield
     finally:
         torch.distributed.destroy_process_group()
 
 
-def spread(net: nn.Module) -> nn.Module:
+def wrap_distributed(net: nn.Module) -> nn.Module:
     """The network as all processes train it; itself where there is one."""
-    if count() == 1:
+    if process_count() == 1:
         return net
     if torch.cuda.is_available():
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
@@ -54,9 +54,9 @@ def spread(net: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(net)
 
 
-def agree(value: float) -> float:
+def broadcast_from_first(value: float) -> float:
     """The first process' value, in all of them."""
-    if count() == 1:
+    if process_count() == 1:
         return value
     box = torch.tensor([value], dtype=torch.float64)
     box = box.cuda() if torch.cuda.is_available() else box
@@ -64,12 +64,12 @@ def agree(value: float) -> float:
     return float(box.item())
 
 
-def device() -> Any:
+def compute_device() -> Any:
     """Where this process computes."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def use_threads(threads: int) -> None:
+def set_thread_count(threads: int) -> None:
     """Fix the thread count, on which the last bits of the weights depend."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     torch.set_num_threads(threads)

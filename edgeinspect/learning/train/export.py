@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.manifest import (
-    OPSET,
-    OPSET_FLOOR,
-    Card,
-    describe,
+    EXPORT_OPSET,
+    MIN_CONTRACT_OPSET,
+    ModelCard,
+    graph_metadata,
     set_metadata,
     write_manifest,
 )
@@ -65,7 +65,7 @@ class SegmenterGraph(nn.Module):
         return winner.to(torch.uint8), area_px, torch.stack(scores, dim=1)
 
 
-def export(net: nn.Module, card: Card, root: Path, samples: NDArray[np.uint8]) -> Path:
+def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[np.uint8]) -> Path:
     """Write `<root>/<name>/<version>/{model.onnx, manifest.yaml}` and check the graph.
 
     Args:
@@ -95,7 +95,7 @@ def export(net: nn.Module, card: Card, root: Path, samples: NDArray[np.uint8]) -
             (torch.from_numpy(samples[:1]),),
             input_names=["image"],
             output_names=names,
-            opset_version=OPSET,
+            opset_version=EXPORT_OPSET,
             dynamo=True,
             verbose=False,
         )
@@ -103,15 +103,15 @@ def export(net: nn.Module, card: Card, root: Path, samples: NDArray[np.uint8]) -
     program.optimize()
     model = program.model_proto
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    if opset < OPSET_FLOOR:
+    if opset < MIN_CONTRACT_OPSET:
         raise ModelError(
-            f"exporter gave opset {opset}; {OPSET_FLOOR} or above is needed", where=str(path)
+            f"exporter gave opset {opset}; {MIN_CONTRACT_OPSET} or above is needed", where=str(path)
         )
     stride = 1 if is_gate else net.stride
     color = "mono" if samples.shape[3] == 1 else "bgr"
     kind = ModelKind.GATE if is_gate else ModelKind.SEGMENTER
-    metadata = describe(kind, card, color, stride)
-    _strip(model)
+    metadata = graph_metadata(kind, card, color, stride)
+    _remove_exporter_metadata(model)
     set_metadata(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -120,7 +120,7 @@ def export(net: nn.Module, card: Card, root: Path, samples: NDArray[np.uint8]) -
     return folder
 
 
-def _strip(model: Any) -> None:
+def _remove_exporter_metadata(model: Any) -> None:
     """Leave out what the exporter notes about its own sources: it names folders."""
     model.doc_string = ""
     for holder in (

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeinspect.learning.train.networks import Standardise
+from edgeinspect.learning.train.networks import PerImageStandardize
 
-MEAN_RGB = (0.485, 0.456, 0.406)
-DEVIATION_RGB = (0.229, 0.224, 0.225)
+IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION_RGB = (0.229, 0.224, 0.225)
 """What torchvision's weights were trained with, of values 0 to 1."""
 
 
@@ -22,33 +22,33 @@ class FrameInput(nn.Module):
 
     Args:
         channels: Of the frame: 1, or 3 in the order blue, green, red.
-        ignore_black: See `Standardise`; a pretrained network sees its mean there.
+        ignore_black: See `PerImageStandardize`; a pretrained network sees its mean there.
     """
 
     def __init__(self, channels: int, *, ignore_black: bool) -> None:
         super().__init__()
         self.ignore_black = ignore_black
-        self.standardise = Standardise(ignore_black)
-        self.fixed = False
+        self.standardise = PerImageStandardize(ignore_black)
+        self.has_fixed_statistics = False
         shape = (1, channels, 1, 1)
         self.register_buffer("is_fixed", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("deviation", torch.ones(shape))
-        self.register_load_state_dict_post_hook(_note_fixed)
+        self.register_load_state_dict_post_hook(_restore_fixed_flag)
 
-    def fix(self, mean: Tensor, deviation: Tensor) -> None:
+    def use_fixed_statistics(self, mean: Tensor, deviation: Tensor) -> None:
         """From now on: less `mean`, over `deviation`, both in grey levels, per channel."""
         self.mean.copy_(mean.reshape(self.mean.shape))
         self.deviation.copy_(deviation.reshape(self.deviation.shape))
         self.is_fixed.fill_(1.0)
-        self.fixed = True
+        self.has_fixed_statistics = True
 
     def forward(self, image: Tensor) -> Tensor:
-        if not self.fixed:
+        if not self.has_fixed_statistics:
             return self.standardise(image)
         x = (image - self.mean) / self.deviation
         return x * (image > 0.5).to(torch.float32) if self.ignore_black else x
 
 
-def _note_fixed(module: FrameInput, _keys: Any) -> None:
-    module.fixed = bool(module.is_fixed > 0.5)
+def _restore_fixed_flag(module: FrameInput, _keys: Any) -> None:
+    module.has_fixed_statistics = bool(module.is_fixed > 0.5)

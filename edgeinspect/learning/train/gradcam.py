@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from edgeinspect.errors import DataError
 from edgeinspect.learning.train.training import load_run
 
-LAYER = "coarse"
+FEATURE_LAYER = "coarse"
 """Module of every gate of ours that reads the features which map and verdict share."""
 
 
-class GradCam:
+class TorchGradCam:
     """Heat maps of one gate. For one thread.
 
     Args:
@@ -25,7 +25,7 @@ class GradCam:
 
     def __init__(self, net: nn.Module) -> None:
         self._net = net
-        self.layer, self._module = _find_layer(net)
+        self.layer, self._module = _find_feature_layer(net)
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
         """Where the gate sees reason to call a picture defective.
@@ -38,7 +38,7 @@ class GradCam:
             Source: Selvaraju et al. 2017
         """
         kept: list[Tensor] = []
-        reads = self.layer.rpartition(".")[2] == LAYER
+        reads = self.layer.rpartition(".")[2] == FEATURE_LAYER
 
         def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             kept.append(inputs[0] if reads else output)
@@ -56,7 +56,7 @@ class GradCam:
         return found.detach().numpy(), float(torch.sigmoid(logit.detach())[0])
 
 
-def of_run(path: Path) -> GradCam:
+def load_grad_cam(path: Path) -> TorchGradCam:
     """Grad-CAM of a training run's gate.
 
     Args:
@@ -72,14 +72,14 @@ def of_run(path: Path) -> GradCam:
             where=str(path),
             remedy="Grad-CAM is of a gate; a segmenter shows its map",
         )
-    return GradCam(net)
+    return TorchGradCam(net)
 
 
-def _find_layer(net: nn.Module) -> tuple[str, nn.Module]:
+def _find_feature_layer(net: nn.Module) -> tuple[str, nn.Module]:
     """The coarse map's module, or the last convolution of a network that has none."""
     modules = dict(net.named_modules())
     for name, module in modules.items():
-        if name.rpartition(".")[2] == LAYER:
+        if name.rpartition(".")[2] == FEATURE_LAYER:
             return name, module
     convolutions = [(n, m) for n, m in modules.items() if isinstance(m, nn.Conv2d)]
     if not convolutions:

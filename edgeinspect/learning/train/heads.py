@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class GateHead(nn.Module):
+class ClassifierHead(nn.Module):
     """One logit from the last features and from a map of where a defect may be.
 
     `fc` on the averaged features is what a plain classifier has; `extra`, on their maxima

@@ -11,11 +11,11 @@ from edgeinspect.system.regular_file import read_text
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 720, 320, 56, 28
 _LOSS, _SCORE = "#b5651d", "#1f5fa8"
-_SMOOTHED = 0.8
+_SMOOTHING = 0.8
 """Share of the old value in the drawn loss; single batches jump."""
 
 
-def draw_curve(folder: Path) -> Path:
+def draw_learning_curve(folder: Path) -> Path:
     """Draw `curve.csv` of a run folder as `curve.svg`; returns its path."""
     rows = list(csv.DictReader(io.StringIO(read_text(folder / "curve.csv"), newline="")))
     losses = [(int(row["step"]), float(row["loss"])) for row in rows]
@@ -27,20 +27,20 @@ def draw_curve(folder: Path) -> Path:
     smooth: list[tuple[int, float]] = []
     for step, loss in losses:
         before = smooth[-1][1] if smooth else loss
-        smooth.append((step, _SMOOTHED * before + (1 - _SMOOTHED) * loss))
+        smooth.append((step, _SMOOTHING * before + (1 - _SMOOTHING) * loss))
     last = max(1, losses[-1][0] if losses else 1)
     top_loss = max((value for _step, value in smooth), default=1.0) or 1.0
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        *_grid(last, top_loss),
-        _line([(s / last, v / top_loss) for s, v in smooth], _LOSS),
-        _line([(s / last, v) for s, v in scores], _SCORE),
+        *_draw_grid(last, top_loss),
+        _draw_line([(s / last, v / top_loss) for s, v in smooth], _LOSS),
+        _draw_line([(s / last, v) for s, v in scores], _SCORE),
     ]
     if scores:
         step, value = max(scores, key=lambda pair: pair[1])
-        x, y = _at(step / last, value)
+        x, y = _to_pixels(step / last, value)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_SCORE}"/>')
         parts.append(
             f'<text x="{_LEFT + 160}" y="18" fill="{_SCORE}">validation score, '
@@ -53,22 +53,22 @@ def draw_curve(folder: Path) -> Path:
     return path
 
 
-def _at(x: float, y: float) -> tuple[float, float]:
+def _to_pixels(x: float, y: float) -> tuple[float, float]:
     wide, tall = _WIDTH - 2 * _LEFT, _HEIGHT - _TOP - 40
     return _LEFT + x * wide, _TOP + (1 - y) * tall
 
 
-def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_at(*point) for point in points))
+def _draw_line(points: Sequence[tuple[float, float]], colour: str) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_to_pixels(*point) for point in points))
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
 
 
-def _grid(last: int, top_loss: float) -> list[str]:
+def _draw_grid(last: int, top_loss: float) -> list[str]:
     parts = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x0, y = _at(0, share)
-        x1, _ = _at(1, share)
-        x, bottom = _at(share, 0)
+        x0, y = _to_pixels(0, share)
+        x1, _ = _to_pixels(1, share)
+        x, bottom = _to_pixels(share, 0)
         parts += [
             f'<line x1="{x0}" y1="{y:.1f}" x2="{x1}" y2="{y:.1f}" stroke="#ddd"/>',
             f'<text x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end" fill="{_LOSS}">'
@@ -77,6 +77,6 @@ def _grid(last: int, top_loss: float) -> list[str]:
             f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">'
             f"{round(share * last)}</text>",
         ]
-    x, bottom = _at(0.5, 0)
+    x, bottom = _to_pixels(0.5, 0)
     parts.append(f'<text x="{x}" y="{bottom + 34:.1f}" text-anchor="middle">step</text>')
     return parts

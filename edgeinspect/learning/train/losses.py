@@ -14,7 +14,7 @@ from edgeinspect.learning.datasets.records import VOID
 from edgeinspect.learning.train.recipe import LossName
 
 
-def over_all(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """The sum of `value` over all processes; its gradient is that of this process' part."""
     if not torch.distributed.is_initialized():
         return value
@@ -23,7 +23,7 @@ def over_all(value: Tensor) -> Tensor:
     return value + (total - value.detach())
 
 
-def share() -> float:
+def local_fraction() -> float:
     """This process' part of a term that every process computes alike."""
     return 1 / torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1.0
 
@@ -51,23 +51,23 @@ def segmentation_loss(
     if first == "focal":
         log_probs = logits.log_softmax(dim=1).gather(1, target[:, None])[:, 0]
         pixels = pixels * (1 - log_probs.exp()) ** 2 * 5
-    weight = over_all((class_weights[target] * known).sum().detach())
+    weight = all_reduce_sum((class_weights[target] * known).sum().detach())
     entropy = pixels.sum() / weight
     if second == "lovasz":
         region = _lovasz(logits.softmax(dim=1), target, known)
     else:
         miss, extra = (0.5, 0.5) if second == "dice" else (0.7, 0.3)
         probs = logits.softmax(dim=1)[:, 1:] * known[:, None]
-        region = _tversky(probs, target, miss, extra) * share()
+        region = _tversky(probs, target, miss, extra) * local_fraction()
     return 0.5 * entropy + 0.5 * region
 
 
 def _tversky(probs: Tensor, target: Tensor, miss: float, extra: float) -> Tensor:
     """1 less the Tversky index, over the classes in the batch; both 0.5 is Dice."""
     wanted = F.one_hot(target, probs.shape[1] + 1).permute(0, 3, 1, 2)[:, 1:].to(probs.dtype)
-    overlap = over_all((probs * wanted).sum(dim=(0, 2, 3)))
-    found = over_all(probs.sum(dim=(0, 2, 3)))
-    true = over_all(wanted.sum(dim=(0, 2, 3)))
+    overlap = all_reduce_sum((probs * wanted).sum(dim=(0, 2, 3)))
+    found = all_reduce_sum(probs.sum(dim=(0, 2, 3)))
+    true = all_reduce_sum(wanted.sum(dim=(0, 2, 3)))
     present = (true > 0).to(probs.dtype)
     index = (overlap + 0.5) / (overlap + miss * (true - overlap) + extra * (found - overlap) + 0.5)
     return ((1 - index) * present).sum() / present.sum().clamp(min=1)
@@ -92,7 +92,7 @@ def _lovasz(probs: Tensor, target: Tensor, known: Tensor) -> Tensor:
             gradient = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
             parts.append((errors[order] * gradient).sum())
         losses.append(torch.stack(parts).mean() if parts else one.sum() * 0)
-    count = over_all(torch.tensor(float(len(losses))))
+    count = all_reduce_sum(torch.tensor(float(len(losses))))
     return torch.stack(losses).sum() / count
 
 
@@ -100,7 +100,9 @@ def binary_loss(logits: Tensor, wanted: Tensor, positive_weight: float = 1.0) ->
     """Mean binary cross-entropy over all processes' elements."""
     weight = torch.tensor(positive_weight, device=logits.device)
     total = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="sum")
-    return total / over_all(torch.tensor(float(logits.numel()), device=logits.device)).clamp(min=1)
+    return total / all_reduce_sum(torch.tensor(float(logits.numel()), device=logits.device)).clamp(
+        min=1
+    )
 
 
 def coarse_targets(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

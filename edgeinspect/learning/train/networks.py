@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Standardise(nn.Module):
+class PerImageStandardize(nn.Module):
     """Each picture less its mean, over its deviation; in float32, whatever follows.
 
     With `ignore_black` a pixel of grey 0 counts as letterbox padding: it has no part in mean
@@ -41,7 +41,7 @@ class Standardise(nn.Module):
         return centred / torch.sqrt(variance + 25.0)
 
 
-class ConvUnit(nn.Sequential):
+class ConvBnRelu(nn.Sequential):
     """Convolution, batch norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
@@ -52,12 +52,12 @@ class ConvUnit(nn.Sequential):
         )
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside an identity, or a strided 1x1 where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.first = ConvUnit(inputs, outputs, 3, stride)
+        self.first = ConvBnRelu(inputs, outputs, 3, stride)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.skip: nn.Module = nn.Identity()
@@ -70,7 +70,7 @@ class Residual(nn.Module):
         return F.relu(self.norm(self.second(self.first(x))) + self.skip(x))
 
 
-class Gate(nn.Module):
+class SmallGate(nn.Module):
     """A small residual classifier with a coarse defect map inside.
 
     The map (stride 16) is trained against the masks where there are any, and its maximum
@@ -87,12 +87,12 @@ class Gate(nn.Module):
     ) -> None:
         super().__init__()
         stem, second, third, fourth, fifth = widths
-        self.standardise = Standardise(ignore_black)
-        self.stem = ConvUnit(channels, stem, 5, 2)
-        self.to4 = ConvUnit(stem, second, 3, 2)
-        self.to8 = Residual(second, third, 2)
-        self.to16 = nn.Sequential(Residual(third, fourth, 2), Residual(fourth, fourth))
-        self.to32 = Residual(fourth, fifth, 2)
+        self.standardise = PerImageStandardize(ignore_black)
+        self.stem = ConvBnRelu(channels, stem, 5, 2)
+        self.to4 = ConvBnRelu(stem, second, 3, 2)
+        self.to8 = ResidualBlock(second, third, 2)
+        self.to16 = nn.Sequential(ResidualBlock(third, fourth, 2), ResidualBlock(fourth, fourth))
+        self.to32 = ResidualBlock(fourth, fifth, 2)
         self.coarse = nn.Conv2d(fourth, 1, 1)
         self.drop = nn.Dropout(0.1)
         self.head = nn.Linear(2 * fifth + 2, 1)
@@ -114,7 +114,7 @@ class Gate(nn.Module):
         return self.head(self.drop(features)).squeeze(1), coarse
 
 
-class Up(nn.Module):
+class DecoderBlock(nn.Module):
     """1x1, nearest times two, plus the skip through a 1x1, then a block."""
 
     def __init__(self, inputs: int, skip: int, outputs: int, *, light: bool) -> None:
@@ -126,7 +126,9 @@ class Up(nn.Module):
         self.lateral = nn.Sequential(
             nn.Conv2d(skip, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
         )
-        self.block: nn.Module = ConvUnit(outputs, outputs) if light else Residual(outputs, outputs)
+        self.block: nn.Module = (
+            ConvBnRelu(outputs, outputs) if light else ResidualBlock(outputs, outputs)
+        )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.reduce(x), scale_factor=2.0, mode="nearest")
@@ -152,19 +154,19 @@ class ResUNet(nn.Module):
             raise ValueError("stride is 2 or 4")
         self.stride = stride
         self.multiple = stride * 2 ** (len(widths) - 1)
-        self.standardise = Standardise()
-        stem = [ConvUnit(channels, 16, 5, 2)]
+        self.standardise = PerImageStandardize()
+        stem = [ConvBnRelu(channels, 16, 5, 2)]
         if stride == 4:
-            stem.append(ConvUnit(16, widths[0], 3, 2))
+            stem.append(ConvBnRelu(16, widths[0], 3, 2))
         self.stem = nn.Sequential(*stem)
         first = widths[0] if stride == 4 else 16
-        self.encoder = nn.ModuleList([Residual(first, widths[0])])
+        self.encoder = nn.ModuleList([ResidualBlock(first, widths[0])])
         for before, after in pairwise(widths):
-            self.encoder.append(Residual(before, after, 2))
+            self.encoder.append(ResidualBlock(before, after, 2))
         self.decoder = nn.ModuleList()
         for level in range(len(widths) - 1, 0, -1):
             self.decoder.append(
-                Up(widths[level], widths[level - 1], widths[level - 1], light=level == 1)
+                DecoderBlock(widths[level], widths[level - 1], widths[level - 1], light=level == 1)
             )
         self.logits = nn.Conv2d(widths[0], classes + 1, 1)
         self.deep = nn.Conv2d(widths[1], classes + 1, 1)
@@ -212,7 +214,7 @@ class MapGate(nn.Module):
     ) -> None:
         super().__init__()
         self.body = ResUNet(1, channels, 4, widths)
-        self.body.standardise = Standardise(ignore_black)
+        self.body.standardise = PerImageStandardize(ignore_black)
         self.peaks = 8
         """Cells whose mean is the map's peak: one cell alone is noise."""
         self.head = nn.Linear(4, 1)
@@ -234,6 +236,6 @@ def _soft_area(flat: Tensor) -> Tensor:
     return torch.log(torch.sigmoid(flat.float()).mean(dim=1, keepdim=True) + 1e-5)
 
 
-def parameter_count(net: nn.Module) -> int:
+def count_parameters(net: nn.Module) -> int:
     """Trainable numbers."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

@@ -10,21 +10,21 @@ from typing import Any, Literal
 import msgspec
 
 from edgeinspect.errors import UsageError
-from edgeinspect.learning.train.augment import Augment
+from edgeinspect.learning.train.augment import AugmentSettings
 from edgeinspect.learning.train.recipe import Recipe
 from edgeinspect.system.decoding import DecodeError, decode_json
 
-Kind = Literal["gate", "segmenter"]
+TrainedKind = Literal["gate", "segmenter"]
 
-_FINE_FRAME_PX = 400 * 400
+_SMALL_FRAME_PX = 400 * 400
 """Up to this size a class map at stride 2 costs little; above it stride 4 is taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingConfig:
     """One training as its user asks for it."""
 
-    kind: Kind
+    kind: TrainedKind
     data: Path
     out: Path
     name: str
@@ -51,8 +51,8 @@ class Plan:
     """`KEY=VALUE` of the recipe, as `batch=8` or `augment.noise=3`."""
 
 
-def recipe_for(
-    plan: Plan, size: tuple[int, int], *, has_masks: bool, has_sound: bool, stride: int
+def default_recipe(
+    config: TrainingConfig, size: tuple[int, int], *, has_masks: bool, has_good: bool, stride: int
 ) -> Recipe:
     """The default recipe for a set, with the plan's own settings over it.
 
@@ -60,15 +60,19 @@ def recipe_for(
         UsageError: A setting is unknown or has another type.
     """
     height, width = size
-    if plan.kind == "gate":
-        steps = plan.steps or 1500
-        augment = Augment(
-            transpose=plan.turns and height == width, contrast=0.4, noise=4, gamma=0.2, gradient=20
+    if config.kind == "gate":
+        steps = config.steps or 1500
+        augment = AugmentSettings(
+            transpose=config.turns and height == width,
+            contrast=0.4,
+            noise=4,
+            gamma=0.2,
+            gradient=20,
         )
         # Crops show a small defect large; without masks nobody knows which crop has it.
         # A small frame is taken whole: each picture is standardised by itself, and a crop's
         # own light and contrast are not the whole picture's.
-        small = height * width <= _FINE_FRAME_PX
+        small = height * width <= _SMALL_FRAME_PX
         crop = size if small else (min(192, height), min(640 if height <= 256 else 256, width))
         whole = 0.2 if has_masks and crop != size else 0.0
         base = Recipe(
@@ -77,18 +81,18 @@ def recipe_for(
             crop_width_px=crop[1] if has_masks else None,
             whole_ratio=whole,
             validate_every=max(50, steps // 12),
-            seed=plan.seed,
+            seed=config.seed,
             augment=augment,
         )
     else:
-        steps = plan.steps or 3000
+        steps = config.steps or 3000
         crop = (
             (min(128, height), min(128, width))
             if stride == 2
             else (min(256, height), min(416, width))
         )
-        augment = Augment(
-            transpose=plan.turns and crop[0] == crop[1],
+        augment = AugmentSettings(
+            transpose=config.turns and crop[0] == crop[1],
             contrast=0.35,
             noise=5,
             gamma=0.3,
@@ -102,28 +106,28 @@ def recipe_for(
             # What is whole in the picture tells classes apart; a crop does not show it.
             # On neu_seg: mIoU 0.767 on crops alone, 0.797 with whole pictures at the end.
             whole_ratio=0.35 if stride == 2 and crop != size else 0.0,
-            positive_share=0.7 if has_sound else 1.0,
+            positive_share=0.7 if has_good else 1.0,
             centred_share=0.6,
             average_decay=0.997,
             validate_every=max(50, steps // 12),
-            seed=plan.seed,
+            seed=config.seed,
             augment=augment,
         )
-    return overridden(base, plan.settings)
+    return apply_settings(base, config.settings)
 
 
-def stride_for(plan: Plan, size: tuple[int, int]) -> int:
+def output_stride(config: TrainingConfig, size: tuple[int, int]) -> int:
     """Frame pixels per class-map pixel."""
-    return plan.stride or (2 if size[0] * size[1] <= _FINE_FRAME_PX else 4)
+    return config.stride or (2 if size[0] * size[1] <= _SMALL_FRAME_PX else 4)
 
 
-def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+def apply_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with `KEY=VALUE` put over it.
 
     Raises:
         UsageError: Unknown key, or a value of another type.
     """
-    document: dict[str, Any] = recipe.document()
+    document: dict[str, Any] = recipe.to_document()
     for setting in settings:
         key, found, value = setting.partition("=")
         target = document["augment"] if key.startswith("augment.") else document
@@ -132,23 +136,23 @@ def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             raise UsageError(
                 f"{setting!r} sets nothing",
                 where="--set",
-                remedy=f"Give KEY=VALUE with one of {', '.join(_keys(recipe))}",
+                remedy=f"Give KEY=VALUE with one of {', '.join(_setting_names(recipe))}",
             )
-        target[name] = _value(value)
+        target[name] = _parse_value(value)
     try:
         return msgspec.convert(document, Recipe, strict=True)
     except msgspec.ValidationError as error:
         raise UsageError(str(error), where="--set") from error
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
         return decode_json(text.lower())
     except DecodeError:
         return text
 
 
-def _keys(recipe: Recipe) -> list[str]:
-    document = recipe.document()
+def _setting_names(recipe: Recipe) -> list[str]:
+    document = recipe.to_document()
     inner = document.pop("augment")
     return [*document, *(f"augment.{name}" for name in inner)]

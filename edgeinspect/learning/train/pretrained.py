@@ -20,11 +20,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
-from edgeinspect.learning.train.frame_input import DEVIATION_RGB, MEAN_RGB, FrameInput
-from edgeinspect.learning.train.heads import GateHead
-from edgeinspect.learning.train.weights import CACHED, found_weights, read_weights, refuse_mismatch
+from edgeinspect.learning.train.frame_input import (
+    IMAGENET_DEVIATION_RGB,
+    IMAGENET_MEAN_RGB,
+    FrameInput,
+)
+from edgeinspect.learning.train.heads import ClassifierHead
+from edgeinspect.learning.train.weights import (
+    CACHED_WEIGHTS,
+    check_compatible,
+    find_weights,
+    read_weights,
+)
 
-GATES: dict[str, str] = {
+TIMM_GATES: dict[str, str] = {
     "mobilenetv2": "mobilenetv2_100",
     "mobilenetv3": "mobilenetv3_large_100",
     "mobilenetv3_small": "mobilenetv3_small_100",
@@ -33,26 +42,26 @@ GATES: dict[str, str] = {
 }
 """Our name to timm's; `timm/NAME` reaches any other that gives features at two strides."""
 
-UNET = "unet-"
+UNET_PREFIX = "unet-"
 """`unet-ENCODER`: a U-Net of segmentation-models-pytorch, any of its encoders."""
 
-COLOURS = 3
+BODY_CHANNELS = 3
 """Channels of every body: weights of colour then answer grey frames as they did grey pictures."""
 
-OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
-def has_gate(name: str) -> bool:
+def is_timm_gate(name: str) -> bool:
     """Whether the name is one to ask of timm."""
-    return name in GATES or name.startswith("timm/")
+    return name in TIMM_GATES or name.startswith("timm/")
 
 
-def has_segmenter(name: str) -> bool:
+def is_smp_segmenter(name: str) -> bool:
     """Whether the name is one to ask of segmentation-models-pytorch."""
-    return name.startswith(UNET)
+    return name.startswith(UNET_PREFIX)
 
 
-class ZooGate(nn.Module):
+class TimmGate(nn.Module):
     """Features of a timm network with the gate's input and head.
 
     Args:
@@ -66,7 +75,7 @@ class ZooGate(nn.Module):
     def __init__(
         self,
         body: nn.Module,
-        places: tuple[int, int],
+        feature_indices: tuple[int, int],
         widths: tuple[int, int],
         channels: int,
         *,
@@ -74,20 +83,22 @@ class ZooGate(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.adapt = FrameInput(COLOURS, ignore_black=ignore_black)
+        self.adapt = FrameInput(BODY_CHANNELS, ignore_black=ignore_black)
         self.body = body
-        self.places = places
+        self.feature_indices = feature_indices
         self.fc = nn.Linear(widths[1], 1)
-        self.head = GateHead(widths[1], widths[0])
+        self.head = ClassifierHead(widths[1], widths[0])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(logit (N,), coarse logits (N, 1, h, w)), mostly at stride 16."""
-        features = self.body(self.adapt(_in_colour(image, self.channels)))
-        logit, coarse = self.head(features[self.places[1]], features[self.places[0]], self.fc)
+        features = self.body(self.adapt(_to_color(image, self.channels)))
+        logit, coarse = self.head(
+            features[self.feature_indices[1]], features[self.feature_indices[0]], self.fc
+        )
         return logit, coarse
 
 
-class ZooUnet(nn.Module):
+class SmpUnet(nn.Module):
     """A U-Net of the zoo whose last blocks, below our stride, are left out.
 
     The deep logits are the logits pooled by two: its decoder has no heads inside. The
@@ -98,7 +109,7 @@ class ZooUnet(nn.Module):
         super().__init__()
         self.stride = stride
         self.channels = channels
-        self.adapt = FrameInput(COLOURS, ignore_black=False)
+        self.adapt = FrameInput(BODY_CHANNELS, ignore_black=False)
         self.encoder = unet.encoder
         self.decoder = unet.decoder
         self.logits = nn.Conv2d(width, classes + 1, 3, padding=1)
@@ -107,7 +118,7 @@ class ZooUnet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (N, K+1, h, w), the same at twice the stride, presence (N, K))."""
         height, width = image.shape[2], image.shape[3]
-        x = self.adapt(_in_colour(image, self.channels))
+        x = self.adapt(_to_color(image, self.channels))
         right, bottom = -width % 32, -height % 32
         if right or bottom:
             x = F.pad(x, (0, right, 0, bottom))
@@ -120,7 +131,7 @@ class ZooUnet(nn.Module):
         return logits[:, :, :h, :w], deep, presence
 
 
-def gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) -> nn.Module:
+def build_gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) -> nn.Module:
     """Build a gate on a network of timm's.
 
     Args:
@@ -134,17 +145,17 @@ def gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) 
         MissingExtraError: timm or torchvision is not installed.
         ModelError: The weights are not here, or of another network.
     """
-    timm = _package("timm")
-    inner = GATES.get(name, name.removeprefix("timm/"))
+    timm = _import_package("timm")
+    inner = TIMM_GATES.get(name, name.removeprefix("timm/"))
     if not timm.is_model(inner):
         raise UsageError(f"timm has no network '{inner}'", remedy="See timm.list_models()")
     options: dict[str, Any] = {"features_only": True}
     if weights is not None:
         options |= {"pretrained": True, "exportable": True}
-        if weights != CACHED:
-            overlay = {"file": str(found_weights(weights, ""))}
+        if weights != CACHED_WEIGHTS:
+            overlay = {"file": str(find_weights(weights, ""))}
             options["pretrained_cfg_overlay"] = overlay
-    with _no_download(inner, weights):
+    with _report_missing_weights(inner, weights):
         body = timm.create_model(inner, **options)
     strides = [int(stride) for stride in body.feature_info.reduction()]
     widths = [int(width) for width in body.feature_info.channels()]
@@ -156,16 +167,16 @@ def gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) 
             remedy="Name a network of convolutions",
         )
     middle = finer[-1]
-    net = ZooGate(
+    net = TimmGate(
         body, (middle, last), (widths[middle], widths[last]), channels, ignore_black=ignore_black
     )
     if weights is not None:
         given = timm.get_pretrained_cfg(inner)
-        _adopt(net, body, given.mean, given.std)
+        _use_pretrained_statistics(net, body, given.mean, given.std)
     return net
 
 
-def segmenter(
+def build_segmenter(
     name: str, classes: int, *, channels: int, stride: int, weights: Path | None
 ) -> nn.Module:
     """Build `unet-ENCODER`.
@@ -180,21 +191,21 @@ def segmenter(
     Raises:
         UsageError, MissingExtraError, ModelError: As `gate`.
     """
-    smp = _package("segmentation_models_pytorch")
-    encoder = name.removeprefix(UNET)
+    smp = _import_package("segmentation_models_pytorch")
+    encoder = name.removeprefix(UNET_PREFIX)
     widths = (256, 128, 64, 32, 16)
-    from_file = weights is not None and weights != CACHED
+    from_file = weights is not None and weights != CACHED_WEIGHTS
     if from_file and encoder.startswith("tu-"):
         raise UsageError(
             f"a file cannot be loaded into '{encoder}'",
             where="--weights",
             remedy="Give cached, or name an encoder of segmentation-models-pytorch itself",
         )
-    with _no_download(encoder, weights):
+    with _report_missing_weights(encoder, weights):
         try:
             unet = smp.Unet(
                 encoder,
-                encoder_weights="imagenet" if weights == CACHED else None,
+                encoder_weights="imagenet" if weights == CACHED_WEIGHTS else None,
                 decoder_channels=widths,
             )
         except (KeyError, RuntimeError) as error:
@@ -204,30 +215,30 @@ def segmenter(
                 f"segmentation-models-pytorch has no encoder '{encoder}'",
                 remedy="See segmentation_models_pytorch.encoders.get_encoder_names()",
             ) from error
-    if weights is not None and weights != CACHED:
+    if weights is not None and weights != CACHED_WEIGHTS:
         _load_encoder(unet.encoder, weights)
     cut = {2: 1, 4: 2}[stride]
     unet.decoder.blocks = unet.decoder.blocks[:-cut]
-    net = ZooUnet(unet, classes, channels, stride, widths[-1 - cut])
+    net = SmpUnet(unet, classes, channels, stride, widths[-1 - cut])
     if weights is not None:
-        _adopt(net, net.encoder, MEAN_RGB, DEVIATION_RGB)
+        _use_pretrained_statistics(net, net.encoder, IMAGENET_MEAN_RGB, IMAGENET_DEVIATION_RGB)
     return net
 
 
 def _load_encoder(encoder: nn.Module, path: Path) -> None:
-    weights = read_weights(found_weights(path, ""))
+    weights = read_weights(find_weights(path, ""))
     own = encoder.state_dict()
     # The classifier's end is no part of an encoder.
     kept = {k: v for k, v in weights.items() if k.split(".")[0] not in ("fc", "classifier")}
-    refuse_mismatch(kept, own, path)
+    check_compatible(kept, own, path)
     encoder.load_state_dict(kept)
 
 
-def _in_colour(image: Tensor, channels: int) -> Tensor:
-    return image.expand(-1, COLOURS, -1, -1) if channels == 1 else image
+def _to_color(image: Tensor, channels: int) -> Tensor:
+    return image.expand(-1, BODY_CHANNELS, -1, -1) if channels == 1 else image
 
 
-def _adopt(net: Any, body: nn.Module, mean: Any, deviation: Any) -> None:
+def _use_pretrained_statistics(net: Any, body: nn.Module, mean: Any, deviation: Any) -> None:
     """Standardise as the weights expect; frames are blue, green, red, the weights are not."""
     levels = 255 * torch.tensor(mean), 255 * torch.tensor(deviation)
     if net.channels == 1:
@@ -239,14 +250,14 @@ def _adopt(net: Any, body: nn.Module, mean: Any, deviation: Any) -> None:
     net.adapt.fix(levels[0].flip(0), levels[1].flip(0))
 
 
-def _package(name: str) -> Any:
+def _import_package(name: str) -> Any:
     """Import timm or segmentation-models-pytorch.
 
     A torchvision that does not fit torch fails in its own way at import; to the reader it
     is the same lack.
     """
     try:
-        with _offline():
+        with _no_network():
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = (error.name or name).partition(".")[0]
@@ -258,10 +269,10 @@ def _package(name: str) -> Any:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def _no_network() -> Iterator[None]:
     """The hub's client reads these once, at its import; afterwards only its constant counts."""
-    before = {key: os.environ.get(key) for key in OFFLINE}
-    os.environ.update(dict.fromkeys(OFFLINE, "1"))
+    before = {key: os.environ.get(key) for key in OFFLINE_VARIABLES}
+    os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
     hub: Any = sys.modules.get("huggingface_hub.constants")
     was = getattr(hub, "HF_HUB_OFFLINE", None)
     if was is not None:
@@ -279,10 +290,10 @@ def _offline() -> Iterator[None]:
 
 
 @contextmanager
-def _no_download(name: str, weights: Path | None) -> Iterator[None]:
+def _report_missing_weights(name: str, weights: Path | None) -> Iterator[None]:
     """Whatever the libraries raise for weights that are not here becomes one message."""
     try:
-        with _offline():
+        with _no_network():
             yield
     except (UsageError, KeyError):
         raise

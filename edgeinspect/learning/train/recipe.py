@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from edgeinspect.learning.train.augment import Augment
+from edgeinspect.learning.train.augment import AugmentSettings
 
 LossName = Literal["ce+dice", "ce+tversky", "ce+lovasz", "focal+dice"]
 Schedule = Literal["onecycle", "cosine"]
@@ -41,12 +41,12 @@ class Recipe:
     patience: int = 0
     """Stop after so many looks without a better one; 0: never."""
     seed: int = 1
-    augment: Augment = field(default_factory=Augment)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
 
-    def whole_from(self) -> int:
+    def full_frame_start(self) -> int:
         """The first step (from 0) on whole pictures."""
         return self.steps - round(self.steps * self.whole_ratio)
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """As plain values, for files."""
         return asdict(self)

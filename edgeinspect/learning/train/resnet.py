@@ -15,13 +15,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgeinspect.learning.train.frame_input import DEVIATION_RGB, MEAN_RGB, FrameInput
-from edgeinspect.learning.train.heads import GateHead
-from edgeinspect.learning.train.weights import found_weights, read_weights, refuse_mismatch
+from edgeinspect.learning.train.frame_input import (
+    IMAGENET_DEVIATION_RGB,
+    IMAGENET_MEAN_RGB,
+    FrameInput,
+)
+from edgeinspect.learning.train.heads import ClassifierHead
+from edgeinspect.learning.train.weights import check_compatible, find_weights, read_weights
 
 log = logging.getLogger(__name__)
 
-STAGES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
+RESNET_STAGES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
     "resnet18": (False, (2, 2, 2, 2)),
     "resnet34": (False, (3, 4, 6, 3)),
     "resnet50": (True, (3, 4, 6, 3)),
@@ -90,7 +94,7 @@ class ResNet(nn.Module):
 
     def __init__(self, name: str, channels: int = 3, outputs: int = 1000) -> None:
         super().__init__()
-        bottleneck, counts = STAGES[name]
+        bottleneck, counts = RESNET_STAGES[name]
         block = Bottleneck if bottleneck else BasicBlock
         self.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -107,14 +111,14 @@ class ResNet(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = nn.Linear(inputs, outputs)
-        self.features = inputs
-        self.middle = inputs // 2
+        self.feature_channels = inputs
+        self.middle_channels = inputs // 2
         """Channels after `layer4` and `layer3`."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features at stride 16 and at stride 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         middle = self.layer3(self.layer2(self.layer1(x)))
@@ -122,7 +126,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W), standardised, to logits (N, outputs)."""
-        _middle, last = self.stages(x)
+        _middle, last = self.forward_features(x)
         return self.fc(last.mean(dim=(2, 3)))
 
 
@@ -147,17 +151,17 @@ class ResNetGate(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
-        self.repeats = channels == 1 and grey == "repeat"
-        inner = 3 if self.repeats else channels
+        self.repeats_gray = channels == 1 and grey == "repeat"
+        inner = 3 if self.repeats_gray else channels
         self.adapt = FrameInput(inner, ignore_black=ignore_black)
         self.body = ResNet(name, inner, outputs=1)
-        self.head = GateHead(self.body.features, self.body.middle)
+        self.head = ClassifierHead(self.body.feature_channels, self.body.middle_channels)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(logit (N,), coarse logits (N, 1, H/16, W/16))."""
-        if self.repeats:
+        if self.repeats_gray:
             image = image.expand(-1, 3, -1, -1)
-        middle, last = self.body.stages(self.adapt(image))
+        middle, last = self.body.forward_features(self.adapt(image))
         logit, coarse = self.head(last, middle, self.body.fc)
         return logit, coarse
 
@@ -172,26 +176,26 @@ class ResNetGate(nn.Module):
         Raises:
             ModelError: The file cannot be read, or holds the weights of another network.
         """
-        path = found_weights(path, f"{self.name}-*.pth")
+        path = find_weights(path, f"{self.name}-*.pth")
         weights = read_weights(path)
         own = self.body.state_dict()
         if "fc.weight" in weights and weights["fc.weight"].shape != own["fc.weight"].shape:
             outputs = len(weights["fc.weight"])
             log.info("%s: fc has %d outputs, a gate has 1: fc starts anew", path, outputs)
             weights = {**weights, "fc.weight": own["fc.weight"], "fc.bias": own["fc.bias"]}
-        refuse_mismatch(weights, {**own, "conv1.weight": torch.empty(64, 3, 7, 7)}, path)
-        mean = 255 * torch.tensor(MEAN_RGB)
-        deviation = 255 * torch.tensor(DEVIATION_RGB)
+        check_compatible(weights, {**own, "conv1.weight": torch.empty(64, 3, 7, 7)}, path)
+        mean = 255 * torch.tensor(IMAGENET_MEAN_RGB)
+        deviation = 255 * torch.tensor(IMAGENET_DEVIATION_RGB)
         if own["conv1.weight"].shape[1] == 1:
-            weights, mean, deviation = _summed(weights, mean, deviation)
-        elif not self.repeats:  # frames are blue, green, red
+            weights, mean, deviation = _fold_to_gray(weights, mean, deviation)
+        elif not self.repeats_gray:  # frames are blue, green, red
             weights = {**weights, "conv1.weight": weights["conv1.weight"].flip(1)}
             mean, deviation = mean.flip(0), deviation.flip(0)
         self.body.load_state_dict(weights)
-        self.adapt.fix(mean, deviation)
+        self.adapt.use_fixed_statistics(mean, deviation)
 
 
-def _summed(
+def _fold_to_gray(
     weights: Mapping[str, Tensor], mean: Tensor, deviation: Tensor
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """The first convolution on one channel: the same answer to grey but for the border.

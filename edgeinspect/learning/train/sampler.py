@@ -15,62 +15,64 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeinspect.learning.datasets.arrays import Pictures
+from edgeinspect.learning.datasets.arrays import ImageArrays
 from edgeinspect.learning.datasets.records import VOID, has_class
-from edgeinspect.learning.train.augment import augment
+from edgeinspect.learning.train.augment import augment_image
 from edgeinspect.learning.train.recipe import Recipe
 
 
-class Sampler:
+class BatchSampler:
     """Draws batches. Thread-safe: it only reads."""
 
-    def __init__(self, pictures: Pictures, recipe: Recipe) -> None:
+    def __init__(self, images: ImageArrays, recipe: Recipe) -> None:
         """Look at which picture holds which class."""
-        self._pictures = pictures
+        self._images = images
         self._recipe = recipe
-        self._bad = np.flatnonzero(pictures.defective)
-        self._good = np.flatnonzero(~pictures.defective)
-        self._weights = self._picture_weights()
+        self._defective = np.flatnonzero(images.defective)
+        self._good = np.flatnonzero(~images.defective)
+        self._weights = self._image_weights()
 
-    def _picture_weights(self) -> NDArray[np.float64]:
+    def _image_weights(self) -> NDArray[np.float64]:
         """A picture is drawn by its rarest class, by the root of that class's rarity."""
-        present = np.zeros((len(self._bad), len(self._pictures.classes)), np.bool_)
-        for row, index in enumerate(self._bad):
-            ids = np.unique(self._pictures.masks[index])
+        present = np.zeros((len(self._defective), len(self._images.classes)), np.bool_)
+        for row, index in enumerate(self._defective):
+            ids = np.unique(self._images.masks[index])
             present[row, ids[(ids > 0) & (ids != VOID)] - 1] = True
         if not present.size:
-            return np.full(len(self._bad), 1 / max(1, len(self._bad)))
+            return np.full(len(self._defective), 1 / max(1, len(self._defective)))
         rarity = 1 / np.sqrt(np.maximum(1, present.sum(0)))
         weights = np.maximum((present * rarity).max(1), rarity.min())
         total = weights.sum()
         return np.asarray(weights / total if total else weights)
 
-    def size(self, step: int) -> int:
+    def batch_size(self, step: int) -> int:
         """Pictures of a step."""
         batch = self._recipe.batch
-        return batch if step < self._recipe.whole_from() else max(2, batch // 2)
+        return batch if step < self._recipe.full_frame_start() else max(2, batch // 2)
 
-    def batch(self, step: int, places: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, step: int, indices: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
         """float32 (N, C, h, w), int64 (N, h, w), float32 (N,) labels."""
-        images, masks, labels = zip(*(self._one(step, place) for place in places), strict=True)
+        images, masks, labels = zip(
+            *(self._draw_sample(step, place) for place in indices), strict=True
+        )
         return (
             torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2)),
             torch.from_numpy(np.stack(masks).astype(np.int64)),
             torch.tensor(labels, dtype=torch.float32),
         )
 
-    def _one(self, step: int, place: int) -> tuple[Any, Any, float]:
+    def _draw_sample(self, step: int, place: int) -> tuple[Any, Any, float]:
         recipe = self._recipe
         rng = np.random.default_rng((recipe.seed, step, place))
-        bad = place < round(self.size(step) * recipe.positive_share) or not len(self._good)
-        if bad and len(self._bad):
-            index = int(rng.choice(self._bad, p=self._weights))
+        bad = place < round(self.batch_size(step) * recipe.positive_share) or not len(self._good)
+        if bad and len(self._defective):
+            index = int(rng.choice(self._defective, p=self._weights))
         else:
             index = int(rng.choice(self._good))
-        area = self._crop(index, bad, step, rng)
-        image, mask = augment(
-            self._pictures.images[index][area],
-            self._pictures.masks[index][area],
+        area = self._choose_crop(index, bad, step, rng)
+        image, mask = augment_image(
+            self._images.images[index][area],
+            self._images.masks[index][area],
             recipe.augment,
             rng,
         )
@@ -81,24 +83,24 @@ class Sampler:
 
         So is a crop of a picture that is labelled defective and has no mask.
         """
-        whole = mask.size == self._pictures.masks[index].size
-        if whole or not has_class(self._pictures.masks[index]):
-            return float(self._pictures.defective[index])
+        whole = mask.size == self._images.masks[index].size
+        if whole or not has_class(self._images.masks[index]):
+            return float(self._images.defective[index])
         return float(has_class(mask))
 
-    def _crop(
+    def _choose_crop(
         self, index: int, bad: bool, step: int, rng: np.random.Generator
     ) -> tuple[slice, slice]:
         recipe = self._recipe
-        height, width = self._pictures.masks.shape[1:]
-        if step >= recipe.whole_from():
+        height, width = self._images.masks.shape[1:]
+        if step >= recipe.full_frame_start():
             return slice(0, height), slice(0, width)
         tall = min(recipe.crop_height_px or height, height)
         wide = min(recipe.crop_width_px or width, width)
         y = int(rng.integers(0, height - tall + 1))
         x = int(rng.integers(0, width - wide + 1))
         if bad and (tall, wide) != (height, width) and rng.random() < recipe.centred_share:
-            mask = self._pictures.masks[index]
+            mask = self._images.masks[index]
             present = np.unique(mask)
             present = present[(present > 0) & (present != VOID)]
             if len(present):

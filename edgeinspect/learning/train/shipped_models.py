@@ -9,31 +9,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgeinspect.learning.datasets.arrays import Pictures, load_strip
-from edgeinspect.learning.evaluate.metrics.scores import segmenter_figures
+from edgeinspect.learning.datasets.arrays import ImageArrays, load_strip
+from edgeinspect.learning.evaluate.metrics.scores import segmentation_scores
 from edgeinspect.learning.evaluate.metrics.thresholds import (
-    class_limits,
-    evidence,
-    gate_limits,
-    line_accuracy,
+    choose_class_thresholds,
+    choose_gate_thresholds,
+    line_metrics,
+    summarise_outputs,
 )
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.fit import fit
-from edgeinspect.learning.train.networks import Gate, ResUNet, parameter_count
+from edgeinspect.learning.train.networks import ResUNet, SmallGate, count_parameters
 from edgeinspect.learning.train.recipe import Recipe
-from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, Task
+from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
-    Report,
-    gate_accuracy,
-    gate_probs,
-    graph_outputs,
-    write,
+    StageProgress,
+    export_version,
+    gate_manifest_scores,
+    run_exported_graph,
+    run_gate,
 )
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 11, 12, 14
 
 
-def train_strip(
+def train_shipped_models(
     out: Path,
     *,
     steps: int = 1300,
@@ -42,7 +42,7 @@ def train_strip(
     seed: int = 1,
     version: int = 1,
     threads: int = 2,
-    report: Report = lambda stage, done, total, loss: None,
+    on_progress: StageProgress = lambda stage, done, total, loss: None,
 ) -> dict[str, Any]:
     """Train, export and measure both models of the synthetic strip.
 
@@ -59,39 +59,43 @@ def train_strip(
     Returns:
         The figures.
     """
-    distributed.use_threads(threads)
-    train = _rendered(TRAIN_SEED, pictures, report)
-    validation = _rendered(VALIDATION_SEED, max(8, pictures // 2), report)
-    test = _rendered(TEST_SEED, test_pictures, report)
+    distributed.set_thread_count(threads)
+    train = _render_images(TRAIN_SEED, pictures, on_progress)
+    validation = _render_images(VALIDATION_SEED, max(8, pictures // 2), on_progress)
+    test = _render_images(TEST_SEED, test_pictures, on_progress)
     whole = max(1, steps // 5)
     recipe = Recipe(
         steps + whole, crop_width_px=640, whole_ratio=whole / (steps + whole), seed=seed
     )
     torch.manual_seed(seed)
-    gate_net = Gate()
-    gate_run = _fitted("gate", gate_net, GateTask(train), train, recipe, report)
+    gate_net = SmallGate()
+    gate_run = _fit_network("gate", gate_net, GateTask(train), train, recipe, on_progress)
     # The crop is a multiple of the network's own, as the frame is: one that needs padding
     # would teach it an edge that no frame has.
     recipe = Recipe(steps, crop_width_px=416, positive_share=0.7, seed=seed)
     torch.manual_seed(seed)
     net = ResUNet(len(train.classes), stride=4)
-    run = _fitted("segmenter", net, SegmenterTask(train, 4, recipe.loss), train, recipe, report)
+    run = _fit_network(
+        "segmenter", net, SegmenterTask(train, 4, recipe.loss), train, recipe, on_progress
+    )
     # First with no thresholds, to choose them on the graphs that the line will run.
     samples = train.images[:4]
     names = ("strip-gate", "strip-segmenter")
-    gate = write(gate_net, names[0], out, ("defect",), gate_run, {}, {}, samples, version)
-    segmenter = write(net, names[1], out, train.classes, run, {}, {}, samples, version)
-    probs = gate_probs(gate, validation, "thresholds", report)
-    maps = graph_outputs(segmenter, validation, "thresholds", report)
-    gate_rule = gate_limits(probs, validation.defective)
-    class_rule = class_limits(evidence(probs, maps, net.stride), validation, gate_rule)
-    probs = gate_probs(gate, test, "test", report)
-    maps = graph_outputs(segmenter, test, "test", report)
-    figures = gate_accuracy(probs, test.defective)
-    line = line_accuracy(evidence(probs, maps, net.stride), test, gate_rule, class_rule)
-    areas = segmenter_figures(maps, test, net.stride)
+    gate = export_version(gate_net, names[0], out, ("defect",), gate_run, {}, {}, samples, version)
+    segmenter = export_version(net, names[1], out, train.classes, run, {}, {}, samples, version)
+    probs = run_gate(gate, validation, "thresholds", on_progress)
+    maps = run_exported_graph(segmenter, validation, "thresholds", on_progress)
+    gate_rule = choose_gate_thresholds(probs, validation.defective)
+    class_rule = choose_class_thresholds(
+        summarise_outputs(probs, maps, net.stride), validation, gate_rule
+    )
+    probs = run_gate(gate, test, "test", on_progress)
+    maps = run_exported_graph(segmenter, test, "test", on_progress)
+    figures = gate_manifest_scores(probs, test.defective)
+    line = line_metrics(summarise_outputs(probs, maps, net.stride), test, gate_rule, class_rule)
+    areas = segmentation_scores(maps, test, net.stride)
     note = {"pictures": len(test), "seed": TEST_SEED, "set": "synthetic strip, unseen"}
-    write(
+    export_version(
         gate_net,
         names[0],
         out,
@@ -102,7 +106,7 @@ def train_strip(
         samples,
         version,
     )
-    write(
+    export_version(
         net,
         names[1],
         out,
@@ -116,12 +120,17 @@ def train_strip(
     return {"gate": figures, "segmenter": areas, "line": line}
 
 
-def _rendered(seed: int, count: int, report: Report) -> Pictures:
-    return load_strip(seed, count, progress=lambda done: report("render", done, count, 0.0))
+def _render_images(seed: int, count: int, on_progress: StageProgress) -> ImageArrays:
+    return load_strip(seed, count, progress=lambda done: on_progress("render", done, count, 0.0))
 
 
-def _fitted(
-    kind: str, net: nn.Module, task: Task, train: Pictures, recipe: Recipe, report: Report
+def _fit_network(
+    kind: str,
+    net: nn.Module,
+    task: TrainingTask,
+    train: ImageArrays,
+    recipe: Recipe,
+    on_progress: StageProgress,
 ) -> dict[str, Any]:
     began = time.monotonic()
     average = fit(
@@ -129,15 +138,15 @@ def _fitted(
         task,
         train,
         recipe,
-        progress=lambda step, loss, best: report(kind, step, recipe.steps, loss),
+        progress=lambda step, loss, best: on_progress(kind, step, recipe.steps, loss),
     )
     net.load_state_dict(average.state_dict())
     net.cpu().eval()
-    return run_note(kind, net, train, recipe, (time.monotonic() - began) / 60)
+    return describe_run(kind, net, train, recipe, (time.monotonic() - began) / 60)
 
 
-def run_note(
-    kind: str, net: nn.Module, train: Pictures, recipe: Recipe, minutes: float
+def describe_run(
+    kind: str, net: nn.Module, train: ImageArrays, recipe: Recipe, minutes: float
 ) -> dict[str, Any]:
     """What a manifest says of a training."""
     return {
@@ -146,7 +155,7 @@ def run_note(
         "seed": recipe.seed,
         "steps": recipe.steps,
         "batch": recipe.batch,
-        "parameters": parameter_count(net),
+        "parameters": count_parameters(net),
         "minutes": round(minutes, 1),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),

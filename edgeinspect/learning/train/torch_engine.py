@@ -15,14 +15,14 @@ from torch import nn
 from edgeinspect.domain.frame import FrameShape, Pixels
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
-from edgeinspect.learning.evaluate.open_model import locate
+from edgeinspect.learning.evaluate.open_model import resolve_model
 from edgeinspect.learning.train.export import GateGraph, SegmenterGraph
 from edgeinspect.learning.train.training import load_run
-from edgeinspect.storage.model_store import Store, read_model
+from edgeinspect.storage.model_store import ModelStore, read_model
 from edgeinspect.system.regular_file import sha256_of
 
 
-class CheckpointEngine:
+class TorchEngine:
     """The averaged weights of a checkpoint in their contract graph. For one thread."""
 
     def __init__(self, spec: ModelSpec, graph: nn.Module) -> None:
@@ -45,7 +45,7 @@ class CheckpointEngine:
         """Nothing is held beyond memory."""
 
 
-def open_checkpoint(path: Path) -> CheckpointEngine:
+def load_checkpoint_engine(path: Path) -> TorchEngine:
     """Load `RUN/checkpoint.pt`, with the thresholds of the run's export if it has one.
 
     Raises:
@@ -69,14 +69,14 @@ def open_checkpoint(path: Path) -> CheckpointEngine:
         classes=("defect",) if gate else tuple(identity["classes"]),
         output_stride=int(identity["stride"]),
         precision=Precision.FP32,
-        thresholds=_thresholds(path.parent),
+        thresholds=_exported_thresholds(path.parent),
     )
-    return CheckpointEngine(spec, GateGraph(net) if gate else SegmenterGraph(net))
+    return TorchEngine(spec, GateGraph(net) if gate else SegmenterGraph(net))
 
 
-def _thresholds(run: Path) -> Mapping[str, object]:
+def _exported_thresholds(run: Path) -> Mapping[str, object]:
     """Those that were chosen for these weights when they were exported."""
     try:
-        return read_model(Path(locate(str(run), Store())[1])).thresholds
+        return read_model(Path(resolve_model(str(run), ModelStore())[1])).thresholds
     except ModelError:
         return MappingProxyType({})

@@ -22,27 +22,27 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.datasets.load import channels_of, common_size, load
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import TEST, TRAIN, VAL, DataSet, Skipped, has_class
-from edgeinspect.learning.datasets.split import read_split, split, write_split
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import TEST, TRAIN, VAL, Dataset, SkippedImage, has_class
+from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
 from edgeinspect.learning.train import architectures, distributed
-from edgeinspect.learning.train.checkpoint import RunFolder, read_identity, restore
+from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.fit import fit
-from edgeinspect.learning.train.learning_curve import draw_curve
-from edgeinspect.learning.train.networks import parameter_count
-from edgeinspect.learning.train.plan import Plan, recipe_for, stride_for
+from edgeinspect.learning.train.learning_curve import draw_learning_curve
+from edgeinspect.learning.train.networks import count_parameters
+from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
 from edgeinspect.learning.train.recipe import Recipe
-from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, Task
-from edgeinspect.learning.train.write_version import Report, finish_gate, finish_segmenter
+from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
+from edgeinspect.learning.train.write_version import StageProgress, export_gate, export_segmenter
 from edgeinspect.system.regular_file import sha256_of
 
 
-def train(
-    plan: Plan,
-    report: Report = lambda stage, done, total, loss: None,
-    tell: Callable[[Sequence[Skipped]], None] = lambda left_out: None,
+def train_model(
+    config: TrainingConfig,
+    on_progress: StageProgress = lambda stage, done, total, loss: None,
+    on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
 ) -> dict[str, Any]:
     """Train, export and measure one model; `torchrun` may run it in several processes.
 
@@ -59,99 +59,105 @@ def train(
         DataError: Unusable pictures, a loss that became NaN, or a run of another kind there.
         StorageError: The disk is full.
     """
-    distributed.use_threads(plan.threads)
-    with distributed.joined():
-        prepared = prepare(plan, report)
-        tell(prepared.left_out)
-        average, minutes = _fit(plan, prepared, report)
+    distributed.set_thread_count(config.threads)
+    with distributed.process_group():
+        prepared = prepare_training(config, on_progress)
+        on_left_out(prepared.left_out)
+        average, minutes = _fit_network(config, prepared, on_progress)
         if distributed.rank() != 0:
             return {}
-        return _finish(plan, prepared, average, minutes, report)
+        return _export_and_measure(config, prepared, average, minutes, on_progress)
 
 
-_MORE = "Give more pictures, or a split of your own with --split (see: edgeinspect data split)"
+_MORE_IMAGES_REMEDY = (
+    "Give more pictures, or a split of your own with --split (see: edgeinspect data split)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedTraining:
     """What a training works on."""
 
-    data: DataSet
-    pictures: dict[str, Pictures]
+    data: Dataset
+    pictures: dict[str, ImageArrays]
     """By split."""
     recipe: Recipe
     net: nn.Module
-    task: Task
+    task: TrainingTask
     architecture: str
     stride: int
     """Of the class map; 1 for a gate."""
     ignore_black: bool
     """Whether letterboxing leaves black bands around some picture."""
-    left_out: tuple[Skipped, ...] = ()
+    left_out: tuple[SkippedImage, ...] = ()
     """Pictures that are not trained or measured on, and why."""
 
 
-def prepare(plan: Plan, report: Report) -> Prepared:
+def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> PreparedTraining:
     """Open the set, split it, decode it, build the network."""
-    data = open_data(plan.data, plan.layout, good=plan.good)
-    if plan.split_file is not None:
-        data = read_split(plan.split_file, data)
+    data = open_dataset(config.data, config.layout, good_classes=config.good)
+    if config.split_file is not None:
+        data = read_split(config.split_file, data)
     else:
-        data = split(data, plan.seed)
-    size = plan.size or common_size(data)
-    channels = plan.channels or channels_of(data)
+        data = split_dataset(data, config.seed)
+    size = config.size or common_size(data)
+    channels = config.channels or infer_channels(data)
     pictures = {
-        name: load(
+        name: load_arrays(
             data,
-            data.of(name),
+            data.in_splits(name),
             height_px=size[0],
             width_px=size[1],
             channels=channels,
-            cache=plan.out / "cache",
-            progress=lambda done, name=name: report(  # type: ignore[misc]
-                f"read {name}", done, len(data.of(name)), 0.0
+            cache=config.out / "cache",
+            progress=lambda done, name=name: on_progress(  # type: ignore[misc]
+                f"read {name}", done, len(data.in_splits(name)), 0.0
             ),
         )
         for name in (TRAIN, VAL, TEST)
-        if data.of(name)
+        if data.in_splits(name)
     }
-    left_out = (*data.left_out, *(one for part in pictures.values() for one in part.skipped))
+    left_out = (*data.skipped, *(one for part in pictures.values() for one in part.skipped))
     for name in (TRAIN, VAL):
         if name not in pictures or not len(pictures[name]):
             raise DataError(
                 f"has no picture in split '{name}'",
-                where=str(plan.data),
-                remedy=_MORE,
+                where=str(config.data),
+                remedy=_MORE_IMAGES_REMEDY,
             )
-    if plan.kind == "gate":
-        _check_both_kinds(plan, pictures)
+    if config.kind == "gate":
+        _check_both_labels(config, pictures)
     part = pictures[TRAIN]
-    stride = stride_for(plan, size)
-    recipe = recipe_for(
-        plan,
+    stride = output_stride(config, size)
+    recipe = default_recipe(
+        config,
         size,
         has_masks=has_class(part.masks),
-        has_sound=not bool(part.defective.all()),
+        has_good=not bool(part.defective.all()),
         stride=stride,
     )
-    torch.manual_seed(plan.seed)
-    if plan.kind == "gate":
-        architecture = plan.architecture or "small"
-        padded = _has_bands(part.images)
-        gate = architectures.gate(
-            architecture, channels=channels, weights=plan.weights, ignore_black=padded
+    torch.manual_seed(config.seed)
+    if config.kind == "gate":
+        architecture = config.architecture or "small"
+        padded = _has_black_borders(part.images)
+        gate = architectures.build_gate(
+            architecture, channels=channels, weights=config.weights, ignore_black=padded
         )
-        task: Task = GateTask(part)
-        return Prepared(data, pictures, recipe, gate, task, architecture, 1, padded, left_out)
-    architecture = plan.architecture or "resunet-0.8m"
+        task: TrainingTask = GateTask(part)
+        return PreparedTraining(
+            data, pictures, recipe, gate, task, architecture, 1, padded, left_out
+        )
+    architecture = config.architecture or "resunet-0.8m"
     task = SegmenterTask(part, stride, recipe.loss)
-    segmenter = architectures.segmenter(
-        architecture, len(data.classes), channels=channels, stride=stride, weights=plan.weights
+    segmenter = architectures.build_segmenter(
+        architecture, len(data.classes), channels=channels, stride=stride, weights=config.weights
     )
-    return Prepared(data, pictures, recipe, segmenter, task, architecture, stride, False, left_out)
+    return PreparedTraining(
+        data, pictures, recipe, segmenter, task, architecture, stride, False, left_out
+    )
 
 
-def _check_both_kinds(plan: Plan, pictures: dict[str, Pictures]) -> None:
+def _check_both_labels(config: TrainingConfig, pictures: dict[str, ImageArrays]) -> None:
     """A gate learns, chooses its thresholds and is measured on good and defective pictures.
 
     Raises:
@@ -162,12 +168,12 @@ def _check_both_kinds(plan: Plan, pictures: dict[str, Pictures]) -> None:
             if len(part) and not there:
                 raise DataError(
                     f"has no {kind} picture in split '{name}', and a gate needs both",
-                    where=str(plan.data),
-                    remedy=_MORE,
+                    where=str(config.data),
+                    remedy=_MORE_IMAGES_REMEDY,
                 )
 
 
-def _has_bands(images: NDArray[np.uint8]) -> bool:
+def _has_black_borders(images: NDArray[np.uint8]) -> bool:
     """Whether letterboxing left black bands in more than one picture of a hundred."""
     black = 0
     for image in images:
@@ -176,14 +182,16 @@ def _has_bands(images: NDArray[np.uint8]) -> bool:
     return black > len(images) / 100
 
 
-def _fit(plan: Plan, prepared: Prepared, report: Report) -> tuple[nn.Module, float]:
+def _fit_network(
+    config: TrainingConfig, prepared: PreparedTraining, on_progress: StageProgress
+) -> tuple[nn.Module, float]:
     recipe = prepared.recipe
-    folder = RunFolder(plan.out)
+    folder = RunFolder(config.out)
     state = None
     if distributed.rank() == 0:
-        state = folder.begin(_identity(plan, prepared), resume=plan.resume)
-        write_split(plan.out / "split.json", prepared.data, plan.seed)
-    if distributed.count() > 1:
+        state = folder.start_or_resume(_run_identity(config, prepared), resume=config.resume)
+        write_split(config.out / "split.json", prepared.data, config.seed)
+    if distributed.process_count() > 1:
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():
             state = folder.load()
@@ -194,43 +202,49 @@ def _fit(plan: Plan, prepared: Prepared, report: Report) -> tuple[nn.Module, flo
         prepared.pictures[TRAIN],
         recipe,
         validation=prepared.pictures[VAL],
-        folder=folder,
+        run_folder=folder,
         state=state,
-        progress=lambda step, loss, best: report(plan.kind, step, recipe.steps, loss),
+        progress=lambda step, loss, best: on_progress(config.kind, step, recipe.steps, loss),
     )
     return average, (time.monotonic() - began) / 60
 
 
-def _finish(
-    plan: Plan, prepared: Prepared, average: nn.Module, minutes: float, report: Report
+def _export_and_measure(
+    config: TrainingConfig,
+    prepared: PreparedTraining,
+    average: nn.Module,
+    minutes: float,
+    on_progress: StageProgress,
 ) -> dict[str, Any]:
     pictures, recipe = prepared.pictures, prepared.recipe
-    draw_curve(plan.out)
+    draw_learning_curve(config.out)
     run = {
-        "run": f"{plan.name}-{recipe.steps}s-seed{recipe.seed}",
-        "data": f"{plan.data.name}, {len(pictures[TRAIN])} pictures",
-        "data_sha256": _data_hash(prepared.data),
+        "run": f"{config.name}-{recipe.steps}s-seed{recipe.seed}",
+        "data": f"{config.data.name}, {len(pictures[TRAIN])} pictures",
+        "data_sha256": _dataset_digest(prepared.data),
         "architecture": prepared.architecture,
         "seed": recipe.seed,
         "steps": recipe.steps,
         "batch": recipe.batch,
-        "parameters": parameter_count(average),
+        "parameters": count_parameters(average),
         "minutes": round(minutes, 1),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
-        "bits": prepared.data.bits,
-        "statistics": _statistics(pictures[TRAIN]),
+        "bits": prepared.data.bit_depth,
+        "statistics": _brightness_statistics(pictures[TRAIN]),
     }
     samples = pictures[VAL].images[:4]
     test = pictures.get(TEST)
-    if plan.kind == "gate":
-        return finish_gate(average, plan.name, plan.out, run, samples, pictures[VAL], test, report)
-    return finish_segmenter(
-        average, plan.name, plan.out, run, samples, prepared.data.classes, test, report
+    if config.kind == "gate":
+        return export_gate(
+            average, config.name, config.out, run, samples, pictures[VAL], test, on_progress
+        )
+    return export_segmenter(
+        average, config.name, config.out, run, samples, prepared.data.classes, test, on_progress
     )
 
 
-def _statistics(pictures: Pictures) -> dict[str, Any]:
+def _brightness_statistics(pictures: ImageArrays) -> dict[str, Any]:
     """Deciles of brightness and contrast: a calibration holds its frames against them."""
     values = np.array([(image.mean(), image.std()) for image in pictures.images])
     found = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
@@ -243,35 +257,35 @@ def _statistics(pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _identity(plan: Plan, prepared: Prepared) -> dict[str, Any]:
+def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[str, Any]:
     height, width = prepared.pictures[TRAIN].masks.shape[1:]
     return {
-        "kind": plan.kind,
-        "name": plan.name,
+        "kind": config.kind,
+        "name": config.name,
         "architecture": prepared.architecture,
         "stride": prepared.stride,
         "ignore_black": prepared.ignore_black,
-        "weights": sha256_of(plan.weights) if plan.weights else None,
-        "recipe": prepared.recipe.document(),
+        "weights": sha256_of(config.weights) if config.weights else None,
+        "recipe": prepared.recipe.to_document(),
         "frame": {
             "height_px": height,
             "width_px": width,
             "channels": prepared.pictures[TRAIN].images.shape[3],
         },
-        "data_sha256": _data_hash(prepared.data),
+        "data_sha256": _dataset_digest(prepared.data),
         "classes": list(prepared.data.classes),
-        "left_out": [{"name": one.name, "why": one.why} for one in prepared.left_out],
-        "processes": distributed.count(),
-        "threads": plan.threads,
+        "left_out": [{"name": one.name, "why": one.reason} for one in prepared.left_out],
+        "processes": distributed.process_count(),
+        "threads": config.threads,
         "torch": str(torch.__version__),
     }
 
 
-def _data_hash(data: DataSet) -> str:
+def _dataset_digest(data: Dataset) -> str:
     """Of names, labels and splits; not of pixels, which may be many gigabytes."""
     digest = hashlib.sha256()
-    for record in data.records:
-        digest.update(f"{record.name}\0{int(record.defective)}\0{record.split}\n".encode())
+    for record in data.samples:
+        digest.update(f"{record.name}\0{int(record.is_defective)}\0{record.split}\n".encode())
     return digest.hexdigest()
 
 
@@ -281,22 +295,22 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         DataError: It is no run folder, or its checkpoint cannot be read or is of another network.
     """
-    identity = read_identity(path)
+    identity = read_run_identity(path)
     folder = RunFolder(path)
     state = folder.load()
     frame = identity["frame"]
     if identity["kind"] == "gate":
-        net = architectures.gate(
+        net = architectures.build_gate(
             identity["architecture"],
             channels=frame["channels"],
             ignore_black=identity["ignore_black"],
         )
     else:
-        net = architectures.segmenter(
+        net = architectures.build_segmenter(
             identity["architecture"],
             len(identity["classes"]),
             channels=frame["channels"],
             stride=identity["stride"],
         )
-    restore(net, state.best or state.average, folder.checkpoint)
+    load_state_into(net, state.best or state.average, folder.checkpoint)
     return net.eval(), identity

@@ -11,17 +11,17 @@ from torch import Tensor
 from edgeinspect.errors import ModelError
 from edgeinspect.system.regular_file import check_regular
 
-CACHED = Path("cached")
+CACHED_WEIGHTS = Path("cached")
 """In place of a file: what torch or the zoo keep of earlier downloads."""
 
 
-def found_weights(path: Path, pattern: str) -> Path:
+def find_weights(path: Path, pattern: str) -> Path:
     """The file itself, or for `CACHED` the newest of torch's that the pattern fits.
 
     Raises:
         ModelError: It is not there.
     """
-    if path != CACHED:
+    if path != CACHED_WEIGHTS:
         if not path.is_file():
             raise ModelError(
                 "there is no such file",
@@ -70,17 +70,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in loaded.items()}
 
 
-def refuse_mismatch(
-    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+def check_compatible(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
 ) -> None:
     """List what a state dict lacks, has too much, and has in another shape."""
     # Older files have no batch counters; torch itself lets them be absent.
-    missing = [k for k in wanted if k not in weights and not k.endswith("num_batches_tracked")]
-    surplus = [k for k in weights if k not in wanted]
+    missing = [k for k in expected if k not in weights and not k.endswith("num_batches_tracked")]
+    surplus = [k for k in weights if k not in expected]
     shapes = [
-        f"{k} is {tuple(weights[k].shape)}, not {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in weights and weights[k].shape != wanted[k].shape
+        f"{k} is {tuple(weights[k].shape)}, not {tuple(expected[k].shape)}"
+        for k in expected
+        if k in weights and weights[k].shape != expected[k].shape
     ]
     found = [
         f"{words} {', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}"

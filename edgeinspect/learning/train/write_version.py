@@ -11,26 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.evaluate.metrics.scores import gate_figures, segmenter_figures
-from edgeinspect.learning.evaluate.metrics.thresholds import LEAST_AREA_PX, gate_limits
-from edgeinspect.learning.onnx_graphs.manifest import Card
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.evaluate.metrics.scores import classifier_scores, segmentation_scores
+from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX, choose_gate_thresholds
+from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.onnx_graphs.run import run_graph
-from edgeinspect.learning.train.export import export
+from edgeinspect.learning.train.export import export_graph
 
-Report = Callable[[str, int, int, float], None]
+StageProgress = Callable[[str, int, int, float], None]
 """Told (stage, done, total, loss or 0)."""
 
 
-def finish_gate(
+def export_gate(
     net: nn.Module,
     name: str,
     out: Path,
     run: Mapping[str, Any],
     samples: NDArray[np.uint8],
-    validation: Pictures,
-    test: Pictures | None,
-    report: Report,
+    validation: ImageArrays,
+    test: ImageArrays | None,
+    on_progress: StageProgress,
     version: int = 1,
 ) -> dict[str, Any]:
     """Export a gate, choose its thresholds on `validation`, measure it on `test`.
@@ -38,30 +38,30 @@ def finish_gate(
     Returns:
         The figures in its manifest, from the graph that was written.
     """
-    folder = write(net, name, out, ("defect",), run, {}, {}, samples, version)
-    probs = gate_probs(folder, validation, "thresholds", report)
-    limits = gate_limits(probs, validation.defective)
+    folder = export_version(net, name, out, ("defect",), run, {}, {}, samples, version)
+    probs = run_gate(folder, validation, "thresholds", on_progress)
+    limits = choose_gate_thresholds(probs, validation.defective)
     figures: dict[str, Any] = {}
     if test is not None:
-        found = gate_probs(folder, test, "test", report)
+        found = run_gate(folder, test, "test", on_progress)
         figures = {
             "pictures": len(test),
             "set": "test split",
-            **gate_accuracy(found, test.defective),
+            **gate_manifest_scores(found, test.defective),
         }
-    write(net, name, out, ("defect",), run, limits, figures, samples, version)
+    export_version(net, name, out, ("defect",), run, limits, figures, samples, version)
     return figures
 
 
-def finish_segmenter(
+def export_segmenter(
     net: nn.Module,
     name: str,
     out: Path,
     run: Mapping[str, Any],
     samples: NDArray[np.uint8],
     classes: Sequence[str],
-    test: Pictures | None,
-    report: Report,
+    test: ImageArrays | None,
+    on_progress: StageProgress,
     version: int = 1,
 ) -> dict[str, Any]:
     """Export a segmenter and measure it on `test`; limits are the plain ones.
@@ -69,21 +69,21 @@ def finish_segmenter(
     Returns:
         The figures in its manifest, from the graph that was written.
     """
-    limits = {c: {"score": 0.5, "area_px": LEAST_AREA_PX} for c in classes}
-    folder = write(net, name, out, classes, run, limits, {}, samples, version)
+    limits = {c: {"score": 0.5, "area_px": MIN_AREA_PX} for c in classes}
+    folder = export_version(net, name, out, classes, run, limits, {}, samples, version)
     figures: dict[str, Any] = {}
     if test is not None:
-        outputs = graph_outputs(folder, test, "test", report)
+        outputs = run_exported_graph(folder, test, "test", on_progress)
         figures = {
             "pictures": len(test),
             "set": "test split",
-            **segmenter_figures(outputs, test, int(net.stride)),
+            **segmentation_scores(outputs, test, int(net.stride)),
         }
-        write(net, name, out, classes, run, limits, figures, samples, version)
+        export_version(net, name, out, classes, run, limits, figures, samples, version)
     return figures
 
 
-def write(
+def export_version(
     net: nn.Module,
     name: str,
     out: Path,
@@ -95,7 +95,7 @@ def write(
     version: int = 1,
 ) -> Path:
     """Export under the model contract; returns the version's folder."""
-    card = Card(
+    card = ModelCard(
         name=name,
         version=version,
         classes=classes,
@@ -105,36 +105,40 @@ def write(
         accuracy=accuracy,
         created=datetime.date.today().isoformat(),
     )
-    return export(net, card, out, samples)
+    return export_graph(net, card, out, samples)
 
 
-def gate_probs(folder: Path, pictures: Pictures, stage: str, report: Report) -> NDArray[np.float64]:
+def run_gate(
+    folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
+) -> NDArray[np.float64]:
     """`defect_prob` of each picture, (N,)."""
-    outputs = graph_outputs(folder, pictures, stage, report)
+    outputs = run_exported_graph(folder, images, stage, on_progress)
     return np.array([float(output[0][0]) for output in outputs])
 
 
-def graph_outputs(
-    folder: Path, pictures: Pictures, stage: str, report: Report
+def run_exported_graph(
+    folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> list[list[NDArray[Any]]]:
     """What the written graph gives on each picture."""
     return run_graph(
         folder / "model.onnx",
-        pictures.images,
-        lambda done: report(stage, done, len(pictures), 0.0),
+        images.images,
+        lambda done: on_progress(stage, done, len(images), 0.0),
     )
 
 
-def gate_accuracy(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> dict[str, Any]:
+def gate_manifest_scores(
+    probs: NDArray[np.float64], defective: NDArray[np.bool_]
+) -> dict[str, Any]:
     """What a manifest says of a gate."""
-    figures = gate_figures(probs, defective, (0.01, 0.05))
+    figures = classifier_scores(probs, defective, (0.01, 0.05))
     return {
         "auc": round(figures.auc, 4),
         "auc_interval": [round(v, 4) for v in figures.auc_interval],
         **{
             f"recall_at_{rate:.0%}_false_rejects": {
                 "recall": round(figures.recall[rate], 4),
-                "interval": [round(v, 4) for v in figures.interval[rate]],
+                "interval": [round(v, 4) for v in figures.recall_interval[rate]],
             }
             for rate in figures.recall
         },

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-GAP_MAX = 1000
+GAP_FRAMES_MAX = 1000
 """Most frames that one step of a camera's count is taken for: a larger one is a restart."""
 
 
-class FrameGaps:
+class FrameGapDetector:
     """Follows the count of one camera. For its capture thread."""
 
     def __init__(self) -> None:
@@ -17,9 +17,9 @@ class FrameGaps:
         """The camera was opened again and may count anew."""
         self.last_id = 0
 
-    def missing(self, frame_id: int) -> range:
+    def missing_ids(self, frame_id: int) -> range:
         """The ids between the last frame and this one, which is the last one from now on."""
         last, self.last_id = self.last_id, frame_id
-        if not last or not 1 < frame_id - last <= GAP_MAX:
+        if not last or not 1 < frame_id - last <= GAP_FRAMES_MAX:
             return range(0)
         return range(last + 1, frame_id)

@@ -7,14 +7,14 @@ import structlog
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Grab
 from edgeinspect.errors import CameraLostError
-from edgeinspect.pipeline.capture.camera_monitor import Watchdog
+from edgeinspect.pipeline.capture.camera_monitor import CameraSilenceMonitor
 from edgeinspect.ports import Camera
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
 
 
-class CameraWatch:
+class GrabMonitor:
     """One camera, asked by its capture thread alone.
 
     Args:
@@ -30,21 +30,21 @@ class CameraWatch:
         self._camera = camera
         self._name = name
         self._clock = clock
-        self._watchdog = Watchdog(timeout_ns)
+        self._silence_monitor = CameraSilenceMonitor(timeout_ns)
         self._skipped = ""
 
     @property
-    def complaint(self) -> str:
+    def camera_alarm(self) -> str:
         """What the camera calls a person for while it delivers; empty for nothing."""
         complaint: str = getattr(self._camera, "alarm", "")
         return complaint
 
-    def opened(self) -> None:
+    def on_open(self) -> None:
         """The camera was opened."""
-        self._watchdog.opened()
-        self._tell_skipped()
+        self._silence_monitor.on_open()
+        self._log_skipped()
 
-    def _tell_skipped(self) -> None:
+    def _log_skipped(self) -> None:
         skipped = getattr(self._camera, "skipped", "")
         if skipped and skipped != self._skipped:
             _log.warning(log_events.CAMERA_SKIPPED, camera=self._name, skipped=skipped)
@@ -56,25 +56,25 @@ class CameraWatch:
         Raises:
             CameraLostError: It was silent for too long, or says itself that it is away.
         """
-        watchdog, period_ns = self._watchdog, self._camera.period_ns
-        asked_ns = watchdog.wait_ns(period_ns)
+        watchdog, period_ns = self._silence_monitor, self._camera.period_ns
+        asked_ns = watchdog.next_wait_ns(period_ns)
         before_ns = self._clock.now_ns()
         grab = self._camera.grab(asked_ns)
         if grab is not None:
-            watchdog.heard()
+            watchdog.on_frame()
             self.delay = ""
             return grab
-        self._tell_skipped()
+        self._log_skipped()
         waits_for = getattr(self._camera, "waits_for", "")
-        watchdog.waited(asked_ns, self._clock.now_ns() - before_ns, waits_for)
-        if not watchdog.delayed(period_ns):
+        watchdog.on_timeout(asked_ns, self._clock.now_ns() - before_ns, waits_for)
+        if not watchdog.is_delayed(period_ns):
             self.delay = ""
         elif not self.delay:
-            self.delay = f"no picture for {watchdog.delayed_ns // NS_PER_MS} ms, {waits_for}"
-        if watchdog.silent(period_ns):
+            self.delay = f"no picture for {watchdog.delay_ns // NS_PER_MS} ms, {waits_for}"
+        if watchdog.is_silent(period_ns):
             self.delay = ""
             raise CameraLostError(
-                f"no frame for {watchdog.quiet_ns // NS_PER_MS} ms",
+                f"no frame for {watchdog.silence_ns // NS_PER_MS} ms",
                 where=self._name,
                 remedy="Check its cable, power and trigger",
             )

@@ -14,71 +14,77 @@ from dataclasses import dataclass
 from edgeinspect.domain.frame import FrameShape, Grab, Pixels
 from edgeinspect.domain.verdict import Reason
 
-_ROWS = 16
-_LEVELS = 256
+_SAMPLED_ROWS = 16
+_SAMPLED_VALUES_MIN = 256
 """Least number of values that the grey level is taken from."""
 _STEPS = (61, 7, 1)
 """From value to value; none is a multiple of 3, so that every channel is seen."""
 
 
 @dataclass(frozen=True, slots=True)
-class PictureLimits:
-    """See `config.schema.PictureHealth`."""
+class ImageLimits:
+    """See `config.schema.ImageHealthConfig`."""
 
     dark_level: float
     bright_level: float
     frozen_frames: int
 
 
-def misfit(grab: Grab, want: FrameShape, letterboxed: bool) -> tuple[Reason, str] | None:
+def shape_problem(
+    grab: Grab, expected: FrameShape, is_letterboxed: bool
+) -> tuple[Reason, str] | None:
     """Why a grab cannot go into a slot at all: no picture, or another size; None if it can."""
     pixels = grab.pixels
     if pixels is None:
         reason = Reason.CAPTURE_LOST if grab.lost else Reason.CAPTURE_ERROR
         return reason, grab.problem or "the camera gave no picture"
-    if pixels.ndim != 3 or pixels.shape[2] != want.channels or 0 in pixels.shape:
+    if pixels.ndim != 3 or pixels.shape[2] != expected.channels or 0 in pixels.shape:
         found = "x".join(str(size) for size in pixels.shape)
-        return Reason.SHAPE, f"{found} where {want} is expected"
-    if pixels.shape != want.dims and not letterboxed:
-        return Reason.SHAPE, f"{pixels.shape[0]}x{pixels.shape[1]} where {want} is expected"
+        return Reason.SHAPE, f"{found} where {expected} is expected"
+    if pixels.shape != expected.dims and not is_letterboxed:
+        return Reason.SHAPE, f"{pixels.shape[0]}x{pixels.shape[1]} where {expected} is expected"
     return None
 
 
-class PictureWatch:
+class ImageChecker:
     """Watches the pictures of one camera. For its capture thread."""
 
-    def __init__(self, limits: PictureLimits) -> None:
+    def __init__(self, limits: ImageLimits) -> None:
         self._limits = limits
-        self._last = b""
-        self._same = 0
-        self._last_id = -1
-        self._same_id = 0
+        self._last_sample = b""
+        self._same_sample_run = 0
+        self._last_frame_id = -1
+        self._same_frame_id_run = 0
 
     def problem(self, pixels: Pixels, grab: Grab) -> str:
         """What is wrong with a picture, in words; empty if it can be judged."""
         limits = self._limits
-        step = max(1, pixels.shape[0] // _ROWS)
+        step = max(1, pixels.shape[0] // _SAMPLED_ROWS)
         sample = pixels[step // 2 :: step]
         seen = sample.tobytes()
-        thin = seen[:: next(each for each in _STEPS if len(seen) >= each * _LEVELS or each == 1)]
+        thin = seen[
+            :: next(each for each in _STEPS if len(seen) >= each * _SAMPLED_VALUES_MIN or each == 1)
+        ]
         level = sum(thin) / len(thin)
-        frozen = self._frozen(seen) if limits.frozen_frames else ""
+        frozen = self._frozen_problem(seen) if limits.frozen_frames else ""
         if level < limits.dark_level:
             return f"black: mean grey {level:.1f} is below {limits.dark_level:g}"
         if level > limits.bright_level:
             return f"saturated: mean grey {level:.1f} is above {limits.bright_level:g}"
-        return frozen or (self._stands_still(grab) if limits.frozen_frames else "")
+        return frozen or (self._frame_id_problem(grab) if limits.frozen_frames else "")
 
-    def _frozen(self, seen: bytes) -> str:
-        self._same = self._same + 1 if seen == self._last else 0
-        self._last = seen
-        if self._same < self._limits.frozen_frames:
+    def _frozen_problem(self, sampled: bytes) -> str:
+        self._same_sample_run = self._same_sample_run + 1 if sampled == self._last_sample else 0
+        self._last_sample = sampled
+        if self._same_sample_run < self._limits.frozen_frames:
             return ""
-        return f"frozen: {self._same + 1} pictures in a row are the same"
+        return f"frozen: {self._same_sample_run + 1} pictures in a row are the same"
 
-    def _stands_still(self, grab: Grab) -> str:
-        self._same_id = self._same_id + 1 if grab.camera_frame_id == self._last_id else 0
-        self._last_id = grab.camera_frame_id
-        if self._same_id < self._limits.frozen_frames:
+    def _frame_id_problem(self, grab: Grab) -> str:
+        self._same_frame_id_run = (
+            self._same_frame_id_run + 1 if grab.camera_frame_id == self._last_frame_id else 0
+        )
+        self._last_frame_id = grab.camera_frame_id
+        if self._same_frame_id_run < self._limits.frozen_frames:
             return ""
         return f"frozen: the camera's count stands still at {grab.camera_frame_id}"

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from edgeinspect.domain.frame import Part
 
-_HELD_MAX = 1024
+_PENDING_MAX = 1024
 
 
-class Ticket:
+class PendingTrigger:
     """One trigger that somebody waits for. `seq` is set once, by the capture thread."""
 
     __slots__ = ("part", "seq")
@@ -20,28 +20,28 @@ class Ticket:
         """The verdict that will judge its frame; None as long as no frame came."""
 
 
-class Tickets:
+class PendingTriggers:
     """Triggers of one camera without a frame yet. Thread-safe."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Ticket] = {}
+        self._pending: dict[int, PendingTrigger] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._pending)
 
-    def issue(self, part: Part) -> Ticket:
+    def add(self, part: Part) -> PendingTrigger:
         """Take a part down before its trigger is sent. The oldest of too many is forgotten."""
-        if len(self._waiting) >= _HELD_MAX:
-            self._waiting.pop(next(iter(self._waiting)), None)
-        ticket = self._waiting[id(part)] = Ticket(part)  # held, so nobody else gets its id
+        if len(self._pending) >= _PENDING_MAX:
+            self._pending.pop(next(iter(self._pending)), None)
+        ticket = self._pending[id(part)] = PendingTrigger(part)  # held, so nobody else gets its id
         return ticket
 
-    def stamp(self, part: Part, seq: int) -> None:
+    def resolve(self, part: Part, seq: int) -> None:
         """A frame was opened."""
-        ticket = self._waiting.pop(id(part), None)
+        ticket = self._pending.pop(id(part), None)
         if ticket is not None:
             ticket.seq = seq
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, pending: PendingTrigger) -> None:
         """Its trigger was refused."""
-        self._waiting.pop(id(ticket.part), None)
+        self._pending.pop(id(pending.part), None)

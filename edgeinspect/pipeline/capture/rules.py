@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeinspect.config.schema import CameraActBy, LineConfig
+from edgeinspect.config.schema import CameraActByConfig, LineConfig
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import Grab
-from edgeinspect.pipeline.capture.image_checks import PictureLimits
+from edgeinspect.pipeline.capture.image_checks import ImageLimits
 from edgeinspect.storage.spool.format import OpenRecord
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureRules:
-    """How one camera's frames are taken in; see `config.schema.Capture` and `ActBy`."""
+    """How one camera's frames are taken in; see `config.schema.CaptureConfig` and `ActByConfig`."""
 
     camera: str
-    lane: int
+    camera_index: int
     budget_ns: int
     overload: str
     letterbox: bool
     timeout_ns: int
     """Silence after which a free-running camera counts as lost, or three of its periods if
     that is longer."""
-    attempts: int
+    attempts_max: int
     first_pause_ns: int
     max_pause_ns: int
     travel_ns: int
     gate_distance_counts: int | None
-    picture: PictureLimits | None = None
+    image_limits: ImageLimits | None = None
 
 
-def open_record(rules: CaptureRules, grab: Grab, number: int, utc_offset_ns: int) -> OpenRecord:
+def open_record(
+    rules: CaptureRules, grab: Grab, frame_number: int, utc_offset_ns: int
+) -> OpenRecord:
     """What stands on the spool of a frame that is open.
 
     Args:
@@ -44,7 +46,7 @@ def open_record(rules: CaptureRules, grab: Grab, number: int, utc_offset_ns: int
     captured_at_utc_ns = grab.captured_at_ns + utc_offset_ns
     return OpenRecord(
         camera=rules.camera,
-        frame=number,
+        frame=frame_number,
         camera_frame_id=grab.camera_frame_id,
         captured_at_utc_ns=captured_at_utc_ns,
         deadline_utc_ns=captured_at_utc_ns + rules.budget_ns,
@@ -61,25 +63,25 @@ def open_record(rules: CaptureRules, grab: Grab, number: int, utc_offset_ns: int
     )
 
 
-def capture_rules(config: LineConfig, camera: str, lane: int) -> CaptureRules:
+def capture_rules(config: LineConfig, camera: str, camera_index: int) -> CaptureRules:
     """How one camera's frames are taken in."""
     capture, act_by = config.capture, config.act_by
-    own = act_by.cameras.get(camera, CameraActBy())
+    own = act_by.cameras.get(camera, CameraActByConfig())
     travel_ms = act_by.travel_ms if own.travel_ms is None else own.travel_ms
     distance = own.gate_distance_counts
     return CaptureRules(
         camera=camera,
-        lane=lane,
+        camera_index=camera_index,
         budget_ns=round(config.budget_ms * NS_PER_MS),
         overload=capture.overload,
         letterbox=capture.wrong_shape == "letterbox",
         timeout_ns=round(capture.timeout_ms * NS_PER_MS),
-        attempts=capture.reconnect.attempts,
+        attempts_max=capture.reconnect.attempts,
         first_pause_ns=round(capture.reconnect.first_ms * NS_PER_MS),
         max_pause_ns=round(capture.reconnect.max_ms * NS_PER_MS),
         travel_ns=round(travel_ms * NS_PER_MS),
         gate_distance_counts=act_by.gate_distance_counts if distance is None else distance,
-        picture=PictureLimits(
+        image_limits=ImageLimits(
             capture.health.dark_level, capture.health.bright_level, capture.health.frozen_frames
         ),
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeinspect.domain.verdict import Box, Decision, Finding, Reason, Region
+from edgeinspect.domain.verdict import Assessment, Box, Decision, Reason, Region
 from edgeinspect.imaging.regions import Blobs
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """The gate's thresholds; see `config.schema.GateRule`."""
+    """The gate's thresholds; see `config.schema.GateThresholds`."""
 
     suspect_at: float
     reject_at: float
@@ -34,7 +34,7 @@ class ClassLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DecisionRules:
     """Everything the decision needs to know of the line. Immutable."""
 
     gate: GateLimits | None
@@ -47,10 +47,10 @@ class Rules:
     max_regions: int
 
 
-_CLEAN = Finding(Decision.PASS, Reason.CLEAN)
+_CLEAN = Assessment(Decision.PASS, Reason.CLEAN)
 
 
-def decide_by_gate(defect_prob: float, rules: Rules) -> Finding | None:
+def decide_by_gate(defect_prob: float, rules: DecisionRules) -> Assessment | None:
     """The verdict that the gate can give alone; None if the segmenter must look.
 
     Without a segmenter (`rules.classes` empty) every frame is decided here.
@@ -62,20 +62,22 @@ def decide_by_gate(defect_prob: float, rules: Rules) -> Finding | None:
     if rules.classes:
         return None
     if defect_prob >= gate.reject_at:
-        return Finding(Decision.REJECT, Reason.GATE, reject_code=gate.reject_code)
-    return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS)
+        return Assessment(Decision.REJECT, Reason.GATE, reject_code=gate.reject_code)
+    return Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS)
 
 
-def decide_degraded(defect_prob: float, rules: Rules) -> Finding:
+def decide_degraded(defect_prob: float, rules: DecisionRules) -> Assessment:
     """The verdict on a suspect frame when no time is left to segment it."""
     gate = rules.gate
     assert gate is not None
     if defect_prob >= gate.degraded_reject_at:
-        return Finding(Decision.REJECT, Reason.GATE, degraded=True, reject_code=gate.reject_code)
-    return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True)
+        return Assessment(Decision.REJECT, Reason.GATE, degraded=True, reject_code=gate.reject_code)
+    return Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True)
 
 
-def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: Rules) -> Finding:
+def decide_by_regions(
+    defect_prob: float | None, blobs: Sequence[Blobs], rules: DecisionRules
+) -> Assessment:
     """The verdict with the segmenter's evidence.
 
     A frame is a reject if any region passes its class's score and area, or if the gate is
@@ -85,7 +87,7 @@ def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: 
     if not blobs and (
         rules.gate is None or defect_prob is None or defect_prob < rules.gate.reject_at
     ):
-        return Finding(Decision.PASS, Reason.BELOW_THRESHOLDS) if rules.gate else _CLEAN
+        return Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS) if rules.gate else _CLEAN
     ranked: list[tuple[bool, int, int, Blobs, int]] = []
     for group in blobs:
         limits = rules.classes[group.class_id]
@@ -100,7 +102,7 @@ def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: 
     )
     if ranked and ranked[0][0]:
         limits = rules.classes[ranked[0][3].class_id]
-        return Finding(
+        return Assessment(
             Decision.REJECT,
             Reason.DEFECT,
             regions=regions,
@@ -109,14 +111,14 @@ def decide_by_regions(defect_prob: float | None, blobs: Sequence[Blobs], rules: 
             reject_code=limits.reject_code,
         )
     if rules.gate and defect_prob is not None and defect_prob >= rules.gate.reject_at:
-        return Finding(
+        return Assessment(
             Decision.REJECT,
             Reason.GATE,
             regions=regions,
             regions_total=len(ranked),
             reject_code=rules.gate.reject_code,
         )
-    return Finding(
+    return Assessment(
         Decision.PASS, Reason.BELOW_THRESHOLDS, regions=regions, regions_total=len(ranked)
     )
 
@@ -125,7 +127,7 @@ def _rank(entry: tuple[bool, int, int, Blobs, int]) -> tuple[bool, int, int]:
     return entry[:3]
 
 
-def _region(group: Blobs, index: int, fatal: bool, rules: Rules) -> Region:
+def _region(group: Blobs, index: int, fatal: bool, rules: DecisionRules) -> Region:
     stride = rules.stride
     x, y, width, height, area = group.stats[index]
     x, y = x + group.left_px, y + group.top_px

@@ -19,60 +19,62 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.domain.verdict import model_name
 from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
-from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
-from edgeinspect.pipeline.inspection.setup import line_judges
-from edgeinspect.pipeline.inspection.worker import Inspector
-from edgeinspect.pipeline.verdicts.closer import Closer
-from edgeinspect.pipeline.verdicts.open_frames import Inbox
-from edgeinspect.storage.model_store.golden_frames import prove
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
+from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.pipeline.inspection.worker import InspectionWorker
+from edgeinspect.pipeline.verdicts.closer import VerdictCloser
+from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
+from edgeinspect.storage.model_store.golden_frames import verify_engine
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
-_WARM_UPS = 6
-_POLITE_NS = 50 * NS_PER_MS
+_WARM_UP_ROUNDS = 6
+_IDLE_WAIT_MAX_NS = 50 * NS_PER_MS
 """Longest wait for a moment without a frame: a line at its limit has none, and waits for no one."""
-_REST = 3
+_REST_RATIO = 3
 """For each unit of time that new engines took, so many are the line's alone."""
 _REST_MAX_NS = 300 * NS_PER_MS
-_LONG_NS = 60 * NS_PER_S
-_ADOPT_TRIES = 200
-_ADOPT_S = 0.05
+_RELOAD_ALARM_NS = 60 * NS_PER_S
+_SWITCH_ATTEMPTS = 200
+_SWITCH_WAIT_S = 0.05
 
 
-class Swap:
+class EngineSwap:
     """Exchanges the judges of a running line. Thread-safe; one exchange at a time."""
 
     def __init__(
         self,
-        inspectors: Sequence[Inspector],
-        inbox: Inbox,
-        closer: Closer,
+        workers: Sequence[InspectionWorker],
+        frame_queue: FrameQueue,
+        closer: VerdictCloser,
         clock: Clock,
-        note: Callable[[str, dict[str, Any]], None],
+        record_event: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.problem = ""
         """Why the last exchange was refused; an alarm until one succeeds."""
         self.reloading_since_ns = 0
         """When the reload that is in progress began, on the clock; 0 if none is."""
-        self.exchanges = 0
-        self._inspectors = inspectors
-        self._inbox = inbox
+        self.swap_count = 0
+        self._workers = workers
+        self._frame_queue = frame_queue
         self._closer = closer
         self._clock = clock
-        self._note = note
+        self._record_event = record_event
         self._lock = threading.Lock()
-        self._worked_from_ns = clock.now_ns()
-        self._held = [inspector.current.engines for inspector in inspectors]
+        self._work_began_at_ns = clock.now_ns()
+        self._owned_engines = [inspector.inspector.engines for inspector in workers]
 
     @property
     def alarm(self) -> str:
         """That a reload does not end, or why the last one was refused; empty for neither."""
         since_ns = self.reloading_since_ns
-        if since_ns and self._clock.now_ns() - since_ns > _LONG_NS:
+        if since_ns and self._clock.now_ns() - since_ns > _RELOAD_ALARM_NS:
             return "new engines are not loaded after 60 s: the line goes on with the old ones"
         return self.problem
 
-    def refit(self, config: LineConfig, config_hash: str, workers: Sequence[Engines]) -> None:
+    def apply(
+        self, config: LineConfig, config_hash: str, worker_engines: Sequence[WorkerEngines]
+    ) -> None:
         """Judge with other engines and thresholds from the next frame on.
 
         Args:
@@ -87,16 +89,16 @@ class Swap:
         """
         with self._lock:
             try:
-                judges = self._prepare(config, config_hash, workers)
+                judges = self._prepare(config, config_hash, worker_engines)
             except BaseException:
-                for engines in workers:
+                for engines in worker_engines:
                     engines.close()
                 raise
-            before = self._closer.causes
-            self._exchange(judges)
-            causes = self._closer.causes = judges[0].causes
+            before = self._closer.provenance
+            self._switch_workers(judges)
+            causes = self._closer.provenance = judges[0].provenance
             self.problem = ""
-            self.exchanges += 1
+            self.swap_count += 1
             told = {
                 "gate": model_name(causes.gate),
                 "segmenter": model_name(causes.segmenter),
@@ -104,45 +106,49 @@ class Swap:
                 "segmenter_before": model_name(before.segmenter),
                 "config_hash": causes.config_hash,
             }
-            self._note(log_events.ENGINE_CHANGED, told)
+            self._record_event(log_events.ENGINE_CHANGED, told)
             _log.info(log_events.ENGINE_CHANGED, **told)
 
-    def refuse(self, error: EdgeInspectError) -> None:
+    def report_refusal(self, error: EdgeInspectError) -> None:
         """Say that new engines were not taken: an alarm, the log and the ledger."""
         self.problem = f"new engines were refused: {error}"[:400]
-        self._note(log_events.ENGINE_REFUSED, {"problem": str(error)[:2000]})
+        self._record_event(log_events.ENGINE_REFUSED, {"problem": str(error)[:2000]})
         _log.error(log_events.ENGINE_REFUSED, problem=str(error))
 
-    def wait_for_slack(self) -> None:
+    def wait_for_idle(self) -> None:
         """Leave the machine to the line for a while, then wait for a moment without a frame.
 
         To be called between two pieces of work for new engines; for one thread at a time.
         """
         clock = self._clock
         now_ns = clock.now_ns()
-        clock.sleep_until(now_ns + min(_REST * (now_ns - self._worked_from_ns), _REST_MAX_NS))
-        until_ns = clock.now_ns() + _POLITE_NS
+        clock.sleep_until(
+            now_ns + min(_REST_RATIO * (now_ns - self._work_began_at_ns), _REST_MAX_NS)
+        )
+        until_ns = clock.now_ns() + _IDLE_WAIT_MAX_NS
         while clock.now_ns() < until_ns:
-            if not len(self._inbox) and not any(each.busy for each in self._inspectors):
+            if not len(self._frame_queue) and not any(each.is_inspecting for each in self._workers):
                 break
             clock.sleep_until(clock.now_ns() + NS_PER_MS)
-        self._worked_from_ns = clock.now_ns()
+        self._work_began_at_ns = clock.now_ns()
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Close every engine that is still held. After the workers have ended."""
-        while self._held:
-            self._held.pop().close()
+        while self._owned_engines:
+            self._owned_engines.pop().close()
 
     # -- inside ---------------------------------------------------------------------
 
     def _prepare(
-        self, config: LineConfig, config_hash: str, workers: Sequence[Engines]
-    ) -> list[Judge]:
-        causes = self._closer.causes
-        judges = line_judges(config, config_hash, causes.cameras, workers, self._clock)
-        now = _model(self._inspectors[0].current.engines)
-        for engines in workers:
-            new = _model(engines)
+        self, config: LineConfig, config_hash: str, worker_engines: Sequence[WorkerEngines]
+    ) -> list[FrameInspector]:
+        causes = self._closer.provenance
+        judges = make_frame_inspectors(
+            config, config_hash, causes.cameras, worker_engines, self._clock
+        )
+        now = _line_model(self._workers[0].inspector.engines)
+        for engines in worker_engines:
+            new = _line_model(engines)
             if (new.shape, new.color) != (now.shape, now.color):
                 raise ModelError(
                     f"{new.id} takes {new.shape} {new.color}; the line's frames are "
@@ -152,33 +158,33 @@ class Swap:
         for judge in judges:
             for engine in (judge.gate, judge.segmenter):
                 if engine is not None:
-                    prove(engine, self.wait_for_slack)
+                    verify_engine(engine, self.wait_for_idle)
             try:
-                judge.warm_up(_WARM_UPS, self.wait_for_slack)
+                judge.warm_up(_WARM_UP_ROUNDS, self.wait_for_idle)
             except EngineFault as fault:
                 raise ModelError(f"fails when warmed up: {fault}") from fault
         return judges
 
-    def _exchange(self, judges: Sequence[Judge]) -> None:
+    def _switch_workers(self, inspectors: Sequence[FrameInspector]) -> None:
         """Give each worker its new judge, and close those that were exchanged."""
-        old = [inspector.current.engines for inspector in self._inspectors]
-        self._held.extend(judge.engines for judge in judges)
-        for inspector, judge in zip(self._inspectors, judges, strict=True):
-            inspector.offer(judge)
-        waiting = list(self._inspectors)
-        for _ in range(_ADOPT_TRIES):
-            self._inbox.wake(len(waiting))
-            waiting = [each for each in waiting if not each.wait_adopted(_ADOPT_S)]
+        old = [inspector.inspector.engines for inspector in self._workers]
+        self._owned_engines.extend(judge.engines for judge in inspectors)
+        for inspector, judge in zip(self._workers, inspectors, strict=True):
+            inspector.set_next_inspector(judge)
+        waiting = list(self._workers)
+        for _ in range(_SWITCH_ATTEMPTS):
+            self._frame_queue.wake_workers(len(waiting))
+            waiting = [each for each in waiting if not each.wait_switched(_SWITCH_WAIT_S)]
             if not waiting:
                 break
         # A worker whose engine hangs adopts when it comes back; its old one is kept till the end.
-        for inspector, engines in zip(self._inspectors, old, strict=True):
+        for inspector, engines in zip(self._workers, old, strict=True):
             if inspector not in waiting:
-                self._held.remove(engines)
+                self._owned_engines.remove(engines)
                 engines.close()
 
 
-def _model(engines: Engines) -> ModelSpec:
+def _line_model(engines: WorkerEngines) -> ModelSpec:
     engine = engines.gate or engines.segmenter
     assert engine is not None
     return engine.spec

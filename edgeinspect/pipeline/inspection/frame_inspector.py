@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, NS_PER_US, Clock
 from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.latency import Estimate
-from edgeinspect.domain.verdict import Finding, Reason, StageTimes
+from edgeinspect.domain.latency import LatencyEstimate
+from edgeinspect.domain.verdict import Assessment, Reason, StageTimes
 from edgeinspect.errors import EngineFault
 from edgeinspect.imaging.regions import find_blobs
 from edgeinspect.imaging.run_length import encode_classes
 from edgeinspect.pipeline.inspection.decision import (
-    Rules,
+    DecisionRules,
     decide_by_gate,
     decide_by_regions,
     decide_degraded,
 )
-from edgeinspect.pipeline.verdicts.closer import Causes, Closer, Evidence
+from edgeinspect.pipeline.verdicts.closer import Measurements, Provenance, VerdictCloser
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
 from edgeinspect.ports import Engine
-from edgeinspect.wire.messages import Mask, encode
+from edgeinspect.wire.messages import Mask, encode_message
 
 _MARGIN_NS = NS_PER_MS
 """Kept free for regions, decision and publishing when a stage is weighed against the budget."""
@@ -40,7 +40,7 @@ Outputs = tuple[NDArray[np.generic], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Engines:
+class WorkerEngines:
     """The engines of one worker."""
 
     gate: Engine | None
@@ -54,21 +54,21 @@ class Engines:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class UntimedResult:
     """What was found of one frame, for whoever compares."""
 
-    finding: Finding
+    assessment: Assessment
     defect_prob: float | None
 
 
-class Judge:
+class FrameInspector:
     """Judges frames with one pair of engines. One thread at a time."""
 
     def __init__(
         self,
-        engines: Engines,
-        rules: Rules,
-        causes: Causes,
+        engines: WorkerEngines,
+        rules: DecisionRules,
+        provenance: Provenance,
         clock: Clock,
         *,
         send_mask: bool = False,
@@ -76,15 +76,15 @@ class Judge:
         self.engines = engines
         self.gate = engines.gate
         self.segmenter = engines.segmenter
-        self.causes = causes
-        self.gate_time = Estimate()
-        self.segmenter_time = Estimate()
+        self.provenance = provenance
+        self.gate_time = LatencyEstimate()
+        self.segmenter_time = LatencyEstimate()
         self.rules = rules
         self._clock = clock
-        self._ran_at_ns = 0
+        self._inferred_at_ns = 0
         self._send_mask = send_mask
 
-    def warm_up(self, rounds: int, wait: Callable[[], None] = lambda: None) -> None:
+    def warm_up(self, rounds: int, before_inference: Callable[[], None] = lambda: None) -> None:
         """Run both engines on an empty picture, `rounds` times, and learn their times.
 
         Args:
@@ -102,13 +102,13 @@ class Judge:
                 continue
             picture = np.zeros(engine.spec.shape.dims, np.uint8)
             for _ in range(rounds):
-                wait()
+                before_inference()
                 before_ns = self._clock.now_ns()
                 engine.infer(picture)
                 if rounds > 1:
                     estimate.add(self._clock.now_ns() - before_ns)
 
-    def judge(self, frame: OpenFrame, closer: Closer) -> Opinion | None:
+    def inspect(self, frame: OpenFrame, closer: VerdictCloser) -> UntimedResult | None:
         """Judge one frame and close it.
 
         Returns:
@@ -125,26 +125,26 @@ class Judge:
         left_ns = frame.deadline_ns - began_ns
         if left_ns < first.p50_ns:
             # Started now it would most likely end late, and make the next frame late too.
-            if began_ns - self._ran_at_ns > _RETRY_NS:
+            if began_ns - self._inferred_at_ns > _RETRY_NS:
                 first.decay()
-            closer.close_without(
+            closer.close_as_no_verdict(
                 frame,
                 Reason.DEADLINE,
                 f"not started: {left_ns // NS_PER_US} us left, "
                 f"{first.p50_ns // NS_PER_US} us needed",
             )
             return None
-        self._ran_at_ns = gated_ns = began_ns
+        self._inferred_at_ns = gated_ns = began_ns
         prob: float | None = None
-        finding: Finding | None = None
+        finding: Assessment | None = None
         if self.gate is not None:
-            prob = self._gate_prob(frame.pixels)
+            prob = self._run_gate(frame.pixels)
             gated_ns = clock.now_ns()
             self.gate_time.add(gated_ns - began_ns)
             finding = decide_by_gate(prob, self.rules)
         segmented_ns = gated_ns
         mask: bytes | None = None
-        if finding is None and prob is not None and self._no_time_left(frame, gated_ns):
+        if finding is None and prob is not None and self._lacks_time_to_segment(frame, gated_ns):
             finding = decide_degraded(prob, self.rules)
         segmenter_ran = finding is None
         if finding is None:
@@ -152,9 +152,9 @@ class Judge:
             outputs = self.segmenter.infer(frame.pixels)
             segmented_ns = clock.now_ns()
             self.segmenter_time.add(segmented_ns - gated_ns)
-            finding = self._by_regions(prob, outputs)
+            finding = self._assess_regions(prob, outputs)
             if self._send_mask:
-                mask = self._mask(frame.seq, outputs)
+                mask = self._encode_mask(frame.seq, outputs)
         ended_ns = clock.now_ns()
         stages = StageTimes(
             queue_us=queue_us,
@@ -162,44 +162,44 @@ class Judge:
             segmenter_us=(segmented_ns - gated_ns) // NS_PER_US,
             regions_us=(ended_ns - segmented_ns) // NS_PER_US,
         )
-        evidence = Evidence(
+        evidence = Measurements(
             defect_prob=None if prob is None else round(prob, 5),
             stages=stages,
             engine_ns=segmented_ns - began_ns,
             gate_ran=self.gate is not None,
             segmenter_ran=segmenter_ran,
-            causes=self.causes,
+            provenance=self.provenance,
         )
         won = closer.close(frame, finding, evidence, mask)
-        return Opinion(finding, prob) if won and not finding.degraded else None
+        return UntimedResult(finding, prob) if won and not finding.degraded else None
 
-    def opine(self, pixels: Pixels) -> Opinion:
+    def inspect_untimed(self, pixels: Pixels) -> UntimedResult:
         """What would be decided of a picture with all the time it takes.
 
         Raises:
             EngineFault: An inference failed.
         """
-        prob = None if self.gate is None else self._gate_prob(pixels)
+        prob = None if self.gate is None else self._run_gate(pixels)
         finding = None if prob is None else decide_by_gate(prob, self.rules)
         if finding is None:
             assert self.segmenter is not None
-            finding = self._by_regions(prob, self.segmenter.infer(pixels))
-        return Opinion(finding, prob)
+            finding = self._assess_regions(prob, self.segmenter.infer(pixels))
+        return UntimedResult(finding, prob)
 
-    def _gate_prob(self, pixels: Pixels) -> float:
+    def _run_gate(self, pixels: Pixels) -> float:
         assert self.gate is not None
         prob = float(self.gate.infer(pixels)[0][0])
         if prob != prob:
             raise EngineFault("gave a probability that is not a number", where="gate")
         return prob
 
-    def _by_regions(self, prob: float | None, outputs: Outputs) -> Finding:
+    def _assess_regions(self, prob: float | None, outputs: Outputs) -> Assessment:
         class_map = cast(NDArray[np.uint8], outputs[0][0])
         areas = cast(NDArray[np.float32], outputs[1][0])
         scores = cast(NDArray[np.float32], outputs[2][0])
         return decide_by_regions(prob, find_blobs(class_map, areas, scores), self.rules)
 
-    def _no_time_left(self, frame: OpenFrame, now_ns: int) -> bool:
+    def _lacks_time_to_segment(self, frame: OpenFrame, now_ns: int) -> bool:
         """True if the segmenter's p99 does not fit the rest of the budget."""
         left_ns = frame.deadline_ns - now_ns - _MARGIN_NS
         if left_ns >= self.segmenter_time.p99_ns:
@@ -207,10 +207,10 @@ class Judge:
         self.segmenter_time.decay()
         return True
 
-    def _mask(self, seq: int, outputs: Outputs) -> bytes:
+    def _encode_mask(self, seq: int, outputs: Outputs) -> bytes:
         class_map = cast(NDArray[np.uint8], outputs[0][0])
         height, width = class_map.shape
-        return encode(
+        return encode_message(
             Mask(
                 seq=seq,
                 height_px=height,

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeinspect.config.cross_checks import match_models
+from edgeinspect.config.cross_checks import check_models
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.model import ModelSpec, model_ref
 from edgeinspect.domain.verdict import ModelRef
 from edgeinspect.errors import ModelError
-from edgeinspect.pipeline.inspection.decision import ClassLimits, GateLimits, Rules
-from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
-from edgeinspect.pipeline.verdicts.closer import Causes
+from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
+from edgeinspect.pipeline.verdicts.closer import Provenance
 
 
-def line_judges(
+def make_frame_inspectors(
     config: LineConfig,
     config_hash: str,
     cameras: Sequence[str],
-    workers: Sequence[Engines],
+    worker_engines: Sequence[WorkerEngines],
     clock: Clock,
-) -> list[Judge]:
+) -> list[FrameInspector]:
     """One judge per worker, all with the same rules and causes.
 
     Raises:
         ConfigError: The models contradict the thresholds.
         ModelError: The workers do not all have the same models.
     """
-    first = workers[0]
-    if any(_ids(engines) != _ids(first) for engines in workers):
+    first = worker_engines[0]
+    if any(_model_refs(engines) != _model_refs(first) for engines in worker_engines):
         raise ModelError(
             "another version was promoted while the models were loaded",
             where=config.line,
@@ -37,9 +37,9 @@ def line_judges(
         )
     gate = first.gate.spec if first.gate else None
     segmenter = first.segmenter.spec if first.segmenter else None
-    match_models(config, gate, segmenter, where=config.line)
+    check_models(config, gate, segmenter, where=config.line)
     rules = decision_rules(config, segmenter)
-    causes = Causes(
+    causes = Provenance(
         line=config.line,
         cameras=tuple(cameras),
         config_hash=config_hash,
@@ -48,16 +48,17 @@ def line_judges(
         segmenter=model_ref(segmenter),
     )
     return [
-        Judge(engines, rules, causes, clock, send_mask=config.publish.mask) for engines in workers
+        FrameInspector(engines, rules, causes, clock, send_mask=config.publish.mask)
+        for engines in worker_engines
     ]
 
 
-def _ids(engines: Engines) -> list[ModelRef | None]:
+def _model_refs(engines: WorkerEngines) -> list[ModelRef | None]:
     both = (engines.gate, engines.segmenter)
     return [model_ref(engine.spec) if engine else None for engine in both]
 
 
-def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
+def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> DecisionRules:
     """The decision's rules; `match_models` has seen that every class has one."""
     decide = config.decide
     classes = segmenter.classes if segmenter else ()
@@ -70,7 +71,7 @@ def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> Rules:
             name, rule.score, float(area_px), rule.severity, rule.reject_code
         )
     gate = decide.gate
-    return Rules(
+    return DecisionRules(
         gate=(
             GateLimits(gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code)
             if gate

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.part_verdict import Member, PartVerdict, combine
+from edgeinspect.domain.part_verdict import PartMember, PartVerdict, combine_decisions
 from edgeinspect.domain.verdict import Decision, Verdict
 
-_WORST = {Decision.PASS: 0, Decision.NO_VERDICT: 1, Decision.REJECT: 2}
-HELD_MAX = 4096
+_SEVERITY_ORDER = {Decision.PASS: 0, Decision.NO_VERDICT: 1, Decision.REJECT: 2}
+PARTS_MAX = 4096
 """Parts held at once; beyond that the oldest is closed with what is known of it."""
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenPart:
     """A part between its first verdict and its own."""
 
     first: Verdict
@@ -30,7 +30,7 @@ class _Open:
     decided: bool = False
 
 
-class PartBook:
+class PartAggregator:
     """The parts of one line. For one thread.
 
     Args:
@@ -43,17 +43,17 @@ class PartBook:
         self._line = line
         self._cameras = tuple(cameras)
         self._window_ns = window_ns
-        self._parts: dict[str, _Open] = {}
-        self._next_ns = 1 << 63
+        self._parts: dict[str, _OpenPart] = {}
+        self._next_due_ns = 1 << 63
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def due_in_ns(self, now_ns: int) -> int | None:
         """Time until a part may have to be decided; None if none is held."""
-        return max(0, self._next_ns - now_ns) if self._parts else None
+        return max(0, self._next_due_ns - now_ns) if self._parts else None
 
-    def take(
+    def add(
         self, verdict: Verdict, captured_at_ns: int, now_ns: int, epoch: int
     ) -> list[PartVerdict]:
         """Take one frame's verdict in.
@@ -77,17 +77,17 @@ class PartBook:
         closed = self.expire(now_ns, epoch)
         part = self._parts.get(part_id)
         if part is None:
-            if len(self._parts) >= HELD_MAX:
+            if len(self._parts) >= PARTS_MAX:
                 closed += self._close_oldest(epoch)
-            part = self._parts[part_id] = _Open(verdict, captured_at_ns + self._window_ns)
+            part = self._parts[part_id] = _OpenPart(verdict, captured_at_ns + self._window_ns)
         elif not part.decided and verdict.captured_at_utc_ns < part.first.captured_at_utc_ns:
             part.first = verdict
             part.deadline_ns = min(part.deadline_ns, captured_at_ns + self._window_ns)
             if now_ns >= part.deadline_ns:  # which is past by this very verdict
                 closed.append(self._decide(part_id, part, epoch))
-        self._next_ns = min(self._next_ns, part.deadline_ns)
+        self._next_due_ns = min(self._next_due_ns, part.deadline_ns)
         known = part.verdicts.get(verdict.camera)
-        if known is None or _WORST[verdict.decision] > _WORST[known.decision]:
+        if known is None or _SEVERITY_ORDER[verdict.decision] > _SEVERITY_ORDER[known.decision]:
             part.verdicts[verdict.camera] = verdict
         complete = len(part.verdicts) == len(self._cameras)
         if not part.decided and (complete or verdict.decision is Decision.REJECT):
@@ -97,7 +97,7 @@ class PartBook:
     def expire(self, now_ns: int, epoch: int) -> list[PartVerdict]:
         """Decide the parts whose deadline has come, with what is known of them."""
         closed: list[PartVerdict] = []
-        if now_ns < self._next_ns:
+        if now_ns < self._next_due_ns:
             return closed
         for part_id, part in list(self._parts.items()):
             if now_ns >= part.deadline_ns and not part.decided:
@@ -105,10 +105,10 @@ class PartBook:
             # Kept a little longer: a straggler must not begin its part anew.
             if now_ns >= part.deadline_ns + self._window_ns:
                 del self._parts[part_id]
-        self._next_ns = min(map(self._acts_at_ns, self._parts.values()), default=1 << 63)
+        self._next_due_ns = min(map(self._due_at_ns, self._parts.values()), default=1 << 63)
         return closed
 
-    def _acts_at_ns(self, part: _Open) -> int:
+    def _due_at_ns(self, part: _OpenPart) -> int:
         return part.deadline_ns + (self._window_ns if part.decided else 0)
 
     def _close_oldest(self, epoch: int) -> list[PartVerdict]:
@@ -116,19 +116,19 @@ class PartBook:
         part = self._parts.pop(part_id)
         return [] if part.decided else [self._decide(part_id, part, epoch)]
 
-    def _decide(self, part_id: str, part: _Open, epoch: int) -> PartVerdict:
+    def _decide(self, part_id: str, part: _OpenPart, epoch: int) -> PartVerdict:
         part.decided = True
         known = [part.verdicts[name] for name in self._cameras if name in part.verdicts]
         missing = tuple(name for name in self._cameras if name not in part.verdicts)
         worst = max(known, key=lambda verdict: verdict.severity)
-        decision = combine((verdict.decision for verdict in known), complete=not missing)
+        decision = combine_decisions((verdict.decision for verdict in known), complete=not missing)
         encoders = (verdict.act_by_encoder for verdict in (part.first, *known))
         return PartVerdict(
             line=self._line,
             epoch=epoch,
             part_id=part_id,
             decision=decision,
-            members=tuple(Member(v.camera, v.seq, v.decision, v.reason) for v in known),
+            members=tuple(PartMember(v.camera, v.seq, v.decision, v.reason) for v in known),
             missing=missing,
             first_captured_at_utc_ns=part.first.captured_at_utc_ns,
             deadline_utc_ns=part.first.captured_at_utc_ns + self._window_ns,
@@ -141,10 +141,10 @@ class PartBook:
         )
 
 
-def part_book(config: LineConfig, cameras: Sequence[str]) -> PartBook | None:
+def make_part_aggregator(config: LineConfig, cameras: Sequence[str]) -> PartAggregator | None:
     """The parts of the line, if it makes verdicts of them."""
     if config.parts is None:
         return None
-    return PartBook(
+    return PartAggregator(
         config.line, config.parts.cameras or cameras, round(config.parts.window_ms * NS_PER_MS)
     )

@@ -19,40 +19,40 @@ import structlog
 import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
-from edgeinspect.domain.latency import Histogram
+from edgeinspect.domain.latency import LatencyHistogram
 from edgeinspect.domain.part_verdict import PartVerdict
-from edgeinspect.pipeline.publishing.part_verdicts import PartBook
+from edgeinspect.pipeline.publishing.part_verdicts import PartAggregator
 from edgeinspect.pipeline.publishing.subscription_limits import (
     CURVE_BYTES_MAX,
     TOPIC_BYTES_MAX,
-    Subscribers,
+    SubscriptionLimiter,
 )
-from edgeinspect.pipeline.verdicts.closer import Traces
+from edgeinspect.pipeline.verdicts.closer import SlotTimings
 from edgeinspect.storage.spool.spool import Spool
 from edgeinspect.system import log_events
-from edgeinspect.wire.admission import Admission
-from edgeinspect.wire.curve_authenticator import Prepare, open_to_all
+from edgeinspect.wire.admission import AdmissionControl
+from edgeinspect.wire.curve_authenticator import ServerSocketSetup, no_encryption
 from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, bind
 from edgeinspect.wire.messages import (
     Heartbeat,
     Status,
     decode_verdict,
-    encode,
+    encode_message,
     heartbeat_topic,
     part_topic,
     status_topic,
     verdict_topic,
 )
-from edgeinspect.wire.slow_clients import Untaken, Watched
-from edgeinspect.wire.unfinished_messages import Unended
+from edgeinspect.wire.slow_clients import ClientMonitors, SlowClientMonitor
+from edgeinspect.wire.unfinished_messages import UnfinishedMessageMonitor
 
 Socket = zmq.Socket[bytes]
 _log = structlog.get_logger()
-_UNREAD_MAX = 1_500
+_UNREAD_BYTES_MAX = 1_500
 """Bytes that a subscriber may be ahead of us: all it says in a burst. More is a flood."""
-_RECEIVE_BYTES = 4_096
+_RECEIVE_BUFFER_BYTES = 4_096
 """What the kernel holds of a subscriber: ZeroMQ takes it in one bite."""
-_WELCOMES = 4
+_SUBSCRIPTIONS_PER_LOOP = 4
 """Subscriptions taken per turn: a flood of them must not hold up a verdict."""
 
 
@@ -72,13 +72,13 @@ class Publisher:
         heartbeat_ns: int,
         line: str,
         spool: Spool,
-        traces: Traces,
+        timings: SlotTimings,
         clock: Clock,
         health: Callable[[], tuple[bool, str]],
-        parts: PartBook | None = None,
+        part_aggregator: PartAggregator | None = None,
         cameras: Sequence[str] = (),
-        stepped: Callable[[], bool] = lambda: False,
-        prepare: Prepare = open_to_all,
+        is_clock_stepped: Callable[[], bool] = lambda: False,
+        prepare: ServerSocketSetup = no_encryption,
     ) -> None:
         """Bind.
 
@@ -94,44 +94,44 @@ class Publisher:
             AddressError: The address is in use, or not there yet.
             ConfigError: It cannot be bound.
         """
-        self.latency = Histogram()
+        self.latency = LatencyHistogram()
         """Captured to published, of frames judged by an engine, µs."""
-        self.overhead, self.engine = Histogram(), Histogram()
+        self.overhead, self.engine = LatencyHistogram(), LatencyHistogram()
         """The same less the time inside the engines, and that time, µs."""
-        self.past_deadline = Histogram()
+        self.past_deadline = LatencyHistogram()
         """Published minus deadline, of verdicts published after it, µs."""
-        self.turns = 0
+        self.progress_count = 0
         """Moves on at every turn of the thread, at each heartbeat at the least."""
-        self.unsent = 0
+        self.unsent_count = 0
         """Verdicts that were overwritten in the spool before they could be sent."""
         self._spool = spool
-        self._traces = traces
+        self._timings = timings
         self._clock = clock
         self._health = health
         self._line = line
-        self._parts = parts
-        self._stepped = stepped
+        self._part_aggregator = part_aggregator
+        self._is_clock_stepped = is_clock_stepped
         self._heartbeat_ns = heartbeat_ns
         self._heartbeat_topic = heartbeat_topic(line)
         self._status_topic = status_topic(line)
-        self._posts: deque[Status] = deque()
-        self._beat = 0
+        self._queued_status: deque[Status] = deque()
+        self._heartbeat_count = 0
         self._spool_path = str(spool.path.absolute())
         self._stop = False
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._last: dict[bytes, list[bytes]] = {}
+        self._last_messages: dict[bytes, list[bytes]] = {}
         self._socket = context.socket(zmq.XPUB)
         self._socket.linger = 500
         self._socket.sndhwm = high_water_mark
         self._socket.setsockopt(zmq.XPUB_MANUAL_LAST_VALUE, 1)
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        self._subscribers = Subscribers(line, cameras, clock)
-        self._sent = (0, 0)
-        self._admission: Admission | None = None
-        watched = Watched(
-            Untaken(clock, lambda: self._sent, high_water_mark),
-            Unended(clock, self._subscribers.heard_at_ns),
-            self._subscribers.forget,
+        self._subscription_limiter = SubscriptionLimiter(line, cameras, clock)
+        self._sent_totals = (0, 0)
+        self._admission: AdmissionControl | None = None
+        watched = ClientMonitors(
+            SlowClientMonitor(clock, lambda: self._sent_totals, high_water_mark),
+            UnfinishedMessageMonitor(clock, self._subscription_limiter.last_subscribed_ns),
+            self._subscription_limiter.remove,
         )
         try:
             prepare(context, self._socket, watched)
@@ -141,16 +141,16 @@ class Publisher:
             # CURVE one is not enough for its handshake.
             self._socket.rcvhwm = 4 if curve else 1
             if not curve:
-                self._admission = Admission(
+                self._admission = AdmissionControl(
                     context,
                     self._socket,
-                    has_asked=self._subscribers.knows,
+                    has_requested=self._subscription_limiter.has_subscribed,
                     clock=clock,
-                    watched=watched,
-                    unread_max=_UNREAD_MAX,
+                    client_monitors=watched,
+                    unread_max=_UNREAD_BYTES_MAX,
                 )
-                self._subscribers.let_go = self._admission.let_go
-            held = 0 if curve else _RECEIVE_BYTES
+                self._subscription_limiter.disconnect = self._admission.disconnect_flooding
+            held = 0 if curve else _RECEIVE_BUFFER_BYTES
             self._bound = bind(self._socket, address, "publish.verdicts", receive_bytes=held)
         except BaseException:
             if self._admission is not None:
@@ -177,22 +177,22 @@ class Publisher:
         """Say that a frame has been closed. Thread-safe."""
         os.eventfd_write(self._event, 1)
 
-    def post(self, status: Status) -> None:
+    def queue_status(self, status: Status) -> None:
         """Send a status when there is a moment. Thread-safe."""
-        self._posts.append(status)
+        self._queued_status.append(status)
         self.wake()
 
     def try_send(self) -> None:
         """Send what is closed, in the caller's thread if nobody sends now. Thread-safe."""
-        if self._parts is not None or not self._lock.acquire(blocking=False):
+        if self._part_aggregator is not None or not self._lock.acquire(blocking=False):
             self.wake()
             return
         try:
-            self.release()
+            self.publish_ready()
         finally:
             self._lock.release()
 
-    def _asked(self) -> bool:
+    def _has_subscriptions(self) -> bool:
         """True if subscriptions wait: what the socket took in while it sent does not show on
         its descriptor again (zmq_getsockopt, ZMQ_FD). So each turn of the thread asks.
         """
@@ -202,27 +202,29 @@ class Publisher:
         """The publisher's thread, until `stop`; what is closed by then is sent."""
         beat_at_ns = self._clock.now_ns()
         while not self._stop:
-            self.turns += 1
+            self.progress_count += 1
             with self._lock:
-                self.release()
-                while self._posts:
-                    self._say([self._status_topic, encode(self._posts.popleft())])
+                self.publish_ready()
+                while self._queued_status:
+                    self._send_multipart(
+                        [self._status_topic, encode_message(self._queued_status.popleft())]
+                    )
                 now_ns = self._clock.now_ns()
                 if now_ns >= beat_at_ns:
-                    self.beat()
+                    self.send_heartbeat()
                     beat_at_ns = max(beat_at_ns + self._heartbeat_ns, now_ns)
-                self._welcome()
+                self._accept_subscriptions()
                 due_ns = self._expire_parts(now_ns, beat_at_ns)
-                asked = self._asked()
+                asked = self._has_subscriptions()
             if self._poll.poll(0 if asked else max(0, due_ns - now_ns) // NS_PER_MS + 1):
                 with contextlib.suppress(BlockingIOError):  # it was the socket
                     os.eventfd_read(self._event)
         with self._lock:
-            self.release()
+            self.publish_ready()
             self._expire_parts(1 << 62, 0)  # all of them: nobody will know more
-            self.beat()
+            self.send_heartbeat()
 
-    def release(self) -> int:
+    def publish_ready(self) -> int:
         """Send every closed verdict up to the first open frame; returns how many."""
         spool = self._spool
         sent = 0
@@ -232,28 +234,28 @@ class Publisher:
             if body is None:
                 if seq >= spool.oldest_seq:
                     break
-                self.unsent += 1
+                self.unsent_count += 1
             else:
-                self._send(seq, body)
+                self._send_verdict(seq, body)
                 sent += 1
             spool.mark_published(seq)
             seq += 1
         return sent
 
-    def _send(self, seq: int, body: bytes) -> None:
-        traces = self._traces
+    def _send_verdict(self, seq: int, body: bytes) -> None:
+        traces = self._timings
         row = seq % traces.slots
         topic = traces.topics[row]
         if not topic:  # left by the daemon before this one
             verdict = decode_verdict(body)
             topic = verdict_topic(verdict.line, verdict.camera, verdict.decision)
-            self._say([topic, body])
-            self._take_in(body, None)
+            self._send_multipart([topic, body])
+            self._add_to_part(body, None)
             return
         mask = traces.masks.pop(seq, None)
-        self._say([topic, body] if mask is None else [topic, body, mask])
+        self._send_multipart([topic, body] if mask is None else [topic, body, mask])
         traces.sent_ns[row] = now_ns = self._clock.now_ns()
-        self._take_in(body, traces.captured_ns[row])
+        self._add_to_part(body, traces.captured_ns[row])
         latency_us = (now_ns - traces.captured_ns[row]) // NS_PER_US
         engine_us = traces.engine_ns[row] // NS_PER_US
         if engine_us:
@@ -264,63 +266,63 @@ class Publisher:
         if past_us > 0:
             self.past_deadline.record(past_us)
 
-    def _take_in(self, body: bytes, captured_ns: int | None) -> None:
+    def _add_to_part(self, body: bytes, captured_ns: int | None) -> None:
         """One verdict on a part more. A dead daemon's has no instant on this clock."""
-        if self._parts is not None:
+        if self._part_aggregator is not None:
             now_ns = self._clock.now_ns()
             at_ns = now_ns if captured_ns is None else captured_ns
-            self._say_parts(
-                self._parts.take(decode_verdict(body), at_ns, now_ns, self._spool.epoch)
+            self._send_part_verdicts(
+                self._part_aggregator.add(decode_verdict(body), at_ns, now_ns, self._spool.epoch)
             )
 
     def _expire_parts(self, now_ns: int, until_ns: int) -> int:
         """Decide the parts that are due; returns when to look again, at `until_ns` at last."""
-        if self._parts is None:
+        if self._part_aggregator is None:
             return until_ns
-        self._say_parts(self._parts.expire(now_ns, self._spool.epoch))
-        due_ns = self._parts.due_in_ns(now_ns)
+        self._send_part_verdicts(self._part_aggregator.expire(now_ns, self._spool.epoch))
+        due_ns = self._part_aggregator.due_in_ns(now_ns)
         return until_ns if due_ns is None else min(until_ns, now_ns + due_ns)
 
-    def _say_parts(self, closed: list[PartVerdict]) -> None:
+    def _send_part_verdicts(self, closed: list[PartVerdict]) -> None:
         for part in closed:
-            self._say([part_topic(self._line, part.decision), encode(part)])
+            self._send_multipart([part_topic(self._line, part.decision), encode_message(part)])
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Send one heartbeat."""
-        self._beat += 1
-        self._say(self._heartbeat())
+        self._heartbeat_count += 1
+        self._send_multipart(self._make_heartbeat())
 
-    def _heartbeat(self) -> list[bytes]:
+    def _make_heartbeat(self) -> list[bytes]:
         inspecting, alarm = self._health()
         heartbeat = Heartbeat(
             line=self._line,
             epoch=self._spool.epoch,
             last_seq=self._spool.published_seq,
-            beat=self._beat,
+            beat=self._heartbeat_count,
             utc_ns=self._clock.utc_ns(),
             period_ms=self._heartbeat_ns / NS_PER_MS,
             inspecting=inspecting and not self._stop,
             alarm=alarm,
-            clock_stepped=self._stepped(),
+            clock_stepped=self._is_clock_stepped(),
             spool=self._spool_path,
         )
-        return [self._heartbeat_topic, encode(heartbeat)]
+        return [self._heartbeat_topic, encode_message(heartbeat)]
 
-    def _say(self, parts: list[bytes]) -> None:
+    def _send_multipart(self, parts: list[bytes]) -> None:
         self._socket.send_multipart(parts)
-        sent_bytes, messages = self._sent
-        self._sent = sent_bytes + sum(map(len, parts)), messages + 1
-        self._last.pop(parts[0], None)  # so that the newest stands last
-        self._last[parts[0]] = parts
+        sent_bytes, messages = self._sent_totals
+        self._sent_totals = sent_bytes + sum(map(len, parts)), messages + 1
+        self._last_messages.pop(parts[0], None)  # so that the newest stands last
+        self._last_messages[parts[0]] = parts
 
-    def _welcome(self) -> None:
+    def _accept_subscriptions(self) -> None:
         """Take a few subscriptions, and give each newcomer the last value of what it wants.
 
         The first message after a subscription, or after the end of one, goes to that peer
         alone (libzmq's XPUB_MANUAL_LAST_VALUE). So one is sent at once, whether it matches
         or not: or else the next verdict would be the one that all others miss.
         """
-        for _ in range(_WELCOMES):
+        for _ in range(_SUBSCRIPTIONS_PER_LOOP):
             try:
                 frame = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -328,10 +330,10 @@ class Publisher:
             request = frame.bytes
             kind, topic = request[:1], request[1:]
             answer = None
-            useful = self._subscribers.may_match(topic)
-            admitted = self._subscribers.admit(frame, useful=useful)
+            useful = self._subscription_limiter.may_match(topic)
+            admitted = self._subscription_limiter.allow(frame, can_match=useful)
             if kind not in (b"\x00", b"\x01"):  # no subscriber sends that
-                self._subscribers.end(frame)
+                self._subscription_limiter.disconnect_sender(frame)
                 continue
             if not admitted or not useful:
                 pass
@@ -340,16 +342,20 @@ class Publisher:
             else:
                 self._socket.setsockopt(zmq.SUBSCRIBE, topic)
                 if not self._heartbeat_topic.startswith(topic):  # an old one would mislead
-                    fits = [parts for name, parts in self._last.items() if name.startswith(topic)]
+                    fits = [
+                        parts
+                        for name, parts in self._last_messages.items()
+                        if name.startswith(topic)
+                    ]
                     answer = fits[-1] if fits else None
-            self._socket.send_multipart(answer or self._heartbeat())
+            self._socket.send_multipart(answer or self._make_heartbeat())
 
     def stop(self) -> None:
         """End the thread. Thread-safe."""
         self._stop = True
         self.wake()
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Close the socket after the thread has ended; what is queued gets half a second."""
         if self._admission is not None:
             self._admission.close()

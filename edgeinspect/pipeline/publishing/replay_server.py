@@ -17,40 +17,40 @@ import zmq
 from edgeinspect.domain.clock import NS_PER_MS, Clock
 from edgeinspect.domain.frame import Part
 from edgeinspect.errors import EdgeInspectError, UsageError
-from edgeinspect.pipeline.capture.pending_triggers import Ticket
-from edgeinspect.pipeline.publishing.disk_tasks import Errands
-from edgeinspect.pipeline.publishing.replay_jobs import ReplayJobs, Sent
+from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger
+from edgeinspect.pipeline.publishing.disk_tasks import DiskTasks
+from edgeinspect.pipeline.publishing.replay_jobs import ReplayJobs, SendResult
 from edgeinspect.pipeline.publishing.trigger_expiry import TriggerExpiry
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.admission import Admission
-from edgeinspect.wire.curve_authenticator import Prepare, open_to_all
+from edgeinspect.wire.admission import AdmissionControl
+from edgeinspect.wire.curve_authenticator import ServerSocketSetup, no_encryption
 from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, bind
 from edgeinspect.wire.requests import (
     REQUEST_BYTES_MAX,
     Ack,
     ChallengeRequest,
+    CommandResult,
     OperatorRequest,
     ReplayRequest,
     TriggerCount,
-    Triggered,
     TriggerRequest,
     decode_request,
-    encode,
+    encode_body,
 )
-from edgeinspect.wire.slow_clients import Untaken, Watched
-from edgeinspect.wire.unfinished_messages import Unended
+from edgeinspect.wire.slow_clients import ClientMonitors, SlowClientMonitor
+from edgeinspect.wire.unfinished_messages import UnfinishedMessageMonitor
 
 Socket = zmq.Socket[bytes]
-_TURN_REQUESTS = 16
-_TURN_PAUSE_NS = 4 * NS_PER_MS
+_REQUESTS_PER_LOOP = 16
+_LOOP_PAUSE_NS = 4 * NS_PER_MS
 """16 messages every 4 ms: a flood costs the interpreter some percent, not all of it."""
 _CLIENT_MESSAGES_MAX = 256
 """Queued for one client that does not read: about 256 KiB."""
-ENTRIES = 40
+LEDGER_ENTRIES_MAX = 40
 """Entries for the ledger, of all clients together; `_ENTRY_NS` later one more."""
-_ENTRY_NS = 500 * NS_PER_MS
-_TICKET_POLL_MS = 2
-_TICKET_NS = 400 * NS_PER_MS
+_LEDGER_ENTRY_NS = 500 * NS_PER_MS
+_TRIGGER_POLL_MS = 2
+_TRIGGER_TIMEOUT_NS = 400 * NS_PER_MS
 """Longest wait for the seq of a triggered frame; a gateway waits 500 ms for the answer."""
 
 
@@ -59,12 +59,12 @@ def no_ledger(_actor: str, _action: str, _detail: str) -> None:
     raise UsageError("this line keeps no ledger to write that into", remedy="Add `ledger: {}`")
 
 
-def no_count(_said: TriggerCount) -> None:
+def no_cameras(_message: TriggerCount) -> None:
     """What a line without cameras answers to a count of triggers."""
     raise UsageError("this line has no camera")
 
 
-class Replay:
+class ReplayServer:
     """Owns the ROUTER socket. `run` is its thread; `stop` is thread-safe."""
 
     def __init__(
@@ -74,11 +74,11 @@ class Replay:
         address: str,
         spool: Spool,
         clock: Clock,
-        trigger: Callable[[str, Part], Ticket | None],
-        challenge: Callable[[str | None, str], Callable[[], None] | None],
-        count_triggers: Callable[[TriggerCount], None] = no_count,
-        operate: Callable[[str, str, str], None] = no_ledger,
-        prepare: Prepare = open_to_all,
+        trigger: Callable[[str, Part], PendingTrigger | None],
+        read_challenge: Callable[[str | None, str], Callable[[], None] | None],
+        add_trigger_count: Callable[[TriggerCount], None] = no_cameras,
+        record_operator_action: Callable[[str, str, str], None] = no_ledger,
+        prepare: ServerSocketSetup = no_encryption,
     ) -> None:
         """Bind, in a context that nothing else is in.
 
@@ -91,32 +91,32 @@ class Replay:
             AddressError: The address is in use, or not there yet.
             ConfigError: It cannot be bound.
         """
-        self.dropped = 0
+        self.dropped_count = 0
         """Messages that were no request."""
-        self.turns = 0
+        self.progress_count = 0
         """Moves on at every turn of the thread, ten times a second at the least."""
         self.acks: dict[str, int] = {}
         """Last seq acknowledged, by subscriber's name; at most 256 names."""
         self._spool = spool
         self._clock = clock
         self._trigger = trigger
-        self._challenge = challenge
-        self._count_triggers = count_triggers
-        self._tickets: deque[tuple[list[bytes], Ticket, int]] = deque()
-        self._operate = operate
+        self._read_challenge_image = read_challenge
+        self._add_trigger_count = add_trigger_count
+        self._pending_triggers: deque[tuple[list[bytes], PendingTrigger, int]] = deque()
+        self._record_operator_action = record_operator_action
         self._expiry = TriggerExpiry(clock)
-        self._jobs = ReplayJobs(spool, clock, self._give)
-        self._errands = Errands(clock)
+        self._jobs = ReplayJobs(spool, clock, self._send_to_client)
+        self._disk_tasks = DiskTasks(clock)
         self._stop = False
-        self._heard_at_ns: dict[int, int] = {}
+        self._last_message_ns: dict[int, int] = {}
         """Of a client's descriptor: its last whole message."""
-        self._sent = (0, 0)
-        self._entries_free_at_ns = -(1 << 62)
-        self._admission: Admission | None = None
-        watched = Watched(
-            Untaken(clock, lambda: self._sent, _CLIENT_MESSAGES_MAX),
-            Unended(clock, lambda client: self._heard_at_ns.get(client, 0)),
-            self._forget,
+        self._sent_totals = (0, 0)
+        self._ledger_entries_allowed_at_ns = -(1 << 62)
+        self._admission: AdmissionControl | None = None
+        watched = ClientMonitors(
+            SlowClientMonitor(clock, lambda: self._sent_totals, _CLIENT_MESSAGES_MAX),
+            UnfinishedMessageMonitor(clock, lambda client: self._last_message_ns.get(client, 0)),
+            self._remove_client,
         )
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -129,12 +129,12 @@ class Replay:
         try:
             prepare(context, self._socket, watched)
             if self._socket.mechanism != zmq.CURVE:
-                self._admission = Admission(
+                self._admission = AdmissionControl(
                     context,
                     self._socket,
-                    has_asked=self._heard_at_ns.__contains__,
+                    has_requested=self._last_message_ns.__contains__,
                     clock=clock,
-                    watched=watched,
+                    client_monitors=watched,
                 )
             self._bound = bind(self._socket, address, "publish.replay")
         except BaseException:
@@ -146,9 +146,9 @@ class Replay:
             self._admission.start(self._bound)
 
     @property
-    def replayed(self) -> int:
+    def replayed_count(self) -> int:
         """Verdicts given again."""
-        return self._jobs.replayed
+        return self._jobs.replayed_count
 
     @property
     def address(self) -> str:
@@ -160,150 +160,154 @@ class Replay:
     def run(self) -> None:
         """The thread, until `stop`. Orders come first; then a slice of what is asked again."""
         while not self._stop:
-            self.turns += 1
-            looked_at_ns = self._expiry.turn()
-            there = self._socket.poll(self._patience_ms())
-            self._answer_tickets()
-            self._errands.finish()
-            heard = self._hear_some(looked_at_ns) if there else 0
+            self.progress_count += 1
+            looked_at_ns = self._expiry.begin_poll()
+            there = self._socket.poll(self._poll_timeout_ms())
+            self._answer_triggers()
+            self._disk_tasks.answer_finished()
+            heard = self._receive_some(looked_at_ns) if there else 0
             if not there:
-                self._expiry.saw_empty(looked_at_ns)
+                self._expiry.record_empty(looked_at_ns)
             if self._jobs:
-                self._jobs.step()
+                self._jobs.send_slice()
             if heard:
-                self._clock.sleep_until(self._clock.now_ns() + _TURN_PAUSE_NS)
+                self._clock.sleep_until(self._clock.now_ns() + _LOOP_PAUSE_NS)
             elif self._jobs:
                 self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
-        self._errands.stop()
+        self._disk_tasks.stop()
 
-    def _patience_ms(self) -> int:
+    def _poll_timeout_ms(self) -> int:
         if self._jobs:
             return 0
-        return _TICKET_POLL_MS if self._tickets or self._errands else 100
+        return _TRIGGER_POLL_MS if self._pending_triggers or self._disk_tasks else 100
 
-    def _hear_some(self, looked_at_ns: int) -> int:
+    def _receive_some(self, polled_at_ns: int) -> int:
         """Take a few messages; returns how many."""
-        for count in range(_TURN_REQUESTS):
+        for count in range(_REQUESTS_PER_LOOP):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                self._expiry.saw_empty(looked_at_ns)
+                self._expiry.record_empty(polled_at_ns)
                 return count
-            self._note(frames[0])
-            self._hear([frame.bytes for frame in frames])
-        return _TURN_REQUESTS
+            self._record_use(frames[0])
+            self._on_message([frame.bytes for frame in frames])
+        return _REQUESTS_PER_LOOP
 
     def stop(self) -> None:
         """End the thread within 100 ms."""
         self._stop = True
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Close the socket, after the thread has ended."""
         if self._admission is not None:
             self._admission.close()
         self._socket.close(0)
         self._bound.release()
 
-    def _note(self, frame: zmq.Frame) -> None:
+    def _record_use(self, frame: zmq.Frame) -> None:
         """Keep in mind whose connection is in use, and when."""
         with contextlib.suppress(zmq.ZMQError):
-            self._heard_at_ns[int(frame.get(zmq.SRCFD))] = self._clock.now_ns()
+            self._last_message_ns[int(frame.get(zmq.SRCFD))] = self._clock.now_ns()
 
-    def _forget(self, client: int) -> None:
-        self._heard_at_ns.pop(client, None)
+    def _remove_client(self, client: int) -> None:
+        self._last_message_ns.pop(client, None)
 
-    def _hear(self, parts: list[bytes]) -> None:
+    def _on_message(self, parts: list[bytes]) -> None:
         try:
             request = decode_request(parts[-1]) if len(parts) in (2, 3) else None
         except msgspec.DecodeError:
             request = None
         if request is None:
-            self.dropped += 1
+            self.dropped_count += 1
         elif isinstance(request, ReplayRequest):
-            self._jobs.take(parts[0], request)
+            self._jobs.add(parts[0], request)
         elif isinstance(request, Ack):
             if request.name in self.acks or len(self.acks) < 256:
                 self.acks[request.name] = request.seq
             else:
-                self.dropped += 1
+                self.dropped_count += 1
         elif isinstance(request, TriggerCount):
             try:
-                self._count_triggers(request)
+                self._add_trigger_count(request)
             except EdgeInspectError:  # of a camera that is not there
-                self.dropped += 1
+                self.dropped_count += 1
         else:
             # With its empty part, if there was one: then a REQ socket hears it too.
-            self._obey(parts[:-1], request)
+            self._execute(parts[:-1], request)
 
-    def _obey(
+    def _execute(
         self, sender: list[bytes], request: TriggerRequest | ChallengeRequest | OperatorRequest
     ) -> None:
         """Do it and answer, or wait for the frame that was triggered."""
         try:
             if isinstance(request, ChallengeRequest):
-                self._read_challenge(sender, request)
+                self._queue_challenge(sender, request)
                 return
             if isinstance(request, OperatorRequest):
-                self._take_entry()
-                self._operate(request.actor, request.action, request.detail)
+                self._limit_ledger_entries()
+                self._record_operator_action(request.actor, request.action, request.detail)
             else:
                 part = Part(
                     request.part_id,
                     request.encoder_count,
                     request.simulated,
-                    self._expiry.of(request),
+                    self._expiry.expires_at_ns(request),
                 )
                 ticket = self._trigger(request.camera, part)
                 if ticket is not None:
-                    self._tickets.append((sender, ticket, self._clock.now_ns() + _TICKET_NS))
+                    self._pending_triggers.append(
+                        (sender, ticket, self._clock.now_ns() + _TRIGGER_TIMEOUT_NS)
+                    )
                     return
         except EdgeInspectError as error:
-            self._send(sender, [encode(Triggered(accepted=False, problem=str(error)))])
+            self._send(sender, [encode_body(CommandResult(accepted=False, problem=str(error)))])
             return
-        self._send(sender, [encode(Triggered(accepted=True))])
+        self._send(sender, [encode_body(CommandResult(accepted=True))])
 
-    def _take_entry(self) -> None:
+    def _limit_ledger_entries(self) -> None:
         """Count an entry for the ledger: it is kept for good, and makes verdicts give way.
 
         Raises:
             UsageError: There were too many lately.
         """
         now_ns = self._clock.now_ns()
-        self._entries_free_at_ns = max(self._entries_free_at_ns, now_ns - ENTRIES * _ENTRY_NS)
-        if self._entries_free_at_ns > now_ns - _ENTRY_NS:
+        self._ledger_entries_allowed_at_ns = max(
+            self._ledger_entries_allowed_at_ns, now_ns - LEDGER_ENTRIES_MAX * _LEDGER_ENTRY_NS
+        )
+        if self._ledger_entries_allowed_at_ns > now_ns - _LEDGER_ENTRY_NS:
             raise UsageError("too many entries for the ledger lately", remedy="Try again later")
-        self._entries_free_at_ns += _ENTRY_NS
+        self._ledger_entries_allowed_at_ns += _LEDGER_ENTRY_NS
 
-    def _answer_tickets(self) -> None:
+    def _answer_triggers(self) -> None:
         """Answer each trigger whose frame has come, in whatever order, or whose time is up."""
         now_ns = self._clock.now_ns()
-        for _ in range(len(self._tickets)):
-            sender, ticket, until_ns = self._tickets.popleft()
+        for _ in range(len(self._pending_triggers)):
+            sender, ticket, until_ns = self._pending_triggers.popleft()
             if ticket.seq is None and now_ns < until_ns:
-                self._tickets.append((sender, ticket, until_ns))
+                self._pending_triggers.append((sender, ticket, until_ns))
             else:
-                self._send(sender, [encode(Triggered(accepted=True, seq=ticket.seq))])
+                self._send(sender, [encode_body(CommandResult(accepted=True, seq=ticket.seq))])
 
-    def _read_challenge(self, sender: list[bytes], request: ChallengeRequest) -> None:
+    def _queue_challenge(self, sender: list[bytes], request: ChallengeRequest) -> None:
         """Have the picture read; the answer comes when it is, or when its time is up."""
 
         def answer(problem: str) -> None:
-            self._send(sender, [encode(Triggered(accepted=not problem, problem=problem))])
+            self._send(sender, [encode_body(CommandResult(accepted=not problem, problem=problem))])
 
-        read = functools.partial(self._challenge, request.camera, request.picture)
-        self._errands.take(read, request.picture, answer)
+        read = functools.partial(self._read_challenge_image, request.camera, request.picture)
+        self._disk_tasks.submit(read, request.picture, answer)
 
-    def _give(self, client: bytes, parts: list[bytes]) -> Sent:
+    def _send_to_client(self, client: bytes, parts: list[bytes]) -> SendResult:
         return self._send([client], parts)
 
-    def _send(self, sender: list[bytes], parts: list[bytes]) -> Sent:
+    def _send(self, sender: list[bytes], parts: list[bytes]) -> SendResult:
         """Never waits: a client that cannot take it now will ask again."""
         try:
             self._socket.send_multipart([*sender, *parts], zmq.NOBLOCK)
         except zmq.Again:
-            return Sent.FULL
+            return SendResult.QUEUE_FULL
         except zmq.ZMQError:  # EHOSTUNREACH
-            return Sent.GONE
-        sent_bytes, messages = self._sent
-        self._sent = sent_bytes + sum(map(len, parts)), messages + 1
-        return Sent.YES
+            return SendResult.DISCONNECTED
+        sent_bytes, messages = self._sent_totals
+        self._sent_totals = sent_bytes + sum(map(len, parts)), messages + 1
+        return SendResult.SENT

@@ -17,8 +17,8 @@ import zmq
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
-from edgeinspect.wire.tcp_connections import hang_up
+from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.wire.tcp_connections import disconnect
 
 TOPIC_BYTES_MAX = 128
 """Of a subscription, or of what a client says of itself when it connects; who sends more is
@@ -26,9 +26,9 @@ disconnected by ZeroMQ itself. Under CURVE the greetings alone are longer."""
 CURVE_BYTES_MAX = 1024
 SUBSCRIPTIONS_MAX = 64
 """Subscribed and unsubscribed by one client at once; `_REFILL_NS` later one more."""
-USELESS_EACH_MAX = 32
+UNMATCHED_PER_CLIENT_MAX = 32
 """Of them such as no message of this line matches, as a client of several lines has."""
-USELESS_MAX = 512
+UNMATCHED_TOTAL_MAX = 512
 """The same of all clients together."""
 _REFILL_NS = NS_PER_S // 2
 _DECISIONS = "|".join(
@@ -38,23 +38,23 @@ _DECISIONS = "|".join(
 _log = structlog.get_logger()
 
 
-class Subscribers:
+class SubscriptionLimiter:
     """Counts by connection. For whoever holds the publisher's lock."""
 
     def __init__(self, line: str, cameras: Sequence[str], clock: Clock) -> None:
         """`cameras` are the line's, or none if any may be."""
-        self.cut = 0
+        self.disconnected_count = 0
         """Clients that were disconnected because they asked for too much."""
-        self.let_go: Callable[[int], None] = hang_up
+        self.disconnect: Callable[[int], None] = disconnect
         """Ends a connection."""
-        self._ended: set[int] = set()
+        self._disconnected: set[int] = set()
         self._clock = clock
-        self._quiet = RateLimited(_log, clock)
-        self._left: dict[int, tuple[float, int]] = {}
-        self._useless: dict[int, int] = {}
+        self._throttled_log = RateLimitedLogger(_log, clock)
+        self._allowances: dict[int, tuple[float, int]] = {}
+        self._unmatched_counts: dict[int, int] = {}
         name = re.escape(line)
         camera = f"(?:{'|'.join(map(re.escape, cameras))})" if cameras else "[a-z0-9_-]{0,32}"
-        self._wanted = re.compile(
+        self._matchable = re.compile(
             rf"(?:verdict\.{name}\.{camera}(?:\.(?:{_DECISIONS}))?"
             rf"|part\.{name}\.(?:{_DECISIONS})|heartbeat\.{name}|status\.{name})".encode()
         )
@@ -69,54 +69,57 @@ class Subscribers:
             return True
         if any(topic == name[: len(topic)] for name in self._names):
             return True
-        return self._wanted.fullmatch(topic) is not None
+        return self._matchable.fullmatch(topic) is not None
 
-    def knows(self, connection: int) -> bool:
+    def has_subscribed(self, connection: int) -> bool:
         """Whether a client has subscribed to anything. Thread-safe."""
-        return connection in self._left
+        return connection in self._allowances
 
-    def heard_at_ns(self, connection: int) -> int:
+    def last_subscribed_ns(self, connection: int) -> int:
         """When a client subscribed last; 0 for never. Thread-safe."""
-        return self._left.get(connection, (0.0, 0))[1]
+        return self._allowances.get(connection, (0.0, 0))[1]
 
-    def forget(self, connection: int) -> None:
+    def remove(self, connection: int) -> None:
         """The number is another client's now. Thread-safe."""
-        self._left.pop(connection, None)
-        self._useless.pop(connection, None)
-        self._ended.discard(connection)
+        self._allowances.pop(connection, None)
+        self._unmatched_counts.pop(connection, None)
+        self._disconnected.discard(connection)
 
-    def admit(self, frame: zmq.Frame, *, useful: bool) -> bool:
+    def allow(self, frame: zmq.Frame, *, can_match: bool) -> bool:
         """Count a subscription, or its end; False if its client was disconnected for it."""
         try:
             connection = int(frame.get(zmq.SRCFD))
         except zmq.ZMQError:  # its client has gone: ZeroMQ itself says so
             return True
-        if connection in self._ended:
+        if connection in self._disconnected:
             return False
         now_ns = self._clock.now_ns()
-        left, at_ns = self._left.get(connection, (float(SUBSCRIPTIONS_MAX), now_ns))
+        left, at_ns = self._allowances.get(connection, (float(SUBSCRIPTIONS_MAX), now_ns))
         left = min(SUBSCRIPTIONS_MAX, left + (now_ns - at_ns) / _REFILL_NS) - 1
-        useless = self._useless.get(connection, 0)
-        if not useful:
-            useless = self._useless[connection] = useless + 1
-        crowded = not useful and sum(self._useless.values()) > USELESS_MAX
-        if left >= 0 and useless <= USELESS_EACH_MAX and not crowded:
-            self._left[connection] = (left, now_ns)
+        useless = self._unmatched_counts.get(connection, 0)
+        if not can_match:
+            useless = self._unmatched_counts[connection] = useless + 1
+        crowded = not can_match and sum(self._unmatched_counts.values()) > UNMATCHED_TOTAL_MAX
+        if left >= 0 and useless <= UNMATCHED_PER_CLIENT_MAX and not crowded:
+            self._allowances[connection] = (left, now_ns)
             return True
-        self._end(connection, "subscriptions")
+        self._disconnect(connection, "subscriptions")
         return False
 
-    def end(self, frame: zmq.Frame) -> None:
+    def disconnect_sender(self, frame: zmq.Frame) -> None:
         """Disconnect who sent no subscription: libzmq mixes up whose the next ones are."""
         with contextlib.suppress(zmq.ZMQError):
-            self._end(int(frame.get(zmq.SRCFD)), "no subscription")
+            self._disconnect(int(frame.get(zmq.SRCFD)), "no subscription")
 
-    def _end(self, connection: int, why: str) -> None:
-        if connection in self._ended:
+    def _disconnect(self, connection: int, problem: str) -> None:
+        if connection in self._disconnected:
             return
-        self._ended.add(connection)
-        self.cut += 1
-        self.let_go(connection)
-        self._quiet.warning(
-            log_events.CLIENT_CUT, address="publish.verdicts", problem=why, cut=self.cut
+        self._disconnected.add(connection)
+        self.disconnected_count += 1
+        self.disconnect(connection)
+        self._throttled_log.warning(
+            log_events.CLIENT_CUT,
+            address="publish.verdicts",
+            problem=problem,
+            cut=self.disconnected_count,
         )

@@ -11,11 +11,11 @@ Source: docs/wire.md, "Request: trigger"
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import NS_PER_MS, STALL_NS, Clock, read_offset_ns
+from edgeinspect.domain.clock import NS_PER_MS, STALL_NS, Clock, read_utc_offset_ns
 from edgeinspect.system import boot_id
 from edgeinspect.wire.requests import TriggerRequest
 
-VALID_NS = 500 * NS_PER_MS
+QUEUE_AGE_MAX_NS = 500 * NS_PER_MS
 """A message that may have waited longer at the ROUTER is refused."""
 
 
@@ -25,31 +25,31 @@ class TriggerExpiry:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._boot_id = boot_id.boot_id()
-        self._turned_at_ns = self._empty_at_ns = clock.now_ns()
-        self._in_doubt_until_ns = 0
+        self._polled_at_ns = self._empty_at_ns = clock.now_ns()
+        self._uncertain_until_ns = 0
 
-    def turn(self) -> int:
+    def begin_poll(self) -> int:
         """Call before each look at the queue; gives the instant for `saw_empty`."""
         now_ns = self._clock.now_ns()
-        if now_ns - self._turned_at_ns > STALL_NS:
-            self._in_doubt_until_ns = now_ns + STALL_NS
-        self._turned_at_ns = now_ns
+        if now_ns - self._polled_at_ns > STALL_NS:
+            self._uncertain_until_ns = now_ns + STALL_NS
+        self._polled_at_ns = now_ns
         return now_ns
 
-    def saw_empty(self, at_ns: int) -> None:
+    def record_empty(self, at_ns: int) -> None:
         """Nothing waited at `at_ns`, which is before the look, never after it."""
         self._empty_at_ns = at_ns
 
-    def of(self, request: TriggerRequest) -> int:
+    def expires_at_ns(self, request: TriggerRequest) -> int:
         """When a trigger that has just been taken from the queue ends, monotonic."""
         now_ns = self._clock.now_ns()
-        latest_ns = self._empty_at_ns + VALID_NS
+        latest_ns = self._empty_at_ns + QUEUE_AGE_MAX_NS
         if request.expires_monotonic_ns is not None and self._same_clock(request):
             return min(request.expires_monotonic_ns, latest_ns)
-        if now_ns < self._in_doubt_until_ns:
+        if now_ns < self._uncertain_until_ns:
             return now_ns
         if request.expires_utc_ns is not None:
-            latest_ns = min(latest_ns, request.expires_utc_ns - read_offset_ns(self._clock))
+            latest_ns = min(latest_ns, request.expires_utc_ns - read_utc_offset_ns(self._clock))
         return latest_ns
 
     def _same_clock(self, request: TriggerRequest) -> bool:

@@ -1,6 +1,6 @@
 """The shadow's own process: `python -m edgeinspect.pipeline.shadow.child`, started by the line.
 
-Stdin: a `ShadowPlan`, then one `Shown` a line whose picture lies in the mailbox. Stdout: one
+Stdin: a `ShadowPlan`, then one `ShadowSample` a line whose picture lies in the mailbox. Stdout: one
 byte whenever the mailbox is free. It ends when stdin does.
 """
 
@@ -20,17 +20,17 @@ import numpy as np
 
 from edgeinspect import registry
 from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
-from edgeinspect.errors import EXIT_REFUSED, DataError, EdgeInspectError, EngineFault
-from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
-from edgeinspect.pipeline.shadow.shadow import READY, ShadowPlan, shown_of
-from edgeinspect.pipeline.verdicts.closer import Causes
+from edgeinspect.errors import EXIT_DATAERR, DataError, EdgeInspectError, EngineFault
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
+from edgeinspect.pipeline.shadow.shadow import READY, ShadowPlan, to_sample
+from edgeinspect.pipeline.verdicts.closer import Provenance
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import Store
-from edgeinspect.storage.model_store.golden_frames import prove
-from edgeinspect.storage.shadow_results import Record, Shown
-from edgeinspect.storage.shared_memory.folder import open_file
-from edgeinspect.system.decoding import Decode, decode_json, json_decoder
-from edgeinspect.system.untrusted_text import lines
+from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.storage.model_store.golden_frames import verify_engine
+from edgeinspect.storage.shadow_results import ShadowResultWriter, ShadowSample
+from edgeinspect.storage.shared_memory.folder import open_line_file
+from edgeinspect.system.decoding import Decoder, decode_json, json_decoder
+from edgeinspect.system.untrusted_text import escape_lines
 
 _FLUSH_FRAMES = 64
 _FLUSH_S = 1.0
@@ -38,52 +38,59 @@ _FLUSH_S = 1.0
 
 def main() -> int:
     """Judge what is shown until stdin ends; returns the exit code."""
-    become_idle()
+    set_idle_priority()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the line's; it ends this process itself
     plan = decode_json(sys.stdin.buffer.readline(), ShadowPlan)
     try:
-        judge = make_judge(plan, SystemClock())
+        judge = make_inspector(plan, SystemClock())
     except EdgeInspectError as error:
-        print(lines(f"edgeinspect: shadow {plan.shadow} is refused: {error}"), file=sys.stderr)
-        return EXIT_REFUSED
-    handle = open_file(Path(plan.mailbox), write=True)
+        print(
+            escape_lines(f"edgeinspect: shadow {plan.shadow} is refused: {error}"), file=sys.stderr
+        )
+        return EXIT_DATAERR
+    handle = open_line_file(Path(plan.mailbox), write=True)
     memory = mmap.mmap(handle, 0)  # writable, for libraries that insist on it
     os.close(handle)
     picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
     try:
-        record = Record(Path(plan.record), plan.live, plan.shadow)
+        record = ShadowResultWriter(Path(plan.record), plan.live, plan.shadow)
     except (DataError, sqlite3.Error) as error:
-        print(lines(f"edgeinspect: shadow {plan.shadow}: {plan.record}: {error}"), file=sys.stderr)
-        return EXIT_REFUSED
+        print(
+            escape_lines(f"edgeinspect: shadow {plan.shadow}: {plan.record}: {error}"),
+            file=sys.stderr,
+        )
+        return EXIT_DATAERR
     gc.freeze()
-    decode: Decode[Shown] = json_decoder(Shown)
+    decode: Decoder[ShadowSample] = json_decoder(ShadowSample)
     flush_at = time.monotonic() + _FLUSH_S
-    _say_ready()
+    _signal_ready()
     for line in sys.stdin.buffer:
         live = decode(line)
         began_ns = time.monotonic_ns()
         try:
-            opinion = judge.opine(picture)
+            opinion = judge.inspect_untimed(picture)
         except EngineFault as fault:
-            print(lines(f"edgeinspect: shadow {plan.shadow}: {fault}"), file=sys.stderr)
+            print(escape_lines(f"edgeinspect: shadow {plan.shadow}: {fault}"), file=sys.stderr)
             return fault.exit_code
         took_us = (time.monotonic_ns() - began_ns) // NS_PER_US
-        mine = shown_of(opinion.finding, opinion.defect_prob, live.seq, live.epoch, live.at_utc_ns)
+        mine = to_sample(
+            opinion.assessment, opinion.defect_prob, live.seq, live.epoch, live.at_utc_ns
+        )
         record.add(live, mine, took_us)
-        if record.waiting >= _FLUSH_FRAMES or time.monotonic() >= flush_at:
+        if record.pending_count >= _FLUSH_FRAMES or time.monotonic() >= flush_at:
             record.flush()
             flush_at = time.monotonic() + _FLUSH_S
-        _say_ready()
+        _signal_ready()
     record.close()
     return 0
 
 
-def _say_ready() -> None:
+def _signal_ready() -> None:
     with contextlib.suppress(BrokenPipeError):  # the line is gone: stdin ends too
         os.write(1, READY)
 
 
-def become_idle() -> None:
+def set_idle_priority() -> None:
     """Take a processor only while nobody else wants it."""
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -91,7 +98,7 @@ def become_idle() -> None:
         os.nice(19)
 
 
-def make_judge(plan: ShadowPlan, clock: Clock) -> Judge:
+def make_inspector(plan: ShadowPlan, clock: Clock) -> FrameInspector:
     """The judge of a plan, its engines proven.
 
     Raises:
@@ -99,13 +106,13 @@ def make_judge(plan: ShadowPlan, clock: Clock) -> Judge:
     """
     engines: dict[str, Engine] = {}
     for role, wanted in plan.engines.items():
-        module = registry.part("backend", wanted.type)
+        module = registry.load_plugin("backend", wanted.type)
         options = decode_json(wanted.options, module.Options)
-        engines[role] = module.build(options, clock, store=Store(Path(plan.store)))
-        prove(engines[role])
-    causes = Causes("shadow", (), "", 0, None, None)
-    pair = Engines(engines.get("gate"), engines.get("segmenter"))
-    return Judge(pair, plan.rules, causes, clock)
+        engines[role] = module.build(options, clock, store=ModelStore(Path(plan.store)))
+        verify_engine(engines[role])
+    causes = Provenance("shadow", (), "", 0, None, None)
+    pair = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
+    return FrameInspector(pair, plan.rules, causes, clock)
 
 
 if __name__ == "__main__":

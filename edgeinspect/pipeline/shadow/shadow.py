@@ -20,18 +20,18 @@ import msgspec
 import numpy as np
 import structlog
 
-from edgeinspect.config.loader import Loaded, PartChoice
+from edgeinspect.config.loader import LoadedConfig, PluginSelection
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.domain.numbers import Int64
-from edgeinspect.domain.verdict import Finding
+from edgeinspect.domain.verdict import Assessment
 from edgeinspect.errors import DeviceLostError, ModelError
-from edgeinspect.pipeline.inspection.decision import Rules
-from edgeinspect.pipeline.inspection.frame_inspector import Judge, Opinion
+from edgeinspect.pipeline.inspection.decision import DecisionRules
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, UntimedResult
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
-from edgeinspect.storage.model_store import Store
-from edgeinspect.storage.shadow_results import Shown, model_key, set_key
-from edgeinspect.storage.shared_memory.folder import allocate
+from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.storage.shadow_results import ShadowSample, model_key, set_key
+from edgeinspect.storage.shared_memory.folder import allocate_file
 from edgeinspect.system import log_events
 
 READY = b"r"
@@ -39,7 +39,7 @@ READY = b"r"
 _log = structlog.get_logger()
 
 
-class ShadowEngine(msgspec.Struct, frozen=True, kw_only=True):
+class ShadowEngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How one engine of the shadow is built."""
 
     type: str
@@ -51,9 +51,9 @@ class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is told first."""
 
     store: str
-    engines: dict[str, ShadowEngine]
+    engines: dict[str, ShadowEngineConfig]
     """`gate`, `segmenter` or both."""
-    rules: Rules
+    rules: DecisionRules
     dims: tuple[Int64, Int64, Int64]
     mailbox: str
     record: str
@@ -61,7 +61,7 @@ class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True):
     shadow: str
 
 
-def find_candidates(loaded: Loaded, store: Store) -> dict[str, ModelSpec]:
+def find_candidates(loaded: LoadedConfig, store: ModelStore) -> dict[str, ModelSpec]:
     """The versions in shadow of the models that a configuration names without a version.
 
     Returns:
@@ -75,16 +75,16 @@ def find_candidates(loaded: Loaded, store: Store) -> dict[str, ModelSpec]:
         name = choice.options.model
         if "/" in name or not store.versions(name):
             continue
-        shadow = store.shelf(name).register().shadow
+        shadow = store.model_versions(name).read_state().shadow
         if shadow is not None:
             specs[role] = store.resolve(f"{name}/{shadow}")
     return specs
 
 
 def make_plan(
-    loaded: Loaded,
-    store: Store,
-    judge: Judge,
+    loaded: LoadedConfig,
+    store: ModelStore,
+    inspector: FrameInspector,
     candidates: Mapping[str, ModelSpec],
     mailbox: Path,
     record: Path,
@@ -96,7 +96,7 @@ def make_plan(
     """
     engines, live, shadow = {}, [], []
     dims = (0, 0, 0)
-    for role, engine in (("gate", judge.gate), ("segmenter", judge.segmenter)):
+    for role, engine in (("gate", inspector.gate), ("segmenter", inspector.segmenter)):
         if engine is None:
             continue
         now = engine.spec
@@ -109,11 +109,11 @@ def make_plan(
             )
         live.append(model_key(now.id.name, now.id.version, now.id.sha256))
         shadow.append(model_key(spec.id.name, spec.id.version, spec.id.sha256))
-        engines[role] = _engine(loaded.engines[role], spec)
+        engines[role] = _engine_config(loaded.engines[role], spec)
     return ShadowPlan(
         store=str(store.root),
         engines=engines,
-        rules=judge.rules,
+        rules=inspector.rules,
         dims=dims,
         mailbox=str(mailbox),
         record=str(record),
@@ -122,15 +122,15 @@ def make_plan(
     )
 
 
-def _engine(choice: PartChoice, spec: ModelSpec) -> ShadowEngine:
+def _engine_config(choice: PluginSelection, spec: ModelSpec) -> ShadowEngineConfig:
     changes: dict[str, object] = {"model": str(spec.path.parent.absolute())}
     if hasattr(choice.options, "threads"):
         changes["threads"] = 1  # the other processors stay the line's
     options = msgspec.structs.replace(choice.options, **changes)
-    return ShadowEngine(type=choice.type, options=msgspec.json.encode(options))
+    return ShadowEngineConfig(type=choice.type, options=msgspec.json.encode(options))
 
 
-class Shadow:
+class ShadowProcess:
     """The line's side of a running shadow.
 
     `show` may be called by any worker, `check` and `close` by one other thread.
@@ -143,21 +143,21 @@ class Shadow:
             DeviceLostError: There is no memory for the mailbox.
         """
         self.models = plan.shadow
-        self.shown = 0
+        self.submitted_count = 0
         """Frames that were handed over."""
         self._epoch = epoch
         self._lock = threading.Lock()
-        self._ready = False
-        self._told = False
+        self._is_ready = False
+        self._has_reported_stop = False
         self._mailbox = Path(plan.mailbox)
         shape = FrameShape(*plan.dims)
         try:
-            self._map = allocate(self._mailbox, shape.size_bytes)
+            self._map = allocate_file(self._mailbox, shape.size_bytes)
         except OSError as error:
             raise DeviceLostError(
                 f"no memory for a shadow: {error.strerror}", where=plan.mailbox
             ) from error
-        self._picture = np.frombuffer(self._map, np.uint8).reshape(shape.dims)
+        self._mailbox_pixels = np.frombuffer(self._map, np.uint8).reshape(shape.dims)
         self._child = subprocess.Popen(
             [sys.executable, "-m", "edgeinspect.pipeline.shadow.child"],
             stdin=subprocess.PIPE,
@@ -169,47 +169,47 @@ class Shadow:
             os.sched_setscheduler(self._child.pid, os.SCHED_IDLE, os.sched_param(0))
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        self._to, self._from = self._child.stdin.fileno(), self._child.stdout.fileno()
+        self._to_child, self._from_child = self._child.stdin.fileno(), self._child.stdout.fileno()
         self._child.stdin.write(msgspec.json.encode(plan) + b"\n")
-        os.set_blocking(self._to, False)
-        os.set_blocking(self._from, False)
+        os.set_blocking(self._to_child, False)
+        os.set_blocking(self._from_child, False)
         _log.info(log_events.SHADOW_STARTED, models=self.models, record=plan.record)
 
-    def show(self, frame: OpenFrame, opinion: Opinion) -> None:
+    def submit(self, frame: OpenFrame, result: UntimedResult) -> None:
         """Hand over a frame that was judged, if the child waits for one. Never blocks."""
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if not self._ready and not self._hears():
+            if not self._is_ready and not self._is_child_ready():
                 return
-            self._ready = False
-            np.copyto(self._picture, frame.pixels)
+            self._is_ready = False
+            np.copyto(self._mailbox_pixels, frame.pixels)
             record = frame.record
-            shown = shown_of(
-                opinion.finding,
-                opinion.defect_prob,
+            shown = to_sample(
+                result.assessment,
+                result.defect_prob,
                 frame.seq,
                 self._epoch,
                 record.captured_at_utc_ns,
             )
-            os.write(self._to, msgspec.json.encode(shown) + b"\n")
-            self.shown += 1
+            os.write(self._to_child, msgspec.json.encode(shown) + b"\n")
+            self.submitted_count += 1
         except OSError:
             pass  # the child is gone, and `check` will say so
         finally:
             self._lock.release()
 
-    def _hears(self) -> bool:
+    def _is_child_ready(self) -> bool:
         try:
-            return os.read(self._from, 16) != b""
+            return os.read(self._from_child, 16) != b""
         except BlockingIOError:
             return False
 
-    def check(self) -> bool:
+    def check_child(self) -> bool:
         """True while the child lives; says once that it does not."""
         code = self._child.poll()
-        if code is not None and not self._told:
-            self._told = True
+        if code is not None and not self._has_reported_stop:
+            self._has_reported_stop = True
             _log.error(log_events.SHADOW_STOPPED, models=self.models, problem=f"ended with {code}")
         return code is None
 
@@ -227,21 +227,23 @@ class Shadow:
                 self._child.kill()
                 self._child.wait()
             self._child.stdout.close()
-            self._ready = False
-            self._to = self._from = -1
+            self._is_ready = False
+            self._to_child = self._from_child = -1
             self._mailbox.unlink(missing_ok=True)
-        if not self._told:
-            self._told = True
+        if not self._has_reported_stop:
+            self._has_reported_stop = True
             _log.info(log_events.SHADOW_STOPPED, models=self.models, problem="")
 
 
-def shown_of(finding: Finding, prob: float | None, seq: int, epoch: int, at_utc_ns: int) -> Shown:
+def to_sample(
+    assessment: Assessment, prob: float | None, seq: int, epoch: int, at_utc_ns: int
+) -> ShadowSample:
     """What is compared of a finding."""
-    return Shown(
+    return ShadowSample(
         seq=seq,
         epoch=epoch,
         at_utc_ns=at_utc_ns,
-        decision=finding.decision.value,
-        classes=tuple(sorted({region.class_name for region in finding.regions if region.fatal})),
+        decision=assessment.decision.value,
+        classes=tuple(sorted({region.class_name for region in assessment.regions if region.fatal})),
         prob=prob,
     )

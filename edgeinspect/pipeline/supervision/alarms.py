@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from edgeinspect.domain.clock import Clock
-from edgeinspect.pipeline.capture.camera_thread import Capture
-from edgeinspect.pipeline.verdicts.closer import Tally
+from edgeinspect.pipeline.capture.camera_thread import CaptureThread
+from edgeinspect.pipeline.verdicts.closer import VerdictCounters
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
 
 
-class Health:
+class AlarmEvaluator:
     """Judges the line's own state from its counters. `check` may be called from any thread."""
 
     def __init__(
         self,
-        tally: Tally,
-        captures: Sequence[Capture],
+        tally: VerdictCounters,
+        captures: Sequence[CaptureThread],
         *,
         no_verdict_in_row: int,
         degraded_in_row: int,
@@ -36,8 +36,8 @@ class Health:
     ) -> None:
         self.alarm = ""
         """The alarm that stands, in words; empty for none."""
-        self._tally = tally
-        self._captures = captures
+        self._counters = tally
+        self._capture_threads = captures
         self._no_verdict_in_row = no_verdict_in_row
         self._degraded_in_row = degraded_in_row
         self._reject_in_row = reject_in_row
@@ -53,7 +53,7 @@ class Health:
     def check(self) -> tuple[bool, str]:
         """(inspecting, alarm): what the heartbeat says. Logs each change of the alarm."""
         still = self._standing_still()
-        alarm = self._find(still)
+        alarm = self._find_alarm(still)
         if alarm != self.alarm:
             if alarm:
                 _log.error(log_events.ALARM_RAISED, alarm=alarm)
@@ -62,31 +62,32 @@ class Health:
             self.alarm = alarm
             self._on_alarm(alarm)
         inspecting = not still and all(
-            capture.state == "live" and not capture.watch.delay for capture in self._captures
+            capture.state == "live" and not capture.grab_monitor.delay
+            for capture in self._capture_threads
         )
-        return inspecting and self._tally.no_verdict_run < self._no_verdict_in_row, alarm
+        return inspecting and self._counters.no_verdict_run < self._no_verdict_in_row, alarm
 
-    def _find(self, still: str) -> str:
-        for capture in self._captures:
+    def _find_alarm(self, still: str) -> str:
+        for capture in self._capture_threads:
             if capture.state == "lost":
                 return f"camera {capture.rules.camera} is lost"
-            if capture.watch.delay:
-                return f"camera {capture.rules.camera}: {capture.watch.delay}"
+            if capture.grab_monitor.delay:
+                return f"camera {capture.rules.camera}: {capture.grab_monitor.delay}"
         if still:
             return still
         if missed := self._missed_challenge():
             return f"challenge part {missed} was not rejected"
-        tally = self._tally
+        tally = self._counters
         if tally.no_verdict_run >= self._no_verdict_in_row:
             return f"at least {self._no_verdict_in_row} frames in a row without a verdict"
         if tally.degraded_run >= self._degraded_in_row:
             return f"at least {self._degraded_in_row} frames in a row judged by the gate alone"
         if tally.reject_run >= self._reject_in_row:
             return f"at least {self._reject_in_row} rejects in a row"
-        for capture in self._captures:
-            if differs := capture.audit.check(self._clock.now_ns()):
+        for capture in self._capture_threads:
+            if differs := capture.trigger_audit.check(self._clock.now_ns()):
                 return f"camera {capture.rules.camera}: {differs}"
-            if complaint := capture.watch.complaint:
+            if complaint := capture.grab_monitor.camera_alarm:
                 return f"camera {capture.rules.camera}: {complaint}"
         return (
             self._engine_alarm()

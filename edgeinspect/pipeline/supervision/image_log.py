@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 import structlog
 
-from edgeinspect.pipeline.capture.camera_thread import Capture
+from edgeinspect.pipeline.capture.camera_thread import CaptureThread
 from edgeinspect.storage.spool.spool import Spool
 from edgeinspect.system import log_events
 from edgeinspect.wire.messages import decode_verdict
 
 _log = structlog.get_logger()
-_TURN_LINES = 500
+_LINES_MAX = 500
 """Lines of one turn; what is more waits for the next, so that the duties beside it are kept."""
 
 
-class PictureLog:
+class ImageLog:
     """Reads a line's spool with a cursor of its own. For one thread.
 
     Args:
@@ -28,16 +28,16 @@ class PictureLog:
         captures: Its cameras; with none that names its pictures nothing is read.
     """
 
-    def __init__(self, spool: Spool, captures: Sequence[Capture]) -> None:
+    def __init__(self, spool: Spool, captures: Sequence[CaptureThread]) -> None:
         self._spool = spool
-        self._named = any(getattr(each.camera, "names_pictures", False) for each in captures)
+        self._is_enabled = any(getattr(each.camera, "names_pictures", False) for each in captures)
         self._seq = spool.published_seq + 1
 
-    def tell(self, lines: int = _TURN_LINES) -> None:
+    def log_closed(self, lines_max: int = _LINES_MAX) -> None:
         """Log what has been closed since, at most so many verdicts."""
         spool = self._spool
-        end = self._seq + lines
-        while self._named and self._seq <= spool.last_seq and self._seq < end:
+        end = self._seq + lines_max
+        while self._is_enabled and self._seq <= spool.last_seq and self._seq < end:
             body = spool.read(self._seq)
             if body is None:
                 if self._seq >= spool.oldest_seq:

@@ -17,29 +17,29 @@ from dataclasses import dataclass
 
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.pipeline.capture.camera_monitor import TURN_NS
-from edgeinspect.pipeline.capture.camera_thread import Capture
-from edgeinspect.pipeline.inspection.worker import Inspector
+from edgeinspect.pipeline.capture.camera_monitor import POLL_TIMEOUT_NS
+from edgeinspect.pipeline.capture.camera_thread import CaptureThread
+from edgeinspect.pipeline.inspection.worker import InspectionWorker
 from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import Replay
-from edgeinspect.pipeline.verdicts.deadline_guard import Guard
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer
+from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
 
-PATIENCE_NS = 5 * NS_PER_S
+STALL_TIMEOUT_NS = 5 * NS_PER_S
 """Longest stay of a thread at one piece of work before systemd is not fed any more. A lost GPU
 that comes back takes seconds."""
-OPENING_NS = 60 * NS_PER_S
+CAMERA_OPEN_TIMEOUT_NS = 60 * NS_PER_S
 """The same for a camera that is being opened or closed: their libraries wait for networks."""
 
 
 @dataclass(slots=True)
-class _Stay:
+class _ThreadState:
     """One thread's last sign, and how long ago that was."""
 
-    turns: int = -1
-    for_ns: int = 0
+    progress_count: int = -1
+    stalled_ns: int = 0
 
 
-class Progress:
+class LivenessMonitor:
     """Looks at the threads' turns and at the oldest open frame. For one thread.
 
     Args:
@@ -57,93 +57,108 @@ class Progress:
     def __init__(
         self,
         *,
-        captures: Sequence[Capture],
-        inspectors: Sequence[Inspector],
+        capture_threads: Sequence[CaptureThread],
+        workers: Sequence[InspectionWorker],
         publisher: Publisher | None,
-        guard: Guard,
-        replay: Replay,
+        guard: DeadlineGuard,
+        replay_server: ReplayServer,
         clock: Clock,
         budget_ns: int,
         heartbeat_ns: int,
-        patience_ns: int = PATIENCE_NS,
+        stall_timeout_ns: int = STALL_TIMEOUT_NS,
     ) -> None:
-        self._captures = captures
-        self._inspectors = inspectors
+        self._capture_threads = capture_threads
+        self._workers = workers
         self._publisher = publisher
         self._guard = guard
-        self._replay = replay
+        self._replay_server = replay_server
         self._clock = clock
-        self._patience_ns = patience_ns
-        self._turning_ns = patience_ns + TURN_NS
-        self._judging_ns = max(patience_ns, 2 * budget_ns, TURN_NS)
+        self._stall_timeout_ns = stall_timeout_ns
+        self._loop_limit_ns = stall_timeout_ns + POLL_TIMEOUT_NS
+        self._inspection_limit_ns = max(stall_timeout_ns, 2 * budget_ns, POLL_TIMEOUT_NS)
         # Until a camera is open the heartbeat says `inspecting: false` anyway.
-        self._opening_ns = OPENING_NS if patience_ns >= PATIENCE_NS else PATIENCE_NS
-        self._publishing_ns = patience_ns + heartbeat_ns
+        self._camera_open_limit_ns = (
+            CAMERA_OPEN_TIMEOUT_NS if stall_timeout_ns >= STALL_TIMEOUT_NS else STALL_TIMEOUT_NS
+        )
+        self._publisher_limit_ns = stall_timeout_ns + heartbeat_ns
         # Most that one look adds to a stay: time in which we did not look ourselves (a stopped
         # process, a PC asleep, the interpreter held) is not held against the threads.
-        self._step_ns = min(NS_PER_S, (patience_ns + TURN_NS) // 3)
-        self._stays: dict[str, _Stay] = {}
-        self._overdue = False
-        self._looked_at_ns = clock.now_ns()
+        self._step_max_ns = min(NS_PER_S, (stall_timeout_ns + POLL_TIMEOUT_NS) // 3)
+        self._states: dict[str, _ThreadState] = {}
+        self._was_overdue = False
+        self._checked_at_ns = clock.now_ns()
 
     def problem(self) -> str:
         """What stands still, in words; empty if the line gets on. Call it again and again."""
         now_ns = self._clock.now_ns()
-        step_ns = min(now_ns - self._looked_at_ns, self._step_ns)
-        self._looked_at_ns = now_ns
+        step_ns = min(now_ns - self._checked_at_ns, self._step_max_ns)
+        self._checked_at_ns = now_ns
         found = ""
         for name, turns, limit_ns in self._threads():
-            stay = self._stays.setdefault(name, _Stay())
-            if turns != stay.turns or not limit_ns:
-                stay.turns, stay.for_ns = turns, 0
+            stay = self._states.setdefault(name, _ThreadState())
+            if turns != stay.progress_count or not limit_ns:
+                stay.progress_count, stay.stalled_ns = turns, 0
                 continue
-            stay.for_ns += step_ns
-            if stay.for_ns > limit_ns:
+            stay.stalled_ns += step_ns
+            if stay.stalled_ns > limit_ns:
                 found = found or f"{name} stands still"
-        before, self._overdue = self._overdue, self._guard.overdue_ns > self._patience_ns
-        if before and self._overdue:  # twice: a process that goes on closes it first
+        before, self._was_overdue = (
+            self._was_overdue,
+            self._guard.overdue_ns > self._stall_timeout_ns,
+        )
+        if before and self._was_overdue:  # twice: a process that goes on closes it first
             found = found or "a frame is without a verdict long after its deadline"
         return found
 
     def _threads(self) -> Iterator[tuple[str, int, int]]:
         """Name, turns and patience; a patience of 0 for a thread that may stand still."""
         if self._publisher is not None:
-            yield "publish", self._publisher.turns, self._publishing_ns
-        yield "guard", self._guard.turns, self._turning_ns
-        yield "replay", self._replay.turns, self._turning_ns
-        for index, one in enumerate(self._inspectors):
-            yield f"inspect-{index}", one.turns, self._judging_ns if one.working else 0
-        for capture in self._captures:
-            yield f"capture-{capture.rules.camera}", capture.turns, self._capturing_ns(capture)
+            yield "publish", self._publisher.progress_count, self._publisher_limit_ns
+        yield "guard", self._guard.progress_count, self._loop_limit_ns
+        yield "replay", self._replay_server.progress_count, self._loop_limit_ns
+        for index, one in enumerate(self._workers):
+            yield (
+                f"inspect-{index}",
+                one.progress_count,
+                self._inspection_limit_ns if one.is_working else 0,
+            )
+        for capture in self._capture_threads:
+            yield (
+                f"capture-{capture.rules.camera}",
+                capture.progress_count,
+                self._capture_limit_ns(capture),
+            )
 
-    def _capturing_ns(self, capture: Capture) -> int:
+    def _capture_limit_ns(self, capture: CaptureThread) -> int:
         if capture.state in ("finished", "stopped"):
             return 0
-        return self._turning_ns if capture.state == "live" else self._opening_ns
+        return self._loop_limit_ns if capture.state == "live" else self._camera_open_limit_ns
 
 
-def line_progress(
+def make_liveness_monitors(
     config: LineConfig,
-    captures: Sequence[Capture],
-    inspectors: Sequence[Inspector],
+    capture_threads: Sequence[CaptureThread],
+    workers: Sequence[InspectionWorker],
     publisher: Publisher,
-    guard: Guard,
-    replay: Replay,
+    guard: DeadlineGuard,
+    replay_server: ReplayServer,
     clock: Clock,
-) -> tuple[Progress, Progress]:
+) -> tuple[LivenessMonitor, LivenessMonitor]:
     """(what the heartbeat looks at, what systemd's watchdog is fed by)."""
 
-    def look(publisher: Publisher | None, patience_ns: int) -> Progress:
-        return Progress(
-            captures=captures,
-            inspectors=inspectors,
+    def look(publisher: Publisher | None, patience_ns: int) -> LivenessMonitor:
+        return LivenessMonitor(
+            capture_threads=capture_threads,
+            workers=workers,
             publisher=publisher,
             guard=guard,
-            replay=replay,
+            replay_server=replay_server,
             clock=clock,
             budget_ns=round(config.budget_ms * NS_PER_MS),
             heartbeat_ns=round(config.publish.heartbeat_ms * NS_PER_MS),
-            patience_ns=patience_ns,
+            stall_timeout_ns=patience_ns,
         )
 
-    return look(None, round(config.capture.timeout_ms * NS_PER_MS)), look(publisher, PATIENCE_NS)
+    return look(None, round(config.capture.timeout_ms * NS_PER_MS)), look(
+        publisher, STALL_TIMEOUT_NS
+    )

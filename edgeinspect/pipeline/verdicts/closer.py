@@ -1,6 +1,6 @@
 """Closing: the only way a frame gets its verdict, whoever gives it.
 
-Worker, guard, capture thread and shutdown all come through `Closer.close`; the spool lets
+Worker, guard, capture thread and shutdown all come through `VerdictCloser.close`; the spool lets
 the first one win. The law's counters live here, beside the one place that changes them.
 """
 
@@ -17,8 +17,8 @@ import msgspec
 
 from edgeinspect.domain.clock import NS_PER_US, Clock
 from edgeinspect.domain.verdict import (
+    Assessment,
     Decision,
-    Finding,
     LetterboxRef,
     ModelRef,
     Reason,
@@ -28,12 +28,12 @@ from edgeinspect.domain.verdict import (
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
 from edgeinspect.storage.spool.format import PAYLOAD_BYTES, OpenRecord
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.system.wall_clock import StepWatch
-from edgeinspect.wire.messages import Counts, encode, verdict_topic
+from edgeinspect.system.wall_clock import ClockStepDetector
+from edgeinspect.wire.messages import VerdictCounts, encode_message, verdict_topic
 
 
 @dataclass(frozen=True, slots=True)
-class Causes:
+class Provenance:
     """What every verdict of this run names: line, configuration, models."""
 
     line: str
@@ -44,28 +44,28 @@ class Causes:
     segmenter: ModelRef | None
 
 
-NO_TIMES = StageTimes()
+NO_STAGE_TIMES = StageTimes()
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Measurements:
     """What was measured on the way to a finding."""
 
     defect_prob: float | None = None
-    stages: StageTimes = NO_TIMES
+    stages: StageTimes = NO_STAGE_TIMES
     engine_ns: int = 0
     """Time inside the engines' own calls."""
     detail: str = ""
     gate_ran: bool = False
     segmenter_ran: bool = False
-    causes: Causes | None = None
+    provenance: Provenance | None = None
     """Of the judge that found it; the line's own when absent."""
 
 
-NO_EVIDENCE = Evidence()
+NO_MEASUREMENTS = Measurements()
 
 
-class Tally:
+class VerdictCounters:
     """The law's counters of this epoch. Thread-safe.
 
     `captured` moves before a frame can be closed, so `captured - closed` is what is open.
@@ -108,11 +108,11 @@ class Tally:
         with self._lock:
             self._late += 1
 
-    def counts(self) -> Counts:
+    def counts(self) -> VerdictCounts:
         """All counters of one moment."""
         with self._lock:
             closed = sum(self._decided.values())
-            return Counts(
+            return VerdictCounts(
                 captured=self._captured,
                 passed=self._decided[Decision.PASS],
                 reject=self._decided[Decision.REJECT],
@@ -124,7 +124,7 @@ class Tally:
             )
 
 
-class Traces:
+class SlotTimings:
     """What the publisher measures a verdict by: one row per spool slot, no allocation.
 
     A row is written by the thread that closes the frame and read by the publisher once the
@@ -143,41 +143,41 @@ class Traces:
         """Encoded masks of frames not yet published; only with `publish.mask`."""
 
 
-class Closer:
+class VerdictCloser:
     """Turns findings into verdicts and closes frames with them. Thread-safe."""
 
     def __init__(
         self,
         spool: Spool,
         clock: Clock,
-        causes: Causes,
+        provenance: Provenance,
         publish: Callable[[], None],
-        steps: StepWatch | None = None,
+        clock_steps: ClockStepDetector | None = None,
     ) -> None:
-        self.tally = Tally()
-        self.traces = Traces(spool.slots)
-        self.late: deque[Verdict] = deque(maxlen=1024)
+        self.counters = VerdictCounters()
+        self.timings = SlotTimings(spool.slots)
+        self.late_verdicts: deque[Verdict] = deque(maxlen=1024)
         """Results that came too late, for the ledger."""
         self.missed_challenge = ""
         """The last challenge part if it was not rejected; empty if it was."""
-        self.causes = causes
+        self.provenance = provenance
         """Of who judges now; whoever exchanges the judges sets it."""
         self.spool = spool
         self._clock = clock
         self._publish = publish
-        self.steps = steps or StepWatch(clock)
+        self.clock_steps = clock_steps or ClockStepDetector(clock)
         self._lock = threading.Lock()
         self._topics = {
-            (camera, decision): verdict_topic(causes.line, camera, decision)
-            for camera in causes.cameras
+            (camera, decision): verdict_topic(provenance.line, camera, decision)
+            for camera in provenance.cameras
             for decision in Decision
         }
 
     def close(
         self,
         frame: OpenFrame,
-        finding: Finding,
-        evidence: Evidence = NO_EVIDENCE,
+        assessment: Assessment,
+        measurements: Measurements = NO_MEASUREMENTS,
         mask: bytes | None = None,
     ) -> bool:
         """Close one frame; the first close wins.
@@ -193,21 +193,21 @@ class Closer:
             one is counted and kept as late and never published.
         """
         now_ns = self._clock.now_ns()
-        verdict = self._verdict(frame, finding, evidence, now_ns)
-        payload = encode(verdict)
+        verdict = self._make_verdict(frame, assessment, measurements, now_ns)
+        payload = encode_message(verdict)
         if len(payload) > PAYLOAD_BYTES:
-            payload = encode(_cut(verdict))
+            payload = encode_message(_truncate(verdict))
         with self._lock:
             won = self.spool.is_open(frame.seq)
             if won:
                 # Before the spool says closed: the publisher may be reading already.
-                self._trace(frame, finding, evidence, mask)
+                self._record_timings(frame, assessment, measurements, mask)
                 self.spool.close(frame.seq, payload)
         if not won:
-            self.tally.count_late()
-            self.late.append(verdict)
+            self.counters.count_late()
+            self.late_verdicts.append(verdict)
             return False
-        self.tally.count_closed(verdict)
+        self.counters.count_closed(verdict)
         if verdict.simulated:
             self.missed_challenge = (
                 ""
@@ -217,60 +217,66 @@ class Closer:
         self._publish()
         return True
 
-    def _trace(
-        self, frame: OpenFrame, finding: Finding, evidence: Evidence, mask: bytes | None
+    def _record_timings(
+        self,
+        frame: OpenFrame,
+        assessment: Assessment,
+        measurements: Measurements,
+        mask: bytes | None,
     ) -> None:
-        traces = self.traces
+        traces = self.timings
         row = frame.seq % traces.slots
         traces.captured_ns[row] = frame.captured_at_ns
         traces.deadline_ns[row] = frame.deadline_ns
-        traces.engine_ns[row] = evidence.engine_ns
-        traces.topics[row] = self._topics[frame.record.camera, finding.decision]
+        traces.engine_ns[row] = measurements.engine_ns
+        traces.topics[row] = self._topics[frame.record.camera, assessment.decision]
         if mask is not None:
             traces.masks[frame.seq] = mask
 
-    def close_without(self, frame: OpenFrame, reason: Reason, detail: str = "") -> bool:
+    def close_as_no_verdict(self, frame: OpenFrame, reason: Reason, detail: str = "") -> bool:
         """Close one frame with NO_VERDICT; returns as `close`."""
-        evidence = Evidence(detail=detail) if detail else NO_EVIDENCE
-        return self.close(frame, Finding(Decision.NO_VERDICT, reason), evidence)
+        evidence = Measurements(detail=detail) if detail else NO_MEASUREMENTS
+        return self.close(frame, Assessment(Decision.NO_VERDICT, reason), evidence)
 
-    def _verdict(
-        self, frame: OpenFrame, finding: Finding, evidence: Evidence, now_ns: int
+    def _make_verdict(
+        self, frame: OpenFrame, assessment: Assessment, measurements: Measurements, now_ns: int
     ) -> Verdict:
         record = frame.record
-        causes = evidence.causes or self.causes
+        causes = measurements.provenance or self.provenance
         box = frame.letterbox
         total_us = (now_ns - frame.captured_at_ns) // NS_PER_US
-        stages = evidence.stages
+        stages = measurements.stages
         return Verdict(
             line=causes.line,
             epoch=self.spool.epoch,
             seq=frame.seq,
             clock_source=frame.clock_source,
-            clock_stepped=self.steps.spans_step(frame.captured_at_ns, record.captured_at_utc_ns),
-            decision=finding.decision,
-            reason=finding.reason,
-            detail=evidence.detail,
-            degraded=finding.degraded,
-            defect_prob=evidence.defect_prob,
-            regions=finding.regions,
-            regions_total=finding.regions_total,
-            severity=finding.severity,
-            reject_code=finding.reject_code,
+            clock_stepped=self.clock_steps.spans_step(
+                frame.captured_at_ns, record.captured_at_utc_ns
+            ),
+            decision=assessment.decision,
+            reason=assessment.reason,
+            detail=measurements.detail,
+            degraded=assessment.degraded,
+            defect_prob=measurements.defect_prob,
+            regions=assessment.regions,
+            regions_total=assessment.regions_total,
+            severity=assessment.severity,
+            reject_code=assessment.reject_code,
             letterbox=LetterboxRef(box.scale_ratio, box.left_px, box.top_px) if box else None,
-            gate=causes.gate if evidence.gate_ran else None,
-            segmenter=causes.segmenter if evidence.segmenter_ran else None,
+            gate=causes.gate if measurements.gate_ran else None,
+            segmenter=causes.segmenter if measurements.segmenter_ran else None,
             config_hash=causes.config_hash,
             stages=StageTimes(
                 stages.queue_us, stages.gate_us, stages.segmenter_us, stages.regions_us, total_us
             ),
             budget_us=causes.budget_us,
-            **_labels(record),
+            **_open_fields(record),
         )
 
 
 def restart_verdict(
-    causes: Causes, seq: int, epoch: int, record: OpenRecord | None, now_utc_ns: int
+    provenance: Provenance, seq: int, epoch: int, record: OpenRecord | None, now_utc_ns: int
 ) -> Verdict:
     """The verdict of a frame that a dead daemon left open.
 
@@ -278,19 +284,19 @@ def restart_verdict(
     """
     known = record or OpenRecord("unknown", 0, 0, now_utc_ns, now_utc_ns, now_utc_ns)
     return Verdict(
-        line=causes.line,
+        line=provenance.line,
         epoch=epoch,
         seq=seq,
         decision=Decision.NO_VERDICT,
         reason=Reason.RESTART,
         detail="" if record else "the record of this frame is damaged",
-        config_hash=causes.config_hash,
-        budget_us=causes.budget_us,
-        **_labels(known),
+        config_hash=provenance.config_hash,
+        budget_us=provenance.budget_us,
+        **_open_fields(known),
     )
 
 
-def _labels(record: OpenRecord) -> dict[str, Any]:
+def _open_fields(record: OpenRecord) -> dict[str, Any]:
     """What a frame's open record says, under the verdict's names."""
     return {
         "camera": record.camera,
@@ -307,7 +313,7 @@ def _labels(record: OpenRecord) -> dict[str, Any]:
     }
 
 
-def _cut(verdict: Verdict) -> Verdict:
+def _truncate(verdict: Verdict) -> Verdict:
     """The verdict small enough for any slot: fewer regions, a shorter detail."""
     return msgspec.structs.replace(
         verdict, regions=verdict.regions[:1], detail=verdict.detail[:200]

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from edgeinspect.domain.frame import Letterbox, Pixels
-from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.storage.spool.format import OpenRecord
 
 
-class Place(Enum):
+class SlotOwner(Enum):
     """Where a frame is, which says who owns its slot."""
 
     CAPTURE = auto()
     """With the capture thread."""
-    INBOX = auto()
+    QUEUE = auto()
     """Waiting; whoever removes it from the inbox owns the slot."""
     WORKER = auto()
     """With a worker."""
-    GONE = auto()
+    NOBODY = auto()
     """Its slot has been given back."""
 
 
@@ -35,38 +35,38 @@ class OpenFrame:
     """
 
     __slots__ = (
+        "camera_index",
         "captured_at_ns",
         "clock_source",
         "deadline_ns",
-        "lane",
         "letterbox",
-        "place",
         "record",
         "ring",
         "seq",
         "slot",
+        "slot_owner",
     )
 
     def __init__(
         self,
         seq: int,
-        lane: int,
+        camera_index: int,
         record: OpenRecord,
         captured_at_ns: int,
         deadline_ns: int,
         clock_source: str,
     ) -> None:
         self.seq = seq
-        self.lane = lane
+        self.camera_index = camera_index
         """Index of its camera on the line."""
         self.record = record
         self.captured_at_ns = captured_at_ns
         self.deadline_ns = deadline_ns
         self.clock_source = clock_source
-        self.ring: Ring | None = None
+        self.ring: FrameRing | None = None
         self.slot = -1
         self.letterbox: Letterbox | None = None
-        self.place = Place.CAPTURE
+        self.slot_owner = SlotOwner.CAPTURE
 
     @property
     def pixels(self) -> Pixels:
@@ -74,15 +74,15 @@ class OpenFrame:
         assert self.ring is not None
         return self.ring.pixels(self.slot)
 
-    def free_slot(self) -> None:
+    def release_slot(self) -> None:
         """Give the slot back; for the slot's owner, once."""
-        self.place = Place.GONE
+        self.slot_owner = SlotOwner.NOBODY
         if self.ring is not None and self.slot >= 0:
             slot, self.slot = self.slot, -1
-            self.ring.give_back(slot)
+            self.ring.release(slot)
 
 
-class _Waiter(threading.local):
+class _WorkerEpoll(threading.local):
     """An epoll object for each worker. One frame wakes one worker only: another that woke in
     vain would take the interpreter from it.
     """
@@ -92,7 +92,7 @@ class _Waiter(threading.local):
         self.epoll.register(event, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
 
-class Inbox:
+class FrameQueue:
     """Frames that wait, one lane per camera, handed out earliest deadline first. Thread-safe.
 
     Lanes are in order of capture and a line has one budget, so the earliest deadline is at
@@ -100,27 +100,27 @@ class Inbox:
     two-core PC it woke a worker 90 times sooner at p99 than a Condition.
     """
 
-    def __init__(self, lanes: int) -> None:
-        self._lanes: Sequence[deque[OpenFrame]] = tuple(deque() for _ in range(lanes))
+    def __init__(self, cameras: int) -> None:
+        self._queues: Sequence[deque[OpenFrame]] = tuple(deque() for _ in range(cameras))
         self._lock = threading.Lock()
         self._event = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._waiter = _Waiter(self._event)
+        self._worker_epoll = _WorkerEpoll(self._event)
 
     def __len__(self) -> int:
-        return sum(len(lane) for lane in self._lanes)
+        return sum(len(lane) for lane in self._queues)
 
     def put(self, frame: OpenFrame) -> None:
         """Let a frame wait; the inbox owns its slot from here on."""
         with self._lock:
-            frame.place = Place.INBOX
-            self._lanes[frame.lane].append(frame)
+            frame.slot_owner = SlotOwner.QUEUE
+            self._queues[frame.camera_index].append(frame)
         os.eventfd_write(self._event, 1)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Sleep until there may be a frame to take; False if there was none for so long."""
-        return bool(self._waiter.epoll.poll(timeout_s))
+        return bool(self._worker_epoll.epoll.poll(timeout_s))
 
-    def take(self) -> OpenFrame | None:
+    def pop_earliest(self) -> OpenFrame | None:
         """The waiting frame with the earliest deadline, now the caller's; None if there is
         none (any more).
         """
@@ -130,39 +130,39 @@ class Inbox:
             return None
         with self._lock:
             best: deque[OpenFrame] | None = None
-            for lane in self._lanes:
+            for lane in self._queues:
                 if lane and (best is None or lane[0].deadline_ns < best[0].deadline_ns):
                     best = lane
             if best is None:  # its frame was removed in the meantime
                 return None
             frame = best.popleft()
-            frame.place = Place.WORKER
+            frame.slot_owner = SlotOwner.WORKER
             return frame
 
-    def drop_oldest(self, lane: int) -> OpenFrame | None:
+    def drop_oldest(self, camera_index: int) -> OpenFrame | None:
         """Remove the frame of a camera that has waited longest; the caller owns its slot."""
         with self._lock:
-            frames = self._lanes[lane]
+            frames = self._queues[camera_index]
             if not frames:
                 return None
             frame = frames.popleft()
-            frame.place = Place.CAPTURE
+            frame.slot_owner = SlotOwner.CAPTURE
             return frame
 
     def remove(self, frame: OpenFrame) -> bool:
         """Remove one frame if it still waits; True if the caller now owns its slot."""
         with self._lock:
-            if frame.place is not Place.INBOX:
+            if frame.slot_owner is not SlotOwner.QUEUE:
                 return False
-            self._lanes[frame.lane].remove(frame)
-            frame.place = Place.CAPTURE
+            self._queues[frame.camera_index].remove(frame)
+            frame.slot_owner = SlotOwner.CAPTURE
             return True
 
-    def wake(self, workers: int) -> None:
+    def wake_workers(self, count: int) -> None:
         """Wake so many workers with nothing to do, so that they see a stop."""
-        for _ in range(workers):  # each write wakes one
+        for _ in range(count):  # each write wakes one
             os.eventfd_write(self._event, 1)
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Close the eventfd. No thread may use the inbox after."""
         os.close(self._event)

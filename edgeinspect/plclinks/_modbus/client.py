@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from edgeinspect.domain.plc import PlcCommands, PlcImage
+from edgeinspect.domain.plc import PlcCommands, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._polled_inputs import PolledInputs
 
 
-class ClientSession:
+class ModbusClientSession:
     """Our side of one connection. See `_courier.Session`."""
 
-    waits_for = ""
+    not_ready_reason = ""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class ClientSession:
         *,
         output_address: int,
         input_address: int,
-        little: bool,
+        low_word_first: bool,
     ) -> None:
         """Connect.
 
@@ -43,21 +43,25 @@ class ClientSession:
         self._inputs = inputs
         self._output_address = output_address
         self._input_address = input_address
-        self._little = little
-        self._client = protocol.Client(host, port, unit, timeout_s)
+        self._low_word_first = low_word_first
+        self._client = protocol.ModbusClient(host, port, unit, timeout_s)
 
-    def show(self, image: PlcImage) -> None:
+    def write(self, image: ProcessImage) -> None:
         block = _register_map.encode_outputs(image)
-        if self._little:
-            block = _register_map.swap_words(block, _register_map.OUTPUTS)
+        if self._low_word_first:
+            block = _register_map.swap_words(block, _register_map.OUTPUT_TAGS)
         self._client.write(self._output_address, block)
 
-    def commands(self) -> PlcCommands:
-        return self._inputs.take(self._read)
+    def read_commands(self) -> PlcCommands:
+        return self._inputs.read_commands(self._read_block)
 
-    def _read(self) -> bytes:
-        block = self._client.read(self._input_address, self._inputs.words)
-        return _register_map.swap_words(block, _register_map.INPUTS) if self._little else block
+    def _read_block(self) -> bytes:
+        block = self._client.read(self._input_address, self._inputs.word_count)
+        return (
+            _register_map.swap_words(block, _register_map.INPUT_TAGS)
+            if self._low_word_first
+            else block
+        )
 
     def close(self) -> None:
         self._client.close()

@@ -10,26 +10,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._ack_order import AckOrder
-from edgeinspect.plclinks._input_age import Contact
+from edgeinspect.plclinks._ack_order import AckTracker
+from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._modbus import protocol
 
-_TRIGGER_ID, _ACK = 1, 2
+_TRIGGER_ID_WORD, _ACK_WORD = 1, 2
 
 
-class WrittenInputs:
+class ModbusServerInputs:
     """For the server's thread; `commands` may be called from any."""
 
-    def __init__(self, *, little: bool) -> None:
+    def __init__(self, *, low_word_first: bool) -> None:
         """Nothing is written yet; `little`: the low word of a 32-bit value comes first."""
-        self._little = little
+        self._low_word_first = low_word_first
         self._block = bytearray(2 * _register_map.INPUT_WORDS)
         self._written: set[int] = set()
-        self._acks = AckOrder()
+        self._acks = AckTracker()
         self._commands = PlcCommands()
-        self._of_contact: dict[int, tuple[Contact, int]] = {}
+        self._last_trigger_ids: dict[int, tuple[PeerActivity, int]] = {}
 
     def read(self, word: int, count: int) -> bytes:
         """Words as they stand."""
@@ -43,7 +43,7 @@ class WrittenInputs:
         """What counts now."""
         return self._commands
 
-    def write(self, word: int, words: bytes, contact: Contact, delivered: int = -1) -> None:
+    def write(self, word: int, words: bytes, peer: PeerActivity, delivered: int = -1) -> None:
         """One request of one connection.
 
         Args:
@@ -56,42 +56,42 @@ class WrittenInputs:
         covered = range(word, word + len(words) // 2)
         self._written.update(covered)
         block = bytes(self._block)
-        if self._little:
-            block = _register_map.swap_words(block, _register_map.INPUTS)
+        if self._low_word_first:
+            block = _register_map.swap_words(block, _register_map.INPUT_TAGS)
         now, before = _register_map.decode_commands(block), self._commands
         trigger = before
-        if _TRIGGER_ID in covered:
-            new, since_ns = self._is_new(contact, now.trigger_id or 0), contact.take_trigger()
+        if _TRIGGER_ID_WORD in covered:
+            new, since_ns = self._is_changed_by(peer, now.trigger_id or 0), peer.record_trigger()
             if new and now.trigger_id != before.trigger_id:
-                problem = Refusal.TORN if self._is_torn(covered) else now.trigger_problem
+                problem = TriggerRefusal.TORN if self._is_torn(covered) else now.trigger_problem
                 trigger = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
-        ack = now.results_ack if {_ACK, _ACK + 1} <= self._written else None
+        ack = now.results_ack if {_ACK_WORD, _ACK_WORD + 1} <= self._written else None
         self._commands = replace(
             trigger,
             enable=now.enable,
             fault_reset=now.fault_reset,
             results_ack=ack,
-            ack_after=self._acks.after(ack, delivered),
+            ack_after=self._acks.revision_at_ack(ack, delivered),
         )
 
-    def contacts(self) -> list[Contact]:
+    def peers(self) -> list[PeerActivity]:
         """The open connections that have written a trigger id."""
-        return [contact for contact, _id in self._of_contact.values()]
+        return [contact for contact, _id in self._last_trigger_ids.values()]
 
-    def forget(self, contact: Contact) -> int | None:
+    def remove_peer(self, peer: PeerActivity) -> int | None:
         """Its connection has ended; when it was last heard, if it is one that writes triggers."""
-        known = self._of_contact.pop(id(contact), None)
-        return contact.heard_at_ns if known is not None else None
+        known = self._last_trigger_ids.pop(id(peer), None)
+        return peer.last_contact_ns if known is not None else None
 
     def _is_torn(self, covered: range) -> bool:
         """Whether words of the part stand there from another request."""
         return any(
             word not in covered and any(self._block[2 * word : 2 * word + 2])
-            for word in range(*_register_map.TRIGGER_WORDS)
+            for word in range(*_register_map.TRIGGER_PART_WORDS)
         )
 
-    def _is_new(self, contact: Contact, trigger_id: int) -> bool:
+    def _is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
         """Whether this connection changed it; what another one wrote is no change of its own."""
-        _held, last = self._of_contact.get(id(contact), (contact, None))
-        self._of_contact[id(contact)] = contact, trigger_id
+        _held, last = self._last_trigger_ids.get(id(peer), (peer, None))
+        self._last_trigger_ids[id(peer)] = peer, trigger_id
         return last != trigger_id

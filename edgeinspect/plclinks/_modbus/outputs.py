@@ -9,66 +9,66 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PlcImage
+from edgeinspect.domain.plc import ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class EncodedImage:
     """One image as it is read."""
 
     revision: int
     words: bytes
     bits: list[bool]
-    passes: tuple[int, int] | None = None
+    pass_key: tuple[int, int] | None = None
     """(numbering, seq) of the pass in it, if that has an act-by."""
-    until_ns: int = 0
+    act_by_at_ns: int = 0
     """Its act-by, monotonic."""
-    after: Block | None = None
+    without_result: EncodedImage | None = None
     """The same without a result: what is read from then on."""
 
 
-class ShownOutputs:
+class ModbusServerOutputs:
     """`show` may be called from any thread, the rest is for the server's."""
 
-    def __init__(self, clock: Clock, *, little: bool) -> None:
+    def __init__(self, clock: Clock, *, low_word_first: bool) -> None:
         """Zeros are shown; `little`: the low word of a 32-bit value comes first."""
         self._clock = clock
-        self._little = little
-        self._block = Block(-1, bytes(2 * _register_map.OUTPUT_WORDS), [False] * 16)
-        self._passed: tuple[int, int] | None = None
+        self._low_word_first = low_word_first
+        self._block = EncodedImage(-1, bytes(2 * _register_map.OUTPUT_WORDS), [False] * 16)
+        self._last_read_pass: tuple[int, int] | None = None
         """The pass that was read last: whoever has it may read it again."""
         self.delivered = -1
         """Newest revision of which the result was read."""
 
-    def show(self, image: PlcImage) -> None:
+    def set_image(self, image: ProcessImage) -> None:
         """Put the next image in the place of the one before."""
         block, result = self._encode(image), image.result
         if result is not None and image.passed and result.act_by_at_ns is not None:
             block = replace(
                 block,
-                passes=(image.numbering, result.seq),
-                until_ns=result.act_by_at_ns,
-                after=self._encode(replace(image, revision=-1, result=None)),
+                pass_key=(image.sequence_generation, result.seq),
+                act_by_at_ns=result.act_by_at_ns,
+                without_result=self._encode(replace(image, revision=-1, result=None)),
             )
         self._block = block
 
-    def now(self) -> Block:
+    def readable_image(self) -> EncodedImage:
         """What may be read now."""
         block = self._block
-        if block.after is None or block.passes == self._passed:
+        if block.without_result is None or block.pass_key == self._last_read_pass:
             return block
-        return block if self._clock.now_ns() < block.until_ns else block.after
+        return block if self._clock.now_ns() < block.act_by_at_ns else block.without_result
 
-    def note_read(self, block: Block) -> None:
+    def mark_read(self, block: EncodedImage) -> None:
         """An answer with its result has left."""
         self.delivered = max(self.delivered, block.revision)
-        self._passed = block.passes or self._passed
+        self._last_read_pass = block.pass_key or self._last_read_pass
 
-    def _encode(self, image: PlcImage) -> Block:
+    def _encode(self, image: ProcessImage) -> EncodedImage:
         words = _register_map.encode_outputs(image)
         bits = protocol.unpack_bits(_register_map.status_word(image).to_bytes(2, "little"), 16)
-        if self._little:
-            words = _register_map.swap_words(words, _register_map.OUTPUTS)
-        return Block(image.revision, words, bits)
+        if self._low_word_first:
+            words = _register_map.swap_words(words, _register_map.OUTPUT_TAGS)
+        return EncodedImage(image.revision, words, bits)

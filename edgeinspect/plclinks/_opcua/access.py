@@ -17,12 +17,12 @@ from asyncua.crypto.permission_rules import UserRole
 
 from edgeinspect.domain.clock import Clock
 from edgeinspect.errors import DataError
-from edgeinspect.plclinks._connection_limits import Allowed
-from edgeinspect.plclinks._opcua.identity import Identity, uris_of
-from edgeinspect.plclinks._opcua.trust import UNKNOWN, TrustList, thumbprint
+from edgeinspect.plclinks._connection_limits import AddressAllowlist
+from edgeinspect.plclinks._opcua.identity import ServerIdentity, certificate_uris
+from edgeinspect.plclinks._opcua.trust import UNKNOWN_CERTIFICATE, TrustList, thumbprint
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
-from edgeinspect.system.user_file import Users
+from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system.user_file import UserFile
 
 POLICIES = (
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
@@ -31,17 +31,17 @@ POLICIES = (
 )
 """What is offered with a certificate; the older ones of OPC UA are broken."""
 
-ANONYMOUS = "anonymous"
-EVERY = "*"
+ANONYMOUS_NAME = "anonymous"
+ALL_INPUTS = "*"
 NONE_URI = security_policies.SecurityPolicyNone.URI
-_LOGINS_MAX = 8
+_PENDING_LOGINS_MAX = 8
 """Passwords that wait to be tried; each takes some 0.1 s."""
 _PASSWORD_BYTES_MAX = 1_024
 
 _log = structlog.get_logger()
 
 
-class Refused(Exception):  # noqa: N818 - the protocol's own word is rejected
+class ConnectionRejected(Exception):  # noqa: N818 - the protocol's own word is rejected
     """A connection that is ended with an error message."""
 
     def __init__(self, code: int, problem: str) -> None:
@@ -50,7 +50,7 @@ class Refused(Exception):  # noqa: N818 - the protocol's own word is rejected
 
 
 @dataclass(frozen=True)
-class User:
+class SessionUser:
     """Whom a session belongs to."""
 
     name: str
@@ -60,80 +60,80 @@ class User:
     """What asyncua looks at: nobody from outside is its administrator."""
 
     def may_write(self, tag: str) -> bool:
-        return EVERY in self.writes or tag in self.writes
+        return ALL_INPUTS in self.writes or tag in self.writes
 
 
-NOBODY = User("", frozenset(), UserRole.Anonymous)
+NO_USER = SessionUser("", frozenset(), UserRole.Anonymous)
 
 
-class Access:
+class AccessControl:
     """The rules of one server. For the server's one event loop."""
 
     def __init__(
         self,
-        identity: Identity | None,
+        identity: ServerIdentity | None,
         trust: TrustList,
         users: Path | None,
         clock: Clock,
         *,
         anonymous: bool,
         write: Mapping[str, Sequence[str]],
-        allowed: Allowed,
+        allowlist: AddressAllowlist,
     ) -> None:
         """Without an identity there is no security: everybody who may connect may do all."""
         self.identity = identity
-        self.allowed = allowed
-        self.refused = 0
+        self.allowlist = allowlist
+        self.rejections = 0
         """Connections, logins and requests that were turned away."""
-        self.faults = 0
+        self.errors = 0
         """Requests of others that raised something nobody had thought of."""
         self._trust = trust
-        self._users = Users(users) if users is not None else None
+        self._users = UserFile(users) if users is not None else None
         self._anonymous = anonymous
         self._write = {name: frozenset(tags) for name, tags in write.items()}
-        self._quiet = {
-            what: RateLimited(_log, clock)
+        self._throttled_logs = {
+            what: RateLimitedLogger(_log, clock)
             for what in ("connection", "certificate", "login", "request", "fault")
         }
-        self._logins = asyncio.Semaphore(1)
-        self._waiting = 0
+        self._login_semaphore = asyncio.Semaphore(1)
+        self._pending_logins = 0
 
     @property
-    def secure(self) -> bool:
+    def is_secure(self) -> bool:
         """True if only encrypted sessions are opened."""
         return self.identity is not None
 
     @property
-    def tokens(self) -> list[type]:
+    def identity_tokens(self) -> list[type]:
         """What a client may prove itself with, in asyncua's types."""
         tokens: list[type] = []
-        if not self.secure or self._anonymous:
+        if not self.is_secure or self._anonymous:
             tokens.append(ua.AnonymousIdentityToken)
-        if self.secure and self._users is not None:
+        if self.is_secure and self._users is not None:
             tokens.append(ua.UserNameIdentityToken)
         return tokens
 
-    def turn_away(self, what: str, problem: str, **fields: Any) -> None:
+    def report_rejection(self, what: str, problem: str, **fields: Any) -> None:
         """Count and log a refusal."""
-        self.refused += 1
-        self._quiet[what].warning(
+        self.rejections += 1
+        self._throttled_logs[what].warning(
             log_events.PEER_REFUSED,
             problem=f"{what}: {problem}"[:300],
-            refused=self.refused,
+            refused=self.rejections,
             **fields,
         )
 
-    def note_fault(self, problem: BaseException, address: str) -> None:
+    def report_error(self, problem: BaseException, address: str) -> None:
         """Count and log an error that a client's bytes made; nothing ends by it."""
-        self.faults += 1
+        self.errors += 1
         words = f"{type(problem).__name__}: {problem}"[:300]
-        self._quiet["fault"].error(
-            log_events.PEER_FAILED, problem=words, address=address, faults=self.faults
+        self._throttled_logs["fault"].error(
+            log_events.PEER_FAILED, problem=words, address=address, faults=self.errors
         )
 
     # -- channels -------------------------------------------------------------------
 
-    async def admit_channel(self, head: Any, address: str) -> None:
+    async def check_channel(self, head: Any, address: str) -> None:
         """Whether an OpenSecureChannel may go on.
 
         Raises:
@@ -145,33 +145,35 @@ class Access:
         offered = {security_policies.SECURITY_POLICY_TYPE_MAP[each][0].URI for each in POLICIES}
         if identity is None or head.SecurityPolicyURI not in offered:
             problem = f"security policy {str(head.SecurityPolicyURI)[-60:]} is not offered"
-            raise Refused(ua.StatusCodes.BadSecurityPolicyRejected, problem)
+            raise ConnectionRejected(ua.StatusCodes.BadSecurityPolicyRejected, problem)
         try:
             certificate = uacrypto.x509_from_der(head.SenderCertificate)
             der = uacrypto.der_from_x509(certificate)
             name = certificate.subject.rfc4514_string()[:100]
         except Exception as error:  # hostile bytes; the library raises many things
-            raise Refused(
+            raise ConnectionRejected(
                 ua.StatusCodes.BadSecurityChecksFailed, f"no certificate: {error}"
             ) from error
         if not der:
-            raise Refused(ua.StatusCodes.BadSecurityChecksFailed, "no certificate was sent")
+            raise ConnectionRejected(
+                ua.StatusCodes.BadSecurityChecksFailed, "no certificate was sent"
+            )
         ours = bytes.fromhex(thumbprint(identity.der))
         if head.ReceiverCertificateThumbPrint != ours:
             problem = "the client holds another certificate of this server"
-            raise Refused(ua.StatusCodes.BadCertificateInvalid, problem)
-        problem = await asyncio.to_thread(self._trust.judge, der)
+            raise ConnectionRejected(ua.StatusCodes.BadCertificateInvalid, problem)
+        problem = await asyncio.to_thread(self._trust.check, der)
         if problem:
-            if problem == UNKNOWN:
-                await asyncio.to_thread(self._trust.keep_rejected, der)
-            self.turn_away(
+            if problem == UNKNOWN_CERTIFICATE:
+                await asyncio.to_thread(self._trust.save_rejected, der)
+            self.report_rejection(
                 "certificate", problem, thumbprint=thumbprint(der), name=name, address=address
             )
-            raise Refused(ua.StatusCodes.BadSecurityChecksFailed, "")
+            raise ConnectionRejected(ua.StatusCodes.BadSecurityChecksFailed, "")
 
-    def still_trusts(self, der: bytes | None) -> bool:
+    def is_still_trusted(self, der: bytes | None) -> bool:
         """False once a certificate was taken out of the folder, or has expired. Reads files."""
-        return not self.secure or (der is not None and not self._trust.judge(der))
+        return not self.is_secure or (der is not None and not self._trust.check(der))
 
     def check_client(self, params: Any, peer_certificate: bytes | None) -> None:
         """Whether a CreateSession belongs to the channel it came by.
@@ -179,18 +181,20 @@ class Access:
         Raises:
             ua.UaStatusCodeError: Another certificate, or an ApplicationUri that is not its.
         """
-        if not self.secure:
+        if not self.is_secure:
             return
         sent = uacrypto.der_from_x509(uacrypto.x509_from_der(params.ClientCertificate))
         if peer_certificate is None or sent != peer_certificate:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadCertificateInvalid)
-        uris = uris_of(uacrypto.x509_from_der(peer_certificate))
+        uris = certificate_uris(uacrypto.x509_from_der(peer_certificate))
         if params.ClientDescription.ApplicationUri not in uris:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadCertificateUriInvalid)
 
     # -- users ----------------------------------------------------------------------
 
-    async def identify(self, token: Any, nonce: bytes | None, policy: Any, address: str) -> User:
+    async def authenticate(
+        self, token: Any, nonce: bytes | None, policy: Any, address: str
+    ) -> SessionUser:
         """Who activates a session.
 
         Raises:
@@ -200,40 +204,42 @@ class Access:
             ua.ObjectIds.Null
         ):  # an empty token means anonymous: Part 4, 5.6.3
             token = ua.AnonymousIdentityToken()
-        if not isinstance(token, tuple(self.tokens)):
+        if not isinstance(token, tuple(self.identity_tokens)):
             kind = type(token).__name__.removesuffix("IdentityToken").lower()
-            self.turn_away("login", f"{kind} is not let in", address=address)
+            self.report_rejection("login", f"{kind} is not let in", address=address)
             raise ua.UaStatusCodeError(ua.StatusCodes.BadIdentityTokenRejected)
         if isinstance(token, ua.AnonymousIdentityToken):
-            return self._user(ANONYMOUS)
+            return self._user(ANONYMOUS_NAME)
         name = str(getattr(token, "UserName", ""))[:64]
         try:
             password = self._decrypt(token, nonce, policy)
         except Exception as error:  # a padding error must look as any other
-            self.turn_away("login", "the password cannot be read", user=name, address=address)
+            self.report_rejection(
+                "login", "the password cannot be read", user=name, address=address
+            )
             raise ua.UaStatusCodeError(ua.StatusCodes.BadUserAccessDenied) from error
-        if not await self._is_right(name, password):
-            self.turn_away("login", "user or password is wrong", user=name, address=address)
+        if not await self._is_password_right(name, password):
+            self.report_rejection("login", "user or password is wrong", user=name, address=address)
             raise ua.UaStatusCodeError(ua.StatusCodes.BadUserAccessDenied)
         return self._user(name)
 
-    def _user(self, name: str) -> User:
-        everything = frozenset({EVERY}) if not self.secure else frozenset()
-        return User(name, self._write.get(name, everything))
+    def _user(self, name: str) -> SessionUser:
+        everything = frozenset({ALL_INPUTS}) if not self.is_secure else frozenset()
+        return SessionUser(name, self._write.get(name, everything))
 
-    async def _is_right(self, name: str, password: str) -> bool:
+    async def _is_password_right(self, name: str, password: str) -> bool:
         assert self._users is not None
-        if self._waiting >= _LOGINS_MAX:
+        if self._pending_logins >= _PENDING_LOGINS_MAX:
             raise ua.UaStatusCodeError(ua.StatusCodes.BadTooManyOperations)
-        self._waiting += 1
+        self._pending_logins += 1
         try:
-            async with self._logins:
-                return await asyncio.to_thread(self._users.check, name, password) is not None
+            async with self._login_semaphore:
+                return await asyncio.to_thread(self._users.authenticate, name, password) is not None
         except (DataError, ValueError) as error:
-            self.turn_away("login", str(error), user=name)
+            self.report_rejection("login", str(error), user=name)
             return False
         finally:
-            self._waiting -= 1
+            self._pending_logins -= 1
 
     def _decrypt(self, token: Any, nonce: bytes | None, policy: Any) -> str:
         """The password of a token that was encrypted for this session; raises for all else.

@@ -10,13 +10,13 @@ from asyncua import ua
 from asyncua.crypto.permission_rules import UserRole
 from asyncua.server.address_space import AttributeService, ViewService
 
-from edgeinspect.plclinks._input_age import Contact
-from edgeinspect.plclinks._opcua.access import NOBODY, User
+from edgeinspect.plclinks._input_age import PeerActivity
+from edgeinspect.plclinks._opcua.access import NO_USER, SessionUser
 from edgeinspect.plclinks._opcua.bounds import PATH_ELEMENTS_MAX, REFERENCES_MAX
 from edgeinspect.plclinks._opcua.inputs import Inputs
 
 
-class Attributes(AttributeService):
+class MapAttributeService(AttributeService):
     """Reads carry both times; of what clients write only sound inputs are taken."""
 
     def __init__(self, aspace: Any, inputs: Inputs) -> None:
@@ -25,7 +25,7 @@ class Attributes(AttributeService):
         """Node ids of the inputs; filled when the address space is built."""
         self._inputs = inputs
 
-    def read_for(self, params: Any, user: User) -> list[ua.DataValue]:
+    def read_as(self, params: Any, user: SessionUser) -> list[ua.DataValue]:
         """The values as `user` may see them."""
         wanted = params.TimestampsToReturn
         source = wanted in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
@@ -50,16 +50,18 @@ class Attributes(AttributeService):
             )
         return found
 
-    async def write(self, params: Any, user: Any = NOBODY) -> list[ua.StatusCode]:
+    async def write(self, params: Any, user: Any = NO_USER) -> list[ua.StatusCode]:
         if user.role is UserRole.Admin:  # ourselves: no user from outside has this role
             return await super().write(params, user)
-        return await self.write_for(params, user, Contact())
+        return await self.write_as(params, user, PeerActivity())
 
-    async def write_for(self, params: Any, user: User, contact: Contact) -> list[ua.StatusCode]:
+    async def write_as(
+        self, params: Any, user: SessionUser, contact: PeerActivity
+    ) -> list[ua.StatusCode]:
         """One Write call of a session, which is one write of the PLC."""
         codes, values, refused = [], {}, []
         for each in params.NodesToWrite:
-            codes.append(await self._write(each, user))
+            codes.append(await self._write_input(each, user))
             name = self.input_names.get(each.NodeId)
             if name is not None and ua.StatusCode(codes[-1]).is_good():
                 values[name] = each.Value.Value.Value
@@ -68,7 +70,7 @@ class Attributes(AttributeService):
         self._inputs.take(contact, values, refused)
         return [ua.StatusCode(code) for code in codes]
 
-    async def _write(self, each: Any, user: User) -> int:
+    async def _write_input(self, each: Any, user: SessionUser) -> int:
         node = self._aspace.get(each.NodeId)
         if node is None:
             return int(ua.StatusCodes.BadNodeIdUnknown)
@@ -92,7 +94,7 @@ class Attributes(AttributeService):
         return int(status.value)
 
 
-class Views(ViewService):
+class BoundedViewService(ViewService):
     """Browse paths whose width cannot explode."""
 
     def _navigate(self, start_nodeid: Any, elements: Any) -> list[Any]:

@@ -29,40 +29,40 @@ PUBLISHING_MIN_MS, PUBLISHING_MAX_MS = 10.0, 60_000.0
 KEEP_ALIVE_MAX_MS, LIFETIME_MAX_MS = 30_000.0, 120_000.0
 
 
-def fault(code: int) -> ua.UaStatusCodeError:
+def service_error(code: int) -> ua.UaStatusCodeError:
     """An error of a whole service."""
     return ua.UaStatusCodeError(code)
 
 
-def bound(items: Any, most: int) -> None:
+def check_count(items: Any, most: int) -> None:
     """Refuse a request for nothing, or for more than `most`."""
     if items is None or len(items) == 0:
-        raise fault(ua.StatusCodes.BadNothingToDo)
+        raise service_error(ua.StatusCodes.BadNothingToDo)
     if len(items) > most:
-        raise fault(ua.StatusCodes.BadTooManyOperations)
+        raise service_error(ua.StatusCodes.BadTooManyOperations)
 
 
-def is_event(item: Any) -> bool:
+def is_event_item(item: Any) -> bool:
     """Whether a monitored item is for events."""
     return bool(item.ItemToMonitor.AttributeId == ua.AttributeIds.EventNotifier)
 
 
-def check_item(item: Any) -> None:
+def check_monitored_item(item: Any) -> None:
     """Refuse a filter that would raise, or not end, at each change."""
     wanted = item.RequestedParameters
     if isinstance(wanted.Filter, ua.ExtensionObject):  # an empty one
         wanted.Filter = None
-    if not is_event(item):
+    if not is_event_item(item):
         wanted.QueueSize = min(int(wanted.QueueSize) or 1, NODES_PER_REQUEST)
         if wanted.Filter is not None and not isinstance(wanted.Filter, ua.DataChangeFilter):
-            raise fault(ua.StatusCodes.BadFilterNotAllowed)
+            raise service_error(ua.StatusCodes.BadFilterNotAllowed)
         return
     if not isinstance(wanted.Filter, ua.EventFilter):
-        raise fault(ua.StatusCodes.BadEventFilterInvalid)
+        raise service_error(ua.StatusCodes.BadEventFilterInvalid)
     if len(wanted.Filter.SelectClauses or []) > SELECT_CLAUSES_MAX:
-        raise fault(ua.StatusCodes.BadEventFilterInvalid)
+        raise service_error(ua.StatusCodes.BadEventFilterInvalid)
     if where_cost(wanted.Filter.WhereClause.Elements or []) > WHERE_COST_MAX:
-        raise fault(ua.StatusCodes.BadContentFilterInvalid)
+        raise service_error(ua.StatusCodes.BadContentFilterInvalid)
 
 
 def where_cost(elements: Any) -> float:

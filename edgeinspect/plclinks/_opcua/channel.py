@@ -18,9 +18,9 @@ from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.ua_binary import struct_from_binary
 
 from edgeinspect.plclinks._connection_limits import address_of
-from edgeinspect.plclinks._opcua.access import NONE_URI, Access, Refused
+from edgeinspect.plclinks._opcua.access import NONE_URI, AccessControl, ConnectionRejected
 from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
-from edgeinspect.plclinks._opcua.sessions import Internals, Session
+from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer, OpcUaSession
 
 MESSAGE_BYTES_MAX = 2 << 20
 """Of a write; a long text must still get its own status."""
@@ -70,26 +70,26 @@ _SERVICES = {
 """What a session may ask for. Nodes are added by nobody, and servers are not registered here."""
 
 
-class Sessions(Protocol):
+class SessionRegistry(Protocol):
     """What a connection needs of all the others."""
 
-    iserver: Internals
-    access: Access
+    iserver: BoundedInternalServer
+    access: AccessControl
 
     async def make_room_for_session(self, newcomer: str) -> None:
         """End a session if there are too many."""
 
-    def detach(self, session: Session) -> None:
+    def detach(self, session: OpcUaSession) -> None:
         """End the connection that a session has."""
 
 
-class Processor(UaProcessor):
+class RequestProcessor(UaProcessor):
     """One connection's messages."""
 
-    def __init__(self, listener: Sessions, transport: Any, limits: Any) -> None:
+    def __init__(self, listener: SessionRegistry, transport: Any, limits: Any) -> None:
         super().__init__(listener.iserver, transport, limits)
         self._listener = listener
-        self._access: Access = listener.access
+        self._access: AccessControl = listener.access
         self._greeted = False
         self.address = address_of(self.name)
 
@@ -104,15 +104,21 @@ class Processor(UaProcessor):
             hello = struct_from_binary(ua.Hello, body.copy())
             smallest = min(hello.ReceiveBufferSize, hello.SendBufferSize)
             if self._greeted or smallest < BUFFER_BYTES_MIN:
-                raise Refused(ua.StatusCodes.BadTcpMessageTypeInvalid, "a Hello that is none")
+                raise ConnectionRejected(
+                    ua.StatusCodes.BadTcpMessageTypeInvalid, "a Hello that is none"
+                )
             self._greeted = True
         elif not self._greeted or kind not in _CHANNEL_MESSAGES:
-            raise Refused(ua.StatusCodes.BadTcpMessageTypeInvalid, "a message of no known type")
+            raise ConnectionRejected(
+                ua.StatusCodes.BadTcpMessageTypeInvalid, "a message of no known type"
+            )
         elif kind == ua.MessageType.SecureOpen and not self._connection.is_open():
             head = struct_from_binary(ua.AsymmetricAlgorithmHeader, body.copy(header.body_size))
-            await self._access.admit_channel(head, self.address)
+            await self._access.check_channel(head, self.address)
         elif not self._connection.is_open():
-            raise Refused(ua.StatusCodes.BadTcpSecureChannelUnknown, "no channel is open")
+            raise ConnectionRejected(
+                ua.StatusCodes.BadTcpSecureChannelUnknown, "no channel is open"
+            )
         return await super().process(header, body)
 
     def open_secure_channel(self, algohdr: Any, seqhdr: Any, body: Any) -> None:
@@ -123,13 +129,17 @@ class Processor(UaProcessor):
             plain = algohdr.SecurityPolicyURI == NONE_URI
             modes = ua.MessageSecurityMode
             if mode != (modes.None_ if plain else modes.SignAndEncrypt):
-                raise Refused(ua.StatusCodes.BadSecurityModeRejected, "a mode that is not offered")
+                raise ConnectionRejected(
+                    ua.StatusCodes.BadSecurityModeRejected, "a mode that is not offered"
+                )
         super().open_secure_channel(algohdr, seqhdr, body)
 
     def send_response(self, *args: Any, **options: Any) -> None:
         super().send_response(*args, **options)
         if self._transport.get_write_buffer_size() > ANSWER_BYTES_MAX:
-            self._access.turn_away("connection", "does not read its answers", address=self.address)
+            self._access.report_rejection(
+                "connection", "does not read its answers", address=self.address
+            )
             self._transport.abort()
 
     async def _process_message(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
@@ -141,8 +151,10 @@ class Processor(UaProcessor):
         if service not in {_CREATE, _ACTIVATE, *_SERVICES}:
             raise ServiceError(ua.StatusCodes.BadServiceUnsupported)
         policy = self._connection.security_policy
-        if self._access.secure and policy.URI == NONE_URI:
-            self._access.turn_away("request", "a session without encryption", address=self.address)
+        if self._access.is_secure and policy.URI == NONE_URI:
+            self._access.report_rejection(
+                "request", "a session without encryption", address=self.address
+            )
             raise ServiceError(ua.StatusCodes.BadSecurityModeInsufficient)
         if service == _ACTIVATE:
             return await self._activate(requesthdr, seqhdr, body)
@@ -200,9 +212,9 @@ class Processor(UaProcessor):
                     policy.host_certificate + session.nonce, params.ClientSignature.Signature
                 )
             except Exception as error:
-                self._access.turn_away("login", "a signature is wrong", address=self.address)
+                self._access.report_rejection("login", "a signature is wrong", address=self.address)
                 raise ServiceError(ua.StatusCodes.BadApplicationSignatureInvalid) from error
-        user = await self._access.identify(
+        user = await self._access.authenticate(
             params.UserIdentityToken, session.nonce, policy, self.address
         )
         if session.state is SessionState.Closed:
@@ -216,7 +228,7 @@ class Processor(UaProcessor):
         self.send_response(requesthdr.RequestHandle, seqhdr, response)
         return True
 
-    def _take_over(self, session: Session) -> None:
+    def _take_over(self, session: OpcUaSession) -> None:
         """A session goes on over this connection; the one that it had ends."""
         self._listener.detach(session)
         self.session = session

@@ -16,17 +16,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from edgeinspect.errors import ConfigError, DeviceLostError, Fault
+from edgeinspect.errors import ConfigError, ConfigFault, DeviceLostError
 from edgeinspect.system.regular_file import FileReadError, read_regular
 
-FILE_BYTES_MAX = 1 << 20
+CERTIFICATE_BYTES_MAX = 1 << 20
 KEY_BITS_MIN, KEY_BITS_MAX = 2048, 4096
 """What the security policies allow."""
 _ACL = "system.posix_acl_access"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ServerIdentity:
     """What the server proves itself with."""
 
     certificate: x509.Certificate
@@ -39,7 +39,7 @@ class Identity:
         return self.certificate.public_bytes(Encoding.DER)
 
 
-def read_identity(certificate: Path, key: Path, application_uri: str | None) -> Identity:
+def read_identity(certificate: Path, key: Path, application_uri: str | None) -> ServerIdentity:
     """Read and check the pair.
 
     Args:
@@ -58,8 +58,8 @@ def read_identity(certificate: Path, key: Path, application_uri: str | None) -> 
     if not isinstance(public, RSAPublicKey) or public.public_numbers() != (
         private.public_key().public_numbers()
     ):
-        _fault("link.private_key", f"is not the key of the certificate {certificate}", key)
-    return Identity(made, private, _choose_uri(made, certificate, application_uri))
+        _raise_fault("link.private_key", f"is not the key of the certificate {certificate}", key)
+    return ServerIdentity(made, private, _choose_uri(made, certificate, application_uri))
 
 
 def read_certificate(path: Path, where: str) -> x509.Certificate:
@@ -69,11 +69,11 @@ def read_certificate(path: Path, where: str) -> x509.Certificate:
         ConfigError: It cannot be read, or holds none.
     """
     try:
-        return parse_certificate(read_regular(path, FILE_BYTES_MAX))
+        return parse_certificate(read_regular(path, CERTIFICATE_BYTES_MAX))
     except FileReadError as error:
-        _fault(where, error.what, path)
+        _raise_fault(where, error.what, path)
     except ValueError as error:
-        _fault(where, f"is no certificate in DER or PEM: {error}", path)
+        _raise_fault(where, f"is no certificate in DER or PEM: {error}", path)
 
 
 def parse_certificate(data: bytes) -> x509.Certificate:
@@ -102,7 +102,7 @@ def parse_certificate(data: bytes) -> x509.Certificate:
     return made
 
 
-def uris_of(certificate: x509.Certificate) -> list[str]:
+def certificate_uris(certificate: x509.Certificate) -> list[str]:
     """The URIs of its subjectAltName; empty if it has none.
 
     Source: OPC UA Part 6, 6.2.2: the ApplicationUri stands there.
@@ -115,9 +115,9 @@ def uris_of(certificate: x509.Certificate) -> list[str]:
 
 
 def _choose_uri(certificate: x509.Certificate, path: Path, wanted: str | None) -> str:
-    uris = uris_of(certificate)
+    uris = certificate_uris(certificate)
     if not uris:
-        _fault(
+        _raise_fault(
             "link.certificate",
             "names no ApplicationUri: clients refuse a server whose certificate has no URI in its "
             "subjectAltName. Make it with -addext subjectAltName=URI:urn:PLANT:LINE,DNS:HOST",
@@ -127,14 +127,16 @@ def _choose_uri(certificate: x509.Certificate, path: Path, wanted: str | None) -
         return uris[0]
     if wanted not in uris:
         problem = f"is not in the certificate, whose subjectAltName has {', '.join(uris)}"
-        _fault("link.application_uri", problem, wanted)
+        _raise_fault("link.application_uri", problem, wanted)
     return wanted
 
 
 def _check_times(certificate: x509.Certificate, path: Path) -> None:
     now = datetime.now(timezone.utc)
     if certificate.not_valid_after_utc < now:
-        _fault("link.certificate", f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}", path)
+        _raise_fault(
+            "link.certificate", f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}", path
+        )
     begins = certificate.not_valid_before_utc
     if begins > now:
         if path.stat().st_mtime > now.timestamp():
@@ -144,30 +146,30 @@ def _check_times(certificate: x509.Certificate, path: Path) -> None:
                 where=str(path),
                 remedy="The clock is not set; it is tried again",
             )
-        _fault("link.certificate", f"is not valid before {begins:%Y-%m-%d %H:%M} UTC", path)
+        _raise_fault("link.certificate", f"is not valid before {begins:%Y-%m-%d %H:%M} UTC", path)
 
 
 def _read_key(path: Path) -> RSAPrivateKey:
     where = "link.private_key"
     try:
-        data = read_regular(path, FILE_BYTES_MAX)
+        data = read_regular(path, CERTIFICATE_BYTES_MAX)
         mode = path.stat().st_mode
         # Where there is an access list the group's bits are its mask: systemd's credentials.
         if mode & 0o007 or (mode & 0o070 and _ACL not in os.listxattr(path)):
-            _fault(where, f"can be read by others than its owner: chmod 600 {path}", path)
+            _raise_fault(where, f"can be read by others than its owner: chmod 600 {path}", path)
         load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
         key = load(data, password=None)
     except FileReadError as error:
-        _fault(where, error.what, path)
+        _raise_fault(where, error.what, path)
     except TypeError:
         problem = "is encrypted, and nobody is there to type its passphrase: store it without one "
-        _fault(where, f"{problem}(openssl pkey -in {path} -out FILE)", path)
+        _raise_fault(where, f"{problem}(openssl pkey -in {path} -out FILE)", path)
     except ValueError as error:
-        _fault(where, f"is no private key in DER or PEM: {error}", path)
+        _raise_fault(where, f"is no private key in DER or PEM: {error}", path)
     if not isinstance(key, RSAPrivateKey) or not KEY_BITS_MIN <= key.key_size <= KEY_BITS_MAX:
-        _fault(where, f"must be RSA of {KEY_BITS_MIN} to {KEY_BITS_MAX} bits", path)
+        _raise_fault(where, f"must be RSA of {KEY_BITS_MIN} to {KEY_BITS_MAX} bits", path)
     return key
 
 
-def _fault(path: str, problem: str, value: Path | str) -> NoReturn:
-    raise ConfigError([Fault(path, problem, str(value))])
+def _raise_fault(path: str, problem: str, value: Path | str) -> NoReturn:
+    raise ConfigError([ConfigFault(path, problem, str(value))])

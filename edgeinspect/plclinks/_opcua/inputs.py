@@ -10,28 +10,31 @@ from asyncua import ua
 
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.plc import PlcCommands
-from edgeinspect.domain.text import has_controls
+from edgeinspect.domain.text import has_control_characters
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._ack_order import AckOrder
-from edgeinspect.plclinks._input_age import Contact, Turns
+from edgeinspect.plclinks._ack_order import AckTracker
+from edgeinspect.plclinks._input_age import PeerActivity, PollTimes
 from edgeinspect.plclinks._named_inputs import NamedInputs
 
 TEXT_BYTES_MAX = 255
-_KINDS = {
+_VARIANT_TYPES = {
     "bits": ua.VariantType.UInt16,
     "uint16": ua.VariantType.UInt16,
     "uint32": ua.VariantType.UInt32,
     "int32": ua.VariantType.Int32,
     "text": ua.VariantType.String,
 }
-TYPES = {tag.name: _KINDS[tag.type] for tag in (*_register_map.OUTPUTS, *_register_map.INPUTS)}
+TAG_TYPES = {
+    tag.name: _VARIANT_TYPES[tag.type]
+    for tag in (*_register_map.OUTPUT_TAGS, *_register_map.INPUT_TAGS)
+}
 """Types of the map's tags; what is not here is a bit, and Boolean."""
 
 
-def blank() -> dict[str, _register_map.Value]:
+def initial_values() -> dict[str, _register_map.TagValue]:
     """Every input, as it is before anybody writes."""
     block = bytes(2 * _register_map.INPUT_WORDS)
-    named = _register_map.decode_block(block, _register_map.INPUTS, _register_map.COMMAND_BITS)
+    named = _register_map.decode_block(block, _register_map.INPUT_TAGS, _register_map.COMMAND_BITS)
     return {name: value for name, value in named.items() if name != "Command"}
 
 
@@ -40,13 +43,13 @@ class Inputs:
 
     def __init__(self, clock: Clock) -> None:
         """Nobody has written anything; what is read then, is `blank`."""
-        self.turns = Turns(clock.now_ns())
+        self.turns = PollTimes(clock.now_ns())
         """Of the loop that shows images: whether it was stopped."""
         self.shown = -1
         """Revision of the newest image that clients can have seen."""
         self._clock = clock
         self._named = NamedInputs()
-        self._acks = AckOrder()
+        self._acks = AckTracker()
         self._ack_after = -1
 
     def problem(self, name: str, write: Any) -> int | None:
@@ -62,43 +65,46 @@ class Inputs:
         if value.StatusCode is not None and value.StatusCode.value != ua.StatusCodes.Good:
             return int(ua.StatusCodes.BadWriteNotSupported)  # a value with another status
         variant = value.Value
-        kind = TYPES.get(name, ua.VariantType.Boolean)
+        kind = TAG_TYPES.get(name, ua.VariantType.Boolean)
         if variant is None or variant.VariantType != kind:
             return int(ua.StatusCodes.BadTypeMismatch)
         if variant.is_array or variant.Dimensions or isinstance(variant.Value, (list, tuple)):
             return int(ua.StatusCodes.BadTypeMismatch)
         if kind is ua.VariantType.String:
-            return _text_problem(variant.Value)
+            return _check_text(variant.Value)
         wanted = bool if kind is ua.VariantType.Boolean else int
         if type(variant.Value) is not wanted:
             return int(ua.StatusCodes.BadTypeMismatch)
         return None
 
-    def hear(self, contact: Contact) -> None:
+    def hear(self, contact: PeerActivity) -> None:
         """A session has sent something."""
         now_ns = self._clock.now_ns()
-        contact.receive(now_ns, self.turns.arrived_after_ns(now_ns))
-        contact.answered()
+        contact.record_message(now_ns, self.turns.arrived_after_ns(now_ns))
+        contact.record_answered()
 
     def take(
-        self, contact: Contact, values: Mapping[str, _register_map.Value], refused: Collection[str]
+        self,
+        contact: PeerActivity,
+        values: Mapping[str, _register_map.TagValue],
+        refused: Collection[str],
     ) -> None:
         """One Write call: its values that have no `problem`, and the names of those that have."""
         self._named.write(contact, values, refused)
-        self._ack_after = self._acks.after(self._named.commands().results_ack, self.shown)
+        self._ack_after = self._acks.revision_at_ack(self._named.commands().results_ack, self.shown)
 
     def commands(self) -> PlcCommands:
         """What counts now."""
         return replace(self._named.commands(), ack_after=self._ack_after)
 
 
-def _text_problem(text: Any) -> int | None:
+def _check_text(text: Any) -> int | None:
     if text is None:
         return int(ua.StatusCodes.BadTypeMismatch)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:  # bytes that are no UTF-8
         return int(ua.StatusCodes.BadOutOfRange)
-    if size > TEXT_BYTES_MAX or has_controls(text):
+    if size > TEXT_BYTES_MAX or has_control_characters(text):
         return int(ua.StatusCodes.BadOutOfRange)
     return None

@@ -15,26 +15,30 @@ from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.server import Server
 from asyncua.ua.ua_binary import uatcp_to_binary
 
-from edgeinspect.plclinks._connection_limits import address_of, one_to_close
-from edgeinspect.plclinks._opcua.access import POLICIES, Access, Refused
-from edgeinspect.plclinks._opcua.channel import BUFFER_BYTES_MIN, MESSAGE_BYTES_MAX, Processor
-from edgeinspect.plclinks._opcua.sessions import Internals, Session, now_ns
+from edgeinspect.plclinks._connection_limits import address_of, peer_to_close
+from edgeinspect.plclinks._opcua.access import POLICIES, AccessControl, ConnectionRejected
+from edgeinspect.plclinks._opcua.channel import (
+    BUFFER_BYTES_MIN,
+    MESSAGE_BYTES_MAX,
+    RequestProcessor,
+)
+from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer, OpcUaSession, monotonic_ns
 
 CHUNK_BYTES_MAX = 65_535
-_SILENT_NS, _UNFINISHED_NS = 10_000_000_000, 60_000_000_000
+_SILENCE_TIMEOUT_NS, _ACTIVATION_TIMEOUT_NS = 10_000_000_000, 60_000_000_000
 """Time that a connection without an activated session may be silent, and may last."""
 
 
-class Connection(OPCUAProtocol):
+class OpcUaConnection(OPCUAProtocol):
     """One TCP connection. See `_peers.Peer`."""
 
-    def __init__(self, listener: Listener, limits: Any) -> None:
+    def __init__(self, listener: OpcUaListener, limits: Any) -> None:
         super().__init__(
             listener.iserver, listener._policies, listener.clients, listener.closing_tasks, limits
         )
         self._listener = listener
         self.address = ""
-        self.opened_at_ns = self.heard_at_ns = now_ns()
+        self.opened_at_ns = self.heard_at_ns = monotonic_ns()
 
     @property
     def session(self) -> Any:
@@ -49,19 +53,19 @@ class Connection(OPCUAProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self.address = address_of(transport.get_extra_info("peername"))
-        if not self._listener.access.allowed.admits(self.address):
-            self._listener.access.turn_away(
+        if not self._listener.access.allowlist.allows(self.address):
+            self._listener.access.report_rejection(
                 "connection", "this address may not connect", address=self.address
             )
             transport.abort()
             return
         self._listener.make_room(self.address)
         super().connection_made(transport)
-        self.processor = Processor(self._listener, transport, self.limits)
+        self.processor = RequestProcessor(self._listener, transport, self.limits)
         self.processor.set_policies(self.policies)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at_ns = now_ns()
+        self.heard_at_ns = monotonic_ns()
         super().data_received(data)
         if len(self._buffer) > CHUNK_BYTES_MAX:  # asyncua would wait for 4 GiB
             self.end(ua.StatusCodes.BadTcpMessageTooLarge)
@@ -69,12 +73,14 @@ class Connection(OPCUAProtocol):
     async def _process_one_msg(self, header: Any, buf: Any) -> bool:
         try:
             return bool(await super()._process_one_msg(header, buf))
-        except Refused as refusal:
+        except ConnectionRejected as refusal:
             if str(refusal):
-                self._listener.access.turn_away("connection", str(refusal), address=self.address)
+                self._listener.access.report_rejection(
+                    "connection", str(refusal), address=self.address
+                )
             self.end(refusal.code)
         except Exception as error:  # a client's bytes may raise anything; they end its connection
-            self._listener.access.note_fault(error, self.address)
+            self._listener.access.report_error(error, self.address)
             opens = header.MessageType == ua.MessageType.SecureOpen
             codes = ua.StatusCodes
             other = codes.BadSecurityChecksFailed if opens else codes.BadTcpInternalError
@@ -91,11 +97,16 @@ class Connection(OPCUAProtocol):
         self.transport.close()
 
 
-class Listener(BinaryServer):
+class OpcUaListener(BinaryServer):
     """The socket and its connections. For the server's event loop."""
 
     def __init__(
-        self, internals: Internals, host: str | None, port: int, limits: Any, access: Access
+        self,
+        internals: BoundedInternalServer,
+        host: str | None,
+        port: int,
+        limits: Any,
+        access: AccessControl,
     ) -> None:
         super().__init__(internals, host, port, limits)
         self.access = access
@@ -104,25 +115,27 @@ class Listener(BinaryServer):
             for each in self.clients
         )
 
-    def _make_protocol(self) -> Connection:
-        return Connection(self, self.limits)
+    def _make_protocol(self) -> OpcUaConnection:
+        return OpcUaConnection(self, self.limits)
 
     def make_room(self, newcomer: str) -> None:
         """End a connection if there are too many."""
         while len(self.clients) >= 2 * self.iserver.sessions_max:
-            victim: Any = one_to_close(self.clients, newcomer)
-            self.access.turn_away("connection", "makes room for another", address=victim.address)
+            victim: Any = peer_to_close(self.clients, newcomer)
+            self.access.report_rejection(
+                "connection", "makes room for another", address=victim.address
+            )
             self._drop(victim)
 
     async def make_room_for_session(self, newcomer: str) -> None:
         """End a session if there are too many."""
         while len(self.iserver.sessions) >= self.iserver.sessions_max:
-            victim: Any = one_to_close(self.iserver.sessions, newcomer)
-            self.access.turn_away("request", "a session makes room", address=victim.address)
+            victim: Any = peer_to_close(self.iserver.sessions, newcomer)
+            self.access.report_rejection("request", "a session makes room", address=victim.address)
             self.detach(victim)
             await victim.close_session(True)
 
-    def detach(self, session: Session) -> None:
+    def detach(self, session: OpcUaSession) -> None:
         """End the connection that a session has."""
         for each in list(self.clients):
             if each.processor is not None and each.processor.session is session:
@@ -140,19 +153,21 @@ class Listener(BinaryServer):
 
         Now and then, from the event loop.
         """
-        now = now_ns()
+        now = monotonic_ns()
         for each in list(self.clients):
             connection: Any = each
             if not connection.proven and (
-                now - connection.heard_at_ns > _SILENT_NS
-                or now - connection.opened_at_ns > _UNFINISHED_NS
+                now - connection.heard_at_ns > _SILENCE_TIMEOUT_NS
+                or now - connection.opened_at_ns > _ACTIVATION_TIMEOUT_NS
             ):
                 self._drop(connection)
-        if not self.access.secure:
+        if not self.access.is_secure:
             return
         for session in self.iserver.sessions:
-            if not await asyncio.to_thread(self.access.still_trusts, session.peer_certificate):
-                self.access.turn_away("certificate", "no longer trusted", address=session.address)
+            if not await asyncio.to_thread(self.access.is_still_trusted, session.peer_certificate):
+                self.access.report_rejection(
+                    "certificate", "no longer trusted", address=session.address
+                )
                 self.detach(session)
                 await session.close_session(True)
 
@@ -166,7 +181,9 @@ class Listener(BinaryServer):
 class BoundedServer(Server):
     """asyncua's server with the parts above."""
 
-    def __init__(self, internals: Internals, access: Access, host: str | None, port: int) -> None:
+    def __init__(
+        self, internals: BoundedInternalServer, access: AccessControl, host: str | None, port: int
+    ) -> None:
         super().__init__(iserver=internals)
         self.access = access
         self._bind = (host, port)
@@ -192,7 +209,7 @@ class BoundedServer(Server):
         """
         await self._setup_server_nodes()
         await self.iserver.start()
-        self.bserver = Listener(self.iserver, *self._bind, self.limits, self.access)
+        self.bserver = OpcUaListener(self.iserver, *self._bind, self.limits, self.access)
         self.bserver.set_policies(self._policies)
         try:
             await self.bserver.start()
@@ -201,7 +218,7 @@ class BoundedServer(Server):
             raise
 
     @property
-    def listener(self) -> Listener:
+    def listener(self) -> OpcUaListener:
         """Only after `start`."""
-        assert isinstance(self.bserver, Listener)
+        assert isinstance(self.bserver, OpcUaListener)
         return self.bserver

@@ -14,16 +14,16 @@ from typing import Any
 from asyncua import ua
 
 from edgeinspect import __version__
-from edgeinspect.domain.plc import PlcError, PlcImage, PlcResult
+from edgeinspect.domain.plc import PlcError, PlcResult, ProcessImage
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._opcua.attributes import Attributes
+from edgeinspect.plclinks._opcua.attributes import MapAttributeService
 from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
-from edgeinspect.plclinks._opcua.inputs import TYPES, blank
+from edgeinspect.plclinks._opcua.inputs import TAG_TYPES, initial_values
 from edgeinspect.plclinks._opcua.listener import BoundedServer
 
 NAMESPACE = "urn:edgeinspect:machine-vision"
 PRODUCT = "urn:edgeinspect:gateway"
-_COMPLETED = 1
+_RESULT_COMPLETED = 1
 """ResultState of OPC 40100-1, 12.19."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _STATES = {
@@ -32,27 +32,27 @@ _STATES = {
     PlcError.HEARTBEAT_LOST: "Error",
     PlcError.WIRE: "Error",
 }
-_STATUS = {bit.name for bit in _register_map.STATUS_BITS}
-_KINDS = ua.VariantType
-_PROPERTIES = [
-    ("ResultId", _KINDS.String),
-    ("IsPartial", _KINDS.Boolean),
-    ("IsSimulated", _KINDS.Boolean),
-    ("ResultState", _KINDS.Int32),
-    ("PartId", _KINDS.String),
-    ("JobId", _KINDS.String),
-    ("RecipeId", _KINDS.String),
-    ("Pass", _KINDS.Boolean),
-    ("Reject", _KINDS.Boolean),
-    ("NoVerdict", _KINDS.Boolean),
-    ("Cause", _KINDS.UInt16),
-    ("RejectCode", _KINDS.UInt16),
-    ("EncoderCount", _KINDS.Int64),
-    ("Covers", _KINDS.UInt32),
+_STATUS_NAMES = {bit.name for bit in _register_map.STATUS_BITS}
+_VARIANT_TYPES = ua.VariantType
+_EVENT_PROPERTIES = [
+    ("ResultId", _VARIANT_TYPES.String),
+    ("IsPartial", _VARIANT_TYPES.Boolean),
+    ("IsSimulated", _VARIANT_TYPES.Boolean),
+    ("ResultState", _VARIANT_TYPES.Int32),
+    ("PartId", _VARIANT_TYPES.String),
+    ("JobId", _VARIANT_TYPES.String),
+    ("RecipeId", _VARIANT_TYPES.String),
+    ("Pass", _VARIANT_TYPES.Boolean),
+    ("Reject", _VARIANT_TYPES.Boolean),
+    ("NoVerdict", _VARIANT_TYPES.Boolean),
+    ("Cause", _VARIANT_TYPES.UInt16),
+    ("RejectCode", _VARIANT_TYPES.UInt16),
+    ("EncoderCount", _VARIANT_TYPES.Int64),
+    ("Covers", _VARIANT_TYPES.UInt32),
 ]
 
 
-class Nodes:
+class VisionNodes:
     """Everything of ours in a server's address space. For its event loop."""
 
     def __init__(self, server: BoundedServer, note_fault: Callable[[Exception], None]) -> None:
@@ -60,19 +60,19 @@ class Nodes:
         self._server = server
         self._note_fault = note_fault
         self._tags: dict[str, tuple[Any, Any]] = {}
-        self._written: dict[str, _register_map.Value] = {}
+        self._written: dict[str, _register_map.TagValue] = {}
         self._state = ""
         self._told: tuple[int, int] = (-1, -1)
 
-    async def show(self, image: PlcImage) -> None:
+    async def show(self, image: ProcessImage) -> None:
         """Write what changed, the status last, and raise the event of a new result."""
         result = image.result
-        fresh = result is not None and self._told != (image.numbering, result.seq)
+        fresh = result is not None and self._told != (image.sequence_generation, result.seq)
         now = datetime.now(timezone.utc)
         of_result = decided_at(result) or now if result is not None else now
-        values = _register_map.values(image)
-        for name in sorted(values, key=lambda name: name in _STATUS):
-            belongs = name in _register_map.OF_RESULT
+        values = _register_map.tag_values(image)
+        for name in sorted(values, key=lambda name: name in _STATUS_NAMES):
+            belongs = name in _register_map.RESULT_TAGS
             if self._written.get(name) != values[name] or (fresh and belongs):
                 await self._set(*self._tags[name], values[name], of_result if belongs else now)
                 self._written[name] = values[name]
@@ -81,11 +81,11 @@ class Nodes:
             await self._set(*self._state_node, state, now)
             self._state = state
         if result is not None and fresh:
-            self._told = (image.numbering, result.seq)
+            self._told = (image.sequence_generation, result.seq)
             await self._announce(result, of_result)
 
     async def _set(
-        self, node: Any, kind: Any, value: _register_map.Value, source: datetime
+        self, node: Any, kind: Any, value: _register_map.TagValue, source: datetime
     ) -> None:
         written = ua.DataValue(
             ua.Variant(value, kind),
@@ -108,7 +108,7 @@ class Nodes:
         event.ResultId = str(result.seq)
         event.IsPartial = False
         event.IsSimulated = result.simulated
-        event.ResultState = _COMPLETED
+        event.ResultState = _RESULT_COMPLETED
         event.PartId = result.part_id
         event.JobId = f"{result.camera}/{result.epoch}/{result.seq}"
         event.RecipeId = result.recipe_id
@@ -118,7 +118,7 @@ class Nodes:
         event.Cause = result.cause
         event.RejectCode = result.reject_code
         event.EncoderCount = result.encoder_count or 0
-        event.Covers = result.covers
+        event.Covers = result.frames_covered
         event.Severity = 500 if event.Reject else 100
         for emitter in (event.SourceNode, ua.NodeId(ua.ObjectIds.Server)):
             event.emitting_node = emitter
@@ -130,7 +130,7 @@ class Nodes:
 
     # -- building -------------------------------------------------------------------
 
-    async def build(self, image: PlcImage) -> None:
+    async def build(self, image: ProcessImage) -> None:
         """Make the nodes with the values of the first image; once, before the server starts."""
         server = self._server
         space = await server.register_namespace(NAMESPACE)
@@ -143,16 +143,16 @@ class Nodes:
         self._state_node = (state.nodeid, ua.VariantType.String)
         await self._set(*self._state_node, "Preoperational", datetime.now(timezone.utc))
         outputs = await system.add_object(space, "Outputs")
-        for name, value in _register_map.values(image).items():
+        for name, value in _register_map.tag_values(image).items():
             self._tags[name] = await self._add(outputs, "Outputs", name, value, space)
         inputs = await system.add_object(space, "Inputs")
-        attributes: Attributes = server.iserver.attribute_service
-        for name, value in blank().items():
+        attributes: MapAttributeService = server.iserver.attribute_service
+        for name, value in initial_values().items():
             node, _kind = await self._add(inputs, "Inputs", name, value, space)
             await server.get_node(node).set_writable()
             attributes.input_names[node] = name
         ready_type = await server.create_custom_event_type(
-            space, "ResultReadyEventType", ua.ObjectIds.BaseEventType, _PROPERTIES
+            space, "ResultReadyEventType", ua.ObjectIds.BaseEventType, _EVENT_PROPERTIES
         )
         self._ready = await server.get_event_generator(ready_type, system.nodeid)
         self._ready.event.SourceNode = system.nodeid
@@ -160,9 +160,9 @@ class Nodes:
         await server.nodes.server.set_event_notifier([ua.EventNotifier.SubscribeToEvents])
 
     async def _add(
-        self, parent: Any, group: str, name: str, value: _register_map.Value, space: int
+        self, parent: Any, group: str, name: str, value: _register_map.TagValue, space: int
     ) -> tuple[Any, Any]:
-        kind = TYPES.get(name, ua.VariantType.Boolean)
+        kind = TAG_TYPES.get(name, ua.VariantType.Boolean)
         node = await parent.add_variable(
             ua.NodeId(f"{group}.{name}", space), ua.QualifiedName(name, space), value, kind
         )
@@ -184,7 +184,7 @@ class Nodes:
         for name, value in (
             ("NamespaceUri", ua.Variant(NAMESPACE, ua.VariantType.String)),
             ("NamespaceVersion", ua.Variant(str(_register_map.MAP_VERSION), ua.VariantType.String)),
-            ("NamespacePublicationDate", ua.Variant(_PUBLISHED, ua.VariantType.DateTime)),
+            ("NamespacePublicationDate", ua.Variant(_NAMESPACE_PUBLISHED, ua.VariantType.DateTime)),
             ("IsNamespaceSubset", ua.Variant(False, ua.VariantType.Boolean)),
         ):
             node = await metadata.get_child(f"0:{name}")
@@ -203,7 +203,7 @@ class Nodes:
             await node.write_value(ua.Variant(most, ua.VariantType.UInt32))
 
 
-_PUBLISHED = datetime(2026, 11, 21, tzinfo=timezone.utc)
+_NAMESPACE_PUBLISHED = datetime(2026, 11, 21, tzinfo=timezone.utc)
 """Of the first map."""
 
 

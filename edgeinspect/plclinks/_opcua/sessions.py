@@ -20,9 +20,9 @@ from asyncua.common.utils import create_nonce
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_session import InternalSession, SessionState
 
-from edgeinspect.plclinks._input_age import Contact
-from edgeinspect.plclinks._opcua.access import NOBODY, Access, User
-from edgeinspect.plclinks._opcua.attributes import Attributes, Views
+from edgeinspect.plclinks._input_age import PeerActivity
+from edgeinspect.plclinks._opcua.access import NO_USER, AccessControl, SessionUser
+from edgeinspect.plclinks._opcua.attributes import BoundedViewService, MapAttributeService
 from edgeinspect.plclinks._opcua.bounds import (
     EVENT_ITEMS_PER_SESSION,
     EVENT_QUEUE_MAX,
@@ -36,25 +36,25 @@ from edgeinspect.plclinks._opcua.bounds import (
     REFERENCES_MAX,
     SUBSCRIPTIONS_PER_SESSION,
     UNACKNOWLEDGED_MAX,
-    bound,
-    check_item,
-    fault,
-    is_event,
+    check_count,
+    check_monitored_item,
+    is_event_item,
+    service_error,
 )
 from edgeinspect.plclinks._opcua.inputs import Inputs
 
 
-class Session(InternalSession):
+class OpcUaSession(InternalSession):
     """One client's session. For the server's event loop."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.user: User = NOBODY
+        self.user: SessionUser = NO_USER
         self.state: SessionState
         self.address = ""
         self.peer_certificate: bytes | None = None
         self.policy_uri = ""
-        self.contact = Contact()
+        self.contact = PeerActivity()
         """How old what it writes can be."""
         # asyncua counts its tokens up, so anybody could name somebody else's.
         self.iserver.unregister_external_session(self)
@@ -73,7 +73,7 @@ class Session(InternalSession):
     def heard_at_ns(self) -> int:
         return int(self._last_activity * 1e9)
 
-    def activate(self, user: User) -> ua.ActivateSessionResult:
+    def activate(self, user: SessionUser) -> ua.ActivateSessionResult:
         """Give the session to a user who has proved who he is."""
         first = self.state is SessionState.Created
         self.user = user
@@ -90,37 +90,37 @@ class Session(InternalSession):
     # -- attributes -----------------------------------------------------------------
 
     async def read(self, params: Any) -> list[ua.DataValue]:
-        bound(params.NodesToRead, NODES_PER_READ)
-        service: Attributes = self.iserver.attribute_service
-        return service.read_for(params, self.user)
+        check_count(params.NodesToRead, NODES_PER_READ)
+        service: MapAttributeService = self.iserver.attribute_service
+        return service.read_as(params, self.user)
 
     async def write(self, params: Any) -> list[ua.StatusCode]:
-        bound(params.NodesToWrite, NODES_PER_REQUEST)
-        service: Attributes = self.iserver.attribute_service
-        return await service.write_for(params, self.user, self.contact)
+        check_count(params.NodesToWrite, NODES_PER_REQUEST)
+        service: MapAttributeService = self.iserver.attribute_service
+        return await service.write_as(params, self.user, self.contact)
 
     async def browse(self, params: Any) -> list[ua.BrowseResult]:
-        bound(params.NodesToBrowse, NODES_PER_REQUEST)
+        check_count(params.NodesToBrowse, NODES_PER_REQUEST)
         results, references = [], 0
         for each in params.NodesToBrowse:
             results.append(self.iserver.view_service._browse(each))
             references += len(results[-1].References)
             if references > REFERENCES_MAX:
-                raise fault(ua.StatusCodes.BadResponseTooLarge)
+                raise service_error(ua.StatusCodes.BadResponseTooLarge)
         return results
 
     async def translate_browsepaths_to_nodeids(self, params: Any) -> list[ua.BrowsePathResult]:
-        bound(params, NODES_PER_REQUEST)
-        bound([each for path in params for each in path.RelativePath.Elements], 1_000)
+        check_count(params, NODES_PER_REQUEST)
+        check_count([each for path in params for each in path.RelativePath.Elements], 1_000)
         return await super().translate_browsepaths_to_nodeids(params)
 
     async def call(self, params: Any) -> list[ua.CallMethodResult]:
-        bound(params, NODES_PER_REQUEST)
+        check_count(params, NODES_PER_REQUEST)
         status = ua.StatusCode(ua.StatusCodes.BadMethodInvalid)
         return [ua.CallMethodResult(StatusCode=status) for _ in params]
 
     async def history_read(self, params: Any) -> list[ua.HistoryReadResult]:
-        bound(params.NodesToRead, NODES_PER_REQUEST)
+        check_count(params.NodesToRead, NODES_PER_REQUEST)
         status = ua.StatusCode(ua.StatusCodes.BadHistoryOperationUnsupported)
         return [ua.HistoryReadResult(StatusCode=status) for _ in params.NodesToRead]
 
@@ -130,7 +130,7 @@ class Session(InternalSession):
         """A subscription of this session; others are as if they were not there."""
         found = self.subscription_service.subscriptions.get(int(identifier))
         if found is None or found.session_id != self.session_id:
-            raise fault(ua.StatusCodes.BadSubscriptionIdInvalid)
+            raise service_error(ua.StatusCodes.BadSubscriptionIdInvalid)
         return found
 
     def _owned(self) -> list[Any]:
@@ -141,7 +141,7 @@ class Session(InternalSession):
         self, params: Any, callback: Callable[..., Any], request_callback: Any = None
     ) -> ua.CreateSubscriptionResult:
         if len(self._owned()) >= SUBSCRIPTIONS_PER_SESSION:
-            raise fault(ua.StatusCodes.BadTooManySubscriptions)
+            raise service_error(ua.StatusCodes.BadTooManySubscriptions)
         wanted_ms = float(params.RequestedPublishingInterval)
         if math.isnan(wanted_ms):
             wanted_ms = 0.0
@@ -161,34 +161,34 @@ class Session(InternalSession):
 
     async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
         if ids:  # asyncua itself asks with none when a session ends
-            bound(ids, NODES_PER_REQUEST)
+            check_count(ids, NODES_PER_REQUEST)
         mine = {each.data.SubscriptionId for each in self._owned()}
         return await super().delete_subscriptions([each if each in mine else 0 for each in ids])
 
     async def set_publishing_mode(self, params: Any) -> list[ua.StatusCode]:
-        bound(params.SubscriptionIds, NODES_PER_REQUEST)
+        check_count(params.SubscriptionIds, NODES_PER_REQUEST)
         mine = {each.data.SubscriptionId for each in self._owned()}
         params.SubscriptionIds = [each if each in mine else 0 for each in params.SubscriptionIds]
         return await super().set_publishing_mode(params)
 
     async def create_monitored_items(self, params: Any) -> list[ua.MonitoredItemCreateResult]:
         self._own(params.SubscriptionId)
-        bound(params.ItemsToCreate, ITEMS_PER_SESSION)
+        check_count(params.ItemsToCreate, ITEMS_PER_SESSION)
         services = [each.monitored_item_srv for each in self._owned()]
         items = sum(len(each._monitored_items) for each in services)
         events = sum(len(each) for one in services for each in one._monitored_events.values())
-        events += sum(is_event(each) for each in params.ItemsToCreate)
+        events += sum(is_event_item(each) for each in params.ItemsToCreate)
         if items + len(params.ItemsToCreate) > ITEMS_PER_SESSION or (
             events > EVENT_ITEMS_PER_SESSION
         ):
-            raise fault(ua.StatusCodes.BadTooManyMonitoredItems)
+            raise service_error(ua.StatusCodes.BadTooManyMonitoredItems)
         for each in params.ItemsToCreate:
-            check_item(each)
+            check_monitored_item(each)
         return await super().create_monitored_items(params)
 
     async def modify_monitored_items(self, params: Any) -> list[ua.MonitoredItemModifyResult]:
         self._own(params.SubscriptionId)
-        bound(params.ItemsToModify, ITEMS_PER_SESSION)
+        check_count(params.ItemsToModify, ITEMS_PER_SESSION)
         for each in params.ItemsToModify:
             wanted = each.RequestedParameters
             wanted.QueueSize = min(int(wanted.QueueSize) or 1, EVENT_QUEUE_MAX)
@@ -201,19 +201,19 @@ class Session(InternalSession):
 
     async def set_monitoring_mode(self, params: Any) -> list[ua.StatusCode]:
         self._own(params.SubscriptionId)
-        bound(params.MonitoredItemIds, ITEMS_PER_SESSION)
+        check_count(params.MonitoredItemIds, ITEMS_PER_SESSION)
         return await super().set_monitoring_mode(params)
 
     def republish(self, params: Any) -> ua.NotificationMessage:
         held = self._own(params.SubscriptionId)._not_acknowledged_results
         if params.RetransmitSequenceNumber not in held:
-            raise fault(ua.StatusCodes.BadMessageNotAvailable)
+            raise service_error(ua.StatusCodes.BadMessageNotAvailable)
         return held[params.RetransmitSequenceNumber].NotificationMessage
 
     def publish(self, acks: Any = None) -> tuple[int, list[ua.StatusCode]]:
         mine = {each.data.SubscriptionId: each for each in self._owned()}
         if not mine:
-            raise fault(ua.StatusCodes.BadNoSubscription)
+            raise service_error(ua.StatusCodes.BadNoSubscription)
         results = []
         for ack in acks or []:
             found = mine.get(ack.SubscriptionId)
@@ -227,7 +227,7 @@ class Session(InternalSession):
         self, params: Any, callback: Callable[..., Any]
     ) -> list[ua.TransferResult]:
         """Take over what a session of the same client left behind."""
-        bound(params.SubscriptionIds, NODES_PER_REQUEST)
+        check_count(params.SubscriptionIds, NODES_PER_REQUEST)
         results = []
         for identifier in params.SubscriptionIds:
             result = ua.TransferResult()
@@ -257,42 +257,42 @@ class Session(InternalSession):
         )
 
 
-class Internals(InternalServer):
+class BoundedInternalServer(InternalServer):
     """asyncua's inner server with the sessions above."""
 
-    def __init__(self, access: Access, inputs: Inputs, sessions_max: int) -> None:
+    def __init__(self, access: AccessControl, inputs: Inputs, sessions_max: int) -> None:
         super().__init__()
         self.access = access
         self.inputs = inputs
         self.sessions_max = sessions_max
         self.allow_remote_admin = False
-        self.supported_tokens = tuple(access.tokens)
-        self.attribute_service = Attributes(self.aspace, inputs)
-        self.view_service = Views(self.aspace)
+        self.supported_tokens = tuple(access.identity_tokens)
+        self.attribute_service = MapAttributeService(self.aspace, inputs)
+        self.view_service = BoundedViewService(self.aspace)
         self.max_connections = 1 << 30  # `channel.Listener` makes room instead of refusing
         self.max_pending_activation_seconds = 0.0  # as `Listener.sweep` does
         self.max_pending_messages_per_connection = 128
         self.max_monitored_item_queue_size = EVENT_QUEUE_MAX
         self.max_unacked_messages_per_subscription = UNACKNOWLEDGED_MAX
         self.max_subscriptions = SUBSCRIPTIONS_PER_SESSION * sessions_max
-        self.is_attached: Callable[[Session], bool] = lambda _session: False
+        self.is_attached: Callable[[OpcUaSession], bool] = lambda _session: False
         """Whether a session has a connection; the listener knows."""
 
-    def create_session(self, name: Any, user: Any = NOBODY, external: bool = False) -> Any:
-        return Session(
+    def create_session(self, name: Any, user: Any = NO_USER, external: bool = False) -> Any:
+        return OpcUaSession(
             self, self.aspace, self.subscription_service, str(name), user=user, external=external
         )
 
     @property
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[OpcUaSession]:
         """All that are open."""
         return list(self._external_sessions.values())
 
-    def session_of(self, session_id: Any) -> Session | None:
+    def session_of(self, session_id: Any) -> OpcUaSession | None:
         """The open session of that id."""
         return next((each for each in self.sessions if each.session_id == session_id), None)
 
 
-def now_ns() -> int:
+def monotonic_ns() -> int:
     """Monotonic time on the clock of asyncua's own timers."""
     return int(time.monotonic() * 1e9)

@@ -22,15 +22,15 @@ from cryptography.x509.oid import ExtensionOID
 
 from edgeinspect.errors import StorageError, UsageError
 from edgeinspect.plclinks._opcua.identity import (
-    FILE_BYTES_MAX,
+    CERTIFICATE_BYTES_MAX,
     KEY_BITS_MAX,
     KEY_BITS_MIN,
+    certificate_uris,
     parse_certificate,
-    uris_of,
 )
 from edgeinspect.system.regular_file import FileReadError, read_regular
 
-UNKNOWN = "unknown certificate"
+UNKNOWN_CERTIFICATE = "unknown certificate"
 REJECTED_MAX = 64
 """Certificates kept in `rejected`; one more removes the oldest."""
 _FILES_MAX = 1_000
@@ -50,12 +50,12 @@ class TrustList:
         """Files that could not be used when the folder was read last."""
         self._folder = folder
         self._lock = threading.Lock()
-        self._seen: object = None
-        self._known: frozenset[bytes] = frozenset()
+        self._last_listing: object = None
+        self._trusted: frozenset[bytes] = frozenset()
         self._authorities: list[x509.Certificate] = []
         self._revoked: list[x509.CertificateRevocationList] = []
 
-    def judge(self, der: bytes) -> str:
+    def check(self, der: bytes) -> str:
         """Why a certificate is refused, in words; empty if it is trusted."""
         self._refresh()
         try:
@@ -69,15 +69,15 @@ class TrustList:
             return f"its key is not RSA of {KEY_BITS_MIN} to {KEY_BITS_MAX} bits"
         if algorithm is None or isinstance(algorithm, (SHA1, MD5)):
             return "it is signed with SHA-1 or worse"
-        if der not in self._known and not self._is_issued(certificate, now):
-            return UNKNOWN
+        if der not in self._trusted and not self._is_issued(certificate, now):
+            return UNKNOWN_CERTIFICATE
         if certificate.not_valid_after_utc < now:
             return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
         if certificate.not_valid_before_utc > now:
             return f"not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         return "revoked" if self._is_revoked(certificate) else ""
 
-    def keep_rejected(self, der: bytes) -> None:
+    def save_rejected(self, der: bytes) -> None:
         """Store a certificate that was turned away, for an engineer to look at."""
         if self._folder is None:
             return
@@ -118,28 +118,33 @@ class TrustList:
         if self._folder is None:
             return
         with self._lock:
-            trusted, lists = _listing(self._folder / "trusted"), _listing(self._folder / "crl")
-            if (trusted, lists) == self._seen:
+            trusted, lists = (
+                _list_files(self._folder / "trusted"),
+                _list_files(self._folder / "crl"),
+            )
+            if (trusted, lists) == self._last_listing:
                 return
             problems: list[str] = []
             certificates = []
             for path, *_ in trusted:
                 try:
-                    certificates.append(parse_certificate(read_regular(path, FILE_BYTES_MAX)))
+                    certificates.append(
+                        parse_certificate(read_regular(path, CERTIFICATE_BYTES_MAX))
+                    )
                 except (FileReadError, ValueError) as error:
                     problems.append(f"{path}: {error}")
             self._authorities = [each for each in certificates if _is_authority(each)]
-            self._known = frozenset(each.public_bytes(Encoding.DER) for each in certificates)
+            self._trusted = frozenset(each.public_bytes(Encoding.DER) for each in certificates)
             self._revoked = []
             for path, *_ in lists:
                 try:
-                    self._add_list(read_regular(path, FILE_BYTES_MAX))
+                    self._add_revocation_list(read_regular(path, CERTIFICATE_BYTES_MAX))
                 except Exception as error:  # the library has one for each thing that it cannot read
                     problems.append(f"{path}: {error}")
             self.problems = problems
-            self._seen = (trusted, lists)
+            self._last_listing = (trusted, lists)
 
-    def _add_list(self, data: bytes) -> None:
+    def _add_revocation_list(self, data: bytes) -> None:
         pem = b"-----BEGIN" in data
         found = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
         for authority in self._authorities:
@@ -158,7 +163,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
     """Whether it may vouch for others. What has an ApplicationUri is a client's, and may not,
     though tools such as openssl make every self-signed certificate an authority too.
     """
-    if uris_of(certificate):
+    if certificate_uris(certificate):
         return False
     try:
         extensions = certificate.extensions
@@ -169,7 +174,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return missing.oid == ExtensionOID.KEY_USAGE
 
 
-def _listing(folder: Path) -> list[tuple[Path, int, int]]:
+def _list_files(folder: Path) -> list[tuple[Path, int, int]]:
     """Files with what tells that they changed."""
     try:
         paths = sorted(folder.iterdir())[:_FILES_MAX]
@@ -185,7 +190,7 @@ def _listing(folder: Path) -> list[tuple[Path, int, int]]:
     return found
 
 
-def let_in(folder: Path, wanted: str) -> Path:
+def trust_certificate(folder: Path, wanted: str) -> Path:
     """Move a certificate from `rejected` to `trusted`; returns where it lies now.
 
     Args:

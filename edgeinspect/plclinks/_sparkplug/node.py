@@ -18,26 +18,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.plc import PlcImage, PlcResult
+from edgeinspect.domain.plc import PlcResult, ProcessImage
 from edgeinspect.domain.text import fits_utf8
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
 
-REBIRTH = "Node Control/Rebirth"
-BD_SEQ = "bdSeq"
+REBIRTH_METRIC = "Node Control/Rebirth"
+BD_SEQ_METRIC = "bdSeq"
 _SEQ_COUNT = 256
-_TYPES = {
+_SPARKPLUG_TYPES = {
     "bits": DataType.UINT16,
     "uint16": DataType.UINT16,
     "uint32": DataType.UINT32,
     "int32": DataType.INT32,
     "text": DataType.STRING,
 }
-_TAG_TYPES = {tag.name: _TYPES[tag.type] for tag in (*_register_map.OUTPUTS, *_register_map.INPUTS)}
+_TAG_TYPES = {
+    tag.name: _SPARKPLUG_TYPES[tag.type]
+    for tag in (*_register_map.OUTPUT_TAGS, *_register_map.INPUT_TAGS)
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class SparkplugMessage:
     """One message to be published."""
 
     kind: str
@@ -45,15 +48,17 @@ class Message:
     payload: Payload
 
     @property
-    def of_node(self) -> bool:
+    def is_node_message(self) -> bool:
         """True if its topic ends with the node."""
         return self.kind.startswith("N")
 
 
-class Node:
+class EdgeNode:
     """One connection's messages, in order. Not thread-safe."""
 
-    def __init__(self, bd_seq: int, now_ms: int, told: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, bd_seq: int, now_ms: int, last_result_sent: tuple[int, int] | None = None
+    ) -> None:
         """Connected, not yet born.
 
         Args:
@@ -61,31 +66,33 @@ class Node:
             now_ms: UTC of the connection.
             told: The last result that was sent over an earlier connection, for sure.
         """
-        self.told = told
+        self.last_result_sent = last_result_sent
         """(numbering, seq) of the last result sent as DDATA."""
         self._bd_seq = bd_seq
         self._born_at_ms = now_ms
         self._seq = 0
-        self._born = False
-        self._device = False
-        self._shown: dict[str, _register_map.Value] = {}
+        self._is_node_born = False
+        self._is_device_born = False
+        self._last_values: dict[str, _register_map.TagValue] = {}
         self._changed_at_ms: dict[str, int] = {}
-        self._rebirth = False
+        self._rebirth_requested = False
 
     def death(self, now_ms: int) -> Payload:
         """NDEATH: the will, and what is said before a disconnect. It has no seq."""
-        return Payload(now_ms, (Metric(BD_SEQ, DataType.INT64, self._bd_seq, now_ms),), None)
+        return Payload(now_ms, (Metric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),), None)
 
-    def ask_rebirth(self) -> None:
+    def request_rebirth(self) -> None:
         """The next `show` gives birth again, with the same bdSeq."""
-        self._rebirth = True
+        self._rebirth_requested = True
 
     @property
-    def rebirth_asked(self) -> bool:
+    def is_rebirth_requested(self) -> bool:
         """Whether somebody waits for a birth."""
-        return self._rebirth
+        return self._rebirth_requested
 
-    def show(self, image: PlcImage, inputs: dict[str, Any], now_ms: int) -> Iterator[Message]:
+    def messages_for(
+        self, image: ProcessImage, inputs: dict[str, Any], now_ms: int
+    ) -> Iterator[SparkplugMessage]:
         """What must be published so that every host knows this image.
 
         Args:
@@ -93,67 +100,71 @@ class Node:
             inputs: The command tags as they stand.
             now_ms: UTC.
         """
-        values = {**_register_map.values(image), **inputs}
-        if not self._born or self._rebirth:
-            self._rebirth = False
-            self._born, self._device = True, False
+        values = {**_register_map.tag_values(image), **inputs}
+        if not self._is_node_born or self._rebirth_requested:
+            self._rebirth_requested = False
+            self._is_node_born, self._is_device_born = True, False
             self._seq = 0
             node = (
-                Metric(BD_SEQ, DataType.INT64, self._bd_seq, now_ms),
-                Metric(REBIRTH, DataType.BOOLEAN, False, now_ms),
+                Metric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),
+                Metric(REBIRTH_METRIC, DataType.BOOLEAN, False, now_ms),
             )
             yield self._message("NBIRTH", node, now_ms)
         for name, value in values.items():
-            if self._shown.get(name) != value:
+            if self._last_values.get(name) != value:
                 self._changed_at_ms[name] = now_ms
-        if not self._device:
+        if not self._is_device_born:
             if image.online:
-                self._device = True
+                self._is_device_born = True
                 yield self._message("DBIRTH", self._metrics(values, image.result, now_ms), now_ms)
-                yield from self._result(values, image, now_ms)
+                yield from self._result_messages(values, image, now_ms)
         else:
-            if image.result is not None and self.told != _key(image, image.result):
-                yield from self._result(values, image, now_ms)
+            if image.result is not None and self.last_result_sent != _result_key(
+                image, image.result
+            ):
+                yield from self._result_messages(values, image, now_ms)
             else:
                 changed = {
-                    name: value for name, value in values.items() if value != self._shown.get(name)
+                    name: value
+                    for name, value in values.items()
+                    if value != self._last_values.get(name)
                 }
                 if changed:
                     metrics = self._metrics(changed, image.result, now_ms)
                     yield self._message("DDATA", metrics, now_ms)
             if not image.online:
-                self._device = False
+                self._is_device_born = False
                 yield self._message("DDEATH", (), now_ms)
-        self._shown = values
+        self._last_values = values
 
-    def _result(
-        self, values: dict[str, _register_map.Value], image: PlcImage, now_ms: int
-    ) -> Iterator[Message]:
+    def _result_messages(
+        self, values: dict[str, _register_map.TagValue], image: ProcessImage, now_ms: int
+    ) -> Iterator[SparkplugMessage]:
         """A result whole, changed or not, with what else changed; each once."""
-        if image.result is None or self.told == _key(image, image.result):
+        if image.result is None or self.last_result_sent == _result_key(image, image.result):
             return
         wanted = {
             name: value
             for name, value in values.items()
-            if name in _register_map.OF_RESULT or value != self._shown.get(name)
+            if name in _register_map.RESULT_TAGS or value != self._last_values.get(name)
         }
         yield self._message("DDATA", self._metrics(wanted, image.result, now_ms, True), now_ms)
-        self.told = _key(image, image.result)
+        self.last_result_sent = _result_key(image, image.result)
 
     def _metrics(
         self,
-        values: dict[str, _register_map.Value],
+        values: dict[str, _register_map.TagValue],
         result: PlcResult | None,
         now_ms: int,
-        tells: bool = False,
+        is_new_result: bool = False,
     ) -> tuple[Metric, ...]:
         """Metrics with their own times; of a result that is told now, maybe historical."""
         captured_ms = result.captured_at_utc_ns // NS_PER_MS if result is not None else 0
-        historical = tells and 0 < captured_ms < self._born_at_ms
+        historical = is_new_result and 0 < captured_ms < self._born_at_ms
         made = []
         for name, value in values.items():
             at_ms = self._changed_at_ms.get(name, now_ms)
-            of_result = name in _register_map.OF_RESULT and captured_ms > 0
+            of_result = name in _register_map.RESULT_TAGS and captured_ms > 0
             made.append(
                 Metric(
                     name,
@@ -165,17 +176,17 @@ class Node:
             )
         return tuple(made)
 
-    def _message(self, kind: str, metrics: tuple[Metric, ...], now_ms: int) -> Message:
+    def _message(self, kind: str, metrics: tuple[Metric, ...], now_ms: int) -> SparkplugMessage:
         payload = Payload(now_ms, metrics, self._seq)
         self._seq = (self._seq + 1) % _SEQ_COUNT
-        return Message(kind, payload)
+        return SparkplugMessage(kind, payload)
 
 
-def _key(image: PlcImage, result: PlcResult) -> tuple[int, int]:
-    return image.numbering, result.seq
+def _result_key(image: ProcessImage, result: PlcResult) -> tuple[int, int]:
+    return image.sequence_generation, result.seq
 
 
-def no_commands() -> dict[str, Any]:
+def initial_commands() -> dict[str, Any]:
     """Every command tag, as it is before anybody writes."""
     return {
         "Enable": False,
@@ -198,7 +209,7 @@ def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
     return values, refused
 
 
-def take_commands(known: dict[str, Any], payload: Payload) -> dict[str, Any]:
+def merge_commands(current: dict[str, Any], payload: Payload) -> dict[str, Any]:
     """The command tags after a DCMD, to be repeated to the hosts: only metrics of the right
     name and type are taken, and no text that is none.
     """
@@ -206,6 +217,6 @@ def take_commands(known: dict[str, Any], payload: Payload) -> dict[str, Any]:
     sound = {
         name: value
         for name, value in values.items()
-        if name in known and not (isinstance(value, str) and not fits_utf8(value))
+        if name in current and not (isinstance(value, str) and not fits_utf8(value))
     }
-    return {**known, **sound}
+    return {**current, **sound}

@@ -57,7 +57,7 @@ class Payload:
     """0 to 255; None for NDEATH, which has none."""
 
 
-def encode(payload: Payload) -> bytes:
+def encode_payload(payload: Payload) -> bytes:
     """The bytes of a payload."""
     out = bytearray()
     _put_varint(out, 1, payload.timestamp_ms)
@@ -68,7 +68,7 @@ def encode(payload: Payload) -> bytes:
     return bytes(out)
 
 
-def decode(data: bytes) -> Payload:
+def decode_payload(data: bytes) -> Payload:
     """A payload from its bytes; fields and types that are not known here are passed over.
 
     Raises:
@@ -139,7 +139,7 @@ def _decode_metric(data: bytes) -> Metric | None:
     if isinstance(value, str) != (type_ is DataType.STRING):
         return None
     if isinstance(value, int):
-        value = _as_type(value, type_)
+        value = _to_python(value, type_)
     return Metric(name, type_, value, timestamp_ms, historical)
 
 
@@ -152,7 +152,7 @@ _BITS = {
 }
 
 
-def _as_type(value: int, type_: DataType) -> bool | int:
+def _to_python(value: int, type_: DataType) -> bool | int:
     if type_ is DataType.BOOLEAN:
         return bool(value)
     bits = _BITS[type_]

@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgeinspect.client.line_config import Source, check_source
+from edgeinspect.client.line_config import LineConnectionConfig, check_line_connection
 from edgeinspect.config import yaml_document
 from edgeinspect.config.cross_checks import address_problem
 from edgeinspect.config.schema import Name, Ratio, Section
-from edgeinspect.config.validation import BAD, Collector
+from edgeinspect.config.validation import INVALID, Validator
 from edgeinspect.errors import ConfigError
-from edgeinspect.storage.archive.format import Kind
+from edgeinspect.storage.archive.format import Category
 
 
-class Near(Section, frozen=True):
+class NearThreshold(Section, frozen=True):
     """Which scores of the gate count as near a threshold."""
 
     low: Ratio
@@ -25,7 +25,7 @@ class Near(Section, frozen=True):
     """… to this one: the scores of which the gate was not sure."""
 
 
-class Picture(Section, frozen=True):
+class ImageFormat(Section, frozen=True):
     """How pictures are written."""
 
     format: Literal["png", "jpeg"] = "png"
@@ -36,7 +36,7 @@ class Picture(Section, frozen=True):
     """Of OpenCV's encoder; 100 is not lossless."""
 
 
-class Shares(Section, frozen=True):
+class Quotas(Section, frozen=True):
     """Share of the room that each kind is sure of, whatever the others need."""
 
     near: Ratio = 0.3
@@ -48,13 +48,13 @@ class Shares(Section, frozen=True):
     passed: Ratio = 0.1
     """Of ordinary passes."""
 
-    def of(self, kind: Kind) -> float:
+    def quota_of(self, kind: Category) -> float:
         """The share of one kind; nothing is kept free for challenge parts."""
         return {
-            Kind.NEAR: self.near,
-            Kind.REJECT: self.reject,
-            Kind.NO_VERDICT: self.no_verdict,
-            Kind.PASS: self.passed,
+            Category.NEAR: self.near,
+            Category.REJECT: self.reject,
+            Category.NO_VERDICT: self.no_verdict,
+            Category.PASS: self.passed,
         }.get(kind, 0.0)
 
 
@@ -64,7 +64,7 @@ class ArchiveConfig(Section, frozen=True):
     schema: Literal[1]
     archive: Name
     """This archive's name, in logs and acknowledgements."""
-    feed: Source
+    feed: LineConnectionConfig
     """The line. It must run on this machine: pictures come through its shared memory."""
     folder: str
     """Where pictures are kept; on a disk that the ledger can spare."""
@@ -80,31 +80,31 @@ class ArchiveConfig(Section, frozen=True):
     """With less than this free on the disk nothing is saved: the ledger may need it."""
     pass_ratio: Ratio = 0.001
     """Sampled fraction of ordinary passes."""
-    near: Near | None = None
+    near: NearThreshold | None = None
     """Absent, only frames that the gate suspected and the segmenter cleared count as near."""
-    picture: Picture = Picture()
+    picture: ImageFormat = ImageFormat()
     memory_mib: Annotated[float, Meta(ge=1, le=1_000_000)] = 256
     """Pictures that wait to be written; beyond it the least useful are dropped."""
     encoders: Annotated[int, Meta(ge=1, le=16)] = 1
     """Threads that encode and write, at a lower priority than everything else."""
-    shares: Shares = Shares()
+    shares: Quotas = Quotas()
 
 
-def load(path: str | Path) -> ArchiveConfig:
+def load_archive_config(path: str | Path) -> ArchiveConfig:
     """Read and check an archive's file.
 
     Raises:
         ConfigError: Every fault of the file.
     """
-    return parse(yaml_document.read_text(Path(path)), str(path))
+    return parse_archive_config(yaml_document.read_text(Path(path)), str(path))
 
 
-def parse(text: str, where: str = "archive") -> ArchiveConfig:
+def parse_archive_config(text: str, where: str = "archive") -> ArchiveConfig:
     """Check a configuration given as YAML text; as `load`."""
-    root, faults = yaml_document.parse(text, where)
-    collector = Collector()
+    root, faults = yaml_document.parse_yaml(text, where)
+    collector = Validator()
     collector.faults.extend(faults)
-    config = collector.struct(root, ArchiveConfig, "")
+    config = collector.validate_struct(root, ArchiveConfig, "")
     _check(collector, root)
     if collector.faults:
         ordered = sorted(collector.faults, key=lambda fault: fault.line or 0)
@@ -113,22 +113,24 @@ def parse(text: str, where: str = "archive") -> ArchiveConfig:
     return config
 
 
-def _check(collector: Collector, root: yaml_document.Node) -> None:
+def _check(collector: Validator, root: yaml_document.Node) -> None:
     table = root.value if isinstance(root.value, dict) else {}
     for name in ("verdicts", "replay"):
-        address = collector.good(f"feed.{name}")
+        address = collector.value_at(f"feed.{name}")
         problem = address_problem(address) if isinstance(address, str) else None
         if problem:
-            collector.fault(f"feed.{name}", problem, table.get("feed"))
+            collector.add_fault(f"feed.{name}", problem, table.get("feed"))
     feed = table.get("feed")
-    check_source(collector, feed.value if feed is not None and isinstance(feed.value, dict) else {})
-    low, high = collector.good("near.low"), collector.good("near.high")
-    if low is not BAD and high is not BAD and low > high:
-        collector.fault(
+    check_line_connection(
+        collector, feed.value if feed is not None and isinstance(feed.value, dict) else {}
+    )
+    low, high = collector.value_at("near.low"), collector.value_at("near.high")
+    if low is not INVALID and high is not INVALID and low > high:
+        collector.add_fault(
             "near.low", f"must be at most near.high, which is {high:g}", table.get("near")
         )
-    shares = [collector.good(f"shares.{name}") for name in Shares.__struct_fields__]
-    if BAD not in shares and sum(shares) > 1:
-        collector.fault(
+    shares = [collector.value_at(f"shares.{name}") for name in Quotas.__struct_fields__]
+    if INVALID not in shares and sum(shares) > 1:
+        collector.add_fault(
             "shares", f"are {sum(shares):g} of the room in all; give at most 1", table.get("shares")
         )

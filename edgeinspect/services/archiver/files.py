@@ -13,22 +13,22 @@ import numpy as np
 
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.services.archiver.config import Picture
-from edgeinspect.services.archiver.write_queue import Caught
+from edgeinspect.services.archiver.config import ImageFormat
+from edgeinspect.services.archiver.write_queue import PendingFrame
 from edgeinspect.storage.archive.format import (
-    PART,
-    SIDECAR,
-    PictureFile,
+    PARTIAL_SUFFIX,
+    SIDECAR_SUFFIX,
+    ImageFile,
     Sidecar,
-    encode,
+    encode_document,
     frame_folder,
     frame_name,
-    label_of,
+    verdict_label,
 )
-from edgeinspect.storage.archive.index_rows import Row, row_of
+from edgeinspect.storage.archive.index_rows import IndexEntry, entry_from_sidecar
 
 
-def encode_picture(pixels: Pixels, color: str, how: Picture) -> bytes:
+def encode_image(pixels: Pixels, color: str, image_format: ImageFormat) -> bytes:
     """A picture file's bytes.
 
     Args:
@@ -40,85 +40,85 @@ def encode_picture(pixels: Pixels, color: str, how: Picture) -> bytes:
         DataError: OpenCV cannot encode it.
     """
     picture = np.ascontiguousarray(pixels[..., ::-1]) if color == "rgb" else pixels
-    if how.format == "png":
-        options = [cv2.IMWRITE_PNG_COMPRESSION, how.png_level]
+    if image_format.format == "png":
+        options = [cv2.IMWRITE_PNG_COMPRESSION, image_format.png_level]
     else:
-        options = [cv2.IMWRITE_JPEG_QUALITY, how.jpeg_quality]
-    good, data = cv2.imencode(suffix_of(how), picture, options)
+        options = [cv2.IMWRITE_JPEG_QUALITY, image_format.jpeg_quality]
+    good, data = cv2.imencode(file_suffix(image_format), picture, options)
     if not good:
-        raise DataError(f"a picture of {pixels.shape} cannot be written as {how.format}")
+        raise DataError(f"a picture of {pixels.shape} cannot be written as {image_format.format}")
     return data.tobytes()
 
 
-def suffix_of(how: Picture) -> str:
+def file_suffix(image_format: ImageFormat) -> str:
     """Of a picture's file name."""
-    return ".png" if how.format == "png" else ".jpg"
+    return ".png" if image_format.format == "png" else ".jpg"
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedFrame:
     """One frame, ready to be written."""
 
-    told: Sidecar
-    body: bytes
+    sidecar: Sidecar
+    sidecar_json: bytes
     """The sidecar's file."""
-    data: bytes
+    image_data: bytes
     """The picture's file."""
 
     @property
     def size_bytes(self) -> int:
         """What it takes on the disk."""
-        return len(self.body) + len(self.data)
+        return len(self.sidecar_json) + len(self.image_data)
 
 
-def prepare(frame: Caught, how: Picture, now_utc_ns: int) -> Encoded:
+def encode_frame(frame: PendingFrame, image_format: ImageFormat, now_utc_ns: int) -> EncodedFrame:
     """Encode one frame; raises as `encode_picture`."""
-    data = encode_picture(frame.pixels, frame.color, how)
+    data = encode_image(frame.pixels, frame.color, image_format)
     told = Sidecar(
         kind=frame.kind,
-        label=label_of(frame.verdict),
+        label=verdict_label(frame.verdict),
         saved_at_utc_ns=now_utc_ns,
-        picture=PictureFile(
-            file=frame_name(frame.verdict) + suffix_of(how),
+        picture=ImageFile(
+            file=frame_name(frame.verdict) + file_suffix(image_format),
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            lossless=how.format == "png",
+            lossless=image_format.format == "png",
             color=frame.color,
         ),
         verdict=frame.verdict,
         mask=frame.mask,
     )
-    return Encoded(told, encode(told), data)
+    return EncodedFrame(told, encode_document(told), data)
 
 
-def save(root: Path, ready: Encoded) -> Row:
+def write_frame(root: Path, encoded: EncodedFrame) -> IndexEntry:
     """Put one frame into an archive: the picture, then the sidecar that makes it count.
 
     Raises:
         OSError: The disk does not take it; nothing of it is left there.
     """
-    below = frame_folder(ready.told.verdict)
+    below = frame_folder(encoded.sidecar.verdict)
     folder = root / below
     folder.mkdir(parents=True, exist_ok=True)
-    name = frame_name(ready.told.verdict) + SIDECAR
-    picture = folder / ready.told.picture.file
-    write_whole(picture, ready.data)
+    name = frame_name(encoded.sidecar.verdict) + SIDECAR_SUFFIX
+    picture = folder / encoded.sidecar.picture.file
+    write_atomically(picture, encoded.image_data)
     try:
-        write_whole(folder / name, ready.body)
+        write_atomically(folder / name, encoded.sidecar_json)
     except OSError:
         with contextlib.suppress(OSError):
             picture.unlink()
         raise
-    return row_of(ready.told, f"{below}/{name}", len(ready.body))
+    return entry_from_sidecar(encoded.sidecar, f"{below}/{name}", len(encoded.sidecar_json))
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, whoever is killed in between.
 
     Raises:
         OSError: It cannot be written; no part of it is left.
     """
-    part = path.with_name(path.name + PART)
+    part = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
         with part.open("wb") as file:
             file.write(data)
@@ -129,7 +129,7 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def remove(root: Path, row: Row) -> None:
+def remove_frame(root: Path, row: IndexEntry) -> None:
     """Take one frame out: its sidecar first, so that it never counts without its picture.
 
     Raises:
@@ -144,7 +144,7 @@ def remove(root: Path, row: Row) -> None:
         sidecar.parent.parent.rmdir()
 
 
-def free_bytes(root: Path) -> int:
+def free_disk_bytes(root: Path) -> int:
     """What a process without privileges may still write."""
     status = os.statvfs(root)
     return status.f_bavail * status.f_frsize

@@ -7,12 +7,12 @@ from pathlib import Path
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.shared_memory.frame_ring import RingReader
+from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
 
-_KEPT = 2
+_EPOCHS_KEPT = 2
 
 
-class Rings:
+class FrameSource:
     """The rings of one line, attached as they appear. Not thread-safe; reads only.
 
     A dead daemon's memory lives as long as it is attached here, so the pictures of frames it
@@ -23,7 +23,7 @@ class Rings:
         """Nothing is attached yet; the line need not run."""
         self._folder = folder
         self._line = line
-        self._readers: dict[str, list[RingReader]] = {}
+        self._readers: dict[str, list[FrameRingReader]] = {}
 
     def refresh(self) -> None:
         """Attach to rings that are new."""
@@ -33,25 +33,25 @@ class Rings:
             if readers and readers[0].is_current:
                 continue
             try:
-                reader = RingReader(path)
+                reader = FrameRingReader(path)
             except DeviceLostError:  # being made this moment; looked for again
                 continue
             if not readers or reader.epoch != readers[0].epoch:
                 readers.insert(0, reader)
-                del readers[_KEPT:]
+                del readers[_EPOCHS_KEPT:]
 
-    def find(self, verdict: Verdict) -> tuple[Pixels, str] | None:
+    def find_frame(self, verdict: Verdict) -> tuple[Pixels, str] | None:
         """(a copy of the picture of a frame, its color), if a ring still has it whole.
 
         Of the frame's own epoch only: another daemon may have given its seq to another part.
         """
-        reader = self._of(verdict)
+        reader = self._ring_of(verdict)
         if reader is None:
             self.refresh()
-            reader = self._of(verdict)
-        pixels = reader.find(verdict.seq) if reader is not None else None
+            reader = self._ring_of(verdict)
+        pixels = reader.read(verdict.seq) if reader is not None else None
         return None if reader is None or pixels is None else (pixels, reader.color)
 
-    def _of(self, verdict: Verdict) -> RingReader | None:
+    def _ring_of(self, verdict: Verdict) -> FrameRingReader | None:
         readers = self._readers.get(verdict.camera, ())
         return next((each for each in readers if each.epoch == verdict.epoch), None)

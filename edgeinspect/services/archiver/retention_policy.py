@@ -15,26 +15,26 @@ from collections.abc import Callable, Mapping
 
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.services.archiver.config import ArchiveConfig
-from edgeinspect.storage.archive.format import Kind
+from edgeinspect.storage.archive.format import Category
 
 NEVER_IN_RING = frozenset(
     (Reason.SHAPE, Reason.CAPTURE_ERROR, Reason.CAPTURE_HEALTH, Reason.CAPTURE_LOST)
 )
 """Reasons of frames that were closed before they got a slot: they have no pixels to keep."""
-_SPACE = 1 << 64
+_HASH_RANGE = 1 << 64
 
 
-def classify(verdict: Verdict, config: ArchiveConfig) -> Kind | None:
+def classify(verdict: Verdict, config: ArchiveConfig) -> Category | None:
     """Why a frame is worth keeping; None if it is not."""
     if verdict.simulated:
-        return Kind.SIMULATED
+        return Category.SIMULATED
     if verdict.decision is Decision.NO_VERDICT:
-        return None if verdict.reason in NEVER_IN_RING else Kind.NO_VERDICT
+        return None if verdict.reason in NEVER_IN_RING else Category.NO_VERDICT
     if verdict.reason is Reason.BELOW_THRESHOLDS or verdict.degraded or _is_near(verdict, config):
-        return Kind.NEAR
+        return Category.NEAR
     if verdict.decision is Decision.REJECT:
-        return Kind.REJECT
-    return Kind.PASS if is_sampled(verdict.epoch, verdict.seq, config.pass_ratio) else None
+        return Category.REJECT
+    return Category.PASS if is_sampled(verdict.epoch, verdict.seq, config.pass_ratio) else None
 
 
 def _is_near(verdict: Verdict, config: ArchiveConfig) -> bool:
@@ -49,12 +49,12 @@ def is_sampled(epoch: int, seq: int, ratio: float) -> bool:
     always or never be drawn.
     """
     digest = hashlib.blake2b(f"{epoch}.{seq}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < ratio * _SPACE
+    return int.from_bytes(digest, "big") < ratio * _HASH_RANGE
 
 
-def kind_to_drop(
-    sizes: Mapping[Kind, int], share: Callable[[Kind], float], room_bytes: float
-) -> Kind:
+def category_to_evict(
+    sizes: Mapping[Category, int], quota: Callable[[Category], float], capacity_bytes: float
+) -> Category:
     """Which kind gives way: the least useful that has more than its share of the room.
 
     Args:
@@ -62,11 +62,11 @@ def kind_to_drop(
         share: 0 to 1, by kind.
         room_bytes: For all.
     """
-    held = [kind for kind in Kind if sizes.get(kind, 0) > 0]
-    above = [kind for kind in held if sizes[kind] > share(kind) * room_bytes]
+    held = [kind for kind in Category if sizes.get(kind, 0) > 0]
+    above = [kind for kind in held if sizes[kind] > quota(kind) * capacity_bytes]
     return (above or held)[0]
 
 
-def label_to_drop(sizes: Mapping[str, int]) -> str:
+def label_to_evict(sizes: Mapping[str, int]) -> str:
     """Which label of a kind gives way: the one that takes the most room."""
     return max(sizes, key=lambda label: (sizes[label], label))

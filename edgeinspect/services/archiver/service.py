@@ -12,38 +12,38 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.client import Feed, Listener
-from edgeinspect.client.sockets import Prepare, Socket, plain
+from edgeinspect.client import Subscriber, VerdictFeed
+from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
 from edgeinspect.domain.clock import NS_PER_S, Clock, SystemClock
-from edgeinspect.services.archiver.config import ArchiveConfig, load
-from edgeinspect.services.archiver.frame_source import Rings
+from edgeinspect.services.archiver.config import ArchiveConfig, load_archive_config
+from edgeinspect.services.archiver.frame_source import FrameSource
 from edgeinspect.services.archiver.retention_policy import classify
-from edgeinspect.services.archiver.subscriber import Catcher
-from edgeinspect.services.archiver.write_queue import Waiting
-from edgeinspect.services.archiver.writer import MIB, Keeper
-from edgeinspect.storage.archive.status import ArchiveState, write_state
-from edgeinspect.storage.shared_memory.folder import find_folder
+from edgeinspect.services.archiver.subscriber import ArchiveSubscriber
+from edgeinspect.services.archiver.write_queue import WriteQueue
+from edgeinspect.services.archiver.writer import MIB, ArchiveWriter
+from edgeinspect.storage.archive.status import ArchiveStatus, write_status
+from edgeinspect.storage.shared_memory.folder import find_line_folder
 from edgeinspect.system import log_events
-from edgeinspect.system.systemd import notify
-from edgeinspect.wire.curve_keys import as_client
+from edgeinspect.system.systemd import sd_notify
+from edgeinspect.wire.curve_keys import use_client_keys
 from edgeinspect.wire.messages import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_TURN_MS = 50
-_TAKE_S = 0.2
+_POLL_MS = 50
+_QUEUE_WAIT_S = 0.2
 _RETRY_S = 0.5
 """Between two tries to write to a disk that takes nothing."""
 _DRAIN_S = 5.0
 """How long it writes on after it was told to stop."""
 _NICE = 10
-_SWITCH_S = 0.000_5
+_SWITCH_INTERVAL_S = 0.000_5
 """A slot of the ring is used again soon: an encoder may delay the ear so long, not 5 ms."""
-_TELL_NS = NS_PER_S
-_SUMMARY_NS = 60 * NS_PER_S
+_STATUS_PERIOD_NS = NS_PER_S
+_SUMMARY_PERIOD_NS = 60 * NS_PER_S
 _log = structlog.get_logger()
 
 
-def run(path: Path) -> None:
+def run_archiver(path: Path) -> None:
     """Run the archive of a configuration file until a signal.
 
     Raises:
@@ -51,14 +51,14 @@ def run(path: Path) -> None:
         DataError: The folder is another line's, or a key is not what it should be.
         DeviceLostError: The folder is held by another process, or cannot be written.
     """
-    archive = Archive(load(path), SystemClock())
+    archive = ArchiverService(load_archive_config(path), SystemClock())
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         archive.stop()
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         archive.run()
     finally:
@@ -67,7 +67,7 @@ def run(path: Path) -> None:
             signal.signal(number, handler)
 
 
-class Archive:
+class ArchiverService:
     """One line's archive, put together. `stop` may be called from any thread."""
 
     def __init__(self, config: ArchiveConfig, clock: Clock) -> None:
@@ -77,43 +77,46 @@ class Archive:
         self._stopping = threading.Event()
         self._drained = threading.Event()
         self._failure: BaseException | None = None
-        self.waiting = Waiting(round(config.memory_mib * MIB), config.shares.of)
+        self.write_queue = WriteQueue(round(config.memory_mib * MIB), config.shares.quota_of)
         with contextlib.ExitStack() as stack:
-            self.keeper = Keeper(config, clock)
-            stack.callback(self.keeper.close)
-            prepare = make_prepare(config)
+            self.writer = ArchiveWriter(config, clock)
+            stack.callback(self.writer.close)
+            prepare = make_socket_setup(config)
             source = config.feed.find(config.ring)
-            ring = Path(config.ring) if config.ring else find_folder(config.feed.line)
+            ring = Path(config.ring) if config.ring else find_line_folder(config.feed.line)
             live = stack.enter_context(
-                Listener(
-                    source.verdicts, topics=_topics(config), prepare=prepare, proof=source.proof()
+                Subscriber(
+                    source.verdicts,
+                    topics=_topics(config),
+                    setup_socket=prepare,
+                    verifier=source.verifier(),
                 )
             )
             feed = stack.enter_context(
-                Feed(
+                VerdictFeed(
                     source.verdicts,
                     source.replay,
                     name=config.archive,
                     line=config.feed.line,
-                    cursor=self.keeper.stored_cursor,
-                    prepare=prepare,
+                    cursor=self.writer.stored_cursor,
+                    setup_socket=prepare,
                     high_water_mark=config.feed.high_water_mark,
-                    proof=source.proof(),
+                    verifier=source.verifier(),
                 )
             )
-            known = self.keeper.known
-            self.catcher = Catcher(
+            known = self.writer.saved_after_cursor
+            self.subscriber = ArchiveSubscriber(
                 line=config.feed.line,
                 live=live,
                 feed=feed,
-                rings=Rings(ring, config.feed.line),
+                frame_source=FrameSource(ring, config.feed.line),
                 classify=lambda verdict: classify(verdict, config),
-                has=lambda key: key in known,
-                waiting=self.waiting,
-                account=self.keeper.account,
+                is_saved=lambda key: key in known,
+                write_queue=self.write_queue,
+                progress=self.writer.progress,
                 clock=clock,
             )
-            self._closing = stack.pop_all()
+            self._exit_stack = stack.pop_all()
 
     def run(self) -> None:
         """Work until `stop`, then write what waits, for a few seconds.
@@ -122,26 +125,26 @@ class Archive:
             BaseException: What ended one of its threads: a bug.
         """
         threads = [
-            threading.Thread(target=self._encode, name=f"encode-{number}", daemon=True)
+            threading.Thread(target=self._run_encoder, name=f"encode-{number}", daemon=True)
             for number in range(self.config.encoders)
         ]
-        with self._closing:
-            self._say_started()
+        with self._exit_stack:
+            self._log_started()
             for thread in threads:
                 thread.start()
             try:
-                self._listen()
+                self._receive()
             finally:
                 self._stopping.set()
-                notify("STOPPING=1")
-                self.waiting.close()
+                sd_notify("STOPPING=1")
+                self.write_queue.close()
                 until_ns = self._clock.now_ns() + round(_DRAIN_S * NS_PER_S)
                 for thread in threads:
                     thread.join(max(0.0, (until_ns - self._clock.now_ns()) / NS_PER_S))
                 self._drained.set()
                 for thread in threads:
                     thread.join(1.0)
-                self._say_stopped()
+                self._log_stopped()
         if self._failure is not None:
             raise self._failure
 
@@ -149,81 +152,83 @@ class Archive:
         """End `run`. Thread-safe, and safe in a signal handler."""
         self._stopping.set()
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         tell_at_ns = summary_at_ns = self._clock.now_ns()
         while not self._stopping.is_set():
-            self.catcher.step(_TURN_MS)
+            self.subscriber.step(_POLL_MS)
             now_ns = self._clock.now_ns()
             if now_ns >= tell_at_ns:
-                tell_at_ns = now_ns + _TELL_NS
-                notify("WATCHDOG=1", f"STATUS={self.status()}")
-                write_state(Path(self.config.folder), self.state())
+                tell_at_ns = now_ns + _STATUS_PERIOD_NS
+                sd_notify("WATCHDOG=1", f"STATUS={self.status_line()}")
+                write_status(Path(self.config.folder), self.archive_status())
             if now_ns >= summary_at_ns:
-                summary_at_ns = now_ns + _SUMMARY_NS
-                self._summarise()
+                summary_at_ns = now_ns + _SUMMARY_PERIOD_NS
+                self._log_summary()
 
-    def _encode(self) -> None:
+    def _run_encoder(self) -> None:
         """An encoder's thread: write until there is nothing more to write."""
         with contextlib.suppress(OSError):  # the line's own threads come first
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             while not self._drained.is_set():
-                if self._stopping.is_set() and not len(self.waiting):
+                if self._stopping.is_set() and not len(self.write_queue):
                     break
-                if not self.keeper.write(self.waiting, _TAKE_S):
+                if not self.writer.write_next(self.write_queue, _QUEUE_WAIT_S):
                     self._drained.wait(_RETRY_S)
         except BaseException as error:  # a dead thread must end the process, not hide
             self._failure = error
             self._stopping.set()
 
-    def status(self) -> str:
+    def status_line(self) -> str:
         """How it is, in a line for people."""
-        missed = sum(self.keeper.account.totals.values())
-        words = f"{self.keeper.size_bytes // MIB} MiB, {self.keeper.saved} saved, {missed} missed"
-        return f"cannot save: {self.keeper.problem}; {words}" if self.keeper.problem else words
+        missed = sum(self.writer.progress.totals.values())
+        words = (
+            f"{self.writer.size_bytes // MIB} MiB, {self.writer.saved_count} saved, {missed} missed"
+        )
+        return f"cannot save: {self.writer.problem}; {words}" if self.writer.problem else words
 
-    def state(self) -> ArchiveState:
+    def archive_status(self) -> ArchiveStatus:
         """How it is, for the page."""
-        keeper = self.keeper
-        return ArchiveState(
+        keeper = self.writer
+        return ArchiveStatus(
             at_utc_ns=self._clock.utc_ns(),
             problem=keeper.problem,
-            saved=keeper.saved,
-            missed=sum(keeper.account.totals.values()),
-            frames=keeper.frames,
+            saved=keeper.saved_count,
+            missed=sum(keeper.progress.totals.values()),
+            frames=keeper.frame_count,
             size_bytes=keeper.size_bytes,
         )
 
-    def _say_started(self) -> None:
-        notify("READY=1")
+    def _log_started(self) -> None:
+        sd_notify("READY=1")
         _log.info(
             log_events.ARCHIVE_STARTED,
             archive=self.config.archive,
             line=self.config.feed.line,
             folder=self.config.folder,
-            frames=self.keeper.frames,
-            mib=self.keeper.size_bytes // MIB,
-            cursor=self.keeper.stored_cursor,
+            frames=self.writer.frame_count,
+            mib=self.writer.size_bytes // MIB,
+            cursor=self.writer.stored_cursor,
         )
 
-    def _summarise(self) -> None:
+    def _log_summary(self) -> None:
         _log.info(
             log_events.ARCHIVE_SUMMARY,
-            frames=self.keeper.frames,
-            mib=self.keeper.size_bytes // MIB,
-            saved=self.keeper.saved,
-            removed=self.keeper.removed,
-            waiting=len(self.waiting),
-            missed=sum(self.keeper.account.totals.values()),
+            frames=self.writer.frame_count,
+            mib=self.writer.size_bytes // MIB,
+            saved=self.writer.saved_count,
+            removed=self.writer.removed_count,
+            waiting=len(self.write_queue),
+            missed=sum(self.writer.progress.totals.values()),
         )
 
-    def _say_stopped(self) -> None:
+    def _log_stopped(self) -> None:
         _log.info(
             log_events.ARCHIVE_STOPPED,
             archive=self.config.archive,
-            saved=self.keeper.saved,
-            waiting=len(self.waiting),
-            missed=sum(self.keeper.account.totals.values()),
+            saved=self.writer.saved_count,
+            waiting=len(self.write_queue),
+            missed=sum(self.writer.progress.totals.values()),
         )
 
 
@@ -232,13 +237,13 @@ def _topics(config: ArchiveConfig) -> tuple[str, ...]:
     return (f"{VERDICT_TOPIC}.{line}.", f"{HEARTBEAT_TOPIC}.{line}", f"{STATUS_TOPIC}.{line}")
 
 
-def make_prepare(config: ArchiveConfig) -> Prepare:
+def make_socket_setup(config: ArchiveConfig) -> SocketSetup:
     """Puts the configured keys on a socket; nothing where there are none."""
     curve = config.feed.curve
     if curve is None:
-        return plain
+        return no_encryption
 
     def prepare(socket: Socket) -> None:
-        as_client(Path(curve.secret), Path(curve.server), socket)
+        use_client_keys(Path(curve.secret), Path(curve.server), socket)
 
     return prepare

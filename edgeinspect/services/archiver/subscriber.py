@@ -12,40 +12,47 @@ from collections.abc import Callable
 
 import structlog
 
-from edgeinspect.client import Delivered, Event, Feed, Listener, Lost, Renumbered
+from edgeinspect.client import (
+    FeedEvent,
+    SequenceReset,
+    Subscriber,
+    VerdictFeed,
+    VerdictReceived,
+    VerdictsLost,
+)
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.verdict import Reason, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.services.archiver.frame_source import Rings
-from edgeinspect.services.archiver.write_queue import Caught, Waiting
-from edgeinspect.storage.archive.format import Kind
-from edgeinspect.storage.archive.progress import Account, Why
+from edgeinspect.services.archiver.frame_source import FrameSource
+from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
+from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.progress import ArchiveProgress, LossReason
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
+from edgeinspect.system.log import RateLimitedLogger
 from edgeinspect.wire.messages import Heartbeat, Mask
 
-_TURN = 256
-_SEEN_LIMIT = 1 << 20
-_NO_WONDER = frozenset((Reason.OVERRUN, Reason.RESTART))
+_BATCH_SIZE = 256
+_MAX_PENDING_KEYS = 1 << 20
+_OFTEN_WITHOUT_PIXELS = frozenset((Reason.OVERRUN, Reason.RESTART))
 """Frames whose slot was taken from them, or whose daemon died: often without pixels."""
 
 _log = structlog.get_logger()
 
 
-class Catcher:
-    """For one thread; `Waiting` and `Account` carry on from here."""
+class ArchiveSubscriber:
+    """For one thread; `WriteQueue` and `Account` carry on from here."""
 
     def __init__(
         self,
         *,
         line: str,
-        live: Listener,
-        feed: Feed,
-        rings: Rings,
-        classify: Callable[[Verdict], Kind | None],
-        has: Callable[[tuple[int, int]], bool],
-        waiting: Waiting,
-        account: Account,
+        live: Subscriber,
+        feed: VerdictFeed,
+        frame_source: FrameSource,
+        classify: Callable[[Verdict], Category | None],
+        is_saved: Callable[[tuple[int, int]], bool],
+        write_queue: WriteQueue,
+        progress: ArchiveProgress,
         clock: Clock,
     ) -> None:
         """Args:
@@ -59,36 +66,36 @@ class Catcher:
         account: Told what became of each frame.
         clock: Of the log's limits.
         """
-        self.caught = 0
+        self.copied_frames = 0
         """Pictures copied since the start."""
         self.epoch = 0
         self._line = line
         self._live = live
         self._feed = feed
-        self._rings = rings
+        self._frame_source = frame_source
         self._classify = classify
-        self._has = has
-        self._waiting = waiting
-        self._account = account
+        self._is_saved = is_saved
+        self._write_queue = write_queue
+        self._progress = progress
         self._clock = clock
-        self._seen: set[tuple[int, int]] = set()
+        self._copied_live: set[tuple[int, int]] = set()
         """Caught by the live subscription, and not come by the other yet."""
-        self._settled = (0, 0)
+        self._last_in_order = (0, 0)
         """(epoch, seq) of the last that came in order."""
-        self._quiet = RateLimited(_log, clock)
-        rings.refresh()
+        self._throttled_log = RateLimitedLogger(_log, clock)
+        frame_source.refresh()
 
     def step(self, timeout_ms: int) -> bool:
         """One turn: what is said now, then what came in order; True if anything came."""
-        busy = self._hear_live(timeout_ms)
-        return self._hear_feed() or busy
+        busy = self._poll_live(timeout_ms)
+        return self._poll_feed() or busy
 
-    def _hear_live(self, timeout_ms: int) -> bool:
-        for turn in range(_TURN):
+    def _poll_live(self, timeout_ms: int) -> bool:
+        for turn in range(_BATCH_SIZE):
             try:
                 got = self._live.receive(timeout_ms)
             except DataError as error:
-                self._quiet.error(log_events.WIRE_BROKEN, problem=str(error))
+                self._throttled_log.error(log_events.WIRE_BROKEN, problem=str(error))
                 return True
             if got is None:
                 return turn > 0
@@ -97,99 +104,105 @@ class Catcher:
             if message.line != self._line:
                 continue
             if isinstance(message, Verdict):
-                self._take_live(message, got.mask)
+                self._on_live_verdict(message, got.mask)
             elif isinstance(message, Heartbeat):
-                self._beat(message.epoch)
+                self._on_heartbeat(message.epoch)
         return True
 
-    def _take_live(self, verdict: Verdict, mask: Mask | None) -> None:
+    def _on_live_verdict(self, verdict: Verdict, mask: Mask | None) -> None:
         key = (verdict.epoch, verdict.seq)
-        if key <= self._settled:  # the other subscription was quicker
+        if key <= self._last_in_order:  # the other subscription was quicker
             return
         kind = self._classify(verdict)
-        if kind is None or key in self._seen or self._has(key):
+        if kind is None or key in self._copied_live or self._is_saved(key):
             return
-        if self._catch(verdict, kind, mask):
-            if len(self._seen) >= _SEEN_LIMIT:  # the feed is away for hours; it looks again
-                self._seen.clear()
-            self._seen.add(key)
+        if self._copy_frame(verdict, kind, mask):
+            if (
+                len(self._copied_live) >= _MAX_PENDING_KEYS
+            ):  # the feed is away for hours; it looks again
+                self._copied_live.clear()
+            self._copied_live.add(key)
 
-    def _beat(self, epoch: int) -> None:
+    def _on_heartbeat(self, epoch: int) -> None:
         if epoch != self.epoch:
             self.epoch = epoch
-            self._rings.refresh()
+            self._frame_source.refresh()
 
-    def _hear_feed(self) -> bool:
-        for turn in range(_TURN):
+    def _poll_feed(self) -> bool:
+        for turn in range(_BATCH_SIZE):
             try:
                 event = self._feed.receive(0)
             except DataError as error:
-                self._quiet.error(log_events.WIRE_BROKEN, problem=str(error))
+                self._throttled_log.error(log_events.WIRE_BROKEN, problem=str(error))
                 return True
             if event is None:
                 return turn > 0
-            self._take(event)
+            self._on_feed_event(event)
         return True
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Delivered):
-            self._settle(event.verdict, event.mask)
-            self._account.heard(event.verdict.seq)
+    def _on_feed_event(self, event: FeedEvent) -> None:
+        if isinstance(event, VerdictReceived):
+            self._handle_in_order(event.verdict, event.mask)
+            self._progress.advance(event.verdict.seq)
             self._feed.ack(event.verdict.seq)
-        elif isinstance(event, Lost):
+        elif isinstance(event, VerdictsLost):
             count = event.to_seq - event.from_seq + 1
             now = self._clock.utc_ns()
-            self._account.missed(event.to_seq, now, "unknown", Why.GONE, count)
-            self._account.heard(event.to_seq)
+            self._progress.record_loss(event.to_seq, now, "unknown", LossReason.VERDICT_LOST, count)
+            self._progress.advance(event.to_seq)
             _log.error(log_events.VERDICTS_LOST, from_seq=event.from_seq, to_seq=event.to_seq)
-        elif isinstance(event, Renumbered):
-            self._account.renumbered()
+        elif isinstance(event, SequenceReset):
+            self._progress.reset_sequence()
             _log.error(log_events.LINE_RENUMBERED, epoch=event.epoch, last_seq=event.last_seq)
         elif self._feed.cursor is not None:
-            self._account.begin(self._feed.cursor)
+            self._progress.start_at(self._feed.cursor)
 
-    def _settle(self, verdict: Verdict, mask: Mask | None) -> None:
+    def _handle_in_order(self, verdict: Verdict, mask: Mask | None) -> None:
         """A verdict in its order: its picture has been caught, or is now, or never."""
-        key = self._settled = (verdict.epoch, verdict.seq)
-        self._account.begin(verdict.seq - 1)
-        if key in self._seen:
-            self._seen.discard(key)
+        key = self._last_in_order = (verdict.epoch, verdict.seq)
+        self._progress.start_at(verdict.seq - 1)
+        if key in self._copied_live:
+            self._copied_live.discard(key)
             return
         kind = self._classify(verdict)
-        if kind is None or self._has(key) or self._catch(verdict, kind, mask):
+        if kind is None or self._is_saved(key) or self._copy_frame(verdict, kind, mask):
             return
-        if verdict.reason in _NO_WONDER:
+        if verdict.reason in _OFTEN_WITHOUT_PIXELS:
             return
-        self._account.missed(verdict.seq, verdict.captured_at_utc_ns, kind.value, Why.TOO_LATE)
-        self._quiet.warning(
+        self._progress.record_loss(
+            verdict.seq, verdict.captured_at_utc_ns, kind.value, LossReason.TOO_LATE
+        )
+        self._throttled_log.warning(
             log_events.ARCHIVE_MISSED,
             line=self._line,
             kind=kind.value,
-            why=Why.TOO_LATE.value,
+            why=LossReason.TOO_LATE.value,
             seq=verdict.seq,
         )
 
-    def _catch(self, verdict: Verdict, kind: Kind, mask: Mask | None) -> bool:
-        found = self._rings.find(verdict)
+    def _copy_frame(self, verdict: Verdict, kind: Category, mask: Mask | None) -> bool:
+        found = self._frame_source.find_frame(verdict)
         if found is None:
             return False
-        frame = Caught(verdict, kind, found[0], found[1], mask)
-        self._account.opened(frame.key)
-        self.caught += 1
-        for dropped in self._waiting.put(frame):
-            drop(dropped, self._account, Why.MEMORY, self._quiet)
+        frame = PendingFrame(verdict, kind, found[0], found[1], mask)
+        self._progress.mark_pending(frame.key)
+        self.copied_frames += 1
+        for dropped in self._write_queue.put(frame):
+            discard(dropped, self._progress, LossReason.EVICTED, self._throttled_log)
         return True
 
 
-def drop(frame: Caught, account: Account, why: Why, log: RateLimited) -> None:
+def discard(
+    frame: PendingFrame, progress: ArchiveProgress, reason: LossReason, log: RateLimitedLogger
+) -> None:
     """Give a frame up, and say so."""
     verdict = frame.verdict
-    account.missed(verdict.seq, verdict.captured_at_utc_ns, frame.kind.value, why)
-    account.settled(frame.key)
+    progress.record_loss(verdict.seq, verdict.captured_at_utc_ns, frame.kind.value, reason)
+    progress.mark_done(frame.key)
     log.warning(
         log_events.ARCHIVE_MISSED,
         line=verdict.line,
         kind=frame.kind.value,
-        why=why.value,
+        why=reason.value,
         seq=verdict.seq,
     )

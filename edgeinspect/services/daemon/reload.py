@@ -9,21 +9,21 @@ from queue import SimpleQueue
 
 import structlog
 
-from edgeinspect.config.loader import Loaded, load
+from edgeinspect.config.loader import LoadedConfig, load_config
 from edgeinspect.errors import (
     ConfigError,
+    ConfigFault,
     EdgeInspectError,
-    Fault,
     ModelError,
 )
-from edgeinspect.pipeline.factory import make_workers
+from edgeinspect.pipeline.factory import load_engines
 from edgeinspect.pipeline.line import Line
-from edgeinspect.pipeline.shadow.shadow import Shadow, find_candidates, make_plan
-from edgeinspect.storage.model_store import Store, default_root
-from edgeinspect.storage.paths import memory_folder
-from edgeinspect.storage.shadow_results import SUFFIX
+from edgeinspect.pipeline.shadow.shadow import ShadowProcess, find_candidates, make_plan
+from edgeinspect.storage.model_store import ModelStore, default_root
+from edgeinspect.storage.paths import shared_memory_folder
+from edgeinspect.storage.shadow_results import RESULTS_SUFFIX
 from edgeinspect.system import log_events
-from edgeinspect.system.systemd import notify
+from edgeinspect.system.systemd import sd_notify
 
 _log = structlog.get_logger()
 
@@ -34,65 +34,67 @@ class Reloader:
     What fails leaves the line as it was: an alarm says why, until a reload succeeds.
     """
 
-    def __init__(self, line: Line, loaded: Loaded, path: Path, overrides: Sequence[str]) -> None:
+    def __init__(
+        self, line: Line, loaded: LoadedConfig, path: Path, overrides: Sequence[str]
+    ) -> None:
         self._line = line
         self._loaded = loaded
         self._path = path
         self._overrides = overrides
-        self._asked: SimpleQueue[bool] = SimpleQueue()  # may be put to in a signal handler
+        self._requests: SimpleQueue[bool] = SimpleQueue()  # may be put to in a signal handler
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
 
-    def ask(self) -> None:
+    def request_reload(self) -> None:
         """Reload soon; several askings may become one reload."""
-        self._asked.put(True)
+        self._requests.put(True)
 
     def stop(self) -> None:
         """End the thread; a reload in progress is waited for, 5 s at most."""
-        self._asked.put(False)
+        self._requests.put(False)
         if self._thread.is_alive():
             self._thread.join(5)
 
     def _run(self) -> None:
-        self._work(reshadow, self._line, self._loaded)
-        while self._asked.get():
-            while not self._asked.empty():
-                if not self._asked.get():
+        self._run_step(restart_shadow, self._line, self._loaded)
+        while self._requests.get():
+            while not self._requests.empty():
+                if not self._requests.get():
                     return
-            notify("RELOADING=1", f"MONOTONIC_USEC={self._line.clock.now_ns() // 1000}")
-            self._work(self.reload)
-            self._work(reshadow, self._line, self._loaded)
-            notify("READY=1")
+            sd_notify("RELOADING=1", f"MONOTONIC_USEC={self._line.clock.now_ns() // 1000}")
+            self._run_step(self.reload_now)
+            self._run_step(restart_shadow, self._line, self._loaded)
+            sd_notify("READY=1")
 
-    def _work(self, duty: Callable[..., object], *arguments: object) -> None:
+    def _run_step(self, step: Callable[..., object], *arguments: object) -> None:
         """Do it, so that an alarm stands if it does not end."""
-        swap = self._line.swap
+        swap = self._line.engine_swap
         swap.reloading_since_ns = self._line.clock.now_ns()
         try:
-            duty(*arguments)
+            step(*arguments)
         finally:
             swap.reloading_since_ns = 0
 
-    def reload(self) -> bool:
+    def reload_now(self) -> bool:
         """Reload now, in the caller's thread; False if it was refused."""
         try:
-            loaded = load(self._path, self._overrides)
-            refit(self._line, self._loaded, loaded)
+            loaded = load_config(self._path, self._overrides)
+            reload_engines(self._line, self._loaded, loaded)
         except EdgeInspectError as error:
-            self._line.swap.refuse(error)
+            self._line.engine_swap.report_refusal(error)
             return False
         except Exception as error:  # a library's own: the line goes on, and a person is called
             words = f"{type(error).__name__}: {error}"
-            self._line.swap.refuse(ModelError(words, where=str(self._path)))
+            self._line.engine_swap.report_refusal(ModelError(words, where=str(self._path)))
             return False
         self._loaded = loaded
         return True
 
 
-def refit(line: Line, now: Loaded, wanted: Loaded) -> None:
+def reload_engines(line: Line, current: LoadedConfig, new: LoadedConfig) -> None:
     """Give a running line the engines and thresholds of another configuration of it.
 
     Raises:
@@ -100,25 +102,26 @@ def refit(line: Line, now: Loaded, wanted: Loaded) -> None:
         ModelError: A model is refused.
         MissingExtraError: A backend's library is not installed.
     """
-    config = wanted.config
+    config = new.config
     changed = [
         name
         for name in config.__struct_fields__
-        if name not in _RELOADED and getattr(config, name) != getattr(now.config, name)
+        if name not in _RELOADABLE_SECTIONS
+        and getattr(config, name) != getattr(current.config, name)
     ]
     if changed:
         what = "cannot be changed while the line runs: restart it"
-        raise ConfigError([Fault(name, what) for name in changed], where=wanted.where)
-    workers = make_workers(wanted, line.clock, line.swap.wait_for_slack)
-    line.swap.refit(config, wanted.hash, workers)
+        raise ConfigError([ConfigFault(name, what) for name in changed], where=new.where)
+    workers = load_engines(new, line.clock, line.engine_swap.wait_for_idle)
+    line.engine_swap.apply(config, new.hash, workers)
 
 
-def reshadow(line: Line, loaded: Loaded) -> None:
+def restart_shadow(line: Line, loaded: LoadedConfig) -> None:
     """Let the versions that are in shadow now judge beside the line; a refused one is logged."""
     line.set_shadow(None)
     config = loaded.config
-    store = Store(Path(config.store) if config.store else default_root())
-    folder = Path(config.ledger.folder) if config.ledger else memory_folder(config)
+    store = ModelStore(Path(config.store) if config.store else default_root())
+    folder = Path(config.ledger.folder) if config.ledger else shared_memory_folder(config)
     try:
         candidates = find_candidates(loaded, store)
         if not candidates:
@@ -126,15 +129,15 @@ def reshadow(line: Line, loaded: Loaded) -> None:
         plan = make_plan(
             loaded,
             store,
-            line.inspectors[0].current,
+            line.workers[0].inspector,
             candidates,
-            memory_folder(config) / f"{config.line}.shadow.pixels",
-            folder / f"{config.line}{SUFFIX}",
+            shared_memory_folder(config) / f"{config.line}.shadow.pixels",
+            folder / f"{config.line}{RESULTS_SUFFIX}",
         )
-        line.set_shadow(Shadow(plan, line.spool.epoch))
+        line.set_shadow(ShadowProcess(plan, line.spool.epoch))
     except (EdgeInspectError, OSError) as error:
         _log.error(log_events.SHADOW_STOPPED, models="", problem=str(error))
 
 
-_RELOADED = frozenset({"engines", "decide", "optics", "store"})
+_RELOADABLE_SECTIONS = frozenset({"engines", "decide", "optics", "store"})
 """Sections that a running line takes anew."""

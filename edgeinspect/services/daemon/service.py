@@ -10,32 +10,32 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.config.loader import load
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import (
-    LawError,
+    InvariantError,
 )
-from edgeinspect.pipeline.factory import build
+from edgeinspect.pipeline.factory import build_line
 from edgeinspect.pipeline.line import Line
 from edgeinspect.services.daemon.reload import Reloader
 from edgeinspect.system import log_events
-from edgeinspect.system.systemd import Pulse, notify
-from edgeinspect.wire.messages import Counts
+from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
+from edgeinspect.wire.messages import VerdictCounts
 
 _log = structlog.get_logger()
 
 
-def run(
+def run_daemon(
     path: Path,
     overrides: Sequence[str] = (),
     *,
-    announce: Callable[[Line], None] = lambda line: None,
-) -> Counts:
+    on_started: Callable[[Line], None] = lambda line: None,
+) -> VerdictCounts:
     """Run the line of a configuration file until a signal, the last frame, or a failure.
 
     Args:
         path: The configuration.
-        overrides: `key.of.a.table=VALUE`; see `config.load.load`.
+        overrides: `key.of.a.table=VALUE`; see `config.load.load_arrays`.
         announce: Called with the line once it captures.
 
     Returns:
@@ -47,7 +47,7 @@ def run(
         CameraLostError: A camera stayed away through all its retries.
         LawError: A frame has no verdict: a bug.
     """
-    loaded = load(path, overrides)
+    loaded = load_config(path, overrides)
     _log.info(log_events.CONFIG_LOADED, where=loaded.where, config_hash=loaded.hash)
     clock = SystemClock()
     ended = threading.Event()
@@ -60,11 +60,11 @@ def run(
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         ended.set()
 
-    line = build(loaded, clock, on_failure=fail, on_end=ended.set)
+    line = build_line(loaded, clock, on_failure=fail, on_end=ended.set)
     reloader = Reloader(line, loaded, path, overrides)
 
     def on_reload(_number: int, _frame: FrameType | None) -> None:
-        reloader.ask()
+        reloader.request_reload()
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_reload)
@@ -72,46 +72,46 @@ def run(
         line.start()
         try:
             reloader.start()
-            announce(line)
-            attend(line, ended)
+            on_started(line)
+            run_watchdog(line, ended)
         finally:  # whatever happens: a line that runs is stopped before it is taken apart
-            notify("STOPPING=1")
+            sd_notify("STOPPING=1")
             reloader.stop()
             counts = line.stop()
     finally:
-        line.dispose()
+        line.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     if failures:
         raise failures[0]
     if counts.open or counts.captured != counts.passed + counts.reject + counts.no_verdict:
-        raise LawError(f"{counts.open} frames without a verdict", where=loaded.config.line)
+        raise InvariantError(f"{counts.open} frames without a verdict", where=loaded.config.line)
     return counts
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def attend(line: Line, ended: threading.Event) -> None:
+def run_watchdog(line: Line, ended: threading.Event) -> None:
     """Tell systemd how the line is until `ended`; its watchdog is fed while the line gets on.
 
     A line that stands still is not told to end: what of it works goes on giving verdicts
     until systemd ends it and starts it anew (`WatchdogSec=` of the unit).
     """
-    pulse = Pulse(line.clock)
-    notify("READY=1")
+    pulse = WatchdogNotifier(line.clock)
+    sd_notify("READY=1")
     said = stood = ""
     # A bounded wait lets Python run its signal handlers.
     while not ended.wait(min(0.5, pulse.period_s)):
-        problem = line.progress.problem()
+        problem = line.watchdog_liveness.problem()
         if not problem:
-            pulse.beat()
+            pulse.notify()
         elif problem != stood:
             _log.error(log_events.LINE_STALLED, line=line.config.line, problem=problem)
         stood = problem
         if problem:
             problem += ": the watchdog is not fed"
-        words = problem or line.health.alarm or f"inspecting {line.config.line}"
+        words = problem or line.alarms.alarm or f"inspecting {line.config.line}"
         if words != said:
-            notify(f"STATUS={words}")
+            sd_notify(f"STATUS={words}")
             said = words

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edgeinspect import registry
-from edgeinspect.client.line_config import Source, check_source
+from edgeinspect.client.line_config import LineConnectionConfig, check_line_connection
 from edgeinspect.config import yaml_document
 from edgeinspect.config.cross_checks import address_problem
-from edgeinspect.config.loader import PartChoice
-from edgeinspect.config.schema import Name, PartTable, Section
-from edgeinspect.config.validation import BAD, Collector, suggest
+from edgeinspect.config.loader import PluginSelection
+from edgeinspect.config.schema import Name, PluginTable, Section
+from edgeinspect.config.validation import INVALID, Validator, suggest_spelling
 from edgeinspect.config.yaml_document import Node
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.errors import ConfigError, EdgeInspectError
@@ -26,8 +26,8 @@ class GatewayConfig(Section, frozen=True):
     schema: Literal[1]
     gateway: Name
     """This gateway's name: in logs, in its journal, and in its acknowledgements."""
-    feed: Source
-    link: PartTable
+    feed: LineConnectionConfig
+    link: PluginTable
     """`type:` names the protocol; its other keys are that link's options."""
     cursor: str
     """File of the journal: what has been applied, and where to go on after a restart."""
@@ -73,74 +73,77 @@ class GatewayConfig(Section, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedGateway:
+class LoadedGatewayConfig:
     """A configuration without a fault."""
 
     config: GatewayConfig
-    link: PartChoice
+    link: PluginSelection
     where: str
 
 
-def load(path: str | Path) -> LoadedGateway:
+def load_config(path: str | Path) -> LoadedGatewayConfig:
     """Read and check a gateway's file. Imports no protocol's library.
 
     Raises:
         ConfigError: Every fault of the file.
     """
-    return parse(yaml_document.read_text(Path(path)), str(path))
+    return parse_config(yaml_document.read_text(Path(path)), str(path))
 
 
-def parse(text: str, where: str = "gateway") -> LoadedGateway:
+def parse_config(text: str, where: str = "gateway") -> LoadedGatewayConfig:
     """Check a configuration given as YAML text; as `load`."""
-    root, faults = yaml_document.parse(text, where)
-    collector = Collector()
+    root, faults = yaml_document.parse_yaml(text, where)
+    collector = Validator()
     collector.faults.extend(faults)
-    config = collector.struct(root, GatewayConfig, "")
-    link = _link(collector, root)
-    _check(collector, root)
+    config = collector.validate_struct(root, GatewayConfig, "")
+    link = _validate_link(collector, root)
+    _cross_check(collector, root)
     if collector.faults:
         ordered = sorted(collector.faults, key=lambda fault: fault.line or 0)
         raise ConfigError(ordered, where=where)
     assert isinstance(config, GatewayConfig)
     assert link is not None
-    return LoadedGateway(config, link, where)
+    return LoadedGatewayConfig(config, link, where)
 
 
-def _link(collector: Collector, root: Node) -> PartChoice | None:
+def _validate_link(collector: Validator, root: Node) -> PluginSelection | None:
     assert isinstance(root.value, dict)
     node = root.value.get("link")
     if node is None or not isinstance(node.value, dict):
         return None  # reported by the walk of the whole
-    existing = registry.names("plclink")
+    existing = registry.plugin_names("plclink")
     listing = ", ".join(existing)
     named = node.value.get("type")
     if named is None:
-        collector.fault("link.type", f"required: one of {listing}", line=node.line)
+        collector.add_fault("link.type", f"required: one of {listing}", line=node.line)
         return None
     if not isinstance(named.value, str) or named.value not in existing:
-        hint = suggest(str(named.value), existing)
-        collector.fault("link.type", f"no such link; there are: {listing}{hint}", named)
+        hint = suggest_spelling(str(named.value), existing)
+        collector.add_fault("link.type", f"no such link; there are: {listing}{hint}", named)
         return None
     try:
-        module = registry.part("plclink", named.value)
+        module = registry.load_plugin("plclink", named.value)
     except (ImportError, EdgeInspectError) as error:
-        collector.fault("link.type", f"cannot be loaded: {error}", named)
+        collector.add_fault("link.type", f"cannot be loaded: {error}", named)
         return None
-    options = collector.struct(node, module.Options, "link", skip=("type",))
-    return None if options is BAD else PartChoice("plclink", named.value, options)
+    options = collector.validate_struct(node, module.Options, "link", skip=("type",))
+    return None if options is INVALID else PluginSelection("plclink", named.value, options)
 
 
-def _check(collector: Collector, root: Node) -> None:
+def _cross_check(collector: Validator, root: Node) -> None:
     assert isinstance(root.value, dict)
     feed = root.value.get("feed")
     table = feed.value if feed is not None and isinstance(feed.value, dict) else {}
     for name in ("verdicts", "replay"):
-        address = collector.good(f"feed.{name}")
+        address = collector.value_at(f"feed.{name}")
         problem = address_problem(address) if isinstance(address, str) else None
         if problem:
-            collector.fault(f"feed.{name}", problem, table.get(name))
-    check_source(collector, table)
-    fail_safe_ms, heartbeat_ms = collector.good("fail_safe_ms"), collector.good("heartbeat_ms")
-    if fail_safe_ms is not BAD and heartbeat_ms is not BAD and heartbeat_ms > fail_safe_ms:
+            collector.add_fault(f"feed.{name}", problem, table.get(name))
+    check_line_connection(collector, table)
+    fail_safe_ms, heartbeat_ms = (
+        collector.value_at("fail_safe_ms"),
+        collector.value_at("heartbeat_ms"),
+    )
+    if fail_safe_ms is not INVALID and heartbeat_ms is not INVALID and heartbeat_ms > fail_safe_ms:
         problem = f"must be at most fail_safe_ms, which is {fail_safe_ms:g}"
-        collector.fault("heartbeat_ms", problem, root.value.get("heartbeat_ms"))
+        collector.add_fault("heartbeat_ms", problem, root.value.get("heartbeat_ms"))

@@ -23,22 +23,22 @@ from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.plc import (
     NO_COMMANDS,
     UINT32,
-    Outcome,
     PlcCommands,
     PlcError,
-    PlcImage,
     PlcInputs,
+    PlcOutcome,
     PlcResult,
-    Refusal,
+    ProcessImage,
+    TriggerRefusal,
 )
-from edgeinspect.services.gateway.line_monitor import Standing
-from edgeinspect.services.gateway.plc_results import Pending
+from edgeinspect.services.gateway.line_monitor import LineStatus
+from edgeinspect.services.gateway.plc_results import PendingResult
 
 _REFRESH_NS = 50 * NS_PER_MS
 """How old `act_by_ms` may be on a result that the PLC has not been able to read."""
 
 
-class How(Enum):
+class Completion(Enum):
     """How a result came to be applied."""
 
     ACKED = 1
@@ -47,15 +47,15 @@ class How(Enum):
     """The link has no acknowledgement, and delivered it."""
     FORCED = 3
     """It was delivered, and the PLC did not acknowledge it in time."""
-    RENUMBERED = 4
+    SEQUENCE_RESET = 4
     """No result: ids begin again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class CompletedResult:
     """Something that is done and must never be done again."""
 
-    how: How
+    completion: Completion
     result: PlcResult | None
     """None for a renumbering."""
     epoch: int
@@ -64,87 +64,87 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class HandshakeSettings:
     """How the handshake goes."""
 
     acknowledges: bool
     ack_timeout_ns: int
-    buffer: int
+    buffer_size: int
     """Results that may wait before the overrun bit."""
-    heartbeat_ns: int
+    heartbeat_interval_ns: int
     """Time between two turns of the heartbeat bit."""
     enable_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class ResultTotals:
     """Counters that outlive the process; the journal keeps them."""
 
     results: int = 0
     lost: int = 0
     forced: int = 0
-    numbering: int = 0
+    sequence_generation: int = 0
     last_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Renumbering:
+class _SequenceReset:
     epoch: int
 
 
-Look = Callable[[PlcResult], PlcResult]
+ResultFilter = Callable[[PlcResult], PlcResult]
 """Says what a result may be shown as, given what the PLC has been shown before."""
 
 
-class _Shown:
+class _CurrentResult:
     """The result at the PLC."""
 
     __slots__ = (
-        "_look",
-        "before",
+        "_filter",
         "delivered_at_ns",
+        "lost_delivery",
         "pending",
+        "refreshed_at_ns",
         "result",
         "revision",
-        "since_ns",
     )
 
-    def __init__(self, pending: Pending, now_ns: int, look: Look) -> None:
-        self._look = look
+    def __init__(self, pending: PendingResult, now_ns: int, result_filter: ResultFilter) -> None:
+        self._filter = result_filter
         self.pending = pending
-        self.result = look(pending.at(now_ns))
-        self.since_ns = now_ns
+        self.result = result_filter(pending.result_at(now_ns))
+        self.refreshed_at_ns = now_ns
         self.revision: int | None = None
         """Of the first image that has it; None while it is hidden."""
         self.delivered_at_ns: int | None = None
-        self.before: tuple[int, PlcResult] | None = None
+        self.lost_delivery: tuple[int, PlcResult] | None = None
         """(revision, result) as it was delivered over a connection that is lost."""
 
-    def lose(self) -> None:
+    def on_disconnect(self) -> None:
         """The connection is lost: the PLC has read it, or will see it first after its act-by."""
         if self.delivered_at_ns is not None and self.revision is not None:
-            self.before = self.before or (self.revision, self.result)
+            self.lost_delivery = self.lost_delivery or (self.revision, self.result)
             self.revision = self.delivered_at_ns = None
 
-    def answered_before(self, commands: PlcCommands) -> bool:
+    def was_acked_before_disconnect(self, commands: PlcCommands) -> bool:
         """Whether its id was written by who had read it over the lost connection."""
         after = commands.ack_after
         return (
-            self.before is not None
-            and after >= self.before[0]
+            self.lost_delivery is not None
+            and after >= self.lost_delivery[0]
             and (self.revision is None or after < self.revision)
         )
 
     def refresh(self, now_ns: int) -> None:
         """Judge again whether it is in time; only while nobody can have seen it."""
         passed_late = (
-            self.result.outcome is Outcome.PASS
+            self.result.outcome is PlcOutcome.PASS
             and self.pending.act_by_at_ns is not None
             and now_ns >= self.pending.act_by_at_ns
         )
-        if passed_late or now_ns - self.since_ns >= _REFRESH_NS:
-            self.since_ns = now_ns
-            result = self._look(self.pending.at(now_ns))
+        if passed_late or now_ns - self.refreshed_at_ns >= _REFRESH_NS:
+            self.refreshed_at_ns = now_ns
+            result = self._filter(self.pending.result_at(now_ns))
             if result != self.result:
                 self.result = result
                 self.revision = None
@@ -155,11 +155,11 @@ class Handshake:
 
     def __init__(
         self,
-        rules: Rules,
-        totals: Totals = Totals(),
+        settings: HandshakeSettings,
+        totals: ResultTotals = ResultTotals(),
         *,
-        is_new: bool = False,
-        look: Look = lambda result: result,
+        is_new_journal: bool = False,
+        result_filter: ResultFilter = lambda result: result,
     ) -> None:
         """Begin, or go on where `totals` of the journal end.
 
@@ -169,87 +169,87 @@ class Handshake:
             is_new: True if the journal was made now, as on a spare PC.
             look: Turns a result into what may be shown.
         """
-        self.rules = rules
+        self.settings = settings
         self.totals = totals
         self.trigger_ack = 0
         self.trigger_refused = False
-        self.trigger_refusal = Refusal.NONE
-        self._look = look
-        self._new = is_new
-        self._waiting: deque[Pending | _Renumbering] = deque()
-        self._shown: _Shown | None = None
-        self._image = PlcImage()
+        self.trigger_refusal = TriggerRefusal.NONE
+        self._filter = result_filter
+        self._is_new_journal = is_new_journal
+        self._waiting: deque[PendingResult | _SequenceReset] = deque()
+        self._current: _CurrentResult | None = None
+        self._image = ProcessImage()
         self._commands = NO_COMMANDS
         self._stale_ack: int | None = None
-        self._connected = False
+        self._is_connected = False
         self._link_losses = 0
-        self._latched: set[PlcError] = {PlcError.NEW_JOURNAL} if is_new else set()
+        self._latched_errors: set[PlcError] = {PlcError.NEW_JOURNAL} if is_new_journal else set()
 
     def __len__(self) -> int:
         """Results not yet applied."""
-        return len(self._waiting) + (self._shown is not None)
+        return len(self._waiting) + (self._current is not None)
 
-    def pending(self) -> Iterator[PlcResult]:
+    def pending_results(self) -> Iterator[PlcResult]:
         """Results not yet applied, the next one first; find a part's by `key`."""
-        if self._shown is not None:
-            yield self._shown.result
-        yield from (item.result for item in self._waiting if isinstance(item, Pending))
+        if self._current is not None:
+            yield self._current.result
+        yield from (item.result for item in self._waiting if isinstance(item, PendingResult))
 
-    def push(self, pending: Pending) -> None:
+    def enqueue(self, pending: PendingResult) -> None:
         """The next result in order."""
         self._waiting.append(pending)
 
-    def renumber(self, epoch: int) -> None:
+    def reset_sequence(self, epoch: int) -> None:
         """Ids begin again after what waits now."""
-        self._waiting.append(_Renumbering(epoch))
+        self._waiting.append(_SequenceReset(epoch))
 
-    def hear(self, inputs: PlcInputs, now_ns: int) -> list[Applied]:
+    def process_inputs(self, inputs: PlcInputs, now_ns: int) -> list[CompletedResult]:
         """Take in what the link knows.
 
         Returns:
             What is applied now, in order; the caller records it before it shows anything.
         """
-        if self._connected and not inputs.connected:
+        if self._is_connected and not inputs.is_connected:
             self._link_losses += 1
-        self._connected = inputs.connected
-        self._hear_commands(inputs.commands or NO_COMMANDS)
-        applied: list[Applied] = []
-        if self._shown is not None:
-            how = self._progress(self._shown, inputs, now_ns)
+        self._is_connected = inputs.is_connected
+        self._process_commands(inputs.commands or NO_COMMANDS)
+        applied: list[CompletedResult] = []
+        if self._current is not None:
+            how = self._completion_of(self._current, inputs, now_ns)
             if how is not None:
-                part_id = self._shown.pending.result.part_id
-                applied.append(self._apply(self._shown.result, how, part_id))
-                self._shown = None
-        if self._shown is None:
-            while self._waiting and isinstance(self._waiting[0], _Renumbering):
-                applied.append(self._renumbered(self._waiting[0].epoch))
+                part_id = self._current.pending.result.part_id
+                applied.append(self._complete(self._current.result, how, part_id))
+                self._current = None
+        if self._current is None:
+            while self._waiting and isinstance(self._waiting[0], _SequenceReset):
+                applied.append(self._complete_reset(self._waiting[0].epoch))
                 self._waiting.popleft()
         return applied
 
-    def image(self, standing: Standing, now_ns: int) -> PlcImage:
+    def update_image(self, status: LineStatus, now_ns: int) -> ProcessImage:
         """What the PLC must see now; the same object as before if nothing changed."""
-        result = self._result(standing, now_ns)
-        error = min({standing.error, *self._latched} - {PlcError.NONE}, default=PlcError.NONE)
-        enabled = self._commands.enable or not self.rules.enable_required
+        result = self._current_result(status, now_ns)
+        error = min({status.error, *self._latched_errors} - {PlcError.NONE}, default=PlcError.NONE)
+        enabled = self._commands.enable or not self.settings.enable_required
         if error is PlcError.NONE and not enabled:
             error = PlcError.NOT_ENABLED
-        inspecting = standing.online and standing.error is PlcError.NONE
+        inspecting = status.online and status.error is PlcError.NONE
         last = self._image
-        image = PlcImage(
+        image = ProcessImage(
             revision=last.revision,
-            online=standing.online,
+            online=status.online,
             trigger_ready=inspecting and enabled,
             result=result,
             last_id=self.totals.last_id,
-            overrun=PlcError.OVERRUN in self._latched,
-            alarm=bool(standing.alarm) or error is not PlcError.NONE,
-            heartbeat=bool(now_ns // self.rules.heartbeat_ns % 2),
+            overrun=PlcError.OVERRUN in self._latched_errors,
+            alarm=bool(status.alarm) or error is not PlcError.NONE,
+            heartbeat=bool(now_ns // self.settings.heartbeat_interval_ns % 2),
             error=error,
-            numbering=self.totals.numbering,
+            sequence_generation=self.totals.sequence_generation,
             buffered=len(self),
-            buffer_free=max(0, self.rules.buffer - len(self)),
-            settings_checksum=standing.settings_checksum,
-            epoch=standing.epoch,
+            buffer_free=max(0, self.settings.buffer_size - len(self)),
+            settings_checksum=status.settings_checksum,
+            epoch=status.epoch,
             results_total=self.totals.results,
             lost_total=self.totals.lost,
             forced_total=self.totals.forced,
@@ -260,21 +260,21 @@ class Handshake:
         )
         if image != last:
             self._image = replace(image, revision=last.revision + 1)
-        if self._shown is not None and result is not None and self._shown.revision is None:
-            self._shown.revision = self._image.revision
+        if self._current is not None and result is not None and self._current.revision is None:
+            self._current.revision = self._image.revision
         return self._image
 
-    def _result(self, standing: Standing, now_ns: int) -> PlcResult | None:
+    def _current_result(self, status: LineStatus, now_ns: int) -> PlcResult | None:
         """The result to show, if any may be shown."""
-        if len(self) > self.rules.buffer:
-            self._latched.add(PlcError.OVERRUN)
-        shown = self._shown
-        if not standing.online:
+        if len(self) > self.settings.buffer_size:
+            self._latched_errors.add(PlcError.OVERRUN)
+        shown = self._current
+        if not status.online:
             if shown is not None and shown.delivered_at_ns is None:
                 shown.revision = None
             return None
-        if shown is None and self._waiting and isinstance(self._waiting[0], Pending):
-            shown = self._shown = _Shown(self._waiting[0], now_ns, self._look)
+        if shown is None and self._waiting and isinstance(self._waiting[0], PendingResult):
+            shown = self._current = _CurrentResult(self._waiting[0], now_ns, self._filter)
             self._waiting.popleft()
         if shown is None:
             return None
@@ -282,76 +282,84 @@ class Handshake:
             shown.refresh(now_ns)
         return shown.result
 
-    def wait_longer(self, ns: int) -> None:
+    def extend_ack_deadline(self, ns: int) -> None:
         """The gateway stood still: nobody's acknowledgement could be heard meanwhile."""
-        if self._shown is not None and self._shown.delivered_at_ns is not None:
-            self._shown.delivered_at_ns += ns
+        if self._current is not None and self._current.delivered_at_ns is not None:
+            self._current.delivered_at_ns += ns
 
-    def _progress(self, shown: _Shown, inputs: PlcInputs, now_ns: int) -> How | None:
+    def _completion_of(
+        self, shown: _CurrentResult, inputs: PlcInputs, now_ns: int
+    ) -> Completion | None:
         """How the shown result is applied; None if it is not yet."""
         ack = self._commands.results_ack
         answers = ack == shown.result.result_id and ack != self._stale_ack
-        if answers and shown.before is not None and shown.answered_before(self._commands):
-            shown.result = shown.before[1]  # as the PLC took it
-            return How.ACKED
+        if (
+            answers
+            and shown.lost_delivery is not None
+            and shown.was_acked_before_disconnect(self._commands)
+        ):
+            shown.result = shown.lost_delivery[1]  # as the PLC took it
+            return Completion.ACKED
         if shown.delivered_at_ns is None:
-            if shown.revision is None or inputs.delivered < shown.revision:
+            if shown.revision is None or inputs.delivered_revision < shown.revision:
                 return None
             shown.delivered_at_ns = now_ns
-        if not self.rules.acknowledges:
-            return How.DELIVERED
+        if not self.settings.acknowledges:
+            return Completion.DELIVERED
         if answers:
-            return How.ACKED
+            return Completion.ACKED
         if ack is not None and ack != self._stale_ack and _is_newer(ack, shown.result.result_id):
-            self._latched.add(PlcError.ACK_AHEAD)
-        if not inputs.connected:
+            self._latched_errors.add(PlcError.ACK_AHEAD)
+        if not inputs.is_connected:
             # Nobody is there to acknowledge: its time begins again when somebody is.
-            shown.lose()
+            shown.on_disconnect()
             return None
-        if now_ns - shown.delivered_at_ns >= self.rules.ack_timeout_ns:
-            self._latched.add(PlcError.ACK_TIMEOUT)
-            return How.FORCED
+        if now_ns - shown.delivered_at_ns >= self.settings.ack_timeout_ns:
+            self._latched_errors.add(PlcError.ACK_TIMEOUT)
+            return Completion.FORCED
         return None
 
-    def _hear_commands(self, commands: PlcCommands) -> None:
+    def _process_commands(self, commands: PlcCommands) -> None:
         if commands.fault_reset and not self._commands.fault_reset:
-            self._latched.clear()
+            self._latched_errors.clear()
         ack = commands.results_ack
         if ack is not None:
-            if self._new and not self._answers(commands):
+            if self._is_new_journal and not self._is_answer(commands):
                 self._stale_ack = ack  # of whoever stood in this place before
-            self._new = False
+            self._is_new_journal = False
             if ack != self._stale_ack:
                 self._stale_ack = None
         self._commands = commands
 
-    def _answers(self, commands: PlcCommands) -> bool:
+    def _is_answer(self, commands: PlcCommands) -> bool:
         """Whether the first ack that is heard answers the result that is shown."""
-        shown = self._shown
+        shown = self._current
         if shown is None or shown.revision is None:
             return False
         is_its = commands.results_ack == shown.result.result_id
         return is_its and commands.ack_after >= shown.revision
 
-    def _apply(self, result: PlcResult, how: How, part_id: str) -> Applied:
-        lost = result.covers if result.is_lost else 0
+    def _complete(self, result: PlcResult, completion: Completion, part_id: str) -> CompletedResult:
+        lost = result.frames_covered if result.is_lost else 0
         if lost:
-            self._latched.add(PlcError.RESULTS_LOST)
+            self._latched_errors.add(PlcError.RESULTS_LOST)
         self.totals = replace(
             self.totals,
-            results=self.totals.results + result.covers,
+            results=self.totals.results + result.frames_covered,
             lost=self.totals.lost + lost,
-            forced=self.totals.forced + (how is How.FORCED),
+            forced=self.totals.forced + (completion is Completion.FORCED),
             last_id=result.result_id,
         )
-        return Applied(how, result, result.epoch, part_id)
+        return CompletedResult(completion, result, result.epoch, part_id)
 
-    def _renumbered(self, epoch: int) -> Applied:
+    def _complete_reset(self, epoch: int) -> CompletedResult:
         # The PLC's ack register still holds an id of the old count.
         self._stale_ack = self._commands.results_ack
-        self._latched.add(PlcError.RENUMBERED)
-        self.totals = replace(self.totals, numbering=self.totals.numbering + 1, last_id=0)
-        return Applied(How.RENUMBERED, None, epoch)
+        self._latched_errors.add(PlcError.RENUMBERED)
+        self.totals = replace(
+            self.totals, sequence_generation=self.totals.sequence_generation + 1, last_id=0
+        )
+        return CompletedResult(Completion.SEQUENCE_RESET, None, epoch)
 
 
 def _is_newer(one: int, other: int) -> bool:

@@ -22,27 +22,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.domain.plc import Outcome
+from edgeinspect.domain.plc import PlcOutcome
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.services.gateway.handshake import Applied, How, Totals
-from edgeinspect.services.gateway.synced_file import SYNC_S, Syncer, make_file, write_at
+from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
+from edgeinspect.services.gateway.synced_file import (
+    SYNC_INTERVAL_S,
+    SyncedFile,
+    replace_file,
+    write_at,
+)
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
 
-__all__ = ["SYNC_S", "Journal", "Record"]
+__all__ = ["SYNC_INTERVAL_S", "Journal", "JournalRecord"]
 
 MAGIC = b"EIGWJRN1"
 _HEADER = struct.Struct("<8s32sI")
 RECORD_BYTES = 64
 _BODY = struct.Struct("<QQQQIIIIHHBBH")
 _CRC = struct.Struct("<I")
-_PAD = RECORD_BYTES - _BODY.size - _CRC.size
-_OUTCOMES = (None, Outcome.PASS, Outcome.REJECT, Outcome.NEITHER)
-BEGUN = 5
+_PAD_BYTES = RECORD_BYTES - _BODY.size - _CRC.size
+_OUTCOMES = (None, PlcOutcome.PASS, PlcOutcome.REJECT, PlcOutcome.NEITHER)
+CURSOR_SET = 5
 """How of a record that only says where the cursor began."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class JournalRecord:
     """One thing that was applied."""
 
     count: int
@@ -50,26 +55,26 @@ class Record:
     seq: int
     epoch: int
     applied_at_utc_ns: int
-    covers: int
+    frames_covered: int
     results: int
     """Frames applied, this one included."""
     lost: int
     forced: int
-    numbering: int
+    sequence_generation: int
     cause: int
-    outcome: Outcome | None
-    how: How | None
+    outcome: PlcOutcome | None
+    completion: Completion | None
     """None where the cursor began."""
     reject_code: int
 
     @property
-    def totals(self) -> Totals:
+    def totals(self) -> ResultTotals:
         """The counters after this record."""
         last_id = self.seq % (1 << 32)
-        return Totals(self.results, self.lost, self.forced, self.numbering, last_id)
+        return ResultTotals(self.results, self.lost, self.forced, self.sequence_generation, last_id)
 
 
-def draw_numbering() -> int:
+def random_sequence_generation() -> int:
     """A numbering that the PLC has hardly seen: those of renumbered lines are small.
 
     A spare PC behind a running PLC begins its ids anew; by another numbering the PLC knows
@@ -103,11 +108,11 @@ class Journal:
         self._name = name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._holder = _hold(path)
-            held = _load(path, name)
+            self._lock_fd = _lock_file(path)
+            held = _load_file(path, name)
             if held is None or held.capacity != capacity:
                 kept = [] if held is None else sorted(held.records, key=lambda r: r.count)
-                _make(path, name, capacity, kept[-capacity:])
+                _write_file(path, name, capacity, kept[-capacity:])
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except NotRegularError:
             raise  # a person must mend it
@@ -116,35 +121,39 @@ class Journal:
                 f"the journal cannot be used: {error.strerror}", where=str(path)
             ) from error
         found = [] if held is None else held.records
-        self.damaged = 0 if held is None else held.damaged
+        self.damaged_records = 0 if held is None else held.damaged
         """Records that did not check when it was opened; a crash leaves one."""
-        self.last: Record | None = max(found, key=lambda record: record.count, default=None)
+        self.last_record: JournalRecord | None = max(
+            found, key=lambda record: record.count, default=None
+        )
         """The newest record; None in a new journal."""
-        self.fresh = Totals(numbering=draw_numbering())
+        self.initial_totals = ResultTotals(sequence_generation=random_sequence_generation())
         """Where a new journal begins."""
-        self._syncer = Syncer(file, "journal")
+        self._syncer = SyncedFile(file, "journal")
         self._closed = False
 
     @property
-    def totals(self) -> Totals:
+    def totals(self) -> ResultTotals:
         """The counters now."""
-        return self.fresh if self.last is None else self.last.totals
+        return self.initial_totals if self.last_record is None else self.last_record.totals
 
     @property
     def is_new(self) -> bool:
         """True until the first thing is applied."""
-        return self.last is None or self.last.how is None
+        return self.last_record is None or self.last_record.completion is None
 
     @property
     def cursor(self) -> int | None:
         """The last seq applied; None in a new journal."""
-        return None if self.last is None else self.last.seq
+        return None if self.last_record is None else self.last_record.seq
 
-    def begin(self, seq: int, epoch: int, utc_ns: int) -> None:
+    def set_cursor(self, seq: int, epoch: int, utc_ns: int) -> None:
         """Fix where a new gateway begins, before it shows anything."""
-        self._write(_record(self.last, seq, epoch, utc_ns, None, None, self.fresh))
+        self._write(
+            _next_record(self.last_record, seq, epoch, utc_ns, None, None, self.initial_totals)
+        )
 
-    def append(self, applied: Applied, utc_ns: int) -> None:
+    def append(self, applied: CompletedResult, utc_ns: int) -> None:
         """Record what has been applied; it survives `kill -9` when this returns.
 
         Raises:
@@ -152,12 +161,20 @@ class Journal:
         """
         seq = applied.result.seq if applied.result is not None else 0
         self._write(
-            _record(self.last, seq, applied.epoch, utc_ns, applied.how, applied, self.fresh)
+            _next_record(
+                self.last_record,
+                seq,
+                applied.epoch,
+                utc_ns,
+                applied.completion,
+                applied,
+                self.initial_totals,
+            )
         )
 
-    def records(self) -> list[Record]:
+    def read_records(self) -> list[JournalRecord]:
         """What is held, the oldest first."""
-        found = _load(self.path, self._name)
+        found = _load_file(self.path, self._name)
         return [] if found is None else sorted(found.records, key=lambda record: record.count)
 
     def close(self) -> None:
@@ -166,39 +183,39 @@ class Journal:
             return
         self._closed = True
         self._syncer.close()
-        os.close(self._holder)
+        os.close(self._lock_fd)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: JournalRecord) -> None:
         at = _HEADER.size + (record.count % self.capacity) * RECORD_BYTES
-        write_at(self._syncer, at, encode(record), "the journal", self.path)
-        self.last = record
+        write_at(self._syncer, at, encode_record(record), "the journal", self.path)
+        self.last_record = record
 
 
-def _record(
-    last: Record | None,
+def _next_record(
+    last: JournalRecord | None,
     seq: int,
     epoch: int,
     utc_ns: int,
-    how: How | None,
-    applied: Applied | None,
-    fresh: Totals | None = None,
-) -> Record:
-    before = last.totals if last is not None else fresh or Totals()
+    completion: Completion | None,
+    applied: CompletedResult | None,
+    initial_totals: ResultTotals | None = None,
+) -> JournalRecord:
+    before = last.totals if last is not None else initial_totals or ResultTotals()
     result = applied.result if applied is not None else None
     lost = result is not None and result.is_lost
-    return Record(
+    return JournalRecord(
         count=1 if last is None else last.count + 1,
         seq=seq,
         epoch=epoch,
         applied_at_utc_ns=utc_ns,
-        covers=result.covers if result else 0,
-        results=before.results + (result.covers if result else 0),
-        lost=before.lost + (result.covers if result and lost else 0),
-        forced=before.forced + (how is How.FORCED),
-        numbering=before.numbering + (how is How.RENUMBERED),
+        frames_covered=result.frames_covered if result else 0,
+        results=before.results + (result.frames_covered if result else 0),
+        lost=before.lost + (result.frames_covered if result and lost else 0),
+        forced=before.forced + (completion is Completion.FORCED),
+        sequence_generation=before.sequence_generation + (completion is Completion.SEQUENCE_RESET),
         cause=result.cause if result else 0,
         outcome=result.outcome if result else None,
-        how=how,
+        completion=completion,
         reject_code=result.reject_code if result else 0,
     )
 
@@ -206,27 +223,27 @@ def _record(
 _U32 = (1 << 32) - 1
 
 
-def encode(record: Record) -> bytes:
+def encode_record(record: JournalRecord) -> bytes:
     """One record as it stands in the file."""
     body = _BODY.pack(
         record.count,
         record.seq,
         record.epoch,
         record.applied_at_utc_ns,
-        min(record.covers, _U32),
+        min(record.frames_covered, _U32),
         record.results & _U32,
         record.lost & _U32,
         record.forced & _U32,
-        record.numbering & 0xFFFF,
+        record.sequence_generation & 0xFFFF,
         record.cause,
         _OUTCOMES.index(record.outcome),
-        BEGUN if record.how is None else record.how.value,
+        CURSOR_SET if record.completion is None else record.completion.value,
         record.reject_code,
-    ) + bytes(_PAD)
+    ) + bytes(_PAD_BYTES)
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def decode(raw: bytes) -> Record | None:
+def decode_record(raw: bytes) -> JournalRecord | None:
     """One record; None if it was never written, or not to its end."""
     if len(raw) != RECORD_BYTES or _CRC.unpack(raw[-4:])[0] != zlib.crc32(raw[:-4]):
         return None
@@ -245,9 +262,9 @@ def decode(raw: bytes) -> Record | None:
         how,
         reject_code,
     ) = _BODY.unpack_from(raw)
-    if not count or outcome >= len(_OUTCOMES) or not 1 <= how <= BEGUN:
+    if not count or outcome >= len(_OUTCOMES) or not 1 <= how <= CURSOR_SET:
         return None
-    return Record(
+    return JournalRecord(
         count,
         seq,
         epoch,
@@ -259,21 +276,21 @@ def decode(raw: bytes) -> Record | None:
         numbering,
         cause,
         _OUTCOMES[outcome],
-        None if how == BEGUN else How(how),
+        None if how == CURSOR_SET else Completion(how),
         reject_code,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _LoadedJournal:
     """What a file holds."""
 
     capacity: int
-    records: list[Record]
+    records: list[JournalRecord]
     damaged: int
 
 
-def _cells(data: bytes) -> Iterator[bytes]:
+def _written_cells(data: bytes) -> Iterator[bytes]:
     """Those that were ever written."""
     for at in range(_HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
         cell = data[at : at + RECORD_BYTES]
@@ -281,7 +298,7 @@ def _cells(data: bytes) -> Iterator[bytes]:
             yield cell
 
 
-def _load(path: Path, name: str) -> _Held | None:
+def _load_file(path: Path, name: str) -> _LoadedJournal | None:
     """What a file holds; None if there is none, or an empty one."""
     try:
         data = read_regular(path, TEXT_BYTES_MAX)
@@ -303,22 +320,22 @@ def _load(path: Path, name: str) -> _Held | None:
             where=str(path),
             remedy="Give each gateway a `cursor:` of its own",
         )
-    found_cells = [decode(cell) for cell in _cells(data)]
+    found_cells = [decode_record(cell) for cell in _written_cells(data)]
     records = [record for record in found_cells if record is not None]
-    return _Held(capacity, records, len(found_cells) - len(records))
+    return _LoadedJournal(capacity, records, len(found_cells) - len(records))
 
 
-def _make(path: Path, name: str, capacity: int, records: list[Record]) -> None:
+def _write_file(path: Path, name: str, capacity: int, records: list[JournalRecord]) -> None:
     """Write a new file and rename it over: there is the old one or the new one."""
     data = bytearray(_HEADER.size + capacity * RECORD_BYTES)
     data[: _HEADER.size] = _HEADER.pack(MAGIC, name.encode(), capacity)
     for record in records:
         at = _HEADER.size + (record.count % capacity) * RECORD_BYTES
-        data[at : at + RECORD_BYTES] = encode(record)
-    make_file(path, bytes(data))
+        data[at : at + RECORD_BYTES] = encode_record(record)
+    replace_file(path, bytes(data))
 
 
-def _hold(path: Path) -> int:
+def _lock_file(path: Path) -> int:
     """Lock the journal against a second gateway; the lock goes with the process."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     holder = os.open(path.with_name(path.name + ".lock"), flags, 0o640)

@@ -15,7 +15,7 @@ from edgeinspect.wire.messages import (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LineStatus:
     """What is known of the line at one moment."""
 
     online: bool
@@ -25,7 +25,7 @@ class Standing:
     settings_checksum: int
 
 
-class Watch:
+class LineMonitor:
     """Hears heartbeats; says at any moment whether the line lives. Not thread-safe.
 
     It starts fail-safe and falls back to it when nothing is heard for `fail_safe_ns`;
@@ -39,67 +39,67 @@ class Watch:
         self.clock_stepped = False
         """The daemon says that its wall clock is not to be trusted."""
         self._fail_safe_ns = fail_safe_ns
-        self._heard_at_ns: int | None = None
-        self._broken: set[str] = set()
-        self._inspecting = False
+        self._last_message_ns: int | None = None
+        self._invalid_topics: set[str] = set()
+        self._is_inspecting = False
         self._checksum = 0
-        self._stopping = False
+        self._is_stopping = False
 
-    def hear(self, beat: Heartbeat | Status, now_ns: int) -> None:
+    def on_heartbeat(self, message: Heartbeat | Status, now_ns: int) -> None:
         """One heartbeat or status; those of a dead daemon are not heard."""
-        if beat.epoch < self.epoch:
+        if message.epoch < self.epoch:
             return
-        self.epoch = beat.epoch
-        self._heard_at_ns = now_ns
-        self._broken -= {HEARTBEAT_TOPIC, STATUS_TOPIC, ""}
-        self.alarm = beat.alarm
-        if isinstance(beat, Heartbeat):
-            self._inspecting = beat.inspecting
-            self.clock_stepped = beat.clock_stepped
+        self.epoch = message.epoch
+        self._last_message_ns = now_ns
+        self._invalid_topics -= {HEARTBEAT_TOPIC, STATUS_TOPIC, ""}
+        self.alarm = message.alarm
+        if isinstance(message, Heartbeat):
+            self._is_inspecting = message.inspecting
+            self.clock_stepped = message.clock_stepped
         else:
-            self._settings(beat.config_hash)
+            self._set_checksum(message.config_hash)
 
-    def hear_renumbered(self, epoch: int, now_ns: int) -> None:
+    def on_sequence_reset(self, epoch: int, now_ns: int) -> None:
         """A heartbeat that told of a renumbering."""
         self.epoch = max(self.epoch, epoch)
-        self._heard_at_ns = now_ns
+        self._last_message_ns = now_ns
 
-    def hear_nonsense(self, topic: str) -> None:
+    def on_invalid_message(self, topic: str) -> None:
         """Something that breaks the wire's schema: another version is talking.
 
         Fail-safe until a message of the same kind can be read.
         """
-        self._broken.add(topic.partition(".")[0])
+        self._invalid_topics.add(topic.partition(".")[0])
 
-    def hear_verdict(self, epoch: int, config_hash: str) -> None:
+    def on_verdict(self, epoch: int, config_hash: str) -> None:
         """A verdict that could be read, with the hash of the configuration that judged."""
         self.epoch = max(self.epoch, epoch)
-        self._broken.discard(VERDICT_TOPIC)
-        self._settings(config_hash)
+        self._invalid_topics.discard(VERDICT_TOPIC)
+        self._set_checksum(config_hash)
 
-    def _settings(self, config_hash: str) -> None:
+    def _set_checksum(self, config_hash: str) -> None:
         try:
             self._checksum = int(config_hash[:8], 16)
         except ValueError:  # not a hash: a part of a test, or of a future version
             self._checksum = 0
 
-    def stop(self) -> None:
+    def set_stopping(self) -> None:
         """The gateway is being stopped: fail-safe from here on."""
-        self._stopping = True
+        self._is_stopping = True
 
-    def standing(self, now_ns: int) -> Standing:
+    def status(self, now_ns: int) -> LineStatus:
         """What is known at `now_ns`."""
         error = self._error(now_ns)
         online = error in (PlcError.NONE, PlcError.NOT_INSPECTING)
-        return Standing(online, error, self.alarm, self.epoch, self._checksum)
+        return LineStatus(online, error, self.alarm, self.epoch, self._checksum)
 
     def _error(self, now_ns: int) -> PlcError:
-        if self._stopping:
+        if self._is_stopping:
             return PlcError.STOPPING
-        if self._broken:
+        if self._invalid_topics:
             return PlcError.WIRE
-        if self._heard_at_ns is None:
+        if self._last_message_ns is None:
             return PlcError.STARTING
-        if now_ns - self._heard_at_ns >= self._fail_safe_ns:
+        if now_ns - self._last_message_ns >= self._fail_safe_ns:
             return PlcError.HEARTBEAT_LOST
-        return PlcError.NONE if self._inspecting else PlcError.NOT_INSPECTING
+        return PlcError.NONE if self._is_inspecting else PlcError.NOT_INSPECTING

@@ -21,30 +21,30 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from edgeinspect.domain.plc import Refusal
+from edgeinspect.domain.plc import TriggerRefusal
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.services.gateway.synced_file import Syncer, make_file, write_at
+from edgeinspect.services.gateway.synced_file import SyncedFile, replace_file, write_at
 from edgeinspect.system import boot_id as boot
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
 
 MAGIC = b"EIGWMEM1"
 CELL_BYTES = 64
 _HEADER = struct.Struct("<8s32sI")
-_TRIGGER = struct.Struct("<QHBB16s")
-_PART = struct.Struct("<Q16sQQIB")
-_HEARD = struct.Struct("<Q16sQQI")
+_LAST_TRIGGER_RECORD = struct.Struct("<QHBB16s")
+_PART_RECORD = struct.Struct("<Q16sQQIB")
+_TRIGGER_RECORD = struct.Struct("<Q16sQQI")
 _CRC = struct.Struct("<I")
 _PARTS_AT = 3 * CELL_BYTES
-_HEARD_SEED = zlib.crc32(b"trigger")
+_TRIGGER_CRC_SEED = zlib.crc32(b"trigger")
 """Begins the checksum of the second ring's records: none of them checks as one of a part."""
-TRIGGERS = 1_024
+TRIGGERS_MAX = 1_024
 """Triggers of named parts that are remembered; the oldest is overwritten."""
 
 
 class TriggerState(IntEnum):
     """How far the last trigger got."""
 
-    ASKED = 1
+    REQUESTED = 1
     """It is written down, and may have been sent to the line."""
     ACCEPTED = 2
     REFUSED = 3
@@ -56,12 +56,12 @@ class LastTrigger:
 
     trigger_id: int
     state: TriggerState
-    refusal: Refusal = Refusal.NONE
-    part: bytes = bytes(16)
+    refusal: TriggerRefusal = TriggerRefusal.NONE
+    part_digest: bytes = bytes(16)
     """Digest of its part id; zeros for none."""
 
 
-class Kind(IntEnum):
+class NotPassedReason(IntEnum):
     """Why a part must not pass; the higher one counts."""
 
     NONE = 0
@@ -75,32 +75,32 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class RecordTime:
     """When something was written down."""
 
     monotonic_ns: int
     utc_ns: int
-    boot: int
+    boot_crc: int
     """CRC-32 of the boot's name: whether `monotonic_ns` can be compared."""
 
-    def age_ns(self, now_ns: int, utc_ns: int, boot: int) -> int:
+    def age_ns(self, now_ns: int, utc_ns: int, boot_crc: int) -> int:
         """How long ago; by the wall clock only where the PC has been started since."""
-        return now_ns - self.monotonic_ns if boot == self.boot else utc_ns - self.utc_ns
+        return now_ns - self.monotonic_ns if boot_crc == self.boot_crc else utc_ns - self.utc_ns
 
 
 @dataclass(frozen=True, slots=True)
-class NotPassed(Noted):
+class NotPassedPart(RecordTime):
     """One part that did not pass."""
 
-    kind: Kind
+    reason: NotPassedReason
 
 
-def digest(part_id: str) -> bytes:
+def digest_part_id(part_id: str) -> bytes:
     """16 bytes that stand for a part id."""
     return hashlib.blake2b(part_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-class Memory:
+class PartMemory:
     """The open memory of one gateway; the journal's lock guards it. Thread-safe."""
 
     def __init__(self, path: Path | None, *, name: str = "", capacity: int = 65_536) -> None:
@@ -119,13 +119,13 @@ class Memory:
         self._lock = threading.Lock()
         self._path = path
         self._capacity = capacity
-        self._boot = zlib.crc32((boot.boot_id() or "").encode())
-        self._parts: dict[bytes, NotPassed] = {}
-        self._heard: dict[bytes, Noted] = {}
-        self._count = self._trigger_count = self._heard_count = 0
-        self._trigger: LastTrigger | None = None
-        self._syncer: Syncer | None = None
-        self.damaged = 0
+        self._boot_crc = zlib.crc32((boot.boot_id() or "").encode())
+        self._parts: dict[bytes, NotPassedPart] = {}
+        self._triggers: dict[bytes, RecordTime] = {}
+        self._part_count = self._last_trigger_count = self._trigger_count = 0
+        self._last_trigger: LastTrigger | None = None
+        self._syncer: SyncedFile | None = None
+        self.damaged_records = 0
         """Records that did not check when it was opened; a crash leaves one."""
         self.is_new = True
         """True if there was no file, so that nothing is known of earlier parts."""
@@ -140,29 +140,31 @@ class Memory:
                 ) from error
 
     @property
-    def trigger(self) -> LastTrigger | None:
+    def last_trigger(self) -> LastTrigger | None:
         """The last trigger that was handled; None in a new memory."""
-        return self._trigger
+        return self._last_trigger
 
-    def note_trigger(self, trigger: LastTrigger) -> None:
+    def save_last_trigger(self, trigger: LastTrigger) -> None:
         """Write it down; it survives `kill -9` when this returns.
 
         Raises:
             DeviceLostError: It cannot be written: the gateway must not go on.
         """
         with self._lock:
-            self._trigger = trigger
-            self._trigger_count += 1
-            body = _TRIGGER.pack(
-                self._trigger_count,
+            self._last_trigger = trigger
+            self._last_trigger_count += 1
+            body = _LAST_TRIGGER_RECORD.pack(
+                self._last_trigger_count,
                 trigger.trigger_id,
                 trigger.state,
                 trigger.refusal,
-                trigger.part,
+                trigger.part_digest,
             )
-            self._write(CELL_BYTES * (1 + self._trigger_count % 2), body)
+            self._write(CELL_BYTES * (1 + self._last_trigger_count % 2), body)
 
-    def note_part(self, part: bytes, kind: Kind, now_ns: int, utc_ns: int) -> None:
+    def save_not_passed(
+        self, part: bytes, reason: NotPassedReason, now_ns: int, utc_ns: int
+    ) -> None:
         """A part did not pass. `part` is the digest of its id.
 
         Raises:
@@ -170,16 +172,18 @@ class Memory:
         """
         with self._lock:
             known = self._parts.pop(part, None)
-            noted = NotPassed(now_ns, utc_ns, self._boot, kind)
-            if known is not None and known.kind > kind:
-                noted = replace(noted, kind=known.kind)
+            noted = NotPassedPart(now_ns, utc_ns, self._boot_crc, reason)
+            if known is not None and known.reason > reason:
+                noted = replace(noted, reason=known.reason)
             if len(self._parts) >= self._capacity:
                 self._parts.pop(next(iter(self._parts)))
             self._parts[part] = noted
-            self._count += 1
-            self._write(self._at(self._count), _pack(self._count, part, noted))
+            self._part_count += 1
+            self._write(
+                self._part_offset(self._part_count), _pack_part(self._part_count, part, noted)
+            )
 
-    def forgive_refused(self, part: bytes) -> None:
+    def clear_refused(self, part: bytes) -> None:
         """A later trigger of a part was taken, so that its result is waited for.
 
         Raises:
@@ -187,18 +191,22 @@ class Memory:
         """
         with self._lock:
             known = self._parts.get(part)
-            if known is not None and known.kind is Kind.REFUSED:
+            if known is not None and known.reason is NotPassedReason.REFUSED:
                 del self._parts[part]
-                self._count += 1
-                noted = replace(known, kind=Kind.NONE)
-                self._write(self._at(self._count), _pack(self._count, part, noted))
+                self._part_count += 1
+                noted = replace(known, reason=NotPassedReason.NONE)
+                self._write(
+                    self._part_offset(self._part_count), _pack_part(self._part_count, part, noted)
+                )
 
-    def not_passed(self, part: bytes) -> NotPassed | None:
+    def find_not_passed(self, part: bytes) -> NotPassedPart | None:
         """What is known of a part that did not pass."""
         with self._lock:
             return self._parts.get(part)
 
-    def hear_trigger(self, trigger_id: int, part: bytes, now_ns: int, utc_ns: int) -> Noted | None:
+    def save_trigger(
+        self, trigger_id: int, part: bytes, now_ns: int, utc_ns: int
+    ) -> RecordTime | None:
         """Remember that a trigger of a part was heard; when it was before, if it was.
 
         Raises:
@@ -206,21 +214,21 @@ class Memory:
         """
         key = hashlib.blake2b(trigger_id.to_bytes(2, "little") + part, digest_size=16).digest()
         with self._lock:
-            known = self._heard.pop(key, None)
-            if len(self._heard) >= TRIGGERS:
-                self._heard.pop(next(iter(self._heard)))
-            self._heard[key] = noted = Noted(now_ns, utc_ns, self._boot)
-            self._heard_count += 1
+            known = self._triggers.pop(key, None)
+            if len(self._triggers) >= TRIGGERS_MAX:
+                self._triggers.pop(next(iter(self._triggers)))
+            self._triggers[key] = noted = RecordTime(now_ns, utc_ns, self._boot_crc)
+            self._trigger_count += 1
             self._write(
-                self._heard_at(self._heard_count),
-                _pack_heard(self._heard_count, key, noted),
-                _HEARD_SEED,
+                self._trigger_offset(self._trigger_count),
+                _pack_trigger(self._trigger_count, key, noted),
+                _TRIGGER_CRC_SEED,
             )
             return known
 
-    def age_ns(self, noted: Noted, now_ns: int, utc_ns: int) -> int:
+    def age_ns(self, noted: RecordTime, now_ns: int, utc_ns: int) -> int:
         """How long ago something was written down."""
-        return noted.age_ns(now_ns, utc_ns, self._boot)
+        return noted.age_ns(now_ns, utc_ns, self._boot_crc)
 
     def close(self) -> None:
         """Put everything on the disk and let go; harmless when done already."""
@@ -228,19 +236,19 @@ class Memory:
             self._syncer.close()
             self._syncer = None
 
-    def _at(self, count: int) -> int:
+    def _part_offset(self, count: int) -> int:
         return _PARTS_AT + count % self._capacity * CELL_BYTES
 
-    def _heard_at(self, count: int) -> int:
-        return _PARTS_AT + (self._capacity + count % TRIGGERS) * CELL_BYTES
+    def _trigger_offset(self, count: int) -> int:
+        return _PARTS_AT + (self._capacity + count % TRIGGERS_MAX) * CELL_BYTES
 
     def _write(self, at: int, body: bytes, seed: int = 0) -> None:
         if self._syncer is not None:
             assert self._path is not None
-            write_at(self._syncer, at, _seal(body, seed), "the gateway's memory", self._path)
+            write_at(self._syncer, at, _add_crc(body, seed), "the gateway's memory", self._path)
 
     def _open(self, path: Path, name: str) -> None:
-        size = _PARTS_AT + (self._capacity + TRIGGERS) * CELL_BYTES
+        size = _PARTS_AT + (self._capacity + TRIGGERS_MAX) * CELL_BYTES
         try:
             data = read_regular(path, TEXT_BYTES_MAX)
         except FileNotFoundError:
@@ -261,16 +269,18 @@ class Memory:
             blank[: len(header)] = header
             blank[CELL_BYTES:_PARTS_AT] = data[CELL_BYTES:_PARTS_AT].ljust(2 * CELL_BYTES, b"\0")
             # The newest keep their counts, so that the ring goes on behind them.
-            first = self._count - len(self._parts) + 1
+            first = self._part_count - len(self._parts) + 1
             for count, (part, noted) in enumerate(self._parts.items(), first):
-                at = self._at(count)
-                blank[at : at + CELL_BYTES] = _seal(_pack(count, part, noted))
-            first = self._heard_count - len(self._heard) + 1
-            for count, (key, when) in enumerate(self._heard.items(), first):
-                at = self._heard_at(count)
-                blank[at : at + CELL_BYTES] = _seal(_pack_heard(count, key, when), _HEARD_SEED)
-            make_file(path, bytes(blank))
-        self._syncer = Syncer(os.open(path, os.O_RDWR | os.O_CLOEXEC), "memory")
+                at = self._part_offset(count)
+                blank[at : at + CELL_BYTES] = _add_crc(_pack_part(count, part, noted))
+            first = self._trigger_count - len(self._triggers) + 1
+            for count, (key, when) in enumerate(self._triggers.items(), first):
+                at = self._trigger_offset(count)
+                blank[at : at + CELL_BYTES] = _add_crc(
+                    _pack_trigger(count, key, when), _TRIGGER_CRC_SEED
+                )
+            replace_file(path, bytes(blank))
+        self._syncer = SyncedFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), "memory")
 
     def _load(self, data: bytes, path: Path, name: str) -> None:
         if len(data) < _PARTS_AT or not data.startswith(MAGIC):
@@ -288,28 +298,34 @@ class Memory:
                 remedy="Give each gateway a `cursor:` of its own",
             )
         for at in (CELL_BYTES, 2 * CELL_BYTES):
-            body = _unseal(data[at : at + CELL_BYTES])
+            body = _check_crc(data[at : at + CELL_BYTES])
             if body is None:
                 continue
-            count, trigger_id, state, refusal, part = _TRIGGER.unpack_from(body)
-            if count > self._trigger_count:
-                self._trigger_count = count
-                self._trigger = LastTrigger(trigger_id, TriggerState(state), Refusal(refusal), part)
-        self.damaged = _count_damaged(data)
-        self._load_parts(_records(data, _PART))
-        for count, key, monotonic_ns, utc_ns, boot_crc in _records(data, _HEARD, _HEARD_SEED):
-            self._heard_count = count
-            self._heard.pop(key, None)
-            self._heard[key] = Noted(monotonic_ns, utc_ns, boot_crc)
-        while len(self._heard) > TRIGGERS:
-            self._heard.pop(next(iter(self._heard)))
+            count, trigger_id, state, refusal, part = _LAST_TRIGGER_RECORD.unpack_from(body)
+            if count > self._last_trigger_count:
+                self._last_trigger_count = count
+                self._last_trigger = LastTrigger(
+                    trigger_id, TriggerState(state), TriggerRefusal(refusal), part
+                )
+        self.damaged_records = _count_damaged(data)
+        self._load_parts(_records(data, _PART_RECORD))
+        for count, key, monotonic_ns, utc_ns, boot_crc in _records(
+            data, _TRIGGER_RECORD, _TRIGGER_CRC_SEED
+        ):
+            self._trigger_count = count
+            self._triggers.pop(key, None)
+            self._triggers[key] = RecordTime(monotonic_ns, utc_ns, boot_crc)
+        while len(self._triggers) > TRIGGERS_MAX:
+            self._triggers.pop(next(iter(self._triggers)))
 
     def _load_parts(self, records: list[tuple[Any, ...]]) -> None:
         for count, part, monotonic_ns, utc_ns, boot_crc, kind in records:
-            self._count = count
+            self._part_count = count
             self._parts.pop(part, None)
             if kind:
-                self._parts[part] = NotPassed(monotonic_ns, utc_ns, boot_crc, Kind(kind))
+                self._parts[part] = NotPassedPart(
+                    monotonic_ns, utc_ns, boot_crc, NotPassedReason(kind)
+                )
         while len(self._parts) > self._capacity:
             self._parts.pop(next(iter(self._parts)))
 
@@ -317,7 +333,7 @@ class Memory:
 def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[Any, ...]]:
     """The records of one ring, in the order of their counts; their checksums tell them apart."""
     cells = (
-        _unseal(data[at : at + CELL_BYTES], seed)
+        _check_crc(data[at : at + CELL_BYTES], seed)
         for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES)
     )
     return sorted(layout.unpack_from(body) for body in cells if body is not None)
@@ -327,24 +343,27 @@ def _count_damaged(data: bytes) -> int:
     """Cells that were written and check in no way."""
     cells = (data[at : at + CELL_BYTES] for at in range(CELL_BYTES, len(data), CELL_BYTES))
     return sum(
-        any(cell) and not any(_unseal(cell, seed) for seed in (0, _HEARD_SEED)) for cell in cells
+        any(cell) and not any(_check_crc(cell, seed) for seed in (0, _TRIGGER_CRC_SEED))
+        for cell in cells
     )
 
 
-def _pack(count: int, part: bytes, noted: NotPassed) -> bytes:
-    return _PART.pack(count, part, noted.monotonic_ns, noted.utc_ns, noted.boot, noted.kind)
+def _pack_part(count: int, part: bytes, noted: NotPassedPart) -> bytes:
+    return _PART_RECORD.pack(
+        count, part, noted.monotonic_ns, noted.utc_ns, noted.boot_crc, noted.reason
+    )
 
 
-def _pack_heard(count: int, key: bytes, noted: Noted) -> bytes:
-    return _HEARD.pack(count, key, noted.monotonic_ns, noted.utc_ns, noted.boot)
+def _pack_trigger(count: int, key: bytes, noted: RecordTime) -> bytes:
+    return _TRIGGER_RECORD.pack(count, key, noted.monotonic_ns, noted.utc_ns, noted.boot_crc)
 
 
-def _seal(body: bytes, seed: int = 0) -> bytes:
+def _add_crc(body: bytes, seed: int = 0) -> bytes:
     padded = body.ljust(CELL_BYTES - _CRC.size, b"\0")
     return padded + _CRC.pack(zlib.crc32(padded, seed))
 
 
-def _unseal(cell: bytes, seed: int = 0) -> bytes | None:
+def _check_crc(cell: bytes, seed: int = 0) -> bytes | None:
     """What a cell holds; None if it was never written, not to its end, or in the other ring."""
     body, found = cell[: -_CRC.size], int.from_bytes(cell[-_CRC.size :], "little")
     return body if any(body) and found == zlib.crc32(body, seed) else None

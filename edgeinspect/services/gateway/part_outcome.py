@@ -16,19 +16,19 @@ from edgeinspect.domain.plc import (
     CAUSE_NOT_PASSED_BEFORE,
     CAUSE_PART_ID,
     CAUSE_TRIGGER_REFUSED,
-    Outcome,
+    PlcOutcome,
     PlcResult,
 )
 from edgeinspect.domain.text import fits_utf8
-from edgeinspect.services.gateway.part_memory import Kind, Memory, digest
+from edgeinspect.services.gateway.part_memory import NotPassedReason, PartMemory, digest_part_id
 
 
-class Screen:
+class PartOutcomePolicy:
     """For the gateway's loop."""
 
     def __init__(
         self,
-        memory: Memory,
+        memory: PartMemory,
         clock: Clock,
         *,
         part_id_bytes: int | None = None,
@@ -50,25 +50,25 @@ class Screen:
         self._inspect_again = inspect_again
         self._repeats_after_ns = repeats_after_ns
 
-    def look(self, result: PlcResult) -> PlcResult:
+    def apply(self, result: PlcResult) -> PlcResult:
         """The result as it may be shown."""
         if not result.part_id:
             return result
-        passed = result.outcome is Outcome.PASS
-        cause = self._cause(result.part_id) if passed else 0
+        passed = result.outcome is PlcOutcome.PASS
+        cause = self._reject_cause(result.part_id) if passed else 0
         if cause:
-            result = replace(result, outcome=Outcome.REJECT, cause=cause)
+            result = replace(result, outcome=PlcOutcome.REJECT, cause=cause)
         if fits_utf8(result.part_id, self._part_id_bytes):
             return result
         return replace(
             result,
             part_id="",
             part_id_unfit=True,
-            outcome=Outcome.REJECT if passed else result.outcome,
+            outcome=PlcOutcome.REJECT if passed else result.outcome,
             cause=CAUSE_PART_ID if passed else result.cause,
         )
 
-    def note(self, part_id: str, result: PlcResult) -> None:
+    def record_shown(self, part_id: str, result: PlcResult) -> None:
         """Remember what has been shown; call before it is recorded as applied.
 
         Args:
@@ -78,20 +78,20 @@ class Screen:
         Raises:
             DeviceLostError: It cannot be written down: the gateway must not go on.
         """
-        if not part_id or result.simulated or result.outcome is Outcome.PASS:
+        if not part_id or result.simulated or result.outcome is PlcOutcome.PASS:
             return
-        kind = Kind.NO_VERDICT if result.no_verdict else Kind.REJECTED
+        kind = NotPassedReason.NO_VERDICT if result.no_verdict else NotPassedReason.REJECTED
         clock = self._clock
-        self._memory.note_part(digest(part_id), kind, clock.now_ns(), clock.utc_ns())
+        self._memory.save_not_passed(digest_part_id(part_id), kind, clock.now_ns(), clock.utc_ns())
 
-    def _cause(self, part_id: str) -> int:
-        noted = self._memory.not_passed(digest(part_id))
-        if noted is None or (noted.kind is Kind.NO_VERDICT and self._inspect_again):
+    def _reject_cause(self, part_id: str) -> int:
+        noted = self._memory.find_not_passed(digest_part_id(part_id))
+        if noted is None or (noted.reason is NotPassedReason.NO_VERDICT and self._inspect_again):
             return 0
         if self._repeats_after_ns is not None:
             clock = self._clock
             age_ns = self._memory.age_ns(noted, clock.now_ns(), clock.utc_ns())
             if age_ns >= self._repeats_after_ns:
                 return 0
-        refused = noted.kind is Kind.REFUSED
+        refused = noted.reason is NotPassedReason.REFUSED
         return CAUSE_TRIGGER_REFUSED if refused else CAUSE_NOT_PASSED_BEFORE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeinspect.client import Lost
+from edgeinspect.client import VerdictsLost
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US
 from edgeinspect.domain.plc import (
     CAUSE_DEAD_EPOCH,
@@ -16,14 +16,14 @@ from edgeinspect.domain.plc import (
     CAUSE_LOST,
     CAUSE_UNKNOWN,
     CAUSES,
-    Outcome,
+    PlcOutcome,
     PlcResult,
 )
 from edgeinspect.domain.verdict import Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingResult:
     """A result that waits to be shown."""
 
     result: PlcResult
@@ -31,7 +31,7 @@ class Pending:
     act_by_at_ns: int | None
     """Monotonic; None for a result that has no act-by."""
 
-    def at(self, now_ns: int) -> PlcResult:
+    def result_at(self, now_ns: int) -> PlcResult:
         """The result as it must be shown now: past its act-by a pass is a reject."""
         result = self.result
         if self.act_by_at_ns is None:
@@ -39,17 +39,17 @@ class Pending:
         left_ns = self.act_by_at_ns - now_ns
         if left_ns > 0:
             return replace(result, act_by_ms=left_ns // NS_PER_MS, act_by_at_ns=self.act_by_at_ns)
-        passed = result.outcome is Outcome.PASS
+        passed = result.outcome is PlcOutcome.PASS
         return replace(
             result,
             act_by_ms=left_ns // NS_PER_MS,
             late=True,
-            outcome=Outcome.REJECT if passed else result.outcome,
+            outcome=PlcOutcome.REJECT if passed else result.outcome,
             cause=CAUSE_LATE if passed else result.cause,
         )
 
 
-def from_verdict(
+def result_for_verdict(
     verdict: Verdict,
     *,
     now_ns: int,
@@ -57,8 +57,8 @@ def from_verdict(
     sent_at_ns: int | None,
     clock_stepped: bool,
     newest_epoch: int,
-    no_verdict_as: Outcome,
-) -> Pending:
+    no_verdict_as: PlcOutcome,
+) -> PendingResult:
     """What a verdict tells the ejector.
 
     Args:
@@ -76,8 +76,8 @@ def from_verdict(
     outcome, cause = _OUTCOMES[verdict.decision], CAUSES.get(verdict.reason, CAUSE_UNKNOWN)
     if verdict.decision is Decision.NO_VERDICT:
         outcome = no_verdict_as
-    elif outcome is Outcome.PASS and verdict.epoch < newest_epoch:
-        outcome, cause = Outcome.REJECT, CAUSE_DEAD_EPOCH
+    elif outcome is PlcOutcome.PASS and verdict.epoch < newest_epoch:
+        outcome, cause = PlcOutcome.REJECT, CAUSE_DEAD_EPOCH
     result = PlcResult(
         seq=verdict.seq,
         epoch=verdict.epoch,
@@ -97,24 +97,24 @@ def from_verdict(
         captured_at_utc_ns=verdict.captured_at_utc_ns,
     )
     if not (clock_stepped or verdict.clock_stepped):
-        return Pending(result, now_ns + verdict.act_by_utc_ns - utc_ns)
+        return PendingResult(result, now_ns + verdict.act_by_utc_ns - utc_ns)
     if sent_at_ns is None:
-        return Pending(result, now_ns)
+        return PendingResult(result, now_ns)
     travel_ns = verdict.act_by_utc_ns - verdict.captured_at_utc_ns
-    return Pending(result, sent_at_ns + travel_ns - verdict.stages.total_us * NS_PER_US)
+    return PendingResult(result, sent_at_ns + travel_ns - verdict.stages.total_us * NS_PER_US)
 
 
 _OUTCOMES = {
-    Decision.PASS: Outcome.PASS,
-    Decision.REJECT: Outcome.REJECT,
-    Decision.NO_VERDICT: Outcome.REJECT,
+    Decision.PASS: PlcOutcome.PASS,
+    Decision.REJECT: PlcOutcome.REJECT,
+    Decision.NO_VERDICT: PlcOutcome.REJECT,
 }
 
 
-def from_lost(lost: Lost, epoch: int) -> Pending:
+def result_for_lost(lost: VerdictsLost, epoch: int) -> PendingResult:
     """Verdicts that nobody holds any more: one reject that speaks for all of them."""
     covers = lost.to_seq - lost.from_seq + 1
     result = PlcResult(
-        lost.to_seq, epoch, Outcome.REJECT, CAUSE_LOST, no_verdict=True, covers=covers
+        lost.to_seq, epoch, PlcOutcome.REJECT, CAUSE_LOST, no_verdict=True, frames_covered=covers
     )
-    return Pending(result, None)
+    return PendingResult(result, None)

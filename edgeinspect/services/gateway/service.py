@@ -10,25 +10,25 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.client import Feed
-from edgeinspect.client.sockets import Prepare, Socket, plain
+from edgeinspect.client import VerdictFeed
+from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
 from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import InternalError
 from edgeinspect.ports import PlcLink
-from edgeinspect.services.gateway.config import GatewayConfig, LoadedGateway, load
+from edgeinspect.services.gateway.config import GatewayConfig, LoadedGatewayConfig, load_config
 from edgeinspect.services.gateway.gateway import Gateway
 from edgeinspect.services.gateway.journal import Journal
-from edgeinspect.services.gateway.part_memory import Memory
-from edgeinspect.services.gateway.triggers import TriggerCounter, Triggers
+from edgeinspect.services.gateway.part_memory import PartMemory
+from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
 from edgeinspect.system import log_events
-from edgeinspect.system.systemd import Pulse, notify
-from edgeinspect.wire.curve_keys import as_client
+from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
+from edgeinspect.wire.curve_keys import use_client_keys
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(path: Path) -> None:
+def run_gateway(path: Path) -> None:
     """Run the gateway of a configuration file until a signal.
 
     Raises:
@@ -37,7 +37,7 @@ def run(path: Path) -> None:
         DataError: The journal or a key is not what it should be.
         DeviceLostError: The journal is held by another process, or cannot be written.
     """
-    loaded = load(path)
+    loaded = load_config(path)
     clock = SystemClock()
     link = make_link(loaded, clock)
     journal = Journal(
@@ -45,37 +45,37 @@ def run(path: Path) -> None:
     )
     with ExitStack() as held:
         held.callback(journal.close)
-        memory = open_memory(loaded.config)
+        memory = open_part_memory(loaded.config)
         held.callback(memory.close)
-        _say_forgotten(journal, memory, loaded.config)
-        gateway = _build_whole(loaded.config, link, journal, memory, clock, held)
+        _log_lost_state(journal, memory, loaded.config)
+        gateway = _build_with_triggers(loaded.config, link, journal, memory, clock, held)
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             gateway.stop()
 
         before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
         try:
-            gateway.run(_attend(clock, loaded.config.feed.line))
-            notify("STOPPING=1")
+            gateway.run(_make_watchdog_callback(clock, loaded.config.feed.line))
+            sd_notify("STOPPING=1")
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def _build_whole(
+def _build_with_triggers(
     config: GatewayConfig,
     link: PlcLink,
     journal: Journal,
-    memory: Memory,
+    memory: PartMemory,
     clock: Clock,
-    held: ExitStack,
+    stack: ExitStack,
 ) -> Gateway:
     """The gateway with what carries the PLC's triggers; `held` closes that."""
-    prepare, address = make_prepare(config), config.feed.find().replay
-    triggers: Triggers | None = None
-    counter: TriggerCounter | None = None
+    prepare, address = make_socket_setup(config), config.feed.find().replay
+    triggers: TriggerForwarder | None = None
+    counter: TriggerCountReporter | None = None
     if config.trigger_camera is not None:
-        triggers = Triggers(
+        triggers = TriggerForwarder(
             address,
             config.trigger_camera,
             clock,
@@ -84,14 +84,14 @@ def _build_whole(
             repeats_after_ns=config.part_id_repeats_after_ns,
             prepare=prepare,
         )
-        held.callback(triggers.close)
+        stack.callback(triggers.close)
     if config.trigger_count_of is not None:
-        counter = TriggerCounter(address, config.trigger_count_of, clock, prepare=prepare)
-        held.callback(counter.close)
-    return build(config, link, journal, clock, triggers, prepare, counter, memory)
+        counter = TriggerCountReporter(address, config.trigger_count_of, clock, prepare=prepare)
+        stack.callback(counter.close)
+    return build_gateway(config, link, journal, clock, triggers, prepare, counter, memory)
 
 
-def open_memory(config: GatewayConfig) -> Memory:
+def open_part_memory(config: GatewayConfig) -> PartMemory:
     """What the gateway must not forget, beside its journal.
 
     Raises:
@@ -99,58 +99,58 @@ def open_memory(config: GatewayConfig) -> Memory:
         DeviceLostError: It cannot be opened.
     """
     path = Path(config.cursor + ".memory")
-    return Memory(path, name=config.gateway, capacity=config.part_memory)
+    return PartMemory(path, name=config.gateway, capacity=config.part_memory)
 
 
-def _say_forgotten(journal: Journal, memory: Memory, config: GatewayConfig) -> None:
+def _log_lost_state(journal: Journal, memory: PartMemory, config: GatewayConfig) -> None:
     """Log what of an earlier life is not there any more: nothing is forgotten in silence."""
     for held, path in ((journal, config.cursor), (memory, f"{config.cursor}.memory")):
-        if held.damaged:
-            problem = f"{held.damaged} records do not check, and are passed over"
+        if held.damaged_records:
+            problem = f"{held.damaged_records} records do not check, and are passed over"
             _log.warning(log_events.GATEWAY_FORGOT, problem=problem, path=path)
     if memory.is_new and not journal.is_new:
         problem = "there is a journal, but no memory: part ids that did not pass are forgotten"
         _log.warning(log_events.GATEWAY_FORGOT, problem=problem, path=f"{config.cursor}.memory")
 
 
-def _attend(clock: Clock, line: str) -> Callable[[], None]:
+def _make_watchdog_callback(clock: Clock, line: str) -> Callable[[], None]:
     """Tells systemd at the first turn that the gateway works, and feeds its watchdog."""
-    pulse = Pulse(clock)
+    pulse = WatchdogNotifier(clock)
     told = False
 
     def each_turn() -> None:
         nonlocal told
         if not told:
-            told = notify("READY=1", f"STATUS=carries the verdicts of {line}") or True
-        pulse.beat()
+            told = sd_notify("READY=1", f"STATUS=carries the verdicts of {line}") or True
+        pulse.notify()
 
     return each_turn
 
 
-def build(
+def build_gateway(
     config: GatewayConfig,
     link: PlcLink,
     journal: Journal,
     clock: Clock,
-    triggers: Triggers | None = None,
-    prepare: Prepare = plain,
-    counter: TriggerCounter | None = None,
-    memory: Memory | None = None,
+    triggers: TriggerForwarder | None = None,
+    prepare: SocketSetup = no_encryption,
+    counter: TriggerCountReporter | None = None,
+    memory: PartMemory | None = None,
 ) -> Gateway:
     """A gateway on a real feed, not yet running."""
 
-    def subscribe(cursor: int | None) -> Feed:
+    def subscribe(cursor: int | None) -> VerdictFeed:
         source = config.feed.find()
-        return Feed(
+        return VerdictFeed(
             source.verdicts,
             source.replay,
             name=config.gateway,
             line=config.feed.line,
             cursor=cursor,
-            prepare=prepare,
+            setup_socket=prepare,
             clock=clock,
             high_water_mark=config.feed.high_water_mark,
-            proof=source.proof(),
+            verifier=source.verifier(),
         )
 
     return Gateway(
@@ -165,7 +165,7 @@ def build(
     )
 
 
-def make_link(loaded: LoadedGateway, clock: Clock) -> PlcLink:
+def make_link(loaded: LoadedGatewayConfig, clock: Clock) -> PlcLink:
     """The link, not opened.
 
     Raises:
@@ -177,13 +177,13 @@ def make_link(loaded: LoadedGateway, clock: Clock) -> PlcLink:
     return link
 
 
-def make_prepare(config: GatewayConfig) -> Prepare:
+def make_socket_setup(config: GatewayConfig) -> SocketSetup:
     """Puts the configured keys on a socket; nothing where there are none."""
     curve = config.feed.curve
     if curve is None:
-        return plain
+        return no_encryption
 
     def prepare(socket: Socket) -> None:
-        as_client(Path(curve.secret), Path(curve.server), socket)
+        use_client_keys(Path(curve.secret), Path(curve.server), socket)
 
     return prepare

@@ -8,22 +8,22 @@ from pathlib import Path
 
 from edgeinspect.errors import DeviceLostError
 
-SYNC_S = 0.1
+SYNC_INTERVAL_S = 0.1
 """How often a file is put on the disk."""
 
 
-class Syncer:
+class SyncedFile:
     """Owns an open file and the thread that syncs it."""
 
-    def __init__(self, file: int, name: str) -> None:
+    def __init__(self, fd: int, name: str) -> None:
         """Take the file over; `name` is the thread's."""
-        self.file = file
+        self.fd = fd
         self._dirty = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def wrote(self) -> None:
+    def mark_dirty(self) -> None:
         """There is something to sync."""
         self._dirty.set()
 
@@ -35,7 +35,7 @@ class Syncer:
         self._dirty.set()
         self._thread.join(timeout=2.0)
         self._sync()
-        os.close(self.file)
+        os.close(self.fd)
 
     def _run(self) -> None:
         while not self._closed:
@@ -43,32 +43,32 @@ class Syncer:
             self._dirty.clear()
             self._sync()
             if not self._closed:
-                threading.Event().wait(SYNC_S)
+                threading.Event().wait(SYNC_INTERVAL_S)
 
     def _sync(self) -> None:
         try:
-            os.fdatasync(self.file)
+            os.fdatasync(self.fd)
         except OSError:  # it is in the page cache; the next write will say it
             pass
 
 
-def write_at(syncer: Syncer, at: int, data: bytes, what: str, path: Path) -> None:
+def write_at(syncer: SyncedFile, at: int, data: bytes, what: str, path: Path) -> None:
     """Write in place; it survives `kill -9` when this returns.
 
     Raises:
         DeviceLostError: It cannot be written.
     """
     try:
-        if os.pwrite(syncer.file, data, at) != len(data):  # a full disk, half-way
+        if os.pwrite(syncer.fd, data, at) != len(data):  # a full disk, half-way
             raise OSError(28, "no space left on device")
     except OSError as error:
         raise DeviceLostError(
             f"{what} cannot be written: {error.strerror}", where=str(path)
         ) from error
-    syncer.wrote()
+    syncer.mark_dirty()
 
 
-def make_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a new file and rename it over: there is the old one or the new one."""
     fresh = path.with_name(path.name + ".new")
     with fresh.open("wb") as file:

@@ -18,23 +18,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeinspect.domain.plc import PlcCommands, Refusal
+from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
 from edgeinspect.services.gateway.part_memory import LastTrigger, TriggerState
 
 _LAST_ID = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TriggerAnswer:
     """What the PLC is told of one trigger."""
 
     trigger_id: int
     refused: bool
-    refusal: Refusal = Refusal.NONE
+    refusal: TriggerRefusal = TriggerRefusal.NONE
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FrameRequest:
     """A trigger that the line must be asked for."""
 
     trigger_id: int
@@ -43,14 +43,14 @@ class Ask:
     """Monotonic; no frame is taken from here on."""
 
 
-class TriggerWatch:
+class TriggerValidator:
     """Hears what the PLC wrote. For one thread."""
 
     def __init__(
         self,
         last: LastTrigger | None,
         max_age_ns: int,
-        is_again: Callable[[int, str], bool] = lambda _trigger_id, _part_id: False,
+        is_repeat: Callable[[int, str], bool] = lambda _trigger_id, _part_id: False,
     ) -> None:
         """Nothing is heard yet.
 
@@ -60,38 +60,38 @@ class TriggerWatch:
             is_again: Whether a trigger of this id and part was heard before; called once for
                 each, and remembers it.
         """
-        self.answer = (
-            Answer(last.trigger_id, last.state is not TriggerState.ACCEPTED, last.refusal)
+        self.initial_answer = (
+            TriggerAnswer(last.trigger_id, last.state is not TriggerState.ACCEPTED, last.refusal)
             if last is not None
-            else Answer(0, False)
+            else TriggerAnswer(0, False)
         )
         """Where it begins."""
         self._max_age_ns = max_age_ns
         self._last_id = None if last is None else last.trigger_id
-        self._is_again = is_again
-        self._heard = False
-        self._in_doubt = False
+        self._is_repeat = is_repeat
+        self._has_received = False
+        self._is_uncertain = False
         """The trigger before this one came again after a silence: two memories take turns, and
         what the other says now may have stood there as long."""
 
-    def hear(self, commands: PlcCommands, now_ns: int) -> Ask | Answer | None:
+    def check(self, commands: PlcCommands, now_ns: int) -> FrameRequest | TriggerAnswer | None:
         """What to do about what the PLC wrote last; None if it is known already."""
         trigger_id, since_ns = commands.trigger_id, commands.trigger_since_ns
         if trigger_id is None:
             return None
-        heard, self._heard = self._heard, True
+        heard, self._has_received = self._has_received, True
         before, self._last_id = self._last_id, trigger_id
         if trigger_id == before:
             return None
         restarted = trigger_id == 0 and before != _LAST_ID
-        in_doubt, self._in_doubt = self._in_doubt, False
-        if commands.trigger_problem is not Refusal.NONE:
-            return Answer(trigger_id, True, commands.trigger_problem)
+        in_doubt, self._is_uncertain = self._is_uncertain, False
+        if commands.trigger_problem is not TriggerRefusal.NONE:
+            return TriggerAnswer(trigger_id, True, commands.trigger_problem)
         part_id = commands.trigger_part_id
-        again = bool(part_id) and not restarted and self._is_again(trigger_id, part_id)
+        again = bool(part_id) and not restarted and self._is_repeat(trigger_id, part_id)
         stale = since_ns is None or now_ns >= since_ns + self._max_age_ns
-        self._in_doubt = again and (stale or in_doubt)
+        self._is_uncertain = again and (stale or in_doubt)
         if since_ns is None or not heard or restarted or again or stale or in_doubt:
-            return Answer(trigger_id, True, Refusal.STALE)
+            return TriggerAnswer(trigger_id, True, TriggerRefusal.STALE)
         expires_at_ns = since_ns + self._max_age_ns
-        return Ask(trigger_id, commands, expires_at_ns)
+        return FrameRequest(trigger_id, commands, expires_at_ns)

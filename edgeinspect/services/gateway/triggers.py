@@ -11,25 +11,37 @@ from dataclasses import replace
 import structlog
 import zmq
 
-from edgeinspect.client.sockets import Prepare, Socket, connect, plain
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_offset_ns
-from edgeinspect.domain.plc import PlcCommands, PlcInputs, Refusal
+from edgeinspect.client.sockets import Socket, SocketSetup, connect_socket, no_encryption
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
+from edgeinspect.domain.plc import PlcCommands, PlcInputs, TriggerRefusal
 from edgeinspect.errors import EdgeInspectError
-from edgeinspect.services.gateway.part_memory import Kind, LastTrigger, Memory, TriggerState, digest
-from edgeinspect.services.gateway.trigger_ids import Answer, Ask, TriggerWatch
+from edgeinspect.services.gateway.part_memory import (
+    LastTrigger,
+    NotPassedReason,
+    PartMemory,
+    TriggerState,
+    digest_part_id,
+)
+from edgeinspect.services.gateway.trigger_ids import FrameRequest, TriggerAnswer, TriggerValidator
 from edgeinspect.system import boot_id, log_events
 from edgeinspect.system.decoding import DecodeError
-from edgeinspect.system.log import RateLimited
-from edgeinspect.wire.requests import TriggerCount, Triggered, TriggerRequest, decode_answer, encode
+from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.wire.requests import (
+    CommandResult,
+    TriggerCount,
+    TriggerRequest,
+    decode_reply,
+    encode_body,
+)
 
-_ANSWER_NS = 450 * NS_PER_MS
+_ANSWER_TIMEOUT_NS = 450 * NS_PER_MS
 """Beyond a trigger's end: the line answers within 400 ms of hearing it."""
-_SAY_NS = NS_PER_S // 2
+_REPORT_INTERVAL_NS = NS_PER_S // 2
 
 _log = structlog.get_logger()
 
 
-class Triggers:
+class TriggerForwarder:
     """Asks one camera for a frame whenever the trigger id changes. `hear` is one thread's."""
 
     def __init__(
@@ -37,11 +49,11 @@ class Triggers:
         address: str,
         camera: str,
         clock: Clock,
-        memory: Memory,
+        memory: PartMemory,
         *,
         max_age_ms: float = 300,
         repeats_after_ns: int | None = None,
-        prepare: Prepare = plain,
+        prepare: SocketSetup = no_encryption,
     ) -> None:
         """Start the thread.
 
@@ -60,20 +72,22 @@ class Triggers:
         self._memory = memory
         self._prepare = prepare
         self._repeats_after_ns = repeats_after_ns
-        self._quiet = RateLimited(_log, clock)
-        self._again: int | None = None
+        self._throttled_log = RateLimitedLogger(_log, clock)
+        self._repeated_id: int | None = None
         """Trigger id that was refused last because it came again, for the log."""
-        self._resolve_last()
-        self._watch = TriggerWatch(memory.trigger, round(max_age_ms * NS_PER_MS), self._is_again)
-        self.answer: Answer = self._watch.answer
+        self._resolve_interrupted()
+        self._validator = TriggerValidator(
+            memory.last_trigger, round(max_age_ms * NS_PER_MS), self._is_repeat
+        )
+        self.answer: TriggerAnswer = self._validator.initial_answer
         """Of the last trigger that was answered."""
         self.failure: EdgeInspectError | None = None
         """Why it cannot go on, if it cannot: the memory cannot be written."""
-        self._asked: queue.SimpleQueue[Ask | Answer | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[FrameRequest | TriggerAnswer | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
         self._thread.start()
 
-    def hear(self, commands: PlcCommands) -> None:
+    def process_commands(self, commands: PlcCommands) -> None:
         """Look for a new trigger id, and have it carried out or refused.
 
         Raises:
@@ -81,53 +95,57 @@ class Triggers:
         """
         if self.failure is not None:
             raise self.failure
-        found = self._watch.hear(commands, self._clock.now_ns())
+        found = self._validator.check(commands, self._clock.now_ns())
         if found is not None:
-            self._asked.put(found)
+            self._queue.put(found)
 
     def close(self) -> None:
         """End the thread."""
-        self._asked.put(None)
+        self._queue.put(None)
         self._thread.join(timeout=2.0)
 
-    def _resolve_last(self) -> None:
+    def _resolve_interrupted(self) -> None:
         """A gateway that was killed while it asked does not know what the line did: refused,
         and whatever comes of it does not pass.
         """
-        last, clock = self._memory.trigger, self._clock
-        if last is not None and any(last.part):  # a memory from before these were kept
-            self._memory.hear_trigger(last.trigger_id, last.part, clock.now_ns(), clock.utc_ns())
-        if last is not None and last.state is TriggerState.ASKED:
-            self._spoil(last.part)
-            self._memory.note_trigger(
-                replace(last, state=TriggerState.REFUSED, refusal=Refusal.LINE)
+        last, clock = self._memory.last_trigger, self._clock
+        if last is not None and any(last.part_digest):  # a memory from before these were kept
+            self._memory.save_trigger(
+                last.trigger_id, last.part_digest, clock.now_ns(), clock.utc_ns()
+            )
+        if last is not None and last.state is TriggerState.REQUESTED:
+            self._mark_refused(last.part_digest)
+            self._memory.save_last_trigger(
+                replace(last, state=TriggerState.REFUSED, refusal=TriggerRefusal.LINE)
             )
 
-    def _is_again(self, trigger_id: int, part_id: str) -> bool:
+    def _is_repeat(self, trigger_id: int, part_id: str) -> bool:
         """Whether this trigger of this part was heard before; it is from now on."""
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
-        before = self._memory.hear_trigger(trigger_id, digest(part_id), now_ns, utc_ns)
+        before = self._memory.save_trigger(trigger_id, digest_part_id(part_id), now_ns, utc_ns)
         again = before is not None and (
             self._repeats_after_ns is None
             or self._memory.age_ns(before, now_ns, utc_ns) < self._repeats_after_ns
         )
-        self._again = trigger_id if again else None
+        self._repeated_id = trigger_id if again else None
         return again
 
-    def _spoil(self, part: bytes) -> None:
+    def _mark_refused(self, part: bytes) -> None:
         if any(part):
             clock = self._clock
-            self._memory.note_part(part, Kind.REFUSED, clock.now_ns(), clock.utc_ns())
+            self._memory.save_not_passed(
+                part, NotPassedReason.REFUSED, clock.now_ns(), clock.utc_ns()
+            )
 
     def _run(self) -> None:
         context: zmq.Context[Socket] = zmq.Context()
         try:
             socket = self._connect(context)
-            while (item := self._asked.get()) is not None:
-                if isinstance(item, Answer):
-                    self._conclude(item, bytes(16))
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, TriggerAnswer):
+                    self._save_answer(item, bytes(16))
                     continue
-                accepted = self._carry(socket, item)
+                accepted = self._forward(socket, item)
                 if accepted is None:  # what still lies in its buffers goes with it
                     socket.close(0)
                     socket = self._connect(context)
@@ -137,35 +155,39 @@ class Triggers:
             context.destroy(0)
 
     def _connect(self, context: zmq.Context[Socket]) -> Socket:
-        return connect(context, zmq.DEALER, self._address, self._prepare, immediate=True)
+        return connect_socket(context, zmq.DEALER, self._address, self._prepare, immediate=True)
 
-    def _carry(self, socket: Socket, ask: Ask) -> bool | None:
+    def _forward(self, socket: Socket, request: FrameRequest) -> bool | None:
         """Ask the line, and conclude; None if it did not answer."""
-        name = ask.commands.trigger_part_id
-        part = digest(name) if name else bytes(16)
+        name = request.commands.trigger_part_id
+        part = digest_part_id(name) if name else bytes(16)
         # Before it is sent: a gateway that is killed now must not ask a second time.
-        self._memory.note_trigger(LastTrigger(ask.trigger_id, TriggerState.ASKED, part=part))
-        accepted = self._ask(socket, ask)
+        self._memory.save_last_trigger(
+            LastTrigger(request.trigger_id, TriggerState.REQUESTED, part_digest=part)
+        )
+        accepted = self._request_frame(socket, request)
         if accepted is None:
-            self._spoil(part)
+            self._mark_refused(part)
         elif accepted:
-            self._memory.forgive_refused(part)
-        refusal = Refusal.NONE if accepted else Refusal.LINE
-        self._conclude(Answer(ask.trigger_id, not accepted, refusal), part)
+            self._memory.clear_refused(part)
+        refusal = TriggerRefusal.NONE if accepted else TriggerRefusal.LINE
+        self._save_answer(TriggerAnswer(request.trigger_id, not accepted, refusal), part)
         return accepted
 
-    def _conclude(self, answer: Answer, part: bytes) -> None:
+    def _save_answer(self, answer: TriggerAnswer, part: bytes) -> None:
         state = TriggerState.REFUSED if answer.refused else TriggerState.ACCEPTED
-        self._memory.note_trigger(LastTrigger(answer.trigger_id, state, answer.refusal, part))
+        self._memory.save_last_trigger(LastTrigger(answer.trigger_id, state, answer.refusal, part))
         self.answer = answer
         if answer.refused:
-            again = answer.refusal is Refusal.STALE and answer.trigger_id == self._again
+            again = (
+                answer.refusal is TriggerRefusal.STALE and answer.trigger_id == self._repeated_id
+            )
             reason = "again" if again else answer.refusal.name.lower()
-            self._quiet.warning(
+            self._throttled_log.warning(
                 log_events.TRIGGER_REFUSED, trigger_id=answer.trigger_id, reason=reason
             )
 
-    def _ask(self, socket: Socket, ask: Ask) -> bool | None:
+    def _request_frame(self, socket: Socket, ask: FrameRequest) -> bool | None:
         """One trigger: whether the line took it; None if nobody knows."""
         clock, commands = self._clock, ask.commands
         try:
@@ -180,34 +202,34 @@ class Triggers:
                 encoder_count=commands.trigger_encoder,
                 expires_monotonic_ns=ask.expires_at_ns,
                 boot_id=boot_id.boot_id(),
-                expires_utc_ns=ask.expires_at_ns + read_offset_ns(clock),
+                expires_utc_ns=ask.expires_at_ns + read_utc_offset_ns(clock),
             )
-            socket.send(encode(request), zmq.NOBLOCK)
+            socket.send(encode_body(request), zmq.NOBLOCK)
         except zmq.Again:  # gone again; it was not sent
             return False
         except zmq.ZMQError:
             return None
-        return self._hear_answer(socket, ask.expires_at_ns + _ANSWER_NS)
+        return self._receive_answer(socket, ask.expires_at_ns + _ANSWER_TIMEOUT_NS)
 
-    def _hear_answer(self, socket: Socket, until_ns: int) -> bool | None:
+    def _receive_answer(self, socket: Socket, until_ns: int) -> bool | None:
         try:
             left_ns = until_ns - self._clock.now_ns()
             if socket.poll(max(1, left_ns // NS_PER_MS)):
-                answer = decode_answer(socket.recv_multipart()[-1])
-                return isinstance(answer, Triggered) and answer.accepted
+                answer = decode_reply(socket.recv_multipart()[-1])
+                return isinstance(answer, CommandResult) and answer.accepted
         except (zmq.ZMQError, DecodeError):
             pass
         return None
 
 
-class TriggerCounter:
+class TriggerCountReporter:
     """Tells the line how often the PLC triggered a camera by wire. For one thread.
 
     A count that is lost on the way costs nothing: the next one says it all.
     """
 
     def __init__(
-        self, address: str, camera: str, clock: Clock, *, prepare: Prepare = plain
+        self, address: str, camera: str, clock: Clock, *, prepare: SocketSetup = no_encryption
     ) -> None:
         """Connect.
 
@@ -219,15 +241,15 @@ class TriggerCounter:
         """
         self._camera = camera
         self._clock = clock
-        self._say_at_ns = 0
+        self._next_report_ns = 0
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._socket = connect(self._context, zmq.DEALER, address, prepare, immediate=True)
+        self._socket = connect_socket(self._context, zmq.DEALER, address, prepare, immediate=True)
 
-    def hear(self, inputs: PlcInputs) -> None:
+    def report(self, inputs: PlcInputs) -> None:
         """Say the PLC's count twice a second, as long as it is there to be asked."""
         now_ns = self._clock.now_ns()
         count = inputs.commands.trigger_id if inputs.commands is not None else None
-        if not inputs.connected or count is None or now_ns < self._say_at_ns:
+        if not inputs.is_connected or count is None or now_ns < self._next_report_ns:
             return
         message = TriggerCount(
             camera=self._camera,
@@ -235,10 +257,10 @@ class TriggerCounter:
             read_at_utc_ns=self._clock.utc_ns(),
         )
         try:
-            self._socket.send(encode(message), zmq.NOBLOCK)
+            self._socket.send(encode_body(message), zmq.NOBLOCK)
         except zmq.ZMQError:  # no line to send it to
             return
-        self._say_at_ns = now_ns + _SAY_NS
+        self._next_report_ns = now_ns + _REPORT_INTERVAL_NS
 
     def close(self) -> None:
         """Disconnect."""

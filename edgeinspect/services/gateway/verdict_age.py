@@ -12,40 +12,40 @@ from __future__ import annotations
 from edgeinspect.domain.clock import STALL_NS
 
 
-class Hearing:
+class VerdictAgeTracker:
     """For the gateway's loop."""
 
     def __init__(self, now_ns: int, silence_ns: int) -> None:
         """Nothing is heard yet; after `silence_ns` without a message the line was away."""
         self._silence_ns = silence_ns
-        self._turned_at_ns = now_ns
-        self._heard_at_ns: int | None = None
-        self._in_doubt_until_ns = now_ns
+        self._last_iteration_ns = now_ns
+        self._last_message_ns: int | None = None
+        self._uncertain_until_ns = now_ns
         self._empty_at_ns: int | None = None
 
-    def turn(self, now_ns: int) -> int:
+    def record_iteration(self, now_ns: int) -> int:
         """Call before and after whatever waits; returns how long too long that was, ns."""
-        late_ns = max(0, now_ns - self._turned_at_ns - STALL_NS)
-        self._turned_at_ns = now_ns
+        late_ns = max(0, now_ns - self._last_iteration_ns - STALL_NS)
+        self._last_iteration_ns = now_ns
         if late_ns:
-            self._in_doubt_until_ns = now_ns + STALL_NS
+            self._uncertain_until_ns = now_ns + STALL_NS
         return late_ns
 
-    def hear(self, now_ns: int) -> None:
+    def record_message(self, now_ns: int) -> None:
         """Something of the line has come."""
-        if self._heard_at_ns is None or now_ns - self._heard_at_ns > self._silence_ns:
-            self._in_doubt_until_ns = max(self._in_doubt_until_ns, now_ns + STALL_NS)
-        self._heard_at_ns = now_ns
+        if self._last_message_ns is None or now_ns - self._last_message_ns > self._silence_ns:
+            self._uncertain_until_ns = max(self._uncertain_until_ns, now_ns + STALL_NS)
+        self._last_message_ns = now_ns
 
-    def saw_empty(self, looked_at_ns: int) -> None:
+    def record_empty_poll(self, polled_at_ns: int) -> None:
         """Nothing waited; `looked_at_ns` is before the look, for a pause may follow it."""
-        heard_at_ns = self._heard_at_ns
+        heard_at_ns = self._last_message_ns
         if (
             heard_at_ns is not None
-            and looked_at_ns >= self._in_doubt_until_ns
-            and looked_at_ns - heard_at_ns <= self._silence_ns
+            and polled_at_ns >= self._uncertain_until_ns
+            and polled_at_ns - heard_at_ns <= self._silence_ns
         ):
-            self._empty_at_ns = looked_at_ns
+            self._empty_at_ns = polled_at_ns
 
     def sent_after_ns(self, now_ns: int) -> int | None:
         """The earliest that what has come can have been sent; None if nobody knows."""

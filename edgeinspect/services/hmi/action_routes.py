@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,137 +18,141 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from edgeinspect.client import order
-from edgeinspect.client.sockets import Prepare
+from edgeinspect.client import send_request
+from edgeinspect.client.sockets import SocketSetup
 from edgeinspect.domain.clock import Clock, SystemClock
 from edgeinspect.errors import DataError, EdgeInspectError
 from edgeinspect.services.hmi import model_versions
-from edgeinspect.services.hmi.alarm_log import cause_of
-from edgeinspect.services.hmi.http.client_address import counted_as
-from edgeinspect.services.hmi.line_state import Board
+from edgeinspect.services.hmi.alarm_log import alarm_key
+from edgeinspect.services.hmi.http.client_address import client_key
+from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.services.hmi.login import known_browsers
-from edgeinspect.services.hmi.login.sessions import Session, Sessions
-from edgeinspect.services.hmi.login.throttle import Brake, Guess
-from edgeinspect.storage.model_store import Store
+from edgeinspect.services.hmi.login.sessions import LoginSession, LoginSessions
+from edgeinspect.services.hmi.login.throttle import LoginAttempt, LoginThrottle
+from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.system import log_events
 from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.log import RateLimited
-from edgeinspect.system.user_file import Role, User, Users
+from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system.user_file import Role, User, UserFile
 from edgeinspect.wire.requests import ChallengeRequest, OperatorRequest
 
 _log = structlog.get_logger()
-_COOKIE = "edgeinspect_session"
-_MOST_LOGINS = 256
-_MOST_LOGINS_EACH = 64
+_COOKIE_PREFIX = "edgeinspect_session"
+_MAX_WAITING_LOGINS = 256
+_MAX_WAITING_LOGINS_PER_CLIENT = 64
 CSRF_HEADER = "x-csrf-token"
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm"}
-Word = Annotated[str, Meta(min_length=1, max_length=128)]
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm"}
+ShortText = Annotated[str, Meta(min_length=1, max_length=128)]
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-class _Login(msgspec.Struct, forbid_unknown_fields=True):
-    name: Word
-    password: Word
+class _LoginBody(msgspec.Struct, forbid_unknown_fields=True):
+    name: ShortText
+    password: ShortText
 
 
-class _Challenge(msgspec.Struct, forbid_unknown_fields=True):
+class _ChallengeBody(msgspec.Struct, forbid_unknown_fields=True):
     picture: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class _Acknowledge(msgspec.Struct, forbid_unknown_fields=True):
+class _AcknowledgeBody(msgspec.Struct, forbid_unknown_fields=True):
     alarm: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
-class _Promote(msgspec.Struct, forbid_unknown_fields=True):
+class _PromoteBody(msgspec.Struct, forbid_unknown_fields=True):
     model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}/[1-9][0-9]{0,8}$")]
     why: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ActionContext:
     """What actions act on."""
 
-    board: Board
-    users: Users
-    replay: str
+    line_state: LineState
+    users: UserFile
+    replay_address: str
     """The line's ROUTER address."""
-    prepare: Prepare
-    store: Store
-    models: tuple[str, ...]
+    socket_setup: SocketSetup
+    store: ModelStore
+    model_names: tuple[str, ...]
     challenge_folder: Path | None
     backend: str
     reload_command: tuple[str, ...]
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not an error
+class ApiError(Exception):
     """An answer other than yes."""
 
-    def __init__(self, status: int, words: str, wait_s: int = 0) -> None:
+    def __init__(self, status: int, message: str, retry_after_s: int = 0) -> None:
         self.status = status
-        self.wait_s = wait_s
-        super().__init__(words)
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
-class Actions:
+class ActionRoutes:
     """The POST routes. One loop; what waits is done in threads."""
 
     def __init__(
-        self, means: Means, sessions: Sessions, brake: Brake, clock: Clock | None = None
+        self,
+        context: ActionContext,
+        sessions: LoginSessions,
+        throttle: LoginThrottle,
+        clock: Clock | None = None,
     ) -> None:
-        self._means = means
+        self._context = context
         self._sessions = sessions
-        self._brake = brake
-        self._cookie = f"{_COOKIE}_{means.board.line}"
-        self._limited = RateLimited(_log, clock or SystemClock())
-        self._hashing = anyio.CapacityLimiter(2)
-        self._logins: Counter[str] = Counter()
-        self._promoting = anyio.CapacityLimiter(1)
+        self._throttle = throttle
+        self._cookie = f"{_COOKIE_PREFIX}_{context.line_state.line}"
+        self._throttled_log = RateLimitedLogger(_log, clock or SystemClock())
+        self._hash_limiter = anyio.CapacityLimiter(2)
+        self._waiting_logins: Counter[str] = Counter()
+        self._promotion_limiter = anyio.CapacityLimiter(1)
 
     # -- who ----------------------------------------------------------------------------------
 
     async def whoami(self, request: Request) -> Response:
         """Name, role and token of the session; and what may be asked for."""
         session = self._sessions.find(request.cookies.get(self._cookie))
-        means = self._means
+        means = self._context
         told: dict[str, Any] = {
             "name": session.name if session else "",
             "role": session.role.value if session else "",
             "csrf": session.csrf if session else "",
             "logins": means.users.path is not None,
-            "challenges": _pictures(means.challenge_folder) if session else [],
+            "challenges": _challenge_images(means.challenge_folder) if session else [],
         }
         return JSONResponse(told)
 
     async def login(self, request: Request) -> Response:
         """Begin a session."""
-        wanted = await _body(request, _Login)
+        wanted = await _parse_body(request, _LoginBody)
         address = request.client.host if request.client else ""
-        user = (await self._known()).get(wanted.name)
-        device = known_browsers.known(request.cookies, wanted.name, user)
-        guess = Guess(address, wanted.name, device)
-        self._check_brake(guess)
-        with self._queue(counted_as(address)):
-            async with self._hashing:  # a hash is dear: two at once, the others stand in line
-                self._check_brake(guess)  # tries at once: those before may have failed
-                user = await self._check(wanted)
+        user = (await self._read_users()).get(wanted.name)
+        device = known_browsers.known_device_id(request.cookies, wanted.name, user)
+        guess = LoginAttempt(address, wanted.name, device)
+        self._check_throttle(guess)
+        with self._login_slot(client_key(address)):
+            async with self._hash_limiter:  # a hash is dear: two at once, the others stand in line
+                self._check_throttle(guess)  # tries at once: those before may have failed
+                user = await self._check_password(wanted)
                 if user is None:
-                    self._brake.fail(guess)
+                    self._throttle.record_failure(guess)
         if user is None:
-            self._limited.warning(log_events.LOGIN_REFUSED, name=wanted.name, address=address)
-            raise Refusal(401, "name or password is wrong")
-        self._brake.succeed(guess)
-        self._sessions.end(request.cookies.get(self._cookie))
-        token, session = self._sessions.begin(wanted.name, user)
+            self._throttled_log.warning(log_events.LOGIN_REFUSED, name=wanted.name, address=address)
+            raise ApiError(401, "name or password is wrong")
+        self._throttle.record_success(guess)
+        self._sessions.remove(request.cookies.get(self._cookie))
+        token, session = self._sessions.create(wanted.name, user)
         response = JSONResponse(
             {"name": wanted.name, "role": user.role.value, "csrf": session.csrf}
         )
-        path = _own_path(request)
+        path = _root_path(request)
         secure = request.scope["scheme"] == "https"
         if not device:
             response.set_cookie(
-                known_browsers.cookie_name(wanted.name),
-                known_browsers.make(wanted.name, user),
-                max_age=known_browsers.KEPT_S,
+                known_browsers.device_cookie_name(wanted.name),
+                known_browsers.make_device_cookie(wanted.name, user),
+                max_age=known_browsers.MAX_AGE_S,
                 httponly=True,
                 samesite="strict",
                 secure=secure,
@@ -160,93 +165,96 @@ class Actions:
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
-        await self._allow(request, Role.VIEWER)
-        self._sessions.end(request.cookies.get(self._cookie))
+        await self._authorize(request, Role.VIEWER)
+        self._sessions.remove(request.cookies.get(self._cookie))
         response = JSONResponse({})
-        response.delete_cookie(self._cookie, path=_own_path(request))
+        response.delete_cookie(self._cookie, path=_root_path(request))
         return response
 
     # -- what ---------------------------------------------------------------------------------
 
     async def acknowledge(self, request: Request) -> Response:
         """Say that the alarm that stands has been seen."""
-        session = await self._allow(request, Role.OPERATOR)
-        wanted = await _body(request, _Acknowledge)
-        if cause_of(self._means.board.standing().why) != cause_of(wanted.alarm):
-            raise Refusal(409, "another alarm stands by now, or none")
-        await self._record(session, "acknowledge", wanted.alarm)
-        self._means.board.acknowledge(session.name)
+        session = await self._authorize(request, Role.OPERATOR)
+        wanted = await _parse_body(request, _AcknowledgeBody)
+        if alarm_key(self._context.line_state.current_status().reason) != alarm_key(wanted.alarm):
+            raise ApiError(409, "another alarm stands by now, or none")
+        await self._record_in_ledger(session, "acknowledge", wanted.alarm)
+        self._context.line_state.acknowledge(session.name)
         return JSONResponse({"words": "acknowledged"})
 
     async def challenge(self, request: Request) -> Response:
         """Send a known-bad part through the line."""
-        session = await self._allow(request, Role.OPERATOR)
-        picture = (await _body(request, _Challenge)).picture
-        if picture not in _pictures(self._means.challenge_folder):
-            raise Refusal(404, "the line has no such challenge part")
-        await self._record(session, "challenge", picture)
-        await self._order(ChallengeRequest(picture=picture))
+        session = await self._authorize(request, Role.OPERATOR)
+        picture = (await _parse_body(request, _ChallengeBody)).picture
+        if picture not in _challenge_images(self._context.challenge_folder):
+            raise ApiError(404, "the line has no such challenge part")
+        await self._record_in_ledger(session, "challenge", picture)
+        await self._send_request(ChallengeRequest(picture=picture))
         return JSONResponse({"words": f"{picture} was sent; look for its verdict"})
 
     async def promote(self, request: Request) -> Response:
         """Make a version live."""
-        session = await self._allow(request, Role.ENGINEER)
-        wanted, means = await _body(request, _Promote), self._means
-        if wanted.model.partition("/")[0] not in means.models:
-            raise Refusal(404, "the line has no such model")
-        await self._record(session, "promote", f"{wanted.model}: {wanted.why}")
+        session = await self._authorize(request, Role.ENGINEER)
+        wanted, means = await _parse_body(request, _PromoteBody), self._context
+        if wanted.model.partition("/")[0] not in means.model_names:
+            raise ApiError(404, "the line has no such model")
+        await self._record_in_ledger(session, "promote", f"{wanted.model}: {wanted.why}")
 
         def work() -> str:
             words = model_versions.promote(
                 means.store, wanted.model, session.name, wanted.why, means.backend
             )
             return (
-                f"{words}\n{model_versions.reload(means.reload_command)}"
+                f"{words}\n{model_versions.run_reload_command(means.reload_command)}"
                 if means.reload_command
                 else words
             )
 
         try:
-            words = await anyio.to_thread.run_sync(work, limiter=self._promoting)
+            words = await anyio.to_thread.run_sync(work, limiter=self._promotion_limiter)
         except EdgeInspectError as error:
-            raise Refusal(409, str(error)) from error
+            raise ApiError(409, str(error)) from error
         return JSONResponse({"words": words})
 
     # -- inside -------------------------------------------------------------------------------
 
-    async def _known(self) -> dict[str, User]:
+    async def _read_users(self) -> dict[str, User]:
         try:
-            return await anyio.to_thread.run_sync(self._means.users.read)
+            return await anyio.to_thread.run_sync(self._context.users.read)
         except DataError as error:
-            raise Refusal(503, str(error)) from error
+            raise ApiError(503, str(error)) from error
 
-    async def _check(self, wanted: _Login) -> User | None:
+    async def _check_password(self, login: _LoginBody) -> User | None:
         try:
             return await anyio.to_thread.run_sync(
-                self._means.users.check, wanted.name, wanted.password
+                self._context.users.authenticate, login.name, login.password
             )
         except DataError as error:
-            raise Refusal(503, str(error)) from error
+            raise ApiError(503, str(error)) from error
 
-    def _check_brake(self, guess: Guess) -> None:
-        wait_s = self._brake.wait_s(guess)
+    def _check_throttle(self, attempt: LoginAttempt) -> None:
+        wait_s = self._throttle.wait_s(attempt)
         if wait_s:
-            raise Refusal(429, f"too many wrong passwords; try again in {wait_s} s", wait_s)
+            raise ApiError(429, f"too many wrong passwords; try again in {wait_s} s", wait_s)
 
     @contextmanager
-    def _queue(self, key: str) -> Iterator[None]:
+    def _login_slot(self, key: str) -> Iterator[None]:
         """A place among those who wait for their password to be looked at."""
-        if self._logins.total() >= _MOST_LOGINS or self._logins[key] >= _MOST_LOGINS_EACH:
-            raise Refusal(429, "too many logins at once; try again in 5 s", 5)
-        self._logins[key] += 1
+        if (
+            self._waiting_logins.total() >= _MAX_WAITING_LOGINS
+            or self._waiting_logins[key] >= _MAX_WAITING_LOGINS_PER_CLIENT
+        ):
+            raise ApiError(429, "too many logins at once; try again in 5 s", 5)
+        self._waiting_logins[key] += 1
         try:
             yield
         finally:
-            self._logins[key] -= 1
-            if not self._logins[key]:
-                del self._logins[key]
+            self._waiting_logins[key] -= 1
+            if not self._waiting_logins[key]:
+                del self._waiting_logins[key]
 
-    async def _allow(self, request: Request, role: Role) -> Session:
+    async def _authorize(self, request: Request, role: Role) -> LoginSession:
         """The session of a request that may do this.
 
         Raises:
@@ -254,55 +262,57 @@ class Actions:
         """
         session = self._sessions.find(request.cookies.get(self._cookie))
         if session is None:
-            raise Refusal(401, "log in first")
+            raise ApiError(401, "log in first")
         given = request.headers.get(CSRF_HEADER, "")
         if not hmac.compare_digest(given.encode(), session.csrf.encode()):
-            raise Refusal(403, "the request does not come from this page's own window")
-        known = await self._known()
+            raise ApiError(403, "the request does not come from this page's own window")
+        known = await self._read_users()
         if known.get(session.name) != session.user:  # struck, or changed, since the login
-            self._sessions.end(request.cookies.get(self._cookie))
-            raise Refusal(401, "log in again")
+            self._sessions.remove(request.cookies.get(self._cookie))
+            raise ApiError(401, "log in again")
         if not session.role.covers(role):
-            raise Refusal(
+            raise ApiError(
                 403, f"this needs the role {role.value}; {session.name} is a {session.role.value}"
             )
         self._sessions.touch(session)
         return session
 
-    async def _record(self, session: Session, action: str, detail: str) -> None:
+    async def _record_in_ledger(self, session: LoginSession, action: str, detail: str) -> None:
         """Into the ledger, before it is done: what cannot be recorded is not done."""
         _log.info(log_events.OPERATOR_ACTED, actor=session.name, action=action, detail=detail)
-        await self._order(OperatorRequest(actor=session.name, action=action, detail=detail[:500]))
+        await self._send_request(
+            OperatorRequest(actor=session.name, action=action, detail=detail[:500])
+        )
 
-    async def _order(self, request: OperatorRequest | ChallengeRequest) -> None:
-        means = self._means
-        ask: Callable[[], Any] = lambda: order(means.replay, request, prepare=means.prepare)  # noqa: E731
+    async def _send_request(self, request: OperatorRequest | ChallengeRequest) -> None:
+        means = self._context
+        send = partial(send_request, means.replay_address, request, setup_socket=means.socket_setup)
         try:
-            answer = await anyio.to_thread.run_sync(ask)
+            answer = await anyio.to_thread.run_sync(send)
         except EdgeInspectError as error:
-            raise Refusal(503, f"nothing was done: {error}") from error
+            raise ApiError(503, f"nothing was done: {error}") from error
         if not answer.accepted:
-            raise Refusal(409, f"the line refused: {answer.problem}")
+            raise ApiError(409, f"the line refused: {answer.problem}")
 
 
-def _own_path(request: Request) -> str:
+def _root_path(request: Request) -> str:
     """The page's own place under its name, as browsers see it: `/`, or `/line7/`."""
     return f"{request.scope.get('root_path', '')}/"
 
 
-async def _body(request: Request, kind: type[Body]) -> Body:
+async def _parse_body(request: Request, body_type: type[Body]) -> Body:
     try:
-        return decode_json(await request.body(), kind)
+        return decode_json(await request.body(), body_type)
     except DecodeError as error:
-        raise Refusal(400, f"not understood: {error}") from error
+        raise ApiError(400, f"not understood: {error}") from error
 
 
-def _pictures(folder: Path | None) -> list[str]:
+def _challenge_images(folder: Path | None) -> list[str]:
     """The challenge parts there are; each is named without a folder."""
     if folder is None or not folder.is_dir():
         return []
     return sorted(
         path.name
         for path in folder.iterdir()
-        if path.suffix.lower() in _PICTURES and len(path.name) <= 64
+        if path.suffix.lower() in _IMAGE_SUFFIXES and len(path.name) <= 64
     )[:200]

@@ -9,110 +9,118 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.services.hmi.alarm_remedies import FORGED, SILENT, WIRE, remedy
-from edgeinspect.storage.ledger.query import Event
+from edgeinspect.services.hmi.alarm_remedies import (
+    DAEMON_SILENT,
+    FORGED_MESSAGES,
+    WIRE_VERSION_MISMATCH,
+    remedy_for,
+)
+from edgeinspect.storage.ledger.query import StoredEvent
 from edgeinspect.system.decoding import DecodeError, decode_json
 
-_KEPT = 100
-_AGAIN_NS = 10 * NS_PER_S
+_MAX_ALARMS = 100
+_RECURRENCE_NS = 10 * NS_PER_S
 """What comes back so soon has not been away."""
 _CAMERA = re.compile(r"(camera \S+?):? ")
 _DIGITS = re.compile(r"\d+")
-_AFTERWARDS = "frames in a row without a verdict"
+_CONSEQUENCE = "frames in a row without a verdict"
 """An effect of whatever stood before it."""
 
 
-def cause_of(text: str) -> str:
+def alarm_key(text: str) -> str:
     """What an alarm is about: its words change with each number, and as a camera goes and comes."""
     camera = _CAMERA.match(text)
     return camera[1] if camera else _DIGITS.sub("#", text)
 
 
 @dataclass(slots=True, eq=False)
-class Alarm:
+class LoggedAlarm:
     """One alarm, from its rise to its end."""
 
     text: str
     """As it is said now, or was at its end."""
     raised_utc_ns: int
-    began_as: str
+    first_text: str
     """As it was said first."""
     cleared_utc_ns: int | None = None
     acknowledged_by: str = ""
     acknowledged_utc_ns: int | None = None
-    times: int = 1
+    occurrences: int = 1
     """How often it came, each time within seconds of its end before."""
-    covered: bool = False
+    is_superseded: bool = False
     """True if it ended because another took its place, and all has not been well since."""
 
-    def is_here(self, utc_ns: int) -> bool:
+    def is_current(self, utc_ns: int) -> bool:
         """Whether it stands, or may still stand, or has only just ended."""
         ended = self.cleared_utc_ns
-        return ended is None or self.covered or 0 <= utc_ns - ended < _AGAIN_NS
+        return ended is None or self.is_superseded or 0 <= utc_ns - ended < _RECURRENCE_NS
 
 
-class Alarms:
+class AlarmLog:
     """The alarms of a line, the newest last. Not thread-safe: its owner locks."""
 
     def __init__(self, line: str) -> None:
         self._line = line
-        self._kept: deque[Alarm] = deque(maxlen=_KEPT)
+        self._alarms: deque[LoggedAlarm] = deque(maxlen=_MAX_ALARMS)
 
     @property
-    def standing(self) -> Alarm | None:
+    def active(self) -> LoggedAlarm | None:
         """The alarm that stands now."""
-        newest = self._kept[-1] if self._kept else None
+        newest = self._alarms[-1] if self._alarms else None
         return newest if newest is not None and newest.cleared_utc_ns is None else None
 
-    def tell(self, text: str, utc_ns: int) -> None:
+    def update(self, text: str, utc_ns: int) -> None:
         """What stands at an instant; empty for nothing. One cause is one alarm."""
-        newest = self._kept[-1] if self._kept else None
+        newest = self._alarms[-1] if self._alarms else None
         if not text:
             if newest is not None and newest.cleared_utc_ns is None:
                 newest.cleared_utc_ns = utc_ns
-            for each in self._kept:
-                each.covered = False
+            for each in self._alarms:
+                each.is_superseded = False
             return
-        alarm = self._find(text, utc_ns)
+        alarm = self._find_same(text, utc_ns)
         if alarm is not newest and newest is not None and newest.cleared_utc_ns is None:
-            newest.cleared_utc_ns, newest.covered = utc_ns, True
+            newest.cleared_utc_ns, newest.is_superseded = utc_ns, True
         if alarm is None:
-            self._kept.append(Alarm(text, utc_ns, text))
+            self._alarms.append(LoggedAlarm(text, utc_ns, text))
             return
         if alarm is not newest:
-            self._kept.remove(alarm)
-            self._kept.append(alarm)
-        again = alarm.cleared_utc_ns is not None and not alarm.covered
+            self._alarms.remove(alarm)
+            self._alarms.append(alarm)
+        again = alarm.cleared_utc_ns is not None and not alarm.is_superseded
         if again or _DIGITS.sub("#", text) != _DIGITS.sub("#", alarm.text):
             alarm.acknowledged_by, alarm.acknowledged_utc_ns = "", None  # it says another thing
-        alarm.times += again
-        alarm.cleared_utc_ns, alarm.covered, alarm.text = None, False, text
+        alarm.occurrences += again
+        alarm.cleared_utc_ns, alarm.is_superseded, alarm.text = None, False, text
 
-    def _find(self, text: str, utc_ns: int) -> Alarm | None:
+    def _find_same(self, text: str, utc_ns: int) -> LoggedAlarm | None:
         """The alarm that this is, or is again."""
-        cause = cause_of(text)
-        for alarm in reversed(self._kept):
-            if alarm.is_here(utc_ns) and cause in (cause_of(alarm.text), cause_of(alarm.began_as)):
+        cause = alarm_key(text)
+        for alarm in reversed(self._alarms):
+            if alarm.is_current(utc_ns) and cause in (
+                alarm_key(alarm.text),
+                alarm_key(alarm.first_text),
+            ):
                 return alarm
-        newest = self._kept[-1] if self._kept else None
-        if newest is not None and _AFTERWARDS in text and newest.is_here(utc_ns):
+        newest = self._alarms[-1] if self._alarms else None
+        if newest is not None and _CONSEQUENCE in text and newest.is_current(utc_ns):
             return newest
         return None
 
     def acknowledge(self, actor: str, utc_ns: int) -> None:
         """Somebody has seen the one that stands."""
-        if self.standing is not None:
-            self.standing.acknowledged_by = actor
-            self.standing.acknowledged_utc_ns = utc_ns
+        if self.active is not None:
+            self.active.acknowledged_by = actor
+            self.active.acknowledged_utc_ns = utc_ns
 
-    def learn(self, events: Iterable[Event]) -> None:
+    def load(self, events: Iterable[StoredEvent]) -> None:
         """Take in what a ledger knows, the newest first; only before anything was told."""
         for event in reversed(list(events)):
-            detail = _detail(event.detail)
+            detail = _parse_detail(event.detail)
             if event.kind == "alarm.raised":
-                self.tell(str(detail.get("alarm", "")), event.at_utc_ns)
+                self.update(str(detail.get("alarm", "")), event.at_utc_ns)
             elif event.kind in ("alarm.cleared", "line.started"):
-                self.tell("", event.at_utc_ns)
+                self.update("", event.at_utc_ns)
             elif event.kind == "operator.acted" and detail.get("action") == "acknowledge":
                 self.acknowledge(event.actor, event.at_utc_ns)
 
@@ -121,20 +129,20 @@ class Alarms:
         return [
             {
                 "text": alarm.text,
-                "began_as": alarm.began_as if alarm.began_as != alarm.text else "",
-                "times": alarm.times,
-                "remedy": remedy(alarm.text, self._line),
+                "began_as": alarm.first_text if alarm.first_text != alarm.text else "",
+                "times": alarm.occurrences,
+                "remedy": remedy_for(alarm.text, self._line),
                 "raised_ms": alarm.raised_utc_ns // 1_000_000,
                 "cleared_ms": alarm.cleared_utc_ns and alarm.cleared_utc_ns // 1_000_000,
-                "own": alarm.text in (SILENT, WIRE, FORGED),
+                "own": alarm.text in (DAEMON_SILENT, WIRE_VERSION_MISMATCH, FORGED_MESSAGES),
                 "by": alarm.acknowledged_by,
                 "seen_ms": alarm.acknowledged_utc_ns and alarm.acknowledged_utc_ns // 1_000_000,
             }
-            for alarm in reversed(self._kept)
+            for alarm in reversed(self._alarms)
         ]
 
 
-def _detail(text: str) -> dict[str, Any]:
+def _parse_detail(text: str) -> dict[str, Any]:
     try:
         found = decode_json(text)
     except DecodeError:

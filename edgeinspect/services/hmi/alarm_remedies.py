@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-SILENT = "the daemon is silent"
-WIRE = "the daemon speaks another version"
-FORGED = "somebody else speaks in the line's name"
-SILENT_ARCHIVE = "the archive is silent"
-BROKEN_ARCHIVE = "the archive cannot save pictures"
-BAD_CERTIFICATE = "the page's renewed certificate cannot be used"
+DAEMON_SILENT = "the daemon is silent"
+WIRE_VERSION_MISMATCH = "the daemon speaks another version"
+FORGED_MESSAGES = "somebody else speaks in the line's name"
+ARCHIVE_SILENT = "the archive is silent"
+ARCHIVE_FAILED = "the archive cannot save pictures"
+CERTIFICATE_REFUSED = "the page's renewed certificate cannot be used"
 
-_ENGINES = (
+_RELOAD_REFUSED = (
     "The new engines or thresholds were not taken; the old ones judge on. Call the vision "
     "engineer, and show this text."
 )
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (
-        SILENT,
+        DAEMON_SILENT,
         "Stop feeding parts, or sort them by hand. Look whether the daemon runs: "
         "systemctl status edgeinspect@LINE. Start it: systemctl restart edgeinspect@LINE.",
     ),
-    (WIRE, "Daemon and page are of different versions. Restart both after the update."),
     (
-        FORGED,
+        WIRE_VERSION_MISMATCH,
+        "Daemon and page are of different versions. Restart both after the update.",
+    ),
+    (
+        FORGED_MESSAGES,
         "Stop feeding parts, or sort them by hand. What is heard is not believed, for it does "
         "not stand in the line's spool. Show this to the PC's administrator: journalctl -u "
         "edgeinspect-page@LINE says more.",
     ),
     (
-        SILENT_ARCHIVE,
+        ARCHIVE_SILENT,
         "The line is inspected as before; its pictures are not kept. Start the "
         "archive: systemctl restart edgeinspect-archive@LINE.",
     ),
     (
-        BROKEN_ARCHIVE,
+        ARCHIVE_FAILED,
         "The line is inspected as before; its pictures wait in memory, not for long. "
         "Free space on the archive's disk, or look whether it is still there.",
     ),
     (
-        BAD_CERTIFICATE,
+        CERTIFICATE_REFUSED,
         "The line is inspected as before, and the page goes on with the certificate "
         "before, until that ends. Show this text to whoever renews certificates.",
     ),
-    ("new engines", _ENGINES),
+    ("new engines", _RELOAD_REFUSED),
     (
         "challenge part",
         "The line did not see a known defect. Stop the line, clean lens and lamp, "
@@ -86,13 +89,13 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("throttl", "The PC is too hot and slows down. Clean its fan and filters."),
     ("clock", "The PC's time is wrong. Check its time server."),
 )
-_OTHERS = "Show this text to the vision engineer."
+_DEFAULT_REMEDY = "Show this text to the vision engineer."
 
 
-def remedy(alarm: str, line: str) -> str:
+def remedy_for(alarm: str, line: str) -> str:
     """What to do about an alarm; the most exact that fits."""
     words = alarm.lower()
     for begin, text in _REMEDIES:
         if begin in words:
             return text.replace("@LINE", f"@{line}")
-    return _OTHERS
+    return _DEFAULT_REMEDY

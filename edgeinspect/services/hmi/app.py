@@ -12,22 +12,26 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from edgeinspect.services.hmi.action_routes import Actions, Refusal
-from edgeinspect.services.hmi.event_stream import Stream
-from edgeinspect.services.hmi.http.request_guard import BodyTooLargeError, Fence, too_large
-from edgeinspect.services.hmi.http.reverse_proxy import Proxies
-from edgeinspect.services.hmi.http.tls import Certificate
-from edgeinspect.services.hmi.read_routes import Routes
+from edgeinspect.services.hmi.action_routes import ActionRoutes, ApiError
+from edgeinspect.services.hmi.event_stream import EventStream
+from edgeinspect.services.hmi.http.request_guard import (
+    BodyTooLargeError,
+    RequestGuard,
+    body_too_large_response,
+)
+from edgeinspect.services.hmi.http.reverse_proxy import TrustedProxies
+from edgeinspect.services.hmi.http.tls import RenewableCertificate
+from edgeinspect.services.hmi.read_routes import ReadRoutes
 
 
 def make_app(
-    routes: Routes,
-    actions: Actions,
-    stream: Stream,
+    routes: ReadRoutes,
+    actions: ActionRoutes,
+    stream: EventStream,
     hosts: Sequence[str],
     requests_per_s: float,
-    proxies: Proxies | None = None,
-    certificate: Certificate | None = None,
+    proxies: TrustedProxies | None = None,
+    certificate: RenewableCertificate | None = None,
 ) -> ASGIApp:
     """The whole, as ASGI.
 
@@ -72,8 +76,8 @@ def make_app(
             get("/api/engines", routes.engines),
             get("/api/events", routes.events),
             get("/api/session", actions.whoami),
-            get("/picture/{seq}.jpg", routes.picture),
-            get("/thumb/{seq}.jpg", routes.thumb),
+            get("/picture/{seq}.jpg", routes.image),
+            get("/thumb/{seq}.jpg", routes.thumbnail),
             get("/mask/{seq}.png", routes.mask),
             post("/api/login", actions.login),
             post("/api/logout", actions.logout),
@@ -81,14 +85,17 @@ def make_app(
             post("/api/challenge", actions.challenge),
             post("/api/promote", actions.promote),
         ],
-        exception_handlers={Refusal: _refused, BodyTooLargeError: too_large},
+        exception_handlers={
+            ApiError: _api_error_response,
+            BodyTooLargeError: body_too_large_response,
+        },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would be made of what a client calls us
-    return Fence(app, hosts, requests_per_s, proxies)
+    return RequestGuard(app, hosts, requests_per_s, proxies)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    headers = {"Retry-After": str(error.wait_s)} if error.wait_s else {}
+async def _api_error_response(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
     return JSONResponse({"problem": str(error)}, error.status, headers)

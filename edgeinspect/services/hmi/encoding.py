@@ -14,7 +14,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.run_length import decode_classes
 from edgeinspect.wire.messages import Mask
 
-COLORS: tuple[str, ...] = (
+CLASS_COLORS: tuple[str, ...] = (
     "#ff5c5c",
     "#ffb000",
     "#4dc4ff",
@@ -26,29 +26,29 @@ COLORS: tuple[str, ...] = (
 )
 """Of class 1, 2, 3 …; told apart by the colour-blind, seen on grey steel."""
 _MAX_WIDTH_PX = 2_000
-_QUALITY = 82
-_THUMB = (240, 144)
+_JPEG_QUALITY = 82
+_THUMBNAIL_SIZE_PX = (240, 144)
 _MASK_ALPHA = 150
 _MAX_MASK_PX = 1 << 24
 
 
-def color_bgr(class_id: int) -> tuple[int, int, int]:
+def class_color_bgr(class_id: int) -> tuple[int, int, int]:
     """A class's colour in OpenCV's order."""
-    text = COLORS[(class_id - 1) % len(COLORS)]
+    text = CLASS_COLORS[(class_id - 1) % len(CLASS_COLORS)]
     red, green, blue = (int(text[at : at + 2], 16) for at in (1, 3, 5))
     return blue, green, red
 
 
-def encode_picture(shown: NDArray[np.uint8]) -> bytes:
+def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     """A JPEG of a uint8 (H, W) or (H, W, 3) picture, at most 2000 pixels wide."""
-    height, width = shown.shape[:2]
+    height, width = image.shape[:2]
     if width > _MAX_WIDTH_PX:
         size = (_MAX_WIDTH_PX, max(1, height * _MAX_WIDTH_PX // width))
-        shown = np.asarray(cv2.resize(shown, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return _encode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
-def encode_mask(mask: Mask) -> bytes:
+def encode_mask_png(mask: Mask) -> bytes:
     """A PNG of a class map: a colour for each class, nothing where there is none.
 
     Raises:
@@ -60,17 +60,17 @@ def encode_mask(mask: Mask) -> bytes:
     table = np.zeros((256, 4), np.uint8)
     for class_id in np.unique(classes):
         if class_id:
-            table[class_id] = (*color_bgr(int(class_id)), _MASK_ALPHA)
+            table[class_id] = (*class_color_bgr(int(class_id)), _MASK_ALPHA)
     return _encode(".png", table[classes], [])
 
 
-def encode_thumb(shown: NDArray[np.uint8], regions: Sequence[Region]) -> bytes:
+def encode_thumbnail(image: NDArray[np.uint8], regions: Sequence[Region]) -> bytes:
     """A small JPEG of what made a frame a reject: the worst region, boxed."""
     fatal = [region for region in regions if region.fatal]
-    colored = shown if shown.ndim == 3 else np.asarray(cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR))
-    left, top, width, height = _crop(shown.shape, fatal[0] if fatal else None)
+    colored = image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+    left, top, width, height = _crop_box(image.shape, fatal[0] if fatal else None)
     piece = colored[top : top + height, left : left + width]
-    scale = min(_THUMB[0] / width, _THUMB[1] / height)
+    scale = min(_THUMBNAIL_SIZE_PX[0] / width, _THUMBNAIL_SIZE_PX[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.ascontiguousarray(cv2.resize(piece, size, interpolation=cv2.INTER_AREA))
     for region in fatal:
@@ -80,11 +80,11 @@ def encode_thumb(shown: NDArray[np.uint8], regions: Sequence[Region]) -> bytes:
             round((box.x_px + box.width_px - left) * scale),
             round((box.y_px + box.height_px - top) * scale),
         )
-        cv2.rectangle(small, begin, end, color_bgr(region.class_id), 2)
-    return _encode(".jpg", np.asarray(small, np.uint8), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        cv2.rectangle(small, begin, end, class_color_bgr(region.class_id), 2)
+    return _encode(".jpg", np.asarray(small, np.uint8), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
-def _crop(shape: tuple[int, ...], region: Region | None) -> tuple[int, int, int, int]:
+def _crop_box(shape: tuple[int, ...], region: Region | None) -> tuple[int, int, int, int]:
     """(left, top, width, height) of a piece of 5 by 3 around a region; the middle without one."""
     height, width = shape[:2]
     if region is None:
@@ -101,8 +101,8 @@ def _crop(shape: tuple[int, ...], region: Region | None) -> tuple[int, int, int,
     return left, top, wide, tall
 
 
-def _encode(kind: str, picture: NDArray[Any], options: Sequence[int]) -> bytes:
-    done, data = cv2.imencode(kind, picture, list(options))
+def _encode(suffix: str, image: NDArray[Any], options: Sequence[int]) -> bytes:
+    done, data = cv2.imencode(suffix, image, list(options))
     if not done:
-        raise DataError(f"a picture cannot be encoded as {kind}")
+        raise DataError(f"a picture cannot be encoded as {suffix}")
     return data.tobytes()

@@ -8,21 +8,21 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.services.hmi.http.client_address import counted_as, is_loopback_address
+from edgeinspect.services.hmi.http.client_address import client_key, is_loopback_address
 
-_BEAT_S = 0.2
-_BOARD_EVERY = 5
-_WAITING = 16
-_KEPT_FOR_LOOPBACK = 4
+_HEARTBEAT_S = 0.2
+_STATE_EVERY = 5
+_QUEUE_SIZE = 16
+_RESERVED_FOR_LOOPBACK = 4
 _encode = msgspec.json.Encoder().encode
 
 
-def as_event(name: str, told: Any) -> bytes:
+def format_event(name: str, payload: Any) -> bytes:
     """One server-sent event."""
-    return b"event: " + name.encode() + b"\ndata: " + _encode(told) + b"\n\n"
+    return b"event: " + name.encode() + b"\ndata: " + _encode(payload) + b"\n\n"
 
 
-class Stream:
+class EventStream:
     """Tells every listener a beat five times a second, and the board once. One loop.
 
     Args:
@@ -35,78 +35,80 @@ class Stream:
 
     def __init__(
         self,
-        beat: Callable[[], Any],
-        board: Callable[[], Any],
-        live: Callable[[], Any],
-        most: int,
-        most_each: int | None = None,
+        heartbeat_payload: Callable[[], Any],
+        state_payload: Callable[[], Any],
+        live_payload: Callable[[], Any],
+        max_subscribers: int,
+        max_per_client: int | None = None,
     ) -> None:
-        self._beat = beat
-        self._board = board
-        self._live = live
-        self._most = most
-        self._most_each = most if most_each is None else most_each
-        self.ended: Callable[[], bool] = lambda: False
+        self._heartbeat_payload = heartbeat_payload
+        self._state_payload = state_payload
+        self._live_payload = live_payload
+        self._max_subscribers = max_subscribers
+        self._max_per_client = max_subscribers if max_per_client is None else max_per_client
+        self.is_server_stopping: Callable[[], bool] = lambda: False
         """True once the server is told to end: it waits for those who listen."""
-        self._listeners: dict[asyncio.Queue[bytes | None], str] = {}
+        self._subscribers: dict[asyncio.Queue[bytes | None], str] = {}
 
     @property
-    def listeners(self) -> int:
+    def subscriber_count(self) -> int:
         """Browsers that watch now."""
-        return len(self._listeners)
+        return len(self._subscribers)
 
     def is_full(self, address: str) -> bool:
         """True if one more of an address is too many. A few places are this machine's own."""
         own = is_loopback_address(address)
-        most = self._most if own else max(1, self._most - _KEPT_FOR_LOOPBACK)
-        of_it = list(self._listeners.values()).count(counted_as(address))
-        return len(self._listeners) >= most or of_it >= self._most_each
+        most = (
+            self._max_subscribers if own else max(1, self._max_subscribers - _RESERVED_FOR_LOOPBACK)
+        )
+        of_it = list(self._subscribers.values()).count(client_key(address))
+        return len(self._subscribers) >= most or of_it >= self._max_per_client
 
     async def run(self) -> None:
         """The task, until cancelled."""
         turn, before = 0, None
         while True:
-            await asyncio.sleep(_BEAT_S)
-            if self.ended():
+            await asyncio.sleep(_HEARTBEAT_S)
+            if self.is_server_stopping():
                 self.close()
                 return
-            if not self._listeners:
-                self._beat()  # alarms are kept, whether anybody watches or not
+            if not self._subscribers:
+                self._heartbeat_payload()  # alarms are kept, whether anybody watches or not
                 continue
-            self._tell(as_event("beat", self._beat()))
-            live = self._live()
+            self._broadcast(format_event("beat", self._heartbeat_payload()))
+            live = self._live_payload()
             if live != before:
                 before = live
-                self._tell(as_event("live", live))
+                self._broadcast(format_event("live", live))
             turn += 1
-            if turn % _BOARD_EVERY == 0:
-                self._tell(as_event("board", self._board()))
+            if turn % _STATE_EVERY == 0:
+                self._broadcast(format_event("board", self._state_payload()))
 
-    def _tell(self, event: bytes) -> None:
-        for queue in list(self._listeners):
+    def _broadcast(self, event: bytes) -> None:
+        for queue in list(self._subscribers):
             try:
                 queue.put_nowait(event)
             except asyncio.QueueFull:  # too slow: it is let go, and connects again by itself
-                self._listeners.pop(queue, None)
+                self._subscribers.pop(queue, None)
                 queue.get_nowait()
                 queue.put_nowait(None)
 
-    async def listen(self, address: str) -> AsyncIterator[bytes]:
+    async def subscribe(self, address: str) -> AsyncIterator[bytes]:
         """Events for one browser, until it goes or cannot follow."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
-        self._listeners[queue] = counted_as(address)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_SIZE)
+        self._subscribers[queue] = client_key(address)
         try:
-            yield b"retry: 500\n\n" + as_event("beat", self._beat())
-            yield as_event("board", self._board())
-            yield as_event("live", self._live())
+            yield b"retry: 500\n\n" + format_event("beat", self._heartbeat_payload())
+            yield format_event("board", self._state_payload())
+            yield format_event("live", self._live_payload())
             while (event := await queue.get()) is not None:
                 yield event
         finally:
-            self._listeners.pop(queue, None)
+            self._subscribers.pop(queue, None)
 
     def close(self) -> None:
         """Let everybody go."""
-        for queue in self._listeners:
+        for queue in self._subscribers:
             while not queue.empty():
                 queue.get_nowait()
             queue.put_nowait(None)

@@ -8,11 +8,11 @@ from typing import Any
 from edgeinspect.domain.verdict import StageTimes
 
 
-def latency_dict(times: Sequence[StageTimes], budget_us: int) -> dict[str, Any]:
+def latency_payload(stage_times: Sequence[StageTimes], budget_us: int) -> dict[str, Any]:
     """Median, p99 and longest of the newest frames, and where the time went on average."""
-    if not times:
+    if not stage_times:
         return {"frames": 0, "budget_us": budget_us}
-    totals = sorted(each.total_us for each in times)
+    totals = sorted(each.total_us for each in stage_times)
     count = len(totals)
     return {
         "frames": count,
@@ -21,7 +21,7 @@ def latency_dict(times: Sequence[StageTimes], budget_us: int) -> dict[str, Any]:
         "p99_us": totals[min(count - 1, count * 99 // 100)],
         "max_us": totals[-1],
         "stages_us": {
-            name: sum(getattr(each, f"{name}_us") for each in times) // count
+            name: sum(getattr(each, f"{name}_us") for each in stage_times) // count
             for name in ("queue", "gate", "segmenter", "regions")
         },
     }

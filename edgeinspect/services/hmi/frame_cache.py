@@ -18,42 +18,42 @@ from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.services.hmi.drift import Drift, brightness_of, sharpness_of
-from edgeinspect.services.hmi.encoding import encode_mask, encode_picture, encode_thumb
-from edgeinspect.storage.shared_memory.frame_ring import RingReader
+from edgeinspect.services.hmi.drift import DriftMonitor, laplacian_sharpness, mean_brightness
+from edgeinspect.services.hmi.encoding import encode_jpeg, encode_mask_png, encode_thumbnail
+from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
 from edgeinspect.wire.messages import Mask
 
-_KEPT_LIVE = 6
-_KEPT_REJECTS = 24
-_WAITING = 8
-_REJECTS_PER_S = 4
-_ATTACH_NS = NS_PER_S
+_LIVE_FRAMES_PER_CAMERA = 6
+_MAX_REJECTS = 24
+_MAX_PENDING = 8
+_MAX_REJECTS_PER_S = 4
+_ATTACH_PERIOD_NS = NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class EncodedFrame:
     """One frame, encoded."""
 
     seq: int
     jpeg: bytes
     mask_png: bytes | None
     """Class map in colours on a transparent ground; None where none was sent."""
-    thumb_jpeg: bytes | None
+    thumbnail_jpeg: bytes | None
     height_px: int
     width_px: int
     """Of the frame, not of the JPEG."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class _CopiedFrame:
     verdict: Verdict
     mask: Mask | None
     pixels: Pixels
     color: str
-    live: bool
+    is_live: bool
 
 
-class Pictures:
+class FrameCache:
     """Takes, encodes and keeps. `see` is the follower's, `run` its own thread; reading is any's.
 
     Args:
@@ -64,65 +64,65 @@ class Pictures:
     """
 
     def __init__(
-        self, rings: Mapping[str, Path], live_hz: float, drift: Drift, clock: Clock
+        self, rings: Mapping[str, Path], live_hz: float, drift: DriftMonitor, clock: Clock
     ) -> None:
         self._rings = dict(rings)
         self._period_ns = round(NS_PER_S / live_hz)
         self._drift = drift
         self._clock = clock
-        self._readers: dict[str, RingReader] = {}
+        self._readers: dict[str, FrameRingReader] = {}
         self._attach_at_ns: dict[str, int] = {}
         self._live_at_ns: dict[str, int] = {}
-        self._reject_times: deque[int] = deque(maxlen=_REJECTS_PER_S)
-        self._waiting: deque[_Taken] = deque(maxlen=_WAITING)
+        self._reject_times: deque[int] = deque(maxlen=_MAX_REJECTS_PER_S)
+        self._pending: deque[_CopiedFrame] = deque(maxlen=_MAX_PENDING)
         self._wake = threading.Event()
         self._stop = False
         self._lock = threading.Lock()
-        self._live: OrderedDict[int, Picture] = OrderedDict()
-        self._rejects: OrderedDict[int, Picture] = OrderedDict()
-        self._newest: dict[str, int] = {}
+        self._live_frames: OrderedDict[int, EncodedFrame] = OrderedDict()
+        self._reject_frames: OrderedDict[int, EncodedFrame] = OrderedDict()
+        self._newest_seqs: dict[str, int] = {}
 
     # -- the follower's ---------------------------------------------------------------------
 
-    def see(self, verdict: Verdict, mask: Mask | None) -> None:
+    def on_verdict(self, verdict: Verdict, mask: Mask | None) -> None:
         """Take the picture of a verdict just heard, if it is due and the ring still has it."""
         now_ns, camera = self._clock.now_ns(), verdict.camera
         live = now_ns >= self._live_at_ns.get(camera, 0)
-        reject = verdict.decision is Decision.REJECT and self._may_keep(now_ns)
+        reject = verdict.decision is Decision.REJECT and self._within_rate(now_ns)
         if not (live or reject):
             return
-        reader = self._reader(camera, now_ns)
-        pixels = reader.find(verdict.seq) if reader is not None else None
+        reader = self._ring_reader(camera, now_ns)
+        pixels = reader.read(verdict.seq) if reader is not None else None
         if reader is None or pixels is None:
             return
         if live:
             self._live_at_ns[camera] = now_ns + self._period_ns
         if reject:
             self._reject_times.append(now_ns)
-        self._waiting.append(_Taken(verdict, mask, pixels, reader.color, live))
+        self._pending.append(_CopiedFrame(verdict, mask, pixels, reader.color, live))
         self._wake.set()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """The line counts anew."""
         with self._lock:
-            self._live.clear()
-            self._rejects.clear()
-            self._newest.clear()
+            self._live_frames.clear()
+            self._reject_frames.clear()
+            self._newest_seqs.clear()
 
-    def _may_keep(self, now_ns: int) -> bool:
+    def _within_rate(self, now_ns: int) -> bool:
         times = self._reject_times
-        return len(times) < _REJECTS_PER_S or now_ns - times[0] >= NS_PER_S
+        return len(times) < _MAX_REJECTS_PER_S or now_ns - times[0] >= NS_PER_S
 
-    def _reader(self, camera: str, now_ns: int) -> RingReader | None:
+    def _ring_reader(self, camera: str, now_ns: int) -> FrameRingReader | None:
         """The camera's ring; attached anew when the daemon has made another."""
         reader = self._readers.get(camera)
         if now_ns < self._attach_at_ns.get(camera, 0):
             return reader
-        self._attach_at_ns[camera] = now_ns + _ATTACH_NS
+        self._attach_at_ns[camera] = now_ns + _ATTACH_PERIOD_NS
         if reader is None or not reader.is_current:
             self._readers.pop(camera, None)
             try:
-                reader = self._readers[camera] = RingReader(self._rings[camera])
+                reader = self._readers[camera] = FrameRingReader(self._rings[camera])
             except (DeviceLostError, KeyError):
                 return None
         return reader
@@ -134,34 +134,37 @@ class Pictures:
         while not self._stop:
             self._wake.wait(0.5)
             self._wake.clear()
-            while self._waiting:
-                self.encode_one()
+            while self._pending:
+                self.encode_next()
 
-    def encode_one(self) -> None:
+    def encode_next(self) -> None:
         """Encode the picture that waits longest; the thread's step."""
-        taken = self._waiting.popleft()
+        taken = self._pending.popleft()
         verdict, pixels = taken.verdict, taken.pixels
         reject = verdict.decision is Decision.REJECT
-        if taken.live:
-            self._drift.pictures[verdict.camera] = (brightness_of(pixels), sharpness_of(pixels))
-        shown = _as_bgr(pixels, taken.color)
+        if taken.is_live:
+            self._drift.image_stats[verdict.camera] = (
+                mean_brightness(pixels),
+                laplacian_sharpness(pixels),
+            )
+        shown = _to_bgr(pixels, taken.color)
         try:
-            mask_png = encode_mask(taken.mask) if taken.mask is not None else None
+            mask_png = encode_mask_png(taken.mask) if taken.mask is not None else None
         except DataError:  # a mask that contradicts itself is left out
             mask_png = None
-        picture = Picture(
+        picture = EncodedFrame(
             verdict.seq,
-            encode_picture(shown),
+            encode_jpeg(shown),
             mask_png,
-            encode_thumb(shown, verdict.regions) if reject else None,
+            encode_thumbnail(shown, verdict.regions) if reject else None,
             *pixels.shape[:2],
         )
         with self._lock:
-            if taken.live:
-                self._keep(self._live, picture, _KEPT_LIVE * len(self._rings))
-                self._newest[verdict.camera] = verdict.seq
+            if taken.is_live:
+                self._store(self._live_frames, picture, _LIVE_FRAMES_PER_CAMERA * len(self._rings))
+                self._newest_seqs[verdict.camera] = verdict.seq
             if reject:
-                self._keep(self._rejects, picture, _KEPT_REJECTS)
+                self._store(self._reject_frames, picture, _MAX_REJECTS)
 
     def stop(self) -> None:
         """End the thread."""
@@ -169,26 +172,28 @@ class Pictures:
         self._wake.set()
 
     @staticmethod
-    def _keep(shelf: OrderedDict[int, Picture], picture: Picture, most: int) -> None:
-        shelf[picture.seq] = picture
-        while len(shelf) > most:
-            shelf.popitem(last=False)
+    def _store(
+        frames: OrderedDict[int, EncodedFrame], frame: EncodedFrame, max_frames: int
+    ) -> None:
+        frames[frame.seq] = frame
+        while len(frames) > max_frames:
+            frames.popitem(last=False)
 
     # -- read by all ------------------------------------------------------------------------
 
-    def find(self, seq: int) -> Picture | None:
+    def find(self, seq: int) -> EncodedFrame | None:
         """The picture of a frame, if it is one of those kept."""
         with self._lock:
-            return self._rejects.get(seq) or self._live.get(seq)
+            return self._reject_frames.get(seq) or self._live_frames.get(seq)
 
-    def newest(self) -> dict[str, Picture]:
+    def newest_live(self) -> dict[str, EncodedFrame]:
         """The newest live picture of each camera."""
         with self._lock:
-            found = {name: self._live.get(seq) for name, seq in self._newest.items()}
+            found = {name: self._live_frames.get(seq) for name, seq in self._newest_seqs.items()}
         return {name: picture for name, picture in found.items() if picture is not None}
 
 
-def _as_bgr(pixels: Pixels, color: str) -> Pixels:
+def _to_bgr(pixels: Pixels, color: str) -> Pixels:
     """uint8 (H, W) or (H, W, 3) in OpenCV's order."""
     if pixels.shape[2] == 1:
         return pixels[:, :, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-_SYS = Path("/sys")
+_SYS_FOLDER = Path("/sys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,37 +14,37 @@ class HostState:
 
     temperatures: dict[str, float]
     """Sensor's name to degrees Celsius."""
-    throttles: int | None
+    throttle_count: int | None
     """Times that a processor core was slowed for its heat since the PC started; None if the
     kernel does not count."""
-    speed_ratio: float | None
+    min_clock_ratio: float | None
     """Lowest core clock as a share of its highest; None if not told."""
 
 
-def read_host(sys: Path = _SYS) -> HostState:
+def read_host_state(sys_folder: Path = _SYS_FOLDER) -> HostState:
     """Read what there is; nothing is an error.
 
     Args:
         sys: For tests.
     """
     temperatures: dict[str, float] = {}
-    for zone in sorted(sys.glob("class/thermal/thermal_zone*")):
-        milli = _number(zone / "temp")
+    for zone in sorted(sys_folder.glob("class/thermal/thermal_zone*")):
+        milli = _read_int(zone / "temp")
         if milli is not None and -50_000 < milli < 200_000:
-            name = f"{_text(zone / 'type') or 'zone'}-{zone.name.removeprefix('thermal_zone')}"
+            name = f"{_read_text(zone / 'type') or 'zone'}-{zone.name.removeprefix('thermal_zone')}"
             temperatures[name] = milli / 1000
-    for sensor in sorted(sys.glob("class/hwmon/hwmon*/temp*_input")):
-        milli = _number(sensor)
+    for sensor in sorted(sys_folder.glob("class/hwmon/hwmon*/temp*_input")):
+        milli = _read_int(sensor)
         if milli is not None and -50_000 < milli < 200_000:
-            label = _text(sensor.with_name(sensor.name.replace("_input", "_label")))
-            chip = _text(sensor.parent / "name") or sensor.parent.name
+            label = _read_text(sensor.with_name(sensor.name.replace("_input", "_label")))
+            chip = _read_text(sensor.parent / "name") or sensor.parent.name
             name = label or sensor.name.removesuffix("_input")
             temperatures[f"{chip}-{name}".replace(" ", "_")] = milli / 1000
-    cores = sys.glob("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")
-    throttles = [count for path in cores if (count := _number(path)) is not None]
+    cores = sys_folder.glob("devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")
+    throttles = [count for path in cores if (count := _read_int(path)) is not None]
     speeds = []
-    for folder in sys.glob("devices/system/cpu/cpu*/cpufreq"):
-        now, most = _number(folder / "scaling_cur_freq"), _number(folder / "cpuinfo_max_freq")
+    for folder in sys_folder.glob("devices/system/cpu/cpu*/cpufreq"):
+        now, most = _read_int(folder / "scaling_cur_freq"), _read_int(folder / "cpuinfo_max_freq")
         if now and most:
             speeds.append(now / most)
     return HostState(
@@ -52,15 +52,15 @@ def read_host(sys: Path = _SYS) -> HostState:
     )
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()[:64]
     except OSError:
         return ""
 
 
-def _number(path: Path) -> int | None:
+def _read_int(path: Path) -> int | None:
     try:
-        return int(_text(path))
+        return int(_read_text(path))
     except ValueError:
         return None

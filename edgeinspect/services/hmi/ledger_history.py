@@ -15,16 +15,23 @@ from typing import Any
 import msgspec
 
 from edgeinspect.errors import DataError
-from edgeinspect.services.hmi.shift_counters import BUCKET_NS, Shift
-from edgeinspect.storage.ledger.query import COLUMNS, Event, Filter, query, read_body, read_events
-from edgeinspect.storage.ledger.schema import place, skipped
+from edgeinspect.services.hmi.shift_counters import BUCKET_NS, ShiftCounters
+from edgeinspect.storage.ledger.query import (
+    COLUMNS,
+    StoredEvent,
+    VerdictFilter,
+    find_verdicts,
+    read_body,
+    read_events,
+)
+from edgeinspect.storage.ledger.schema import last_accounted_seq, skipped_ranges
 from edgeinspect.storage.ledger.verification import open_ledger
 from edgeinspect.system.decoding import DecodeError
 from edgeinspect.wire.messages import decode_verdict
 
-_LONGEST_S = 5.0
-_LOOK_OPS = 20_000
-_SHOWN = (
+_QUERY_TIMEOUT_S = 5.0
+_TIMEOUT_CHECK_OPS = 20_000
+_RESULT_COLUMNS = (
     "seq",
     "captured_at_utc_ns",
     "camera",
@@ -42,7 +49,7 @@ _SHOWN = (
 )
 
 
-class History:
+class LedgerHistory:
     """One line's ledger, read only. Stateless; thread-safe.
 
     Args:
@@ -53,14 +60,14 @@ class History:
         self.path = path
 
     @property
-    def kept(self) -> bool:
+    def has_ledger(self) -> bool:
         """False if the line keeps no ledger, or has not begun one."""
         try:
             return self.path is not None and self.path.is_file()
         except OSError:  # there is one, and reading it says why it cannot be read
             return True
 
-    def load(self, shift: Shift) -> int | None:
+    def count_shift(self, shift: ShiftCounters) -> int | None:
         """Count into a shift what the ledger has of it; returns the last seq it knows.
 
         Raises:
@@ -68,7 +75,7 @@ class History:
         """
         with self._open(60.0) as base:
             base.execute("BEGIN")  # one snapshot: what follows comes over the wire
-            last = place(base)
+            last = last_accounted_seq(base)
             first: int | None = base.execute(
                 "SELECT min(seq) FROM verdicts WHERE captured_at_utc_ns >= ?",
                 (shift.start_utc_ns,),
@@ -76,8 +83,8 @@ class History:
             if first is None:
                 return last
             shift.first_seq = first
-            shift.left_out = sum(
-                end - begin + 1 for begin, end in skipped(base).items() if begin > first
+            shift.skipped_seqs = sum(
+                end - begin + 1 for begin, end in skipped_ranges(base).items() if begin > first
             )
             for row in base.execute(
                 "SELECT (captured_at_utc_ns - ?) / ?, decision, reason, classes, simulated,"
@@ -87,7 +94,7 @@ class History:
                 bucket, decision, reason, classes, simulated, times, seq = msgspec.convert(
                     row, tuple[int, str, str, str, int, int, int]
                 )
-                shift.count(
+                shift.count_verdict(
                     seq,
                     shift.start_utc_ns + bucket * BUCKET_NS,
                     decision,
@@ -98,19 +105,19 @@ class History:
                 )
         return last
 
-    def search(self, wanted: Filter) -> list[dict[str, Any]]:
+    def search(self, criteria: VerdictFilter) -> list[dict[str, Any]]:
         """Verdicts, the newest first.
 
         Raises:
             DataError: The ledger cannot be read, or not in time.
         """
         with self._open() as base:
-            rows = [dict(zip(COLUMNS, row, strict=True)) for row in query(base, wanted)]
+            rows = [dict(zip(COLUMNS, row, strict=True)) for row in find_verdicts(base, criteria)]
         for row in rows:
             row["at_ms"] = row["captured_at_utc_ns"] // 1_000_000
-        return [{name: row[name] for name in ("at_ms", *_SHOWN)} for row in rows]
+        return [{name: row[name] for name in ("at_ms", *_RESULT_COLUMNS)} for row in rows]
 
-    def body(self, seq: int) -> bytes | None:
+    def verdict_json(self, seq: int) -> bytes | None:
         """One verdict's JSON; raises as `search`."""
         with self._open() as base:
             body = read_body(base, seq)
@@ -118,22 +125,24 @@ class History:
             raise DataError(f"verdict {seq} is damaged in the ledger")
         return body
 
-    def events(self, limit: int) -> list[Event]:
+    def events(self, limit: int) -> list[StoredEvent]:
         """What happened to the line, the newest first; raises as `search`."""
         with self._open() as base:
             return read_events(base, limit)
 
-    def bodies(self, decision: str, limit: int) -> list[bytes]:
+    def newest_verdicts_json(self, decision: str, limit: int) -> list[bytes]:
         """The newest verdicts of a decision, the newest first, without damaged ones.
 
         Raises as `search`.
         """
         with self._open() as base:
-            found = [row[0] for row in query(base, Filter(decision=decision, limit=limit))]
+            found = [
+                row[0] for row in find_verdicts(base, VerdictFilter(decision=decision, limit=limit))
+            ]
             read = (read_body(base, seq) for seq in found)
             return [body for body in read if body is not None and _is_verdict(body)]
 
-    def gate_scores(self, sha256: str, limit: int) -> Sequence[float]:
+    def first_gate_scores(self, sha256: str, limit: int) -> Sequence[float]:
         """The first scores that a gate gave on this line; raises as `search`."""
         with self._open(30.0) as base:
             return [
@@ -147,12 +156,12 @@ class History:
             ]
 
     @contextmanager
-    def _open(self, longest_s: float = _LONGEST_S) -> Iterator[sqlite3.Connection]:
+    def _open(self, timeout_s: float = _QUERY_TIMEOUT_S) -> Iterator[sqlite3.Connection]:
         if self.path is None:
             raise DataError("this line keeps no ledger", remedy="Add `ledger: {}` to its file")
         base = open_ledger(self.path)
-        until = time.monotonic() + longest_s
-        base.set_progress_handler(lambda: time.monotonic() > until, _LOOK_OPS)
+        until = time.monotonic() + timeout_s
+        base.set_progress_handler(lambda: time.monotonic() > until, _TIMEOUT_CHECK_OPS)
         try:
             yield base
         except (sqlite3.Error, OverflowError, AttributeError, TypeError, ValueError) as error:

@@ -26,13 +26,13 @@ from prometheus_client.core import (
 
 from edgeinspect import __version__
 from edgeinspect.domain.verdict import Decision, ModelRef, Verdict
-from edgeinspect.services.hmi.archive_frames import ArchiveWatch
-from edgeinspect.services.hmi.drift import Drift
+from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
+from edgeinspect.services.hmi.drift import DriftMonitor
 from edgeinspect.services.hmi.host_sensors import HostState
-from edgeinspect.services.hmi.line_state import Board
+from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.wire.messages import Status
 
-_US = 1e-6
+_SECONDS_PER_US = 1e-6
 _BUCKETS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000)
 _STAGES = ("queue", "gate", "segmenter", "regions")
 _CAMERA_FAULTS = ("capture_lost", "capture_error", "capture_health", "shape")
@@ -40,7 +40,7 @@ _REASONS = (*_CAMERA_FAULTS, "deadline", "overrun", "engine_error", "restart", "
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Measures:
+class Metrics:
     """Counts verdicts and renders everything. `take` is the follower's; `render` any's.
 
     Args:
@@ -55,14 +55,14 @@ class Measures:
 
     def __init__(
         self,
-        board: Board,
-        drift: Drift,
+        line_state: LineState,
+        drift: DriftMonitor,
         *,
         cameras: tuple[str, ...],
         budget_ms: float,
-        read_host: Callable[[], HostState],
-        clients: Callable[[], int] = lambda: 0,
-        archive: ArchiveWatch | None = None,
+        read_host_state: Callable[[], HostState],
+        client_count: Callable[[], int] = lambda: 0,
+        archive_monitor: ArchiveMonitor | None = None,
     ) -> None:
         # A second series for each histogram, that nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ class Measures:
             ["line"],
             buckets=buckets,
             registry=self._registry,
-        ).labels(board.line)
+        ).labels(line_state.line)
         stages = Histogram(
             "edgeinspect_stage_seconds",
             "Time in each stage, of frames in which it ran",
@@ -83,19 +83,28 @@ class Measures:
             buckets=buckets,
             registry=self._registry,
         )
-        self._stages = {name: stages.labels(board.line, name) for name in _STAGES}
+        self._stages = {name: stages.labels(line_state.line, name) for name in _STAGES}
         Gauge(
             "edgeinspect_budget_seconds",
             "The line's budget per frame",
             ["line"],
             registry=self._registry,
-        ).labels(board.line).set(budget_ms / 1000)
+        ).labels(line_state.line).set(budget_ms / 1000)
         self._models: dict[str, ModelRef] = {}
         self._registry.register(
-            _Told(board, drift, cameras, budget_ms, read_host, clients, archive, self._models)
+            _MetricsCollector(
+                line_state,
+                drift,
+                cameras,
+                budget_ms,
+                read_host_state,
+                client_count,
+                archive_monitor,
+                self._models,
+            )
         )
 
-    def take(self, verdict: Verdict) -> None:
+    def on_verdict(self, verdict: Verdict) -> None:
         """One verdict."""
         for role, model in (("gate", verdict.gate), ("segmenter", verdict.segmenter)):
             if model is not None:
@@ -103,38 +112,38 @@ class Measures:
         stages = verdict.stages
         if verdict.decision is Decision.NO_VERDICT or not stages.total_us:
             return
-        self._latency.observe(stages.total_us * _US)
+        self._latency.observe(stages.total_us * _SECONDS_PER_US)
         for name, child in self._stages.items():
             time_us: int = getattr(stages, f"{name}_us")
             if time_us:
-                child.observe(time_us * _US)
+                child.observe(time_us * _SECONDS_PER_US)
 
     def render(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-class _Told:
+class _MetricsCollector:
     """What is read off board, drift and host at the moment of the question."""
 
     def __init__(
         self,
-        board: Board,
-        drift: Drift,
+        line_state: LineState,
+        drift: DriftMonitor,
         cameras: tuple[str, ...],
         budget_ms: float,
-        read_host: Callable[[], HostState],
-        clients: Callable[[], int],
-        archive: ArchiveWatch | None,
+        read_host_state: Callable[[], HostState],
+        client_count: Callable[[], int],
+        archive_monitor: ArchiveMonitor | None,
         models: dict[str, ModelRef],
     ) -> None:
-        self._board = board
+        self._line_state = line_state
         self._drift = drift
         self._cameras = cameras
         self._budget_us = budget_ms * 1000
-        self._read_host = read_host
-        self._clients = clients
-        self._archive = archive
+        self._read_host_state = read_host_state
+        self._client_count = client_count
+        self._archive_monitor = archive_monitor
         self._models = models
 
     def describe(self) -> Iterator[Metric]:
@@ -143,44 +152,44 @@ class _Told:
 
     def collect(self) -> Iterator[Metric]:
         """Every family."""
-        yield from self._state()
-        status = self._board.status
+        yield from self._state_metrics()
+        status = self._line_state.latest_status
         if status is not None:
-            yield from self._law(status)
-        yield from self._camera_families(status)
-        yield from self._engines(status)
-        yield from self._drifts()
-        yield from self._host()
-        if self._archive is not None:
-            yield from self._archived(self._archive)
+            yield from self._balance_metrics(status)
+        yield from self._camera_metrics(status)
+        yield from self._engine_metrics(status)
+        yield from self._drift_metrics()
+        yield from self._host_metrics()
+        if self._archive_monitor is not None:
+            yield from self._archive_metrics(self._archive_monitor)
 
-    def _gauge(self, name: str, words: str, value: float) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(f"edgeinspect_{name}", words, labels=["line"])
-        family.add_metric([self._board.line], value)
+    def _gauge(self, name: str, description: str, value: float) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"edgeinspect_{name}", description, labels=["line"])
+        family.add_metric([self._line_state.line], value)
         return family
 
-    def _state(self) -> Iterator[Metric]:
-        standing = self._board.standing()
+    def _state_metrics(self) -> Iterator[Metric]:
+        standing = self._line_state.current_status()
         inspected = standing.state != "not_inspected"
         yield self._gauge("inspected", "1 while the line is inspected now", inspected)
         yield self._gauge(
-            "alarm", "1 while an alarm stands", standing.state == "alarm" or bool(standing.why)
+            "alarm", "1 while an alarm stands", standing.state == "alarm" or bool(standing.reason)
         )
-        if standing.silent_ms is not None:
+        if standing.silence_ms is not None:
             yield self._gauge(
                 "heartbeat_age_seconds",
                 "Since the daemon's last sign of life",
-                standing.silent_ms / 1000,
+                standing.silence_ms / 1000,
             )
         lost = CounterMetricFamily(
             "edgeinspect_wire_lost", "Verdicts that this page could not get", labels=["line"]
         )
-        lost.add_metric([self._board.line], self._board.lost)
+        lost.add_metric([self._line_state.line], self._line_state.lost_verdicts)
         yield lost
-        yield self._gauge("page_clients", "Browsers that watch now", self._clients())
+        yield self._gauge("page_clients", "Browsers that watch now", self._client_count())
 
-    def _archived(self, archive: ArchiveWatch) -> Iterator[Metric]:
-        state = archive.state
+    def _archive_metrics(self, archive: ArchiveMonitor) -> Iterator[Metric]:
+        state = archive.status
         yield self._gauge(
             "archive_up",
             "1 while the archive can save pictures",
@@ -194,11 +203,11 @@ class _Told:
             ("missed", "Frames that should have been saved and were not", state.missed),
         ):
             family = CounterMetricFamily(f"edgeinspect_archive_{name}", words, labels=["line"])
-            family.add_metric([self._board.line], value)
+            family.add_metric([self._line_state.line], value)
             yield family
 
-    def _law(self, status: Status) -> Iterator[Metric]:
-        line, counts = self._board.line, status.counts
+    def _balance_metrics(self, status: Status) -> Iterator[Metric]:
+        line, counts = self._line_state.line, status.counts
         captured = CounterMetricFamily(
             "edgeinspect_frames_captured",
             "Frames captured since the daemon's start",
@@ -240,15 +249,15 @@ class _Told:
             "Capture to published since the daemon's start, by the daemon's own histogram",
             labels=["line", "quantile"],
         )
-        published.add_metric([line, "0.5"], status.latency_p50_us * _US)
-        published.add_metric([line, "0.99"], status.latency_p99_us * _US)
+        published.add_metric([line, "0.5"], status.latency_p50_us * _SECONDS_PER_US)
+        published.add_metric([line, "0.99"], status.latency_p99_us * _SECONDS_PER_US)
         yield published
         headroom = 1 - status.latency_p99_us / self._budget_us
         yield self._gauge("budget_headroom_ratio", "Share of the budget left at p99", headroom)
         yield self._gauge("daemon_start_time_seconds", "The epoch", status.epoch / 1000)
 
-    def _camera_families(self, status: Status | None) -> Iterator[Metric]:
-        line = self._board.line
+    def _camera_metrics(self, status: Status | None) -> Iterator[Metric]:
+        line = self._line_state.line
         live = GaugeMetricFamily(
             "edgeinspect_camera_live", "1 while a camera delivers", labels=["line", "camera"]
         )
@@ -266,7 +275,7 @@ class _Told:
             "Of them, frames lost, unreadable, or unfit to be judged",
             labels=["line", "camera", "reason"],
         )
-        heard = dict(self._board.verdicts)
+        heard = dict(self._line_state.verdict_counts)
         total: Counter[str] = Counter(dict.fromkeys(self._cameras, 0))
         for (camera, _), count in heard.items():
             total[camera] += count
@@ -277,7 +286,7 @@ class _Told:
         yield frames
         yield faults
 
-    def _engines(self, status: Status | None) -> Iterator[Metric]:
+    def _engine_metrics(self, status: Status | None) -> Iterator[Metric]:
         info = InfoMetricFamily(
             "edgeinspect_engine", "The model that judges", labels=["line", "engine"]
         )
@@ -287,15 +296,17 @@ class _Told:
                 "sha256": model.sha256[:12],
                 "calibration": model.calibration or "",
             }
-            info.add_metric([self._board.line, role], told)
+            info.add_metric([self._line_state.line, role], told)
         yield info
         software = InfoMetricFamily("edgeinspect_line", "What runs", labels=["line"])
         hash_ = status.config_hash if status is not None else ""
-        software.add_metric([self._board.line], {"page_version": __version__, "config_hash": hash_})
+        software.add_metric(
+            [self._line_state.line], {"page_version": __version__, "config_hash": hash_}
+        )
         yield software
 
-    def _drifts(self) -> Iterator[Metric]:
-        line, drift = self._board.line, self._drift
+    def _drift_metrics(self) -> Iterator[Metric]:
+        line, drift = self._line_state.line, self._drift
         bright = GaugeMetricFamily(
             "edgeinspect_picture_brightness",
             "Mean grey level of a sampled picture, 0 to 255",
@@ -306,34 +317,34 @@ class _Told:
             "Variance of the Laplacian of its middle",
             labels=["line", "camera"],
         )
-        for camera, (brightness, sharpness) in dict(drift.pictures).items():
+        for camera, (brightness, sharpness) in dict(drift.image_stats).items():
             bright.add_metric([line, camera], brightness)
             sharp.add_metric([line, camera], sharpness)
         yield bright
         yield sharp
-        index = drift.index()
+        index = drift.current_index()
         if index is not None:
             yield self._gauge(
                 "gate_score_psi", "Population stability index of the gate's scores", index
             )
 
-    def _host(self) -> Iterator[Metric]:
-        host = self._read_host()
+    def _host_metrics(self) -> Iterator[Metric]:
+        host = self._read_host_state()
         heat = GaugeMetricFamily(
             "edgeinspect_temperature_celsius", "Of the PC's sensors", labels=["sensor"]
         )
         for sensor, celsius in host.temperatures.items():
             heat.add_metric([sensor], celsius)
         yield heat
-        if host.throttles is not None:
+        if host.throttle_count is not None:
             yield CounterMetricFamily(
                 "edgeinspect_cpu_throttles",
                 "Times a core was slowed for its heat",
-                value=host.throttles,
+                value=host.throttle_count,
             )
-        if host.speed_ratio is not None:
+        if host.min_clock_ratio is not None:
             yield GaugeMetricFamily(
                 "edgeinspect_cpu_speed_ratio",
                 "Lowest core clock over its highest",
-                value=host.speed_ratio,
+                value=host.min_clock_ratio,
             )

@@ -12,15 +12,17 @@ from typing import Any
 import msgspec
 
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.storage.model_store import MANIFEST, Shelf, Store, read_manifest
-from edgeinspect.storage.model_store.versions import ACTOR, Register
-from edgeinspect.storage.shadow_results import Comparison, compare, model_key
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
+from edgeinspect.storage.model_store.versions import ACTOR_VARIABLE, VersionState
+from edgeinspect.storage.shadow_results import ShadowComparison, model_key, read_comparisons
 
-_LONGEST_S = 300
-_TOLD = 600
+_TIMEOUT_S = 300
+_MAX_OUTPUT_CHARS = 600
 
 
-def describe(store: Store, names: Sequence[str], record: Path) -> list[dict[str, Any]]:
+def describe_versions(
+    store: ModelStore, names: Sequence[str], shadow_file: Path
+) -> list[dict[str, Any]]:
     """Every version of the line's models, the newest first, with its figures in shadow.
 
     Args:
@@ -30,13 +32,15 @@ def describe(store: Store, names: Sequence[str], record: Path) -> list[dict[str,
     """
     told: list[dict[str, Any]] = []
     for name in names:
-        shelf = store.shelf(name)
+        shelf = store.model_versions(name)
         try:
-            register = shelf.register()
+            register = shelf.read_state()
         except ModelError as error:
             told.append({"name": name, "problem": str(error), "versions": []})
             continue
-        versions = [_version(shelf, register, each, record) for each in shelf.versions()]
+        versions = [
+            _describe_version(shelf, register, each, shadow_file) for each in shelf.versions()
+        ]
         history = [msgspec.to_builtins(change) for change in register.history[-10:]]
         told.append(
             {"name": name, "problem": "", "versions": versions[::-1], "history": history[::-1]}
@@ -44,16 +48,18 @@ def describe(store: Store, names: Sequence[str], record: Path) -> list[dict[str,
     return told
 
 
-def _version(shelf: Shelf, register: Register, version: int, record: Path) -> dict[str, Any]:
+def _describe_version(
+    shelf: ModelVersions, register: VersionState, version: int, shadow_file: Path
+) -> dict[str, Any]:
     told: dict[str, Any] = {
         "ref": f"{shelf.name}/{version}",
-        "state": register.state(version).value,
+        "state": register.stage_of(version).value,
         "was_live": version in register.before,
         "problem": "",
         "shadow": [],
     }
     try:
-        manifest = read_manifest(shelf.folder / str(version) / MANIFEST)
+        manifest = read_manifest(shelf.folder / str(version) / MANIFEST_FILE)
         key = model_key(manifest.name, manifest.version, manifest.sha256)
         told |= {
             "kind": manifest.kind.value,
@@ -62,14 +68,14 @@ def _version(shelf: Shelf, register: Register, version: int, record: Path) -> di
             "created": manifest.created,
             "sha256": manifest.sha256,
             "latency": [msgspec.to_builtins(each) for each in manifest.latency],
-            "shadow": [_shadow(one) for one in compare([record], key)],
+            "shadow": [_shadow_figures(one) for one in read_comparisons([shadow_file], key)],
         }
     except (ModelError, DataError) as error:
         told["problem"] = str(error)
     return told
 
 
-def _shadow(one: Comparison) -> dict[str, Any]:
+def _shadow_figures(one: ShadowComparison) -> dict[str, Any]:
     return {
         "live": one.live,
         "frames": one.frames,
@@ -81,7 +87,7 @@ def _shadow(one: Comparison) -> dict[str, Any]:
     }
 
 
-def promote(store: Store, ref: str, actor: str, why: str, backend: str) -> str:
+def promote(store: ModelStore, ref: str, actor: str, reason: str, backend: str) -> str:
     """Verify a version and make it live, in a process of its own; returns what it said.
 
     The verification loads the engine, which has no place beside the page.
@@ -99,14 +105,14 @@ def promote(store: Store, ref: str, actor: str, why: str, backend: str) -> str:
         "promote",
         ref,
         "--why",
-        why,
+        reason,
         "--backend",
         backend,
     ]
-    return _run(command, {**os.environ, ACTOR: actor}, f"{ref} was not promoted")
+    return _run(command, {**os.environ, ACTOR_VARIABLE: actor}, f"{ref} was not promoted")
 
 
-def reload(command: Sequence[str]) -> str:
+def run_reload_command(command: Sequence[str]) -> str:
     """Have the line take what is live now; returns what the command said.
 
     Raises:
@@ -115,19 +121,19 @@ def reload(command: Sequence[str]) -> str:
     return _run(list(command), dict(os.environ), "the line was not reloaded")
 
 
-def _run(command: list[str], environment: dict[str, str], failed: str) -> str:
+def _run(command: list[str], environment: dict[str, str], failure: str) -> str:
     try:
         done = subprocess.run(
             command,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=_LONGEST_S,
+            timeout=_TIMEOUT_S,
             stdin=subprocess.DEVNULL,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ModelError(f"{failed}: {error}") from error
+        raise ModelError(f"{failure}: {error}") from error
     if done.returncode:
-        raise ModelError(f"{failed}: {(done.stderr or done.stdout).strip()[-_TOLD:]}")
-    return done.stdout.strip()[-_TOLD:]
+        raise ModelError(f"{failure}: {(done.stderr or done.stdout).strip()[-_MAX_OUTPUT_CHARS:]}")
+    return done.stdout.strip()[-_MAX_OUTPUT_CHARS:]

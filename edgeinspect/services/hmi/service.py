@@ -14,60 +14,70 @@ import structlog
 from starlette.types import ASGIApp
 
 from edgeinspect import __version__
-from edgeinspect.client import Feed
+from edgeinspect.client import VerdictFeed
 from edgeinspect.client.connection import find_line
-from edgeinspect.client.sockets import Prepare, Socket, plain
+from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import (
     ConfigError,
+    ConfigFault,
     DeviceLostError,
     EdgeInspectError,
-    Fault,
     ModelError,
     is_transient,
 )
 from edgeinspect.services.hmi import shift_counters
-from edgeinspect.services.hmi.action_routes import Actions, Means
+from edgeinspect.services.hmi.action_routes import ActionContext, ActionRoutes
 from edgeinspect.services.hmi.app import make_app
-from edgeinspect.services.hmi.archive_frames import ArchiveWatch
-from edgeinspect.services.hmi.config import SHIFTS, LoadedPage, is_loopback, load
-from edgeinspect.services.hmi.drift import Drift
-from edgeinspect.services.hmi.encoding import COLORS
-from edgeinspect.services.hmi.event_stream import Stream
-from edgeinspect.services.hmi.frame_cache import Pictures
-from edgeinspect.services.hmi.host_sensors import read_host
+from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
+from edgeinspect.services.hmi.config import (
+    DEFAULT_SHIFT_STARTS,
+    LoadedHmiConfig,
+    is_loopback_host,
+    load_hmi_config,
+)
+from edgeinspect.services.hmi.drift import DriftMonitor
+from edgeinspect.services.hmi.encoding import CLASS_COLORS
+from edgeinspect.services.hmi.event_stream import EventStream
+from edgeinspect.services.hmi.frame_cache import FrameCache
+from edgeinspect.services.hmi.host_sensors import read_host_state
 from edgeinspect.services.hmi.http.client_address import parse_networks
-from edgeinspect.services.hmi.http.connection_limits import Gate, Listener
-from edgeinspect.services.hmi.http.library_log import take_over
-from edgeinspect.services.hmi.http.reverse_proxy import Proxies
+from edgeinspect.services.hmi.http.connection_limits import ConnectionLimiter, LimitedListener
+from edgeinspect.services.hmi.http.library_log import redirect_library_logs
+from edgeinspect.services.hmi.http.reverse_proxy import TrustedProxies
 from edgeinspect.services.hmi.http.server import make_server
-from edgeinspect.services.hmi.http.tls import Certificate
-from edgeinspect.services.hmi.ledger_history import History
-from edgeinspect.services.hmi.line_state import Board
-from edgeinspect.services.hmi.login.sessions import Sessions
-from edgeinspect.services.hmi.login.throttle import Brake
-from edgeinspect.services.hmi.metrics import Measures
-from edgeinspect.services.hmi.read_routes import Routes, Sources, board_dict, live_dict
-from edgeinspect.services.hmi.subscriber import Follower
-from edgeinspect.storage.model_store import Store, default_root
-from edgeinspect.storage.paths import client_addresses, seen_folder
-from edgeinspect.storage.shadow_results import SUFFIX
+from edgeinspect.services.hmi.http.tls import RenewableCertificate
+from edgeinspect.services.hmi.ledger_history import LedgerHistory
+from edgeinspect.services.hmi.line_state import LineState
+from edgeinspect.services.hmi.login.sessions import LoginSessions
+from edgeinspect.services.hmi.login.throttle import LoginThrottle
+from edgeinspect.services.hmi.metrics import Metrics
+from edgeinspect.services.hmi.read_routes import (
+    ReadContext,
+    ReadRoutes,
+    live_payload,
+    state_payload,
+)
+from edgeinspect.services.hmi.subscriber import LineSubscriber
+from edgeinspect.storage.model_store import ModelStore, default_root
+from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
+from edgeinspect.storage.shadow_results import RESULTS_SUFFIX
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
-from edgeinspect.system.user_file import Users
-from edgeinspect.wire.curve_keys import as_client
-from edgeinspect.wire.listening_sockets import holder
+from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system.user_file import UserFile
+from edgeinspect.wire.curve_keys import use_client_keys
+from edgeinspect.wire.listening_sockets import process_holding
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_MORE_CONNECTIONS = 100
+_EXTRA_CONNECTIONS = 100
 """Beside two for each browser that watches: for requests, and for those who knock."""
-_LEAST_EACH = 40
-_LEAST_STREAMS_EACH = 8
+_MIN_CONNECTIONS_PER_CLIENT = 40
+_MIN_STREAMS_PER_CLIENT = 8
 
 
-def run(path: Path) -> None:
+def run_hmi(path: Path) -> None:
     """Run the page of a configuration file until a signal.
 
     Raises:
@@ -75,9 +85,9 @@ def run(path: Path) -> None:
         DataError: A key is not what it should be.
         DeviceLostError: The address is taken.
     """
-    loaded = load(path)
-    page = Page(loaded, SystemClock())
-    step_back(loaded.config.nice)
+    loaded = load_hmi_config(path)
+    page = HmiService(loaded, SystemClock())
+    lower_priority(loaded.config.nice)
     page.start()
     try:
         _serve(loaded, page)
@@ -86,7 +96,7 @@ def run(path: Path) -> None:
         _log.info(log_events.PAGE_STOPPED, line=loaded.line.config.line)
 
 
-def step_back(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Let the line come first: a low priority, and one thread for each picture.
 
     Not SCHED_IDLE: on a PC that is never idle the page would starve, and say NOT INSPECTED
@@ -96,18 +106,18 @@ def step_back(nice: int) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-class Page:
+class HmiService:
     """Everything behind the socket. `start` and `stop` belong to one thread."""
 
-    def __init__(self, loaded: LoadedPage, clock: Clock) -> None:
+    def __init__(self, loaded: LoadedHmiConfig, clock: Clock) -> None:
         """Build everything; nothing runs yet."""
         config, line = loaded.config, loaded.line.config
-        prepare = make_prepare(loaded)
+        prepare = make_socket_setup(loaded)
 
         def bounds(utc_ns: int) -> tuple[int, int]:
-            return shift_counters.bounds(utc_ns, config.shifts or SHIFTS)
+            return shift_counters.shift_bounds(utc_ns, config.shifts or DEFAULT_SHIFT_STARTS)
 
-        folder = Path(config.ring_folder) if config.ring_folder else seen_folder(line)
+        folder = Path(config.ring_folder) if config.ring_folder else find_shared_memory_folder(line)
         verdicts, replay = client_addresses(line, folder)
         source = find_line(
             line.line,
@@ -118,92 +128,92 @@ class Page:
             unproven=config.unproven,
         )
 
-        def subscribe(cursor: int | None) -> Feed:
-            return Feed(
+        def subscribe(cursor: int | None) -> VerdictFeed:
+            return VerdictFeed(
                 verdicts,
                 replay,
                 name="page",
                 line=line.line,
                 cursor=cursor,
-                prepare=prepare,
+                setup_socket=prepare,
                 clock=clock,
-                proof=source.proof(),
+                verifier=source.verifier(),
             )
 
-        store = Store(Path(line.store) if line.store else default_root())
+        store = ModelStore(Path(line.store) if line.store else default_root())
         ledger = Path(line.ledger.folder) if line.ledger else None
         state = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-        history = History(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
+        history = LedgerHistory(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
         archive = Path(config.archive) if config.archive else None
-        watch = self._archive = ArchiveWatch(archive, clock) if archive else None
-        certificate = self.certificate = Certificate(config.tls) if config.tls else None
+        watch = self._archive_monitor = ArchiveMonitor(archive, clock) if archive else None
+        certificate = self.certificate = RenewableCertificate(config.tls) if config.tls else None
 
         def beside() -> str:
             told = watch.alarm() if watch is not None else ""
             return told or (certificate.alarm() if certificate is not None else "")
 
-        self.board = Board(
+        self.line_state = LineState(
             line.line,
             clock=clock,
-            silent_ns=round(config.silent_ms * NS_PER_MS),
-            bounds=bounds,
-            beside=beside,
+            silence_timeout_ns=round(config.silent_ms * NS_PER_MS),
+            shift_bounds=bounds,
+            service_alarm=beside,
         )
-        drift = Drift(
+        drift = DriftMonitor(
             line.line,
             config.drift.reference_frames,
             config.drift.window_frames,
             Path(state) if state else None,
         )
         rings = {name: folder / f"{line.line}.{name}.ring" for name in line.cameras}
-        self.pictures = Pictures(rings, config.live_hz, drift, clock)
-        self.stream = Stream(
-            self.board.beat_dict,
-            lambda: board_dict(sources),
-            lambda: live_dict(sources),
+        self.frame_cache = FrameCache(rings, config.live_hz, drift, clock)
+        self.stream = EventStream(
+            self.line_state.heartbeat_payload,
+            lambda: state_payload(sources),
+            lambda: live_payload(sources),
             config.clients,
-            max(_LEAST_STREAMS_EACH, config.clients // 4),
+            max(_MIN_STREAMS_PER_CLIENT, config.clients // 4),
         )
-        measures = Measures(
-            self.board,
+        measures = Metrics(
+            self.line_state,
             drift,
             cameras=tuple(line.cameras),
             budget_ms=line.budget_ms,
-            read_host=read_host,
-            clients=lambda: self.stream.listeners,
-            archive=watch,
+            read_host_state=read_host_state,
+            client_count=lambda: self.stream.subscriber_count,
+            archive_monitor=watch,
         )
-        self.follower = Follower(
-            subscribe=subscribe,
+        self.subscriber = LineSubscriber(
+            make_feed=subscribe,
             history=history,
-            board=self.board,
-            pictures=self.pictures,
+            line_state=self.line_state,
+            frame_cache=self.frame_cache,
             drift=drift,
-            measures=measures,
-            bounds=bounds,
+            metrics=measures,
+            shift_bounds=bounds,
             reference_frames=config.drift.reference_frames,
             clock=clock,
         )
-        models, classes = _models(loaded, store)
-        sources = Sources(
-            self.board,
-            self.pictures,
+        models, classes = _model_and_class_names(loaded, store)
+        sources = ReadContext(
+            self.line_state,
+            self.frame_cache,
             history,
             measures,
             store,
             models,
             tuple(line.cameras),
             classes,
-            COLORS,
-            (ledger or folder) / f"{line.line}{SUFFIX}",
+            CLASS_COLORS,
+            (ledger or folder) / f"{line.line}{RESULTS_SUFFIX}",
             archive,
             round(line.budget_ms * 1000),
             __version__,
         )
         challenge = line.capture.challenge_folder
-        means = Means(
-            self.board,
-            Users(Path(config.users) if config.users else None),
+        means = ActionContext(
+            self.line_state,
+            UserFile(Path(config.users) if config.users else None),
             replay,
             prepare,
             store,
@@ -212,13 +222,15 @@ class Page:
             config.backend,
             tuple(config.reload_command),
         )
-        sessions = Sessions(round(config.session_min * 60 * NS_PER_S), clock)
-        proxies = self.proxies = Proxies(parse_networks(config.proxies), config.prefix.rstrip("/"))
+        sessions = LoginSessions(round(config.session_min * 60 * NS_PER_S), clock)
+        proxies = self.proxies = TrustedProxies(
+            parse_networks(config.proxies), config.prefix.rstrip("/")
+        )
         self.app: ASGIApp = make_app(
-            Routes(sources, self.stream),
-            Actions(means, sessions, Brake(clock), clock),
+            ReadRoutes(sources, self.stream),
+            ActionRoutes(means, sessions, LoginThrottle(clock), clock),
             self.stream,
-            _hosts(loaded),
+            _host_names(loaded),
             config.requests_per_s,
             proxies,
             certificate,
@@ -227,21 +239,21 @@ class Page:
 
     def start(self) -> None:
         """Begin to hear, to encode, and to look at the archive."""
-        self._run("follow", self.follower.run)
-        self._run("encode", self.pictures.run)
-        if self._archive is not None:
-            self._run("archive", self._archive.run)
+        self._start_thread("follow", self.subscriber.run)
+        self._start_thread("encode", self.frame_cache.run)
+        if self._archive_monitor is not None:
+            self._start_thread("archive", self._archive_monitor.run)
 
     def stop(self) -> None:
         """End all of it."""
-        self.follower.stop()
-        self.pictures.stop()
-        if self._archive is not None:
-            self._archive.stop()
+        self.subscriber.stop()
+        self.frame_cache.stop()
+        if self._archive_monitor is not None:
+            self._archive_monitor.stop()
         for thread in self._threads:
             thread.join(5)
 
-    def _run(self, name: str, target: Callable[[], None]) -> None:
+    def _start_thread(self, name: str, target: Callable[[], None]) -> None:
         def body() -> None:
             try:
                 target()
@@ -254,19 +266,21 @@ class Page:
         thread.start()
 
 
-def make_prepare(loaded: LoadedPage) -> Prepare:
+def make_socket_setup(loaded: LoadedHmiConfig) -> SocketSetup:
     """Puts the configured keys on a socket; nothing where there are none."""
     curve = loaded.config.curve
     if curve is None:
-        return plain
+        return no_encryption
 
     def prepare(wire: Socket) -> None:
-        as_client(Path(curve.secret), Path(curve.server), wire)
+        use_client_keys(Path(curve.secret), Path(curve.server), wire)
 
     return prepare
 
 
-def _models(loaded: LoadedPage, store: Store) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _model_and_class_names(
+    loaded: LoadedHmiConfig, store: ModelStore
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the line's models, and the segmenter's classes as far as they can be told."""
     names: list[str] = []
     classes: tuple[str, ...] = tuple(loaded.line.config.decide.classes)
@@ -282,58 +296,58 @@ def _models(loaded: LoadedPage, store: Store) -> tuple[tuple[str, ...], tuple[st
     return tuple(dict.fromkeys(names)), classes
 
 
-def _hosts(loaded: LoadedPage) -> list[str]:
+def _host_names(loaded: LoadedHmiConfig) -> list[str]:
     """Names by which browsers may ask."""
     hosts = {"localhost", loaded.host.lower(), socket.gethostname().lower()}
     return sorted(hosts | {name.lower() for name in loaded.config.hosts})
 
 
-def _cannot_bind(bind: str, error: BaseException | None) -> EdgeInspectError:
+def _bind_error(bind: str, error: BaseException | None) -> EdgeInspectError:
     """A person must mend a port that is not ours, or a name that nobody has; all else may pass."""
     words = getattr(error, "strerror", None) or "it cannot be had"
     if error is not None and not is_transient(error):
-        return ConfigError([Fault("bind", f"cannot be bound: {words}", bind)])
+        return ConfigError([ConfigFault("bind", f"cannot be bound: {words}", bind)])
     return DeviceLostError(
-        f"the address cannot be bound: {words}{holder(f'tcp://{bind}')}",
+        f"the address cannot be bound: {words}{process_holding(f'tcp://{bind}')}",
         where=bind,
         remedy="Is another page running? Stop it, or choose another `bind`",
     )
 
 
-def _serve(loaded: LoadedPage, page: Page) -> None:
+def _serve(loaded: LoadedHmiConfig, service: HmiService) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn takes.
 
     Raises:
         ConfigError: The address can never be had.
         DeviceLostError: It cannot be had now.
     """
-    certificate, clients = page.certificate, loaded.config.clients
-    gate = Gate(
-        clients * 2 + _MORE_CONNECTIONS,
-        max(_LEAST_EACH, (clients * 2 + _MORE_CONNECTIONS) // 4),
-        page.proxies.trusts,
-        secure=certificate is not None,
+    certificate, clients = service.certificate, loaded.config.clients
+    gate = ConnectionLimiter(
+        clients * 2 + _EXTRA_CONNECTIONS,
+        max(_MIN_CONNECTIONS_PER_CLIENT, (clients * 2 + _EXTRA_CONNECTIONS) // 4),
+        service.proxies.is_trusted,
+        is_tls=certificate is not None,
     )
-    server = make_server(page.app, gate, certificate, loaded.host, loaded.port)
+    server = make_server(service.app, gate, certificate, loaded.host, loaded.port)
     try:
         bound = server.config.bind_socket()
     except SystemExit as stop:  # how uvicorn says that an address cannot be bound
-        raise _cannot_bind(loaded.config.bind, stop.__context__) from stop.__context__
+        raise _bind_error(loaded.config.bind, stop.__context__) from stop.__context__
     _log.info(
         log_events.PAGE_STARTED,
         line=loaded.line.config.line,
         bind=loaded.config.bind,
         tls=certificate is not None,
-        beyond_this_machine=not is_loopback(loaded.host),
+        beyond_this_machine=not is_loopback_host(loaded.host),
     )
     # uvicorn raises the signal that ended it once more, for whoever had it before: that is us.
     before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-    look = certificate.look if certificate is not None else lambda: None
+    look = certificate.request_check if certificate is not None else lambda: None
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: look())
-    take_over(RateLimited(_log, SystemClock()))
-    page.stream.ended = lambda: server.should_exit
+    redirect_library_logs(RateLimitedLogger(_log, SystemClock()))
+    service.stream.is_server_stopping = lambda: server.should_exit
     try:
-        with Listener(bound, gate) as listener:
+        with LimitedListener(bound, gate) as listener:
             server.run([listener])
     finally:
         for number, handler in before.items():

@@ -14,7 +14,7 @@ from edgeinspect.domain.verdict import Decision
 BUCKET_NS = 15 * 60 * NS_PER_S
 
 
-def bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
+def shift_bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
     """(start, end) in UTC ns of the shift that an instant is in; the PC's own time zone.
 
     Args:
@@ -34,20 +34,20 @@ def bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
     return before * NS_PER_S, after * NS_PER_S
 
 
-CHALLENGE, SEVERAL = "challenge part", "several classes"
+CHALLENGE_LABEL, SEVERAL_CLASSES_LABEL = "challenge part", "several classes"
 
 
-def _cause(classes: Sequence[str], reason: str, simulated: bool) -> str:
+def _reject_label(classes: Sequence[str], reason: str, simulated: bool) -> str:
     """What a reject is counted under: a class, or what stands in the place of one."""
     if simulated:
-        return CHALLENGE
+        return CHALLENGE_LABEL
     if len(set(classes)) > 1:
-        return SEVERAL
+        return SEVERAL_CLASSES_LABEL
     return classes[0] if classes else reason
 
 
 @dataclass(slots=True)
-class Bucket:
+class ShiftBucket:
     """A piece of the shift."""
 
     decisions: Counter[str] = field(default_factory=Counter)
@@ -56,7 +56,7 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Shift:
+class ShiftCounters:
     """Counters of one shift. One thread.
 
     A shift begins with the first seq that was captured in it, and has every later seq: then
@@ -67,25 +67,25 @@ class Shift:
     end_utc_ns: int
     first_seq: int = 0
     last_seq: int = 0
-    left_out: int = 0
+    skipped_seqs: int = 0
     """Seqs that nobody used, since the spool had been lost."""
-    unknown: int = 0
+    unknown_verdicts: int = 0
     """Seqs whose verdict nobody holds any more."""
     decisions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    buckets: dict[int, Bucket] = field(default_factory=dict)
+    buckets: dict[int, ShiftBucket] = field(default_factory=dict)
 
     @property
     def captured(self) -> int:
         """Frames that the seqs of this shift speak of."""
-        return self.last_seq - self.first_seq + 1 - self.left_out if self.last_seq else 0
+        return self.last_seq - self.first_seq + 1 - self.skipped_seqs if self.last_seq else 0
 
     @property
-    def holds(self) -> bool:
+    def is_balanced(self) -> bool:
         """True if `captured == pass + reject + no_verdict`."""
         return self.captured == sum(self.decisions.values())
 
-    def count(
+    def count_verdict(
         self,
         seq: int,
         at_utc_ns: int,
@@ -102,17 +102,17 @@ class Shift:
         self.decisions[decision] += times
         if decision == Decision.NO_VERDICT.value:
             self.reasons[reason] += times
-        bucket = self.buckets.setdefault(self.bucket_of(at_utc_ns), Bucket())
+        bucket = self.buckets.setdefault(self.bucket_of(at_utc_ns), ShiftBucket())
         bucket.decisions[decision] += times
         if decision == Decision.REJECT.value:
-            bucket.classes[_cause(classes, reason, simulated)] += times
+            bucket.classes[_reject_label(classes, reason, simulated)] += times
 
     def bucket_of(self, at_utc_ns: int) -> int:
         """Which piece an instant is in; the first or last for one outside."""
         last = (self.end_utc_ns - self.start_utc_ns - 1) // BUCKET_NS
         return max(0, min(last, (at_utc_ns - self.start_utc_ns) // BUCKET_NS))
 
-    def to_dict(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """The counters for the page."""
         decisions = self.decisions
         return {
@@ -122,12 +122,12 @@ class Shift:
             "pass": decisions["PASS"],
             "reject": decisions["REJECT"],
             "no_verdict": decisions["NO_VERDICT"],
-            "unknown": self.unknown,
-            "holds": self.holds,
+            "unknown": self.unknown_verdicts,
+            "holds": self.is_balanced,
             "reasons": dict(self.reasons),
         }
 
-    def trend(self) -> dict[str, Any]:
+    def trend_payload(self) -> dict[str, Any]:
         """The pieces, for a plot."""
         return {
             "start_ms": self.start_utc_ns // 1_000_000,

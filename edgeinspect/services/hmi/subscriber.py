@@ -7,38 +7,45 @@ from collections.abc import Callable
 
 import structlog
 
-from edgeinspect.client import Beat, Delivered, Event, Feed, Lost, Renumbered
+from edgeinspect.client import (
+    FeedEvent,
+    SequenceReset,
+    StatusReceived,
+    VerdictFeed,
+    VerdictReceived,
+    VerdictsLost,
+)
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.errors import DataError, ForgedError
-from edgeinspect.services.hmi.alarm_remedies import FORGED, WIRE
-from edgeinspect.services.hmi.drift import Drift
-from edgeinspect.services.hmi.frame_cache import Pictures
-from edgeinspect.services.hmi.ledger_history import History
-from edgeinspect.services.hmi.line_state import Board
-from edgeinspect.services.hmi.metrics import Measures
-from edgeinspect.services.hmi.shift_counters import Shift
+from edgeinspect.errors import DataError, ImpersonationError
+from edgeinspect.services.hmi.alarm_remedies import FORGED_MESSAGES, WIRE_VERSION_MISMATCH
+from edgeinspect.services.hmi.drift import DriftMonitor
+from edgeinspect.services.hmi.frame_cache import FrameCache
+from edgeinspect.services.hmi.ledger_history import LedgerHistory
+from edgeinspect.services.hmi.line_state import LineState
+from edgeinspect.services.hmi.metrics import Metrics
+from edgeinspect.services.hmi.shift_counters import ShiftCounters
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
+from edgeinspect.system.log import RateLimitedLogger
 from edgeinspect.wire.messages import decode_verdict
 
 _log = structlog.get_logger()
-_AGAIN_NS = 10 * NS_PER_S
-_KNOWN_REJECTS = 12
+_RELOAD_PERIOD_NS = 10 * NS_PER_S
+_MAX_PAST_REJECTS = 12
 
 
-class Follower:
+class LineSubscriber:
     """Hears the line and tells board, pictures, drift and measures. `run` is its thread."""
 
     def __init__(
         self,
         *,
-        subscribe: Callable[[int | None], Feed],
-        history: History,
-        board: Board,
-        pictures: Pictures,
-        drift: Drift,
-        measures: Measures,
-        bounds: Callable[[int], tuple[int, int]],
+        make_feed: Callable[[int | None], VerdictFeed],
+        history: LedgerHistory,
+        line_state: LineState,
+        frame_cache: FrameCache,
+        drift: DriftMonitor,
+        metrics: Metrics,
+        shift_bounds: Callable[[int], tuple[int, int]],
         reference_frames: int,
         clock: Clock,
     ) -> None:
@@ -55,36 +62,38 @@ class Follower:
             reference_frames: Scores asked of the ledger for the drift's reference.
             clock: For the pauses between looks into the ledger.
         """
-        self._subscribe = subscribe
+        self._make_feed = make_feed
         self._history = history
-        self._board = board
-        self._pictures = pictures
+        self._line_state = line_state
+        self._frame_cache = frame_cache
         self._drift = drift
-        self._measures = measures
-        self._bounds = bounds
+        self._metrics = metrics
+        self._shift_bounds = shift_bounds
         self._reference_frames = reference_frames
         self._clock = clock
-        self._look_at_ns = 0
-        self._limited = RateLimited(_log, clock, NS_PER_S)
+        self._reload_at_ns = 0
+        self._throttled_log = RateLimitedLogger(_log, clock, NS_PER_S)
         self._stop = threading.Event()
 
     def run(self) -> None:
         """The thread, until `stop`."""
-        feed = self._subscribe(self._learn())
+        feed = self._make_feed(self._load_history())
         try:
             while not self._stop.is_set():
                 try:
                     event = feed.receive(50)
                 except DataError as error:
-                    forged = isinstance(error, ForgedError)
-                    self._board.break_wire(FORGED if forged else WIRE)
+                    forged = isinstance(error, ImpersonationError)
+                    self._line_state.on_protocol_error(
+                        FORGED_MESSAGES if forged else WIRE_VERSION_MISMATCH
+                    )
                     name = log_events.LINE_FORGED if forged else log_events.WIRE_BROKEN
-                    self._limited.error(name, problem=str(error))
+                    self._throttled_log.error(name, problem=str(error))
                     continue
                 if event is not None:
-                    self._hear(event)
-                if self._board.needs_ledger():
-                    self._look_again()
+                    self._on_event(event)
+                if self._line_state.should_read_ledger():
+                    self._reload_shift()
         finally:
             feed.close()
 
@@ -92,17 +101,17 @@ class Follower:
         """End the thread within some 50 ms."""
         self._stop.set()
 
-    def _learn(self) -> int | None:
+    def _load_history(self) -> int | None:
         """Take from the ledger what was before; returns the last seq it knows."""
-        if not self._history.kept:
+        if not self._history.has_ledger:
             return None
         try:
-            shift = self._shift()
-            last = self._history.load(shift)
-            self._board.learn(self._history.events(500))
-            for body in reversed(self._history.bodies("REJECT", _KNOWN_REJECTS)):
-                self._board.recall(decode_verdict(body), body)
-            self._board.begin(shift, last or 0)
+            shift = self._new_shift()
+            last = self._history.count_shift(shift)
+            self._line_state.load_alarms(self._history.events(500))
+            for body in reversed(self._history.newest_verdicts_json("REJECT", _MAX_PAST_REJECTS)):
+                self._line_state.add_past_reject(decode_verdict(body), body)
+            self._line_state.set_shift(shift, last or 0)
         except DataError as error:
             _log.warning(
                 log_events.LEDGER_FAILED, problem=str(error), where=str(self._history.path)
@@ -110,48 +119,48 @@ class Follower:
             return None
         return last
 
-    def _look_again(self) -> None:
+    def _reload_shift(self) -> None:
         """Verdicts that the wire has lost may stand in the ledger."""
         now_ns = self._clock.now_ns()
-        if now_ns < self._look_at_ns or not self._history.kept:
+        if now_ns < self._reload_at_ns or not self._history.has_ledger:
             return
-        self._look_at_ns = now_ns + _AGAIN_NS
-        shift = self._shift()
+        self._reload_at_ns = now_ns + _RELOAD_PERIOD_NS
+        shift = self._new_shift()
         try:
-            last = self._history.load(shift)
+            last = self._history.count_shift(shift)
         except DataError:
             return
-        self._board.begin(shift, last or 0)
+        self._line_state.set_shift(shift, last or 0)
 
-    def _shift(self) -> Shift:
-        return Shift(*self._bounds(self._clock.utc_ns()))
+    def _new_shift(self) -> ShiftCounters:
+        return ShiftCounters(*self._shift_bounds(self._clock.utc_ns()))
 
-    def _hear(self, event: Event) -> None:
-        if isinstance(event, Delivered):
+    def _on_event(self, event: FeedEvent) -> None:
+        if isinstance(event, VerdictReceived):
             verdict = event.verdict
-            self._board.take(verdict, event.body, replayed=event.replayed)
-            self._measures.take(verdict)
+            self._line_state.on_verdict(verdict, event.body, replayed=event.replayed)
+            self._metrics.on_verdict(verdict)
             if not event.replayed:
-                self._pictures.see(verdict, event.mask)
+                self._frame_cache.on_verdict(verdict, event.mask)
             gate, score = verdict.gate, verdict.defect_prob
             if gate is None or score is None or verdict.simulated:
                 return
-            if not self._drift.take(gate.sha256, score):
-                self._drift.begin(gate.sha256, self._earlier(gate.sha256))
-                self._drift.take(gate.sha256, score)
-        elif isinstance(event, Beat):
-            self._board.hear(event.message)
-        elif isinstance(event, Lost):
-            self._board.lose(event.from_seq, event.to_seq)
-        elif isinstance(event, Renumbered):
-            self._board.renumber()
-            self._pictures.forget()
+            if not self._drift.add_score(gate.sha256, score):
+                self._drift.start_model(gate.sha256, self._first_scores(gate.sha256))
+                self._drift.add_score(gate.sha256, score)
+        elif isinstance(event, StatusReceived):
+            self._line_state.on_heartbeat(event.message)
+        elif isinstance(event, VerdictsLost):
+            self._line_state.on_lost(event.from_seq, event.to_seq)
+        elif isinstance(event, SequenceReset):
+            self._line_state.on_sequence_reset()
+            self._frame_cache.clear()
 
-    def _earlier(self, sha256: str) -> list[float]:
+    def _first_scores(self, sha256: str) -> list[float]:
         """The gate's first scores on this line; what is short of them comes from here on."""
-        if not self._history.kept:
+        if not self._history.has_ledger:
             return []
         try:
-            return list(self._history.gate_scores(sha256, self._reference_frames))
+            return list(self._history.first_gate_scores(sha256, self._reference_frames))
         except DataError:
             return []

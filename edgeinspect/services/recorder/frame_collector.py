@@ -10,20 +10,20 @@ from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import Reason, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.shared_memory.frame_ring import RingReader
-from edgeinspect.storage.shared_memory.side_buffer import AsideReader
+from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
+from edgeinspect.storage.shared_memory.side_buffer import SideBufferReader
 
-_ASIDE_SLOTS = 8
-_ASIDE_BYTES = 16 << 20
+_SIDE_BUFFER_SLOTS = 8
+_MAX_SIDE_BUFFER_SLOT_BYTES = 16 << 20
 """Most bytes of one slot aside, unless a frame of the line is larger."""
-NEVER_CAME = "none came"
+NOT_DELIVERED = "none came"
 OVERWRITTEN = "its slot was used again before it was taken"
-NOT_KEPT = "it did not enter the ring as it came, and was not kept aside"
-_NO_PICTURE = (Reason.CAPTURE_LOST, Reason.CAPTURE_ERROR)
-_NOT_IN_RING = (Reason.SHAPE, Reason.CAPTURE_HEALTH)
+NOT_IN_SIDE_BUFFER = "it did not enter the ring as it came, and was not kept aside"
+_REASONS_WITHOUT_IMAGE = (Reason.CAPTURE_LOST, Reason.CAPTURE_ERROR)
+_REASONS_NOT_IN_RING = (Reason.SHAPE, Reason.CAPTURE_HEALTH)
 
 
-class Pictures:
+class FrameCollector:
     """Holds pictures until their verdicts come. One thread.
 
     A picture is taken as soon as it is whole, so that only a standstill of this process
@@ -31,16 +31,16 @@ class Pictures:
     """
 
     def __init__(
-        self, folder: Path, line: str, cameras: Sequence[str], hold_bytes: int, clock: Clock
+        self, folder: Path, line: str, cameras: Sequence[str], capacity_bytes: int, clock: Clock
     ) -> None:
         self._paths = {name: folder / f"{line}.{name}.ring" for name in cameras}
-        self._rings: dict[str, RingReader] = {}
-        self._asides: dict[str, AsideReader] = {}
-        self._newest: dict[str, int] = {}
+        self._rings: dict[str, FrameRingReader] = {}
+        self._side_buffers: dict[str, SideBufferReader] = {}
+        self._last_seqs: dict[str, int] = {}
         self._clock = clock
-        self._held: dict[int, Pixels] = {}
-        self._held_bytes = 0
-        self._hold_bytes = hold_bytes
+        self._frames: dict[int, Pixels] = {}
+        self._frames_bytes = 0
+        self._capacity_bytes = capacity_bytes
 
     def attach(self) -> bool:
         """Attach to the rings, anew after a restart, and say that pictures are wanted.
@@ -55,56 +55,56 @@ class Pictures:
             ring = self._rings.get(name)
             if ring is None or not ring.is_current:
                 try:
-                    self._rings[name] = ring = RingReader(path)
+                    self._rings[name] = ring = FrameRingReader(path)
                 except DeviceLostError:
                     continue
-                self._newest[name] = 0
+                self._last_seqs[name] = 0
                 frame_bytes = ring.shape.size_bytes
-                slot_bytes = max(frame_bytes, min(4 * frame_bytes, _ASIDE_BYTES))
+                slot_bytes = max(frame_bytes, min(4 * frame_bytes, _MAX_SIDE_BUFFER_SLOT_BYTES))
                 aside = path.with_suffix(".aside")
-                self._asides[name] = AsideReader(aside, _ASIDE_SLOTS, slot_bytes)
-            self._asides[name].want(self._clock.now_ns())
+                self._side_buffers[name] = SideBufferReader(aside, _SIDE_BUFFER_SLOTS, slot_bytes)
+            self._side_buffers[name].request(self._clock.now_ns())
         return len(self._rings) == len(self._paths)
 
-    def look(self, from_seq: int) -> None:
+    def poll(self, from_seq: int) -> None:
         """Copy the pictures that have come since the last look, of `from_seq` and later."""
         for name, ring in self._rings.items():
-            for seq in ring.newer(max(self._newest[name], from_seq - 1)):
-                picture = ring.find(seq)
-                self._newest[name] = seq
+            for seq in ring.seqs_after(max(self._last_seqs[name], from_seq - 1)):
+                picture = ring.read(seq)
+                self._last_seqs[name] = seq
                 if picture is not None:
-                    self._hold(seq, picture)
+                    self._add(seq, picture)
 
-    def _hold(self, seq: int, picture: Pixels) -> None:
-        self._forget(seq)  # a line that counts anew comes to the same numbers
-        self._held[seq] = picture
-        self._held_bytes += picture.nbytes
-        while self._held_bytes > self._hold_bytes:
-            self._forget(next(iter(self._held)))
+    def _add(self, seq: int, pixels: Pixels) -> None:
+        self._discard(seq)  # a line that counts anew comes to the same numbers
+        self._frames[seq] = pixels
+        self._frames_bytes += pixels.nbytes
+        while self._frames_bytes > self._capacity_bytes:
+            self._discard(next(iter(self._frames)))
 
-    def _forget(self, seq: int) -> Pixels | None:
-        picture = self._held.pop(seq, None)
+    def _discard(self, seq: int) -> Pixels | None:
+        picture = self._frames.pop(seq, None)
         if picture is not None:
-            self._held_bytes -= picture.nbytes
+            self._frames_bytes -= picture.nbytes
         return picture
 
-    def take(self, verdict: Verdict) -> tuple[Pixels | None, str]:
+    def pop(self, verdict: Verdict) -> tuple[Pixels | None, str]:
         """The picture of a frame as its camera delivered it, or None and why there is none."""
-        picture = self._forget(verdict.seq)
-        for seq in [seq for seq in self._held if seq < verdict.seq]:
-            self._forget(seq)
-        aside = self._asides.get(verdict.camera)
-        if verdict.letterbox is not None or verdict.reason in _NOT_IN_RING:
-            kept = aside.find(verdict.seq) if aside is not None else None
-            return kept, "" if kept is not None else NOT_KEPT
-        if verdict.reason in _NO_PICTURE:
-            return None, NEVER_CAME
+        picture = self._discard(verdict.seq)
+        for seq in [seq for seq in self._frames if seq < verdict.seq]:
+            self._discard(seq)
+        aside = self._side_buffers.get(verdict.camera)
+        if verdict.letterbox is not None or verdict.reason in _REASONS_NOT_IN_RING:
+            kept = aside.read(verdict.seq) if aside is not None else None
+            return kept, "" if kept is not None else NOT_IN_SIDE_BUFFER
+        if verdict.reason in _REASONS_WITHOUT_IMAGE:
+            return None, NOT_DELIVERED
         if picture is None and verdict.camera in self._rings:
-            picture = self._rings[verdict.camera].find(verdict.seq)
+            picture = self._rings[verdict.camera].read(verdict.seq)
         return picture, "" if picture is not None else OVERWRITTEN
 
     def close(self) -> None:
         """Want no more."""
-        for aside in self._asides.values():
+        for aside in self._side_buffers.values():
             with contextlib.suppress(OSError):
                 aside.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.recording.messages import Missed
+from edgeinspect.storage.recording.messages import MissedVerdicts
 from edgeinspect.storage.spool.reader import SpoolReader
 
 
-class Verdicts:
+class VerdictReader:
     """Follows a line from its next verdict on, over every restart of the daemon. One thread."""
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class Verdicts:
         self._spool = spool
         return True
 
-    def next(self) -> bytes | Missed | None:
+    def read_next(self) -> bytes | MissedVerdicts | None:
         """The next verdict as it is sent, or what is gone before it; None for not yet."""
         spool = self._spool
         if spool is None:
@@ -52,7 +52,7 @@ class Verdicts:
                 body = spool.read(seq)
         self.next_seq = seq
         if seq > first:
-            return Missed(from_seq=first, to_seq=seq - 1)
+            return MissedVerdicts(from_seq=first, to_seq=seq - 1)
         if body is not None:
             self.next_seq = seq + 1
         return body

@@ -24,23 +24,23 @@ from pathlib import Path
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64, Moment
+from edgeinspect.domain.numbers import Int64, UtcNs
 from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.system.decoding import Decode, DecodeError, json_decoder
+from edgeinspect.system.decoding import DecodeError, Decoder, json_decoder
 from edgeinspect.system.regular_file import MODEL_BYTES_MAX, TEXT_BYTES_MAX, read_regular
 from edgeinspect.wire.messages import Mask
 
-MARKER = "archive.json"
-INDEX = "index.sqlite"
-SIDECAR = ".json"
-PART = ".part"
+MARKER_FILE = "archive.json"
+INDEX_FILE = "index.sqlite"
+SIDECAR_SUFFIX = ".json"
+PARTIAL_SUFFIX = ".part"
 """Ends the name of a file that is still being written; what a crash leaves is removed."""
-_S = 1_000_000_000
-_HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}")
+_NS_PER_S = 1_000_000_000
+_HOUR_FOLDER = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}")
 
 
-class Kind(str, Enum):
+class Category(str, Enum):
     """Why a frame is kept, the least useful first. The order is the archive's policy."""
 
     SIMULATED = "simulated"
@@ -60,10 +60,10 @@ class Kind(str, Enum):
         return _RANKS[self]
 
 
-_RANKS = {kind: rank for rank, kind in enumerate(Kind)}
+_RANKS = {kind: rank for rank, kind in enumerate(Category)}
 
 
-class Owner(
+class ArchiveMarker(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.archive/1"
 ):
     """The marker: one archive is one line's."""
@@ -71,7 +71,7 @@ class Owner(
     line: str
 
 
-class PictureFile(msgspec.Struct, frozen=True, kw_only=True):
+class ImageFile(msgspec.Struct, frozen=True, kw_only=True):
     """The picture beside a sidecar."""
 
     file: str
@@ -89,26 +89,26 @@ class Sidecar(
 ):
     """All that is known of one frame."""
 
-    kind: Kind
+    kind: Category
     label: str
     """Class of the worst region, `gate` where the gate alone decided, else empty."""
-    saved_at_utc_ns: Moment
-    picture: PictureFile
+    saved_at_utc_ns: UtcNs
+    picture: ImageFile
     verdict: Verdict
     mask: Mask | None = None
 
 
-_decode: Decode[Sidecar] = json_decoder(Sidecar)
-_decode_owner: Decode[Owner] = json_decoder(Owner)
+_decode: Decoder[Sidecar] = json_decoder(Sidecar)
+_decode_marker: Decoder[ArchiveMarker] = json_decoder(ArchiveMarker)
 _encode = msgspec.json.Encoder().encode
 
 
-def encode(message: Sidecar | Owner) -> bytes:
+def encode_document(message: Sidecar | ArchiveMarker) -> bytes:
     """As it stands in its file."""
     return _encode(message)
 
 
-def label_of(verdict: Verdict) -> str:
+def verdict_label(verdict: Verdict) -> str:
     """What a verdict found, in one word; see `Sidecar.label`."""
     for region in verdict.regions:
         if region.fatal:
@@ -125,32 +125,32 @@ def frame_name(verdict: Verdict) -> str:
 
 def frame_folder(verdict: Verdict) -> str:
     """Where in the archive a frame stands: `DAY/HOUR` of its capture, UTC."""
-    at = datetime.fromtimestamp(verdict.captured_at_utc_ns // _S, timezone.utc)
+    at = datetime.fromtimestamp(verdict.captured_at_utc_ns // _NS_PER_S, timezone.utc)
     return f"{at:%Y-%m-%d/%H}"
 
 
 def is_archive(root: Path) -> bool:
     """True for the folder of an archive."""
-    return (root / MARKER).is_file() and _owner(root) is not None
+    return (root / MARKER_FILE).is_file() and _try_read_marker(root) is not None
 
 
-def owner_of(root: Path) -> Owner:
+def read_marker(root: Path) -> ArchiveMarker:
     """Whose archive a folder is.
 
     Raises:
         DataError: It is none.
     """
-    owner = _owner(root)
+    owner = _try_read_marker(root)
     if owner is None:
         raise DataError(
-            "is not an archive", where=str(root), remedy=f"Give the folder that holds {MARKER}"
+            "is not an archive", where=str(root), remedy=f"Give the folder that holds {MARKER_FILE}"
         )
     return owner
 
 
-def _owner(root: Path) -> Owner | None:
+def _try_read_marker(root: Path) -> ArchiveMarker | None:
     try:
-        return _decode_owner(read_regular(root / MARKER, TEXT_BYTES_MAX))
+        return _decode_marker(read_regular(root / MARKER_FILE, TEXT_BYTES_MAX))
     except (OSError, DecodeError):
         return None
 
@@ -178,14 +178,14 @@ def hour_folders(root: Path) -> list[Path]:
     return sorted(
         path
         for path in root.glob("????-??-??/??")
-        if _HOUR.fullmatch(path.relative_to(root).as_posix()) and path.is_dir()
+        if _HOUR_FOLDER.fullmatch(path.relative_to(root).as_posix()) and path.is_dir()
     )
 
 
 def sidecars_in(folder: Path) -> list[Path]:
     """The sidecars of one hour, sorted; empty if the folder is gone."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(SIDECAR)]
+        names = [name for name in os.listdir(folder) if name.endswith(SIDECAR_SUFFIX)]
     except OSError:
         return []
     return [folder / name for name in sorted(names)]
@@ -197,13 +197,13 @@ def sidecars(root: Path) -> Iterator[Path]:
         yield from sidecars_in(folder)
 
 
-def is_whole(sidecar: Path, told: Sidecar, *, thoroughly: bool = False) -> bool:
+def is_complete(sidecar: Path, told: Sidecar, *, check_hash: bool = False) -> bool:
     """True if the picture beside a sidecar is there in its full size; and its hash, if asked."""
     path = sidecar.with_name(told.picture.file)
     try:
         if path.stat().st_size != told.picture.size_bytes:
             return False
-        return not thoroughly or hashlib.sha256(
+        return not check_hash or hashlib.sha256(
             read_regular(path, MODEL_BYTES_MAX)
         ).hexdigest() == (told.picture.sha256)
     except OSError:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from edgeinspect.storage.archive.format import INDEX, Kind
+from edgeinspect.storage.archive.format import INDEX_FILE, Category
 from edgeinspect.storage.archive.index_rows import COLUMNS
-from edgeinspect.storage.sqlite_file import COMPANIONS, check_files, check_objects
+from edgeinspect.storage.sqlite_file import SQLITE_SUFFIXES, check_plain_schema, check_regular_files
 
-AGE = "kept_since_ns"
-"""Kept time (`timekeeping.KeptTime`) at which a frame came into the archive: its age and its
+AGE_COLUMN = "kept_since_ns"
+"""Kept time (`timekeeping.RetentionClock`) at which a frame came into the archive: its age and its
 place among others, whatever the wall clock said when it was captured."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
@@ -36,52 +36,53 @@ PRAGMA user_version = 1;
 _INDICES = f"""
 DROP INDEX IF EXISTS by_use;
 DROP INDEX IF EXISTS by_time;
-CREATE INDEX IF NOT EXISTS by_use_and_age ON frames (kind, label, {AGE}, epoch, seq);
-CREATE INDEX IF NOT EXISTS by_age ON frames ({AGE}, epoch, seq);
+CREATE INDEX IF NOT EXISTS by_use_and_age ON frames (kind, label, {AGE_COLUMN}, epoch, seq);
+CREATE INDEX IF NOT EXISTS by_age ON frames ({AGE_COLUMN}, epoch, seq);
 CREATE INDEX IF NOT EXISTS by_time_captured ON frames (captured_at_utc_ns);
 """
 _TABLES = {
-    "frames": {*COLUMNS, AGE},
+    "frames": {*COLUMNS, AGE_COLUMN},
     "folders": {"path", "mtime_ns", "kept_ns"},
     "state": {"name", "value"},
     "missed": {"hour_utc", "kind", "why", "count"},
 }
-_KINDS = ", ".join(f"'{kind.value}'" for kind in Kind)
+_KINDS = ", ".join(f"'{kind.value}'" for kind in Category)
 _DIGITS = "[0-9]"
-_HOUR = f"{_DIGITS * 4}-{_DIGITS * 2}-{_DIGITS * 2}/{_DIGITS * 2}/"
+_HOUR_GLOB = f"{_DIGITS * 4}-{_DIGITS * 2}-{_DIGITS * 2}/{_DIGITS * 2}/"
 
 
-def _number(name: str, most: int, least: int = 0) -> str:
+def _integer_check(name: str, most: int, least: int = 0) -> str:
     return f"typeof({name}) = 'integer' AND {name} BETWEEN {least} AND {most}"
 
 
-def _word(name: str) -> str:
+def _text_check(name: str) -> str:
     return f"typeof({name}) = 'text' AND {name} NOT GLOB '*[^ -~]*'"
 
 
-_FRAME = " AND ".join(
+_FRAME_CHECK = " AND ".join(
     (
-        _number("epoch", 1 << 62),
-        _number("seq", 1 << 62),
-        _word("camera"),
-        _number("captured_at_utc_ns", (1 << 63) - 1, -(1 << 63)),
+        _integer_check("epoch", 1 << 62),
+        _integer_check("seq", 1 << 62),
+        _text_check("camera"),
+        _integer_check("captured_at_utc_ns", (1 << 63) - 1, -(1 << 63)),
         f"kind IN ({_KINDS})",
         "typeof(label) = 'text'",
-        _word("decision"),
-        _word("reason"),
+        _text_check("decision"),
+        _text_check("reason"),
         "typeof(defect_prob) IN ('real', 'null')",
-        _number("size_bytes", 1 << 40),
-        _word("path"),
+        _integer_check("size_bytes", 1 << 40),
+        _text_check("path"),
         # What is removed by its path lies in a folder of an hour, and nowhere else.
-        f"path GLOB '{_HOUR}*.json' AND instr(substr(path, 15), '/') = 0",
+        f"path GLOB '{_HOUR_GLOB}*.json' AND instr(substr(path, 15), '/') = 0",
     )
 )
-_SOUND = {
-    "frames": _FRAME,
-    "state": f"value IS NULL OR {_number('value', 1 << 62, -(1 << 62))}",
-    "folders": f"{_number('mtime_ns', 1 << 62, -(1 << 62))} AND {_number('kept_ns', 1 << 62)}",
-    "missed": f"{_number('hour_utc', 1 << 22, -(1 << 22))} AND {_word('kind')}"
-    f" AND {_word('why')} AND {_number('count', 1 << 62)}",
+_ROW_CHECKS = {
+    "frames": _FRAME_CHECK,
+    "state": f"value IS NULL OR {_integer_check('value', 1 << 62, -(1 << 62))}",
+    "folders": f"{_integer_check('mtime_ns', 1 << 62, -(1 << 62))} AND "
+    f"{_integer_check('kept_ns', 1 << 62)}",
+    "missed": f"{_integer_check('hour_utc', 1 << 22, -(1 << 22))} AND {_text_check('kind')}"
+    f" AND {_text_check('why')} AND {_integer_check('count', 1 << 62)}",
 }
 
 
@@ -92,10 +93,10 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         sqlite3.OperationalError: The disk does not let us.
         sqlite3.DatabaseError: It is damaged, of another version, or something else.
     """
-    check_files(path)
+    check_regular_files(path)
     base = sqlite3.connect(path, timeout=2, check_same_thread=False)
     try:
-        check_objects(base)
+        check_plain_schema(base)
         base.execute("PRAGMA journal_mode = WAL")
         base.execute("PRAGMA synchronous = NORMAL")
         base.execute("PRAGMA journal_size_limit = 4194304")
@@ -103,14 +104,14 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         if version not in (0, 1):
             raise sqlite3.DatabaseError(f"is of version {version}")
         base.executescript(_SCHEMA)
-        if _columns(base, "frames") == set(COLUMNS):
+        if _table_columns(base, "frames") == set(COLUMNS):
             # What a former version saved is kept once more from now on.
-            base.execute(f"ALTER TABLE frames ADD COLUMN {AGE} INTEGER NOT NULL DEFAULT 0")
+            base.execute(f"ALTER TABLE frames ADD COLUMN {AGE_COLUMN} INTEGER NOT NULL DEFAULT 0")
         _check_tables(base)
         base.executescript(_INDICES)
         if base.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("is damaged")
-        _check_rows(base, _number(AGE, 1 << 62))
+        _check_rows(base, _integer_check(AGE_COLUMN, 1 << 62))
     except BaseException:
         base.close()
         raise
@@ -124,13 +125,13 @@ def open_to_read(root: Path) -> sqlite3.Connection:
         sqlite3.OperationalError: There is none, or the disk does not let us.
         sqlite3.DatabaseError: It is damaged, or something else.
     """
-    path = (root / INDEX).absolute()
+    path = (root / INDEX_FILE).absolute()
     if not path.is_file():
         raise sqlite3.OperationalError("there is no index")
-    check_files(path)
+    check_regular_files(path)
     base = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
     try:
-        check_objects(base)
+        check_plain_schema(base)
         base.execute("BEGIN")  # what is checked is what is read
         _check_rows(base, "1")
     except BaseException:
@@ -139,29 +140,29 @@ def open_to_read(root: Path) -> sqlite3.Connection:
     return base
 
 
-def set_aside(path: Path) -> None:
+def quarantine(path: Path) -> None:
     """Move a file that cannot be used out of the way, under a name that is free."""
     number = 1
     while (path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     path.rename(path.with_name(f"{path.name}.damaged-{number}"))
-    for suffix in COMPANIONS[1:]:
+    for suffix in SQLITE_SUFFIXES[1:]:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _columns(base: sqlite3.Connection, table: str) -> set[str]:
+def _table_columns(base: sqlite3.Connection, table: str) -> set[str]:
     return {column[1] for column in base.execute(f"PRAGMA table_info({table})")}
 
 
 def _check_tables(base: sqlite3.Connection) -> None:
     for table, wanted in _TABLES.items():
-        if _columns(base, table) != wanted:
+        if _table_columns(base, table) != wanted:
             raise sqlite3.DatabaseError(f"has another table {table!r}")
 
 
 def _check_rows(base: sqlite3.Connection, more: str) -> None:
     """Every value is of its kind, so that whoever reads a row need not ask."""
-    for table, sound in _SOUND.items():
+    for table, sound in _ROW_CHECKS.items():
         whole = f"({sound}) AND {more}" if table == "frames" else sound
         if base.execute(f"SELECT 1 FROM {table} WHERE NOT ({whole}) LIMIT 1").fetchone():
             raise sqlite3.DatabaseError(f"a row of {table!r} is damaged")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.storage.archive.format import (
-    PART,
-    SIDECAR,
-    Kind,
+    PARTIAL_SUFFIX,
+    SIDECAR_SUFFIX,
+    Category,
     Sidecar,
     frame_folder,
     frame_name,
-    is_whole,
-    owner_of,
+    is_complete,
+    read_marker,
     read_sidecar,
     sidecars_in,
 )
@@ -40,14 +40,14 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class IndexEntry:
     """One frame of the archive, as the index knows it; its fields are `COLUMNS`."""
 
     epoch: int
     seq: int
     camera: str
     captured_at_utc_ns: int
-    kind: Kind
+    kind: Category
     label: str
     decision: str
     reason: str
@@ -58,7 +58,7 @@ class Row:
     @property
     def name(self) -> str:
         """The frame's name."""
-        return self.path.rpartition("/")[2].removesuffix(SIDECAR)
+        return self.path.rpartition("/")[2].removesuffix(SIDECAR_SUFFIX)
 
     def values(self) -> tuple[object, ...]:
         """In the order of `COLUMNS`."""
@@ -77,10 +77,10 @@ class Row:
         )
 
 
-def row_of(told: Sidecar, path: str, sidecar_bytes: int) -> Row:
+def entry_from_sidecar(told: Sidecar, path: str, sidecar_bytes: int) -> IndexEntry:
     """What the index keeps of a sidecar."""
     verdict = told.verdict
-    return Row(
+    return IndexEntry(
         verdict.epoch,
         verdict.seq,
         verdict.camera,
@@ -95,14 +95,14 @@ def row_of(told: Sidecar, path: str, sidecar_bytes: int) -> Row:
     )
 
 
-def row_from(values: Iterable[object]) -> Row:
+def entry_from_row(values: Iterable[object]) -> IndexEntry:
     """A row as SQLite gives it."""
     row = list(values)
-    row[4] = Kind(row[4])
-    return Row(*row)  # type: ignore[arg-type]
+    row[4] = Category(row[4])
+    return IndexEntry(*row)  # type: ignore[arg-type]
 
 
-def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
+def scan_hour_folder(root: Path, folder: Path, *, clean: bool = True) -> Iterator[IndexEntry]:
     """The whole frames of one hour's folder, as the archive saved them.
 
     Args:
@@ -112,34 +112,34 @@ def frames_in(root: Path, folder: Path, *, clean: bool = True) -> Iterator[Row]:
             their whole picture.
     """
     kept: set[str] = set()
-    line = owner_of(root).line
+    line = read_marker(root).line
     for path in sidecars_in(folder):
         try:
             told = read_sidecar(path)
         except DataError:
             if _is_json(path):  # of another version of this program: not ours to remove
-                kept |= {f"{path.stem}{suffix}" for suffix in (SIDECAR, ".png", ".jpg")}
+                kept |= {f"{path.stem}{suffix}" for suffix in (SIDECAR_SUFFIX, ".png", ".jpg")}
             continue
-        if is_whole(path, told):
+        if is_complete(path, told):
             kept |= {path.name, told.picture.file}
             below = path.relative_to(root).as_posix()
-            if _stands_as_saved(told, below, line):
-                yield row_of(told, below, path.stat().st_size)
+            if _is_own_frame(told, below, line):
+                yield entry_from_sidecar(told, below, path.stat().st_size)
     if clean:
         for entry in list(os.scandir(folder)):
             # A folder is nobody's torn file.
             if (
                 entry.name not in kept
-                and _is_ours(entry.name)
+                and _has_archive_name(entry.name)
                 and not entry.is_dir(follow_symlinks=False)
             ):
                 os.unlink(entry.path)
 
 
-def _stands_as_saved(told: Sidecar, path: str, line: str) -> bool:
+def _is_own_frame(told: Sidecar, path: str, line: str) -> bool:
     """False for a copy under another name, or another line's frame: it would stand for ours."""
     verdict = told.verdict
-    own = f"{frame_folder(verdict)}/{frame_name(verdict)}{SIDECAR}"
+    own = f"{frame_folder(verdict)}/{frame_name(verdict)}{SIDECAR_SUFFIX}"
     return verdict.line == line and path == own and path.isascii() and path.isprintable()
 
 
@@ -151,8 +151,8 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _is_ours(name: str) -> bool:
+def _has_archive_name(name: str) -> bool:
     """True for a name that the archive gives: what a person put there is left alone."""
-    stem = name.removesuffix(PART).rpartition(".")[0]
+    stem = name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[0]
     parts = stem.split(".")
     return len(parts) == 4 and parts[2].isdecimal() and parts[3].isdecimal()

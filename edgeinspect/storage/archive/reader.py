@@ -11,33 +11,38 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.storage.archive.format import (
-    INDEX,
-    Kind,
+    INDEX_FILE,
+    Category,
     Sidecar,
     hour_folders,
-    is_whole,
-    owner_of,
+    is_complete,
+    read_marker,
     read_sidecar,
     sidecars,
 )
 from edgeinspect.storage.archive.index_file import open_to_read
-from edgeinspect.storage.archive.index_rows import COLUMNS, Row, frames_in, row_from
+from edgeinspect.storage.archive.index_rows import (
+    COLUMNS,
+    IndexEntry,
+    entry_from_row,
+    scan_hour_folder,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FrameQuery:
     """Which frames; what is None or empty is not asked for."""
 
     since_utc_ns: int | None = None
     until_utc_ns: int | None = None
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[Category, ...] = ()
     decision: str | None = None
     label: str | None = None
     camera: str | None = None
     limit: int | None = None
     """The newest so many."""
 
-    def fits(self, row: Row) -> bool:
+    def matches(self, row: IndexEntry) -> bool:
         """True for a frame that is wanted, whatever the limit."""
         at = row.captured_at_utc_ns
         return (
@@ -50,26 +55,26 @@ class Wanted:
         )
 
 
-def find(root: Path, wanted: Wanted) -> list[Row]:
+def find_frames(root: Path, wanted: FrameQuery) -> list[IndexEntry]:
     """The frames that are wanted, newest first. The archive may be running.
 
     Raises:
         DataError: The folder is no archive.
     """
-    owner_of(root)
-    found = [row for row in _rows(root) if wanted.fits(row)]
+    read_marker(root)
+    found = [row for row in _all_entries(root) if wanted.matches(row)]
     found.sort(key=lambda row: (row.captured_at_utc_ns, row.seq), reverse=True)
     return found[: wanted.limit]
 
 
-def find_one(root: Path, words: str) -> tuple[Path, Sidecar]:
+def find_frame(root: Path, words: str) -> tuple[Path, Sidecar]:
     """The sidecar of one frame, by its name, or by its seq if that names one frame only.
 
     Raises:
         DataError: There is none, or several.
     """
-    owner_of(root)
-    hits = [row for row in _rows(root) if words in (row.name, str(row.seq))]
+    read_marker(root)
+    hits = [row for row in _all_entries(root) if words in (row.name, str(row.seq))]
     if len(hits) != 1:
         names = ", ".join(row.name for row in hits[:5])
         raise DataError(
@@ -81,13 +86,13 @@ def find_one(root: Path, words: str) -> tuple[Path, Sidecar]:
     return path, read_sidecar(path)
 
 
-def losses(root: Path) -> list[tuple[int, str, str, int]]:
+def read_losses(root: Path) -> list[tuple[int, str, str, int]]:
     """(hour since 1970, kind, why, how many) of the frames without a picture; oldest first.
 
     Raises:
         DataError: The index, which alone knows it, is there and cannot be read.
     """
-    if not os.path.lexists(root / INDEX):
+    if not os.path.lexists(root / INDEX_FILE):
         return []
     try:
         with closing(open_to_read(root)) as base:
@@ -95,35 +100,35 @@ def losses(root: Path) -> list[tuple[int, str, str, int]]:
     except sqlite3.Error as error:
         raise DataError(
             f"cannot be read: {error}",
-            where=str(root / INDEX),
+            where=str(root / INDEX_FILE),
             remedy="The archive makes another when it starts; losses by now stand in the old one",
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class IntegrityReport:
     """What a look at every file found."""
 
     frames: int
     broken: tuple[str, ...]
     """Sidecars that cannot be read, or whose picture is not what they say."""
-    unlisted: int
+    unindexed: int
     """Whole frames that the index does not have (yet)."""
 
 
-def check(root: Path) -> Check:
+def check_integrity(root: Path) -> IntegrityReport:
     """Read every sidecar and every picture.
 
     Raises:
         DataError: The folder is no archive.
     """
-    owner_of(root)
-    listed = {row.path for row in _rows(root)}
+    read_marker(root)
+    listed = {row.path for row in _all_entries(root)}
     broken, frames, unlisted = [], 0, 0
     for path in sidecars(root):
         below = path.relative_to(root).as_posix()
         try:
-            whole = is_whole(path, read_sidecar(path), thoroughly=True)
+            whole = is_complete(path, read_sidecar(path), check_hash=True)
         except DataError:
             whole = False
         if whole:
@@ -131,20 +136,20 @@ def check(root: Path) -> Check:
             unlisted += below not in listed
         elif path.exists():  # not removed in the meantime
             broken.append(below)
-    return Check(frames, tuple(broken), unlisted)
+    return IntegrityReport(frames, tuple(broken), unlisted)
 
 
-def _rows(root: Path) -> Iterator[Row]:
+def _all_entries(root: Path) -> Iterator[IndexEntry]:
     try:
         with closing(open_to_read(root)) as base:
             values = base.execute(f"SELECT {', '.join(COLUMNS)} FROM frames").fetchall()
     except sqlite3.Error:  # none, damaged, or on a disk that is mounted read-only
         for folder in hour_folders(root):
-            yield from frames_in(root, folder, clean=False)
+            yield from scan_hour_folder(root, folder, clean=False)
         return
-    yield from map(row_from, values)
+    yield from map(entry_from_row, values)
 
 
-def picture_of(sidecar: Path, told: Sidecar) -> Path:
+def image_path(sidecar: Path, told: Sidecar) -> Path:
     """The picture file of a frame."""
     return sidecar.with_name(told.picture.file)

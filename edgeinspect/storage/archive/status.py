@@ -13,22 +13,22 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.domain.numbers import Int64, Moment
-from edgeinspect.system.decoding import Decode, DecodeError, json_decoder
+from edgeinspect.domain.numbers import Int64, UtcNs
+from edgeinspect.system.decoding import DecodeError, Decoder, json_decoder
 from edgeinspect.system.regular_file import open_regular
 
-STATE = "state.json"
-STALE_NS = 10 * NS_PER_S
-_BYTES = 4096
+STATUS_FILE = "state.json"
+STATUS_STALE_NS = 10 * NS_PER_S
+_FILE_BYTES = 4096
 _PROBLEM_CHARS = 500
 
 
-class ArchiveState(
+class ArchiveStatus(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.archive_state/1"
 ):
     """What the archive's process says once a second."""
 
-    at_utc_ns: Moment
+    at_utc_ns: UtcNs
     problem: str = ""
     """Why nothing can be saved now; empty while all is well."""
     saved: Int64 = 0
@@ -41,26 +41,26 @@ class ArchiveState(
     """Of all pictures and sidecars."""
 
 
-_decode: Decode[ArchiveState] = json_decoder(ArchiveState)
+_decode: Decoder[ArchiveStatus] = json_decoder(ArchiveStatus)
 _encode = msgspec.json.Encoder().encode
 
 
-def write_state(root: Path, state: ArchiveState) -> None:
+def write_status(root: Path, state: ArchiveStatus) -> None:
     """Tell it. A folder that cannot be written tells by itself: what stands there grows old."""
     state = msgspec.structs.replace(state, problem=state.problem[:_PROBLEM_CHARS])
-    body = _encode(state).ljust(_BYTES)
+    body = _encode(state).ljust(_FILE_BYTES)
     with contextlib.suppress(OSError):
-        file = os.open(root / STATE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(root / STATUS_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             os.pwrite(file, body, 0)
         finally:
             os.close(file)
 
 
-def read_state(root: Path) -> ArchiveState | None:
+def read_status(root: Path) -> ArchiveStatus | None:
     """What was told last; None if nothing was, or it cannot be read."""
     try:
-        with open_regular(root / STATE) as file:
-            return _decode(file.read(2 * _BYTES))
+        with open_regular(root / STATUS_FILE) as file:
+            return _decode(file.read(2 * _FILE_BYTES))
     except (OSError, DecodeError):
         return None

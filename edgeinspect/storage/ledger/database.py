@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import StorageError, is_transient
-from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, TABLES, Rows
-from edgeinspect.storage.sqlite_file import foreign_file
+from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, TABLES, RowEncoder
+from edgeinspect.storage.sqlite_file import find_irregular_file
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LedgerTail:
     """What a ledger knows before the spool is opened."""
 
     last_seq: int = 0
@@ -23,19 +23,19 @@ class Known:
     last_epoch: int = 0
     last_utc_ns: int | None = None
     """When the last verdict was captured, by the wall clock of then."""
-    ended: bool = False
+    clean_shutdown: bool = False
     """True if the last epoch was stopped in order: no frame of it is missing here."""
 
 
-def known(path: Path) -> Known:
+def read_tail(path: Path) -> LedgerTail:
     """The last seq and epoch in a ledger; zeros if there is none that can be read.
 
     Raises:
         StorageError: There is one, and it can be read later: another program holds it.
     """
     try:
-        if not path.exists() or foreign_file(path) is not None:
-            return Known()
+        if not path.exists() or find_irregular_file(path) is not None:
+            return LedgerTail()
         base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
         try:
             seq, epoch, utc_ns = base.execute(
@@ -47,7 +47,7 @@ def known(path: Path) -> Known:
         finally:
             base.close()
         stopped = ended is not None and epoch <= begun
-        return Known(max(seq, first - 1), max(epoch, begun - 0), utc_ns, stopped)
+        return LedgerTail(max(seq, first - 1), max(epoch, begun - 0), utc_ns, stopped)
     except (OSError, sqlite3.Error, TypeError, ValueError) as error:
         if is_transient(error):
             raise StorageError(
@@ -55,7 +55,7 @@ def known(path: Path) -> Known:
                 where=str(path),
                 remedy="Another program may hold it",
             ) from error
-        return Known()  # damaged: the writer sets it aside
+        return LedgerTail()  # damaged: the writer sets it aside
 
 
 class UnusableLedgerError(Exception):
@@ -71,7 +71,7 @@ class UnusableLedgerError(Exception):
         super().__init__(problem)
 
 
-class OpenLedger:
+class LedgerDatabase:
     """A ledger open for writing, locked against a second daemon. One thread; commits by hand."""
 
     def __init__(self, path: Path) -> None:
@@ -85,41 +85,41 @@ class OpenLedger:
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._holder = _hold(path)
+        self._lock_fd = _lock_ledger(path)
         try:
-            if (other := foreign_file(path)) == path:
+            if (other := find_irregular_file(path)) == path:
                 raise UnusableLedgerError("is not an ordinary file", suffix="other")
             if other is not None:
                 raise OSError(f"{other.name} beside it is not an ordinary file: remove it")
-            self.base = _create(path)
+            self.db = _open_database(path)
             try:
-                self.rows = Rows(self.base)
+                self.encoder = RowEncoder(self.db)
                 self._inode = _inode(path)
             except BaseException:
-                self.base.close()
+                self.db.close()
                 raise
         except BaseException as error:
-            os.close(self._holder)
-            if is_damage(error):
+            os.close(self._lock_fd)
+            if is_corruption(error):
                 raise UnusableLedgerError(str(error)) from error
             raise
 
     @property
-    def in_place(self) -> bool:
+    def is_current(self) -> bool:
         """False once the file was moved, removed or exchanged under its name."""
         return self._inode == _inode(self._path)
 
     def close(self) -> None:
         """Close and unlock."""
         try:
-            self.base.close()
+            self.db.close()
         except sqlite3.Error:
             pass  # what is committed is safe; the rest is still in the spool
         finally:
-            os.close(self._holder)
+            os.close(self._lock_fd)
 
 
-def _create(path: Path) -> sqlite3.Connection:
+def _open_database(path: Path) -> sqlite3.Connection:
     base = sqlite3.connect(path, timeout=2, isolation_level=None)
     try:
         version = _version(base)
@@ -151,7 +151,7 @@ def _version(base: sqlite3.Connection) -> int | None:
     return int(found[0]) if found else 0
 
 
-def is_damage(error: BaseException) -> bool:
+def is_corruption(error: BaseException) -> bool:
     """True for a file that is no database or a broken one, not for a disk that may recover."""
     # sqlite3 gives SQLITE_CORRUPT and SQLITE_NOTADB, and only these, the bare class.
     # Its words may quote the damaged bytes, and then it raises UnicodeDecodeError instead.
@@ -159,7 +159,7 @@ def is_damage(error: BaseException) -> bool:
     return type(error) is sqlite3.DatabaseError or isinstance(error, (TypeError, ValueError))
 
 
-def set_aside(path: Path, suffix: str) -> Path:
+def quarantine(path: Path, suffix: str) -> Path:
     """Give the file another name, its write-ahead log with it; returns the new path."""
     for number in itertools.count(1):
         aside = path.with_name(f"{path.name}.{suffix}-{number}")
@@ -181,7 +181,7 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _hold(path: Path) -> int:
+def _lock_ledger(path: Path) -> int:
     """Lock the ledger against a second daemon; the lock goes with the process."""
     lock = path.with_name(path.name + ".lock")
     holder = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)

@@ -15,7 +15,7 @@ import msgspec
 
 from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
-from edgeinspect.storage.ledger.schema import OWN_COLUMNS, unpack
+from edgeinspect.storage.ledger.schema import OWN_COLUMNS, decompress
 from edgeinspect.system.decoding import DecodeError, json_decoder
 from edgeinspect.system.untrusted_text import TableWriter
 
@@ -31,7 +31,7 @@ COLUMNS = (*_STORED, "label")
 """What queries and exports give, in order."""
 
 
-_Row = tuple[
+_StoredRow = tuple[
     int,
     int,
     int,
@@ -55,20 +55,27 @@ _Row = tuple[
 """The kinds of `_STORED`: SQLite keeps any value in any column."""
 
 
-class _Named(msgspec.Struct):
+class _LabelOnly(msgspec.Struct):
     """What is taken out of a verdict's body."""
 
     label: str | None = None
 
 
-_decode_named = json_decoder(_Named)
+_decode_label = json_decoder(_LabelOnly)
 _PASSING = {Reason.CLEAN.value, Reason.BELOW_THRESHOLDS.value}
-_WHOLE = {"seq", "epoch", "captured_at_utc_ns", "encoder_count", "reject_code", "total_us"}
-_FLAGS = {"degraded", "simulated"}
+_INTEGER_COLUMNS = {
+    "seq",
+    "epoch",
+    "captured_at_utc_ns",
+    "encoder_count",
+    "reject_code",
+    "total_us",
+}
+_BOOLEAN_COLUMNS = {"degraded", "simulated"}
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class VerdictFilter:
     """Which verdicts; a field that is None does not matter."""
 
     since_utc_ns: int | None = None
@@ -83,34 +90,34 @@ class Filter:
     limit: int | None = None
 
 
-def query(base: sqlite3.Connection, wanted: Filter) -> Iterator[tuple[Any, ...]]:
+def find_verdicts(base: sqlite3.Connection, wanted: VerdictFilter) -> Iterator[tuple[Any, ...]]:
     """Rows of `COLUMNS`, the newest capture first.
 
     Raises:
         DataError: The ledger is damaged.
     """
-    clauses, values = _where(wanted)
+    clauses, values = _where_clause(wanted)
     limit = f" LIMIT {int(wanted.limit)}" if wanted.limit is not None else ""
     text = (
-        f"SELECT {', '.join(_STORED)}, body, dictionary FROM verdicts{_index(wanted)}"
+        f"SELECT {', '.join(_STORED)}, body, dictionary FROM verdicts{_index_hint(wanted)}"
         f" LEFT JOIN causes USING (cause){clauses}"
         f" ORDER BY captured_at_utc_ns DESC, seq DESC{limit}"
     )
     try:
         for *row, body, dictionary in base.execute(text, values):
-            yield (*_checked(row), _label(body, dictionary))
+            yield (*_validated(row), _label(body, dictionary))
     except (sqlite3.Error, OverflowError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
 
 
-def _checked(row: list[Any]) -> _Row:
+def _validated(row: list[Any]) -> _StoredRow:
     """A row as the table declares it.
 
     Raises:
         DataError: Somebody wrote other values into it.
     """
     try:
-        checked: _Row = msgspec.convert(row, _Row)
+        checked: _StoredRow = msgspec.convert(row, _StoredRow)
     except msgspec.ValidationError as error:
         raise DataError(
             f"the ledger's row of verdict {row[0]} is damaged: {error}",
@@ -122,7 +129,7 @@ def _checked(row: list[Any]) -> _Row:
 def _label(packed: bytes, dictionary: bytes) -> str | None:
     """The picture's name of a line that reads pictures; it stands in the verdict alone."""
     try:
-        return _decode_named(unpack(packed, dictionary)).label
+        return _decode_label(decompress(packed, dictionary)).label
     except (zlib.error, DecodeError, TypeError):  # `verify` says what is wrong with it
         return None
 
@@ -137,12 +144,12 @@ def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
         row = base.execute(
             "SELECT body, dictionary FROM verdicts JOIN causes USING (cause) WHERE seq = ?", (seq,)
         ).fetchone()
-        return None if row is None else unpack(*row)
+        return None if row is None else decompress(*row)
     except (sqlite3.Error, zlib.error, TypeError) as error:
         raise DataError(f"verdict {seq} cannot be read: {error}") from error
 
 
-def _where(wanted: Filter) -> tuple[str, list[Any]]:
+def _where_clause(wanted: VerdictFilter) -> tuple[str, list[Any]]:
     """SQL with placeholders only: what a person types never becomes part of it."""
     terms = (
         ("captured_at_utc_ns >= ?", wanted.since_utc_ns),
@@ -156,18 +163,18 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
     )
     used = [(clause, value) for clause, value in terms if value is not None]
     clauses = [clause for clause, _ in used]
-    if _cannot_pass(wanted):
+    if _excludes_passes(wanted):
         clauses.append("decision != 'PASS'")  # said outright, or that index may not be used
     return " WHERE " + " AND ".join(clauses) if clauses else "", [value for _, value in used]
 
 
-def _index(wanted: Filter) -> str:
+def _index_hint(wanted: VerdictFilter) -> str:
     """The small index of what did not pass: without statistics SQLite takes the large one."""
-    few = wanted.part_id is None and wanted.seq is None and _cannot_pass(wanted)
+    few = wanted.part_id is None and wanted.seq is None and _excludes_passes(wanted)
     return " INDEXED BY verdicts_bad" if few else ""
 
 
-def _cannot_pass(wanted: Filter) -> bool:
+def _excludes_passes(wanted: VerdictFilter) -> bool:
     return (
         wanted.decision not in (None, Decision.PASS.value)
         or wanted.class_name is not None
@@ -176,7 +183,7 @@ def _cannot_pass(wanted: Filter) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StoredEvent:
     """Something that happened to the line."""
 
     at_utc_ns: int
@@ -187,24 +194,26 @@ class Event:
     """A JSON object, as it was written."""
 
 
-_EVENT = ("at_utc_ns", "epoch", "kind", "actor", "detail")
+_EVENT_COLUMNS = ("at_utc_ns", "epoch", "kind", "actor", "detail")
 
 
-def read_events(base: sqlite3.Connection, limit: int) -> list[Event]:
+def read_events(base: sqlite3.Connection, limit: int) -> list[StoredEvent]:
     """The newest events, the newest first.
 
     Raises:
         DataError: The ledger is damaged.
     """
-    text = f"SELECT {', '.join(_EVENT)} FROM events ORDER BY id DESC LIMIT ?"
+    text = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events ORDER BY id DESC LIMIT ?"
     try:
         found = base.execute(text, (limit,)).fetchall()
-        return msgspec.convert([dict(zip(_EVENT, row, strict=True)) for row in found], list[Event])
+        return msgspec.convert(
+            [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in found], list[StoredEvent]
+        )
     except (sqlite3.Error, OverflowError, msgspec.ValidationError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
 
 
-def export_csv(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
+def export_csv(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> int:
     """Write a CSV file with a header; returns the number of verdicts.
 
     Raises:
@@ -217,15 +226,15 @@ def export_csv(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
         with target.open("w", newline="", encoding="utf-8") as file:
             writer = TableWriter(file, "\r\n")
             writer.writerow(COLUMNS)
-            for row in query(base, wanted):
+            for row in find_verdicts(base, wanted):
                 writer.writerow(row)
                 count += 1
         return count
 
-    return _complete(base, path, write)
+    return _export_whole(base, path, write)
 
 
-def export_parquet(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
+def export_parquet(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> int:
     """Write a Parquet file; returns the number of verdicts.
 
     Raises:
@@ -240,9 +249,9 @@ def export_parquet(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
         raise MissingExtraError("parquet", "pyarrow", where=str(path)) from error
 
     def kind(name: str) -> Any:
-        if name in _WHOLE:
+        if name in _INTEGER_COLUMNS:
             return pyarrow.int64()
-        if name in _FLAGS:
+        if name in _BOOLEAN_COLUMNS:
             return pyarrow.bool_()
         return pyarrow.float64() if name == "defect_prob" else pyarrow.string()
 
@@ -251,21 +260,21 @@ def export_parquet(base: sqlite3.Connection, wanted: Filter, path: Path) -> int:
     def write(target: Path) -> int:
         count = 0
         with pyarrow.parquet.ParquetWriter(target, schema) as writer:
-            rows = query(base, wanted)
+            rows = find_verdicts(base, wanted)
             while batch := list(islice(rows, 10_000)):
                 columns = zip(COLUMNS, zip(*batch, strict=True), strict=True)
                 arrays = [
-                    pyarrow.array(map(bool, c) if name in _FLAGS else c, kind(name))
+                    pyarrow.array(map(bool, c) if name in _BOOLEAN_COLUMNS else c, kind(name))
                     for name, c in columns
                 ]
                 writer.write_table(pyarrow.table(arrays, schema=schema))
                 count += len(batch)
         return count
 
-    return _complete(base, path, write)
+    return _export_whole(base, path, write)
 
 
-def _complete(base: sqlite3.Connection, path: Path, write: Callable[[Path], int]) -> int:
+def _export_whole(base: sqlite3.Connection, path: Path, write: Callable[[Path], int]) -> int:
     """Write beside the target and rename: a file under its name is whole."""
     own = base.execute("PRAGMA database_list").fetchone()[2]
     if path.exists() and os.path.samefile(own, path):

@@ -1,6 +1,6 @@
 """Retention: the oldest verdicts of a ledger go, a few at a time, and the ledger says so.
 
-Age is time that has really passed (`timekeeping.KeptTime`), never a date: the table `ages`
+Age is time that has really passed (`timekeeping.RetentionClock`), never a date: the table `ages`
 has, some two hundred times in a keeping time, which seq was the last at that age. The order is
 that of the seqs. So a clock that stands in 2099, or in 1970, removes nothing.
 Source: docs/decisions/0021-clocks-that-jump.md
@@ -16,37 +16,37 @@ import msgspec
 import structlog
 
 from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.storage.ledger.schema import PRUNED, Removed
+from edgeinspect.storage.ledger.schema import PRUNED, RemovedVerdicts
 from edgeinspect.system import log_events
-from edgeinspect.system.wall_clock import KeptTime, is_synchronised
+from edgeinspect.system.wall_clock import RetentionClock, is_synchronised
 
 _log = structlog.get_logger()
-_STEP = 2_000
+_MAX_REMOVED_AT_ONCE = 2_000
 """Verdicts removed at once: some 10 ms of a disk's time."""
 _VACUUM_PAGES = 2_000
-_MARKS = 200
+_AGE_MARKS_PER_PERIOD = 200
 """Entries of `ages` in a keeping time: a verdict stays at most so much longer than asked."""
-_EVERY_NS = 10 * NS_PER_S
-_STORE_NS = 60 * NS_PER_S
-_ENTRY_NS = 3600 * NS_PER_S
+_CHECK_INTERVAL_NS = 10 * NS_PER_S
+_STORE_INTERVAL_NS = 60 * NS_PER_S
+_EVENT_SPAN_NS = 3600 * NS_PER_S
 """Removals of so long share one event."""
-_LOG_NS = 60 * NS_PER_S
+_LOG_INTERVAL_NS = 60 * NS_PER_S
 """And of so long one line in the log."""
-_TABLE = """CREATE TABLE IF NOT EXISTS ages (
+_AGES_TABLE = """CREATE TABLE IF NOT EXISTS ages (
     seq INTEGER PRIMARY KEY, kept_ns INTEGER NOT NULL)"""
 _KEPT, _KEPT_UTC, _FIRST, _FLOOR = "kept_ns", "kept_at_utc_ns", "first_seq", "floor_seq"
 
 
 @dataclass(slots=True)
-class _Entry:
+class _RemovalEvent:
     """The event that removals are now added to."""
 
     id: int
-    removed: Removed
+    removed: RemovedVerdicts
     since_ns: int
 
 
-class Retention:
+class LedgerRetention:
     """Removes what is too old or too much from one line's ledger. The writer's thread."""
 
     def __init__(
@@ -69,27 +69,27 @@ class Retention:
         self._clock = clock
         self._keep_ns = round(keep_days * 86_400 * NS_PER_S)
         self._max_bytes = round(max_mib * (1 << 20))
-        self._kept = KeptTime(clock, synchronised)
-        self._entry: _Entry | None = None
-        self._at_ns = self._store_at_ns = 0
+        self._kept_time = RetentionClock(clock, synchronised)
+        self._event: _RemovalEvent | None = None
+        self._next_check_ns = self._next_store_ns = 0
         self._marked_ns: int | None = None
-        self._untold: Removed | None = None
-        self._tell_at_ns = 0
+        self._unlogged: RemovedVerdicts | None = None
+        self._next_log_ns = 0
 
-    def begin(self, base: sqlite3.Connection) -> None:
+    def resume(self, base: sqlite3.Connection) -> None:
         """Take over a file that was just opened; inside a transaction.
 
         A file of a version without `ages` is taken to be new: what is in it is kept once more.
         """
-        base.execute(_TABLE)
-        if _read(base, _FIRST) is None:
+        base.execute(_AGES_TABLE)
+        if _read_meta(base, _FIRST) is None:
             lowest = base.execute("SELECT min(seq) FROM verdicts").fetchone()[0]
-            _write(base, _FIRST, max(lowest or 1, _read(base, _FLOOR) or 1))
-        self._kept.resume(_read(base, _KEPT) or 0, _read(base, _KEPT_UTC))
-        self._entry, self._at_ns = None, 0
+            _write_meta(base, _FIRST, max(lowest or 1, _read_meta(base, _FLOOR) or 1))
+        self._kept_time.resume(_read_meta(base, _KEPT) or 0, _read_meta(base, _KEPT_UTC))
+        self._event, self._next_check_ns = None, 0
         self._marked_ns = base.execute("SELECT max(kept_ns) FROM ages").fetchone()[0]
 
-    def tend(self, base: sqlite3.Connection, epoch: int) -> None:
+    def prune_if_due(self, base: sqlite3.Connection, epoch: int) -> None:
         """Remove some of what is too old or too much, if it is time to look.
 
         Args:
@@ -97,42 +97,42 @@ class Retention:
             epoch: Named by the entries.
         """
         now_ns = self._clock.now_ns()
-        if now_ns < self._at_ns:
+        if now_ns < self._next_check_ns:
             return
-        kept_ns = self._kept.now_ns()
-        self._mark(base, kept_ns, now_ns)
+        kept_ns = self._kept_time.now_ns()
+        self._record_age_mark(base, kept_ns, now_ns)
         more = self._prune(base, epoch, kept_ns, now_ns)
-        if now_ns >= self._tell_at_ns:
-            self._tell_at_ns = now_ns + (_LOG_NS if self._untold else 0)
-            self._tell()
-        self._at_ns = now_ns if more else now_ns + _EVERY_NS
+        if now_ns >= self._next_log_ns:
+            self._next_log_ns = now_ns + (_LOG_INTERVAL_NS if self._unlogged else 0)
+            self._log_removed()
+        self._next_check_ns = now_ns if more else now_ns + _CHECK_INTERVAL_NS
 
-    def end(self, base: sqlite3.Connection) -> None:
+    def save_age(self, base: sqlite3.Connection) -> None:
         """Store the age before the file is closed."""
-        self._kept.now_ns()
-        self._store(base)
-        self._tell()
+        self._kept_time.now_ns()
+        self._store_age(base)
+        self._log_removed()
 
     # -- age --------------------------------------------------------------------------
 
-    def _mark(self, base: sqlite3.Connection, kept_ns: int, now_ns: int) -> None:
+    def _record_age_mark(self, base: sqlite3.Connection, kept_ns: int, now_ns: int) -> None:
         """Note how old what is here now is, and store the age, each from time to time."""
         marked_ns = self._marked_ns
-        if marked_ns is None or kept_ns - marked_ns >= self._keep_ns // _MARKS:
+        if marked_ns is None or kept_ns - marked_ns >= self._keep_ns // _AGE_MARKS_PER_PERIOD:
             last = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
             if last is not None:
                 base.execute("INSERT OR IGNORE INTO ages VALUES (?, ?)", (last, kept_ns))
                 self._marked_ns = kept_ns
-        if now_ns >= self._store_at_ns:
-            self._store(base)
-            self._store_at_ns = now_ns + _STORE_NS
+        if now_ns >= self._next_store_ns:
+            self._store_age(base)
+            self._next_store_ns = now_ns + _STORE_INTERVAL_NS
 
-    def _store(self, base: sqlite3.Connection) -> None:
-        kept_ns, at_utc_ns = self._kept.store()
-        _write(base, _KEPT, kept_ns)
-        _write(base, _KEPT_UTC, at_utc_ns)
+    def _store_age(self, base: sqlite3.Connection) -> None:
+        kept_ns, at_utc_ns = self._kept_time.store()
+        _write_meta(base, _KEPT, kept_ns)
+        _write_meta(base, _KEPT_UTC, at_utc_ns)
 
-    def _by_age(self, base: sqlite3.Connection, kept_ns: int) -> int:
+    def _oldest_kept_by_age(self, base: sqlite3.Connection, kept_ns: int) -> int:
         """The first seq that is young enough."""
         old = base.execute(
             "SELECT max(seq) FROM ages WHERE kept_ns <= ?", (kept_ns - self._keep_ns,)
@@ -148,16 +148,16 @@ class Retention:
         ).fetchone()
         if lowest is None:
             return False
-        until = min(lowest + _STEP, last)
-        old = self._by_age(base, kept_ns)
-        floor = min(max(old, self._by_size(base, lowest, last)), until)
+        until = min(lowest + _MAX_REMOVED_AT_ONCE, last)
+        old = self._oldest_kept_by_age(base, kept_ns)
+        floor = min(max(old, self._oldest_kept_by_size(base, lowest, last)), until)
         if floor > lowest:
             self._remove(base, floor, "age" if old >= floor else "size", epoch, now_ns)
-        _give_back(base)
+        _shrink_file(base)
         return bool(floor == until < last)
 
-    def _by_size(self, base: sqlite3.Connection, lowest: int, last: int) -> int:
-        pages, free, page_bytes = _pages(base)
+    def _oldest_kept_by_size(self, base: sqlite3.Connection, lowest: int, last: int) -> int:
+        pages, free, page_bytes = _page_counts(base)
         used_bytes = (pages - free) * page_bytes
         if used_bytes <= self._max_bytes:
             return 0
@@ -170,7 +170,7 @@ class Retention:
         base.execute("BEGIN IMMEDIATE")
         with base:
             # From where the last removal ended: seqs that were left out are in no row.
-            first = max(_read(base, _FLOOR) or 1, _read(base, _FIRST) or 1)
+            first = max(_read_meta(base, _FLOOR) or 1, _read_meta(base, _FIRST) or 1)
             count = base.execute("DELETE FROM verdicts WHERE seq < ?", (floor,)).rowcount
             base.execute("DELETE FROM late WHERE seq < ?", (floor,))
             base.execute(
@@ -178,22 +178,26 @@ class Retention:
             )
             # The newest mark below stays: it tells the age of what comes after it.
             base.execute("DELETE FROM ages WHERE seq < ?", (floor - 1,))
-            _write(base, _FLOOR, floor)
-            entry = self._enter(base, Removed(first, floor - 1, count, why), epoch, now_ns)
-        self._entry = entry
-        before = self._untold or Removed(first, floor - 1, 0, why)
-        self._untold = Removed(before.from_seq, floor - 1, before.verdicts + count, why)
+            _write_meta(base, _FLOOR, floor)
+            entry = self._record_removal(
+                base, RemovedVerdicts(first, floor - 1, count, why), epoch, now_ns
+            )
+        self._event = entry
+        before = self._unlogged or RemovedVerdicts(first, floor - 1, 0, why)
+        self._unlogged = RemovedVerdicts(before.from_seq, floor - 1, before.verdicts + count, why)
 
-    def _enter(self, base: sqlite3.Connection, removed: Removed, epoch: int, now_ns: int) -> _Entry:
+    def _record_removal(
+        self, base: sqlite3.Connection, removed: RemovedVerdicts, epoch: int, now_ns: int
+    ) -> _RemovalEvent:
         """Add to the last event of the same cause, or begin another."""
-        entry = self._entry
+        entry = self._event
         if (
             entry is not None
             and entry.removed.why == removed.why
             and entry.removed.to_seq + 1 == removed.from_seq
-            and now_ns - entry.since_ns < _ENTRY_NS
+            and now_ns - entry.since_ns < _EVENT_SPAN_NS
         ):
-            removed = Removed(
+            removed = RemovedVerdicts(
                 entry.removed.from_seq,
                 removed.to_seq,
                 entry.removed.verdicts + removed.verdicts,
@@ -201,39 +205,39 @@ class Retention:
             )
             detail = msgspec.json.encode(removed).decode()
             base.execute("UPDATE events SET detail = ? WHERE id = ?", (detail, entry.id))
-            return _Entry(entry.id, removed, entry.since_ns)
+            return _RemovalEvent(entry.id, removed, entry.since_ns)
         detail = msgspec.json.encode(removed).decode()
         done = base.execute(
             "INSERT INTO events VALUES (NULL,?,?,?,?,?)",
             (self._clock.utc_ns(), epoch, PRUNED, "daemon", detail),
         )
         assert done.lastrowid is not None
-        return _Entry(done.lastrowid, removed, now_ns)
+        return _RemovalEvent(done.lastrowid, removed, now_ns)
 
-    def _tell(self) -> None:
+    def _log_removed(self) -> None:
         """Log what was removed since the last line about it."""
-        if self._untold is not None:
-            _log.info(log_events.LEDGER_PRUNED, **msgspec.structs.asdict(self._untold))
-        self._untold = None
+        if self._unlogged is not None:
+            _log.info(log_events.LEDGER_PRUNED, **msgspec.structs.asdict(self._unlogged))
+        self._unlogged = None
 
 
-def _read(base: sqlite3.Connection, name: str) -> int | None:
+def _read_meta(base: sqlite3.Connection, name: str) -> int | None:
     found = base.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if found is None else int(found[0])
 
 
-def _write(base: sqlite3.Connection, name: str, value: int) -> None:
+def _write_meta(base: sqlite3.Connection, name: str, value: int) -> None:
     base.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
-def _give_back(base: sqlite3.Connection) -> None:
+def _shrink_file(base: sqlite3.Connection) -> None:
     """Shorten the file, where more is free than the next verdicts will fill."""
-    pages, free, _ = _pages(base)
+    pages, free, _ = _page_counts(base)
     if free > pages // 10:
         base.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
 
 
-def _pages(base: sqlite3.Connection) -> tuple[int, int, int]:
+def _page_counts(base: sqlite3.Connection) -> tuple[int, int, int]:
     pages, free, page_bytes = (
         int(base.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")

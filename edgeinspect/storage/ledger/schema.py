@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.numbers import Code, Count, Int64, Micros, Moment
+from edgeinspect.domain.numbers import Count, DurationUs, Int64, PlcWord, UtcNs
 from edgeinspect.domain.verdict import VERDICT_SCHEMA, Box, ModelRef, Region, Verdict
-from edgeinspect.system.decoding import Decode, DecodeError, decode_json, json_decoder
-from edgeinspect.wire.messages import decode_verdict, encode
+from edgeinspect.system.decoding import DecodeError, Decoder, decode_json, json_decoder
+from edgeinspect.wire.messages import decode_verdict, encode_message
 
 SCHEMA_VERSION = 2
 _MAX_BODY_BYTES = 1 << 20
@@ -76,38 +76,38 @@ Cause = tuple[str | None, ...]
 """config_hash, then name/version, sha256 and calibration of the gate and of the segmenter."""
 
 
-class _Region(msgspec.Struct):
+class _FatalRegion(msgspec.Struct):
     class_name: str
     fatal: bool
 
 
-class _Stages(msgspec.Struct):
-    total_us: Micros
+class _TotalTime(msgspec.Struct):
+    total_us: DurationUs
 
 
-class _Body(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
+class _VerdictColumns(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
     """What the columns need of a verdict: the rest of the JSON is skipped, not built."""
 
     seq: Count
     epoch: Count
-    captured_at_utc_ns: Moment
+    captured_at_utc_ns: UtcNs
     camera: str
     decision: str
     reason: str
     part_id: str | None = None
     encoder_count: Int64 | None = None
     defect_prob: float | None = None
-    reject_code: Code
-    regions: tuple[_Region, ...]
+    reject_code: PlcWord
+    regions: tuple[_FatalRegion, ...]
     degraded: bool
     simulated: bool
-    stages: _Stages
+    stages: _TotalTime
     gate: ModelRef | None
     segmenter: ModelRef | None
     config_hash: str
 
 
-_decode_body: Decode[_Body] = json_decoder(_Body)
+_decode_body: Decoder[_VerdictColumns] = json_decoder(_VerdictColumns)
 _EXAMPLE_REGIONS = (Region(1, "", 0.5, 1, 1.0, Box(1, 1, 1, 1), (1.5, 1.5), (1.5, 1.5), True),)
 
 
@@ -135,22 +135,22 @@ def verdict_columns(body: bytes) -> tuple[tuple[Any, ...], Cause]:
         verdict.degraded,
         verdict.simulated,
         verdict.stages.total_us,
-    ), (verdict.config_hash, *_model(verdict.gate), *_model(verdict.segmenter))
+    ), (verdict.config_hash, *_model_columns(verdict.gate), *_model_columns(verdict.segmenter))
 
 
-def _model(model: ModelRef | None) -> tuple[str | None, str | None, str | None]:
+def _model_columns(model: ModelRef | None) -> tuple[str | None, str | None, str | None]:
     if model is None:
         return None, None, None
     return f"{model.name}/{model.version}", model.sha256, model.calibration
 
 
-def pack(body: bytes, dictionary: bytes) -> bytes:
+def compress(body: bytes, dictionary: bytes) -> bytes:
     """Deflate a body. A 4 KiB window: setting up a larger one costs more than it saves."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 12, 5, zdict=dictionary)
     return packer.compress(body) + packer.flush()
 
 
-def unpack(packed: bytes, dictionary: bytes) -> bytes:
+def decompress(packed: bytes, dictionary: bytes) -> bytes:
     """The body again.
 
     Raises:
@@ -163,7 +163,7 @@ def unpack(packed: bytes, dictionary: bytes) -> bytes:
     return body
 
 
-class Rows:
+class RowEncoder:
     """Makes rows for one open file, and keeps its table of causes. One thread.
 
     To be made anew after a transaction that failed: it may have learnt a cause that the
@@ -171,46 +171,46 @@ class Rows:
     """
 
     def __init__(self, base: sqlite3.Connection) -> None:
-        self._base = base
-        self._causes: dict[Cause, tuple[int, bytes]] = {
+        self._db = base
+        self._provenances: dict[Cause, tuple[int, bytes]] = {
             tuple(cause): (number, dictionary)
             for number, *cause, dictionary in base.execute("SELECT * FROM causes")
         }
 
-    def row(self, body: bytes) -> tuple[Any, ...]:
+    def encode(self, body: bytes) -> tuple[Any, ...]:
         """A verdict's whole row, from its JSON; inside a transaction.
 
         Raises:
             msgspec.DecodeError: It is no verdict.
         """
         columns, cause = verdict_columns(body)
-        known = self._causes.get(cause) or self._learn(cause, body)
-        return (*columns, known[0], pack(body, known[1]))
+        known = self._provenances.get(cause) or self._add_dictionary(cause, body)
+        return (*columns, known[0], compress(body, known[1]))
 
-    def _learn(self, cause: Cause, body: bytes) -> tuple[int, bytes]:
+    def _add_dictionary(self, cause: Cause, body: bytes) -> tuple[int, bytes]:
         # With a region in it, whose keys the first verdict of a run seldom has.
         example = msgspec.structs.replace(decode_verdict(body), regions=_EXAMPLE_REGIONS)
-        dictionary = encode(example)
-        done = self._base.execute(
+        dictionary = encode_message(example)
+        done = self._db.execute(
             "INSERT INTO causes VALUES (NULL,?,?,?,?,?,?,?,?)", (*cause, dictionary)
         )
         number = done.lastrowid
         assert number is not None
-        self._causes[cause] = number, dictionary
+        self._provenances[cause] = number, dictionary
         return number, dictionary
 
 
 def late_row(verdict: Verdict) -> tuple[Any, ...]:
     """The row of a result that came too late; `at_utc_ns` is when it was decided."""
     at_ns = verdict.captured_at_utc_ns + verdict.stages.total_us * 1000
-    return verdict.seq, verdict.epoch, at_ns, zlib.compress(encode(verdict), 1)
+    return verdict.seq, verdict.epoch, at_ns, zlib.compress(encode_message(verdict), 1)
 
 
 PRUNED = "ledger.pruned"
-"""Event: verdicts were removed on purpose; its detail is `Removed`."""
+"""Event: verdicts were removed on purpose; its detail is `RemovedVerdicts`."""
 
 
-class Removed(msgspec.Struct, frozen=True):
+class RemovedVerdicts(msgspec.Struct, frozen=True):
     """What retention took out of a ledger in one go, or in a row of them."""
 
     from_seq: Int64
@@ -222,28 +222,28 @@ class Removed(msgspec.Struct, frozen=True):
     """`age` or `size`."""
 
 
-def removals(base: sqlite3.Connection) -> list[Removed]:
+def read_removals(base: sqlite3.Connection) -> list[RemovedVerdicts]:
     """All entries about what was removed, the lowest seqs first; a damaged one is left out."""
     found = []
     for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (PRUNED,)):
         try:
-            found.append(decode_json(detail, Removed))
+            found.append(decode_json(detail, RemovedVerdicts))
         except (DecodeError, TypeError):
             continue
     return sorted(found, key=lambda removed: removed.from_seq)
 
 
-class _LeftOut(msgspec.Struct):
+class _SkippedRange(msgspec.Struct):
     from_seq: Count
     to_seq: Count
 
 
-def skipped(base: sqlite3.Connection) -> dict[int, int]:
+def skipped_ranges(base: sqlite3.Connection) -> dict[int, int]:
     """First to last seq of what was left out on purpose after a spool was lost."""
     found = {}
     for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (SPOOL_LOST,)):
         try:
-            left_out = decode_json(detail, _LeftOut)
+            left_out = decode_json(detail, _SkippedRange)
         except (DecodeError, TypeError):  # damaged: then the gap is a gap
             continue
         if left_out.from_seq <= left_out.to_seq:
@@ -251,10 +251,10 @@ def skipped(base: sqlite3.Connection) -> dict[int, int]:
     return found
 
 
-def place(base: sqlite3.Connection) -> int | None:
+def last_accounted_seq(base: sqlite3.Connection) -> int | None:
     """The last seq a ledger accounts for: of a verdict, or left out; None if it has neither."""
     last: int | None = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
-    left_out = skipped(base)
+    left_out = skipped_ranges(base)
     if last is None and left_out:
         last = min(left_out) - 1
     while last is not None and last + 1 in left_out:

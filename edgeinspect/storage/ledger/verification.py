@@ -19,17 +19,17 @@ from edgeinspect.storage.ledger.schema import (
     OWN_COLUMNS,
     SCHEMA_VERSION,
     Cause,
-    place,
-    removals,
-    skipped,
-    unpack,
+    decompress,
+    last_accounted_seq,
+    read_removals,
+    skipped_ranges,
     verdict_columns,
 )
-from edgeinspect.storage.spool.format import Scan, scan_file
-from edgeinspect.storage.sqlite_file import foreign_file, foreign_object
+from edgeinspect.storage.spool.format import SpoolScan, scan_spool
+from edgeinspect.storage.sqlite_file import find_irregular_file, find_unexpected_object
 from edgeinspect.wire.messages import decode_verdict
 
-_SPOOL_LOOKS = 5
+_SPOOL_ATTEMPTS = 5
 _SPOOL_PAUSE_S = 0.05
 
 
@@ -58,29 +58,29 @@ class EpochCheck:
         return self.last_seq - self.first_seq + 1 if self.last_seq else 0
 
     @property
-    def holds(self) -> bool:
+    def is_consistent(self) -> bool:
         """True if `captured == pass + reject + no_verdict`, without gap or damage."""
         judged = self.passed + self.reject + self.no_verdict
         return self.captured == judged and not self.gaps and not self.damaged
 
 
 @dataclass(slots=True)
-class Account:
+class VerificationReport:
     """What `verify` found."""
 
     epochs: list[EpochCheck] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What to know, though nothing is wrong with it."""
-    left_out: int = 0
+    skipped: int = 0
     """Seqs that are used by nobody, since the spool had been lost."""
     removed: int = 0
     """Verdicts that retention removed, with an entry for each time."""
 
     @property
-    def holds(self) -> bool:
+    def is_consistent(self) -> bool:
         """True if nothing is missing and nothing contradicts."""
-        return not self.problems and all(epoch.holds for epoch in self.epochs)
+        return not self.problems and all(epoch.is_consistent for epoch in self.epochs)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
@@ -92,7 +92,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     try:
         if not path.is_file():
             raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
-        if (other := foreign_file(path)) is not None:
+        if (other := find_irregular_file(path)) is not None:
             raise DataError("is not an ordinary file", where=str(other), remedy="Remove it")
         base = _connect(path)
     except OSError as error:
@@ -111,7 +111,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     try:
-        foreign = foreign_object(base)
+        foreign = find_unexpected_object(base)
         version = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         base.close()
@@ -146,7 +146,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return base
 
 
-def verify(path: Path, spool_path: Path | None = None) -> Account:
+def verify_ledger(path: Path, spool_path: Path | None = None) -> VerificationReport:
     """Check contiguity, the equation, every body, and the spool; a daemon may be running.
 
     Args:
@@ -157,12 +157,12 @@ def verify(path: Path, spool_path: Path | None = None) -> Account:
     Raises:
         DataError: The ledger cannot be read at all.
     """
-    account = Account()
+    account = VerificationReport()
     # The spool first: the ledger only grows, so what was in neither is missing.
-    scan = scan_file(spool_path) if spool_path is not None else None
+    scan = scan_spool(spool_path) if spool_path is not None else None
     with closing(open_ledger(path)) as base:
         try:
-            _Rows(base, account, scan).check()
+            _VerdictScan(base, account, scan).run()
             if spool_path is not None:
                 account.problems += _check_spool(spool_path, base)
         except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
@@ -170,91 +170,95 @@ def verify(path: Path, spool_path: Path | None = None) -> Account:
     return account
 
 
-class _Rows:
+class _VerdictScan:
     """One pass over the verdicts of a ledger."""
 
-    def __init__(self, base: sqlite3.Connection, account: Account, scan: Scan | None) -> None:
-        self._base = base
-        self._account = account
+    def __init__(
+        self, base: sqlite3.Connection, account: VerificationReport, scan: SpoolScan | None
+    ) -> None:
+        self._db = base
+        self._report = account
         self._spooled = scan.frames if scan is not None else {}
         self._epochs: dict[int, EpochCheck] = {}
         self._skipped: dict[int, int] = {}
-        self._causes: dict[int, tuple[Cause, bytes]] = {
+        self._provenances: dict[int, tuple[Cause, bytes]] = {
             number: (tuple(cause), dictionary)
             for number, *cause, dictionary in base.execute("SELECT * FROM causes")
         }
 
-    def check(self) -> None:
-        base = self._base
+    def run(self) -> None:
+        base = self._db
         # One snapshot, or an epoch that begins meanwhile would be seen by halves.
         base.execute("BEGIN")
-        self._skipped = skipped(base)
+        self._skipped = skipped_ranges(base)
         for row in base.execute("SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"):
             epoch, started, ended = msgspec.convert(row, tuple[int, int, int | None])
             self._epochs[epoch] = EpochCheck(epoch, started, ended)
-        previous, last_epoch = self._past_removed() - 1, 0
+        previous, last_epoch = self._check_removals() - 1, 0
         for row in base.execute(
             f"SELECT {', '.join(OWN_COLUMNS)}, cause, body FROM verdicts ORDER BY seq"
         ):
             seq, epoch = row[0], row[1]
             check = self._epoch(epoch)
-            previous = self._past_skipped(previous, seq)
+            previous = self._pass_skipped(previous, seq)
             if seq != previous + 1:
                 check.gaps += max(0, seq - previous - 1)
-                self._problem(f"verdicts {previous + 1} to {seq - 1} are missing")
+                self._add_problem(f"verdicts {previous + 1} to {seq - 1} are missing")
             if epoch < last_epoch:
-                self._problem(f"verdict {seq} is of an epoch that had ended")
+                self._add_problem(f"verdict {seq} is of an epoch that had ended")
             previous, last_epoch = seq, max(epoch, last_epoch)
             self._count(check, row)
-        self._past_skipped(previous, 1 << 63)
+        self._pass_skipped(previous, 1 << 63)
         for epoch, late in base.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
             self._epoch(epoch).late = late
         base.execute("COMMIT")
-        self._account.epochs = [self._epochs[number] for number in sorted(self._epochs)]
+        self._report.epochs = [self._epochs[number] for number in sorted(self._epochs)]
 
-    def _past_removed(self) -> int:
+    def _check_removals(self) -> int:
         """The seq from which on the ledger answers; what is below must be accounted for."""
-        meta = dict(self._base.execute("SELECT name, value FROM meta"))
+        meta = dict(self._db.execute("SELECT name, value FROM meta"))
         floor = meta.get("floor_seq", 1)
         first = meta.get("first_seq")
         if first is None:  # of a version that did not write what it removed
             return int(floor)
-        removed = removals(self._base)
+        removed = read_removals(self._db)
         for each in removed:
             if each.from_seq > first:
-                self._problem(
+                self._add_problem(
                     f"verdicts {first} to {each.from_seq - 1} were removed, and no entry says why"
                 )
             first = max(first, each.to_seq + 1)
         if floor > first:
-            self._problem(f"verdicts {first} to {floor - 1} were removed, and no entry says why")
+            self._add_problem(
+                f"verdicts {first} to {floor - 1} were removed, and no entry says why"
+            )
         if removed:
             counts = Counter({"age": 0, "size": 0})
             for each in removed:
                 counts[each.why] += each.verdicts
-            self._account.removed = sum(counts.values())
-            self._account.notes.append(
+            self._report.removed = sum(counts.values())
+            self._report.notes.append(
                 f"ids {removed[0].from_seq} to {removed[-1].to_seq} were removed on purpose: "
                 f"{counts['age']} verdicts for their age, {counts['size']} for the file's size"
             )
         return int(max(floor, first))
 
-    def _past_skipped(self, previous: int, seq: int) -> int:
+    def _pass_skipped(self, previous: int, seq: int) -> int:
         """The last seq before `seq` that was left out on purpose; `previous` if none was."""
         while (last := self._skipped.get(previous + 1, seq)) < seq:
-            self._account.notes.append(
+            self._report.notes.append(
                 f"the spool was lost: ids {previous + 1} to {last} are not used, in which "
                 "frames may be that were judged last and not written"
             )
-            self._account.left_out += last - previous
+            self._report.skipped += last - previous
             previous = last
         return previous
 
     def _epoch(self, number: int) -> EpochCheck:
         return self._epochs.setdefault(number, EpochCheck(number))
 
-    def _problem(self, words: str) -> None:
-        self._account.problems.append(words)
+    def _add_problem(self, words: str) -> None:
+        self._report.problems.append(words)
 
     def _count(self, check: EpochCheck, row: tuple[Any, ...]) -> None:
         seq, decision = row[0], row[4]
@@ -266,20 +270,20 @@ class _Rows:
             check.reject += 1
         elif decision == Decision.NO_VERDICT.value:
             check.no_verdict += 1
-        body = self._body(row)
+        body = self._check_body(row)
         spooled = self._spooled.get(seq)
         if body is None:
             check.damaged += 1
-            self._problem(f"verdict {seq}: its body is damaged or contradicts its row")
+            self._add_problem(f"verdict {seq}: its body is damaged or contradicts its row")
         elif spooled is not None and spooled.payload not in (None, body):
             check.damaged += 1
-            self._problem(f"verdict {seq}: the ledger has another than the spool")
+            self._add_problem(f"verdict {seq}: the ledger has another than the spool")
 
-    def _body(self, row: tuple[Any, ...]) -> bytes | None:
+    def _check_body(self, row: tuple[Any, ...]) -> bytes | None:
         """The body, if it can be read and says what the columns say."""
-        cause, dictionary = self._causes.get(row[-2], ((), b""))
+        cause, dictionary = self._provenances.get(row[-2], ((), b""))
         try:
-            body = unpack(row[-1], dictionary)
+            body = decompress(row[-1], dictionary)
             decode_verdict(body)  # the whole of it, not only what the columns need
             return body if verdict_columns(body) == (tuple(row[:-2]), cause) else None
         except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, TypeError):
@@ -293,11 +297,11 @@ def _check_spool(path: Path, base: sqlite3.Connection) -> list[str]:
     what is wrong each time is wrong.
     """
     problems: list[str] = []
-    for look in range(_SPOOL_LOOKS):
+    for look in range(_SPOOL_ATTEMPTS):
         if look:
             time.sleep(_SPOOL_PAUSE_S)
         before = _last_seq(base)
-        scan = scan_file(path)
+        scan = scan_spool(path)
         if scan is None:
             return [f"there is no spool at {path}"]
         found = _spool_problems(scan, before, _last_seq(base))
@@ -308,12 +312,12 @@ def _check_spool(path: Path, base: sqlite3.Connection) -> list[str]:
 
 
 def _last_seq(base: sqlite3.Connection) -> int:
-    return place(base) or 0
+    return last_accounted_seq(base) or 0
 
 
-def _spool_problems(scan: Scan, before: int, after: int) -> list[str]:
+def _spool_problems(scan: SpoolScan, before: int, after: int) -> list[str]:
     """Problems of one look; the ledger's last seq was `before` it and is `after` it."""
-    problems = [] if scan.sound else ["the spool's header is damaged"]
+    problems = [] if scan.is_valid else ["the spool's header is damaged"]
     if scan.last_seq < before:
         problems.append(f"the spool ends with {scan.last_seq}, the ledger with {before}")
     if after + 1 < scan.oldest_seq <= scan.last_seq:

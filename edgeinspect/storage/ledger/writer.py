@@ -22,26 +22,31 @@ from edgeinspect import __version__
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.storage.ledger.database import (
-    OpenLedger,
+    LedgerDatabase,
     UnusableLedgerError,
-    is_damage,
-    set_aside,
+    is_corruption,
+    quarantine,
 )
-from edgeinspect.storage.ledger.retention import Retention
-from edgeinspect.storage.ledger.schema import INSERT_VERDICT, SPOOL_LOST, late_row, place
+from edgeinspect.storage.ledger.retention import LedgerRetention
+from edgeinspect.storage.ledger.schema import (
+    INSERT_VERDICT,
+    SPOOL_LOST,
+    last_accounted_seq,
+    late_row,
+)
 from edgeinspect.storage.spool.spool import Spool
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
 _BATCH = 512
 _MAX_PAUSE_S = 5.0
-_HANGS_NS = 10 * NS_PER_S
-_LOST_STANDS_NS = 3600 * NS_PER_S
+_STALL_NS = 10 * NS_PER_S
+_LOSS_ALARM_NS = 3600 * NS_PER_S
 """How long a loss stays an alarm; the event and the gap in `verify` stay for good."""
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class LedgerEvent:
     """Something that happened to the line, beside its verdicts."""
 
     at_utc_ns: int
@@ -76,8 +81,8 @@ class LedgerWriter:
             spool: Read from the file's own last seq on, up to what has been published.
             late: Results that came too late, filled by the closer.
             clock: For times and the retention.
-            keep_days: As `Retention` has it.
-            max_mib: As `Retention` has it.
+            keep_days: As `LedgerRetention` has it.
+            max_mib: As `LedgerRetention` has it.
             period_s: Pause between batches.
         """
         self.lost = 0
@@ -88,16 +93,16 @@ class LedgerWriter:
         self._spool = spool
         self._late = late
         self._clock = clock
-        self._retention = Retention(clock, keep_days=keep_days, max_mib=max_mib)
+        self._retention = LedgerRetention(clock, keep_days=keep_days, max_mib=max_mib)
         self._period_s = period_s
-        self._notes: deque[Note] = deque(maxlen=4096)
+        self._events: deque[LedgerEvent] = deque(maxlen=4096)
         self._stop = threading.Event()
-        self._file: OpenLedger | None = None
-        self._started: tuple[Any, ...] | None = None
+        self._database: LedgerDatabase | None = None
+        self._epoch_row: tuple[Any, ...] | None = None
         self._problem = ""
-        self._damage = ""
-        self._lost_until_ns = 0
-        self._at_work_since_ns = 0
+        self._corruption = ""
+        self._loss_alarm_until_ns = 0
+        self._busy_since_ns = 0
 
     # -- from any thread --------------------------------------------------------------
 
@@ -108,22 +113,26 @@ class LedgerWriter:
             return problem
         behind = self._spool.published_seq - self._spool.ledgered_seq
         # A commit that hangs raises nothing; before the file is open the cursor means little.
-        if behind > self._spool.slots // 2 and self._file is not None:
+        if behind > self._spool.slots // 2 and self._database is not None:
             return f"ledger is {behind} verdicts behind; the spool holds {self._spool.slots}"
-        if (since_ns := self._at_work_since_ns) and self._clock.now_ns() - since_ns > _HANGS_NS:
+        if (since_ns := self._busy_since_ns) and self._clock.now_ns() - since_ns > _STALL_NS:
             return "ledger stands still: verdicts wait in the spool"
-        if self._clock.now_ns() < self._lost_until_ns:
+        if self._clock.now_ns() < self._loss_alarm_until_ns:
             return f"ledger has lost {self.lost} verdicts"
         return ""
 
-    def note(self, kind: str, detail: dict[str, Any] | None = None, actor: str = "daemon") -> None:
+    def record_event(
+        self, kind: str, detail: dict[str, Any] | None = None, actor: str = "daemon"
+    ) -> None:
         """Record an event; never blocks."""
-        self._notes.append(Note(self._clock.utc_ns(), self._spool.epoch, kind, actor, detail or {}))
+        self._events.append(
+            LedgerEvent(self._clock.utc_ns(), self._spool.epoch, kind, actor, detail or {})
+        )
 
     def begin_epoch(self, config_hash: str, gate: str | None, segmenter: str | None) -> None:
         """Name the epoch that begins; before `run`."""
         spool = self._spool
-        self._started = (
+        self._epoch_row = (
             spool.epoch,
             self._clock.utc_ns(),
             spool.last_seq + 1,
@@ -143,11 +152,11 @@ class LedgerWriter:
         """The thread, until `stop`; what is published by then is written, if it can be."""
         pause_s = self._period_s
         while not self._stop.wait(pause_s):
-            pause_s = self._period_s if self.catch_up() else min(pause_s * 2, _MAX_PAUSE_S)
-        self.catch_up(last=True)
+            pause_s = self._period_s if self.write_backlog() else min(pause_s * 2, _MAX_PAUSE_S)
+        self.write_backlog(last=True)
         self.close()
 
-    def catch_up(self, last: bool = False) -> bool:
+    def write_backlog(self, last: bool = False) -> bool:
         """Write all there is now; the thread's step.
 
         Args:
@@ -156,26 +165,26 @@ class LedgerWriter:
         Returns:
             False after a fault, with the alarm set.
         """
-        self._at_work_since_ns = self._clock.now_ns()
+        self._busy_since_ns = self._clock.now_ns()
         try:
             file = self._open()
             while self._write_batch(file):
-                self._at_work_since_ns = self._clock.now_ns()
+                self._busy_since_ns = self._clock.now_ns()
             if last:
-                file.base.execute(
+                file.db.execute(
                     "UPDATE epochs SET ended_at_utc_ns = ? WHERE epoch = ?",
                     (self._clock.utc_ns(), self._spool.epoch),
                 )
-            self._retention.tend(file.base, self._spool.epoch)
+            self._retention.prune_if_due(file.db, self._spool.epoch)
             if last:
-                self._retention.end(file.base)
+                self._retention.save_age(file.db)
         except Exception as error:  # whatever it is, the line goes on, and the alarm says it
             self.close()
-            self._damage = str(error) if is_damage(error) else ""
+            self._corruption = str(error) if is_corruption(error) else ""
             self._fail(f"ledger cannot be written: {str(error) or type(error).__name__}")
             return False
         finally:
-            self._at_work_since_ns = 0
+            self._busy_since_ns = 0
         if self._problem:
             _log.info(log_events.LEDGER_RECOVERED, behind=self._spool.last_seq - self.written)
             self._problem = ""
@@ -186,7 +195,7 @@ class LedgerWriter:
             _log.error(log_events.LEDGER_FAILED, problem=problem, where=str(self._path))
         self._problem = problem
 
-    def _write_batch(self, file: OpenLedger) -> bool:
+    def _write_batch(self, file: LedgerDatabase) -> bool:
         """One transaction; True if there may be more."""
         spool = self._spool
         published = spool.published_seq
@@ -194,90 +203,92 @@ class LedgerWriter:
         start = min(max(first, spool.oldest_seq), published + 1)
         end = min(published, start + _BATCH - 1)
         late = [self._late.popleft() for _ in range(len(self._late))]
-        notes = [self._notes.popleft() for _ in range(len(self._notes))]
+        notes = [self._events.popleft() for _ in range(len(self._events))]
         if end < first and not late and not notes:
             return False
         bodies = [body for seq in range(start, end + 1) if (body := spool.read(seq)) is not None]
-        base = file.base
+        base = file.db
         try:
             base.execute("BEGIN IMMEDIATE")
             with base:
                 missing = max(0, end - first + 1) - self._insert(file, bodies)
-                happened = [*notes, self._gap(first, end, missing)] if missing else notes
+                happened = [*notes, self._loss_event(first, end, missing)] if missing else notes
                 base.executemany("INSERT INTO late VALUES (?,?,?,?)", map(late_row, late))
                 base.executemany(
-                    "INSERT INTO events VALUES (NULL,?,?,?,?,?)", map(_note_row, happened)
+                    "INSERT INTO events VALUES (NULL,?,?,?,?,?)", map(_event_row, happened)
                 )
         except BaseException:
             self._late.extendleft(reversed(late))
-            self._notes.extendleft(reversed(notes))
+            self._events.extendleft(reversed(notes))
             raise
         if end >= first:
             self.written = end
             spool.mark_ledgered(end)
         if missing:
-            self._lose(first, end, missing)
+            self._report_loss(first, end, missing)
         return end < published
 
-    def _insert(self, file: OpenLedger, bodies: list[bytes]) -> int:
+    def _insert(self, file: LedgerDatabase, bodies: list[bytes]) -> int:
         """Insert verdicts, the first of a seq wins; returns how many it took."""
         rows = []
         for body in bodies:
             try:
-                rows.append(file.rows.row(body))
+                rows.append(file.encoder.encode(body))
             except msgspec.DecodeError as error:
-                self.note("ledger.unreadable", {"problem": str(error), "body": repr(body[:80])})
-        return file.base.executemany(INSERT_VERDICT, rows).rowcount if rows else 0
+                self.record_event(
+                    "ledger.unreadable", {"problem": str(error), "body": repr(body[:80])}
+                )
+        return file.db.executemany(INSERT_VERDICT, rows).rowcount if rows else 0
 
-    def _gap(self, first: int, end: int, missing: int) -> Note:
+    def _loss_event(self, first: int, end: int, missing: int) -> LedgerEvent:
         detail = {"from_seq": first, "to_seq": end, "verdicts": missing}
-        return Note(self._clock.utc_ns(), self._spool.epoch, "ledger.lost", "daemon", detail)
+        return LedgerEvent(self._clock.utc_ns(), self._spool.epoch, "ledger.lost", "daemon", detail)
 
-    def _lose(self, first: int, end: int, verdicts: int) -> None:
+    def _report_loss(self, first: int, end: int, verdicts: int) -> None:
         problem = f"ledger has lost {verdicts} verdicts of {first} to {end}"
         _log.error(log_events.LEDGER_FAILED, problem=problem, where=str(self._path))
         self.lost += verdicts
-        self._lost_until_ns = self._clock.now_ns() + _LOST_STANDS_NS
+        self._loss_alarm_until_ns = self._clock.now_ns() + _LOSS_ALARM_NS
 
     # -- the file ---------------------------------------------------------------------
 
-    def _open(self) -> OpenLedger:
+    def _open(self) -> LedgerDatabase:
         """The file, opened anew if it does not stand under its name any more."""
-        if self._file is not None:
-            if self._file.in_place:
-                return self._file
+        if self._database is not None:
+            if self._database.is_current:
+                return self._database
             self.close()
-            self.note("ledger.replaced", {"file": self._path.name})
-        if self._damage and self._path.exists():
-            self._abandon("damaged", self._damage)
-        self._damage = ""
+            self.record_event("ledger.replaced", {"file": self._path.name})
+        if self._corruption and self._path.exists():
+            self._quarantine("damaged", self._corruption)
+        self._corruption = ""
         try:
-            self._file = self._begin()
+            self._database = self._open_database()
         except UnusableLedgerError as error:
-            self._abandon(error.suffix, str(error))
-            self._file = self._begin()
-        return self._file
+            self._quarantine(error.suffix, str(error))
+            self._database = self._open_database()
+        return self._database
 
-    def _begin(self) -> OpenLedger:
-        file = OpenLedger(self._path)
+    def _open_database(self) -> LedgerDatabase:
+        file = LedgerDatabase(self._path)
         try:
             # To the disk itself: after a power cut this epoch must be known to have begun.
-            file.base.execute("PRAGMA synchronous=FULL")
-            file.base.execute("BEGIN IMMEDIATE")
-            with file.base:
-                self._find_place(file.base)
-                self._retention.begin(file.base)
-                if self._started is not None:
-                    file.base.execute(
-                        "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._started
+            file.db.execute("PRAGMA synchronous=FULL")
+            file.db.execute("BEGIN IMMEDIATE")
+            with file.db:
+                self._position_cursor(file.db)
+                self._retention.resume(file.db)
+                if self._epoch_row is not None:
+                    file.db.execute(
+                        "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._epoch_row
                     )
-            file.base.execute("PRAGMA synchronous=NORMAL")
+            file.db.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
             file.close()
             raise
         return file
 
-    def _find_place(self, base: sqlite3.Connection) -> None:
+    def _position_cursor(self, base: sqlite3.Connection) -> None:
         """Put the cursor where this file ends.
 
         The spool's own cursor may be ahead: of a commit that a power cut took back, or of
@@ -285,7 +296,7 @@ class LedgerWriter:
         again.
         """
         spool = self._spool
-        last = place(base)
+        last = last_accounted_seq(base)
         floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
         if last is None and floor is None and not spool.ledgered_seq:
             # The line's first ledger is not to blame for what was before it.
@@ -302,24 +313,24 @@ class LedgerWriter:
         if spool.skipped is not None and spool.skipped[0] == last + 1:
             last = spool.skipped[1]
             detail = {"from_seq": spool.skipped[0], "to_seq": last}
-            note = Note(self._clock.utc_ns(), spool.epoch, SPOOL_LOST, "daemon", detail)
-            base.execute("INSERT INTO events VALUES (NULL,?,?,?,?,?)", _note_row(note))
+            note = LedgerEvent(self._clock.utc_ns(), spool.epoch, SPOOL_LOST, "daemon", detail)
+            base.execute("INSERT INTO events VALUES (NULL,?,?,?,?,?)", _event_row(note))
         self.written = last
         spool.mark_ledgered(last)
 
-    def _abandon(self, suffix: str, problem: str) -> None:
+    def _quarantine(self, suffix: str, problem: str) -> None:
         """Set a file aside that cannot be continued; the next `_open` begins another."""
-        aside = set_aside(self._path, suffix)
+        aside = quarantine(self._path, suffix)
         _log.error(log_events.LEDGER_FAILED, problem=f"{problem}; set aside", where=str(aside))
-        self.note("ledger.set_aside", {"file": aside.name, "problem": problem})
+        self.record_event("ledger.set_aside", {"file": aside.name, "problem": problem})
 
     def close(self) -> None:
         """Close the file; the next `catch_up` opens it again. The thread's own."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
 
-def _note_row(note: Note) -> tuple[Any, ...]:
+def _event_row(note: LedgerEvent) -> tuple[Any, ...]:
     detail = msgspec.json.encode(note.detail).decode()
     return note.at_utc_ns, note.epoch, note.kind, note.actor, detail

@@ -7,18 +7,23 @@ beside the versions, in `state.json`.
 Source: docs/models.md, docs/decisions/0010-engine-store.md
 """
 
-from edgeinspect.storage.model_store.manifest import MANIFEST, Manifest, read_manifest, read_model
-from edgeinspect.storage.model_store.store import Store, default_root
-from edgeinspect.storage.model_store.versions import Change, Register, Shelf, State
+from edgeinspect.storage.model_store.manifest import (
+    MANIFEST_FILE,
+    ModelManifest,
+    read_manifest,
+    read_model,
+)
+from edgeinspect.storage.model_store.store import ModelStore, default_root
+from edgeinspect.storage.model_store.versions import ModelVersions, Stage, StateChange, VersionState
 
 __all__ = [
-    "MANIFEST",
-    "Change",
-    "Manifest",
-    "Register",
-    "Shelf",
-    "State",
-    "Store",
+    "MANIFEST_FILE",
+    "ModelManifest",
+    "ModelStore",
+    "ModelVersions",
+    "Stage",
+    "StateChange",
+    "VersionState",
     "default_root",
     "read_manifest",
     "read_model",

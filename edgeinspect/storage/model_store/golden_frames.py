@@ -21,21 +21,21 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store.manifest import MANIFEST
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
 from edgeinspect.system.decoding import DecodeError, decode_arrays
 from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular, read_text
 
-FILE = "golden.npz"
+GOLDEN_FILE = "golden.npz"
 MAX_FRAMES = 16
 Outputs = tuple[NDArray[np.generic], ...]
 
-_PROB_OFF = {Precision.FP32: 0.005, Precision.FP16: 0.02, Precision.INT8: 0.08}
+_PROB_TOLERANCE = {Precision.FP32: 0.005, Precision.FP16: 0.02, Precision.INT8: 0.08}
 """Largest difference of a probability; another backend rounds otherwise, an INT8 one more."""
-_CELLS_OFF = {Precision.FP32: 0.002, Precision.FP16: 0.005, Precision.INT8: 0.02}
+_CELL_TOLERANCE = {Precision.FP32: 0.002, Precision.FP16: 0.005, Precision.INT8: 0.02}
 """Largest share of a class map's cells that may differ."""
 
 
-def prove(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int = 3) -> str:
+def verify_engine(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int = 3) -> str:
     """Warm an engine up and hold it against what it must give.
 
     Args:
@@ -51,17 +51,17 @@ def prove(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int =
     """
     spec = engine.spec
     try:
-        for picture in _plain_pictures(spec, rounds):
+        for picture in _synthetic_images(spec, rounds):
             wait()
-            _check_sane(spec, engine.infer(picture))
+            _check_output(spec, engine.infer(picture))
         if spec.golden is None:
             return f"outputs are sound on {rounds} plain pictures; it has no golden frames"
-        images, wanted = read_golden(spec)
+        images, wanted = read_golden_frames(spec)
         for index, image in enumerate(images):
             wait()
             outputs = engine.infer(image)
-            _check_sane(spec, outputs)
-            _compare(spec, index, outputs, [expected[index] for expected in wanted])
+            _check_output(spec, outputs)
+            _compare_output(spec, index, outputs, [expected[index] for expected in wanted])
     except EngineFault as fault:
         raise ModelError(
             f"{spec.id} fails on its first frames: {fault}", where=str(spec.path)
@@ -69,7 +69,7 @@ def prove(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int =
     return f"gives what it must on {len(images)} golden frames"
 
 
-def make_golden(engine: Engine, images: Sequence[Pixels]) -> Path:
+def create_golden_frames(engine: Engine, images: Sequence[Pixels]) -> Path:
     """Keep pictures and what this engine gives on them with its version.
 
     Raises:
@@ -83,7 +83,7 @@ def make_golden(engine: Engine, images: Sequence[Pixels]) -> Path:
         raise DataError(f"{spec.id} takes {spec.shape}")
     rows = [[np.array(output) for output in engine.infer(image)] for image in images]
     for outputs in rows:
-        _check_sane(spec, outputs)
+        _check_output(spec, outputs)
     arrays: dict[str, Any] = {
         f"output_{index}": np.stack([outputs[index] for outputs in rows])
         for index in range(len(rows[0]))
@@ -91,27 +91,31 @@ def make_golden(engine: Engine, images: Sequence[Pixels]) -> Path:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=np.stack(images), **arrays)
     data = buffer.getvalue()
-    golden = {"file": FILE, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
-    _replace(spec.path.parent / FILE, data)
-    amend_manifest(spec.path.parent, golden=golden)
-    return spec.path.parent / FILE
+    golden = {
+        "file": GOLDEN_FILE,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size_bytes": len(data),
+    }
+    _write_file(spec.path.parent / GOLDEN_FILE, data)
+    update_manifest(spec.path.parent, golden=golden)
+    return spec.path.parent / GOLDEN_FILE
 
 
-def amend_manifest(folder: Path, **keys: Any) -> None:
+def update_manifest(folder: Path, **keys: Any) -> None:
     """Put keys into a manifest, in one rename; its comments are lost.
 
     Raises:
         ModelError: It cannot be written.
     """
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     manifest = yaml.safe_load(read_text(path)) | keys
     text = yaml.safe_dump(
         manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
     )
-    _replace(path, text.encode())
+    _write_file(path, text.encode())
 
 
-def read_golden(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any], ...]]:
+def read_golden_frames(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any], ...]]:
     """The pictures (N, H, W, C) and the outputs, each with N first.
 
     Raises:
@@ -133,7 +137,7 @@ def read_golden(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any],
     return images, outputs
 
 
-def _plain_pictures(spec: ModelSpec, rounds: int) -> list[Pixels]:
+def _synthetic_images(spec: ModelSpec, rounds: int) -> list[Pixels]:
     dims = spec.shape.dims
     noise = np.random.default_rng(0)
     pictures: list[Pixels] = []
@@ -145,13 +149,13 @@ def _plain_pictures(spec: ModelSpec, rounds: int) -> list[Pixels]:
     return pictures
 
 
-def _check_sane(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> None:
-    problem = _insane(spec, outputs)
+def _check_output(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> None:
+    problem = _output_problem(spec, outputs)
     if problem:
         raise ModelError(f"{spec.id} gives {problem}", where=str(spec.path))
 
 
-def _insane(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
+def _output_problem(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
     """What is impossible about outputs, in words; empty if nothing is."""
     if spec.kind is ModelKind.GATE:
         prob = outputs[0]
@@ -173,16 +177,16 @@ def _insane(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
     return ""
 
 
-def _compare(
+def _compare_output(
     spec: ModelSpec, index: int, outputs: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]
 ) -> None:
-    limit = _PROB_OFF[spec.precision]
+    limit = _PROB_TOLERANCE[spec.precision]
     if spec.kind is ModelKind.GATE:
         off = abs(float(outputs[0][0]) - float(wanted[0][0]))
         words = f"probability {float(outputs[0][0]):.4f} instead of {float(wanted[0][0]):.4f}"
     else:
         off = float(np.mean(outputs[0] != wanted[0]))
-        limit = _CELLS_OFF[spec.precision]
+        limit = _CELL_TOLERANCE[spec.precision]
         words = f"another class in {off:.2%} of the cells"
     if not off <= limit:
         raise ModelError(
@@ -192,7 +196,7 @@ def _compare(
         )
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _write_file(path: Path, data: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with fresh.open("wb") as file:

@@ -12,15 +12,21 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.config import yaml_document
-from edgeinspect.config.validation import BAD, Collector
+from edgeinspect.config.validation import INVALID, Validator
 from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.model import CONTRACT, ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.domain.model import (
+    MODEL_CONTRACT_VERSION,
+    ModelId,
+    ModelKind,
+    ModelSpec,
+    Precision,
+)
 from edgeinspect.errors import ConfigError, ModelError
-from edgeinspect.storage.model_store.permissions import check_trust
-from edgeinspect.system.gpu_devices import devices
+from edgeinspect.storage.model_store.permissions import check_permissions
+from edgeinspect.system.gpu_devices import gpu_names
 from edgeinspect.system.regular_file import open_regular
 
-MANIFEST = "manifest.yaml"
+MANIFEST_FILE = "manifest.yaml"
 MAX_MODEL_BYTES = 512 << 20
 """Largest model file that is read."""
 
@@ -72,14 +78,14 @@ class ManifestGolden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     size_bytes: Annotated[int, Meta(ge=1, le=MAX_MODEL_BYTES)]
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model's manifest, as it stands beside its file."""
 
     schema: Literal[1]
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     version: Annotated[int, Meta(ge=1)]
     kind: ModelKind
-    contract: str = CONTRACT
+    contract: str = MODEL_CONTRACT_VERSION
     """Version of the model contract (docs/models.md) that the graph keeps."""
     file: _FileName
     """Name of the model file in the same folder."""
@@ -113,17 +119,17 @@ def read_model(folder: Path) -> ModelSpec:
     """Read a model's manifest and verify its files.
 
     Raises:
-        ModelError: As `Store.resolve`.
+        ModelError: As `ModelStore.resolve`.
     """
-    check_trust(folder.parent, parent=True)
-    for path in (folder, folder / MANIFEST):
-        check_trust(path)
-    manifest = read_manifest(folder / MANIFEST)
+    check_permissions(folder.parent, parent=True)
+    for path in (folder, folder / MANIFEST_FILE):
+        check_permissions(path)
+    manifest = read_manifest(folder / MANIFEST_FILE)
     _check_device(folder, manifest)
-    path = _verify(folder, manifest.file, manifest.size_bytes, manifest.sha256)
+    path = _verify_file(folder, manifest.file, manifest.size_bytes, manifest.sha256)
     golden = manifest.golden
     if golden is not None:
-        _verify(folder, golden.file, golden.size_bytes, golden.sha256)
+        _verify_file(folder, golden.file, golden.size_bytes, golden.sha256)
     shape = FrameShape(manifest.input.height_px, manifest.input.width_px, manifest.input.channels)
     return ModelSpec(
         id=ModelId(manifest.name, manifest.version, manifest.sha256, manifest.calibration),
@@ -139,7 +145,7 @@ def read_model(folder: Path) -> ModelSpec:
     )
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> ModelManifest:
     """Read and check a manifest, without its model file.
 
     Raises:
@@ -147,43 +153,45 @@ def read_manifest(path: Path) -> Manifest:
     """
     where = str(path)
     try:
-        root, faults = yaml_document.parse(yaml_document.read_text(path), where)
-        collector = Collector()
+        root, faults = yaml_document.parse_yaml(yaml_document.read_text(path), where)
+        collector = Validator()
         collector.faults.extend(faults)
-        manifest = collector.struct(root, Manifest, "")
-        if manifest is not BAD:
-            _check(collector, manifest)
+        manifest = collector.validate_struct(root, ModelManifest, "")
+        if manifest is not INVALID:
+            _check_consistency(collector, manifest)
         if collector.faults:
             raise ConfigError(collector.faults, where=where)
     except ConfigError as error:
         what = "the manifest cannot be used: " + "; ".join(map(str, error.faults))
         raise ModelError(what, where=where) from error
-    assert isinstance(manifest, Manifest)
+    assert isinstance(manifest, ModelManifest)
     return manifest
 
 
-def _check(collector: Collector, manifest: Manifest) -> None:
+def _check_consistency(collector: Validator, manifest: ModelManifest) -> None:
     if (manifest.input.channels == 1) != (manifest.input.color == "mono"):
-        collector.fault("input.color", "must be mono with 1 channel, bgr or rgb with 3")
+        collector.add_fault("input.color", "must be mono with 1 channel, bgr or rgb with 3")
     if manifest.kind is ModelKind.SEGMENTER and not manifest.classes:
-        collector.fault("classes", "required: a segmenter names its classes")
+        collector.add_fault("classes", "required: a segmenter names its classes")
     if len(set(manifest.classes)) != len(manifest.classes):
-        collector.fault("classes", "must differ from each other")
+        collector.add_fault("classes", "must differ from each other")
     if len(manifest.classes) > 255:
-        collector.fault("classes", "must be at most 255: the class map is uint8")
-    if manifest.contract != CONTRACT:
-        collector.fault("contract", f"must be {CONTRACT}: this program knows no other")
+        collector.add_fault("classes", "must be at most 255: the class map is uint8")
+    if manifest.contract != MODEL_CONTRACT_VERSION:
+        collector.add_fault(
+            "contract", f"must be {MODEL_CONTRACT_VERSION}: this program knows no other"
+        )
     stride = manifest.output_stride
     if manifest.input.height_px % stride or manifest.input.width_px % stride:
-        collector.fault("output_stride", "must divide the input's height and width")
+        collector.add_fault("output_stride", "must divide the input's height and width")
 
 
-def _check_device(folder: Path, manifest: Manifest) -> None:
+def _check_device(folder: Path, manifest: ModelManifest) -> None:
     """A plan runs where it was built, and on no other kind of device."""
     wanted = manifest.built.device if manifest.built is not None else ""
     if not wanted:
         return
-    here = devices()
+    here = gpu_names()
     if wanted not in here:
         raise ModelError(
             f"was built for {wanted}; this machine has {', '.join(here) or 'no GPU'}",
@@ -192,7 +200,7 @@ def _check_device(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _verify(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
+def _verify_file(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
     """The path of one of the version's files, its owner, mode, size and hash checked."""
     path = (folder / name).resolve()
     if path.parent != folder.resolve() or Path(name).name != name:
@@ -201,7 +209,7 @@ def _verify(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
             where=str(folder),
             remedy="A model file stands in the folder of its manifest, and is no link",
         )
-    check_trust(path)
+    check_permissions(path)
     digest = hashlib.sha256()
     size = 0
     try:

@@ -11,26 +11,26 @@ import stat
 from pathlib import Path
 
 from edgeinspect.errors import ModelError
-from edgeinspect.system.file_ownership import named_user, owner_distrust, write_distrust
+from edgeinspect.system.file_ownership import find_user_id, owner_problem, write_permission_problem
 
-OWNER = "EDGEINSPECT_STORE_OWNER"
+OWNER_VARIABLE = "EDGEINSPECT_STORE_OWNER"
 """Environment variable: one more user, by name or number, whose files are trusted."""
 
 
 def trusted_owners() -> frozenset[int]:
     """Users whose files may be loaded: root, our own, and the one that `OWNER` names."""
-    named = os.environ.get(OWNER, "")
+    named = os.environ.get(OWNER_VARIABLE, "")
     if not named:
         return frozenset({0, os.geteuid()})
-    uid = named_user(named)
+    uid = find_user_id(named)
     if uid is None:
         raise ModelError(
-            f"there is no user '{named}'", where=OWNER, remedy="Name a user, or unset it"
+            f"there is no user '{named}'", where=OWNER_VARIABLE, remedy="Name a user, or unset it"
         )
     return frozenset({0, os.geteuid(), uid})
 
 
-def check_trust(path: Path, *, parent: bool = False) -> None:
+def check_permissions(path: Path, *, parent: bool = False) -> None:
     """Refuse what somebody else may have written.
 
     Args:
@@ -51,17 +51,19 @@ def check_trust(path: Path, *, parent: bool = False) -> None:
         if parent:
             return  # what it points to is looked at under its own name
         raise ModelError("is a link", where=where, remedy="Put the file itself into the store")
-    owner = owner_distrust(found, trusted_owners())
+    owner = owner_problem(found, trusted_owners())
     if owner is not None:
         raise ModelError(
-            owner.what,
+            owner.problem,
             where=where,
-            remedy=f"Whoever owns it can run code here: chown it to root, or set {OWNER}",
+            remedy=f"Whoever owns it can run code here: chown it to root, or set {OWNER_VARIABLE}",
         )
     if parent and found.st_mode & stat.S_ISVTX:
         return
-    written = write_distrust(found)
+    written = write_permission_problem(found)
     if written is not None:
         raise ModelError(
-            written.what, where=where, remedy="Whoever can write it can run code here: chmod go-w"
+            written.problem,
+            where=where,
+            remedy="Whoever can write it can run code here: chmod go-w",
         )

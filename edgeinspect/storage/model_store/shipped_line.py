@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgeinspect.config.loader import Loaded, parse
+from edgeinspect.config.loader import LoadedConfig, parse_config
 from edgeinspect.domain.model import Precision
-from edgeinspect.storage.model_store import MANIFEST, Store, default_root, read_manifest
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, default_root, read_manifest
 
 GATE = "strip-gate"
 SEGMENTER = "strip-segmenter"
@@ -30,24 +30,24 @@ spool: {{folder: {folder}}}
 """
 
 
-def _version(store: Store, name: str, backend: str) -> str:
+def _model_reference(store: ModelStore, name: str, backend: str) -> str:
     """The live version, INT8 as shipped; under ONNX Runtime, where Q/DQ are slower, an FP32 one."""
     if backend == "ort":
         for number in reversed(store.versions(name)):
-            manifest = read_manifest(store.root / name / str(number) / MANIFEST)
+            manifest = read_manifest(store.root / name / str(number) / MANIFEST_FILE)
             if manifest.precision is Precision.FP32:
                 return f"{name}/{number}"
     return name
 
 
-def strip_line(
+def shipped_line_config(
     folder: str,
     *,
     budget_ms: float,
     backend: str,
     line: str = "demo",
     overrides: Sequence[str] = (),
-) -> Loaded:
+) -> LoadedConfig:
     """A line of the shipped models, with the thresholds that their training proposed.
 
     Args:
@@ -57,8 +57,8 @@ def strip_line(
         line: Its name.
         overrides: `key.of.a.table=VALUE`, put over it.
     """
-    store = Store(default_root())
-    gate, segmenter = (_version(store, name, backend) for name in (GATE, SEGMENTER))
+    store = ModelStore(default_root())
+    gate, segmenter = (_model_reference(store, name, backend) for name in (GATE, SEGMENTER))
     wanted = msgspec.convert(store.resolve(gate).thresholds, dict[str, float])
     classes = msgspec.convert(store.resolve(segmenter).thresholds, dict[str, dict[str, float]])
     decide = {
@@ -87,4 +87,4 @@ def strip_line(
         decide=json.dumps(decide),
         folder=folder,
     )
-    return parse(text, line, overrides)
+    return parse_config(text, line, overrides)

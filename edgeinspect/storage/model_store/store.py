@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 from edgeinspect.config import yaml_document
-from edgeinspect.config.validation import suggest
+from edgeinspect.config.validation import suggest_spelling
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import ModelError
-from edgeinspect.storage.model_store.manifest import MANIFEST, read_model
-from edgeinspect.storage.model_store.permissions import check_trust
-from edgeinspect.storage.model_store.versions import Shelf, State
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_model
+from edgeinspect.storage.model_store.permissions import check_permissions
+from edgeinspect.storage.model_store.versions import ModelVersions, Stage
 
-_REF = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,63})(/(?P<version>[1-9][0-9]{0,8}))?")
-_INSTALLED = Path("/var/lib/edgeinspect/engines")
+_REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,63})(/(?P<version>[1-9][0-9]{0,8}))?")
+_INSTALLED_ROOT = Path("/var/lib/edgeinspect/engines")
 
 
 def default_root() -> Path:
@@ -29,15 +29,15 @@ def default_root() -> Path:
         return Path(named)
     checkout = Path(__file__).resolve().parents[3]
     shipped = Path(sys.prefix) / "share" / "edgeinspect" / "engines"
-    if _INSTALLED.is_dir():
-        return _INSTALLED
+    if _INSTALLED_ROOT.is_dir():
+        return _INSTALLED_ROOT
     # A folder `engines` beside site-packages' parent would be somebody else's.
     if (checkout / "setup.cfg").is_file() and (checkout / "engines").is_dir():
         return checkout / "engines"
     return shipped
 
 
-class Store:
+class ModelStore:
     """Models by name. Stateless but for its root; thread-safe.
 
     Args:
@@ -49,28 +49,28 @@ class Store:
 
     def names(self) -> tuple[str, ...]:
         """The models that the store holds, sorted; none if there is no store."""
-        folders = {path.parent.parent for path in self.root.glob(f"*/*/{MANIFEST}")}
-        return tuple(sorted(folder.name for folder in folders if Shelf(folder).versions()))
+        folders = {path.parent.parent for path in self.root.glob(f"*/*/{MANIFEST_FILE}")}
+        return tuple(sorted(folder.name for folder in folders if ModelVersions(folder).versions()))
 
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of one model, oldest first."""
-        return self.shelf(name).versions()
+        return self.model_versions(name).versions()
 
-    def shelf(self, name: str) -> Shelf:
+    def model_versions(self, name: str) -> ModelVersions:
         """One model's versions and their states; it need not exist."""
-        return Shelf(self.root / name)
+        return ModelVersions(self.root / name)
 
-    def state(self, name: str, version: int) -> State:
-        """What one version may do; raises as `Shelf.register`."""
-        return self.shelf(name).register().state(version)
+    def stage_of(self, name: str, version: int) -> Stage:
+        """What one version may do; raises as `Shelf.read_state`."""
+        return self.model_versions(name).read_state().stage_of(version)
 
-    def parse(self, ref: str) -> tuple[str, int]:
+    def parse_reference(self, ref: str) -> tuple[str, int]:
         """Name and version of `NAME` (its live version) or `NAME/VERSION`.
 
         Raises:
             ModelError: It names no model of this store.
         """
-        match = _REF.fullmatch(ref)
+        match = _REFERENCE.fullmatch(ref)
         if match is None:
             raise ModelError(
                 f"'{yaml_document.shorten(ref)}' does not name a model",
@@ -81,13 +81,13 @@ class Store:
         if match["version"]:
             version = int(match["version"])
         else:
-            version = self.shelf(name).register().live if versions else 0
+            version = self.model_versions(name).read_state().live if versions else 0
         if version not in versions:
             what = ref if match["version"] or not versions else f"{name}/{version}, which is live"
             raise ModelError(
                 f"there is no model {what}",
                 where=str(self.root),
-                remedy=self._advice(name, versions),
+                remedy=self._remedy(name, versions),
             )
         return name, version
 
@@ -105,13 +105,13 @@ class Store:
         """
         if ref.startswith(("/", "./", "../")):
             return read_model(Path(ref))
-        name, version = self.parse(ref)
-        check_trust(self.root, parent=True)
-        shelf = self.shelf(name)
-        check_trust(shelf.folder)
-        register = shelf.register()
+        name, version = self.parse_reference(ref)
+        check_permissions(self.root, parent=True)
+        shelf = self.model_versions(name)
+        check_permissions(shelf.folder)
+        register = shelf.read_state()
         spec = read_model(shelf.folder / str(version))
-        shelf.check_seal(version, register)
+        shelf.check_approved(version, register)
         if (spec.id.name, spec.id.version) != (name, version):
             raise ModelError(
                 f"its manifest says {spec.id}",
@@ -120,10 +120,10 @@ class Store:
             )
         return spec
 
-    def _advice(self, name: str, versions: tuple[int, ...]) -> str:
+    def _remedy(self, name: str, versions: tuple[int, ...]) -> str:
         if versions:
             return "Its versions are: " + ", ".join(str(version) for version in versions)
         names = self.names()
         if not names:
             return "The store is empty; name another with `store:` or EDGEINSPECT_STORE"
-        return f"The store has: {', '.join(names)}{suggest(name, names)}"
+        return f"The store has: {', '.join(names)}{suggest_spelling(name, names)}"

@@ -23,21 +23,21 @@ import msgspec
 
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import ModelError
-from edgeinspect.storage.model_store.manifest import MANIFEST
-from edgeinspect.storage.model_store.permissions import check_trust
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
+from edgeinspect.storage.model_store.permissions import check_permissions
 from edgeinspect.system.decoding import DecodeError, decode_json
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular, sha256_of
 
-STATE = "state.json"
-ACTOR = "EDGEINSPECT_ACTOR"
+STATE_FILE = "state.json"
+ACTOR_VARIABLE = "EDGEINSPECT_ACTOR"
 """Environment variable: the person for whom a program changes the store."""
-_LOCK = ".state.lock"
+_LOCK_FILE = ".state.lock"
 _VERSION = re.compile("[1-9][0-9]{0,8}")
-_KEPT_BEFORE = 64
-_KEPT_HISTORY = 1000
+_MAX_PREVIOUS = 64
+_MAX_HISTORY = 1000
 
 
-class State(str, Enum):
+class Stage(str, Enum):
     """What a version may do."""
 
     CANDIDATE = "candidate"
@@ -48,7 +48,7 @@ class State(str, Enum):
     """Judges. One version of each model."""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class StateChange(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a model's history."""
 
     at: str
@@ -61,7 +61,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-class Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class VersionState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `state.json` says."""
 
     schema: Literal[1] = 1
@@ -71,16 +71,16 @@ class Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Versions that were live before, the last one last: what `rollback` goes back to."""
     seals: dict[Int64, str] = {}
     """SHA-256 of the manifest of each version that was promoted or put into shadow."""
-    history: tuple[Change, ...] = ()
+    history: tuple[StateChange, ...] = ()
 
-    def state(self, version: int) -> State:
+    def stage_of(self, version: int) -> Stage:
         """What one version may do."""
         if version == self.live:
-            return State.LIVE
-        return State.SHADOW if version == self.shadow else State.CANDIDATE
+            return Stage.LIVE
+        return Stage.SHADOW if version == self.shadow else Stage.CANDIDATE
 
 
-class Shelf:
+class ModelVersions:
     """The versions of one model. Stateless but for its folder; changes are locked.
 
     Args:
@@ -93,19 +93,19 @@ class Shelf:
 
     def versions(self) -> tuple[int, ...]:
         """Versions that have a manifest, oldest first."""
-        found = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        found = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
         return tuple(sorted(int(name) for name in found if _VERSION.fullmatch(name)))
 
-    def register(self) -> Register:
+    def read_state(self) -> VersionState:
         """What the state file says; without one, the highest version is live.
 
         Raises:
             ModelError: There is no version, or the file is damaged or not to be trusted.
         """
-        path = self.folder / STATE
-        check_trust(path)
+        path = self.folder / STATE_FILE
+        check_permissions(path)
         try:
-            return decode_json(read_regular(path, TEXT_BYTES_MAX), Register)
+            return decode_json(read_regular(path, TEXT_BYTES_MAX), VersionState)
         except FileNotFoundError:
             pass
         except (OSError, DecodeError) as error:
@@ -117,64 +117,67 @@ class Shelf:
         versions = self.versions()
         if not versions:
             raise ModelError(f"there is no version of {self.name}", where=str(self.folder))
-        return Register(live=versions[-1])
+        return VersionState(live=versions[-1])
 
-    def check_seal(self, version: int, register: Register) -> None:
+    def check_approved(self, version: int, register: VersionState) -> None:
         """Refuse a version whose manifest was changed after it was promoted.
 
         Raises:
             ModelError: It was.
         """
-        if not self.seal_holds(version, register):
+        if not self.is_approved(version, register):
             raise ModelError(
                 f"the manifest of {self.name}/{version} was changed after it was accepted",
-                where=str(self.folder / str(version) / MANIFEST),
+                where=str(self.folder / str(version) / MANIFEST_FILE),
                 remedy=f"Restore it, or accept what it says now: "
                 f"edgeinspect engines promote {self.name}/{version}",
             )
 
-    def seal_holds(self, version: int, register: Register) -> bool:
+    def is_approved(self, version: int, register: VersionState) -> bool:
         """False if a version's manifest was changed after it was accepted."""
         sealed = register.seals.get(version)
-        return sealed is None or sealed == self._seal(version)
+        return sealed is None or sealed == self._manifest_digest(version)
 
     # -- changes --------------------------------------------------------------------
 
-    def pin(self) -> None:
+    def pin_live(self) -> None:
         """Write down which version is live now, before a new one is added.
 
         Without a state file the highest version is live; a new candidate would be at once.
         """
-        if self.versions() and not (self.folder / STATE).exists():
-            with self._changing() as register:
-                self._write(register)
+        if self.versions() and not (self.folder / STATE_FILE).exists():
+            with self._locked_state() as register:
+                self._write_state(register)
 
-    def promote(self, version: int, why: str = "", who: str = "") -> Register:
+    def promote(self, version: int, why: str = "", who: str = "") -> VersionState:
         """Make a version live; the caller has verified it.
 
         Raises:
             ModelError: There is no such version, or the state file cannot be used.
         """
-        with self._changing() as old:
-            self._require(version)
+        with self._locked_state() as old:
+            self._check_exists(version)
             before = old.before if version == old.live else (*old.before, old.live)
-            seals = {**old.seals, old.live: old.seals.get(old.live) or self._seal(old.live)}
+            seals = {
+                **old.seals,
+                old.live: old.seals.get(old.live) or self._manifest_digest(old.live),
+            }
             new = msgspec.structs.replace(
                 old,
                 live=version,
-                before=before[-_KEPT_BEFORE:],
+                before=before[-_MAX_PREVIOUS:],
                 shadow=None if old.shadow == version else old.shadow,
-                seals={**seals, version: self._seal(version)},
+                seals={**seals, version: self._manifest_digest(version)},
             )
-            return self._note(new, "promote", version, why, who)
+            return self._record_change(new, "promote", version, why, who)
 
-    def rollback(self, why: str = "", who: str = "") -> Register:
+    def rollback(self, why: str = "", who: str = "") -> VersionState:
         """Make the version live that was before this one.
 
         Raises:
             ModelError: None was, or it is not there any more.
         """
-        with self._changing() as old:
+        with self._locked_state() as old:
             there = self.versions()
             before = [version for version in old.before if version in there]
             if not before:
@@ -190,36 +193,36 @@ class Shelf:
                 before=tuple(before[:-1]),
                 shadow=None if old.shadow == live else old.shadow,
             )
-            return self._note(new, "rollback", live, why, who)
+            return self._record_change(new, "rollback", live, why, who)
 
-    def shadow(self, version: int | None, why: str = "", who: str = "") -> Register:
+    def set_shadow(self, version: int | None, why: str = "", who: str = "") -> VersionState:
         """Let a version judge in shadow; None ends it.
 
         Raises:
             ModelError: There is no such version, or it is the live one.
         """
-        with self._changing() as old:
+        with self._locked_state() as old:
             if version is None:
                 ended = old.shadow or old.live
                 new = msgspec.structs.replace(old, shadow=None)
-                return self._note(new, "unshadow", ended, why, who)
-            self._require(version)
+                return self._record_change(new, "unshadow", ended, why, who)
+            self._check_exists(version)
             if version == old.live:
                 raise ModelError(
                     f"{self.name}/{version} is the live version",
                     remedy="Only another one can be its shadow",
                 )
-            seals = {**old.seals, version: self._seal(version)}
+            seals = {**old.seals, version: self._manifest_digest(version)}
             new = msgspec.structs.replace(old, shadow=version, seals=seals)
-            return self._note(new, "shadow", version, why, who)
+            return self._record_change(new, "shadow", version, why, who)
 
-    def reseal(self, version: int, why: str, who: str = "") -> None:
+    def reapprove(self, version: int, why: str, who: str = "") -> None:
         """Accept a manifest that we changed ourselves; nothing for one without a seal."""
-        with self._changing() as old:
+        with self._locked_state() as old:
             if version in old.seals:
-                seals = {**old.seals, version: self._seal(version)}
+                seals = {**old.seals, version: self._manifest_digest(version)}
                 new = msgspec.structs.replace(old, seals=seals)
-                self._note(new, "reseal", version, why, who)
+                self._record_change(new, "reseal", version, why, who)
 
     def removable(self, keep: int) -> tuple[int, ...]:
         """Versions that may go: not live, not shadow, not what `rollback` needs, not newer.
@@ -227,7 +230,7 @@ class Shelf:
         Args:
             keep: So many of those that were live before stay.
         """
-        register = self.register()
+        register = self.read_state()
         needed = {register.live, register.shadow, *register.before[len(register.before) - keep :]}
         return tuple(v for v in self.versions() if v not in needed and v < register.live)
 
@@ -237,9 +240,9 @@ class Shelf:
         Raises:
             ModelError: It is live or in shadow, or the disk refuses.
         """
-        with self._changing() as old:
-            if old.state(version) is not State.CANDIDATE:
-                raise ModelError(f"{self.name}/{version} is {old.state(version).value}")
+        with self._locked_state() as old:
+            if old.stage_of(version) is not Stage.CANDIDATE:
+                raise ModelError(f"{self.name}/{version} is {old.stage_of(version).value}")
             folder = self.folder / str(version)
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             try:
@@ -251,41 +254,46 @@ class Shelf:
                 before=tuple(each for each in old.before if each != version),
                 seals={key: seal for key, seal in old.seals.items() if key != version},
             )
-            self._note(new, "remove", version, "", who)
+            self._record_change(new, "remove", version, "", who)
             return size
 
     # -- inside ---------------------------------------------------------------------
 
-    def _require(self, version: int) -> None:
+    def _check_exists(self, version: int) -> None:
         if version not in self.versions():
             raise ModelError(f"there is no model {self.name}/{version}", where=str(self.folder))
 
-    def _seal(self, version: int) -> str:
-        path = self.folder / str(version) / MANIFEST
+    def _manifest_digest(self, version: int) -> str:
+        path = self.folder / str(version) / MANIFEST_FILE
         try:
             return sha256_of(path)
         except OSError:
             return ""
 
-    def _note(self, new: Register, did: str, version: int, why: str, who: str) -> Register:
+    def _record_change(
+        self, new: VersionState, did: str, version: int, why: str, who: str
+    ) -> VersionState:
         change = msgspec.convert(
             {
                 "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "who": who or os.environ.get(ACTOR) or os.environ.get("SUDO_USER") or _own_name(),
+                "who": who
+                or os.environ.get(ACTOR_VARIABLE)
+                or os.environ.get("SUDO_USER")
+                or _user_name(),
                 "did": did,
                 "version": version,
                 "live": new.live,
                 "why": why,
             },
-            Change,
+            StateChange,
         )
-        new = msgspec.structs.replace(new, history=(*new.history, change)[-_KEPT_HISTORY:])
-        self._write(new)
+        new = msgspec.structs.replace(new, history=(*new.history, change)[-_MAX_HISTORY:])
+        self._write_state(new)
         return new
 
-    def _write(self, register: Register) -> None:
-        path = self.folder / STATE
-        fresh = path.with_name(f".{STATE}.{os.getpid()}")
+    def _write_state(self, register: VersionState) -> None:
+        path = self.folder / STATE_FILE
+        fresh = path.with_name(f".{STATE_FILE}.{os.getpid()}")
         text = msgspec.json.format(msgspec.json.encode(register), indent=2) + b"\n"
         try:
             with fresh.open("wb") as file:
@@ -304,11 +312,13 @@ class Shelf:
             raise ModelError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
     @contextmanager
-    def _changing(self) -> Iterator[Register]:
+    def _locked_state(self) -> Iterator[VersionState]:
         """The register, with everybody else who would change it kept out."""
         try:
             lock = os.open(
-                self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                self.folder / _LOCK_FILE,
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o600,
             )
         except OSError as error:
             raise ModelError(
@@ -316,12 +326,12 @@ class Shelf:
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self.register()
+            yield self.read_state()
         finally:
             os.close(lock)
 
 
-def _own_name() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -22,7 +22,7 @@ MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 512 << 20
 """Longest record or chunk that is believed."""
 
-_HEAD = struct.Struct("<BQ")  # opcode, length
+_RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK = struct.Struct("<QQQI")  # start, end, size, crc; then compression and records
 _CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP, _DATA_END_OP = 4, 5, 6, 15
@@ -30,7 +30,7 @@ _MAX_CHANNELS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class McapMessage:
     """One message as it lies in the file."""
 
     topic: str
@@ -47,10 +47,10 @@ class McapReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.cut = ""
+        self.truncation = ""
         self._channels: dict[int, tuple[str, str]] = {}
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[McapMessage]:
         """Every message, up to the file's end or to where it was cut.
 
         Raises:
@@ -62,72 +62,74 @@ class McapReader:
                 head = file.read(len(MAGIC))
                 if head != MAGIC:
                     if MAGIC.startswith(head.rstrip(b"\0")):
-                        self.cut = "nothing was written before it was cut"
+                        self.truncation = "nothing was written before it was cut"
                         return
-                    raise self._refuse("is not a recording: it is no MCAP file")
+                    raise self._error("is not a recording: it is no MCAP file")
                 file.seek(max(len(MAGIC), size - len(MAGIC)))
                 ended = file.read(len(MAGIC)) == MAGIC
                 file.seek(len(MAGIC))
-                for chunk, at in self._chunks(file, size, ended):
-                    yield from self._inside(chunk, at)
+                for chunk, at in self._read_chunks(file, size, ended):
+                    yield from self._parse_chunk(chunk, at)
         except OSError as error:
-            raise self._refuse(f"cannot be read: {error.strerror}") from error
+            raise self._error(f"cannot be read: {error.strerror}") from error
 
-    def _chunks(self, file: BinaryIO, size: int, ended: bool) -> Iterator[tuple[memoryview, int]]:
+    def _read_chunks(
+        self, file: BinaryIO, size: int, ended: bool
+    ) -> Iterator[tuple[memoryview, int]]:
         """The records of each chunk, and where it stands.
 
         A file that was ended has its magic at its end too: what looks cut there is damage.
         """
         at = len(MAGIC)
         while True:
-            head = file.read(_HEAD.size)
-            opcode, length = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
-            end = at + _HEAD.size + length
+            head = file.read(_RECORD_HEAD.size)
+            opcode, length = _RECORD_HEAD.unpack(head) if len(head) == _RECORD_HEAD.size else (0, 0)
+            end = at + _RECORD_HEAD.size + length
             if opcode == _DATA_END_OP:
                 return
             problem = ""
-            if len(head) < _HEAD.size:
+            if len(head) < _RECORD_HEAD.size:
                 problem = f"cut at byte {at}"
-            elif opcode == 0 and _is_empty(file, head):
+            elif opcode == 0 and _is_all_zeros(file, head):
                 problem = f"cut at byte {at}: nothing but zeros from there"
             elif end > size:
                 problem = f"cut at byte {at}, in the middle of a record"
             elif opcode in (_CHANNEL_OP, _MESSAGE_OP):
-                raise self._refuse("has records outside chunks, which no checksum vouches for", at)
+                raise self._error("has records outside chunks, which no checksum vouches for", at)
             elif opcode != _CHUNK_OP:
                 file.seek(end)
             elif length > MAX_RECORD_BYTES:
-                raise self._refuse(f"has a record of {length} bytes", at)
+                raise self._error(f"has a record of {length} bytes", at)
             else:
-                chunk = self._chunk(memoryview(file.read(length)), at)
+                chunk = self._read_chunk(memoryview(file.read(length)), at)
                 if chunk is not None:
                     yield chunk, at
-                elif end == size or _is_empty(file, b""):
+                elif end == size or _is_all_zeros(file, b""):
                     problem = f"cut at byte {at}, in the middle of a chunk"
                 else:
-                    raise self._refuse("is damaged: a checksum does not hold", at)
+                    raise self._error("is damaged: a checksum does not hold", at)
             if problem and ended:
-                raise self._refuse("is damaged: it was ended in order, and breaks off before", at)
+                raise self._error("is damaged: it was ended in order, and breaks off before", at)
             if problem:
-                self.cut = problem
+                self.truncation = problem
                 return
             at = end
 
-    def _chunk(self, body: memoryview, at: int) -> memoryview | None:
+    def _read_chunk(self, body: memoryview, at: int) -> memoryview | None:
         """The records of a chunk; None if its checksum does not hold."""
         try:
             _start, _end, size, crc = _CHUNK.unpack_from(body)
-            compression, after = _words(body, _CHUNK.size)
+            compression, after = _read_string(body, _CHUNK.size)
             (length,) = struct.unpack_from("<Q", body, after)
         except (struct.error, ValueError) as error:
-            raise self._refuse("is damaged: a chunk's head cannot be read", at) from error
+            raise self._error("is damaged: a chunk's head cannot be read", at) from error
         data = body[after + 8 : after + 8 + length]
         if len(data) != length or size > MAX_RECORD_BYTES:
-            raise self._refuse("is damaged: a chunk is longer than its record", at)
+            raise self._error("is damaged: a chunk is longer than its record", at)
         if compression == "zstd":
-            data = self._unpack(data, size, at)
+            data = self._decompress(data, size, at)
         elif compression:
-            raise self._refuse(
+            raise self._error(
                 f"has chunks packed with {compression[:20]!r}",
                 at,
                 remedy="Pack it anew with zstd, as `mcap compress` does",
@@ -136,50 +138,50 @@ class McapReader:
             return None
         return data
 
-    def _unpack(self, data: memoryview, size: int, at: int) -> memoryview:
+    def _decompress(self, data: memoryview, size: int, at: int) -> memoryview:
         import zstandard
 
         try:
             if zstandard.get_frame_parameters(data).content_size != size:
-                raise self._refuse("is damaged: a chunk is not as long as it says", at)
+                raise self._error("is damaged: a chunk is not as long as it says", at)
             return memoryview(zstandard.ZstdDecompressor().decompress(data))
         except zstandard.ZstdError as error:
-            raise self._refuse(f"is damaged: {error}", at) from error
+            raise self._error(f"is damaged: {error}", at) from error
 
-    def _inside(self, chunk: memoryview, at: int) -> Iterator[Message]:
+    def _parse_chunk(self, chunk: memoryview, at: int) -> Iterator[McapMessage]:
         place = 0
         while place < len(chunk):
-            if len(chunk) - place < _HEAD.size:
-                raise self._refuse("is damaged: a chunk ends within a record", at)
-            opcode, length = _HEAD.unpack_from(chunk, place)
-            place += _HEAD.size
+            if len(chunk) - place < _RECORD_HEAD.size:
+                raise self._error("is damaged: a chunk ends within a record", at)
+            opcode, length = _RECORD_HEAD.unpack_from(chunk, place)
+            place += _RECORD_HEAD.size
             if length > len(chunk) - place:
-                raise self._refuse("is damaged: a record is longer than its chunk", at)
-            yield from self._take(opcode, chunk[place : place + length], at)
+                raise self._error("is damaged: a record is longer than its chunk", at)
+            yield from self._parse_record(opcode, chunk[place : place + length], at)
             place += length
 
-    def _take(self, opcode: int, body: memoryview, at: int) -> Iterator[Message]:
+    def _parse_record(self, opcode: int, body: memoryview, at: int) -> Iterator[McapMessage]:
         try:
             if opcode == _CHANNEL_OP:
                 (number,) = struct.unpack_from("<H", body)
-                topic, after = _words(body, 4)
-                encoding, _after = _words(body, after)
+                topic, after = _read_string(body, 4)
+                encoding, _after = _read_string(body, after)
                 if len(self._channels) >= _MAX_CHANNELS:
-                    raise self._refuse("has more channels than a line has cameras", at)
+                    raise self._error("has more channels than a line has cameras", at)
                 self._channels[number] = (topic, encoding)
             elif opcode == _MESSAGE_OP:
                 number, _sequence, log_ns, _published_ns = _MESSAGE.unpack_from(body)
                 topic, encoding = self._channels[number]
-                yield Message(topic, encoding, log_ns, body[_MESSAGE.size :])
+                yield McapMessage(topic, encoding, log_ns, body[_MESSAGE.size :])
         except (struct.error, ValueError, KeyError) as error:
-            raise self._refuse("is damaged: a record cannot be read", at) from error
+            raise self._error("is damaged: a record cannot be read", at) from error
 
-    def _refuse(self, problem: str, at: int | None = None, remedy: str = "") -> DataError:
+    def _error(self, problem: str, at: int | None = None, remedy: str = "") -> DataError:
         where = f"{self.path}, byte {at}" if at is not None else str(self.path)
         return DataError(problem, where=where, remedy=remedy)
 
 
-def _words(body: memoryview, at: int) -> tuple[str, int]:
+def _read_string(body: memoryview, at: int) -> tuple[str, int]:
     """A string with its length before it, and where the next thing begins."""
     (length,) = struct.unpack_from("<I", body, at)
     data = bytes(body[at + 4 : at + 4 + length])
@@ -188,7 +190,7 @@ def _words(body: memoryview, at: int) -> tuple[str, int]:
     return data.decode("utf-8"), at + 4 + length
 
 
-def _is_empty(file: BinaryIO, head: bytes) -> bool:
+def _is_all_zeros(file: BinaryIO, head: bytes) -> bool:
     """True if from here to the file's end there are only zeros; as a power cut leaves it."""
     while True:
         if any(head):

@@ -16,10 +16,10 @@ from edgeinspect.domain.numbers import Int64
 from edgeinspect.domain.verdict import ModelRef
 
 SCHEMA = "edgeinspect.recording/1"
-PROFILE = "edgeinspect"
-SUFFIX = ".mcap"
+MCAP_PROFILE = "edgeinspect"
+RECORDING_SUFFIX = ".mcap"
 
-TOPIC_ABOUT = "about"
+TOPIC_INFO = "about"
 TOPIC_CONFIGURATION = "configuration"
 TOPIC_CLOCK = "clock"
 TOPIC_MISSED = "missed"
@@ -31,7 +31,7 @@ Side = Annotated[int, Meta(ge=1, le=65_536)]
 Seq = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
-class About(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
+class RecordingInfo(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=SCHEMA):
     """The first message of every file."""
 
     line: str
@@ -42,7 +42,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=S
     """Processor, system and the versions of the libraries that judge: "the same machine"."""
 
 
-class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration that verdicts of this recording name."""
 
     hash: str
@@ -60,7 +60,7 @@ class ClockReading(msgspec.Struct, frozen=True, kw_only=True):
     utc_ns: Int64
 
 
-class Missed(msgspec.Struct, frozen=True, kw_only=True):
+class MissedVerdicts(msgspec.Struct, frozen=True, kw_only=True):
     """Verdicts that were overwritten in the spool before the recorder came to them."""
 
     from_seq: Seq
@@ -82,7 +82,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no picture."""
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True):
+class RecordingEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The last message of a file that was ended in order; without it the end was cut."""
 
     why: str

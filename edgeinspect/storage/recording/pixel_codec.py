@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import zstandard
 
 LEFT_ZSTD = "left+zstd"
-MAX_PICTURE_BYTES = 256 << 20
+MAX_IMAGE_BYTES = 256 << 20
 """Largest picture that is packed or believed."""
 
 
-class Packer:
+class PixelPacker:
     """Packs pictures. One thread."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Packer:
         return self._compressor.compress(left.data)
 
 
-def unpack(packing: str, data: bytes, dims: tuple[int, int, int]) -> Pixels:
+def unpack_pixels(packing: str, data: bytes, dims: tuple[int, int, int]) -> Pixels:
     """The pixels as they were: uint8, shape `dims`, the caller's own.
 
     Raises:
@@ -54,8 +54,8 @@ def unpack(packing: str, data: bytes, dims: tuple[int, int, int]) -> Pixels:
             remedy="Use the version of edgeinspect that recorded it",
         )
     size = dims[0] * dims[1] * dims[2]
-    if size > MAX_PICTURE_BYTES:
-        raise DataError(f"has a picture of {size} bytes, more than {MAX_PICTURE_BYTES}")
+    if size > MAX_IMAGE_BYTES:
+        raise DataError(f"has a picture of {size} bytes, more than {MAX_IMAGE_BYTES}")
     try:
         parameters = zstandard.get_frame_parameters(data)
         if parameters.content_size != size:  # before it allocates what the data claims

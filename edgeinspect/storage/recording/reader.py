@@ -12,34 +12,34 @@ import msgspec
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.storage.recording.mcap_reader import McapReader, Message
+from edgeinspect.storage.recording.mcap_reader import McapMessage, McapReader
 from edgeinspect.storage.recording.messages import (
-    SUFFIX,
-    TOPIC_ABOUT,
+    RECORDING_SUFFIX,
     TOPIC_CLOCK,
     TOPIC_CONFIGURATION,
     TOPIC_END,
     TOPIC_FRAME,
+    TOPIC_INFO,
     TOPIC_MISSED,
-    About,
     ClockReading,
-    Configuration,
-    End,
     FrameRecord,
-    Missed,
+    MissedVerdicts,
+    RecordedConfiguration,
+    RecordingEnd,
+    RecordingInfo,
 )
-from edgeinspect.storage.recording.pixel_codec import unpack
-from edgeinspect.system.decoding import Decode, DecodeError, decode_json, msgpack_decoder
+from edgeinspect.storage.recording.pixel_codec import unpack_pixels
+from edgeinspect.system.decoding import DecodeError, Decoder, decode_json, msgpack_decoder
 from edgeinspect.wire.messages import decode_verdict
 
 _TYPES: dict[str, type[msgspec.Struct]] = {
-    TOPIC_ABOUT: About,
-    TOPIC_CONFIGURATION: Configuration,
+    TOPIC_INFO: RecordingInfo,
+    TOPIC_CONFIGURATION: RecordedConfiguration,
     TOPIC_CLOCK: ClockReading,
-    TOPIC_MISSED: Missed,
-    TOPIC_END: End,
+    TOPIC_MISSED: MissedVerdicts,
+    TOPIC_END: RecordingEnd,
 }
-_decode_frame: Decode[FrameRecord] = msgpack_decoder(FrameRecord)
+_decode_frame: Decoder[FrameRecord] = msgpack_decoder(FrameRecord)
 Body = TypeVar("Body")
 
 
@@ -52,7 +52,7 @@ class RecordedFrame:
     where: str
 
     @property
-    def has_picture(self) -> bool:
+    def has_image(self) -> bool:
         return self.record.dims is not None
 
     def pixels(self) -> Pixels | None:
@@ -64,14 +64,21 @@ class RecordedFrame:
         if self.record.dims is None:
             return None
         try:
-            return unpack(self.record.packing, self.record.pixels, self.record.dims)
+            return unpack_pixels(self.record.packing, self.record.pixels, self.record.dims)
         except DataError as error:
             raise DataError(
                 f"frame {self.verdict.seq} {error.what}", where=self.where, remedy=error.remedy
             ) from error
 
 
-Item = About | Configuration | ClockReading | Missed | End | RecordedFrame
+RecordingItem = (
+    RecordingInfo
+    | RecordedConfiguration
+    | ClockReading
+    | MissedVerdicts
+    | RecordingEnd
+    | RecordedFrame
+)
 
 
 @dataclass(slots=True)
@@ -79,22 +86,22 @@ class Recording:
     """The files of one recording, in the order in which they were written. One thread."""
 
     files: list[Path]
-    cuts: list[tuple[Path, str]] = field(default_factory=list)
+    truncations: list[tuple[Path, str]] = field(default_factory=list)
     """After `items`: files that were not ended in order, and where each was cut."""
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[RecordingItem]:
         """Everything of all files in its order; may be called again.
 
         Raises:
             DataError: A file is none of ours, damaged before its end, or two contradict
                 each other.
         """
-        self.cuts.clear()
+        self.truncations.clear()
         line = ""
         last = (0, 0)
         for path in self.files:
-            for item in self._file(path):
-                if isinstance(item, About):
+            for item in self._read_file(path):
+                if isinstance(item, RecordingInfo):
                     if line and item.line != line:
                         raise DataError(
                             f"is of line {item.line}, the file before of {line}",
@@ -104,7 +111,7 @@ class Recording:
                     line = item.line
                 elif isinstance(item, RecordedFrame):
                     place = (item.verdict.epoch, item.verdict.seq)
-                    if not _follows(place, last):
+                    if not _may_follow(place, last):
                         raise DataError(
                             f"has frame {place[1]} of epoch {place[0]} after frame "
                             f"{last[1]} of epoch {last[0]}",
@@ -114,22 +121,22 @@ class Recording:
                     last = place
                 yield item
 
-    def _file(self, path: Path) -> Iterator[Item]:
+    def _read_file(self, path: Path) -> Iterator[RecordingItem]:
         reader = McapReader(path)
         begun = ended = False
         for message in reader.messages():
-            item = _item(message, str(path))
+            item = _decode_item(message, str(path))
             if item is None:
                 continue
-            if not begun and not isinstance(item, About):
+            if not begun and not isinstance(item, RecordingInfo):
                 raise DataError("is an MCAP file, but no recording of edgeinspect", where=str(path))
             begun = True
-            ended = isinstance(item, End)
+            ended = isinstance(item, RecordingEnd)
             yield item
-        if not begun and not reader.cut:
+        if not begun and not reader.truncation:
             raise DataError("is an MCAP file, but no recording of edgeinspect", where=str(path))
-        if reader.cut or not ended:
-            self.cuts.append((path, reader.cut or "cut before its end was written"))
+        if reader.truncation or not ended:
+            self.truncations.append((path, reader.truncation or "cut before its end was written"))
 
 
 def open_recording(path: Path) -> Recording:
@@ -138,15 +145,15 @@ def open_recording(path: Path) -> Recording:
     Raises:
         DataError: There is none.
     """
-    files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    files = sorted(path.glob(f"*{RECORDING_SUFFIX}")) if path.is_dir() else [path]
     if not files:
-        raise DataError(f"holds no recording (*{SUFFIX})", where=str(path))
+        raise DataError(f"holds no recording (*{RECORDING_SUFFIX})", where=str(path))
     if not files[0].is_file():
         raise DataError("there is no such recording", where=str(path))
     return Recording(files)
 
 
-def _follows(place: tuple[int, int], last: tuple[int, int]) -> bool:
+def _may_follow(place: tuple[int, int], last: tuple[int, int]) -> bool:
     """True if a frame may come after another: verdicts are recorded in the order of seq.
 
     A line that lost its spool counts anew in a later epoch, and what a dead daemon left open
@@ -155,7 +162,7 @@ def _follows(place: tuple[int, int], last: tuple[int, int]) -> bool:
     return place[0] > last[0] or place[1] > last[1]
 
 
-def _item(message: Message, where: str) -> Item | None:
+def _decode_item(message: McapMessage, where: str) -> RecordingItem | None:
     """One message decoded; None if it is of a topic that is not known here."""
     kind, _, _camera = message.topic.partition(".")
     try:
@@ -164,7 +171,14 @@ def _item(message: Message, where: str) -> Item | None:
             return RecordedFrame(decode_verdict(record.verdict), record, where)
         if kind in _TYPES and message.encoding == "json":
             item = decode_json(message.data, _TYPES[kind])
-            assert isinstance(item, About | Configuration | ClockReading | Missed | End)
+            assert isinstance(
+                item,
+                RecordingInfo
+                | RecordedConfiguration
+                | ClockReading
+                | MissedVerdicts
+                | RecordingEnd,
+            )
             return item
     except DecodeError as error:
         raise DataError(

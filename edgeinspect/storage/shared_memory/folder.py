@@ -16,22 +16,22 @@ import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.errors import ConfigError, ConfigFault
 from edgeinspect.system.file_ownership import (
-    Distrust,
-    folder_distrust,
-    owner_distrust,
-    write_distrust,
+    OwnershipProblem,
+    folder_problem,
+    owner_problem,
+    write_permission_problem,
 )
 
 FILE_MODE = 0o640
 """Of what is made: its group may read pictures and verdicts, nobody else."""
 FOLDER_MODE = 0o750
-_SERVICES = Path("/run/edgeinspect")
+_RUNTIME_ROOT = Path("/run/edgeinspect")
 """Below it systemd makes a folder for each line that is a service."""
 
 
-def own_folder() -> Path:
+def default_folder() -> Path:
     """Where a line of this process's user keeps its memory, if its file does not say it.
 
     The unit's runtime folder; without systemd a folder of the user's own in memory. Not
@@ -46,38 +46,38 @@ def own_folder() -> Path:
     return base / f"edgeinspect-{os.geteuid()}"
 
 
-def find_folder(line: str) -> Path:
+def find_line_folder(line: str) -> Path:
     """Where a line of this PC keeps its memory, for who only knows its name.
 
     The folder in which it lives now; else one where it lived; else where it would.
     """
-    service, own = _SERVICES / line, own_folder()
+    service, own = _RUNTIME_ROOT / line, default_folder()
     for folder in (service, own):
-        if is_held(folder / f"{line}.spool"):
+        if is_locked(folder / f"{line}.spool"):
             return folder
     for folder in (service, own):
         if os.path.lexists(folder / f"{line}.spool"):
             return folder
-    by_systemd = "INVOCATION_ID" in os.environ and _SERVICES.is_dir()
+    by_systemd = "INVOCATION_ID" in os.environ and _RUNTIME_ROOT.is_dir()
     return service if service.is_dir() or by_systemd else own
 
 
-def living_lines() -> list[tuple[str, Path]]:
+def running_lines() -> list[tuple[str, Path]]:
     """(name, folder) of each line that runs on this PC and that this user may see."""
     found = []
-    folders = [own_folder()]
+    folders = [default_folder()]
     with contextlib.suppress(OSError):
-        folders += [each for each in sorted(_SERVICES.iterdir()) if each.is_dir()]
+        folders += [each for each in sorted(_RUNTIME_ROOT.iterdir()) if each.is_dir()]
     for folder in folders:
         try:
             spools = sorted(folder.glob("*.spool"))
         except OSError:
             continue
-        found += [(spool.name[: -len(".spool")], folder) for spool in spools if is_held(spool)]
+        found += [(spool.name[: -len(".spool")], folder) for spool in spools if is_locked(spool)]
     return found
 
 
-def is_held(spool: Path) -> bool:
+def is_locked(spool: Path) -> bool:
     """True if a living daemon holds the lock of a spool; False also if it may not be seen."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -95,22 +95,22 @@ def is_held(spool: Path) -> bool:
     return False
 
 
-def check_folder(path: Path, owners: Collection[int] = ()) -> None:
+def check_folder_permissions(path: Path, owners: Collection[int] = ()) -> None:
     """Refuse a folder that somebody else can write; one that cannot be seen is passed over.
 
     Raises:
         ConfigError: Its owner or its mode is wrong, or it is a link.
     """
     try:
-        distrust = folder_distrust(path, owners)
+        distrust = folder_problem(path, owners)
     except OSError:  # not there, or not to be seen: whoever opens it says so
         return
     if distrust is not None:
-        raise _refusal(path, distrust)
+        raise _untrusted_error(path, distrust)
 
 
 @contextlib.contextmanager
-def held_folder(path: Path, *, make: bool = False) -> Iterator[int]:
+def open_folder(path: Path, *, create: bool = False) -> Iterator[int]:
     """The descriptor of a folder that only its owner and root can write.
 
     Args:
@@ -121,29 +121,31 @@ def held_folder(path: Path, *, make: bool = False) -> Iterator[int]:
         ConfigError: Somebody else can write it.
         OSError: It cannot be made or opened.
     """
-    if make and not os.path.lexists(path):
+    if create and not os.path.lexists(path):
         missing = [above for above in path.absolute().parents if not above.exists()]
         for above in reversed(missing):
-            _make(above, 0o755)
-        _make(path, FOLDER_MODE)
-    check_folder(path)
+            _make_folder(above, 0o755)
+        _make_folder(path, FOLDER_MODE)
+    check_folder_permissions(path)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         looked_at, opened = os.stat(path, follow_symlinks=False), os.fstat(folder)
         if (looked_at.st_dev, looked_at.st_ino) != (opened.st_dev, opened.st_ino):
-            raise _refusal(path, Distrust("was exchanged while it was opened", "look who can"))
+            raise _untrusted_error(
+                path, OwnershipProblem("was exchanged while it was opened", "look who can")
+            )
         yield folder
     finally:
         os.close(folder)
 
 
-def _make(path: Path, mode: int) -> None:
+def _make_folder(path: Path, mode: int) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode)
         path.chmod(mode)  # whatever the umask says
 
 
-def create(folder: int, name: str) -> int:
+def create_file(folder: int, name: str) -> int:
     """A new, empty file to read and write; what had the name is removed, not followed.
 
     Raises:
@@ -157,7 +159,7 @@ def create(folder: int, name: str) -> int:
     return handle
 
 
-def allocate(path: Path, size_bytes: int, *, populate: bool = False) -> mmap.mmap:
+def allocate_file(path: Path, size_bytes: int, *, populate: bool = False) -> mmap.mmap:
     """New memory under a name, all of it there; what had the name is replaced.
 
     Args:
@@ -169,8 +171,8 @@ def allocate(path: Path, size_bytes: int, *, populate: bool = False) -> mmap.mma
         ConfigError: Somebody else can write the folder.
         OSError: There is not enough memory.
     """
-    with held_folder(path.parent, make=True) as folder:
-        handle = create(folder, path.name)
+    with open_folder(path.parent, create=True) as folder:
+        handle = create_file(folder, path.name)
         try:
             # Allocated, not sparse: what is missing fails here, not as SIGBUS at a store.
             os.posix_fallocate(handle, 0, size_bytes)
@@ -183,7 +185,7 @@ def allocate(path: Path, size_bytes: int, *, populate: bool = False) -> mmap.mma
             os.close(handle)
 
 
-def open_file(path: Path, *, write: bool = False, owners: Collection[int] = ()) -> int:
+def open_line_file(path: Path, *, write: bool = False, owners: Collection[int] = ()) -> int:
     """A file of a line's memory: regular, and only its owner's to write.
 
     Raises:
@@ -191,23 +193,23 @@ def open_file(path: Path, *, write: bool = False, owners: Collection[int] = ()) 
         OSError: It cannot be opened, or is a link.
     """
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise _refusal(path, Distrust("is no regular file", "remove it"))
-    check_folder(path.parent, owners)
+        raise _untrusted_error(path, OwnershipProblem("is no regular file", "remove it"))
+    check_folder_permissions(path.parent, owners)
     mode = os.O_RDWR if write else os.O_RDONLY
     handle = os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         found, above = os.fstat(handle), os.stat(path.parent)
         if not stat.S_ISREG(found.st_mode):
-            raise _refusal(path, Distrust("is no regular file", "remove it"))
-        distrust = owner_distrust(found, {above.st_uid, *owners}) or write_distrust(found)
+            raise _untrusted_error(path, OwnershipProblem("is no regular file", "remove it"))
+        distrust = owner_problem(found, {above.st_uid, *owners}) or write_permission_problem(found)
         if distrust is not None:
-            raise _refusal(path, distrust)
+            raise _untrusted_error(path, distrust)
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-def _refusal(path: Path, distrust: Distrust) -> ConfigError:
-    problem = f"{path} {distrust.what}: {distrust.remedy}, or name another folder"
-    return ConfigError([Fault("spool.folder", problem)])
+def _untrusted_error(path: Path, distrust: OwnershipProblem) -> ConfigError:
+    problem = f"{path} {distrust.problem}: {distrust.remedy}, or name another folder"
+    return ConfigError([ConfigFault("spool.folder", problem)])

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeinspect.domain.frame import FrameShape, Pixels
 from edgeinspect.errors import ConfigError, DeviceLostError
-from edgeinspect.storage.shared_memory.folder import allocate, open_file
+from edgeinspect.storage.shared_memory.folder import allocate_file, open_line_file
 
 _MAGIC = b"EIRING01"
 _HEADER = struct.Struct("<8sIIII4sQ")  # magic, slots, height, width, channels, color, epoch
@@ -32,13 +32,13 @@ def _layout(slots: int, shape: FrameShape) -> tuple[int, int]:
     return head, step
 
 
-def ring_bytes(slots: int, shape: FrameShape) -> int:
+def ring_size_bytes(slots: int, shape: FrameShape) -> int:
     """Memory of a ring."""
     head, step = _layout(slots, shape)
     return head + step * slots
 
 
-class Ring:
+class FrameRing:
     """The slots of one camera. `take` and `give_back` are thread-safe; pixels have one owner.
 
     A slot's owner is whoever took it: the capture thread while it copies, then the frame,
@@ -64,9 +64,9 @@ class Ring:
         self.path = path
         self.shape = shape
         head, step = _layout(slots, shape)
-        size = ring_bytes(slots, shape)
+        size = ring_size_bytes(slots, shape)
         try:
-            self._map = allocate(path, size, populate=True)
+            self._map = allocate_file(path, size, populate=True)
         except OSError as error:
             raise DeviceLostError(
                 f"{size >> 20} MiB of shared memory cannot be had: {error.strerror}",
@@ -82,7 +82,7 @@ class Ring:
             for i in range(slots)
         ]
         self._free: deque[int] = deque(range(slots))
-        self.on_free: Callable[[], None] | None = None
+        self.on_half_free: Callable[[], None] | None = None
         """Called in the thread of a `give_back` after which half the slots are free at least;
         for who waits for a slot. Half a ring at once: to be woken costs as much as a frame."""
 
@@ -92,11 +92,11 @@ class Ring:
         return len(self._views)
 
     @property
-    def free(self) -> int:
+    def free_slots(self) -> int:
         """Slots nobody owns."""
         return len(self._free)
 
-    def take(self) -> int | None:
+    def acquire(self) -> int | None:
         """Own a free slot, the one longest free; None if all are owned."""
         try:
             slot = self._free.popleft()
@@ -109,22 +109,22 @@ class Ring:
         """The slot's memory as uint8 (H, W, C), C-contiguous; for its owner."""
         return self._views[slot]
 
-    def stamp(self, slot: int, seq: int) -> None:
+    def publish(self, slot: int, seq: int) -> None:
         """Say that the slot now holds the whole picture of frame `seq`."""
         self._seqs[slot] = seq
 
-    def give_back(self, slot: int) -> None:
+    def release(self, slot: int) -> None:
         """Free a slot; its pixels stay readable to other processes until it is taken again."""
         self._free.append(slot)
-        if self.on_free is not None and 2 * len(self._free) >= len(self._views):
-            self.on_free()
+        if self.on_half_free is not None and 2 * len(self._free) >= len(self._views):
+            self.on_half_free()
 
-    def dispose(self) -> None:
+    def remove_file(self) -> None:
         """Remove the file. The memory goes when the last view does."""
         self.path.unlink(missing_ok=True)
 
 
-class RingReader:
+class FrameRingReader:
     """A look into a daemon's ring from another process. Reads only."""
 
     def __init__(self, path: Path) -> None:
@@ -137,7 +137,7 @@ class RingReader:
         self.path = path
         try:
             # Read, never mapped: a file that its owner cuts short would end whoever maps it.
-            self._handle = open_file(path)
+            self._handle = open_line_file(path)
             weakref.finalize(self, os.close, self._handle)
             status = os.fstat(self._handle)
             head_bytes = os.pread(self._handle, _HEADER.size, 0)
@@ -181,12 +181,12 @@ class RingReader:
                 return seq, picture
         return None
 
-    def newer(self, than_seq: int) -> list[int]:
+    def seqs_after(self, than_seq: int) -> list[int]:
         """The frames after `than_seq` whose pictures are whole at this moment, oldest first."""
         seqs = self._seqs()
         return sorted(int(seq) for seq in seqs[seqs > than_seq])
 
-    def find(self, seq: int) -> Pixels | None:
+    def read(self, seq: int) -> Pixels | None:
         """A copy of the picture of frame `seq`, if the ring still has it whole."""
         hits = np.flatnonzero(self._seqs() == seq)
         return self._copy(int(hits[0]), seq) if seq and len(hits) else None

@@ -10,23 +10,28 @@ import time
 from pathlib import Path
 
 from edgeinspect.errors import SpoolError
-from edgeinspect.storage.shared_memory.folder import FILE_MODE, create, held_folder, open_file
+from edgeinspect.storage.shared_memory.folder import (
+    FILE_MODE,
+    create_file,
+    open_folder,
+    open_line_file,
+)
 from edgeinspect.storage.spool.format import (
+    ANNOUNCED_EPOCH_AT,
     CURSOR,
     EPOCH_AT,
     HEADER_BYTES,
     LEDGERED_AT,
     PUBLISHED_AT,
     SLOT_BYTES,
-    SPEAKING_AT,
-    Scan,
-    header,
+    SpoolScan,
+    pack_header,
     write_close,
     write_open,
     write_skipped,
 )
 
-_LOCK_TRIES = 5
+_LOCK_ATTEMPTS = 5
 _LOCK_PAUSE_S = 0.01
 
 
@@ -36,7 +41,7 @@ def map_file(path: Path, slots: int) -> mmap.mmap:
     Raises:
         ConfigError: Somebody else can write it.
     """
-    handle = open_file(path, write=True)
+    handle = open_line_file(path, write=True)
     try:
         os.fchmod(handle, FILE_MODE)
         return mmap.mmap(
@@ -49,7 +54,7 @@ def map_file(path: Path, slots: int) -> mmap.mmap:
         os.close(handle)
 
 
-def hold(path: Path) -> int:
+def lock_spool(path: Path) -> int:
     """Lock the line against a second daemon; the lock goes with the process.
 
     Raises:
@@ -58,7 +63,7 @@ def hold(path: Path) -> int:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with held_folder(path.parent, make=True) as folder:
+        with open_folder(path.parent, create=True) as folder:
             holder = os.open(path.name + ".lock", flags, FILE_MODE, dir_fd=folder)
             os.fchmod(holder, FILE_MODE)
     except OSError as error:
@@ -67,7 +72,7 @@ def hold(path: Path) -> int:
             where=str(path),
             remedy="Give the daemon's user this folder, or set spool.folder",
         ) from error
-    for left in reversed(range(_LOCK_TRIES)):
+    for left in reversed(range(_LOCK_ATTEMPTS)):
         try:
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -81,14 +86,14 @@ def hold(path: Path) -> int:
                 remedy="Stop the other daemon, or give this line another name",
             ) from None
         break
-    _unannounce(path)
+    _clear_announced_epoch(path)
     return holder
 
 
-def _unannounce(path: Path) -> None:
+def _clear_announced_epoch(path: Path) -> None:
     """Say that the daemon before does not speak any more."""
     try:
-        handle = open_file(path, write=True)
+        handle = open_line_file(path, write=True)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -97,12 +102,12 @@ def _unannounce(path: Path) -> None:
         ) from error
     try:
         if os.fstat(handle).st_size >= HEADER_BYTES:
-            os.pwrite(handle, bytes(CURSOR.size), SPEAKING_AT)
+            os.pwrite(handle, bytes(CURSOR.size), ANNOUNCED_EPOCH_AT)
     finally:
         os.close(handle)
 
 
-def keep(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Give a damaged file a second name, which the rename to come leaves alone."""
     for number in itertools.count(1):
         aside = path.with_name(f"{path.name}.damaged-{number}")
@@ -114,8 +119,13 @@ def keep(path: Path) -> Path:
     raise AssertionError
 
 
-def make(
-    path: Path, line: str, slots: int, base_seq: int, skipped: tuple[int, int] | None, old: Scan
+def rewrite(
+    path: Path,
+    line: str,
+    slots: int,
+    base_seq: int,
+    skipped: tuple[int, int] | None,
+    old: SpoolScan,
 ) -> None:
     """Write a new spool with the old one's frames beside it, then rename it over.
 
@@ -123,8 +133,8 @@ def make(
     """
     fresh = path.name + ".new"
     try:
-        with held_folder(path.parent) as folder:
-            handle = create(folder, fresh)
+        with open_folder(path.parent) as folder:
+            handle = create_file(folder, fresh)
             try:
                 # Allocated, not sparse: a full disk must fail here, not as SIGBUS at a store.
                 os.posix_fallocate(handle, 0, HEADER_BYTES + slots * SLOT_BYTES)
@@ -132,7 +142,7 @@ def make(
             finally:
                 os.close(handle)
             with target:
-                head = header(line, slots, base_seq)
+                head = pack_header(line, slots, base_seq)
                 target[: len(head)] = head
                 if skipped is not None:
                     write_skipped(target, skipped)

@@ -25,7 +25,7 @@ CURSOR = struct.Struct("<Q")
 EPOCH_AT = 960
 PUBLISHED_AT = 1024
 LEDGERED_AT = 1088
-SPEAKING_AT = 1216
+ANNOUNCED_EPOCH_AT = 1216
 """The epoch that its daemon publishes under the line's addresses; 0 while it does not."""
 _SKIPPED_AT = 1152
 _SKIPPED = struct.Struct("<QQI")  # first, last, crc
@@ -42,7 +42,7 @@ _FILE_BYTES_MAX = HEADER_BYTES + 1_000_000 * SLOT_BYTES
 PAYLOAD_BYTES = SLOT_BYTES - _PAYLOAD_AT
 """Longest verdict a slot holds."""
 
-_NONE = -(1 << 63)
+_ABSENT = -(1 << 63)
 _SIMULATED, _PART_ID_WHOLE, _LABEL_WHOLE = 1, 2, 4
 
 assert _OPEN_CRC_AT + _CRC.size <= _CLOSE_AT
@@ -70,7 +70,7 @@ class OpenRecord:
 
 
 @dataclass(slots=True)
-class Found:
+class SlotContents:
     """One slot that could be read."""
 
     epoch: int
@@ -79,7 +79,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Scan:
+class SpoolScan:
     """What a file held when it was opened."""
 
     slots: int = 0
@@ -89,10 +89,10 @@ class Scan:
     last_seq: int = 0
     published_seq: int = 0
     ledgered_seq: int = 0
-    frames: dict[int, Found] = field(default_factory=dict)
+    frames: dict[int, SlotContents] = field(default_factory=dict)
     skipped: tuple[int, int] | None = None
     """First and last seq that this line left out when its spool had been lost."""
-    sound: bool = False
+    is_valid: bool = False
     """True if the header checks, so that the file can be used in place."""
 
     @property
@@ -104,13 +104,13 @@ class Scan:
 UNKNOWN_FRAME = OpenRecord("unknown", 0, 0, 0, 0, 0)
 
 
-def header(line: str, slots: int, base_seq: int) -> bytes:
+def pack_header(line: str, slots: int, base_seq: int) -> bytes:
     """The header's constant part; written once, when the file is made."""
-    body = _HEADER.pack(_MAGIC, SLOT_BYTES, slots, base_seq, text(line, 32), 0)[: -_CRC.size]
+    body = _HEADER.pack(_MAGIC, SLOT_BYTES, slots, base_seq, encode_text(line, 32), 0)[: -_CRC.size]
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def line_of(data: bytes) -> str | None:
+def read_line_name(data: bytes) -> str | None:
     """The line's name in a header; None if it does not check, or holds no slot."""
     if len(data) < _HEADER.size:
         return None
@@ -134,7 +134,7 @@ def _read_skipped(data: bytes) -> tuple[int, int] | None:
     return (first, last) if 0 < first <= last and zlib.crc32(body) == crc else None
 
 
-def scan_file(path: Path) -> Scan | None:
+def scan_spool(path: Path) -> SpoolScan | None:
     """Read a whole spool, damaged or not; None if there is none.
 
     With a damaged header the geometry is taken from the file's size and every slot that
@@ -157,7 +157,7 @@ def scan_file(path: Path) -> Scan | None:
             sound = said_slots == slots and size == HEADER_BYTES + slots * SLOT_BYTES
             slots = said_slots
     scan = scan_slots(data.ljust(HEADER_BYTES + slots * SLOT_BYTES, b"\0"), slots)
-    scan.sound = sound
+    scan.is_valid = sound
     if size >= HEADER_BYTES:
         scan.skipped = _read_skipped(data)
     if base_seq is not None:
@@ -166,9 +166,9 @@ def scan_file(path: Path) -> Scan | None:
     return scan
 
 
-def scan_slots(data: bytes, slots: int) -> Scan:
+def scan_slots(data: bytes, slots: int) -> SpoolScan:
     """Read every slot, and see whether one more frame was being opened at the end."""
-    scan = Scan(slots)
+    scan = SpoolScan(slots)
     view = memoryview(data)
     damaged: set[int] = set()
     for slot in range(slots):
@@ -187,7 +187,7 @@ def scan_slots(data: bytes, slots: int) -> Scan:
         payload = closed[2] if closed and closed[0] == seq else None
         record = opened[2] if opened and opened[0] == seq else None
         epoch = opened[1] if opened and opened[0] == seq else (closed[1] if closed else 0)
-        scan.frames[seq] = Found(epoch, record, payload)
+        scan.frames[seq] = SlotContents(epoch, record, payload)
         scan.epoch = max(scan.epoch, epoch)
     scan.last_seq = max(scan.frames, default=0)
     scan.base_seq = max(1, min(scan.frames, default=1))
@@ -203,12 +203,12 @@ def scan_slots(data: bytes, slots: int) -> Scan:
     return scan
 
 
-def text(value: str | None, size: int) -> bytes:
+def encode_text(value: str | None, size: int) -> bytes:
     """UTF-8 cut to `size` bytes; a length byte is not needed, zeros are stripped."""
     return value.encode("utf-8", "replace")[:size] if value else b""
 
 
-def _whole(value: str | None, size: int) -> bytes:
+def _encode_whole_text(value: str | None, size: int) -> bytes:
     """UTF-8 of a text that can be read back as it is; empty for any other."""
     if not value:
         return b""
@@ -216,7 +216,7 @@ def _whole(value: str | None, size: int) -> bytes:
     return raw if len(raw) <= size and raw[-1] else b""
 
 
-def _words(data: bytes, *, whole: bool = False) -> str | None:
+def _decode_text(data: bytes, *, whole: bool = False) -> str | None:
     """A text as it was; None for none, and for one that was cut, or that may have been."""
     if not whole and data[-1:] != b"\0":
         return None  # written before whole texts were marked
@@ -228,9 +228,9 @@ def _words(data: bytes, *, whole: bool = False) -> str | None:
 
 def write_open(target: mmap, at: int, seq: int, epoch: int, record: OpenRecord) -> None:
     """Write an open record at a slot's offset: the body, then the CRC that vouches for it."""
-    encoder = _NONE if record.encoder_count is None else record.encoder_count
-    act_by = _NONE if record.act_by_encoder is None else record.act_by_encoder
-    part_id, label = _whole(record.part_id, 64), _whole(record.label, 96)
+    encoder = _ABSENT if record.encoder_count is None else record.encoder_count
+    act_by = _ABSENT if record.act_by_encoder is None else record.act_by_encoder
+    part_id, label = _encode_whole_text(record.part_id, 64), _encode_whole_text(record.label, 96)
     flags = _PART_ID_WHOLE | _LABEL_WHOLE | (_SIMULATED if record.simulated else 0)
     body = _OPEN.pack(
         seq,
@@ -243,7 +243,7 @@ def write_open(target: mmap, at: int, seq: int, epoch: int, record: OpenRecord) 
         encoder,
         act_by,
         flags,
-        text(record.camera, 32),
+        encode_text(record.camera, 32),
         part_id,
         label,
     )
@@ -275,16 +275,16 @@ def _check_open(data: memoryview, at: int) -> tuple[int, int, OpenRecord] | None
         seq,
         epoch,
         OpenRecord(
-            _words(camera, whole=True) or "unknown",
+            _decode_text(camera, whole=True) or "unknown",
             frame,
             camera_frame_id,
             captured,
             deadline,
             act_by,
-            None if encoder == _NONE else encoder,
-            None if act_by_encoder == _NONE else act_by_encoder,
-            _words(part_id, whole=bool(flags & _PART_ID_WHOLE)),
-            _words(label, whole=bool(flags & _LABEL_WHOLE)),
+            None if encoder == _ABSENT else encoder,
+            None if act_by_encoder == _ABSENT else act_by_encoder,
+            _decode_text(part_id, whole=bool(flags & _PART_ID_WHOLE)),
+            _decode_text(label, whole=bool(flags & _LABEL_WHOLE)),
             bool(flags & _SIMULATED),
         ),
     )
@@ -305,7 +305,7 @@ def _check_close(data: memoryview, at: int) -> tuple[int, int, bytes] | None:
     return (seq, epoch, payload) if _close_crc(seq, epoch, payload) == crc else None
 
 
-def read_closed(data: memoryview, at: int, seq: int) -> bytes | None:
+def read_closed_payload(data: memoryview, at: int, seq: int) -> bytes | None:
     """The payload of a slot if it closes frame `seq` and checks; for another process."""
     if _CLOSE.unpack_from(data, at + _CLOSE_AT)[0] != seq:
         return None
@@ -319,8 +319,8 @@ def read_payload(source: mmap, at: int) -> bytes:
     return source[at + _PAYLOAD_AT : at + _PAYLOAD_AT + length]
 
 
-_CLOSE_NAME = struct.Struct("<QQI")
+_CLOSE_KEY = struct.Struct("<QQI")
 
 
 def _close_crc(seq: int, epoch: int, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(_CLOSE_NAME.pack(seq, epoch, len(payload))))
+    return zlib.crc32(payload, zlib.crc32(_CLOSE_KEY.pack(seq, epoch, len(payload))))

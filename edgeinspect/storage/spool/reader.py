@@ -7,15 +7,15 @@ import weakref
 from pathlib import Path
 
 from edgeinspect.errors import ConfigError, DeviceLostError
-from edgeinspect.storage.shared_memory.folder import open_file
+from edgeinspect.storage.shared_memory.folder import open_line_file
 from edgeinspect.storage.spool.format import (
     CURSOR,
     EPOCH_AT,
     HEADER_BYTES,
     PUBLISHED_AT,
     SLOT_BYTES,
-    read_closed,
-    scan_file,
+    read_closed_payload,
+    scan_spool,
 )
 
 
@@ -33,8 +33,8 @@ class SpoolReader:
                 than its daemon may have written it.
         """
         self.path = path
-        scan = scan_file(path)
-        if scan is None or not scan.sound:
+        scan = scan_spool(path)
+        if scan is None or not scan.is_valid:
             raise DeviceLostError(
                 "there is no spool to read", where=str(path), remedy="Is the daemon running?"
             )
@@ -42,7 +42,7 @@ class SpoolReader:
         self.last_seq = scan.last_seq
         """Newest frame when it was attached."""
         try:
-            handle = open_file(path)
+            handle = open_line_file(path)
         except ConfigError as error:
             raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
         # Read, never mapped: a file that its owner cuts short would end whoever maps it.
@@ -76,7 +76,7 @@ class SpoolReader:
         """The verdict of frame `seq` as it is sent; None if it is open, or gone."""
         at = HEADER_BYTES + seq % self.slots * SLOT_BYTES
         slot = os.pread(self._handle, SLOT_BYTES, at)
-        return read_closed(memoryview(slot), 0, seq) if len(slot) == SLOT_BYTES else None
+        return read_closed_payload(memoryview(slot), 0, seq) if len(slot) == SLOT_BYTES else None
 
     def _cell(self, at: int) -> int:
         cell = os.pread(self._handle, CURSOR.size, at)

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import SpoolError
-from edgeinspect.storage.spool.file import hold, keep, make, map_file
+from edgeinspect.storage.spool.file import lock_spool, map_file, quarantine, rewrite
 from edgeinspect.storage.spool.format import (
+    ANNOUNCED_EPOCH_AT,
     CURSOR,
     EPOCH_AT,
     HEADER_BYTES,
@@ -31,12 +32,11 @@ from edgeinspect.storage.spool.format import (
     PAYLOAD_BYTES,
     PUBLISHED_AT,
     SLOT_BYTES,
-    SPEAKING_AT,
     UNKNOWN_FRAME,
     OpenRecord,
-    Scan,
+    SpoolScan,
     read_payload,
-    scan_file,
+    scan_spool,
     write_close,
     write_open,
 )
@@ -55,7 +55,7 @@ class SpoolFullError(SpoolError):
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UnfinishedFrame:
     """A frame that a dead daemon left open."""
 
     seq: int
@@ -80,7 +80,7 @@ class Spool:
         utc_ns: int,
         at_least_seq: int = 0,
         at_least_epoch: int = 0,
-        ended: bool = False,
+        clean_shutdown: bool = False,
     ) -> None:
         """Open or create the spool and begin a new epoch.
 
@@ -99,32 +99,32 @@ class Spool:
         self.path = path
         self.slots = slots
         self.line = line
-        self.unfinished: list[Unfinished] = []
+        self.unfinished: list[UnfinishedFrame] = []
         """Frames left open by the last daemon; the caller closes each with `close`."""
-        self.set_aside: Path | None = None
+        self.quarantined: Path | None = None
         """Where a damaged spool was kept for whoever wants to look."""
         self.overwritten_unledgered = 0
         """Closed frames that were overwritten before the ledger had them."""
         self._lock = threading.Lock()
-        self._holder = hold(path)
-        scan = scan_file(path)
-        old = scan or Scan()
+        self._lock_fd = lock_spool(path)
+        scan = scan_spool(path)
+        old = scan or SpoolScan()
         lost = at_least_seq > old.last_seq or (scan is None and at_least_epoch > 0)
         after = max(old.last_seq, at_least_seq)
-        self.last_seq = after + slots if lost and not ended else after
+        self.last_seq = after + slots if lost and not clean_shutdown else after
         self.skipped = old.skipped if self.last_seq == after else (after + 1, self.last_seq)
         """First and last seq that were left out when the spool had been lost; or None."""
         self.epoch = max(utc_ns // 1_000_000, old.epoch + 1, at_least_epoch + 1)
         self._base = self.last_seq + 1 if lost else max(old.base_seq, old.oldest_seq)
-        if lost or not (old.sound and old.slots == slots):
-            if old.slots and not old.sound:
-                self.set_aside = keep(path)
-            make(path, line, slots, self._base, self.skipped, old)
+        if lost or not (old.is_valid and old.slots == slots):
+            if old.slots and not old.is_valid:
+                self.quarantined = quarantine(path)
+            rewrite(path, line, slots, self._base, self.skipped, old)
         self._map = map_file(path, slots)
         self._epochs: list[int] = [0] * slots
         self._seqs: list[int] = [0] * slots
         self._closed = bytearray(slots)
-        self._adopt(old)
+        self._load_existing(old)
         CURSOR.pack_into(self._map, EPOCH_AT, self.epoch)
         self.published_seq = self.ledgered_seq = 0
         self.mark_published(self.last_seq if lost else old.published_seq)
@@ -219,20 +219,20 @@ class Spool:
         """Say that this daemon has the line's addresses: who hears its epoch there may
         believe it. Until then, and after `dispose`, nobody speaks for the line.
         """
-        CURSOR.pack_into(self._map, SPEAKING_AT, self.epoch)
+        CURSOR.pack_into(self._map, ANNOUNCED_EPOCH_AT, self.epoch)
 
-    def dispose(self) -> None:
+    def release(self) -> None:
         """Unmap and unlock; harmless when done already. No thread may use the spool after."""
         with self._lock:
-            if self._holder >= 0:
-                CURSOR.pack_into(self._map, SPEAKING_AT, 0)
+            if self._lock_fd >= 0:
+                CURSOR.pack_into(self._map, ANNOUNCED_EPOCH_AT, 0)
                 self._map.close()
-                os.close(self._holder)
-                self._holder = -1
+                os.close(self._lock_fd)
+                self._lock_fd = -1
 
     # -- start-up -------------------------------------------------------------------
 
-    def _adopt(self, old: Scan) -> None:
+    def _load_existing(self, old: SpoolScan) -> None:
         """Take the old daemon's frames into the memory's index."""
         for seq in range(self.oldest_seq, self.last_seq + 1):
             slot = seq % self.slots
@@ -243,7 +243,7 @@ class Spool:
                 self._closed[slot] = 1
                 continue
             record = found.record if found else None
-            self.unfinished.append(Unfinished(seq, self._epochs[slot], record))
+            self.unfinished.append(UnfinishedFrame(seq, self._epochs[slot], record))
             if record is None:
                 at = HEADER_BYTES + slot * SLOT_BYTES
                 write_open(self._map, at, seq, self._epochs[slot], UNKNOWN_FRAME)

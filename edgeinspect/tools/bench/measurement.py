@@ -21,40 +21,40 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.config.loader import Loaded
+from edgeinspect.config.loader import LoadedConfig
 from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import InternalError
-from edgeinspect.pipeline.factory import build, make_workers
-from edgeinspect.pipeline.inspection.frame_inspector import Judge
-from edgeinspect.pipeline.inspection.setup import line_judges
-from edgeinspect.tools.bench.memory_camera import GalleryCamera
+from edgeinspect.pipeline.factory import build_line, load_engines
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector
+from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.tools.bench.memory_camera import MemoryCamera
 from edgeinspect.wire.messages import decode_verdict
 
-_SHARED = "/dev/shm" if Path("/dev/shm").is_dir() else None
-_GRACE_S = 60.0
+_MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
+_STALL_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class ResourceUsage:
     """What a round took of the PC."""
 
     wall_ns: int
     cpu_ns: int
     """Processor time of the whole process, engines included."""
-    switches: int
+    context_switches: int
     """Context switches, voluntary and not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class FrameSamples:
     """The frames of one or more rounds of the line; one entry per frame, times in µs."""
 
     latency_us: NDArray[np.int64]
     """Captured to sent."""
     engine_us: NDArray[np.int64]
     """Inside the engines' own calls; 0 for a frame that no engine saw."""
-    past_us: NDArray[np.int64]
+    past_deadline_us: NDArray[np.int64]
     """Sent minus deadline; negative in time."""
     kind: NDArray[np.uint8]
     """0 pass, 1 reject, 2 no verdict."""
@@ -62,14 +62,14 @@ class Samples:
     """Inside the segmenter's own call; 0 where it did not look."""
 
     @property
-    def judged(self) -> NDArray[np.bool_]:
+    def is_inspected(self) -> NDArray[np.bool_]:
         """True for frames that were decided by an engine."""
         return (self.kind < NO_VERDICT) & (self.engine_us > 0)
 
     @property
-    def segmented(self) -> NDArray[np.bool_]:
+    def is_segmented(self) -> NDArray[np.bool_]:
         """True for frames that the segmenter looked at."""
-        return self.judged & (self.segmenter_us > 0)
+        return self.is_inspected & (self.segmenter_us > 0)
 
     @property
     def overhead_us(self) -> NDArray[np.int64]:
@@ -77,18 +77,18 @@ class Samples:
         return self.latency_us - self.engine_us
 
     @property
-    def misses(self) -> int:
+    def miss_count(self) -> int:
         """Frames without a decision in time."""
-        return int(np.count_nonzero((self.kind == NO_VERDICT) | (self.past_us > 0)))
+        return int(np.count_nonzero((self.kind == NO_VERDICT) | (self.past_deadline_us > 0)))
 
 
 PASS, REJECT, NO_VERDICT = 0, 1, 2
-_ENDINGS = {b"pass": PASS, b"reject": REJECT, b"no_verdict": NO_VERDICT}
+_KIND_OF_TOPIC = {b"pass": PASS, b"reject": REJECT, b"no_verdict": NO_VERDICT}
 
 
-def joined(parts: Sequence[Samples]) -> Samples:
+def concatenate(parts: Sequence[FrameSamples]) -> FrameSamples:
     """Several rounds as one."""
-    return Samples(
+    return FrameSamples(
         *(
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("latency_us", "engine_us", "past_us", "kind", "segmenter_us")
@@ -96,10 +96,10 @@ def joined(parts: Sequence[Samples]) -> Samples:
     )
 
 
-class Meter:
+class ResourceMeter:
     """Measures one round: use as a context manager, then read `use`."""
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> ResourceMeter:
         self._before = _usage()
         return self
 
@@ -111,7 +111,7 @@ class Meter:
     ) -> None:
         wall, cpu, switches = _usage()
         before = self._before
-        self.use = Use(wall - before[0], cpu - before[1], switches - before[2])
+        self.usage = ResourceUsage(wall - before[0], cpu - before[1], switches - before[2])
 
 
 def _usage() -> tuple[int, int, int]:
@@ -119,37 +119,39 @@ def _usage() -> tuple[int, int, int]:
     return time.monotonic_ns(), time.process_time_ns(), used.ru_nvcsw + used.ru_nivcsw
 
 
-class Bare:
+class EngineOnlyRun:
     """The engines alone, in a plain loop per worker."""
 
-    def __init__(self, loaded: Loaded, pictures: Sequence[Pixels]) -> None:
+    def __init__(self, loaded: LoadedConfig, pictures: Sequence[Pixels]) -> None:
         clock = SystemClock()
-        self._workers = make_workers(loaded, clock)
-        self._judges = line_judges(loaded.config, loaded.hash, ("bare",), self._workers, clock)
+        self._workers = load_engines(loaded, clock)
+        self._judges = make_frame_inspectors(
+            loaded.config, loaded.hash, ("bare",), self._workers, clock
+        )
         self._pictures = pictures
         for judge in self._judges:
             judge.warm_up(3)
 
-    def run(self, first: int, count: int) -> Use:
+    def run(self, first: int, count: int) -> ResourceUsage:
         """Judge `count` pictures, as fast as it goes."""
         numbers = iter(range(first, first + count))
         lock = threading.Lock()
 
-        def work(judge: Judge) -> None:
+        def work(judge: FrameInspector) -> None:
             while True:
                 with lock:
                     number = next(numbers, None)
                 if number is None:
                     return
-                judge.opine(self._pictures[number % len(self._pictures)])
+                judge.inspect_untimed(self._pictures[number % len(self._pictures)])
 
         threads = [threading.Thread(target=work, args=(judge,)) for judge in self._judges]
-        with Meter() as meter:
+        with ResourceMeter() as meter:
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-        return meter.use
+        return meter.usage
 
     def close(self) -> None:
         """Free the engines."""
@@ -157,10 +159,10 @@ class Bare:
             engines.close()
 
 
-class WholeLine:
+class FullLineRun:
     """A line of its own, whose camera shows what it is told."""
 
-    def __init__(self, loaded: Loaded, pictures: Sequence[Pixels]) -> None:
+    def __init__(self, loaded: LoadedConfig, pictures: Sequence[Pixels]) -> None:
         """Build and start it.
 
         Args:
@@ -169,8 +171,8 @@ class WholeLine:
         """
         self._clock = SystemClock()
         self._failures: list[BaseException] = []
-        self.camera = GalleryCamera(pictures, self._clock)
-        self.line = build(
+        self.camera = MemoryCamera(pictures, self._clock)
+        self.line = build_line(
             loaded,
             self._clock,
             on_failure=self._failures.append,
@@ -179,7 +181,9 @@ class WholeLine:
         )
         self.line.start()
 
-    def run(self, first: int, count: int, rate_hz: float = 0.0) -> tuple[Samples, Use]:
+    def run(
+        self, first: int, count: int, rate_hz: float = 0.0
+    ) -> tuple[FrameSamples, ResourceUsage]:
         """Show `count` pictures and wait for their verdicts.
 
         Args:
@@ -190,8 +194,8 @@ class WholeLine:
         spool = self.line.spool
         after = spool.last_seq
         until = after + count
-        give_up_at = time.monotonic() + _GRACE_S + (count / rate_hz if rate_hz else count)
-        with Meter() as meter:
+        give_up_at = time.monotonic() + _STALL_TIMEOUT_S + (count / rate_hz if rate_hz else count)
+        with ResourceMeter() as meter:
             self.camera.play(first, count, rate_hz)
             while spool.published_seq < until:
                 time.sleep(0.02)  # seldom: to look takes a processor from what is measured
@@ -203,18 +207,18 @@ class WholeLine:
         # Not until the main thread looked, but until the last verdict was sent.
         began_ns = self._captured_ns(after + 1)
         wall_ns = self._sent_ns(until) - began_ns
-        return samples, Use(wall_ns, meter.use.cpu_ns, meter.use.switches)
+        return samples, ResourceUsage(wall_ns, meter.usage.cpu_ns, meter.usage.context_switches)
 
     def _captured_ns(self, seq: int) -> int:
-        traces = self.line.closer.traces
+        traces = self.line.closer.timings
         return traces.captured_ns[seq % traces.slots]
 
     def _sent_ns(self, seq: int) -> int:
-        traces = self.line.closer.traces
+        traces = self.line.closer.timings
         return traces.sent_ns[seq % traces.slots]
 
-    def _read(self, first: int, last: int) -> Samples:
-        traces = self.line.closer.traces
+    def _read(self, first: int, last: int) -> FrameSamples:
+        traces = self.line.closer.timings
         rows = np.arange(first, last + 1) % traces.slots
         captured, sent, deadline, engine = (
             np.frombuffer(column, np.int64)[rows]
@@ -226,13 +230,13 @@ class WholeLine:
             )
         )
         topics = [traces.topics[row] for row in rows]
-        kind = np.array([_ENDINGS[topic.rsplit(b".", 1)[1]] for topic in topics], np.uint8)
+        kind = np.array([_KIND_OF_TOPIC[topic.rsplit(b".", 1)[1]] for topic in topics], np.uint8)
         bodies = (self.line.spool.read(seq) for seq in range(first, last + 1))
         segmenter = [decode_verdict(body).stages.segmenter_us if body else 0 for body in bodies]
-        return Samples(
+        return FrameSamples(
             latency_us=(sent - captured) // 1000,
             engine_us=engine // 1000,
-            past_us=(sent - deadline) // 1000,
+            past_deadline_us=(sent - deadline) // 1000,
             kind=kind,
             segmenter_us=np.array(segmenter, np.int64),
         )
@@ -242,25 +246,25 @@ class WholeLine:
         try:
             self.line.stop()
         finally:
-            self.line.dispose()
+            self.line.close()
 
 
-class Folder:
+class TemporaryMemoryFolder:
     """A folder in memory for a line's spool and ring; removed at the end."""
 
     def __enter__(self) -> str:
-        self.path = tempfile.mkdtemp(prefix="edgeinspect-bench-", dir=_SHARED)
+        self.path = tempfile.mkdtemp(prefix="edgeinspect-bench-", dir=_MEMORY_FOLDER)
         return self.path
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def rate_hz(count: int, use: Use) -> float:
+def frame_rate_hz(count: int, use: ResourceUsage) -> float:
     """Frames a second of a round."""
     return count * NS_PER_S / use.wall_ns

@@ -12,18 +12,18 @@ import numpy as np
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import SUFFIXES, read
+from edgeinspect.imaging.image_file import IMAGE_SUFFIXES, read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import declared
-from edgeinspect.imaging.synthetic_strip import render
-from edgeinspect.learning.datasets.bit_depth import find_depth
-from edgeinspect.system.regular_file import printable
+from edgeinspect.imaging.read_settings import load_declaration
+from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.system.regular_file import escape_name
 
 _SEED = 2026
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
+class Playback:
     """One showing: `count` pictures from number `first` on."""
 
     first: int
@@ -32,7 +32,7 @@ class Show:
     """Time from frame to frame; 0 for as fast as the line takes them."""
 
 
-class GalleryCamera:
+class MemoryCamera:
     """Shows pictures that are in memory already. See `ports.Camera` for threads.
 
     `play` may be called from another thread, when the showing before has ended.
@@ -44,28 +44,28 @@ class GalleryCamera:
     def __init__(self, pictures: Sequence[Pixels], clock: Clock) -> None:
         self._pictures = pictures
         self._clock = clock
-        self._shows: list[Show] = []
-        self._wanted = threading.Semaphore(0)
-        self._show: Show | None = None
-        self._shown = 0
+        self._queue: list[Playback] = []
+        self._queued = threading.Semaphore(0)
+        self._playback: Playback | None = None
+        self._delivered = 0
         self._due_ns = 0
         self._frame_id = 0
 
     def play(self, first: int, count: int, rate_hz: float = 0.0) -> None:
         """Show `count` pictures, the first of them number `first`; at a rate, or at once."""
-        self._shows.append(Show(first, count, round(NS_PER_S / rate_hz) if rate_hz else 0))
-        self._wanted.release()
+        self._queue.append(Playback(first, count, round(NS_PER_S / rate_hz) if rate_hz else 0))
+        self._queued.release()
 
     def open(self) -> None:
         """Nothing to connect."""
 
     def grab(self, timeout_ns: int) -> Grab | None:
-        if self._show is None:
-            if not self._wanted.acquire(timeout=timeout_ns / NS_PER_S):
+        if self._playback is None:
+            if not self._queued.acquire(timeout=timeout_ns / NS_PER_S):
                 return None
-            self._show, self._shown = self._shows.pop(0), 0
-            self._due_ns = self._clock.now_ns() + self._show.period_ns
-        show = self._show
+            self._playback, self._delivered = self._queue.pop(0), 0
+            self._due_ns = self._clock.now_ns() + self._playback.period_ns
+        show = self._playback
         at_ns = now_ns = self._clock.now_ns()
         if show.period_ns:
             at_ns = self._due_ns
@@ -74,11 +74,11 @@ class GalleryCamera:
                 if at_ns > now_ns + timeout_ns:
                     return None
             self._due_ns += show.period_ns
-        picture = self._pictures[(show.first + self._shown) % len(self._pictures)]
-        self._shown += 1
+        picture = self._pictures[(show.first + self._delivered) % len(self._pictures)]
+        self._delivered += 1
         self._frame_id += 1
-        if self._shown == show.count:
-            self._show = None
+        if self._delivered == show.count:
+            self._playback = None
         return Grab(picture, self._frame_id, at_ns)
 
     def release(self, grab: Grab) -> None:
@@ -91,20 +91,20 @@ class GalleryCamera:
         """Nothing is held open."""
 
 
-def strip_pictures(
+def synthetic_images(
     count: int, shape: FrameShape, progress: Callable[[int], None] = lambda done: None
 ) -> list[Pixels]:
     """Synthetic strip of the models' size, rendered from a seed that no model was trained on."""
     pictures = []
     for index in range(count):
-        image = render(_SEED, index, shape.height_px, shape.width_px).image
+        image = render_strip(_SEED, index, shape.height_px, shape.width_px).image
         picture = np.repeat(image[:, :, None], shape.channels, axis=2)
         pictures.append(np.ascontiguousarray(picture))
         progress(index + 1)
     return pictures
 
 
-def folder_pictures(folder: Path, count: int, shape: FrameShape, color: str) -> list[Pixels]:
+def folder_images(folder: Path, count: int, shape: FrameShape, color: str) -> list[Pixels]:
     """Pictures of a folder, brought to the models' size as the line would.
 
     Raises:
@@ -112,13 +112,17 @@ def folder_pictures(folder: Path, count: int, shape: FrameShape, color: str) -> 
     """
     if not folder.is_dir():
         raise DataError("is not a folder", where=str(folder))
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:count]
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[
+        :count
+    ]
     if not paths:
         raise DataError("holds no pictures", where=str(folder), remedy="PNG, JPEG, BMP or TIFF")
     pictures = []
-    reading = find_depth(paths, declared(folder), printable(folder)).reading(color)
+    reading = find_bit_depth(paths, load_declaration(folder), escape_name(folder)).read_settings(
+        color
+    )
     for path in paths:
-        picture = read(path, reading)
+        picture = read_image(path, reading)
         if picture.shape != shape.dims:
             picture = letterbox(picture, shape.height_px, shape.width_px)[0]
         pictures.append(np.ascontiguousarray(picture.reshape(shape.dims)))

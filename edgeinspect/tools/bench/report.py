@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.learning.reporting.svg_plot import BLUE, GREEN, RED, Axis, Plot
-from edgeinspect.tools.bench.results import Figures, Spread, Summary
+from edgeinspect.tools.bench.results import BenchmarkResult, Quantiles, RateSummary
 
 _QUANTILES = ("p50", "p90", "p99", "p999", "max")
 
 
-def table(figures: Figures) -> Group:
+def result_table(figures: BenchmarkResult) -> Group:
     """What a technician reads."""
     throughput, machine = figures.throughput, figures.machine
     head = Text.assemble(
@@ -44,13 +44,13 @@ def table(figures: Figures) -> Group:
     times.add_column("times, ms", header_style="dim")
     for name in ("frames", *_QUANTILES):
         times.add_column(name.replace("p999", "p99.9"), justify="right", header_style="dim")
-    _rows(times, f"at {figures.quiet.rate_hz:.1f} frames/s", figures.quiet.summary)
-    _rows(times, f"at {figures.busy.rate_hz:.1f} frames/s", figures.busy.summary)
+    _add_quantile_rows(times, f"at {figures.quiet.rate_hz:.1f} frames/s", figures.quiet.summary)
+    _add_quantile_rows(times, f"at {figures.busy.rate_hz:.1f} frames/s", figures.busy.summary)
     missed = Text.assemble(
         f"budget {figures.budget_us / 1000:g} ms: ",
-        _misses(figures.quiet.summary),
+        _miss_text(figures.quiet.summary),
         ", ",
-        _misses(figures.busy.summary),
+        _miss_text(figures.busy.summary),
         ("   no miss in n frames says: fewer than 3/n, 95 times of 100", "dim"),
     )
     busy = figures.busy.summary
@@ -65,13 +65,13 @@ def table(figures: Figures) -> Group:
     return Group(*out)
 
 
-def _misses(summary: Summary) -> Text:
+def _miss_text(summary: RateSummary) -> Text:
     return Text(
         f"{summary.misses} of {summary.frames} missed", style="red" if summary.misses else "green"
     )
 
 
-def _rows(times: Table, heading: str, summary: Summary) -> None:
+def _add_quantile_rows(times: Table, heading: str, summary: RateSummary) -> None:
     times.add_row(Text(heading, style="bold"))
     for words, found in (
         ("  captured to sent", summary.latency),
@@ -109,7 +109,7 @@ def search_table(tried: list[dict[str, Any]], budget_us: int) -> Group:
     return Group(steps, answer, note)
 
 
-def plot(figures: Figures) -> str:
+def latency_plot(figures: BenchmarkResult) -> str:
     """Latency and overhead by quantile, as SVG: the tail to the right, as HdrHistogram draws it."""
     series = (
         ("captured to sent", figures.busy.summary.latency, BLUE),
@@ -121,17 +121,17 @@ def plot(figures: Figures) -> str:
     low = max(0.01, min(found.p50 for _words, found, _color in shown) / 2000)
     drawing = Plot(
         "Latency by quantile",
-        Axis("one frame in so many takes longer", 2, 1000, log=True),
-        Axis("ms", low, top * 1.2, log=True),
+        Axis("one frame in so many takes longer", 2, 1000, is_log=True),
+        Axis("ms", low, top * 1.2, is_log=True),
         width=640,
     )
     for words, found, color in shown:
-        drawing.line(_points(found), color, words)
-    svg = drawing.draw()
+        drawing.line(_quantile_points(found), color, words)
+    svg = drawing.to_svg()
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
-def _points(found: Spread) -> list[tuple[float, float]]:
+def _quantile_points(found: Quantiles) -> list[tuple[float, float]]:
     return [
         (1 / (1 - ratio), max(getattr(found, name), 1) / 1000)
         for ratio, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p999"))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.latency import Estimate
-from edgeinspect.tools.bench.measurement import REJECT, Samples
+from edgeinspect.domain.latency import LatencyEstimate
+from edgeinspect.tools.bench.measurement import REJECT, FrameSamples
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class WorkerSetting:
     """How many frames at a time, and how many threads for each."""
 
     workers: int
@@ -36,10 +36,10 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Throughput:
+class ThroughputResult:
     """The line against the bare engines, round by round."""
 
-    setting: Setting
+    setting: WorkerSetting
     bare_hz: list[float]
     line_hz: list[float]
     ratio: list[float]
@@ -50,7 +50,7 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Quantiles:
     """Quantiles of some frames, in µs."""
 
     frames: int
@@ -62,35 +62,35 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class RateSummary:
     """One stage of the bench: the line at one rate."""
 
     frames: int
     misses: int
     """Frames without a decision in time."""
-    latency: Spread
-    overhead_clean: Spread
+    latency: Quantiles
+    overhead_clean: Quantiles
     """Captured to sent, less the engines' own time: frames that the gate passed."""
-    overhead_segmented: Spread
+    overhead_segmented: Quantiles
     """The same, where the segmenter looked too."""
-    overhead_reject: Spread
-    latency_clean: Spread
-    latency_segmented: Spread
+    overhead_reject: Quantiles
+    latency_clean: Quantiles
+    latency_segmented: Quantiles
     underestimated: int
     """Frames whose segmenter took longer than the p99 that was predicted before it began,
     out of `latency_segmented.frames`; one in a hundred is what a p99 means."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class RatePoint:
     """A rate, and what it gave."""
 
     rate_hz: float
-    summary: Summary
+    summary: RateSummary
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class BenchmarkResult:
     """Everything one bench found."""
 
     machine: dict[str, Any]
@@ -99,49 +99,49 @@ class Figures:
     budget_us: int
     settings: list[tuple[str, float]]
     """(setting, bare frames a second), quickest first."""
-    throughput: Throughput
-    quiet: Stage
+    throughput: ThroughputResult
+    quiet: RatePoint
     """So slow that no frame waits for another: what the line itself takes."""
-    busy: Stage
+    busy: RatePoint
     """At a share of the highest rate: what a real line sees."""
     copied_bytes: int
     """Pixels copied per frame between the camera's buffer and the engine's input."""
 
 
-def spread(values: NDArray[np.int64]) -> Spread:
+def quantiles(values: NDArray[np.int64]) -> Quantiles:
     """The quantiles of some values; zeros without any."""
     if not len(values):
-        return Spread(0, 0, 0, 0, 0, 0)
+        return Quantiles(0, 0, 0, 0, 0, 0)
     wanted = np.quantile(values, [0.5, 0.9, 0.99, 0.999], method="higher")
     p50, p90, p99, p999 = (int(each) for each in wanted)
-    return Spread(len(values), p50, p90, p99, p999, int(values.max()))
+    return Quantiles(len(values), p50, p90, p99, p999, int(values.max()))
 
 
-def summarize(samples: Samples) -> Summary:
+def summarise(samples: FrameSamples) -> RateSummary:
     """The quantiles of one stage."""
-    overhead, judged = samples.overhead_us, samples.judged
-    segmented = samples.segmented
+    overhead, judged = samples.overhead_us, samples.is_inspected
+    segmented = samples.is_segmented
     clean = judged & ~segmented
-    return Summary(
+    return RateSummary(
         frames=len(samples.kind),
-        misses=samples.misses,
-        latency=spread(samples.latency_us[judged]),
-        overhead_clean=spread(overhead[clean]),
-        overhead_segmented=spread(overhead[segmented]),
-        overhead_reject=spread(overhead[judged & (samples.kind == REJECT)]),
-        latency_clean=spread(samples.latency_us[clean]),
-        latency_segmented=spread(samples.latency_us[segmented]),
-        underestimated=underestimated(samples.segmenter_us[segmented]),
+        misses=samples.miss_count,
+        latency=quantiles(samples.latency_us[judged]),
+        overhead_clean=quantiles(overhead[clean]),
+        overhead_segmented=quantiles(overhead[segmented]),
+        overhead_reject=quantiles(overhead[judged & (samples.kind == REJECT)]),
+        latency_clean=quantiles(samples.latency_us[clean]),
+        latency_segmented=quantiles(samples.latency_us[segmented]),
+        underestimated=count_underestimated(samples.segmenter_us[segmented]),
     )
 
 
-def underestimated(times_us: NDArray[np.int64]) -> int:
+def count_underestimated(times_us: NDArray[np.int64]) -> int:
     """How many of these times, in their order, exceed what the line would have predicted.
 
     The line's own estimate, fed as the line feeds it: it decides whether the segmenter still
     fits the rest of a frame's budget.
     """
-    estimate, wrong = Estimate(), 0
+    estimate, wrong = LatencyEstimate(), 0
     for value in times_us.tolist():
         wrong += bool(estimate.p99_ns) and value * 1000 > estimate.p99_ns
         estimate.add(value * 1000)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TAIL_RATIO = 0.05
-_LEAST = 40
+_MIN_EXCESSES = 40
 _RESAMPLES = 200
 _SHAPE_MAX = 0.5
 """Above it the fit has no finite variance, and a few samples decide everything."""
@@ -27,7 +27,7 @@ Times = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class TailEstimate:
     """The latency that one frame in a million exceeds, as projected from fewer."""
 
     frames: int
@@ -37,7 +37,7 @@ class Projection:
     """95 of 100 such measurements would put it below this."""
 
 
-def project(latency_us: Times, one_in: int = 1_000_000, seed: int = 1) -> Projection:
+def estimate_tail(latency_us: Times, one_in: int = 1_000_000, seed: int = 1) -> TailEstimate:
     """Project the latency that one frame in `one_in` exceeds.
 
     Args:
@@ -48,20 +48,23 @@ def project(latency_us: Times, one_in: int = 1_000_000, seed: int = 1) -> Projec
     Raises:
         ValueError: Too few frames.
     """
-    if len(latency_us) * _TAIL_RATIO < _LEAST:
+    if len(latency_us) * _TAIL_RATIO < _MIN_EXCESSES:
         raise ValueError(f"{len(latency_us)} frames are too few to project from")
     values = latency_us.astype(np.float64)
     rng = np.random.default_rng(seed)
     again = [
-        _extreme(rng.choice(values, len(values), replace=True), one_in) for _ in range(_RESAMPLES)
+        _extreme_quantile(rng.choice(values, len(values), replace=True), one_in)
+        for _ in range(_RESAMPLES)
     ]
-    return Projection(len(values), _extreme(values, one_in), float(np.quantile(again, 0.95)))
+    return TailEstimate(
+        len(values), _extreme_quantile(values, one_in), float(np.quantile(again, 0.95))
+    )
 
 
-def _extreme(values: NDArray[np.float64], one_in: int) -> float:
+def _extreme_quantile(values: NDArray[np.float64], one_in: int) -> float:
     """The quantile 1 - 1/one_in by the fitted tail, never below what was seen."""
     ordered = np.sort(values)
-    over = max(_LEAST, int(len(ordered) * _TAIL_RATIO))
+    over = max(_MIN_EXCESSES, int(len(ordered) * _TAIL_RATIO))
     threshold = float(ordered[-over - 1])
     scale, shape = fit_tail(ordered[-over:] - threshold)
     if scale <= 0:

@@ -3,8 +3,8 @@
 It changes nothing, and looks at files of /proc, /sys and /etc under a root that tests choose.
 """
 
-from edgeinspect.tools.doctor.checks import examine
-from edgeinspect.tools.doctor.finding import Finding, State
-from edgeinspect.tools.doctor.host import Machine
+from edgeinspect.tools.doctor.checks import run_checks
+from edgeinspect.tools.doctor.finding import Diagnostic, Severity
+from edgeinspect.tools.doctor.host import Host
 
-__all__ = ["Finding", "Machine", "State", "examine"]
+__all__ = ["Diagnostic", "Host", "Severity", "run_checks"]

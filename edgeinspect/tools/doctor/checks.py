@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeinspect.config.loader import Loaded
+from edgeinspect.config.loader import LoadedConfig
 from edgeinspect.domain.clock import Clock
-from edgeinspect.tools.doctor.cameras import Ask, ask_line, examine_cameras
-from edgeinspect.tools.doctor.finding import Finding
-from edgeinspect.tools.doctor.gpu import examine_gpu
-from edgeinspect.tools.doctor.host import Machine
-from edgeinspect.tools.doctor.network import examine_network
-from edgeinspect.tools.doctor.processor import examine_processor
-from edgeinspect.tools.doctor.storage import examine_storage
-from edgeinspect.tools.doctor.time_and_keys import examine_trust
+from edgeinspect.tools.doctor.cameras import Ask, check_cameras, read_camera_states
+from edgeinspect.tools.doctor.finding import Diagnostic
+from edgeinspect.tools.doctor.gpu import check_gpu
+from edgeinspect.tools.doctor.host import Host
+from edgeinspect.tools.doctor.network import check_network
+from edgeinspect.tools.doctor.processor import check_processor
+from edgeinspect.tools.doctor.storage import check_storage
+from edgeinspect.tools.doctor.time_and_keys import check_time_and_keys
 
 
-def examine(
-    machine: Machine, clock: Clock, loaded: Loaded | None = None, ask: Ask = ask_line
-) -> Iterator[Finding]:
+def run_checks(
+    host: Host,
+    clock: Clock,
+    loaded: LoadedConfig | None = None,
+    read_states: Ask = read_camera_states,
+) -> Iterator[Diagnostic]:
     """Look at a PC, and at what one line wants of it.
 
     Args:
@@ -28,10 +31,10 @@ def examine(
         ask: How a running line is asked for its cameras.
     """
     config = loaded.config if loaded else None
-    yield from examine_processor(machine, config)
-    yield from examine_network(machine, config)
-    yield from examine_gpu(machine, config)
-    yield from examine_storage(machine, config)
-    yield from examine_trust(machine, config)
+    yield from check_processor(host, config)
+    yield from check_network(host, config)
+    yield from check_gpu(host, config)
+    yield from check_storage(host, config)
+    yield from check_time_and_keys(host, config)
     if loaded is not None:
-        yield from examine_cameras(loaded, clock, ask)
+        yield from check_cameras(loaded, clock, read_states)

@@ -6,47 +6,47 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class State(str, Enum):
+class Severity(str, Enum):
     """How a finding stands."""
 
-    GOOD = "good"
+    OK = "good"
     """As it should be."""
-    WARN = "warn"
+    WARNING = "warn"
     """The line runs, but not as well as on this PC it could."""
-    BAD = "bad"
+    ERROR = "bad"
     """The line will not run, or will lose frames or records."""
-    NONE = "none"
+    SKIPPED = "none"
     """Not on this PC, or not wanted by this line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnostic:
     """What was looked at, what stands there, and what to do about it."""
 
     check: str
     """Its name, as `processor.governor`; stable, for programs."""
-    state: State
+    state: Severity
     found: str
     """What stands there, in words."""
     remedy: str = ""
     """What to do; empty if nothing."""
 
 
-def good(check: str, found: str) -> Finding:
+def ok(check: str, found: str) -> Diagnostic:
     """As it should be."""
-    return Finding(check, State.GOOD, found)
+    return Diagnostic(check, Severity.OK, found)
 
 
-def none(check: str, found: str) -> Finding:
+def skipped(check: str, found: str) -> Diagnostic:
     """Not on this PC, or not wanted."""
-    return Finding(check, State.NONE, found)
+    return Diagnostic(check, Severity.SKIPPED, found)
 
 
-def warn(check: str, found: str, remedy: str) -> Finding:
+def warning(check: str, found: str, remedy: str) -> Diagnostic:
     """Could be better."""
-    return Finding(check, State.WARN, found, remedy)
+    return Diagnostic(check, Severity.WARNING, found, remedy)
 
 
-def bad(check: str, found: str, remedy: str) -> Finding:
+def failure(check: str, found: str, remedy: str) -> Diagnostic:
     """Must be put right."""
-    return Finding(check, State.BAD, found, remedy)
+    return Diagnostic(check, Severity.ERROR, found, remedy)

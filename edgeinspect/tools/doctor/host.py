@@ -15,11 +15,11 @@ from pathlib import Path
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GRINGPARAM = 0x10
 _STA_UNSYNC = 0x0040
-_COMMAND_S = 10
+_COMMAND_TIMEOUT_S = 10
 _TIMEX_BYTES = 256
 
 
-class Machine:
+class Host:
     """This PC, or a tree of files that stands for one. Reads only.
 
     Args:
@@ -47,15 +47,15 @@ class Machine:
 
     def free_bytes(self, name: str | Path) -> int | None:
         """Free space where a path is, or will be; None if nothing of it exists."""
-        path = self._nearest(name)
+        path = self._nearest_existing(name)
         return None if path is None else shutil.disk_usage(path).free
 
     def is_read_only(self, name: str | Path) -> bool:
         """True if the file system where a path is, or will be, takes no writes."""
-        path = self._nearest(name)
+        path = self._nearest_existing(name)
         return path is not None and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
-    def _nearest(self, name: str | Path) -> Path | None:
+    def _nearest_existing(self, name: str | Path) -> Path | None:
         """The path, or the first above it that exists; None if nothing of it does."""
         path = self.path(name)
         while not path.exists():
@@ -64,13 +64,13 @@ class Machine:
             path = path.parent
         return path
 
-    def run(self, words: Sequence[str]) -> str | None:
+    def run_command(self, words: Sequence[str]) -> str | None:
         """What a command says; None if it is not here or fails."""
         if shutil.which(words[0]) is None:
             return None
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, check=False, timeout=_COMMAND_S
+                words, capture_output=True, text=True, check=False, timeout=_COMMAND_TIMEOUT_S
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -93,7 +93,7 @@ class Machine:
         values = struct.unpack("@9I", bytes(answer))
         return (values[5], values[1]) if values[1] else None
 
-    def clock_is_synchronous(self) -> bool | None:
+    def is_clock_synchronised(self) -> bool | None:
         """Whether the kernel's clock follows a source; None if nobody can say.
 
         Source: adjtimex(2), which chrony, ntpd, timesyncd and phc2sys all set.

@@ -7,10 +7,10 @@ from enum import Enum
 from edgeinspect.domain.verdict import Reason, Verdict
 
 
-class Cause(str, Enum):
+class DecidedBy(str, Enum):
     """What decided. Only the first is judged anew; the others are given again by the flow."""
 
-    PICTURE = "picture"
+    IMAGE = "picture"
     """The engines and the thresholds, or the checks of the picture itself."""
     TIME = "time"
     """The budget: no verdict in time, or the gate alone since no time was left to segment."""
@@ -22,21 +22,21 @@ class Cause(str, Enum):
     """The daemon stopped or died."""
 
 
-_CAUSES = {
-    Reason.DEADLINE: Cause.TIME,
-    Reason.OVERRUN: Cause.TIME,
-    Reason.CAPTURE_LOST: Cause.CAMERA,
-    Reason.CAPTURE_ERROR: Cause.CAMERA,
-    Reason.ENGINE_ERROR: Cause.ENGINE,
-    Reason.RESTART: Cause.END,
-    Reason.SHUTDOWN: Cause.END,
+_DECIDED_BY = {
+    Reason.DEADLINE: DecidedBy.TIME,
+    Reason.OVERRUN: DecidedBy.TIME,
+    Reason.CAPTURE_LOST: DecidedBy.CAMERA,
+    Reason.CAPTURE_ERROR: DecidedBy.CAMERA,
+    Reason.ENGINE_ERROR: DecidedBy.ENGINE,
+    Reason.RESTART: DecidedBy.END,
+    Reason.SHUTDOWN: DecidedBy.END,
 }
 
 
-def cause_of(verdict: Verdict) -> Cause:
+def decided_by(verdict: Verdict) -> DecidedBy:
     """What decided a verdict.
 
     A degraded one counts as decided by the picture here: that the gate decided alone is given
     again, and what it decided is judged anew.
     """
-    return _CAUSES.get(verdict.reason, Cause.PICTURE)
+    return _DECIDED_BY.get(verdict.reason, DecidedBy.IMAGE)

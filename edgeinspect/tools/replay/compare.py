@@ -23,7 +23,7 @@ RESULT_FIELDS = (
     "letterbox",
 )
 """What was found. Numbers are compared as they are, not within a tolerance."""
-LABEL_FIELDS = (
+CONTEXT_FIELDS = (
     "camera",
     "camera_frame_id",
     "label",
@@ -45,7 +45,7 @@ NOT_COMPARED = ("line", "epoch", "seq", "frame", "detail", "stages", "clock_step
 """Numbers of the run, and times; `detail` has times in its words."""
 
 
-class Brief(msgspec.Struct, frozen=True, kw_only=True):
+class VerdictSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A verdict in short."""
 
     decision: str
@@ -57,7 +57,7 @@ class Brief(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class VerdictDifference(msgspec.Struct, frozen=True, kw_only=True):
     """One frame that was judged otherwise."""
 
     seq: int
@@ -67,8 +67,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     captured_at_utc_ns: int
     fields: tuple[str, ...]
     """What differs."""
-    recorded: Brief
-    replayed: Brief
+    recorded: VerdictSummary
+    replayed: VerdictSummary
 
 
 def fatal_classes(verdict: Verdict) -> tuple[str, ...]:
@@ -76,9 +76,9 @@ def fatal_classes(verdict: Verdict) -> tuple[str, ...]:
     return tuple(sorted({region.class_name for region in verdict.regions if region.fatal}))
 
 
-def brief(verdict: Verdict) -> Brief:
+def summarise(verdict: Verdict) -> VerdictSummary:
     """A verdict in short."""
-    return Brief(
+    return VerdictSummary(
         decision=verdict.decision.value,
         reason=verdict.reason.value,
         defect_prob=verdict.defect_prob,
@@ -92,12 +92,12 @@ def differing_fields(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
     """The fields in which two verdicts of one frame differ, of all that are compared."""
     return tuple(
         name
-        for name in RESULT_FIELDS + LABEL_FIELDS
+        for name in RESULT_FIELDS + CONTEXT_FIELDS
         if getattr(recorded, name) != getattr(replayed, name)
     )
 
 
-def differing_outcome(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
+def differing_decision(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
     """What another model, backend or threshold decided otherwise; its numbers always differ."""
     pairs: dict[str, tuple[Any, Any]] = {
         "decision": (recorded.decision, replayed.decision),
@@ -107,17 +107,19 @@ def differing_outcome(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
     return tuple(name for name, (before, after) in pairs.items() if before != after)
 
 
-def difference(recorded: Verdict, replayed: Verdict, fields: tuple[str, ...]) -> Difference:
+def describe_difference(
+    recorded: Verdict, replayed: Verdict, fields: tuple[str, ...]
+) -> VerdictDifference:
     """A frame for the list of differences."""
-    return Difference(
+    return VerdictDifference(
         seq=recorded.seq,
         epoch=recorded.epoch,
         camera=recorded.camera,
         part_id=recorded.part_id,
         captured_at_utc_ns=recorded.captured_at_utc_ns,
         fields=fields,
-        recorded=brief(recorded),
-        replayed=brief(replayed),
+        recorded=summarise(recorded),
+        replayed=summarise(replayed),
     )
 
 
@@ -132,7 +134,7 @@ class ClassCount(msgspec.Struct, kw_only=True):
     """Only in the recording."""
 
 
-class Summary(msgspec.Struct, kw_only=True):
+class ReplaySummary(msgspec.Struct, kw_only=True):
     """What a replay came to. `to_builtins` gives its JSON."""
 
     line: str
@@ -142,7 +144,7 @@ class Summary(msgspec.Struct, kw_only=True):
     equal: int = 0
     different: int = 0
     decided_by: dict[str, int] = {}
-    """Compared frames by what decided them in the recording; see `causes.Cause`."""
+    """Compared frames by what decided them in the recording; see `causes.DecidedBy`."""
     degraded: int = 0
     """Compared frames that the gate decided alone for lack of time, in both."""
     not_compared: dict[str, int] = {}
@@ -168,10 +170,10 @@ class Summary(msgspec.Struct, kw_only=True):
     """In what this machine differs from the one that recorded."""
     first_utc_ns: int = 0
     last_utc_ns: int = 0
-    differences: list[Difference] = []
+    differences: list[VerdictDifference] = []
     """The first of them."""
 
-    def count(self, recorded: Verdict, replayed: Verdict) -> None:
+    def add_compared(self, recorded: Verdict, replayed: Verdict) -> None:
         """Take one compared frame into the tables."""
         before, after = recorded.decision.value, replayed.decision.value
         row = self.decisions.setdefault(before, {})
@@ -188,10 +190,10 @@ class Summary(msgspec.Struct, kw_only=True):
             self.largest_prob_change = max(self.largest_prob_change, change)
 
     @property
-    def changed(self) -> bool:
+    def has_overrides(self) -> bool:
         """True if verdicts may rightly differ."""
         return bool(self.changes)
 
-    def moved(self, before: Decision, after: Decision) -> int:
+    def count_transitions(self, before: Decision, after: Decision) -> int:
         """Frames that went from one decision to another."""
         return self.decisions.get(before.value, {}).get(after.value, 0)

@@ -9,32 +9,32 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect import registry
-from edgeinspect.config.loader import Loaded, PartChoice, parse
+from edgeinspect.config.loader import LoadedConfig, PluginSelection, parse_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.domain.verdict import ModelRef, Verdict
 from edgeinspect.errors import DataError, ModelError, UsageError
-from edgeinspect.pipeline.factory import make_engine
-from edgeinspect.pipeline.inspection.frame_inspector import Engines, Judge
-from edgeinspect.pipeline.inspection.setup import line_judges
+from edgeinspect.pipeline.factory import load_engine
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
+from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import Store, default_root
-from edgeinspect.storage.recording.messages import Configuration
-from edgeinspect.tools.replay.offline_line import ToldEngine
+from edgeinspect.storage.model_store import ModelStore, default_root
+from edgeinspect.storage.recording.messages import RecordedConfiguration
+from edgeinspect.tools.replay.offline_line import ReplayedEngine
 
 ROLES = tuple(kind.value for kind in ModelKind)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReplayOverrides:
     """What the replay shall do otherwise than the line did."""
 
     models: Mapping[str, str] = field(default_factory=dict)
     """By role, as `find_roles` gives them."""
     backend: str | None = None
-    overrides: Sequence[str] = ()
+    settings: Sequence[str] = ()
     """`key.of.a.table=VALUE` for the recorded configuration."""
     store: Path | None = None
 
@@ -43,22 +43,22 @@ class Wanted:
         """What is otherwise, in words; with any, verdicts may rightly differ."""
         models = [f"{role} {ref}" for role, ref in self.models.items()]
         backend = [f"backend {self.backend}"] if self.backend else []
-        return [*models, *backend, *self.overrides]
+        return [*models, *backend, *self.settings]
 
 
 @dataclass(slots=True)
-class Segment:
+class RecordedSegment:
     """Frames that one configuration and one set of models judged."""
 
-    first: int
+    first_frame: int
     """Its first frame, counted from 0 over the whole recording."""
     config_hash: str
     models: dict[str, ModelRef | None]
     """By role; None as long as no frame says."""
 
-    def takes(self, verdict: Verdict) -> bool:
+    def accepts(self, verdict: Verdict) -> bool:
         """True if a verdict can be of this segment; notes the models that it names."""
-        named = models_of(verdict)
+        named = recorded_models(verdict)
         fits = verdict.config_hash == self.config_hash and all(
             ref is None or self.models[role] in (None, ref) for role, ref in named.items()
         )
@@ -67,12 +67,12 @@ class Segment:
         return fits
 
 
-def models_of(verdict: Verdict) -> dict[str, ModelRef | None]:
+def recorded_models(verdict: Verdict) -> dict[str, ModelRef | None]:
     """The models that judged a frame, by role; None where none ran."""
     return {"gate": verdict.gate, "segmenter": verdict.segmenter}
 
 
-def find_roles(refs: Sequence[str], store: Store) -> dict[str, str]:
+def models_by_role(refs: Sequence[str], store: ModelStore) -> dict[str, str]:
     """Models given on the command line, by the role that each has.
 
     Raises:
@@ -88,27 +88,27 @@ def find_roles(refs: Sequence[str], store: Store) -> dict[str, str]:
     return roles
 
 
-class Judges:
+class InspectorCache:
     """Makes each judge when it is needed first, and keeps it. One thread."""
 
     def __init__(
         self,
-        configurations: Mapping[str, Configuration],
-        wanted: Wanted,
+        configurations: Mapping[str, RecordedConfiguration],
+        wanted: ReplayOverrides,
         clock: ManualClock,
         where: str,
     ) -> None:
-        self.used: dict[str, ModelRef] = {}
+        self.current_models: dict[str, ModelRef] = {}
         """The models of the newest judge, by role."""
         self._configurations = configurations
-        self._wanted = wanted
+        self._overrides = wanted
         self._clock = clock
         self._where = where
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedConfig] = {}
         self._engines: dict[bytes, Engine] = {}
-        self._judges: dict[bytes, Judge] = {}
+        self._inspectors: dict[bytes, FrameInspector] = {}
 
-    def loaded(self, config_hash: str) -> Loaded:
+    def config_for(self, config_hash: str) -> LoadedConfig:
         """A recorded configuration, with the replay's own changes.
 
         Raises:
@@ -125,50 +125,56 @@ class Judges:
                     remedy="It was changed while the recorder could not see the file",
                 )
             where = f"recorded configuration {config_hash[:40]}"
-            found = parse(told.text, where, self._wanted.overrides)
+            found = parse_config(told.text, where, self._overrides.settings)
             self._loaded[config_hash] = found
         return found
 
-    def judge(self, segment: Segment) -> Judge:
+    def inspector_for(self, segment: RecordedSegment) -> FrameInspector:
         """The judge of a segment.
 
         Raises:
             ModelError: A model is refused, or is not the one that was recorded.
             MissingExtraError: A backend's library is not installed.
         """
-        loaded = self.loaded(segment.config_hash)
+        loaded = self.config_for(segment.config_hash)
         told = self._configurations[segment.config_hash]
         choices, refs = {}, {}
         for role in loaded.engines:
             if role not in ROLES:
                 continue
             refs[role] = segment.models.get(role) or getattr(told, role)
-            choices[role] = self._choice(loaded.engines[role], role, refs[role])
-        for role in self._wanted.models:
+            choices[role] = self._backend_selection(loaded.engines[role], role, refs[role])
+        for role in self._overrides.models:
             if role not in choices:
                 raise UsageError(f"the recorded line has no {role}", where="--engine")
         key = msgspec.json.encode(
-            (segment.config_hash, {role: _key(choice) for role, choice in choices.items()})
+            (
+                segment.config_hash,
+                {role: _selection_key(choice) for role, choice in choices.items()},
+            )
         )
-        judge = self._judges.get(key)
+        judge = self._inspectors.get(key)
         if judge is None:
             engines = {
-                role: self._engine(choices[role], role, refs[role], loaded) for role in choices
+                role: self._get_engine(choices[role], role, refs[role], loaded) for role in choices
             }
-            pair = Engines(engines.get("gate"), engines.get("segmenter"))
+            pair = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
             cameras = tuple(loaded.config.cameras)
             # Not its hash of today: a newer version of edgeinspect may have more keys.
-            name = loaded.hash if self._wanted.overrides else segment.config_hash
-            judge = line_judges(loaded.config, name, cameras, [pair], self._clock)[0]
-            self._judges[key] = judge
-        self.used = {
+            name = loaded.hash if self._overrides.settings else segment.config_hash
+            judge = make_frame_inspectors(loaded.config, name, cameras, [pair], self._clock)[0]
+            self._inspectors[key] = judge
+        self.current_models = {
             role: ref
-            for role, ref in (("gate", judge.causes.gate), ("segmenter", judge.causes.segmenter))
+            for role, ref in (
+                ("gate", judge.provenance.gate),
+                ("segmenter", judge.provenance.segmenter),
+            )
             if ref is not None
         }
         return judge
 
-    def shape(self, judge: Judge) -> FrameShape:
+    def frame_shape(self, judge: FrameInspector) -> FrameShape:
         """Of the frames that a judge takes."""
         engine = judge.gate or judge.segmenter
         assert engine is not None
@@ -180,32 +186,36 @@ class Judges:
             engine.close()
         self._engines.clear()
 
-    def _choice(self, choice: PartChoice, role: str, ref: ModelRef | None) -> PartChoice:
+    def _backend_selection(
+        self, choice: PluginSelection, role: str, ref: ModelRef | None
+    ) -> PluginSelection:
         """The recorded engine's options with the model and backend that shall judge."""
-        wanted = self._wanted
+        wanted = self._overrides
         model = choice.options.model
         if role in wanted.models:
             model = wanted.models[role]
         elif ref is not None and "/" not in model:  # its name: which version was live then?
             model = f"{ref.name}/{ref.version}"
         if wanted.backend and wanted.backend != choice.type:
-            module = registry.part("backend", wanted.backend)
-            return PartChoice("backend", wanted.backend, module.Options(model=model))
+            module = registry.load_plugin("backend", wanted.backend)
+            return PluginSelection("backend", wanted.backend, module.Options(model=model))
         options = msgspec.structs.replace(choice.options, model=model)
-        return PartChoice("backend", choice.type, options)
+        return PluginSelection("backend", choice.type, options)
 
-    def _engine(
-        self, choice: PartChoice, role: str, ref: ModelRef | None, loaded: Loaded
+    def _get_engine(
+        self, choice: PluginSelection, role: str, ref: ModelRef | None, loaded: LoadedConfig
     ) -> Engine:
         config = loaded.config
-        root = self._wanted.store or (Path(config.store) if config.store else default_root())
-        key = msgspec.json.encode((str(root), *_key(choice)))
+        root = self._overrides.store or (Path(config.store) if config.store else default_root())
+        key = msgspec.json.encode((str(root), *_selection_key(choice)))
         engine = self._engines.get(key)
         if engine is None:
-            engine = ToldEngine(make_engine(choice, SystemClock(), Store(root)), self._clock)
+            engine = ReplayedEngine(
+                load_engine(choice, SystemClock(), ModelStore(root)), self._clock
+            )
             self._engines[key] = engine
         found = engine.spec.id
-        if role not in self._wanted.models and ref is not None and found.sha256 != ref.sha256:
+        if role not in self._overrides.models and ref is not None and found.sha256 != ref.sha256:
             raise ModelError(
                 f"{found} is not the model that was recorded: its file's hash is "
                 f"{found.sha256[:12]}, the recorded one's {ref.sha256[:12]}",
@@ -216,5 +226,5 @@ class Judges:
         return engine
 
 
-def _key(choice: PartChoice) -> tuple[str, object]:
+def _selection_key(choice: PluginSelection) -> tuple[str, object]:
     return choice.type, msgspec.to_builtins(choice.options)

@@ -12,7 +12,7 @@ from edgeinspect.errors import StorageError
 from edgeinspect.storage.recording.reader import RecordedFrame
 
 
-class Export:
+class RecordingExporter:
     """Writes what it is shown. One thread."""
 
     def __init__(self, folder: Path) -> None:

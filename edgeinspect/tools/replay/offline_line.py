@@ -20,27 +20,27 @@ from edgeinspect.domain.model import ModelSpec
 from edgeinspect.domain.verdict import Reason, Verdict
 from edgeinspect.errors import CameraLostError, DataError, EngineFault, InternalError
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.pipeline.capture.camera_thread import Capture
+from edgeinspect.pipeline.capture.camera_thread import CaptureThread
 from edgeinspect.pipeline.capture.rules import capture_rules
-from edgeinspect.pipeline.inspection.frame_inspector import Judge, Opinion
-from edgeinspect.pipeline.inspection.worker import Inspector
-from edgeinspect.pipeline.verdicts.closer import Closer, restart_verdict
-from edgeinspect.pipeline.verdicts.deadline_guard import Guard
-from edgeinspect.pipeline.verdicts.open_frames import Inbox, OpenFrame
+from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, UntimedResult
+from edgeinspect.pipeline.inspection.worker import InspectionWorker
+from edgeinspect.pipeline.verdicts.closer import VerdictCloser, restart_verdict
+from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
+from edgeinspect.pipeline.verdicts.open_frames import FrameQueue, OpenFrame
 from edgeinspect.ports import CameraFinished, Engine
 from edgeinspect.storage.recording.reader import RecordedFrame
-from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.storage.spool.format import OpenRecord
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.messages import decode_verdict, encode
+from edgeinspect.wire.messages import decode_verdict, encode_message
 
 _SPOOL_SLOTS = 64
 _RING_SLOTS = 2
-_TOO_LATE_NS = NS_PER_MS - 1
+_SEGMENTER_TOO_LATE_NS = NS_PER_MS - 1
 """Before the deadline: too late for a segmenter, and not yet for a verdict."""
 
 
-class ToldEngine:
+class ReplayedEngine:
     """An engine that takes no time, unless the recording says that it took too much or failed."""
 
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
@@ -67,7 +67,7 @@ class ToldEngine:
         """The engine is closed by whoever made it."""
 
 
-class _NoCamera:
+class _NullCamera:
     """Stands where a line has its camera; frames come from the recording."""
 
     tells_losses = True
@@ -89,11 +89,16 @@ class _NoCamera:
         """Nothing to close."""
 
 
-class Stage:
+class OfflineLine:
     """The flow of one epoch. One thread."""
 
     def __init__(
-        self, folder: Path, config: LineConfig, shape: FrameShape, judge: Judge, clock: ManualClock
+        self,
+        folder: Path,
+        config: LineConfig,
+        shape: FrameShape,
+        judge: FrameInspector,
+        clock: ManualClock,
     ) -> None:
         """Build it.
 
@@ -110,29 +115,35 @@ class Stage:
             folder / "replay.spool", line=config.line, slots=_SPOOL_SLOTS, utc_ns=clock.utc_ns()
         )
         cameras = tuple(config.cameras)
-        self._inbox = Inbox(len(cameras))
-        self.closer = Closer(self._spool, clock, judge.causes, lambda: None)
-        self._guard = Guard(self._spool, self._inbox, self.closer, clock)
-        self._rings = {name: Ring(folder / f"{name}.ring", _RING_SLOTS, shape) for name in cameras}
+        self._inbox = FrameQueue(len(cameras))
+        self.closer = VerdictCloser(self._spool, clock, judge.provenance, lambda: None)
+        self._guard = DeadlineGuard(self._spool, self._inbox, self.closer, clock)
+        self._rings = {
+            name: FrameRing(folder / f"{name}.ring", _RING_SLOTS, shape) for name in cameras
+        }
         self._captures = {
-            name: Capture(
-                camera=_NoCamera(),
+            name: CaptureThread(
+                camera=_NullCamera(),
                 ring=self._rings[name],
                 rules=capture_rules(config, name, lane),
                 spool=self._spool,
-                inbox=self._inbox,
+                frame_queue=self._inbox,
                 guard=self._guard,
                 closer=self.closer,
                 clock=clock,
             )
             for lane, name in enumerate(cameras)
         }
-        self._inspector = Inspector(
-            inbox=self._inbox, closer=self.closer, spool=self._spool, judge=judge, keep_warm_ns=0
+        self._inspector = InspectionWorker(
+            frame_queue=self._inbox,
+            closer=self.closer,
+            spool=self._spool,
+            inspector=judge,
+            keep_warm_ns=0,
         )
 
-    def replay(
-        self, recorded: RecordedFrame, pixels: Pixels | None, judge: Judge, mono_ns: int
+    def replay_frame(
+        self, recorded: RecordedFrame, pixels: Pixels | None, judge: FrameInspector, mono_ns: int
     ) -> Verdict:
         """Have one recorded frame judged.
 
@@ -149,57 +160,57 @@ class Stage:
         self._clock.sleep_until(mono_ns)
         now_ns = self._clock.now_ns()
         self._clock.utc_offset_ns = verdict.captured_at_utc_ns - now_ns
-        self._inspector.current = judge
-        self.closer.causes = judge.causes
+        self._inspector.inspector = judge
+        self.closer.provenance = judge.provenance
         if verdict.reason is Reason.RESTART:
-            return self._restart(verdict)
+            return self._restart_verdict(verdict)
         if verdict.camera not in self._captures:
             raise DataError(
                 f"frame {verdict.seq} is of camera {verdict.camera[:40]!r}, which its "
                 "configuration does not have",
                 where=recorded.where,
             )
-        grab = _grab(verdict, pixels, now_ns)
+        grab = _to_grab(verdict, pixels, now_ns)
         if verdict.reason is Reason.OVERRUN:
             frame = self._admit_overrun(grab, verdict.camera)
         else:
-            frame = self._captures[verdict.camera].admit(grab)
+            frame = self._captures[verdict.camera].accept(grab)
         if self._spool.is_open(frame.seq):
-            self._finish(frame, verdict)
-        self._guard.step()
-        return self._read(frame.seq)
+            self._close_open_frame(frame, verdict)
+        self._guard.close_due()
+        return self._read_verdict(frame.seq)
 
-    def opine(self, pixels: Pixels, judge: Judge) -> Opinion | None:
+    def inspect_untimed(self, pixels: Pixels, judge: FrameInspector) -> UntimedResult | None:
         """What would be decided of a picture with all the time it takes; None if it cannot be."""
         shape = next(iter(self._rings.values())).shape
         if pixels.shape != shape.dims:
             if self.config.capture.wrong_shape != "letterbox" or 0 in pixels.shape:
                 return None
             pixels = letterbox(pixels, shape.height_px, shape.width_px)[0].reshape(shape.dims)
-        return judge.opine(pixels)
+        return judge.inspect_untimed(pixels)
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         """Free what the operating system lent."""
-        self._inbox.dispose()
+        self._inbox.close()
         for ring in self._rings.values():
-            ring.dispose()
-        self._spool.dispose()
+            ring.remove_file()
+        self._spool.release()
 
     # -- the causes ------------------------------------------------------------------
 
-    def _finish(self, frame: OpenFrame, verdict: Verdict) -> None:
+    def _close_open_frame(self, frame: OpenFrame, verdict: Verdict) -> None:
         """Close an open frame as the recording's cause demands."""
         if verdict.reason is Reason.DEADLINE:
             self._clock.sleep_until(frame.deadline_ns)
-            self._guard.step()
+            self._guard.close_due()
         elif verdict.reason is Reason.SHUTDOWN:
             self._guard.close_all(Reason.SHUTDOWN)
         else:
-            self._judge(frame, verdict)
+            self._inspect(frame, verdict)
 
-    def _judge(self, frame: OpenFrame, verdict: Verdict) -> None:
-        judge = self._inspector.current
-        told = [e for e in (judge.gate, judge.segmenter) if isinstance(e, ToldEngine)]
+    def _inspect(self, frame: OpenFrame, verdict: Verdict) -> None:
+        judge = self._inspector.inspector
+        told = [e for e in (judge.gate, judge.segmenter) if isinstance(e, ReplayedEngine)]
         for engine in told:
             engine.problem = ""
             engine.ends_at_ns = None
@@ -207,11 +218,11 @@ class Stage:
             for engine in told:
                 engine.problem = verdict.detail or "failed"
         elif verdict.degraded and told:
-            told[0].ends_at_ns = frame.deadline_ns - _TOO_LATE_NS
-        taken = self._inbox.take()
+            told[0].ends_at_ns = frame.deadline_ns - _SEGMENTER_TOO_LATE_NS
+        taken = self._inbox.pop_earliest()
         if taken is not frame:
             raise InternalError("another frame waits than the one that was admitted")
-        self._inspector.judge(frame)
+        self._inspector.inspect(frame)
         for engine in told:
             engine.problem = ""
             engine.ends_at_ns = None
@@ -219,15 +230,15 @@ class Stage:
     def _admit_overrun(self, grab: Grab, camera: str) -> OpenFrame:
         """Admit a frame while every slot is taken."""
         ring, taken = self._rings[camera], []
-        while (slot := ring.take()) is not None:
+        while (slot := ring.acquire()) is not None:
             taken.append(slot)
         try:
-            return self._captures[camera].admit(grab)
+            return self._captures[camera].accept(grab)
         finally:
             for slot in taken:
-                ring.give_back(slot)
+                ring.release(slot)
 
-    def _restart(self, verdict: Verdict) -> Verdict:
+    def _restart_verdict(self, verdict: Verdict) -> Verdict:
         """What the next daemon says of a frame that a dead one left open."""
         record = OpenRecord(
             verdict.camera,
@@ -242,18 +253,18 @@ class Stage:
             verdict.label,
             verdict.simulated,
         )
-        causes = self.closer.causes
+        causes = self.closer.provenance
         again = restart_verdict(causes, verdict.seq, verdict.epoch, record, self._clock.utc_ns())
-        return decode_verdict(encode(again))
+        return decode_verdict(encode_message(again))
 
-    def _read(self, seq: int) -> Verdict:
+    def _read_verdict(self, seq: int) -> Verdict:
         body = self._spool.read(seq)
         if body is None:
             raise InternalError("a replayed frame has no verdict")
         return decode_verdict(body)
 
 
-def _grab(verdict: Verdict, pixels: Pixels | None, now_ns: int) -> Grab:
+def _to_grab(verdict: Verdict, pixels: Pixels | None, now_ns: int) -> Grab:
     """The frame as its camera handed it over."""
     return Grab(
         pixels=pixels,

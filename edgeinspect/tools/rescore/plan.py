@@ -15,25 +15,25 @@ import msgspec
 
 from edgeinspect.domain.numbers import Int64
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.read_settings import declared
-from edgeinspect.learning.datasets.bit_depth import find_depth
-from edgeinspect.learning.datasets.files import pictures_below
-from edgeinspect.services.archiver.files import write_whole
+from edgeinspect.imaging.read_settings import load_declaration
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.services.archiver.files import write_atomically
 from edgeinspect.storage.archive.format import is_archive, read_sidecar
-from edgeinspect.storage.archive.reader import Wanted, find
+from edgeinspect.storage.archive.reader import FrameQuery, find_frames
 from edgeinspect.system.decoding import DecodeError, decode_json
 from edgeinspect.system.regular_file import (
     TEXT_BYTES_MAX,
+    escape_name,
     open_regular,
-    printable,
     read_regular,
     sha256_of,
 )
 
-PLAN, FRAMES, PARTS = "plan.json", "frames.jsonl", "parts"
+PLAN_FILE, FRAMES_FILE, RESULTS_FOLDER = "plan.json", "frames.jsonl", "parts"
 
 
-class Frame(msgspec.Struct, frozen=True, array_like=True):
+class RescoreFrame(msgspec.Struct, frozen=True, array_like=True):
     """One frame to judge."""
 
     name: str
@@ -47,7 +47,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     flat_end: bool = False
 
 
-class Plan(
+class RescorePlan(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.rescore/1"
 ):
     """The whole run."""
@@ -65,15 +65,15 @@ class Plan(
 
 def open_plan(
     out: Path, source: Path, *, model: str, sha256: str, backend: str, chunk_frames: int
-) -> Plan:
+) -> RescorePlan:
     """The plan of a run: the one that is there, or a new one.
 
     Raises:
         DataError: There is no frame, or `out` holds another run.
         OSError: It cannot be written.
     """
-    path = out / PLAN
-    where = printable(source.absolute())
+    path = out / PLAN_FILE
+    where = escape_name(source.absolute())
     if path.exists():
         plan = read_plan(out)
         for name, mine, theirs in (
@@ -88,14 +88,14 @@ def open_plan(
                     remedy="Name a new folder",
                 )
         return plan
-    (out / PARTS).mkdir(parents=True, exist_ok=True)
-    frames = list(_frames(source))
+    (out / RESULTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    frames = list(_list_frames(source))
     if not frames:
         raise DataError("holds no frame", where=where)
     chunks = [frames[at : at + chunk_frames] for at in range(0, len(frames), chunk_frames)]
     text = b"".join(msgspec.json.encode(chunk) + b"\n" for chunk in chunks)
-    write_whole(out / FRAMES, text)
-    plan = Plan(
+    write_atomically(out / FRAMES_FILE, text)
+    plan = RescorePlan(
         source=where,
         model=model,
         model_sha256=sha256,
@@ -105,76 +105,78 @@ def open_plan(
         chunk_frames=chunk_frames,
         frames_sha256=hashlib.sha256(text).hexdigest(),
     )
-    write_whole(path, msgspec.json.format(msgspec.json.encode(plan)) + b"\n")
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(plan)) + b"\n")
     return plan
 
 
-def read_plan(out: Path) -> Plan:
+def read_plan(out: Path) -> RescorePlan:
     """The plan of a run.
 
     Raises:
         DataError: There is none, or its list of frames is not what it was.
     """
     try:
-        plan = decode_json(read_regular(out / PLAN, TEXT_BYTES_MAX), Plan)
-        found = sha256_of(out / FRAMES)
+        plan = decode_json(read_regular(out / PLAN_FILE, TEXT_BYTES_MAX), RescorePlan)
+        found = sha256_of(out / FRAMES_FILE)
     except (OSError, DecodeError) as error:
         raise DataError(f"holds no run: {error}", where=str(out)) from error
     if found != plan.frames_sha256:
         raise DataError(
             "is not the list that the plan was made with",
-            where=str(out / FRAMES),
+            where=str(out / FRAMES_FILE),
             remedy="Begin again in a new folder",
         )
     return plan
 
 
-def chunks(out: Path) -> Iterator[tuple[int, list[Frame]]]:
+def read_chunks(out: Path) -> Iterator[tuple[int, list[RescoreFrame]]]:
     """(number, frames) of every chunk, in order."""
-    with open_regular(out / FRAMES) as file:
+    with open_regular(out / FRAMES_FILE) as file:
         for number, line in enumerate(file):
             try:
-                yield number, decode_json(line, list[Frame])
+                yield number, decode_json(line, list[RescoreFrame])
             except DecodeError as error:
                 raise DataError(
-                    f"chunk {number} cannot be read: {error}", where=str(out / FRAMES)
+                    f"chunk {number} cannot be read: {error}", where=str(out / FRAMES_FILE)
                 ) from error
 
 
-def part_path(out: Path, number: int) -> Path:
+def chunk_result_path(out: Path, number: int) -> Path:
     """Where the results of a chunk stand, once it is done."""
-    return out / PARTS / f"{number:08d}.jsonl"
+    return out / RESULTS_FOLDER / f"{number:08d}.jsonl"
 
 
-def missing(out: Path) -> Iterator[tuple[int, list[Frame]]]:
+def pending_chunks(out: Path) -> Iterator[tuple[int, list[RescoreFrame]]]:
     """The chunks that are not done."""
     return (
-        (number, frames) for number, frames in chunks(out) if not part_path(out, number).exists()
+        (number, frames)
+        for number, frames in read_chunks(out)
+        if not chunk_result_path(out, number).exists()
     )
 
 
-def waves(
-    todo: Iterable[tuple[int, list[Frame]]], size: int
-) -> Iterator[list[tuple[int, list[Frame]]]]:
+def batches(
+    todo: Iterable[tuple[int, list[RescoreFrame]]], size: int
+) -> Iterator[list[tuple[int, list[RescoreFrame]]]]:
     """Some chunks at a time, so that a plan of millions of frames is never in memory whole."""
     todo = iter(todo)
     while wave := list(itertools.islice(todo, size)):
         yield wave
 
 
-def _frames(source: Path) -> Iterator[Frame]:
+def _list_frames(source: Path) -> Iterator[RescoreFrame]:
     if not is_archive(source):
-        paths = pictures_below(source)
-        depth = find_depth(paths, declared(source), printable(source))
+        paths = images_below(source)
+        depth = find_bit_depth(paths, load_declaration(source), escape_name(source))
         for path in paths:
-            name = printable(path.relative_to(source).as_posix())
-            yield Frame(name, name, bits=depth.bits, flat_end=depth.flat_end)
+            name = escape_name(path.relative_to(source).as_posix())
+            yield RescoreFrame(name, name, bits=depth.bits, flat_end=depth.flat_end)
         return
-    for row in reversed(find(source, Wanted())):
+    for row in reversed(find_frames(source, FrameQuery())):
         below = row.path.rpartition("/")[0]
         told = read_sidecar(source / row.path)
         # The archive wrote it, of 8 bits and whole; its black is the camera's.
-        yield Frame(
+        yield RescoreFrame(
             row.name,
             f"{below}/{told.picture.file}",
             row.decision,

@@ -16,41 +16,48 @@ import numpy as np
 
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
-from edgeinspect.services.archiver.files import write_whole
+from edgeinspect.services.archiver.files import write_atomically
 from edgeinspect.system.decoding import DecodeError, decode_json
 from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
 from edgeinspect.system.untrusted_text import TableWriter
-from edgeinspect.tools.rescore.plan import Frame, Plan, chunks, missing, open_plan, part_path
-from edgeinspect.tools.rescore.runners import Runner
-from edgeinspect.tools.rescore.scorer import Request, Result
+from edgeinspect.tools.rescore.plan import (
+    RescoreFrame,
+    RescorePlan,
+    chunk_result_path,
+    open_plan,
+    pending_chunks,
+    read_chunks,
+)
+from edgeinspect.tools.rescore.runners import ChunkRunner
+from edgeinspect.tools.rescore.scorer import FrameScore, ScorerConfig
 
-RESULTS, SUMMARY = "results.csv", "summary.json"
+RESULTS_FILE, SUMMARY_FILE = "results.csv", "summary.json"
 Progress = Callable[[int, int, int], None]
 """(frames done before this run, done now, in all)"""
 _QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RescoreResult:
     """What a whole run found."""
 
-    plan: Plan
-    frames: int
-    problems: int
+    plan: RescorePlan
+    frame_count: int
+    problem_count: int
     summary: dict[str, object]
 
 
 def rescore(
     source: Path,
     out: Path,
-    request: Request,
+    request: ScorerConfig,
     spec: ModelSpec,
-    runner: Runner,
+    runner: ChunkRunner,
     *,
     chunk_frames: int = 64,
     threshold: float | None = None,
     progress: Progress = lambda before, now, total: None,
-) -> Outcome:
+) -> RescoreResult:
     """Judge every frame of a source once, or go on with a run that was ended.
 
     Args:
@@ -70,7 +77,7 @@ def rescore(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _held(out):
+        with _exclusive(out):
             plan = open_plan(
                 out,
                 source,
@@ -79,8 +86,8 @@ def rescore(
                 backend=request.backend,
                 chunk_frames=chunk_frames,
             )
-            _work(out, plan, request, runner, progress)
-            return _finish(out, plan, threshold)
+            _score_pending(out, plan, request, runner, progress)
+            return _write_results(out, plan, threshold)
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror or error}",
@@ -89,15 +96,17 @@ def rescore(
         ) from error
 
 
-def _work(out: Path, plan: Plan, request: Request, runner: Runner, progress: Progress) -> None:
-    sizes = {number: len(frames) for number, frames in missing(out)}
+def _score_pending(
+    out: Path, plan: RescorePlan, request: ScorerConfig, runner: ChunkRunner, progress: Progress
+) -> None:
+    sizes = {number: len(frames) for number, frames in pending_chunks(out)}
     before = plan.frames - sum(sizes.values())
     progress(before, 0, plan.frames)
     if not sizes:
         return
     done = 0
-    for number, part in runner.run(request, missing(out)):
-        path = part_path(out, number)
+    for number, part in runner.run(request, pending_chunks(out)):
+        path = chunk_result_path(out, number)
         if path.exists():  # a worker was lost after its answer, and another one gave it again
             continue
         if part.count(b"\n") != sizes[number]:
@@ -105,27 +114,27 @@ def _work(out: Path, plan: Plan, request: Request, runner: Runner, progress: Pro
                 f"chunk {number} has {part.count(10)} results for {sizes[number]} frames",
                 where=str(out),
             )
-        write_whole(path, part)
+        write_atomically(path, part)
         done += sizes[number]
         progress(before, done, plan.frames)
 
 
-def _finish(out: Path, plan: Plan, threshold: float | None) -> Outcome:
+def _write_results(out: Path, plan: RescorePlan, threshold: float | None) -> RescoreResult:
     """Hold the parts against the plan, frame by frame, and write the table."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["frame", "line_says", "line_prob", "defect_prob", "classes", "problem"])
-    part = out / f"{RESULTS}.part"
-    told = _Telling(threshold)
+    part = out / f"{RESULTS_FILE}.part"
+    told = _RunStatistics(threshold)
     with part.open("w", newline="", encoding="utf-8") as file:
-        for frame, result in results(out):
+        for frame, result in read_results(out):
             told.add(frame, result)
             rows.writerow(
                 [
                     frame.name,
                     frame.decision,
-                    _number(frame.defect_prob),
-                    _number(result.defect_prob),
+                    _format_number(frame.defect_prob),
+                    _format_number(result.defect_prob),
                     " ".join(
                         f"{name}:{area:.0f}px:{result.score.get(name, 0):.3f}"
                         for name, area in result.area_px.items()
@@ -138,23 +147,23 @@ def _finish(out: Path, plan: Plan, threshold: float | None) -> Outcome:
             text.truncate()
     if told.frames != plan.frames:
         raise DataError(f"has {told.frames} results for {plan.frames} frames", where=str(out))
-    os.replace(part, out / RESULTS)
+    os.replace(part, out / RESULTS_FILE)
     summary = {"model": plan.model, "source": plan.source, **told.summary()}
-    write_whole(out / SUMMARY, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
-    return Outcome(plan, told.frames, told.problems, summary)
+    write_atomically(out / SUMMARY_FILE, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+    return RescoreResult(plan, told.frames, told.problems, summary)
 
 
-def results(out: Path) -> Iterator[tuple[Frame, Result]]:
+def read_results(out: Path) -> Iterator[tuple[RescoreFrame, FrameScore]]:
     """Every frame of a run with its result, in the plan's order.
 
     Raises:
         DataError: A part is missing, or its frames are not the plan's.
     """
-    for number, frames in chunks(out):
-        path = part_path(out, number)
+    for number, frames in read_chunks(out):
+        path = chunk_result_path(out, number)
         try:
             lines = read_regular(path, MODEL_BYTES_MAX).splitlines()
-            found = [decode_json(line, Result) for line in lines]
+            found = [decode_json(line, FrameScore) for line in lines]
         except (OSError, DecodeError) as error:
             raise DataError(
                 f"cannot be read: {error}", where=str(path), remedy="Remove it, and run again"
@@ -168,7 +177,7 @@ def results(out: Path) -> Iterator[tuple[Frame, Result]]:
         yield from zip(frames, found, strict=True)
 
 
-class _Telling:
+class _RunStatistics:
     """Figures of a run, gathered frame by frame."""
 
     def __init__(self, threshold: float | None) -> None:
@@ -176,9 +185,9 @@ class _Telling:
         self._threshold = threshold
         self._scores: dict[str, list[float]] = {}
         self._classes: Counter[str] = Counter()
-        self._moved: Counter[str] = Counter()
+        self._transitions: Counter[str] = Counter()
 
-    def add(self, frame: Frame, result: Result) -> None:
+    def add(self, frame: RescoreFrame, result: FrameScore) -> None:
         self.frames += 1
         self.problems += bool(result.problem)
         self._classes.update(result.area_px.keys())
@@ -189,7 +198,7 @@ class _Telling:
         self._scores.setdefault(said, []).append(prob)
         if self._threshold is not None and said in ("PASS", "REJECT"):
             now = "REJECT" if prob >= self._threshold else "PASS"
-            self._moved[f"{said} -> {now}"] += 1
+            self._transitions[f"{said} -> {now}"] += 1
 
     def summary(self) -> dict[str, object]:
         scores = {
@@ -205,16 +214,16 @@ class _Telling:
             "defect_prob_by_what_the_line_said": scores,
             "frames_with_class": dict(sorted(self._classes.items())),
             "threshold": self._threshold,
-            "line_said_and_now": dict(sorted(self._moved.items())),
+            "line_said_and_now": dict(sorted(self._transitions.items())),
         }
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
 @contextmanager
-def _held(out: Path) -> Iterator[None]:
+def _exclusive(out: Path) -> Iterator[None]:
     """Be the only process that does this run."""
     handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

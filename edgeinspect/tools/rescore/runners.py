@@ -11,48 +11,48 @@ from typing import Any, Protocol
 import msgspec
 
 from edgeinspect.errors import DeviceLostError, MissingExtraError
-from edgeinspect.tools.rescore.plan import Frame, waves
-from edgeinspect.tools.rescore.scorer import Request, Scorer
+from edgeinspect.tools.rescore.plan import RescoreFrame, batches
+from edgeinspect.tools.rescore.scorer import FrameScorer, ScorerConfig
 
-Chunks = Iterable[tuple[int, list[Frame]]]
-_WAVE = 2_000
+Chunks = Iterable[tuple[int, list[RescoreFrame]]]
+_BATCH_CHUNKS = 2_000
 """Chunks that Ray is given at once."""
-_LOCAL = "local"
+_LOCAL_ADDRESS = "local"
 
 
-class Runner(Protocol):
+class ChunkRunner(Protocol):
     """Judges chunks, in any order."""
 
-    def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
         """(number, part) of each chunk as it is done."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class LocalRunner:
     """One after the other, in this process."""
 
-    scorer: Scorer | None = None
+    scorer: FrameScorer | None = None
     """For tests; made from the request when absent."""
 
-    def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-        scorer = self.scorer or Scorer(request)
+    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+        scorer = self.scorer or FrameScorer(request)
         for number, frames in todo:
-            yield number, scorer.part(frames)
+            yield number, scorer.score_chunk(frames)
 
 
 @dataclass(frozen=True, slots=True)
-class OnRay:
+class RayRunner:
     """Over the workers of Ray Data, each with an engine of its own."""
 
     workers: int
-    address: str = _LOCAL
+    address: str = _LOCAL_ADDRESS
     """`local` starts Ray for this run alone; else a cluster's, as `ray://HOST:10001`. The
     pictures and the models must stand at the same path on every machine of it."""
     gpus_per_worker: float = 0.0
 
-    def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-        """As `Runner.run`.
+    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+        """As `ChunkRunner.run`.
 
         Raises:
             MissingExtraError: Ray is not installed.
@@ -60,14 +60,14 @@ class OnRay:
         """
         ray, data = _import_ray()
         try:
-            self._begin(ray)
+            self._connect(ray)
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             raise DeviceLostError(f"Ray does not answer: {error}", where=self.address) from error
         try:
             context = data.DataContext.get_current()
             context.enable_progress_bars = False
-            for wave in waves(todo, _WAVE):
-                yield from self._one(data, request, wave)
+            for wave in batches(todo, _BATCH_CHUNKS):
+                yield from self._run_batch(data, request, wave)
         except ray.exceptions.RayError as error:
             raise DeviceLostError(
                 f"Ray gave up: {error}",
@@ -77,22 +77,22 @@ class OnRay:
         finally:
             ray.shutdown()
 
-    def _begin(self, ray: Any) -> None:
+    def _connect(self, ray: Any) -> None:
         options: dict[str, Any] = {
             "logging_level": logging.ERROR,
             "log_to_driver": False,
             "configure_logging": False,
         }
-        if self.address == _LOCAL:
+        if self.address == _LOCAL_ADDRESS:
             options |= {"num_cpus": self.workers, "include_dashboard": False}
         ray.init(address=self.address, **options)
 
-    def _one(
-        self, data: Any, request: Request, wave: list[tuple[int, list[Frame]]]
+    def _run_batch(
+        self, data: Any, request: ScorerConfig, wave: list[tuple[int, list[RescoreFrame]]]
     ) -> Iterator[tuple[int, bytes]]:
         rows = [{"chunk": number, "frames": msgspec.json.encode(frames)} for number, frames in wave]
         scored = data.from_items(rows, override_num_blocks=len(rows)).map(
-            Scorer,
+            FrameScorer,
             fn_constructor_args=(request,),
             compute=data.ActorPoolStrategy(size=self.workers),
             num_cpus=1,

@@ -12,15 +12,15 @@ import numpy as np
 
 from edgeinspect.domain.model import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, EngineFault
-from edgeinspect.imaging.image_file import Reading, read
+from edgeinspect.imaging.image_file import ReadSettings, read_image
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.ports import Engine
 from edgeinspect.system.decoding import decode_json
-from edgeinspect.system.regular_file import unprintable
-from edgeinspect.tools.rescore.plan import Frame
+from edgeinspect.system.regular_file import unescape_name
+from edgeinspect.tools.rescore.plan import RescoreFrame
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FrameScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the engine says of one frame."""
 
     frame: str
@@ -34,7 +34,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ScorerConfig:
     """What a scorer needs; goes to other processes and machines."""
 
     source: str
@@ -43,65 +43,67 @@ class Request:
     store: str | None = None
 
 
-class Scorer:
+class FrameScorer:
     """Loads the engine once. Not thread-safe; a process has one.
 
     Ray makes it from a `Request` in each worker and calls it with a row.
     """
 
-    def __init__(self, request: Request, engine: Engine | None = None) -> None:
+    def __init__(self, request: ScorerConfig, engine: Engine | None = None) -> None:
         """Open the engine; raises as `evaluate.opening.open_engine`."""
         self._source = Path(request.source)
-        self.engine = engine or open_request(request)
+        self.engine = engine or open_scorer_engine(request)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Judge one chunk: `{chunk, frames}` as it lies in a Ray data set."""
-        frames = decode_json(row["frames"], list[Frame])
-        return {"chunk": row["chunk"], "part": self.part(frames)}
+        frames = decode_json(row["frames"], list[RescoreFrame])
+        return {"chunk": row["chunk"], "part": self.score_chunk(frames)}
 
-    def part(self, frames: Sequence[Frame]) -> bytes:
+    def score_chunk(self, frames: Sequence[RescoreFrame]) -> bytes:
         """The results of some frames in their order, a line of JSON each."""
-        return b"".join(msgspec.json.encode(self.judge(frame)) + b"\n" for frame in frames)
+        return b"".join(msgspec.json.encode(self.score_frame(frame)) + b"\n" for frame in frames)
 
-    def judge(self, frame: Frame) -> Result:
+    def score_frame(self, frame: RescoreFrame) -> FrameScore:
         """One frame; never raises for the frame's own sake."""
         try:
-            outputs: Any = self.engine.infer(self._read(frame))
+            outputs: Any = self.engine.infer(self._read_image(frame))
         except (DataError, EngineFault) as error:
-            return Result(frame=frame.name, problem=str(error))
+            return FrameScore(frame=frame.name, problem=str(error))
         spec = self.engine.spec
         if spec.kind is ModelKind.GATE:
             prob = float(outputs[0][0])
             if prob != prob:
-                return Result(frame=frame.name, problem="the gate gave no number")
-            return Result(frame=frame.name, defect_prob=prob)
+                return FrameScore(frame=frame.name, problem="the gate gave no number")
+            return FrameScore(frame=frame.name, defect_prob=prob)
         areas, scores = outputs[1][0] * spec.output_stride**2, outputs[2][0]
         found = np.flatnonzero(areas).tolist()
-        return Result(
+        return FrameScore(
             frame=frame.name,
             area_px={spec.classes[index]: float(areas[index]) for index in found},
             score={spec.classes[index]: round(float(scores[index]), 6) for index in found},
         )
 
-    def _read(self, frame: Frame) -> Any:
-        path, spec = self._source / unprintable(frame.path), self.engine.spec
-        picture = read(path, Reading(spec.color, frame.bits, frame.flat_end))
+    def _read_image(self, frame: RescoreFrame) -> Any:
+        path, spec = self._source / unescape_name(frame.path), self.engine.spec
+        picture = read_image(path, ReadSettings(spec.color, frame.bits, frame.flat_end))
         height, width = spec.shape.height_px, spec.shape.width_px
         if picture.shape[:2] != (height, width):
             picture = letterbox(picture, height, width)[0]
         return np.ascontiguousarray(picture.reshape(spec.shape.dims))
 
 
-def open_request(request: Request) -> Engine:
+def open_scorer_engine(request: ScorerConfig) -> Engine:
     """The engine that a request names."""
-    from edgeinspect.learning.evaluate.open_model import open_engine
-    from edgeinspect.storage.model_store import Store
+    from edgeinspect.learning.evaluate.open_model import load_engine
+    from edgeinspect.storage.model_store import ModelStore
 
-    store = Store(Path(request.store)) if request.store else None
-    return open_engine(request.model, request.backend, store=store)
+    store = ModelStore(Path(request.store)) if request.store else None
+    return load_engine(request.model, request.backend, store=store)
 
 
-def spec_of(request: Request, opened: Callable[[Request], Engine] = open_request) -> ModelSpec:
+def read_model_spec(
+    request: ScorerConfig, opened: Callable[[ScorerConfig], Engine] = open_scorer_engine
+) -> ModelSpec:
     """The model that a request names: verified, loaded once, and let go."""
     engine = opened(request)
     try:

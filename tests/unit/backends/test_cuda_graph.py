@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from edgeinspect.backends._tensorrt import cuda
-from edgeinspect.backends._tensorrt.cuda import Graph
+from edgeinspect.backends._tensorrt.cuda import CudaGraph
 from edgeinspect.errors import EngineFault
 from tests import nvidia
 
-CALLS = tuple(cuda._GRAPH_CALLS)
+CALLS = tuple(cuda._GRAPH_FUNCTIONS)
 SOURCE = """
 #include <string.h>
 char told[1000];
@@ -61,7 +61,7 @@ def told(library: Any) -> str:
 
 def test_record_launch_close(libcuda: Any) -> None:
     recorded: list[str] = []
-    graph = Graph(STREAM, lambda: recorded.append(told(libcuda)))
+    graph = CudaGraph(STREAM, lambda: recorded.append(told(libcuda)))
     assert recorded == ["begin"]
     graph.launch()
     graph.launch()
@@ -89,12 +89,12 @@ def test_a_failure_leaves_no_stream_recording(
 ) -> None:
     ctypes.c_int.in_dll(libcuda, "fails_at").value = at
     with pytest.raises(EngineFault, match="901" if at else "refused"):
-        Graph(STREAM, record)
+        CudaGraph(STREAM, record)
     assert told(libcuda) == left
 
 
 def test_a_failed_launch_is_a_fault(libcuda: Any) -> None:
-    graph = Graph(STREAM, lambda: None)
+    graph = CudaGraph(STREAM, lambda: None)
     ctypes.c_int.in_dll(libcuda, "fails_at").value = 4
     with pytest.raises(EngineFault, match="cuGraphLaunch gave error 901"):
         graph.launch()
@@ -106,4 +106,4 @@ def test_a_machine_without_libcuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cuda.ctypes, "CDLL", missing)
     with pytest.raises(EngineFault, match="libcuda has no graphs"):
-        Graph(STREAM, lambda: None)
+        CudaGraph(STREAM, lambda: None)

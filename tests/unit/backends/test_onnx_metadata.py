@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.backends._onnx_metadata import _fields, read_metadata
+from edgeinspect.backends._onnx_metadata import _iter_fields, read_metadata
 from tests import graphs
 
 ENGINES = Path(__file__).resolve().parents[3] / "engines"
@@ -36,7 +36,7 @@ def test_any_metadata(tmp_path_factory: pytest.TempPathFactory, wanted: dict[str
 @given(st.binary(max_size=200))
 def test_bytes_of_any_kind_are_read_or_refused(data: bytes) -> None:
     try:
-        for _field, value in _fields(memoryview(data)):
+        for _field, value in _iter_fields(memoryview(data)):
             assert len(value) <= len(data)
     except ValueError:
         return

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,7 +67,7 @@ def test_a_unit_s_next_start_finds_what_was_compiled(
 
     def answer() -> bytes:
         options = ov.Options(model="tiny-gate", threads=1)
-        engine = ov.build(options, SystemClock(), store=Store(store))
+        engine = ov.build(options, SystemClock(), store=ModelStore(store))
         image = np.random.default_rng(3).integers(0, 256, engine.spec.shape.dims, np.uint8)
         outputs = [array.copy() for array in engine.infer(image)]
         engine.close()

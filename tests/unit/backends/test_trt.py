@@ -20,16 +20,16 @@ from edgeinspect.backends._tensorrt.engine import RETRY_NS, TrtEngine
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError, ModelError
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs
-from tests.fake_gpu import Gpu, install
+from tests.fake_gpu import FakeGpu, install
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
-    made = Gpu()
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
+    made = FakeGpu()
     install(monkeypatch.setitem, sys.modules, made)
     monkeypatch.setattr(_cuda, "_contexts", {})
     yield made
@@ -50,7 +50,7 @@ def options(root: Path, **changes: Any) -> trt.Options:
 
 
 def load(root: Path, **changes: Any) -> TrtEngine:
-    return trt.build(options(root, **changes), SystemClock(), store=Store(root))
+    return trt.build(options(root, **changes), SystemClock(), store=ModelStore(root))
 
 
 def plans(root: Path, suffix: str = ".plan") -> list[Path]:
@@ -61,7 +61,7 @@ def image(value: int = 51) -> np.ndarray:
     return np.full(graphs.SHAPE.dims, value, np.uint8)
 
 
-def test_gate_and_segmenter_answer(gpu: Gpu, root: Path) -> None:
+def test_gate_and_segmenter_answer(gpu: FakeGpu, root: Path) -> None:
     gate, segmenter = load(root), load(root, model="tiny-segmenter")
     rng = np.random.default_rng(3)
     for _ in range(4):
@@ -78,28 +78,28 @@ def test_gate_and_segmenter_answer(gpu: Gpu, root: Path) -> None:
     gate.close()
     with pytest.raises(EngineFault, match="closed"):
         gate.infer(image())
-    assert gpu.live == 0
+    assert gpu.live_allocations == 0
 
 
-def test_mapped_input_is_not_copied_to_the_device(gpu: Gpu, root: Path) -> None:
+def test_mapped_input_is_not_copied_to_the_device(gpu: FakeGpu, root: Path) -> None:
     engine = load(root, input="mapped")
     assert engine.infer(image(102))[0][0] == pytest.approx(0.4)
     assert "memcpy_htod_async" not in gpu.calls
 
 
-def test_the_device_is_asked_before_the_runtime(gpu: Gpu, root: Path) -> None:
+def test_the_device_is_asked_before_the_runtime(gpu: FakeGpu, root: Path) -> None:
     load(root)
     assert gpu.calls.index("init") < gpu.calls.index("Builder") < gpu.calls.index("Runtime")
 
 
 @pytest.mark.parametrize("wait", ["spin", "block"])
-def test_waiting(gpu: Gpu, root: Path, wait: str) -> None:
+def test_waiting(gpu: FakeGpu, root: Path, wait: str) -> None:
     load(root, wait=wait)
     (cuda,) = _cuda._contexts.values()
     assert cuda._context.flags == (1 if wait == "spin" else 4) | 8
 
 
-def test_infer_on_another_thread_than_built_and_closed(gpu: Gpu, root: Path) -> None:
+def test_infer_on_another_thread_than_built_and_closed(gpu: FakeGpu, root: Path) -> None:
     engine = load(root)
     got: list[float] = []
     for _ in range(2):
@@ -110,10 +110,10 @@ def test_infer_on_another_thread_than_built_and_closed(gpu: Gpu, root: Path) -> 
     closing.start()
     closing.join()
     assert got == [1.0, 1.0]
-    assert gpu.live == 0
+    assert gpu.live_allocations == 0
 
 
-def test_a_plan_is_built_once_and_found_again(gpu: Gpu, root: Path) -> None:
+def test_a_plan_is_built_once_and_found_again(gpu: FakeGpu, root: Path) -> None:
     load(root).close()
     load(root).close()
     assert gpu.builds == 1
@@ -127,7 +127,7 @@ def test_a_plan_is_built_once_and_found_again(gpu: Gpu, root: Path) -> None:
 
 
 def test_systemd_is_asked_for_the_time_of_a_build(
-    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(trt, "notify", lambda *lines: told.extend(lines))
@@ -138,7 +138,7 @@ def test_systemd_is_asked_for_the_time_of_a_build(
 
 
 def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
-    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgeinspect.backends._tensorrt import builder
 
@@ -174,10 +174,10 @@ def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
     ids=["tensorrt", "cuda"],
 )
 def test_a_plan_of_another_place_is_built_again_in_its_place(
-    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+    gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     load(root).close()
-    other = Gpu(**change)
+    other = FakeGpu(**change)
     install(monkeypatch.setitem, sys.modules, other)
     monkeypatch.setattr(_cuda, "_contexts", {})
     load(root).close()
@@ -186,11 +186,11 @@ def test_a_plan_of_another_place_is_built_again_in_its_place(
 
 
 def test_another_gpu_or_other_options_have_a_plan_of_their_own(
-    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(root).close()
     load(root, optimization_level=5).close()
-    other = Gpu(name="Another GPU")
+    other = FakeGpu(name="Another GPU")
     install(monkeypatch.setitem, sys.modules, other)
     monkeypatch.setattr(_cuda, "_contexts", {})
     load(root).close()
@@ -199,7 +199,7 @@ def test_another_gpu_or_other_options_have_a_plan_of_their_own(
 
 @pytest.mark.parametrize("suffix", [".plan", ".timing", ".json"])
 @pytest.mark.parametrize("harm", ["changed", "cut", "gone", "link"])
-def test_a_harmed_plan_is_not_used(gpu: Gpu, root: Path, suffix: str, harm: str) -> None:
+def test_a_harmed_plan_is_not_used(gpu: FakeGpu, root: Path, suffix: str, harm: str) -> None:
     load(root).close()
     (path,) = plans(root, suffix)
     data = bytearray(path.read_bytes())
@@ -219,7 +219,7 @@ def test_a_harmed_plan_is_not_used(gpu: Gpu, root: Path, suffix: str, harm: str)
     assert engine.infer(image())[0][0] == pytest.approx(0.2)
 
 
-def test_a_plan_that_others_can_write_is_not_read(gpu: Gpu, root: Path) -> None:
+def test_a_plan_that_others_can_write_is_not_read(gpu: FakeGpu, root: Path) -> None:
     load(root).close()
     plans(root)[0].chmod(0o666)
     load(root).close()
@@ -228,7 +228,7 @@ def test_a_plan_that_others_can_write_is_not_read(gpu: Gpu, root: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_folder_that_others_can_write_is_refused(gpu: Gpu, root: Path, level: int) -> None:
+def test_a_folder_that_others_can_write_is_refused(gpu: FakeGpu, root: Path, level: int) -> None:
     folder = root.parent / "shared" / "plans"
     folder.mkdir(parents=True)
     folder.chmod(0o755)
@@ -240,7 +240,7 @@ def test_a_folder_that_others_can_write_is_refused(gpu: Gpu, root: Path, level: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_a_folder_of_another_user_is_refused(gpu: Gpu, root: Path) -> None:
+def test_a_folder_of_another_user_is_refused(gpu: FakeGpu, root: Path) -> None:
     folder = root.parent / "plans"
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, 12345)
@@ -248,28 +248,28 @@ def test_a_folder_of_another_user_is_refused(gpu: Gpu, root: Path) -> None:
         load(root)
 
 
-def test_the_timing_cache_of_a_sister_seeds_a_build(gpu: Gpu, root: Path) -> None:
+def test_the_timing_cache_of_a_sister_seeds_a_build(gpu: FakeGpu, root: Path) -> None:
     load(root).close()
     load(root, model="tiny-segmenter").close()
-    assert gpu.seeds == [b"", b"+timed"]
+    assert gpu.timing_caches == [b"", b"+timed"]
 
 
-def test_a_timing_cache_that_does_not_fit_is_left_out(gpu: Gpu, root: Path) -> None:
+def test_a_timing_cache_that_does_not_fit_is_left_out(gpu: FakeGpu, root: Path) -> None:
     from edgeinspect.backends._tensorrt import builder
 
-    recipe = builder.Recipe("strong", (), 3, 64, 0)
+    recipe = builder.BuildSettings("strong", (), 3, 64, 0)
     steps: list[tuple[str, int, int]] = []
     path = root / "tiny-gate" / "1" / "model.onnx"
     with _cuda.open_device().current():
         builder.build_plan(
             path, recipe, b"of another", lambda _i, _o: None, lambda *step: steps.append(step)
         )
-    assert gpu.seeds == [b"of another", b""]
+    assert gpu.timing_caches == [b"of another", b""]
     assert steps == [("timing", 0, 2), ("timing", 1, 2), ("timing", 2, 2)]
 
 
-def test_a_build_that_fails_says_why(gpu: Gpu, root: Path) -> None:
-    gpu.fail["build"] = ""
+def test_a_build_that_fails_says_why(gpu: FakeGpu, root: Path) -> None:
+    gpu.failures["build"] = ""
     with pytest.raises(ModelError, match="no implementation for node conv"):
         load(root)
     assert not plans(root)
@@ -288,7 +288,7 @@ def test_a_build_that_fails_says_why(gpu: Gpu, root: Path) -> None:
 def test_which_typing_is_tried(
     root: Path, monkeypatch: pytest.MonkeyPatch, version: str, typing: str, wanted: list[bool]
 ) -> None:
-    gpu = Gpu(version=version, strong_builds_fail=True)
+    gpu = FakeGpu(version=version, strong_builds_fail=True)
     install(monkeypatch.setitem, sys.modules, gpu)
     monkeypatch.setattr(_cuda, "_contexts", {})
     if wanted[-1]:
@@ -312,48 +312,48 @@ def test_which_typing_is_tried(
 def test_flags_of_weak_typing(
     root: Path, monkeypatch: pytest.MonkeyPatch, precision: str, half: bool, wanted: tuple[str, ...]
 ) -> None:
-    gpu = Gpu(version="10.3.0")
+    gpu = FakeGpu(version="10.3.0")
     install(monkeypatch.setitem, sys.modules, gpu)
     monkeypatch.setattr(_cuda, "_contexts", {})
     model = graphs.gate()
     if half:
         entry = model.metadata_props.add()
-        entry.key, entry.value = trt.FLOAT_KEY, "fp16"
+        entry.key, entry.value = trt.FLOAT_PRECISION_KEY, "fp16"
     graphs.install(root, model, version=2, precision=precision)
     load(root, typing="weak").close()
     assert tuple(gpu.flags) == wanted
 
 
-def test_weak_typing_is_refused_where_it_is_gone(gpu: Gpu, root: Path) -> None:
+def test_weak_typing_is_refused_where_it_is_gone(gpu: FakeGpu, root: Path) -> None:
     with pytest.raises(ModelError, match="no weak typing"):
         load(root, typing="weak")
 
 
-def test_a_failed_copy_is_a_fault_and_the_engine_lives(gpu: Gpu, root: Path) -> None:
+def test_a_failed_copy_is_a_fault_and_the_engine_lives(gpu: FakeGpu, root: Path) -> None:
     engine = load(root)
-    gpu.fail["memcpy_htod_async"] = "out of something"
+    gpu.failures["memcpy_htod_async"] = "out of something"
     with pytest.raises(EngineFault, match="out of something") as caught:
         engine.infer(image())
     assert caught.value.exit_code == 75
-    assert not engine.lost
-    gpu.fail.clear()
+    assert not engine.is_device_lost
+    gpu.failures.clear()
     assert engine.infer(image(255))[0][0] == 1
 
 
-def test_a_refused_run_is_a_fault(gpu: Gpu, root: Path) -> None:
+def test_a_refused_run_is_a_fault(gpu: FakeGpu, root: Path) -> None:
     engine = load(root)
-    gpu.fail["refuse"] = ""
+    gpu.failures["refuse"] = ""
     with pytest.raises(EngineFault, match="refused to run"):
         engine.infer(image())
 
 
-def test_a_lost_device_is_told_and_comes_back(gpu: Gpu, root: Path) -> None:
+def test_a_lost_device_is_told_and_comes_back(gpu: FakeGpu, root: Path) -> None:
     clock = ManualClock()
-    engine = trt.build(options(root), clock, store=Store(root))
-    gpu.broken = True
+    engine = trt.build(options(root), clock, store=ModelStore(root))
+    gpu.is_context_lost = True
     with pytest.raises(EngineFault, match="illegal memory access"):
         engine.infer(image())
-    assert engine.lost
+    assert engine.is_device_lost
     before = len(gpu.calls)
     with pytest.raises(EngineFault, match="lost its GPU"):
         engine.infer(image())
@@ -361,24 +361,24 @@ def test_a_lost_device_is_told_and_comes_back(gpu: Gpu, root: Path) -> None:
     clock.advance(RETRY_NS)
     with pytest.raises(EngineFault, match=r"lost its GPU.*cannot be used"):
         engine.infer(image())
-    gpu.broken = False
+    gpu.is_context_lost = False
     with pytest.raises(EngineFault, match="lost its GPU"):
         engine.infer(image())
     clock.advance(RETRY_NS)
     assert engine.infer(image(255))[0][0] == 1
-    assert not engine.lost
+    assert not engine.is_device_lost
     gpu.broken = True
     engine.close()  # raises nothing, whatever the device says
 
 
-def test_no_memory_for_the_context(gpu: Gpu, root: Path) -> None:
-    gpu.fail["create_execution_context"] = ""
+def test_no_memory_for_the_context(gpu: FakeGpu, root: Path) -> None:
+    gpu.failures["create_execution_context"] = ""
     with pytest.raises(EngineFault, match="no memory"):
         load(root)
 
 
 @pytest.mark.parametrize("devices", [0, 1])
-def test_no_such_device(gpu: Gpu, root: Path, devices: int) -> None:
+def test_no_such_device(gpu: FakeGpu, root: Path, devices: int) -> None:
     gpu.devices = devices
     with pytest.raises(DeviceLostError, match=f"CUDA sees {devices}") as caught:
         load(root, device=devices)
@@ -387,13 +387,13 @@ def test_no_such_device(gpu: Gpu, root: Path, devices: int) -> None:
     assert "Builder" not in gpu.calls
 
 
-def test_no_driver(gpu: Gpu, root: Path) -> None:
-    gpu.fail["init"] = "no CUDA-capable device is detected"
+def test_no_driver(gpu: FakeGpu, root: Path) -> None:
+    gpu.failures["init"] = "no CUDA-capable device is detected"
     with pytest.raises(DeviceLostError, match="no CUDA-capable device"):
         load(root)
 
 
-def test_pycuda_is_missing(gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pycuda_is_missing(gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     with pytest.raises(MissingExtraError, match="pycuda"):
@@ -401,11 +401,11 @@ def test_pycuda_is_missing(gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_graph_that_cannot_be_recorded_runs_without(
-    gpu: Gpu, root: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none() -> Any:
         raise EngineFault("libcuda has no graphs")
 
-    monkeypatch.setattr(_cuda, "_libcuda", none)
+    monkeypatch.setattr(_cuda, "_load_libcuda", none)
     engine = load(root, cuda_graph=True)
     assert engine.infer(image(255))[0][0] == 1

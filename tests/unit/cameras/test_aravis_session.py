@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.cameras._aravis.session import Session, wait_for_end
+from edgeinspect.cameras._aravis.session import AravisConnection, wait_until_closed
 from edgeinspect.errors import CameraLostError
 
 
@@ -43,19 +43,19 @@ class ScriptedLibrary:
 
 def test_a_new_connection_waits_until_the_last_is_let_go() -> None:
     library = ScriptedLibrary()
-    session = Session(library, "C1")  # type: ignore[arg-type]
+    session = AravisConnection(library, "C1")  # type: ignore[arg-type]
     session.stream = 9
-    session.lend_buffers(2, 64)
+    session.queue_buffers(2, 64)
     with session.control():
         pass
-    session.end(0.01)
-    assert not wait_for_end("C1", 0.01)
-    assert wait_for_end("C2", 0.01), "another camera is free"
+    session.close(0.01)
+    assert not wait_until_closed("C1", 0.01)
+    assert wait_until_closed("C2", 0.01), "another camera is free"
     assert library.held == [7]
     with pytest.raises(CameraLostError), session.control():
         pass
     library.may_stop.set()
-    assert wait_for_end("C1", 10)
+    assert wait_until_closed("C1", 10)
     assert not library.held
 
 
@@ -63,5 +63,5 @@ def test_without_control_there_is_no_connection() -> None:
     """The library opens it all the same, and then every write runs into a time-out."""
     library = ScriptedLibrary(controller=False)
     with pytest.raises(CameraLostError, match="another program holds it"):
-        Session(library, "C3")  # type: ignore[arg-type]
+        AravisConnection(library, "C3")  # type: ignore[arg-type]
     assert not library.held

@@ -8,8 +8,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.cameras._genicam.clock_sync import ClockFit, lower_hull
-from edgeinspect.cameras._genicam.frame_counter import FrameCount
+from edgeinspect.cameras._genicam.clock_sync import ClockSynchronizer, lower_hull
+from edgeinspect.cameras._genicam.frame_counter import WrappingCounter
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 
 LEAST_NS = 300_000
@@ -27,14 +27,14 @@ def test_drift_and_delay_are_taken_out(
 ) -> None:
     """50 frames a second for 40 s; delays of 0.3 ms and an exponential tail of 2 ms."""
     rng = random.Random(seed)
-    fit = ClockFit()
+    fit = ClockSynchronizer()
     last_ns, errors_ns = 0, []
     for frame in range(2_000):
         elapsed_ns = frame * 20 * NS_PER_MS
         exposed_ns = host_zero_ns + elapsed_ns
         stamp_ns = camera_zero_ns + round(elapsed_ns * (1 - drift_ppm * 1e-6))
         arrived_ns = exposed_ns + LEAST_NS + round(rng.expovariate(1 / 2e6))
-        mapped_ns = fit.add(stamp_ns, arrived_ns)
+        mapped_ns = fit.map_timestamp(stamp_ns, arrived_ns)
         assert last_ns <= mapped_ns <= arrived_ns
         last_ns = mapped_ns
         if frame >= 500:
@@ -44,18 +44,18 @@ def test_drift_and_delay_are_taken_out(
     assert errors_ns[len(errors_ns) // 2] < LEAST_NS + NS_PER_MS // 2
     assert errors_ns[-1] < LEAST_NS + 2 * NS_PER_MS
     assert abs(fit.drift_ppm - drift_ppm) < 40
-    assert fit.resets == 0
+    assert fit.reset_count == 0
 
 
 def test_a_clock_that_is_set_begins_anew() -> None:
-    fit = ClockFit()
+    fit = ClockSynchronizer()
     for frame in range(200):
-        fit.add(frame * 20 * NS_PER_MS, NS_PER_S + frame * 20 * NS_PER_MS)
+        fit.map_timestamp(frame * 20 * NS_PER_MS, NS_PER_S + frame * 20 * NS_PER_MS)
     arrived_ns = NS_PER_S + 200 * 20 * NS_PER_MS
     for stamp_ns in (5, 20 * NS_PER_MS, 3_600 * NS_PER_S):  # restart, and a step by PTP
         arrived_ns += 20 * NS_PER_MS
-        assert 0 <= arrived_ns - fit.add(stamp_ns, arrived_ns) < 1_000
-    assert fit.resets == 2
+        assert 0 <= arrived_ns - fit.map_timestamp(stamp_ns, arrived_ns) < 1_000
+    assert fit.reset_count == 2
 
 
 @given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=50))
@@ -71,7 +71,7 @@ def test_the_hull_is_under_every_point(heights: list[int]) -> None:
 
 @given(st.integers(0, 65_534), st.lists(st.integers(1, 30_000), max_size=60), st.booleans())
 def test_ids_never_go_back(start: int, steps: list[int], wraps: bool) -> None:
-    count = FrameCount(65_535 if wraps else 0)
+    count = WrappingCounter(65_535 if wraps else 0)
     true = start + 1
     first = count.unwrap(true)
     for step in steps:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from edgeinspect.config.schema import ActBy, Parts
-from edgeinspect.registry import part
+from edgeinspect.config.schema import ActByConfig, PartVerdictsConfig
+from edgeinspect.registry import load_plugin
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "cameras.md"
 
@@ -22,8 +22,8 @@ def test_every_example_is_a_configuration() -> None:
     for text in blocks:
         found = yaml.safe_load(text)
         if "parts" in found or "act_by" in found:
-            msgspec.convert(found.get("parts", {"window_ms": 1}), Parts)
-            msgspec.convert(found.get("act_by", {}), ActBy)
+            msgspec.convert(found.get("parts", {"window_ms": 1}), PartVerdictsConfig)
+            msgspec.convert(found.get("act_by", {}), ActByConfig)
             continue
         if "cameras" in found:
             cameras = list(found["cameras"].values())
@@ -33,6 +33,6 @@ def test_every_example_is_a_configuration() -> None:
             cameras = [first | found]  # lines that go into the first
         for camera in cameras:
             options = {key: value for key, value in camera.items() if key != "type"}
-            msgspec.convert(options, part("camera", camera["type"]).Options)
+            msgspec.convert(options, load_plugin("camera", camera["type"]).Options)
             seen.append(camera["type"])
     assert set(seen) == {"aravis", "genicam", "pylon", "v4l2", "rtsp", "folder"}

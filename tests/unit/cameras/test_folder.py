@@ -21,12 +21,12 @@ from edgeinspect.cameras import folder as module
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.errors import CameraLostError, ConfigError, DataError
-from edgeinspect.imaging.image_names import LABEL_BYTES, label_of
-from edgeinspect.pipeline.capture.grab_monitor import CameraWatch
+from edgeinspect.imaging.image_names import LABEL_BYTES, image_label
+from edgeinspect.pipeline.capture.grab_monitor import GrabMonitor
 from edgeinspect.ports import CameraFinished
 
 
-def picture(level: int = 90) -> bytes:
+def encode_image(level: int = 90) -> bytes:
     pixels = np.full((20, 30), level, np.uint8)
     pixels[0, level % 30] += 1
     return cv2.imencode(".png", pixels)[1].tobytes()
@@ -61,7 +61,7 @@ def grab_on(camera: module.FolderCamera, count: int) -> None:
         grab(camera)
 
 
-def all_of(camera: module.FolderCamera) -> list[Grab]:
+def grab_all(camera: module.FolderCamera) -> list[Grab]:
     found = []
     camera.open()
     while True:
@@ -98,7 +98,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 # -- what a folder may hold ------------------------------------------------------------
 
 
-def bomb(side_px: int) -> bytes:
+def png_bomb(side_px: int) -> bytes:
     """A PNG that says it is as large as that; what it holds does not matter."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -114,12 +114,12 @@ def bomb(side_px: int) -> bytes:
 @pytest.mark.timeout(60)
 def test_whatever_has_a_pictures_name_is_a_frame_and_none_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a-pipe.png")
-    (tmp_path / "b-bomb.png").write_bytes(bomb(30_000))
+    (tmp_path / "b-bomb.png").write_bytes(png_bomb(30_000))
     (tmp_path / "c-device.png").symlink_to("/dev/zero")
     (tmp_path / "d-folder.png").mkdir()
     (tmp_path / "e-loop.png").symlink_to("e-loop.png")
-    (tmp_path / "f-whole.png").write_bytes(picture())
-    found = all_of(make(tmp_path))
+    (tmp_path / "f-whole.png").write_bytes(encode_image())
+    found = grab_all(make(tmp_path))
     assert [got.label for got in found] == sorted(path.name for path in tmp_path.iterdir())
     for got, why in zip(found, ["named pipe", "30000x30000", "device", "folder", ""], strict=False):
         assert got.pixels is None
@@ -129,13 +129,13 @@ def test_whatever_has_a_pictures_name_is_a_frame_and_none_is_waited_for(tmp_path
 
 
 def test_the_largest_picture_is_an_option(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
-    assert all_of(make(tmp_path, pixels_max=600))[0].pixels is not None
-    assert "more than" in all_of(make(tmp_path, pixels_max=599))[0].problem
+    (tmp_path / "a.png").write_bytes(encode_image())
+    assert grab_all(make(tmp_path, pixels_max=600))[0].pixels is not None
+    assert "more than" in grab_all(make(tmp_path, pixels_max=599))[0].problem
 
 
 def test_what_is_no_frame_is_counted_with_names_and_hidden_names_are_not(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(encode_image())
     for name in ("b.webp", "c.webp", "README", ".DS_Store", "._a.png", "Thumbs.db", "~$a.png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "old").mkdir()
@@ -144,28 +144,28 @@ def test_what_is_no_frame_is_counted_with_names_and_hidden_names_are_not(tmp_pat
     for words in ("2 .webp (b.webp, c.webp)", "1 folders (old)", "1 without an ending (README)"):
         assert words in camera.skipped
     assert "DS_Store" not in camera.skipped
-    assert [got.label for got in all_of(camera)] == ["a.png"]
+    assert [got.label for got in grab_all(camera)] == ["a.png"]
 
 
 @pytest.mark.parametrize("options", [{"watch": True, "settle_ms": 10}, {"repeat": True}])
 def test_a_kind_of_file_that_comes_later_is_told_too(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(encode_image())
     camera = make(tmp_path, **options)
-    watch = CameraWatch(camera, "top", 200 * NS_PER_MS, SystemClock())
+    watch = GrabMonitor(camera, "top", 200 * NS_PER_MS, SystemClock())
     camera.open()
     with structlog.testing.capture_logs() as logs:
-        watch.opened()
+        watch.on_open()
         grab(camera)
         assert not logs
         (tmp_path / "b.webp").touch()
         wait_for(lambda: (camera.grab(NS_PER_MS), camera.skipped)[1])
-        watch.opened()
+        watch.on_open()
         (tmp_path / "c.webp").touch()  # of a kind that has been told
         for _ in range(5):
             camera.grab(NS_PER_MS)
-        watch.opened()
+        watch.on_open()
     camera.close()
     assert [(log["event"], log["camera"]) for log in logs] == [("camera.skipped", "top")]
     assert "1 .webp (b.webp)" in logs[0]["skipped"]
@@ -173,10 +173,10 @@ def test_a_kind_of_file_that_comes_later_is_told_too(
 
 def test_a_watched_folder_tells_what_it_passes_over_while_nothing_comes(tmp_path: Path) -> None:
     camera = make(tmp_path, watch=True, settle_ms=10)
-    watch = CameraWatch(camera, "top", 200 * NS_PER_MS, SystemClock())
+    watch = GrabMonitor(camera, "top", 200 * NS_PER_MS, SystemClock())
     camera.open()
     with structlog.testing.capture_logs() as logs:
-        watch.opened()
+        watch.on_open()
         (tmp_path / "b.webp").touch()
         wait_for(lambda: watch.grab() is None and logs)
     camera.close()
@@ -209,11 +209,11 @@ NAMES = [
 
 def test_any_name_becomes_a_label_that_can_be_stored_and_is_its_own(tmp_path: Path) -> None:
     for name in NAMES:
-        (tmp_path / os.fsdecode(name)).write_bytes(picture())
-    found = all_of(make(tmp_path))
+        (tmp_path / os.fsdecode(name)).write_bytes(encode_image())
+    found = grab_all(make(tmp_path))
     labels = [got.label or "" for got in found]
     assert len(set(labels)) == len(NAMES)
-    assert labels == [label_of(os.fsdecode(name)) for name in sorted(NAMES, key=os.fsdecode)]
+    assert labels == [image_label(os.fsdecode(name)) for name in sorted(NAMES, key=os.fsdecode)]
     for label in labels:
         assert len(label.encode()) <= LABEL_BYTES
         assert label.isprintable()
@@ -222,16 +222,16 @@ def test_any_name_becomes_a_label_that_can_be_stored_and_is_its_own(tmp_path: Pa
 
 def test_names_of_a_list_may_be_of_any_bytes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / os.fsdecode(b"a\xe4.png")).write_bytes(picture())
+    (tmp_path / "in" / os.fsdecode(b"a\xe4.png")).write_bytes(encode_image())
     (tmp_path / "list").write_bytes(b"\xef\xbb\xbfa\xe4.png\r\n\r\nmissing.png")
-    found = all_of(make(tmp_path / "in", names=str(tmp_path / "list")))
+    found = grab_all(make(tmp_path / "in", names=str(tmp_path / "list")))
     assert [got.label for got in found] == ["a\\xE4.png", "missing.png"]
     assert [got.pixels is None for got in found] == [False, True]
 
 
 @pytest.mark.timeout(30)
 def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(encode_image())
     os.mkfifo(tmp_path / "list")
     with pytest.raises(DataError, match="pipe"):
         make(tmp_path, names=str(tmp_path / "list")).open()
@@ -242,7 +242,7 @@ def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
 
 def test_a_read_that_does_not_return_stops_nobody(tmp_path: Path, disk: Disk) -> None:
     for name in "abc":
-        (tmp_path / f"{name}.png").write_bytes(picture(ord(name)))
+        (tmp_path / f"{name}.png").write_bytes(encode_image(ord(name)))
     camera = make(tmp_path)
     camera.open()
     assert grab(camera).label == "a.png"
@@ -256,27 +256,27 @@ def test_a_read_that_does_not_return_stops_nobody(tmp_path: Path, disk: Disk) ->
     camera.close()  # and opened again: the same read, no thread more
     threads = threading.active_count()
     with pytest.raises(CameraLostError, match=r"reading b\.png"):
-        module_open_quickly(camera)
+        open_with_short_timeout(camera)
     assert threading.active_count() == threads
     disk.answers.set()
     camera.open()
-    found = all_of(camera)
+    found = grab_all(camera)
     assert [(got.label, got.camera_frame_id) for got in found] == [("b.png", 2), ("c.png", 3)]
 
 
-def module_open_quickly(camera: module.FolderCamera) -> None:
-    before, module._OPEN_NS = module._OPEN_NS, 50 * NS_PER_MS
+def open_with_short_timeout(camera: module.FolderCamera) -> None:
+    before, module._OPEN_TIMEOUT_NS = module._OPEN_TIMEOUT_NS, 50 * NS_PER_MS
     try:
         camera.open()
     finally:
-        module._OPEN_NS = before
+        module._OPEN_TIMEOUT_NS = before
 
 
 def test_a_picture_that_came_late_was_not_exposed_before_it_was_there(
     tmp_path: Path, disk: Disk
 ) -> None:
     for name in "ab":
-        (tmp_path / f"{name}.png").write_bytes(picture(ord(name)))
+        (tmp_path / f"{name}.png").write_bytes(encode_image(ord(name)))
     camera = make(tmp_path, pace="rate", rate_hz=1000)
     camera.open()
     grab(camera)
@@ -289,7 +289,7 @@ def test_a_picture_that_came_late_was_not_exposed_before_it_was_there(
 def test_a_share_that_dies_while_nothing_is_due_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(encode_image())
     answers = threading.Event()
     monkeypatch.setattr(module, "check_there", lambda _path: answers.wait(60))
     camera = make(tmp_path, pace="trigger")
@@ -305,11 +305,11 @@ def test_a_share_that_dies_while_nothing_is_due_is_noticed(
 
 def test_a_repeated_folder_is_listed_anew_at_each_turn(tmp_path: Path) -> None:
     for name in ("a1", "a2"):
-        (tmp_path / f"{name}.png").write_bytes(picture(ord(name[1])))
+        (tmp_path / f"{name}.png").write_bytes(encode_image(ord(name[1])))
     camera = make(tmp_path, repeat=True)
     camera.open()
     assert [grab(camera).label for _ in range(2)] == ["a1.png", "a2.png"]
-    (tmp_path / "b1.png").write_bytes(picture(77))
+    (tmp_path / "b1.png").write_bytes(encode_image(77))
     (tmp_path / "a1.png").unlink()
     seen = [grab(camera) for _ in range(8)]
     assert all(got.pixels is not None for got in seen[2:])
@@ -318,7 +318,7 @@ def test_a_repeated_folder_is_listed_anew_at_each_turn(tmp_path: Path) -> None:
 
 
 def test_a_repeated_folder_that_was_emptied_is_a_loss(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(encode_image())
     camera = make(tmp_path, repeat=True)
     camera.open()
     grab(camera)
@@ -335,7 +335,7 @@ def test_a_watched_folder_with_too_many_files_is_a_loss_and_no_end(
     camera.open()
     monkeypatch.setattr("edgeinspect.cameras._folder_listing.NAMES_MAX", 2)
     for index in range(3):
-        (tmp_path / f"{index}.png").write_bytes(picture(index))
+        (tmp_path / f"{index}.png").write_bytes(encode_image(index))
     with pytest.raises(CameraLostError, match="more than 2 files"):
         grab(camera)
     camera.close()
@@ -348,8 +348,8 @@ def test_an_error_that_a_decoder_invents_is_a_frame_without_a_picture(
         raise IndexError("far out")
 
     monkeypatch.setattr(module, "read", fail)
-    (tmp_path / "a.png").write_bytes(picture())
-    (found,) = all_of(make(tmp_path))
+    (tmp_path / "a.png").write_bytes(encode_image())
+    (found,) = grab_all(make(tmp_path))
     assert found.problem == "cannot be decoded: IndexError"
 
 

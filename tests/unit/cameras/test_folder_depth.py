@@ -12,9 +12,9 @@ import pytest
 from edgeinspect.cameras.folder import FolderCamera, Options
 from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read
-from edgeinspect.imaging.read_settings import Declared
-from edgeinspect.learning.datasets.bit_depth import find_depth
+from edgeinspect.imaging.image_file import read_image
+from edgeinspect.imaging.read_settings import ReadDeclaration
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.ports import CameraFinished
 
 GREY = np.random.default_rng(4).integers(10, 256, (24, 40), np.uint8)
@@ -45,10 +45,12 @@ def shown(folder: Path, **options: Any) -> dict[str, Any]:
 
 def test_the_line_sees_what_training_saw(tmp_path: Path) -> None:
     write(tmp_path, a=DEEP, b=DEEP // 4)
-    reading = find_depth(sorted(tmp_path.iterdir()), Declared(), "set").reading("mono")
+    reading = find_bit_depth(sorted(tmp_path.iterdir()), ReadDeclaration(), "set").read_settings(
+        "mono"
+    )
     found = shown(tmp_path, bits=12)
     for name, pixels in found.items():
-        assert np.array_equal(pixels, read(tmp_path / name, reading))
+        assert np.array_equal(pixels, read_image(tmp_path / name, reading))
     assert np.array_equal(found["a.png"][:, :, 0], GREY)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.cameras._folder_watch import FolderWatch, Found
-from edgeinspect.cameras._inspected_files import JudgedFiles, Key
+from edgeinspect.cameras._folder_watch import CompleteFile, FolderWatcher
+from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.manual_clock import ManualClock
@@ -21,19 +21,19 @@ from edgeinspect.system.regular_file import read_regular
 SETTLE_MS, LIMIT_MS = 1_000, 10_000
 
 
-class Desk:
+class WatchedFolder:
     """A watched folder in which a file that ends with `!` is a whole picture."""
 
     def __init__(self, folder: Path, remembered: Path | None = None) -> None:
         self.folder = folder
-        self.remembered = remembered
+        self.state_file = remembered
         self.clock = ManualClock()
         self.restart()
 
     def restart(self) -> None:
-        self.watch = FolderWatch(str(self.folder), SETTLE_MS, LIMIT_MS, self.clock, self.decode)
-        self.watch.judged = JudgedFiles(self.remembered)
-        self.watch.open()
+        self.watcher = FolderWatcher(str(self.folder), SETTLE_MS, LIMIT_MS, self.clock, self.decode)
+        self.watcher.inspected = InspectedFiles(self.state_file)
+        self.watcher.load()
 
     def decode(self, name: str) -> tuple[Pixels | None, str]:
         data = read_regular(self.folder / name, 1000)
@@ -44,29 +44,29 @@ class Desk:
     def put(self, name: str, data: bytes) -> None:
         (self.folder / name).write_bytes(data)
 
-    def wait(self, for_ms: int, *, judged: bool = True) -> list[Found]:
+    def wait(self, for_ms: int, *, mark_inspected: bool = True) -> list[CompleteFile]:
         """What is handed out in so long, and noted as judged if so."""
-        found: list[Found] = []
+        found: list[CompleteFile] = []
         for _ in range(for_ms // 50):
             self.clock.advance(50 * NS_PER_MS)
-            while (one := self.watch.next()) is not None:
+            while (one := self.watcher.next_complete()) is not None:
                 found.append(one)
-                if judged:
-                    self.watch.judged.add(one.key)
+                if mark_inspected:
+                    self.watcher.inspected.add(one.key)
         return found
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path) -> WatchedFolder:
     (tmp_path / "in").mkdir()
-    return Desk(tmp_path / "in", tmp_path / "state" / "rig.top.judged")
+    return WatchedFolder(tmp_path / "in", tmp_path / "state" / "rig.top.judged")
 
 
-def names(found: list[Found]) -> list[str]:
+def names(found: list[CompleteFile]) -> list[str]:
     return [one.name for one in found]
 
 
-def test_a_file_is_judged_once_when_it_is_complete(desk: Desk) -> None:
+def test_a_file_is_judged_once_when_it_is_complete(desk: WatchedFolder) -> None:
     desk.put("a.png", b"abc")
     assert desk.wait(3_000) == []
     desk.put("a.png", b"abcdef!")
@@ -77,14 +77,14 @@ def test_a_file_is_judged_once_when_it_is_complete(desk: Desk) -> None:
     assert desk.wait(60_000) == []
 
 
-def test_a_file_that_grows_is_not_touched(desk: Desk) -> None:
+def test_a_file_that_grows_is_not_touched(desk: WatchedFolder) -> None:
     for count in range(1, 8):  # each step looks whole
         desk.put("a.png", b"x" * count + b"!")
         assert desk.wait(SETTLE_MS - 200) == []
     assert names(desk.wait(2_000)) == ["a.png"]
 
 
-def test_a_rewritten_file_is_a_new_picture_and_an_old_one_is_not(desk: Desk) -> None:
+def test_a_rewritten_file_is_a_new_picture_and_an_old_one_is_not(desk: WatchedFolder) -> None:
     desk.put("a.png", b"one!")
     assert names(desk.wait(2_000)) == ["a.png"]
     desk.put("a.png", b"two!!")
@@ -93,7 +93,7 @@ def test_a_rewritten_file_is_a_new_picture_and_an_old_one_is_not(desk: Desk) -> 
     assert names(desk.wait(2_000)) == ["a.png"]
 
 
-def test_a_writer_whose_clock_stands_at_1970_is_seen(desk: Desk) -> None:
+def test_a_writer_whose_clock_stands_at_1970_is_seen(desk: WatchedFolder) -> None:
     file = desk.folder / "latest.png"
 
     def write(data: bytes) -> None:
@@ -111,7 +111,7 @@ def test_a_writer_whose_clock_stands_at_1970_is_seen(desk: Desk) -> None:
     assert desk.wait(2_000) == []
 
 
-def test_what_was_judged_is_known_after_a_restart(desk: Desk) -> None:
+def test_what_was_judged_is_known_after_a_restart(desk: WatchedFolder) -> None:
     for index in range(5):
         desk.put(f"{index}.png", b"%d!" % index)
     first = desk.wait(1_500)
@@ -121,28 +121,30 @@ def test_what_was_judged_is_known_after_a_restart(desk: Desk) -> None:
     assert names(desk.wait(2_000)) == ["new.png"]
 
 
-def test_what_was_handed_out_and_not_noted_is_judged_again_after_a_kill(desk: Desk) -> None:
+def test_what_was_handed_out_and_not_noted_is_judged_again_after_a_kill(
+    desk: WatchedFolder,
+) -> None:
     desk.put("a.png", b"one!")
-    assert names(desk.wait(2_000, judged=False)) == ["a.png"]
+    assert names(desk.wait(2_000, mark_inspected=False)) == ["a.png"]
     assert desk.wait(2_000) == []  # not in this run
     desk.restart()
     assert names(desk.wait(2_000)) == ["a.png"]
 
 
-def test_a_torn_or_damaged_list_forgets_its_torn_lines_alone(desk: Desk) -> None:
-    assert desk.remembered is not None
+def test_a_torn_or_damaged_list_forgets_its_torn_lines_alone(desk: WatchedFolder) -> None:
+    assert desk.state_file is not None
     for index in range(3):
         desk.put(f"{index}.png", b"%d!" % index)
     desk.wait(2_000)
-    data = desk.remembered.read_bytes()
-    desk.remembered.write_bytes(b"[\n" + b"[" * 5_000 + b"\n\xff\n" + data[:-4])
+    data = desk.state_file.read_bytes()
+    desk.state_file.write_bytes(b"[\n" + b"[" * 5_000 + b"\n\xff\n" + data[:-4])
     desk.restart()
     assert names(desk.wait(2_000)) == ["2.png"]
     desk.restart()
     assert desk.wait(2_000) == []
 
 
-def test_a_file_that_stays_cut_off_is_given_up_with_its_reason(desk: Desk) -> None:
+def test_a_file_that_stays_cut_off_is_given_up_with_its_reason(desk: WatchedFolder) -> None:
     desk.put("a.png", b"abc")
     desk.put("b.png", b"")
     found = desk.wait(LIMIT_MS + 3_000)
@@ -153,42 +155,42 @@ def test_a_file_that_stays_cut_off_is_given_up_with_its_reason(desk: Desk) -> No
     assert names(desk.wait(2_000)) == ["a.png"]
 
 
-def test_a_file_that_never_settles_raises_the_alarm(desk: Desk) -> None:
+def test_a_file_that_never_settles_raises_the_alarm(desk: WatchedFolder) -> None:
     for count in range(40):
         desk.put("a.png", b"x" * count)
         assert desk.wait(500) == []
-    assert desk.watch.alarm == "a.png not complete for 10 s"
+    assert desk.watcher.alarm == "a.png not complete for 10 s"
     desk.put("a.png", b"x!")
     assert names(desk.wait(3_000)) == ["a.png"]
-    assert desk.watch.alarm == ""
+    assert desk.watcher.alarm == ""
 
 
-def test_many_that_wait_for_their_turn_are_no_alarm(desk: Desk) -> None:
+def test_many_that_wait_for_their_turn_are_no_alarm(desk: WatchedFolder) -> None:
     for index in range(50):
         desk.put(f"{index:02}.png", b"%d!" % index)
-    desk.wait(1_500, judged=False)
+    desk.wait(1_500, mark_inspected=False)
     desk.restart()
     for _ in range(50):  # slower than the limit
         desk.clock.advance(NS_PER_S)
-        desk.watch.next()
-        assert desk.watch.alarm == ""
+        desk.watcher.next_complete()
+        assert desk.watcher.alarm == ""
 
 
-def test_what_is_removed_before_its_turn_is_told(desk: Desk) -> None:
+def test_what_is_removed_before_its_turn_is_told(desk: WatchedFolder) -> None:
     for name in ("a.png", "b.png", "c.png"):
         desk.put(name, name.encode() + b"!")
-    desk.watch.next()
+    desk.watcher.next_complete()
     desk.clock.advance(2 * NS_PER_S)
-    assert desk.watch.next() is not None
+    assert desk.watcher.next_complete() is not None
     (desk.folder / "b.png").unlink()
     (desk.folder / "c.png").rename(desk.folder / "d.png")
     assert names(desk.wait(2_000)) == ["d.png"]
-    assert desk.watch.alarm == "1 pictures were removed before they were judged, as b.png"
+    assert desk.watcher.alarm == "1 pictures were removed before they were judged, as b.png"
     desk.wait(61_000)
-    assert desk.watch.alarm == ""
+    assert desk.watcher.alarm == ""
 
 
-def test_pipes_and_folders_are_told_once_and_never_opened(desk: Desk) -> None:
+def test_pipes_and_folders_are_told_once_and_never_opened(desk: WatchedFolder) -> None:
     os.mkfifo(desk.folder / "a.png")
     (desk.folder / "b.png").mkdir()
     (desk.folder / "c.png").symlink_to("nowhere.png")
@@ -199,48 +201,48 @@ def test_pipes_and_folders_are_told_once_and_never_opened(desk: Desk) -> None:
     }
 
 
-def test_half_names_of_programs_that_copy_are_no_pictures(desk: Desk) -> None:
+def test_half_names_of_programs_that_copy_are_no_pictures(desk: WatchedFolder) -> None:
     for name in (".a.png.Xy12", "~$a.png", "a.png.part", "a.png.tmp", "._a.png", ".DS_Store"):
         desk.put(name, b"one!")
     assert desk.wait(30_000) == []
-    assert desk.watch.alarm == ""
+    assert desk.watcher.alarm == ""
 
 
-def test_a_folder_that_is_gone_is_a_loss(desk: Desk) -> None:
+def test_a_folder_that_is_gone_is_a_loss(desk: WatchedFolder) -> None:
     desk.folder.rmdir()
     desk.clock.advance(NS_PER_S)
     with pytest.raises(CameraLostError):
-        desk.watch.next()
+        desk.watcher.next_complete()
 
 
-def test_a_full_disk_is_told_and_the_line_goes_on(desk: Desk) -> None:
-    assert desk.remembered is not None
-    desk.remembered.parent.mkdir()
-    desk.remembered.symlink_to("/dev/full")
+def test_a_full_disk_is_told_and_the_line_goes_on(desk: WatchedFolder) -> None:
+    assert desk.state_file is not None
+    desk.state_file.parent.mkdir()
+    desk.state_file.symlink_to("/dev/full")
     desk.put("a.png", b"one!")
     assert names(desk.wait(2_000)) == ["a.png"]
-    assert "cannot be kept" in desk.watch.alarm
+    assert "cannot be kept" in desk.watcher.alarm
     assert desk.wait(5_000) == []
 
 
-def test_the_list_does_not_grow_with_files_that_are_gone(desk: Desk) -> None:
-    judged = JudgedFiles(desk.remembered)
-    assert desk.remembered is not None
+def test_the_list_does_not_grow_with_files_that_are_gone(desk: WatchedFolder) -> None:
+    judged = InspectedFiles(desk.state_file)
+    assert desk.state_file is not None
     for index in range(10_010):
-        judged.add(Key(f"{index}.png", 1, 2, index))
-    present = {Key("10009.png", 1, 2, 10_009)}
-    judged.keep(present)
+        judged.add(FileKey(f"{index}.png", 1, 2, index))
+    present = {FileKey("10009.png", 1, 2, 10_009)}
+    judged.prune(present)
     assert len(judged) == 1
-    again = JudgedFiles(desk.remembered)
+    again = InspectedFiles(desk.state_file)
     again.load()
-    assert Key("10009.png", 1, 2, 10_009) in again
+    assert FileKey("10009.png", 1, 2, 10_009) in again
     assert len(again) == 1
 
 
 def test_a_disk_that_is_not_mounted_lets_nothing_be_judged_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: WatchedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.cameras._inspected_files._SPARE", 2)
+    monkeypatch.setattr("edgeinspect.cameras._inspected_files._STALE_LINES_MAX", 2)
     for index in range(9):
         desk.put(f"{index}.png", b"%d!" % index)
     assert len(desk.wait(3_000)) == 9
@@ -258,9 +260,11 @@ def test_a_disk_that_is_not_mounted_lets_nothing_be_judged_again(
         assert desk.wait(3_000) == []
 
 
-def test_what_waits_for_its_trigger_is_not_handed_out_twice_over_a_remount(desk: Desk) -> None:
+def test_what_waits_for_its_trigger_is_not_handed_out_twice_over_a_remount(
+    desk: WatchedFolder,
+) -> None:
     desk.put("a.png", b"one!")
-    assert names(desk.wait(3_000, judged=False)) == ["a.png"]
+    assert names(desk.wait(3_000, mark_inspected=False)) == ["a.png"]
     away = desk.folder.with_name("away")
     desk.folder.rename(away)
     desk.folder.mkdir()
@@ -271,14 +275,14 @@ def test_what_waits_for_its_trigger_is_not_handed_out_twice_over_a_remount(desk:
 
 
 def test_a_list_of_files_that_are_all_gone_is_bounded(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: WatchedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeinspect.cameras._inspected_files._SPARE", 2)
-    monkeypatch.setattr("edgeinspect.cameras._inspected_files._LINES_MAX", 20)
-    judged = JudgedFiles(desk.remembered)
+    monkeypatch.setattr("edgeinspect.cameras._inspected_files._STALE_LINES_MAX", 2)
+    monkeypatch.setattr("edgeinspect.cameras._inspected_files._STALE_LINES_HARD_MAX", 20)
+    judged = InspectedFiles(desk.state_file)
     for index in range(50):
-        judged.add(Key(f"{index}.png", 1, 2, index))
-        judged.keep(set())
+        judged.add(FileKey(f"{index}.png", 1, 2, index))
+        judged.prune(set())
     assert len(judged) <= 20
 
 
@@ -301,12 +305,12 @@ def test_each_complete_content_is_judged_once_whatever_happens(
 ) -> None:
     root = tmp_path_factory.mktemp("hot")
     (root / "in").mkdir()
-    desk = Desk(root / "in", root / "judged")
+    desk = WatchedFolder(root / "in", root / "judged")
     written: dict[str, bytes] = {}
     judged: list[tuple[str, bytes]] = []
     settled: set[tuple[str, bytes]] = set()
 
-    def hear(found: list[Found]) -> None:
+    def hear(found: list[CompleteFile]) -> None:
         judged.extend(
             (one.name, bytes(one.pixels.ravel())) for one in found if one.pixels is not None
         )

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.cameras._genicam.camera import DeviceCamera
-from edgeinspect.cameras._genicam.device import Delivery, Setting, StreamCounts
+from edgeinspect.cameras._genicam.camera import GenicamCamera
+from edgeinspect.cameras._genicam.device import DeviceBuffer, FeatureValue, StreamStatistics
 from edgeinspect.cameras._genicam.options import GenicamOptions
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import ClockSource, Grab, Part
@@ -26,11 +26,11 @@ class ScriptedDevice:
     """Features in a table; deliveries from a list."""
 
     where = "C1"
-    id_wraps_at = 65_535
+    frame_id_max = 65_535
 
-    def __init__(self, clock: ManualClock, **features: Setting) -> None:
+    def __init__(self, clock: ManualClock, **features: FeatureValue) -> None:
         self.clock = clock
-        self.features: dict[str, Setting] = {
+        self.features: dict[str, FeatureValue] = {
             "PixelFormat": "Mono8",
             "Width": 4,
             "Height": 2,
@@ -38,8 +38,8 @@ class ScriptedDevice:
             "TriggerMode": "Off",
             **features,
         }
-        self.limits: dict[str, Setting] = {}
-        self.coming: deque[Delivery] = deque()
+        self.limits: dict[str, FeatureValue] = {}
+        self.coming: deque[DeviceBuffer] = deque()
         self.given_back: list[object] = []
         self.written: list[str] = []
         self.gone = False
@@ -47,10 +47,10 @@ class ScriptedDevice:
     def connect(self) -> None:
         self.gone = False
 
-    def read(self, feature: str) -> Setting | None:
+    def read(self, feature: str) -> FeatureValue | None:
         return self.features.get(feature)
 
-    def write(self, feature: str, value: Setting) -> None:
+    def write(self, feature: str, value: FeatureValue) -> None:
         if feature == "ReadOnly":
             raise ValueError("it cannot be written")
         self.written.append(feature)
@@ -60,7 +60,7 @@ class ScriptedDevice:
 
     def start(self) -> None: ...
 
-    def take(self, timeout_ns: int) -> Delivery | None:
+    def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
         if self.gone:
             raise CameraLostError("gone", where=self.where)
         if self.coming:
@@ -68,38 +68,40 @@ class ScriptedDevice:
         self.clock.advance(timeout_ns)
         return None
 
-    def give_back(self, token: object) -> None:
+    def requeue_buffer(self, token: object) -> None:
         self.given_back.append(token)
 
-    def stream_counts(self) -> StreamCounts:
-        return StreamCounts(resends=3)
+    def stream_statistics(self) -> StreamStatistics:
+        return StreamStatistics(resends=3)
 
     def close(self) -> None: ...
 
-    def send(self, frame_id: int, *, whole: bool = True, device_ns: int | None = None) -> None:
+    def send(
+        self, frame_id: int, *, is_complete: bool = True, device_ns: int | None = None
+    ) -> None:
         self.coming.append(
-            Delivery(
+            DeviceBuffer(
                 token=frame_id,
                 frame_id=frame_id,
                 arrived_at_ns=self.clock.now_ns(),
                 device_ns=device_ns,
-                data=np.arange(8, dtype=np.uint8) if whole else None,
+                data=np.arange(8, dtype=np.uint8) if is_complete else None,
                 height_px=2,
                 width_px=4,
                 pixel_format="Mono8",
-                problem="" if whole else "torn",
+                problem="" if is_complete else "torn",
             )
         )
 
 
-def camera(options: dict[str, Any] | None = None, **features: Setting) -> tuple[Any, Any]:
+def camera(options: dict[str, Any] | None = None, **features: FeatureValue) -> tuple[Any, Any]:
     clock = ManualClock()
     device = ScriptedDevice(clock, **features)
-    made = DeviceCamera(device, msgspec.convert(options or {}, GenicamOptions), clock)
+    made = GenicamCamera(device, msgspec.convert(options or {}, GenicamOptions), clock)
     return made, device
 
 
-def drain(made: DeviceCamera) -> list[Grab]:
+def drain(made: GenicamCamera) -> list[Grab]:
     out = []
     while (got := made.grab(NS_PER_MS)) is not None:
         out.append(got)
@@ -250,11 +252,11 @@ def triggered(take_time: Any = lambda clock: None, *, stamped: bool = False) -> 
     return made, device
 
 
-def expiring(device: Any, ms: int) -> Part:
+def expiring_part(device: Any, ms: int) -> Part:
     return Part("plate", expires_at_ns=device.clock.now_ns() + ms * NS_PER_MS)
 
 
-def until_answered(made: DeviceCamera) -> Grab:
+def grab_within_deadline(made: GenicamCamera) -> Grab:
     end = time.monotonic() + 10
     while time.monotonic() < end:
         got = made.grab(0)
@@ -265,45 +267,47 @@ def until_answered(made: DeviceCamera) -> Grab:
 
 def test_a_trigger_in_time_is_a_frame_of_its_part() -> None:
     made, device = triggered()
-    made.trigger(expiring(device, 100))
-    grab = until_answered(made)
+    made.trigger(expiring_part(device, 100))
+    grab = grab_within_deadline(made)
     assert (grab.part.part_id, grab.lost) == ("plate", False)
 
 
 def test_a_trigger_that_expired_in_the_thread_that_sends_it_is_never_sent() -> None:
     """As after a SIGSTOP between the order and the command."""
     made, device = triggered()
-    part = expiring(device, 100)
+    part = expiring_part(device, 100)
     device.clock.advance(101 * NS_PER_MS)
     made.trigger(part)
-    grab = until_answered(made)
+    grab = grab_within_deadline(made)
     assert (grab.part, grab.lost, grab.pixels) == (part, True, None)
     assert "expired" in grab.problem
     assert device.sent == []
-    made.trigger(expiring(device, 100))  # and the count of frames goes on as if it had not been
-    assert not until_answered(made).lost
+    made.trigger(
+        expiring_part(device, 100)
+    )  # and the count of frames goes on as if it had not been
+    assert not grab_within_deadline(made).lost
 
 
 @pytest.mark.parametrize("stamped", [False, True])
 def test_a_frame_that_a_slow_command_took_late_is_of_no_part(stamped: bool) -> None:
     """The library tried again for seconds; nobody knows which part the frame shows."""
     made, device = triggered(lambda clock: clock.advance(3000 * NS_PER_MS), stamped=stamped)
-    made.trigger(expiring(device, 100))
-    grab = until_answered(made)
+    made.trigger(expiring_part(device, 100))
+    grab = grab_within_deadline(made)
     assert (grab.part.part_id, grab.lost, grab.pixels) == ("plate", True, None)
 
 
 def test_a_picture_that_arrives_late_was_taken_in_time() -> None:
     made, device = triggered()
-    made.trigger(expiring(device, 100))
+    made.trigger(expiring_part(device, 100))
     wait_until(lambda: device.sent and not made._sender._waiting)
-    part = expiring(device, 100)
+    part = expiring_part(device, 100)
     made.grab(0)
     made.trigger(part)
     wait_until(lambda: len(device.sent) == 2 and made._book._sent)
     late = replace(device.coming.pop(), arrived_at_ns=device.clock.now_ns() + 500 * NS_PER_MS)
     device.coming.append(late)
-    assert not until_answered(made).lost
+    assert not grab_within_deadline(made).lost
 
 
 def wait_until(condition: Any) -> None:

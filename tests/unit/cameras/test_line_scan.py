@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.cameras._genicam.line_scan import RowCamera, Rows
+from edgeinspect.cameras._genicam.line_scan import LineScanCamera, LineScanOptions
 from edgeinspect.domain.frame import Grab
 from edgeinspect.ports import CameraFinished
 from edgeinspect.testing.doubles import ScriptedCamera
@@ -36,7 +36,7 @@ def test_rows_stand_where_they_were(
         pixels = picture.reshape(block_px, WIDTH, 1) if fate == "whole" else None
         grabs.append(Grab(pixels, number + 1, 1000 * number, lost=fate == "torn"))
     source = ScriptedCamera(grabs, period_ns=100)
-    camera = RowCamera(source, Rows(height_px=height_px, overlap_px=overlap_px))
+    camera = LineScanCamera(source, LineScanOptions(height_px=height_px, overlap_px=overlap_px))
     camera.open()
     frames = []
     try:
@@ -59,4 +59,4 @@ def test_rows_stand_where_they_were(
         else:
             assert shown is not None
             assert shown.tolist() == [row % 251 for row in rows]
-    assert source.borrowed == 0, "each block is given back"
+    assert source.leased_count == 0, "each block is given back"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.cameras._genicam.trigger_matching import Lost, TriggerBook
+from edgeinspect.cameras._genicam.trigger_matching import LostFrame, TriggerMatcher
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import NO_PART, Part
 
@@ -40,10 +40,10 @@ shots = st.lists(
 
 def play(script: list[Shot], first_id: int, certain: bool) -> dict[str, list[str]]:
     """Let a camera that exposes 0.2 ms after a trigger answer; what each part came to."""
-    book = TriggerBook(PATIENCE_MS * NS_PER_MS)
+    book = TriggerMatcher(PATIENCE_MS * NS_PER_MS)
     ends: dict[str, list[str]] = {str(index): [] for index in range(len(script))}
 
-    def lose(lost: Lost) -> None:
+    def lose(lost: LostFrame) -> None:
         if lost.part is not NO_PART:
             ends[lost.part.part_id or ""].append("lost")
 
@@ -64,7 +64,7 @@ def play(script: list[Shot], first_id: int, certain: bool) -> dict[str, list[str
             frames[index] = (frame_id, exposed_ns if certain else arrived_ns, str(index))
         frame_id += 1
     for now_ns, _, event in sorted(events):
-        while (late := book.overdue(now_ns)) is not None:
+        while (late := book.pop_overdue(now_ns)) is not None:
             lose(late)
         kind, _, number = event.partition(" ")
         if kind == "trigger":
@@ -77,7 +77,7 @@ def play(script: list[Shot], first_id: int, certain: bool) -> dict[str, list[str
         if match.part is not None and match.part is not NO_PART:
             assert match.part.part_id == truth, "a frame with a wrong part"
             ends[truth].append("frame")
-    for lost in book.abandon():
+    for lost in book.cancel_all():
         lose(lost)
     return ends
 
@@ -108,7 +108,7 @@ def test_nothing_is_lost_when_nothing_is(delays_ms: list[int]) -> None:
 
 
 def test_a_frame_nobody_asked_for_has_no_part() -> None:
-    book = TriggerBook(PATIENCE_MS * NS_PER_MS)
+    book = TriggerMatcher(PATIENCE_MS * NS_PER_MS)
     assert book.match(10, 0, True).part == NO_PART
     assert [lost.frame_id for lost in book.match(13, 0, True).lost] == [11, 12]
 

@@ -8,11 +8,11 @@ import cv2
 import msgspec
 import pytest
 
-from edgeinspect.cameras.v4l2 import CONTROLS, Options, apply
+from edgeinspect.cameras.v4l2 import CONTROLS, Options, set_controls
 from edgeinspect.errors import DataError
 
 
-class Kernel:
+class FakeCapture:
     """A capture that takes what it can."""
 
     def __init__(self, **limits: float) -> None:
@@ -32,7 +32,7 @@ def options(**more: Any) -> Options:
 
 
 def test_all_that_is_configured_is_written_in_order() -> None:
-    kernel = Kernel()
+    kernel = FakeCapture()
     wanted = options(
         width_px=640,
         height_px=480,
@@ -40,7 +40,7 @@ def test_all_that_is_configured_is_written_in_order() -> None:
         rate_hz=30,
         controls={"auto_exposure": 1, "exposure": 157},
     )
-    apply(kernel, wanted)  # type: ignore[arg-type]
+    set_controls(kernel, wanted)  # type: ignore[arg-type]
     assert list(kernel.values) == [
         cv2.CAP_PROP_FOURCC,
         cv2.CAP_PROP_FRAME_WIDTH,
@@ -52,11 +52,11 @@ def test_all_that_is_configured_is_written_in_order() -> None:
 
 
 def test_what_stands_otherwise_is_told_with_both_values() -> None:
-    kernel = Kernel(exposure=100, gain=5)
+    kernel = FakeCapture(exposure=100, gain=5)
     with pytest.raises(DataError, match=r"exposure: 157 .* 100; gain: 9 .* has 5"):
-        apply(kernel, options(controls={"exposure": 157, "gain": 9}))  # type: ignore[arg-type]
+        set_controls(kernel, options(controls={"exposure": 157, "gain": 9}))  # type: ignore[arg-type]
 
 
 def test_an_unknown_control_is_refused() -> None:
     with pytest.raises(DataError, match="no control exposur"):
-        apply(Kernel(), options(controls={"exposur": 1}))  # type: ignore[arg-type]
+        set_controls(FakeCapture(), options(controls={"exposur": 1}))  # type: ignore[arg-type]

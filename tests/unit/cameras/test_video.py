@@ -114,7 +114,7 @@ def test_a_pipe_is_no_video(tmp_path: Path) -> None:
         make(tmp_path / "a.avi").open()
 
 
-class Untold:
+class CaptureWithoutRate:
     """A capture that tells neither rate nor length, and gives what it is given."""
 
     def __init__(self, pictures: list[object]) -> None:
@@ -130,10 +130,10 @@ class Untold:
         pass
 
 
-def untold(pictures: list[object], *, is_file: bool) -> VideoCamera:
+def camera_without_rate(pictures: list[object], *, is_file: bool) -> VideoCamera:
     return VideoCamera(
         where="x",
-        connect=lambda: Untold(pictures),  # type: ignore[arg-type, return-value]
+        connect=lambda: CaptureWithoutRate(pictures),  # type: ignore[arg-type, return-value]
         color="mono",
         rate_hz=None,
         is_file=is_file,
@@ -143,11 +143,11 @@ def untold(pictures: list[object], *, is_file: bool) -> VideoCamera:
 
 def test_a_file_that_does_not_say_its_length_is_refused() -> None:
     with pytest.raises(DataError, match="its end cannot be told from a break"):
-        untold([], is_file=True).open()
+        camera_without_rate([], is_file=True).open()
 
 
 def test_a_stream_without_a_rate_can_be_silent_too_long() -> None:
-    camera = untold([np.zeros((4, 4), np.uint8)], is_file=False)
+    camera = camera_without_rate([np.zeros((4, 4), np.uint8)], is_file=False)
     camera.open()
     assert camera.period_ns == NS_PER_S
     with pytest.raises(CameraLostError, match="delivers no more"):
@@ -155,7 +155,7 @@ def test_a_stream_without_a_rate_can_be_silent_too_long() -> None:
 
 
 def test_a_frame_that_is_none_is_a_loss_and_no_silence() -> None:
-    camera = untold([None], is_file=False)
+    camera = camera_without_rate([None], is_file=False)
     camera.open()
     with pytest.raises(CameraLostError, match="cannot be used"):
         numbers(camera, [])

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from edgeinspect.cli import check as module
-from edgeinspect.cli.check import Timing, measure
+from edgeinspect.cli.check import EngineTiming, time_engine
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
@@ -47,7 +47,7 @@ FILES = ["line.yaml", "pictures", "store"]
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(module, "SAMPLES", 5)
+    monkeypatch.setattr(module, "MAX_TIMED_RUNS", 5)
     yield
     log.close()
 
@@ -213,16 +213,16 @@ def test_a_line_that_runs_is_said_to_run(root: Path, capsys: pytest.CaptureFixtu
 
 def test_measure_reports_the_tail() -> None:
     clock = ManualClock()
-    times = iter([1_000_000] * module.WARM_UPS + [2_000_000] * 4 + [9_000_000])
+    times = iter([1_000_000] * module.WARM_UP_RUNS + [2_000_000] * 4 + [9_000_000])
     engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(next(times)))
-    timing = measure(engine, clock)
-    assert timing == Timing(2_000_000, 9_000_000)
+    timing = time_engine(engine, clock)
+    assert timing == EngineTiming(2_000_000, 9_000_000)
     assert str(timing) == "p50 2.0 ms, p99 9.0 ms"
-    assert engine.calls == module.WARM_UPS + 5
+    assert engine.call_count == module.WARM_UP_RUNS + 5
 
 
 def test_measuring_a_slow_engine_ends() -> None:
     clock = ManualClock()
-    engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(module.SAMPLING_NS))
-    measure(engine, clock)
-    assert engine.calls == module.WARM_UPS + 1
+    engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(module.MAX_TIMING_NS))
+    time_engine(engine, clock)
+    assert engine.call_count == module.WARM_UP_RUNS + 1

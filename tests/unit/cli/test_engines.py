@@ -14,9 +14,15 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
-from edgeinspect.storage.model_store import Store
-from edgeinspect.storage.shadow_results import SUFFIX, Record, Shown, compare, model_key
-from edgeinspect.storage.sqlite_file import COMPANIONS
+from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.storage.shadow_results import (
+    RESULTS_SUFFIX,
+    ShadowResultWriter,
+    ShadowSample,
+    model_key,
+    read_comparisons,
+)
+from edgeinspect.storage.sqlite_file import SQLITE_SUFFIXES
 from edgeinspect.system import log
 from tests import graphs
 
@@ -61,7 +67,7 @@ def test_promote_list_roll_back(run: Run, root: Path) -> None:
     assert json.loads(out)["history"][0]["why"] == "trial"
     assert "trial" in run("show", "tiny-gate")[1]
     assert run("rollback", "tiny-gate", "--backend", "none")[0] == 0
-    assert Store(root).resolve("tiny-gate").id.version == 3
+    assert ModelStore(root).resolve("tiny-gate").id.version == 3
     code, _, err = run("rollback", "tiny-gate")
     assert code == 65
     assert "no earlier live version" in err
@@ -77,7 +83,7 @@ def test_what_does_not_verify_is_not_promoted(run: Run, root: Path) -> None:
     assert code == 65
     assert out.count("good") == 2
     assert "REFUSED" in out
-    assert Store(root).resolve("tiny-gate").id.version == 3
+    assert ModelStore(root).resolve("tiny-gate").id.version == 3
 
 
 def test_a_graph_that_gives_nonsense_is_not_promoted(run: Run, root: Path) -> None:
@@ -114,7 +120,7 @@ def test_golden_frames_and_latency_go_into_the_manifest(run: Run, root: Path) ->
     assert shown["latency"][0]["backend"] == "ort"
     assert shown["latency"][0]["p99_us"] >= shown["latency"][0]["p50_us"] > 0
     assert shown["golden"]["file"] == "golden.npz"
-    assert Store(root).resolve("tiny-gate").golden is not None
+    assert ModelStore(root).resolve("tiny-gate").golden is not None
     assert "ort " in run("list")[1]
 
 
@@ -140,22 +146,24 @@ def test_wrong_use(run: Run, words: tuple[str, ...], code: int) -> None:
 
 def test_gc_lists_first_and_removes_when_told(run: Run, root: Path) -> None:
     assert "tiny-gate/1 would be removed" in run("gc")[1]
-    assert Store(root).versions("tiny-gate") == (1, 2, 3)
+    assert ModelStore(root).versions("tiny-gate") == (1, 2, 3)
     assert "MB freed" in run("gc", "--yes")[1]
-    assert Store(root).versions("tiny-gate") == (3,)
+    assert ModelStore(root).versions("tiny-gate") == (3,)
 
 
 # -- shadow -------------------------------------------------------------------------------
 
 
-def opinion(seq: int, decision: str, *classes: str) -> Shown:
-    return Shown(seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=classes, prob=0.5)
+def opinion(seq: int, decision: str, *classes: str) -> ShadowSample:
+    return ShadowSample(
+        seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=classes, prob=0.5
+    )
 
 
 def fill(path: Path, root: Path, live: int, shadow: int, pairs: list[tuple[Any, Any]]) -> None:
-    ids = [Store(root).resolve(f"tiny-gate/{version}").id for version in (live, shadow)]
+    ids = [ModelStore(root).resolve(f"tiny-gate/{version}").id for version in (live, shadow)]
     keys = [model_key(each.name, each.version, each.sha256) for each in ids]
-    record = Record(path, *keys)
+    record = ShadowResultWriter(path, *keys)
     for seq, (mine, its) in enumerate(pairs, start=1):
         record.add(opinion(seq, *mine), opinion(seq, *its), 1000 + seq)
     record.close()
@@ -167,10 +175,10 @@ BOTH = ("REJECT", "crack", "pit")
 
 
 def test_the_comparison_counts_pairs(root: Path) -> None:
-    path = root.parent / f"x{SUFFIX}"
+    path = root.parent / f"x{RESULTS_SUFFIX}"
     pairs = [(PASS, PASS)] * 10 + [(PIT, PIT), (PIT, PASS), (PASS, PIT), (BOTH, PIT)]
     fill(path, root, 3, 2, pairs)
-    (one,) = compare([path, root / "absent"], "tiny-gate/2")
+    (one,) = read_comparisons([path, root / "absent"], "tiny-gate/2")
     assert (one.frames, one.both_reject, one.only_live_rejects, one.only_shadow_rejects) == (
         14,
         2,
@@ -197,28 +205,31 @@ def test_the_comparison_counts_pairs(root: Path) -> None:
     ],
 )
 def test_a_record_with_a_value_that_none_has_is_damaged(root: Path, harm: str) -> None:
-    path = root.parent / f"x{SUFFIX}"
+    path = root.parent / f"x{RESULTS_SUFFIX}"
     fill(path, root, 3, 2, [(PASS, PIT)] * 3)
     with closing(sqlite3.connect(path)) as base:
         base.executescript(harm)
     with pytest.raises(DataError, match="record cannot be read"):
-        compare([path], "tiny-gate/2")
+        read_comparisons([path], "tiny-gate/2")
 
 
-@pytest.mark.parametrize("suffix", COMPANIONS)
+@pytest.mark.parametrize("suffix", SQLITE_SUFFIXES)
 def test_nobody_waits_for_a_pipe_in_the_record_s_place(root: Path, suffix: str) -> None:
-    path = root.parent / f"x{SUFFIX}"
+    path = root.parent / f"x{RESULTS_SUFFIX}"
     fill(path, root, 3, 2, [(PASS, PIT)])
     pipe = path.with_name(path.name + suffix)
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe)
-    for act in (lambda: compare([path], "tiny-gate/2"), lambda: Record(path, "a", "b")):
+    for act in (
+        lambda: read_comparisons([path], "tiny-gate/2"),
+        lambda: ShadowResultWriter(path, "a", "b"),
+    ):
         with pytest.raises(DataError, match="is not an ordinary file"):
             act()
 
 
 def test_promotion_demands_its_frames_in_shadow(run: Run, root: Path) -> None:
-    record = root.parent / f"x{SUFFIX}"
+    record = root.parent / f"x{RESULTS_SUFFIX}"
     words = (
         "promote",
         "tiny-gate/2",
@@ -239,13 +250,13 @@ def test_promotion_demands_its_frames_in_shadow(run: Run, root: Path) -> None:
     assert code == 65
     assert "decided otherwise on 20 of 500 frames" in err
     assert run(*words, "--at-most", "0.07")[0] == 0
-    assert Store(root).resolve("tiny-gate").id.version == 2
+    assert ModelStore(root).resolve("tiny-gate").id.version == 2
 
 
 def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
     assert run("shadow", "tiny-gate/2", "--start")[0] == 0
     assert "shadow" in run("list")[1]
-    record = root.parent / f"x{SUFFIX}"
+    record = root.parent / f"x{RESULTS_SUFFIX}"
     assert "has judged no frame" in run("shadow", "tiny-gate", "--record", str(record))[1]
     fill(record, root, 3, 2, [(PASS, PASS)] * 50 + [(PIT, PASS)])
     out = run("shadow", "tiny-gate", "--record", str(record))[1]
@@ -257,4 +268,4 @@ def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
     record.write_bytes(b"no database at all, and long enough to be read as one" * 100)
     assert run("shadow", "tiny-gate", "--record", str(record))[0] == 65
     assert run("shadow", "tiny-gate", "--stop")[0] == 0
-    assert Store(root).shelf("tiny-gate").register().shadow is None
+    assert ModelStore(root).model_versions("tiny-gate").read_state().shadow is None

@@ -107,7 +107,7 @@ def test_outcomes(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_forget_stdout", lambda: None)
+    monkeypatch.setattr(module, "_silence_stdout", lambda: None)
     command["outcome"] = outcome
     assert main(["trial"]) == code
     assert capsys.readouterr().err.endswith(words)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from edgeinspect import errors
-from edgeinspect.cli._man_page import completion, manual
-from edgeinspect.cli.main import COMMANDS, COMPLETE, main
+from edgeinspect.cli._man_page import bash_completion, man_page
+from edgeinspect.cli.main import COMMANDS, COMPLETE_VARIABLE, main
 
 
 def test_every_command_and_exit_code_is_in_the_manual() -> None:
-    text = manual()
+    text = man_page()
     for name in COMMANDS:
         assert f"\n.SS edgeinspect {name.replace('-', chr(92) + '-')}\n" in text
     for name, code in vars(errors).items():
@@ -27,7 +27,7 @@ def test_roff_has_nothing_to_say_against_it(tmp_path: Path) -> None:
     if shutil.which("groff") is None:
         return  # only what is said with groff is looked at; the text is tested above
     page = tmp_path / "edgeinspect.1"
-    page.write_text(manual(), encoding="utf-8")
+    page.write_text(man_page(), encoding="utf-8")
     words = ["groff", "-man", "-Tutf8", "-wall", "-Wbreak", str(page)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -35,7 +35,7 @@ def test_roff_has_nothing_to_say_against_it(tmp_path: Path) -> None:
 
 def test_bash_can_read_the_completion() -> None:
     done = subprocess.run(
-        ["bash", "-n"], input=completion(), capture_output=True, text=True, check=False
+        ["bash", "-n"], input=bash_completion(), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -51,7 +51,7 @@ def test_bash_can_read_the_completion() -> None:
 def test_the_shell_is_told_what_fits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, want: str
 ) -> None:
-    monkeypatch.setenv(COMPLETE, "bash_complete")
+    monkeypatch.setenv(COMPLETE_VARIABLE, "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
     assert main([]) == 0

@@ -10,52 +10,65 @@ from pathlib import Path
 import pytest
 import zmq
 
-from edgeinspect.client import Beat, Delivered, Event, Feed, Listener, Lost, Renumbered, order
+from edgeinspect.client import (
+    FeedEvent,
+    SequenceReset,
+    StatusReceived,
+    Subscriber,
+    VerdictFeed,
+    VerdictReceived,
+    VerdictsLost,
+    send_request,
+)
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
 from edgeinspect.storage.spool.format import OpenRecord
-from edgeinspect.wire.messages import Heartbeat, encode, heartbeat_topic
+from edgeinspect.wire.messages import Heartbeat, encode_message, heartbeat_topic
 from edgeinspect.wire.requests import ChallengeRequest, TriggerRequest
-from tests.flow.frame_source import FINDINGS, Feeder
+from tests.flow.frame_source import ASSESSMENTS, FakeLine
 
 
 @pytest.fixture
-def feeder(tmp_path: Path) -> Iterator[Feeder]:
-    one = Feeder(tmp_path)
+def feeder(tmp_path: Path) -> Iterator[FakeLine]:
+    one = FakeLine(tmp_path)
     yield one
     one.close()
 
 
-def feed_on(feeder: Feeder, **more: object) -> Feed:
-    return Feed(feeder.publisher.address, feeder.replay.address, name="t", line="press", **more)  # type: ignore[arg-type]
+def feed_on(feeder: FakeLine, **more: object) -> VerdictFeed:
+    return VerdictFeed(
+        feeder.publisher.address, feeder.replay_server.address, name="t", line="press", **more
+    )  # type: ignore[arg-type]
 
 
-def events(feed: Feed, until: Callable[[list[Event]], bool], timeout_s: float = 10) -> list[Event]:
+def events(
+    feed: VerdictFeed, until: Callable[[list[FeedEvent]], bool], timeout_s: float = 10
+) -> list[FeedEvent]:
     """Events, heartbeats left out, until a condition holds."""
-    found: list[Event] = []
+    found: list[FeedEvent] = []
     end = time.monotonic() + timeout_s
     while not until(found):
         assert time.monotonic() < end, f"only {found}"
         event = feed.receive(50)
-        if event is not None and not isinstance(event, Beat):
+        if event is not None and not isinstance(event, StatusReceived):
             found.append(event)
     return found
 
 
-def seqs(found: list[Event]) -> list[int]:
-    return [event.verdict.seq for event in found if isinstance(event, Delivered)]
+def seqs(found: list[FeedEvent]) -> list[int]:
+    return [event.verdict.seq for event in found if isinstance(event, VerdictReceived)]
 
 
-def hear(feed: Feed) -> None:
+def hear(feed: VerdictFeed) -> None:
     """Wait for a first heartbeat."""
     end = time.monotonic() + 10
-    while not isinstance(feed.receive(50), Beat):
+    while not isinstance(feed.receive(50), StatusReceived):
         assert time.monotonic() < end
 
 
-def test_in_order_whatever_the_order_of_closing(feeder: Feeder) -> None:
+def test_in_order_whatever_the_order_of_closing(feeder: FakeLine) -> None:
     frames = []
     with feed_on(feeder) as feed:
         hear(feed)
@@ -64,33 +77,33 @@ def test_in_order_whatever_the_order_of_closing(feeder: Feeder) -> None:
             seq = feeder.spool.open(record)
             frames.append(OpenFrame(seq, 0, record, 0, 0, "host"))
         for index in (5, 2, 1, 4):
-            feeder.closer.close(frames[index], FINDINGS[0])
+            feeder.closer.close(frames[index], ASSESSMENTS[0])
         assert feed.receive(100) is None or feed.cursor == 0
         for index in (0, 3):
-            feeder.closer.close(frames[index], FINDINGS[1])
+            feeder.closer.close(frames[index], ASSESSMENTS[1])
         found = events(feed, lambda e: len(e) >= 6)
         assert seqs(found) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_cursor_is_filled_by_replay_and_the_tail_by_heartbeat(feeder: Feeder) -> None:
-    feeder.judge_many(700, 1e9)
+def test_a_cursor_is_filled_by_replay_and_the_tail_by_heartbeat(feeder: FakeLine) -> None:
+    feeder.close_frames(700, 1e9)
     with feed_on(feeder, cursor=100) as feed:
         found = events(feed, lambda e: len(e) >= 600)
         assert seqs(found) == list(range(101, 701))
         assert feed.replayed == 600
         feed.ack(700)
         end = time.monotonic() + 5
-        while feeder.replay.acks.get("t") != 700:
+        while feeder.replay_server.acks.get("t") != 700:
             assert time.monotonic() < end
             feed.receive(20)
 
 
-def test_a_small_queue_and_stalls_lose_nothing(feeder: Feeder) -> None:
+def test_a_small_queue_and_stalls_lose_nothing(feeder: FakeLine) -> None:
     with feed_on(feeder, cursor=0, high_water_mark=5) as feed:
         hear(feed)
         got: list[int] = []
         for burst in range(4):
-            feeder.judge_many(400, 1e9)
+            feeder.close_frames(400, 1e9)
             time.sleep(0.05)  # a subscriber that stalls
             due = 400 * (burst + 1) - len(got)
             got += seqs(events(feed, lambda e, due=due: len(e) >= due))
@@ -98,53 +111,53 @@ def test_a_small_queue_and_stalls_lose_nothing(feeder: Feeder) -> None:
 
 
 def test_what_is_overwritten_is_lost_by_name(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path, slots=64)
-    feeder.judge_many(200, 1e9)
+    feeder = FakeLine(tmp_path, slots=64)
+    feeder.close_frames(200, 1e9)
     with feed_on(feeder, cursor=10) as feed:
         found = events(feed, lambda e: seqs(e)[-1:] == [200])
-        assert found[0] == Lost(11, 136)
+        assert found[0] == VerdictsLost(11, 136)
         assert seqs(found) == list(range(137, 201))
     feeder.close()
 
 
 def test_a_new_daemon_on_the_same_spool_goes_on(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
-    verdicts, replay = feeder.publisher.address, feeder.replay.address
+    feeder = FakeLine(tmp_path)
+    verdicts, replay = feeder.publisher.address, feeder.replay_server.address
     with feed_on(feeder, cursor=0) as feed:
-        feeder.judge_many(50, 1e9)
+        feeder.close_frames(50, 1e9)
         assert seqs(events(feed, lambda e: len(e) >= 50)) == list(range(1, 51))
         feeder.close()
-        again = Feeder(tmp_path, verdicts=verdicts, replay=replay)
-        again.judge_many(50, 1e9)
+        again = FakeLine(tmp_path, verdicts=verdicts, replay_server=replay)
+        again.close_frames(50, 1e9)
         found = events(feed, lambda e: len(e) >= 50)
         assert seqs(found) == list(range(51, 101))
-        assert not any(isinstance(event, Renumbered | Lost) for event in found)
+        assert not any(isinstance(event, SequenceReset | VerdictsLost) for event in found)
         again.close()
 
 
 def test_a_lost_spool_is_said(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
-    verdicts, replay = feeder.publisher.address, feeder.replay.address
+    feeder = FakeLine(tmp_path)
+    verdicts, replay = feeder.publisher.address, feeder.replay_server.address
     with feed_on(feeder, cursor=0) as feed:
-        feeder.judge_many(50, 1e9)
+        feeder.close_frames(50, 1e9)
         events(feed, lambda e: len(e) >= 50)
         feeder.close()
         (tmp_path / "press.spool").unlink()
         time.sleep(0.01)
-        again = Feeder(tmp_path, verdicts=verdicts, replay=replay)
-        again.judge_many(5, 1e9)
+        again = FakeLine(tmp_path, verdicts=verdicts, replay_server=replay)
+        again.close_frames(5, 1e9)
         found = events(feed, lambda e: len(e) >= 6)
-        assert isinstance(found[0], Renumbered)
+        assert isinstance(found[0], SequenceReset)
         assert seqs(found) == [1, 2, 3, 4, 5]
         again.close()
 
 
-def test_stale_heartbeats_and_other_lines_change_nothing(feeder: Feeder) -> None:
-    feeder.judge_many(100, 1e9)
+def test_stale_heartbeats_and_other_lines_change_nothing(feeder: FakeLine) -> None:
+    feeder.close_frames(100, 1e9)
     with feed_on(feeder, cursor=0) as feed:
         events(feed, lambda e: len(e) >= 100)
 
-        def say(line: str, epoch: int, last_seq: int) -> Event | None:
+        def say(line: str, epoch: int, last_seq: int) -> FeedEvent | None:
             beat = Heartbeat(
                 line=line,
                 epoch=epoch,
@@ -154,40 +167,40 @@ def test_stale_heartbeats_and_other_lines_change_nothing(feeder: Feeder) -> None
                 period_ms=50,
                 inspecting=True,
             )
-            return feed._hear_pub([heartbeat_topic(line), encode(beat)])
+            return feed._on_pub([heartbeat_topic(line), encode_message(beat)])
 
-        assert isinstance(say("press", feeder.spool.epoch, 95), Beat)
+        assert isinstance(say("press", feeder.spool.epoch, 95), StatusReceived)
         assert say("press", feeder.spool.epoch - 1, 3) is None
         assert say("press-2", feeder.spool.epoch + 9, 3) is None
         assert feed.cursor == 100
 
 
-def test_without_a_cursor_the_past_is_not_delivered(feeder: Feeder) -> None:
-    feeder.judge_many(20, 1e9)
+def test_without_a_cursor_the_past_is_not_delivered(feeder: FakeLine) -> None:
+    feeder.close_frames(20, 1e9)
     time.sleep(0.1)
     with feed_on(feeder) as feed:
         hear(feed)
-        seq = feeder.judge(FINDINGS[0])
+        seq = feeder.close_frame(ASSESSMENTS[0])
         assert seqs(events(feed, lambda e: len(e) >= 1)) == [seq]
 
 
-def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: Feeder) -> None:
-    with Listener(feeder.publisher.address, topics=("verdict",)) as first:
-        feeder.judge(FINDINGS[1])
+def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: FakeLine) -> None:
+    with Subscriber(feeder.publisher.address, topics=("verdict",)) as first:
+        feeder.close_frame(ASSESSMENTS[1])
         got = first.receive(5000)
         assert got is not None
         newcomers = []
         heard: list[int] = []
         for _ in range(60):
-            newcomers.append(Listener(feeder.publisher.address, topics=("verdict.press.top.",)))
-            feeder.judge(FINDINGS[0])
+            newcomers.append(Subscriber(feeder.publisher.address, topics=("verdict.press.top.",)))
+            feeder.close_frame(ASSESSMENTS[0])
             if len(newcomers) % 3 == 0:
                 newcomers.pop(0).close()
         while (got := first.receive(1000)) is not None:
             assert isinstance(got.message, Verdict)
             heard.append(got.message.seq)
         assert heard == list(range(2, 62))
-        late = Listener(feeder.publisher.address, topics=("verdict",))
+        late = Subscriber(feeder.publisher.address, topics=("verdict",))
         last = late.receive(5000)
         assert last is not None
         assert isinstance(last.message, Verdict)
@@ -196,7 +209,7 @@ def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: Feede
             listener.close()
 
 
-def test_a_flood_of_junk_to_the_publisher_keeps_no_client_out(feeder: Feeder) -> None:
+def test_a_flood_of_junk_to_the_publisher_keeps_no_client_out(feeder: FakeLine) -> None:
     """libzmq forgets whose subscription is whose while junk is queued before it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     flooder = context.socket(zmq.XSUB)
@@ -215,41 +228,41 @@ def test_a_flood_of_junk_to_the_publisher_keeps_no_client_out(feeder: Feeder) ->
         time.sleep(0.2)
         with (
             feed_on(feeder, cursor=0) as feed,
-            Listener(feeder.publisher.address, topics=("verdict",)) as listener,
+            Subscriber(feeder.publisher.address, topics=("verdict",)) as listener,
         ):
             hear(feed)
             for _ in range(20):
-                feeder.judge(FINDINGS[0])
+                feeder.close_frame(ASSESSMENTS[0])
             assert seqs(events(feed, lambda e: len(e) >= 20)) == list(range(1, 21))
             end = time.monotonic() + 20
             while listener.receive(50) is None:
                 assert time.monotonic() < end
-                feeder.judge(FINDINGS[0])
+                feeder.close_frame(ASSESSMENTS[0])
     finally:
         done.set()
         thread.join()
         context.destroy(0)
 
 
-def test_orders_are_answered(feeder: Feeder) -> None:
-    address = feeder.replay.address
-    assert order(address, TriggerRequest(camera="top", part_id="p")).accepted
-    refused = order(address, TriggerRequest(camera="side"))
+def test_orders_are_answered(feeder: FakeLine) -> None:
+    address = feeder.replay_server.address
+    assert send_request(address, TriggerRequest(camera="top", part_id="p")).accepted
+    refused = send_request(address, TriggerRequest(camera="side"))
     assert not refused.accepted
     assert "no camera" in refused.problem
-    assert order(address, ChallengeRequest(picture="x.png")).accepted
+    assert send_request(address, ChallengeRequest(picture="x.png")).accepted
     with pytest.raises(DeviceLostError, match="no answer"):
-        order("tcp://127.0.0.1:1", TriggerRequest(camera="top"), timeout_ms=200)
+        send_request("tcp://127.0.0.1:1", TriggerRequest(camera="top"), timeout_ms=200)
 
 
 def test_bad_addresses_and_foreign_messages() -> None:
     with pytest.raises(DataError, match="not an address"):
-        Listener("nonsense")
+        Subscriber("nonsense")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     publisher = context.socket(zmq.PUB)
     publisher.linger = 0
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
-    with Listener(f"tcp://127.0.0.1:{port}", topics=("",)) as listener:
+    with Subscriber(f"tcp://127.0.0.1:{port}", topics=("",)) as listener:
         end = time.monotonic() + 10
 
         def hear_foreign() -> None:
@@ -262,9 +275,9 @@ def test_bad_addresses_and_foreign_messages() -> None:
     context.destroy(0)
 
 
-def test_silence_is_measured(feeder: Feeder) -> None:
+def test_silence_is_measured(feeder: FakeLine) -> None:
     with feed_on(feeder) as feed:
         hear(feed)
-        assert feed.silent_ms < 5_000
-        feed._heard_at_ns -= 700 * NS_PER_MS
-        assert feed.silent_ms >= 700
+        assert feed.silence_ms < 5_000
+        feed._heartbeat_at_ns -= 700 * NS_PER_MS
+        assert feed.silence_ms >= 700

@@ -11,22 +11,31 @@ import msgspec
 import pytest
 import zmq
 
-from edgeinspect.client import Beat, Delivered, Event, Feed, Listener, Proof, Proofs, find_line
+from edgeinspect.client import (
+    FeedEvent,
+    LineVerifier,
+    LineVerifiers,
+    StatusReceived,
+    Subscriber,
+    VerdictFeed,
+    VerdictReceived,
+    find_line,
+)
 from edgeinspect.domain.plc import PlcError
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.errors import ForgedError
-from edgeinspect.services.gateway.line_monitor import Watch
-from edgeinspect.wire.messages import Heartbeat, decode_verdict, encode, heartbeat_topic
-from edgeinspect.wire.requests import Gone, Replayed
-from edgeinspect.wire.requests import encode as encode_answer
-from tests.flow.frame_source import FINDINGS, Feeder
+from edgeinspect.errors import ImpersonationError
+from edgeinspect.services.gateway.line_monitor import LineMonitor
+from edgeinspect.wire.messages import Heartbeat, decode_verdict, encode_message, heartbeat_topic
+from edgeinspect.wire.requests import NoLongerHeld, ReplayComplete
+from edgeinspect.wire.requests import encode_body as encode_answer
+from tests.flow.frame_source import ASSESSMENTS, FakeLine
 
 Socket = zmq.Socket[bytes]
 
 
 @pytest.fixture
-def feeder(tmp_path: Path) -> Iterator[Feeder]:
-    one = Feeder(tmp_path)
+def feeder(tmp_path: Path) -> Iterator[FakeLine]:
+    one = FakeLine(tmp_path)
     yield one
     one.close()
 
@@ -52,11 +61,11 @@ class Forger:
             inspecting=inspecting,
             spool=spool,
         )
-        self.pub.send_multipart([heartbeat_topic("press"), encode(beat)])
+        self.pub.send_multipart([heartbeat_topic("press"), encode_message(beat)])
 
     def verdict(self, true: Verdict, **changes: object) -> None:
         forged = msgspec.structs.replace(true, decision=Decision.PASS, **changes)
-        self.pub.send_multipart([b"verdict.press.top.pass", encode(forged)])
+        self.pub.send_multipart([b"verdict.press.top.pass", encode_message(forged)])
 
 
 @pytest.fixture
@@ -66,15 +75,17 @@ def forger() -> Iterator[Forger]:
     one.context.destroy(0)
 
 
-def feed_on(place: Feeder | Forger, proof: Proof, **more: object) -> Feed:
-    if isinstance(place, Feeder):
-        addresses = place.publisher.address, place.replay.address
+def feed_on(place: FakeLine | Forger, proof: LineVerifier, **more: object) -> VerdictFeed:
+    if isinstance(place, FakeLine):
+        addresses = place.publisher.address, place.replay_server.address
     else:
         addresses = place.verdicts, place.replay
-    return Feed(*addresses, name="t", line="press", proof=proof, **more)  # type: ignore[arg-type]
+    return VerdictFeed(*addresses, name="t", line="press", verifier=proof, **more)  # type: ignore[arg-type]
 
 
-def until(feed: Feed, wanted: Callable[[Event], bool], turn: Callable[[], None] = int) -> Event:  # type: ignore[assignment]
+def until(
+    feed: VerdictFeed, wanted: Callable[[FeedEvent], bool], turn: Callable[[], None] = int
+) -> FeedEvent:  # type: ignore[assignment]
     end = time.monotonic() + 10
     while time.monotonic() < end:
         turn()
@@ -84,70 +95,73 @@ def until(feed: Feed, wanted: Callable[[Event], bool], turn: Callable[[], None] 
     raise AssertionError("nothing came")
 
 
-def refused(feed: Feed, turn: Callable[[], None]) -> str:
+def refused(feed: VerdictFeed, turn: Callable[[], None]) -> str:
     """What the feed says of what somebody else sends."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
         turn()
         try:
             event = feed.receive(20)
-        except ForgedError as error:
+        except ImpersonationError as error:
             assert error.where == "heartbeat.press"
             return str(error)
         assert event is None, "something was believed"
     raise AssertionError("nothing was refused")
 
 
-def test_the_line_is_believed_live_and_by_replay(feeder: Feeder, tmp_path: Path) -> None:
-    feeder.judge_many(100, 1e9)
-    for proof in (Proof("press"), Proof("press", tmp_path)):  # told by the heartbeat, or named
+def test_the_line_is_believed_live_and_by_replay(feeder: FakeLine, tmp_path: Path) -> None:
+    feeder.close_frames(100, 1e9)
+    for proof in (
+        LineVerifier("press"),
+        LineVerifier("press", tmp_path),
+    ):  # told by the heartbeat, or named
         with feed_on(feeder, proof, cursor=0) as feed:
             for seq in range(1, feeder.spool.last_seq + 1):
-                event = until(feed, lambda event: isinstance(event, Delivered))
-                assert isinstance(event, Delivered)
+                event = until(feed, lambda event: isinstance(event, VerdictReceived))
+                assert isinstance(event, VerdictReceived)
                 assert event.verdict.seq == seq
-            seq = feeder.judge(FINDINGS[0])
-            event = until(feed, lambda event: isinstance(event, Delivered))
-            assert isinstance(event, Delivered)
+            seq = feeder.close_frame(ASSESSMENTS[0])
+            event = until(feed, lambda event: isinstance(event, VerdictReceived))
+            assert isinstance(event, VerdictReceived)
             assert (event.verdict.seq, event.replayed) == (seq, False)
 
 
 @pytest.mark.parametrize("told", ["", "/nowhere/press.spool", "its own", "\0", "x" * 5_000])
 def test_an_epoch_that_the_spool_does_not_know_is_refused(
-    forger: Forger, feeder: Feeder, tmp_path: Path, told: str
+    forger: Forger, feeder: FakeLine, tmp_path: Path, told: str
 ) -> None:
     where = str(feeder.spool.path) if told == "its own" else told
-    with feed_on(forger, Proof("press")) as feed:
+    with feed_on(forger, LineVerifier("press")) as feed:
         words = refused(feed, lambda: forger.beat(feeder.spool.epoch + 1, 7, spool=where))
         assert "not seen to be the line" in words
         assert (feed.cursor, feed.epoch) == (None, 0)
 
 
 def test_an_epoch_whose_daemon_is_dead_is_refused(forger: Forger, tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
-    feeder.judge_many(5, 1e9)
+    feeder = FakeLine(tmp_path)
+    feeder.close_frames(5, 1e9)
     epoch = feeder.spool.epoch
     feeder.close()
     spool = str(feeder.spool.path)
-    with feed_on(forger, Proof("press", tmp_path)) as feed:
+    with feed_on(forger, LineVerifier("press", tmp_path)) as feed:
         assert "does not know" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
 
 
-def test_a_daemon_that_was_killed_is_refused_by_its_lock(forger: Forger, feeder: Feeder) -> None:
+def test_a_daemon_that_was_killed_is_refused_by_its_lock(forger: Forger, feeder: FakeLine) -> None:
     """The cell still says its epoch, and nobody holds the lock any more."""
     epoch = feeder.spool.epoch
-    held, feeder.spool._holder = feeder.spool._holder, os.open("/dev/null", os.O_RDONLY)
+    held, feeder.spool._lock_fd = feeder.spool._lock_fd, os.open("/dev/null", os.O_RDONLY)
     os.close(held)
     spool = str(feeder.spool.path)
-    with feed_on(forger, Proof("press")) as feed:
+    with feed_on(forger, LineVerifier("press")) as feed:
         assert "no daemon holds" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
 
 
 def test_a_forged_verdict_of_the_living_epoch_is_not_delivered(
-    forger: Forger, feeder: Feeder
+    forger: Forger, feeder: FakeLine
 ) -> None:
     """Whoever could inject under the true epoch still has to write the spool."""
-    feeder.judge_many(3, 1e9)
+    feeder.close_frames(3, 1e9)
     body = feeder.spool.read(3)
     assert body is not None
     true, spool, epoch = decode_verdict(body), str(feeder.spool.path), feeder.spool.epoch
@@ -159,65 +173,73 @@ def test_a_forged_verdict_of_the_living_epoch_is_not_delivered(
         while forger.router.poll(0):
             client = forger.router.recv_multipart()[0]
             for seq in (1, 2, 3):
-                forged = encode(msgspec.structs.replace(true, seq=seq, decision=Decision.PASS))
+                forged = encode_message(
+                    msgspec.structs.replace(true, seq=seq, decision=Decision.PASS)
+                )
                 forger.router.send_multipart([client, b"verdict", forged])
             for answer in (
-                Replayed(epoch=epoch, from_seq=1, to_seq=3, last_seq=3),
-                Gone(epoch=epoch, from_seq=1, oldest_seq=3),
+                ReplayComplete(epoch=epoch, from_seq=1, to_seq=3, last_seq=3),
+                NoLongerHeld(epoch=epoch, from_seq=1, oldest_seq=3),
             ):
                 forger.router.send_multipart([client, encode_answer(answer)])
 
-    with feed_on(forger, Proof("press"), cursor=0) as feed:
+    with feed_on(forger, LineVerifier("press"), cursor=0) as feed:
         end = time.monotonic() + 1
         while time.monotonic() < end:
             attack()
             event = feed.receive(20)
-            assert event is None or isinstance(event, Beat), event
+            assert event is None or isinstance(event, StatusReceived), event
         assert feed.cursor == 0
 
 
 def test_a_restart_is_believed_with_its_first_heartbeat(tmp_path: Path) -> None:
-    first = Feeder(tmp_path)
-    address, replay = first.publisher.address, first.replay.address
-    with feed_on(first, Proof("press", tmp_path)) as feed:
-        until(feed, lambda event: isinstance(event, Beat))
-        first.judge(FINDINGS[0])
-        until(feed, lambda event: isinstance(event, Delivered))
+    first = FakeLine(tmp_path)
+    address, replay = first.publisher.address, first.replay_server.address
+    with feed_on(first, LineVerifier("press", tmp_path)) as feed:
+        until(feed, lambda event: isinstance(event, StatusReceived))
+        first.close_frame(ASSESSMENTS[0])
+        until(feed, lambda event: isinstance(event, VerdictReceived))
         first.close()
-        second = Feeder(tmp_path, verdicts=address, replay=replay)
+        second = FakeLine(tmp_path, verdicts=address, replay_server=replay)
         event = until(
             feed,
-            lambda event: isinstance(event, Beat) and event.message.epoch == second.spool.epoch,
+            lambda event: (
+                isinstance(event, StatusReceived) and event.message.epoch == second.spool.epoch
+            ),
         )
-        assert isinstance(event, Beat)
-        seq = second.judge(FINDINGS[0])
-        event = until(feed, lambda event: isinstance(event, Delivered))
-        assert isinstance(event, Delivered)
+        assert isinstance(event, StatusReceived)
+        seq = second.close_frame(ASSESSMENTS[0])
+        event = until(feed, lambda event: isinstance(event, VerdictReceived))
+        assert isinstance(event, VerdictReceived)
         assert event.verdict.seq == seq
     second.close()
 
 
 def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     epoch, spool = feeder.spool.epoch, str(feeder.spool.path)
-    with feed_on(forger, Proof("press", tmp_path)) as feed:
-        until(feed, lambda e: isinstance(e, Beat), lambda: forger.beat(epoch, 0, spool=spool))
+    with feed_on(forger, LineVerifier("press", tmp_path)) as feed:
+        until(
+            feed,
+            lambda e: isinstance(e, StatusReceived),
+            lambda: forger.beat(epoch, 0, spool=spool),
+        )
         feeder.close()
         while feed.receive(0) is not None:
             pass
         event = until(
             feed,
-            lambda e: isinstance(e, Beat),
+            lambda e: isinstance(e, StatusReceived),
             lambda: forger.beat(epoch, 0, spool=spool, inspecting=False),
         )
-        assert isinstance(event, Beat)
+        assert isinstance(event, StatusReceived)
         assert isinstance(event.message, Heartbeat)
         assert not event.message.inspecting
-        heard = feed.silent_ms
+        heard = feed.silence_ms
         forger.beat(epoch, 0, spool=spool)  # it went on for a moment: not believed, no error
         assert feed.receive(100) is None
-        assert feed.silent_ms > heard
-        with pytest.raises(ForgedError):  # somebody who keeps a dead line alive
+        assert feed.silence_ms > heard
+        with pytest.raises(ImpersonationError):  # somebody who keeps a dead line alive
             until(
                 feed,
                 lambda _event: False,
@@ -226,25 +248,25 @@ def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> N
 
 
 def test_a_gateway_is_fail_safe_with_an_alarm_at_once() -> None:
-    watch = Watch(10**9)
-    watch.hear_nonsense("heartbeat.press")
-    assert watch.standing(0).error is PlcError.WIRE
-    assert not watch.standing(0).online
+    watch = LineMonitor(10**9)
+    watch.on_invalid_message("heartbeat.press")
+    assert watch.status(0).error is PlcError.WIRE
+    assert not watch.status(0).online
 
 
-def test_a_listener_passes_over_what_is_not_the_lines(forger: Forger, feeder: Feeder) -> None:
-    feeder.judge_many(2, 1e9)
+def test_a_listener_passes_over_what_is_not_the_lines(forger: Forger, feeder: FakeLine) -> None:
+    feeder.close_frames(2, 1e9)
     body = feeder.spool.read(1)
     assert body is not None
-    for proof in (Proof("press"), Proofs()):
-        with Listener(forger.verdicts, proof=proof) as listener:
+    for proof in (LineVerifier("press"), LineVerifiers()):
+        with Subscriber(forger.verdicts, verifier=proof) as listener:
             end = time.monotonic() + 10
-            while not listener.doubt:
+            while not listener.rejection_reason:
                 assert time.monotonic() < end
                 forger.verdict(decode_verdict(body))
                 forger.beat(feeder.spool.epoch + 1, 9)
                 assert listener.receive(20) is None
-    with Listener(feeder.publisher.address, proof=Proofs()) as listener:
+    with Subscriber(feeder.publisher.address, verifier=LineVerifiers()) as listener:
         assert listener.receive(5_000) is not None
 
 
@@ -252,20 +274,24 @@ def test_a_listener_passes_over_what_is_not_the_lines(forger: Forger, feeder: Fe
 def test_a_spool_of_somebody_elses_proves_nothing(forger: Forger, tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
-    feeder = Feeder(base / "memory")
+    feeder = FakeLine(base / "memory")
     for path in (base, base / "memory", *(base / "memory").iterdir()):
         os.chown(path, 12345, 12345)
     epoch, spool = feeder.spool.epoch, str(feeder.spool.path)
-    with feed_on(forger, Proof("press")) as feed:
+    with feed_on(forger, LineVerifier("press")) as feed:
         assert "12345" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
-    with feed_on(forger, Proof("press", owners=(12345,))) as feed:
-        until(feed, lambda e: isinstance(e, Beat), lambda: forger.beat(epoch, 7, spool=spool))
+    with feed_on(forger, LineVerifier("press", owners=(12345,))) as feed:
+        until(
+            feed,
+            lambda e: isinstance(e, StatusReceived),
+            lambda: forger.beat(epoch, 7, spool=spool),
+        )
     feeder.close()
 
 
 def test_a_line_is_proven_where_it_can_be() -> None:
-    assert find_line("press").proof() is not None
-    assert find_line("press", "tcp://127.0.0.1:1", "tcp://localhost:2").proof() is not None
-    assert find_line("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2").proof() is None
-    assert find_line("press", has_keys=True).proof() is None
-    assert find_line("press", unproven=True).proof() is None
+    assert find_line("press").verifier() is not None
+    assert find_line("press", "tcp://127.0.0.1:1", "tcp://localhost:2").verifier() is not None
+    assert find_line("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2").verifier() is None
+    assert find_line("press", has_keys=True).verifier() is None
+    assert find_line("press", unproven=True).verifier() is None

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edgeinspect.cameras import folder
 from edgeinspect.config import yaml_document
-from edgeinspect.config.loader import Loaded, load, parse
-from edgeinspect.errors import ConfigError, Fault
+from edgeinspect.config.loader import LoadedConfig, load_config, parse_config
+from edgeinspect.errors import ConfigError, ConfigFault
 
 GOOD: dict[str, Any] = {
     "schema": 1,
@@ -53,19 +53,19 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return tree
 
 
-def read(tree: dict[str, Any]) -> Loaded:
-    return parse(yaml.safe_dump(tree, sort_keys=False))
+def read(tree: dict[str, Any]) -> LoadedConfig:
+    return parse_config(yaml.safe_dump(tree, sort_keys=False))
 
 
-def faults(source: dict[str, Any] | str) -> list[Fault]:
+def faults(source: dict[str, Any] | str) -> list[ConfigFault]:
     text = source if isinstance(source, str) else yaml.safe_dump(source, sort_keys=False)
     with pytest.raises(ConfigError) as caught:
-        parse(text)
+        parse_config(text)
     assert caught.value.exit_code == 78
     return list(caught.value.faults)
 
 
-def only(source: dict[str, Any] | str) -> Fault:
+def only(source: dict[str, Any] | str) -> ConfigFault:
     found = faults(source)
     assert len(found) == 1, found
     return found[0]
@@ -88,9 +88,9 @@ def test_a_good_file() -> None:
 def test_load_reads_a_file(tmp_path: Path) -> None:
     path = tmp_path / "line.yaml"
     path.write_text(yaml.safe_dump(GOOD), encoding="utf-8-sig")
-    assert load(path) == load(str(path))
-    assert load(path).where == str(path)
-    assert load(path).hash == read(GOOD).hash
+    assert load_config(path) == load_config(str(path))
+    assert load_config(path).where == str(path)
+    assert load_config(path).hash == read(GOOD).hash
 
 
 def test_the_hash_is_of_the_meaning() -> None:
@@ -99,7 +99,7 @@ def test_the_hash_is_of_the_meaning() -> None:
     assert read(turned).hash == base
     assert read(changed("publish", {"mask": False})).hash == base, "a default, written out"
     assert read(changed("cameras.top.repeat", False)).hash == base, "a part's default"
-    assert parse("# remark\n" + yaml.safe_dump(GOOD)).hash == base
+    assert parse_config("# remark\n" + yaml.safe_dump(GOOD)).hash == base
     assert read(changed("decide.gate.reject_at", 0.94)).hash != base
     assert read(changed("engines.gate.model", "strip-gate/1")).hash != base
     assert read(changed("cameras.top.type", "folder")).hash == base
@@ -326,26 +326,26 @@ def test_a_key_that_is_no_text(key: str) -> None:
 def test_a_yes_where_text_belongs(word: str) -> None:
     fault = only(HEAD.replace("line: strip-1", f"line: {word}"))
     assert f'YAML reads this as true or false: write "{word}" in quotes' in fault.problem
-    assert parse(HEAD.replace("line: strip-1", f'line: "{word.lower()}"')).config.line
+    assert parse_config(HEAD.replace("line: strip-1", f'line: "{word.lower()}"')).config.line
 
 
 def test_words_that_yaml_would_turn_into_numbers() -> None:
-    assert parse(HEAD.replace("line: strip-1", "line: 012")).config.line == "012"
+    assert parse_config(HEAD.replace("line: strip-1", "line: 012")).config.line == "012"
     assert "must be a number" in only(HEAD.replace("budget_ms: 150", "budget_ms: 1:30")).problem
-    assert parse(HEAD.replace("budget_ms: 150", "budget_ms: 1e2")).config.budget_ms == 100
+    assert parse_config(HEAD.replace("budget_ms: 150", "budget_ms: 1e2")).config.budget_ms == 100
 
 
 def test_anchors_and_merges_work() -> None:
     text = HEAD.replace("  classes:\n    pit:\n", "  classes:\n    pit: &pit\n")
     text += "    crack:\n      <<: *pit\n      area_px: 9\n"
-    rules = parse(text).config.decide.classes
+    rules = parse_config(text).config.decide.classes
     assert rules["crack"].area_px == 9
     assert rules["crack"].severity == rules["pit"].severity
 
 
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_config(path)
     return str(caught.value)
 
 
@@ -419,7 +419,7 @@ def test_any_value_anywhere_is_taken_or_refused(path: str, value: Any) -> None:
         node = node.setdefault(key, {})
     node[last] = value
     try:
-        loaded = parse(yaml.safe_dump(tree, allow_unicode=True))
+        loaded = parse_config(yaml.safe_dump(tree, allow_unicode=True))
     except ConfigError as error:
         assert error.faults
         assert all(fault.problem and fault.path for fault in error.faults)
@@ -431,4 +431,4 @@ def test_any_value_anywhere_is_taken_or_refused(path: str, value: Any) -> None:
 @given(st.text(max_size=200) | st.text(alphabet="ab:{}[]&*!<>-?|'\"#%@`, \n\t01", max_size=80))
 def test_any_text_is_taken_or_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        parse(text)
+        parse_config(text)

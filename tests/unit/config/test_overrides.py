@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeinspect.config.loader import parse
+from edgeinspect.config.loader import parse_config
 from edgeinspect.errors import ConfigError
 
 LINE = """\
@@ -20,7 +20,7 @@ decide:
 
 
 def test_values_are_replaced_and_tables_made() -> None:
-    loaded = parse(
+    loaded = parse_config(
         LINE,
         overrides=[
             "budget_ms=80",
@@ -33,7 +33,7 @@ def test_values_are_replaced_and_tables_made() -> None:
     assert loaded.cameras["top"].options.path == "/other"
     assert loaded.config.capture.health.dark_level == 7
     assert loaded.config.publish.mask
-    assert loaded.hash != parse(LINE).hash
+    assert loaded.hash != parse_config(LINE).hash
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_values_are_replaced_and_tables_made() -> None:
 )
 def test_bad_overrides_are_faults(words: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        parse(LINE, overrides=[words])
+        parse_config(LINE, overrides=[words])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.latency import Estimate, Histogram
+from edgeinspect.domain.latency import LatencyEstimate, LatencyHistogram
 
 
 @given(st.lists(st.integers(0, 10_000_000), min_size=1, max_size=300))
 def test_quantiles_are_within_one_part_in_64(values: list[int]) -> None:
-    histogram = Histogram()
+    histogram = LatencyHistogram()
     for value in values:
         histogram.record(value)
     for ratio in (0.5, 0.9, 0.99):
@@ -25,7 +25,7 @@ def test_quantiles_are_within_one_part_in_64(values: list[int]) -> None:
 
 
 def test_empty_and_negative() -> None:
-    histogram = Histogram()
+    histogram = LatencyHistogram()
     assert histogram.summary() == {"p50": 0, "p99": 0, "p999": 0, "max": 0}
     histogram.record(-5)
     assert histogram.quantile_us(0.5) == 0
@@ -33,14 +33,14 @@ def test_empty_and_negative() -> None:
 
 
 def test_values_beyond_the_last_bucket_are_kept_as_the_maximum() -> None:
-    histogram = Histogram()
+    histogram = LatencyHistogram()
     histogram.record(1 << 60)
     assert histogram.quantile_us(0.5) == 1 << 60 or histogram.max_us == 1 << 60
 
 
 def test_one_outlier_never_counts() -> None:
     for count in (2, 10, 128):
-        estimate = Estimate()
+        estimate = LatencyEstimate()
         for _ in range(count):
             estimate.add(5_000)
         estimate.add(4_000_000_000)
@@ -48,7 +48,7 @@ def test_one_outlier_never_counts() -> None:
 
 
 def test_estimate_follows_and_decays() -> None:
-    estimate = Estimate()
+    estimate = LatencyEstimate()
     assert estimate.p99_ns == 0
     for value in range(1, 129):
         estimate.add(value * 1000)

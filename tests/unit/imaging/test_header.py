@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.header import check_size, picture_size
+from edgeinspect.imaging.formats.header import check_size, read_image_size
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".tif", ".webp", ".pgm", ".ppm")
 
@@ -28,7 +28,7 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
 def test_what_opencv_writes(suffix: str, height_px: int, width_px: int, colored: bool) -> None:
     colored = suffix == ".ppm" or (colored and suffix != ".pgm")
     pixels = np.zeros((height_px, width_px, 3) if colored else (height_px, width_px), np.uint8)
-    size = picture_size(encoded(suffix, pixels))
+    size = read_image_size(encoded(suffix, pixels))
     assert (size.height_px, size.width_px) == (height_px, width_px)
     assert size.pixels == height_px * width_px
 
@@ -36,7 +36,7 @@ def test_what_opencv_writes(suffix: str, height_px: int, width_px: int, colored:
 def test_deep_pictures() -> None:
     deep = np.zeros((5, 9), np.uint16)
     for suffix in (".png", ".tif"):
-        assert picture_size(encoded(suffix, deep)).pixels == 45
+        assert read_image_size(encoded(suffix, deep)).pixels == 45
 
 
 SAMPLES = [
@@ -75,7 +75,7 @@ def test_any_bytes_behind_a_signature_give_a_size_or_a_data_error(
     start: bytes, rest: bytes
 ) -> None:
     try:
-        size = picture_size(start + rest)
+        size = read_image_size(start + rest)
     except DataError:
         return
     assert size.pixels > 0

@@ -13,14 +13,14 @@ from hypothesis.extra.numpy import arrays
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.image_file import (
-    Reading,
-    decode_picture,
-    read,
-    read_whole,
+    ReadSettings,
+    read_image,
+    read_native,
+    read_verified_bytes,
     to_8_bits,
     to_channels,
 )
-from edgeinspect.imaging.mask_file import COLOR, read_mask_values
+from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 
 
 def encoded(suffix: str, pixels: np.ndarray) -> bytes:
@@ -37,17 +37,17 @@ def test_pixels_are_those_that_were_written(tmp_path: Path, suffix: str) -> None
     path = tmp_path / f"a{suffix.upper()}"
     for pixels in (PICTURE, PICTURE[:, :, 0]):
         path.write_bytes(encoded(suffix, pixels))
-        assert np.array_equal(decode_picture(path), np.atleast_3d(pixels))
+        assert np.array_equal(read_native(path), np.atleast_3d(pixels))
 
 
 def test_16_bits_stay_16_and_alpha_goes(tmp_path: Path) -> None:
     deep = PICTURE.astype(np.uint16) * 257
     path = tmp_path / "a.png"
     path.write_bytes(encoded(".png", np.dstack([deep, np.full_like(deep[:, :, :1], 65_535)])))
-    assert np.array_equal(decode_picture(path), deep)
+    assert np.array_equal(read_native(path), deep)
     path.write_bytes(encoded(".png", np.dstack([deep, deep[:, :, :1]])))
     with pytest.raises(DataError, match="has transparent pixels"):
-        decode_picture(path)
+        read_native(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
@@ -56,7 +56,7 @@ def test_what_is_cut_off_is_refused(tmp_path: Path, suffix: str, keep: int) -> N
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encoded(suffix, PICTURE)[:keep])
     with pytest.raises(DataError) as caught:
-        decode_picture(path)
+        read_native(path)
     assert caught.value.where == str(path)
 
 
@@ -64,18 +64,18 @@ def test_padding_behind_the_end_is_no_damage(tmp_path: Path) -> None:
     for suffix in (".png", ".jpg", ".bmp"):
         path = tmp_path / f"a{suffix}"
         path.write_bytes(encoded(suffix, PICTURE) + bytes(100))
-        assert decode_picture(path).shape == PICTURE.shape
+        assert read_native(path).shape == PICTURE.shape
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
     with pytest.raises(DataError, match="not a picture"):
-        decode_picture(tmp_path / "a.png")
+        read_native(tmp_path / "a.png")
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        read_whole(tmp_path / "b.png")
+        read_verified_bytes(tmp_path / "b.png")
     floating = Path(__file__).parents[2] / "images" / "pillow-float.tif"
     with pytest.raises(DataError, match=r"floating-point pixels.*8 or 16 bits"):
-        decode_picture(floating)
+        read_native(floating)
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -100,10 +100,10 @@ def test_the_line_reads_what_training_read(tmp_path: Path, bits: int) -> None:
     for pixels in (deep, PICTURE):
         path.write_bytes(encoded(".png", pixels))
         depth = bits if pixels is deep else 8
-        trained = to_8_bits(decode_picture(path), depth)
+        trained = to_8_bits(read_native(path), depth)
         color = "mono" if pixels.shape[2] == 1 else "bgr"
-        assert np.array_equal(read(path, Reading(color, depth)), trained)
-    assert np.array_equal(read(path, Reading("rgb", 8)), PICTURE[:, :, ::-1])
+        assert np.array_equal(read_image(path, ReadSettings(color, depth)), trained)
+    assert np.array_equal(read_image(path, ReadSettings("rgb", 8)), PICTURE[:, :, ::-1])
 
 
 # -- masks --------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_colours_are_packed_and_white_stays_grey(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(".png", mask))
     values = read_mask_values(path)
-    assert values[0, 0] == COLOR | 0x010203
+    assert values[0, 0] == COLOR_FLAG | 0x010203
     assert values[1, 1] == 255
     assert np.count_nonzero(values) == 2
 

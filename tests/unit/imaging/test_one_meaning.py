@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.stored_bit_depth import stored_depth
+from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
 from edgeinspect.imaging.formats.tiff import SIGNATURES
-from edgeinspect.imaging.image_file import Reading, content_of, decode, read
-from edgeinspect.imaging.mask_file import COLOR, read_mask_values
-from edgeinspect.system.regular_file import _NeverWaiting
+from edgeinspect.imaging.image_file import ReadSettings, decode_native, read_image, read_image_bytes
+from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
+from edgeinspect.system.regular_file import _NonBlockingFile
 
 RNG = np.random.default_rng(12)
 RGB = RNG.integers(0, 256, (12, 16, 3), np.uint8)
@@ -28,13 +28,13 @@ RED, GREEN, BLUE = (RGB[:, :, at].astype(np.uint32) for at in range(3))
 
 def shown(data: bytes) -> np.ndarray:
     """(h, w, 3) red, green, blue."""
-    picture = decode(data)[0]
+    picture = decode_native(data)[0]
     return picture[:, :, ::-1] if picture.shape[2] == 3 else np.repeat(picture, 3, axis=2)
 
 
 def remedied(data: bytes, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        decode(data)
+        decode_native(data)
     assert caught.value.remedy
 
 
@@ -105,7 +105,7 @@ def test_transparency_of_a_bmp_counts_where_its_header_names_it(alpha: int) -> N
 )
 def test_masks_that_make_no_sense_are_refused(masks: tuple[int, ...], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        decode(bmp(RED, 32, masks))
+        decode_native(bmp(RED, 32, masks))
 
 
 # -- orientation --------------------------------------------------------------------------
@@ -141,17 +141,19 @@ TURNED = np.rot90(GREY, -1)
 @pytest.mark.parametrize("kind", [1, 3, 4, 6, 8, 9])
 def test_an_orientation_may_be_any_whole_number(kind: int, order: str) -> None:
     data = exif(kind, 6, order)
-    assert np.array_equal(decode(png(chunk(b"eXIf", data)))[0][:, :, 0], TURNED)
-    picture, form = decode(jpeg(b"Exif\0\0" + data))
-    assert (form.turn, picture.shape[:2]) == (6, TURNED.shape)
+    assert np.array_equal(decode_native(png(chunk(b"eXIf", data)))[0][:, :, 0], TURNED)
+    picture, form = decode_native(jpeg(b"Exif\0\0" + data))
+    assert (form.orientation, picture.shape[:2]) == (6, TURNED.shape)
 
 
 def test_a_second_part_of_exif_does_not_turn_it_back() -> None:
-    assert decode(jpeg(b"Exif\0\0" + exif(3, 6), b"Exif\0\0the rest of it"))[1].turn == 6
+    assert (
+        decode_native(jpeg(b"Exif\0\0" + exif(3, 6), b"Exif\0\0the rest of it"))[1].orientation == 6
+    )
 
 
 def test_exif_in_a_png_may_begin_as_in_a_jpeg() -> None:
-    assert decode(png(chunk(b"eXIf", b"Exif\0\0" + exif(3, 8))))[1].turn == 8
+    assert decode_native(png(chunk(b"eXIf", b"Exif\0\0" + exif(3, 8))))[1].orientation == 8
 
 
 def in_text(turn: int) -> bytes:
@@ -172,19 +174,19 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("place", ELSEWHERE)
 def test_an_orientation_that_only_some_programs_heed_is_refused(place: str) -> None:
-    assert decode(ELSEWHERE[place](1))[1].turn == 1
+    assert decode_native(ELSEWHERE[place](1))[1].orientation == 1
     remedied(ELSEWHERE[place](6), "orientation of 6 in its (XMP|text) and none in EXIF")
 
 
 def test_exif_counts_before_xmp() -> None:
     xmp = b"http://ns.adobe.com/xap/1.0/\0" + XMP % 6
-    assert decode(jpeg(b"Exif\0\0" + exif(3, 1), xmp))[1].turn == 1
+    assert decode_native(jpeg(b"Exif\0\0" + exif(3, 1), xmp))[1].orientation == 1
 
 
 def test_a_text_that_unpacks_without_end_costs_little() -> None:
     pack = zlib.compressobj(9)
     large = b"".join(pack.compress(bytes(1 << 20)) for _ in range(256)) + pack.flush()
-    assert decode(png(chunk(b"zTXt", KEY + b"\0" + large)))[1].turn == 1
+    assert decode_native(png(chunk(b"zTXt", KEY + b"\0" + large)))[1].orientation == 1
 
 
 # -- more than one picture, or less -------------------------------------------------------
@@ -196,7 +198,7 @@ def test_a_second_jpeg_behind_the_first_is_refused_and_a_preview_is_not() -> Non
     remedied(small + jpeg(), "second picture behind")
     remedied(jpeg() + bytes(100) + small + jpeg(), "second picture behind")
     for behind in (small, bytes(5000), b"\xff\xd8\xff", b"what a camera writes behind"):
-        assert np.array_equal(decode(jpeg() + behind)[0], decode(jpeg())[0])
+        assert np.array_equal(decode_native(jpeg() + behind)[0], decode_native(jpeg())[0])
 
 
 PGM = b"P5\n%d %d\n255\n" % (GREY.shape[1], GREY.shape[0])
@@ -212,7 +214,7 @@ PGM = b"P5\n%d %d\n255\n" % (GREY.shape[1], GREY.shape[0])
     ids=["two", "CR LF", "comment"],
 )
 def test_a_pnm_of_another_length_is_refused(data: bytes) -> None:
-    assert np.array_equal(decode(PGM + GREY.tobytes())[0][:, :, 0], GREY)
+    assert np.array_equal(decode_native(PGM + GREY.tobytes())[0][:, :, 0], GREY)
     remedied(data, "bytes more than its header says")
 
 
@@ -226,10 +228,12 @@ def test_zeros_between_blocks_of_a_file_are_a_hole() -> None:
     data = cv2.imencode(".bmp", picture)[1].tobytes()
     holed = data[:8192] + bytes(12288) + data[8192 + 12288 :]
     with pytest.raises(DataError, match=r"has 12288 zeros from byte 8192 on.*flat_end"):
-        decode(holed)
-    assert decode(holed, flat_end=True)[0].shape == (300, 200, 1)
+        decode_native(holed)
+    assert decode_native(holed, flat_end=True)[0].shape == (300, 200, 1)
     picture[100:200] = 0
-    assert np.array_equal(decode(cv2.imencode(".bmp", picture)[1].tobytes())[0][:, :, 0], picture)
+    assert np.array_equal(
+        decode_native(cv2.imencode(".bmp", picture)[1].tobytes())[0][:, :, 0], picture
+    )
 
 
 def test_a_hole_in_a_jpeg_within_a_tiff_is_seen() -> None:
@@ -237,14 +241,14 @@ def test_a_hole_in_a_jpeg_within_a_tiff_is_seen() -> None:
     options = [cv2.IMWRITE_TIFF_COMPRESSION, 7, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 256]
     data = cv2.imencode(".tif", noise, options)[1].tobytes()
     assert data[:4] in SIGNATURES
-    assert decode(data)[0].shape == (256, 400, 1)
+    assert decode_native(data)[0].shape == (256, 400, 1)
     middle = data.index(b"\xff\xda") + 20_000
     remedied(data[:middle] + bytes(5000) + data[middle + 5000 :], "zeros among its coded pixels")
 
 
 def test_a_progressive_jpeg_without_its_last_scans_is_not_judged() -> None:
     data = cv2.imencode(".jpg", GREY, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
-    assert decode(data)[0].shape == (64, 100, 1)
+    assert decode_native(data)[0].shape == (64, 100, 1)
     starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
     assert len(starts) > 3
     for start in starts[1:]:
@@ -256,17 +260,17 @@ def test_a_hole_over_the_headers_of_scans_is_seen() -> None:
     data = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     for at in range(1000, len(data) - 5000, 997):
         with pytest.raises(DataError):
-            decode(data[:at] + bytes(4096) + data[at + 4096 :])
+            decode_native(data[:at] + bytes(4096) + data[at + 4096 :])
 
 
 def test_a_hole_in_a_deflated_tiff_is_seen_by_its_checksum() -> None:
     noise = RNG.integers(0, 16, (256, 400), np.uint8)
     options = [cv2.IMWRITE_TIFF_COMPRESSION, 8, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 64]
     data = cv2.imencode(".tif", noise, options)[1].tobytes()
-    assert np.array_equal(decode(data)[0][:, :, 0], noise)
+    assert np.array_equal(decode_native(data)[0][:, :, 0], noise)
     for at in range(1000, len(data) - 5000, 997):
         with pytest.raises(DataError):
-            decode(data[:at] + bytes(4096) + data[at + 4096 :])
+            decode_native(data[:at] + bytes(4096) + data[at + 4096 :])
 
 
 # -- masks --------------------------------------------------------------------------------
@@ -275,7 +279,9 @@ def test_a_hole_in_a_deflated_tiff_is_seen_by_its_checksum() -> None:
 def test_a_mask_is_read_by_the_masks_of_its_bmp(tmp_path: Path) -> None:
     """A decoder that takes the fourth byte for transparency would find no defect at all."""
     path = tmp_path / "mask.bmp"
-    wanted = np.where((RED == GREEN) & (GREEN == BLUE), RED, COLOR | RED << 16 | GREEN << 8 | BLUE)
+    wanted = np.where(
+        (RED == GREEN) & (GREEN == BLUE), RED, COLOR_FLAG | RED << 16 | GREEN << 8 | BLUE
+    )
     for shifts in ((16, 8, 0), (0, 8, 16)):
         values = RED << shifts[0] | GREEN << shifts[1] | BLUE << shifts[2]
         path.write_bytes(bmp(values, 32, tuple(0xFF << each for each in shifts)))
@@ -324,7 +330,7 @@ def test_a_file_that_has_nothing_now_is_an_error() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     try:
-        with io.BufferedReader(_NeverWaiting(reading, "rb")) as file:
+        with io.BufferedReader(_NonBlockingFile(reading, "rb")) as file:
             for read_it in (lambda: file.read(10), file.read):
                 with pytest.raises(BlockingIOError) as caught:
                     read_it()
@@ -345,10 +351,10 @@ def test_of_a_long_file_that_is_no_picture_little_is_read(tmp_path: Path) -> Non
         path.write_bytes(start)
         os.truncate(path, 400 << 20)
         with pytest.raises(DataError, match=words) as caught:
-            read(path, Reading("mono", 8))
+            read_image(path, ReadSettings("mono", 8))
         assert caught.value.where == str(path)
     path = tmp_path / "large.pgm"
     large = RNG.integers(1, 256, (2500, 2500), np.uint8)
     path.write_bytes(b"P5 2500 2500 255\n" + large.tobytes())
-    assert len(content_of(path)) == path.stat().st_size
-    assert stored_depth(path) is not None
+    assert len(read_image_bytes(path)) == path.stat().st_size
+    assert read_stored_bit_depth(path) is not None

@@ -17,15 +17,15 @@ from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging.read_settings import Reading
+from edgeinspect.imaging.read_settings import ReadSettings
 from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.learning.evaluate.explain.explain import read_frames
 from edgeinspect.learning.onnx_graphs.importer.importer import read_samples
-from edgeinspect.pipeline.capture.commands import Orders
-from edgeinspect.system.regular_file import printable
-from edgeinspect.tools.bench.memory_camera import folder_pictures
-from edgeinspect.tools.rescore.plan import chunks, open_plan
-from edgeinspect.tools.rescore.scorer import Request, Scorer
+from edgeinspect.pipeline.capture.commands import CommandHandler
+from edgeinspect.system.regular_file import escape_name
+from edgeinspect.tools.bench.memory_camera import folder_images
+from edgeinspect.tools.rescore.plan import open_plan, read_chunks
+from edgeinspect.tools.rescore.scorer import FrameScorer, ScorerConfig
 
 HEIGHT, WIDTH = 24, 40
 GREY = np.random.default_rng(4).integers(10, 256, (HEIGHT, WIDTH), np.uint8)
@@ -73,11 +73,11 @@ def by_rescore(folder: Path) -> list[np.ndarray]:
         return (np.array([0.5], np.float32),)
 
     engine: Any = SimpleNamespace(spec=spec(), infer=infer)
-    scorer = Scorer(Request(str(folder), "tiny", "ov"), engine)
+    scorer = FrameScorer(ScorerConfig(str(folder), "tiny", "ov"), engine)
     out = folder.parent / "run"
     open_plan(out, folder, model="tiny", sha256="0", backend="ov", chunk_frames=4)
-    for _number, frames in chunks(out):
-        scorer.part(frames)
+    for _number, frames in read_chunks(out):
+        scorer.score_chunk(frames)
     return seen
 
 
@@ -97,7 +97,7 @@ READERS = {
     "calibrate": by_calibrate,
     "import": by_import,
     "explain": lambda folder: [frame for _name, frame in read_frames([folder], spec())],
-    "bench": lambda folder: folder_pictures(folder, 9, SHAPE, "mono"),
+    "bench": lambda folder: folder_images(folder, 9, SHAPE, "mono"),
 }
 
 
@@ -131,7 +131,7 @@ def challenged(folder: Path, picture: str, camera: object) -> np.ndarray:
         rules=SimpleNamespace(camera="top"),
         challenge=lambda pixels, name: sent.append((pixels, name)),
     )
-    Orders([capture], "mono", str(folder), SystemClock()).challenge("top", picture)()
+    CommandHandler([capture], "mono", str(folder), SystemClock()).read_challenge("top", picture)()
     ((pixels, name),) = sent
     assert name == picture
     return pixels
@@ -140,14 +140,14 @@ def challenged(folder: Path, picture: str, camera: object) -> np.ndarray:
 def test_a_challenge_is_read_as_its_camera_reads(folder: Path) -> None:
     with pytest.raises(UsageError, match="16 bits a pixel"):
         challenged(folder, "b.png", object())
-    seen = challenged(folder, "b.png", SimpleNamespace(reading=Reading("mono", 12)))
+    seen = challenged(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))
     assert np.array_equal(seen[:, :, 0], GREY)
     (folder / "reading.yaml").write_text("bits: 12\n")
     assert np.array_equal(challenged(folder, "a.png", object())[:, :, 0], DEEP // 8 // 16)
 
 
 def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) -> None:
-    camera = SimpleNamespace(reading=Reading("mono", 12))
+    camera = SimpleNamespace(reading=ReadSettings("mono", 12))
     seen: list[str] = []
     capture: Any = SimpleNamespace(
         camera=camera,
@@ -156,9 +156,9 @@ def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) 
     )
     latin = os.fsencode(folder) + b"/bl\xe4.png"
     Path(os.fsdecode(latin)).write_bytes((folder / "b.png").read_bytes())
-    orders = Orders([capture], "mono", str(folder), SystemClock())
+    orders = CommandHandler([capture], "mono", str(folder), SystemClock())
     for name in ("b.png", str(folder / "b.png"), f"{folder}/../{folder.name}/b.png", r"bl\xE4.png"):
-        orders.challenge("top", name)()
+        orders.read_challenge("top", name)()
     assert seen == ["b.png", "b.png", "b.png", r"bl\xE4.png"]
     outside = folder.parent / "outside.png"
     outside.write_bytes((folder / "b.png").read_bytes())
@@ -167,14 +167,14 @@ def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) 
         "../outside.png",
         r"..\x2Foutside.png",
         f"{folder}/../outside.png",
-        printable(str(outside)).replace("/", r"\x2F"),
+        escape_name(str(outside)).replace("/", r"\x2F"),
         "..",
         ".",
         f"{folder}/",
         r"\x2E\x2E",
     ):
         with pytest.raises(UsageError, match="is no file of the line's challenge folder") as caught:
-            orders.challenge("top", name)
+            orders.read_challenge("top", name)
         assert caught.value.remedy
     assert len(seen) == 4
 
@@ -183,4 +183,4 @@ def test_half_a_challenge_is_refused(folder: Path) -> None:
     path = folder / "b.png"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UsageError, match="cut off"):
-        challenged(folder, "b.png", SimpleNamespace(reading=Reading("mono", 12)))
+        challenged(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))

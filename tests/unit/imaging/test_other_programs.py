@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.detection import check_whole
-from edgeinspect.imaging.formats.stored_bit_depth import stored_depth
-from edgeinspect.imaging.image_file import Reading, decode, read
-from edgeinspect.imaging.mask_file import COLOR, read_mask_values
+from edgeinspect.imaging.formats.detection import verify_image
+from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
+from edgeinspect.imaging.image_file import ReadSettings, decode_native, read_image
+from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 
 FILES = Path(__file__).parents[2] / "images"
 HEIGHT, WIDTH = 20, 26
@@ -100,32 +100,32 @@ REFUSED = {
 
 @pytest.mark.parametrize(("name", "what"), CASES)
 def test_pixels_are_those_that_the_program_was_given(name: str, what: str) -> None:
-    picture, form = decode((FILES / name).read_bytes())
+    picture, form = decode_native((FILES / name).read_bytes())
     wanted = SHOWN[what][0]
     assert picture.shape == wanted.shape
     assert picture.dtype == (np.uint8 if "bits" not in what or what == "4 bits" else np.uint16)
     packed = form.format == "jpeg" or name == "libtiff-jpeg.tif"
     difference = np.abs(picture.astype(int) - wanted.astype(int)).max()
     assert difference <= (3 if packed else 0)
-    stored = stored_depth(FILES / name)
+    stored = read_stored_bit_depth(FILES / name)
     assert stored is not None
-    assert (stored.bits, stored.depth_bits) == (form.bits, form.depth_bits)
+    assert (stored.bits, stored.significant_bits) == (form.bits, form.significant_bits)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
 def test_a_palette_is_looked_up(suffix: str) -> None:
-    shown, _form = decode((FILES / "pillow-palette-shown.png").read_bytes())
-    picture, _form = decode((FILES / f"pillow-palette.{suffix}").read_bytes())
+    shown, _form = decode_native((FILES / "pillow-palette-shown.png").read_bytes())
+    picture, _form = decode_native((FILES / f"pillow-palette.{suffix}").read_bytes())
     assert np.array_equal(picture, shown)
 
 
 def test_bits_of_a_bitmap_are_black_where_they_are_set() -> None:
     """PBM: 1 is black; TIFF may say the same, or the opposite."""
-    drawn, _form = decode((FILES / "netpbm.pbm").read_bytes())
+    drawn, _form = decode_native((FILES / "netpbm.pbm").read_bytes())
     assert set(np.unique(drawn)) == {0, 255}
     assert drawn[0, 0, 0] == 0
     assert drawn[-1, -1, 0] == 255
-    inverted, _form = decode((FILES / "netpbm-1bit-white0.tif").read_bytes())
+    inverted, _form = decode_native((FILES / "netpbm-1bit-white0.tif").read_bytes())
     assert np.array_equal(inverted, drawn)
 
 
@@ -143,8 +143,8 @@ def test_a_picture_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
         7: grey[::-1, ::-1].T,
         8: np.rot90(grey),
     }[turn]
-    picture, form = decode((FILES / f"pillow-turn{turn}.{suffix}").read_bytes())
-    assert form.turn == turn
+    picture, form = decode_native((FILES / f"pillow-turn{turn}.{suffix}").read_bytes())
+    assert form.orientation == turn
     assert picture.shape[:2] == wanted.shape
     assert np.abs(picture[:, :, 0].astype(int) - wanted).max() <= (3 if suffix == "jpg" else 0)
     assert picture.flags.c_contiguous
@@ -165,14 +165,14 @@ OTHER_AS_MASK = {
 @pytest.mark.parametrize("name", [name for name, _what in CASES if name not in OTHER_AS_MASK])
 def test_a_mask_has_the_values_of_the_picture(name: str) -> None:
     """Its ids would be shifted or spread where a decoder takes packed bits for others."""
-    picture, _form = decode((FILES / name).read_bytes())
+    picture, _form = decode_native((FILES / name).read_bytes())
     wide = picture.astype(np.int32)
     if wide.shape[2] == 1:
         wanted = np.where(wide[:, :, 0] == 0xFFFF, 255, wide[:, :, 0])
     else:
         blue, green, red = (wide[:, :, at] for at in range(3))
         grey = (blue == green) & (green == red)
-        wanted = np.where(grey, blue, COLOR | red << 16 | green << 8 | blue)
+        wanted = np.where(grey, blue, COLOR_FLAG | red << 16 | green << 8 | blue)
     assert np.array_equal(read_mask_values(FILES / name), wanted)
 
 
@@ -181,7 +181,7 @@ def test_a_mask_has_the_values_of_the_picture(name: str) -> None:
 def test_a_mask_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
     """By half a turn nothing else would tell that the defect lies at the other end."""
     path = FILES / f"pillow-turn{turn}.{suffix}"
-    picture, _form = decode(path.read_bytes())
+    picture, _form = decode_native(path.read_bytes())
     assert np.array_equal(read_mask_values(path), picture[:, :, 0])
 
 
@@ -206,14 +206,14 @@ def test_a_mask_with_a_jpeg_in_its_tiff_is_refused() -> None:
 @pytest.mark.parametrize(("name", "words"), REFUSED.items())
 def test_what_has_no_one_meaning_is_refused_with_words(name: str, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        read(FILES / name, Reading("mono", 8))
+        read_image(FILES / name, ReadSettings("mono", 8))
     assert caught.value.where == str(FILES / name)
     assert caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["cjpeg-arithmetic.jpg", "pillow-420.jpg", "gm-orient6.jpg"])
 def test_other_ways_of_jpeg_are_read(name: str) -> None:
-    picture, _form = decode((FILES / name).read_bytes())
+    picture, _form = decode_native((FILES / name).read_bytes())
     wanted = np.rot90(GREY, -1) if "orient" in name else BGR
     assert picture.shape == wanted.shape
     assert np.abs(picture.astype(int) - wanted.astype(int)).mean() < 8
@@ -223,7 +223,7 @@ def test_every_file_here_is_read_or_refused() -> None:
     named = {name for name, _what in CASES} | set(REFUSED)
     rest = {path.name for path in FILES.iterdir() if path.suffix not in (".md", ".py")} - named
     for name in rest:
-        decode((FILES / name).read_bytes())
+        decode_native((FILES / name).read_bytes())
 
 
 # -- cut off ------------------------------------------------------------------------------
@@ -238,10 +238,10 @@ READABLE = sorted(
 @pytest.mark.parametrize("name", READABLE)
 def test_no_part_of_a_file_is_taken_for_all_of_it(name: str) -> None:
     data = (FILES / name).read_bytes()
-    whole, _form = decode(data)
+    whole, _form = decode_native(data)
     for length in sorted({*range(0, len(data), max(1, len(data) // 97)), len(data) - 1}):
         try:
-            picture, _form = decode(data[:length])
+            picture, _form = decode_native(data[:length])
         except DataError:
             continue
         assert np.array_equal(picture, whole), f"{length} of {len(data)} bytes are enough"
@@ -251,18 +251,20 @@ def test_no_part_of_a_file_is_taken_for_all_of_it(name: str) -> None:
 def test_zeros_in_place_of_the_rest_are_not_judged(name: str) -> None:
     """A copy that makes room first. In uncompressed pixels two rows may look like black."""
     data = (FILES / name).read_bytes()
-    whole, form = decode(data)
+    whole, form = decode_native(data)
     for length in sorted({*range(0, len(data), max(1, len(data) // 97)), len(data) - 1}):
         try:
-            picture, _form = decode(data[:length] + bytes(len(data) - length))
+            picture, _form = decode_native(data[:length] + bytes(len(data) - length))
         except DataError:
             continue
         if name.startswith(("pillow-1bit", "netpbm.pbm", "netpbm-1bit")):
             continue  # drawings, of which black ends are usual
         assert picture.shape == whole.shape, f"{length} of {len(data)} bytes"
         changed = picture != whole
-        rows = int(changed.any(axis=(1, 2) if form.turn < 5 else (0, 2)).sum())
-        assert rows <= (3 if form.raw else 1), f"{length} of {len(data)} bytes: {rows} rows"
+        rows = int(changed.any(axis=(1, 2) if form.orientation < 5 else (0, 2)).sum())
+        assert rows <= (3 if form.pixel_ranges else 1), (
+            f"{length} of {len(data)} bytes: {rows} rows"
+        )
 
 
 def jpeg(picture: np.ndarray, *options: int) -> bytes:
@@ -275,35 +277,35 @@ NOISE = np.random.default_rng(3).integers(0, 256, (256, 400), np.uint8)
 def test_a_jpeg_that_was_closed_too_early_is_not_judged() -> None:
     """With its end marker, decoders fill the rest with grey and say nothing."""
     data = jpeg(NOISE)
-    assert decode(data)[0].shape == (256, 400, 1)
+    assert decode_native(data)[0].shape == (256, 400, 1)
     closed = data[: len(data) // 2] + b"\xff\xd9"
     with pytest.raises(DataError, match="plain grey 128"):
-        decode(closed)
-    assert decode(closed, flat_end=True)[0].shape == (256, 400, 1)
+        decode_native(closed)
+    assert decode_native(closed, flat_end=True)[0].shape == (256, 400, 1)
 
 
 def test_a_jpeg_with_a_hole_is_not_judged() -> None:
     data = jpeg(NOISE)
     middle = len(data) // 2
     with pytest.raises(DataError, match="zeros among its coded pixels"):
-        decode(data[:middle] + bytes(4096) + data[middle + 4096 :])
+        decode_native(data[:middle] + bytes(4096) + data[middle + 4096 :])
 
 
 def test_restart_markers_are_counted() -> None:
     data = jpeg(NOISE, cv2.IMWRITE_JPEG_RST_INTERVAL, 10)
-    check_whole(data)
+    verify_image(data)
     last = data.rfind(b"\xff\xd5")
     with pytest.raises(DataError, match="restart markers"):
-        check_whole(data[:last] + b"\xff\xd9")
+        verify_image(data[:last] + b"\xff\xd9")
 
 
 def test_a_thumbnail_in_a_jpeg_does_not_end_it() -> None:
     small, large = jpeg(NOISE[:32, :32]), jpeg(NOISE)
     segment = b"thumbnail\0" + small
     both = large[:2] + b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment + large[2:]
-    assert np.array_equal(decode(both)[0], decode(large)[0])
+    assert np.array_equal(decode_native(both)[0], decode_native(large)[0])
     with pytest.raises(DataError, match="without its end"):
-        decode(both[: len(both) // 2])
+        decode_native(both[: len(both) // 2])
 
 
 def test_a_png_whose_checksum_is_wrong_is_not_judged() -> None:
@@ -311,7 +313,7 @@ def test_a_png_whose_checksum_is_wrong_is_not_judged() -> None:
     at = data.index(b"IDAT") + 20
     data[at] ^= 1
     with pytest.raises(DataError, match="checksum"):
-        decode(bytes(data))
+        decode_native(bytes(data))
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".pgm"])
@@ -321,12 +323,12 @@ def test_black_at_the_end_may_be_declared(suffix: str) -> None:
     picture[:5] = 0  # a BMP begins at the bottom
     data = cv2.imencode(suffix, picture)[1].tobytes()
     with pytest.raises(DataError, match=r"5 rows of zeros.*flat_end"):
-        decode(data)
-    assert np.array_equal(decode(data, flat_end=True)[0][:, :, 0], picture)
+        decode_native(data)
+    assert np.array_equal(decode_native(data, flat_end=True)[0][:, :, 0], picture)
     black = cv2.imencode(suffix, np.zeros_like(picture))[1].tobytes()
     with pytest.raises(DataError, match="nothing but zeros"):
-        decode(black)
-    assert not decode(black, flat_end=True)[0].any()
+        decode_native(black)
+    assert not decode_native(black, flat_end=True)[0].any()
 
 
 def test_garbage_is_one_error() -> None:
@@ -338,7 +340,7 @@ def test_garbage_is_one_error() -> None:
             for at in rng.integers(0, min(len(data), 400), 4):
                 broken[at] = int(rng.integers(0, 256))
             try:
-                decode(bytes(broken), pixels_max=1_000_000)
+                decode_native(bytes(broken), pixels_max=1_000_000)
             except DataError:
                 continue
 
@@ -386,7 +388,7 @@ def test_hostile_files_are_one_error() -> None:
     }
     for data in hostile.values():
         with pytest.raises(DataError):
-            decode(data)
+            decode_native(data)
 
 
 def test_zeros_are_looked_for_a_block_at_a_time() -> None:
@@ -394,6 +396,6 @@ def test_zeros_are_looked_for_a_block_at_a_time() -> None:
     picture[1500:] = 0
     head = b"P5 1000 3000 255\n"
     with pytest.raises(DataError, match="1500 rows of zeros"):
-        decode(head + picture.tobytes())
+        decode_native(head + picture.tobytes())
     picture[-1, -1] = 1
-    assert np.array_equal(decode(head + picture.tobytes())[0][:, :, 0], picture)
+    assert np.array_equal(decode_native(head + picture.tobytes())[0][:, :, 0], picture)

@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.imaging.synthetic_strip import CLASS_NAMES, render
+from edgeinspect.imaging.synthetic_strip import CLASS_NAMES, render_strip
 
 
 def test_seed_and_index_decide_every_pixel() -> None:
-    later = render(3, 7)
-    render(3, 1)
-    again = render(3, 7)
+    later = render_strip(3, 7)
+    render_strip(3, 1)
+    again = render_strip(3, 7)
     assert np.array_equal(later.image, again.image)
     assert np.array_equal(later.mask, again.mask)
-    assert not np.array_equal(later.image, render(3, 8).image)
-    assert not np.array_equal(later.image, render(4, 7).image)
+    assert not np.array_equal(later.image, render_strip(3, 8).image)
+    assert not np.array_equal(later.image, render_strip(4, 7).image)
 
 
 @pytest.mark.parametrize("size", [(256, 1600), (64, 128), (300, 2500)])
 def test_sizes_and_types(size: tuple[int, int]) -> None:
-    picture = render(1, 2, *size)
+    picture = render_strip(1, 2, *size)
     assert picture.image.shape == picture.mask.shape == size
     assert picture.image.dtype == picture.mask.dtype == np.uint8
     assert picture.mask.max() <= len(CLASS_NAMES)
@@ -31,14 +31,14 @@ def test_sizes_and_types(size: tuple[int, int]) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(1, 300))
 @settings(deadline=None, max_examples=150)
 def test_any_size_however_small(index: int, height_px: int, width_px: int) -> None:
-    picture = render(5, index, height_px, width_px)
+    picture = render_strip(5, index, height_px, width_px)
     assert picture.image.shape == picture.mask.shape == (height_px, width_px)
     assert picture.image.flags.c_contiguous
 
 
 def test_shares_follow_severstal() -> None:
-    pictures = [render(99, index) for index in range(300)]
-    defective = [picture for picture in pictures if picture.defective]
+    pictures = [render_strip(99, index) for index in range(300)]
+    defective = [picture for picture in pictures if picture.has_defect]
     assert 0.35 < len(defective) / len(pictures) < 0.5
     counts = [
         sum(bool((picture.mask == class_id).any()) for picture in defective)
@@ -50,9 +50,9 @@ def test_shares_follow_severstal() -> None:
 
 
 def test_mean_grey_does_not_tell_defective_from_clean() -> None:
-    pictures = [render(98, index) for index in range(200)]
+    pictures = [render_strip(98, index) for index in range(200)]
     means = np.array([picture.image.mean() for picture in pictures])
-    labels = np.array([picture.defective for picture in pictures])
+    labels = np.array([picture.has_defect for picture in pictures])
     bad, good = means[labels], means[~labels]
     auc = (bad[:, None] > good[None, :]).mean()
     assert 0.35 < auc < 0.65

@@ -10,40 +10,42 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
-from edgeinspect.system.user_file import Role, Users
+from edgeinspect.domain.plc import PlcOutcome, PlcResult, ProcessImage
+from edgeinspect.system.user_file import Role, UserFile
 from tests.opcua_harness import (
     DAY,
-    Pair,
-    Served,
+    CertificatePair,
+    RunningServer,
     connect,
     disconnect,
-    input_id,
-    make_pair,
-    reason,
-    run,
+    input_node_id,
+    make_certificate_pair,
+    run_async,
     serve,
-    write,
+    skip_reason,
+    write_raw,
 )
 from tests.system.plant import wait_for
 
-pytestmark = pytest.mark.skipif(bool(reason), reason=f"link opcua: {reason}")
+pytestmark = pytest.mark.skipif(bool(skip_reason), reason=f"link opcua: {skip_reason}")
 PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, dict[str, Pair]]]:
+def secure(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[RunningServer, dict[str, CertificatePair]]]:
     folder = tmp_path_factory.mktemp("secure")
-    server = make_pair(folder, "server")
-    pairs = {name: make_pair(folder, name) for name in ("plc", "scada", "stranger")}
-    pairs["old"] = make_pair(folder, "old", begins=-9 * DAY, ends=-DAY)
+    server = make_certificate_pair(folder, "server")
+    pairs = {name: make_certificate_pair(folder, name) for name in ("plc", "scada", "stranger")}
+    pairs["old"] = make_certificate_pair(folder, "old", begins=-9 * DAY, ends=-DAY)
     trusted = folder / "pki" / "trusted"
     trusted.mkdir(parents=True)
     for name in ("plc", "scada", "old"):
         shutil.copy(pairs[name].certificate, trusted)
-    users = Users(folder / "users.json")
-    users.set("press", Role.VIEWER, PASSWORD)
-    users.set("panel", Role.VIEWER, PASSWORD)
+    users = UserFile(folder / "users.json")
+    users.add_or_update("press", Role.VIEWER, PASSWORD)
+    users.add_or_update("panel", Role.VIEWER, PASSWORD)
     with serve(
         folder,
         certificate=str(server.certificate),
@@ -75,10 +77,10 @@ def test_a_trusted_client_and_a_known_user(secure: Any, policy: str) -> None:
 
         client = await connect(served.client(pairs["plc"], "press", PASSWORD, policy=policy))
         variant = ua.Variant(7, ua.VariantType.UInt32)
-        assert await write(client, input_id("ResultsAck"), ua.DataValue(variant)) == "Good"
+        assert await write_raw(client, input_node_id("ResultsAck"), ua.DataValue(variant)) == "Good"
         await disconnect(client)
 
-    run(work)
+    run_async(work)
     wait_for(lambda: (heard := served.link.poll().commands) and heard.results_ack == 7)
 
 
@@ -98,7 +100,7 @@ def test_everybody_else_gets_no_session(secure: Any) -> None:
         "no encryption, anonymous": served.client(None),
     }
     for what, client in cases.items():
-        assert run(lambda client=client: opens(client)), what
+        assert run_async(lambda client=client: opens(client)), what
     rejected = {path.name for path in (served.folder / "pki" / "rejected").iterdir()}
     assert len(rejected) == 1, "only the unknown one waits for an engineer"
 
@@ -121,7 +123,7 @@ def test_discovery_works_unencrypted_and_offers_what_is_safe(secure: Any) -> Non
         (server,) = await Client(served.url).connect_and_find_servers()
         assert server.ApplicationUri == "urn:test:server"
 
-    run(work)
+    run_async(work)
 
 
 def test_each_writes_its_own_tags(secure: Any) -> None:
@@ -133,11 +135,11 @@ def test_each_writes_its_own_tags(secure: Any) -> None:
         client = await connect(served.client(pairs["scada"], "panel", PASSWORD))
         true = ua.DataValue(ua.Variant(True, ua.VariantType.Boolean))
         one = ua.DataValue(ua.Variant(1, ua.VariantType.UInt16))
-        assert await write(client, input_id("FaultReset"), true) == "Good"
-        assert await write(client, input_id("Enable"), true) == "BadUserAccessDenied"
-        assert await write(client, input_id("TriggerId"), one) == "BadUserAccessDenied"
+        assert await write_raw(client, input_node_id("FaultReset"), true) == "Good"
+        assert await write_raw(client, input_node_id("Enable"), true) == "BadUserAccessDenied"
+        assert await write_raw(client, input_node_id("TriggerId"), one) == "BadUserAccessDenied"
         for name, wanted in {"FaultReset": 3, "Enable": 1}.items():
-            node = client.get_node(input_id(name))
+            node = client.get_node(input_node_id(name))
             level = await node.read_attribute(ua.AttributeIds.UserAccessLevel)
             assert level.Value.Value == wanted
         # A client that only looks is not the PLC: no result is delivered to it.
@@ -145,7 +147,7 @@ def test_each_writes_its_own_tags(secure: Any) -> None:
         assert not served.link.poll().connected
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
 def test_letting_in_and_shutting_out_without_a_restart(secure: Any) -> None:
@@ -169,7 +171,7 @@ def test_letting_in_and_shutting_out_without_a_restart(secure: Any) -> None:
             raise AssertionError("the session outlives its certificate")
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
 def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
@@ -185,7 +187,9 @@ def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
         own = press.uaclient.protocol.authentication_token
         press.uaclient.protocol.authentication_token = stolen
         with pytest.raises(ua.UaError, match="BadSessionIdInvalid"):
-            await press.uaclient.read(ua.ReadParameters(NodesToRead=[_ask(input_id("Enable"))]))
+            await press.uaclient.read(
+                ua.ReadParameters(NodesToRead=[_ask(input_node_id("Enable"))])
+            )
         with pytest.raises(ua.UaError):
             await press.activate_session("press", PASSWORD)
         press.uaclient.protocol.authentication_token = own
@@ -194,11 +198,11 @@ def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
         with pytest.raises(ua.UaError, match="BadUserAccessDenied"):
             await panel.activate_session("press", "wrong password")
         true = ua.DataValue(ua.Variant(True, ua.VariantType.Boolean))
-        assert await write(panel, input_id("Enable"), true) == "BadUserAccessDenied"
+        assert await write_raw(panel, input_node_id("Enable"), true) == "BadUserAccessDenied"
         for client in (panel, press):
             await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
 def test_a_client_that_lost_its_connection_goes_on_with_its_session(secure: Any) -> None:
@@ -248,7 +252,7 @@ def test_a_client_that_lost_its_connection_goes_on_with_its_session(secure: Any)
             again.disconnect_socket()
         await disconnect(first)
 
-    run(work)
+    run_async(work)
 
 
 def test_a_channel_is_renewed(secure: Any) -> None:
@@ -263,7 +267,7 @@ def test_a_channel_is_renewed(secure: Any) -> None:
             await asyncio.sleep(0.1)
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
 def test_the_application_uri_must_be_the_certificates(secure: Any) -> None:
@@ -280,7 +284,7 @@ def test_the_application_uri_must_be_the_certificates(secure: Any) -> None:
             await client.connect()
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
 def test_a_password_is_read_only_as_the_policy_has_it(secure: Any) -> None:
@@ -318,11 +322,11 @@ def test_a_password_is_read_only_as_the_policy_has_it(secure: Any) -> None:
                 await client.uaclient.activate_session(params)
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
 def test_anonymous_only_if_written_out(tmp_path: Path) -> None:
-    server, plc = make_pair(tmp_path, "server"), make_pair(tmp_path, "plc")
+    server, plc = make_certificate_pair(tmp_path, "server"), make_certificate_pair(tmp_path, "plc")
     trusted = tmp_path / "pki" / "trusted"
     trusted.mkdir(parents=True)
     shutil.copy(plc.certificate, trusted)
@@ -337,11 +341,11 @@ def test_anonymous_only_if_written_out(tmp_path: Path) -> None:
 
         async def work() -> None:
             client = await connect(served.client(plc))
-            await asyncio.to_thread(wait_for, lambda: served.link.poll().connected)
+            await asyncio.to_thread(wait_for, lambda: served.link.poll().is_connected)
             await disconnect(client)
             assert await opens(served.client(None))
 
-        run(work)
+        run_async(work)
 
 
 def _ask(node: Any) -> Any:
@@ -353,8 +357,8 @@ def _ask(node: Any) -> Any:
 def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> None:
     """Shown while no PLC is there: it would be read, years old, before the server turns."""
     served, pairs = secure
-    result = PlcResult(8, 1, Outcome.PASS, 1)
-    shown = PlcImage(revision=1 << 30, online=True, result=result, last_id=7, results_total=7)
+    result = PlcResult(8, 1, PlcOutcome.PASS, 1)
+    shown = ProcessImage(revision=1 << 30, online=True, result=result, last_id=7, results_total=7)
 
     async def work() -> None:
         client = await connect(served.client(pairs["scada"], "panel", PASSWORD))
@@ -381,6 +385,6 @@ def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> No
         await disconnect(plc)
 
     try:
-        run(work)
+        run_async(work)
     finally:
-        served.link.show(PlcImage(revision=(1 << 30) + 1))
+        served.link.show(ProcessImage(revision=(1 << 30) + 1))

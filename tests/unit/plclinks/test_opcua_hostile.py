@@ -15,27 +15,27 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.domain.plc import Outcome, PlcResult
+from edgeinspect.domain.plc import PlcOutcome, PlcResult
 from edgeinspect.plclinks import opcua
 from tests.opcua_harness import (
     NAMESPACE,
-    Served,
+    RunningServer,
     connect,
     disconnect,
-    input_id,
-    reason,
-    run,
+    input_node_id,
+    run_async,
     serve,
-    write,
+    skip_reason,
+    write_raw,
 )
 from tests.system.plant import wait_for
 
-pytestmark = pytest.mark.skipif(bool(reason), reason=f"link opcua: {reason}")
+pytestmark = pytest.mark.skipif(bool(skip_reason), reason=f"link opcua: {skip_reason}")
 CLIENTS = 8
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with serve(tmp_path_factory.mktemp("open"), clients=CLIENTS) as built:
         yield built
 
@@ -80,30 +80,36 @@ def hostile_values() -> list[tuple[str, Any, set[str]]]:
     ]
 
 
-def test_a_hostile_write_changes_nothing(served: Served) -> None:
+def test_a_hostile_write_changes_nothing(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
         victim, attacker = await connect(served.client()), await connect(served.client())
         before = served.link.poll().commands
         for name, value, wanted in hostile_values():
-            got = await write(attacker, input_id(name), value)
+            got = await write_raw(attacker, input_node_id(name), value)
             assert got in wanted, (name, got, str(value)[:80])
             assert served.link.poll().commands == before
         good = ua.DataValue(ua.Variant(7, ua.VariantType.UInt32))
-        assert await write(attacker, input_id("ResultsAck"), good, rng="0:1") == (
+        assert await write_raw(attacker, input_node_id("ResultsAck"), good, rng="0:1") == (
             "BadIndexRangeInvalid"
         )
-        assert await write(attacker, input_id("ResultsAck"), good, attribute=4) == "BadNotWritable"
+        assert (
+            await write_raw(attacker, input_node_id("ResultsAck"), good, attribute=4)
+            == "BadNotWritable"
+        )
         for attribute in (99, 0, 4_000_000_000):
-            got = await write(attacker, input_id("ResultsAck"), good, attribute=attribute)
+            got = await write_raw(attacker, input_node_id("ResultsAck"), good, attribute=attribute)
             assert got == "BadAttributeIdInvalid"
-        assert await write(attacker, ua.NodeId("Inputs.Nothing", 2), good) == "BadNodeIdUnknown"
+        assert await write_raw(attacker, ua.NodeId("Inputs.Nothing", 2), good) == "BadNodeIdUnknown"
         for node in (ua.NodeId("Outputs.ResultId", 2), ua.NodeId(2258), ua.NodeId(85)):
-            assert await write(attacker, node, good) in ("BadNotWritable", "BadAttributeIdInvalid")
+            assert await write_raw(attacker, node, good) in (
+                "BadNotWritable",
+                "BadAttributeIdInvalid",
+            )
         assert served.link.poll().commands == before
         assert await victim.get_namespace_array(), "the other session lives"
-        assert await write(attacker, input_id("ResultsAck"), good) == "Good"
+        assert await write_raw(attacker, input_node_id("ResultsAck"), good) == "Good"
         await asyncio.sleep(0.05)
         commands = served.link.poll().commands
         assert commands is not None
@@ -111,10 +117,10 @@ def test_a_hostile_write_changes_nothing(served: Served) -> None:
         for client in (victim, attacker):
             await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
-def test_services_that_nobody_has(served: Served) -> None:
+def test_services_that_nobody_has(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
@@ -137,13 +143,13 @@ def test_services_that_nobody_has(served: Served) -> None:
         call.ObjectId, call.MethodId = ua.NodeId(2253), ua.NodeId(11492)
         (result,) = await client.uaclient.call([call])
         assert result.StatusCode.name == "BadMethodInvalid"
-        assert await client.get_node(input_id("Enable")).read_value() in (False, True)
+        assert await client.get_node(input_node_id("Enable")).read_value() in (False, True)
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
-def test_too_much_is_refused(served: Served) -> None:
+def test_too_much_is_refused(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
@@ -177,7 +183,7 @@ def test_too_much_is_refused(served: Served) -> None:
         for each in (client, other):
             await disconnect(each)
 
-    run(work)
+    run_async(work)
 
 
 class _Deaf:
@@ -204,7 +210,7 @@ def test_a_where_clause_that_would_not_end() -> None:
     assert where_cost([both(1), leaf]) < 10
 
 
-def test_one_filter_that_raises_keeps_no_event_from_the_others(served: Served) -> None:
+def test_one_filter_that_raises_keeps_no_event_from_the_others(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
@@ -233,9 +239,9 @@ def test_one_filter_that_raises_keeps_no_event_from_the_others(served: Served) -
         await subscription.subscribe_events(client.nodes.server, ready)
         decided = datetime(2026, 11, 28, 12, 0, 0, 500_000, timezone.utc)
         captured_ns = int(decided.timestamp() * 1e9) - 400_000
-        served.image(
+        served.write_image(
             result=PlcResult(
-                41, 5, Outcome.REJECT, 10, processing_us=400, captured_at_utc_ns=captured_ns
+                41, 5, PlcOutcome.REJECT, 10, processing_us=400, captured_at_utc_ns=captured_ns
             )
         )
         await asyncio.to_thread(wait_for, lambda: events)
@@ -250,14 +256,14 @@ def test_one_filter_that_raises_keeps_no_event_from_the_others(served: Served) -
         assert value.Value.Value == 41
         assert value.SourceTimestamp == decided
         assert abs((datetime.now(timezone.utc) - value.ServerTimestamp).total_seconds()) < 30
-        served.image()
+        served.write_image()
         for each in (client, hostile):
             await disconnect(each)
 
-    run(work)
+    run_async(work)
 
 
-def test_values_and_namespaces_say_what_they_are(served: Served) -> None:
+def test_values_and_namespaces_say_what_they_are(served: RunningServer) -> None:
     async def work() -> None:
         client = await connect(served.client())
         changes: list[Any] = []
@@ -276,10 +282,10 @@ def test_values_and_namespaces_say_what_they_are(served: Served) -> None:
         assert await (await ours.get_child("0:NamespaceUri")).read_value() == NAMESPACE
         await disconnect(client)
 
-    run(work)
+    run_async(work)
 
 
-def test_250_idle_connections_keep_nobody_out(served: Served) -> None:
+def test_250_idle_connections_keep_nobody_out(served: RunningServer) -> None:
     async def work() -> None:
         plc = await connect(served.client())
         idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(250)]
@@ -298,7 +304,7 @@ def test_250_idle_connections_keep_nobody_out(served: Served) -> None:
                 each.close()
         await disconnect(plc)
 
-    run(work)
+    run_async(work)
 
 
 def _is_open(connection: socket.socket) -> bool:
@@ -311,7 +317,7 @@ def _is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_more_sessions_than_there_are_end_those_silent_longest(served: Served) -> None:
+def test_more_sessions_than_there_are_end_those_silent_longest(served: RunningServer) -> None:
     async def work() -> None:
         plc = await connect(served.client())
         others = []
@@ -321,7 +327,7 @@ def test_more_sessions_than_there_are_end_those_silent_longest(served: Served) -
         for each in (*others, plc):
             await disconnect(each)
 
-    run(work)
+    run_async(work)
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -331,7 +337,9 @@ def message(kind: bytes, body: bytes) -> bytes:
 HELLO = message(b"HELF", struct.pack("<5I", 0, 65_535, 65_535, 0, 0) + struct.pack("<i", -1))
 
 
-def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(served: Served) -> None:
+def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(
+    served: RunningServer,
+) -> None:
     seed = random.Random(12)
     tiny = message(b"HELF", struct.pack("<5I", 0, 1, 1, 0, 0) + struct.pack("<i", -1))
     unopened = message(b"MSGF", struct.pack("<4I", 0, 0, 1, 1) + b"\x01\x00\xd2\x01")
@@ -366,10 +374,10 @@ def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(served: 
         assert await victim.get_namespace_array()
         await disconnect(victim)
 
-    run(work)
+    run_async(work)
 
 
-def test_mutated_requests_in_a_session(served: Served) -> None:
+def test_mutated_requests_in_a_session(served: RunningServer) -> None:
     """Bodies that decode to anything: each gets an answer or ends its own connection."""
     seed = random.Random(3)
 
@@ -413,12 +421,12 @@ def test_mutated_requests_in_a_session(served: Served) -> None:
         assert await victim.get_namespace_array()
         await disconnect(victim)
 
-    run(work)
+    run_async(work)
     assert served.link._thread is not None
     assert served.link._thread.is_alive()
 
 
-def test_nesting_ends_at_its_own_connection(served: Served) -> None:
+def test_nesting_ends_at_its_own_connection(served: RunningServer) -> None:
     """A variant of variants of variants, 100,000 deep, where a value is wanted."""
 
     async def work() -> None:
@@ -430,7 +438,7 @@ def test_nesting_ends_at_its_own_connection(served: Served) -> None:
             client = await connect(served.client())
             protocol = client.uaclient.protocol
             item = ua.WriteValue()
-            item.NodeId, item.AttributeId = input_id("ResultsAck"), ua.AttributeIds.Value
+            item.NodeId, item.AttributeId = input_node_id("ResultsAck"), ua.AttributeIds.Value
             item.Value = ua.DataValue(ua.Variant(1, ua.VariantType.Byte))
             request = ua.WriteRequest()
             request.Parameters.NodesToWrite = [item]
@@ -446,7 +454,7 @@ def test_nesting_ends_at_its_own_connection(served: Served) -> None:
             await disconnect(client)
         await disconnect(victim)
 
-    run(work)
+    run_async(work)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from edgeinspect import registry
 from edgeinspect.errors import ConfigError, DeviceLostError, UsageError
-from tests.opcua_harness import DAY, make_pair
+from tests.opcua_harness import DAY, make_certificate_pair
 
 pytestmark = pytest.mark.skipif(
     bool(registry.missing_reason("plclink", "opcua")), reason="asyncua is not installed"
@@ -29,18 +29,18 @@ def problem(certificate: Path, key: Path, uri: str | None = None) -> str:
 
 
 def test_the_application_uri_is_the_certificates(tmp_path: Path) -> None:
-    pair = make_pair(tmp_path, "server")
+    pair = make_certificate_pair(tmp_path, "server")
     assert read(pair.certificate, pair.key) == "urn:test:server"
     assert read(pair.certificate, pair.key, "urn:test:server") == "urn:test:server"
     assert "urn:test:server" in problem(pair.certificate, pair.key, "urn:other")
-    bare = make_pair(tmp_path, "bare", uri=None)
+    bare = make_certificate_pair(tmp_path, "bare", uri=None)
     assert "subjectAltName" in problem(bare.certificate, bare.key)
 
 
 def test_times(tmp_path: Path) -> None:
-    old = make_pair(tmp_path, "old", begins=-9 * DAY, ends=-DAY)
+    old = make_certificate_pair(tmp_path, "old", begins=-9 * DAY, ends=-DAY)
     assert "expired" in problem(old.certificate, old.key)
-    young = make_pair(tmp_path, "young", begins=DAY)
+    young = make_certificate_pair(tmp_path, "young", begins=DAY)
     assert "not valid before" in problem(young.certificate, young.key)
     # A clock behind the file's own time is not set yet: systemd shall try again.
     later = time.time() + 3600
@@ -51,19 +51,22 @@ def test_times(tmp_path: Path) -> None:
 
 
 def test_the_key_is_its_own_and_nobody_elses(tmp_path: Path) -> None:
-    pair, other = make_pair(tmp_path, "server"), make_pair(tmp_path, "other")
+    pair, other = (
+        make_certificate_pair(tmp_path, "server"),
+        make_certificate_pair(tmp_path, "other"),
+    )
     assert "is not the key of the certificate" in problem(pair.certificate, other.key)
     for mode in (0o640, 0o604, 0o644):
         pair.key.chmod(mode)
         assert f"chmod 600 {pair.key}" in problem(pair.certificate, pair.key)
-    weak = make_pair(tmp_path, "weak", bits=1024)
+    weak = make_certificate_pair(tmp_path, "weak", bits=1024)
     assert "RSA of 2048" in problem(weak.certificate, weak.key)
 
 
 def test_an_encrypted_key(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization
 
-    pair = make_pair(tmp_path, "server")
+    pair = make_certificate_pair(tmp_path, "server")
     key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
     pair.key.write_bytes(
         key.private_bytes(
@@ -76,7 +79,7 @@ def test_an_encrypted_key(tmp_path: Path) -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    pair = make_pair(tmp_path, "server")
+    pair = make_certificate_pair(tmp_path, "server")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     junk = tmp_path / "junk"
@@ -88,24 +91,24 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_trust_is_a_folder(tmp_path: Path) -> None:
-    from edgeinspect.plclinks._opcua.trust import TrustList, let_in, thumbprint
+    from edgeinspect.plclinks._opcua.trust import TrustList, thumbprint, trust_certificate
 
     pki = tmp_path / "pki"
     trust = TrustList(pki)
-    pair = make_pair(tmp_path, "client")
+    pair = make_certificate_pair(tmp_path, "client")
     der = pair.certificate.read_bytes()
-    assert trust.judge(der) == "unknown certificate"
-    trust.keep_rejected(der)
+    assert trust.check(der) == "unknown certificate"
+    trust.save_rejected(der)
     with pytest.raises(UsageError):
-        let_in(pki, thumbprint(der)[:7])
-    moved = let_in(pki, thumbprint(der)[:10].lower())
+        trust_certificate(pki, thumbprint(der)[:7])
+    moved = trust_certificate(pki, thumbprint(der)[:10].lower())
     assert moved.parent.name == "trusted"
-    assert trust.judge(der) == ""
+    assert trust.check(der) == ""
     moved.unlink()
-    assert trust.judge(der) == "unknown certificate"
+    assert trust.check(der) == "unknown certificate"
     (pki / "trusted" / "junk.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nx")
     (pki / "trusted" / "folder").mkdir()
-    assert trust.judge(der) == "unknown certificate"
+    assert trust.check(der) == "unknown certificate"
     assert len(trust.problems) == 2
 
 
@@ -117,28 +120,28 @@ def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
 
     pki = tmp_path / "pki"
     (pki / "trusted").mkdir(parents=True)
-    root = make_pair(tmp_path, "root", uri=None, authority=True)
+    root = make_certificate_pair(tmp_path, "root", uri=None, authority=True)
     (pki / "trusted" / "root.der").write_bytes(root.certificate.read_bytes())
     trust = TrustList(pki)
-    issued = make_pair(tmp_path, "issued", issuer=root)
+    issued = make_certificate_pair(tmp_path, "issued", issuer=root)
     der = issued.certificate.read_bytes()
-    assert trust.judge(der) == ""
+    assert trust.check(der) == ""
     # A client that is trusted itself vouches for nobody.
-    client = make_pair(tmp_path, "client")
+    client = make_certificate_pair(tmp_path, "client")
     (pki / "trusted" / "client.der").write_bytes(client.certificate.read_bytes())
-    forged = make_pair(tmp_path, "forged", issuer=client).certificate.read_bytes()
-    assert trust.judge(forged) == "unknown certificate"
+    forged = make_certificate_pair(tmp_path, "forged", issuer=client).certificate.read_bytes()
+    assert trust.check(forged) == "unknown certificate"
     # Nor one that its tool has made an authority as well, as `openssl req -x509` does.
-    client = make_pair(tmp_path, "both", authority=True)
+    client = make_certificate_pair(tmp_path, "both", authority=True)
     (pki / "trusted" / "both.der").write_bytes(client.certificate.read_bytes())
-    assert trust.judge(client.certificate.read_bytes()) == ""
-    forged = make_pair(tmp_path, "forged2", issuer=client).certificate.read_bytes()
-    assert trust.judge(forged) == "unknown certificate"
+    assert trust.check(client.certificate.read_bytes()) == ""
+    forged = make_certificate_pair(tmp_path, "forged2", issuer=client).certificate.read_bytes()
+    assert trust.check(forged) == "unknown certificate"
     # Nor one whose key may not sign certificates.
-    other = make_pair(tmp_path, "signer", uri=None, authority=True, signs=False)
+    other = make_certificate_pair(tmp_path, "signer", uri=None, authority=True, signs=False)
     (pki / "trusted" / "signer.der").write_bytes(other.certificate.read_bytes())
-    forged = make_pair(tmp_path, "forged3", issuer=other).certificate.read_bytes()
-    assert trust.judge(forged) == "unknown certificate"
+    forged = make_certificate_pair(tmp_path, "forged3", issuer=other).certificate.read_bytes()
+    assert trust.check(forged) == "unknown certificate"
     key = serialization.load_pem_private_key(root.key.read_bytes(), None)
     certificate = x509.load_der_x509_certificate(der)
     revoked = (
@@ -157,7 +160,7 @@ def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
     )
     (pki / "crl").mkdir()
     (pki / "crl" / "root.crl").write_bytes(made.public_bytes(serialization.Encoding.DER))
-    assert trust.judge(der) == "revoked"
+    assert trust.check(der) == "revoked"
 
 
 def test_expired_weak_or_no_certificate_at_all(tmp_path: Path) -> None:
@@ -167,15 +170,15 @@ def test_expired_weak_or_no_certificate_at_all(tmp_path: Path) -> None:
     (pki / "trusted").mkdir(parents=True)
     trust = TrustList(pki)
     for name, pair in {
-        "expired": make_pair(tmp_path, "old", begins=-9 * DAY, ends=-DAY),
-        "not valid before": make_pair(tmp_path, "young", begins=DAY),
-        "RSA": make_pair(tmp_path, "weak", bits=1024),
+        "expired": make_certificate_pair(tmp_path, "old", begins=-9 * DAY, ends=-DAY),
+        "not valid before": make_certificate_pair(tmp_path, "young", begins=DAY),
+        "RSA": make_certificate_pair(tmp_path, "weak", bits=1024),
     }.items():
         der = pair.certificate.read_bytes()
         (pki / "trusted" / pair.certificate.name).write_bytes(der)
-        assert name in trust.judge(der)
-    assert trust.judge(b"\x30\x03junk").startswith("no certificate")
-    assert trust.judge(b"").startswith("no certificate")
+        assert name in trust.check(der)
+    assert trust.check(b"\x30\x03junk").startswith("no certificate")
+    assert trust.check(b"").startswith("no certificate")
 
 
 def test_the_rejected_are_bounded(tmp_path: Path) -> None:
@@ -186,5 +189,5 @@ def test_the_rejected_are_bounded(tmp_path: Path) -> None:
     rejected.mkdir()
     for number in range(module.REJECTED_MAX + 5):
         (rejected / f"{number:040X}.der").write_bytes(b"x")
-    trust.keep_rejected(make_pair(tmp_path, "client").certificate.read_bytes())
+    trust.save_rejected(make_certificate_pair(tmp_path, "client").certificate.read_bytes())
     assert len(list(rejected.iterdir())) == module.REJECTED_MAX

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from edgeinspect.domain.plc import (
     CAUSES,
-    Outcome,
     PlcCommands,
     PlcError,
-    PlcImage,
+    PlcOutcome,
     PlcResult,
-    Refusal,
+    ProcessImage,
+    TriggerRefusal,
 )
 from edgeinspect.domain.text import fits_utf8
 from edgeinspect.plclinks import _register_map
@@ -27,7 +27,7 @@ RESULTS = st.builds(
     PlcResult,
     seq=st.integers(1, 1 << 62),
     epoch=st.integers(0, 1 << 62),
-    outcome=st.sampled_from([Outcome.REJECT, Outcome.NEITHER]),
+    outcome=st.sampled_from([PlcOutcome.REJECT, PlcOutcome.NEITHER]),
     cause=st.integers(0, 200),
     no_verdict=st.booleans(),
     late=st.booleans(),
@@ -43,7 +43,7 @@ RESULTS = st.builds(
     processing_us=BIG,
 )
 IMAGES = st.builds(
-    PlcImage,
+    ProcessImage,
     online=st.just(True),
     trigger_ready=st.booleans(),
     result=st.none() | RESULTS,
@@ -57,7 +57,7 @@ IMAGES = st.builds(
 
 
 @pytest.mark.parametrize(
-    "tags", [_register_map.OUTPUTS, _register_map.INPUTS], ids=["outputs", "inputs"]
+    "tags", [_register_map.OUTPUT_TAGS, _register_map.INPUT_TAGS], ids=["outputs", "inputs"]
 )
 def test_no_two_values_share_a_word_and_32_bits_are_even(tags: Any) -> None:
     at = 0
@@ -77,12 +77,12 @@ def test_one_modbus_request_takes_a_block() -> None:
 
 
 @given(IMAGES)
-def test_any_image_goes_there_and_back(image: PlcImage) -> None:
+def test_any_image_goes_there_and_back(image: ProcessImage) -> None:
     block = _register_map.encode_outputs(image)
     assert len(block) == 2 * _register_map.OUTPUT_WORDS
-    got = _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
-    texts = {tag.name: tag.length for tag in _register_map.OUTPUTS if tag.type == "text"}
-    for name, value in _register_map.values(image).items():
+    got = _register_map.decode_block(block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS)
+    texts = {tag.name: tag.length_bytes for tag in _register_map.OUTPUT_TAGS if tag.type == "text"}
+    for name, value in _register_map.tag_values(image).items():
         if isinstance(value, str):  # whole, or not at all
             value = value if fits_utf8(value, texts[name]) else ""
         assert got[name] == value, name
@@ -91,23 +91,23 @@ def test_any_image_goes_there_and_back(image: PlcImage) -> None:
     if not got["ResultsValid"]:
         assert not got["Pass"]
         assert not got["Reject"]
-    swapped = _register_map.swap_words(block, _register_map.OUTPUTS)
-    assert _register_map.swap_words(swapped, _register_map.OUTPUTS) == block
+    swapped = _register_map.swap_words(block, _register_map.OUTPUT_TAGS)
+    assert _register_map.swap_words(swapped, _register_map.OUTPUT_TAGS) == block
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
 def test_two_parts_never_have_one_name(one: str, other: str) -> None:
     shown = []
     for name in (one, other):
-        result = PlcResult(1, 7, Outcome.REJECT, 10, part_id=name)
-        image = PlcImage(online=True, result=result)
+        result = PlcResult(1, 7, PlcOutcome.REJECT, 10, part_id=name)
+        image = ProcessImage(online=True, result=result)
         block = _register_map.encode_outputs(image)
         shown.append(
-            _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)[
+            _register_map.decode_block(block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS)[
                 "PartId"
             ]
         )
-        assert _register_map.values(image)["PartId"] == name
+        assert _register_map.tag_values(image)["PartId"] == name
         if fits_utf8(name, 32):
             assert shown[-1] == name
     if one != other:
@@ -117,27 +117,27 @@ def test_two_parts_never_have_one_name(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("field", "name", "problem"),
     [
-        (b"plate-1", "plate-1", Refusal.NONE),
-        ("Teil-\u00c4".encode(), "Teil-\u00c4", Refusal.NONE),
-        (b"x" * 32, "x" * 32, Refusal.NONE),
-        (b"", "", Refusal.NONE),
-        (b"Teil-\xc4", "", Refusal.PART_ID),
-        (b"plate-1\0left of a longer one", "", Refusal.PART_ID),
-        (b"\0plate", "", Refusal.PART_ID),
-        ("\u00c4".encode()[:1], "", Refusal.PART_ID),
-        (b"4711\r\n", "", Refusal.PART_ID),
-        (b"4711\r", "", Refusal.PART_ID),
-        (b"\t4711", "", Refusal.PART_ID),
-        (b"\x1d4711", "", Refusal.PART_ID),
-        (b"4711\x7f", "", Refusal.PART_ID),
-        ("4711\u0085".encode(), "", Refusal.PART_ID),
-        ("4711\u2028".encode(), "", Refusal.PART_ID),
-        (b"4711  ", "4711  ", Refusal.NONE),
-        ("47\u00a011".encode(), "47\u00a011", Refusal.NONE),
+        (b"plate-1", "plate-1", TriggerRefusal.NONE),
+        ("Teil-\u00c4".encode(), "Teil-\u00c4", TriggerRefusal.NONE),
+        (b"x" * 32, "x" * 32, TriggerRefusal.NONE),
+        (b"", "", TriggerRefusal.NONE),
+        (b"Teil-\xc4", "", TriggerRefusal.PART_ID),
+        (b"plate-1\0left of a longer one", "", TriggerRefusal.PART_ID),
+        (b"\0plate", "", TriggerRefusal.PART_ID),
+        ("\u00c4".encode()[:1], "", TriggerRefusal.PART_ID),
+        (b"4711\r\n", "", TriggerRefusal.PART_ID),
+        (b"4711\r", "", TriggerRefusal.PART_ID),
+        (b"\t4711", "", TriggerRefusal.PART_ID),
+        (b"\x1d4711", "", TriggerRefusal.PART_ID),
+        (b"4711\x7f", "", TriggerRefusal.PART_ID),
+        ("4711\u0085".encode(), "", TriggerRefusal.PART_ID),
+        ("4711\u2028".encode(), "", TriggerRefusal.PART_ID),
+        (b"4711  ", "4711  ", TriggerRefusal.NONE),
+        ("47\u00a011".encode(), "47\u00a011", TriggerRefusal.NONE),
     ],
 )
 def test_a_name_in_the_input_block_is_whole_or_refused(
-    field: bytes, name: str, problem: Refusal
+    field: bytes, name: str, problem: TriggerRefusal
 ) -> None:
     block = bytearray(2 * _register_map.INPUT_WORDS)
     block[12 : 12 + len(field)] = field
@@ -147,8 +147,8 @@ def test_a_name_in_the_input_block_is_whole_or_refused(
 
 @pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\udcff", "a\n", "\x1b[2J"])
 def test_a_name_that_the_line_cannot_take_is_refused(name: str) -> None:
-    commands = _register_map.commands({"TriggerId": 1, "TriggerPartId": name})
-    assert (commands.trigger_part_id, commands.trigger_problem) == ("", Refusal.PART_ID)
+    commands = _register_map.commands_from_values({"TriggerId": 1, "TriggerPartId": name})
+    assert (commands.trigger_part_id, commands.trigger_problem) == ("", TriggerRefusal.PART_ID)
 
 
 @given(st.binary(min_size=2 * _register_map.INPUT_WORDS, max_size=2 * _register_map.INPUT_WORDS))
@@ -168,17 +168,17 @@ def test_the_document_shows_the_map() -> None:
 def tables() -> dict[str, str]:
     """The document's tables, from the map."""
     return {
-        "outputs": _tag_table(_register_map.OUTPUTS, "3x"),
-        "status": _bit_table(_register_map.STATUS_BITS, _register_map.OUTPUTS, "1x"),
-        "status2": _bit_table(_register_map.STATUS2_BITS, _register_map.OUTPUTS, "", "Status2"),
-        "inputs": _tag_table(_register_map.INPUTS, "4x"),
-        "command": _bit_table(_register_map.COMMAND_BITS, _register_map.INPUTS, "0x"),
+        "outputs": _tag_table(_register_map.OUTPUT_TAGS, "3x"),
+        "status": _bit_table(_register_map.STATUS_BITS, _register_map.OUTPUT_TAGS, "1x"),
+        "status2": _bit_table(_register_map.STATUS2_BITS, _register_map.OUTPUT_TAGS, "", "Status2"),
+        "inputs": _tag_table(_register_map.INPUT_TAGS, "4x"),
+        "command": _bit_table(_register_map.COMMAND_BITS, _register_map.INPUT_TAGS, "0x"),
         "errors": _rows(["ErrorCode", "Name"], [(e.value, e.name) for e in PlcError]),
         "causes": _rows(["Cause", "Reason"], [(n, r.value) for r, n in CAUSES.items()]),
     }
 
 
-def _tag_table(tags: tuple[_register_map.Tag, ...], table: str) -> str:
+def _tag_table(tags: tuple[_register_map.MapTag, ...], table: str) -> str:
     head = ["Name", "Word", "Modbus " + table, "S7 byte", "Type", "Meaning"]
     base = {"3x": 30001, "4x": 40201}[table]
     rows = [
@@ -187,8 +187,8 @@ def _tag_table(tags: tuple[_register_map.Tag, ...], table: str) -> str:
             tag.word,
             base + tag.word,
             2 * tag.word,
-            f"text {tag.length}" if tag.type == "text" else tag.type,
-            tag.words,
+            f"text {tag.length_bytes}" if tag.type == "text" else tag.type,
+            tag.description,
         )
         for tag in tags
     ]
@@ -196,8 +196,8 @@ def _tag_table(tags: tuple[_register_map.Tag, ...], table: str) -> str:
 
 
 def _bit_table(
-    bits: tuple[_register_map.Bit, ...],
-    tags: tuple[_register_map.Tag, ...],
+    bits: tuple[_register_map.MapBit, ...],
+    tags: tuple[_register_map.MapTag, ...],
     table: str,
     word: str = "",
 ) -> str:
@@ -210,7 +210,7 @@ def _bit_table(
             bit.bit,
             *([f"{base + bit.bit:05d}"] if table else []),
             f"{at + 1 - bit.bit // 8}.{bit.bit % 8}",
-            bit.words,
+            bit.description,
         )
         for bit in bits
     ]
@@ -241,11 +241,13 @@ def test_a_plc_takes_the_first_result_of_a_new_numbering_whatever_its_id(first: 
     plc = PlcProgram()
     for numbering, ids in ((7, (5, 6)), (8, (first, first, first + 1))):
         for result_id in ids:
-            result = PlcResult(result_id, 1, Outcome.REJECT, 10, part_id=f"{result_id}")
-            image = PlcImage(online=True, result=result, numbering=numbering)
+            result = PlcResult(result_id, 1, PlcOutcome.REJECT, 10, part_id=f"{result_id}")
+            image = ProcessImage(online=True, result=result, sequence_generation=numbering)
             block = _register_map.encode_outputs(image)
             ack = plc.cycle(
-                _register_map.decode_block(block, _register_map.OUTPUTS, _register_map.STATUS_BITS)
+                _register_map.decode_block(
+                    block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
+                )
             )
             assert ack == result_id % (1 << 32)
     assert len(plc.log) == 4

@@ -41,23 +41,23 @@ PAYLOADS = st.builds(
 
 @given(PAYLOADS)
 def test_there_and_back(payload: Payload) -> None:
-    assert _sparkplug.decode(_sparkplug.encode(payload)) == payload
+    assert _sparkplug.decode_payload(_sparkplug.encode_payload(payload)) == payload
 
 
 @given(st.binary(max_size=200))
 def test_anything_else_is_refused_or_read(data: bytes) -> None:
     try:
-        _sparkplug.decode(data)
+        _sparkplug.decode_payload(data)
     except ValueError:
         pass
 
 
 @given(PAYLOADS, st.data())
 def test_a_cut_message_never_hangs(payload: Payload, data: Any) -> None:
-    whole = _sparkplug.encode(payload)
+    whole = _sparkplug.encode_payload(payload)
     cut = data.draw(st.integers(0, len(whole)))
     try:
-        _sparkplug.decode(whole[:cut])
+        _sparkplug.decode_payload(whole[:cut])
     except ValueError:
         pass
 
@@ -109,7 +109,7 @@ def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
         Metric("PartId", DataType.STRING, "plate-ü", 5),
     )
     payload = Payload(1_700_000_000_000, metrics, 200)
-    read = runtime.FromString(_sparkplug.encode(payload))
+    read = runtime.FromString(_sparkplug.encode_payload(payload))
     assert (read.timestamp, read.seq) == (payload.timestamp_ms, 200)
     assert [metric.name for metric in read.metrics] == [metric.name for metric in metrics]
     assert read.metrics[0].boolean_value is True
@@ -123,4 +123,4 @@ def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
     assert read.metrics[4].string_value == "plate-ü"
     extra = read.metrics.add(name="speed", datatype=9, float_value=1.5)
     extra.alias = 3
-    assert _sparkplug.decode(read.SerializeToString()) == payload
+    assert _sparkplug.decode_payload(read.SerializeToString()) == payload

@@ -5,15 +5,15 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.plc import Outcome, PlcImage, PlcResult
+from edgeinspect.domain.plc import PlcOutcome, PlcResult, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._sparkplug import payload
 from edgeinspect.plclinks._sparkplug.node import (
-    REBIRTH,
-    Message,
-    Node,
-    no_commands,
-    take_commands,
+    REBIRTH_METRIC,
+    EdgeNode,
+    SparkplugMessage,
+    initial_commands,
+    merge_commands,
 )
 from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
 
@@ -22,37 +22,42 @@ BORN_MS = 1_700_000_000_000
 
 def result(seq: int, captured_ms: int = BORN_MS + 5) -> PlcResult:
     return PlcResult(
-        seq, 1, Outcome.PASS, 1, part_id=f"plate-{seq}", captured_at_utc_ns=captured_ms * 1_000_000
+        seq,
+        1,
+        PlcOutcome.PASS,
+        1,
+        part_id=f"plate-{seq}",
+        captured_at_utc_ns=captured_ms * 1_000_000,
     )
 
 
-def online(seq: int | None = None, **changes: int) -> PlcImage:
-    return PlcImage(online=True, result=None if seq is None else result(seq, **changes))
+def online(seq: int | None = None, **changes: int) -> ProcessImage:
+    return ProcessImage(online=True, result=None if seq is None else result(seq, **changes))
 
 
-def show(node: Node, image: PlcImage, now_ms: int = BORN_MS + 10) -> list[Message]:
-    return list(node.show(image, no_commands(), now_ms))
+def show(node: EdgeNode, image: ProcessImage, now_ms: int = BORN_MS + 10) -> list[SparkplugMessage]:
+    return list(node.messages_for(image, initial_commands(), now_ms))
 
 
-def kinds(messages: list[Message]) -> list[str]:
+def kinds(messages: list[SparkplugMessage]) -> list[str]:
     return [message.kind for message in messages]
 
 
-def named(message: Message) -> dict[str, Metric]:
+def named(message: SparkplugMessage) -> dict[str, Metric]:
     return {metric.name: metric for metric in message.payload.metrics}
 
 
 def test_births_name_every_metric_with_its_type_and_time() -> None:
-    node = Node(3, BORN_MS)
+    node = EdgeNode(3, BORN_MS)
     nbirth, dbirth = show(node, online())
-    assert (nbirth.kind, nbirth.of_node, nbirth.payload.seq) == ("NBIRTH", True, 0)
+    assert (nbirth.kind, nbirth.is_node_message, nbirth.payload.seq) == ("NBIRTH", True, 0)
     metrics = named(nbirth)
     assert metrics["bdSeq"] == Metric("bdSeq", DataType.INT64, 3, BORN_MS + 10)
     assert metrics["bdSeq"].value == node.death(0).metrics[0].value
-    assert metrics[REBIRTH].value is False
+    assert metrics[REBIRTH_METRIC].value is False
     assert node.death(0).seq is None
-    assert (dbirth.kind, dbirth.of_node, dbirth.payload.seq) == ("DBIRTH", False, 1)
-    wanted = {*_register_map.values(PlcImage()), *no_commands()}
+    assert (dbirth.kind, dbirth.is_node_message, dbirth.payload.seq) == ("DBIRTH", False, 1)
+    wanted = {*_register_map.tag_values(ProcessImage()), *initial_commands()}
     assert set(named(dbirth)) == wanted
     assert {"Enable", "FaultReset", "ResultsAck", "TriggerId"} <= wanted
     assert all(metric.timestamp_ms for metric in dbirth.payload.metrics)
@@ -60,35 +65,38 @@ def test_births_name_every_metric_with_its_type_and_time() -> None:
 
 
 def test_the_device_dies_with_the_daemon_and_is_born_again() -> None:
-    node = Node(0, BORN_MS)
-    assert kinds(show(node, PlcImage())) == ["NBIRTH"], "no daemon has been heard yet"
+    node = EdgeNode(0, BORN_MS)
+    assert kinds(show(node, ProcessImage())) == ["NBIRTH"], "no daemon has been heard yet"
     assert kinds(show(node, online())) == ["DBIRTH"]
-    last, death = show(node, PlcImage())
+    last, death = show(node, ProcessImage())
     assert named(last)["RejectAll"].value is True
     assert (death.kind, death.payload.metrics, death.payload.seq) == ("DDEATH", (), 3)
-    assert show(node, replace(PlcImage(), buffered=3)) == [], "the dead say nothing"
+    assert show(node, replace(ProcessImage(), buffered=3)) == [], "the dead say nothing"
     assert kinds(show(node, online())) == ["DBIRTH"]
 
 
 def test_a_result_is_data_once_whatever_is_born() -> None:
-    node = Node(0, BORN_MS)
+    node = EdgeNode(0, BORN_MS)
     birth = show(node, online(7))
     assert kinds(birth) == ["NBIRTH", "DBIRTH", "DDATA"]
     assert named(birth[2])["ResultId"].value == 7
     assert show(node, online(7)) == []
-    node.ask_rebirth()
+    node.request_rebirth()
     again = show(node, online(7))
     assert kinds(again) == ["NBIRTH", "DBIRTH"]
     assert named(again[0])["bdSeq"].value == 0
-    node.ask_rebirth()
+    node.request_rebirth()
     assert kinds(show(node, online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
     # Another connection, which the first may not have told of the result: once more.
-    assert kinds(show(Node(1, BORN_MS, node.told), online(8))) == ["NBIRTH", "DBIRTH"]
-    assert kinds(show(Node(1, BORN_MS, (0, 7)), online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
+    assert kinds(show(EdgeNode(1, BORN_MS, node.last_result_sent), online(8))) == [
+        "NBIRTH",
+        "DBIRTH",
+    ]
+    assert kinds(show(EdgeNode(1, BORN_MS, (0, 7)), online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
 
 
 def test_a_result_has_the_time_of_its_capture_and_a_late_one_is_history() -> None:
-    node = Node(0, BORN_MS)
+    node = EdgeNode(0, BORN_MS)
     show(node, online())
     late = named(show(node, online(1, captured_ms=BORN_MS - 15_000))[0])
     assert late["ResultId"].timestamp_ms == BORN_MS - 15_000
@@ -115,14 +123,14 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=600))
 def test_any_life_is_in_sequence(steps: list[str | int]) -> None:
-    node = Node(0, BORN_MS)
+    node = EdgeNode(0, BORN_MS)
     expected: int | None = None
     alive = False
     told: list[int] = []
     for step in steps:
         if step == "rebirth":
-            node.ask_rebirth()
-        image = online(step) if isinstance(step, int) else PlcImage(online=step == "online")
+            node.request_rebirth()
+        image = online(step) if isinstance(step, int) else ProcessImage(online=step == "online")
         for message in show(node, image):
             seq = message.payload.seq
             assert seq is not None
@@ -156,18 +164,18 @@ def test_only_commands_of_the_right_name_and_type_are_taken() -> None:
         Metric("Pass", DataType.BOOLEAN, True),
         Metric("TriggerId", DataType.UINT32, 70_000),
     )
-    assert take_commands(no_commands(), Payload(1, hostile, 0)) == no_commands()
+    assert merge_commands(initial_commands(), Payload(1, hostile, 0)) == initial_commands()
     good = (Metric("ResultsAck", DataType.UINT32, 4_000_000_000),)
-    assert take_commands(no_commands(), Payload(1, good, 0))["ResultsAck"] == 4_000_000_000
+    assert merge_commands(initial_commands(), Payload(1, good, 0))["ResultsAck"] == 4_000_000_000
 
 
 @given(st.binary(max_size=300))
 def test_what_encodes_decodes_and_junk_is_refused(junk: bytes) -> None:
-    node = Node(0, BORN_MS)
+    node = EdgeNode(0, BORN_MS)
     for message in show(node, online(7)):
-        data = payload.encode(message.payload)
-        assert payload.decode(data) == message.payload
+        data = payload.encode_payload(message.payload)
+        assert payload.decode_payload(data) == message.payload
         try:
-            payload.decode(data[: len(junk)] + junk)
+            payload.decode_payload(data[: len(junk)] + junk)
         except ValueError:
             pass

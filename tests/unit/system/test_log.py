@@ -207,7 +207,7 @@ class Recorder:
 
 def test_rate_limit() -> None:
     clock, recorder = ManualClock(), Recorder()
-    limited = log.RateLimited(recorder, clock, interval_ns=1_000)
+    limited = log.RateLimitedLogger(recorder, clock, interval_ns=1_000)
     for seq in range(5):
         limited.warning("frame.dropped", seq=seq)
     limited.error("engine.failed")

@@ -17,12 +17,12 @@ from edgeinspect.system import regular_file
 from edgeinspect.system.regular_file import (
     FileMissingError,
     FileReadError,
+    escape_name,
     is_regular,
     open_regular,
-    printable,
     read_regular,
     read_text,
-    unprintable,
+    unescape_name,
 )
 
 
@@ -120,9 +120,9 @@ def test_text_with_a_byte_order_mark(tmp_path: Path) -> None:
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_a_printable_name_can_be_stored_and_is_nobody_elses(first: bytes, second: bytes) -> None:
     names = os.fsdecode(first), os.fsdecode(second)
-    shown = tuple(map(printable, names))
+    shown = tuple(map(escape_name, names))
     assert (shown[0] == shown[1]) == (first == second)
-    assert tuple(map(unprintable, shown)) == names
+    assert tuple(map(unescape_name, shown)) == names
     for text in shown:
         text.encode("utf-8")
         assert text.isprintable() or " " in text
@@ -131,21 +131,21 @@ def test_a_printable_name_can_be_stored_and_is_nobody_elses(first: bytes, second
 
 @given(st.text(max_size=40))
 def test_what_was_made_printable_can_be_taken_back(name: str) -> None:
-    assert unprintable(printable(name)) == name
+    assert unescape_name(escape_name(name)) == name
 
 
 @given(st.integers(0, 0xFFFFFFFF))
 def test_what_no_name_is_printed_as_names_no_file(code: int) -> None:
-    assert unprintable(f"\\U{code:08X}") == (
+    assert unescape_name(f"\\U{code:08X}") == (
         chr(code) if code <= sys.maxunicode else f"\\U{code:08X}"
     )
 
 
 def test_names_that_need_no_escape_stay_as_they_are() -> None:
     for name in ("a.png", "mit Leer zeichen.png", "größe 5 µm.png", "表面.png", "-rf.png"):
-        assert printable(name) == name
-    assert printable(os.fsdecode(b"gr\xf6\xdfe.png")) == "gr\\xF6\\xDFe.png"
-    assert printable("a\x1b[2J\n.png") == "a\\x1B[2J\\x0A.png"
+        assert escape_name(name) == name
+    assert escape_name(os.fsdecode(b"gr\xf6\xdfe.png")) == "gr\\xF6\\xDFe.png"
+    assert escape_name("a\x1b[2J\n.png") == "a\\x1B[2J\\x0A.png"
 
 
 OWN = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.system.systemd import Pulse, notify, watchdog_ns
+from edgeinspect.system.systemd import WatchdogNotifier, sd_notify, watchdog_ns
 
 
 def test_lines_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,15 +17,15 @@ def test_lines_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
         monkeypatch.setenv("NOTIFY_SOCKET", str(path))
-        assert notify("READY=1", "STATUS=inspecting")
+        assert sd_notify("READY=1", "STATUS=inspecting")
         assert listener.recv(200) == b"READY=1\nSTATUS=inspecting"
 
 
 def test_nobody_there_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert not notify("READY=1")
+    assert not sd_notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    assert not notify("READY=1")
+    assert not sd_notify("READY=1")
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_the_watchdog_is_the_one_of_this_process(
 
 def test_the_pulse_beats_often_enough_and_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[str] = []
-    monkeypatch.setattr("edgeinspect.system.systemd.notify", lambda *lines: beats.extend(lines))
+    monkeypatch.setattr("edgeinspect.system.systemd.sd_notify", lambda *lines: beats.extend(lines))
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     clock = ManualClock()
-    pulse = Pulse(clock)
+    pulse = WatchdogNotifier(clock)
     for _ in range(1000):
-        pulse.beat()
+        pulse.notify()
         clock.advance(10_000_000)
     assert 40 <= len(beats) <= 90
     monkeypatch.setenv("WATCHDOG_USEC", "")
     before = len(beats)
-    Pulse(clock).beat()
+    WatchdogNotifier(clock).notify()
     assert len(beats) == before

@@ -18,11 +18,11 @@ from edgeinspect.cli import _terminal
 from edgeinspect.cli.main import main
 from edgeinspect.system.untrusted_text import (
     TableWriter,
-    as_cell,
-    from_cell,
-    in_json,
-    lines,
-    one_line,
+    escape_cell,
+    escape_json,
+    escape_line,
+    escape_lines,
+    unescape_cell,
 )
 
 PACKAGE = Path(_terminal.__file__).resolve().parent.parent
@@ -61,40 +61,40 @@ FORMULAS = [
 
 @given(ANYTHING)
 def test_one_line_can_be_seen_and_stays_one_line(text: str) -> None:
-    made = one_line(text)
+    made = escape_line(text)
     assert made.isprintable()
     made.encode()
-    assert one_line(made) == made
+    assert escape_line(made) == made
     if text.isprintable():
         assert made == text
 
 
 @given(ANYTHING)
 def test_lines_keep_their_ends_alone(text: str) -> None:
-    assert all(c.isprintable() or c in "\n\t" for c in lines(text))
-    assert lines(text).count("\n") == text.count("\n")
+    assert all(c.isprintable() or c in "\n\t" for c in escape_lines(text))
+    assert escape_lines(text).count("\n") == text.count("\n")
 
 
 @given(st.text(max_size=40))
 def test_json_means_the_same(text: str) -> None:
     body = json.dumps({"x": text}, ensure_ascii=False)
-    made = in_json(body)
+    made = escape_json(body)
     assert made.replace("\n", "").isprintable()
     assert json.loads(made) == {"x": text}
 
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_no_cell_is_a_formula(text: str) -> None:
-    cell = as_cell(text)
+    cell = escape_cell(text)
     assert cell[0] in "'\\", repr(cell)
     assert cell.isprintable()
 
 
 @pytest.mark.parametrize("text", ["x;=1+1", 'a; "=1+1', "a;;@x", "a;\uff1d1"])
 def test_nor_where_a_semicolon_parts_columns(text: str) -> None:
-    for part in as_cell(text).split(";"):
+    for part in escape_cell(text).split(";"):
         assert part.lstrip(' "')[:1] not in {"=", "@", "\uff1d"}
-    assert from_cell(as_cell(text)) == text
+    assert unescape_cell(escape_cell(text)) == text
 
 
 @given(st.one_of(ANYTHING, st.sampled_from(FORMULAS)).map(lambda s: s))
@@ -105,12 +105,12 @@ def test_a_row_is_one_row_and_comes_back(text: str) -> None:
     assert (row[0], row[2], row[3]) == ("1", "", "-2.5")
     assert row[1].isprintable()
     if text.isprintable() and "'" not in text:
-        assert from_cell(row[1]) == text
+        assert unescape_cell(row[1]) == text
 
 
 def test_numbers_stay_numbers() -> None:
     for value in (-1, -2.5, 1e-9, float("-inf"), None, True, "-3.25", "+1", "1e-05", "-inf"):
-        assert as_cell(value) == value
+        assert escape_cell(value) == value
 
 
 def test_what_commands_print(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock, read_offset_ns
+from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, SystemClock, read_utc_offset_ns
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.system.wall_clock import KeptTime, StepWatch, is_synchronised
+from edgeinspect.system.wall_clock import ClockStepDetector, RetentionClock, is_synchronised
 from tests.unit.clocks import PreemptedClock
 
 HOUR_NS = 3600 * NS_PER_S
@@ -19,7 +19,7 @@ YEAR_NS = 365 * DAY_NS
 JUMPS = (HOUR_NS, -HOUR_NS, 91 * DAY_NS, 10 * YEAR_NS, -56 * YEAR_NS)
 
 
-def run(clock: ManualClock, watch: StepWatch, seconds: int) -> None:
+def run(clock: ManualClock, watch: ClockStepDetector, seconds: int) -> None:
     for _ in range(seconds):
         clock.advance(NS_PER_S)
         watch.check()
@@ -28,7 +28,7 @@ def run(clock: ManualClock, watch: StepWatch, seconds: int) -> None:
 @pytest.mark.parametrize("by_ns", [*JUMPS, 150 * NS_PER_MS, -150 * NS_PER_MS])
 def test_a_step_is_found_marked_and_an_alarm_for_an_hour(by_ns: int) -> None:
     clock = ManualClock()
-    watch = StepWatch(clock, lambda: True)
+    watch = ClockStepDetector(clock, lambda: True)
     run(clock, watch, 5)
     captured_ns, captured_utc_ns = clock.now_ns(), clock.utc_ns()
     assert not watch.spans_step(captured_ns, captured_utc_ns)
@@ -50,7 +50,7 @@ def test_a_step_is_found_marked_and_an_alarm_for_an_hour(by_ns: int) -> None:
 
 def test_where_nobody_vouches_for_the_clock_the_mark_stays_and_the_alarm_goes() -> None:
     clock = ManualClock()
-    watch = StepWatch(clock, lambda: False)
+    watch = ClockStepDetector(clock, lambda: False)
     clock.utc_offset_ns += YEAR_NS
     run(clock, watch, 4000)
     assert watch.stepped
@@ -59,7 +59,7 @@ def test_where_nobody_vouches_for_the_clock_the_mark_stays_and_the_alarm_goes() 
 
 def test_a_step_that_is_undone_is_over() -> None:
     clock = ManualClock()
-    watch = StepWatch(clock, lambda: False)
+    watch = ClockStepDetector(clock, lambda: False)
     clock.utc_offset_ns += YEAR_NS
     run(clock, watch, 3)
     stamp = clock.now_ns(), clock.utc_ns()
@@ -78,7 +78,7 @@ def test_a_start_with_a_wrong_clock_is_marked_until_it_is_set_right(by_ns: int) 
     clock = ManualClock()
     last_utc_ns = clock.utc_ns()
     clock.utc_offset_ns += by_ns
-    watch = StepWatch(clock, lambda: False)
+    watch = ClockStepDetector(clock, lambda: False)
     step = watch.begin(last_utc_ns)
     assert step is not None
     assert step.by_ns == by_ns
@@ -96,7 +96,7 @@ def test_a_start_after_some_days_off_is_no_step(off_ns: int) -> None:
     clock = ManualClock()
     last_utc_ns = clock.utc_ns()
     clock.advance(off_ns)
-    watch = StepWatch(clock, lambda: False)
+    watch = ClockStepDetector(clock, lambda: False)
     assert watch.begin(last_utc_ns) is None
     assert not watch.alarm
 
@@ -108,7 +108,7 @@ def test_a_clock_that_was_never_set_is_told_without_a_verdict_before(
     clock = ManualClock()
     if utc_ns is not None:
         clock.utc_offset_ns = utc_ns - clock.now_ns()
-    watch = StepWatch(clock, lambda: False)
+    watch = ClockStepDetector(clock, lambda: False)
     assert (watch.begin(None) is not None) == told
     assert watch.stepped == told
     assert watch.alarm.endswith("before 2020: it was never set" if told else "")
@@ -116,7 +116,7 @@ def test_a_clock_that_was_never_set_is_told_without_a_verdict_before(
 
 def test_slewing_is_no_step() -> None:
     clock = ManualClock()
-    watch = StepWatch(clock, lambda: True)
+    watch = ClockStepDetector(clock, lambda: True)
     for _ in range(5000):  # 500 ppm apart: more than NTP may, which moves both clocks
         clock.advance(NS_PER_S)
         clock.utc_offset_ns += NS_PER_MS // 2
@@ -124,7 +124,7 @@ def test_slewing_is_no_step() -> None:
 
 
 def test_the_machines_own_clocks_do_not_step() -> None:
-    watch = StepWatch(SystemClock())
+    watch = ClockStepDetector(SystemClock())
     assert watch.check() is None
     assert not watch.spans_step(time.monotonic_ns(), time.time_ns())
     assert isinstance(is_synchronised(), bool)
@@ -132,10 +132,10 @@ def test_the_machines_own_clocks_do_not_step() -> None:
 
 def test_a_pause_between_the_two_clocks_is_no_step() -> None:
     clock = PreemptedClock()
-    watch = StepWatch(clock)
+    watch = ClockStepDetector(clock)
     stamp = clock.now_ns(), clock.utc_ns()
     for look in (
-        lambda: read_offset_ns(clock) == clock.utc_offset_ns,
+        lambda: read_utc_offset_ns(clock) == clock.utc_offset_ns,
         lambda: watch.check() is None,
         lambda: not watch.spans_step(*stamp),
     ):
@@ -164,7 +164,7 @@ def test_nothing_ages_more_than_five_times_as_fast_as_time_passes(
     """Whatever the clock does, in one process or over restarts."""
     said = [True]
     clock = ManualClock()
-    kept = KeptTime(clock, lambda: said[0])
+    kept = RetentionClock(clock, lambda: said[0])
     stored: tuple[int, int | None] = (0, None)
     kept.resume(*stored)
     passed_ns, before_ns = 0, 0
@@ -178,7 +178,7 @@ def test_nothing_ages_more_than_five_times_as_fast_as_time_passes(
         before_ns = now_ns
         if restarts:
             stored = kept.store()
-            kept = KeptTime(clock, lambda: said[0])
+            kept = RetentionClock(clock, lambda: said[0])
             kept.resume(*stored)
 
 
@@ -187,14 +187,14 @@ def test_nothing_ages_more_than_five_times_as_fast_as_time_passes(
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_jump_of_the_clock_ages_nothing(by_ns: int, synchronised: bool, restart: bool) -> None:
     clock = ManualClock()
-    kept = KeptTime(clock, lambda: synchronised)
+    kept = RetentionClock(clock, lambda: synchronised)
     kept.resume(0, None)
     clock.advance(10 * NS_PER_S)
     kept.now_ns()
     clock.utc_offset_ns += by_ns
     if restart:
         stored = kept.store()
-        kept = KeptTime(clock, lambda: synchronised)
+        kept = RetentionClock(clock, lambda: synchronised)
         kept.resume(stored[0], stored[1] - by_ns)
     for _ in range(300):
         clock.advance(10 * NS_PER_S)
@@ -207,7 +207,7 @@ def test_nights_count_once_the_clock_is_vouched_for() -> None:
     clock = ManualClock()
     stored: tuple[int, int | None] = (0, None)
     for day in range(10):
-        kept = KeptTime(clock, lambda: True)
+        kept = RetentionClock(clock, lambda: True)
         kept.resume(*stored)
         for _ in range(8 * 360):
             clock.advance(10 * NS_PER_S)
@@ -219,7 +219,7 @@ def test_nights_count_once_the_clock_is_vouched_for() -> None:
 
 def test_without_synchronisation_only_the_time_on_counts() -> None:
     clock = ManualClock()
-    kept = KeptTime(clock, lambda: False)
+    kept = RetentionClock(clock, lambda: False)
     kept.resume(5 * HOUR_NS, clock.utc_ns() - 30 * DAY_NS)
     for _ in range(1000):
         clock.advance(10 * NS_PER_S)

@@ -11,19 +11,19 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.wire import curve_keys
-from edgeinspect.wire.curve_authenticator import Doorkeeper
+from edgeinspect.wire.curve_authenticator import CurveAuthenticator
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    curve_keys.make_server(tmp_path / "keys")
+    curve_keys.create_server_keys(tmp_path / "keys")
     return tmp_path / "keys"
 
 
 def test_the_secret_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        public, secret = curve_keys.make_pair(tmp_path, "gateway-1")
+        public, secret = curve_keys.create_key_pair(tmp_path, "gateway-1")
     finally:
         os.umask(before)
     assert secret.stat().st_mode & 0o777 == 0o600
@@ -34,14 +34,14 @@ def test_the_secret_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path
 def test_keys_are_never_overwritten(folder: Path) -> None:
     kept = (folder / "server.key_secret").read_bytes()
     with pytest.raises(UsageError, match="exists already"):
-        curve_keys.make_server(folder)
+        curve_keys.create_server_keys(folder)
     assert (folder / "server.key_secret").read_bytes() == kept
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a" * 65, "a\nb"])
 def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="no name"):
-        curve_keys.make_pair(tmp_path, name)
+        curve_keys.create_key_pair(tmp_path, name)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o660, 0o602])
@@ -49,20 +49,20 @@ def test_a_secret_that_others_can_read_is_refused(folder: Path, mode: int) -> No
     secret = folder / "server.key_secret"
     secret.chmod(mode)
     with pytest.raises(DataError, match=r"read by others.*chmod 600"):
-        Doorkeeper(folder, ManualClock())
+        CurveAuthenticator(folder, ManualClock())
     secret.chmod(0o400)
-    Doorkeeper(folder, ManualClock())
+    CurveAuthenticator(folder, ManualClock())
 
 
 def test_the_clients_of_a_folder(folder: Path, tmp_path: Path) -> None:
-    public, secret = curve_keys.make_pair(tmp_path, "gateway-1")
-    curve_keys.allow(folder, public)
-    curve_keys.allow(folder, public, "also")
-    key = curve_keys.read_pair(public)[0].decode()
-    assert curve_keys.clients(folder) == {"also": key, "gateway-1": key}
+    public, secret = curve_keys.create_key_pair(tmp_path, "gateway-1")
+    curve_keys.add_client(folder, public)
+    curve_keys.add_client(folder, public, "also")
+    key = curve_keys.read_key_file(public)[0].decode()
+    assert curve_keys.read_clients(folder) == {"also": key, "gateway-1": key}
     with pytest.raises(DataError, match=r"Give the public file"):
-        curve_keys.allow(folder, secret, "x")
-    assert "x" not in curve_keys.clients(folder)
+        curve_keys.add_client(folder, secret, "x")
+    assert "x" not in curve_keys.read_clients(folder)
     assert "secret" not in (folder / "clients" / "gateway-1.key").read_text()
 
 
@@ -73,22 +73,22 @@ def test_a_file_that_holds_no_key(folder: Path, tmp_path: Path, text: str) -> No
     bad = tmp_path / "bad.key"
     bad.write_text(text)
     with pytest.raises(DataError, match="is no key"):
-        curve_keys.allow(folder, bad)
+        curve_keys.add_client(folder, bad)
 
 
 def test_one_bad_file_in_the_folder_lets_nobody_in_and_shuts_nobody_out(
     folder: Path, tmp_path: Path
 ) -> None:
-    good = curve_keys.allow(folder, curve_keys.make_pair(tmp_path, "good")[0])
+    good = curve_keys.add_client(folder, curve_keys.create_key_pair(tmp_path, "good")[0])
     (folder / "clients" / "bad.key").write_text("half a fi")
-    door = Doorkeeper(folder, ManualClock())
-    key = curve_keys.read_pair(good)[0].decode()
-    assert door.admits(key)
-    assert not door.admits("half a fi")
+    door = CurveAuthenticator(folder, ManualClock())
+    key = curve_keys.read_key_file(good)[0].decode()
+    assert door.is_authorized(key)
+    assert not door.is_authorized("half a fi")
     good.unlink()
     door.refresh()
-    assert not door.admits(key)
-    assert door.refused == 2
+    assert not door.is_authorized(key)
+    assert door.rejected_count == 2
 
 
 def test_the_command_line(
@@ -104,7 +104,7 @@ def test_the_command_line(
     assert main(["keys", "list", folder]) == 0
     out = capsys.readouterr().out
     assert "page" in out
-    assert curve_keys.clients(Path(folder))["page"] in out
+    assert curve_keys.read_clients(Path(folder))["page"] in out
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,14 @@ def test_exit_codes(
 def test_a_credential_of_the_unit_comes_before_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    curve_keys.make_server(tmp_path / "folder")
-    curve_keys.make_server(tmp_path / "given")
-    of_folder = curve_keys.read_server(tmp_path / "folder")
+    curve_keys.create_server_keys(tmp_path / "folder")
+    curve_keys.create_server_keys(tmp_path / "given")
+    of_folder = curve_keys.read_server_keys(tmp_path / "folder")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
-    assert curve_keys.read_server(tmp_path / "folder") == curve_keys.read_server(tmp_path / "given")
+    assert curve_keys.read_server_keys(tmp_path / "folder") == curve_keys.read_server_keys(
+        tmp_path / "given"
+    )
     (tmp_path / "given" / "server.key_secret").write_text("none\n", encoding="utf-8")
-    assert curve_keys.read_server(tmp_path / "folder") == of_folder
+    assert curve_keys.read_server_keys(tmp_path / "folder") == of_folder
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "nowhere"))
-    assert curve_keys.read_server(tmp_path / "folder") == of_folder
+    assert curve_keys.read_server_keys(tmp_path / "folder") == of_folder

@@ -20,7 +20,7 @@ UNIX = sockets.AF_UNIX
 
 @pytest.fixture
 def router(monkeypatch: pytest.MonkeyPatch) -> Iterator[Socket]:
-    monkeypatch.setattr(listening_sockets, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(listening_sockets, "_RETRY_INTERVAL_S", 0.001)
     context: zmq.Context[Socket] = zmq.Context()
     yield context.socket(zmq.ROUTER)
     context.destroy(0)
@@ -118,7 +118,7 @@ def test_a_shut_door_keeps_who_is_in_and_opens_again(
     inside.send(b"before")
     assert router.poll(5_000)
     router.recv_multipart()
-    bound.shut()
+    bound.pause_accepting()
     outside = router.context.socket(zmq.DEALER)
     outside.reconnect_ivl = 20
     outside.connect_timeout = 100
@@ -128,7 +128,7 @@ def test_a_shut_door_keeps_who_is_in_and_opens_again(
     assert router.poll(5_000)
     assert router.recv_multipart()[-1] == b"inside"
     assert not router.poll(300)
-    bound.open()
+    bound.resume_accepting()
     assert router.poll(10_000)
     assert router.recv_multipart()[-1] == b"outside"
     inside.close(0)

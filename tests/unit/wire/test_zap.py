@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from edgeinspect.wire.zap import LET_IN, Zap, origin
+from edgeinspect.wire.zap import ZAP_ACCEPT, ZapHandler, client_origin
 
 
 @pytest.mark.parametrize(
@@ -22,26 +22,26 @@ from edgeinspect.wire.zap import LET_IN, Zap, origin
     ],
 )
 def test_where_a_client_comes_from(address: str, where: str) -> None:
-    assert origin(address) == where
+    assert client_origin(address) == where
 
 
 def test_a_client_is_not_heard_before_it_was_let_in(tmp_path: Path) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.XPUB)
-    zap = Zap(context, socket)
+    zap = ZapHandler(context, socket)
     socket.bind(f"ipc://{tmp_path}/s")
     client = context.socket(zmq.SUB)
     client.subscribe(b"verdict")
     client.connect(f"ipc://{tmp_path}/s")
     assert zap.socket.poll(10_000)
-    newcomer = zap.take(5)
+    newcomer = zap.next_request(5)
     assert newcomer is not None
-    assert (newcomer.key, newcomer.came_at_ns) == ("", 5)
+    assert (newcomer.key, newcomer.received_at_ns) == ("", 5)
     assert newcomer.origin.startswith("user ")
     assert not socket.poll(200)
-    zap.answer(newcomer, LET_IN)
+    zap.reply(newcomer, ZAP_ACCEPT)
     assert socket.poll(10_000)
     assert socket.recv() == b"\x01verdict"
-    assert zap.take(6) is None
+    assert zap.next_request(6) is None
     zap.close()
     context.destroy(0)

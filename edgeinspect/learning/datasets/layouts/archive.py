@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeinspect.learning.datasets.archive_frames import Frames, data_set
+from edgeinspect.learning.datasets.archive_frames import ArchivedFrames, archive_dataset
 from edgeinspect.learning.datasets.corrections import read_corrections
-from edgeinspect.learning.datasets.records import DataSet, Hints
-from edgeinspect.storage.archive.format import is_archive, is_whole, read_sidecar, sidecars
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints
+from edgeinspect.storage.archive.format import is_archive, is_complete, read_sidecar, sidecars
 
 NEEDS = "archive.json, as `edgeinspect archive run` writes it"
 RANK = 5
-CORRECTIONS = "corrections.csv"
+CORRECTIONS_FILE = "corrections.csv"
 
 
 def recognise(path: Path) -> bool:
@@ -22,20 +22,22 @@ def recognise(path: Path) -> bool:
     return path.is_dir() and is_archive(path)
 
 
-def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen; it knows its classes
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen; it knows its classes
     """The records of all frames that have a label.
 
     Raises:
         DataError: A sidecar cannot be read, or as `archived.data_set`.
     """
-    file = path / CORRECTIONS
-    return data_set(path, frames(path), read_corrections(file) if file.is_file() else {})
+    file = path / CORRECTIONS_FILE
+    return archive_dataset(
+        path, archived_frames(path), read_corrections(file) if file.is_file() else {}
+    )
 
 
-def frames(path: Path) -> Frames:
+def archived_frames(path: Path) -> ArchivedFrames:
     """Every whole frame; those that a running archive removes meanwhile are passed over."""
     for sidecar in sidecars(path):
         if sidecar.exists():
             told = read_sidecar(sidecar)
-            if is_whole(sidecar, told):
+            if is_complete(sidecar, told):
                 yield sidecar, told

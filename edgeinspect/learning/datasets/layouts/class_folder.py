@@ -11,26 +11,26 @@ from collections import Counter
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.class_names import is_defect, is_good
+from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.files import (
-    IMAGE_FOLDERS,
+    IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
+    contains_images,
     files_in,
-    folders_in,
-    has_pictures,
-    is_picture,
-    pictures_below,
-    split_of,
+    find_split_name,
+    images_below,
+    is_image_name,
+    subfolders,
     unique_names,
 )
 from edgeinspect.learning.datasets.folder_names import (
-    is_annotation,
-    says_drawing,
-    says_mask,
-    words_of,
+    is_annotation_folder,
+    is_mask_folder,
+    is_visualization_folder,
+    split_words,
 )
-from edgeinspect.learning.datasets.masks.content import check_looks
-from edgeinspect.learning.datasets.records import DataSet, Hints, Record
+from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Sample
 
 NEEDS = (
     "a folder of pictures per class, at least two (ok/ and defect/, or crazing/ and scratches/), "
@@ -40,7 +40,7 @@ RANK = 60
 
 _MIN_GROUPS = 3
 """Fewer folders in a class are no groups: a class of one group could not be split."""
-_SIDES = frozenset(
+_UNINFORMATIVE_WORDS = frozenset(
     (
         "class",
         "label",
@@ -60,12 +60,12 @@ _SIDES = frozenset(
         "b",
     )
 )
-_NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
+_NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDER_NAMES
 
 
 def recognise(path: Path) -> bool:
     """True for a folder with at least two class folders, and no folder of masks beside them."""
-    return accepts(path) and not has_masks(path)
+    return accepts(path) and not has_mask_folder(path)
 
 
 def accepts(path: Path) -> bool:
@@ -74,64 +74,70 @@ def accepts(path: Path) -> bool:
         return False
     folders = class_folders(path)
     names = {folder.name for folder in folders}
-    return len(names) > 1 and not _are_splits(names) and all(map(_is_class, folders))
+    return (
+        len(names) > 1 and not _differ_by_split_only(names) and all(map(_is_class_folder, folders))
+    )
 
 
-def _are_splits(names: set[str]) -> bool:
+def _differ_by_split_only(names: set[str]) -> bool:
     """True for names that differ in the split only: `obj_train_data`, `obj_val_data` (YOLO)."""
-    words = [words_of(name) for name in names]
+    words = [split_words(name) for name in names]
     rests = {tuple(word for word in each if word not in SPLIT_NAMES) for each in words}
-    return len(rests) == 1 and all(split_of(each) for each in words)
+    return len(rests) == 1 and all(find_split_name(each) for each in words)
 
 
-def has_masks(path: Path, depth: int = 0) -> bool:
+def has_mask_folder(path: Path, depth: int = 0) -> bool:
     """True if a folder of masks stands where class folders do."""
-    for folder in folders_in(path):
-        if says_mask(folder.name) and not says_drawing(folder.name) and has_pictures(folder):
+    for folder in subfolders(path):
+        if (
+            is_mask_folder(folder.name)
+            and not is_visualization_folder(folder.name)
+            and contains_images(folder)
+        ):
             return True
-        if is_neutral(folder.name) and depth < 3 and has_masks(folder, depth + 1):
+        if is_neutral_folder(folder.name) and depth < 3 and has_mask_folder(folder, depth + 1):
             return True
     return False
 
 
-def is_neutral(name: str) -> bool:
+def is_neutral_folder(name: str) -> bool:
     """True for a folder whose name is no class: a split, pictures, or both (`train_images`)."""
     return name.lower() in _NEUTRAL or (
-        bool(words := words_of(name)) and all(word in _NEUTRAL for word in words)
+        bool(words := split_words(name)) and all(word in _NEUTRAL for word in words)
     )
 
 
 def class_folders(path: Path, depth: int = 0) -> list[Path]:
     """The folders that hold a class each, below splits and folders of pictures too."""
     found: list[Path] = []
-    for folder in folders_in(path):
-        if is_neutral(folder.name):
+    for folder in subfolders(path):
+        if is_neutral_folder(folder.name):
             found += class_folders(folder, depth + 1) if depth < 3 else []
-        elif not is_annotation(folder.name) and has_pictures(folder):
+        elif not is_annotation_folder(folder.name) and contains_images(folder):
             found.append(folder)
     return found
 
 
-def _is_class(folder: Path) -> bool:
+def _is_class_folder(folder: Path) -> bool:
     """True if its pictures are in it or one folder below, with no masks or classes of their own."""
-    below = folders_in(folder)
-    if any(is_annotation(child.name) and has_pictures(child) for child in below):
+    below = subfolders(folder)
+    if any(is_annotation_folder(child.name) and contains_images(child) for child in below):
         return False
     return any(
-        is_picture(file.name) for place in (folder, *below) for file in files_in(place)
-    ) and not any(folders_in(child) for child in below if child.name.lower() in SPLIT_NAMES)
+        is_image_name(file.name) for place in (folder, *below) for file in files_in(place)
+    ) and not any(subfolders(child) for child in below if child.name.lower() in SPLIT_NAMES)
 
 
-def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """The records; pictures that stand in no class folder are left out and counted."""
-    files = pictures_below(path)
+    files = images_below(path)
     names = unique_names(path, files)
-    placed = [(file, place_of(file.relative_to(path).parts[:-1])) for file in files]
+    placed = [(file, class_group_split(file.relative_to(path).parts[:-1])) for file in files]
     counts = Counter(place[0] for _file, place in placed if place is not None)
-    good = {name for name in counts if is_good(name, hints.good)}
-    if hints.good and not good:
+    good = {name for name in counts if is_good_class(name, hints.good_classes)}
+    if hints.good_classes and not good:
         raise DataError(
-            f"has no class {' or '.join(hints.good)}",
+            f"has no class {' or '.join(hints.good_classes)}",
             where=str(path),
             remedy=f"Its classes are: {', '.join(sorted(counts))}",
         )
@@ -141,7 +147,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             where=str(path),
             remedy="A gate is trained on good and defective pictures",
         )
-    if not good and len(counts) == 2 and all(map(_tells_nothing, counts)):
+    if not good and len(counts) == 2 and all(map(_is_uninformative, counts)):
         first, second = sorted(counts)
         raise DataError(
             f"has the classes {first} and {second}, which do not say whether {first} or {second} "
@@ -156,13 +162,15 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             where=str(path),
             remedy="Name the good ones with --good",
         )
-    check_looks(path, [(file, place[0]) for file, place in placed if place is not None], hints)
+    check_no_masks_as_images(
+        path, [(file, place[0]) for file, place in placed if place is not None], hints
+    )
     inside: dict[str, set[str]] = {name: set() for name in counts}
     for _file, place in placed:
         if place is not None and place[1]:
             inside[place[0]].add(place[1])
-    _check_levels(path, inside, hints)
-    _check_below(path, inside, good, hints)
+    _check_nesting(path, inside, hints)
+    _check_subfolders(path, inside, good, hints)
     records = []
     for file, place in placed:
         if place is None:
@@ -170,7 +178,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
         name, group, split = place
         ids = () if name in good else (classes.index(name) + 1,)
         records.append(
-            Record(
+            Sample(
                 names[file],
                 file,
                 bool(ids),
@@ -181,7 +189,7 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
                 ids,
             )
         )
-    return DataSet(
+    return Dataset(
         path,
         "class_folder",
         classes,
@@ -191,12 +199,12 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
     )
 
 
-def _check_levels(path: Path, inside: dict[str, set[str]], hints: Hints) -> None:
+def _check_nesting(path: Path, groups_by_class: dict[str, set[str]], hints: LayoutHints) -> None:
     """Refuse `cam1/ok`, `cam1/ng`, `cam2/ok`, `cam2/ng`: are the classes above or below?"""
-    below = [{group.partition("/")[2] for group in groups} for groups in inside.values()]
+    below = [{group.partition("/")[2] for group in groups} for groups in groups_by_class.values()]
     shared = set.intersection(*below) if below else set()
-    if hints.layout is None and len(shared) > 1 and any(map(is_good, shared)):
-        first, second = sorted(inside)[:2]
+    if hints.layout is None and len(shared) > 1 and any(map(is_good_class, shared)):
+        first, second = sorted(groups_by_class)[:2]
         raise DataError(
             f"{first}/ and {second}/ hold {' and '.join(sorted(shared)[:3])} each: which of the "
             "two are the classes?",
@@ -206,17 +214,19 @@ def _check_levels(path: Path, inside: dict[str, set[str]], hints: Hints) -> None
         )
 
 
-def _check_below(path: Path, inside: dict[str, set[str]], good: set[str], hints: Hints) -> None:
+def _check_subfolders(
+    path: Path, groups_by_class: dict[str, set[str]], good: set[str], hints: LayoutHints
+) -> None:
     """Refuse `good/rejected/`: a folder below a class that says the opposite of it."""
     if hints.layout is not None:
         return
-    defects = inside.keys() - good
-    for name, groups in sorted(inside.items()):
+    defects = groups_by_class.keys() - good
+    for name, groups in sorted(groups_by_class.items()):
         for word in sorted({part for group in groups for part in group.split("/")[1:]}):
             if name in good:
-                against = word in defects or is_defect(word)
+                against = word in defects or is_defect_class(word)
             else:
-                against = word in good or is_good(word)
+                against = word in good or is_good_class(word)
             if against:
                 raise DataError(
                     f"holds a folder '{word}' below '{name}': its pictures would be "
@@ -227,15 +237,19 @@ def _check_below(path: Path, inside: dict[str, set[str]], good: set[str], hints:
                 )
 
 
-def _tells_nothing(name: str) -> bool:
+def _is_uninformative(name: str) -> bool:
     """True for one side of a decision: `0`, `class_1`, `true`, `P`."""
-    return set(words_of(name)) <= _SIDES
+    return set(split_words(name)) <= _UNINFORMATIVE_WORDS
 
 
-def place_of(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
+def class_group_split(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
     """(class, group, split) of a picture by the folders it stands in; None for none."""
-    telling = [part for part in parts if not is_neutral(part)]
-    if not telling or any(is_annotation(part) for part in parts):
+    telling = [part for part in parts if not is_neutral_folder(part)]
+    if not telling or any(is_annotation_folder(part) for part in parts):
         return None
     group = "/".join(telling) if len(telling) > 1 else ""
-    return telling[0], group, split_of([word for part in parts for word in (part, *words_of(part))])
+    return (
+        telling[0],
+        group,
+        find_split_name([word for part in parts for word in (part, *split_words(part))]),
+    )

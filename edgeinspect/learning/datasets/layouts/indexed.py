@@ -13,42 +13,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.class_names import is_good
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.files import (
-    natural,
-    pictures_below,
+    images_below,
+    natural_key,
 )
 from edgeinspect.learning.datasets.index_columns import (
-    amount_of,
-    check_columns,
-    classes_of,
-    empty_rows,
-    has_areas,
-    is_by_name,
-    number_of,
-    split_word,
-    with_known_columns,
+    check_label_columns,
+    classes_from_rows,
+    has_area_columns,
+    has_names_only,
+    normalize_columns,
+    note_unlabelled_rows,
+    parse_integer,
+    parse_number,
+    parse_split,
 )
-from edgeinspect.learning.datasets.masks.encoding import encoding_of
-from edgeinspect.learning.datasets.masks.label_maps import listed, named_classes
+from edgeinspect.learning.datasets.masks.encoding import infer_encoding
+from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_class_names
 from edgeinspect.learning.datasets.masks.masks import (
-    BINARY,
+    BINARY_ENCODING,
     UNLABELLED,
+    MaskEncoding,
     MaskFile,
     MaskPerClass,
-    Meaning,
 )
-from edgeinspect.learning.datasets.masks.pairing import Pair, data_set
-from edgeinspect.learning.datasets.masks.stored_values import Found, values_of
+from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.stored_values import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.name_matching import (
-    FEW,
-    MISSING_RATIO,
-    Names,
-    check_missing,
-    fold,
+    MAX_MISSING_COUNT,
+    MAX_MISSING_RATIO,
+    FileNameIndex,
+    check_missing_images,
+    normalize_name,
 )
-from edgeinspect.learning.datasets.records import DataSet, Hints, Mask, Record, Skipped
-from edgeinspect.learning.datasets.tables import Row, header_of, read_numbered
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Mask, Sample, SkippedImage
+from edgeinspect.learning.datasets.tables import NumberedRow, read_header, read_numbered_rows
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
 RANK = 10
@@ -57,45 +57,47 @@ RANK = 10
 @dataclass(frozen=True, slots=True)
 class _Index:
     path: Path
-    rows: list[Row]
+    rows: list[NumberedRow]
     names: Mapping[int, str]
     """Line to the picture in `images/` that it means."""
     classes: tuple[str, ...]
     good: tuple[str, ...]
 
-    def id_of(self, name: str) -> int:
+    def class_id_of(self, name: str) -> int:
         return self.classes.index(name) + 1 if name in self.classes else 0
 
 
 def recognise(path: Path) -> bool:
     """True for a folder with an index.csv that has an `image` column, and images/."""
-    header = [name.casefold() for name in header_of(path / "index.csv")]
+    header = [name.casefold() for name in read_header(path / "index.csv")]
     return "image" in header and (path / "images").is_dir()
 
 
-def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """The records of the index, in the order of their names."""
     csv_path = path / "index.csv"
-    rows = [(line, with_known_columns(row)) for line, row in read_numbered(csv_path)]
+    rows = [(line, normalize_columns(row)) for line, row in read_numbered_rows(csv_path)]
     if not rows:
         raise DataError("has no rows", where=str(csv_path))
-    names, missing = _matched(csv_path, rows, path / "images")
+    names, missing = _match_rows(csv_path, rows, path / "images")
     masks, images = path / "masks", path / "images"
-    files = _by_stem(masks)
-    check_columns(rows, csv_path, bool(files))
-    classes = hints.classes or classes_of(rows, csv_path, hints) or named_classes(path)
-    by_name = not hints.classes and is_by_name(rows[0][1])
-    if by_name and set(listed_here := named_classes(path)) >= set(classes):
+    files = _masks_by_stem(masks)
+    check_label_columns(rows, csv_path, bool(files))
+    classes = hints.classes or classes_from_rows(rows, csv_path, hints) or read_class_names(path)
+    by_name = not hints.classes and has_names_only(rows[0][1])
+    if by_name and set(listed_here := read_class_names(path)) >= set(classes):
         classes, by_name = listed_here, False
     rows = [(line, row) for line, row in rows if line in names]
     if files and not classes:
-        data = _told_by_masks(_Index(csv_path, rows, names, (), hints.good), files, hints)
-        return data.without(*missing)
-    index = _Index(csv_path, rows, names, classes, hints.good)
-    found = values_of(list(files.values()))
+        data = _defective_from_masks(
+            _Index(csv_path, rows, names, (), hints.good_classes), files, hints
+        )
+        return data.with_skipped(*missing)
+    index = _Index(csv_path, rows, names, classes, hints.good_classes)
+    found = read_mask_contents(list(files.values()))
     # Black and white masks beside labels: the label says which class the white is.
     white = len(classes) > 1 and set().union(*(v.values for v in found.values())) == {UNLABELLED}
-    meaning = BINARY
+    meaning = BINARY_ENCODING
     if files and not white:
         if by_name and len(classes) > 1:
             raise DataError(
@@ -104,31 +106,42 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
                 where=str(csv_path),
                 remedy="Add a column class_id, or classes.txt beside it: a name a line from 1",
             )
-        meaning = _meaning(found, classes, csv_path)
-    records = [_record(index, row, line, files, None if white else meaning) for line, row in rows]
-    _check_against(records, found, meaning, csv_path)
-    if not classes and any(record.defective for record in records):
+        meaning = _infer_encoding(found, classes, csv_path)
+    records = [
+        _make_sample(index, row, line, files, None if white else meaning) for line, row in rows
+    ]
+    _check_class_ids(records, found, meaning, csv_path)
+    if not classes and any(record.is_defective for record in records):
         classes = ("defect",)
-    data = DataSet(path, "indexed", classes, _sorted(records), bool(files))
-    there = {str(file.relative_to(images)) for file in pictures_below(images)}
+    data = Dataset(path, "indexed", classes, _sorted_samples(records), bool(files))
+    there = {str(file.relative_to(images)) for file in images_below(images)}
     lost = there - {str(record.path.relative_to(images)) for record in records}
-    left_out = [*missing, *(Skipped(name, "is not in the index", True) for name in sorted(lost))]
-    data = data.without(*left_out).with_notes(*([] if files else empty_rows(rows, csv_path, hints)))
+    left_out = [
+        *missing,
+        *(SkippedImage(name, "is not in the index", True) for name in sorted(lost)),
+    ]
+    data = data.with_skipped(*left_out).with_notes(
+        *([] if files else note_unlabelled_rows(rows, csv_path, hints))
+    )
     return data.with_notes(f"{len(lost)} pictures are not in the index") if lost else data
 
 
-def _check_against(records: Sequence[Record], found: Found, meaning: Meaning, path: Path) -> None:
+def _check_class_ids(
+    records: Sequence[Sample], contents: MaskContents, meaning: MaskEncoding, path: Path
+) -> None:
     """Refuse an index whose labels number the classes otherwise than the masks do."""
     both = [
         (record, ids)
         for record in records
         if isinstance(record.mask, MaskFile)
-        and not meaning.soft
+        and not meaning.is_soft
         and record.class_ids
-        and (ids := {meaning.ids.get(value, 0) for value in found[record.mask.path].values} - {0})
+        and (
+            ids := {meaning.ids.get(value, 0) for value in contents[record.mask.path].values} - {0}
+        )
     ]
     against = [record for record, ids in both if not ids & set(record.class_ids)]
-    if len(against) > max(FEW, MISSING_RATIO * len(both)):
+    if len(against) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(both)):
         some = ", ".join(record.name for record in against[:3])
         raise DataError(
             f"{len(against)} of {len(both)} masks show none of the classes that their rows name "
@@ -138,19 +151,21 @@ def _check_against(records: Sequence[Record], found: Found, meaning: Meaning, pa
         )
 
 
-def _meaning(found: Found, classes: tuple[str, ...], path: Path) -> Meaning:
+def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path) -> MaskEncoding:
     """What the values mean under the index's classes; a few masks of other values are broken."""
     known = {*range(1, len(classes) + 1), UNLABELLED}
-    odd = [file for file, one in found.items() if not one.values <= known]
-    if len(odd) <= max(FEW, MISSING_RATIO * len(found)) < len(found):
-        found = {file: one for file, one in found.items() if file not in odd}
-    return encoding_of(found, listed(classes, str(path)), path.parent).meaning
+    odd = [file for file, one in contents.items() if not one.values <= known]
+    if len(odd) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(contents)) < len(contents):
+        contents = {file: one for file, one in contents.items() if file not in odd}
+    return infer_encoding(contents, label_map_in_order(classes, str(path)), path.parent).encoding
 
 
-def _matched(path: Path, rows: list[Row], images: Path) -> tuple[dict[int, str], list[Skipped]]:
+def _match_rows(
+    path: Path, rows: list[NumberedRow], images: Path
+) -> tuple[dict[int, str], list[SkippedImage]]:
     """The picture of each line, and the lines whose picture is not there."""
-    files = [str(file.relative_to(images)) for file in pictures_below(images)]
-    names, found, missing = Names(files, str(path)), {}, {}
+    files = [str(file.relative_to(images)) for file in images_below(images)]
+    names, found, missing = FileNameIndex(files, str(path)), {}, {}
     for line, row in rows:
         if not row["image"]:
             raise DataError("names no image", where=f"{path}:{line}")
@@ -159,17 +174,17 @@ def _matched(path: Path, rows: list[Row], images: Path) -> tuple[dict[int, str],
             missing[row["image"]] = f"{path.name}:{line}"
         else:
             found[line] = name
-    check_missing(missing, len(rows), path, images)
+    check_missing_images(missing, len(rows), path, images)
     return found, [
-        Skipped(name, f"{row} names it, and there is no such picture")
+        SkippedImage(name, f"{row} names it, and there is no such picture")
         for name, row in missing.items()
     ]
 
 
-def _by_stem(masks: Path) -> dict[str, Path]:
+def _masks_by_stem(masks: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for mask in pictures_below(masks) if masks.is_dir() else []:
-        key = fold(mask.stem)
+    for mask in images_below(masks) if masks.is_dir() else []:
+        key = normalize_name(mask.stem)
         if key in found:
             raise DataError(
                 f"two masks are of one picture: {found[key].name} and {mask.name}",
@@ -180,89 +195,89 @@ def _by_stem(masks: Path) -> dict[str, Path]:
     return found
 
 
-def _told_by_masks(index: _Index, files: dict[str, Path], hints: Hints) -> DataSet:
+def _defective_from_masks(index: _Index, files: dict[str, Path], hints: LayoutHints) -> Dataset:
     """The records of an index that knows no classes: the masks say what is defective."""
     root = index.path.parent
     pairs, rows = [], {}
     for line, row in index.rows:
-        record = _record(index, row, line, files, BINARY)
-        mask = files.get(fold(record.path.stem))
-        pairs.append(Pair(record.path, (("", mask),) if mask else ()))
+        record = _make_sample(index, row, line, files, BINARY_ENCODING)
+        mask = files.get(normalize_name(record.path.stem))
+        pairs.append(ImageMaskPair(record.path, (("", mask),) if mask else ()))
         rows[record.path] = record
-    data = data_set(root, "indexed", pairs, hints)
+    data = dataset_from_pairs(root, "indexed", pairs, hints)
     records = []
-    for seen in data.records:
+    for seen in data.samples:
         told = rows[seen.path]
-        row_says = told.defective and "defective" in index.rows[0][1]
+        row_says = told.is_defective and "defective" in index.rows[0][1]
         records.append(
             replace(
                 seen,
                 name=told.name,
                 group=told.group,
                 split=told.split,
-                defective=bool(seen.class_ids) or row_says,
+                is_defective=bool(seen.class_ids) or row_says,
             )
         )
-    return data.with_records(_sorted(records))
+    return data.with_samples(_sorted_samples(records))
 
 
-def _mask(mask: Path | None, meaning: Meaning | None, labelled: int) -> Mask | None:
+def _make_mask(mask: Path | None, encoding: MaskEncoding | None, labelled: int) -> Mask | None:
     if mask is None:
         return None
-    if meaning is None:
-        return MaskPerClass(((labelled, mask),)) if labelled else MaskFile(mask, Meaning({}))
-    return MaskFile(mask, meaning)
+    if encoding is None:
+        return MaskPerClass(((labelled, mask),)) if labelled else MaskFile(mask, MaskEncoding({}))
+    return MaskFile(mask, encoding)
 
 
-def _sorted(records: list[Record]) -> tuple[Record, ...]:
-    return tuple(sorted(records, key=lambda record: natural(Path(record.name))))
+def _sorted_samples(samples: list[Sample]) -> tuple[Sample, ...]:
+    return tuple(sorted(samples, key=lambda record: natural_key(Path(record.name))))
 
 
-def _record(
+def _make_sample(
     index: _Index,
     row: dict[str, str],
     line: int,
     files: dict[str, Path],
-    meaning: Meaning | None,
-) -> Record:
+    encoding: MaskEncoding | None,
+) -> Sample:
     where = f"{index.path}:{line}"
     name = index.names[line]
-    mask = files.get(fold(Path(name).stem))
+    mask = files.get(normalize_name(Path(name).stem))
     ids = {
         class_id
         for class_id, class_name in enumerate(index.classes, 1)
-        if amount_of(row.get(f"{class_name}_px", ""), where) > 0
+        if parse_number(row.get(f"{class_name}_px", ""), where) > 0
     }
     class_name = row.get("class_name") or None
-    labelled = _labelled(index, row, where)
+    labelled = _labelled_class_id(index, row, where)
     if labelled and labelled <= len(index.classes):
         ids.add(labelled)
         class_name = class_name or index.classes[labelled - 1]
     if "defective" in row or "class_id" in row or class_name is not None:
         defective = bool(labelled or ids)
     else:
-        defective = bool(ids) or (mask is not None and not has_areas(row))
-    return Record(
+        defective = bool(ids) or (mask is not None and not has_area_columns(row))
+    return Sample(
         name,
         index.path.parent / "images" / name,
         defective,
         class_name,
         row.get("group") or name,
-        split_word(row.get("split", ""), where),
-        _mask(mask, meaning, labelled),
+        parse_split(row.get("split", ""), where),
+        _make_mask(mask, encoding, labelled),
         tuple(sorted(ids)),
     )
 
 
-def _labelled(index: _Index, row: dict[str, str], where: str) -> int:
+def _labelled_class_id(index: _Index, row: dict[str, str], where: str) -> int:
     """The image-level class id; one beyond the classes for a defect of unknown class."""
     if row.get("class_id"):
-        return number_of(row["class_id"], where)
+        return parse_integer(row["class_id"], where)
     name = row.get("class_name", "")
     if name:
-        return 0 if is_good(name, index.good) else index.id_of(name)
+        return 0 if is_good_class(name, index.good) else index.class_id_of(name)
     if row.get("defective"):
-        said = number_of(row["defective"], where)
+        said = parse_integer(row["defective"], where)
         if said > 1:
             raise DataError(f"defective is {said}", where=where, remedy="It is 0 or 1")
         return said and len(index.classes) + 1

@@ -13,20 +13,25 @@ from collections import Counter
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.files import IMAGE_FOLDERS, SPLIT_NAMES, pictures_below, split_of
-from edgeinspect.learning.datasets.folder_names import is_annotation
-from edgeinspect.learning.datasets.masks.pairing import MASK_SUFFIX, Pair, data_set
-from edgeinspect.learning.datasets.name_matching import fold, stem_of
-from edgeinspect.learning.datasets.records import DataSet, Hints
+from edgeinspect.learning.datasets.files import (
+    IMAGE_FOLDER_NAMES,
+    SPLIT_NAMES,
+    find_split_name,
+    images_below,
+)
+from edgeinspect.learning.datasets.folder_names import is_annotation_folder
+from edgeinspect.learning.datasets.masks.pairing import MASK_NAME, ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.name_matching import normalize_name, split_suffix
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints
 
 NEEDS = "each picture's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
 RANK = 50
 COVERS = ("class_folder",)
 
-_TWIN_RATIO = 0.5
-_JPEG = (".jpg", ".jpeg")
-_NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDERS
-_NUMBERED = re.compile(r"[A-Za-z]{0,3}[_-]?\d+")
+_MIN_MASKED_RATIO = 0.5
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+_NEUTRAL_NAMES = SPLIT_NAMES.keys() | IMAGE_FOLDER_NAMES
+_PART_FOLDER = re.compile(r"[A-Za-z]{0,3}[_-]?\d+")
 """A folder of one part below that of its class: `S0001` of Real-IAD."""
 
 
@@ -38,63 +43,65 @@ def recognise(path: Path) -> bool:
     if not path.is_dir():
         return False
     try:
-        pairs = _pairs(path)
+        pairs = _pair_files(path)
     except DataError:  # two masks of a picture: said when it is read
         return True
-    total = Counter(_class_of(picture.relative_to(path).parts[:-1])[0] for picture in pairs)
+    total = Counter(_class_and_part(picture.relative_to(path).parts[:-1])[0] for picture in pairs)
     masked = Counter(
-        _class_of(picture.relative_to(path).parts[:-1])[0]
+        _class_and_part(picture.relative_to(path).parts[:-1])[0]
         for picture, mask in pairs.items()
         if mask is not None
     )
-    if masked.total() > _TWIN_RATIO * total.total():
+    if masked.total() > _MIN_MASKED_RATIO * total.total():
         return True
     return any(
-        count > _TWIN_RATIO * total[folder]
+        count > _MIN_MASKED_RATIO * total[folder]
         for folder, count in masked.items()
-        if folder and not any(map(is_annotation, folder.split("/")))
+        if folder and not any(map(is_annotation_folder, folder.split("/")))
     )
 
 
-def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """The records; folders that differ in a number only are groups."""
     pairs = []
-    for picture, mask in _pairs(path).items():
+    for picture, mask in _pair_files(path).items():
         parts = picture.relative_to(path).parts[:-1]
-        folder, part = _class_of(parts)
+        folder, part = _class_and_part(parts)
         masks = () if mask is None else (("", mask),)
-        pairs.append(Pair(picture, masks, folder, split_of(parts), part))
-    return data_set(path, "mask_beside", pairs, hints)
+        pairs.append(ImageMaskPair(picture, masks, folder, find_split_name(parts), part))
+    return dataset_from_pairs(path, "mask_beside", pairs, hints)
 
 
-def _class_of(parts: tuple[str, ...]) -> tuple[str, str]:
+def _class_and_part(parts: tuple[str, ...]) -> tuple[str, str]:
     """The folder that tells something, and that of a single part below it."""
-    telling = [part for part in parts if part.lower() not in _NEUTRAL]
+    telling = [part for part in parts if part.lower() not in _NEUTRAL_NAMES]
     whole = "/".join(telling)
-    while len(telling) > 1 and _NUMBERED.fullmatch(telling[-1]):
+    while len(telling) > 1 and _PART_FOLDER.fullmatch(telling[-1]):
         telling.pop()
     folder = "/".join(telling)
     return folder, whole if whole != folder else ""
 
 
-def _pairs(path: Path) -> dict[Path, Path | None]:
+def _pair_files(path: Path) -> dict[Path, Path | None]:
     """Each picture that is no mask, with its mask."""
-    files = pictures_below(path)
+    files = images_below(path)
     by_stem: dict[tuple[Path, str], Path] = {}
     jpegs: dict[tuple[Path, str], Path] = {}
     for file in files:
-        by_stem[file.parent, fold(file.stem)] = file
-        if file.suffix.lower() in _JPEG:
-            jpegs[file.parent, fold(file.stem)] = file
+        by_stem[file.parent, normalize_name(file.stem)] = file
+        if file.suffix.lower() in _JPEG_SUFFIXES:
+            jpegs[file.parent, normalize_name(file.stem)] = file
     masks: dict[Path, Path] = {}
     taken: set[Path] = set()
     for file in files:
-        stem = fold(file.stem)
-        named = MASK_SUFFIX.fullmatch(stem)
+        stem = normalize_name(file.stem)
+        named = MASK_NAME.fullmatch(stem)
         picture = None
-        for each in (named["stem"], stem_of(named["stem"])[0]) if named else ():
+        for each in (named["stem"], split_suffix(named["stem"])[0]) if named else ():
             picture = picture or by_stem.get((file.parent, each))
-        for each in (stem, stem_of(stem)[0]) if file.suffix.lower() not in _JPEG else ():
+        for each in (
+            (stem, split_suffix(stem)[0]) if file.suffix.lower() not in _JPEG_SUFFIXES else ()
+        ):
             picture = picture or jpegs.get((file.parent, each))
         if picture is not None and picture != file:
             if picture in masks:

@@ -15,45 +15,58 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.files import (
-    IMAGE_FOLDERS,
+    IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
+    contains_images,
     files_in,
-    folders_in,
-    has_pictures,
-    is_picture,
-    pictures_below,
-    split_of,
+    find_split_name,
+    images_below,
+    is_image_name,
+    subfolders,
 )
-from edgeinspect.learning.datasets.folder_names import says_drawing, says_mask, words_of
-from edgeinspect.learning.datasets.masks.pairing import Pair, data_set, mask_stems
-from edgeinspect.learning.datasets.name_matching import FEW, MISSING_RATIO, fold, stem_of
-from edgeinspect.learning.datasets.records import DataSet, Hints, Skipped
+from edgeinspect.learning.datasets.folder_names import (
+    is_mask_folder,
+    is_visualization_folder,
+    split_words,
+)
+from edgeinspect.learning.datasets.masks.pairing import (
+    ImageMaskPair,
+    dataset_from_pairs,
+    mask_stems,
+)
+from edgeinspect.learning.datasets.name_matching import (
+    MAX_MISSING_COUNT,
+    MAX_MISSING_RATIO,
+    normalize_name,
+    split_suffix,
+)
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints, SkippedImage
 
 NEEDS = "images/ and masks/ (or labels/, annotations/, ground_truth/) with files of the same stem"
 RANK = 40
-_SHOWN = 3
+_MAX_NAMES = 3
 
 
 def recognise(path: Path) -> bool:
     """True for a folder with at least one such pair of folders that hold pictures."""
     try:
-        return path.is_dir() and bool(_twins(path))
+        return path.is_dir() and bool(_folder_pairs(path))
     except DataError:  # two folders of one kind: said when it is read
         return True
 
 
-def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """The records; a picture without a mask is taken as clean, and a note says so.
 
     Raises:
         DataError: More than a few masks have no picture, a picture could have two masks, or the
             masks' values cannot be classes.
     """
-    pairs: list[Pair] = []
+    pairs: list[ImageMaskPair] = []
     lost: list[Path] = []
     count = 0
-    for images, masks, direct in _twins(path):
-        more, unused, seen = _pair(path, images, masks, direct)
+    for images, masks, direct in _folder_pairs(path):
+        more, unused, seen = _pair_masks(path, images, masks, direct)
         pairs += more
         lost += unused
         count += seen
@@ -63,23 +76,23 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
             where=str(path),
             remedy="Name them alike: images/a.jpg and masks/a.png",
         )
-    some = ", ".join(str(mask.relative_to(path)) for mask in lost[:_SHOWN])
-    some += ", …" if lost[_SHOWN:] else ""
-    if len(lost) > max(FEW, MISSING_RATIO * count):
+    some = ", ".join(str(mask.relative_to(path)) for mask in lost[:_MAX_NAMES])
+    some += ", …" if lost[_MAX_NAMES:] else ""
+    if len(lost) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * count):
         raise DataError(
             f"{len(lost)} of {count} masks have no picture: {some}",
             where=str(path),
             remedy="Name masks as their pictures, or put the pictures beside them",
         )
-    data = data_set(path, "mask_folder", pairs, hints)
+    data = dataset_from_pairs(path, "mask_folder", pairs, hints)
     left_out = [
-        Skipped(str(mask.relative_to(path)), "is a mask without a picture") for mask in lost
+        SkippedImage(str(mask.relative_to(path)), "is a mask without a picture") for mask in lost
     ]
-    data = data.without(*left_out)
+    data = data.with_skipped(*left_out)
     return data.with_notes(f"{len(lost)} masks have no picture: {some}") if lost else data
 
 
-def _twins(path: Path) -> list[tuple[Path, Path, bool]]:
+def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
     """Folders of pictures with their folders of masks, in the set's folder or its splits'.
 
     The third is true where the pictures stand beside the folder of masks, as in DAGM.
@@ -87,62 +100,66 @@ def _twins(path: Path) -> list[tuple[Path, Path, bool]]:
     Raises:
         DataError: Two folders could be the pictures of a split, or its masks.
     """
-    bases = [path, *(f for f in folders_in(path) if f.name.lower() in SPLIT_NAMES)]
+    bases = [path, *(f for f in subfolders(path) if f.name.lower() in SPLIT_NAMES)]
     twins = []
     for base in bases:
         kinds: dict[str, dict[str, list[Path]]] = {"image": {}, "mask": {}}
-        for folder in folders_in(base):
-            kind, which = _kind(folder.name)
-            if kind and has_pictures(folder):
+        for folder in subfolders(base):
+            kind, which = _folder_kind(folder.name)
+            if kind and contains_images(folder):
                 kinds[kind].setdefault(which, []).append(folder)
-        direct = not kinds["image"] and any(is_picture(file.name) for file in files_in(base))
+        direct = not kinds["image"] and any(is_image_name(file.name) for file in files_in(base))
         if direct and "" in kinds["mask"]:
             kinds["image"][""] = [base]
         for which, images in kinds["image"].items():
             if masks := kinds["mask"].get(which):
-                twins.append((_alone(images, "pictures"), _alone(masks, "masks"), direct))
+                twins.append(
+                    (_single_folder(images, "pictures"), _single_folder(masks, "masks"), direct)
+                )
     return twins
 
 
-def _alone(folders: list[Path], what: str) -> Path:
+def _single_folder(folders: list[Path], kind: str) -> Path:
     if len(folders) > 1:
         raise DataError(
-            f"has two folders of {what}: {folders[0].name}/ and {folders[1].name}/",
+            f"has two folders of {kind}: {folders[0].name}/ and {folders[1].name}/",
             where=str(folders[0].parent),
             remedy="Move the one away that is not meant",
         )
     return folders[0]
 
 
-def _kind(name: str) -> tuple[str, str]:
+def _folder_kind(name: str) -> tuple[str, str]:
     """(`image`, `mask` or nothing, the split it names): `train_masks` is (`mask`, `train`)."""
     low = name.lower()
-    words = words_of(name)
-    split = split_of(words) or ""
-    if says_drawing(name):
+    words = split_words(name)
+    split = find_split_name(words) or ""
+    if is_visualization_folder(name):
         return "", split
-    if says_mask(name):
+    if is_mask_folder(name):
         return "mask", split
-    if low in IMAGE_FOLDERS or (IMAGE_FOLDERS - {"data"}) & set(words):
+    if low in IMAGE_FOLDER_NAMES or (IMAGE_FOLDER_NAMES - {"data"}) & set(words):
         return "image", split
     return "", ""
 
 
-def _pair(
+def _pair_masks(
     root: Path, images: Path, masks: Path, direct: bool
-) -> tuple[list[Pair], list[Path], int]:
+) -> tuple[list[ImageMaskPair], list[Path], int]:
     """The pictures of a folder with their masks, the masks of none, and how many masks."""
-    pictures = pictures_below(images)
+    pictures = images_below(images)
     if direct:
         pictures = [picture for picture in pictures if picture.parent == images]
     by_key: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for picture in pictures:
-        by_key[fold(_parent(picture, images)), fold(picture.stem)].append(picture)
+        by_key[
+            normalize_name(_relative_parent(picture, images)), normalize_name(picture.stem)
+        ].append(picture)
     found: dict[Path, list[tuple[str, Path]]] = defaultdict(list)
     unused = []
-    files = pictures_below(masks)
+    files = images_below(masks)
     for mask in files:
-        at = _find(fold(_parent(mask, masks)), mask, by_key)
+        at = _find_images(normalize_name(_relative_parent(mask, masks)), mask, by_key)
         if at is None:
             unused.append(mask)
         else:
@@ -159,36 +176,42 @@ def _pair(
                 remedy="Move the one away that is not meant",
             )
         parts = picture.relative_to(root).parts[:-1]
-        inner = [p for p in Path(_parent(picture, images)).parts if p.lower() not in SPLIT_NAMES]
-        pairs.append(Pair(picture, tuple(whole or of), "/".join(inner), split_of(_words(parts))))
+        inner = [
+            p for p in Path(_relative_parent(picture, images)).parts if p.lower() not in SPLIT_NAMES
+        ]
+        pairs.append(
+            ImageMaskPair(
+                picture, tuple(whole or of), "/".join(inner), find_split_name(_path_words(parts))
+            )
+        )
     return pairs, unused, len(files)
 
 
-def _words(parts: tuple[str, ...]) -> list[str]:
+def _path_words(parts: tuple[str, ...]) -> list[str]:
     return [word for part in parts for word in (part, *re.split(r"[^A-Za-z]+", part))]
 
 
-def _parent(path: Path, base: Path) -> str:
+def _relative_parent(path: Path, base: Path) -> str:
     parent = path.parent.relative_to(base).as_posix()
     return "" if parent == "." else parent
 
 
-def _find(
-    parent: str, mask: Path, pictures: dict[tuple[str, str], list[Path]]
+def _find_images(
+    parent: str, mask: Path, images_by_key: dict[tuple[str, str], list[Path]]
 ) -> tuple[list[Path], str] | None:
     """The pictures that a mask is of, and the class where the mask is of one only."""
-    stem, stems = fold(mask.stem), mask_stems(mask)
+    stem, stems = normalize_name(mask.stem), mask_stems(mask)
     for each in stems:
-        if (parent, each) in pictures:
-            return pictures[parent, each], ""
+        if (parent, each) in images_by_key:
+            return images_by_key[parent, each], ""
     for cut in reversed([match.start() for match in re.finditer(r"[_\-. ]", stem)]):
-        for each in (stem[:cut], stem_of(stem[:cut])[0]):
-            if (parent, each) in pictures and cut + 1 < len(stem):
+        for each in (stem[:cut], split_suffix(stem[:cut])[0]):
+            if (parent, each) in images_by_key and cut + 1 < len(stem):
                 raw = mask.stem.strip()
                 name = raw if len(raw) == len(stem) else stem  # as it is spelled
-                return pictures[parent, each], name[cut + 1 :]
+                return images_by_key[parent, each], name[cut + 1 :]
     above, _, folded = parent.rpartition("/")
     for each in stems if folded else ():
-        if (above, each) in pictures:
-            return pictures[above, each], mask.parent.name
+        if (above, each) in images_by_key:
+            return images_by_key[above, each], mask.parent.name
     return None

@@ -16,28 +16,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import decode_picture
-from edgeinspect.imaging.run_length import direction_of, parse_runs
+from edgeinspect.imaging.image_file import read_native
+from edgeinspect.imaging.run_length import detect_run_direction, parse_runs
 from edgeinspect.learning.datasets.files import (
     files_in,
-    folders_in,
-    is_picture,
-    natural,
-    pictures_below,
-    split_of,
+    find_split_name,
+    images_below,
+    is_image_name,
+    natural_key,
+    subfolders,
     unique_names,
 )
-from edgeinspect.learning.datasets.masks.label_maps import named_classes
+from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.masks.masks import MAX_CLASSES, MaskRuns
 from edgeinspect.learning.datasets.name_matching import (
-    CLEAN_TIMES,
-    FEW,
-    MISSING_RATIO,
-    Names,
-    check_missing,
+    MAX_MISSING_COUNT,
+    MAX_MISSING_RATIO,
+    MIN_CLEAN_FACTOR,
+    FileNameIndex,
+    check_missing_images,
 )
-from edgeinspect.learning.datasets.records import DataSet, Hints, Record, Skipped
-from edgeinspect.learning.datasets.tables import header_of, read_numbered, read_table
+from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Sample, SkippedImage
+from edgeinspect.learning.datasets.tables import read_header, read_numbered_rows, read_table_text
 
 NEEDS = (
     "a CSV file with the columns ImageId,ClassId,EncodedPixels or ImageId_ClassId,EncodedPixels, "
@@ -45,14 +45,14 @@ NEEDS = (
 )
 RANK = 20
 
-_FOLDERS = ("train_images", "images", "train", "imgs", "image")
-_LOOKED_UP = 200
-_DECODED = 32
-_EMPTY = frozenset(("", "-1", "nan", "none", "0"))
+_IMAGE_FOLDERS = ("train_images", "images", "train", "imgs", "image")
+_MAX_LOOKUPS = 200
+_MAX_DECODED = 32
+_EMPTY_CODES = frozenset(("", "-1", "nan", "none", "0"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _CodeRow:
     name: str
     class_id: int | None
     code: str
@@ -62,7 +62,7 @@ class _Row:
 
 
 @dataclass(slots=True)
-class _Labels:
+class _ImageLabels:
     """What the table says of one picture."""
 
     codes: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -73,28 +73,28 @@ class _Labels:
 
 def recognise(path: Path) -> bool:
     """True for such a CSV file, or a folder with one."""
-    return bool(_tables(path))
+    return bool(_find_tables(path))
 
 
-def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """The records: every picture of the folder, and every one that the CSV names."""
-    csv_path = _the_table(path)
+    csv_path = _choose_table(path)
     root = csv_path.parent
-    rows = _rows(csv_path)
-    folder = _picture_folder(root, rows)
-    files = pictures_below(folder)
+    rows = _read_codes(csv_path)
+    folder = _image_folder(root, rows)
+    files = images_below(folder)
     names = unique_names(folder, files)
     found = {name: file for file, name in names.items()}
-    labels, missing = _by_picture(csv_path, rows, found, folder)
+    labels, missing = _labels_by_image(csv_path, rows, found, folder)
     top = max((i for each in labels.values() for i in each.codes), default=0)
     records = []
-    classes = _classes(hints, root, top)
-    for name in sorted(found, key=lambda name: natural(Path(name))):
-        told = labels.get(name, _Labels())
+    classes = _class_names(hints, root, top)
+    for name in sorted(found, key=lambda name: natural_key(Path(name))):
+        told = labels.get(name, _ImageLabels())
         codes = {i: at for i, at in sorted(told.codes.items()) if at[0]}
         ids = tuple(codes)
         records.append(
-            Record(
+            Sample(
                 name,
                 found[name],
                 bool(ids),
@@ -105,32 +105,32 @@ def read(path: Path, hints: Hints = Hints()) -> DataSet:  # noqa: B008 - frozen
                 ids,
             )
         )
-    _check_direction(csv_path, records)
+    _check_run_direction(csv_path, records)
     bare = [name for name in found if name not in labels]
-    _check_beside(csv_path, bare)
+    _check_other_tables(csv_path, bare)
     left_out = tuple(
-        Skipped(name, f"{row} names it, and there is no such picture")
+        SkippedImage(name, f"{row} names it, and there is no such picture")
         for name, row in missing.items()
     )
-    if _clean_have_rows(csv_path, bare, labels, len(found)):
+    if _are_clean_listed(csv_path, bare, labels, len(found)):
         records = [record for record in records if record.name in labels]
         why = "has no row, and clean pictures have an empty one"
-        left_out += tuple(Skipped(name, why) for name in bare)
+        left_out += tuple(SkippedImage(name, why) for name in bare)
         bare = []
     notes = [f"{len(bare)} of {len(found)} pictures have no row: taken as good"] if bare else []
-    return DataSet(
+    return Dataset(
         root,
         "severstal",
         classes,
         tuple(records),
         has_masks=True,
         notes=tuple(notes),
-        left_out=left_out,
+        skipped=left_out,
     )
 
 
-def _classes(hints: Hints, root: Path, top: int) -> tuple[str, ...]:
-    classes = hints.classes or named_classes(root)
+def _class_names(hints: LayoutHints, root: Path, top: int) -> tuple[str, ...]:
+    classes = hints.classes or read_class_names(root)
     if classes and len(classes) < top:
         raise DataError(
             f"has ClassId {top}, and {len(classes)} classes are named",
@@ -140,20 +140,20 @@ def _classes(hints: Hints, root: Path, top: int) -> tuple[str, ...]:
     return tuple(classes) or tuple(f"class_{i}" for i in range(1, top + 1))
 
 
-def _by_picture(
-    path: Path, rows: Sequence[_Row], found: Mapping[str, Path], folder: Path
-) -> tuple[dict[str, _Labels], dict[str, str]]:
+def _labels_by_image(
+    path: Path, rows: Sequence[_CodeRow], found: Mapping[str, Path], folder: Path
+) -> tuple[dict[str, _ImageLabels], dict[str, str]]:
     """The rows by the picture on disk that they mean, and the names that mean none."""
-    names = Names(found, str(path))
+    names = FileNameIndex(found, str(path))
     meant = {name: names.find(name) for name in dict.fromkeys(row.name for row in rows)}
-    labels: dict[str, _Labels] = {}
+    labels: dict[str, _ImageLabels] = {}
     missing: dict[str, str] = {}
     for row in rows:
         name = meant[row.name]
         if name is None:
             missing.setdefault(row.name, row.where)
             continue
-        told = labels.setdefault(name, _Labels())
+        told = labels.setdefault(name, _ImageLabels())
         for what, before, now in (
             ("group", told.group, row.group),
             ("split", told.split, row.split),
@@ -174,21 +174,21 @@ def _by_picture(
                 remedy="Join the codes of one picture and class in one row",
             )
         told.codes[row.class_id] = (row.code, row.where)
-    check_missing(missing, len(meant), path, folder)
+    check_missing_images(missing, len(meant), path, folder)
     return labels, missing
 
 
-def _check_beside(path: Path, bare: Sequence[str]) -> None:
+def _check_other_tables(path: Path, bare: Sequence[str]) -> None:
     """Refuse a table without rows of pictures to which another one beside it gives codes.
 
     Raises:
         DataError: So `val.csv` does to those that would be good by `train.csv`.
     """
-    for other in _tables(path.parent) if bare else ():
+    for other in _find_tables(path.parent) if bare else ():
         if other.name == path.name or "submission" in other.name.lower():
             continue
-        names = Names(bare, str(other))
-        coded = (row.name for row in _rows(other) if row.code)
+        names = FileNameIndex(bare, str(other))
+        coded = (row.name for row in _read_codes(other) if row.code)
         lost = {name for each in dict.fromkeys(coded) if (name := names.find(each)) is not None}
         if lost:
             raise DataError(
@@ -200,8 +200,8 @@ def _check_beside(path: Path, bare: Sequence[str]) -> None:
             )
 
 
-def _clean_have_rows(
-    path: Path, bare: Sequence[str], labels: Mapping[str, _Labels], total: int
+def _are_clean_listed(
+    path: Path, bare: Sequence[str], labels: Mapping[str, _ImageLabels], total: int
 ) -> bool:
     """True where clean pictures have rows too: one without a row is not known to be clean.
 
@@ -209,25 +209,27 @@ def _clean_have_rows(
         DataError: Those without are more than a few.
     """
     clean = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
-    if clean and len(bare) > max(FEW, MISSING_RATIO * total):
+    if clean and len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         raise DataError(
             f"has empty codes for clean pictures, as {clean[0]}, and no row for {len(bare)} "
             f"others: {', '.join(bare[:3])}, …",
             where=str(path),
             remedy="Give every picture its row, or move those without one away",
         )
-    return bool(bare) and len(clean) >= CLEAN_TIMES * len(bare)
+    return bool(bare) and len(clean) >= MIN_CLEAN_FACTOR * len(bare)
 
 
-def _check_direction(path: Path, records: Sequence[Record]) -> None:
+def _check_run_direction(path: Path, samples: Sequence[Sample]) -> None:
     """Refuse a table whose codes run along the rows: its masks would be noise."""
     votes: Counter[str] = Counter()
-    coded = [record for record in records if record.defective]
-    for record in coded[:: max(1, len(coded) // _DECODED)][:_DECODED]:
+    coded = [record for record in samples if record.is_defective]
+    for record in coded[:: max(1, len(coded) // _MAX_DECODED)][:_MAX_DECODED]:
         try:
-            height, width = decode_picture(record.path).shape[:2]
+            height, width = read_native(record.path).shape[:2]
             codes = record.mask.codes if isinstance(record.mask, MaskRuns) else ()
-            found = [direction_of(parse_runs(code), height, width) for _id, code, _where in codes]
+            found = [
+                detect_run_direction(parse_runs(code), height, width) for _id, code, _where in codes
+            ]
         except DataError:  # said where the picture is used
             continue
         votes.update(each for each in found if each)
@@ -240,24 +242,24 @@ def _check_direction(path: Path, records: Sequence[Record]) -> None:
         )
 
 
-def _tables(path: Path) -> list[Path]:
+def _find_tables(path: Path) -> list[Path]:
     files = [path] if path.is_file() else files_in(path)
-    return [file for file in files if file.suffix.lower() == ".csv" and _is_table(file)]
+    return [file for file in files if file.suffix.lower() == ".csv" and _is_code_table(file)]
 
 
-def _is_table(file: Path) -> bool:
-    columns = {_column(cell) for cell in header_of(file)}
+def _is_code_table(file: Path) -> bool:
+    columns = {_normalize_column(cell) for cell in read_header(file)}
     return "encodedpixels" in columns and bool(columns & {"imageid", "imageid_classid"})
 
 
-def _column(cell: str) -> str:
+def _normalize_column(cell: str) -> str:
     """`EncodedPixels`, `encoded_pixels`; `ImageId_ClassId` keeps what divides it."""
     low = cell.casefold()
     return low if low == "imageid_classid" else low.replace("_", "")
 
 
-def _the_table(path: Path) -> Path:
-    tables = _tables(path)
+def _choose_table(path: Path) -> Path:
+    tables = _find_tables(path)
     named = [file for file in tables if file.name.lower() == "train.csv"]
     tables = named or [file for file in tables if "submission" not in file.name.lower()] or tables
     if len(tables) > 1:
@@ -269,14 +271,14 @@ def _the_table(path: Path) -> Path:
     return tables[0]
 
 
-def _rows(path: Path) -> list[_Row]:
+def _read_codes(path: Path) -> list[_CodeRow]:
     rows = []
-    for line, cells in read_numbered(path):
-        row = {_column(key): value for key, value in cells.items()}
+    for line, cells in read_numbered_rows(path):
+        row = {_normalize_column(key): value for key, value in cells.items()}
         where = f"{path.name}:{line}"
         code = row["encodedpixels"]
-        code = "" if code.lower() in _EMPTY else code
-        name, class_id = _key(row, where)
+        code = "" if code.lower() in _EMPTY_CODES else code
+        name, class_id = _image_and_class(row, where)
         if class_id is None and code:
             raise DataError(
                 "has a code but no class",
@@ -284,10 +286,12 @@ def _rows(path: Path) -> list[_Row]:
                 remedy="ClassId counts from 1: where yours counts from 0, add 1 to all",
             )
         group = row.get("group") or row.get("coil") or ""
-        rows.append(_Row(name, class_id, code, where, group, split_of([row.get("split", "")])))
+        rows.append(
+            _CodeRow(name, class_id, code, where, group, find_split_name([row.get("split", "")]))
+        )
     if not rows:
         raise DataError("has no row", where=str(path))
-    if not read_table(path).endswith(("\n", "\r")):
+    if not read_table_text(path).endswith(("\n", "\r")):
         raise DataError(
             "ends within a line, as a table does that was copied in part: codes and rows may be "
             "missing",
@@ -297,7 +301,7 @@ def _rows(path: Path) -> list[_Row]:
     return rows
 
 
-def _key(row: dict[str, str], where: str) -> tuple[str, int | None]:
+def _image_and_class(row: dict[str, str], where: str) -> tuple[str, int | None]:
     """The picture and class that a row is about; no class where an empty row names none."""
     if "imageid_classid" in row:
         name, _, word = row["imageid_classid"].rpartition("_")
@@ -322,33 +326,33 @@ def _key(row: dict[str, str], where: str) -> tuple[str, int | None]:
     return name, int(number)
 
 
-def _picture_folder(root: Path, rows: Sequence[_Row]) -> Path:
+def _image_folder(root: Path, rows: Sequence[_CodeRow]) -> Path:
     """The folder that holds most of the named pictures; the usual names first."""
-    inside = {folder.name.lower(): folder for folder in folders_in(root)}
-    usual = [inside[name] for name in _FOLDERS if name in inside]
+    inside = {folder.name.lower(): folder for folder in subfolders(root)}
+    usual = [inside[name] for name in _IMAGE_FOLDERS if name in inside]
     others = [folder for folder in inside.values() if folder not in usual]
-    some = list(dict.fromkeys(row.name for row in rows))[:_LOOKED_UP]
+    some = list(dict.fromkeys(row.name for row in rows))[:_MAX_LOOKUPS]
     best, most = None, 0
     for folder in [*usual, *others, root]:
-        files = pictures_below(folder) if folder != root else files_in(root)
-        names = Names((str(file.relative_to(folder)) for file in files), str(root))
-        count = sum(_is_there(names, name) for name in some)
+        files = images_below(folder) if folder != root else files_in(root)
+        names = FileNameIndex((str(file.relative_to(folder)) for file in files), str(root))
+        count = sum(_is_present(names, name) for name in some)
         if count > most:
             best, most = folder, count
     if best is not None:
         return best
     if usual:
         return usual[0]
-    if any(is_picture(file.name) for file in files_in(root)):
+    if any(is_image_name(file.name) for file in files_in(root)):
         return root
     raise DataError(
         "has none of its pictures beside it",
         where=str(root),
-        remedy=f"Put them into {_FOLDERS[0]}/ or {_FOLDERS[1]}/ beside the CSV file",
+        remedy=f"Put them into {_IMAGE_FOLDERS[0]}/ or {_IMAGE_FOLDERS[1]}/ beside the CSV file",
     )
 
 
-def _is_there(names: Names, name: str) -> bool:
+def _is_present(names: FileNameIndex, name: str) -> bool:
     try:
         return names.find(name) is not None
     except DataError:  # more than one: it will be said when the table is read

@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import decode_picture
+from edgeinspect.imaging.image_file import read_native
 from edgeinspect.learning.datasets.masks.pairing import mask_stems
-from edgeinspect.learning.datasets.name_matching import fold
-from edgeinspect.learning.datasets.records import Hints
+from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.records import LayoutHints
 
-_LOOKED_AT = 5
-_BESIDE = 8
+_SAMPLE_COUNT = 5
+_PAIR_SAMPLE_COUNT = 8
 _FEW_VALUES = 16
-_NEAR = 24
-_HEAPS_RATIO = 0.97
+_NEAR_LEVELS = 24
+_MIN_BIMODAL_RATIO = 0.97
 """So many pixels of a soft mask are nearly black or nearly white."""
 
 
-def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) -> None:
+def check_no_masks_as_images(
+    root: Path, placed: Sequence[tuple[Path, str]], hints: LayoutHints
+) -> None:
     """Refuse masks in the place of a class of pictures.
 
     A folder holds masks if what was looked at has a few values only, while pictures of the
@@ -44,8 +46,8 @@ def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) ->
     files: dict[str, list[Path]] = defaultdict(list)
     for file, name in placed:
         files[name].append(file)
-    flat = {name: _is_flat(some) for name, some in files.items()}
-    stems = {name: {_stem(file) for file in some} for name, some in files.items()}
+    flat = {name: _are_masks(some) for name, some in files.items()}
+    stems = {name: {_image_stem(file) for file in some} for name, some in files.items()}
     for name in sorted(files):
         others = set().union(*(stems[each] for each in files if not flat[each]))
         if flat[name] and 2 * len(stems[name] & others) > len(stems[name]):
@@ -57,12 +59,12 @@ def check_looks(root: Path, placed: Sequence[tuple[Path, str]], hints: Hints) ->
             )
 
     for name in sorted(files):
-        _check_beside(root, name, files[name])
+        _check_masks_among_images(root, name, files[name])
 
 
-def _check_beside(root: Path, name: str, files: Sequence[Path]) -> None:
-    found = list(_named_after(files))
-    some = found[:: max(1, len(found) // _BESIDE)][:_BESIDE]
+def _check_masks_among_images(root: Path, name: str, files: Sequence[Path]) -> None:
+    found = list(_suffixed_files(files))
+    some = found[:: max(1, len(found) // _PAIR_SAMPLE_COUNT)][:_PAIR_SAMPLE_COUNT]
     masks = [
         (mask, picture)
         for mask, picture in some
@@ -79,16 +81,16 @@ def _check_beside(root: Path, name: str, files: Sequence[Path]) -> None:
         )
 
 
-def _named_after(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def _suffixed_files(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Files whose stem is another's of the folder with a word more, or under another ending."""
     by_stem: dict[tuple[Path, str], Path] = {}
     for file in files:
-        first = by_stem.setdefault((file.parent, fold(file.stem)), file)
+        first = by_stem.setdefault((file.parent, normalize_name(file.stem)), file)
         if first != file:
             yield file, first
             yield first, file
     for file in files:
-        stem = fold(file.stem)
+        stem = normalize_name(file.stem)
         for cut in re.finditer(r"[_\-. ]+", stem):
             for rest in (stem[: cut.start()], stem[cut.end() :]):
                 other = by_stem.get((file.parent, rest))
@@ -96,14 +98,14 @@ def _named_after(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
                     yield file, other
 
 
-def _stem(file: Path) -> str:
+def _image_stem(file: Path) -> str:
     return mask_stems(file)[-1]
 
 
-def _is_flat(files: Sequence[Path]) -> bool:
+def _are_masks(files: Sequence[Path]) -> bool:
     """True if all of some files spread over a folder have a mask's few values."""
-    step = max(1, len(files) // _LOOKED_AT)
-    return all(map(looks_like_mask, files[::step][:_LOOKED_AT]))
+    step = max(1, len(files) // _SAMPLE_COUNT)
+    return all(map(looks_like_mask, files[::step][:_SAMPLE_COUNT]))
 
 
 def looks_like_mask(path: Path) -> bool:
@@ -112,7 +114,7 @@ def looks_like_mask(path: Path) -> bool:
     Plain black is a mask too; a file that cannot be read is none.
     """
     try:
-        picture = decode_picture(path)
+        picture = read_native(path)
     except DataError:
         return False
     if picture.shape[2] == 3:
@@ -123,6 +125,6 @@ def looks_like_mask(path: Path) -> bool:
     count = np.bincount(grey.ravel(), minlength=256)
     if np.count_nonzero(count) <= _FEW_VALUES and picture.shape[2] == 1:
         return True
-    ends = int(count[:_NEAR].sum() + count[256 - _NEAR : 256].sum())
-    white = int(count[256 - _NEAR : 256].sum())
-    return bool(0 < white < ends) and ends >= _HEAPS_RATIO * grey.size
+    ends = int(count[:_NEAR_LEVELS].sum() + count[256 - _NEAR_LEVELS : 256].sum())
+    white = int(count[256 - _NEAR_LEVELS : 256].sum())
+    return bool(0 < white < ends) and ends >= _MIN_BIMODAL_RATIO * grey.size

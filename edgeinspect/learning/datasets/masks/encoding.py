@@ -12,36 +12,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR
-from edgeinspect.learning.datasets.masks.label_maps import Naming, says
+from edgeinspect.imaging.mask_file import COLOR_FLAG
+from edgeinspect.learning.datasets.masks.label_maps import LabelMap, describe_values
 from edgeinspect.learning.datasets.masks.masks import (
-    BINARY,
+    BINARY_ENCODING,
     MAX_CLASSES,
     UNLABELLED,
-    Meaning,
+    MaskEncoding,
     describe_value,
-    has_border,
+    has_void_border,
 )
-from edgeinspect.learning.datasets.masks.stored_values import NEAR, Found, Values
+from edgeinspect.learning.datasets.masks.stored_values import NEAR_LEVELS, MaskContent, MaskContents
 
 _MAX_GREYS = 16
 """More greys than this that are no ids 1..K are soft edges, not classes."""
-_EDGES_MIN = 3
-_SHOWN = 3
-_OBJECTS_MIN = 16
+_MIN_EDGE_VALUES = 3
+_MAX_NAMES = 3
+_MIN_OBJECTS = 16
 """Fewer values that are in one mask each may be classes of a small set."""
-_MOST_RATIO = 0.9
-_FEW_MASKS = 3
-_PICTURE_RATIO = 0.5
+_MAJORITY_RATIO = 0.9
+_MIN_MASKS = 3
+_MAX_MIDTONE_RATIO = 0.5
 """A file with more pixels between black and white than this is a picture, not a mask."""
 _VOID_NOTE = "mask value 255 is taken as unlabelled: no class, and no background"
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class InferredEncoding:
     """How a set's masks are drawn."""
 
-    meaning: Meaning
+    encoding: MaskEncoding
     classes: tuple[str, ...]
     """Names of the classes 1..K."""
     note: str = ""
@@ -52,71 +52,79 @@ class Encoding:
         return len(self.classes) == 1
 
 
-def encoding_of(found: Found, naming: Naming | None, root: Path) -> Encoding:
+def infer_encoding(
+    contents: MaskContents, label_map: LabelMap | None, root: Path
+) -> InferredEncoding:
     """What the values of a set's masks mean. docs/data.md has the table.
 
     Raises:
         DataError: Masks drawn in two ways, values that the set's list does not name, or values
             that cannot be classes; files are named.
     """
-    check_masks(found, root)
-    values: set[int] = set().union(*(one.values for one in found.values()))
-    if naming is None or not naming.explicit:
-        _check_background(found, root)
-    if naming is not None and naming.names:
-        return _named(values, found, naming, root)
-    _check_blended(found, root)
-    _check_objects(values, found, root)
+    check_not_images(contents, root)
+    values: set[int] = set().union(*(one.values for one in contents.values()))
+    if label_map is None or not label_map.is_explicit:
+        _check_background(contents, root)
+    if label_map is not None and label_map.names:
+        return _from_label_map(values, contents, label_map, root)
+    _check_blended(contents, root)
+    _check_not_instances(values, contents, root)
     if not values:
-        return Encoding(BINARY, ("defect",), "no mask has a defect pixel")
-    if max(values) >= COLOR:
-        return _of_colors(values, found, root)
+        return InferredEncoding(BINARY_ENCODING, ("defect",), "no mask has a defect pixel")
+    if max(values) >= COLOR_FLAG:
+        return _from_colors(values, contents, root)
     if max(values) <= UNLABELLED and values <= {*range(1, MAX_CLASSES + 1), UNLABELLED}:
-        return _of_ids(values, found, root)
+        return _from_ids(values, contents, root)
     if len(values) == 1:
-        return Encoding(Meaning({min(values): 1}), ("defect",))
-    if max(values) <= UNLABELLED and _is_soft(values, found):
-        _check_soft(found, root)
-        return Encoding(
-            Meaning({}, soft=True), ("defect",), "masks have soft edges; they are cut at 128"
+        return InferredEncoding(MaskEncoding({min(values): 1}), ("defect",))
+    if max(values) <= UNLABELLED and _is_soft(values, contents):
+        _check_soft(contents, root)
+        return InferredEncoding(
+            MaskEncoding({}, is_soft=True),
+            ("defect",),
+            "masks have soft edges; they are cut at 128",
         )
-    _check_edges(values, found, root)
-    if {frozenset((1,)), frozenset((max(values),))} >= {one.values for one in _drawn(found)}:
-        _mixed(found, lambda one: one.values == {1}, "1", describe_value(max(values)), root)
-    return _each(values, "grey_{}")
+    _check_edges(values, contents, root)
+    if {frozenset((1,)), frozenset((max(values),))} >= {one.values for one in _nonempty(contents)}:
+        _check_uniform(
+            contents, lambda one: one.values == {1}, "1", describe_value(max(values)), root
+        )
+    return _class_per_value(values, "grey_{}")
 
 
-def binary_encoding(found: Found, root: Path) -> None:
+def check_binary_masks(contents: MaskContents, root: Path) -> None:
     """Check masks of one class each, as files per class are: any value is set.
 
     Raises:
         DataError: Some hold an id with 255 as its void border, others 255 as the defect; or one
             holds several ids.
     """
-    check_masks(found, root)
-    _check_background(found, root)
-    several = [path for path, one in found.items() if one.has_ids]
+    check_not_images(contents, root)
+    _check_background(contents, root)
+    several = [path for path, one in contents.items() if one.has_several_ids]
     if several:
         raise DataError(
-            f"{len(several)} masks of one class hold several values ({_listing(several, root)})",
+            f"{len(several)} masks of one class hold several values ({_list_paths(several, root)})",
             where=str(root),
             remedy="Draw one value besides 0 in a file of one class; name files "
             "that hold all classes as their pictures: NAME_mask.png",
         )
-    if any(has_border(one.values) for one in found.values()):
-        _mixed(found, lambda one: one.values == {UNLABELLED}, "255 alone", "255 beside an id", root)
+    if any(has_void_border(one.values) for one in contents.values()):
+        _check_uniform(
+            contents, lambda one: one.values == {UNLABELLED}, "255 alone", "255 beside an id", root
+        )
 
 
-def check_masks(found: Found, root: Path) -> None:
+def check_not_images(contents: MaskContents, root: Path) -> None:
     """Refuse pictures in the place of masks.
 
     Raises:
         DataError: Most of the files hold what pictures hold.
     """
-    alike = [path for path, one in found.items() if one.between_ratio > _PICTURE_RATIO]
-    if alike and 2 * len(alike) >= len(found):
+    alike = [path for path, one in contents.items() if one.midtone_ratio > _MAX_MIDTONE_RATIO]
+    if alike and 2 * len(alike) >= len(contents):
         raise DataError(
-            f"{_listing(alike, root)}: taken for masks, but they look like pictures",
+            f"{_list_paths(alike, root)}: taken for masks, but they look like pictures",
             where=str(root),
             remedy="A mask has a value or a colour per class. Rename the files, "
             "or move one of the two kinds away",
@@ -126,54 +134,64 @@ def check_masks(found: Found, root: Path) -> None:
 # -- sets that name their classes -------------------------------------------------------------
 
 
-def _named(values: set[int], found: Found, naming: Naming, root: Path) -> Encoding:
-    ids = {value: class_id for value, class_id in naming.ids.items() if value or class_id}
-    names, void = naming.names, set(naming.void)
+def _from_label_map(
+    values: set[int], contents: MaskContents, label_map: LabelMap, root: Path
+) -> InferredEncoding:
+    ids = {value: class_id for value, class_id in label_map.ids.items() if value or class_id}
+    names, void = label_map.names, set(label_map.void)
     bare = values - void - ids.keys()
     note = "" if values else "no mask has a defect pixel"
     if values and values <= void:
         raise DataError(
             f"masks hold {', '.join(map(describe_value, sorted(values)))} only, which "
-            f"{Path(naming.source).name} calls unlabelled",
+            f"{Path(label_map.source).name} calls unlabelled",
             where=str(root),
             remedy="If it is the defect, take __ignore__ out of that file and name one class",
         )
     if not bare:
         note = note or (_VOID_NOTE if void & values else "")
-        return Encoding(Meaning(ids, void=frozenset(void), colors=naming.colors), names, note)
-    if naming.colors:
-        _unnamed(bare, found, naming, root)
+        return InferredEncoding(
+            MaskEncoding(ids, void=frozenset(void), uses_colors=label_map.uses_colors), names, note
+        )
+    if label_map.uses_colors:
+        _refuse_unnamed(bare, contents, label_map, root)
     if bare == {UNLABELLED} and values != bare:
-        _check_void(found, root)
-        return Encoding(Meaning(ids, void=frozenset((UNLABELLED,))), names, _VOID_NOTE)
-    if len(names) == 1 and len(values) == 1 and max(values) < COLOR:
-        return Encoding(Meaning({min(values): 1}), names)
+        _check_void(contents, root)
+        return InferredEncoding(MaskEncoding(ids, void=frozenset((UNLABELLED,))), names, _VOID_NOTE)
+    if len(names) == 1 and len(values) == 1 and max(values) < COLOR_FLAG:
+        return InferredEncoding(MaskEncoding({min(values): 1}), names)
     grey = max(values) <= UNLABELLED
-    strong = any(one.strong for one in found.values())
-    if len(names) == 1 and grey and strong and _is_soft(values, found):
-        _check_soft(found, root)
-        return Encoding(Meaning({}, soft=True), names, "masks have soft edges; they are cut at 128")
+    strong = any(one.reaches_threshold for one in contents.values())
+    if len(names) == 1 and grey and strong and _is_soft(values, contents):
+        _check_soft(contents, root)
+        return InferredEncoding(
+            MaskEncoding({}, is_soft=True), names, "masks have soft edges; they are cut at 128"
+        )
     if grey and len(values) == len(names) and not values & ids.keys():
         ordered = sorted(values)
         told = ", ".join(f"{value} is {name}" for value, name in zip(ordered, names, strict=True))
-        meaning = Meaning({value: i for i, value in enumerate(ordered, 1)})
-        return Encoding(meaning, names, f"mask values are classes in ascending order: {told}")
-    return _unnamed(bare, found, naming, root)
+        meaning = MaskEncoding({value: i for i, value in enumerate(ordered, 1)})
+        return InferredEncoding(
+            meaning, names, f"mask values are classes in ascending order: {told}"
+        )
+    return _refuse_unnamed(bare, contents, label_map, root)
 
 
-def _unnamed(bare: set[int], found: Found, naming: Naming, root: Path) -> Encoding:
-    files = [path for path, one in found.items() if one.values & bare]
-    some = ", ".join(describe_value(value) for value in sorted(bare)[:5])
-    more = f" and {len(bare) - 5} more values" if len(bare) > 5 else ""
-    which = "colours" if max(bare) >= COLOR else "values"
-    remedy = f"It knows {says(naming)}: correct it, or the masks"
-    if max(bare) >= COLOR and not naming.colors:
+def _refuse_unnamed(
+    unnamed: set[int], contents: MaskContents, label_map: LabelMap, root: Path
+) -> InferredEncoding:
+    files = [path for path, one in contents.items() if one.values & unnamed]
+    some = ", ".join(describe_value(value) for value in sorted(unnamed)[:5])
+    more = f" and {len(unnamed) - 5} more values" if len(unnamed) > 5 else ""
+    which = "colours" if max(unnamed) >= COLOR_FLAG else "values"
+    remedy = f"It knows {describe_values(label_map)}: correct it, or the masks"
+    if max(unnamed) >= COLOR_FLAG and not label_map.uses_colors:
         remedy = "Say the colour of each class: labelmap.txt with a line name:red,green,blue:: each"
-    elif bare == {UNLABELLED}:
+    elif unnamed == {UNLABELLED}:
         remedy = "Which class is white? Save masks with a value per class, or name one class only"
     raise DataError(
-        f"{len(files)} masks hold {which} that {Path(naming.source).name} does not name: {some}"
-        f"{more} (in {_listing(files, root)})",
+        f"{len(files)} masks hold {which} that {Path(label_map.source).name} does not name: {some}"
+        f"{more} (in {_list_paths(files, root)})",
         where=str(root),
         remedy=remedy,
     )
@@ -182,59 +200,61 @@ def _unnamed(bare: set[int], found: Found, naming: Naming, root: Path) -> Encodi
 # -- sets that do not -------------------------------------------------------------------------
 
 
-def _of_ids(values: set[int], found: Found, root: Path) -> Encoding:
+def _from_ids(values: set[int], contents: MaskContents, root: Path) -> InferredEncoding:
     """Values of 1 to 64, and perhaps 255."""
     ids = values - {UNLABELLED}
     if not ids:
-        return Encoding(BINARY, ("defect",))
+        return InferredEncoding(BINARY_ENCODING, ("defect",))
     if UNLABELLED in values:
-        _check_void(found, root)
+        _check_void(contents, root)
     void = frozenset((UNLABELLED,)) & values
     note = _VOID_NOTE if void else ""
     if ids == {1}:
-        return Encoding(Meaning({1: 1}, void=void), ("defect",), note)
+        return InferredEncoding(MaskEncoding({1: 1}, void=void), ("defect",), note)
     if len(values) == 1 and min(values) > _MAX_GREYS:  # a grey that somebody painted with
-        return Encoding(Meaning({min(values): 1}), ("defect",))
+        return InferredEncoding(MaskEncoding({min(values): 1}), ("defect",))
     top = max(ids)
     names = tuple(f"class_{i}" for i in range(1, top + 1))
-    return Encoding(Meaning({i: i for i in range(1, top + 1)}, void=void), names, note)
+    return InferredEncoding(MaskEncoding({i: i for i in range(1, top + 1)}, void=void), names, note)
 
 
-def _of_colors(values: set[int], found: Found, root: Path) -> Encoding:
-    _check_edges(values, found, root)
+def _from_colors(values: set[int], contents: MaskContents, root: Path) -> InferredEncoding:
+    _check_edges(values, contents, root)
 
-    def small(one: Values) -> bool:
+    def small(one: MaskContent) -> bool:
         return bool(one.values) and max(one.values) <= MAX_CLASSES
 
-    _mixed(found, small, "ids", "colours", root)
-    return _each(values, "rgb_{}", "; labelmap.txt (name:red,green,blue::) would name them")
+    _check_uniform(contents, small, "ids", "colours", root)
+    return _class_per_value(
+        values, "rgb_{}", "; labelmap.txt (name:red,green,blue::) would name them"
+    )
 
 
-def _each(values: set[int], pattern: str, more: str = "") -> Encoding:
+def _class_per_value(values: set[int], pattern: str, more: str = "") -> InferredEncoding:
     """A class per value, named by it: so that a class is the same in every set."""
     ordered = sorted(values)
     colors = pattern.startswith("rgb")
     names = tuple(pattern.format(_hex(value) if colors else value) for value in ordered)
     shown = ", ".join(names[:8]) + (", …" if names[8:] else "")
-    return Encoding(
-        Meaning({value: i for i, value in enumerate(ordered, 1)}),
+    return InferredEncoding(
+        MaskEncoding({value: i for i, value in enumerate(ordered, 1)}),
         names,
         f"nothing names the mask values, so each is a class by its own name: {shown}{more}",
     )
 
 
 def _hex(value: int) -> str:
-    return f"{value & 0xFFFFFF if value >= COLOR else value * 0x010101:06x}"
+    return f"{value & 0xFFFFFF if value >= COLOR_FLAG else value * 0x010101:06x}"
 
 
 # -- what is refused --------------------------------------------------------------------------
 
 
-def _check_background(found: Found, root: Path) -> None:
+def _check_background(contents: MaskContents, root: Path) -> None:
     """One value that covers most of nearly every mask is the background, and no class."""
-    count = Counter(one.most for one in found.values() if not one.problem)
+    count = Counter(one.majority_value for one in contents.values() if not one.problem)
     value, masks = max(count.items(), key=lambda each: each[1], default=(0, 0))
-    if value > 0 and masks >= max(_FEW_MASKS, _MOST_RATIO * count.total()):
+    if value > 0 and masks >= max(_MIN_MASKS, _MAJORITY_RATIO * count.total()):
         raise DataError(
             f"{describe_value(value)} covers most of {masks} of {count.total()} masks: it is the "
             "background, or the masks are inverted",
@@ -244,63 +264,67 @@ def _check_background(found: Found, root: Path) -> None:
         )
 
 
-def _check_objects(values: set[int], found: Found, root: Path) -> None:
+def _check_not_instances(values: set[int], contents: MaskContents, root: Path) -> None:
     """Refuse numbers of single objects (instance masks): a number says nothing of its kind."""
-    drawn = _drawn(found)
+    drawn = _nonempty(contents)
     once = [value for value in values if sum(value in one.values for one in drawn) == 1]
-    unique = len(values) >= _OBJECTS_MIN and len(once) >= _MOST_RATIO * len(values)
+    unique = len(values) >= _MIN_OBJECTS and len(once) >= _MAJORITY_RATIO * len(values)
     counts = {len(one.values) for one in drawn}
     several = [one for one in drawn if len(one.values) > 1]
     counted = (
-        len(several) >= _FEW_MASKS
+        len(several) >= _MIN_MASKS
         and len(counts) > 1
         and max(counts) > 2
         and all(one.values == set(range(1, len(one.values) + 1)) for one in drawn)
-        and all(one.in_one_piece for one in several)
+        and all(one.is_connected for one in several)
     )
-    if (unique and len(drawn) >= _FEW_MASKS) or counted:
-        files = [path for path, one in found.items() if len(one.values) > 1]
+    if (unique and len(drawn) >= _MIN_MASKS) or counted:
+        files = [path for path, one in contents.items() if len(one.values) > 1]
         raise DataError(
             "the masks number single objects, and do not say their class "
-            f"({_listing(files, root)})",
+            f"({_list_paths(files, root)})",
             where=str(root),
             remedy="Export semantic masks, a value per class. If the values are "
             "classes, name them in classes.txt, one a line from 1",
         )
 
 
-def _check_void(found: Found, root: Path) -> None:
+def _check_void(contents: MaskContents, root: Path) -> None:
     """255 beside ids is void only if no mask holds it alone: that is how another tool draws."""
-    _mixed(found, lambda one: one.values == {UNLABELLED}, "255 alone", "ids", root)
+    _check_uniform(contents, lambda one: one.values == {UNLABELLED}, "255 alone", "ids", root)
 
 
-def _check_soft(found: Found, root: Path) -> None:
+def _check_soft(contents: MaskContents, root: Path) -> None:
     """A mask in a soft set that nowhere reaches the threshold would be taken for clean."""
-    _mixed(
-        found,
-        lambda one: bool(one.values) and not one.strong,
+    _check_uniform(
+        contents,
+        lambda one: bool(one.values) and not one.reaches_threshold,
         "small values only",
         "black and white with soft edges",
         root,
     )
 
 
-def _mixed(
-    found: Found, is_first: Callable[[Values], bool], first: str, second: str, root: Path
+def _check_uniform(
+    contents: MaskContents,
+    is_first: Callable[[MaskContent], bool],
+    first: str,
+    second: str,
+    root: Path,
 ) -> None:
-    one = [path for path, values in found.items() if is_first(values)]
-    other = [path for path, values in found.items() if values.values and not is_first(values)]
+    one = [path for path, values in contents.items() if is_first(values)]
+    other = [path for path, values in contents.items() if values.values and not is_first(values)]
     if one and other:
         raise DataError(
-            f"masks are drawn in two ways: {len(one)} hold {first} ({_listing(one, root)}), "
-            f"{len(other)} hold {second} ({_listing(other, root)})",
+            f"masks are drawn in two ways: {len(one)} hold {first} ({_list_paths(one, root)}), "
+            f"{len(other)} hold {second} ({_list_paths(other, root)})",
             where=str(root),
             remedy="Bring all to one way: 0 and 255, or a value per class. If 255 means "
             "unlabelled, say so: labels.txt beginning with __ignore__, _background_",
         )
 
 
-def _check_edges(values: set[int], found: Found, root: Path) -> None:
+def _check_edges(values: set[int], contents: MaskContents, root: Path) -> None:
     """Values that are too many to be classes, or mostly the mixture of others."""
     if len(values) > MAX_CLASSES:
         raise DataError(
@@ -308,8 +332,8 @@ def _check_edges(values: set[int], found: Found, root: Path) -> None:
             where=str(root),
             remedy="Save masks as PNG (JPEG blurs values), one value or colour per class",
         )
-    edges = _edges(values, found)
-    if len(edges) >= _EDGES_MIN and 2 * len(edges) > len(values):
+    edges = _edge_values(values, contents)
+    if len(edges) >= _MIN_EDGE_VALUES and 2 * len(edges) > len(values):
         raise DataError(
             f"of the masks' {len(values)} values, {len(edges)} stand only at the edges of others, "
             "as in masks that were blurred or resized",
@@ -318,44 +342,46 @@ def _check_edges(values: set[int], found: Found, root: Path) -> None:
         )
 
 
-def _check_blended(found: Found, root: Path) -> None:
+def _check_blended(contents: MaskContents, root: Path) -> None:
     """Refuse ids that smoothing mixed: a 3 that was resized has 2 and 1 along its edges."""
-    ids = {path: one.values - {UNLABELLED} for path, one in found.items() if one.has_ids}
+    ids = {path: one.values - {UNLABELLED} for path, one in contents.items() if one.has_several_ids}
     several = list(ids)
-    blended = [path for path in several if ids[path] - found[path].rims == {max(ids[path])}]
-    if len(blended) >= _FEW_MASKS and 2 * len(blended) >= len(several):
+    blended = [
+        path for path in several if ids[path] - contents[path].rim_values == {max(ids[path])}
+    ]
+    if len(blended) >= _MIN_MASKS and 2 * len(blended) >= len(several):
         raise DataError(
             f"in {len(blended)} of {len(several)} masks of several ids the lower ones stand only "
             "at the edges of the highest, as in masks that were blurred or resized "
-            f"({_listing(blended, root)})",
+            f"({_list_paths(blended, root)})",
             where=str(root),
             remedy="Resize masks without smoothing (nearest neighbour). If the values are "
             "classes, name them in classes.txt, one a line from 1",
         )
 
 
-def _listing(files: Sequence[Path], root: Path) -> str:
+def _list_paths(files: Sequence[Path], root: Path) -> str:
     some = [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in files]
-    return ", ".join(some[:_SHOWN]) + (", …" if len(some) > _SHOWN else "")
+    return ", ".join(some[:_MAX_NAMES]) + (", …" if len(some) > _MAX_NAMES else "")
 
 
-def _drawn(found: Found) -> list[Values]:
-    return [one for one in found.values() if one.values]
+def _nonempty(contents: MaskContents) -> list[MaskContent]:
+    return [one for one in contents.values() if one.values]
 
 
-def _is_soft(values: set[int], found: Found) -> bool:
+def _is_soft(values: set[int], contents: MaskContents) -> bool:
     """True if greys are the soft edges of white: a binary mask that was blurred or resized."""
-    if len(values) > _MAX_GREYS or _two_heaps(values):
+    if len(values) > _MAX_GREYS or _is_bimodal(values):
         return True
-    edges = _edges(values, found)
-    return len(edges) >= _EDGES_MIN and values - edges == {UNLABELLED}
+    edges = _edge_values(values, contents)
+    return len(edges) >= _MIN_EDGE_VALUES and values - edges == {UNLABELLED}
 
 
-def _edges(values: set[int], found: Found) -> set[int]:
+def _edge_values(values: set[int], contents: MaskContents) -> set[int]:
     """The values that stand beside others in every mask."""
-    return values.difference(*(one.alone for one in found.values()))
+    return values.difference(*(one.isolated for one in contents.values()))
 
 
-def _two_heaps(values: set[int]) -> bool:
+def _is_bimodal(values: set[int]) -> bool:
     """True if all greys are near black or near white, as after a JPEG: a binary mask."""
-    return all(value < NEAR or value > UNLABELLED - NEAR for value in values)
+    return all(value < NEAR_LEVELS or value > UNLABELLED - NEAR_LEVELS for value in values)

@@ -17,28 +17,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR
-from edgeinspect.learning.datasets.class_names import is_good
-from edgeinspect.learning.datasets.files import SPLIT_NAMES, folders_in
+from edgeinspect.imaging.mask_file import COLOR_FLAG
+from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.files import SPLIT_NAMES, subfolders
 from edgeinspect.learning.datasets.masks.masks import MAX_CLASSES, UNLABELLED, describe_value
-from edgeinspect.learning.datasets.tables import parse_rows, read_table
+from edgeinspect.learning.datasets.tables import parse_rows, read_table_text
 
-LABELMAP, VALUES = "labelmap.txt", "_classes.csv"
-LISTS = ("labels.txt", "class_names.txt", "classes.txt")
+LABELMAP, VALUE_TABLE = "labelmap.txt", "_classes.csv"
+CLASS_LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 _MAX_BYTES = 1 << 20
 _BACKGROUND = frozenset(("background", "_background_", "__background__", "bg"))
 _IGNORED = frozenset(("__ignore__", "_ignore_", "ignore", "ignored", "unlabeled", "unlabelled"))
-_NOTHING = frozenset(("none", "nothing", "no defect", "no_defect", "nodefect"))
+_NO_DEFECT = frozenset(("none", "nothing", "no defect", "no_defect", "nodefect"))
 _NUMBERED = re.compile(r"(?P<value>\d{1,5})\s*(?:[:=,;)\t]|\s)\s*(?P<name>\S.*)")
 _VOC_VOID = (224, 224, 192)
-_LINE = re.compile(
+_LABELMAP_LINE = re.compile(
     r"(?P<name>.+?)\s*:\s*(?P<rgb>\d{1,4}\s*,\s*\d{1,4}\s*,\s*\d{1,4})\s*"
     r"(?::(?P<parts>[^:]*):(?P<actions>[^:]*))?"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class LabelMap:
     """The classes that a set declares."""
 
     names: tuple[str, ...]
@@ -49,19 +49,21 @@ class Naming:
     """The file that says so."""
     void: frozenset[int] = field(default=frozenset())
     """Stored values that nobody labelled."""
-    colors: bool = False
+    uses_colors: bool = False
     """The values are colours: a palette's index says nothing."""
-    explicit: bool = False
+    is_explicit: bool = False
     """It says the value of each class, and of the background."""
 
 
-def listed(names: tuple[str, ...], source: str, *, ignores: bool = False) -> Naming:
+def label_map_in_order(
+    names: tuple[str, ...], source: str, *, has_ignored: bool = False
+) -> LabelMap:
     """A naming by place: value i is the i-th class."""
-    void = frozenset((UNLABELLED,)) if ignores else frozenset[int]()
-    return Naming(names, {i: i for i in range(1, len(names) + 1)}, source, void)
+    void = frozenset((UNLABELLED,)) if has_ignored else frozenset[int]()
+    return LabelMap(names, {i: i for i in range(1, len(names) + 1)}, source, void)
 
 
-def naming_of(root: Path) -> Naming | None:
+def read_label_map(root: Path) -> LabelMap | None:
     """What a set's files say; None if there is none.
 
     Raises:
@@ -69,13 +71,13 @@ def naming_of(root: Path) -> Naming | None:
             or two files of one kind contradict each other.
     """
     if (root / LABELMAP).exists():
-        return parse_labelmap(read_table(root / LABELMAP, _MAX_BYTES), str(root / LABELMAP))
-    splits = [folder for folder in folders_in(root) if folder.name.lower() in SPLIT_NAMES]
-    tables = [base / VALUES for base in (root, *splits) if (base / VALUES).exists()]
-    found = [one for table in tables if (one := _values(table)) is not None]
+        return parse_labelmap(read_table_text(root / LABELMAP, _MAX_BYTES), str(root / LABELMAP))
+    splits = [folder for folder in subfolders(root) if folder.name.lower() in SPLIT_NAMES]
+    tables = [base / VALUE_TABLE for base in (root, *splits) if (base / VALUE_TABLE).exists()]
+    found = [one for table in tables if (one := _read_value_table(table)) is not None]
     if not found:
-        lists = [root / name for name in LISTS if (root / name).exists()]
-        found = [parse_list(read_table(path, _MAX_BYTES), str(path)) for path in lists]
+        lists = [root / name for name in CLASS_LISTS if (root / name).exists()]
+        found = [parse_class_list(read_table_text(path, _MAX_BYTES), str(path)) for path in lists]
     found = [one for one in found if one.names]
     for one in found[1:]:
         if (one.names, one.ids) != (found[0].names, found[0].ids):
@@ -88,13 +90,13 @@ def naming_of(root: Path) -> Naming | None:
     return found[0] if found else None
 
 
-def named_classes(root: Path) -> tuple[str, ...]:
+def read_class_names(root: Path) -> tuple[str, ...]:
     """The names of the classes 1..K that a set declares; none if it declares none."""
-    naming = naming_of(root)
+    naming = read_label_map(root)
     return naming.names if naming else ()
 
 
-def parse_labelmap(text: str, where: str) -> Naming:
+def parse_labelmap(text: str, where: str) -> LabelMap:
     """CVAT's `name:r,g,b:parts:actions`.
 
     Raises:
@@ -104,10 +106,10 @@ def parse_labelmap(text: str, where: str) -> Naming:
     ids: dict[int, int] = {}
     void: set[int] = set()
     taken: dict[int, str] = {}
-    for line, words in _lines(text, where):
+    for line, words in _numbered_lines(text, where):
         if words.startswith("#"):
             continue
-        match = _LINE.fullmatch(words)
+        match = _LABELMAP_LINE.fullmatch(words)
         at = f"{where}:{line}"
         if match is None:
             raise DataError(
@@ -140,25 +142,25 @@ def parse_labelmap(text: str, where: str) -> Naming:
                 remedy="Give it a colour in the labelling tool",
             )
         else:
-            _add(names, name, at)
+            _add_name(names, name, at)
             ids[value] = len(names)
-    return Naming(tuple(names), ids, where, frozenset(void), colors=True, explicit=True)
+    return LabelMap(tuple(names), ids, where, frozenset(void), uses_colors=True, is_explicit=True)
 
 
 def color_value(red: int, green: int, blue: int) -> int:
     """A colour as `read_mask_values` stores it: a grey as its level."""
-    return red if red == green == blue else COLOR | red << 16 | green << 8 | blue
+    return red if red == green == blue else COLOR_FLAG | red << 16 | green << 8 | blue
 
 
-def parse_list(text: str, where: str) -> Naming:
+def parse_class_list(text: str, where: str) -> LabelMap:
     """A name a line, from 1; `_background_` first is 0, `__ignore__` before it is -1.
 
     Raises:
         DataError: A name twice, one of the two words elsewhere, or too many classes.
     """
-    lines = list(_lines(text, where))
-    if numbered := _numbered(lines, where):
-        return _of_values(numbered, where)
+    lines = list(_numbered_lines(text, where))
+    if numbered := _parse_numbered(lines, where):
+        return _label_map_of_values(numbered, where)
     if len(lines) == 1 and len(re.split(r"[,;\t]", lines[0][1])) > 1:
         raise DataError(
             f"has one line: {lines[0][1][:60]!r}", where=where, remedy="Write a name a line"
@@ -176,20 +178,20 @@ def parse_list(text: str, where: str) -> Naming:
                 remedy="Ids are counted by the lines: __ignore__ is the first (-1), _background_ "
                 "the next (0), then the classes",
             )
-        if is_good(word) or word.casefold() in _NOTHING:
+        if is_good_class(word) or word.casefold() in _NO_DEFECT:
             raise DataError(
                 f"{word[:40]!r} is the name of no defect, and value {len(names) + 1} by its line",
                 where=f"{where}:{line}",
                 remedy="Write _background_ for it in the first line if it is value 0; else take it "
                 "out, and its value out of the masks",
             )
-        _add(names, word, f"{where}:{line}")
-    return listed(tuple(names), where, ignores=ignores)
+        _add_name(names, word, f"{where}:{line}")
+    return label_map_in_order(tuple(names), where, has_ignored=ignores)
 
 
-def _values(path: Path) -> Naming | None:
+def _read_value_table(path: Path) -> LabelMap | None:
     """Roboflow's table; None for its other one of the same name, of labels of whole pictures."""
-    header, rows = parse_rows(read_table(path, _MAX_BYTES), str(path))
+    header, rows = parse_rows(read_table_text(path, _MAX_BYTES), str(path))
     keys = [key.casefold() for key in header]
     if "filename" in keys:
         return None
@@ -201,50 +203,50 @@ def _values(path: Path) -> Naming | None:
         )
     told: dict[int, str] = {}
     for line, row in rows:
-        _tell(told, row[header[0]], row[header[1]], f"{path}:{line}")
-    return _of_values(told, str(path))
+        _add_value(told, row[header[0]], row[header[1]], f"{path}:{line}")
+    return _label_map_of_values(told, str(path))
 
 
-def _numbered(lines: list[tuple[int, str]], where: str) -> dict[int, str]:
+def _parse_numbered(lines: list[tuple[int, str]], where: str) -> dict[int, str]:
     """The names of a list whose every line begins with its value; none of any other list."""
     found = [(line, _NUMBERED.fullmatch(words)) for line, words in lines]
     told: dict[int, str] = {}
     if len(found) > 1 and all(match for _line, match in found):
         for line, match in found:
             if match is not None:
-                _tell(told, match["value"], match["name"], f"{where}:{line}")
+                _add_value(told, match["value"], match["name"], f"{where}:{line}")
     return told
 
 
-def _tell(told: dict[int, str], word: str, name: str, at: str) -> None:
+def _add_value(names: dict[int, str], word: str, name: str, at: str) -> None:
     if not (word.isascii() and word.isdecimal() and len(word) <= 5 and int(word) <= 65535):
         raise DataError(f"{word[:20]!r} is no pixel value", where=at, remedy="As 0 to 255")
-    if int(word) in told:
+    if int(word) in names:
         raise DataError(f"value {word} is named twice", where=at)
-    if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED | _NOTHING:
+    if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED | _NO_DEFECT:
         raise DataError(
             f"value 0 is named {name!r}, and 0 is the background in every mask",
             where=at,
             remedy="Write 0, background; where a class was drawn as 0, add 1 to all values",
         )
-    told[int(word)] = name
+    names[int(word)] = name
 
 
-def _of_values(told: Mapping[int, str], where: str) -> Naming:
-    void = frozenset(v for v, name in told.items() if v and name.casefold() in _IGNORED)
-    ids = {v: 0 for v, name in told.items() if not v or name.casefold() in _BACKGROUND}
-    classes = sorted(told.keys() - void - ids.keys())
+def _label_map_of_values(names_by_value: Mapping[int, str], where: str) -> LabelMap:
+    void = frozenset(v for v, name in names_by_value.items() if v and name.casefold() in _IGNORED)
+    ids = {v: 0 for v, name in names_by_value.items() if not v or name.casefold() in _BACKGROUND}
+    classes = sorted(names_by_value.keys() - void - ids.keys())
     names: list[str] = []
     for value in classes:
         # Ids are the values themselves where that leaves no heap of classes that are none.
         while classes[-1] <= MAX_CLASSES and len(names) + 1 < value:
-            _add(names, f"class_{len(names) + 1}", where)
-        _add(names, told[value], where)
+            _add_name(names, f"class_{len(names) + 1}", where)
+        _add_name(names, names_by_value[value], where)
         ids[value] = len(names)
-    return Naming(tuple(names), ids, where, void, explicit=True)
+    return LabelMap(tuple(names), ids, where, void, is_explicit=True)
 
 
-def _lines(text: str, where: str) -> Iterator[tuple[int, str]]:
+def _numbered_lines(text: str, where: str) -> Iterator[tuple[int, str]]:
     count = 0
     for line, words in enumerate(text.splitlines(), 1):
         if word := words.strip():
@@ -254,7 +256,7 @@ def _lines(text: str, where: str) -> Iterator[tuple[int, str]]:
             yield line, word
 
 
-def _add(names: list[str], name: str, where: str) -> None:
+def _add_name(names: list[str], name: str, where: str) -> None:
     if not name or len(name) > 200:
         raise DataError("a class has no name, or one of more than 200 characters", where=where)
     if name in names:
@@ -264,7 +266,7 @@ def _add(names: list[str], name: str, where: str) -> None:
     names.append(name)
 
 
-def says(naming: Naming) -> str:
+def describe_values(label_map: LabelMap) -> str:
     """The values that a naming knows, in words."""
-    known = sorted(value for value, class_id in naming.ids.items() if class_id)
+    known = sorted(value for value, class_id in label_map.ids.items() if class_id)
     return ", ".join(describe_value(value) for value in known[:8]) + (", …" if known[8:] else "")

@@ -14,7 +14,7 @@ from edgeinspect.imaging.mask_file import read_mask_values
 from edgeinspect.imaging.run_length import decode_runs, parse_runs
 from edgeinspect.learning.datasets.records import VOID, ClassMap
 
-THRESHOLD = 128
+SOFT_THRESHOLD = 128
 """From this grey value on a soft (anti-aliased, JPEG) binary mask is set."""
 MAX_CLASSES = 64
 """More classes than this are taken for noise."""
@@ -23,26 +23,26 @@ UNLABELLED = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class MaskEncoding:
     """What the values stored in a set's masks mean."""
 
     ids: Mapping[int, int]
     """Stored value to class id, 0 for background; the stored 0 is background unless it says."""
-    soft: bool = False
+    is_soft: bool = False
     """A binary mask with grey edges: everything from THRESHOLD on is class 1."""
     void: frozenset[int] = frozenset()
     """Stored values of pixels that nobody labelled."""
-    colors: bool = False
+    uses_colors: bool = False
     """The values are colours, also where a file has a palette."""
 
-    def apply(self, values: NDArray[np.int32], where: str) -> ClassMap:
+    def to_class_ids(self, values: NDArray[np.int32], where: str) -> ClassMap:
         """Class ids of stored values.
 
         Raises:
             DataError: A value that has no meaning here.
         """
-        if self.soft:
-            return (values >= THRESHOLD).astype(np.uint8)
+        if self.is_soft:
+            return (values >= SOFT_THRESHOLD).astype(np.uint8)
         out = np.zeros(values.shape, np.uint8)
         for value in np.unique(values).tolist():
             if value in self.void:
@@ -61,7 +61,7 @@ class Meaning:
         return out
 
 
-BINARY = Meaning({1: 1, 255: 1})
+BINARY_ENCODING = MaskEncoding({1: 1, 255: 1})
 """Black and white, or 0 and 1; never both in one set (`encoding.py`)."""
 
 
@@ -75,11 +75,11 @@ class MaskFile:
     """One picture file that holds the whole mask."""
 
     path: Path
-    meaning: Meaning
+    encoding: MaskEncoding
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
-        values = _sized(self.path, height_px, width_px, colors=self.meaning.colors)
-        return self.meaning.apply(values, str(self.path))
+        values = _read_sized(self.path, height_px, width_px, colors=self.encoding.uses_colors)
+        return self.encoding.to_class_ids(values, str(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,11 @@ class MaskPerClass:
         out = np.zeros((height_px, width_px), np.uint8)
         void = np.zeros((height_px, width_px), np.bool_)
         for class_id, path in self.files:
-            values = _sized(path, height_px, width_px)
-            if UNLABELLED in self.void or has_border(np.unique(values).tolist()):
+            values = _read_sized(path, height_px, width_px)
+            if UNLABELLED in self.void or has_void_border(np.unique(values).tolist()):
                 void |= values == UNLABELLED
                 values = np.where(values == UNLABELLED, 0, values)
-            out[is_set(values)] = class_id
+            out[set_pixels(values)] = class_id
         out[void & (out == 0)] = VOID
         return out
 
@@ -119,7 +119,7 @@ class MaskRuns:
         return out
 
 
-def has_border(values: Iterable[int]) -> bool:
+def has_void_border(values: Iterable[int]) -> bool:
     """True for the values of a binary mask of ids with void beside them, as VOC's border.
 
     One id and 255, and nothing between that a soft edge would have.
@@ -128,16 +128,18 @@ def has_border(values: Iterable[int]) -> bool:
     return len(found) == 2 and UNLABELLED in found and min(found) <= MAX_CLASSES
 
 
-def is_set(values: NDArray[np.int32]) -> NDArray[np.bool_]:
+def set_pixels(values: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which pixels of a binary mask are set, however it is stored: 0/1, 0/7, 0/255, colour, soft.
 
     Where it is white anywhere, what is darker than grey is an edge; else all but 0 counts.
     """
     top = int(values.max(initial=0))
-    return np.asarray(values >= THRESHOLD if THRESHOLD <= top <= 255 else values > 0)
+    return np.asarray(values >= SOFT_THRESHOLD if SOFT_THRESHOLD <= top <= 255 else values > 0)
 
 
-def _sized(path: Path, height_px: int, width_px: int, *, colors: bool = False) -> NDArray[np.int32]:
+def _read_sized(
+    path: Path, height_px: int, width_px: int, *, colors: bool = False
+) -> NDArray[np.int32]:
     values = read_mask_values(path, colors=colors)
     if values.shape != (height_px, width_px):
         turned = " (turned: does the picture have an EXIF rotation?)"

@@ -15,72 +15,75 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import read_mask_values
 from edgeinspect.learning.datasets.masks.masks import (
     MAX_CLASSES,
-    THRESHOLD,
+    SOFT_THRESHOLD,
     UNLABELLED,
-    has_border,
-    is_set,
+    has_void_border,
+    set_pixels,
 )
-from edgeinspect.learning.datasets.parallel import in_threads
+from edgeinspect.learning.datasets.parallel import map_in_threads
 
-NEAR = 24
+NEAR_LEVELS = 24
 """So far from black and white a JPEG or a smooth edge takes them."""
 _RIM_PX = 2
-_RIM_RATIO = 0.8
-_ALONE_RATIO = 0.2
+_MIN_RIM_RATIO = 0.8
+_MIN_ISOLATED_RATIO = 0.2
 """Classes stand in areas of their own; the values of a soft edge stand beside others."""
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class MaskContent:
     """The nonzero values of a mask file."""
 
     values: frozenset[int]
-    any_set: bool = False
+    has_set_pixels: bool = False
     """As a binary mask, some pixel is set."""
-    strong: bool = False
+    reaches_threshold: bool = False
     """Some reach the threshold of a soft mask."""
-    between_ratio: float = 0.0
+    midtone_ratio: float = 0.0
     """Share of the pixels that are neither nearly black nor nearly white nor an id."""
     problem: str = ""
     """Why it cannot be read."""
-    alone: frozenset[int] = frozenset()
+    isolated: frozenset[int] = frozenset()
     """Of a few values, those that have nothing but themselves and 0 around them."""
-    rims: frozenset[int] = frozenset()
+    rim_values: frozenset[int] = frozenset()
     """Of a few values, those that stand within 2 px of a higher one nearly everywhere."""
-    most: int = -1
+    majority_value: int = -1
     """The value that covers more than half of it, 0 for background; -1 for none."""
-    in_one_piece: bool = False
+    is_connected: bool = False
     """Each of its values, a few counted from 1, is one area without a gap."""
 
     @property
-    def has_ids(self) -> bool:
+    def has_several_ids(self) -> bool:
         """Several values that are ids of classes and no soft edge; 255 beside one is void."""
-        return has_ids(self.values)
+        return has_several_ids(self.values)
 
 
-def has_ids(values: Iterable[int]) -> bool:
-    """True for several values that are ids of classes and no soft edge; see `Values.has_ids`."""
+def has_several_ids(values: Iterable[int]) -> bool:
+    """True for several values that are class ids and no soft edge.
+
+    See `MaskContent.has_several_ids`.
+    """
     ids = set(values) - {0, UNLABELLED}
     return len(ids) > 1 and max(ids) <= MAX_CLASSES
 
 
-Found = Mapping[Path, Values]
+MaskContents = Mapping[Path, MaskContent]
 
 
-def values_of(files: Sequence[Path], *, colors: bool = False) -> dict[Path, Values]:
+def read_mask_contents(files: Sequence[Path], *, colors: bool = False) -> dict[Path, MaskContent]:
     """Every mask file looked through once; one that cannot be read says why."""
 
-    def work(path: Path) -> Values:
-        return _values(path, colors)
+    def work(path: Path) -> MaskContent:
+        return _read_content(path, colors)
 
-    return dict(zip(files, in_threads(work, files), strict=True))
+    return dict(zip(files, map_in_threads(work, files), strict=True))
 
 
-def _values(path: Path, colors: bool) -> Values:
+def _read_content(path: Path, colors: bool) -> MaskContent:
     try:
         values = read_mask_values(path, colors=colors)
     except DataError as error:
-        return Values(frozenset(), problem=error.what)
+        return MaskContent(frozenset(), problem=error.what)
     between = 0.0
     if values.size and int(values.max()) < 0x10000:
         count = np.bincount(values.ravel(), minlength=256)
@@ -88,46 +91,49 @@ def _values(path: Path, colors: bool) -> Values:
         amounts = count[found]
         # A mask of ids has few values, however large its classes are.
         if len(found) > MAX_CLASSES:
-            between = float(count[NEAR : 256 - NEAR].sum() + count[256:].sum()) / values.size
+            between = (
+                float(count[NEAR_LEVELS : 256 - NEAR_LEVELS].sum() + count[256:].sum())
+                / values.size
+            )
     else:
         found, amounts = np.unique(values, return_counts=True)
         between = float(len(found) > 16 * MAX_CLASSES)
     nonzero = frozenset(int(value) for value in found if value)
-    strong = max(nonzero, default=0) >= THRESHOLD
-    border = has_border(nonzero)
-    alone = _alone(values, nonzero) if 0 < len(nonzero) <= MAX_CLASSES else nonzero
-    any_set = bool(border or is_set(values).any())
+    strong = max(nonzero, default=0) >= SOFT_THRESHOLD
+    border = has_void_border(nonzero)
+    alone = _isolated_values(values, nonzero) if 0 < len(nonzero) <= MAX_CLASSES else nonzero
+    any_set = bool(border or set_pixels(values).any())
     values_of_half = [
         int(value) for value, px in zip(found, amounts, strict=True) if 2 * int(px) > values.size
     ]
     most = values_of_half[0] if values_of_half else -1
-    return Values(
+    return MaskContent(
         nonzero,
         any_set,
         strong,
         between,
         "",
         alone,
-        _rims(values, nonzero),
+        _rim_values(values, nonzero),
         most,
-        _in_one_piece(values, nonzero),
+        _is_connected(values, nonzero),
     )
 
 
-def _rims(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
-    """`Values.rims` of several ids: what smoothing leaves around the highest of them."""
-    if not has_ids(nonzero):
+def _rim_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
+    """`MaskContent.rim_values` of several ids: what smoothing leaves around the highest of them."""
+    if not has_several_ids(nonzero):
         return frozenset()
     mask = np.where(values == UNLABELLED, 0, values).astype(np.uint8)
     side = 2 * _RIM_PX + 1
     beside = mask[cv2.dilate(mask, np.ones((side, side), np.uint8)) > mask]
     px, beside_px = (np.bincount(each.ravel(), minlength=256) for each in (mask, beside))
     return frozenset(
-        value for value in nonzero - {UNLABELLED} if beside_px[value] >= _RIM_RATIO * px[value]
+        value for value in nonzero - {UNLABELLED} if beside_px[value] >= _MIN_RIM_RATIO * px[value]
     )
 
 
-def _in_one_piece(values: NDArray[Any], nonzero: frozenset[int]) -> bool:
+def _is_connected(values: NDArray[Any], nonzero: frozenset[int]) -> bool:
     count = len(nonzero)
     if not 1 < count <= MAX_CLASSES or nonzero != set(range(1, count + 1)):
         return False
@@ -136,12 +142,12 @@ def _in_one_piece(values: NDArray[Any], nonzero: frozenset[int]) -> bool:
     )
 
 
-def _alone(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
-    """`Values.alone` of at most `MAX_CLASSES` values."""
+def _isolated_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
+    """`MaskContent.isolated` of at most `MAX_CLASSES` values."""
     ordered = np.array([0, *sorted(nonzero)])
     mask = np.searchsorted(ordered, values).astype(np.uint8)
     around = np.ones((3, 3), np.uint8)
     least = cv2.erode(np.where(mask > 0, mask, np.uint8(255)), around)
     alone = mask[(cv2.dilate(mask, around) == mask) & (least == mask)]
     px, alone_px = (np.bincount(each.ravel(), minlength=len(ordered)) for each in (mask, alone))
-    return frozenset(ordered[1:][alone_px[1:] >= _ALONE_RATIO * px[1:]].tolist())
+    return frozenset(ordered[1:][alone_px[1:] >= _MIN_ISOLATED_RATIO * px[1:]].tolist())

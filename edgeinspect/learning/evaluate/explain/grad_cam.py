@@ -23,11 +23,11 @@ _IMAGE = "image"
 _OUTPUT = "defect_prob"
 _STEP = 0.01
 """Of a channel's own spread."""
-_LEAST_CELLS = 4
+_MIN_CELLS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SplitGraph:
     """A graph cut at one tensor that everything flows through."""
 
     tensor: str
@@ -39,7 +39,7 @@ class Cut:
     """Session from the tensor to the logit (or the probability, where none is found)."""
 
 
-def cut_graph(path: Path) -> Cut | None:
+def split_graph(path: Path) -> SplitGraph | None:
     """Cut a gate's graph at its deepest feature map; None if it has no such place.
 
     The place is the last tensor (1, C, h, w) with several channels and cells through which
@@ -49,26 +49,26 @@ def cut_graph(path: Path) -> Cut | None:
         MissingExtraError: onnx or onnxruntime is not installed.
         ModelError: The graph cannot be read.
     """
-    onnx, ort = _import("onnx", "onnx"), _import("onnxruntime", "cpu")
+    onnx, ort = _import_optional("onnx", "onnx"), _import_optional("onnxruntime", "cpu")
     try:
         model = onnx.load(str(check_regular(path)))
-        shapes = _shapes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
+        shapes = _tensor_shapes(onnx.shape_inference.infer_shapes(model, data_prop=True).graph)
     except Exception as error:  # protobuf's and onnx's own, without a common base
         raise ModelError(f"cannot be read: {error}", where=str(path)) from error
-    tensor = deepest_neck(model.graph, shapes)
+    tensor = deepest_bottleneck(model.graph, shapes)
     if tensor is None:
         return None
-    target = _logit(model.graph) or _OUTPUT
+    target = _logit_tensor(model.graph) or _OUTPUT
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def session(inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-        part = _extract(onnx, model, inputs, outputs, shapes)
+        part = _extract_subgraph(onnx, model, inputs, outputs, shapes)
         return ort.InferenceSession(part.SerializeToString(), options, ["CPUExecutionProvider"])
 
     _one, channels, height, width = shapes[tensor]
-    return Cut(
+    return SplitGraph(
         tensor,
         (channels, height, width),
         session([_IMAGE], [tensor, _OUTPUT]),
@@ -76,7 +76,7 @@ def cut_graph(path: Path) -> Cut | None:
     )
 
 
-def grad_cam(cut: Cut, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+def grad_cam(graph: SplitGraph, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
     """Where the gate sees reason to call the picture defective.
 
     Args:
@@ -86,8 +86,8 @@ def grad_cam(cut: Cut, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], f
     Returns:
         (map float32 (h, w), at least 0, in units of the logit's change; the probability).
     """
-    features, prob = cut.head.run(None, {_IMAGE: image[None]})
-    channels, height, width = cut.shape
+    features, prob = graph.head.run(None, {_IMAGE: image[None]})
+    channels, height, width = graph.shape
     steps = _STEP * np.maximum(1e-3, features.std(axis=(0, 2, 3)))
     weights = np.empty(channels, np.float32)
     raised = features.copy()
@@ -96,16 +96,16 @@ def grad_cam(cut: Cut, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], f
         sides = []
         for way in (step, -step):
             raised[:, channel] = original + np.float32(way)
-            sides.append(float(np.ravel(cut.tail.run(None, {cut.tensor: raised})[0])[0]))
+            sides.append(float(np.ravel(graph.tail.run(None, {graph.tensor: raised})[0])[0]))
         raised[:, channel] = original
         weights[channel] = (sides[0] - sides[1]) / (2 * step * height * width)
     found = np.tensordot(weights, features[0], axes=1)
     return np.maximum(found, 0).astype(np.float32), float(np.ravel(prob)[0])
 
 
-def deepest_neck(graph: Any, shapes: Mapping[str, Sequence[int]]) -> str | None:
+def deepest_bottleneck(graph: Any, shapes: Mapping[str, Sequence[int]]) -> str | None:
     """Name of the deepest feature map that all paths from image to output share."""
-    alive = _between(graph)
+    alive = _tensors_on_path(graph)
     left: dict[str, int] = {}  # readers that a live tensor still has
     for node in graph.node:
         for name in node.input:
@@ -125,17 +125,17 @@ def deepest_neck(graph: Any, shapes: Mapping[str, Sequence[int]]) -> str | None:
         if len(open_now) == 1:
             (only,) = open_now
             shape = shapes.get(only, ())
-            if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] >= _LEAST_CELLS:
-                found = only if _is_map(shape) else found
+            if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] >= _MIN_CELLS:
+                found = only if _is_feature_map(shape) else found
     return found
 
 
-def _is_map(shape: Sequence[int]) -> bool:
+def _is_feature_map(shape: Sequence[int]) -> bool:
     """(1, C, h, w), and not the frame itself as (1, H, W, C)."""
     return shape[0] == 1 and shape[3] > 1 and shape[2] > 1
 
 
-def _between(graph: Any) -> set[str]:
+def _tensors_on_path(graph: Any) -> set[str]:
     """Tensors that depend on the image and that the output depends on."""
     after = {_IMAGE}
     for node in graph.node:
@@ -148,7 +148,7 @@ def _between(graph: Any) -> set[str]:
     return after & before
 
 
-def _logit(graph: Any) -> str | None:
+def _logit_tensor(graph: Any) -> str | None:
     """What goes into the sigmoid that makes the probability."""
     makers = {out: node for node in graph.node for out in node.output}
     name = _OUTPUT
@@ -162,7 +162,7 @@ def _logit(graph: Any) -> str | None:
     return None
 
 
-def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
+def _tensor_shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     out = {}
     for value in (*graph.value_info, *graph.input, *graph.output):
         dims = value.type.tensor_type.shape.dim
@@ -171,7 +171,7 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def _extract(
+def _extract_subgraph(
     onnx: Any,
     model: Any,
     inputs: Sequence[str],
@@ -205,7 +205,7 @@ def _extract(
     )
 
 
-def _import(name: str, extra: str) -> Any:
+def _import_optional(name: str, extra: str) -> Any:
     import importlib
 
     try:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from edgeinspect.ports import Engine
 
-_ACROSS = 12
+_PATCHES_ACROSS = 12
 """Patches along the shorter side."""
 
 
-def occlusion(engine: Engine, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+def occlusion_map(engine: Engine, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
     """Cover the picture patch by patch with its own mean and ask the gate again.
 
     Args:
@@ -26,7 +26,7 @@ def occlusion(engine: Engine, image: NDArray[np.uint8]) -> tuple[NDArray[np.floa
         EngineFault: An inference failed.
     """
     height, width = image.shape[:2]
-    side = max(4, round(min(height, width) / _ACROSS * 2))
+    side = max(4, round(min(height, width) / _PATCHES_ACROSS * 2))
     step = max(2, side // 2)
     tops, lefts = range(0, height, step), range(0, width, step)
     prob = float(engine.infer(image)[0][0])

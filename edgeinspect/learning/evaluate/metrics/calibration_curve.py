@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.evaluate.metrics.rates import Rate, rate
+from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate
 
-BINS = 10
-_EDGE = 1e-6
+BIN_COUNT = 10
+_MIN_PROB = 1e-6
 """Probabilities are kept this far from 0 and 1 before their logit is taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ReliabilityBin:
     """Pictures whose probability lies in one tenth."""
 
     low: float
@@ -25,7 +25,7 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class Platt:
+class PlattScaling:
     """logit of the corrected probability = `slope` * logit + `offset`. Source: Platt 1999."""
 
     slope: float
@@ -37,22 +37,22 @@ class Platt:
 
 
 @dataclass(frozen=True, slots=True)
-class Reliability:
+class ReliabilityCurve:
     """How probabilities compare with what came true, at this set's share of defective ones."""
 
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     """Without the empty ones."""
     ece: float
     """Expected calibration error over ten equal bins."""
     brier: float
-    platt: Platt
+    platt: PlattScaling
     ece_after_platt: float
     """On the half of the pictures that the correction was not fitted on, both ways round."""
 
 
-def reliability(
+def measure_reliability(
     probs: NDArray[np.float64], defective: NDArray[np.bool_], seed: int = 1
-) -> Reliability | None:
+) -> ReliabilityCurve | None:
     """Calibration of the gate's probabilities; None unless both kinds are there.
 
     Args:
@@ -63,29 +63,29 @@ def reliability(
     if min(defective.sum(), (~defective).sum()) < 2:
         return None
     corrected = np.empty_like(probs)
-    half = _halves(defective, seed)
+    half = _stratified_half(defective, seed)
     for mine in (half, ~half):
-        corrected[mine] = fit_platt(probs[~mine], defective[~mine])(probs[mine])
-    return Reliability(
-        bins=_bins(probs, defective),
-        ece=expected_error(probs, defective),
+        corrected[mine] = fit_platt_scaling(probs[~mine], defective[~mine])(probs[mine])
+    return ReliabilityCurve(
+        bins=_reliability_bins(probs, defective),
+        ece=expected_calibration_error(probs, defective),
         brier=float(np.mean((probs - defective) ** 2)),
-        platt=fit_platt(probs, defective),
-        ece_after_platt=expected_error(corrected, defective),
+        platt=fit_platt_scaling(probs, defective),
+        ece_after_platt=expected_calibration_error(corrected, defective),
     )
 
 
-def expected_error(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
+def expected_calibration_error(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
     """ECE: the bins' distance between mean probability and share, weighted by their pictures."""
     return float(
         sum(
             each.defective.total / len(probs) * abs((each.defective.value or 0.0) - each.mean_prob)
-            for each in _bins(probs, defective)
+            for each in _reliability_bins(probs, defective)
         )
     )
 
 
-def fit_platt(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> Platt:
+def fit_platt_scaling(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> PlattScaling:
     """Slope and offset by Newton's method with halved steps, on Platt's smoothed targets.
 
     Source: Platt 1999; Lin, Lin and Weng 2007
@@ -110,7 +110,7 @@ def fit_platt(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> Platt
             weights, loss = weights - step, now
         if np.abs(step).max() < 1e-9:
             break
-    return Platt(float(weights[0]), float(weights[1]))
+    return PlattScaling(float(weights[0]), float(weights[1]))
 
 
 def _log_loss(values: NDArray[np.float64], target: NDArray[np.float64]) -> float:
@@ -118,19 +118,21 @@ def _log_loss(values: NDArray[np.float64], target: NDArray[np.float64]) -> float
     return float(np.sum(np.logaddexp(0.0, values) - target * values))
 
 
-def _bins(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[Bin, ...]:
-    index = np.minimum((probs * BINS).astype(int), BINS - 1)
+def _reliability_bins(
+    probs: NDArray[np.float64], defective: NDArray[np.bool_]
+) -> tuple[ReliabilityBin, ...]:
+    index = np.minimum((probs * BIN_COUNT).astype(int), BIN_COUNT - 1)
     found = []
-    for number in range(BINS):
+    for number in range(BIN_COUNT):
         mine = index == number
         if mine.any():
-            share = rate(int(defective[mine].sum()), int(mine.sum()))
+            share = estimate_rate(int(defective[mine].sum()), int(mine.sum()))
             mean = float(probs[mine].mean())
-            found.append(Bin(number / BINS, (number + 1) / BINS, mean, share))
+            found.append(ReliabilityBin(number / BIN_COUNT, (number + 1) / BIN_COUNT, mean, share))
     return tuple(found)
 
 
-def _halves(defective: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+def _stratified_half(defective: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
     """Half of the defective and half of the sound ones, drawn by seed."""
     rng = np.random.default_rng(seed)
     half = np.zeros(len(defective), np.bool_)
@@ -141,7 +143,7 @@ def _halves(defective: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
 
 
 def _logit(probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    clipped = np.clip(probs, _EDGE, 1 - _EDGE)
+    clipped = np.clip(probs, _MIN_PROB, 1 - _MIN_PROB)
     out: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return out
 

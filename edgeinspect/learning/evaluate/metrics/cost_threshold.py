@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.evaluate.metrics.rates import Rate, rate
-from edgeinspect.learning.evaluate.metrics.roc import MOST_POINTS, curve, evenly
+from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate
+from edgeinspect.learning.evaluate.metrics.roc import MAX_CURVE_POINTS, every_nth, roc_curve
 
-_ROUNDS = 500
-_PARTS = 1000
-_MOST_OF_ONE = 0.1
+_BOOTSTRAP_ROUNDS = 500
+_PARTS_PER_COST = 1000
+_MAX_COST_SHARE_OF_ONE_FRAME = 0.1
 """One picture should not decide over more than this share of the cost."""
 
 
@@ -27,7 +27,7 @@ class CostPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class CostChoice:
+class CostThreshold:
     """Least expected cost on these pictures, and how far it can be believed."""
 
     escape_cost: float
@@ -56,8 +56,8 @@ class CostChoice:
     curve: tuple[CostPoint, ...]
 
 
-def choose_by_cost(
-    rank: NDArray[np.float64],
+def choose_cost_threshold(
+    scores: NDArray[np.float64],
     defective: NDArray[np.bool_],
     *,
     escape_cost: float,
@@ -65,7 +65,7 @@ def choose_by_cost(
     prevalence_ratio: float | None = None,
     rejected: NDArray[np.bool_] | None = None,
     seed: int = 1,
-) -> CostChoice | None:
+) -> CostThreshold | None:
     """Weigh escapes against overkills over every threshold.
 
     Args:
@@ -84,14 +84,14 @@ def choose_by_cost(
     if not bad or not good:
         return None
     share = bad / (bad + good) if prevalence_ratio is None else prevalence_ratio
-    weights = (_PARTS * share * escape_cost, _PARTS * (1 - share) * overkill_cost)
-    points = _costs(rank, defective, weights)
+    weights = (_PARTS_PER_COST * share * escape_cost, _PARTS_PER_COST * (1 - share) * overkill_cost)
+    points = _cost_curve(scores, defective, weights)
     best = min(points, key=lambda point: (point.cost_per_1000, -point.threshold))
-    over_threshold = rank >= best.threshold
-    escape = rate(int((defective & ~over_threshold).sum()), bad)
-    overkill = rate(int((~defective & over_threshold).sum()), good)
-    drawn = _resampled(rank, defective, weights, seed)
-    sound = np.sort(rank[~defective])
+    over_threshold = scores >= best.threshold
+    escape = estimate_rate(int((defective & ~over_threshold).sum()), bad)
+    overkill = estimate_rate(int((~defective & over_threshold).sum()), good)
+    drawn = _resampled_thresholds(scores, defective, weights, seed)
+    sound = np.sort(scores[~defective])
     overkills = 1 - np.searchsorted(sound, drawn, "left") / good
     low, high = (
         weights[0] * getattr(escape, end) + weights[1] * getattr(overkill, end)
@@ -103,7 +103,7 @@ def choose_by_cost(
             weights[0] * (~rejected[defective]).mean() + weights[1] * rejected[~defective].mean()
         )
     spread = np.quantile(overkills, (0.025, 0.975)).astype(np.float64)
-    return CostChoice(
+    return CostThreshold(
         escape_cost=escape_cost,
         overkill_cost=overkill_cost,
         prevalence_ratio=share,
@@ -118,15 +118,15 @@ def choose_by_cost(
         overkill_low=float(spread[0]),
         overkill_high=float(spread[1]),
         cost_now_per_1000=now,
-        warning=_warning(escape, escape_cost / overkill_cost, weights, best, spread),
-        curve=evenly(points, MOST_POINTS),
+        warning=_sample_size_warning(escape, escape_cost / overkill_cost, weights, best, spread),
+        curve=every_nth(points, MAX_CURVE_POINTS),
     )
 
 
-def _costs(
-    rank: NDArray[np.float64], defective: NDArray[np.bool_], weights: tuple[float, float]
+def _cost_curve(
+    scores: NDArray[np.float64], defective: NDArray[np.bool_], weights: tuple[float, float]
 ) -> tuple[CostPoint, ...]:
-    above = float(np.nextafter(rank.max(), np.inf))
+    above = float(np.nextafter(scores.max(), np.inf))
     return (
         CostPoint(above, weights[0], 1.0, 0.0),  # nothing rejected
         *(
@@ -136,24 +136,24 @@ def _costs(
                 1 - point.recall,
                 point.false_reject_ratio,
             )
-            for point in curve(rank, defective)
+            for point in roc_curve(scores, defective)
         ),
     )
 
 
-def _resampled(
-    rank: NDArray[np.float64],
+def _resampled_thresholds(
+    scores: NDArray[np.float64],
     defective: NDArray[np.bool_],
     weights: tuple[float, float],
     seed: int,
 ) -> NDArray[np.float64]:
     """(rounds,) thresholds chosen on resamplings, defective and sound ones drawn apart."""
     rng = np.random.default_rng(seed)
-    values, place = np.unique(rank, return_inverse=True)
+    values, place = np.unique(scores, return_inverse=True)
     choices = np.append(values, np.nextafter(values[-1], np.inf))
-    out = np.empty(_ROUNDS)
+    out = np.empty(_BOOTSTRAP_ROUNDS)
     bad, good = place[defective], place[~defective]
-    for number in range(_ROUNDS):
+    for number in range(_BOOTSTRAP_ROUNDS):
         drawn_bad = np.bincount(rng.choice(bad, len(bad)), minlength=len(choices))
         drawn_good = np.bincount(rng.choice(good, len(good)), minlength=len(choices))
         escapes = (np.cumsum(drawn_bad) - drawn_bad) / len(bad)  # those strictly below
@@ -163,7 +163,7 @@ def _resampled(
     return out
 
 
-def _warning(
+def _sample_size_warning(
     escape: Rate,
     ratio: float,
     weights: tuple[float, float],
@@ -173,7 +173,7 @@ def _warning(
     """What makes the choice unsafe, in words; empty if nothing does."""
     reasons = []
     one_more = weights[0] / escape.total / max(best.cost_per_1000, 1e-9)
-    if one_more > _MOST_OF_ONE:
+    if one_more > _MAX_COST_SHARE_OF_ONE_FRAME:
         reasons.append(
             f"at {ratio:g}:1 a single escape among its {escape.total} defective pictures "
             f"changes the cost by {one_more:.0%}, and their escape rate is only known to lie "

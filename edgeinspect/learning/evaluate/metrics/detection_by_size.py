@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.evaluate.metrics.rates import Rate, rate
+from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate
 
-WANTED = 0.9
+TARGET_RECALL = 0.9
 """Recall that counts as reliable."""
-LEAST_DEFECTS = 20
+MIN_DEFECTS = 20
 """Fewer say nothing about sizes."""
-_ROUNDS = 200
+_BOOTSTRAP_ROUNDS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class SizeBin:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class DetectionBySize:
     """Probability of detection over the area.
 
     Source: the logistic model in the logarithm of size, and a90, are those of
@@ -51,9 +51,9 @@ class Sizes:
     """(area px, probability) along the fitted curve."""
 
 
-def by_size(
+def recall_by_size(
     areas_px: Sequence[int], found: Sequence[bool], groups: Sequence[int], what: str, seed: int = 1
-) -> Sizes | None:
+) -> DetectionBySize | None:
     """Recall by area.
 
     Args:
@@ -66,20 +66,20 @@ def by_size(
     Returns:
         None with fewer than `LEAST_DEFECTS`.
     """
-    if len(areas_px) < LEAST_DEFECTS:
+    if len(areas_px) < MIN_DEFECTS:
         return None
     area, hit = np.asarray(areas_px, np.int64), np.asarray(found, np.bool_)
     x = np.log2(area.astype(np.float64))
-    weights = _weights(np.asarray(groups), seed)
-    lines = _fit(x, hit, weights)
-    spread = _a90(lines, x)
+    weights = _bootstrap_weights(np.asarray(groups), seed)
+    lines = _fit_logistic(x, hit, weights)
+    spread = _log2_a90(lines, x)
     middle = float(spread[0])
     ordered = np.sort(spread[1:])
     low = float(ordered[int(0.025 * len(ordered))])
     high = float(ordered[min(len(ordered) - 1, int(0.975 * len(ordered)))])
     grid = np.linspace(x.min(), x.max(), 60)
     fitted = _sigmoid(lines[0, 0] + lines[0, 1] * (grid - x.mean()))
-    return Sizes(
+    return DetectionBySize(
         what=what,
         bins=_bins(area, hit),
         a90_px=None if np.isinf(middle) else float(2**middle),
@@ -94,22 +94,24 @@ def _bins(area: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[SizeBin, ...
     power = np.floor(np.log2(area)).astype(int)
     return tuple(
         SizeBin(
-            2 ** int(each), 2 ** (int(each) + 1), rate(int(hit[power == each].sum()), int(total))
+            2 ** int(each),
+            2 ** (int(each) + 1),
+            estimate_rate(int(hit[power == each].sum()), int(total)),
         )
         for each, total in zip(*np.unique(power, return_counts=True), strict=True)
     )
 
 
-def _weights(groups: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def _bootstrap_weights(groups: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """(rounds + 1, N): row 0 is the set itself, the others draw whole pictures."""
     _names, place = np.unique(groups, return_inverse=True)
     count = int(place.max()) + 1
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), _ROUNDS)[:, place]
+    drawn = rng.multinomial(count, np.full(count, 1 / count), _BOOTSTRAP_ROUNDS)[:, place]
     return np.concatenate([np.ones((1, len(groups))), drawn])
 
 
-def _fit(
+def _fit_logistic(
     x: NDArray[np.float64], hit: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(rounds, 2): offset and slope of a logistic line over x less its mean, by Newton.
@@ -134,9 +136,9 @@ def _fit(
     return lines
 
 
-def _a90(lines: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log2_a90(lines: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
     """(rounds,) log2 of the area at which each line reaches `WANTED`; infinite if never."""
-    logit = np.log(WANTED / (1 - WANTED))
+    logit = np.log(TARGET_RECALL / (1 - TARGET_RECALL))
     offset, slope = lines[:, 0], lines[:, 1]
     rising = slope > 1e-6
     at = np.where(rising, (logit - offset) / np.where(rising, slope, 1.0) + x.mean(), np.inf)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer
-from edgeinspect.learning.evaluate.metrics.scores import wilson
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
+from edgeinspect.learning.evaluate.metrics.scores import wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,15 @@ class Rate:
     """With 0 hits in n: 3/n, which the true rate may still be (95 %, one-sided)."""
 
 
-def rate(hits: int, total: int) -> Rate:
+def estimate_rate(hits: int, total: int) -> Rate:
     """`hits` of `total`."""
-    low, high = wilson(hits, total)
+    low, high = wilson_interval(hits, total)
     rule = min(1.0, 3 / total) if total and not hits else None
     return Rate(hits, total, hits / total if total else None, low, high, rule)
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
+class DecisionMetrics:
     """What a line with these thresholds does with these pictures."""
 
     defective_rejected: int
@@ -56,23 +56,23 @@ class Decisions:
     """Pictures by the verdict's reason."""
 
 
-def decisions(answers: Sequence[Answer]) -> Decisions:
+def measure_decisions(results: Sequence[FrameResult]) -> DecisionMetrics:
     """Count rejects and passes of defective and of sound pictures."""
-    bad = np.array([one.defective for one in answers], np.bool_)
-    rejected = np.array([one.rejected for one in answers], np.bool_)
+    bad = np.array([one.is_defective for one in results], np.bool_)
+    rejected = np.array([one.is_rejected for one in results], np.bool_)
     hit, missed = int((bad & rejected).sum()), int((bad & ~rejected).sum())
     over, passed = int((~bad & rejected).sum()), int((~bad & ~rejected).sum())
     counted = 2 * hit + missed + over
-    return Decisions(
+    return DecisionMetrics(
         defective_rejected=hit,
         defective_passed=missed,
         sound_rejected=over,
         sound_passed=passed,
-        accuracy=rate(hit + passed, len(answers)),
-        precision=rate(hit, hit + over),
-        recall=rate(hit, hit + missed),
+        accuracy=estimate_rate(hit + passed, len(results)),
+        precision=estimate_rate(hit, hit + over),
+        recall=estimate_rate(hit, hit + missed),
         f1=2 * hit / counted if counted else None,
-        escape=rate(missed, hit + missed),
-        overkill=rate(over, over + passed),
-        reasons=dict(Counter(one.reason for one in answers).most_common()),
+        escape=estimate_rate(missed, hit + missed),
+        overkill=estimate_rate(over, over + passed),
+        reasons=dict(Counter(one.reason for one in results).most_common()),
     )

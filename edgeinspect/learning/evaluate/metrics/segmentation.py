@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 from edgeinspect.learning.evaluate.metrics.scores import iou_and_dice
 
 
 @dataclass(frozen=True, slots=True)
-class ClassOverlap:
+class ClassSegmentationMetrics:
     """One class over the pixels of all pictures together, at frame size."""
 
     name: str
@@ -28,7 +28,7 @@ class ClassOverlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Severstal:
+class SeverstalDice:
     """Mean Dice over every (picture, class), 1 where both are empty.
 
     Source: the rules of Kaggle's Severstal competition (2019)
@@ -44,24 +44,26 @@ class Severstal:
 
 
 @dataclass(frozen=True, slots=True)
-class Overlap:
+class SegmentationMetrics:
     """How well found and true masks agree."""
 
-    classes: tuple[ClassOverlap, ...]
+    classes: tuple[ClassSegmentationMetrics, ...]
     """Background first."""
     miou: float
     """Mean IoU of the background and all classes, 0 for one that is neither there nor found."""
     mean_dice: float
     """Mean Dice of the classes, without background."""
-    severstal: Severstal
+    severstal: SeverstalDice
     confusion: tuple[tuple[int, ...], ...]
     """Pixels, rows true, columns found, background first."""
 
 
-def overlap(answers: Sequence[Answer], classes: Sequence[str]) -> Overlap | None:
+def measure_segmentation(
+    results: Sequence[FrameResult], classes: Sequence[str]
+) -> SegmentationMetrics | None:
     """None unless every answer has its pixels counted against a mask."""
-    cells = [one.cells for one in answers if one.cells is not None]
-    if not cells or len(cells) != len(answers):
+    cells = [one.confusion for one in results if one.confusion is not None]
+    if not cells or len(cells) != len(results):
         return None
     each = np.stack(cells)  # (N, K+1, K+1)
     whole = each.sum(0)
@@ -69,7 +71,7 @@ def overlap(answers: Sequence[Answer], classes: Sequence[str]) -> Overlap | None
     true, found, hit = whole.sum(1), whole.sum(0), np.diagonal(whole)
     present = (each.sum(2) > 0).sum(0)
     rows = tuple(
-        ClassOverlap(
+        ClassSegmentationMetrics(
             name,
             iou[k] if true[k] + found[k] else None,
             dice[k] if true[k] + found[k] else None,
@@ -79,20 +81,20 @@ def overlap(answers: Sequence[Answer], classes: Sequence[str]) -> Overlap | None
         )
         for k, name in enumerate(["background", *classes])
     )
-    return Overlap(
+    return SegmentationMetrics(
         classes=rows,
         miou=float(np.mean(iou)),
         mean_dice=float(np.mean(dice[1:])),
-        severstal=_severstal(each),
+        severstal=_severstal_dice(each),
         confusion=tuple(tuple(int(value) for value in row) for row in whole),
     )
 
 
-def _severstal(each: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Severstal:
+def _severstal_dice(each: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> SeverstalDice:
     hit = np.diagonal(each, axis1=1, axis2=2)[:, 1:]
     true, found = each.sum(2)[:, 1:], each.sum(1)[:, 1:]
     dice = np.where(true + found == 0, 1.0, 2 * hit / np.maximum(1, true + found))
     empty = float((true == 0).mean())
     mean = float(dice.mean())
     there = float(dice[true > 0].mean()) if (true > 0).any() else None
-    return Severstal(mean, empty, mean - empty, there)
+    return SeverstalDice(mean, empty, mean - empty, there)

@@ -7,29 +7,39 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape as quote
 
-from edgeinspect.learning.evaluate.comparison import NOISE, Differing, Paired, change
-from edgeinspect.learning.evaluate.metrics.frame_results import Seen
-from edgeinspect.learning.evaluate.metrics.paired_tests import Difference, Flips
-from edgeinspect.learning.evaluate.metrics.scores import enlarge
-from edgeinspect.learning.evaluate.reports.plots import percent
+from edgeinspect.learning.evaluate.comparison import (
+    NOISE_TOLERANCE,
+    DifferingFrame,
+    PairedComparison,
+    change,
+)
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameSample
+from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs, PairedDifference
+from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
+from edgeinspect.learning.evaluate.reports.plots import format_percent
 from edgeinspect.learning.reporting import html
-from edgeinspect.learning.reporting.overlay import data_uri, fit, overlay, shown_width
+from edgeinspect.learning.reporting.overlay import (
+    display_width_px,
+    jpeg_data_uri,
+    overlay_class_map,
+    to_display_size,
+)
 
 SCHEMA = "edgeinspect.comparison/1"
-SHOWN = 12
+MAX_SHOWN_IMAGES = 12
 """Pictures on the page."""
-_ROWS = 60
+_MAX_TABLE_ROWS = 60
 
 
 @dataclass(order=True, slots=True)
-class _Entry:
+class _HeapEntry:
     weight: tuple[bool, float]
-    place: int
+    order: int
     name: str = field(compare=False)
-    drawn: str = field(compare=False)
+    html: str = field(compare=False)
 
 
-class DifferingPictures:
+class DifferenceImages:
     """Draws the pictures that differ most, while a comparison runs. For one thread."""
 
     def __init__(self, a: str, b: str, *, strides: tuple[int, int], has_masks: bool) -> None:
@@ -37,76 +47,83 @@ class DifferingPictures:
         self._b = b
         self._strides = strides
         self._has_masks = has_masks
-        self._heap: list[_Entry] = []
-        self._place = 0
+        self._heap: list[_HeapEntry] = []
+        self._order = 0
 
-    def see(self, mine: Seen, theirs: Seen, ratio: float | None) -> None:
+    def add(self, sample_a: FrameSample, sample_b: FrameSample, ratio: float | None) -> None:
         """`on_pair` of `compare`."""
-        self._place -= 1
-        apart = change(mine.answer.prob, theirs.answer.prob, ratio)
-        weight = (mine.answer.rejected != theirs.answer.rejected, apart)
-        if not weight[0] and apart <= NOISE:
+        self._order -= 1
+        apart = change(sample_a.result.prob, sample_b.result.prob, ratio)
+        weight = (sample_a.result.is_rejected != sample_b.result.is_rejected, apart)
+        if not weight[0] and apart <= NOISE_TOLERANCE:
             return
-        if len(self._heap) >= SHOWN and (weight, self._place) <= (
+        if len(self._heap) >= MAX_SHOWN_IMAGES and (weight, self._order) <= (
             self._heap[0].weight,
-            self._heap[0].place,
+            self._heap[0].order,
         ):
             return
-        entry = _Entry(weight, self._place, mine.answer.name, self._draw(mine, theirs))
-        if len(self._heap) < SHOWN:
+        entry = _HeapEntry(
+            weight, self._order, sample_a.result.name, self._render(sample_a, sample_b)
+        )
+        if len(self._heap) < MAX_SHOWN_IMAGES:
             heapq.heappush(self._heap, entry)
         else:
             heapq.heapreplace(self._heap, entry)
 
-    def drawn(self) -> Sequence[str]:
+    def render(self) -> Sequence[str]:
         """The pictures as HTML, those that differ most first."""
-        return [entry.drawn for entry in sorted(self._heap, reverse=True)]
+        return [entry.html for entry in sorted(self._heap, reverse=True)]
 
-    def _draw(self, mine: Seen, theirs: Seen) -> str:
-        height, width = mine.image.shape[:2]
-        wide = shown_width(height, width)
-        shown = [("picture", fit(mine.image, wide))]
+    def _render(self, sample_a: FrameSample, sample_b: FrameSample) -> str:
+        height, width = sample_a.image.shape[:2]
+        wide = display_width_px(height, width)
+        shown = [("picture", to_display_size(sample_a.image, wide))]
         if self._has_masks:
-            shown.append(("truth", overlay(mine.image, mine.mask, wide)))
-        for name, seen, stride in zip("AB", (mine, theirs), self._strides, strict=True):
-            if seen.judged.class_map is not None:
-                found = enlarge(seen.judged.class_map, stride, height, width)
-                shown.append((f"{name} found", overlay(mine.image, found, wide)))
+            shown.append(("truth", overlay_class_map(sample_a.image, sample_a.mask, wide)))
+        for name, seen, stride in zip("AB", (sample_a, sample_b), self._strides, strict=True):
+            if seen.inspection.class_map is not None:
+                found = upsample_class_map(seen.inspection.class_map, stride, height, width)
+                shown.append((f"{name} found", overlay_class_map(sample_a.image, found, wide)))
         row = "".join(
-            f'<div>{title}<img alt="{quote(mine.answer.name)}, {title}" width="{wide}" '
-            f'src="{data_uri(pixels)}"></div>'
+            f'<div>{title}<img alt="{quote(sample_a.result.name)}, {title}" width="{wide}" '
+            f'src="{jpeg_data_uri(pixels)}"></div>'
             for title, pixels in shown
         )
-        said = f"{'defective' if mine.answer.defective else 'sound'}; A {_said(mine)}, "
-        head = f"<b>{quote(mine.answer.name)}</b> {quote(said + 'B ' + _said(theirs))}"
+        truth = "defective" if sample_a.result.is_defective else "sound"
+        found = f"A {_describe_result(sample_a)}, B {_describe_result(sample_b)}"
+        head = f"<b>{quote(sample_a.result.name)}</b> {quote(f'{truth}; {found}')}"
         body = f'<div class="small">{head}</div><div class="row">{row}</div>'
         return f'<div class="picture">{body}</div>'
 
 
-def write_page(
-    paired: Paired,
-    drawn: Sequence[str],
+def render_comparison(
+    paired: PairedComparison,
+    images: Sequence[str],
     *,
     data: str,
     classes: Sequence[str],
     notes: Sequence[str] = (),
 ) -> str:
     """A comparison as one self-contained HTML document."""
-    body = [*_head(paired, data, notes), *_tables(paired), *_pictures(paired, drawn, classes)]
-    return html.page(f"{paired.a} against {paired.b}", body)
+    body = [
+        *_head(paired, data, notes),
+        *_tables(paired),
+        *_differing_frames(paired, images, classes),
+    ]
+    return html.document(f"{paired.a} against {paired.b}", body)
 
 
-def _head(paired: Paired, data: str, notes: Sequence[str]) -> Iterator[str]:
+def _head(paired: PairedComparison, data: str, notes: Sequence[str]) -> Iterator[str]:
     yield f"<h1>A: {quote(paired.a)}<br>B: {quote(paired.b)}</h1>"
-    yield html.words(f"on {data}: {paired.pictures} pictures, {paired.defective} defective")
+    yield html.paragraph(f"on {data}: {paired.pictures} pictures, {paired.defective} defective")
     for each in notes:
-        yield html.words(each, faint=True)
+        yield html.paragraph(each, faint=True)
     tiles = [
-        html.tile(
+        html.stat_tile(
             "same decision",
-            percent(paired.agreement_ratio),
-            f"{_changed(paired)} of {paired.pictures} pictures changed",
-            kind="good" if not _changed(paired) else "warn",
+            format_percent(paired.agreement_ratio),
+            f"{_changed_count(paired)} of {paired.pictures} pictures changed",
+            kind="good" if not _changed_count(paired) else "warn",
         )
     ]
     for name, flips in (
@@ -115,13 +132,16 @@ def _head(paired: Paired, data: str, notes: Sequence[str]) -> Iterator[str]:
     ):
         if flips is not None:
             more = flips.only_b - flips.only_a
-            said = (f"of {flips.pictures}; p = {flips.p_value:.3g}", f"95 %: {_points(flips.rate)}")
+            said = (
+                f"of {flips.pictures}; p = {flips.p_value:.3g}",
+                f"95 %: {_format_points(flips.rate)}",
+            )
             kind = "bad" if more > 0 else ""
-            tiles.append(html.tile(name, f"{more:+d}", *said, kind=kind))
+            tiles.append(html.stat_tile(name, f"{more:+d}", *said, kind=kind))
     if paired.dice:
         mean = paired.dice[-1]
         tiles.append(
-            html.tile(
+            html.stat_tile(
                 "mean Dice, B less A",
                 f"{mean.difference:+.4f}",
                 f"95 %: {mean.low:+.4f} to {mean.high:+.4f}",
@@ -129,18 +149,20 @@ def _head(paired: Paired, data: str, notes: Sequence[str]) -> Iterator[str]:
         )
     if paired.pixel_agreement_ratio is not None:
         tiles.append(
-            html.tile("pixels of the same class", f"{100 * paired.pixel_agreement_ratio:.3f} %")
+            html.stat_tile(
+                "pixels of the same class", f"{100 * paired.pixel_agreement_ratio:.3f} %"
+            )
         )
     if paired.largest_prob_difference is not None:
         tiles.append(
-            html.tile(
+            html.stat_tile(
                 "largest change of the gate's probability", f"{paired.largest_prob_difference:.4f}"
             )
         )
     yield f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _tables(paired: Paired) -> Iterator[str]:
+def _tables(paired: PairedComparison) -> Iterator[str]:
     yield '<h2>Figures</h2><div class="card cols">'
     errors = [("escapes", paired.escapes), ("overkills", paired.overkills)]
     yield html.table(
@@ -156,27 +178,33 @@ def _tables(paired: Paired) -> Iterator[str]:
     if paired.auc is not None:
         rows.append(paired.auc)
     yield html.table(
-        ("figure", "A", "B", "B less A", "95 % interval"), map(_row, rows), caption="Rates"
+        ("figure", "A", "B", "B less A", "95 % interval"),
+        map(_difference_row, rows),
+        caption="Rates",
     )
     for caption, differences in (("Dice", paired.dice), ("IoU", paired.iou)):
         if differences:
             yield html.table(
                 ("class", "A", "B", "B less A", "95 % interval"),
-                map(_row, differences),
+                map(_difference_row, differences),
                 caption=caption,
             )
     yield "</div>"
-    yield html.words(
+    yield html.paragraph(
         f"Intervals of Dice and IoU: bootstrap over pictures, both models on the same draws, "
         f"{paired.rounds} rounds, seed {paired.seed}. Of rates: Agresti and Min. Of AUC: DeLong.",
         faint=True,
     )
 
 
-def _pictures(paired: Paired, drawn: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+def _differing_frames(
+    paired: PairedComparison, images: Sequence[str], classes: Sequence[str]
+) -> Iterator[str]:
     yield "<h2>Pictures on which they differ</h2>"
     if not paired.differing:
-        yield html.words(f"None: no decision changed, and nothing moved by more than {NOISE:g}.")
+        yield html.paragraph(
+            f"None: no decision changed, and nothing moved by more than {NOISE_TOLERANCE:g}."
+        )
         return
     yield '<div class="card">'
     yield html.table(
@@ -185,33 +213,35 @@ def _pictures(paired: Paired, drawn: Sequence[str], classes: Sequence[str]) -> I
             (
                 row.name,
                 "defective" if row.defective else "sound",
-                _word(row.a_rejected),
-                _word(row.b_rejected),
-                _number(row.a_prob),
-                _number(row.b_prob),
-                _number(row.a_dice),
-                _number(row.b_dice),
-                _share(row),
+                _decision_label(row.a_rejected),
+                _decision_label(row.b_rejected),
+                _format_optional(row.a_prob),
+                _format_optional(row.b_prob),
+                _format_optional(row.a_dice),
+                _format_optional(row.b_dice),
+                _format_difference_ratio(row),
             )
-            for row in paired.differing[:_ROWS]
+            for row in paired.differing[:_MAX_TABLE_ROWS]
         ],
     )
     yield "</div>"
-    if len(paired.differing) > _ROWS:
-        yield html.words(f"The first {_ROWS} of {len(paired.differing)}; the JSON has them.")
-    yield html.key(classes)
-    yield from drawn
+    if len(paired.differing) > _MAX_TABLE_ROWS:
+        yield html.paragraph(
+            f"The first {_MAX_TABLE_ROWS} of {len(paired.differing)}; the JSON has them."
+        )
+    yield html.legend_paragraph(classes)
+    yield from images
 
 
-def _changed(paired: Paired) -> int:
+def _changed_count(paired: PairedComparison) -> int:
     return round((1 - paired.agreement_ratio) * paired.pictures)
 
 
-def _points(rate: Difference) -> str:
+def _format_points(rate: PairedDifference) -> str:
     return f"{100 * rate.low:+.2f} to {100 * rate.high:+.2f} points"
 
 
-def _row(each: Difference) -> tuple[str, str, str, str, str]:
+def _difference_row(each: PairedDifference) -> tuple[str, str, str, str, str]:
     return (
         each.name,
         f"{each.a:.4f}",
@@ -221,29 +251,29 @@ def _row(each: Difference) -> tuple[str, str, str, str, str]:
     )
 
 
-def _word(rejected: bool) -> str:
+def _decision_label(rejected: bool) -> str:
     return "reject" if rejected else "pass"
 
 
-def _number(value: float | None) -> str:
+def _format_optional(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _share(row: Differing) -> str:
+def _format_difference_ratio(row: DifferingFrame) -> str:
     return "–" if row.differing_ratio is None else f"{100 * row.differing_ratio:.3f} %"
 
 
-def _said(seen: Seen) -> str:
-    answer = seen.answer
+def _describe_result(sample: FrameSample) -> str:
+    answer = sample.result
     prob = "" if answer.prob is None else f" at {answer.prob:.4f}"
     dice = "" if answer.dice is None else f", Dice {answer.dice:.3f}"
-    return f"{_word(answer.rejected)}es{prob}{dice}".replace("rejectes", "rejects")
+    return f"{_decision_label(answer.is_rejected)}es{prob}{dice}".replace("rejectes", "rejects")
 
 
-def flips_words(name: str, flips: Flips) -> str:
+def describe_discordant_pairs(name: str, flips: DiscordantPairs) -> str:
     """One line for the terminal."""
     return (
         f"{name}: {flips.only_a} of A alone, {flips.only_b} of B alone, {flips.both} of both, "
         f"of {flips.pictures}; McNemar p = {flips.p_value:.3g}; B less A "
-        f"{100 * flips.rate.difference:+.2f} points ({_points(flips.rate)})"
+        f"{100 * flips.rate.difference:+.2f} points ({_format_points(flips.rate)})"
     )

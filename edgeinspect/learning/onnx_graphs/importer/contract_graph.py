@@ -13,20 +13,25 @@ import numpy as np
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.importer.inputs import opset_of
-from edgeinspect.learning.onnx_graphs.importer.model_kind import nodes_of
-from edgeinspect.learning.onnx_graphs.importer.request import Intake, Outcome, Reading, Request
-from edgeinspect.learning.onnx_graphs.manifest import OPSET_FLOOR
+from edgeinspect.learning.onnx_graphs.importer.model_kind import all_nodes
+from edgeinspect.learning.onnx_graphs.importer.request import (
+    GraphInterpretation,
+    ImportRequest,
+    InputSpec,
+    OutputSpec,
+)
+from edgeinspect.learning.onnx_graphs.manifest import MIN_CONTRACT_OPSET
 
 if TYPE_CHECKING:
     import onnx
 
-OPSET_OF_RESIZE = 11
+RESIZE_MODE_OPSET = 11
 """From here on a graph says how it resizes."""
-PREFIX = "network/"
+FOREIGN_PREFIX = "network/"
 """Before every name of the foreign graph, so that ours cannot meet one of them."""
 
 
-class _Writer:
+class _NodeWriter:
     """Collects nodes and constants. For one thread."""
 
     def __init__(self) -> None:
@@ -56,7 +61,9 @@ class _Writer:
         return self.constant(values, np.int64)
 
 
-def build(model: onnx.ModelProto, request: Request, reading: Reading) -> onnx.ModelProto:
+def build_contract_graph(
+    model: onnx.ModelProto, request: ImportRequest, reading: GraphInterpretation
+) -> onnx.ModelProto:
     """The foreign graph under the contract. `model` is not changed.
 
     Raises:
@@ -67,19 +74,19 @@ def build(model: onnx.ModelProto, request: Request, reading: Reading) -> onnx.Mo
     from onnx import TensorProto, compose, helper
 
     where = str(request.file)
-    inner = raise_opset(model, where)
-    inner = compose.add_prefix(inner, PREFIX)
-    writer = _Writer()
-    _take_frame(writer, request, reading.intake)
+    inner = upgrade_opset(model, where)
+    inner = compose.add_prefix(inner, FOREIGN_PREFIX)
+    writer = _NodeWriter()
+    _add_preprocessing(writer, request, reading.input_spec)
     entry = list(writer.nodes)
     writer.nodes.clear()
-    source = PREFIX + reading.outcome.name
-    if reading.outcome.dtype != np.float32:
+    source = FOREIGN_PREFIX + reading.output_spec.name
+    if reading.output_spec.dtype != np.float32:
         source = writer.node("Cast", [source], to=TensorProto.FLOAT)
     if request.kind is ModelKind.GATE:
-        outputs = _judge(writer, source, request, reading.outcome)
+        outputs = _add_gate_outputs(writer, source, request, reading.output_spec)
     else:
-        outputs = _locate(writer, source, request, reading.outcome)
+        outputs = _add_segmenter_outputs(writer, source, request, reading.output_spec)
     dims = [1, request.height_px, request.width_px, request.channels]
     graph = helper.make_graph(
         [*entry, *inner.graph.node, *writer.nodes],
@@ -104,7 +111,7 @@ def build(model: onnx.ModelProto, request: Request, reading: Reading) -> onnx.Mo
     return built
 
 
-def raise_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+def upgrade_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """A copy at the contract's opset or above.
 
     Raises:
@@ -116,28 +123,29 @@ def raise_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     version = opset_of(copy)
-    if version >= OPSET_FLOOR:
+    if version >= MIN_CONTRACT_OPSET:
         return copy
     try:
-        raised = version_converter.convert_version(copy, OPSET_FLOOR)
-        if version < OPSET_OF_RESIZE:
-            _keep_asymmetric(raised)
+        raised = version_converter.convert_version(copy, MIN_CONTRACT_OPSET)
+        if version < RESIZE_MODE_OPSET:
+            _set_legacy_resize_mode(raised)
         return raised
     except Exception as error:
         raise ModelError(
-            f"its opset {version} cannot be raised to {OPSET_FLOOR}: "
+            f"its opset {version} cannot be raised to {MIN_CONTRACT_OPSET}: "
             f"{' '.join(str(error).split())[:200]}",
             where=where,
-            remedy=f"Export it again with opset {OPSET_FLOOR}, or {OPSET_OF_RESIZE} at least; or "
+            remedy=f"Export it again with opset {MIN_CONTRACT_OPSET}, or "
+            f"{RESIZE_MODE_OPSET} at least; or "
             "run onnx.version_converter.convert_version on it, and look at what it gives",
         ) from error
 
 
-def _keep_asymmetric(model: onnx.ModelProto) -> None:
+def _set_legacy_resize_mode(model: onnx.ModelProto) -> None:
     """Let what was resized below opset 11 be resized as it was there; the converter forgets it."""
     from onnx import helper
 
-    for node in nodes_of(model.graph):
+    for node in all_nodes(model.graph):
         names = {attribute.name for attribute in node.attribute}
         if node.op_type == "Resize" and "coordinate_transformation_mode" not in names:
             node.attribute.append(
@@ -146,7 +154,7 @@ def _keep_asymmetric(model: onnx.ModelProto) -> None:
             node.attribute.append(helper.make_attribute("nearest_mode", "floor"))
 
 
-def _take_frame(writer: _Writer, request: Request, intake: Intake) -> None:
+def _add_preprocessing(writer: _NodeWriter, request: ImportRequest, intake: InputSpec) -> None:
     """uint8 (1, H, W, C) to what the network was trained on, under its input's name."""
     from onnx import TensorProto, helper
 
@@ -154,7 +162,7 @@ def _take_frame(writer: _Writer, request: Request, intake: Intake) -> None:
     x = writer.node("Transpose", [x], perm=[0, 3, 1, 2])
     if intake.channels != request.channels:
         x = writer.node("Concat", [x] * intake.channels, axis=1)
-    if intake.flips:
+    if intake.channels_swapped:
         x = writer.node("Gather", [x, writer.indices(2, 1, 0)], axis=1)
     if (intake.height_px, intake.width_px) != (request.height_px, request.width_px):
         x = _resize(writer, x, intake.channels, intake.height_px, intake.width_px)
@@ -170,25 +178,27 @@ def _take_frame(writer: _Writer, request: Request, intake: Intake) -> None:
     if intake.dtype == np.uint8:
         x = writer.node("Round", [x])  # a resized grey level
     if intake.dtype == np.float32:
-        writer.nodes[-1].output[0] = PREFIX + intake.name
+        writer.nodes[-1].output[0] = FOREIGN_PREFIX + intake.name
         return
     to = helper.np_dtype_to_tensor_dtype(np.dtype(intake.dtype))
-    writer.node("Cast", [x], PREFIX + intake.name, to=to)
+    writer.node("Cast", [x], FOREIGN_PREFIX + intake.name, to=to)
 
 
-def _resize(writer: _Writer, x: str, channels: int, height: int, width: int) -> str:
+def _resize(writer: _NodeWriter, x: str, channels: int, height: int, width: int) -> str:
     sizes = writer.indices(1, channels, height, width)
     return writer.node(
         "Resize", [x, "", "", sizes], mode="linear", coordinate_transformation_mode="half_pixel"
     )
 
 
-def _judge(writer: _Writer, x: str, request: Request, outcome: Outcome) -> list[Any]:
+def _add_gate_outputs(
+    writer: _NodeWriter, x: str, request: ImportRequest, outcome: OutputSpec
+) -> list[Any]:
     """One vector to `defect_prob` (1,)."""
     from onnx import TensorProto, helper
 
     x = writer.node("Reshape", [x, writer.indices(1, outcome.channels)])
-    if not outcome.applied:
+    if not outcome.activation_applied:
         softmax = outcome.activation == "softmax"
         x = writer.node("Softmax", [x], axis=1) if softmax else writer.node("Sigmoid", [x])
     index = request.good_index if request.good_index is not None else request.defect_index
@@ -202,7 +212,9 @@ def _judge(writer: _Writer, x: str, request: Request, outcome: Outcome) -> list[
     return [helper.make_tensor_value_info("defect_prob", TensorProto.FLOAT, [1])]
 
 
-def _locate(writer: _Writer, x: str, request: Request, outcome: Outcome) -> list[Any]:
+def _add_segmenter_outputs(
+    writer: _NodeWriter, x: str, request: ImportRequest, outcome: OutputSpec
+) -> list[Any]:
     """A map to `class_map`, `class_area_px` and `class_score`."""
     from onnx import TensorProto, helper
 
@@ -214,7 +226,7 @@ def _locate(writer: _Writer, x: str, request: Request, outcome: Outcome) -> list
         x = writer.node("Transpose", [x], perm=[0, 3, 1, 2])
     if (outcome.height, outcome.width) != (height, width):
         x = _resize(writer, x, outcome.channels, height, width)
-    if not outcome.applied:
+    if not outcome.activation_applied:
         softmax = outcome.activation == "softmax"
         x = writer.node("Softmax", [x], axis=1) if softmax else writer.node("Sigmoid", [x])
     probs = x

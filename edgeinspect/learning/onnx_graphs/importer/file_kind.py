@@ -9,7 +9,7 @@ from edgeinspect.system.regular_file import open_regular
 _HEAD_BYTES = 64
 _TORCH = "Export the network: torch.onnx.export(model.eval(), example, 'model.onnx')"
 _KERAS = "Convert it: python -m tf2onnx.convert"
-_KNOWN = (
+_SIGNATURES = (
     (
         0,
         b"PK\x03\x04",
@@ -37,7 +37,7 @@ _KNOWN = (
 )
 
 
-def what_it_is(path: Path) -> tuple[str, str] | None:
+def identify_file(path: Path) -> tuple[str, str] | None:
     """A foreign file in words and the remedy; None for what may be an ONNX file.
 
     Raises:
@@ -46,7 +46,7 @@ def what_it_is(path: Path) -> tuple[str, str] | None:
     """
     with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
-    for at, magic, words, remedy in _KNOWN:
+    for at, magic, words, remedy in _SIGNATURES:
         if head[at:].startswith(magic):
             return words, remedy
     return None

@@ -21,44 +21,61 @@ from numpy.typing import NDArray
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, EdgeInspectError, ModelError, StorageError, UsageError
-from edgeinspect.imaging.image_file import SUFFIXES, read
+from edgeinspect.imaging.image_file import IMAGE_SUFFIXES, read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import declared
-from edgeinspect.learning.datasets.bit_depth import find_depth
-from edgeinspect.learning.onnx_graphs.importer.contract_graph import OPSET_OF_RESIZE, PREFIX, build
+from edgeinspect.imaging.read_settings import load_declaration
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.onnx_graphs.importer.contract_graph import (
+    FOREIGN_PREFIX,
+    RESIZE_MODE_OPSET,
+    build_contract_graph,
+)
 from edgeinspect.learning.onnx_graphs.importer.inputs import (
-    find_intake,
-    load,
+    find_input,
+    load_foreign_model,
     open_session,
     opset_of,
     run_session,
 )
 from edgeinspect.learning.onnx_graphs.importer.model_kind import (
-    SIDES,
-    check_map,
-    disturbed,
-    knows_places,
-    nodes_of,
-    refuse_detectors,
-    refuse_rows,
+    IMAGE_SIDES,
+    all_nodes,
+    check_map_proportions,
+    check_not_detector,
+    invert_half,
+    raise_not_spatial,
+    responds_locally,
 )
-from edgeinspect.learning.onnx_graphs.importer.outputs import choose_output, read_outcome
-from edgeinspect.learning.onnx_graphs.importer.request import Intake, Reading, Request
-from edgeinspect.learning.onnx_graphs.importer.verification import Proof, compare, feed
-from edgeinspect.learning.onnx_graphs.manifest import Card, describe, set_metadata, write_manifest
+from edgeinspect.learning.onnx_graphs.importer.outputs import choose_output, interpret_output
+from edgeinspect.learning.onnx_graphs.importer.request import (
+    GraphInterpretation,
+    ImportRequest,
+    InputSpec,
+)
+from edgeinspect.learning.onnx_graphs.importer.verification import (
+    EquivalenceReport,
+    prepare_input,
+    verify_equivalence,
+)
+from edgeinspect.learning.onnx_graphs.manifest import (
+    ModelCard,
+    graph_metadata,
+    set_metadata,
+    write_manifest,
+)
 from edgeinspect.storage.model_store import read_model
-from edgeinspect.system.regular_file import printable, sha256_of
+from edgeinspect.system.regular_file import escape_name, sha256_of
 
 if TYPE_CHECKING:
     import onnx
 
-OUTPUTS = {
+CONTRACT_OUTPUTS = {
     ModelKind.GATE: ("defect_prob",),
     ModelKind.SEGMENTER: ("class_map", "class_area_px", "class_score"),
 }
 
 
-_QUANTIZED = frozenset(
+_QUANTIZED_OPS = frozenset(
     (
         "QuantizeLinear",
         "DynamicQuantizeLinear",
@@ -71,24 +88,24 @@ _QUANTIZED = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What came of an import."""
 
     folder: Path
-    findings: tuple[str, ...]
+    notes: tuple[str, ...]
     """What was found in the graph rather than told."""
-    proof: Proof
+    equivalence: EquivalenceReport
 
 
-def bring(
-    request: Request,
+def import_model(
+    request: ImportRequest,
     store: Path,
     name: str,
     samples: Path,
     *,
     version: int | None = None,
-    most: int = 16,
-) -> Imported:
+    max_samples: int = 16,
+) -> ImportResult:
     """Import a foreign network into a store, or leave the store as it was.
 
     Args:
@@ -106,14 +123,14 @@ def bring(
         StorageError: The store cannot be written.
         MissingExtraError: onnx or ONNX Runtime is not installed.
     """
-    request.check()
-    folder = _new_folder(store, name, version)
-    with _foreign(str(request.file)):
-        return _bring(request, folder, samples, most)
+    request.validate()
+    folder = _next_version_folder(store, name, version)
+    with _library_errors_as_model_error(str(request.file)):
+        return _import_into(request, folder, samples, max_samples)
 
 
 @contextmanager
-def _foreign(where: str) -> Iterator[None]:
+def _library_errors_as_model_error(where: str) -> Iterator[None]:
     """Whatever a library makes of a foreign graph is one error: a graph can hold anything."""
     try:
         yield
@@ -128,46 +145,50 @@ def _foreign(where: str) -> Iterator[None]:
         ) from error
 
 
-def _bring(request: Request, folder: Path, samples: Path, most: int) -> Imported:
-    model = load(request.file)
-    refuse_detectors(model, request)
+def _import_into(request: ImportRequest, folder: Path, samples: Path, most: int) -> ImportResult:
+    model = load_foreign_model(request.file)
+    check_not_detector(model, request)
     findings: list[str] = []
-    intake = find_intake(model, request, findings)
+    intake = find_input(model, request, findings)
     frames = read_samples(samples, request, most)
-    ops = {node.op_type for node in nodes_of(model.graph)}
-    if (opset := opset_of(model)) < OPSET_OF_RESIZE and ops & {"Upsample", "Resize"}:
+    ops = {node.op_type for node in all_nodes(model.graph)}
+    if (opset := opset_of(model)) < RESIZE_MODE_OPSET and ops & {"Upsample", "Resize"}:
         findings.append(
             f"opset {opset} cannot say how it resizes, and the exporter may have meant otherwise: "
             "export it at opset 11 or later (or run onnx.version_converter), and compare"
         )
-    raws, reading = _read(model, request, intake, frames, findings)
-    built = build(model, request, reading)
-    card = _card(request, folder, raws)
+    raws, reading = _interpret(model, request, intake, frames, findings)
+    built = build_contract_graph(model, request, reading)
+    card = _model_card(request, folder, raws)
     color = "mono" if request.channels == 1 else request.frame_color
-    metadata = describe(request.kind, card, color, reading.outcome.stride)
+    metadata = graph_metadata(request.kind, card, color, reading.output_spec.stride)
     set_metadata(built, metadata)
     data = built.SerializeToString(deterministic=True)
     session = open_session(data, str(request.file))
-    proof = compare(session, OUTPUTS[request.kind], frames, raws, request, reading)
-    _check_answers(proof, request)
+    proof = verify_equivalence(
+        session, CONTRACT_OUTPUTS[request.kind], frames, raws, request, reading
+    )
+    _check_not_uniform(proof, request)
     foreign = sorted({entry.domain for entry in built.opset_import} - {"", "ai.onnx"})
     if foreign:
         findings.append(f"operators of {', '.join(foreign)}: other backends may refuse them")
-    _place(folder, data, card, metadata, opset_of(built), request, _precision(built))
-    return Imported(folder, tuple(findings), proof)
+    _install(folder, data, card, metadata, opset_of(built), request, _precision(built))
+    return ImportResult(folder, tuple(findings), proof)
 
 
-def _check_answers(proof: Proof, request: Request) -> None:
-    if proof.uniform and not request.allow_uniform:
+def _check_not_uniform(proof: EquivalenceReport, request: ImportRequest) -> None:
+    if proof.uniform_result and not request.allow_uniform:
         raise ModelError(
-            f"says {proof.uniform} ({proof.samples}): it tells no parts apart",
+            f"says {proof.uniform_result} ({proof.sample_count}): it tells no parts apart",
             where=str(request.file),
             remedy="Correct --scale, --mean, --std, --activation or the index; give --samples with "
             "good and defective parts; or take it as it is with --allow-uniform",
         )
 
 
-def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, Pixels]]:
+def read_samples(
+    folder: Path, request: ImportRequest, max_samples: int
+) -> list[tuple[str, Pixels]]:
     """Names and frames uint8 (H, W, C) of pictures, letterboxed where they have another size.
 
     Raises:
@@ -179,20 +200,22 @@ def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, P
             where=str(folder),
             remedy="Name a folder of pictures with --samples",
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    depth = find_depth(files, declared(folder), printable(folder))
-    if len(files) > most:
-        files = [files[round(i * (len(files) - 1) / max(1, most - 1))] for i in range(most)]
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    depth = find_bit_depth(files, load_declaration(folder), escape_name(folder))
+    if len(files) > max_samples:
+        files = [
+            files[round(i * (len(files) - 1) / max(1, max_samples - 1))] for i in range(max_samples)
+        ]
     color = "mono" if request.channels == 1 else request.frame_color
-    reading, frames, broken = depth.reading(color), [], None
+    reading, frames, broken = depth.read_settings(color), [], None
     for path in files:
         try:
-            picture = read(path, reading)
+            picture = read_image(path, reading)
         except DataError as error:
             broken = broken or error
             continue
         frame, _scale, _left, _top = letterbox(picture, request.height_px, request.width_px)
-        frames.append((printable(path.relative_to(folder)), np.ascontiguousarray(frame)))
+        frames.append((escape_name(path.relative_to(folder)), np.ascontiguousarray(frame)))
     if not frames:
         raise DataError(
             "holds no picture that can be read" + (f"; the first: {broken}" if broken else ""),
@@ -202,40 +225,40 @@ def read_samples(folder: Path, request: Request, most: int) -> list[tuple[str, P
     return frames
 
 
-def _read(
+def _interpret(
     model: onnx.ModelProto,
-    request: Request,
-    intake: Intake,
+    request: ImportRequest,
+    intake: InputSpec,
     frames: list[tuple[str, Pixels]],
     findings: list[str],
-) -> tuple[list[NDArray[Any]], Reading]:
+) -> tuple[list[NDArray[Any]], GraphInterpretation]:
     """Run the foreign graph on every sample and read what it gives."""
     where = str(request.file)
     session = open_session(model.SerializeToString(), where)
     names = [value.name for value in session.get_outputs()]
-    first = {intake.name: feed(frames[0][1], request, intake)}
+    first = {intake.name: prepare_input(frames[0][1], request, intake)}
     given_back = zip(names, run_session(session, first, None, where), strict=True)
     values = {name: value for name, value in given_back if isinstance(value, np.ndarray)}
     chosen = choose_output(model, request, values, findings)
     if chosen[1]:
-        session = open_session(_exposed(model, chosen[0]), where)
+        session = open_session(_expose_output(model, chosen[0]), where)
     first_value = values.get(chosen[0])
     if request.kind is ModelKind.SEGMENTER and first_value is not None and first_value.ndim == 3:
-        check_map(chosen[0], first_value.shape, first_value.shape[1:], request, intake)
-        for side in SIDES:
-            other = {intake.name: disturbed(first[intake.name], intake.layout, side)}
+        check_map_proportions(chosen[0], first_value.shape, first_value.shape[1:], request, intake)
+        for side in IMAGE_SIDES:
+            other = {intake.name: invert_half(first[intake.name], intake.layout, side)}
             changed = run_session(session, other, [chosen[0]], where)[0]
-            if not knows_places(first_value, changed, side):
-                refuse_rows(chosen[0], first_value.shape, request)
+            if not responds_locally(first_value, changed, side):
+                raise_not_spatial(chosen[0], first_value.shape, request)
     raws = []
     for _name, pixels in frames:
-        given = {intake.name: feed(pixels, request, intake)}
+        given = {intake.name: prepare_input(pixels, request, intake)}
         raws.append(run_session(session, given, [chosen[0]], where)[0])
-    outcome = read_outcome(model, request, intake, chosen, raws, findings)
-    return raws, Reading(intake, outcome, tuple(findings))
+    outcome = interpret_output(model, request, intake, chosen, raws, findings)
+    return raws, GraphInterpretation(intake, outcome, tuple(findings))
 
 
-def _exposed(model: onnx.ModelProto, name: str) -> bytes:
+def _expose_output(model: onnx.ModelProto, name: str) -> bytes:
     """The graph with one more output."""
     import onnx
 
@@ -245,7 +268,7 @@ def _exposed(model: onnx.ModelProto, name: str) -> bytes:
     return bytes(copy.SerializeToString())
 
 
-def _card(request: Request, folder: Path, raws: list[NDArray[Any]]) -> Card:
+def _model_card(request: ImportRequest, folder: Path, raws: list[NDArray[Any]]) -> ModelCard:
     digest = sha256_of(request.file)
     asked = {
         "file": request.file.name,
@@ -260,7 +283,7 @@ def _card(request: Request, folder: Path, raws: list[NDArray[Any]]) -> Card:
         "thresholds": list(request.thresholds) if request.kind is ModelKind.SEGMENTER else None,
         "samples": len(raws),
     }
-    return Card(
+    return ModelCard(
         name=folder.parent.name,
         version=int(folder.name),
         classes=("defect",) if request.kind is ModelKind.GATE else tuple(request.classes),
@@ -275,7 +298,7 @@ def _card(request: Request, folder: Path, raws: list[NDArray[Any]]) -> Card:
     )
 
 
-def _new_folder(store: Path, name: str, version: int | None) -> Path:
+def _next_version_folder(store: Path, name: str, version: int | None) -> Path:
     """Where the model will stand.
 
     Raises:
@@ -304,7 +327,7 @@ def _precision(model: onnx.ModelProto) -> str:
     """What most of the arithmetic runs in, by the operators and the weights."""
     import onnx
 
-    if any(node.op_type in _QUANTIZED for node in model.graph.node):
+    if any(node.op_type in _QUANTIZED_OPS for node in model.graph.node):
         return "int8"
     constants = [
         attribute.t
@@ -315,7 +338,9 @@ def _precision(model: onnx.ModelProto) -> str:
     ]
     sizes = {onnx.TensorProto.FLOAT: 0, onnx.TensorProto.FLOAT16: 0}
     for tensor in model.graph.initializer:
-        if tensor.data_type in sizes and tensor.name.startswith(PREFIX):  # ours says nothing
+        if tensor.data_type in sizes and tensor.name.startswith(
+            FOREIGN_PREFIX
+        ):  # ours says nothing
             sizes[tensor.data_type] += int(np.prod(tensor.dims, dtype=np.int64))
     for tensor in constants:
         if tensor.data_type in sizes:
@@ -323,13 +348,13 @@ def _precision(model: onnx.ModelProto) -> str:
     return "fp16" if sizes[onnx.TensorProto.FLOAT16] > sizes[onnx.TensorProto.FLOAT] else "fp32"
 
 
-def _place(
+def _install(
     folder: Path,
     data: bytes,
-    card: Card,
+    card: ModelCard,
     metadata: dict[str, str],
     opset: int,
-    request: Request,
+    request: ImportRequest,
     precision: str,
 ) -> None:
     """Write graph and manifest beside their place, read them as a line would, then move.

@@ -10,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
-from edgeinspect.imaging.formats.header import SET_PIXELS_MAX
-from edgeinspect.learning.onnx_graphs.importer.file_kind import what_it_is
-from edgeinspect.learning.onnx_graphs.importer.request import Intake, Layout, Request
+from edgeinspect.imaging.formats.header import DATASET_PIXELS_MAX
+from edgeinspect.learning.onnx_graphs.importer.file_kind import identify_file
+from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, InputSpec, Layout
 from edgeinspect.system.regular_file import open_regular
 
 if TYPE_CHECKING:
     import onnx
 
-MAX_BYTES = 512 << 20
+MAX_MODEL_BYTES = 512 << 20
 """Weights included; a store takes no larger file."""
-_SMALLER = "Export a smaller network, without the state of its training"
-_FLOAT32 = "Export the network in float32 (torch: model.float())"
-IR_CEILING = 10
+_SMALLER_REMEDY = "Export a smaller network, without the state of its training"
+_FLOAT32_REMEDY = "Export the network in float32 (torch: model.float())"
+MAX_IR_VERSION = 10
 """Of the file format's version; that of torch's exporter."""
 
 
-def load(path: Path) -> onnx.ModelProto:
+def load_foreign_model(path: Path) -> onnx.ModelProto:
     """Read an ONNX file with its external data; whether it is sound, ONNX Runtime will tell.
 
     Raises:
@@ -40,9 +40,11 @@ def load(path: Path) -> onnx.ModelProto:
     where = str(path)
     if not path.is_file():
         raise ModelError("there is no such file", where=where, remedy="Name an .onnx file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"is larger than {MAX_BYTES >> 20} MB", where=where, remedy=_SMALLER)
-    if (known := what_it_is(path)) is not None:
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise ModelError(
+            f"is larger than {MAX_MODEL_BYTES >> 20} MB", where=where, remedy=_SMALLER_REMEDY
+        )
+    if (known := identify_file(path)) is not None:
         raise ModelError(f"is {known[0]}, no ONNX file", where=where, remedy=known[1])
     try:
         model = onnx.load(path, load_external_data=False)
@@ -60,7 +62,7 @@ def load(path: Path) -> onnx.ModelProto:
             remedy="Export it with opset_version=20, or install a newer onnx and onnxruntime",
         )
     try:
-        _check_data_beside(onnx, model, path.parent)
+        _check_external_data(onnx, model, path.parent)
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
         raise ModelError(
@@ -72,10 +74,12 @@ def load(path: Path) -> onnx.ModelProto:
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     # Newer file formats only add what networks of pictures do not use, and runtimes lag.
-    model.ir_version = min(model.ir_version, IR_CEILING)
-    if model.ByteSize() > MAX_BYTES:
+    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+    if model.ByteSize() > MAX_MODEL_BYTES:
         raise ModelError(
-            f"is larger than {MAX_BYTES >> 20} MB with its weights", where=where, remedy=_SMALLER
+            f"is larger than {MAX_MODEL_BYTES >> 20} MB with its weights",
+            where=where,
+            remedy=_SMALLER_REMEDY,
         )
     return model
 
@@ -87,7 +91,7 @@ def opset_of(model: onnx.ModelProto) -> int:
     )
 
 
-def _check_data_beside(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
+def _check_external_data(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
     """Raise for data that is no regular file, or more than is taken, before it is read."""
     helper = onnx.external_data_helper
     names = {
@@ -102,11 +106,11 @@ def _check_data_beside(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
             raise ValueError(f"{name!r} lies outside of the folder")
         with open_regular(folder / name) as file:
             size += file.seek(0, os.SEEK_END)
-    if size > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
+    if size > MAX_MODEL_BYTES:
+        raise ValueError(f"it is larger than {MAX_MODEL_BYTES >> 20} MB")
 
 
-def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -> Intake:
+def find_input(model: onnx.ModelProto, request: ImportRequest, findings: list[str]) -> InputSpec:
     """Which input takes the picture, and in which form.
 
     Args:
@@ -141,7 +145,7 @@ def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -
             where=where,
             remedy="Export it with a batch of 1, or of any size",
         )
-    layout = request.layout or _layout(dims, value.name, findings)
+    layout = request.layout or _infer_layout(dims, value.name, findings)
     channels_at, height_at, width_at = (1, 2, 3) if layout == "nchw" else (3, 1, 2)
     channels = dims[channels_at] or request.channels
     if channels not in (1, 3) or (channels == 1 and request.channels == 3):
@@ -151,11 +155,16 @@ def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -
             where=where,
             remedy="Correct --channels or --layout",
         )
-    height = _size(dims[height_at], request.model_height_px, request.height_px, "height", findings)
-    width = _size(dims[width_at], request.model_width_px, request.width_px, "width", findings)
-    if height * width > SET_PIXELS_MAX:
+    height = _resolve_size(
+        dims[height_at], request.model_height_px, request.height_px, "height", findings
+    )
+    width = _resolve_size(
+        dims[width_at], request.model_width_px, request.width_px, "width", findings
+    )
+    if height * width > DATASET_PIXELS_MAX:
         raise ModelError(
-            f"input {value.name} is {height} x {width} px; more than {SET_PIXELS_MAX} px are no "
+            f"input {value.name} is {height} x {width} px; more than {DATASET_PIXELS_MAX} px "
+            "are no "
             "picture",
             where=where,
             remedy="Export it for the size of the line's frames",
@@ -164,15 +173,15 @@ def find_intake(model: onnx.ModelProto, request: Request, findings: list[str]) -
         findings.append("frames are grey: each of the network's three channels gets the grey")
     if (height, width) != (request.height_px, request.width_px):
         findings.append(f"frames are resized to the network's own {height}x{width}, linearly")
-    mean, std = _statistics(request, channels)
+    mean, std = _mean_and_std(request, channels)
     if dtype == np.uint8 and (request.scale != 1 or any(mean) or set(std) != {1.0}):
         raise UsageError(
             "the network takes bytes: it cannot be given scaled ones",
             where="--scale",
             remedy="Give --scale 1, without --mean and --std",
         )
-    flips = _flips(request, channels)
-    return Intake(value.name, dtype, layout, height, width, channels, mean, std, flips)
+    flips = _channels_swapped(request, channels)
+    return InputSpec(value.name, dtype, layout, height, width, channels, mean, std, flips)
 
 
 def open_session(model: bytes, where: str) -> Any:
@@ -195,7 +204,7 @@ def open_session(model: bytes, where: str) -> Any:
         raise ModelError(
             f"ONNX Runtime cannot load it: {_one_line(error)}",
             where=where,
-            remedy=_FLOAT32
+            remedy=_FLOAT32_REMEDY
             if "bfloat16" in str(error)
             else "Export it again with standard operators",
         ) from error
@@ -240,12 +249,12 @@ def _dtype(value: Any, where: str) -> Any:
         raise ModelError(
             f"input {value.name} is {name}; a picture is float, float16, double or uint8",
             where=where,
-            remedy=_FLOAT32,
+            remedy=_FLOAT32_REMEDY,
         )
     return known[found]
 
 
-def _layout(dims: list[int | None], name: str, findings: list[str]) -> Layout:
+def _infer_layout(dims: list[int | None], name: str, findings: list[str]) -> Layout:
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
     if first == last:
         sizes = ", ".join("?" if size is None else str(size) for size in dims)
@@ -258,7 +267,9 @@ def _layout(dims: list[int | None], name: str, findings: list[str]) -> Layout:
     return layout
 
 
-def _size(fixed: int | None, asked: int | None, frame: int, what: str, findings: list[str]) -> int:
+def _resolve_size(
+    fixed: int | None, asked: int | None, frame: int, what: str, findings: list[str]
+) -> int:
     if fixed is None:
         findings.append(f"{what} is free in the graph and fixed to {asked or frame}")
         return asked or frame
@@ -267,7 +278,9 @@ def _size(fixed: int | None, asked: int | None, frame: int, what: str, findings:
     return fixed
 
 
-def _statistics(request: Request, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_and_std(
+    request: ImportRequest, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """One number stands for every channel."""
     out = []
     for option, values, plain in (("--mean", request.mean, 0.0), ("--std", request.std, 1.0)):
@@ -282,7 +295,7 @@ def _statistics(request: Request, channels: int) -> tuple[tuple[float, ...], tup
     return out[0], out[1]
 
 
-def _flips(request: Request, channels: int) -> bool:
+def _channels_swapped(request: ImportRequest, channels: int) -> bool:
     if request.channels == 1 or channels == 1:
         return False
     if request.color is None:

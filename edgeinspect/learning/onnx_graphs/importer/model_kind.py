@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.onnx_graphs.importer.request import Intake, Request
+from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, InputSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +26,7 @@ _TASKS = {
     "segment": "a segmenter of single objects",
 }
 """What ultralytics writes into a graph's metadata."""
-_BOX_OPS = frozenset(
+_DETECTOR_OPS = frozenset(
     (
         "NonMaxSuppression",
         "RoiAlign",
@@ -38,7 +38,7 @@ _BOX_OPS = frozenset(
         "MultilevelCropAndResize_TRT",
     )
 )
-_BOX_NAMES = re.compile(
+_DETECTOR_OUTPUT_NAMES = re.compile(
     r"(^|[^a-z])(pred_)?(boxes|bboxes|bbox|dets|detections?|detection_[a-z]+|num_dets|keypoints?|"
     r"anchors?|pred_logits|pred_boxes|labels_and_boxes)([^a-z]|$)",
     re.IGNORECASE,
@@ -51,7 +51,7 @@ _ROUNDING_CELLS = 1.0
 """A map's side may be rounded up or down against the input's."""
 
 
-def refuse_detectors(model: onnx.ModelProto, request: Request) -> None:
+def check_not_detector(model: onnx.ModelProto, request: ImportRequest) -> None:
     """Refuse what says of itself that it finds boxes, whatever its shapes.
 
     Raises:
@@ -66,12 +66,14 @@ def refuse_detectors(model: onnx.ModelProto, request: Request) -> None:
             where=str(request.file),
             remedy=_REMEDY,
         )
-    ops = sorted({node.op_type for node in nodes_of(model.graph)} & _BOX_OPS)
+    ops = sorted({node.op_type for node in all_nodes(model.graph)} & _DETECTOR_OPS)
     if ops:
         raise ModelError(
             f"is a detector: it has the operator {ops[0]}", where=str(request.file), remedy=_REMEDY
         )
-    named = [value.name for value in model.graph.output if _BOX_NAMES.search(value.name)]
+    named = [
+        value.name for value in model.graph.output if _DETECTOR_OUTPUT_NAMES.search(value.name)
+    ]
     if named and request.output_name not in {value.name for value in model.graph.output}:
         raise ModelError(
             f"is a detector by the name of its output {named[0]}",
@@ -80,7 +82,7 @@ def refuse_detectors(model: onnx.ModelProto, request: Request) -> None:
         )
 
 
-def nodes_of(graph: onnx.GraphProto) -> Iterator[Any]:
+def all_nodes(graph: onnx.GraphProto) -> Iterator[Any]:
     """The nodes of a graph and of the graphs in its nodes."""
     waiting = [graph]
     while waiting:
@@ -93,8 +95,12 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[Any]:
                 waiting.extend(attribute.graphs)
 
 
-def check_map(
-    name: str, shape: Sequence[int], size: tuple[int, int], request: Request, intake: Intake
+def check_map_proportions(
+    name: str,
+    shape: Sequence[int],
+    size: tuple[int, int],
+    request: ImportRequest,
+    intake: InputSpec,
 ) -> None:
     """Refuse a tensor that is no map of its input: one cell must be as high as it is wide.
 
@@ -124,29 +130,29 @@ def check_map(
     )
 
 
-SIDES = ("left", "right", "top", "bottom")
-_MARGIN = 1.2
+IMAGE_SIDES = ("left", "right", "top", "bottom")
+_MIN_LOCAL_RATIO = 1.2
 """What changes on one side must change that side of a map more, by so much."""
 
 
-def disturbed(given: NDArray[Any], layout: str, side: str) -> NDArray[Any]:
+def invert_half(given: NDArray[Any], layout: str, side: str) -> NDArray[Any]:
     """An input of which one half has its values turned upside down."""
     out = given.copy()
     planes = out[0] if layout == "nchw" else out[0].transpose(2, 0, 1)
-    half = _half(planes, side)
+    half = _half_view(planes, side)
     half[...] = half.max() + half.min() - half
     return out
 
 
-def knows_places(before: NDArray[Any], after: NDArray[Any], side: str) -> bool:
+def responds_locally(before: NDArray[Any], after: NDArray[Any], side: str) -> bool:
     """False for a tensor (1, h, w) whose halves change alike, whatever half of the input did."""
     change = np.abs(after.astype(np.float64) - before.astype(np.float64))
-    here = float(_half(change, side).mean())
-    other = SIDES[SIDES.index(side) ^ 1]
-    return not change.any() or here > _MARGIN * float(_half(change, other).mean())
+    here = float(_half_view(change, side).mean())
+    other = IMAGE_SIDES[IMAGE_SIDES.index(side) ^ 1]
+    return not change.any() or here > _MIN_LOCAL_RATIO * float(_half_view(change, other).mean())
 
 
-def _half(planes: NDArray[Any], side: str) -> NDArray[Any]:
+def _half_view(planes: NDArray[Any], side: str) -> NDArray[Any]:
     """One half of (c, h, w), as a view."""
     height, width = planes.shape[-2] // 2, planes.shape[-1] // 2
     return {
@@ -157,7 +163,7 @@ def _half(planes: NDArray[Any], side: str) -> NDArray[Any]:
     }[side]
 
 
-def refuse_rows(name: str, shape: Sequence[int], request: Request) -> None:
+def raise_not_spatial(name: str, shape: Sequence[int], request: ImportRequest) -> None:
     """Refuse a tensor that knows no places.
 
     Raises:

@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError, UsageError
-from edgeinspect.learning.onnx_graphs.importer.model_kind import check_map
+from edgeinspect.learning.onnx_graphs.importer.model_kind import check_map_proportions
 from edgeinspect.learning.onnx_graphs.importer.request import (
     Activation,
-    Intake,
+    ImportRequest,
+    InputSpec,
     Layout,
-    Outcome,
-    Request,
+    OutputSpec,
     check_stride,
 )
 
 if TYPE_CHECKING:
     import onnx
 
-_PASSING = frozenset(
+_PASS_THROUGH_OPS = frozenset(
     ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Resize")
 )
 """What may stand between an activation and the output it belongs to."""
-_SLACK = 2e-3
+_PROBABILITY_TOLERANCE = 2e-3
 """What a probability may be outside 0 to 1, and a sum of them beside 1 (float16)."""
 
 
 def choose_output(
     model: onnx.ModelProto,
-    request: Request,
+    request: ImportRequest,
     values: dict[str, NDArray[Any]],
     findings: list[str],
 ) -> tuple[str, bool]:
@@ -61,7 +61,7 @@ def choose_output(
             )
         name = request.output_name
     else:
-        fitting = [name for name in values if _fits(request.kind, values[name])]
+        fitting = [name for name in values if _fits_kind(request.kind, values[name])]
         if not fitting:
             raise ModelError(
                 f"no output fits a {request.kind.value}: {listing}",
@@ -75,7 +75,7 @@ def choose_output(
         name = fitting[0]
         if len(values) > 1:
             findings.append(f"output {name}, the only one of the right shape among: {listing}")
-    inner = _before_argmax(model, name)
+    inner = _argmax_input(model, name)
     if inner is None and np.issubdtype(values[name].dtype, np.floating):
         return name, False
     if inner is None:
@@ -88,21 +88,21 @@ def choose_output(
     return inner, True
 
 
-def _fits(kind: ModelKind, value: NDArray[Any]) -> bool:
+def _fits_kind(kind: ModelKind, value: NDArray[Any]) -> bool:
     cells = sorted(value.shape)
     if kind is ModelKind.GATE:  # one vector
         return value.size > 0 and value.size == (cells[-1] if cells else 1)
     return value.ndim in (3, 4) and cells[-2] > 1
 
 
-def read_outcome(
+def interpret_output(
     model: onnx.ModelProto,
-    request: Request,
-    intake: Intake,
+    request: ImportRequest,
+    intake: InputSpec,
     chosen: tuple[str, bool],
     raws: Sequence[NDArray[Any]],
     findings: list[str],
-) -> Outcome:
+) -> OutputSpec:
     """What the chosen tensor means.
 
     Args:
@@ -118,13 +118,13 @@ def read_outcome(
         ModelError: The tensor cannot be what the request says.
     """
     name, is_inner = chosen
-    ending = _ending(model, name)
+    ending = _final_activation(model, name)
     if ending is not None:
         findings.append(f"{ending} stands at the end: {name} holds probabilities")
-    applied = _applied(request, ending)
+    applied = _is_activation_applied(request, ending)
     shape = raws[0].shape
     if request.kind is ModelKind.GATE:
-        if not _fits(ModelKind.GATE, raws[0]):
+        if not _fits_kind(ModelKind.GATE, raws[0]):
             raise ModelError(
                 f"{name} of shape {tuple(shape)} is no answer to a whole picture: a gate gives one "
                 "number per class",
@@ -133,16 +133,16 @@ def read_outcome(
             )
         outputs = raws[0].size
         activation = _gate_activation(request, outputs, ending, findings)
-        outcome = Outcome(
+        outcome = OutputSpec(
             name, is_inner, outputs, "nchw", len(shape), activation, applied, raws[0].dtype
         )
         _check_indices(request, outputs, activation)
     else:
-        layout, outputs, activation = _map_form(request, intake, shape, ending, findings)
+        layout, outputs, activation = _map_layout(request, intake, shape, ending, findings)
         height, width = map_size(shape, layout)
-        check_map(name, shape, (height, width), request, intake)
-        stride = _stride(request, height, width, findings)
-        outcome = Outcome(
+        check_map_proportions(name, shape, (height, width), request, intake)
+        stride = _output_stride(request, height, width, findings)
+        outcome = OutputSpec(
             name,
             is_inner,
             outputs,
@@ -155,7 +155,7 @@ def read_outcome(
             width,
             stride,
         )
-    _check_values(request, outcome, raws)
+    _check_value_range(request, outcome, raws)
     return outcome
 
 
@@ -165,7 +165,7 @@ def map_size(shape: Sequence[int], layout: Layout) -> tuple[int, int]:
     return shape[at], shape[at + 1]
 
 
-def _applied(request: Request, ending: str | None) -> bool:
+def _is_activation_applied(request: ImportRequest, ending: str | None) -> bool:
     if ending is not None and request.output == "logits":
         raise UsageError(
             f"the graph ends in {ending}: those are no logits",
@@ -179,7 +179,7 @@ def _applied(request: Request, ending: str | None) -> bool:
 
 
 def _gate_activation(
-    request: Request, outputs: int, ending: str | None, findings: list[str]
+    request: ImportRequest, outputs: int, ending: str | None, findings: list[str]
 ) -> Activation:
     if request.classes and len(request.classes) != outputs:
         raise ModelError(
@@ -203,7 +203,7 @@ def _gate_activation(
     return found
 
 
-def _check_indices(request: Request, outputs: int, activation: Activation) -> None:
+def _check_indices(request: ImportRequest, outputs: int, activation: Activation) -> None:
     for option, index in (
         ("--defect-index", request.defect_index),
         ("--good-index", request.good_index),
@@ -222,9 +222,9 @@ def _check_indices(request: Request, outputs: int, activation: Activation) -> No
     )
 
 
-def _map_form(
-    request: Request,
-    intake: Intake,
+def _map_layout(
+    request: ImportRequest,
+    intake: InputSpec,
     shape: Sequence[int],
     ending: str | None,
     findings: list[str],
@@ -274,7 +274,7 @@ def _map_form(
     return layout, channels, wanted[channels]
 
 
-def _stride(request: Request, height: int, width: int, findings: list[str]) -> int:
+def _output_stride(request: ImportRequest, height: int, width: int, findings: list[str]) -> int:
     if request.stride is not None:
         stride = request.stride
     else:
@@ -294,7 +294,9 @@ def _stride(request: Request, height: int, width: int, findings: list[str]) -> i
     return stride
 
 
-def _check_values(request: Request, outcome: Outcome, raws: Sequence[NDArray[Any]]) -> None:
+def _check_value_range(
+    request: ImportRequest, outcome: OutputSpec, raws: Sequence[NDArray[Any]]
+) -> None:
     """Numbers on samples must look like what they are said to be."""
     axis = (3 if outcome.layout == "nhwc" else 1) if outcome.rank == 4 else -1
     low = min(float(raw.min()) for raw in raws)
@@ -305,48 +307,48 @@ def _check_values(request: Request, outcome: Outcome, raws: Sequence[NDArray[Any
             where=str(request.file),
             remedy="Correct --scale, --mean and --std, or the network",
         )
-    inside = between = low >= -_SLACK and high <= 1 + _SLACK
+    inside = between = low >= -_PROBABILITY_TOLERANCE and high <= 1 + _PROBABILITY_TOLERANCE
     if inside and outcome.activation == "softmax":
         flat = [raw.reshape(1, -1) if request.kind is ModelKind.GATE else raw for raw in raws]
         sums = [
             raw.astype(np.float64).sum(1 if request.kind is ModelKind.GATE else axis)
             for raw in flat
         ]
-        inside = all(bool(np.abs(total - 1).max() < 5 * _SLACK) for total in sums)
+        inside = all(bool(np.abs(total - 1).max() < 5 * _PROBABILITY_TOLERANCE) for total in sums)
     span = f"{outcome.name} is from {low:.3g} to {high:.3g} on the samples"
-    if outcome.applied and not inside:
+    if outcome.activation_applied and not inside:
         raise UsageError(
             f"{span}: no probabilities of a {outcome.activation}",
             where="--output",
             remedy="Give --output logits, or another --activation",
         )
-    if not outcome.applied and between and request.output is None:
+    if not outcome.activation_applied and between and request.output is None:
         raise UsageError(
             f"{span}: logits or probabilities cannot be told",
             remedy="Give --output logits or --output probs",
         )
 
 
-def _ending(model: onnx.ModelProto, name: str) -> str | None:
+def _final_activation(model: onnx.ModelProto, name: str) -> str | None:
     """`Sigmoid` or `Softmax` where a tensor comes out of one."""
     makers = {output: node for node in model.graph.node for output in node.output}
     while name in makers:
         node = makers[name]
         if node.op_type in ("Sigmoid", "Softmax"):
             return str(node.op_type)
-        if node.op_type not in _PASSING:
+        if node.op_type not in _PASS_THROUGH_OPS:
             return None
         name = node.input[0]
     return None
 
 
-def _before_argmax(model: onnx.ModelProto, name: str) -> str | None:
+def _argmax_input(model: onnx.ModelProto, name: str) -> str | None:
     makers = {output: node for node in model.graph.node for output in node.output}
     while name in makers:
         node = makers[name]
         if node.op_type == "ArgMax":
             return str(node.input[0])
-        if node.op_type not in _PASSING:
+        if node.op_type not in _PASS_THROUGH_OPS:
             return None
         name = node.input[0]
     return None

@@ -15,7 +15,7 @@ Activation = Literal["sigmoid", "softmax"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ImportRequest:
     """What the caller knows of a foreign network. None: to be found in the graph."""
 
     file: Path
@@ -52,7 +52,7 @@ class Request:
     allow_uniform: bool = False
     """Whether a network that answers the same on every sample may be taken."""
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuse what contradicts itself, whatever the graph.
 
         Raises:
@@ -89,7 +89,7 @@ class Request:
             )
 
 
-def check_stride(request: Request, stride: int) -> None:
+def check_stride(request: ImportRequest, stride: int) -> None:
     """Refuse a stride under which the class map would not cover the frame.
 
     Raises:
@@ -104,7 +104,7 @@ def check_stride(request: Request, stride: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class InputSpec:
     """The side of a foreign graph that pictures go into."""
 
     name: str
@@ -116,24 +116,24 @@ class Intake:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    flips: bool
+    channels_swapped: bool
     """Whether the frame's channels come in the other order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class OutputSpec:
     """The side of a foreign graph that answers come out of."""
 
     name: str
     """A tensor of the graph; that before its arg-max where it ends in one."""
-    is_inner: bool
+    is_intermediate: bool
     """Whether it is no output of the graph yet."""
     channels: int
     layout: Layout
     """Of a map with four dimensions; of no meaning else."""
     rank: int
     activation: Activation
-    applied: bool
+    activation_applied: bool
     """Whether the graph applies it itself."""
     dtype: Any
     """numpy's."""
@@ -145,10 +145,10 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GraphInterpretation:
     """How the whole graph is read."""
 
-    intake: Intake
-    outcome: Outcome
-    findings: tuple[str, ...] = ()
+    input_spec: InputSpec
+    output_spec: OutputSpec
+    notes: tuple[str, ...] = ()
     """What was found out rather than told, for the reader to check."""

@@ -16,37 +16,42 @@ from numpy.typing import NDArray
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.onnx_graphs.importer.request import Intake, Outcome, Reading, Request
+from edgeinspect.learning.onnx_graphs.importer.request import (
+    GraphInterpretation,
+    ImportRequest,
+    InputSpec,
+    OutputSpec,
+)
 
 TOLERANCE = 1e-3
 """What a probability or a mean score may differ by; the share of cells that may."""
-TOLERANCE_HALF = 1e-2
+TOLERANCE_FP16 = 1e-2
 """The same where the network itself computes in float16."""
 TOLERANCE_AREA = 1e-2
 """Of the largest area: a cell on the brink may fall either way."""
 
-_SURE = 1e-3
+_SATURATION_MARGIN = 1e-3
 """So near to 0 or 1 everywhere, and a network knows one answer only."""
-_SAME = 1e-6
+_MIN_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class EquivalenceReport:
     """How far the imported graph was from the original, at worst."""
 
-    samples: int
+    sample_count: int
     tolerance: float
-    worst: dict[str, float]
+    largest_errors: dict[str, float]
     """By output."""
-    uniform: str
+    uniform_result: str
     """What it says of every sample, where that tells no parts apart; empty else."""
-    doubt: str
+    doubtful_result: str
     """What it says of every sample, where that may be so and may not; empty else."""
-    answers: str
+    result_summary: str
     """What the samples were called, in words: a person sees at once if it is nonsense."""
 
 
-def feed(pixels: Pixels, request: Request, intake: Intake) -> NDArray[Any]:
+def prepare_input(pixels: Pixels, request: ImportRequest, intake: InputSpec) -> NDArray[Any]:
     """What the foreign graph expects, from a raw frame uint8 (H, W, C)."""
     x: NDArray[Any] = pixels.astype(np.float32)
     if request.channels == 1 and intake.channels == 3:
@@ -54,7 +59,7 @@ def feed(pixels: Pixels, request: Request, intake: Intake) -> NDArray[Any]:
     elif intake.channels == 3 and request.color != request.frame_color:
         x = np.ascontiguousarray(x[:, :, ::-1])
     if x.shape[:2] != (intake.height_px, intake.width_px):
-        x = _resized(x, intake.height_px, intake.width_px)
+        x = _resize_linear(x, intake.height_px, intake.width_px)
     x = x / np.float32(request.scale)
     x = (x - np.array(intake.mean, np.float32)) / np.array(intake.std, np.float32)
     if intake.layout == "nchw":
@@ -64,7 +69,9 @@ def feed(pixels: Pixels, request: Request, intake: Intake) -> NDArray[Any]:
     return np.ascontiguousarray(x[None]).astype(intake.dtype)
 
 
-def expected(raw: NDArray[Any], request: Request, outcome: Outcome) -> tuple[NDArray[Any], ...]:
+def reference_output(
+    raw: NDArray[Any], request: ImportRequest, outcome: OutputSpec
+) -> tuple[NDArray[Any], ...]:
     """What the contract's outputs must be, from what the foreign graph gave."""
     values = raw.astype(np.float64)
     if request.kind is ModelKind.GATE:
@@ -76,11 +83,11 @@ def expected(raw: NDArray[Any], request: Request, outcome: Outcome) -> tuple[NDA
         else:
             prob = probs.max()
         return (np.array([prob], np.float32),)
-    return _expected_map(values, request, outcome)
+    return _reference_map_output(values, request, outcome)
 
 
-def _expected_map(
-    values: NDArray[Any], request: Request, outcome: Outcome
+def _reference_map_output(
+    values: NDArray[Any], request: ImportRequest, outcome: OutputSpec
 ) -> tuple[NDArray[Any], ...]:
     plane = values[0]
     if plane.ndim == 2:
@@ -89,7 +96,7 @@ def _expected_map(
         plane = plane.transpose(1, 2, 0)
     height, width = request.height_px // outcome.stride, request.width_px // outcome.stride
     if plane.shape[:2] != (height, width):
-        plane = _resized(plane.astype(np.float32), height, width).astype(np.float64)
+        plane = _resize_linear(plane.astype(np.float32), height, width).astype(np.float64)
     probs = _probabilities(plane, outcome, axis=2)
     kinds = len(request.classes)
     of_kinds = probs[:, :, -kinds:]
@@ -107,14 +114,14 @@ def _expected_map(
     return class_map[None].astype(np.uint8), areas, scores
 
 
-def compare(
+def verify_equivalence(
     session: Any,
     names: Sequence[str],
     samples: Sequence[tuple[str, Pixels]],
     raws: Sequence[NDArray[Any]],
-    request: Request,
-    reading: Reading,
-) -> Proof:
+    request: ImportRequest,
+    reading: GraphInterpretation,
+) -> EquivalenceReport:
     """Run the imported graph on every sample against what is expected.
 
     Args:
@@ -128,17 +135,17 @@ def compare(
     Raises:
         ModelError: They disagree; names the worst sample.
     """
-    half = reading.intake.dtype == np.float16 or raws[0].dtype == np.float16
-    tolerance = TOLERANCE_HALF if half else TOLERANCE
+    half = reading.input_spec.dtype == np.float16 or raws[0].dtype == np.float16
+    tolerance = TOLERANCE_FP16 if half else TOLERANCE
     worst = dict.fromkeys(names, 0.0)
     at, excess = "", 0.0
     said = []
     for (sample, pixels), raw in zip(samples, raws, strict=True):
         got = session.run(list(names), {"image": pixels[None]})
-        want = expected(raw, request, reading.outcome)
+        want = reference_output(raw, request, reading.output_spec)
         for name, mine, theirs in zip(names, got, want, strict=True):
             allowed = TOLERANCE_AREA if name == "class_area_px" else tolerance
-            off = _difference(name, mine, theirs, request)
+            off = _output_error(name, mine, theirs, request)
             worst[name] = max(worst[name], off)
             if off / allowed > excess:
                 at, excess = f"{sample}: {name} by {off:.2g}, allowed {allowed:g}", off / allowed
@@ -149,16 +156,18 @@ def compare(
             where=str(request.file),
             remedy="Nothing was written; the network may compute otherwise than its graph shows",
         )
-    return Proof(
+    return EquivalenceReport(
         len(samples),
         tolerance,
         worst,
-        *_uniform(said, request, reading.outcome),
-        _in_words(said, request),
+        *_uniform_results(said, request, reading.output_spec),
+        _summarise_results(said, request),
     )
 
 
-def _difference(name: str, mine: NDArray[Any], theirs: NDArray[Any], request: Request) -> float:
+def _output_error(
+    name: str, mine: NDArray[Any], theirs: NDArray[Any], request: ImportRequest
+) -> float:
     if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
         return float("inf")
     if name == "class_map":
@@ -169,7 +178,9 @@ def _difference(name: str, mine: NDArray[Any], theirs: NDArray[Any], request: Re
     return off / (request.height_px * request.width_px) if name == "class_area_px" else off
 
 
-def _uniform(said: Sequence[NDArray[Any]], request: Request, outcome: Outcome) -> tuple[str, str]:
+def _uniform_results(
+    said: Sequence[NDArray[Any]], request: ImportRequest, outcome: OutputSpec
+) -> tuple[str, str]:
     """What all samples are called alike: what cannot be right, and what may be.
 
     The only class on all of every sample, or one probability for all of them, tells no parts
@@ -177,11 +188,16 @@ def _uniform(said: Sequence[NDArray[Any]], request: Request, outcome: Outcome) -
     """
     if request.kind is ModelKind.GATE:
         probs = np.concatenate(said)
-        if probs.min() > 1 - _SURE or (len(probs) > 1 and np.ptp(probs) < _SAME):
+        if probs.min() > 1 - _SATURATION_MARGIN or (len(probs) > 1 and np.ptp(probs) < _MIN_SPREAD):
             return f"defect_prob {probs[0]:.4f} of every sample", ""
-        return "", f"defect_prob below {_SURE:g} of every sample" if probs.max() < _SURE else ""
+        return (
+            "",
+            f"defect_prob below {_SATURATION_MARGIN:g} of every sample"
+            if probs.max() < _SATURATION_MARGIN
+            else "",
+        )
     shares = [float((answer > 0).mean()) for answer in said]
-    if min(shares) >= 1 - _SURE:
+    if min(shares) >= 1 - _SATURATION_MARGIN:
         what = "a defect on 100 % of every sample"
         if outcome.channels > len(request.classes) > 1:
             what += " (is the background the last of its channels? It must be the first)"
@@ -189,7 +205,7 @@ def _uniform(said: Sequence[NDArray[Any]], request: Request, outcome: Outcome) -
     return "", "" if any(shares) else "no defect on any sample"
 
 
-def _in_words(said: Sequence[NDArray[Any]], request: Request) -> str:
+def _summarise_results(said: Sequence[NDArray[Any]], request: ImportRequest) -> str:
     if request.kind is ModelKind.GATE:
         probs = np.sort(np.concatenate(said))
         return f"defect_prob from {probs[0]:.4f} to {probs[-1]:.4f}"
@@ -204,8 +220,8 @@ def _in_words(said: Sequence[NDArray[Any]], request: Request) -> str:
     return f"share of all cells: {listing}"
 
 
-def _probabilities(values: NDArray[Any], outcome: Outcome, axis: int) -> NDArray[Any]:
-    if outcome.applied:
+def _probabilities(values: NDArray[Any], outcome: OutputSpec, axis: int) -> NDArray[Any]:
+    if outcome.activation_applied:
         return values
     if outcome.activation == "sigmoid":
         return np.asarray(0.5 * (1 + np.tanh(values / 2)))  # no overflow at either end
@@ -213,7 +229,7 @@ def _probabilities(values: NDArray[Any], outcome: Outcome, axis: int) -> NDArray
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
-def _resized(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def _resize_linear(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """Linear between pixel centres; a channel at a time, as OpenCV takes four at most."""
     planes = [
         cv2.resize(image[:, :, k], (width, height), interpolation=cv2.INTER_LINEAR)

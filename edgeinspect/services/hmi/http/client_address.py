@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_MOST_CHARACTERS = 64
+_MAX_CHARACTERS = 64
 
 
 def parse_address(text: str) -> _Address | None:
@@ -16,7 +16,7 @@ def parse_address(text: str) -> _Address | None:
     IPv4 mapped into IPv6 is IPv4, and a zone is left out.
     """
     text = text.strip().strip('"')
-    if len(text) > _MOST_CHARACTERS:
+    if len(text) > _MAX_CHARACTERS:
         return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -30,11 +30,11 @@ def parse_address(text: str) -> _Address | None:
     return mapped or found
 
 
-def counted_as(address: str) -> str:
+def client_key(address: str) -> str:
     """What a client is counted under: its address, or the /64 that an IPv6 client has to itself."""
     found = parse_address(address)
     if found is None:
-        return address[:_MOST_CHARACTERS]
+        return address[:_MAX_CHARACTERS]
     if found.version == 6 and not found.is_loopback:
         return str(ipaddress.ip_network((int(found), 64), strict=False))
     return str(found)
@@ -46,16 +46,16 @@ def is_loopback_address(address: str) -> bool:
     return found is not None and found.is_loopback
 
 
-def parse_networks(words: Sequence[str]) -> tuple[Network, ...]:
+def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Networks out of `10.0.0.7`, `10.0.0.0/24`, `fd00::/8`.
 
     Raises:
         ValueError: One is neither an address nor a network.
     """
-    return tuple(ipaddress.ip_network(text.strip(), strict=True) for text in words)
+    return tuple(ipaddress.ip_network(text.strip(), strict=True) for text in texts)
 
 
-def is_among(address: str, networks: Sequence[Network]) -> bool:
+def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
     """True if a client's address lies in one of them."""
     found = parse_address(address)
     return found is not None and any(

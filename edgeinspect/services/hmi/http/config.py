@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeinspect.config.schema import Section
 
 
-class Tls(Section, frozen=True):
+class TlsConfig(Section, frozen=True):
     """What the page proves itself with, and is encrypted by."""
 
     certificate: str

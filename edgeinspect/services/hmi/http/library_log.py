@@ -9,30 +9,30 @@ from __future__ import annotations
 import logging
 
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
+from edgeinspect.system.log import RateLimitedLogger
 
-_NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
-_MOST_CHARACTERS = 300
+_LOGGER_NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
+_MAX_CHARACTERS = 300
 
 
-class _Limited(logging.Handler):
-    def __init__(self, limited: RateLimited) -> None:
+class _ThrottledHandler(logging.Handler):
+    def __init__(self, throttled_log: RateLimitedLogger) -> None:
         super().__init__(logging.WARNING)
-        self._limited = limited
+        self._throttled_log = throttled_log
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        words = record.getMessage().partition("\n")[0][:_MOST_CHARACTERS]
-        cause = f"{type(error).__name__}: {error}"[:_MOST_CHARACTERS] if error else ""
-        self._limited.warning(
+        words = record.getMessage().partition("\n")[0][:_MAX_CHARACTERS]
+        cause = f"{type(error).__name__}: {error}"[:_MAX_CHARACTERS] if error else ""
+        self._throttled_log.warning(
             log_events.LIBRARY_WARNED, library=record.name, words=words, cause=cause
         )
 
 
-def take_over(limited: RateLimited) -> None:
+def redirect_library_logs(throttled_log: RateLimitedLogger) -> None:
     """Have the libraries' warnings written by us, at most one a second, without tracebacks."""
-    handler = _Limited(limited)
-    for name in _NAMES:
+    handler = _ThrottledHandler(throttled_log)
+    for name in _LOGGER_NAMES:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler] if "." not in name else []
         logger.propagate = "." in name

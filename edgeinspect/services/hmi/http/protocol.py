@@ -13,20 +13,20 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgeinspect.services.hmi.http.connection_limits import Accepted, Gate
+from edgeinspect.services.hmi.http.connection_limits import ConnectionLimiter, CountedSocket
 
-HEAD_S = 10.0
+HEAD_TIMEOUT_S = 10.0
 """For a whole head, from the connection's begin or the end of the answer before."""
-BODY_S = 10.0
+BODY_TIMEOUT_S = 10.0
 """For a whole body, of at most 4 KiB."""
-READ_S = 10.0
+DRAIN_TIMEOUT_S = 10.0
 """For a client to take what has been written."""
 KEEP_ALIVE_S = 10
-_LATE = (
+_TIMEOUT_RESPONSE = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\nConnection: close\r\n"
     b"Content-Length: 0\r\n\r\n"
 )
-_BAD = (
+_BAD_REQUEST_RESPONSE = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
     b"Content-Length: 0\r\n\r\n"
 )
@@ -35,30 +35,30 @@ _BAD = (
 class TimedProtocol(H11Protocol):
     """One connection. The loop's thread."""
 
-    gate: ClassVar[Gate]
+    gate: ClassVar[ConnectionLimiter]
     """Where it is counted; set by `protocol_for`."""
 
     def __init__(self, *arguments: Any, **words: Any) -> None:
         super().__init__(*arguments, **words)
-        self._place: Accepted | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._owed = ""
-        self._stuck: asyncio.TimerHandle | None = None
+        self._socket: CountedSocket | None = None
+        self._receive_timer: asyncio.TimerHandle | None = None
+        self._awaited = ""
+        self._drain_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The connection stands, and TLS with it."""
         super().connection_made(transport)
-        self._place = self.gate.find(transport.get_extra_info("peername"))
-        if self._place is None:  # taken back meanwhile
+        self._socket = self.gate.find(transport.get_extra_info("peername"))
+        if self._socket is None:  # taken back meanwhile
             transport.abort()
             return
-        self._owe("head", HEAD_S)
+        self._await_from_client("head", HEAD_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._owe("", 0)
-        if self._stuck is not None:
-            self._stuck.cancel()
+        self._await_from_client("", 0)
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -66,75 +66,79 @@ class TimedProtocol(H11Protocol):
         try:
             super().data_received(data)
         except (ValueError, h11.ProtocolError):  # a number of 5,000 digits in a head
-            self._end(_BAD)
+            self._respond_and_close(_BAD_REQUEST_RESPONSE)
             return
         if not self.transport.is_closing():
-            self._look()
+            self._update_receive_timer()
 
     def on_response_complete(self) -> None:
         """An answer has been written whole."""
         super().on_response_complete()
         if self.transport.is_closing():
-            self._be_read()
+            self._start_drain_timer()
         else:
-            self._look()
+            self._update_receive_timer()
 
     def pause_writing(self) -> None:
         """The client does not take what is written."""
         super().pause_writing()
-        self._be_read()
+        self._start_drain_timer()
 
     def resume_writing(self) -> None:
         """It does again."""
         super().resume_writing()
-        if self._stuck is not None and not self.transport.is_closing():
-            self._stuck.cancel()
-            self._stuck = None
+        if self._drain_timer is not None and not self.transport.is_closing():
+            self._drain_timer.cancel()
+            self._drain_timer = None
 
-    def _be_read(self) -> None:
+    def _start_drain_timer(self) -> None:
         """What is written is taken in time, or given up."""
-        if self._stuck is None:
-            self._stuck = self.loop.call_later(READ_S, self.transport.abort)
+        if self._drain_timer is None:
+            self._drain_timer = self.loop.call_later(DRAIN_TIMEOUT_S, self.transport.abort)
 
-    def _look(self) -> None:
+    def _update_receive_timer(self) -> None:
         """What does the client owe by now?"""
         cycle: Any = self.cycle  # None before the first request, whatever its type says
         answering = cycle is not None and not cycle.response_complete
         if self.conn.their_state is h11.SEND_BODY:
-            self._owe("body", BODY_S)
+            self._await_from_client("body", BODY_TIMEOUT_S)
         elif self.conn.their_state is h11.IDLE and not answering:
-            self._owe("head", HEAD_S + (KEEP_ALIVE_S if cycle is not None else 0))
+            self._await_from_client(
+                "head", HEAD_TIMEOUT_S + (KEEP_ALIVE_S if cycle is not None else 0)
+            )
         else:
-            self._owe("", 0)
+            self._await_from_client("", 0)
 
-    def _owe(self, what: str, within_s: float) -> None:
+    def _await_from_client(self, what: str, within_s: float) -> None:
         """Begin to count; bytes that come one by one do not begin it anew."""
-        if what == self._owed:
+        if what == self._awaited:
             return
-        self._owed = what
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._awaited = what
+        if self._receive_timer is not None:
+            self._receive_timer.cancel()
+            self._receive_timer = None
         if what:
-            self._deadline = self.loop.call_later(within_s, self._give_up)
-        if self._place is not None:
-            self._place.owes_since_s = time.monotonic() if what else None
+            self._receive_timer = self.loop.call_later(within_s, self._on_receive_timeout)
+        if self._socket is not None:
+            self._socket.idle_since_s = time.monotonic() if what else None
 
-    def _give_up(self) -> None:
+    def _on_receive_timeout(self) -> None:
         """The client had its time."""
-        self._deadline = None
+        self._receive_timer = None
         cycle: Any = self.cycle
         begun = cycle is not None and cycle.response_started
-        silent = self._owed == "head" and not self.conn.trailing_data[0]
-        self._end(b"" if silent or (begun and self._owed == "body") else _LATE)
+        silent = self._awaited == "head" and not self.conn.trailing_data[0]
+        self._respond_and_close(
+            b"" if silent or (begun and self._awaited == "body") else _TIMEOUT_RESPONSE
+        )
 
-    def _end(self, words: bytes) -> None:
+    def _respond_and_close(self, response: bytes) -> None:
         if not self.transport.is_closing():
-            self.transport.write(words)
+            self.transport.write(response)
             self.transport.close()
-            self._be_read()
+            self._start_drain_timer()
 
 
-def protocol_for(gate: Gate) -> type[TimedProtocol]:
+def protocol_for(gate: ConnectionLimiter) -> type[TimedProtocol]:
     """The protocol of connections that a gate counts."""
     return type("GatedProtocol", (TimedProtocol,), {"gate": gate})

@@ -7,10 +7,10 @@ from collections import OrderedDict, deque
 
 _BURST = 40
 """Requests at once before any waits: a browser that opens the page asks for some twenty."""
-_LONGEST_S = 5.0
+_MAX_WAIT_S = 5.0
 
 
-class Turns:
+class FairRateLimiter:
     """Gives each request its turn, one address after the other, so that none can take them all.
 
     One loop. At most five seconds' worth of requests wait, and of one address half of that: what
@@ -22,20 +22,20 @@ class Turns:
 
     def __init__(self, requests_per_s: float) -> None:
         self._period_s = 1 / requests_per_s
-        self._most = max(2, int(_LONGEST_S * requests_per_s))
-        self._next_s = float("-inf")
+        self._max_waiting = max(2, int(_MAX_WAIT_S * requests_per_s))
+        self._next_grant_s = float("-inf")
         self._waiting: OrderedDict[str, deque[asyncio.Future[bool]]] = OrderedDict()
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, key: str) -> bool:
+    async def acquire(self, key: str) -> bool:
         """Wait for a turn; False if there is none within five seconds."""
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         if not self._count:
-            at_s = max(self._next_s, now_s - _BURST * self._period_s)
+            at_s = max(self._next_grant_s, now_s - _BURST * self._period_s)
             if at_s <= now_s:
-                self._next_s = at_s + self._period_s
+                self._next_grant_s = at_s + self._period_s
                 return True
         if not self._make_room(key):
             return False
@@ -43,17 +43,17 @@ class Turns:
         self._waiting.setdefault(key, deque()).append(mine)
         self._count += 1
         if self._timer is None:
-            self._timer = loop.call_later(max(0.0, self._next_s - now_s), self._give)
+            self._timer = loop.call_later(max(0.0, self._next_grant_s - now_s), self._grant_next)
         try:
             return await mine
         except asyncio.CancelledError:
-            self._forget(key, mine)
+            self._remove(key, mine)
             raise
 
     def _make_room(self, key: str) -> bool:
-        if len(self._waiting.get(key, ())) >= self._most // 2:
+        if len(self._waiting.get(key, ())) >= self._max_waiting // 2:
             return False
-        if self._count < self._most:
+        if self._count < self._max_waiting:
             return True
         longest = max(self._waiting, key=lambda each: len(self._waiting[each]))
         if longest == key or len(self._waiting[longest]) < 2:
@@ -64,7 +64,7 @@ class Turns:
             last.set_result(False)
         return True
 
-    def _give(self) -> None:
+    def _grant_next(self) -> None:
         """One turn, to the address whose turn it is."""
         self._timer = None
         if not self._count:
@@ -78,13 +78,13 @@ class Turns:
             del self._waiting[key]
         loop = mine.get_loop()
         now_s = loop.time()
-        self._next_s = max(self._next_s, now_s - self._period_s) + self._period_s
+        self._next_grant_s = max(self._next_grant_s, now_s - self._period_s) + self._period_s
         if not mine.done():
             mine.set_result(True)
         if self._count:
-            self._timer = loop.call_later(max(0.0, self._next_s - now_s), self._give)
+            self._timer = loop.call_later(max(0.0, self._next_grant_s - now_s), self._grant_next)
 
-    def _forget(self, key: str, mine: asyncio.Future[bool]) -> None:
+    def _remove(self, key: str, mine: asyncio.Future[bool]) -> None:
         queue = self._waiting.get(key)
         if queue is not None and mine in queue:
             queue.remove(mine)

@@ -18,29 +18,29 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeinspect.domain.clock import Clock, SystemClock
-from edgeinspect.services.hmi.http.client_address import counted_as
-from edgeinspect.services.hmi.http.rate_limit import Turns
+from edgeinspect.services.hmi.http.client_address import client_key
+from edgeinspect.services.hmi.http.rate_limit import FairRateLimiter
 from edgeinspect.services.hmi.http.reverse_proxy import (
-    Asked,
-    Proxies,
-    inside,
+    OriginalRequest,
+    TrustedProxies,
+    hostname_of,
     is_same_origin,
-    name_of,
+    strip_prefix,
 )
 from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimited
+from edgeinspect.system.log import RateLimitedLogger
 
 _log = structlog.get_logger()
-MOST_BODY_BYTES = 4096
+MAX_BODY_BYTES = 4096
 _METHODS = {"GET", "HEAD", "POST"}
-_FOR_PROGRAMS = {"/metrics", "/api/state"}
-_POLICY = (
+_PROGRAM_PATHS = {"/metrics", "/api/state"}
+_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "manifest-src 'self'"
 )
-HEADERS: dict[str, str] = {
-    "Content-Security-Policy": _POLICY,
+RESPONSE_HEADERS: dict[str, str] = {
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -52,7 +52,7 @@ HEADERS: dict[str, str] = {
 """On every answer."""
 _HSTS = "max-age=15552000"
 """Half a year; of this name alone, for others of the plant may speak no TLS."""
-_OVERLOAD = "Edgeinspect-Overload"
+_OVERLOAD_HEADER = "Edgeinspect-Overload"
 _PROXY_REMEDY = (
     "If a reverse proxy stands in front of the page, let it pass the browser's own Host and scheme "
     "(nginx: proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;) and "
@@ -64,16 +64,16 @@ class BodyTooLargeError(Exception):
     """A body went on after its limit. Raised where it is read, so that the app answers it."""
 
 
-def overload(what: str, words: str, wait_s: int) -> Response:
+def overload_response(what: str, message: str, retry_after_s: int) -> Response:
     """The answer to too much: 429, never the 503 of a line that is not inspected."""
     return JSONResponse(
-        {"problem": words, "overload": what},
+        {"problem": message, "overload": what},
         429,
-        {"Retry-After": str(wait_s), _OVERLOAD: what},
+        {"Retry-After": str(retry_after_s), _OVERLOAD_HEADER: what},
     )
 
 
-class Fence:
+class RequestGuard:
     """ASGI middleware. One loop.
 
     Args:
@@ -90,14 +90,14 @@ class Fence:
         app: ASGIApp,
         hosts: Sequence[str],
         requests_per_s: float = 1_000_000,
-        proxies: Proxies | None = None,
+        proxies: TrustedProxies | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._app = app
-        self._turns = Turns(requests_per_s)
+        self._rate_limiter = FairRateLimiter(requests_per_s)
         self._hosts = frozenset(hosts)
-        self._proxies = proxies or Proxies()
-        self._limited = RateLimited(_log, clock or SystemClock())
+        self._proxies = proxies or TrustedProxies()
+        self._throttled_log = RateLimitedLogger(_log, clock or SystemClock())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -105,7 +105,7 @@ class Fence:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        asked = self._proxies.read(scope)
+        asked = self._proxies.resolve(scope)
         begun = False
 
         async def answer(message: Message) -> None:
@@ -113,53 +113,55 @@ class Fence:
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in RESPONSE_HEADERS.items():
                     headers.setdefault(name, value)
-                if asked.scheme == "https" and asked.scheme_known:
+                if asked.scheme == "https" and asked.is_scheme_known:
                     headers.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)
 
-        scope = self._seen(scope, asked)
+        scope = self._rewrite_scope(scope, asked)
         try:
-            refused = self._refuse(scope, asked) or await self._wait(scope, asked)
-            await (refused or self._app)(scope, _limited(receive), answer)
+            refused = self._check_request(scope, asked) or await self._wait_for_slot(scope, asked)
+            await (refused or self._app)(scope, _count_body(receive), answer)
         except ClientDisconnect:  # nobody is there any more to be answered
             pass
         except Exception as error:
-            self._limited.error(
+            self._throttled_log.error(
                 log_events.REQUEST_FAILED,
                 path=scope["path"][:200],
                 address=asked.client,
                 exc_info=error,
             )
             if not begun:
-                await _no(500, "the page failed; its log says how")(scope, receive, answer)
+                await _error_response(500, "the page failed; its log says how")(
+                    scope, receive, answer
+                )
 
-    def _seen(self, scope: Scope, asked: Asked) -> Scope:
+    def _rewrite_scope(self, scope: Scope, original: OriginalRequest) -> Scope:
         """The scope with the browser's own address and scheme, and the prefix as ASGI has it."""
         port = scope["client"][1] if scope.get("client") else 0
-        path = inside(scope["path"], asked.prefix)
+        path = strip_prefix(scope["path"], original.prefix)
         return {
             **scope,
-            "client": (asked.client, port),
-            "scheme": asked.scheme,
-            "root_path": asked.prefix,
-            "path": asked.prefix + path,
+            "client": (original.client, port),
+            "scheme": original.scheme,
+            "root_path": original.prefix,
+            "path": original.prefix + path,
             "asked_path": scope["path"],
         }
 
-    async def _wait(self, scope: Scope, asked: Asked) -> Response | None:
+    async def _wait_for_slot(self, scope: Scope, original: OriginalRequest) -> Response | None:
         """The request's turn; refused when that is too far away.
 
         A program that looks after the page has a turn of its own beside the browsers of its
         address.
         """
-        kind = " program" if inside(scope["path"], asked.prefix) in _FOR_PROGRAMS else ""
-        if await self._turns.take(counted_as(asked.client) + kind):
+        kind = " program" if strip_prefix(scope["path"], original.prefix) in _PROGRAM_PATHS else ""
+        if await self._rate_limiter.acquire(client_key(original.client) + kind):
             return None
-        return overload("requests", "too many requests; try again", 5)
+        return overload_response("requests", "too many requests; try again", 5)
 
-    def _known(self, name: str) -> bool:
+    def _is_own_host(self, name: str) -> bool:
         """A number cannot be rebound by a foreign name server; a name must be ours."""
         try:
             ipaddress.ip_address(name)
@@ -167,43 +169,45 @@ class Fence:
             return name in self._hosts
         return True
 
-    def _refuse(self, scope: Scope, asked: Asked) -> Response | None:
+    def _check_request(self, scope: Scope, original: OriginalRequest) -> Response | None:
         headers = Headers(scope=scope)
-        if not self._known(name_of(asked.host)):
-            return _no(421, "this page is not known under that name; see `hosts` in docs/page.md")
+        if not self._is_own_host(hostname_of(original.host)):
+            return _error_response(
+                421, "this page is not known under that name; see `hosts` in docs/page.md"
+            )
         if scope["method"] not in _METHODS:
-            return _no(405, "only GET and POST")
+            return _error_response(405, "only GET and POST")
         if "transfer-encoding" in headers and "content-length" in headers:
             # Two programs may take another of them for the body's end (RFC 9112, 6.3).
-            refused = _no(400, "a body has one length")
+            refused = _error_response(400, "a body has one length")
             refused.headers["Connection"] = "close"
             return refused
         length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdecimal()) or int(length[:18]) > MOST_BODY_BYTES:
-            return _no(413, "the body is too large")
+        if not (length.isascii() and length.isdecimal()) or int(length[:18]) > MAX_BODY_BYTES:
+            return _error_response(413, "the body is too large")
         if scope["method"] == "POST":
-            return _refuse_action(headers, asked)
-        if asked.prefix and scope["asked_path"] == asked.prefix:
-            return RedirectResponse(f"{asked.prefix}/", 308)
+            return _check_action(headers, original)
+        if original.prefix and scope["asked_path"] == original.prefix:
+            return RedirectResponse(f"{original.prefix}/", 308)
         return None
 
 
-def _refuse_action(headers: Headers, asked: Asked) -> Response | None:
+def _check_action(headers: Headers, original: OriginalRequest) -> Response | None:
     """An action comes from our own page, as JSON: no form of another site can send that."""
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        return _no(403, "actions come from this page alone")
+        return _error_response(403, "actions come from this page alone")
     origin = headers.get("origin")
-    if origin is not None and not is_same_origin(origin, asked):
-        words = f"actions come from this page alone: it was asked for as {asked.host}"
-        if asked.scheme_known:
-            words += f" by {asked.scheme}"
-        return _no(403, f"{words}, which is not the browser's origin. {_PROXY_REMEDY}")
+    if origin is not None and not is_same_origin(origin, original):
+        words = f"actions come from this page alone: it was asked for as {original.host}"
+        if original.is_scheme_known:
+            words += f" by {original.scheme}"
+        return _error_response(403, f"{words}, which is not the browser's origin. {_PROXY_REMEDY}")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return _no(415, "an action is JSON")
+        return _error_response(415, "an action is JSON")
     return None
 
 
-def _limited(receive: Receive) -> Receive:
+def _count_body(receive: Receive) -> Receive:
     """A chunked body says no length: it is counted as it comes."""
     seen = 0
 
@@ -212,17 +216,17 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
-            if seen > MOST_BODY_BYTES:
+            if seen > MAX_BODY_BYTES:
                 raise BodyTooLargeError
         return message
 
     return counted
 
 
-async def too_large(_request: Request, _error: Exception) -> Response:
+async def body_too_large_response(_request: Request, _error: Exception) -> Response:
     """The answer to a `BodyTooLargeError`."""
-    return _no(413, "the body is too large")
+    return _error_response(413, "the body is too large")
 
 
-def _no(status: int, words: str) -> PlainTextResponse:
-    return PlainTextResponse(f"{words}\n", status)
+def _error_response(status: int, message: str) -> PlainTextResponse:
+    return PlainTextResponse(f"{message}\n", status)

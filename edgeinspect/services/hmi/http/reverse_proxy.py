@@ -13,39 +13,44 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from edgeinspect.services.hmi.http.client_address import Network, is_among, parse_address
+from edgeinspect.services.hmi.http.client_address import Network, is_in_networks, parse_address
 
-PREFIX = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]{0,63}){1,8}")
+PREFIX_PATTERN = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]{0,63}){1,8}")
 """What a path in front of the page's own may be: no empty or dotted part, nothing encoded."""
-OWN_PATHS = ("api", "mask", "metrics", "picture", "static", "stream", "thumb")
+RESERVED_PATHS = ("api", "mask", "metrics", "picture", "static", "stream", "thumb")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(:[0-9]{1,5})?")
 _PORT = re.compile(r"[0-9]{1,5}")
-_MOST_HOPS = 16
-_MOST_CHARACTERS = 2_000
-_TOLD = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
+_MAX_HOPS = 16
+_MAX_CHARACTERS = 2_000
+_FORWARDED_HEADERS = (
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OriginalRequest:
     """A request as the browser made it."""
 
     client: str
     """The browser's address, as far as it is known."""
     scheme: str
     """`http` or `https`, of the browser's own connection."""
-    scheme_known: bool
+    is_scheme_known: bool
     """False where a proxy that is not named may stand in front with TLS."""
     host: str
     """Name with its port, as in the browser's address bar; empty if unusable."""
-    port_known: bool
+    is_port_known: bool
     """False if a proxy passes the name on without its port."""
     prefix: str
     """In front of the page's own paths, as `/line7`; empty for none."""
-    proxied: bool
+    is_proxied: bool
     """True if it came through a proxy that the configuration names."""
 
 
-class Proxies:
+class TrustedProxies:
     """Those that are believed.
 
     Args:
@@ -57,35 +62,35 @@ class Proxies:
         self._networks = tuple(networks)
         self._prefix = prefix
 
-    def trusts(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
         """True for the address of a proxy."""
-        return is_among(address, self._networks)
+        return is_in_networks(address, self._networks)
 
-    def read(self, scope: Scope) -> Asked:
+    def resolve(self, scope: Scope) -> OriginalRequest:
         """What a request says, and a trusted proxy adds."""
         headers = Headers(scope=scope)
         peer = scope["client"][0] if scope.get("client") else ""
         host = headers.get("host", "")
         secure = scope.get("scheme") == "https"
         path: str = scope["path"]
-        proxied = self.trusts(peer) and any(name in headers for name in _TOLD)
+        proxied = self.is_trusted(peer) and any(name in headers for name in _FORWARDED_HEADERS)
         if not proxied:
-            prefix = self._prefix if _begins(path, self._prefix) else ""
-            return Asked(
-                peer, "https" if secure else "http", secure, _checked(host), True, prefix, False
+            prefix = self._prefix if _has_prefix(path, self._prefix) else ""
+            return OriginalRequest(
+                peer, "https" if secure else "http", secure, _valid_host(host), True, prefix, False
             )
-        proto = _last(headers, "x-forwarded-proto").lower()
+        proto = _last_value(headers, "x-forwarded-proto").lower()
         named = proto in ("http", "https")
-        told = _last(headers, "x-forwarded-host")
-        outside = _checked(told or host)
-        port = _last(headers, "x-forwarded-port")
+        told = _last_value(headers, "x-forwarded-host")
+        outside = _valid_host(told or host)
+        port = _last_value(headers, "x-forwarded-port")
         with_port = _has_port(outside)
         if not with_port and outside and _PORT.fullmatch(port):
             outside, with_port = f"{outside}:{port}", True
-        prefix = _last(headers, "x-forwarded-prefix").rstrip("/")
-        if not PREFIX.fullmatch(prefix):
+        prefix = _last_value(headers, "x-forwarded-prefix").rstrip("/")
+        if not PREFIX_PATTERN.fullmatch(prefix):
             prefix = self._prefix
-        return Asked(
+        return OriginalRequest(
             self._client(headers, peer),
             proto if named else "https" if secure else "http",
             named or secure,
@@ -97,41 +102,41 @@ class Proxies:
 
     def _client(self, headers: Headers, peer: str) -> str:
         """The right-most address that is no proxy of ours: what is left of it anybody can write."""
-        text = ",".join(headers.getlist("x-forwarded-for"))[-_MOST_CHARACTERS:]
+        text = ",".join(headers.getlist("x-forwarded-for"))[-_MAX_CHARACTERS:]
         client = peer
-        for hop in text.split(",")[: -_MOST_HOPS - 1 : -1]:
+        for hop in text.split(",")[: -_MAX_HOPS - 1 : -1]:
             found = parse_address(hop)
             if found is None:
                 break
             client = str(found)
-            if not self.trusts(client):
+            if not self.is_trusted(client):
                 break
         return client
 
 
-def is_same_origin(origin: str, asked: Asked) -> bool:
+def is_same_origin(origin: str, original: OriginalRequest) -> bool:
     """True if a browser's Origin header names the page itself, as the browser sees it."""
     scheme, mark, rest = origin.partition("://")
-    if not mark or scheme not in ("http", "https") or not asked.host:
+    if not mark or scheme not in ("http", "https") or not original.host:
         return False
-    if asked.scheme_known and scheme != asked.scheme:
+    if original.is_scheme_known and scheme != original.scheme:
         return False
-    name, port = _split(rest)
-    own_name, own_port = _split(asked.host)
+    name, port = _split_port(rest)
+    own_name, own_port = _split_port(original.host)
     if name != own_name:
         return False
     usual = "443" if scheme == "https" else "80"
-    if own_port is None and not asked.port_known:
+    if own_port is None and not original.is_port_known:
         return True
     return (port or usual) == (own_port or usual)
 
 
-def name_of(host: str) -> str:
+def hostname_of(host: str) -> str:
     """A Host header's name without its port, in lower case."""
-    return _split(host)[0]
+    return _split_port(host)[0]
 
 
-def _split(host: str) -> tuple[str, str | None]:
+def _split_port(host: str) -> tuple[str, str | None]:
     host = host.lower()
     if host.startswith("["):
         name, _, rest = host[1:].partition("]")
@@ -140,23 +145,23 @@ def _split(host: str) -> tuple[str, str | None]:
     return name, port or None
 
 
-def _checked(host: str) -> str:
+def _valid_host(host: str) -> str:
     return host if _HOST.fullmatch(host) else ""
 
 
 def _has_port(host: str) -> bool:
-    return _split(host)[1] is not None
+    return _split_port(host)[1] is not None
 
 
-def _last(headers: Headers, name: str) -> str:
+def _last_value(headers: Headers, name: str) -> str:
     """What the nearest proxy said: the last of a list."""
-    return ",".join(headers.getlist(name))[-_MOST_CHARACTERS:].rpartition(",")[2].strip()
+    return ",".join(headers.getlist(name))[-_MAX_CHARACTERS:].rpartition(",")[2].strip()
 
 
-def _begins(path: str, prefix: str) -> bool:
+def _has_prefix(path: str, prefix: str) -> bool:
     return bool(prefix) and (path == prefix or path.startswith(f"{prefix}/"))
 
 
-def inside(path: str, prefix: str) -> str:
+def strip_prefix(path: str, prefix: str) -> str:
     """The page's own path out of one with or without its prefix."""
-    return path[len(prefix) :] or "/" if _begins(path, prefix) else path
+    return path[len(prefix) :] or "/" if _has_prefix(path, prefix) else path

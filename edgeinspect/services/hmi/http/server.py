@@ -5,14 +5,18 @@ from __future__ import annotations
 import uvicorn
 from starlette.types import ASGIApp
 
-from edgeinspect.services.hmi.http.connection_limits import Gate
+from edgeinspect.services.hmi.http.connection_limits import ConnectionLimiter
 from edgeinspect.services.hmi.http.protocol import KEEP_ALIVE_S, protocol_for
-from edgeinspect.services.hmi.http.request_guard import MOST_BODY_BYTES
-from edgeinspect.services.hmi.http.tls import Certificate
+from edgeinspect.services.hmi.http.request_guard import MAX_BODY_BYTES
+from edgeinspect.services.hmi.http.tls import RenewableCertificate
 
 
 def make_server(
-    app: ASGIApp, gate: Gate, certificate: Certificate | None, host: str = "", port: int = 0
+    app: ASGIApp,
+    limiter: ConnectionLimiter,
+    certificate: RenewableCertificate | None,
+    host: str = "",
+    port: int = 0,
 ) -> uvicorn.Server:
     """A server that is to be run with a `connections.Listener` of the same gate.
 
@@ -27,7 +31,7 @@ def make_server(
         app,
         host=host,
         port=port,
-        http=protocol_for(gate),
+        http=protocol_for(limiter),
         ws="none",
         loop="asyncio",
         access_log=False,
@@ -36,7 +40,7 @@ def make_server(
         proxy_headers=False,  # ours are believed by `proxies.py` alone
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=4 * MOST_BODY_BYTES,
+        h11_max_incomplete_event_size=4 * MAX_BODY_BYTES,
     )
     config.load()
     config.ssl = certificate.context if certificate is not None else None

@@ -17,18 +17,18 @@ from typing import Any
 import anyio
 import structlog
 
-from edgeinspect.errors import ConfigError, DataError, Fault
-from edgeinspect.services.hmi.alarm_remedies import BAD_CERTIFICATE
-from edgeinspect.services.hmi.http.config import Tls
+from edgeinspect.errors import ConfigError, ConfigFault, DataError
+from edgeinspect.services.hmi.alarm_remedies import CERTIFICATE_REFUSED
+from edgeinspect.services.hmi.http.config import TlsConfig
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
-_LOOK_S = 10.0
-_MOST_BYTES = 1 << 20
+_CHECK_PERIOD_S = 10.0
+_MAX_PEM_BYTES = 1 << 20
 _PEM_BEGIN = b"-----BEGIN "
 
 
-def load_pair(tls: Tls) -> ssl.SSLContext:
+def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
     """A context that proves itself with a certificate and its key; TLS 1.2 at least.
 
     Raises:
@@ -36,8 +36,8 @@ def load_pair(tls: Tls) -> ssl.SSLContext:
             not the certificate's.
     """
     certificate, key = Path(tls.certificate), Path(tls.key)
-    _read(certificate)
-    mode, text = _read(key)
+    _read_pem(certificate)
+    mode, text = _read_pem(key)
     if mode & 0o007:
         raise DataError(
             "can be read by everybody",
@@ -74,7 +74,7 @@ def load_pair(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def _read(path: Path) -> tuple[int, bytes]:
+def _read_pem(path: Path) -> tuple[int, bytes]:
     """(mode, bytes) of a small regular file."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -82,15 +82,15 @@ def _read(path: Path) -> tuple[int, bytes]:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise DataError("is not a file", where=str(path))
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(_MAX_PEM_BYTES + 1)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    if len(data) > _MOST_BYTES:
+    if len(data) > _MAX_PEM_BYTES:
         raise DataError("is too large for a PEM file", where=str(path))
     return status.st_mode, data
 
 
-class Certificate:
+class RenewableCertificate:
     """The pair in use. `run` looks for a renewed one; the loop's own otherwise.
 
     Args:
@@ -100,64 +100,64 @@ class Certificate:
         ConfigError: It cannot be used.
     """
 
-    def __init__(self, tls: Tls) -> None:
+    def __init__(self, tls: TlsConfig) -> None:
         self._tls = tls
-        self._seen = self._stamp()
+        self._loaded_stamp = self._file_stamp()
         try:
-            self._pair = load_pair(tls)
+            self._current_context = load_tls_context(tls)
         except DataError as error:
-            raise ConfigError([Fault("tls", str(error))], where=tls.certificate) from error
-        self.context = load_pair(tls)
+            raise ConfigError([ConfigFault("tls", str(error))], where=tls.certificate) from error
+        self.context = load_tls_context(tls)
         """For the server: takes each handshake's pair from here."""
-        self.context.sni_callback = self._choose
-        self._asked = asyncio.Event()
-        self._doubted: object = None
+        self.context.sni_callback = self._on_handshake
+        self._check_requested = asyncio.Event()
+        self._refused_stamp: object = None
         self.problem = ""
         """Why a renewed pair was not taken; empty while all is well."""
 
     def alarm(self) -> str:
         """What a person must be told; empty while all is well."""
-        return f"{BAD_CERTIFICATE}: {self.problem}" if self.problem else ""
+        return f"{CERTIFICATE_REFUSED}: {self.problem}" if self.problem else ""
 
-    def look(self) -> None:
+    def request_check(self) -> None:
         """Look now, and say at once what is wrong."""
-        self._asked.set()
+        self._check_requested.set()
 
     async def run(self) -> None:
         """The task, until cancelled."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), _LOOK_S)
-            asked = self._asked.is_set()
-            self._asked.clear()
-            await self.renew(at_once=asked)
+                await asyncio.wait_for(self._check_requested.wait(), _CHECK_PERIOD_S)
+            asked = self._check_requested.is_set()
+            self._check_requested.clear()
+            await self.reload(report_now=asked)
 
-    async def renew(self, *, at_once: bool = False) -> None:
+    async def reload(self, *, report_now: bool = False) -> None:
         """Take a renewed pair, if there is one.
 
         Args:
             at_once: Say what is wrong with it now, not when it is still so at the next look.
         """
-        stamp = await anyio.to_thread.run_sync(self._stamp)
-        if stamp == self._seen:
-            self.problem, self._doubted = "", None
+        stamp = await anyio.to_thread.run_sync(self._file_stamp)
+        if stamp == self._loaded_stamp:
+            self.problem, self._refused_stamp = "", None
             return
         try:
-            self._pair = await anyio.to_thread.run_sync(load_pair, self._tls)
+            self._current_context = await anyio.to_thread.run_sync(load_tls_context, self._tls)
         except DataError as error:
             # Certificate and key are renewed one after the other: said when it stays so.
-            if (at_once or stamp == self._doubted) and self.problem != str(error):
+            if (report_now or stamp == self._refused_stamp) and self.problem != str(error):
                 self.problem = str(error)
                 _log.error(log_events.CERTIFICATE_REFUSED, problem=self.problem)
-            self._doubted = stamp
+            self._refused_stamp = stamp
             return
-        self._seen, self._doubted, self.problem = stamp, None, ""
+        self._loaded_stamp, self._refused_stamp, self.problem = stamp, None, ""
         _log.info(log_events.CERTIFICATE_RENEWED, certificate=self._tls.certificate)
 
-    def _choose(self, handshake: ssl.SSLObject, _name: Any, _context: ssl.SSLContext) -> None:
-        handshake.context = self._pair
+    def _on_handshake(self, handshake: ssl.SSLObject, _name: Any, _context: ssl.SSLContext) -> None:
+        handshake.context = self._current_context
 
-    def _stamp(self) -> tuple[object, ...]:
+    def _file_stamp(self) -> tuple[object, ...]:
         """What changes when one of the files does."""
         found: list[object] = []
         for path in (self._tls.certificate, self._tls.key):

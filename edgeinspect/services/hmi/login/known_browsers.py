@@ -15,25 +15,25 @@ from collections.abc import Mapping
 
 from edgeinspect.system.user_file import User
 
-KEPT_S = 180 * 24 * 3600
+MAX_AGE_S = 180 * 24 * 3600
 _COOKIE = "edgeinspect_device_"
 _ID_CHARACTERS = 22
 
 
-def cookie_name(name: str) -> str:
+def device_cookie_name(name: str) -> str:
     """Of one person; a panel may be known to several."""
     return _COOKIE + name
 
 
-def make(name: str, user: User) -> str:
+def make_device_cookie(name: str, user: User) -> str:
     """A new cookie's value."""
     device = secrets.token_urlsafe(16)
     return f"{device}.{_sign(device, name, user)}"
 
 
-def known(cookies: Mapping[str, str], name: str, user: User | None) -> str:
+def known_device_id(cookies: Mapping[str, str], name: str, user: User | None) -> str:
     """The id of the browser if this person has logged in with it before, else empty."""
-    value = cookies.get(cookie_name(name), "")
+    value = cookies.get(device_cookie_name(name), "")
     device, _, signature = value.partition(".")
     if user is None or len(device) != _ID_CHARACTERS:
         return ""

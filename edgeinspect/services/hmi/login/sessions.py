@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.system.user_file import Role, User
 
-_LONGEST_NS = 12 * 3600 * NS_PER_S
-_MOST_SESSIONS = 500
+_MAX_AGE_NS = 12 * 3600 * NS_PER_S
+_MAX_SESSIONS = 500
 
 
 @dataclass(slots=True)
-class Session:
+class LoginSession:
     """One login."""
 
     name: str
     user: User
     csrf: str
     """To be sent in a header with every action: another site cannot know it."""
-    begun_at_ns: int
+    created_at_ns: int
     used_at_ns: int
 
     @property
@@ -30,7 +30,7 @@ class Session:
         return self.user.role
 
 
-class Sessions:
+class LoginSessions:
     """Who is logged in. A session ends after a pause, after 12 hours, or by logging out.
 
     Args:
@@ -41,36 +41,36 @@ class Sessions:
     def __init__(self, idle_ns: int, clock: Clock) -> None:
         self._idle_ns = idle_ns
         self._clock = clock
-        self._kept: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, LoginSession] = OrderedDict()
 
-    def begin(self, name: str, user: User) -> tuple[str, Session]:
+    def create(self, name: str, user: User) -> tuple[str, LoginSession]:
         """(token, session) of somebody who has given the right password."""
         now_ns = self._clock.now_ns()
         token = secrets.token_urlsafe(32)
-        session = Session(name, user, secrets.token_urlsafe(32), now_ns, now_ns)
-        self._kept[token] = session
-        while len(self._kept) > _MOST_SESSIONS:
-            self._kept.popitem(last=False)
+        session = LoginSession(name, user, secrets.token_urlsafe(32), now_ns, now_ns)
+        self._sessions[token] = session
+        while len(self._sessions) > _MAX_SESSIONS:
+            self._sessions.popitem(last=False)
         return token, session
 
-    def find(self, token: str | None) -> Session | None:
+    def find(self, token: str | None) -> LoginSession | None:
         """The session of a token, if it has not ended; touches nothing."""
-        session = self._kept.get(token) if token else None
+        session = self._sessions.get(token) if token else None
         if token is None or session is None:
             return None
         now_ns = self._clock.now_ns()
         if (
             now_ns - session.used_at_ns >= self._idle_ns
-            or now_ns - session.begun_at_ns >= _LONGEST_NS
+            or now_ns - session.created_at_ns >= _MAX_AGE_NS
         ):
-            del self._kept[token]
+            del self._sessions[token]
             return None
         return session
 
-    def touch(self, session: Session) -> None:
+    def touch(self, session: LoginSession) -> None:
         """Somebody did something: the pause begins anew."""
         session.used_at_ns = self._clock.now_ns()
 
-    def end(self, token: str | None) -> None:
+    def remove(self, token: str | None) -> None:
         """Log out; harmless for a token that is none."""
-        self._kept.pop(token or "", None)
+        self._sessions.pop(token or "", None)

@@ -9,15 +9,15 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeinspect.learning.build import plans
 from edgeinspect.backends._tensorrt import cuda
-from edgeinspect.backends._tensorrt.builder import Layer, read_layers
+from edgeinspect.backends._tensorrt.builder import LayerInfo, parse_layers
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import DataError
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.build import plans
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, quantized
-from tests.fake_gpu import Gpu, install
+from tests.fake_gpu import FakeGpu, install
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
 
@@ -26,8 +26,8 @@ SHAPE = FrameShape(*quantized.SIZE, 1)
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    made = Gpu()
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    made = FakeGpu()
     install(monkeypatch.setitem, sys.modules, made)
     monkeypatch.setattr(cuda, "_contexts", {})
     return made
@@ -45,7 +45,7 @@ def arguments(root: Path, *more: str) -> list[str]:
 
 
 def test_a_plan_from_the_command_line(
-    gpu: Gpu, root: Path, capsys: pytest.CaptureFixture[str]
+    gpu: FakeGpu, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(root)) == 0
     assert main(arguments(root)) == 0
@@ -66,43 +66,53 @@ def test_the_engines_of_a_configuration(tmp_path: Path) -> None:
     text = EXAMPLE.read_text().replace("type: ov", "type: trt")
     path = tmp_path / "line.yaml"
     path.write_text(text)
-    tasks = plans.tasks_of(str(path), {"optimization_level": 1})
+    tasks = plans.plan_requests(str(path), {"optimization_level": 1})
     assert [task.name for task in tasks] == ["engines.gate", "engines.segmenter"]
     assert {task.options.optimization_level for task in tasks} == {1}
     with pytest.raises(DataError, match="no engine of type trt"):
-        plans.tasks_of(str(EXAMPLE), {})
+        plans.plan_requests(str(EXAMPLE), {})
 
 
 TOLD = {
     "Layers": [
         {
-            "Name": "conv1 + relu", "LayerType": "CaskConvolution",
-            "Inputs": [{"Name": "q", "Format/Datatype": "Thirty-two wide channel vectorized "
-                        "row major Int8 format"}],
+            "Name": "conv1 + relu",
+            "LayerType": "CaskConvolution",
+            "Inputs": [
+                {
+                    "Name": "q",
+                    "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format",
+                }
+            ],
             "Outputs": [{"Name": "r", "Format/Datatype": "Row major linear FP16 format"}],
         },
         {
-            "Name": "conv2", "LayerType": "CaskConvolution",
+            "Name": "conv2",
+            "LayerType": "CaskConvolution",
             "Inputs": [{"Name": "r", "Format": "Row major", "Datatype": "Half"}],
             "Outputs": [{"Name": "s", "Format/Datatype": "Row major linear FP32"}],
         },
-        {"Name": "cast", "LayerType": "Cast",
-         "Inputs": [{"Format/Datatype": "Row major UInt8 format"}], "Outputs": ["x"]},
+        {
+            "Name": "cast",
+            "LayerType": "Cast",
+            "Inputs": [{"Format/Datatype": "Row major UInt8 format"}],
+            "Outputs": ["x"],
+        },
         "named only",
     ]
 }
 
 
 def test_the_inspector_is_read() -> None:
-    layers = read_layers(TOLD)
+    layers = parse_layers(TOLD)
     assert layers == (
-        Layer("conv1 + relu", "CaskConvolution", ("int8",), ("fp16",)),
-        Layer("conv2", "CaskConvolution", ("fp16",), ("fp32",)),
-        Layer("cast", "Cast", ("uint8",), ("?",)),
-        Layer("named only", "?", (), ()),
+        LayerInfo("conv1 + relu", "CaskConvolution", ("int8",), ("fp16",)),
+        LayerInfo("conv2", "CaskConvolution", ("fp16",), ("fp32",)),
+        LayerInfo("cast", "Cast", ("uint8",), ("?",)),
+        LayerInfo("named only", "?", (), ()),
     )
-    assert plans.share(layers, "int8") == plans.share(layers, "fp16") == 0.5
-    assert plans.share(layers[2:], "int8") == 0
+    assert plans.precision_ratio(layers, "int8") == plans.precision_ratio(layers, "fp16") == 0.5
+    assert plans.precision_ratio(layers[2:], "int8") == 0
 
 
 def float_gate(factor: float = 1.0) -> onnx.ModelProto:
@@ -151,9 +161,9 @@ def test_an_fp16_version_is_a_candidate(
     images = str(pictures(tmp_path / "images"))
     code = main(["build", "tiny-gate/1", "--store", str(store), "--fp16", "--images", images])
     assert code == 0, capsys.readouterr()
-    spec = Store(store).resolve("tiny-gate/2")
+    spec = ModelStore(store).resolve("tiny-gate/2")
     assert spec.precision.value == ("fp16" if model is float_gate else "int8")
-    assert Store(store).resolve("tiny-gate").id.version == 1, "the live one is what it was"
+    assert ModelStore(store).resolve("tiny-gate").id.version == 1, "the live one is what it was"
     kinds = {entry.data_type for entry in onnx.load(spec.path).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds
 
@@ -166,7 +176,7 @@ def test_an_fp16_version_that_overflows_is_refused(
     images = str(pictures(tmp_path / "images"))
     code = main(["build", "tiny-gate/1", "--store", str(store), "--fp16", "--images", images])
     assert code == 65, capsys.readouterr()
-    assert Store(store).versions("tiny-gate") == (1,)
+    assert ModelStore(store).versions("tiny-gate") == (1,)
 
 
 def test_fp16_needs_frames(root: Path) -> None:

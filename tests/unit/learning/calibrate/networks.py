@@ -17,7 +17,7 @@ from tests.graphs import install
 SHAPE = FrameShape(32, 64, 1)
 CLASSES = ("bright", "dark")
 CHANNELS = 16
-INNER = ("first", "second", "third")
+LAYERS = ("first", "second", "third")
 
 
 def segmenter(seed: int = 3) -> Any:
@@ -124,7 +124,9 @@ def _logits() -> np.ndarray:
     return weight
 
 
-def harm(model: Any, factor: float = 4000.0, channels: tuple[int, ...] = (7, 9)) -> Any:
+def add_outlier_channels(
+    model: Any, factor: float = 4000.0, channels: tuple[int, ...] = (7, 9)
+) -> Any:
     """The same function, but with outlier channels in the tensor that `third` reads."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -140,7 +142,7 @@ def harm(model: Any, factor: float = 4000.0, channels: tuple[int, ...] = (7, 9))
     return made
 
 
-def store_with(root: Path, model: Any, name: str = "patches") -> Path:
+def make_store(root: Path, model: Any, name: str = "patches") -> Path:
     """A store that has the model as version 1."""
     thresholds = {each: {"score": 0.5, "area_px": 20.0} for each in CLASSES}
     install(
@@ -157,7 +159,7 @@ def store_with(root: Path, model: Any, name: str = "patches") -> Path:
     return root
 
 
-def pictures(folder: Path, count: int, seed: int = 1) -> Path:
+def write_dataset(folder: Path, count: int, seed: int = 1) -> Path:
     """A data set with images/, masks/ and index.csv: grey noise with bright or dark patches."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)

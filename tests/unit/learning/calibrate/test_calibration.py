@@ -19,22 +19,26 @@ pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
 
 from edgeinspect.cli.main import main
 from edgeinspect.learning.calibrate.distance import Distance
-from edgeinspect.learning.calibrate.layer_sensitivity import Blame, Blamed, recover
-from edgeinspect.learning.onnx_graphs.graph import Graph, load
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.calibrate.layer_sensitivity import (
+    LayerSensitivity,
+    SensitivityReport,
+    exclude_layers,
+)
+from edgeinspect.learning.onnx_graphs.graph import GraphIndex, load_model
+from edgeinspect.storage.model_store import ModelStore
 from tests.unit.learning.calibrate import networks
 
 ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibration_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two stores' worth of models and a data set."""
     folder = tmp_path_factory.mktemp("calibrate")
-    networks.pictures(folder / "data", 60)
+    networks.write_dataset(folder / "data", 60)
     sound = networks.segmenter()
-    networks.store_with(folder / "models", sound)
-    networks.store_with(folder / "models", networks.harm(sound), name="broken")
+    networks.make_store(folder / "models", sound)
+    networks.make_store(folder / "models", networks.add_outlier_channels(sound), name="broken")
     return folder
 
 
@@ -54,24 +58,24 @@ def arguments(bench: Path, name: str, out: Path, *more: str) -> list[str]:
     ]
 
 
-def proved(bench: Path) -> tuple[str, str]:
+def label_arguments(bench: Path) -> tuple[str, str]:
     return "--labels", f"{bench}/data#test"
 
 
-def papers(out: Path, name: str, version: str) -> dict:
+def read_reports(out: Path, name: str, version: str) -> dict:
     return json.loads((out / "calibration" / name / version / "report.json").read_text())
 
 
 def test_a_sound_model_is_accepted_and_the_line_can_load_it(
     bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(bench, "patches", tmp_path, *proved(bench))) == 0
+    assert main(arguments(bench, "patches", tmp_path, *label_arguments(bench))) == 0
     assert "patches/1 is a candidate" in capsys.readouterr().out
-    spec = Store(tmp_path / "store").resolve("patches/1")
+    spec = ModelStore(tmp_path / "store").resolve("patches/1")
     assert spec.precision.value == "int8"
     assert spec.id.calibration is not None
     assert dict(spec.thresholds)["bright"] == {"score": 0.5, "area_px": 20.0}
-    found = papers(tmp_path, "patches", "1")
+    found = read_reports(tmp_path, "patches", "1")
     assert found["accepted"]
     assert found["id"] == spec.id.calibration
     assert {check["name"] for check in found["checks"]} >= {
@@ -79,7 +83,7 @@ def test_a_sound_model_is_accepted_and_the_line_can_load_it(
         "Dice of dark",
         "escape rate",
     }
-    metadata = {entry.key: entry.value for entry in load(spec.path).metadata_props}
+    metadata = {entry.key: entry.value for entry in load_model(spec.path).metadata_props}
     assert metadata["edgeinspect.calibration"] == spec.id.calibration
     page = (tmp_path / "calibration" / "patches" / "1" / "report.html").read_text()
     assert "<svg" in page
@@ -92,14 +96,14 @@ def test_a_sound_model_is_accepted_and_the_line_can_load_it(
 def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
     bench: Path, tmp_path: Path
 ) -> None:
-    networks.store_with(tmp_path / "store", networks.segmenter())
-    asked = arguments(bench, "patches", tmp_path, *proved(bench), "--method", "mse")
+    networks.make_store(tmp_path / "store", networks.segmenter())
+    asked = arguments(bench, "patches", tmp_path, *label_arguments(bench), "--method", "mse")
     asked[1] = "patches/1"
     assert main(asked) == 0
-    store = Store(tmp_path / "store")
+    store = ModelStore(tmp_path / "store")
     assert store.versions("patches") == (1, 2)
     assert store.resolve("patches").id.version == 1
-    assert store.state("patches", 2).value == "candidate"
+    assert store.stage_of("patches", 2).value == "candidate"
     manifest = yaml.safe_load((tmp_path / "store" / "patches" / "2" / "manifest.yaml").read_text())
     assert manifest["training"]["parent"]["sha256"] == store.resolve("patches/1").id.sha256
     # An INT8 model is not calibrated again.
@@ -110,7 +114,7 @@ def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
 def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
     bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(bench, "broken", tmp_path, *proved(bench))) == 65
+    assert main(arguments(bench, "broken", tmp_path, *label_arguments(bench))) == 65
     assert "INT8 of broken/1 is refused: Dice of bright" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
     (refused,) = (tmp_path / "calibration" / "broken").iterdir()
@@ -125,22 +129,22 @@ def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
 
 
 def test_recover_leaves_that_layer_alone_in_float(bench: Path, tmp_path: Path) -> None:
-    assert main(arguments(bench, "broken", tmp_path, *proved(bench), "--recover")) == 0
-    found = papers(tmp_path, "broken", "1")
+    assert main(arguments(bench, "broken", tmp_path, *label_arguments(bench), "--recover")) == 0
+    found = read_reports(tmp_path, "broken", "1")
     assert found["calibration"]["left_in_float"] == ["third"]
     assert not all(check["passed"] for check in found["before_recovering"])
     assert all(check["passed"] for check in found["checks"])
-    graph = Graph(load(Store(tmp_path / "store").resolve("broken/1").path))
+    graph = GraphIndex(load_model(ModelStore(tmp_path / "store").resolve("broken/1").path))
     fed = {
-        name: graph.maker(graph.maker(name).input[0]).op_type == "DequantizeLinear"
-        for name in networks.INNER
+        name: graph.producer(graph.producer(name).input[0]).op_type == "DequantizeLinear"
+        for name in networks.LAYERS
     }
     assert fed == {"first": True, "second": True, "third": False}
 
 
 def test_without_labels_agreement_is_asked_for(bench: Path, tmp_path: Path) -> None:
     assert main(arguments(bench, "patches", tmp_path)) == 0
-    names = {check["name"] for check in papers(tmp_path, "patches", "1")["checks"]}
+    names = {check["name"] for check in read_reports(tmp_path, "patches", "1")["checks"]}
     assert names == {
         "verdicts that agree",
         "classes that the segmenter finds",
@@ -160,7 +164,7 @@ def test_two_calibrations_are_byte_identical_and_another_seed_is_not(
             bench,
             "patches",
             tmp_path / name,
-            *proved(bench),
+            *label_arguments(bench),
             "--seed",
             seed,
             "--count",
@@ -200,7 +204,9 @@ def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_p
     )
 
     def command(out: str, speed: str, *more: str) -> list[str]:
-        asked = arguments(bench, "patches", tmp_path / out, *proved(bench), "--blame", "0", *more)
+        asked = arguments(
+            bench, "patches", tmp_path / out, *label_arguments(bench), "--blame", "0", *more
+        )
         return [sys.executable, "-c", program, speed, *asked]
 
     whole = subprocess.run(
@@ -231,8 +237,8 @@ def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_p
 def test_openvino_runs_the_convolutions_in_int8(bench: Path, tmp_path: Path) -> None:
     import openvino
 
-    assert main(arguments(bench, "patches", tmp_path, *proved(bench), "--blame", "0")) == 0
-    path = Store(tmp_path / "store").resolve("patches/1").path
+    assert main(arguments(bench, "patches", tmp_path, *label_arguments(bench), "--blame", "0")) == 0
+    path = ModelStore(tmp_path / "store").resolve("patches/1").path
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     ran = {}
     for op in compiled.get_runtime_model().get_ordered_ops():
@@ -240,18 +246,18 @@ def test_openvino_runs_the_convolutions_in_int8(bench: Path, tmp_path: Path) -> 
         if info["layerType"].astype(str) == "Convolution":
             name = info["originalLayersNames"].astype(str).split(",")[0]
             ran[name.split("/")[0]] = info["runtimePrecision"].astype(str)
-    assert {name: ran[name] for name in networks.INNER} == dict.fromkeys(networks.INNER, "i8") or {
-        ran[name] for name in networks.INNER
-    } <= {"i8", "u8"}
+    assert {name: ran[name] for name in networks.LAYERS} == dict.fromkeys(
+        networks.LAYERS, "i8"
+    ) or {ran[name] for name in networks.LAYERS} <= {"i8", "u8"}
     assert ran["logits"] == "f32"
 
 
 def test_recover_gives_back_what_was_not_needed() -> None:
-    rows = tuple(Blamed(name, 16, 16, 10.0, 1.0, 0.0, 0.0, 0.0) for name in "abcd")
-    found = Blame(rows, Distance(0, (), ""), Distance(1, (), ""), 4)
-    assert recover(found, lambda names: {"b", "d"} <= set(names), 4) == ("b", "d")
-    assert recover(found, lambda names: "a" in names, 4) == ("a",)
-    assert recover(found, lambda names: "d" in names, 3) is None
+    rows = tuple(LayerSensitivity(name, 16, 16, 10.0, 1.0, 0.0, 0.0, 0.0) for name in "abcd")
+    found = SensitivityReport(rows, Distance(0, (), ""), Distance(1, (), ""), 4)
+    assert exclude_layers(found, lambda names: {"b", "d"} <= set(names), 4) == ("b", "d")
+    assert exclude_layers(found, lambda names: "a" in names, 4) == ("a",)
+    assert exclude_layers(found, lambda names: "d" in names, 3) is None
 
 
 @pytest.mark.parametrize(

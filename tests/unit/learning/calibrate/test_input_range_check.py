@@ -12,8 +12,11 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError
 from edgeinspect.learning.calibrate.frames import open_frames
-from edgeinspect.learning.calibrate.input_range_check import check_likeness, statistics
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.calibrate.input_range_check import (
+    check_frame_statistics,
+    reference_statistics,
+)
+from edgeinspect.storage.model_store import ModelStore
 
 cv2 = pytest.importorskip("cv2")
 
@@ -45,23 +48,23 @@ def values(brightness: float, contrast: float, count: int = 8) -> np.ndarray:
 
 
 def test_frames_that_are_far_darker_than_those_of_the_training_are_refused() -> None:
-    check_likeness(values(70, 12), REFERENCE, "set")
-    check_likeness(values(30, 8), REFERENCE, "set")  # half the light is no other depth
+    check_frame_statistics(values(70, 12), REFERENCE, "set")
+    check_frame_statistics(values(30, 8), REFERENCE, "set")  # half the light is no other depth
     with pytest.raises(DataError, match=r"do not look like.*brightness is 6.*bits"):
-        check_likeness(values(6, 0.8), REFERENCE, "set")
+        check_frame_statistics(values(6, 0.8), REFERENCE, "set")
     with pytest.raises(DataError, match=r"their contrast is 0\.8"):
-        check_likeness(values(70, 0.8), REFERENCE, "set")
+        check_frame_statistics(values(70, 0.8), REFERENCE, "set")
 
 
 def test_without_a_reference_black_frames_are_refused() -> None:
-    check_likeness(values(70, 12), None, "set")
-    check_likeness(values(5, 12), None, "set")  # bright defects before black
+    check_frame_statistics(values(70, 12), None, "set")
+    check_frame_statistics(values(5, 12), None, "set")  # bright defects before black
     with pytest.raises(DataError, match="nearly black"):
-        check_likeness(values(6, 2), None, "set")
+        check_frame_statistics(values(6, 2), None, "set")
 
 
 def test_the_reference_is_the_training_or_a_calibration_from_it(tmp_path: Path) -> None:
-    found = statistics(Store(SHARED).resolve("strip-gate/1"))
+    found = reference_statistics(ModelStore(SHARED).resolve("strip-gate/1"))
     assert found is not None
     deciles, frames, words = found
     assert (frames, words) == (256, "the calibration of version 2")
@@ -71,8 +74,8 @@ def test_the_reference_is_the_training_or_a_calibration_from_it(tmp_path: Path) 
     manifest = yaml.safe_load((SHARED / "strip-gate/1/manifest.yaml").read_text())
     manifest["training"]["statistics"] = {"pictures": 9, **REFERENCE}
     (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
-    assert statistics(spec(folder / "model.onnx")) == (REFERENCE, 9, "the training")
-    assert statistics(spec(tmp_path / "nothing" / "model.onnx")) is None
+    assert reference_statistics(spec(folder / "model.onnx")) == (REFERENCE, 9, "the training")
+    assert reference_statistics(spec(tmp_path / "nothing" / "model.onnx")) is None
 
 
 def test_a_plain_folder_is_read_as_a_set(tmp_path: Path) -> None:

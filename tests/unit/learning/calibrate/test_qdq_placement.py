@@ -15,10 +15,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.calibrate.qdq_placement import apply, decide, quantize_weight, scale_of
-from edgeinspect.learning.calibrate.sessions import Inner
-from edgeinspect.learning.calibrate.space_to_depth import fold_stem
-from edgeinspect.learning.onnx_graphs.graph import Graph, fold_batch_norms, load
+from edgeinspect.learning.calibrate.qdq_placement import (
+    insert_qdq,
+    int8_scale,
+    plan_qdq,
+    quantize_weight,
+)
+from edgeinspect.learning.calibrate.sessions import TensorProbe
+from edgeinspect.learning.calibrate.space_to_depth import space_to_depth_stem
+from edgeinspect.learning.onnx_graphs.graph import GraphIndex, fold_batch_norms, load_model
 
 ROOT = Path(__file__).parents[4]
 SHIPPED = ("strip-gate/1", "strip-segmenter/1")
@@ -68,19 +73,19 @@ class Net:
         return made
 
 
-def placed(model: Any, **ranges: float) -> Graph:
-    placement = decide(model)
-    return Graph(
-        apply(model, placement, {name: ranges.get(name, 2.0) for name in placement.tensors})
+def placed(model: Any, **ranges: float) -> GraphIndex:
+    placement = plan_qdq(model)
+    return GraphIndex(
+        insert_qdq(model, placement, {name: ranges.get(name, 2.0) for name in placement.tensors})
     )
 
 
-def quantized_tensors(graph: Graph) -> list[str]:
+def quantized_tensors(graph: GraphIndex) -> list[str]:
     return [node.input[0] for node in graph.nodes if node.op_type == "QuantizeLinear"]
 
 
-def reads_int8(graph: Graph, output: str, place: int = 0) -> bool:
-    maker = graph.maker(graph.maker(output).input[place])
+def reads_int8(graph: GraphIndex, output: str, place: int = 0) -> bool:
+    maker = graph.producer(graph.producer(output).input[place])
     return maker is not None and maker.op_type == "DequantizeLinear"
 
 
@@ -90,9 +95,9 @@ def test_a_convolution_has_q_and_dq_on_its_inputs_and_none_on_its_output() -> No
     assert quantized_tensors(graph) == ["x"]
     assert reads_int8(graph, "a", 0)
     assert reads_int8(graph, "a", 1)
-    bias = graph.maker("a").input[2]
+    bias = graph.producer("a").input[2]
     assert graph.constant(bias).dtype == np.float32
-    assert [node.op_type for node in graph.users("a")] == ["Relu"]
+    assert [node.op_type for node in graph.consumers("a")] == ["Relu"]
 
 
 def test_everything_is_symmetric_int8_with_float32_scales() -> None:
@@ -107,7 +112,7 @@ def test_everything_is_symmetric_int8_with_float32_scales() -> None:
             assert not zero.any()
     scale = graph.constant(next(n for n in graph.nodes if n.op_type == "QuantizeLinear").input[1])
     assert scale == np.float32(3.0 / 127)
-    weight = graph.maker(graph.maker("a").input[1])
+    weight = graph.producer(graph.producer("a").input[1])
     assert graph.constant(weight.input[0]).dtype == np.int8
     assert graph.constant(weight.input[1]).shape == (16,)
     assert {a.name: a.i for a in weight.attribute}["axis"] == 0
@@ -119,7 +124,7 @@ def test_a_shared_tensor_has_one_scale() -> None:
     net.conv("x", "b")
     graph = placed(net.model(net.add("Concat", ["a", "b"], "y", axis=1)))
     assert quantized_tensors(graph) == ["x"]
-    assert graph.maker("a").input[0] == graph.maker("b").input[0]
+    assert graph.producer("a").input[0] == graph.producer("b").input[0]
 
 
 def test_a_residual_add_is_quantized_on_its_skip_branch_only() -> None:
@@ -128,10 +133,10 @@ def test_a_residual_add_is_quantized_on_its_skip_branch_only() -> None:
     net.conv(skip, "main")
     net.add("Add", ["main", skip], "sum")
     graph = placed(net.model(net.conv(net.add("Relu", ["sum"], "r"), "y")))
-    add = graph.maker("sum")
+    add = graph.producer("sum")
     assert add.input[0] == "main"
-    assert graph.maker(add.input[1]).op_type == "DequantizeLinear"
-    assert add.input[1] == graph.maker("main").input[0]
+    assert graph.producer(add.input[1]).op_type == "DequantizeLinear"
+    assert add.input[1] == graph.producer("main").input[0]
 
 
 def test_of_two_convolutions_into_an_add_the_larger_fuses_whatever_is_left_in_float() -> None:
@@ -140,16 +145,16 @@ def test_of_two_convolutions_into_an_add_the_larger_fuses_whatever_is_left_in_fl
     net.conv("x", "large")
     net.add("Add", ["small", "large"], "sum")
     model = net.model(net.conv(net.add("Relu", ["sum"], "r"), "y"))
-    assert decide(model).skips == {"sum": "small"}
-    assert decide(model, ["small"]).skips == {"sum": "small"}
-    assert decide(model, ["large"]).skips == {}
+    assert plan_qdq(model).residual_branches == {"sum": "small"}
+    assert plan_qdq(model, ["small"]).residual_branches == {"sum": "small"}
+    assert plan_qdq(model, ["large"]).residual_branches == {}
 
 
 def test_an_add_that_feeds_no_int8_layer_is_left_alone() -> None:
     net = Net()
     net.conv("x", "main")
     model = net.model(net.add("Sigmoid", [net.add("Add", ["main", "x"], "sum")], "y"))
-    assert decide(model).skips == {}
+    assert plan_qdq(model).residual_branches == {}
 
 
 def test_nothing_is_quantized_before_a_resize_and_its_result_is_where_a_layer_reads_it() -> None:
@@ -157,7 +162,7 @@ def test_nothing_is_quantized_before_a_resize_and_its_result_is_where_a_layer_re
     net.constants["twice"] = np.array([1, 1, 2, 2], np.float32)
     net.add("Resize", [net.conv("x", "a"), "", "twice"], "up", mode="nearest")
     graph = placed(net.model(net.conv("up", "y")))
-    assert graph.maker("up").input[0] == "a"
+    assert graph.producer("up").input[0] == "a"
     assert quantized_tensors(graph) == ["x", "up"]
 
 
@@ -166,7 +171,7 @@ def test_a_concat_has_its_result_quantized_and_none_of_its_inputs() -> None:
     net.conv("x", "a")
     net.channels["cat"] = 32
     graph = placed(net.model(net.conv(net.add("Concat", ["a", "x"], "cat", axis=1), "y")))
-    assert list(graph.maker("cat").input) == ["a", "x"]
+    assert list(graph.producer("cat").input) == ["a", "x"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +182,7 @@ def test_few_channels_stay_in_float(inputs: int, outputs: int, quantized: bool) 
     net = Net()
     net.conv("x", "a", inputs)
     model = net.model(net.conv("a", "b", outputs))
-    assert [layer.quantized for layer in decide(model).layers][1] is quantized
+    assert [layer.quantized for layer in plan_qdq(model).layers][1] is quantized
 
 
 @pytest.mark.parametrize(("outputs", "quantized"), [(8, True), (24, True), (12, False)])
@@ -185,20 +190,20 @@ def test_the_first_layer_may_have_few_channels_in_multiples_of_8(
     outputs: int, quantized: bool
 ) -> None:
     net = Net(channels=1)
-    assert [layer.quantized for layer in decide(net.model(net.conv("x", "a", outputs))).layers] == [
-        quantized
-    ]
+    assert [
+        layer.quantized for layer in plan_qdq(net.model(net.conv("x", "a", outputs))).layers
+    ] == [quantized]
 
 
 def test_a_layer_can_be_left_in_float_and_a_wrong_name_is_refused() -> None:
     net = Net()
     net.conv("x", "a")
     model = net.model(net.conv("a", "b"))
-    placement = decide(model, ["a"])
+    placement = plan_qdq(model, ["a"])
     assert placement.tensors == ("a",)
     assert placement.layers[0].why == "left in float on purpose"
     with pytest.raises(ModelError, match="no layer c"):
-        decide(model, ["c"])
+        plan_qdq(model, ["c"])
 
 
 def test_gemm_is_quantized_per_output_whichever_way_it_lies() -> None:
@@ -210,22 +215,22 @@ def test_gemm_is_quantized_per_output_whichever_way_it_lies() -> None:
         net.add("GlobalAveragePool", [net.conv("x", "a")], "mean")
         net.add("Flatten", ["mean"], "flat")
         graph = placed(net.model(net.add("Gemm", ["flat", "w"], "y", transB=transposed)))
-        weight = graph.maker(graph.maker("y").input[1])
+        weight = graph.producer(graph.producer("y").input[1])
         assert graph.constant(weight.input[1]).shape == (32,)
 
 
 def test_an_old_opset_or_a_quantized_graph_or_a_missing_range_is_refused() -> None:
     net = Net(opset=18)
     with pytest.raises(ModelError, match="opset 18"):
-        decide(net.model(net.conv("x", "a")))
+        plan_qdq(net.model(net.conv("x", "a")))
     net = Net()
     model = net.model(net.conv("x", "a"))
     with pytest.raises(ModelError, match="no usable range"):
-        apply(model, decide(model), {})
+        insert_qdq(model, plan_qdq(model), {})
     with pytest.raises(ModelError, match="no usable range"):
-        apply(model, decide(model), {"x": float("nan")})
+        insert_qdq(model, plan_qdq(model), {"x": float("nan")})
     with pytest.raises(ModelError, match="quantized already"):
-        decide(apply(model, decide(model), {"x": 1.0}))
+        plan_qdq(insert_qdq(model, plan_qdq(model), {"x": 1.0}))
 
 
 def test_batch_norms_are_folded_before_anything_is_quantized() -> None:
@@ -237,10 +242,10 @@ def test_batch_norms_are_folded_before_anything_is_quantized() -> None:
         )
     model = net.model(net.add("BatchNormalization", ["a", "g", "b", "m", "v"], "y"))
     image = np.random.default_rng(2).integers(0, 256, (SIZE, SIZE, 16), np.uint8)
-    before = Inner(model, ["y"]).run(image)[0]
+    before = TensorProbe(model, ["y"]).run(image)[0]
     assert fold_batch_norms(model) == 1
     assert [node.op_type for node in model.graph.node][-1] == "Conv"
-    np.testing.assert_allclose(Inner(model, ["y"]).run(image)[0], before, atol=1e-4)
+    np.testing.assert_allclose(TensorProbe(model, ["y"]).run(image)[0], before, atol=1e-4)
 
 
 def test_empty_channels_and_empty_tensors_get_a_harmless_scale() -> None:
@@ -250,8 +255,8 @@ def test_empty_channels_and_empty_tensors_get_a_harmless_scale() -> None:
     assert (scales > 0).all()
     assert values[0].max() == 0
     assert values[1].max() == 127
-    assert scale_of(0.0) > 0
-    assert scale_of(1e-45) > 0
+    assert int8_scale(0.0) > 0
+    assert int8_scale(1e-45) > 0
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
@@ -264,10 +269,10 @@ def test_the_stem_said_in_blocks_computes_the_same(kernel: int, pads: list[int])
     )
     model = net.model("a")
     image = np.random.default_rng(4).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-    before = Inner(model, ["a"]).run(image)[0]
-    assert fold_stem(model) == "x_blocks"
+    before = TensorProbe(model, ["a"]).run(image)[0]
+    assert space_to_depth_stem(model) == "x_blocks"
     onnx.checker.check_model(model, full_check=True)
-    after = Inner(model, ["a"]).run(image)[0]
+    after = TensorProbe(model, ["a"]).run(image)[0]
     assert after.shape == before.shape
     np.testing.assert_allclose(after, before, atol=1e-5)
 
@@ -275,23 +280,23 @@ def test_the_stem_said_in_blocks_computes_the_same(kernel: int, pads: list[int])
 def test_a_stem_of_stride_1_or_many_channels_stays() -> None:
     for channels, strides in ((1, [1, 1]), (16, [2, 2])):
         net = Net(channels=channels)
-        assert fold_stem(net.model(net.conv("x", "a", 8, strides=strides))) is None
+        assert space_to_depth_stem(net.model(net.conv("x", "a", 8, strides=strides))) is None
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_models_are_placed_by_the_rules(name: str) -> None:
-    model = load(ROOT / "engines" / name / "model.onnx")
+    model = load_model(ROOT / "engines" / name / "model.onnx")
     fold_batch_norms(model)
-    fold_stem(model)
-    before = Graph(model)
-    placement = decide(model)
-    graph = Graph(apply(model, placement, dict.fromkeys(placement.tensors, 5.0)))
+    space_to_depth_stem(model)
+    before = GraphIndex(model)
+    placement = plan_qdq(model)
+    graph = GraphIndex(insert_qdq(model, placement, dict.fromkeys(placement.tensors, 5.0)))
     heavy = [node for node in before.nodes if node.op_type in ("Conv", "Gemm")]
     assert len(placement.layers) == len(heavy)
     assert {
         layer.why.split(" channels")[0] for layer in placement.layers if not layer.quantized
     } == {"fewer than 16"}
-    assert len(placement.quantized) >= len(heavy) - 2
+    assert len(placement.int8_layers) >= len(heavy) - 2
     for node in graph.nodes:
         if node.op_type in (
             "Resize",
@@ -307,14 +312,16 @@ def test_the_shipped_models_are_placed_by_the_rules(name: str) -> None:
             "Mul",
             "Relu",
         ):
-            makers = [graph.maker(each) for each in node.input]
+            makers = [graph.producer(each) for each in node.input]
             assert all(m is None or m.op_type != "DequantizeLinear" for m in makers), node.name
     # Neither pre- nor post-processing is touched: the same nodes, reading the same tensors.
-    first = before.index(heavy[0])
+    first = before.position(heavy[0])
     for node in before.nodes[:first]:
-        assert list(graph.maker(node.output[0]).input) == list(node.input)
-    adds = [n for n in graph.nodes if n.op_type == "Add" and n.output[0] in placement.skips]
+        assert list(graph.producer(node.output[0]).input) == list(node.input)
+    adds = [
+        n for n in graph.nodes if n.op_type == "Add" and n.output[0] in placement.residual_branches
+    ]
     assert adds
     for node in adds:
-        fed = [graph.maker(each).op_type == "DequantizeLinear" for each in node.input]
+        fed = [graph.producer(each).op_type == "DequantizeLinear" for each in node.input]
         assert fed.count(True) == 1

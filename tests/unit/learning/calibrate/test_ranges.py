@@ -13,20 +13,20 @@ pytest.importorskip("onnx", reason="onnx is not installed: extra train")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
 
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.learning.calibrate.checkpoint import Notebook
+from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
 from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.learning.calibrate.histogram import BINS, Histogram
-from edgeinspect.learning.calibrate.qdq_placement import decide
-from edgeinspect.learning.calibrate.range_methods import METHODS, reach
-from edgeinspect.learning.calibrate.ranges import collect, reaches, table
+from edgeinspect.learning.calibrate.qdq_placement import plan_qdq
+from edgeinspect.learning.calibrate.range_methods import METHODS, clip_value
+from edgeinspect.learning.calibrate.ranges import clip_values, collect_histograms, ranges_csv
 from edgeinspect.learning.calibrate.sampling import (
-    BROKEN,
-    Scan,
+    UNREADABLE,
+    FrameMetrics,
     deciles,
-    draw,
-    drift,
-    scan,
-    stability_index,
+    describe_drift,
+    measure_frames,
+    population_stability_index,
+    select_frames,
 )
 from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms
 from tests.unit.learning.calibrate import networks
@@ -49,7 +49,7 @@ def test_the_order_of_the_frames_changes_no_count(frames: list[list[float]]) -> 
     arrays = [np.array(each, np.float32) for each in frames]
     one, other = counted(*arrays), counted(*arrays[::-1])
     assert one.total == sum(map(len, frames)) == other.total
-    assert (one.low, one.high, one.reach) == (other.low, other.high, other.reach)
+    assert (one.low, one.high, one.max_abs) == (other.low, other.high, other.max_abs)
     if one.top == other.top:
         assert (one.counts == other.counts).all()
 
@@ -79,19 +79,19 @@ def test_no_method_reaches_beyond_what_was_seen_or_to_nothing(method: str) -> No
         np.full(100, 7.0),
         np.concatenate([np.zeros(9999), [5.0]]),
     ):
-        found = reach(counted(values), method)
+        found = clip_value(counted(values), method)
         assert 0 < found <= float(np.abs(values.astype(np.float32)).max())
-    assert reach(counted(np.zeros(10)), method) == 0
+    assert clip_value(counted(np.zeros(10)), method) == 0
 
 
 def test_methods_clip_an_outlier_and_minmax_does_not() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 200_000), [200.0]])
     histogram = counted(values)
-    assert reach(histogram, "minmax") == 200
-    assert reach(histogram, "percentile") < 10
-    assert reach(histogram, "entropy") < 60
-    assert reach(histogram, "mse") < 120  # one outlier of 200 weighs as much as many steps
+    assert clip_value(histogram, "minmax") == 200
+    assert clip_value(histogram, "percentile") < 10
+    assert clip_value(histogram, "entropy") < 60
+    assert clip_value(histogram, "mse") < 120  # one outlier of 200 weighs as much as many steps
 
 
 def test_mse_is_the_least_error_of_all_clips() -> None:
@@ -102,8 +102,8 @@ def test_mse_is_the_least_error_of_all_clips() -> None:
         step = limit / 127
         return float(np.square(np.clip(np.rint(values / step), -127, 127) * step - values).mean())
 
-    chosen = reach(histogram, "mse")
-    for limit in np.linspace(1.0, histogram.reach, 50):
+    chosen = clip_value(histogram, "mse")
+    for limit in np.linspace(1.0, histogram.max_abs, 50):
         assert error(chosen) <= error(limit) * 1.02
 
 
@@ -118,12 +118,18 @@ def frames_of(count: int, seed: int = 1) -> FrameSet:
 def model_and_tensors() -> tuple[object, tuple[str, ...]]:
     model = networks.segmenter()
     fold_batch_norms(model)
-    return model, decide(model).tensors
+    return model, plan_qdq(model).tensors
 
 
 def test_ranges_go_on_where_they_were_ended(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
-    whole = collect(model, tensors, frames_of(30), Notebook(tmp_path / "a", resume=False), every=4)
+    whole = collect_histograms(
+        model,
+        tensors,
+        frames_of(30),
+        CalibrationCheckpoint(tmp_path / "a", resume=False),
+        checkpoint_interval=4,
+    )
 
     class Killed(BaseException):
         pass
@@ -132,37 +138,39 @@ def test_ranges_go_on_where_they_were_ended(tmp_path: Path) -> None:
         if done == 17:
             raise Killed
 
-    begun = Notebook(tmp_path / "b", resume=False)
+    begun = CalibrationCheckpoint(tmp_path / "b", resume=False)
     with pytest.raises(Killed):
-        collect(model, tensors, frames_of(30), begun, dies, every=4)
+        collect_histograms(model, tensors, frames_of(30), begun, dies, checkpoint_interval=4)
     seen: list[int] = []
-    again = collect(
+    again = collect_histograms(
         model,
         tensors,
         frames_of(30),
-        Notebook(tmp_path / "b", resume=True),
+        CalibrationCheckpoint(tmp_path / "b", resume=True),
         lambda stage, done, total: seen.append(done),
-        every=4,
+        checkpoint_interval=4,
     )
     assert seen[0] == 16
-    assert table(again, "mse") == table(whole, "mse")
-    assert reaches(again, "entropy") == reaches(whole, "entropy")
+    assert ranges_csv(again, "mse") == ranges_csv(whole, "mse")
+    assert clip_values(again, "entropy") == clip_values(whole, "entropy")
 
 
 def test_damaged_state_is_begun_again(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
-    notebook = Notebook(tmp_path, resume=False)
-    whole = collect(model, tensors, frames_of(6), notebook)
+    notebook = CalibrationCheckpoint(tmp_path, resume=False)
+    whole = collect_histograms(model, tensors, frames_of(6), notebook)
     (tmp_path / "ranges.npz").write_bytes((tmp_path / "ranges.npz").read_bytes()[:999])
-    assert table(collect(model, tensors, frames_of(6), notebook), "mse") == table(whole, "mse")
+    assert ranges_csv(
+        collect_histograms(model, tensors, frames_of(6), notebook), "mse"
+    ) == ranges_csv(whole, "mse")
 
 
 def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
 
     def size(count: int) -> int:
-        notebook = Notebook(tmp_path / str(count), resume=False)
-        collect(model, tensors, frames_of(count), notebook)
+        notebook = CalibrationCheckpoint(tmp_path / str(count), resume=False)
+        collect_histograms(model, tensors, frames_of(count), notebook)
         return (tmp_path / str(count) / "ranges.npz").stat().st_size
 
     # All that is held between two frames is this state.
@@ -176,24 +184,26 @@ def test_not_finite_activations_name_tensor_and_frame(tmp_path: Path) -> None:
             bad = np.full(networks.CHANNELS, np.inf, np.float32)
             tensor.raw_data = bad.tobytes()
     with pytest.raises(ModelError, match=r"f0.*second_relu"):
-        collect(model, tensors, frames_of(3), Notebook(tmp_path, resume=False))
+        collect_histograms(
+            model, tensors, frames_of(3), CalibrationCheckpoint(tmp_path, resume=False)
+        )
 
 
 # -- the sample -----------------------------------------------------------------------------
 
 
-def scanned(count: int, seed: int = 0) -> Scan:
+def scanned(count: int, seed: int = 0) -> FrameMetrics:
     rng = np.random.default_rng(seed)
     score = np.where(rng.random(count) < 0.1, 0.99, 0.001)
     values = np.stack([rng.uniform(60, 160, count), rng.uniform(5, 20, count), score], axis=1)
-    return Scan(tuple(f"{n:064x}" for n in range(count)), values)
+    return FrameMetrics(tuple(f"{n:064x}" for n in range(count)), values)
 
 
 def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
     found = scanned(1000)
-    drawn = draw(found, 120, 30, seed=5)
-    assert drawn == draw(found, 120, 30, seed=5)
-    assert drawn != draw(found, 120, 30, seed=6)
+    drawn = select_frames(found, 120, 30, seed=5)
+    assert drawn == select_frames(found, 120, 30, seed=5)
+    assert drawn != select_frames(found, 120, 30, seed=6)
     assert len(drawn.calibration) == 120
     assert len(drawn.held_out) == 30
     assert not set(drawn.calibration) & set(drawn.held_out)
@@ -205,13 +215,13 @@ def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
 
 def test_the_same_picture_is_drawn_once_and_broken_ones_never() -> None:
     found = scanned(40)
-    digests = ["same"] * 20 + [BROKEN] * 5 + list(found.digests[25:])
-    drawn = draw(Scan(tuple(digests), found.values), 500, 100, seed=1)
+    digests = ["same"] * 20 + [UNREADABLE] * 5 + list(found.digests[25:])
+    drawn = select_frames(FrameMetrics(tuple(digests), found.values), 500, 100, seed=1)
     numbers = [*drawn.calibration, *drawn.held_out]
     assert sorted(numbers) == [0, *range(25, 40)]
     assert len(drawn.held_out) == 3
     with pytest.raises(DataError, match="too few"):
-        draw(Scan(("same",) * 40, found.values), 10, 2, seed=1)
+        select_frames(FrameMetrics(("same",) * 40, found.values), 10, 2, seed=1)
 
 
 def test_too_many_broken_pictures_are_an_error(tmp_path: Path) -> None:
@@ -225,22 +235,26 @@ def test_too_many_broken_pictures_are_an_error(tmp_path: Path) -> None:
 
         return FrameSet("made", frames.names, read, frames.digest)
 
-    found = scan(reads(2), lambda image: 0.5, Notebook(tmp_path / "a", resume=False))
-    assert found.digests.count(BROKEN) == 2
+    found = measure_frames(
+        reads(2), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "a", resume=False)
+    )
+    assert found.digests.count(UNREADABLE) == 2
     with pytest.raises(DataError, match="3 of 10"):
-        scan(reads(3), lambda image: 0.5, Notebook(tmp_path / "b", resume=False))
+        measure_frames(
+            reads(3), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "b", resume=False)
+        )
 
 
 def test_another_population_is_noticed_and_the_same_is_not() -> None:
     same, reference = scanned(400, 1), scanned(400, 2)
     known = deciles(reference.values)
-    assert drift(same.values, known, 400) == []
+    assert describe_drift(same.values, known, 400) == []
     darker = same.values - [45, 0, 0]
-    words = drift(darker, known, 400)
+    words = describe_drift(darker, known, 400)
     assert len(words) == 1
     assert words[0].startswith("brightness")
 
 
 def test_equal_deciles_do_not_count_as_drift() -> None:
     values = np.zeros(300)
-    assert stability_index(values, [0.0] * 9) == pytest.approx(0, abs=0.01)
+    assert population_stability_index(values, [0.0] * 9) == pytest.approx(0, abs=0.01)

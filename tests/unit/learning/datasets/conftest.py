@@ -13,7 +13,7 @@ from edgeinspect.imaging.run_length import encode_runs, format_runs
 HEIGHT_PX, WIDTH_PX = 40, 64
 
 
-class Maker:
+class DatasetBuilder:
     """Writes pictures that differ from each other, and their masks."""
 
     def __init__(self, root: Path) -> None:
@@ -102,5 +102,5 @@ class Maker:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Maker:
-    return Maker(tmp_path / "set")
+def make(tmp_path: Path) -> DatasetBuilder:
+    return DatasetBuilder(tmp_path / "set")

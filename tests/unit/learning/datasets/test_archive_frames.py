@@ -19,14 +19,14 @@ from edgeinspect.errors import DataError, ModelError, StorageError
 from edgeinspect.imaging.run_length import encode_classes
 from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.learning.datasets.corrections import Correction, read_corrections
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.services.archiver.writer import Keeper
-from edgeinspect.storage.archive.format import Kind
-from edgeinspect.storage.archive.reader import Wanted
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.services.archiver.writer import ArchiveWriter
+from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.reader import FrameQuery
 from edgeinspect.testing.doubles import model_spec, pixel_segmenter
-from edgeinspect.tools.archive_export import export
+from edgeinspect.tools.archive_export import export_dataset
 from edgeinspect.wire.messages import Mask
-from tests.archive_fixture import SCRATCH, caught, config, picture
+from tests.archive_fixture import SCRATCH, config, noise_image, pending_frame
 
 SHAPE = FrameShape(16, 32, 1)
 PIT = msgspec.structs.replace(SCRATCH, class_id=1, class_name="pit")
@@ -50,15 +50,15 @@ def name(seq: int) -> str:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """Rejects 1 to 6 (odd: scratch, even: pit), passes 11 to 16, near 21, and what is no label."""
-    keeper = Keeper(config(tmp_path), ManualClock())
+    keeper = ArchiveWriter(config(tmp_path), ManualClock())
     for seq in range(1, 7):
         region = SCRATCH if seq % 2 else PIT
-        keeper.save(caught(seq, mask=mask_of(seq, region.class_id), regions=(region,)))
+        keeper.save(pending_frame(seq, mask=mask_of(seq, region.class_id), regions=(region,)))
     for seq in range(11, 17):
-        keeper.save(caught(seq, Kind.PASS))
-    keeper.save(caught(21, Kind.NEAR, mask_of(21, 3), reason=Reason.BELOW_THRESHOLDS))
-    keeper.save(caught(31, Kind.NO_VERDICT))
-    keeper.save(caught(41, Kind.SIMULATED))
+        keeper.save(pending_frame(seq, Category.PASS))
+    keeper.save(pending_frame(21, Category.NEAR, mask_of(21, 3), reason=Reason.BELOW_THRESHOLDS))
+    keeper.save(pending_frame(31, Category.NO_VERDICT))
+    keeper.save(pending_frame(41, Category.SIMULATED))
     keeper.close()
     return keeper.root
 
@@ -68,10 +68,10 @@ def truth(seq: int) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def test_an_archive_is_a_data_set_as_it_stands(archive: Path) -> None:
-    data = open_data(archive)
+    data = open_dataset(archive)
     assert (data.layout, data.classes) == ("archive", ("pit", "class_2", "scratch"))
     assert data.has_masks
-    bad = data.where(lambda record: record.defective)
+    bad = data.filter(lambda record: record.is_defective)
     assert [record.name for record in bad] == [f"{name(seq)}.png" for seq in range(1, 7)]
     assert len(data) == 13
     for seq, record in enumerate(bad, 1):
@@ -83,30 +83,32 @@ def test_an_archive_is_a_data_set_as_it_stands(archive: Path) -> None:
 @pytest.mark.parametrize("layout", ["mask-folder", "severstal"])
 def test_what_is_exported_reads_back_as_it_was(archive: Path, tmp_path: Path, layout: str) -> None:
     out = tmp_path / "set"
-    done = export(archive, out, layout, Wanted(), {})
-    assert (done.pictures, done.defective) == (13, 6)
-    data = open_data(out)
+    done = export_dataset(archive, out, layout, FrameQuery(), {})
+    assert (done.image_count, done.defective_count) == (13, 6)
+    data = open_dataset(out)
     assert data.layout == layout.replace("-", "_")
     assert data.classes == ("pit", "class_2", "scratch")
     assert len(data) == 13
-    for record in data.records:
+    for record in data.samples:
         seq = int(Path(record.name).stem.rpartition(".")[2])
-        assert record.defective == (seq < 10)
+        assert record.is_defective == (seq < 10)
         expected = truth(seq) if seq < 10 else np.zeros((16, 32), np.uint8)
         np.testing.assert_array_equal(record.read_mask(16, 32), expected)
         pixels = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(pixels[:, :, None], picture(seq))  # type: ignore[index]
+        np.testing.assert_array_equal(pixels[:, :, None], noise_image(seq))  # type: ignore[index]
     assert main(["data", "inspect", str(out), "--json"]) == 0
 
 
 def test_only_some_are_exported(archive: Path, tmp_path: Path) -> None:
-    wanted = Wanted(kinds=(Kind.REJECT, Kind.PASS), label="pit")
-    assert export(archive, tmp_path / "pits", "severstal", wanted, {}).pictures == 3
+    wanted = FrameQuery(kinds=(Category.REJECT, Category.PASS), label="pit")
+    assert export_dataset(archive, tmp_path / "pits", "severstal", wanted, {}).image_count == 3
     with pytest.raises(DataError, match="no defective frame"):
-        export(archive, tmp_path / "good", "severstal", Wanted(kinds=(Kind.PASS,)), {})
+        export_dataset(
+            archive, tmp_path / "good", "severstal", FrameQuery(kinds=(Category.PASS,)), {}
+        )
     assert not (tmp_path / "good").exists()
     with pytest.raises(StorageError, match="not empty"):
-        export(archive, tmp_path / "pits", "severstal", wanted, {})
+        export_dataset(archive, tmp_path / "pits", "severstal", wanted, {})
 
 
 def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
@@ -118,26 +120,30 @@ def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
         f"{name(1)},Good,\n{name(2)}.png,scratch,\n{name(3)},DROP,\n{name(11)},dent,m.png\n"
         f"{name(31)},good,\n{name(4)},,\n"
     )
-    done = export(
-        archive, tmp_path / "set", "mask-folder", Wanted(), read_corrections(tmp_path / "said.csv")
+    done = export_dataset(
+        archive,
+        tmp_path / "set",
+        "mask-folder",
+        FrameQuery(),
+        read_corrections(tmp_path / "said.csv"),
     )
     assert done.classes == ("pit", "class_2", "scratch", "dent")
-    found = {record.name: record for record in open_data(tmp_path / "set").records}
-    assert not found[f"{name(1)}.png"].defective
+    found = {record.name: record for record in open_dataset(tmp_path / "set").samples}
+    assert not found[f"{name(1)}.png"].is_defective
     assert f"{name(3)}.png" not in found
-    assert not found[f"{name(31)}.png"].defective
+    assert not found[f"{name(31)}.png"].is_defective
     second = found[f"{name(2)}.png"].read_mask(16, 32)
     np.testing.assert_array_equal(second, np.where(truth(2) > 0, 3, 0))
     np.testing.assert_array_equal(found[f"{name(11)}.png"].read_mask(16, 32), drawn // 255 * 4)
     # The table that was written can be given back.
-    again = export(
+    again = export_dataset(
         archive,
         tmp_path / "again",
         "severstal",
-        Wanted(),
+        FrameQuery(),
         read_corrections(tmp_path / "set" / "labels.csv"),
     )
-    assert (again.pictures, again.defective) == (done.pictures, done.defective)
+    assert (again.image_count, again.defective_count) == (done.image_count, done.defective_count)
 
 
 @pytest.mark.parametrize(
@@ -160,38 +166,38 @@ def test_corrections_that_cannot_be_meant(tmp_path: Path, text: str, words: str)
 def test_a_correction_of_nothing_is_a_mistake(archive: Path) -> None:
     (archive / "corrections.csv").write_text("frame,label\nt.top.7.999,good\n")
     with pytest.raises(DataError, match="not here: t"):
-        open_data(archive)
+        open_dataset(archive)
     (archive / "corrections.csv").write_text(f"frame,label\n{name(1)},good\n")
-    assert sum(record.defective for record in open_data(archive).records) == 5
+    assert sum(record.is_defective for record in open_dataset(archive).samples) == 5
 
 
 def test_models_with_other_classes_are_not_mixed(tmp_path: Path) -> None:
-    keeper = Keeper(config(tmp_path), ManualClock())
-    keeper.save(caught(1))
-    keeper.save(caught(2, regions=(msgspec.structs.replace(SCRATCH, class_name="patch"),)))
+    keeper = ArchiveWriter(config(tmp_path), ManualClock())
+    keeper.save(pending_frame(1))
+    keeper.save(pending_frame(2, regions=(msgspec.structs.replace(SCRATCH, class_name="patch"),)))
     keeper.close()
     with pytest.raises(DataError, match="class 3 is"):
-        open_data(keeper.root)
+        open_dataset(keeper.root)
 
 
 def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
-    keeper = Keeper(config(tmp_path), ManualClock())
+    keeper = ArchiveWriter(config(tmp_path), ManualClock())
     for seq in (1, 2, 3):  # nobody sent masks
-        keeper.save(caught(seq, regions=()))
-    painted = caught(4, regions=())
+        keeper.save(pending_frame(seq, regions=()))
+    painted = pending_frame(4, regions=())
     painted.pixels[:] = 99
     painted.pixels[3:6, 4:8] = 2
     keeper.save(painted)
-    keeper.save(caught(11, Kind.PASS))
+    keeper.save(pending_frame(11, Category.PASS))
     keeper.close()
-    data = open_data(keeper.root)
+    data = open_dataset(keeper.root)
     assert (data.has_masks, data.classes) == (False, ("defect",))
     with pytest.raises(DataError, match="4 defective frames have no mask"):
-        export(keeper.root, tmp_path / "a", "severstal", Wanted(), {})
+        export_dataset(keeper.root, tmp_path / "a", "severstal", FrameQuery(), {})
     engine, said = pixel_segmenter(SHAPE), {name(1): Correction("good")}
-    done = export(keeper.root, tmp_path / "b", "severstal", Wanted(), said, engine)
+    done = export_dataset(keeper.root, tmp_path / "b", "severstal", FrameQuery(), said, engine)
     assert done.classes == ("dark", "bright")
-    found = {record.name: record for record in open_data(tmp_path / "b").records}
+    found = {record.name: record for record in open_dataset(tmp_path / "b").samples}
     assert {f"{name(1)}.png", f"{name(4)}.png", f"{name(11)}.png"} <= set(found)
     expected = np.where(painted.pixels[:, :, 0] == 2, 2, 0)
     np.testing.assert_array_equal(found[f"{name(4)}.png"].read_mask(16, 32), expected)
@@ -200,7 +206,7 @@ def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
 def test_a_class_that_is_a_path_is_refused(archive: Path, tmp_path: Path) -> None:
     said = {name(11): Correction("../dent")}
     with pytest.raises(DataError, match="cannot be the name of a folder"):
-        export(archive, tmp_path / "a", "mask-folder", Wanted(), said)
+        export_dataset(archive, tmp_path / "a", "mask-folder", FrameQuery(), said)
     assert not list(tmp_path.glob("*dent*"))
 
 
@@ -208,20 +214,22 @@ def test_a_gate_draws_nothing(archive: Path, tmp_path: Path) -> None:
     from edgeinspect.testing.doubles import brightness_gate
 
     with pytest.raises(ModelError, match="no segmenter"):
-        export(archive, tmp_path / "a", "severstal", Wanted(), {}, brightness_gate(SHAPE))
+        export_dataset(
+            archive, tmp_path / "a", "severstal", FrameQuery(), {}, brightness_gate(SHAPE)
+        )
 
 
 def test_calibration_takes_an_archive(archive: Path) -> None:
     spec = model_spec(ModelKind.GATE, SHAPE)
     frames = open_frames(str(archive), spec, labelled=True)
     assert len(frames) == 13
-    assert frames.truth is not None
-    assert sum(frames.truth(number).defective for number in range(13)) == 6
+    assert frames.read_label is not None
+    assert sum(frames.read_label(number).is_defective for number in range(13)) == 6
     assert frames.read(0).shape == SHAPE.dims
     segmenter = model_spec(ModelKind.SEGMENTER, SHAPE, ("pit", "class_2", "scratch"))
     labelled = open_frames(str(archive), segmenter, labelled=True)
-    assert labelled.truth is not None
-    np.testing.assert_array_equal(labelled.truth(0).mask, truth(1))  # type: ignore[arg-type]
+    assert labelled.read_label is not None
+    np.testing.assert_array_equal(labelled.read_label(0).mask, truth(1))  # type: ignore[arg-type]
 
 
 def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

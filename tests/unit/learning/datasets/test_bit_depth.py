@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import Reading, read
-from edgeinspect.imaging.read_settings import Declared, declared
-from edgeinspect.learning.datasets.bit_depth import find_depth
+from edgeinspect.imaging.image_file import ReadSettings, read_image
+from edgeinspect.imaging.read_settings import ReadDeclaration, load_declaration
+from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 
-NONE = Declared()
+NONE = ReadDeclaration()
 GREY = np.random.default_rng(4).integers(10, 256, (24, 40), np.uint8)
 NOISE = np.random.default_rng(5).integers(0, 16, GREY.shape, np.uint16)
 DEEP = GREY.astype(np.uint16) * 16 + NOISE
@@ -31,26 +31,26 @@ def write(folder: Path, **pictures: np.ndarray) -> list[Path]:
 
 def test_it_is_found_over_all_pictures_not_by_one(tmp_path: Path) -> None:
     paths = write(tmp_path, dark=DEEP // 8, light=DEEP)
-    depth = find_depth(paths, NONE, "set")
+    depth = find_bit_depth(paths, NONE, "set")
     assert depth.bits == 12
     assert f"({DEEP.max()})" in depth.note
-    assert np.array_equal(read(paths[1], depth.reading())[:, :, 0], GREY)
-    assert np.array_equal(read(paths[0], depth.reading())[:, :, 0], DEEP // 8 // 16)
+    assert np.array_equal(read_image(paths[1], depth.read_settings())[:, :, 0], GREY)
+    assert np.array_equal(read_image(paths[0], depth.read_settings())[:, :, 0], DEEP // 8 // 16)
 
 
 def test_bits_in_the_upper_part_are_16(tmp_path: Path) -> None:
     paths = write(tmp_path, a=DEEP << 4, b=(DEEP // 2) << 4)
-    depth = find_depth(paths, NONE, "set")
+    depth = find_bit_depth(paths, NONE, "set")
     assert depth.bits == 16
-    assert np.array_equal(read(paths[0], depth.reading())[:, :, 0], GREY)
+    assert np.array_equal(read_image(paths[0], depth.read_settings())[:, :, 0], GREY)
 
 
 def test_dark_and_in_the_upper_part_cannot_be_told(tmp_path: Path) -> None:
     paths = write(tmp_path, a=(DEEP // 8) << 4)
     assert (DEEP // 8 << 4).max() < 1 << 14
     with pytest.raises(DataError, match=r"every 16th value.*bits: 16.*bits: 14"):
-        find_depth(paths, NONE, "set")
-    assert find_depth(paths, Declared(bits=16), "set").bits == 16
+        find_bit_depth(paths, NONE, "set")
+    assert find_bit_depth(paths, ReadDeclaration(bits=16), "set").bits == 16
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
@@ -59,21 +59,21 @@ def test_8_bits_shifted_up_are_of_their_container(tmp_path: Path, bits: int) -> 
     if bits == 14:
         return
     paths = write(tmp_path, a=GREY.astype(np.uint16) << (bits - 8))
-    assert find_depth(paths, NONE, "set").bits == bits
+    assert find_bit_depth(paths, NONE, "set").bits == bits
 
 
 @pytest.mark.parametrize("share", [1, 4])
 def test_very_dark_and_in_the_upper_part_cannot_be_told_either(tmp_path: Path, share: int) -> None:
     paths = write(tmp_path, a=(GREY.astype(np.uint16) // 2 // share) << 4)
     with pytest.raises(DataError, match=r"every 16th value.*bits: 16"):
-        find_depth(paths, NONE, "set")
+        find_bit_depth(paths, NONE, "set")
 
 
 @pytest.mark.parametrize("share", [1, 4, 16])
 def test_8_bits_times_257_are_16_however_dark(tmp_path: Path, share: int) -> None:
     """As ImageMagick, ffmpeg and others make 16 bits of 8: the upper byte is the lower one."""
     paths = write(tmp_path, a=(GREY // share).astype(np.uint16) * 257)
-    assert find_depth(paths, NONE, "set").bits == 16
+    assert find_bit_depth(paths, NONE, "set").bits == 16
 
 
 def test_one_odd_picture_does_not_decide(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_one_odd_picture_does_not_decide(tmp_path: Path) -> None:
     odd = np.minimum(DEEP.astype(np.uint16) * 3, 9000).astype(np.uint16)
     paths = write(tmp_path, a=twelve[0], b=twelve[1], c=twelve[2], d=twelve[3], e=odd)
     with pytest.raises(DataError, match=r"1 of 5 pictures have 14 bits \(e.png\), the others 12"):
-        find_depth(paths, NONE, "set")
-    assert find_depth(paths, Declared(bits=14), "set").bits == 14
+        find_bit_depth(paths, NONE, "set")
+    assert find_bit_depth(paths, ReadDeclaration(bits=14), "set").bits == 14
 
 
 def test_a_pgm_of_65535_tells_no_depth(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_pgm_of_65535_tells_no_depth(tmp_path: Path) -> None:
     for name in "ab":
         head = b"P5 %d %d 65535\n" % (DEEP.shape[1], DEEP.shape[0])
         (tmp_path / f"{name}.pgm").write_bytes(head + DEEP.astype(">u2").tobytes())
-    assert find_depth(sorted(tmp_path.iterdir()), NONE, "set").bits == 12
+    assert find_bit_depth(sorted(tmp_path.iterdir()), NONE, "set").bits == 12
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
@@ -103,21 +103,23 @@ def test_a_declaration_that_is_no_file_is_an_error(tmp_path: Path, kind: str) ->
     else:
         path.symlink_to("nowhere.yaml")
     with pytest.raises(DataError, match="cannot be used"):
-        declared(tmp_path)
+        load_declaration(tmp_path)
 
 
 def test_8_and_16_bits_are_named(tmp_path: Path) -> None:
     paths = write(tmp_path, a=GREY, b=DEEP, c=GREY, d=GREY)
     with pytest.raises(DataError, match=r"1 of 4 pictures have 16 bits \(b.png\), the others 8"):
-        find_depth(paths, NONE, "set")
+        find_bit_depth(paths, NONE, "set")
 
 
 def test_12_and_16_bits_are_named(tmp_path: Path) -> None:
     deeper = GREY.astype(np.uint16) * 257
     paths = write(tmp_path, a=deeper, b=DEEP, c=deeper)
     with pytest.raises(DataError, match=r"1 of 3 pictures have 12 bits \(b.png\), the others 16"):
-        find_depth(paths, NONE, "set")
-    assert find_depth(paths, Declared(bits=16), "set").bits == 16, "b.png may be only dark"
+        find_bit_depth(paths, NONE, "set")
+    assert find_bit_depth(paths, ReadDeclaration(bits=16), "set").bits == 16, (
+        "b.png may be only dark"
+    )
 
 
 def test_a_clipped_picture_tells_its_camera(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_a_clipped_picture_tells_its_camera(tmp_path: Path) -> None:
     assert (clipped == 1023).sum() > 16
     paths = write(tmp_path, a=DEEP, b=clipped)
     with pytest.raises(DataError, match=r"10 bits \(b.png\)"):
-        find_depth(paths, NONE, "set")
+        find_bit_depth(paths, NONE, "set")
 
 
 def test_a_file_that_says_its_depth_is_believed(tmp_path: Path) -> None:
@@ -136,46 +138,50 @@ def test_a_file_that_says_its_depth_is_believed(tmp_path: Path) -> None:
         return path
 
     dark = pgm("a.pgm", 4095, DEEP // 16)
-    assert find_depth([dark], NONE, "set").bits == 12
+    assert find_bit_depth([dark], NONE, "set").bits == 12
     with pytest.raises(DataError, match="says 10 bits, and its pictures say 12"):
-        find_depth([dark], Declared(bits=10), "set")
+        find_bit_depth([dark], ReadDeclaration(bits=10), "set")
     other = pgm("b.pgm", 1023, DEEP // 4)
     with pytest.raises(DataError, match=r"pictures have 1[02] bits \([ab].pgm\)"):
-        find_depth([dark, other], NONE, "set")
+        find_bit_depth([dark, other], NONE, "set")
 
 
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     paths = write(tmp_path, a=DEEP, b=DEEP)
     paths[0].write_bytes(paths[0].read_bytes()[:200])
     (tmp_path / "c.png").write_text("hello")
-    assert find_depth([*paths, tmp_path / "c.png", tmp_path / "gone.png"], NONE, "x").bits == 12
+    assert find_bit_depth([*paths, tmp_path / "c.png", tmp_path / "gone.png"], NONE, "x").bits == 12
 
 
 def test_a_declaration_against_its_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"says 12 bits, and its pictures have 8: a.png"):
-        find_depth(write(tmp_path, a=GREY), Declared(bits=12), "set")
+        find_bit_depth(write(tmp_path, a=GREY), ReadDeclaration(bits=12), "set")
 
 
 def test_each_picture_is_held_to_the_depth(tmp_path: Path) -> None:
     deep, shallow, upper = write(tmp_path, a=DEEP, b=GREY, c=DEEP << 4)
     with pytest.raises(DataError, match="has 8 bits a pixel, its camera has 12"):
-        read(shallow, Reading("mono", 12))
+        read_image(shallow, ReadSettings("mono", 12))
     with pytest.raises(DataError, match=r"above the 12 bits.*bits: ?`?|upper bits"):
-        read(upper, Reading("mono", 12))
+        read_image(upper, ReadSettings("mono", 12))
     for bits in (None, 8):
         with pytest.raises(DataError, match="bits"):
-            read(deep, Reading("mono", bits))
-    assert np.array_equal(read(deep, Reading("rgb", 12)), np.dstack([GREY] * 3))
+            read_image(deep, ReadSettings("mono", bits))
+    assert np.array_equal(read_image(deep, ReadSettings("rgb", 12)), np.dstack([GREY] * 3))
 
 
 def test_the_declaration_stands_beside_the_pictures_or_above(tmp_path: Path) -> None:
     below = tmp_path / "images"
     below.mkdir()
-    assert declared(below) == NONE
+    assert load_declaration(below) == NONE
     (tmp_path / "reading.yaml").write_text("bits: 12\nflat_end: true\n")
-    assert declared(below) == declared(tmp_path) == Declared(bits=12, flat_end=True)
+    assert (
+        load_declaration(below)
+        == load_declaration(tmp_path)
+        == ReadDeclaration(bits=12, flat_end=True)
+    )
     (below / "reading.yaml").write_text("bits: 10\n")
-    assert declared(below) == Declared(bits=10)
+    assert load_declaration(below) == ReadDeclaration(bits=10)
     for text, words in (
         ("bits: 11", "bits"),
         ("bit: 12", "unknown key"),
@@ -184,23 +190,23 @@ def test_the_declaration_stands_beside_the_pictures_or_above(tmp_path: Path) -> 
     ):
         (below / "reading.yaml").write_text(text)
         with pytest.raises(DataError, match=words):
-            declared(below)
+            load_declaration(below)
 
 
 @pytest.mark.parametrize("bits", [16, 14, 12])
 def test_a_declared_depth_that_no_picture_uses_is_doubted(tmp_path: Path, bits: int) -> None:
     """It is followed, as some cameras are that dark, and said wherever the set is used."""
     paths = write(tmp_path, a=DEEP, b=DEEP // 2, c=DEEP // 3)
-    depth = find_depth(paths, Declared(bits=bits), "set")
+    depth = find_bit_depth(paths, ReadDeclaration(bits=bits), "set")
     assert depth.bits == bits
     if bits == 16:
-        assert "none of 3 pictures uses more than 12" in depth.doubt
-        assert depth.doubt in depth.note
+        assert "none of 3 pictures uses more than 12" in depth.warning
+        assert depth.warning in depth.note
     else:
-        assert depth.doubt == ""
+        assert depth.warning == ""
 
 
 def test_bits_in_the_upper_part_are_not_doubted(tmp_path: Path) -> None:
     dark = (DEEP // 32) << 4
     paths = write(tmp_path, a=dark, b=dark, c=dark)
-    assert find_depth(paths, Declared(bits=16), "set").doubt == ""
+    assert find_bit_depth(paths, ReadDeclaration(bits=16), "set").warning == ""

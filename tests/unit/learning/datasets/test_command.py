@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edgeinspect.cli.main import main
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.split import read_split, split, write_split
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
 
 
 def test_inspect_shows_a_table_and_what_is_wrong(
@@ -108,9 +108,9 @@ def test_names_that_are_no_utf8_are_read(
     bad = os.fsencode(make.root) + b"/ok_front/na\xefve.jpeg"
     with open(bad, "wb") as file:
         file.write((make.root / "ok_front/ok_front_0.jpeg").read_bytes()[:-400])
-    data = split(open_data(make.root), 1)
+    data = split_dataset(open_dataset(make.root), 1)
     write_split(tmp_path / "split.json", data, 1)
-    assert read_split(tmp_path / "split.json", open_data(make.root)).records == data.records
+    assert read_split(tmp_path / "split.json", open_dataset(make.root)).samples == data.samples
     assert main(["data", "inspect", str(make.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["unusable"][0]["name"] == r"na\xEFve.jpeg"
     assert main(["data", "inspect", str(make.root)]) == 0

@@ -13,8 +13,8 @@ import pytest
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import files
-from edgeinspect.learning.datasets.files import files_in, folders_in, has_pictures, pictures_below
-from edgeinspect.learning.datasets.open import open_data
+from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
+from edgeinspect.learning.datasets.open import open_dataset
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def test_links_to_themselves_end_no_command(folder: Path) -> None:
     (folder / "crack" / "up").symlink_to("..")
     (folder / "good" / "nowhere.png").symlink_to("nothing.png")
     os.mkfifo(folder / "crack" / "pipe.png")
-    assert has_pictures(folder)
-    assert [path.name for path in folders_in(folder)] == ["crack", "good"]
+    assert contains_images(folder)
+    assert [path.name for path in subfolders(folder)] == ["crack", "good"]
     assert [path.name for path in files_in(folder / "good")] == ["1.png", "2.png"]
-    assert "loop.png" in {path.name for path in pictures_below(folder)}, "reading it says why"
-    names = {record.path.name for record in open_data(folder).records}
+    assert "loop.png" in {path.name for path in images_below(folder)}, "reading it says why"
+    names = {record.path.name for record in open_dataset(folder).samples}
     assert {"loop.png", "nowhere.png", "pipe.png"} <= names
 
 
@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(
         return real(path)
 
     monkeypatch.setattr(files.os, "scandir", scandir)
-    for ask in (has_pictures, pictures_below, open_data):
+    for ask in (contains_images, images_below, open_dataset):
         with pytest.raises(DataError, match="cannot be listed: Permission denied") as caught:
             ask(folder)
         assert caught.value.where == str(folder / "crack")

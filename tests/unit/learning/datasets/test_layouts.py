@@ -13,22 +13,22 @@ import pytest
 
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.run_length import encode_runs, format_runs
-from edgeinspect.learning.datasets.class_names import is_good
-from edgeinspect.learning.datasets.open import layout_names, layout_of, open_data
-from edgeinspect.learning.datasets.records import VOID, DataSet, Record
+from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.open import layout_names, load_layout, open_dataset
+from edgeinspect.learning.datasets.records import VOID, Dataset, Sample
 
 
-def by_name(data: DataSet) -> dict[str, Record]:
-    return {record.name: record for record in data.records}
+def by_name(data: Dataset) -> dict[str, Sample]:
+    return {record.name: record for record in data.samples}
 
 
-def mask_of(record: Record) -> np.ndarray:
+def mask_of(record: Sample) -> np.ndarray:
     return record.read_mask(40, 64)
 
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_severstal_in_both_column_forms(make: Any, joined: bool) -> None:
-    data = open_data(make.severstal(joined))
+    data = open_dataset(make.severstal(joined))
     assert (data.layout, data.has_masks) == ("severstal", True)
     assert data.classes == ("class_1", "class_2", "class_3")[: len(data.classes)]
     found = by_name(data)
@@ -38,22 +38,22 @@ def test_severstal_in_both_column_forms(make: Any, joined: bool) -> None:
         "c.jpg": (),
         "d.jpg": (),
     }
-    assert [found[name].defective for name in sorted(found)] == [True, True, False, False]
+    assert [found[name].is_defective for name in sorted(found)] == [True, True, False, False]
     whole = make.mask(1, 2, 3)
     assert np.array_equal(mask_of(found["b.jpg"]), np.where(whole == 2, 0, whole))
     assert not mask_of(found["c.jpg"]).any()
     assert not mask_of(found["d.jpg"]).any()
-    assert open_data(make.root / "train.csv").records == data.records
+    assert open_dataset(make.root / "train.csv").samples == data.samples
 
 
 def test_severstal_takes_images_and_class_names_too(make: Any) -> None:
     make.severstal()
     (make.root / "train_images").rename(make.root / "images")
     make.text("classes.txt", "pit", "scar", "scale", "dent")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("pit", "scar", "scale", "dent")
     assert by_name(data)["a.jpg"].class_name == "pit"
-    assert all(record.path.is_file() for record in data.records)
+    assert all(record.path.is_file() for record in data.samples)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_severstal_takes_images_and_class_names_too(make: Any) -> None:
 def test_a_bad_code_names_its_row(make: Any, code: str, said: str) -> None:
     make.write("images/a.png")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"a.png,1,{code}")
-    (record,) = open_data(make.root).records
+    (record,) = open_dataset(make.root).samples
     with pytest.raises(DataError, match=said) as caught:
         mask_of(record)
     assert caught.value.where == "train.csv:2"
@@ -91,35 +91,35 @@ def test_a_bad_row_is_named(make: Any, rows: list[str], said: str) -> None:
     make.write("images/a.png")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", *rows)
     with pytest.raises(DataError, match=said) as caught:
-        open_data(make.root)
+        open_dataset(make.root)
     assert re.search(r"train\.csv:[23]", str(caught.value))
 
 
 def test_folder_per_class_of_castings(make: Any) -> None:
     for split in ("train", "test"):
         make.class_folder(above=f"{split}/", count=2)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes, data.has_masks) == ("class_folder", ("def_front",), False)
     assert len(data) == 8
-    for record in data.records:
-        assert record.defective == (record.class_name == "def_front")
+    for record in data.samples:
+        assert record.is_defective == (record.class_name == "def_front")
         assert record.split == record.name.split("/")[0]
         assert not mask_of(record).any()
 
 
 def test_folder_per_class_of_defects_alone(make: Any) -> None:
     make.class_folder("crazing", "inclusion", "patches", count=2, above="train/images/")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("crazing", "inclusion", "patches")
-    assert all(record.defective and record.split == "train" for record in data.records)
+    assert all(record.is_defective and record.split == "train" for record in data.samples)
 
 
 def test_who_knows_better_names_the_good_class(make: Any) -> None:
     make.class_folder("kind_a", "kind_b", count=2)
-    data = open_data(make.root, good=["Kind_A"])
+    data = open_dataset(make.root, good_classes=["Kind_A"])
     assert data.classes == ("kind_b",)
     with pytest.raises(DataError, match="no class kind_c"):
-        open_data(make.root, good=["kind_c"])
+        open_dataset(make.root, good_classes=["kind_c"])
 
 
 @pytest.mark.parametrize(
@@ -184,51 +184,51 @@ def test_who_knows_better_names_the_good_class(make: Any) -> None:
     ],
 )
 def test_what_counts_as_good(name: str, good: bool) -> None:
-    assert is_good(name) is good
+    assert is_good_class(name) is good
 
 
 def test_mvtec(make: Any) -> None:
-    data = open_data(make.mvtec())
+    data = open_dataset(make.mvtec())
     assert (data.layout, data.classes) == ("mvtec", ("crack", "hole"))
     assert len(data) == 15
-    for record in data.records:
+    for record in data.samples:
         assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
-        assert record.defective == bool(record.class_ids)
+        assert record.is_defective == bool(record.class_ids)
     (make.root / "ground_truth/hole/001_mask.png").unlink()
     with pytest.raises(DataError, match=r"has no mask.*001_mask\.png"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 @pytest.mark.parametrize("value", [1, 255, 128, 200])
 def test_mask_folder_of_binary_masks(make: Any, value: int) -> None:
-    data = open_data(make.mask_folder(value))
+    data = open_dataset(make.mask_folder(value))
     assert (data.layout, data.classes) == ("mask_folder", ("defect",))
-    assert [record.defective for record in data.records] == [False, True, False, True]
-    assert np.array_equal(mask_of(data.records[1]), make.mask(1))
+    assert [record.is_defective for record in data.samples] == [False, True, False, True]
+    assert np.array_equal(mask_of(data.samples[1]), make.mask(1))
 
 
-def index_masks(make: Any, write: Any) -> DataSet:
+def index_masks(make: Any, write: Any) -> Dataset:
     for index, classes in enumerate([(), (1,), (1, 2), (3,)]):
         make.write(f"images/p{index}.png")
         write(f"labels/p{index}_mask.png", make.mask(*classes))
-    return open_data(make.root, classes=["pit", "scar", "scale"])
+    return open_dataset(make.root, classes=["pit", "scar", "scale"])
 
 
 def test_mask_folder_of_class_ids(make: Any) -> None:
     data = index_masks(make, make.write)
-    assert [record.class_ids for record in data.records] == [(), (1,), (1, 2), (3,)]
-    assert np.array_equal(mask_of(data.records[2]), make.mask(1, 2))
+    assert [record.class_ids for record in data.samples] == [(), (1,), (1, 2), (3,)]
+    assert np.array_equal(mask_of(data.samples[2]), make.mask(1, 2))
     assert data.classes == ("pit", "scar", "scale")
 
 
 def test_mask_folder_of_grey_rgb_masks(make: Any) -> None:
     data = index_masks(make, lambda name, mask: make.write(name, np.dstack([mask] * 3)))
-    assert np.array_equal(mask_of(data.records[2]), make.mask(1, 2))
+    assert np.array_equal(mask_of(data.samples[2]), make.mask(1, 2))
 
 
 def test_mask_folder_of_spread_greys(make: Any) -> None:
     data = index_masks(make, lambda name, mask: make.write(name, mask * 85))
-    assert [record.class_ids for record in data.records] == [(), (1,), (1, 2), (3,)]
+    assert [record.class_ids for record in data.samples] == [(), (1,), (1, 2), (3,)]
     assert any("85 is pit, 170 is scar, 255 is scale" in note for note in data.notes)
 
 
@@ -238,10 +238,10 @@ COLORS = np.array([(0, 0, 0), (0, 0, 200), (0, 200, 0), (200, 0, 0)], np.uint8)
 def test_mask_folder_of_colours(make: Any) -> None:
     with pytest.raises(DataError, match=r"labelmap\.txt with a line name:red,green,blue"):
         index_masks(make, lambda name, mask: make.write(name, COLORS[mask]))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     # Blue is the smallest number, red the biggest; the colours are BGR here.
     assert data.classes == ("rgb_0000c8", "rgb_00c800", "rgb_c80000")
-    assert [record.class_ids for record in data.records] == [(), (3,), (2, 3), (1,)]
+    assert [record.class_ids for record in data.samples] == [(), (3,), (2, 3), (1,)]
 
 
 def palette_png(indices: np.ndarray, colors: np.ndarray) -> bytes:
@@ -272,8 +272,8 @@ def test_mask_folder_of_palette_masks(make: Any) -> None:
         path.write_bytes(palette_png(mask, COLORS))
 
     data = index_masks(make, write)
-    assert [record.class_ids for record in data.records] == [(), (1,), (1, 2), (3,)]
-    assert np.array_equal(mask_of(data.records[2]), make.mask(1, 2))
+    assert [record.class_ids for record in data.samples] == [(), (1,), (1, 2), (3,)]
+    assert np.array_equal(mask_of(data.samples[2]), make.mask(1, 2))
 
 
 def test_mask_folder_of_one_file_per_class(make: Any) -> None:
@@ -281,19 +281,19 @@ def test_mask_folder_of_one_file_per_class(make: Any) -> None:
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}_pit.png", make.mask(1, value=255) * (index != 0))
     make.write("masks/p2_deep_scar.png", np.roll(make.mask(1, value=255), 20, axis=1))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("deep_scar", "pit")
-    assert [record.class_ids for record in data.records] == [(), (2,), (1, 2)]
-    assert set(np.unique(mask_of(data.records[2]))) == {0, 1, 2}
+    assert [record.class_ids for record in data.samples] == [(), (2,), (1, 2)]
+    assert set(np.unique(mask_of(data.samples[2]))) == {0, 1, 2}
 
 
 def test_mask_folder_of_one_folder_per_class(make: Any) -> None:
     for index in range(2):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/pit/p{index}.png", make.mask(1, value=255) * index)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("pit",)
-    assert [record.class_ids for record in data.records] == [(), (1,)]
+    assert [record.class_ids for record in data.samples] == [(), (1,)]
 
 
 @pytest.mark.parametrize(
@@ -309,13 +309,13 @@ def test_mask_folder_below_splits(make: Any, above: str) -> None:
         images, masks = above.format(split=split).split("|")
         make.write(f"{images}/{split}.jpg")
         make.write(f"{masks}/{split}.png", make.mask(1))
-    data = open_data(make.root)
-    assert {record.name: record.split for record in data.records} == {
+    data = open_dataset(make.root)
+    assert {record.name: record.split for record in data.samples} == {
         "train.jpg": "train",
         "valid.jpg": "val",
         "test.jpg": "test",
     }
-    assert all(record.defective for record in data.records)
+    assert all(record.is_defective for record in data.samples)
 
 
 def test_soft_edges_are_cut(make: Any) -> None:
@@ -323,10 +323,10 @@ def test_soft_edges_are_cut(make: Any) -> None:
         make.write(f"images/p{index}.jpg")
         soft = cv2.GaussianBlur(make.mask(*[1] * index, value=255), (0, 0), 2)
         make.write(f"masks/p{index}.png", np.asarray(soft))
-    data = open_data(make.root)
-    assert [record.defective for record in data.records] == [False, True, True]
+    data = open_dataset(make.root)
+    assert [record.is_defective for record in data.samples] == [False, True, True]
     assert any("cut at 128" in note for note in data.notes)
-    assert mask_of(data.records[1]).sum() == pytest.approx(96, rel=0.5)
+    assert mask_of(data.samples[1]).sum() == pytest.approx(96, rel=0.5)
 
 
 def test_unlabelled_pixels_are_void(make: Any) -> None:
@@ -335,10 +335,10 @@ def test_unlabelled_pixels_are_void(make: Any) -> None:
         mask = make.mask(1, 2, 2)
         mask[30:] = 255
         make.write(f"masks/p{index}.png", mask)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     wanted = make.mask(1, 2, 2)
     wanted[30:] = VOID
-    assert np.array_equal(mask_of(data.records[0]), wanted)
+    assert np.array_equal(mask_of(data.samples[0]), wanted)
     assert data.classes == ("class_1", "class_2")
     assert any("unlabelled" in note for note in data.notes)
 
@@ -347,8 +347,8 @@ def test_masks_and_pictures_that_miss_each_other_are_counted(make: Any) -> None:
     make.mask_folder()
     (make.root / "masks/p3.png").unlink()
     make.write("masks/stranger.png", make.mask(1))
-    data = open_data(make.root)
-    assert not by_name(data)["p3.jpg"].defective
+    data = open_dataset(make.root)
+    assert not by_name(data)["p3.jpg"].is_defective
     assert any("1 of 4 pictures have no mask file" in note for note in data.notes)
     assert any("1 masks have no picture" in note for note in data.notes)
 
@@ -358,10 +358,10 @@ def test_kolektor_2(make: Any) -> None:
         for index in range(3):
             make.write(f"{split}/1000{index}.png")
             make.write(f"{split}/1000{index}_GT.png", make.mask(*[1] * (index == 1), value=255))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes, len(data)) == ("mask_beside", ("defect",), 6)
-    assert [record.defective for record in data.records] == [False, True, False] * 2
-    assert {record.split for record in data.records} == {"train", "test"}
+    assert [record.is_defective for record in data.samples] == [False, True, False] * 2
+    assert {record.split for record in data.samples} == {"train", "test"}
 
 
 def test_kolektor_1(make: Any) -> None:
@@ -370,10 +370,10 @@ def test_kolektor_1(make: Any) -> None:
             make.write(f"{item}/Part{part}.jpg")
             mask = make.mask(*[1] * part, value=255)
             make.write(f"{item}/Part{part}_label.bmp", mask)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, len(data)) == ("mask_beside", 4)
-    assert [record.group for record in data.records] == ["kos01", "kos01", "kos02", "kos02"]
-    assert [record.defective for record in data.records] == [False, True] * 2
+    assert [record.group for record in data.samples] == ["kos01", "kos01", "kos02", "kos02"]
+    assert [record.is_defective for record in data.samples] == [False, True] * 2
 
 
 def test_tiles_with_masks_of_the_same_stem_in_class_folders(make: Any) -> None:
@@ -383,27 +383,27 @@ def test_tiles_with_masks_of_the_same_stem_in_class_folders(make: Any) -> None:
             make.write(
                 f"{kind}/Imgs/{kind}{index}.png", make.mask(*[1] * (kind != "MT_Free"), value=255)
             )
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("mask_beside", ("MT_Crack", "MT_Fray"))
-    for record in data.records:
+    for record in data.samples:
         assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
         assert record.class_name == record.name.rstrip("01.jpg")
 
 
 def test_indexed_folder(make: Any) -> None:
-    data = open_data(make.indexed())
+    data = open_dataset(make.indexed())
     assert (data.layout, data.classes) == ("indexed", ("pit", "scar"))
-    assert [record.class_ids for record in data.records[:4]] == [(), (1,), (2,), (1,)]
-    assert [record.split for record in data.records[:4]] == ["train", "train", "val", "test"]
-    assert data.records[0].group == "g0train"
-    assert np.array_equal(mask_of(data.records[2]), make.mask(2))
+    assert [record.class_ids for record in data.samples[:4]] == [(), (1,), (2,), (1,)]
+    assert [record.split for record in data.samples[:4]] == ["train", "train", "val", "test"]
+    assert data.samples[0].group == "g0train"
+    assert np.array_equal(mask_of(data.samples[2]), make.mask(2))
 
 
 def test_an_index_wins_over_run_lengths(make: Any) -> None:
     make.indexed()
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", "t1.jpg,1,1 4")
-    assert open_data(make.root).layout == "indexed"
-    assert open_data(make.root, "severstal").layout == "severstal"
+    assert open_dataset(make.root).layout == "indexed"
+    assert open_dataset(make.root, "severstal").layout == "severstal"
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_a_bad_index_row_is_named(make: Any, row: str, said: str) -> None:
     make.write("images/a.jpg")
     make.text("index.csv", "image,class_name,class_id,group,split", row)
     with pytest.raises(DataError, match=said):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 # -- what does not belong -----------------------------------------------------------------
@@ -436,8 +436,8 @@ def test_hidden_files_links_and_capitals(make: Any) -> None:
     make.text("ok_front/notes.txt", "no picture")
     os.symlink(make.root, make.root / "def_front" / "loop")
     os.symlink(make.root / "nowhere", make.root / "ok_front" / "dangling")
-    data = open_data(make.root)
-    names = sorted(record.path.name for record in data.records)
+    data = open_dataset(make.root)
+    names = sorted(record.path.name for record in data.samples)
     assert names == [
         "LOUD.PNG",
         "def_front_0.jpeg",
@@ -449,21 +449,21 @@ def test_hidden_files_links_and_capitals(make: Any) -> None:
 
 def test_what_is_no_data_set_is_told_what_each_layout_needs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        open_data(tmp_path)
+        open_dataset(tmp_path)
     for name in layout_names():
-        assert layout_of(name).NEEDS in str(caught.value)
+        assert load_layout(name).NEEDS in str(caught.value)
     assert caught.value.exit_code == 65
     with pytest.raises(DataError, match="does not exist"):
-        open_data(tmp_path / "nowhere")
+        open_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match="is not of the layout 'mvtec'"):
-        open_data(tmp_path, "mvtec")
+        open_dataset(tmp_path, "mvtec")
     with pytest.raises(UsageError, match=r"no layout 'coco'.*severstal"):
-        open_data(tmp_path, "coco")
+        open_dataset(tmp_path, "coco")
 
 
 def test_a_set_inside_another_folder_is_found(make: Any) -> None:
     make.class_folder(above="archive/casting/")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.root == make.root / "archive" / "casting"
     assert any("archive/casting" in note for note in data.notes)
 
@@ -473,26 +473,26 @@ def test_several_sets_are_named(make: Any) -> None:
     inner.mvtec()
     type(make)(make.root / "cable").mvtec()
     with pytest.raises(DataError, match=r"several data sets.*bottle.*cable"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_one_class_only_is_refused(make: Any) -> None:
     make.class_folder("ok", count=2)
     with pytest.raises(DataError, match="at least two"):
-        open_data(make.root)
+        open_dataset(make.root)
     make.class_folder("good", count=2)
     with pytest.raises(DataError, match=r"every class counts as good: good, ok.*--good"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 @pytest.mark.data
 def test_the_real_sets(shared_data: Path) -> None:
-    tiles = open_data(shared_data / "magnetic_tile")
+    tiles = open_dataset(shared_data / "magnetic_tile")
     assert tiles.classes == ("blowhole", "break", "crack", "fray", "uneven")
-    assert (len(tiles), sum(record.defective for record in tiles.records)) == (1344, 392)
-    coded = open_data(shared_data / "neu_seg" / "train.csv")
-    drawn = by_name(open_data(shared_data / "neu_seg"))
-    for record in coded.records[::50]:
+    assert (len(tiles), sum(record.is_defective for record in tiles.samples)) == (1344, 392)
+    coded = open_dataset(shared_data / "neu_seg" / "train.csv")
+    drawn = by_name(open_dataset(shared_data / "neu_seg"))
+    for record in coded.samples[::50]:
         assert np.array_equal(record.read_mask(200, 200), drawn[record.name].read_mask(200, 200))
         assert record.class_ids == drawn[record.name].class_ids
 
@@ -502,7 +502,7 @@ def test_the_real_sets(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("name", layout_names())
 def test_no_layout_recognises_nothing(name: str, tmp_path: Path) -> None:
-    layout = layout_of(name)
+    layout = load_layout(name)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.csv").write_bytes(b"\xff\xfe\0")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
@@ -523,9 +523,9 @@ def test_the_layout_in_the_documentation_works(
     make.text("named_bad.txt", "")
     make.write("a_bad.png")
     make.write("b.png")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("named_bad", ("defect",))
-    assert [record.defective for record in data.records] == [True, False]
+    assert [record.is_defective for record in data.samples] == [True, False]
 
 
 def test_every_layout_is_documented() -> None:
@@ -542,20 +542,20 @@ def test_an_index_without_classes_asks_the_masks(make: Any) -> None:
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
     make.text("index.csv", "image,split,group", *(f"p{i}.jpg,train,g{i // 2}" for i in range(4)))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("indexed", ("defect",))
-    assert [record.defective for record in data.records] == [False, True] * 2
-    assert [record.group for record in data.records] == ["g0", "g0", "g1", "g1"]
-    assert {record.split for record in data.records} == {"train"}
+    assert [record.is_defective for record in data.samples] == [False, True] * 2
+    assert [record.group for record in data.samples] == ["g0", "g0", "g1", "g1"]
+    assert {record.split for record in data.samples} == {"train"}
 
 
 def test_an_index_that_says_defective_is_believed(make: Any) -> None:
     for index in range(2):
         make.write(f"images/p{index}.jpg")
     make.text("index.csv", "image,defective", "p0.jpg,0", "p1.jpg,1")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.classes, data.has_masks) == (("defect",), False)
-    assert [record.defective for record in data.records] == [False, True]
+    assert [record.is_defective for record in data.samples] == [False, True]
 
 
 def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
@@ -563,15 +563,15 @@ def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
     for index, class_id in enumerate([0, 1, 2, 1] * 2):
         if class_id:
             make.write(f"masks/t{index}.png", make.mask(1, value=255))
-    data = open_data(make.root)
-    for record in data.records:
+    data = open_dataset(make.root)
+    for record in data.samples:
         assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
 
 
 def test_pictures_outside_the_index_are_counted(make: Any) -> None:
     make.indexed()
     make.write("images/stranger.jpg")
-    assert any("1 pictures are not in the index" in note for note in open_data(make.root).notes)
+    assert any("1 pictures are not in the index" in note for note in open_dataset(make.root).notes)
 
 
 def test_codes_may_be_long(make: Any) -> None:
@@ -581,7 +581,7 @@ def test_codes_may_be_long(make: Any) -> None:
     assert len(code) > 131_072  # the default limit of a cell
     make.write("images/a.png", make.pixels(400, 400))
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"a.png,1,{code}")
-    (record,) = open_data(make.root).records
+    (record,) = open_dataset(make.root).samples
     assert np.array_equal(record.read_mask(400, 400), mask)
 
 
@@ -589,6 +589,6 @@ def test_per_class_masks_may_hold_the_class_id(make: Any) -> None:
     for index in range(2):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}_scar.png", make.mask(1, value=3) * index)
-    data = open_data(make.root)
-    assert [record.class_ids for record in data.records] == [(), (1,)]
-    assert mask_of(data.records[1]).sum() == 96
+    data = open_dataset(make.root)
+    assert [record.class_ids for record in data.samples] == [(), (1,)]
+    assert mask_of(data.samples[1]).sum() == 96

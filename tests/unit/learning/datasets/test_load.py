@@ -12,19 +12,19 @@ import pytest
 
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.learning.datasets import load as module
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.datasets.load import channels_of, common_size, load
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import DataSet
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import Dataset
 
 
-def load_all(data: DataSet, **more: Any) -> Pictures:
+def load_all(data: Dataset, **more: Any) -> ImageArrays:
     size = {"height_px": 40, "width_px": 64, "channels": 1, **more}
-    return load(data, data.records, **size)
+    return load_arrays(data, data.samples, **size)
 
 
 def test_pixels_masks_and_labels_are_those_of_the_files(make: Any) -> None:
-    data = open_data(make.mask_folder())
+    data = open_dataset(make.mask_folder())
     done: list[int] = []
     pictures = load_all(data, progress=done.append)
     assert pictures.images.shape == (4, 40, 64, 1)
@@ -35,7 +35,7 @@ def test_pixels_masks_and_labels_are_those_of_the_files(make: Any) -> None:
     assert pictures.classes == ("defect",)
     assert pictures.skipped == ()
     assert done == [1, 2, 3, 4]
-    for index, record in enumerate(data.records):
+    for index, record in enumerate(data.samples):
         file = cv2.imread(str(record.path), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(pictures.images[index, :, :, 0], file)
     assert np.array_equal(pictures.masks[1], make.mask(1))
@@ -43,7 +43,7 @@ def test_pixels_masks_and_labels_are_those_of_the_files(make: Any) -> None:
 
 def test_another_size_is_letterboxed_with_its_mask(make: Any) -> None:
     make.mask_folder()
-    pictures = load_all(open_data(make.root), height_px=80, width_px=200, channels=3)
+    pictures = load_all(open_dataset(make.root), height_px=80, width_px=200, channels=3)
     assert pictures.images.shape == (4, 80, 200, 3)
     columns = np.flatnonzero(pictures.masks[1].any(axis=0))
     assert (columns[0], columns[-1]) == (36 + 2 * 4, 36 + 2 * 12 - 1)  # 36 px of border
@@ -56,9 +56,9 @@ def test_broken_pictures_are_left_out_by_name(make: Any) -> None:
     (root / "images/p3.jpg").write_bytes((root / "images/p3.jpg").read_bytes()[:-200])
     (root / "images/p5.jpg").write_bytes(b"")
     make.write("masks/p7.png", np.full((64, 40), 255, np.uint8))
-    pictures = load_all(open_data(root))
+    pictures = load_all(open_dataset(root))
     assert len(pictures) == len(pictures.names) == len(pictures.defective) == 17
-    said = {skipped.name: skipped.why for skipped in pictures.skipped}
+    said = {skipped.name: skipped.reason for skipped in pictures.skipped}
     assert set(said) == {"p3.jpg", "p5.jpg", "p7.jpg"}
     assert "cut off" in said["p3.jpg"]
     assert "empty" in said["p5.jpg"]
@@ -70,7 +70,7 @@ def test_broken_pictures_are_left_out_by_name(make: Any) -> None:
 
 def test_too_many_broken_pictures_are_an_error(make: Any) -> None:
     root = make.class_folder(count=5)
-    data = open_data(root)
+    data = open_dataset(root)
     for index in range(3):
         (root / f"ok_front/ok_front_{index}.jpeg").unlink()
     with pytest.raises(DataError, match=r"3 of 10 pictures cannot be used.*\n.*cannot be read"):
@@ -79,20 +79,20 @@ def test_too_many_broken_pictures_are_an_error(make: Any) -> None:
 
 def test_a_few_broken_pictures_of_a_small_set_are_a_few_but_all_are_an_error(make: Any) -> None:
     root = make.class_folder(count=2)
-    data = open_data(root)
+    data = open_dataset(root)
     (root / "ok_front/ok_front_0.jpeg").unlink()
     (root / "ok_front/ok_front_1.jpeg").unlink()
     pictures = load_all(data)
     assert len(pictures.images) == len(pictures.skipped) == 2
-    broken = [record for record in data.records if record.name.startswith("ok_front_")]
+    broken = [record for record in data.samples if record.name.startswith("ok_front_")]
     with pytest.raises(DataError, match="2 of 2 pictures cannot be used"):
-        load(data, broken, height_px=8, width_px=8, channels=1)
+        load_arrays(data, broken, height_px=8, width_px=8, channels=1)
 
 
 def test_nothing_to_load_is_an_error(make: Any) -> None:
-    data = open_data(make.mask_folder())
+    data = open_dataset(make.mask_folder())
     with pytest.raises(DataError, match="no picture to load"):
-        load(data, [], height_px=8, width_px=8, channels=1)
+        load_arrays(data, [], height_px=8, width_px=8, channels=1)
     with pytest.raises(UsageError, match="2 channels"):
         load_all(data, channels=2)
 
@@ -100,9 +100,9 @@ def test_nothing_to_load_is_an_error(make: Any) -> None:
 def test_a_mask_in_an_unknown_class_is_left_out(make: Any) -> None:
     root = make.indexed()
     make.write("masks/t1.png", make.mask(1) * 9)
-    (skipped,) = load_all(open_data(root)).skipped
+    (skipped,) = load_all(open_dataset(root)).skipped
     assert skipped.name == "t1.jpg"
-    assert "value 9, which is no class" in skipped.why
+    assert "value 9, which is no class" in skipped.reason
 
 
 # -- memory -------------------------------------------------------------------------------
@@ -110,12 +110,12 @@ def test_a_mask_in_an_unknown_class_is_left_out(make: Any) -> None:
 
 @pytest.fixture
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_IN_MEMORY_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("small_memory")
 def test_big_arrays_are_mapped(make: Any) -> None:
-    data = open_data(make.mask_folder())
+    data = open_dataset(make.mask_folder())
     pictures = load_all(data)
     assert isinstance(pictures.images, np.memmap)
     assert isinstance(pictures.masks, np.memmap)
@@ -127,7 +127,7 @@ def test_big_arrays_are_mapped(make: Any) -> None:
 def test_the_cache_is_found_again_and_never_stale(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = open_data(make.mask_folder(count=10))
+    data = open_dataset(make.mask_folder(count=10))
     (make.root / "images/p0.jpg").write_bytes(b"broken")
     cache = tmp_path / "cache"
     first = load_all(data, cache=cache)
@@ -143,7 +143,7 @@ def test_the_cache_is_found_again_and_never_stale(
     assert first.defective.tolist() == again.defective.tolist()
     make.write("masks/p2.png", make.mask(1, value=255))
     os.utime(make.root / "masks/p2.png", ns=(1, 1))
-    assert load_all(open_data(make.root), cache=cache).masks[1].any()
+    assert load_all(open_dataset(make.root), cache=cache).masks[1].any()
     assert decoded
 
 
@@ -155,10 +155,10 @@ def test_a_redrawn_mask_of_one_class_is_seen(make: Any, tmp_path: Path) -> None:
         make.write(f"test/pit/{index}.png")
         path = make.write(f"ground_truth/pit/{index}_mask.png", make.mask(1, value=255))
     cache = tmp_path / "cache"
-    first = load_all(open_data(make.root), cache=cache)
+    first = load_all(open_dataset(make.root), cache=cache)
     make.write(f"ground_truth/pit/{path.name}", np.roll(make.mask(1, value=255), 20, 1))
     os.utime(path, ns=(1, 1))
-    again = load_all(open_data(make.root), cache=cache)
+    again = load_all(open_dataset(make.root), cache=cache)
     assert (first.masks != again.masks).any()
 
 
@@ -167,7 +167,7 @@ def test_a_redrawn_mask_of_one_class_is_seen(make: Any, tmp_path: Path) -> None:
     "text", ["{}", "[]", "{", '{"kept": [99], "defective": [true], "skipped": []}', "[" * 100_000]
 )
 def test_a_damaged_cache_says_so(make: Any, tmp_path: Path, text: str) -> None:
-    data = open_data(make.mask_folder())
+    data = open_dataset(make.mask_folder())
     cache = tmp_path / "cache"
     load_all(data, cache=cache)
     next(cache.glob("*.json")).write_text(text)
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_clear_error(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    data = open_data(make.mask_folder())
+    data = open_dataset(make.mask_folder())
     for more in ({}, {"cache": tmp_path / "cache"}):
         with pytest.raises(DataError, match=r"no room.*No space left"):
             load_all(data, **more)
@@ -201,8 +201,8 @@ def test_deep_pictures_are_shifted_to_8_bits(make: Any, top: int, bits: int) -> 
     deep = np.linspace(0, top, 40 * 64).reshape(40, 64).astype(np.uint16)
     for kind in ("ok", "bad"):
         make.write(f"{kind}/{kind}.png", deep)
-    data = open_data(make.root)
-    assert data.bits == bits
+    data = open_dataset(make.root)
+    assert data.bit_depth == bits
     pictures = load_all(data)
     assert np.array_equal(pictures.images[0, :, :, 0], deep >> (bits - 8))
 
@@ -212,12 +212,12 @@ def test_colour_is_seen_and_grey_rgb_is_grey(make: Any) -> None:
         grey = make.pixels()
         make.write(f"ok/a{index}.png", np.dstack([grey] * 3))
         make.write(f"bad/b{index}.png", grey)
-    assert channels_of(open_data(make.root)) == 1
+    assert infer_channels(open_dataset(make.root)) == 1
     rust = np.full((40, 64, 3), 120, np.uint8)
     rust[3:5, 4:8] = (40, 60, 160)  # eight pixels of 2560
     make.write("bad/c.png", rust)
-    data = open_data(make.root)
-    assert channels_of(data) == 3
+    data = open_dataset(make.root)
+    assert infer_channels(data) == 3
     loaded = load_all(data, channels=3)
     image = loaded.images[list(loaded.names).index("c.png")]
     assert np.array_equal(image, cv2.imread(str(make.root / "bad/c.png")))
@@ -226,19 +226,19 @@ def test_colour_is_seen_and_grey_rgb_is_grey(make: Any) -> None:
 def test_the_common_size_is_the_most_common_or_the_median(make: Any) -> None:
     make.class_folder(count=3)
     make.write("ok_front/big.png", make.pixels(500, 1240))
-    assert common_size(open_data(make.root)) == (40, 64)
+    assert common_size(open_dataset(make.root)) == (40, 64)
     other = type(make)(make.root.parent / "other")
     for index, (height, width) in enumerate(
         [(100, 200), (130, 260), (163, 321), (90, 180), (110, 210), (140, 280)]
     ):
         other.write(f"{'ok' if index % 2 else 'bad'}/p{index}.png", make.pixels(height, width))
-    assert common_size(open_data(other.root)) == (128, 240)
+    assert common_size(open_dataset(other.root)) == (128, 240)
 
 
 def test_huge_pictures_give_a_frame_within_bounds(make: Any) -> None:
     for kind in ("ok", "bad"):
         make.write(f"{kind}/{kind}.png", make.pixels(1000, 4096))
-    assert common_size(open_data(make.root)) == (496, 2048)
+    assert common_size(open_dataset(make.root)) == (496, 2048)
 
 
 def exif_turned(jpeg: bytes) -> bytes:
@@ -252,8 +252,8 @@ def test_a_picture_is_turned_as_its_exif_says(make: Any) -> None:
     make.class_folder(count=2)
     path = make.root / "ok_front/ok_front_0.jpeg"
     path.write_bytes(exif_turned(path.read_bytes()))
-    data = open_data(make.root)
-    (turned,) = [record for record in data.records if record.path == path]
-    pictures = load(data, [turned], height_px=64, width_px=40, channels=1)
+    data = open_dataset(make.root)
+    (turned,) = [record for record in data.samples if record.path == path]
+    pictures = load_arrays(data, [turned], height_px=64, width_px=40, channels=1)
     plain = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     assert np.array_equal(pictures.images[0, :, :, 0], np.rot90(plain, -1))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from edgeinspect.learning.datasets import parallel
-from edgeinspect.learning.datasets.parallel import in_threads
+from edgeinspect.learning.datasets.parallel import map_in_threads
 
 
 def test_results_are_in_order() -> None:
-    assert list(in_threads(lambda number: number * number, range(100))) == [
+    assert list(map_in_threads(lambda number: number * number, range(100))) == [
         number * number for number in range(100)
     ]
 
@@ -21,7 +21,7 @@ def test_results_are_in_order() -> None:
 def test_a_read_that_does_not_return_is_named_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(parallel, "SILENCE_S", 0.05)
+    monkeypatch.setattr(parallel, "SLOW_READ_S", 0.05)
     answers = threading.Event()
     stuck = Path("share/b\x1b.png")
 
@@ -30,7 +30,7 @@ def test_a_read_that_does_not_return_is_named_once(
             assert answers.wait(60)
         return path.name
 
-    results = in_threads(work, [Path("share/a.png"), stuck, Path("share/c.png")])
+    results = map_in_threads(work, [Path("share/a.png"), stuck, Path("share/c.png")])
     assert next(results) == "a.png"
     waiting = threading.Thread(target=lambda: rest.extend(results))
     rest: list[str] = []

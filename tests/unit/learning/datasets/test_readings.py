@@ -11,18 +11,18 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.folder_names import says_drawing, says_mask
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import DataSet
+from edgeinspect.learning.datasets.folder_names import is_mask_folder, is_visualization_folder
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import Dataset
 
 
-def bad(data: DataSet) -> list[str]:
-    return [record.name for record in data.records if record.defective]
+def bad(data: Dataset) -> list[str]:
+    return [record.name for record in data.samples if record.is_defective]
 
 
-def spots(data: DataSet) -> int:
+def spots(data: Dataset) -> int:
     """Defect pixels of all pictures together."""
-    return sum(int((record.read_mask(40, 64) > 0).sum()) for record in data.records)
+    return sum(int((record.read_mask(40, 64) > 0).sum()) for record in data.samples)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def spots(data: DataSet) -> int:
     ],
 )
 def test_what_a_folders_name_says(name: str, mask: bool, drawing: bool) -> None:
-    assert (says_mask(name), says_drawing(name)) == (mask, drawing)
+    assert (is_mask_folder(name), is_visualization_folder(name)) == (mask, drawing)
 
 
 def voc(make: Any, png: str) -> Path:
@@ -64,10 +64,10 @@ def voc(make: Any, png: str) -> Path:
 
 @pytest.mark.parametrize("png", ["SegmentationClass", "SegmentationClassPNG"])
 def test_labelmes_voc_in_both_forms(make: Any, png: str) -> None:
-    data = open_data(voc(make, png))
+    data = open_dataset(voc(make, png))
     assert (data.layout, data.classes) == ("mask_folder", ("pit", "scar"))
-    assert [record.class_ids for record in data.records] == [(), (2,), (), (2,)]
-    assert data.left_out == ()
+    assert [record.class_ids for record in data.samples] == [(), (2,), (), (2,)]
+    assert data.skipped == ()
 
 
 @pytest.mark.parametrize("where", ["masks/crack/{}.png", "masks/{}.png", "mask/crack/{}_mask.png"])
@@ -76,7 +76,7 @@ def test_classes_with_a_folder_of_masks(make: Any, where: str) -> None:
         make.write(f"good/{index:03}.png")
         make.write(f"crack/{index:03}.png")
         make.write(where.format(f"{index:03}"), make.mask(1, value=255))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("class_masks", ("crack",))
     assert bad(data) == [f"crack/{index:03}.png" for index in range(4)]
     assert spots(data) == 4 * 96
@@ -87,7 +87,7 @@ def test_anomalibs_folder(make: Any) -> None:
         make.write(f"normal_dir/{index}.png")
         make.write(f"abnormal_dir/{index + 50}.png")
         make.write(f"mask_dir/{index + 50}.png", make.mask(1, value=255))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("class_masks", ("abnormal_dir",))
     assert len(data) == 8
     assert spots(data) == 4 * 96
@@ -99,7 +99,7 @@ def test_a_mask_that_two_classes_could_have_is_refused(make: Any) -> None:
             make.write(f"{name}/{index}.png")
         make.write(f"masks/{index}.png", make.mask(1, value=255))
     with pytest.raises(DataError, match=r"could be of 0\.png in crack/ or in hole/"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_masks_under_any_name_are_no_class(make: Any) -> None:
@@ -108,20 +108,20 @@ def test_masks_under_any_name_are_no_class(make: Any) -> None:
         make.write(f"crack/c{index}.png")
         make.write(f"binary/c{index}.png", make.mask(1, value=255))
     with pytest.raises(DataError, match=r"binary/ holds masks of the pictures in the other"):
-        open_data(make.root)
-    assert open_data(make.root, "class_folder").classes == ("binary", "crack")
+        open_dataset(make.root)
+    assert open_dataset(make.root, "class_folder").classes == ("binary", "crack")
 
 
 def test_plain_pictures_of_other_names_may_be_a_class(make: Any) -> None:
     for index in range(4):
         make.write(f"ok/{index}.png")
         make.write(f"empty/e{index}.png", np.full((40, 64), 3, np.uint8))
-    assert open_data(make.root).classes == ("empty",)
+    assert open_dataset(make.root).classes == ("empty",)
 
 
 def test_a_kind_of_defect_may_be_named_like_a_mask(make: Any) -> None:
     make.class_folder("ok", "solder_mask_damage", count=3)
-    assert open_data(make.root).classes == ("solder_mask_damage",)
+    assert open_dataset(make.root).classes == ("solder_mask_damage",)
 
 
 def test_a_part_of_a_folder_is_no_set(make: Any) -> None:
@@ -130,31 +130,31 @@ def test_a_part_of_a_folder_is_no_set(make: Any) -> None:
     with pytest.raises(
         DataError, match=r"mask_folder only in part.*leaves out bad/ \(6\), ok/ \(6\)"
     ):
-        open_data(make.root)
-    data = open_data(make.root, "mask_folder")
-    assert (len(data), len(data.left_out)) == (6, 12)
-    assert all(one.on_purpose for one in data.left_out)
+        open_dataset(make.root)
+    data = open_dataset(make.root, "mask_folder")
+    assert (len(data), len(data.skipped)) == (6, 12)
+    assert all(one.is_intentional for one in data.skipped)
 
 
 def test_two_folders_of_masks_are_refused(make: Any) -> None:
     make.mask_folder()
     make.write("labels/p0.png", make.mask(1))
     with pytest.raises(DataError, match="two folders of masks: labels/ and masks/"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_two_masks_of_a_picture_are_refused(make: Any) -> None:
     make.mask_folder()
     make.write("masks/P1_mask.PNG", make.mask(1, value=255))
     with pytest.raises(DataError, match=r"p1\.jpg could have two masks"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_masks_are_found_however_they_are_spelled(make: Any) -> None:
     for index in range(6):
         make.write(f"images/Teil_{index}.JPG")
         make.write(f"masks/TEIL_{index}.png", make.mask(*[1] * (index % 2), value=255))
-    assert [record.defective for record in open_data(make.root).records] == [False, True] * 3
+    assert [record.is_defective for record in open_dataset(make.root).samples] == [False, True] * 3
 
 
 def test_masks_of_other_pictures_are_refused(make: Any) -> None:
@@ -162,7 +162,7 @@ def test_masks_of_other_pictures_are_refused(make: Any) -> None:
     for index in range(3):
         make.write(f"masks/q{index}.png", make.mask(1, value=255))
     with pytest.raises(DataError, match=r"3 of 7 masks have no picture: masks/q0\.png"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_one_part_under_two_endings_is_one_picture(make: Any) -> None:
@@ -171,10 +171,10 @@ def test_one_part_under_two_endings_is_one_picture(make: Any) -> None:
         make.write(f"images/p{index}.bmp", pixels)
         make.write(f"images/p{index}.jpg", pixels)
         make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
-    data = open_data(make.root)
-    assert [record.name for record in data.records] == [f"p{i}.bmp" for i in range(4)]
+    data = open_dataset(make.root)
+    assert [record.name for record in data.samples] == [f"p{i}.bmp" for i in range(4)]
     assert bad(data) == ["p1.bmp", "p3.bmp"]
-    assert [one.name for one in data.left_out] == [f"p{i}.jpg" for i in range(4)]
+    assert [one.name for one in data.skipped] == [f"p{i}.jpg" for i in range(4)]
 
 
 def test_two_endings_with_two_labels_are_refused(make: Any) -> None:
@@ -182,14 +182,14 @@ def test_two_endings_with_two_labels_are_refused(make: Any) -> None:
         make.write(f"train_images/{name}")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", "p0.jpg,1,9 12")
     with pytest.raises(DataError, match=r"p0\.bmp is clean, p0\.jpg defective"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_classes_that_differ_in_capitals_are_refused(make: Any) -> None:
     make.class_folder("ok", "Crack", above="train/", count=2)
     make.class_folder("ok", "crack", above="test/", count=2)
     with pytest.raises(DataError, match="has the classes 'Crack' and 'crack'"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 # -- public sets ------------------------------------------------------------------------------
@@ -209,11 +209,11 @@ def test_mvtec_ad_2(make: Any) -> None:
         make.write(
             f"test_public/ground_truth/bad/{index:03}_regular_mask.png", make.mask(1, value=255)
         )
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes, len(data)) == ("mvtec", ("bad",), 12)
     assert bad(data) == [f"test_public/bad/{index:03}_regular.png" for index in range(3)]
-    assert {record.split for record in data.records} == {"train", "val", "test"}
-    assert (len(data.left_out), spots(data)) == (6, 3 * 96)
+    assert {record.split for record in data.samples} == {"train", "val", "test"}
+    assert (len(data.skipped), spots(data)) == (6, 3 * 96)
 
 
 def test_mvtec_loco(make: Any) -> None:
@@ -223,7 +223,7 @@ def test_mvtec_loco(make: Any) -> None:
         for part in range(2):
             mask = np.roll(make.mask(1, value=236 + index), 20 * part, axis=1)
             make.write(f"ground_truth/logical_anomalies/{index:03}/{part:03}.png", mask)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("mvtec", ("logical_anomalies",))
     assert spots(data) == 3 * 2 * 96
 
@@ -233,7 +233,7 @@ def test_btad(make: Any) -> None:
         for place in ("train/ok", "test/ok", "test/ko"):
             make.write(f"{place}/{index:04}.bmp")
         make.write(f"ground_truth/ko/{index:04}.png", make.mask(1, value=255))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("mvtec", ("ko",))
     assert len(bad(data)) == 3
 
@@ -245,9 +245,9 @@ def test_dagm(make: Any) -> None:
             if index < 1:
                 make.write(f"Class1/{split}/Label/{index:04}_label.PNG", make.mask(1, value=255))
         make.text(f"Class1/{split}/Label/Labels.txt", "1")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes, len(data)) == ("mask_folder", ("defect",), 8)
-    assert {record.split for record in data.records if record.defective} == {"train", "test"}
+    assert {record.split for record in data.samples if record.is_defective} == {"train", "test"}
     assert spots(data) == 2 * 96
 
 
@@ -257,7 +257,7 @@ def test_visa(make: Any) -> None:
         make.write(f"Data/Images/Anomaly/{index:03}.JPG")
         make.write(f"Data/Masks/Anomaly/{index:03}.png", make.mask(1 + index % 2))
     make.text("image_anno.csv", "image,label,mask")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("mask_folder", ("class_1", "class_2"))
     assert len(bad(data)) == 4
 
@@ -284,7 +284,7 @@ def test_what_is_not_read_is_named(make: Any, file: str, text: str, said: str) -
     make.write("images/train/p0.jpg")
     make.text(file, text)
     with pytest.raises(DataError, match=said):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_label_studios_masks_are_named(make: Any) -> None:
@@ -292,13 +292,15 @@ def test_label_studios_masks_are_named(make: Any) -> None:
         make.write(f"images/p{index}.png")
         make.write(f"masks/task-{index}-annotation-{index}-by-1-tag-pit-0.png", make.mask(1))
     with pytest.raises(DataError, match="no mask has the stem of a picture; Label Studio's export"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_json_beside_classes_is_said(make: Any) -> None:
     make.class_folder(count=3)
     make.text("def_front/def_front_0.json", json.dumps(LABELME))
-    assert any("labelme's JSON files is there too" in note for note in open_data(make.root).notes)
+    assert any(
+        "labelme's JSON files is there too" in note for note in open_dataset(make.root).notes
+    )
 
 
 @pytest.mark.parametrize("text", ["[" * 300_000, '"' * 100_000, '{"shapes": ' + "9" * 5000])
@@ -306,7 +308,7 @@ def test_hostile_json_is_never_parsed(make: Any, text: str) -> None:
     make.write("p0.jpg")
     make.text("p0.json", text)
     with pytest.raises(DataError, match="not a data set of any known layout"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,9 +332,9 @@ def test_a_mask_may_have_its_pictures_whole_name(make: Any, name: str, folder: s
     for index in range(6):
         make.write(f"images/p{index}.jpg")
         make.write(f"{folder or 'images/'}{name.format(f'p{index}')}", make.mask(index % 2) * 255)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("defect",)
-    assert [record.defective for record in data.records] == [False, True] * 3
+    assert [record.is_defective for record in data.samples] == [False, True] * 3
 
 
 def test_a_class_may_stand_behind_its_pictures_whole_name(make: Any) -> None:
@@ -340,6 +342,6 @@ def test_a_class_may_stand_behind_its_pictures_whole_name(make: Any) -> None:
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.jpg_crack.png", make.mask(1) * 255)
         make.write(f"masks/p{index}.jpg_pit.png", make.mask(0))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("crack", "pit")
-    assert {record.class_ids for record in data.records} == {(1,)}
+    assert {record.class_ids for record in data.samples} == {(1,)}

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.findings import findings
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import DataSet
-from edgeinspect.learning.datasets.scan import survey
+from edgeinspect.learning.datasets.findings import check_dataset
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import Dataset
+from edgeinspect.learning.datasets.scan import scan_dataset
 
 
 def refused(root: Path, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        open_data(root)
+        open_dataset(root)
 
 
-def defective(data: DataSet) -> set[str]:
-    return {Path(record.name).stem for record in data.records if record.defective}
+def defective(data: Dataset) -> set[str]:
+    return {Path(record.name).stem for record in data.samples if record.is_defective}
 
 
 # -- classes that do not say which is good ----------------------------------------------------
@@ -32,22 +32,22 @@ def defective(data: DataSet) -> set[str]:
 def test_two_sides_of_a_decision_are_asked_about(make: Any, names: tuple[str, str]) -> None:
     make.class_folder(*names)
     refused(make.root, f"--good {min(names)} or --good {max(names)}")
-    data = open_data(make.root, good=[names[0]])
+    data = open_dataset(make.root, good_classes=[names[0]])
     assert data.classes == (names[1],)
 
 
 def test_numbered_kinds_of_defects_are_read_and_asked_about(make: Any) -> None:
     make.class_folder("1", "2", "3")  # GC10-DET
-    found = findings(survey(open_data(make.root), twins=False))
+    found = check_dataset(scan_dataset(open_dataset(make.root), with_duplicates=False))
     assert any("1, 2, 3" in one.remedy and "--good NAME" in one.remedy for one in found)
 
 
 def test_factory_names_in_capitals_below_splits(make: Any) -> None:
     for split in ("Train", "TEST"):
         make.class_folder("IO", "NIO_Kratzer", "NIO_crack", above=f"{split}/")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("NIO_Kratzer", "NIO_crack")
-    assert {record.split for record in data.records} == {"train", "test"}
+    assert {record.split for record in data.samples} == {"train", "test"}
 
 
 # -- masks among the pictures of a class ------------------------------------------------------
@@ -63,21 +63,23 @@ def beside(make: Any, name: str, ending: str = "png") -> Path:
 
 @pytest.mark.parametrize("name", ["{}_mask", "{}.mask", "{}_GT"])
 def test_masks_beside_the_pictures_of_one_class_are_masks(make: Any, name: str) -> None:
-    data = open_data(beside(make, name))
+    data = open_dataset(beside(make, name))
     assert (data.layout, data.classes, len(data)) == ("mask_beside", ("ng",), 12)
     assert defective(data) == {f"p{index}" for index in range(6)}
-    assert sum(seen.defect_px for seen in survey(data, twins=False).seen) == 6 * 96
+    assert (
+        sum(seen.defect_px for seen in scan_dataset(data, with_duplicates=False).images) == 6 * 96
+    )
 
 
 def test_a_mask_never_takes_the_place_of_its_picture(make: Any) -> None:
-    data = open_data(beside(make, "{}", "jpg"))
-    assert {record.path.suffix for record in data.records if record.defective} == {".jpg"}
+    data = open_dataset(beside(make, "{}", "jpg"))
+    assert {record.path.suffix for record in data.samples if record.is_defective} == {".jpg"}
 
 
 @pytest.mark.parametrize("name", ["{}_lab", "{}_defect", "mask_{}", "gt_{}"])
 def test_masks_of_other_names_are_no_pictures(make: Any, name: str) -> None:
     refused(beside(make, name), "ng/ holds masks among its pictures")
-    assert len(open_data(make.root, "class_folder")) == 18
+    assert len(open_dataset(make.root, "class_folder")) == 18
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,9 @@ def test_a_folder_that_says_the_opposite_of_its_class_is_refused(make: Any, belo
         make.write(f"pit/{index}.png")
         make.write(f"{below}/x{index}.png")
     with pytest.raises(DataError, match="its name says the opposite") as caught:
-        open_data(make.root)
+        open_dataset(make.root)
     assert caught.value.remedy
-    assert len(open_data(make.root, "class_folder").records) == 9
+    assert len(open_dataset(make.root, "class_folder").samples) == 9
 
 
 def test_views_of_one_part_are_its_group(make: Any) -> None:
@@ -101,9 +103,9 @@ def test_views_of_one_part_are_its_group(make: Any) -> None:
             make.write(f"OK/S{part:04}/a_{part}_OK_{view}.jpg")
             make.write(f"NG/AK/S{part:04}/a_{part}_NG_AK_{view}.jpg")
             make.write(f"NG/AK/S{part:04}/a_{part}_NG_AK_{view}.png", make.mask(1, value=255))
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.classes, len(data)) == (("NG/AK",), 12)
-    assert len({record.group for record in data.records}) == 6
+    assert len({record.group for record in data.samples}) == 6
 
 
 def test_good_pictures_may_have_empty_masks_beside_them(make: Any) -> None:
@@ -113,10 +115,10 @@ def test_good_pictures_may_have_empty_masks_beside_them(make: Any) -> None:
         make.write(f"MT_Free/Imgs/f{index}.png", make.mask())
         make.write(f"MT_Crack/Imgs/c{index}.jpg")
         make.write(f"MT_Crack/Imgs/c{index}.png", make.mask(1, value=255))
-    data = open_data(make.root)
-    assert (data.layout, len(data), data.left_out) == ("mask_beside", 12, ())
+    data = open_dataset(make.root)
+    assert (data.layout, len(data), data.skipped) == ("mask_beside", 12, ())
     assert defective(data) == {f"c{index}" for index in range(6)}
-    assert not survey(data, twins=False).broken
+    assert not scan_dataset(data, with_duplicates=False).broken
 
 
 # -- what masks hold --------------------------------------------------------------------------
@@ -155,9 +157,9 @@ def test_a_list_that_says_the_background_is_believed(make: Any) -> None:
         colors = np.array([[30, 20, 10], [0, 0, 200], [0, 200, 0]], np.uint8)
         make.write(f"SegmentationClass/p{index}.png", colors[make.mask(*kind)])
     make.text("labelmap.txt", "background:10,20,30::", "pit:200,0,0::", "scar:0,200,0::")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("pit", "scar")
-    assert [record.class_ids for record in data.records] == [(1,), (2,), ()]
+    assert [record.class_ids for record in data.samples] == [(1,), (2,), ()]
 
 
 def objects(make: Any, count: int, first: int = 1) -> np.ndarray:
@@ -171,7 +173,7 @@ def test_numbers_of_single_objects_are_no_classes(make: Any) -> None:
     masked(make, *(objects(make, count).astype(np.uint8) for count in (2, 3, 1, 4, 0)))
     refused(make.root, "number single objects.*classes.txt")
     make.text("classes.txt", "pit", "scar", "dent", "crack")
-    assert open_data(make.root).classes == ("pit", "scar", "dent", "crack")
+    assert open_dataset(make.root).classes == ("pit", "scar", "dent", "crack")
 
 
 def test_numbers_up_to_500_are_no_classes(make: Any) -> None:
@@ -181,15 +183,15 @@ def test_numbers_up_to_500_are_no_classes(make: Any) -> None:
 
 def test_classes_that_are_met_together_are_classes(make: Any) -> None:
     masked(make, *(make.mask(*kinds) for kinds in ((1, 2), (1,), (1, 2), (2, 3), ())))
-    assert open_data(make.root).classes == ("class_1", "class_2", "class_3")
+    assert open_dataset(make.root).classes == ("class_1", "class_2", "class_3")
 
 
 @pytest.mark.parametrize("name", ["p{}_lab", "p{}_gt_mask", "p{}_labelIds", "p{}_gtFine_labelIds"])
 def test_a_word_for_masks_is_no_class(make: Any, name: str) -> None:
     masked(make, make.mask(1), make.mask(2), make.mask(3), make.mask(), name=name)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("class_1", "class_2", "class_3")
-    assert [record.class_ids for record in data.records] == [(1,), (2,), (3,), ()]
+    assert [record.class_ids for record in data.samples] == [(1,), (2,), (3,), ()]
 
 
 def test_files_of_one_class_hold_one_value(make: Any) -> None:
@@ -208,16 +210,16 @@ def test_a_mask_that_is_not_read_does_not_make_its_picture_clean(make: Any, endi
 def test_a_picture_without_a_mask_among_labelled_clean_ones_is_left_out(make: Any) -> None:
     make.mask_folder(count=12)
     (make.root / "masks/p3.png").unlink()
-    data = open_data(make.root)
-    assert [one.name for one in data.left_out] == ["images/p3.jpg"]
+    data = open_dataset(make.root)
+    assert [one.name for one in data.skipped] == ["images/p3.jpg"]
     assert len(data) == 11
 
 
 def test_pictures_of_other_formats_are_named(make: Any) -> None:
     make.class_folder("ok", "ng", count=10)
     (make.root / "ng/ng_3.jpeg").rename(make.root / "ng/ng_3.webp")
-    data = open_data(make.root)
-    assert [(one.name, one.why) for one in data.left_out] == [
+    data = open_dataset(make.root)
+    assert [(one.name, one.reason) for one in data.skipped] == [
         ("ng/ng_3.webp", ".webp is not read: save it as PNG")
     ]
     for index in range(10):
@@ -236,7 +238,7 @@ def test_masks_of_good_pictures_may_be_there_if_they_are_empty(make: Any) -> Non
     make.mvtec()
     for index in range(3):
         make.write(f"ground_truth/good/{index:03}_mask.png", make.mask())
-    assert open_data(make.root).classes == ("crack", "hole")
+    assert open_dataset(make.root).classes == ("crack", "hole")
     make.write("ground_truth/good/000_mask.png", make.mask(1, value=255))
     refused(make.root, "none of its masks may have a defect pixel")
 
@@ -273,12 +275,12 @@ def test_an_index_never_says_good_by_mistake(make: Any, lines: tuple[str, ...], 
 
 def test_columns_in_capitals_and_parts_of_a_pixel_count(make: Any) -> None:
     index(make, "Image,Pit_PX,Scar_px", "p1.png,0.5,0", "p2.png,0,0")
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (data.classes, defective(data)) == (("Pit", "Scar"), {"p1"})
 
 
 def test_rows_without_a_label_are_counted(make: Any) -> None:
-    data = open_data(index(make, "image,class_name", "p1.png,pit", "p2.png,"))
+    data = open_dataset(index(make, "image,class_name", "p1.png,pit", "p2.png,"))
     assert "1 of 2 rows have no label: taken as good" in data.notes
 
 
@@ -287,7 +289,7 @@ def test_names_alone_do_not_number_the_values_of_masks(make: Any) -> None:
     index(make, "image,class_name", "p1.png,pit", "p2.png,dent", "p3.png,ok", masks=masks)
     refused(make.root, "which of them is which value of a mask")
     make.text("classes.txt", "pit", "dent")
-    assert open_data(make.root).classes == ("pit", "dent")
+    assert open_dataset(make.root).classes == ("pit", "dent")
 
 
 def test_labels_and_masks_number_classes_alike(make: Any) -> None:
@@ -311,7 +313,7 @@ def test_what_spreadsheets_put_before_a_header(make: Any, head: str) -> None:
     make.severstal()
     rows = (make.root / "train.csv").read_text().splitlines()[1:]
     make.text("train.csv", head, *rows)
-    assert defective(open_data(make.root)) == {"a", "b"}
+    assert defective(open_dataset(make.root)) == {"a", "b"}
 
 
 # -- exports of other programs ----------------------------------------------------------------
@@ -332,8 +334,8 @@ def test_masks_of_several_objects_are_of_one_class(make: Any) -> None:
         make.write(f"images/p{number}.png")
         make.write(f"masks/p{number}_mask_0.png", make.mask(1, value=255))
         make.write(f"masks/p{number}_mask_1.png", make.mask(0, 1, value=255))
-    data = open_data(make.root)
-    assert (data.classes, [record.class_ids for record in data.records]) == (
+    data = open_dataset(make.root)
+    assert (data.classes, [record.class_ids for record in data.samples]) == (
         ("defect",),
         [(1,)] * 3,
     )
@@ -363,7 +365,7 @@ def listed(make: Any, *lines: str) -> Path:
 def test_a_list_may_number_its_names(make: Any, line: str, first: int) -> None:
     names = ["background", "pit", "scar", "dent"]
     root = listed(make, *(line.format(i, names[i]) for i in range(first, 4)))
-    assert open_data(root).classes == ("pit", "scar", "dent")
+    assert open_dataset(root).classes == ("pit", "scar", "dent")
 
 
 @pytest.mark.parametrize(
@@ -385,7 +387,7 @@ def test_two_cameras_are_no_classes(make: Any) -> None:
     make.class_folder("ok", "ng", above="cam1/")
     make.class_folder("ok", "ng", above="cam2/")
     refused(make.root, "cam1/ and cam2/ hold ng and ok each: which of the two")
-    assert open_data(make.root / "cam1").classes == ("ng",)
+    assert open_dataset(make.root / "cam1").classes == ("ng",)
 
 
 # -- masks among the pictures of a set with masks -----------------------------------------------
@@ -397,7 +399,7 @@ def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -
     for index in range(12):
         make.write(f"images/{inner}/{index}.png", make.mask(1, value=255))
     refused(make.root, "stand in a folder whose name says masks, or drawings")
-    assert len(open_data(make.root, "mask_folder")) == 24, "a person's word"
+    assert len(open_dataset(make.root, "mask_folder")) == 24, "a person's word"
 
 
 @pytest.mark.parametrize("target", ["..", "../masks"])
@@ -406,7 +408,7 @@ def test_masks_reached_by_a_link_are_no_clean_pictures(make: Any, target: str) -
     (make.root / "images" / "up").symlink_to(target)
     refused(make.root, "are masks of the set too")
     with pytest.raises(DataError, match="are masks of the set too"):
-        open_data(make.root, "mask_folder")
+        open_dataset(make.root, "mask_folder")
 
 
 def test_masks_below_a_kind_of_defect_are_no_pictures(make: Any) -> None:
@@ -415,7 +417,7 @@ def test_masks_below_a_kind_of_defect_are_no_pictures(make: Any) -> None:
         for picture in sorted(folder.glob("*.png")):
             make.write(f"test/{folder.name}/masks/{picture.name}", make.mask(1, value=255))
     with pytest.raises(DataError):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_a_table_of_codes_that_ends_within_a_line_is_refused(make: Any) -> None:
@@ -425,6 +427,6 @@ def test_a_table_of_codes_that_ends_within_a_line_is_refused(make: Any) -> None:
     for end in range(1, len(last)):
         table.write_bytes(whole[:-end])
         with pytest.raises(DataError):
-            open_data(make.root)
+            open_dataset(make.root)
     table.write_bytes(whole)
-    assert open_data(make.root).layout == "severstal"
+    assert open_dataset(make.root).layout == "severstal"

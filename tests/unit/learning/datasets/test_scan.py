@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import contact_sheet as sheet_module
-from edgeinspect.learning.datasets.contact_sheet import draw_sheet, write_sheet
+from edgeinspect.learning.datasets.contact_sheet import draw_contact_sheet, write_contact_sheet
 from edgeinspect.learning.datasets.duplicates import (
-    Twins,
+    DuplicatePair,
     _count_bits,
-    families,
-    find_twins,
-    look_at,
+    duplicate_groups,
+    find_duplicates,
+    fingerprint,
 )
-from edgeinspect.learning.datasets.findings import findings
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.scan import Survey, survey
-from edgeinspect.learning.datasets.split import split
+from edgeinspect.learning.datasets.findings import check_dataset
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.scan import DatasetScan, scan_dataset
+from edgeinspect.learning.datasets.split import split_dataset
 
 
 def texture(seed: int, height_px: int = 96, width_px: int = 96) -> np.ndarray:
@@ -38,8 +38,8 @@ def dihedral(pixels: np.ndarray, way: int) -> np.ndarray:
     return np.ascontiguousarray(np.fliplr(turned) if way > 3 else turned)
 
 
-def said(found: Survey) -> str:
-    return "\n".join(f"{one.level}: {one.what}" for one in findings(found))
+def messages(found: DatasetScan) -> str:
+    return "\n".join(f"{one.level}: {one.message}" for one in check_dataset(found))
 
 
 # -- twins --------------------------------------------------------------------------------
@@ -51,26 +51,28 @@ def test_a_turned_brighter_compressed_twin_is_found(way: int) -> None:
     twin = np.clip(dihedral(texture(7), way) * 0.8 + 15, 0, 255).astype(np.uint8)
     packed = cv2.imencode(".jpg", twin, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
     pictures.append(np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)[:, :, None])
-    (pair,) = find_twins([look_at(picture) for picture in pictures])
-    assert (pair.first, pair.second, pair.exact) == (7, 30, False)
+    (pair,) = find_duplicates([fingerprint(picture) for picture in pictures])
+    assert (pair.first, pair.second, pair.is_exact) == (7, 30, False)
     assert pair.correlation > 0.93
 
 
 def test_the_same_pixels_are_exact_and_strangers_are_none() -> None:
     pictures = [texture(seed)[:, :, None] for seed in (1, 2, 3, 2)]
-    assert find_twins([look_at(picture) for picture in pictures]) == [Twins(1, 3, True, 1.0)]
+    assert find_duplicates([fingerprint(picture) for picture in pictures]) == [
+        DuplicatePair(1, 3, True, 1.0)
+    ]
 
 
 def test_flat_pictures_are_no_twins_but_by_their_pixels() -> None:
     rng = np.random.default_rng(3)
     flat = [rng.integers(100, 103, (64, 64, 1), np.uint8) for _ in range(4)]
-    assert find_twins([look_at(picture) for picture in flat]) == []
-    assert len(find_twins([look_at(picture) for picture in [*flat, flat[0]]])) == 1
+    assert find_duplicates([fingerprint(picture) for picture in flat]) == []
+    assert len(find_duplicates([fingerprint(picture) for picture in [*flat, flat[0]]])) == 1
 
 
 def test_another_shape_is_no_twin() -> None:
     square, strip = texture(1)[:, :, None], texture(1, 32, 200)[:, :, None]
-    assert find_twins([look_at(square), look_at(strip)]) == []
+    assert find_duplicates([fingerprint(square), fingerprint(strip)]) == []
 
 
 def casting(seed: int) -> np.ndarray:
@@ -90,13 +92,17 @@ def test_castings_that_look_alike_are_no_twins() -> None:
     pictures = [casting(seed)[:, :, None] for seed in range(40)]
     pictures.append(np.ascontiguousarray(np.rot90(pictures[11])))
     pictures[-1] = (pictures[-1] * 0.9).astype(np.uint8)
-    found = find_twins([look_at(picture) for picture in pictures])
+    found = find_duplicates([fingerprint(picture) for picture in pictures])
     assert [(pair.first, pair.second) for pair in found] == [(11, 40)]
 
 
 def test_families_are_tied_through_others() -> None:
-    pairs = [Twins(0, 4, True, 1), Twins(4, 9, False, 1), Twins(2, 3, True, 1)]
-    assert families(pairs) == [(0, 4, 9), (2, 3)]
+    pairs = [
+        DuplicatePair(0, 4, True, 1),
+        DuplicatePair(4, 9, False, 1),
+        DuplicatePair(2, 3, True, 1),
+    ]
+    assert duplicate_groups(pairs) == [(0, 4, 9), (2, 3)]
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -112,12 +118,12 @@ def test_bits_are_counted_without_numpy_2(values: list[int]) -> None:
 
 
 def test_a_good_set_has_nothing_to_say_but_notes(make: Any) -> None:
-    found = survey(split(open_data(make.mask_folder(count=20)), 1))
-    assert {one.level for one in findings(found)} <= {"note"}
+    found = scan_dataset(split_dataset(open_dataset(make.mask_folder(count=20)), 1))
+    assert {one.level for one in check_dataset(found)} <= {"note"}
     assert not found.broken
-    assert found.twins == ()
+    assert found.duplicates == ()
     assert found.sizes == [((40, 64), 20)]
-    assert [seen.defect_px for seen in found.seen[:2]] == [0, 96]
+    assert [seen.defect_px for seen in found.images[:2]] == [0, 96]
 
 
 def test_planted_faults_are_all_found(make: Any) -> None:
@@ -144,8 +150,8 @@ def test_planted_faults_are_all_found(make: Any) -> None:
     make.write("images/copy.png", original)  # t1 is a pit in train: two faults in one
     second = cv2.imread(str(root / "images/t2.jpg"), cv2.IMREAD_GRAYSCALE)
     make.write("images/twin.png", np.ascontiguousarray(second[::-1]))  # t2 is in val
-    found = survey(open_data(root))
-    text = said(found)
+    found = scan_dataset(open_dataset(root))
+    text = messages(found)
     for line in (
         "warning: 1 pictures cannot be read: cut.png",
         "warning: 1 masks do not fit their pictures: turned.png",
@@ -156,29 +162,31 @@ def test_planted_faults_are_all_found(make: Any) -> None:
         "warning: 1 near duplicates (turned, mirrored, other exposure) stand in two splits",
     ):
         assert line in text
-    assert len(found.twins) == 2
+    assert len(found.duplicates) == 2
 
 
 def test_groups_across_splits_are_found(make: Any) -> None:
     root = make.indexed()
     text = (root / "index.csv").read_text().replace("g0train", "g").replace("g0test", "g")
     (root / "index.csv").write_text(text)
-    assert "warning: 1 groups stand in train and in test" in said(survey(open_data(root)))
+    assert "warning: 1 groups stand in train and in test" in messages(
+        scan_dataset(open_dataset(root))
+    )
 
 
 def test_more_than_a_fifth_broken_is_an_error(make: Any) -> None:
     root = make.class_folder(count=3)
     (root / "ok_front/ok_front_0.jpeg").write_bytes(b"")
     (root / "def_front/def_front_0.jpeg").write_bytes(b"")
-    assert said(survey(open_data(root))).startswith("error: 2 pictures cannot be read")
+    assert messages(scan_dataset(open_dataset(root))).startswith("error: 2 pictures cannot be read")
 
 
 def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", 1 - make.mask(1) if index else make.mask(1))
-    data = open_data(make.root, classes=["pit", "scar"])
-    text = said(survey(data))
+    data = open_dataset(make.root, classes=["pit", "scar"])
+    text = messages(scan_dataset(data))
     assert "in 3 pictures most pixels are defects" in text
     assert "class 'scar' has no pixel anywhere" in text
     assert "every picture is defective" in text
@@ -188,18 +196,18 @@ def test_no_defect_at_all_is_an_error(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", make.mask())
-    assert "error: no picture is defective" in said(survey(open_data(make.root)))
+    assert "error: no picture is defective" in messages(scan_dataset(open_dataset(make.root)))
 
 
 def test_a_split_that_keeps_twins_together_has_no_leak(make: Any) -> None:
     for index in range(24):
         pixels = texture(index // 2)
         make.write(f"{'ok' if index < 12 else 'bad'}/p{index}.png", dihedral(pixels, index % 2))
-    data = open_data(make.root)
-    found = survey(data)
-    assert len(found.twins) == 12
-    assert survey(split(data, 1)).leaks()
-    assert not survey(split(data, 1, together=found.together())).leaks()
+    data = open_dataset(make.root)
+    found = scan_dataset(data)
+    assert len(found.duplicates) == 12
+    assert scan_dataset(split_dataset(data, 1)).leaks()
+    assert not scan_dataset(split_dataset(data, 1, groups=found.duplicate_groups())).leaks()
 
 
 # -- the contact sheet --------------------------------------------------------------------
@@ -211,12 +219,12 @@ def test_the_sheet_shows_every_section(
     root = make.indexed()
     (root / "images/t0.jpg").write_bytes(b"broken")
     titles: list[str] = []
-    real = sheet_module._strip
+    real = sheet_module._text_line
     monkeypatch.setattr(
-        sheet_module, "_strip", lambda text, *rest: titles.append(text) or real(text, *rest)
+        sheet_module, "_text_line", lambda text, *rest: titles.append(text) or real(text, *rest)
     )
-    found = survey(open_data(root))
-    picture = draw_sheet(found)
+    found = scan_dataset(open_dataset(root))
+    picture = draw_contact_sheet(found)
     assert picture.shape[1:] == (1800, 3)
     assert [title.split(":")[0] for title in titles if ":" in title] == [
         "pit",
@@ -224,12 +232,12 @@ def test_the_sheet_shows_every_section(
         "good",
         "cannot be used",
     ]
-    for color in sheet_module.COLORS[:2]:
+    for color in sheet_module.CLASS_COLORS[:2]:
         assert (picture == color).all(axis=2).any()
-    write_sheet(tmp_path / "sheet.png", found)
+    write_contact_sheet(tmp_path / "sheet.png", found)
     assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png")), picture)
     with pytest.raises(DataError, match="cannot be written"):
-        write_sheet(tmp_path / "no" / "sheet.png", found)
+        write_contact_sheet(tmp_path / "no" / "sheet.png", found)
 
 
 def test_the_outline_leaves_the_defect_visible() -> None:
@@ -237,9 +245,9 @@ def test_the_outline_leaves_the_defect_visible() -> None:
     mask = np.zeros((100, 200), np.uint8)
     mask[40:60, 50:90] = 1
     mask[20:22, 150:152] = 2
-    sheet_module._outline(frame, mask, 1.0, 0, 0)
+    sheet_module._draw_outlines(frame, mask, 1.0, 0, 0)
     assert (frame[40:60, 50:90] == 90).all()
-    first, second = ((frame == color).all(axis=2) for color in sheet_module.COLORS[:2])
+    first, second = ((frame == color).all(axis=2) for color in sheet_module.CLASS_COLORS[:2])
     assert first[38, 50:90].all()
     assert second[10:35, 140:165].sum() > 40  # boxed, as it is tiny
 
@@ -247,13 +255,13 @@ def test_the_outline_leaves_the_defect_visible() -> None:
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "leaks"), [("neu_seg", 3)])
 def test_the_real_sets(shared_data: Path, name: str, leaks: int) -> None:
-    found = survey(open_data(shared_data / name))
+    found = scan_dataset(open_dataset(shared_data / name))
     assert not found.broken
     assert len(found.leaks()) == leaks
 
 
-def remedies(found: Survey) -> dict[str, str]:
-    return {one.what.split(":")[0]: one.remedy for one in findings(found)}
+def remedies(found: DatasetScan) -> dict[str, str]:
+    return {one.message.split(":")[0]: one.remedy for one in check_dataset(found)}
 
 
 def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
@@ -262,12 +270,12 @@ def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
         pixels[:6] = 0  # a BMP has its first row at the end
         make.write(f"ok/{index}.bmp", pixels)
         make.write(f"bad/{index}b.bmp", np.ascontiguousarray(pixels[:, ::-1]))
-    found = survey(open_data(make.root))
+    found = scan_dataset(open_dataset(make.root))
     remedy = remedies(found)["8 pictures cannot be read"]
     assert "`flat_end: true` in reading.yaml" in remedy
     assert "elete" not in remedy
     (make.root / "reading.yaml").write_text("flat_end: true\n")
-    assert not survey(open_data(make.root)).broken
+    assert not scan_dataset(open_dataset(make.root)).broken
 
 
 def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
@@ -275,7 +283,7 @@ def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
     cut = root / "ok_front/ok_front_0.jpeg"
     cut.write_bytes(cut.read_bytes()[:-40])
     (root / "def_front/def_front_0.jpeg").write_bytes(b"GIF89a" + bytes(40))
-    remedy = remedies(survey(open_data(root)))["2 pictures cannot be read"]
+    remedy = remedies(scan_dataset(open_dataset(root)))["2 pictures cannot be read"]
     assert "Copy it again (1 of them)" in remedy
     assert "Save it as PNG" in remedy
 
@@ -287,5 +295,5 @@ def test_a_class_spelled_otherwise_in_test_is_told(make: Any) -> None:
                 make.write(
                     f"{split_name}/{name}/{name}{index}.png", texture(10 * len(name) + index)
                 )
-    text = said(survey(open_data(make.root)))
+    text = messages(scan_dataset(open_dataset(make.root)))
     assert "warning: train shows nothing of 'scratches', which val or test have" in text

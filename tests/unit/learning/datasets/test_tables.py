@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.run_length import direction_of, encode_runs, format_runs
-from edgeinspect.learning.datasets.name_matching import Names, fold
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import DataSet
-from edgeinspect.learning.datasets.tables import header_of, parse_rows, read_rows
+from edgeinspect.imaging.run_length import detect_run_direction, encode_runs, format_runs
+from edgeinspect.learning.datasets.name_matching import FileNameIndex, normalize_name
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import Dataset
+from edgeinspect.learning.datasets.tables import parse_rows, read_header, read_rows
 
 CODE = "9 12 49 12"
 
@@ -34,17 +34,17 @@ def steel(
     end: str = "\n",
     encoding: str = "utf-8",
     column: str = "ImageId",
-) -> DataSet:
+) -> Dataset:
     for name in files or ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg", "p4.jpg", "p5.jpg"]:
         make.write(f"train_images/{name}")
     rows = [sep.join((column, "ClassId", "EncodedPixels"))]
     rows += [sep.join((name, "1", CODE)) for name in names]
     (make.root / "train.csv").write_bytes(end.join([*rows, ""]).encode(encoding))
-    return open_data(make.root)
+    return open_dataset(make.root)
 
 
-def bad(data: DataSet) -> list[str]:
-    return [record.name for record in data.records if record.defective]
+def bad(data: Dataset) -> list[str]:
+    return [record.name for record in data.samples if record.is_defective]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def bad(data: DataSet) -> list[str]:
 def test_names_that_are_spelled_otherwise_are_the_same_picture(make: Any, names: list[str]) -> None:
     data = steel(make, names)
     assert bad(data) == ["p1.jpg", "p2.jpg"]
-    assert (len(data), data.left_out) == (6, ())
+    assert (len(data), data.skipped) == (6, ())
 
 
 @pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
@@ -74,10 +74,10 @@ def test_accents_in_either_form_are_the_same(make: Any, table: Any, disk: Any) -
 def test_one_picture_under_two_spellings_has_the_classes_of_both(make: Any) -> None:
     steel(make, ["p1.jpg"])
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"P1.JPG,2,{CODE}")
-    assert open_data(make.root).records[1].class_ids == (1, 2)
+    assert open_dataset(make.root).samples[1].class_ids == (1, 2)
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"P1.JPG,1,{CODE}")
     with pytest.raises(DataError, match=r"gives p1\.jpg class 1 again"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_a_name_that_two_pictures_could_have_is_refused(make: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_few_names_without_a_picture_are_named(
 ) -> None:
     data = steel(make, ["p1.jpg", "q7.jpg"])
     assert bad(data) == ["p1.jpg"]
-    ((name, why),) = [(each.name, each.why) for each in data.left_out]
+    ((name, why),) = [(each.name, each.reason) for each in data.skipped]
     assert (name, "train.csv:3" in why) == ("q7.jpg", True)
     assert main(["data", "inspect", str(make.root)]) == 0
     out = capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_where_clean_pictures_have_rows_the_others_must_have_one(make: Any) -> N
     steel(make, ["p1.jpg"])
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", "p2.jpg,1,")
     with pytest.raises(DataError, match=r"no row for 4 others: p0\.jpg"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 @pytest.mark.parametrize("column", ["split", "group"])
@@ -127,7 +127,7 @@ def test_a_picture_has_one_split_and_one_group(make: Any, column: str) -> None:
     rows = [f"p1.jpg,1,{CODE},train", f"p1.jpg,2,{CODE},test"]
     make.text("train.csv", f"ImageId,ClassId,EncodedPixels,{column}", *rows)
     with pytest.raises(DataError, match=f"p1.jpg the {column} test, and train above") as caught:
-        open_data(make.root)
+        open_dataset(make.root)
     assert caught.value.where == "train.csv:3"
 
 
@@ -137,13 +137,13 @@ def test_what_another_table_calls_defective_is_not_good(make: Any, named: str) -
     steel(make, ["p1.jpg"])
     make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"P2.JPG,1,{CODE}", "p3.jpg,1,")
     with pytest.raises(DataError, match=r"defective in val\.csv: p2\.jpg") as caught:
-        open_data(make.root / named)
+        open_dataset(make.root / named)
     assert caught.value.remedy
     make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"q.jpg,1,{CODE}")
-    assert open_data(make.root / named).records[1].defective
+    assert open_dataset(make.root / named).samples[1].is_defective
     (make.root / "val.csv").rename(make.root / "sample_submission.csv")
     make.text("sample_submission.csv", "ImageId,ClassId,EncodedPixels", f"p2.jpg,1,{CODE}")
-    assert not open_data(make.root / named).records[2].defective
+    assert not open_dataset(make.root / named).samples[2].is_defective
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
@@ -174,7 +174,7 @@ def test_a_damaged_table_is_one_error(make: Any, text: bytes, said: str) -> None
     steel(make, ["p1.jpg"])
     (make.root / "train.csv").write_bytes(text)
     with pytest.raises(DataError, match=said):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_codes_that_run_along_rows_are_refused(make: Any) -> None:
@@ -185,17 +185,17 @@ def test_codes_that_run_along_rows_are_refused(make: Any) -> None:
     rows = [f"{n}.png,1,{format_runs(encode_runs(tall.T))}" for n in "ab"]
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", *rows)
     with pytest.raises(DataError, match="run along the rows: 2 of 2"):
-        open_data(make.root)
+        open_dataset(make.root)
     rows = [f"{n}.png,1,{format_runs(encode_runs(tall))}" for n in "ab"]
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", *rows)
-    assert np.array_equal(open_data(make.root).records[0].read_mask(40, 64), tall)
+    assert np.array_equal(open_dataset(make.root).samples[0].read_mask(40, 64), tall)
 
 
 def test_the_direction_of_a_square_is_not_guessed() -> None:
     mask = np.zeros((64, 64), np.uint8)
     mask[5:35, 10:20] = 1
-    assert direction_of(encode_runs(mask), 64, 64) is None
-    assert direction_of(encode_runs(mask), 64, 128) is None
+    assert detect_run_direction(encode_runs(mask), 64, 64) is None
+    assert detect_run_direction(encode_runs(mask), 64, 128) is None
 
 
 def test_an_index_finds_its_pictures_and_masks_however_spelled(make: Any) -> None:
@@ -204,9 +204,9 @@ def test_an_index_finds_its_pictures_and_masks_however_spelled(make: Any) -> Non
     make.write("masks/P1.PNG", make.mask(1))
     rows = [f"p{i}.jpg ,free,0" for i in range(2, 6)]
     make.text("index.csv", "image,class_name,class_id", "P0,free,0", "images/P1.JPG,pit,1", *rows)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert (bad(data), len(data)) == (["p1.jpg"], 6)
-    assert data.records[1].read_mask(40, 64).sum() == 96
+    assert data.samples[1].read_mask(40, 64).sum() == 96
 
 
 def test_an_index_cannot_name_files_elsewhere(make: Any) -> None:
@@ -220,24 +220,24 @@ def test_an_index_cannot_name_files_elsewhere(make: Any) -> None:
         "p1.jpg,pit,1",
         "../secret.jpg,pit,1",
     )
-    data = open_data(make.root)
-    assert [each.name for each in data.left_out] == ["../secret.jpg", "p2.jpg"]
+    data = open_dataset(make.root)
+    assert [each.name for each in data.skipped] == ["../secret.jpg", "p2.jpg"]
 
 
 def test_a_class_id_of_millions_is_refused(make: Any) -> None:
     make.write("images/p0.jpg")
     make.text("index.csv", "image,class_name,class_id", "p0.jpg,pit,1000000")
     with pytest.raises(DataError, match="class_id is 1000000"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 @pytest.mark.parametrize("name", ["train.csv", "index.csv"])
 def test_a_pipe_in_the_place_of_a_table_is_never_waited_for(make: Any, name: str) -> None:
     make.write("images/p0.jpg")
     os.mkfifo(make.root / name)
-    assert header_of(make.root / name) == ()
+    assert read_header(make.root / name) == ()
     with pytest.raises(DataError):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_a_nested_split_file_is_one_error(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,7 +250,7 @@ def test_a_nested_split_file_is_one_error(make: Any, capsys: pytest.CaptureFixtu
 def test_what_a_person_types_may_lack_cells_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "corrections.csv"
     path.write_text("frame,label,mask\na,good\nb,pit,m.png\n")
-    assert read_rows(path, short=True)[0] == {"frame": "a", "label": "good", "mask": ""}
+    assert read_rows(path, allow_short_rows=True)[0] == {"frame": "a", "label": "good", "mask": ""}
     with pytest.raises(DataError, match="fewer cells"):
         read_rows(path)
 
@@ -280,10 +280,10 @@ def test_any_text_is_a_table_or_one_error(text: str) -> None:
 @given(st.lists(st.text(max_size=12), unique=True, max_size=8), st.text(max_size=12))
 def test_a_name_is_one_file_none_or_refused(files: list[str], name: str) -> None:
     try:
-        found = Names(files, "t.csv").find(name)
+        found = FileNameIndex(files, "t.csv").find(name)
     except DataError:
         return
     assert found is None or found in files
     if name in files:
         assert found == name
-    assert fold(fold(name)) == fold(name)
+    assert normalize_name(normalize_name(name)) == normalize_name(name)

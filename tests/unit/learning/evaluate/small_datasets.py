@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 
-MID = 120
+GOOD_GRAY = 120
 """Grey of a sound picture: neither dark nor bright to the tiny segmenter."""
 
 
-def picture(kind: str, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def make_image(kind: str, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(image, mask) uint8 (32, 48): `sound`, `dark` or `bright`."""
     rng = np.random.default_rng(seed)
-    image = rng.integers(MID - 10, MID + 10, (32, 48)).astype(np.uint8)
+    image = rng.integers(GOOD_GRAY - 10, GOOD_GRAY + 10, (32, 48)).astype(np.uint8)
     mask = np.zeros((32, 48), np.uint8)
     if kind != "sound":
         top, left = (int(each) for each in rng.integers(2, (16, 24)) // 2 * 2)
@@ -26,13 +26,13 @@ def picture(kind: str, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uin
     return image, mask
 
 
-def write_set(root: Path, kinds: list[str], *, split: str = "test") -> Path:
+def write_dataset(root: Path, kinds: list[str], *, split: str = "test") -> Path:
     """A folder with images/, masks/ and index.csv."""
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     rows = ["image,split,dark_px,bright_px"]
     for index, kind in enumerate(kinds):
-        image, mask = picture(kind, index)
+        image, mask = make_image(kind, index)
         name = f"p{index:03d}.png"
         cv2.imwrite(str(root / "images" / name), image)
         cv2.imwrite(str(root / "masks" / name), mask)
@@ -41,12 +41,12 @@ def write_set(root: Path, kinds: list[str], *, split: str = "test") -> Path:
     return root
 
 
-def answer(
+def make_result(
     name: str,
     *,
     defective: bool,
     rejected: bool,
     prob: float | None = None,
     cells: NDArray[np.int64] | None = None,
-) -> Answer:
-    return Answer(name, defective, rejected, "gate", prob, prob or 0.0, cells)
+) -> FrameResult:
+    return FrameResult(name, defective, rejected, "gate", prob, prob or 0.0, cells)

@@ -11,7 +11,7 @@ import pytest
 
 from edgeinspect.cli.main import main
 from tests import graphs
-from tests.unit.learning.evaluate.small_datasets import write_set
+from tests.unit.learning.evaluate.small_datasets import write_dataset
 from tests.unit.learning.evaluate.test_reports import check_page
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
@@ -33,7 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    return write_set(tmp_path / "mixed", ["sound"] * 8 + ["dark"] * 6 + ["bright"] * 6)
+    return write_dataset(tmp_path / "mixed", ["sound"] * 8 + ["dark"] * 6 + ["bright"] * 6)
 
 
 def test_evaluate_writes_a_page_and_json(
@@ -71,7 +71,7 @@ def test_evaluate_writes_a_page_and_json(
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
-    folder = write_set(tmp_path / "set", ["sound", "dark", "dark"])
+    folder = write_dataset(tmp_path / "set", ["sound", "dark", "dark"])
     (folder / "images" / "p001.png").rename(folder / "images" / "<b>&.png")
     (folder / "masks" / "p001.png").rename(folder / "masks" / "<b>&.png")
     index = folder / "index.csv"
@@ -159,7 +159,7 @@ def test_wrong_input_ends_with_one_message_and_its_code(
 def test_one_kind_alone_cannot_judge_a_gate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_set(tmp_path / "bad", ["dark"] * 4)
+    folder = write_dataset(tmp_path / "bad", ["dark"] * 4)
     assert main(["evaluate", "tiny-gate", "--data", str(folder)]) == 65
     assert "all 4 pictures are defective" in capsys.readouterr().err
     # A segmenter has its masks to be judged by.
@@ -191,7 +191,7 @@ def test_one_broken_picture_is_left_out_and_named(mixed: Path, tmp_path: Path) -
 def test_classes_that_the_model_does_not_know(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_set(tmp_path / "set", ["dark", "sound"])
+    folder = write_dataset(tmp_path / "set", ["dark", "sound"])
     index = folder / "index.csv"
     index.write_text(index.read_text().replace("dark_px", "rust_px"))
     assert main(["evaluate", "tiny-seg", "--data", str(folder)]) == 65

@@ -11,33 +11,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import Pictures
-from edgeinspect.learning.evaluate.comparison import Paired, compare, compare_answers
-from edgeinspect.learning.evaluate.metrics.paired_tests import mcnemar
-from edgeinspect.learning.evaluate.offline_judge import Judge
-from edgeinspect.learning.evaluate.open_model import judge_of, open_engine
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.evaluate.comparison import (
+    PairedComparison,
+    compare_inspectors,
+    compare_results,
+)
+from edgeinspect.learning.evaluate.metrics.paired_tests import mcnemar_p_value
+from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.open_model import build_inspector, load_engine
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs
-from tests.unit.learning.evaluate.small_datasets import answer, picture
+from tests.unit.learning.evaluate.small_datasets import make_image, make_result
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Iterator[Judge]:
+def judge(tmp_path: Path) -> Iterator[OfflineInspector]:
     limits = {name: {"score": 0.01, "area_px": 40} for name in graphs.CLASSES}
     graphs.install(
         tmp_path, graphs.segmenter(), name="tiny-seg", kind="segmenter", thresholds=limits
     )
-    made = judge_of(open_engine("tiny-seg", "ort", store=Store(tmp_path)))
+    made = build_inspector(load_engine("tiny-seg", "ort", store=ModelStore(tmp_path)))
     yield made
     made.close()
 
 
-def pictures() -> Pictures:
-    drawn = [picture(kind, seed) for seed, kind in enumerate(["sound", "dark", "bright"] * 4)]
+def pictures() -> ImageArrays:
+    drawn = [make_image(kind, seed) for seed, kind in enumerate(["sound", "dark", "bright"] * 4)]
     masks = np.stack([mask for _image, mask in drawn])
-    return Pictures(
+    return ImageArrays(
         np.stack([image for image, _mask in drawn])[..., None],
         masks,
         masks.reshape(len(masks), -1).any(axis=1),
@@ -54,16 +58,16 @@ def test_mcnemar_against_all_outcomes(only_a: int, only_b: int) -> None:
     for _ in range(flips):  # Pascal's triangle, halved at each step
         row = [(a + b) / 2 for a, b in zip([0.0, *row], [*row, 0.0], strict=True)]
     as_far = sum(p for k, p in enumerate(row) if abs(2 * k - flips) >= seen)
-    assert mcnemar(only_a, only_b) == pytest.approx(as_far)
+    assert mcnemar_p_value(only_a, only_b) == pytest.approx(as_far)
 
 
 def test_mcnemar_is_right_where_floats_overflow() -> None:
-    assert mcnemar(2000, 2000) == pytest.approx(1.0)
-    assert 0 <= mcnemar(0, 3000) < 1e-300
+    assert mcnemar_p_value(2000, 2000) == pytest.approx(1.0)
+    assert 0 <= mcnemar_p_value(0, 3000) < 1e-300
 
 
-def test_a_model_equals_itself(judge: Judge) -> None:
-    found = compare(judge, judge, pictures())
+def test_a_model_equals_itself(judge: OfflineInspector) -> None:
+    found = compare_inspectors(judge, judge, pictures())
     assert (found.agreement_ratio, found.pixel_agreement_ratio) == (1.0, 1.0)
     assert found.differing == ()
     assert found.escapes is not None
@@ -74,11 +78,11 @@ def test_a_model_equals_itself(judge: Judge) -> None:
         assert each.a == 1.0  # the tiny segmenter sees these defects exactly
 
 
-def test_what_differs_is_named(judge: Judge, tmp_path: Path) -> None:
+def test_what_differs_is_named(judge: OfflineInspector, tmp_path: Path) -> None:
     limits = {name: {"score": 0.01, "area_px": 100_000} for name in graphs.CLASSES}
     graphs.install(tmp_path, graphs.segmenter(), name="blind", kind="segmenter", thresholds=limits)
-    blind = judge_of(open_engine("blind", "ort", store=Store(tmp_path)))
-    found = compare(judge, blind, pictures())
+    blind = build_inspector(load_engine("blind", "ort", store=ModelStore(tmp_path)))
+    found = compare_inspectors(judge, blind, pictures())
     assert found.escapes is not None
     assert found.overkills is not None
     assert (found.escapes.only_a, found.escapes.only_b) == (0, 8)
@@ -90,21 +94,21 @@ def test_what_differs_is_named(judge: Judge, tmp_path: Path) -> None:
     assert found.pixel_agreement_ratio == 1.0
 
 
-def test_models_of_other_frames_are_refused(judge: Judge, tmp_path: Path) -> None:
+def test_models_of_other_frames_are_refused(judge: OfflineInspector, tmp_path: Path) -> None:
     graphs.install(
         tmp_path,
         graphs.gate(graphs.FrameShape(8, 8, 1)),
         name="small",
         shape=graphs.FrameShape(8, 8, 1),
     )
-    other = judge_of(open_engine("small", "ort", store=Store(tmp_path)))
+    other = build_inspector(load_engine("small", "ort", store=ModelStore(tmp_path)))
     with pytest.raises(DataError, match="takes"):
-        compare(judge, other, pictures())
+        compare_inspectors(judge, other, pictures())
 
 
 def of_cells(cells: list[list[int]], prefix: str = "p") -> list:  # type: ignore[type-arg]
     return [
-        answer(
+        make_result(
             f"{prefix}{i}",
             defective=bool(i % 2),
             rejected=bool(i % 3),
@@ -123,8 +127,8 @@ _CELLS = st.lists(st.integers(1, 50), min_size=4, max_size=4)
 def test_bootstrap_is_paired_and_seeded(pairs: list[tuple[list[int], list[int]]]) -> None:
     mine, theirs = of_cells([a for a, _b in pairs]), of_cells([b for _a, b in pairs])
 
-    def run(a: list, b: list, seed: int = 4) -> Paired:  # type: ignore[type-arg]
-        return compare_answers(a, b, [None] * len(a), classes=("c",), seed=seed, rounds=200)
+    def run(a: list, b: list, seed: int = 4) -> PairedComparison:  # type: ignore[type-arg]
+        return compare_results(a, b, [None] * len(a), classes=("c",), seed=seed, rounds=200)
 
     found, back = run(mine, theirs), run(theirs, mine)
     assert found.dice == run(mine, theirs).dice
@@ -136,8 +140,8 @@ def test_bootstrap_is_paired_and_seeded(pairs: list[tuple[list[int], list[int]]]
 
 
 def test_the_interval_of_a_rate_is_open_even_without_a_flip() -> None:
-    same = [answer(str(i), defective=True, rejected=True, prob=0.9) for i in range(30)]
-    found = compare_answers(same, same, [None] * 30)
+    same = [make_result(str(i), defective=True, rejected=True, prob=0.9) for i in range(30)]
+    found = compare_results(same, same, [None] * 30)
     assert found.escapes is not None
     assert found.overkills is None
     assert found.escapes.rate.low < 0 < found.escapes.rate.high < 0.1
@@ -145,4 +149,4 @@ def test_the_interval_of_a_rate_is_open_even_without_a_flip() -> None:
 
 def test_other_pictures_are_refused() -> None:
     with pytest.raises(DataError, match="same pictures"):
-        compare_answers(of_cells([[1, 1, 1, 1]]), of_cells([[1, 1, 1, 1]], "q"), [None])
+        compare_results(of_cells([[1, 1, 1, 1]]), of_cells([[1, 1, 1, 1]], "q"), [None])

@@ -13,13 +13,18 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError, EngineFault, MissingExtraError
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.evaluate.explain.explain import AUTO, GRADCAM, OCCLUSION, heat_method
-from edgeinspect.learning.evaluate.explain.grad_cam import cut_graph, grad_cam
-from edgeinspect.learning.evaluate.explain.occlusion import occlusion
-from edgeinspect.learning.evaluate.open_model import judge_of, open_engine
-from edgeinspect.storage.model_store import Store
+from edgeinspect.learning.evaluate.explain.explain import (
+    AUTO,
+    GRADCAM,
+    OCCLUSION,
+    choose_heatmap_method,
+)
+from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
+from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
+from edgeinspect.learning.evaluate.open_model import build_inspector, load_engine
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs
-from tests.unit.learning.evaluate.small_datasets import picture
+from tests.unit.learning.evaluate.small_datasets import make_image
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
 ENGINES = Path(__file__).parents[4] / "engines"
@@ -30,25 +35,25 @@ def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
 ) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
     from edgeinspect.learning.train import torch_engine
-    from edgeinspect.learning.train.export import Card, export
-    from edgeinspect.learning.train.gradcam import GradCam
-    from edgeinspect.learning.train.networks import Gate
+    from edgeinspect.learning.train.export import ModelCard, export_graph
+    from edgeinspect.learning.train.gradcam import TorchGradCam
+    from edgeinspect.learning.train.networks import SmallGate
 
     torch.manual_seed(2)
-    net = Gate(ignore_black=True)
+    net = SmallGate(ignore_black=True)
     net.train()
     with torch.no_grad():  # statistics of batch norm that are not 0 and 1
         net(torch.rand(8, 1, 64, 96) * 255)
     net.eval()
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 1)).astype(np.uint8)
     image[20:30, 40:60] //= 4
-    card = Card("g", 1, ("defect",), "run", {"suspect": 0.4}, {}, {}, "2026-01-01")
-    folder = export(net, card, tmp_path, image[None])
-    cut = cut_graph(folder / "model.onnx")
+    card = ModelCard("g", 1, ("defect",), "run", {"suspect": 0.4}, {}, {}, "2026-01-01")
+    folder = export_graph(net, card, tmp_path, image[None])
+    cut = split_graph(folder / "model.onnx")
     assert cut is not None
     assert cut.shape == (64, 4, 6)
     mine, prob = grad_cam(cut, image)
-    theirs, other = GradCam(net)(image)
+    theirs, other = TorchGradCam(net)(image)
     assert prob == pytest.approx(other, abs=1e-5)
     assert theirs.max() > 0
     assert np.abs(mine - theirs).max() < 0.03 * theirs.max()
@@ -57,23 +62,23 @@ def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
     run = {"kind": "gate", "name": "g", "stride": 1, "classes": ["pit"], "frame": frame}
     monkeypatch.setattr(torch_engine, "load_run", lambda path: (net, run))
     (tmp_path / "checkpoint.pt").touch()
-    engine = torch_engine.open_checkpoint(tmp_path / "checkpoint.pt")
+    engine = torch_engine.load_checkpoint_engine(tmp_path / "checkpoint.pt")
     assert engine.infer(image)[0] == pytest.approx([prob], abs=1e-5)
     assert engine.spec.thresholds == {"suspect": 0.4}
     with pytest.raises(EngineFault, match="takes"):
         engine.infer(image[:32])
     with pytest.raises(DataError, match="no such checkpoint"):
-        torch_engine.open_checkpoint(tmp_path / "gone.pt")
+        torch_engine.load_checkpoint_engine(tmp_path / "gone.pt")
 
 
 def test_grad_cam_of_the_shipped_gate_points_at_the_defect() -> None:
-    spec = Store(ENGINES).resolve("strip-gate")
-    cut = cut_graph(spec.path)
+    spec = ModelStore(ENGINES).resolve("strip-gate")
+    cut = split_graph(spec.path)
     assert cut is not None
     hits = 0
-    chosen = [i for i in range(40) if synthetic_strip.render(4711, i).mask.any()][:5]
+    chosen = [i for i in range(40) if synthetic_strip.render_strip(4711, i).mask.any()][:5]
     for index in chosen:
-        drawn = synthetic_strip.render(4711, index)
+        drawn = synthetic_strip.render_strip(4711, index)
         heat, _prob = grad_cam(cut, drawn.image[..., None])
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
         near = drawn.mask[
@@ -85,15 +90,15 @@ def test_grad_cam_of_the_shipped_gate_points_at_the_defect() -> None:
 
 def test_a_graph_without_a_common_feature_map_has_no_cut(tmp_path: Path) -> None:
     folder = graphs.install(tmp_path, graphs.gate())
-    assert cut_graph(folder / "model.onnx") is None
+    assert split_graph(folder / "model.onnx") is None
 
 
 def test_occlusion_finds_what_makes_the_probability(tmp_path: Path) -> None:
     graphs.install(tmp_path, graphs.gate())
-    engine = open_engine("tiny-gate", "ort", store=Store(tmp_path))
+    engine = load_engine("tiny-gate", "ort", store=ModelStore(tmp_path))
     image = np.full((32, 48, 1), 40, np.uint8)
     image[20:28, 30:42] = 255
-    heat, prob = occlusion(engine, image)
+    heat, prob = occlusion_map(engine, image)
     assert prob == pytest.approx(image.mean() / 255, abs=1e-4)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert 18 <= (row + 0.5) * 32 / heat.shape[0] <= 30
@@ -111,7 +116,7 @@ def test_the_command_draws_and_says_how(
     pictures = tmp_path / "pictures"
     for folder in ("a", "b"):
         (pictures / folder).mkdir(parents=True)
-        image, _mask = picture("dark", 3)
+        image, _mask = make_image("dark", 3)
         cv2.imwrite(str(pictures / folder / "same.png"), image)
     out = tmp_path / "out"
     code = main(
@@ -147,14 +152,14 @@ def test_the_command_draws_and_says_how(
 def test_a_gate_is_explained_without_torch_and_without_onnx(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = open_engine("strip-gate/1", "ort", store=Store(ENGINES))
-    judge = judge_of(engine)
+    engine = load_engine("strip-gate/1", "ort", store=ModelStore(ENGINES))
+    judge = build_inspector(engine)
     for package in ("torch", "onnx"):
         monkeypatch.setitem(sys.modules, package, None)  # importing it raises ImportError
-    method = heat_method(judge, AUTO)
+    method = choose_heatmap_method(judge, AUTO)
     assert method is not None
     assert method.name == OCCLUSION
-    assert "edgeinspect[onnx]" in method.words
+    assert "edgeinspect[onnx]" in method.description
     with pytest.raises(MissingExtraError, match=r"edgeinspect\[onnx\]"):
-        heat_method(judge, GRADCAM)
+        choose_heatmap_method(judge, GRADCAM)
     engine.close()

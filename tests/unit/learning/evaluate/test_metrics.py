@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeinspect.learning.evaluate.metrics.calibration_curve import (
-    expected_error,
-    fit_platt,
-    reliability,
+    expected_calibration_error,
+    fit_platt_scaling,
+    measure_reliability,
 )
-from edgeinspect.learning.evaluate.metrics.cost_threshold import choose_by_cost
-from edgeinspect.learning.evaluate.metrics.detection_by_size import by_size
-from edgeinspect.learning.evaluate.metrics.rates import decisions, rate
-from edgeinspect.learning.evaluate.metrics.roc import curve, ranking, thin
-from edgeinspect.learning.evaluate.metrics.segmentation import overlap
-from tests.unit.learning.evaluate.small_datasets import answer
+from edgeinspect.learning.evaluate.metrics.cost_threshold import choose_cost_threshold
+from edgeinspect.learning.evaluate.metrics.detection_by_size import recall_by_size
+from edgeinspect.learning.evaluate.metrics.rates import estimate_rate, measure_decisions
+from edgeinspect.learning.evaluate.metrics.roc import analyse_roc, downsample_curve, roc_curve
+from edgeinspect.learning.evaluate.metrics.segmentation import measure_segmentation
+from tests.unit.learning.evaluate.small_datasets import make_result
 
 Ranked = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
@@ -37,19 +37,19 @@ def ranked(draw: st.DrawFn) -> Ranked:
 
 
 def test_a_rate_without_a_hit_claims_no_better_than_three_over_n() -> None:
-    none = rate(0, 60)
+    none = estimate_rate(0, 60)
     assert (none.value, none.low, none.no_better_than) == (0.0, 0.0, 0.05)
     assert none.high == pytest.approx(0.0602, abs=1e-4)
-    assert rate(1, 60).no_better_than is None
-    assert rate(0, 0).value is None
-    assert (rate(0, 0).low, rate(0, 0).high) == (0.0, 1.0)
+    assert estimate_rate(1, 60).no_better_than is None
+    assert estimate_rate(0, 0).value is None
+    assert (estimate_rate(0, 0).low, estimate_rate(0, 0).high) == (0.0, 1.0)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 200), st.data())
 def test_wilson_is_where_the_score_test_just_accepts(total: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, total))
-    found = rate(hits, total)
+    found = estimate_rate(hits, total)
     for end in (found.low, found.high):
         if 1e-9 < end < 1 - 1e-9:  # the ends of the scale are where there is no more to accept
             z = (hits / total - end) / math.sqrt(end * (1 - end) / total)
@@ -58,7 +58,9 @@ def test_wilson_is_where_the_score_test_just_accepts(total: int, data: st.DataOb
 
 def test_decisions_by_hand() -> None:
     said = [(True, True)] * 7 + [(True, False)] * 3 + [(False, True)] * 2 + [(False, False)] * 8
-    found = decisions([answer(str(i), defective=d, rejected=r) for i, (d, r) in enumerate(said)])
+    found = measure_decisions(
+        [make_result(str(i), defective=d, rejected=r) for i, (d, r) in enumerate(said)]
+    )
     assert (found.defective_rejected, found.defective_passed) == (7, 3)
     assert (found.sound_rejected, found.sound_passed) == (2, 8)
     assert found.accuracy.value == 0.75
@@ -74,7 +76,7 @@ def test_decisions_by_hand() -> None:
 def test_auc_counts_pairs(given_: Ranked) -> None:
     rank, bad = given_
     pairs = [1.0 if b > g else 0.5 if b == g else 0.0 for b, g in product(rank[bad], rank[~bad])]
-    found = ranking(rank, bad)
+    found = analyse_roc(rank, bad)
     assert found is not None
     assert found.auc == pytest.approx(np.mean(pairs))
     assert found.auc_low <= found.auc + 1e-12
@@ -85,7 +87,7 @@ def test_auc_counts_pairs(given_: Ranked) -> None:
 @given(ranked())
 def test_a_curve_has_every_threshold(given_: Ranked) -> None:
     rank, bad = given_
-    points = curve(rank, bad)
+    points = roc_curve(rank, bad)
     assert [point.threshold for point in points] == sorted(set(rank), reverse=True)
     for point in points:
         rejected = rank >= point.threshold
@@ -93,7 +95,7 @@ def test_a_curve_has_every_threshold(given_: Ranked) -> None:
         assert point.false_reject_ratio == pytest.approx(rejected[~bad].mean())
         assert point.precision == pytest.approx(bad[rejected].mean())
     # The area under precision and recall is the mean precision at each defective picture.
-    found = ranking(rank, bad)
+    found = analyse_roc(rank, bad)
     assert found is not None
     steps = [bad[rank >= value].mean() for value in rank[bad]]
     assert found.average_precision == pytest.approx(np.mean(steps))
@@ -103,7 +105,7 @@ def test_a_curve_has_every_threshold(given_: Ranked) -> None:
 @given(ranked(), st.sampled_from([0.01, 0.05, 0.3]))
 def test_recall_at_a_false_reject_rate_is_the_best_allowed(given_: Ranked, at: float) -> None:
     rank, bad = given_
-    found = ranking(rank, bad, (at,))
+    found = analyse_roc(rank, bad, (at,))
     assert found is not None
     limits = [-1.0, *set(rank)]
     best = max(
@@ -115,15 +117,15 @@ def test_recall_at_a_false_reject_rate_is_the_best_allowed(given_: Ranked, at: f
 
 
 def test_one_kind_of_pictures_has_no_ranking() -> None:
-    assert ranking(np.array([0.1, 0.2]), np.array([True, True])) is None
+    assert analyse_roc(np.array([0.1, 0.2]), np.array([True, True])) is None
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(2, 1500), st.integers(2, 600))
 def test_a_thinned_curve_keeps_its_ends(count: int, most: int) -> None:
     rng = np.random.default_rng(count)
-    points = curve(rng.random(count), rng.random(count) < 0.5)
-    kept = thin(points, most)
+    points = roc_curve(rng.random(count), rng.random(count) < 0.5)
+    kept = downsample_curve(points, most)
     assert len(kept) <= max(2, most)
     assert (kept[0], kept[-1]) == (points[0], points[-1])
     chosen = set(kept)
@@ -134,8 +136,8 @@ def test_a_thinned_curve_keeps_its_ends(count: int, most: int) -> None:
 @given(st.lists(st.lists(st.integers(0, 30), min_size=9, max_size=9), min_size=1, max_size=6))
 def test_overlap_against_the_definitions(counts: list[list[int]]) -> None:
     cells = np.array(counts, np.int64).reshape(-1, 3, 3)
-    found = overlap(
-        [answer(str(i), defective=True, rejected=True, cells=c) for i, c in enumerate(cells)],
+    found = measure_segmentation(
+        [make_result(str(i), defective=True, rejected=True, cells=c) for i, c in enumerate(cells)],
         ("a", "b"),
     )
     assert found is not None
@@ -157,7 +159,9 @@ def test_overlap_against_the_definitions(counts: list[list[int]]) -> None:
 def test_ece_by_hand() -> None:
     probs = np.array([0.05, 0.05, 0.95, 0.95])
     bad = np.array([False, True, True, True])
-    assert expected_error(probs, bad) == pytest.approx(0.5 * abs(0.5 - 0.05) + 0.5 * 0.05)
+    assert expected_calibration_error(probs, bad) == pytest.approx(
+        0.5 * abs(0.5 - 0.05) + 0.5 * 0.05
+    )
 
 
 def test_platt_undoes_a_wrong_temperature() -> None:
@@ -165,10 +169,10 @@ def test_platt_undoes_a_wrong_temperature() -> None:
     logit = rng.normal(0, 2, 20_000)
     bad = rng.random(20_000) < 1 / (1 + np.exp(-logit))
     overconfident = 1 / (1 + np.exp(-(3 * logit + 1)))
-    platt = fit_platt(overconfident, bad)
+    platt = fit_platt_scaling(overconfident, bad)
     assert platt.slope == pytest.approx(1 / 3, abs=0.02)
     assert platt.offset == pytest.approx(-1 / 3, abs=0.05)
-    found = reliability(overconfident, bad)
+    found = measure_reliability(overconfident, bad)
     assert found is not None
     assert found.ece > 0.08
     assert found.ece_after_platt < 0.02
@@ -178,7 +182,9 @@ def test_platt_undoes_a_wrong_temperature() -> None:
 @settings(max_examples=40, deadline=None)
 def test_no_threshold_costs_less(given_: Ranked, ratio: float, share: float) -> None:
     rank, bad = given_
-    found = choose_by_cost(rank, bad, escape_cost=ratio, overkill_cost=1.0, prevalence_ratio=share)
+    found = choose_cost_threshold(
+        rank, bad, escape_cost=ratio, overkill_cost=1.0, prevalence_ratio=share
+    )
     assert found is not None
 
     def cost(threshold: float) -> float:
@@ -198,7 +204,7 @@ def test_cost_warns_of_a_small_set_and_not_of_a_large_one() -> None:
     def warning(count: int) -> str:
         bad = np.arange(count) % 2 == 0
         rank = np.where(bad, rng.normal(0.65, 0.15, count), rng.normal(0.35, 0.15, count))
-        found = choose_by_cost(rank, bad, escape_cost=50, overkill_cost=1)
+        found = choose_cost_threshold(rank, bad, escape_cost=50, overkill_cost=1)
         assert found is not None
         return found.warning
 
@@ -211,7 +217,9 @@ def test_a90_is_found_where_it_was_put() -> None:
     area = np.exp(rng.uniform(math.log(8), math.log(4000), 4000)).astype(int)
     # 90 % at 100 px: logit 2.197 there, slope 2 per doubling.
     chance = 1 / (1 + np.exp(-(2.197 + 2 * np.log2(area / 100))))
-    found = by_size(area.tolist(), (rng.random(4000) < chance).tolist(), range(4000), "regions")
+    found = recall_by_size(
+        area.tolist(), (rng.random(4000) < chance).tolist(), range(4000), "regions"
+    )
     assert found is not None
     assert found.a90_px == pytest.approx(100, rel=0.1)
     assert found.a90_low_px is not None
@@ -223,11 +231,11 @@ def test_a90_is_found_where_it_was_put() -> None:
 
 def test_sizes_say_when_it_is_never_or_always_found() -> None:
     area = list(range(10, 110))
-    always = by_size(area, [True] * 100, range(100), "regions")
-    never = by_size(area, [False] * 100, range(100), "regions")
+    always = recall_by_size(area, [True] * 100, range(100), "regions")
+    never = recall_by_size(area, [False] * 100, range(100), "regions")
     assert always is not None
     assert never is not None
     assert always.below_all
     assert always.a90_px == pytest.approx(10)
     assert never.a90_px is None
-    assert by_size([5], [True], [0], "regions") is None
+    assert recall_by_size([5], [True], [0], "regions") is None

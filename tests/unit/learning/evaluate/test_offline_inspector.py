@@ -11,19 +11,24 @@ import pytest
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.imaging.regions import find_blobs
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.split import split, write_split
-from edgeinspect.learning.evaluate.batches import class_table, for_classes
-from edgeinspect.learning.evaluate.evaluation import Costs, evaluate
-from edgeinspect.learning.evaluate.metrics.frame_results import Answer, answers
-from edgeinspect.learning.evaluate.offline_judge import Judge
-from edgeinspect.learning.evaluate.open_dataset import open_source, split_file_of
-from edgeinspect.learning.evaluate.open_model import judge_of, locate, open_engine, open_line
-from edgeinspect.learning.evaluate.worst_frames import Worst
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.split import split_dataset, write_split
+from edgeinspect.learning.evaluate.batches import class_id_table, with_model_classes
+from edgeinspect.learning.evaluate.evaluation import ErrorCosts, evaluate
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
+from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
+from edgeinspect.learning.evaluate.open_model import (
+    build_inspector,
+    load_engine,
+    load_line_inspector,
+    resolve_model,
+)
+from edgeinspect.learning.evaluate.worst_frames import WorstFrames
 from edgeinspect.pipeline.inspection.decision import decide_by_gate, decide_by_regions
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from tests import graphs
-from tests.unit.learning.evaluate.small_datasets import picture, write_set
+from tests.unit.learning.evaluate.small_datasets import make_image, write_dataset
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
 
@@ -32,19 +37,19 @@ CLASS_LIMITS = {name: {"score": 0.01, "area_px": 40} for name in graphs.CLASSES}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> ModelStore:
     root = tmp_path / "store"
     graphs.install(root, graphs.gate(), thresholds=GATE_LIMITS)
     graphs.install(
         root, graphs.segmenter(), name="tiny-seg", kind="segmenter", thresholds=CLASS_LIMITS
     )
-    return Store(root)
+    return ModelStore(root)
 
 
 @pytest.fixture
-def judge(store: Store) -> Iterator[Judge]:
-    made = judge_of(
-        open_engine("tiny-seg", "ort", store=store), open_engine("tiny-gate", "ort", store=store)
+def judge(store: ModelStore) -> Iterator[OfflineInspector]:
+    made = build_inspector(
+        load_engine("tiny-seg", "ort", store=store), load_engine("tiny-gate", "ort", store=store)
     )
     yield made
     made.close()
@@ -52,55 +57,55 @@ def judge(store: Store) -> Iterator[Judge]:
 
 @pytest.mark.parametrize("kind", ["sound", "dark", "bright"])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_decides_as_the_line_does(judge: Judge, kind: str, seed: int) -> None:
-    image, _mask = picture(kind, seed)
-    judged = judge.judge(image[..., None])
+def test_it_decides_as_the_line_does(judge: OfflineInspector, kind: str, seed: int) -> None:
+    image, _mask = make_image(kind, seed)
+    judged = judge.inspect(image[..., None])
     prob = float(graphs.gate_numpy(image)[0][0])
     class_map, area, score = graphs.segmenter_numpy(image[..., None])
     finding = decide_by_gate(prob, judge.rules)
     if finding is None:
         blobs = find_blobs(class_map[0], area[0], score[0])
         finding = decide_by_regions(prob, blobs, judge.rules)
-    assert judged.finding == finding
+    assert judged.assessment == finding
     assert judged.prob == pytest.approx(prob, abs=1e-6)
     assert judged.class_map is not None
     assert np.array_equal(judged.class_map, class_map[0])
-    assert judged.rejected == (kind != "sound")
+    assert judged.is_rejected == (kind != "sound")
     assert judged.fatal_map is not None
     assert np.array_equal(judged.fatal_map, class_map[0] > 0)
 
 
-def test_regions_below_their_area_are_not_fatal(store: Store) -> None:
-    judge = judge_of(open_engine("tiny-seg", "ort", store=store))
+def test_regions_below_their_area_are_not_fatal(store: ModelStore) -> None:
+    judge = build_inspector(load_engine("tiny-seg", "ort", store=store))
     image = np.full((32, 48, 1), 120, np.uint8)
     image[4:10, 4:10] = 0  # 3x3 cells: 36 px, below 40
     image[16:24, 16:24] = 255  # 4x4 cells: 64 px
-    judged = judge.judge(image)
+    judged = judge.inspect(image)
     assert judged.fatal_map is not None
-    assert judged.largest_px is not None
-    assert judged.largest_px.tolist() == [36, 64]
+    assert judged.largest_region_px is not None
+    assert judged.largest_region_px.tolist() == [36, 64]
     assert not judged.fatal_map[:8].any()
     assert judged.fatal_map.sum() == 16
-    assert judged.rank == pytest.approx(16 / (16 * 24))
+    assert judged.score == pytest.approx(16 / (16 * 24))
 
 
-def test_a_gate_alone_rejects_at_degraded_and_says_so(store: Store) -> None:
-    judge = judge_of(open_engine("tiny-gate", "ort", store=store))
+def test_a_gate_alone_rejects_at_degraded_and_says_so(store: ModelStore) -> None:
+    judge = build_inspector(load_engine("tiny-gate", "ort", store=store))
     assert judge.rules.gate is not None
     assert judge.rules.gate.reject_at == 0.49
     assert "degraded" in judge.notes[0]
-    assert judge.judge(np.full((32, 48, 1), 126, np.uint8)).rejected
-    assert not judge.judge(np.full((32, 48, 1), 124, np.uint8)).rejected
+    assert judge.inspect(np.full((32, 48, 1), 126, np.uint8)).is_rejected
+    assert not judge.inspect(np.full((32, 48, 1), 124, np.uint8)).is_rejected
 
 
 def test_a_manifest_without_thresholds_is_told(tmp_path: Path) -> None:
     graphs.install(tmp_path, graphs.gate())
-    judge = judge_of(open_engine("tiny-gate", "ort", store=Store(tmp_path)))
+    judge = build_inspector(load_engine("tiny-gate", "ort", store=ModelStore(tmp_path)))
     assert "proposes no thresholds" in judge.notes[0]
 
 
-def test_a_gate_that_gives_no_number_is_refused(store: Store) -> None:
-    judge = judge_of(open_engine("tiny-gate", "ort", store=store))
+def test_a_gate_that_gives_no_number_is_refused(store: ModelStore) -> None:
+    judge = build_inspector(load_engine("tiny-gate", "ort", store=store))
     assert judge.gate is not None
 
     class Broken:
@@ -112,12 +117,12 @@ def test_a_gate_that_gives_no_number_is_refused(store: Store) -> None:
         def close(self) -> None:
             """Nothing to close."""
 
-    broken = Judge(gate=Broken(), segmenter=None, rules=judge.rules, label="broken")  # type: ignore[arg-type]
+    broken = OfflineInspector(gate=Broken(), segmenter=None, rules=judge.rules, label="broken")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="not a number"):
-        broken.judge(np.zeros((32, 48, 1), np.uint8))
+        broken.inspect(np.zeros((32, 48, 1), np.uint8))
 
 
-def test_every_way_to_name_a_model(store: Store, tmp_path: Path) -> None:
+def test_every_way_to_name_a_model(store: ModelStore, tmp_path: Path) -> None:
     folder = store.root / "tiny-gate" / "1"
     run = tmp_path / "run"
     graphs.install(run, graphs.gate(), version=1)
@@ -133,7 +138,7 @@ def test_every_way_to_name_a_model(store: Store, tmp_path: Path) -> None:
         str(bare),
         str(run),
     ):
-        engine = open_engine(name, "ort", store=store)
+        engine = load_engine(name, "ort", store=store)
         assert engine.spec.kind is ModelKind.GATE, name
         assert engine.spec.id.version == (12 if name == str(run) else 1)
         engine.close()
@@ -149,33 +154,33 @@ def test_every_way_to_name_a_model(store: Store, tmp_path: Path) -> None:
 )
 def test_what_is_no_model_is_refused(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ModelError, match=message):
-        locate(str(make(tmp_path)), Store(tmp_path))
+        resolve_model(str(make(tmp_path)), ModelStore(tmp_path))
 
 
 def test_a_run_that_was_not_exported_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(ModelError, match="edgeinspect export"):
-        locate(str(tmp_path), Store(tmp_path))
+        resolve_model(str(tmp_path), ModelStore(tmp_path))
 
 
-def test_two_gates_do_not_go_together(store: Store) -> None:
-    gate = open_engine("tiny-gate", "ort", store=store)
+def test_two_gates_do_not_go_together(store: ModelStore) -> None:
+    gate = load_engine("tiny-gate", "ort", store=store)
     with pytest.raises(UsageError, match="--gate goes with a segmenter"):
-        judge_of(gate, gate)
+        build_inspector(gate, gate)
 
 
 def test_classes_are_matched_by_name() -> None:
-    assert class_table(("b", "A"), ("a", "b", "c"))[:4].tolist() == [0, 2, 1, 0]
-    assert class_table(("b", "A"), ("defect",))[:4].tolist() == [0, 1, 1, 0]
+    assert class_id_table(("b", "A"), ("a", "b", "c"))[:4].tolist() == [0, 2, 1, 0]
+    assert class_id_table(("b", "A"), ("defect",))[:4].tolist() == [0, 1, 1, 0]
     with pytest.raises(DataError, match="the model finds a, b"):
-        class_table(("a", "z"), ("a", "b"))
+        class_id_table(("a", "z"), ("a", "b"))
 
 
-def test_a_scorecard_from_a_folder(judge: Judge, tmp_path: Path) -> None:
+def test_a_scorecard_from_a_folder(judge: OfflineInspector, tmp_path: Path) -> None:
     kinds = ["sound"] * 8 + ["dark"] * 5 + ["bright"] * 5
-    folder = write_set(tmp_path / "set", kinds)
-    source = for_classes(open_source(str(folder), judge.spec), judge.classes)
-    card, worst = evaluate(judge, source, costs=Costs(10, 1))
+    folder = write_dataset(tmp_path / "set", kinds)
+    source = with_model_classes(open_image_source(str(folder), judge.spec), judge.classes)
+    card, worst = evaluate(judge, source, costs=ErrorCosts(10, 1))
     assert (card.pictures, card.defective, card.sound) == (18, 10, 8)
     assert card.decisions.defective_rejected == 10
     assert card.decisions.sound_rejected == 0
@@ -184,12 +189,16 @@ def test_a_scorecard_from_a_folder(judge: Judge, tmp_path: Path) -> None:
     assert card.overlap.severstal.dice == 1.0
     assert card.overlap.severstal.dice_of_empty == pytest.approx(26 / 36)
     assert card.costs is not None
-    assert worst.of("escapes") == []
+    assert worst.top("escapes") == []
 
 
-def test_a_runs_own_split_is_taken_and_anothers_is_told(judge: Judge, tmp_path: Path) -> None:
+def test_a_runs_own_split_is_taken_and_anothers_is_told(
+    judge: OfflineInspector, tmp_path: Path
+) -> None:
     trained, other = (
-        write_set(tmp_path / name, ["sound", "dark"] * 6, split="train" if name == "a" else "test")
+        write_dataset(
+            tmp_path / name, ["sound", "dark"] * 6, split="train" if name == "a" else "test"
+        )
         for name in ("a", "b")
     )
     (other / "images" / "p000.png").rename(other / "images" / "q000.png")
@@ -199,37 +208,39 @@ def test_a_runs_own_split_is_taken_and_anothers_is_told(judge: Judge, tmp_path: 
     run = tmp_path / "run"
     (run / "name" / "1").mkdir(parents=True)
     (run / "checkpoint.pt").touch()
-    data = split(open_data(trained), 1, anew=True)
+    data = split_dataset(open_dataset(trained), 1, ignore_existing=True)
     write_split(run / "split.json", data, 1)
-    file = split_file_of(str(run / "name" / "1"))
+    file = find_training_split(str(run / "name" / "1"))
     assert file == run / "split.json"
-    assert split_file_of(str(tmp_path)) is None
-    source = open_source(str(trained), judge.spec, run_split=file)
-    assert source.count == len(data.of("test")) < 12
+    assert find_training_split(str(tmp_path)) is None
+    source = open_image_source(str(trained), judge.spec, training_split=file)
+    assert source.image_count == len(data.in_splits("test")) < 12
     assert "as in the model's training" in source.notes[-1]
-    source = open_source(str(other), judge.spec, run_split=file)
-    assert source.count == 12
+    source = open_image_source(str(other), judge.spec, training_split=file)
+    assert source.image_count == 12
     assert "other pictures" in source.notes[-1]
     with pytest.raises(DataError, match="splits other pictures"):
-        open_source(str(other), judge.spec, split_file=file)
+        open_image_source(str(other), judge.spec, split_file=file)
 
 
-def test_the_worst_are_the_worst_and_few(judge: Judge, tmp_path: Path) -> None:
-    folder = write_set(tmp_path / "set", ["dark", "sound", "bright"] * 6)
-    source = open_source(str(folder), judge.spec, classes=judge.classes)
-    keeper = Worst(3, stride=2, has_masks=True)
+def test_the_worst_are_the_worst_and_few(judge: OfflineInspector, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", ["dark", "sound", "bright"] * 6)
+    source = open_image_source(str(folder), judge.spec, classes=judge.classes)
+    keeper = WorstFrames(3, stride=2, has_masks=True)
     seen = []
-    for index, each in enumerate(answers(judge, source)):
-        wrong = each.answer
-        said = Answer(wrong.name, True, False, "clean", index / 20, index / 20, wrong.cells, index)
+    for index, each in enumerate(evaluate_frames(judge, source)):
+        wrong = each.result
+        said = FrameResult(
+            wrong.name, True, False, "clean", index / 20, index / 20, wrong.confusion, index
+        )
         seen.append(said)
-        keeper.see(type(each)(said, each.judged, each.image, each.mask))
-    kept = [each.answer.name for each in keeper.of("escapes")]
-    badness = sorted(seen, key=lambda one: -(one.defect_px + 1 - one.rank))
+        keeper.add(type(each)(said, each.inspection, each.image, each.mask))
+    kept = [each.result.name for each in keeper.top("escapes")]
+    badness = sorted(seen, key=lambda one: -(one.defect_px + 1 - one.score))
     assert kept == [one.name for one in badness[:3]]
 
 
-def test_a_line_gives_its_thresholds(store: Store, tmp_path: Path) -> None:
+def test_a_line_gives_its_thresholds(store: ModelStore, tmp_path: Path) -> None:
     line = tmp_path / "line.yaml"
     line.write_text(
         f"""
@@ -249,7 +260,7 @@ decide:
 store: {store.root}
 """
     )
-    judge, loaded = open_line(line)
+    judge, loaded = load_line_inspector(line)
     assert judge.rules.classes[1].area_px == 40
     assert judge.rules.gate is not None
     assert judge.rules.gate.suspect_at == 0.2
@@ -271,4 +282,4 @@ def test_a_graph_without_an_input_is_no_model(tmp_path: Path) -> None:
     )
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="says too little of itself"):
-        open_engine(str(tmp_path / "m.onnx"), "ort")
+        load_engine(str(tmp_path / "m.onnx"), "ort")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.learning.reporting.overlay import overlay, stretch
+from edgeinspect.learning.reporting.overlay import overlay_class_map, stretch_contrast
 from edgeinspect.learning.reporting.svg_plot import BLUE, Axis, Plot
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -65,10 +65,12 @@ def test_plots_are_xml_and_stay_inside(
     points: list[tuple[float, float]], log: bool, name: str
 ) -> None:
     name = "".join(each for each in name if each.isprintable())
-    plot = Plot("t", Axis("x <&>", 0.001 if log else 0, 1, log=log), Axis("y", 0, 1, percent=True))
-    plot.steps(points, BLUE, name)
-    plot.dots([(x, y, y, y) for x, y in points], BLUE, words=lambda index: f"<{index}>")
-    root = ElementTree.fromstring(plot.draw())
+    plot = Plot(
+        "t", Axis("x <&>", 0.001 if log else 0, 1, is_log=log), Axis("y", 0, 1, is_percent=True)
+    )
+    plot.step(points, BLUE, name)
+    plot.errorbar([(x, y, y, y) for x, y in points], BLUE, words=lambda index: f"<{index}>")
+    root = ElementTree.fromstring(plot.to_svg())
     for circle in root.iter("circle"):
         assert 0 <= float(circle.attrib["cx"]) <= plot.width
         assert 0 <= float(circle.attrib["cy"]) <= plot.height
@@ -87,7 +89,7 @@ def test_plots_are_xml_and_stay_inside(
     ],
 )
 def test_ticks_are_inside_and_not_too_many(low: float, high: float, log: bool) -> None:
-    ticks = Axis("x", low, high, log=log).ticks()
+    ticks = Axis("x", low, high, is_log=log).ticks()
     assert 2 <= len(ticks) <= 16
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
 
@@ -95,9 +97,9 @@ def test_ticks_are_inside_and_not_too_many(low: float, high: float, log: bool) -
 def test_an_overlay_shows_even_a_single_pixel() -> None:
     image = np.full((256, 1600, 1), 100, np.uint8)
     mask = np.zeros((256, 1600), np.uint8)
-    plain = overlay(image, mask, 1000)
+    plain = overlay_class_map(image, mask, 1000)
     mask[100, 700] = 3
-    marked = overlay(image, mask, 1000)
+    marked = overlay_class_map(image, mask, 1000)
     assert marked.shape == (160, 1000, 3)
     rows, columns = np.nonzero((marked != plain).any(axis=2))
     assert rows.size > 8
@@ -107,22 +109,22 @@ def test_an_overlay_shows_even_a_single_pixel() -> None:
 
 def test_stretching_keeps_what_is_there() -> None:
     dull = np.random.default_rng(1).normal(60, 5, (64, 64, 1)).astype(np.uint8)
-    assert stretch(dull).std() > 2 * dull.std()
+    assert stretch_contrast(dull).std() > 2 * dull.std()
     order = np.argsort(dull, axis=None, kind="stable")
-    assert (np.diff(stretch(dull).ravel()[order].astype(int)) >= 0).all()
+    assert (np.diff(stretch_contrast(dull).ravel()[order].astype(int)) >= 0).all()
     full = np.linspace(0, 255, 4096).astype(np.uint8).reshape(64, 64, 1)
-    assert stretch(full) is full
+    assert stretch_contrast(full) is full
     black = np.zeros((8, 8, 1), np.uint8)
-    assert stretch(black) is black
+    assert stretch_contrast(black) is black
 
 
 def test_pictures_in_a_page_are_pictures(tmp_path: Path) -> None:
     from base64 import b64decode
 
-    from edgeinspect.learning.reporting.overlay import data_uri
+    from edgeinspect.learning.reporting.overlay import jpeg_data_uri
 
     shown = np.full((20, 30, 3), 77, np.uint8)
-    head, _comma, data = data_uri(shown).partition(",")
+    head, _comma, data = jpeg_data_uri(shown).partition(",")
     assert head == "data:image/jpeg;base64"
     back = cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_COLOR)
     assert back is not None

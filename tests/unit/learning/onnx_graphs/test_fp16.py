@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.errors import ModelError
-from edgeinspect.imaging.synthetic_strip import render
-from edgeinspect.learning.onnx_graphs.fp16 import convert
-from edgeinspect.learning.onnx_graphs.fp16_rounding import write_out
+from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
+from edgeinspect.learning.onnx_graphs.fp16_rounding import simulate_fp16
 from tests import graphs, quantized
 
 ENGINES = Path(__file__).resolve().parents[4] / "engines"
@@ -48,7 +48,7 @@ def shipped(name: str) -> onnx.ModelProto:
 
 
 def pictures() -> list[np.ndarray]:
-    found = (render(UNSEEN_SEED, index).image for index in range(PICTURES))
+    found = (render_strip(UNSEEN_SEED, index).image for index in range(PICTURES))
     return [np.ascontiguousarray(image[:, :, None]) for image in found]
 
 
@@ -60,17 +60,21 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
 
 def test_the_gate_keeps_its_answer() -> None:
     model = shipped("strip-gate")
-    half = convert(model)
-    assert not half.kept
-    both = zip(answers(model, pictures()), answers(write_out(half.model), pictures()), strict=True)
+    half = convert_to_fp16(model)
+    assert not half.float32_layers
+    both = zip(
+        answers(model, pictures()), answers(simulate_fp16(half.model), pictures()), strict=True
+    )
     worst = max(np.abs(wanted[0] - got[0]).max() for wanted, got in both)
     assert worst <= GATE_TOLERANCE
 
 
 def test_the_segmenter_keeps_its_answer() -> None:
     model = shipped("strip-segmenter")
-    half = convert(model)
-    both = zip(answers(model, pictures()), answers(write_out(half.model), pictures()), strict=True)
+    half = convert_to_fp16(model)
+    both = zip(
+        answers(model, pictures()), answers(simulate_fp16(half.model), pictures()), strict=True
+    )
     for wanted, got in both:
         changed = wanted[0] != got[0]
         assert changed.mean() <= CELLS_TOLERANCE
@@ -83,7 +87,7 @@ def test_the_segmenter_keeps_its_answer() -> None:
 def test_the_body_is_half_and_both_ends_are_not(name: str) -> None:
     before = shipped(name)
     copy = before.SerializeToString(deterministic=True)
-    result = convert(before)
+    result = convert_to_fp16(before)
     assert before.SerializeToString(deterministic=True) == copy
     kinds = types(result.model)
     for node in result.model.graph.node:
@@ -98,11 +102,11 @@ def test_the_body_is_half_and_both_ends_are_not(name: str) -> None:
     assert metadata.pop("edgeinspect.float") == "fp16"
     assert metadata == {entry.key: entry.value for entry in before.metadata_props}
     assert result.model.ByteSize() < 0.55 * before.ByteSize()
-    assert result.casts <= 3
+    assert result.cast_count <= 3
 
 
 def test_it_is_the_same_each_time() -> None:
-    first, second = (convert(shipped("strip-segmenter")).model for _ in range(2))
+    first, second = (convert_to_fp16(shipped("strip-segmenter")).model for _ in range(2))
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(
         deterministic=True
     )
@@ -110,8 +114,8 @@ def test_it_is_the_same_each_time() -> None:
 
 def test_q_dq_scales_become_half_and_the_answer_stays() -> None:
     model = quantized.residual()
-    result = convert(model)
-    assert not result.kept
+    result = convert_to_fp16(model)
+    assert not result.float32_layers
     kinds = {entry.name: entry.data_type for entry in result.model.graph.initializer}
     for name in ("first_w_scale", "second_w_scale", "a_scale", "skip_scale"):
         assert kinds[f"{name}/fp16"] == TensorProto.FLOAT16
@@ -119,7 +123,7 @@ def test_q_dq_scales_become_half_and_the_answer_stays() -> None:
     # The frame is float32 where it is quantized: its Q stays, and no cast is needed there.
     assert kinds["in_scale"] == TensorProto.FLOAT
     assert kinds["in_scale/fp16"] == TensorProto.FLOAT16
-    assert result.casts == 1
+    assert result.cast_count == 1
     rng = np.random.default_rng(1)
     for _ in range(5):
         image = rng.integers(0, 256, (*quantized.SIZE, 1), np.uint8)
@@ -128,8 +132,8 @@ def test_q_dq_scales_become_half_and_the_answer_stays() -> None:
 
 def test_a_scale_that_half_cannot_hold_keeps_its_layer_in_float32() -> None:
     model = quantized.residual(factor=1e-5)
-    result = convert(model)
-    assert result.kept == ("second",)
+    result = convert_to_fp16(model)
+    assert result.float32_layers == ("second",)
     kinds = types(result.model)
     assert kinds["second"] == TensorProto.FLOAT
     assert kinds["first"] == kinds["third"] == TensorProto.FLOAT16
@@ -168,8 +172,8 @@ def test_weights_beyond_half_keep_their_layer_in_float32() -> None:
         w=WEIGHTS,
         big=np.full((1, 1, 3, 3), 1e5, np.float32),
     )
-    result = convert(model)
-    assert result.kept == ("b",)
+    result = convert_to_fp16(model)
+    assert result.float32_layers == ("b",)
     assert types(result.model)["b"] == TensorProto.FLOAT
     names = {entry.name for entry in result.model.graph.initializer}
     assert names == {"w/fp16", "big"}
@@ -188,7 +192,7 @@ def test_a_square_before_a_mean_stays_in_float32() -> None:
         w=np.full((1, 1, 3, 3), 0.5, np.float32),
         axes=np.array([2, 3], np.int64),
     )
-    kinds = types(convert(model).model)
+    kinds = types(convert_to_fp16(model).model)
     assert kinds["square"] == kinds["mean"] == TensorProto.FLOAT
     assert kinds["less"] == TensorProto.FLOAT16
 
@@ -206,7 +210,7 @@ def test_constants_in_nodes_and_a_shared_one_are_handled() -> None:
         ],
         f=np.float32(0.5),
     )
-    result = convert(model)
+    result = convert_to_fp16(model)
     names = {entry.name for entry in result.model.graph.initializer}
     assert names == {"w/fp16", "f", "f/fp16"}
     image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
@@ -220,10 +224,10 @@ def test_written_out_it_shows_what_half_does() -> None:
         big=np.full((1, 1, 3, 3), 6e4, np.float32),
         small=np.full((1, 1, 3, 3), 1e-3, np.float32),
     )
-    half = convert(model).model
+    half = convert_to_fp16(model).model
     image = np.full((8, 8, 1), 3, np.uint8)
     assert np.isfinite(run(half, image)[0]).all()
-    assert np.isinf(run(write_out(half), image)[0]).all()
+    assert np.isinf(run(simulate_fp16(half), image)[0]).all()
 
 
 def test_a_resize_keeps_its_factors_in_float32() -> None:
@@ -237,7 +241,7 @@ def test_a_resize_keeps_its_factors_in_float32() -> None:
         w=WEIGHTS,
         factors=np.array([1, 1, 2, 2], np.float32),
     )
-    result = convert(model)
+    result = convert_to_fp16(model)
     assert types(result.model)["up"] == TensorProto.FLOAT16
     assert "factors" in {entry.name for entry in result.model.graph.initializer}
 
@@ -245,7 +249,7 @@ def test_a_resize_keeps_its_factors_in_float32() -> None:
 def test_a_half_result_that_others_read_is_given_out_as_float32() -> None:
     model = chain([conv("x", "w", "y"), conv("y", "w", "z")], w=WEIGHTS)
     model.graph.output.append(plane("z"))
-    result = convert(model)
+    result = convert_to_fp16(model)
     image = np.full((8, 8, 1), 9, np.uint8)
     wanted, got = run(model, image), run(result.model, image)
     for one, other in zip(wanted, got, strict=True):
@@ -255,7 +259,7 @@ def test_a_half_result_that_others_read_is_given_out_as_float32() -> None:
 
 def test_a_graph_without_a_convolution_is_refused() -> None:
     with pytest.raises(ModelError, match="no convolution") as caught:
-        convert(graphs.gate())
+        convert_to_fp16(graphs.gate())
     assert caught.value.exit_code == 65
 
 
@@ -263,10 +267,10 @@ def test_q_dq_below_opset_19_is_refused() -> None:
     model = quantized.residual()
     model.opset_import[0].version = 17
     with pytest.raises(ModelError, match="opset 17"):
-        convert(model)
+        convert_to_fp16(model)
 
 
 def test_a_graph_that_contradicts_itself_is_refused() -> None:
     model = chain([conv("x", "w", "y")], w=WEIGHTS.astype(np.float64))
     with pytest.raises(ModelError, match="no valid graph"):
-        convert(model)
+        convert_to_fp16(model)

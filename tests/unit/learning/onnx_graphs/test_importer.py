@@ -23,10 +23,10 @@ from edgeinspect.domain.clock import SystemClock  # noqa: E402
 from edgeinspect.domain.model import ModelKind, Precision  # noqa: E402
 from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer  # noqa: E402
-from edgeinspect.learning.onnx_graphs.importer.importer import bring  # noqa: E402
-from edgeinspect.learning.onnx_graphs.importer.request import Request  # noqa: E402
-from edgeinspect.registry import part  # noqa: E402
-from edgeinspect.storage.model_store import Store  # noqa: E402
+from edgeinspect.learning.onnx_graphs.importer.importer import import_model  # noqa: E402
+from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest  # noqa: E402
+from edgeinspect.registry import load_plugin  # noqa: E402
+from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
 HEIGHT, WIDTH = 24, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -128,7 +128,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def request(file: Path, net: Net, **changes: Any) -> Request:
+def request(file: Path, net: Net, **changes: Any) -> ImportRequest:
     gate = net.kind == "gate"
     known: dict[str, Any] = {
         "file": file,
@@ -143,7 +143,7 @@ def request(file: Path, net: Net, **changes: Any) -> Request:
         "good_index": 0 if gate else None,
         "output": None if net.ending else "logits",
     }
-    return Request(**(known | changes))
+    return ImportRequest(**(known | changes))
 
 
 def saved(net: Net, folder: Path) -> Path:
@@ -206,8 +206,8 @@ def test_any_classifier(
         good_index=index[0],
         defect_index=index[1],
     )
-    done = bring(asked, folder / "store", "gate", samples)
-    assert done.proof.samples == 4
+    done = import_model(asked, folder / "store", "gate", samples)
+    assert done.equivalence.sample_count == 4
     assert check_under_the_line(folder / "store", "gate") == Precision(
         "fp16" if net.dtype == np.float16 else "fp32"
     )
@@ -247,15 +247,17 @@ def test_any_segmenter(
         background="first" if "+" in head else None,
         activation="sigmoid" if head.startswith("sigmoid") else None,
     )
-    bring(asked, folder / "store", "segmenter", samples)
+    import_model(asked, folder / "store", "segmenter", samples)
     check_under_the_line(folder / "store", "segmenter")
 
 
 def check_under_the_line(store: Path, name: str) -> Precision:
     """The line's own backend takes what was written."""
-    spec = Store(store).resolve(f"{name}/1")
-    backend = part("backend", "ort")
-    engine = backend.build(backend.Options(model=f"{name}/1"), SystemClock(), store=Store(store))
+    spec = ModelStore(store).resolve(f"{name}/1")
+    backend = load_plugin("backend", "ort")
+    engine = backend.build(
+        backend.Options(model=f"{name}/1"), SystemClock(), store=ModelStore(store)
+    )
     try:
         outputs = engine.infer(np.zeros(spec.shape.dims, np.uint8))
         assert all(np.isfinite(output.astype(float)).all() for output in outputs)
@@ -283,7 +285,7 @@ def test_the_answer_is_what_the_network_means(tmp_path: Path) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:, :, 2] = 51  # red, in OpenCV's order
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
-    asked = Request(
+    asked = ImportRequest(
         tmp_path / "red.onnx",
         ModelKind.GATE,
         8,
@@ -294,7 +296,7 @@ def test_the_answer_is_what_the_network_means(tmp_path: Path) -> None:
         activation="sigmoid",
         good_index=0,
     )
-    done = bring(asked, tmp_path / "store", "red", tmp_path)
+    done = import_model(asked, tmp_path / "store", "red", tmp_path)
     session = ort.InferenceSession(str(done.folder / "model.onnx"))
     assert session.run(None, {"image": pixels[None]})[0] == pytest.approx([0.8], abs=1e-6)
 
@@ -302,30 +304,32 @@ def test_the_answer_is_what_the_network_means(tmp_path: Path) -> None:
 def test_argmax_is_taken_off(tmp_path: Path, samples: Path) -> None:
     net = Net("segmenter", outputs=4, arg_max=True)
     asked = request(saved(net, tmp_path), net, classes=names(3))
-    done = bring(asked, tmp_path / "store", "s", samples)
-    assert any("arg-max" in finding for finding in done.findings)
+    done = import_model(asked, tmp_path / "store", "s", samples)
+    assert any("arg-max" in finding for finding in done.notes)
 
 
 def test_a_map_without_channel_axis(tmp_path: Path, samples: Path) -> None:
     net = Net("segmenter", outputs=1, drops_map_axis=True)
-    bring(request(saved(net, tmp_path), net, classes=("scratch",)), tmp_path / "s", "s", samples)
+    import_model(
+        request(saved(net, tmp_path), net, classes=("scratch",)), tmp_path / "s", "s", samples
+    )
 
 
 def test_grey_frames_feed_a_network_of_colour(tmp_path: Path, samples: Path) -> None:
     net = Net()
     asked = request(saved(net, tmp_path), net, channels=1, color=None)
-    done = bring(asked, tmp_path / "store", "g", samples)
-    assert any("grey" in finding for finding in done.findings)
-    assert Store(tmp_path / "store").resolve("g").color == "mono"
+    done = import_model(asked, tmp_path / "store", "g", samples)
+    assert any("grey" in finding for finding in done.notes)
+    assert ModelStore(tmp_path / "store").resolve("g").color == "mono"
 
 
 def test_thresholds_per_class_and_versions_count_on(tmp_path: Path, samples: Path) -> None:
     net = Net("segmenter", outputs=2, ending="Sigmoid")
     asked = request(saved(net, tmp_path), net, classes=names(2), thresholds=(0.2, 0.7))
     for version in (1, 2):
-        assert bring(asked, tmp_path / "store", "s", samples).folder.name == str(version)
+        assert import_model(asked, tmp_path / "store", "s", samples).folder.name == str(version)
     with pytest.raises(UsageError, match="s/2 is there already"):
-        bring(asked, tmp_path / "store", "s", samples, version=2)
+        import_model(asked, tmp_path / "store", "s", samples, version=2)
 
 
 def test_weights_beside_the_file(tmp_path: Path, samples: Path) -> None:
@@ -337,10 +341,10 @@ def test_weights_beside_the_file(tmp_path: Path, samples: Path) -> None:
         size_threshold=0,
         location="weights.bin",
     )
-    bring(request(path, Net()), tmp_path / "store", "g", samples)
+    import_model(request(path, Net()), tmp_path / "store", "g", samples)
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(ModelError, match="in another file"):
-        bring(request(path, Net()), tmp_path / "store", "h", samples)
+        import_model(request(path, Net()), tmp_path / "store", "h", samples)
     assert not (tmp_path / "store" / "h").exists()
 
 
@@ -353,9 +357,9 @@ def test_a_wrong_graph_is_refused_and_nothing_written(
 ) -> None:
     from dataclasses import replace
 
-    honest = contract_graph.build
+    honest = contract_graph.build_contract_graph
 
-    def harmed(model: Any, asked: Request, reading: Any) -> Any:
+    def harmed(model: Any, asked: ImportRequest, reading: Any) -> Any:
         if harm == "wrong_scale":
             asked = replace(asked, scale=1.1 * asked.scale)
         if harm == "no_flip":
@@ -369,7 +373,7 @@ def test_a_wrong_graph_is_refused_and_nothing_written(
     net = Net("segmenter", outputs=3)
     asked = request(saved(net, tmp_path), net, classes=names(2))
     with pytest.raises(ModelError, match=r"disagrees with the original, worst on .*\.png"):
-        bring(asked, tmp_path / "store", "s", samples)
+        import_model(asked, tmp_path / "store", "s", samples)
     assert not list((tmp_path / "store").rglob("*"))
 
 
@@ -423,7 +427,7 @@ def test_refusals_name_the_remedy(
 ) -> None:
     asked = request(saved(net, tmp_path), net, **changes)
     with pytest.raises(error, match=words):
-        bring(asked, tmp_path / "store", "m", samples)
+        import_model(asked, tmp_path / "store", "m", samples)
     assert not list((tmp_path / "store").rglob("*"))
 
 
@@ -431,9 +435,9 @@ def test_logits_that_could_be_probabilities_are_asked_about(tmp_path: Path, samp
     net = Net(outputs=1, ending="HardSigmoid")
     asked = request(saved(net, tmp_path), net, output=None)
     with pytest.raises(UsageError, match="--output logits or --output probs"):
-        bring(asked, tmp_path / "store", "m", samples)
-    done = bring(request(saved(net, tmp_path), net, output="probs"), tmp_path, "m", samples)
-    assert done.proof.worst["defect_prob"] < 1e-5
+        import_model(asked, tmp_path / "store", "m", samples)
+    done = import_model(request(saved(net, tmp_path), net, output="probs"), tmp_path, "m", samples)
+    assert done.equivalence.largest_errors["defect_prob"] < 1e-5
 
 
 def test_files_that_are_no_network(tmp_path: Path, samples: Path) -> None:
@@ -445,9 +449,9 @@ def test_files_that_are_no_network(tmp_path: Path, samples: Path) -> None:
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ModelError, match=words):
-            bring(request(tmp_path / name, Net()), tmp_path / "store", "m", samples)
+            import_model(request(tmp_path / name, Net()), tmp_path / "store", "m", samples)
     with pytest.raises(ModelError, match="no such file"):
-        bring(request(tmp_path / "absent.onnx", Net()), tmp_path / "store", "m", samples)
+        import_model(request(tmp_path / "absent.onnx", Net()), tmp_path / "store", "m", samples)
 
 
 def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> None:
@@ -455,7 +459,7 @@ def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> No
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
     (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="has: input, more"):
-        bring(request(tmp_path / "two.onnx", Net()), tmp_path / "store", "m", samples)
+        import_model(request(tmp_path / "two.onnx", Net()), tmp_path / "store", "m", samples)
     model = Net("segmenter", outputs=1, drops_map_axis=True).build()
     model.graph.node[-1].CopyFrom(
         helper.make_node("Cast", ["sq"], ["answer"], to=TensorProto.INT64)
@@ -463,7 +467,7 @@ def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> No
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     (tmp_path / "ids.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="class numbers without probabilities"):
-        bring(
+        import_model(
             request(tmp_path / "ids.onnx", Net("segmenter"), classes=("a",)),
             tmp_path / "store",
             "m",
@@ -474,17 +478,17 @@ def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> No
 def test_samples_are_needed(tmp_path: Path) -> None:
     asked = request(saved(Net(), tmp_path), Net())
     with pytest.raises(DataError, match="no such folder"):
-        bring(asked, tmp_path / "store", "m", tmp_path / "absent")
+        import_model(asked, tmp_path / "store", "m", tmp_path / "absent")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="no picture that can be read"):
-        bring(asked, tmp_path / "store", "m", tmp_path / "broken")
+        import_model(asked, tmp_path / "store", "m", tmp_path / "broken")
 
 
 def test_a_store_that_cannot_be_written(tmp_path: Path, samples: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="cannot be written"):
-        bring(request(saved(Net(), tmp_path), Net()), tmp_path / "store", "m", samples)
+        import_model(request(saved(Net(), tmp_path), Net()), tmp_path / "store", "m", samples)
 
 
 # -- the command ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from edgeinspect.learning.datasets.arrays import load_strip
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train import fit as fitting
 from edgeinspect.learning.train.checkpoint import RunFolder
-from edgeinspect.learning.train.networks import Gate
+from edgeinspect.learning.train.networks import SmallGate
 from edgeinspect.learning.train.recipe import Recipe
 from edgeinspect.learning.train.tasks import GateTask
 
@@ -38,23 +38,23 @@ class Plain(nn.Module):
 
 def main() -> None:
     kind, folder, target = sys.argv[1], RunFolder(Path(sys.argv[2])), Path(sys.argv[3])
-    distributed.use_threads(1)
+    distributed.set_thread_count(1)
     strips = load_strip(5, 10, height_px=48, width_px=112)
     recipe = Recipe(12, batch=6, crop_width_px=32, validate_every=4, seed=3)
-    fitting._SAVE_EVERY_S = 0.0
-    with distributed.joined():
+    fitting._SAVE_INTERVAL_S = 0.0
+    with distributed.process_group():
         torch.manual_seed(3)
-        net = Plain() if kind == "plain" else Gate(widths=(16, 16, 16, 16, 16))
+        net = Plain() if kind == "plain" else SmallGate(widths=(16, 16, 16, 16, 16))
         state = None
         if distributed.rank() == 0:
-            state = folder.begin({"recipe": recipe.document()}, resume=True)
+            state = folder.start_or_resume({"recipe": recipe.to_document()}, resume=True)
         average = fitting.fit(
             net,
             GateTask(strips),
             strips,
             recipe,
             validation=strips,
-            folder=folder,
+            run_folder=folder,
             state=state,
             progress=lambda step, loss, best: time.sleep(0.1 if kind == "slow" else 0),
         )

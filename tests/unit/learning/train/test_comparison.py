@@ -19,10 +19,15 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from edgeinspect.domain.model import ModelKind  # noqa: E402
 from edgeinspect.errors import ModelError, UsageError  # noqa: E402
-from edgeinspect.learning.datasets.arrays import Pictures  # noqa: E402
-from edgeinspect.learning.onnx_graphs.flops import cost_of  # noqa: E402
-from edgeinspect.learning.onnx_graphs.manifest import Card, describe, set_metadata, write_manifest  # noqa: E402
-from edgeinspect.learning.train.comparison import balanced, compare  # noqa: E402
+from edgeinspect.learning.datasets.arrays import ImageArrays  # noqa: E402
+from edgeinspect.learning.onnx_graphs.flops import count_flops  # noqa: E402
+from edgeinspect.learning.onnx_graphs.manifest import (  # noqa: E402
+    ModelCard,
+    graph_metadata,
+    set_metadata,
+    write_manifest,
+)
+from edgeinspect.learning.train.comparison import compare_architectures, youden_threshold  # noqa: E402
 from tests import graphs  # noqa: E402
 
 LEVELS = (10, 40, 90, 120, 150, 200, 220, 250)
@@ -30,10 +35,10 @@ LEVELS = (10, 40, 90, 120, 150, 200, 220, 250)
 DEFECTIVE = (False, False, False, True, False, True, True, True)
 
 
-def pictures() -> Pictures:
+def pictures() -> ImageArrays:
     images = np.stack([np.full(graphs.SHAPE.dims, level, np.uint8) for level in LEVELS])
     masks = np.zeros(images.shape[:3], np.uint8)
-    return Pictures(
+    return ImageArrays(
         images=images,
         masks=masks,
         defective=np.array(DEFECTIVE),
@@ -45,9 +50,9 @@ def pictures() -> Pictures:
 def version(root: Path, name: str, training: dict[str, Any]) -> Path:
     folder = root / name / "1"
     folder.mkdir(parents=True)
-    card = Card(name, 1, ("defect",), "r", {}, training, {}, "2026-01-01")
+    card = ModelCard(name, 1, ("defect",), "r", {}, training, {}, "2026-01-01")
     model = graphs.gate()
-    metadata = describe(ModelKind.GATE, card, "mono", 1)
+    metadata = graph_metadata(ModelKind.GATE, card, "mono", 1)
     set_metadata(model, metadata)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     write_manifest(folder, folder / "model.onnx", card, metadata, 20, graphs.SHAPE.dims)
@@ -55,7 +60,7 @@ def version(root: Path, name: str, training: dict[str, Any]) -> Path:
 
 
 def test_figures_are_those_of_the_graph(tmp_path: Path) -> None:
-    done = compare(
+    done = compare_architectures(
         ["a", "b"],
         lambda name: version(tmp_path, name, {"parameters": 42}),
         pictures(),
@@ -83,7 +88,7 @@ def test_a_refused_calibration_is_a_note_and_a_made_one_two_columns(tmp_path: Pa
             raise ModelError("loses too much")
         return folder
 
-    done = compare(
+    done = compare_architectures(
         ["a", "b"],
         lambda name: version(tmp_path, name, {}),
         pictures(),
@@ -94,7 +99,7 @@ def test_a_refused_calibration_is_a_note_and_a_made_one_two_columns(tmp_path: Pa
         runs=1,
     )
     assert [row.int8 is None for row in done.rows] == [True, False]
-    assert "- a: no INT8: loses too much" in done.markdown()
+    assert "- a: no INT8: loses too much" in done.to_markdown()
     assert done.rows[1].int8 is not None
     assert done.rows[1].int8.accuracy == done.rows[1].fp32.accuracy
 
@@ -106,7 +111,9 @@ def test_what_was_finished_outlives_a_failure(tmp_path: Path) -> None:
         return version(tmp_path, name, {})
 
     with pytest.raises(ModelError, match="NaN"):
-        compare(["a", "b"], fit, pictures(), pictures(), tmp_path / "out", backend="ort", runs=1)
+        compare_architectures(
+            ["a", "b"], fit, pictures(), pictures(), tmp_path / "out", backend="ort", runs=1
+        )
     rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["a"]
 
@@ -114,7 +121,7 @@ def test_what_was_finished_outlives_a_failure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
 def test_names_are_given_once(names: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="each once"):
-        compare(names, lambda name: tmp_path, pictures(), pictures(), tmp_path)
+        compare_architectures(names, lambda name: tmp_path, pictures(), pictures(), tmp_path)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=30))
@@ -122,13 +129,13 @@ def test_no_threshold_balances_better(rows: list[tuple[int, bool]]) -> None:
     probs = np.array([level / 9 for level, _bad in rows])
     bad = np.array([is_bad for _level, is_bad in rows])
     if bad.all() or not bad.any():
-        assert balanced(probs, bad) == 0.5
+        assert youden_threshold(probs, bad) == 0.5
         return
 
     def worth(limit: float) -> float:
         return float((probs[bad] >= limit).mean() - (probs[~bad] >= limit).mean())
 
-    found = worth(balanced(probs, bad)) + 1e-9  # shares of a few parts are rounded
+    found = worth(youden_threshold(probs, bad)) + 1e-9  # shares of a few parts are rounded
     assert all(found >= worth(level) for level in np.unique(probs)[1:])
 
 
@@ -151,7 +158,7 @@ def test_multiply_adds_by_hand(tmp_path: Path) -> None:
     onnx.save_model(helper.make_model(graph), str(tmp_path / "m.onnx"))
     cells = 8 * 12
     by_hand = cells * 8 * 27 + cells * 8 * 9 + cells * 8 * 4 * 4 + 5 * 4 * 16 * 24
-    found = cost_of(tmp_path / "m.onnx")
+    found = count_flops(tmp_path / "m.onnx")
     assert found.macs == by_hand
     assert found.parameters == sum(int(np.prod(s)) for s in weights.values())
 
@@ -159,4 +166,4 @@ def test_multiply_adds_by_hand(tmp_path: Path) -> None:
 def test_what_cannot_be_counted(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError, match="cannot be counted"):
-        cost_of(tmp_path / "m.onnx")
+        count_flops(tmp_path / "m.onnx")

@@ -21,15 +21,15 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from edgeinspect.errors import DataError, StorageError, UsageError  # noqa: E402
-from edgeinspect.learning.datasets.arrays import Pictures, load_strip  # noqa: E402
-from edgeinspect.learning.train.augment import Augment, augment  # noqa: E402
-from edgeinspect.learning.train.checkpoint import RunFolder, State  # noqa: E402
-from edgeinspect.learning.train.distributed import use_threads  # noqa: E402
+from edgeinspect.learning.datasets.arrays import ImageArrays, load_strip  # noqa: E402
+from edgeinspect.learning.train.augment import AugmentSettings, augment_image  # noqa: E402
+from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState  # noqa: E402
+from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E402
 from edgeinspect.learning.train.fit import fit, learning_rate  # noqa: E402
 from edgeinspect.learning.train.losses import segmentation_loss  # noqa: E402
-from edgeinspect.learning.train.plan import overridden  # noqa: E402
+from edgeinspect.learning.train.plan import apply_settings  # noqa: E402
 from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
-from edgeinspect.learning.train.sampler import Sampler  # noqa: E402
+from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402
 from edgeinspect.learning.train.tasks import GateTask  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -37,7 +37,7 @@ RUNNER = Path(__file__).with_name("small_training.py")
 
 
 @pytest.fixture(scope="module")
-def strips() -> Pictures:
+def strips() -> ImageArrays:
     return load_strip(5, 10, height_px=48, width_px=112)
 
 
@@ -112,26 +112,26 @@ def test_every_loss_falls_towards_the_truth(kind: Any) -> None:
     assert float(logits.grad.abs().sum()) > 0
 
 
-def test_a_batch_depends_on_nothing_but_seed_step_and_place(strips: Pictures) -> None:
+def test_a_batch_depends_on_nothing_but_seed_step_and_place(strips: ImageArrays) -> None:
     recipe = Recipe(10, batch=4, crop_height_px=16, crop_width_px=16)
-    whole = Sampler(strips, recipe).batch(7, range(4))
-    part = Sampler(strips, recipe).batch(7, [2])
+    whole = BatchSampler(strips, recipe).draw(7, range(4))
+    part = BatchSampler(strips, recipe).draw(7, [2])
     assert torch.equal(whole[0][2:3], part[0])
     assert torch.equal(whole[1][2:3], part[1])
-    assert not torch.equal(whole[0], Sampler(strips, recipe).batch(8, range(4))[0])
+    assert not torch.equal(whole[0], BatchSampler(strips, recipe).draw(8, range(4))[0])
 
 
-def test_the_last_steps_are_on_whole_pictures(strips: Pictures) -> None:
+def test_the_last_steps_are_on_whole_pictures(strips: ImageArrays) -> None:
     recipe = Recipe(10, batch=4, crop_height_px=16, crop_width_px=16, whole_ratio=0.2)
-    sampler = Sampler(strips, recipe)
-    assert sampler.batch(7, range(sampler.size(7)))[0].shape == (4, 1, 16, 16)
-    assert sampler.batch(8, range(sampler.size(8)))[0].shape == (2, 1, 48, 112)
+    sampler = BatchSampler(strips, recipe)
+    assert sampler.draw(7, range(sampler.batch_size(7)))[0].shape == (4, 1, 16, 16)
+    assert sampler.draw(8, range(sampler.batch_size(8)))[0].shape == (2, 1, 48, 112)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     st.builds(
-        Augment,
+        AugmentSettings,
         flip_x=st.booleans(),
         flip_y=st.booleans(),
         transpose=st.booleans(),
@@ -146,13 +146,13 @@ def test_the_last_steps_are_on_whole_pictures(strips: Pictures) -> None:
     st.integers(0, 99),
 )
 def test_augmentation_keeps_mask_and_picture_together(
-    rules: Augment, channels: int, seed: int
+    rules: AugmentSettings, channels: int, seed: int
 ) -> None:
     image = np.full((24, 24, channels), 60, np.uint8)
     mask = np.zeros((24, 24), np.uint8)
     image[4:12, 4:9], mask[4:12, 4:9] = 200, 2
     before = image.copy()
-    changed, moved = augment(image, mask, rules, np.random.default_rng(seed))
+    changed, moved = augment_image(image, mask, rules, np.random.default_rng(seed))
     assert np.array_equal(image, before), "the set's own picture stays as it is"
     assert changed.dtype == np.float32
     assert changed.shape == image.shape
@@ -170,7 +170,7 @@ def test_rates_rise_and_fall() -> None:
         assert min(rates) > 0
 
 
-class Poisoned(GateTask):
+class NanLossTask(GateTask):
     """Gives NaN at its third step."""
 
     steps = 0
@@ -182,18 +182,18 @@ class Poisoned(GateTask):
 
 
 def small_net() -> Any:
-    from edgeinspect.learning.train.networks import Gate
+    from edgeinspect.learning.train.networks import SmallGate
 
     torch.manual_seed(1)
-    return Gate(widths=(16, 16, 16, 16, 16))
+    return SmallGate(widths=(16, 16, 16, 16, 16))
 
 
-def test_a_loss_that_is_no_number_ends_with_its_step(strips: Pictures) -> None:
+def test_a_loss_that_is_no_number_ends_with_its_step(strips: ImageArrays) -> None:
     with pytest.raises(DataError, match="nan at step 2"):
-        fit(small_net(), Poisoned(strips), strips, Recipe(5, batch=2))
+        fit(small_net(), NanLossTask(strips), strips, Recipe(5, batch=2))
 
 
-class Scripted(GateTask):
+class ScriptedScoreTask(GateTask):
     """Scores by a list."""
 
     scores: list[float]
@@ -202,11 +202,11 @@ class Scripted(GateTask):
         return self.scores.pop(0)
 
 
-def test_the_best_look_is_kept_and_patience_ends(strips: Pictures) -> None:
-    use_threads(1)
-    task = Scripted(strips)
+def test_the_best_look_is_kept_and_patience_ends(strips: ImageArrays) -> None:
+    set_thread_count(1)
+    task = ScriptedScoreTask(strips)
     task.scores = [0.1, 0.9, 0.3, 0.2, 0.5, 0.6]
-    state = State()
+    state = TrainingState()
     recipe = Recipe(12, batch=2, validate_every=2, patience=2)
     net = fit(small_net(), task, strips, recipe, validation=strips, state=state)
     assert (state.step, state.best_score) == (8, 0.9)
@@ -215,29 +215,29 @@ def test_the_best_look_is_kept_and_patience_ends(strips: Pictures) -> None:
 
 def test_a_run_goes_on_only_with_the_same_settings(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.save(folder.begin({"steps": 5, "recipe": {"batch": 2}}, resume=False))
+    folder.save(folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=False))
     with pytest.raises(DataError, match="--resume"):
-        folder.begin({"steps": 5, "recipe": {"batch": 2}}, resume=False)
+        folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=False)
     with pytest.raises(DataError, match=r"recipe\.batch was 2, is 3"):
-        folder.begin({"steps": 5, "recipe": {"batch": 3}}, resume=True)
+        folder.start_or_resume({"steps": 5, "recipe": {"batch": 3}}, resume=True)
     folder.checkpoint.write_bytes(b"half of it")
     with pytest.raises(DataError, match="cannot be read"):
-        folder.begin({"steps": 5, "recipe": {"batch": 2}}, resume=True)
+        folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=True)
 
 
 def test_a_full_disk_ends_with_one_message(tmp_path: Path) -> None:
     folder = RunFolder(Path("/dev/full"))
     folder.path = tmp_path
-    folder.begin({}, resume=False)
+    folder.start_or_resume({}, resume=False)
     (tmp_path / "checkpoint.new").symlink_to("/dev/full")
     with pytest.raises(StorageError, match="cannot be written"):
-        folder.save(State())
+        folder.save(TrainingState())
 
 
 def test_settings_over_a_recipe() -> None:
-    recipe = overridden(Recipe(5), ["batch=8", "augment.noise=1.5", "loss=ce+lovasz"])
+    recipe = apply_settings(Recipe(5), ["batch=8", "augment.noise=1.5", "loss=ce+lovasz"])
     assert (recipe.batch, recipe.augment.noise, recipe.loss) == (8, 1.5, "ce+lovasz")
     assert replace(recipe, batch=16) != recipe
     for wrong in ("batch", "nothing=1", "batch=x", "augment=1", "loss=hinge"):
         with pytest.raises(UsageError):
-            overridden(Recipe(5), [wrong])
+            apply_settings(Recipe(5), [wrong])

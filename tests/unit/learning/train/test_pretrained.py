@@ -110,7 +110,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_gate_of_timm(channels: int, fakes: dict[str, Any]) -> None:
-    net = architectures.gate("mobilenetv2", channels=channels).eval()
+    net = architectures.build_gate("mobilenetv2", channels=channels).eval()
     assert fakes == {"name": "mobilenetv2_100", "features_only": True}
     logit, coarse = net(torch.rand(2, channels, 64, 96) * 255)
     assert logit.shape == (2,)
@@ -123,7 +123,7 @@ def test_pretrained_features_are_of_rgb_with_the_networks_own_statistics(
 ) -> None:
     file = tmp_path / "w.pth"
     file.write_bytes(b"read by timm alone")
-    net = architectures.gate("vgg16", channels=channels, weights=file).eval()
+    net = architectures.build_gate("vgg16", channels=channels, weights=file).eval()
     assert fakes["pretrained_cfg_overlay"] == {"file": str(file)}
     torch.manual_seed(4)
     original = Features()
@@ -138,7 +138,7 @@ def test_pretrained_features_are_of_rgb_with_the_networks_own_statistics(
 @pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_unet_of_smp(stride: int, channels: int, fakes: dict[str, Any]) -> None:
-    net = architectures.segmenter("unet-resnet18", 3, channels=channels, stride=stride).eval()
+    net = architectures.build_segmenter("unet-resnet18", 3, channels=channels, stride=stride).eval()
     logits, deep, presence = net(torch.rand(2, channels, 50, 70) * 255)
     assert net.stride == stride
     assert logits.shape == (2, 4, -(-50 // stride), -(-70 // stride))
@@ -152,30 +152,30 @@ def test_encoder_weights_from_a_file(fakes: dict[str, Any], tmp_path: Path) -> N
     torch.manual_seed(9)
     state = Encoder().state_dict()
     torch.save({**state, "fc.weight": torch.zeros(1)}, tmp_path / "e.pth")
-    net = architectures.segmenter("unet-resnet18", 2, channels=1, weights=tmp_path / "e.pth")
+    net = architectures.build_segmenter("unet-resnet18", 2, channels=1, weights=tmp_path / "e.pth")
     assert torch.equal(net.encoder.stages[2].weight, state["stages.2.weight"])
     assert net.adapt.fixed
     state.pop("stages.1.bias")
     torch.save(state, tmp_path / "e.pth")
     with pytest.raises(ModelError, match=r"lacks stages\.1\.bias"):
-        architectures.segmenter("unet-resnet18", 2, weights=tmp_path / "e.pth")
+        architectures.build_segmenter("unet-resnet18", 2, weights=tmp_path / "e.pth")
     with pytest.raises(UsageError, match="--weights"):
-        architectures.segmenter("unet-tu-x", 2, weights=tmp_path / "e.pth")
+        architectures.build_segmenter("unet-tu-x", 2, weights=tmp_path / "e.pth")
 
 
 def test_what_is_not_there_is_said(fakes: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="timm has no network 'nope'"):
-        architectures.gate("timm/nope")
+        architectures.build_gate("timm/nope")
     with pytest.raises(UsageError, match="no features at half its last stride"):
-        architectures.gate("timm/vit")
+        architectures.build_gate("timm/vit")
     with pytest.raises(UsageError, match="no encoder 'nope'"):
-        architectures.segmenter("unet-nope", 2)
+        architectures.build_segmenter("unet-nope", 2)
     with pytest.raises(ModelError, match=r"requested files.*nothing is downloaded"):
-        architectures.gate("mobilenetv2", weights=Path("cached"))
+        architectures.build_gate("mobilenetv2", weights=Path("cached"))
     with pytest.raises(ModelError, match=r"no network.*nothing is downloaded"):
-        architectures.segmenter("unet-resnet18", 2, weights=Path("cached"))
+        architectures.build_segmenter("unet-resnet18", 2, weights=Path("cached"))
     with pytest.raises(ModelError, match="no such file"):
-        architectures.gate("mobilenetv2", weights=Path("absent.pth"))
+        architectures.build_gate("mobilenetv2", weights=Path("absent.pth"))
 
 
 @contextmanager
@@ -207,7 +207,7 @@ def hidden(name: str, error: Exception) -> Iterator[None]:
 )
 def test_a_missing_extra_is_named(error: Exception, words: str) -> None:
     with hidden("timm", error), pytest.raises(MissingExtraError, match=words) as caught:
-        architectures.gate("efficientnet_b0")
+        architectures.build_gate("efficientnet_b0")
     assert caught.value.exit_code == 69
 
 
@@ -218,20 +218,20 @@ def test_the_hub_is_never_asked(fakes: dict[str, Any], monkeypatch: pytest.Monke
     constants: Any = types.ModuleType("huggingface_hub.constants")
     constants.HF_HUB_OFFLINE = False
     monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
-    with pretrained._offline():
+    with pretrained._no_network():
         assert os.environ["HF_HUB_OFFLINE"] == "1"
         assert constants.HF_HUB_OFFLINE
     assert "HF_HUB_OFFLINE" not in os.environ
     assert not constants.HF_HUB_OFFLINE
 
 
-@pytest.mark.parametrize("name", pretrained.GATES)
+@pytest.mark.parametrize("name", pretrained.TIMM_GATES)
 def test_the_real_gates_where_timm_is(name: str) -> None:
     if not HERE:
         with pytest.raises(MissingExtraError):
-            architectures.gate(name)
+            architectures.build_gate(name)
         return
-    net = architectures.gate(name, channels=1).eval()
+    net = architectures.build_gate(name, channels=1).eval()
     with torch.no_grad():
         logit, coarse = net(torch.rand(2, 1, 64, 96) * 255)
     assert (logit.shape, coarse.shape) == ((2,), (2, 1, 4, 6))
@@ -241,9 +241,9 @@ def test_the_real_gates_where_timm_is(name: str) -> None:
 def test_the_real_unets_where_smp_is(name: str) -> None:
     if not HERE:
         with pytest.raises(MissingExtraError):
-            architectures.segmenter(name, 2)
+            architectures.build_segmenter(name, 2)
         return
-    net = architectures.segmenter(name, 2, channels=3, stride=4).eval()
+    net = architectures.build_segmenter(name, 2, channels=3, stride=4).eval()
     with torch.no_grad():
         logits, _deep, presence = net(torch.rand(1, 3, 50, 70) * 255)
     assert (logits.shape, presence.shape) == ((1, 3, 13, 18), (1, 2))

@@ -12,12 +12,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
 
 from edgeinspect.errors import ModelError, UsageError  # noqa: E402
-from edgeinspect.learning.onnx_graphs.manifest import Card  # noqa: E402
+from edgeinspect.learning.onnx_graphs.manifest import ModelCard  # noqa: E402
 from edgeinspect.learning.train import architectures  # noqa: E402
-from edgeinspect.learning.train.export import export  # noqa: E402
-from edgeinspect.learning.train.networks import parameter_count  # noqa: E402
+from edgeinspect.learning.train.export import export_graph  # noqa: E402
+from edgeinspect.learning.train.networks import count_parameters  # noqa: E402
 from edgeinspect.learning.train.resnet import ResNet, ResNetGate  # noqa: E402
-from edgeinspect.storage.model_store import Store  # noqa: E402
+from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
 PUBLISHED = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
 KEYS = {"resnet18": 122, "resnet34": 218, "resnet50": 320}
@@ -54,7 +54,7 @@ def picture() -> Any:
 def test_size_and_names_are_torchvisions(name: str) -> None:
     net = ResNet(name)
     state = net.state_dict()
-    assert parameter_count(net) == PUBLISHED[name]
+    assert count_parameters(net) == PUBLISHED[name]
     assert len(state) == KEYS[name]
     assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "fc.bias"} <= set(state)
     assert {"layer2.0.downsample.0.weight", "layer4.1.bn2.num_batches_tracked"} <= set(state)
@@ -90,7 +90,7 @@ def as_torchvision(rgb: Any) -> Any:
 def test_a_trained_classifier_answers_as_before(tmp_path: Path) -> None:
     """With one output, `fc` included: the gate's own additions start at zero."""
     path, net = saved(tmp_path, outputs=1)
-    gate = architectures.gate("resnet18", channels=3, weights=path).eval()
+    gate = architectures.build_gate("resnet18", channels=3, weights=path).eval()
     bgr = torch.rand(2, 3, 64, 64) * 255
     with torch.no_grad():
         want = net(as_torchvision(bgr.flip(1)))[:, 0]
@@ -121,7 +121,7 @@ def test_fc_of_another_size_is_dropped_with_a_note(
 ) -> None:
     path, net = saved(tmp_path, outputs=1000)
     with caplog.at_level(logging.INFO):
-        gate = architectures.gate("resnet18", channels=3, weights=path)
+        gate = architectures.build_gate("resnet18", channels=3, weights=path)
     assert "fc has 1000 outputs, a gate has 1" in caplog.text
     assert torch.equal(gate.body.layer4[1].conv2.weight, net.layer4[1].conv2.weight)
     assert gate.body.fc.weight.shape == (1, 512)
@@ -130,8 +130,8 @@ def test_fc_of_another_size_is_dropped_with_a_note(
 def test_a_checkpoint_carries_how_frames_are_taken(tmp_path: Path) -> None:
     """Resuming builds without weights; the state dict must bring all of it."""
     path, _net = saved(tmp_path, outputs=1)
-    first = architectures.gate("resnet18", channels=1, weights=path).eval()
-    again = architectures.gate("resnet18", channels=1).eval()
+    first = architectures.build_gate("resnet18", channels=1, weights=path).eval()
+    again = architectures.build_gate("resnet18", channels=1).eval()
     again.load_state_dict(first.state_dict())
     image = torch.rand(1, 1, 64, 64) * 255
     with torch.no_grad():
@@ -162,13 +162,13 @@ def test_weights_that_do_not_fit(make: Any, words: str, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     make(path)
     with pytest.raises(ModelError, match=words):
-        architectures.gate("resnet18", channels=3, weights=path)
+        architectures.build_gate("resnet18", channels=3, weights=path)
 
 
 def test_weights_of_parallel_training_and_wrapped_ones(tmp_path: Path) -> None:
     path, net = saved(tmp_path)
     torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, path)
-    gate = architectures.gate("resnet18", channels=3, weights=path)
+    gate = architectures.build_gate("resnet18", channels=3, weights=path)
     assert torch.equal(gate.body.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
 
 
@@ -177,17 +177,17 @@ def test_cached_weights_are_looked_for_and_never_downloaded(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"no weights resnet18-\*\.pth"):
-        architectures.gate("resnet18", weights=Path("cached"))
+        architectures.build_gate("resnet18", weights=Path("cached"))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     path, _net = saved(tmp_path)
     path.rename(tmp_path / "hub" / "checkpoints" / "resnet18-abc.pth")
-    assert architectures.gate("resnet18", weights=Path("cached")).adapt.fixed
+    assert architectures.build_gate("resnet18", weights=Path("cached")).adapt.fixed
 
 
-@pytest.mark.parametrize("name", architectures.GATES)
+@pytest.mark.parametrize("name", architectures.GATE_NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_gate_of_ours_keeps_the_form(name: str, channels: int) -> None:
-    net = architectures.gate(name, channels=channels).eval()
+    net = architectures.build_gate(name, channels=channels).eval()
     assert not hasattr(net, "stride")  # by which the export knows a segmenter
     with torch.no_grad():
         logit, coarse = net(torch.rand(2, channels, 48, 80) * 255)
@@ -204,30 +204,30 @@ def test_every_gate_of_ours_keeps_the_form(name: str, channels: int) -> None:
 def test_every_segmenter_of_ours_is_as_large_as_its_name(
     name: str, millions: float, stride: int
 ) -> None:
-    net = architectures.segmenter(name, 4, stride=stride)
-    assert parameter_count(net) == pytest.approx(millions * 1e6, rel=0.12)
+    net = architectures.build_segmenter(name, 4, stride=stride)
+    assert count_parameters(net) == pytest.approx(millions * 1e6, rel=0.12)
     assert net.stride == stride
-    assert all(width % 16 == 0 for width in architectures.RESUNETS[name])
+    assert all(width % 16 == 0 for width in architectures.RESUNET_WIDTHS[name])
 
 
 def test_names_that_do_not_exist() -> None:
     with pytest.raises(UsageError, match=r"no gate 'resnet19'.*Ours: small, .*cnn, resnet18"):
-        architectures.gate("resnet19")
+        architectures.build_gate("resnet19")
     with pytest.raises(UsageError, match=r"no segmenter 'unet'.*unet-ENCODER"):
-        architectures.segmenter("unet", 3)
+        architectures.build_segmenter("unet", 3)
     with pytest.raises(UsageError, match="2 or 4"):
-        architectures.segmenter("resunet-3m", 3, stride=8)
+        architectures.build_segmenter("resunet-3m", 3, stride=8)
     with pytest.raises(UsageError, match="no pretrained weights"):
-        architectures.gate("small", weights=Path("w.pth"))
+        architectures.build_gate("small", weights=Path("w.pth"))
     with pytest.raises(UsageError, match="no pretrained weights"):
-        architectures.segmenter("resunet-3m", 2, weights=Path("w.pth"))
+        architectures.build_segmenter("resunet-3m", 2, weights=Path("w.pth"))
 
 
 def test_export_makes_a_model_of_the_contract(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    net = architectures.gate("cnn", channels=3).eval()
+    net = architectures.build_gate("cnn", channels=3).eval()
     frames = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3)).astype(np.uint8)
-    card = Card("cnn", 1, ("defect",), "run", {}, {}, {}, "2026-01-01")
-    export(net, card, tmp_path, frames)
-    spec = Store(tmp_path).resolve("cnn")
+    card = ModelCard("cnn", 1, ("defect",), "run", {}, {}, {}, "2026-01-01")
+    export_graph(net, card, tmp_path, frames)
+    spec = ModelStore(tmp_path).resolve("cnn")
     assert (spec.color, spec.shape.channels) == ("bgr", 3)

@@ -11,37 +11,37 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
 
 from edgeinspect.errors import DataError  # noqa: E402
-from edgeinspect.learning.datasets.arrays import Pictures, load_strip, shrink_masks  # noqa: E402
+from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip  # noqa: E402
 from edgeinspect.learning.evaluate.metrics.scores import (  # noqa: E402
-    confusion,
-    enlarge,
-    gate_figures,
+    classifier_scores,
+    confusion_matrix,
     iou_and_dice,
-    wilson,
+    upsample_class_map,
+    wilson_interval,
 )
 from edgeinspect.learning.onnx_graphs.run import run_graph  # noqa: E402
-from edgeinspect.learning.train.distributed import use_threads  # noqa: E402
-from edgeinspect.learning.train.export import Card, export  # noqa: E402
+from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E402
+from edgeinspect.learning.train.export import ModelCard, export_graph  # noqa: E402
 from edgeinspect.learning.train.fit import fit  # noqa: E402
-from edgeinspect.learning.train.networks import Gate, ResUNet, parameter_count  # noqa: E402
+from edgeinspect.learning.train.networks import ResUNet, SmallGate, count_parameters  # noqa: E402
 from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
-from edgeinspect.storage.model_store import Store  # noqa: E402
+from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def strips() -> Pictures:
+def strips() -> ImageArrays:
     return load_strip(5, 14, height_px=64, width_px=128)
 
 
-def card(name: str, classes: tuple[str, ...]) -> Card:
-    return Card(name, 3, classes, "run-1", {"suspect": 0.5}, {}, {}, "2026-01-01")
+def card(name: str, classes: tuple[str, ...]) -> ModelCard:
+    return ModelCard(name, 3, classes, "run-1", {"suspect": 0.5}, {}, {}, "2026-01-01")
 
 
-def fit_gate(strips: Pictures, recipe: Recipe, losses: list[float] | None = None) -> Any:
+def fit_gate(strips: ImageArrays, recipe: Recipe, losses: list[float] | None = None) -> Any:
     told = [] if losses is None else losses
     return fit(
-        Gate(),
+        SmallGate(),
         GateTask(strips),
         strips,
         recipe,
@@ -49,14 +49,14 @@ def fit_gate(strips: Pictures, recipe: Recipe, losses: list[float] | None = None
     )
 
 
-def fit_segmenter(strips: Pictures, recipe: Recipe) -> Any:
+def fit_segmenter(strips: ImageArrays, recipe: Recipe) -> Any:
     return fit(ResUNet(4), SegmenterTask(strips, 4, recipe.loss), strips, recipe)
 
 
 def test_parameter_counts_are_what_the_docs_say() -> None:
-    assert 250_000 < parameter_count(Gate()) < 350_000
-    assert 350_000 < parameter_count(ResUNet(4)) < 500_000
-    assert parameter_count(ResUNet(3, stride=2, widths=(32, 64, 96, 128))) < 1_100_000
+    assert 250_000 < count_parameters(SmallGate()) < 350_000
+    assert 350_000 < count_parameters(ResUNet(4)) < 500_000
+    assert count_parameters(ResUNet(3, stride=2, widths=(32, 64, 96, 128))) < 1_100_000
 
 
 @pytest.mark.parametrize(("stride", "size"), [(2, (50, 70)), (4, (64, 128))])
@@ -67,8 +67,8 @@ def test_resunet_gives_every_size_back(stride: int, size: tuple[int, int]) -> No
     assert presence.shape == (2, 2)
 
 
-def test_same_seed_same_weights(strips: Pictures) -> None:
-    use_threads(1)
+def test_same_seed_same_weights(strips: ImageArrays) -> None:
+    set_thread_count(1)
 
     def weights() -> bytes:
         torch.manual_seed(1)
@@ -78,12 +78,12 @@ def test_same_seed_same_weights(strips: Pictures) -> None:
     assert weights() == weights()
 
 
-def test_gate_learns_and_exports_under_the_contract(strips: Pictures, tmp_path: Path) -> None:
+def test_gate_learns_and_exports_under_the_contract(strips: ImageArrays, tmp_path: Path) -> None:
     losses: list[float] = []
     net = fit_gate(strips, Recipe(12, batch=6), losses)
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
-    export(net, card("g", ("defect",)), tmp_path, strips.images[:2])
-    spec = Store(tmp_path).resolve("g")
+    export_graph(net, card("g", ("defect",)), tmp_path, strips.images[:2])
+    spec = ModelStore(tmp_path).resolve("g")
     assert (spec.shape.dims, spec.output_stride, spec.id.version) == ((64, 128, 1), 1, 3)
     (prob,) = run_graph(spec.path, strips.images[:1])[0]
     assert prob.shape == (1,)
@@ -91,11 +91,11 @@ def test_gate_learns_and_exports_under_the_contract(strips: Pictures, tmp_path: 
 
 
 def test_segmenter_exports_maps_areas_and_scores_that_agree(
-    strips: Pictures, tmp_path: Path
+    strips: ImageArrays, tmp_path: Path
 ) -> None:
     net = fit_segmenter(strips, Recipe(4, batch=4))
-    export(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2])
-    spec = Store(tmp_path).resolve("s")
+    export_graph(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2])
+    spec = ModelStore(tmp_path).resolve("s")
     for class_map, area_px, score in run_graph(spec.path, strips.images[:4]):
         assert class_map.dtype == np.uint8
         assert class_map.shape == (1, 16, 32)
@@ -105,7 +105,7 @@ def test_segmenter_exports_maps_areas_and_scores_that_agree(
             assert (score[0, index] > 0) == (cells > 0)
 
 
-def test_one_kind_only_is_refused(strips: Pictures) -> None:
+def test_one_kind_only_is_refused(strips: ImageArrays) -> None:
     clean = strips.select(np.flatnonzero(~strips.defective))
     with pytest.raises(DataError, match="all pictures are good"):
         GateTask(clean)
@@ -116,7 +116,7 @@ def test_one_kind_only_is_refused(strips: Pictures) -> None:
 def test_thin_lines_survive_the_stride() -> None:
     masks = np.zeros((1, 16, 16), np.uint8)
     masks[0, 5, :] = 3
-    small = shrink_masks(masks, 4)
+    small = downsample_masks(masks, 4)
     assert (small[0, 1] == 3).all()
     assert small.sum() == 3 * 4
 
@@ -124,14 +124,14 @@ def test_thin_lines_survive_the_stride() -> None:
 def test_figures_against_hand_counts() -> None:
     truth = np.array([[[0, 1], [1, 1]]], np.uint8)
     found = [np.array([[0, 1], [0, 1]], np.uint8)]
-    iou, dice = iou_and_dice(confusion(found, truth, 1))
+    iou, dice = iou_and_dice(confusion_matrix(found, truth, 1))
     assert iou == [0.5, 2 / 3]
     assert dice == [2 / 3, 0.8]
-    assert np.array_equal(enlarge(found[0], 2, 3, 4)[2], [0, 0, 1, 1])
+    assert np.array_equal(upsample_class_map(found[0], 2, 3, 4)[2], [0, 0, 1, 1])
     probs = np.array([0.9, 0.8, 0.2, 0.1, 0.3])
-    figures = gate_figures(probs, np.array([True, True, True, False, False]), (0.0, 0.5))
+    figures = classifier_scores(probs, np.array([True, True, True, False, False]), (0.0, 0.5))
     assert figures.auc == pytest.approx(5 / 6)
     assert figures.recall == {0.0: 2 / 3, 0.5: 1.0}
-    low, high = wilson(0, 100)
+    low, high = wilson_interval(0, 100)
     assert low == 0.0
     assert high == pytest.approx(0.037, abs=0.001)

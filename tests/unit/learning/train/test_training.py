@@ -17,7 +17,7 @@ from edgeinspect.domain.model import ModelKind  # noqa: E402
 from edgeinspect.errors import DataError  # noqa: E402
 from edgeinspect.learning.onnx_graphs.run import run_graph  # noqa: E402
 from edgeinspect.learning.train.training import load_run  # noqa: E402
-from edgeinspect.storage.model_store import Store  # noqa: E402
+from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
 
 def surface(rng: np.random.Generator, height: int, width: int, channels: int = 1) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
     )
     figures = json.loads(capsys.readouterr().out)
     assert 0 <= figures["auc"] <= 1
-    spec = Store(out).resolve("run")
+    spec = ModelStore(out).resolve("run")
     assert (spec.kind, spec.shape.dims) == (ModelKind.GATE, (60, 60, 3))
     (prob,) = run_graph(spec.path, np.full((1, 60, 60, 3), 99, np.uint8))[0]
     assert 0 <= float(prob[0]) <= 1
@@ -174,7 +174,7 @@ def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
         "batch=2",
     )
     assert run(*words) == 0
-    spec = Store(out).resolve("crack")
+    spec = ModelStore(out).resolve("crack")
     assert (spec.shape.height_px, spec.shape.width_px, spec.output_stride) == (50, 124, 2)
     assert len(spec.classes) == 1
     assert run(*words) == 65, "a run that is there is not overwritten"

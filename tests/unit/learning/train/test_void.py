@@ -7,13 +7,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from edgeinspect.learning.datasets.arrays import Pictures  # noqa: E402
+from edgeinspect.learning.datasets.arrays import ImageArrays  # noqa: E402
 from edgeinspect.learning.datasets.records import VOID  # noqa: E402
-from edgeinspect.learning.evaluate.batches import class_table  # noqa: E402
-from edgeinspect.learning.evaluate.metrics.scores import confusion  # noqa: E402
+from edgeinspect.learning.evaluate.batches import class_id_table  # noqa: E402
+from edgeinspect.learning.evaluate.metrics.scores import confusion_matrix  # noqa: E402
 from edgeinspect.learning.train.losses import coarse_targets, segmentation_loss  # noqa: E402
 from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
-from edgeinspect.learning.train.sampler import Sampler  # noqa: E402
+from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
 
 
@@ -45,21 +45,21 @@ def test_a_coarse_cell_of_void_is_not_known() -> None:
     assert known[0, 0].tolist() == [[False, True, True, True], [True] * 4]
 
 
-def pictures() -> Pictures:
+def pictures() -> ImageArrays:
     masks = np.zeros((4, 32, 32), np.uint8)
     masks[0, 8:20, 8:20] = VOID
     masks[0, 10:18, 10:18] = 1
     masks[1, :8] = VOID
     images = np.random.default_rng(1).integers(0, 255, (4, 32, 32, 1), np.uint8)
     defective = np.array([True, False, False, False])
-    return Pictures(images, masks, defective, [f"p{i}" for i in range(4)], ("pit",))
+    return ImageArrays(images, masks, defective, [f"p{i}" for i in range(4)], ("pit",))
 
 
 def test_crops_are_not_defective_by_void() -> None:
     recipe = Recipe(50, crop_height_px=8, crop_width_px=8, batch=4)
-    sampler = Sampler(pictures(), recipe)
+    sampler = BatchSampler(pictures(), recipe)
     for step in range(30):
-        _images, masks, labels = sampler.batch(step, range(4))
+        _images, masks, labels = sampler.draw(step, range(4))
         drawn = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
         assert labels.bool().tolist() == drawn.tolist()
 
@@ -71,8 +71,8 @@ def test_both_tasks_train_on_void() -> None:
     images = torch.from_numpy(part.images.transpose(0, 3, 1, 2).astype(np.float32))
     masks = torch.from_numpy(part.masks.astype(np.int64))
     labels = torch.tensor(part.defective, dtype=torch.float32)
-    gate = architectures.gate("small", channels=1, weights=None, ignore_black=False)
-    segmenter = architectures.segmenter("resunet-0.3m", 1, channels=1, stride=2, weights=None)
+    gate = architectures.build_gate("small", channels=1, weights=None, ignore_black=False)
+    segmenter = architectures.build_segmenter("resunet-0.3m", 1, channels=1, stride=2, weights=None)
     assert torch.isfinite(GateTask(part).loss(gate, images, masks, labels))
     task = SegmenterTask(part, 2, "ce+dice")
     assert torch.isfinite(task.loss(segmenter, images, masks, labels))
@@ -82,9 +82,9 @@ def test_both_tasks_train_on_void() -> None:
 def test_figures_pass_over_void() -> None:
     true = np.array([[[1, VOID, VOID, 0]]], np.uint8)
     found = np.array([[1, 1, 0, 0]], np.uint8)
-    assert confusion([found], true, 1).tolist() == [[1, 0], [0, 1]]
+    assert confusion_matrix([found], true, 1).tolist() == [[1, 0], [0, 1]]
 
 
 def test_void_stays_void_under_a_models_classes() -> None:
-    assert class_table(["pit"], ["pit"])[VOID] == VOID
-    assert class_table(["a", "b"], ["defect"])[VOID] == VOID
+    assert class_id_table(["pit"], ["pit"])[VOID] == VOID
+    assert class_id_table(["a", "b"], ["defect"])[VOID] == VOID

@@ -12,7 +12,7 @@ WITHIN_NS = 500 * NS_PER_MS
 MODULO = 1 << 16
 
 
-class Plant:
+class TriggeredLine:
     """A PLC that triggers, a camera that may lose it, and the audit."""
 
     def __init__(self, count: int = 0) -> None:
@@ -20,18 +20,18 @@ class Plant:
         self.now_ns = 10 * NS_PER_S
         self.count = count
         self.alarm = ""
-        self.hear(0)
+        self.send_count(0)
 
-    def hear(self, age_ms: int) -> None:
+    def send_count(self, age_ms: int) -> None:
         """The count of now is read after its age."""
         count = self.count % MODULO
         self.pass_ms(age_ms)
-        self.audit.hear(count, MODULO, WITHIN_NS, self.now_ns)
+        self.audit.add_plc_count(count, MODULO, WITHIN_NS, self.now_ns)
 
     def part(self, *, triggered: bool = True, framed: bool = True, late_ms: int = 20) -> None:
         self.count += triggered
-        if framed and self.audit.active:
-            self.audit.take_frame(self.now_ns + late_ms * NS_PER_MS)
+        if framed and self.audit.is_active:
+            self.audit.add_frame(self.now_ns + late_ms * NS_PER_MS)
 
     def pass_ms(self, ms: int) -> None:
         self.now_ns += ms * NS_PER_MS
@@ -40,7 +40,7 @@ class Plant:
     def pause(self) -> None:
         for _ in range(10):
             self.pass_ms(500)
-            self.hear(0)
+            self.send_count(0)
 
 
 steps = st.lists(
@@ -58,9 +58,9 @@ steps = st.lists(
 def test_a_line_without_loss_never_raises_an_alarm(
     script: list[tuple[str, int, int]], start: int
 ) -> None:
-    plant = Plant(start)
+    plant = TriggeredLine(start)
     for what, delay_ms, then_ms in script:
-        plant.hear(delay_ms) if what == "hear" else plant.part(late_ms=delay_ms)
+        plant.send_count(delay_ms) if what == "hear" else plant.part(late_ms=delay_ms)
         plant.pass_ms(then_ms)
         assert plant.alarm == ""
     plant.pause()
@@ -70,7 +70,7 @@ def test_a_line_without_loss_never_raises_an_alarm(
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["whole", "no frame", "no trigger"]), min_size=1, max_size=60))
 def test_with_pauses_every_difference_is_found(parts: list[str]) -> None:
-    plant = Plant()
+    plant = TriggeredLine()
     plant.pause()
     balance = 0
     for part in parts:
@@ -84,13 +84,13 @@ def test_with_pauses_every_difference_is_found(parts: list[str]) -> None:
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 199), max_size=20))
 def test_in_full_flow_losses_are_found_by_the_next_pause(lost: set[int]) -> None:
-    plant = Plant()
+    plant = TriggeredLine()
     plant.pause()
     for number in range(200):
         plant.part(framed=number not in lost)
         plant.pass_ms(25)
         if number % 10 == 0:
-            plant.hear(0)
+            plant.send_count(0)
         assert plant.audit.difference <= len(lost)
     plant.pause()
     assert plant.audit.difference == len(lost)
@@ -100,7 +100,7 @@ def test_in_full_flow_losses_are_found_by_the_next_pause(lost: set[int]) -> None
 
 def test_a_frame_that_is_accounted_for_later_clears_the_alarm() -> None:
     """A lost frame shows only when the next one comes."""
-    plant = Plant()
+    plant = TriggeredLine()
     plant.pause()
     plant.part(framed=False)
     plant.pause()
@@ -111,7 +111,7 @@ def test_a_frame_that_is_accounted_for_later_clears_the_alarm() -> None:
 
 
 def test_the_plc_s_restart_begins_anew() -> None:
-    plant = Plant(40_000)
+    plant = TriggeredLine(40_000)
     plant.pause()
     plant.part(framed=False)
     plant.pause()

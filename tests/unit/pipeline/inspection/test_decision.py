@@ -9,8 +9,8 @@ from edgeinspect.domain.verdict import Decision, Reason
 from edgeinspect.imaging.regions import Blobs
 from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,
+    DecisionRules,
     GateLimits,
-    Rules,
     decide_by_gate,
     decide_by_regions,
     decide_degraded,
@@ -23,8 +23,8 @@ CLASSES = {
 }
 
 
-def rules(gate: GateLimits | None = GATE, stride: int = 2) -> Rules:
-    return Rules(gate, CLASSES, stride, 0.5, 0.25, 3)
+def rules(gate: GateLimits | None = GATE, stride: int = 2) -> DecisionRules:
+    return DecisionRules(gate, CLASSES, stride, 0.5, 0.25, 3)
 
 
 def blobs(class_id: int, score: float, *areas: int) -> Blobs:
@@ -32,7 +32,7 @@ def blobs(class_id: int, score: float, *areas: int) -> Blobs:
 
 
 def test_gate_alone_at_its_edges() -> None:
-    only_gate = Rules(GATE, {}, 1, 1, 1, 3)
+    only_gate = DecisionRules(GATE, {}, 1, 1, 1, 3)
     assert decide_by_gate(0.2999, only_gate).reason is Reason.CLEAN  # type: ignore[union-attr]
     suspect = decide_by_gate(0.3, only_gate)
     assert suspect is not None

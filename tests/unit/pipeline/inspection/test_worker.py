@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.pipeline.inspection.worker import Inspector
-from edgeinspect.pipeline.verdicts.open_frames import Inbox, OpenFrame
+from edgeinspect.pipeline.inspection.worker import InspectionWorker
+from edgeinspect.pipeline.verdicts.open_frames import FrameQueue, OpenFrame
 from edgeinspect.storage.spool.format import OpenRecord
 
 
@@ -19,19 +19,23 @@ def frame(seq: int) -> OpenFrame:
     return OpenFrame(seq, 0, OpenRecord("top", seq, seq, 0, 0, 0), 0, seq, "host")
 
 
-class Crew:
+class WorkerPool:
     """Inspectors whose judge only counts."""
 
     def __init__(self, count: int, keep_warm_ns: int) -> None:
-        self.inbox = Inbox(1)
+        self.inbox = FrameQueue(1)
         self.judged: list[int] = []
         self.warmed = 0
         spool: Any = SimpleNamespace(is_open=lambda seq: True)
         judge: Any = SimpleNamespace(judge=self._judge, warm_up=self._warm)
         closer: Any = None
         self.inspectors = [
-            Inspector(
-                inbox=self.inbox, closer=closer, spool=spool, judge=judge, keep_warm_ns=keep_warm_ns
+            InspectionWorker(
+                frame_queue=self.inbox,
+                closer=closer,
+                spool=spool,
+                inspector=judge,
+                keep_warm_ns=keep_warm_ns,
             )
             for _ in range(count)
         ]
@@ -48,20 +52,20 @@ class Crew:
     def stop(self) -> None:
         for inspector in self.inspectors:
             inspector.stop()
-        self.inbox.wake(len(self.inspectors))
+        self.inbox.wake_workers(len(self.inspectors))
         for thread in self.threads:
             thread.join(5)
             assert not thread.is_alive()
-        self.inbox.dispose()
+        self.inbox.close()
 
     @property
     def turns(self) -> int:
-        return sum(inspector.turns for inspector in self.inspectors)
+        return sum(inspector.progress_count for inspector in self.inspectors)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_a_worker_that_is_not_needed_sleeps_on(workers: int) -> None:
-    crew = Crew(workers, keep_warm_ns=60_000 * NS_PER_MS)
+    crew = WorkerPool(workers, keep_warm_ns=60_000 * NS_PER_MS)
     for seq in range(1, 201):
         crew.inbox.put(frame(seq))
         time.sleep(0.001)
@@ -77,9 +81,9 @@ def test_a_worker_that_is_not_needed_sleeps_on(workers: int) -> None:
 
 
 def test_frames_at_once_wake_as_many_workers() -> None:
-    crew = Crew(2, keep_warm_ns=0)
+    crew = WorkerPool(2, keep_warm_ns=0)
     both = threading.Barrier(2)
-    crew.inspectors[0].current = crew.inspectors[1].current = SimpleNamespace(  # type: ignore[assignment]
+    crew.inspectors[0].inspector = crew.inspectors[1].inspector = SimpleNamespace(  # type: ignore[assignment]
         judge=lambda frame, closer: both.wait(5) and None
     )
     crew.inbox.put(frame(1))
@@ -89,7 +93,7 @@ def test_frames_at_once_wake_as_many_workers() -> None:
 
 
 def test_an_idle_line_is_kept_warm() -> None:
-    crew = Crew(2, keep_warm_ns=20 * NS_PER_MS)
+    crew = WorkerPool(2, keep_warm_ns=20 * NS_PER_MS)
     end = time.monotonic() + 10
     while crew.warmed < 4:
         assert time.monotonic() < end

@@ -9,32 +9,32 @@ import zmq
 
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Decision, Reason, StageTimes, Verdict
-from edgeinspect.pipeline.verdicts.closer import Causes, Closer
+from edgeinspect.pipeline.verdicts.closer import Provenance, VerdictCloser
 from edgeinspect.storage.spool.format import OpenRecord
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.messages import encode
+from edgeinspect.wire.messages import encode_message
 
 Socket = zmq.Socket[bytes]
 
 
-class Desk:
+class PublishingHarness:
     """One line `t`; the contexts of a test and of what it tests, closed together."""
 
     def __init__(self, folder: Path, slots: int = 64) -> None:
         self.clock = SystemClock()
         self.spool = Spool(folder / "t.spool", line="t", slots=slots, utc_ns=self.clock.utc_ns())
-        causes = Causes("t", ("top",), "0" * 12, 100_000, None, None)
-        self.closer = Closer(self.spool, self.clock, causes, lambda: None)
+        causes = Provenance("t", ("top",), "0" * 12, 100_000, None, None)
+        self.closer = VerdictCloser(self.spool, self.clock, causes, lambda: None)
         self.context: zmq.Context[Socket] = zmq.Context()
         self.peers: zmq.Context[Socket] = zmq.Context()
         self.sockets: list[Socket] = []  # a context holds none of them
-        self.disposals: list[Callable[[], None]] = []
+        self.close_callbacks: list[Callable[[], None]] = []
 
     def open(self) -> int:
         return self.spool.open(OpenRecord("top", 1, 1, 0, 0, 0))
 
-    def end(self, seq: int) -> bytes:
-        body = encode(
+    def close_frame(self, seq: int) -> bytes:
+        body = encode_message(
             Verdict(
                 line="t",
                 camera="top",
@@ -55,8 +55,8 @@ class Desk:
         self.spool.close(seq, body)
         return body
 
-    def judge(self, count: int) -> list[bytes]:
-        return [self.end(self.open()) for _ in range(count)]
+    def close_frames(self, count: int) -> list[bytes]:
+        return [self.close_frame(self.open()) for _ in range(count)]
 
     def peer(self, kind: int, address: str) -> Socket:
         socket = self.peers.socket(kind)
@@ -66,12 +66,12 @@ class Desk:
         self.sockets.append(socket)
         return socket
 
-    def dispose(self) -> None:
+    def close(self) -> None:
         self.peers.destroy(0)
-        for dispose in self.disposals:
+        for dispose in self.close_callbacks:
             dispose()
         self.context.term()
-        self.spool.dispose()
+        self.spool.release()
 
 
 HEARTBEAT_NS = 20 * NS_PER_MS

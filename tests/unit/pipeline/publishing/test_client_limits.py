@@ -19,34 +19,39 @@ from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import UsageError
 from edgeinspect.pipeline.publishing import disk_tasks
-from edgeinspect.pipeline.publishing.disk_tasks import Errands
+from edgeinspect.pipeline.publishing.disk_tasks import DiskTasks
 from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_jobs import JOBS_MAX, SLICE, ReplayJobs, Sent
-from edgeinspect.pipeline.publishing.replay_server import Replay
+from edgeinspect.pipeline.publishing.replay_jobs import (
+    JOBS_MAX,
+    SLICE_VERDICTS,
+    ReplayJobs,
+    SendResult,
+)
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer
 from edgeinspect.pipeline.publishing.subscription_limits import (
     SUBSCRIPTIONS_MAX,
-    USELESS_EACH_MAX,
-    USELESS_MAX,
-    Subscribers,
+    UNMATCHED_PER_CLIENT_MAX,
+    UNMATCHED_TOTAL_MAX,
+    SubscriptionLimiter,
 )
-from edgeinspect.testing.peers import reset, zmtp_client
+from edgeinspect.testing.peers import reset_connection, zmtp_client
 from edgeinspect.wire import admission, slow_clients, tcp_connections
-from edgeinspect.wire.admission import AT_ONCE
+from edgeinspect.wire.admission import CLIENT_BURST
 from edgeinspect.wire.requests import (
     Ack,
-    Busy,
     ChallengeRequest,
-    Replayed,
+    CommandResult,
+    ReplayBusy,
+    ReplayComplete,
     ReplayRequest,
-    Triggered,
     TriggerRequest,
-    decode_answer,
-    encode,
+    decode_reply,
+    encode_body,
 )
-from edgeinspect.wire.slow_clients import Untaken
-from edgeinspect.wire.tcp_connections import hang_up
-from tests.flow.frame_source import Feeder
-from tests.unit.pipeline.publishing.harness import Desk
+from edgeinspect.wire.slow_clients import SlowClientMonitor
+from edgeinspect.wire.tcp_connections import disconnect
+from tests.flow.frame_source import FakeLine
+from tests.unit.pipeline.publishing.harness import PublishingHarness
 
 Socket = zmq.Socket[bytes]
 
@@ -64,15 +69,15 @@ class FakeFrame:
         return self.connection
 
 
-def subscribers(*cameras: str) -> tuple[Subscribers, ManualClock, list[int]]:
+def subscribers(*cameras: str) -> tuple[SubscriptionLimiter, ManualClock, list[int]]:
     clock, ended = ManualClock(), list[int]()
-    made = Subscribers("press", cameras, clock)
-    made.let_go = ended.append
+    made = SubscriptionLimiter("press", cameras, clock)
+    made.disconnect = ended.append
     return made, clock, ended
 
 
-def admit(made: Subscribers, connection: int, *, useful: bool = True) -> bool:
-    return made.admit(FakeFrame(connection), useful=useful)  # type: ignore[arg-type]
+def admit(made: SubscriptionLimiter, connection: int, *, useful: bool = True) -> bool:
+    return made.allow(FakeFrame(connection), can_match=useful)  # type: ignore[arg-type]
 
 
 def test_a_client_has_so_many_and_then_two_a_second() -> None:
@@ -86,18 +91,18 @@ def test_a_client_has_so_many_and_then_two_a_second() -> None:
     assert not admit(made, 7), "and nothing more of it"
     assert ended == [7]
     assert admit(made, 8), "another client has its own"
-    made.forget(7)
+    made.remove(7)
     assert admit(made, 7), "a new client under the number begins anew"
 
 
 def test_what_matches_nothing_is_bounded_for_each_and_for_all() -> None:
     made, _clock, ended = subscribers()
-    assert all(admit(made, 1, useful=False) for _ in range(USELESS_EACH_MAX))
+    assert all(admit(made, 1, useful=False) for _ in range(UNMATCHED_PER_CLIENT_MAX))
     assert not admit(made, 1, useful=False)
     assert ended == [1]
-    made.forget(1)
-    for client in range(2, 2 + USELESS_MAX // USELESS_EACH_MAX):
-        assert all(admit(made, client, useful=False) for _ in range(USELESS_EACH_MAX))
+    made.remove(1)
+    for client in range(2, 2 + UNMATCHED_TOTAL_MAX // UNMATCHED_PER_CLIENT_MAX):
+        assert all(admit(made, client, useful=False) for _ in range(UNMATCHED_PER_CLIENT_MAX))
     assert not admit(made, 999, useful=False), "all together have had theirs"
     assert admit(made, 1_000), "who wants what there is gets it"
 
@@ -126,7 +131,7 @@ def test_which_subscriptions_can_match(topic: bytes, useful: bool) -> None:
 
 
 def test_a_flood_of_subscriptions_ends_its_connection_and_costs_little(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     flooder = context.socket(zmq.XSUB)
     flooder.linger = 0
@@ -139,9 +144,9 @@ def test_a_flood_of_subscriptions_ends_its_connection_and_costs_little(tmp_path:
     assert monitor.poll(20_000), "it was let go"
     time.sleep(0.5)
     assert rss_mib() - before < 60  # 20,000 take 80 MiB in the tree; its own queue is here too
-    turns = feeder.publisher.turns
+    turns = feeder.publisher.progress_count
     end = time.monotonic() + 10
-    while feeder.publisher.turns < turns + 3:
+    while feeder.publisher.progress_count < turns + 3:
         assert time.monotonic() < end, "the publisher stands"
         time.sleep(0.01)
     flooder.disable_monitor()
@@ -158,7 +163,7 @@ def rss_mib() -> int:
 @pytest.mark.parametrize("junk", [b"\x02hello", b"verdict.press.top.pass"])
 def test_who_sends_what_is_no_subscription_is_disconnected(tmp_path: Path, junk: bytes) -> None:
     """libzmq would take the next subscription of another for its own."""
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     sender = context.socket(zmq.XSUB)
     sender.linger = 0
@@ -174,10 +179,10 @@ def test_who_sends_what_is_no_subscription_is_disconnected(tmp_path: Path, junk:
 
 
 def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     ears = []
-    for _ in range(3 * AT_ONCE):
+    for _ in range(3 * CLIENT_BURST):
         ear = context.socket(zmq.SUB)
         ear.subscribe(b"heartbeat.press")
         ear.connect(feeder.publisher.address)
@@ -186,10 +191,10 @@ def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
     door = feeder.publisher._admission
     assert door is not None
     end = time.monotonic() + 10
-    while not door.refused:
+    while not door.pause_count:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert len(door._clients) < 3 * AT_ONCE
+    assert len(door._clients) < 3 * CLIENT_BURST
     context.destroy(0)
     feeder.close()
 
@@ -199,9 +204,9 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: str
 ) -> None:
     """What is queued for a subscriber that never reads would be held for ever."""
-    monkeypatch.setattr(slow_clients, "UNTAKEN_NS", 500 * NS_PER_MS)
-    monkeypatch.setattr(slow_clients, "LOOK_UNTAKEN_NS", 100 * NS_PER_MS)
-    desk = Desk(tmp_path)
+    monkeypatch.setattr(slow_clients, "READ_TIMEOUT_NS", 500 * NS_PER_MS)
+    monkeypatch.setattr(slow_clients, "CHECK_INTERVAL_NS", 100 * NS_PER_MS)
+    desk = PublishingHarness(tmp_path)
     address = "tcp://127.0.0.1:*" if wire == "tcp" else f"ipc://{tmp_path}/verdicts"
     publisher = Publisher(
         context=desk.context,
@@ -210,7 +215,7 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
         heartbeat_ns=50 * NS_PER_MS,
         line="press",
         spool=desk.spool,
-        traces=desk.closer.traces,
+        timings=desk.closer.timings,
         clock=SystemClock(),
         health=lambda: (True, ""),
     )
@@ -234,28 +239,28 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
     while len(door._clients) > 1:
         assert time.monotonic() < end
         with publisher._lock:
-            publisher._say([b"status.press", bytes(50_000)])
+            publisher._send_multipart([b"status.press", bytes(50_000)])
         time.sleep(0.001)
         while ear.poll(0):
             ear.recv_multipart()
-    assert door.cut == 1
+    assert door.disconnected_count == 1
     with publisher._lock:
-        publisher._say([b"status.press", b"still there"])
+        publisher._send_multipart([b"status.press", b"still there"])
     while ear.recv_multipart()[1] != b"still there":
         pass
     publisher.stop()
     thread.join()
     context.destroy(0)
-    publisher.dispose()
-    desk.dispose()
+    publisher.close()
+    desk.close()
 
 
 def test_where_a_flood_came_from_gets_in_one_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "FLOOD_PAUSE_NS", 3_600_000 * NS_PER_MS)
+    monkeypatch.setattr(admission, "FLOOD_ADMIT_INTERVAL_NS", 3_600_000 * NS_PER_MS)
     monkeypatch.setattr(admission, "_HANDSHAKE_NS", 3_600_000 * NS_PER_MS)
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     port = feeder.publisher.address.rpartition(":")[2]
     door = feeder.publisher._admission
     assert door is not None
@@ -278,7 +283,7 @@ def test_where_a_flood_came_from_gets_in_one_at_a_time(
         made.connect(f"tcp://{source}:0;127.0.0.1:{port}")
         return made
 
-    door._let_in_at_ns = SystemClock().now_ns()  # one got in just now
+    door._admitted_at_ns = SystemClock().now_ns()  # one got in just now
     waits, other = ear("127.0.0.1"), ear("127.0.0.2")
     assert other.poll(10_000), "who comes from elsewhere does not pay for it"
     assert not waits.poll(300)
@@ -295,12 +300,12 @@ def test_a_peer_that_was_reset_is_gone_when_the_kernel_has_asked_for_it(
     # Where the kernel lets nobody filter, the reset itself is seen.
     quick = tuple((option, 1) for option, _value in tcp_connections._KEEPALIVE)
     monkeypatch.setattr(tcp_connections, "_KEEPALIVE", quick)
-    feeder = Feeder(tmp_path)
-    door = feeder.replay._admission
+    feeder = FakeLine(tmp_path)
+    door = feeder.replay_server._admission
     assert door is not None
-    client = zmtp_client(feeder.replay.address, "DEALER")
+    client = zmtp_client(feeder.replay_server.address, "DEALER")
     assert len(door._clients) == 1
-    reset(client)
+    reset_connection(client)
     end = time.monotonic() + 20
     while door._clients:
         assert time.monotonic() < end
@@ -315,10 +320,10 @@ def test_who_is_let_go_is_gone_though_it_goes_on_sending(
     if not filters:  # as under a kernel that lets root alone
         monkeypatch.setattr(tcp_connections, "_SO_ATTACH_FILTER", 9_999)
     address = f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*"
-    feeder = Feeder(tmp_path, replay=address)
-    door = feeder.replay._admission
+    feeder = FakeLine(tmp_path, replay_server=address)
+    door = feeder.replay_server._admission
     assert door is not None
-    client = zmtp_client(feeder.replay.address, "DEALER")
+    client = zmtp_client(feeder.replay_server.address, "DEALER")
     client.settimeout(0.05)
     (descriptor,) = door._clients
     ended = threading.Event()
@@ -331,7 +336,7 @@ def test_who_is_let_go_is_gone_though_it_goes_on_sending(
     flooding = threading.Thread(target=flood)
     flooding.start()
     time.sleep(0.3)  # what comes is never all read
-    hang_up(descriptor)
+    disconnect(descriptor)
     end = time.monotonic() + 20
     while door._clients and time.monotonic() < end:
         time.sleep(0.01)
@@ -346,13 +351,13 @@ def test_who_is_let_go_is_gone_though_it_goes_on_sending(
 
 
 def test_all_together_may_be_behind_by_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_clients, "UNTAKEN_BYTES_MAX", 3_000_000)
+    monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", 3_000_000)
     pairs = [sockets.socketpair() for _ in range(3)]
     for near, _far in pairs:
         near.setblocking(False)
     reads, little, much = (near.fileno() for near, _far in pairs)
     clock, sent = ManualClock(), [0, 0]
-    made = Untaken(clock, lambda: (sent[0], sent[1]), messages_max=1_000)
+    made = SlowClientMonitor(clock, lambda: (sent[0], sent[1]), messages_max=1_000)
 
     def fill(near: sockets.socket) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -363,7 +368,7 @@ def test_all_together_may_be_behind_by_so_much(monkeypatch: pytest.MonkeyPatch) 
         clock.advance(300 * NS_PER_MS)
         sent[0] += sent_bytes
         sent[1] += messages
-        return [client for client, _why in made.look((reads, little, much))]
+        return [client for client, _why in made.check((reads, little, much))]
 
     assert look(1_000_000, 100) == []
     fill(pairs[2][0])
@@ -387,8 +392,8 @@ def test_bytes_bound_what_trickling_readers_cost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take a little now and then, so that they are never deaf."""
-    monkeypatch.setattr(slow_clients, "UNTAKEN_BYTES_MAX", 20 << 20)
-    desk = Desk(tmp_path)
+    monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", 20 << 20)
+    desk = PublishingHarness(tmp_path)
     publisher = Publisher(
         context=desk.context,
         address=f"ipc://{tmp_path}/v",
@@ -396,7 +401,7 @@ def test_bytes_bound_what_trickling_readers_cost(
         heartbeat_ns=50 * NS_PER_MS,
         line="press",
         spool=desk.spool,
-        traces=desk.closer.traces,
+        timings=desk.closer.timings,
         clock=SystemClock(),
         health=lambda: (True, ""),
     )
@@ -411,21 +416,21 @@ def test_bytes_bound_what_trickling_readers_cost(
     door = publisher._admission
     assert door is not None
     end = time.monotonic() + 30
-    while not door.cut:
+    while not door.disconnected_count:
         assert time.monotonic() < end
         with publisher._lock:
-            publisher._say([b"status.press", bytes(100_000)])
+            publisher._send_multipart([b"status.press", bytes(100_000)])
         for one in slow:
             with contextlib.suppress(OSError):
                 one.recv(1_000)
         time.sleep(0.005)
-    assert publisher._sent[0] < 200 << 20
+    assert publisher._sent_totals[0] < 200 << 20
     publisher.stop()
     thread.join()
     for one in slow:
         one.close()
-    publisher.dispose()
-    desk.dispose()
+    publisher.close()
+    desk.close()
 
 
 # -- the ROUTER --------------------------------------------------------------------------
@@ -433,7 +438,7 @@ def test_bytes_bound_what_trickling_readers_cost(
 
 def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
     """ZeroMQ keeps any number of its parts: it took 3 GiB in three seconds."""
-    feeder = Feeder(tmp_path, replay=f"ipc://{tmp_path}/r")
+    feeder = FakeLine(tmp_path, replay_server=f"ipc://{tmp_path}/r")
     endless = zmtp_client(f"ipc://{tmp_path}/r", "DEALER")
     sent_bytes = 0
     with contextlib.suppress(ConnectionError):
@@ -443,99 +448,99 @@ def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
             time.sleep(0.001)
     assert sent_bytes < 1 << 30, "it was let go"
     endless.close()
-    door = feeder.replay._admission
+    door = feeder.replay_server._admission
     assert door is not None
-    assert door.cut == 1
+    assert door.disconnected_count == 1
     feeder.close()
 
 
 def test_who_sends_whole_messages_faster_than_they_are_heard_stays(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     busy = context.socket(zmq.DEALER)
     busy.linger = 0
-    busy.connect(feeder.replay.address)
+    busy.connect(feeder.replay_server.address)
     for seq in range(4_000):
-        busy.send(encode(Ack(name="busy", seq=seq)))
+        busy.send(encode_body(Ack(name="busy", seq=seq)))
     end = time.monotonic() + 30
-    while feeder.replay.acks.get("busy") != 3_999:
+    while feeder.replay_server.acks.get("busy") != 3_999:
         assert time.monotonic() < end
         time.sleep(0.01)
-    door = feeder.replay._admission
+    door = feeder.replay_server._admission
     assert door is not None
-    assert door.cut == 0
+    assert door.disconnected_count == 0
     context.destroy(0)
     feeder.close()
 
 
 def test_replay_goes_in_slices_and_each_client_in_turn(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, 512)
-    desk.judge(200)
+    desk = PublishingHarness(tmp_path, 512)
+    desk.close_frames(200)
     desk.spool.mark_published(200)
     given: list[tuple[bytes, int]] = []
 
-    def send(client: bytes, parts: list[bytes]) -> Sent:
+    def send(client: bytes, parts: list[bytes]) -> SendResult:
         if client == b"full":
-            return Sent.FULL
+            return SendResult.QUEUE_FULL
         given.append((client, len(parts)))
-        return Sent.YES
+        return SendResult.SENT
 
     clock = ManualClock()
     jobs = ReplayJobs(desk.spool, clock, send)
     for client in (b"full", b"a", b"b"):
-        jobs.take(client, ReplayRequest(from_seq=1, limit=100))
+        jobs.add(client, ReplayRequest(from_seq=1, limit=100))
     for _ in range(4):
-        assert jobs.step()
+        assert jobs.send_slice()
     counts = [
         sum(1 for client, size in given if client == name and size == 2) for name in (b"a", b"b")
     ]
-    assert counts == [2 * SLICE, 2 * SLICE]
-    while jobs.step():
+    assert counts == [2 * SLICE_VERDICTS, 2 * SLICE_VERDICTS]
+    while jobs.send_slice():
         pass
     assert len(jobs) == 1, "who does not read waits alone"
     clock.advance(1_100 * NS_PER_MS)
-    assert not jobs.step()
+    assert not jobs.send_slice()
     assert not len(jobs), "and has to ask again"
-    desk.dispose()
+    desk.close()
 
 
 def test_more_than_it_can_give_is_answered_with_busy(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, 64)
+    desk = PublishingHarness(tmp_path, 64)
     answers: list[object] = []
 
-    def send(_client: bytes, parts: list[bytes]) -> Sent:
-        answers.append(decode_answer(parts[-1]))
-        return Sent.YES
+    def send(_client: bytes, parts: list[bytes]) -> SendResult:
+        answers.append(decode_reply(parts[-1]))
+        return SendResult.SENT
 
     jobs = ReplayJobs(desk.spool, ManualClock(), send)
     for number in range(JOBS_MAX):
-        jobs.take(b"%d" % number, ReplayRequest(from_seq=1))
+        jobs.add(b"%d" % number, ReplayRequest(from_seq=1))
     assert not answers
-    jobs.take(b"0", ReplayRequest(from_seq=5))
-    jobs.take(b"one more", ReplayRequest(from_seq=6))
+    jobs.add(b"0", ReplayRequest(from_seq=5))
+    jobs.add(b"one more", ReplayRequest(from_seq=6))
     epoch = desk.spool.epoch
-    assert answers == [Busy(epoch=epoch, from_seq=5), Busy(epoch=epoch, from_seq=6)]
-    desk.dispose()
+    assert answers == [ReplayBusy(epoch=epoch, from_seq=5), ReplayBusy(epoch=epoch, from_seq=6)]
+    desk.close()
 
 
-class Slow(Desk):
+class SlowDiskHarness(PublishingHarness):
     """A replay whose challenge pictures lie on a disk that hangs."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, 4_096)
         self.disk = threading.Event()
         self.sent: list[str] = []
-        self.replay = Replay(
+        self.replay = ReplayServer(
             context=self.context,
             address="tcp://127.0.0.1:*",
             spool=self.spool,
             clock=SystemClock(),
             trigger=lambda camera, part: None,
-            challenge=self._challenge,
+            read_challenge=self._challenge,
         )
         thread = threading.Thread(target=self.replay.run)
         thread.start()
-        self.disposals += [self.replay.stop, thread.join, self.replay.dispose]
+        self.close_callbacks += [self.replay.stop, thread.join, self.replay.close]
 
     def _challenge(self, _camera: str | None, picture: str) -> object:
         self.disk.wait(30)
@@ -545,30 +550,30 @@ class Slow(Desk):
 
 
 @pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
-    monkeypatch.setattr(disk_tasks, "LIMIT_NS", 300 * NS_PER_MS)
-    one = Slow(tmp_path)
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDiskHarness]:
+    monkeypatch.setattr(disk_tasks, "READ_TIMEOUT_NS", 300 * NS_PER_MS)
+    one = SlowDiskHarness(tmp_path)
     yield one
     one.disk.set()
-    one.dispose()
+    one.close()
 
 
-def ask(dealer: Socket, request: object) -> Triggered:
-    dealer.send(encode(request))
+def ask(dealer: Socket, request: object) -> CommandResult:
+    dealer.send(encode_body(request))
     assert dealer.poll(10_000)
-    answer = decode_answer(dealer.recv_multipart()[-1])
-    assert isinstance(answer, Triggered)
+    answer = decode_reply(dealer.recv_multipart()[-1])
+    assert isinstance(answer, CommandResult)
     return answer
 
 
-def test_a_trigger_does_not_wait_for_replay_or_for_a_disk(slow: Slow) -> None:
-    slow.judge(4_000)
+def test_a_trigger_does_not_wait_for_replay_or_for_a_disk(slow: SlowDiskHarness) -> None:
+    slow.close_frames(4_000)
     slow.spool.mark_published(4_000)
     for _ in range(10):
         deaf = slow.peer(zmq.DEALER, slow.replay.address)
         for _ in range(20):
-            deaf.send(encode(ReplayRequest(from_seq=1, limit=4096)))
-        deaf.send(encode(ChallengeRequest(picture="x")))
+            deaf.send(encode_body(ReplayRequest(from_seq=1, limit=4096)))
+        deaf.send(encode_body(ChallengeRequest(picture="x")))
     caller = slow.peer(zmq.DEALER, slow.replay.address)
     for _ in range(5):
         began = time.monotonic()
@@ -576,7 +581,7 @@ def test_a_trigger_does_not_wait_for_replay_or_for_a_disk(slow: Slow) -> None:
         assert time.monotonic() - began < 5  # some 10 ms; it was as long as all the replay
 
 
-def test_a_picture_that_is_read_too_late_is_refused_and_never_sent(slow: Slow) -> None:
+def test_a_picture_that_is_read_too_late_is_refused_and_never_sent(slow: SlowDiskHarness) -> None:
     caller = slow.peer(zmq.DEALER, slow.replay.address)
     answer = ask(caller, ChallengeRequest(picture="late"))
     assert (answer.accepted, "could not be read" in answer.problem) == (False, True)
@@ -592,32 +597,32 @@ def test_a_picture_that_is_read_too_late_is_refused_and_never_sent(slow: Slow) -
 
 def test_so_many_orders_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
-    made = Errands(SystemClock())
+    made = DiskTasks(SystemClock())
     for _ in range(16):
-        made.take(lambda: (held.wait(30), None)[1], "x", lambda problem: None)
+        made.submit(lambda: (held.wait(30), None)[1], "x", lambda problem: None)
     with pytest.raises(UsageError, match="wait for a disk"):
-        made.take(lambda: None, "x", lambda problem: None)
+        made.submit(lambda: None, "x", lambda problem: None)
     held.set()
     end = time.monotonic() + 10
     while len(made):
         assert time.monotonic() < end
-        made.finish()
+        made.answer_finished()
     made.stop()
 
 
-def test_an_answer_after_busy_is_whole(slow: Slow) -> None:
-    slow.judge(300)
+def test_an_answer_after_busy_is_whole(slow: SlowDiskHarness) -> None:
+    slow.close_frames(300)
     slow.spool.mark_published(300)
     dealer = slow.peer(zmq.DEALER, slow.replay.address)
-    dealer.send(encode(ReplayRequest(from_seq=1, limit=300)))
-    dealer.send(encode(ReplayRequest(from_seq=1, limit=300)))
+    dealer.send(encode_body(ReplayRequest(from_seq=1, limit=300)))
+    dealer.send(encode_body(ReplayRequest(from_seq=1, limit=300)))
     seen: list[object] = []
     bodies = 0
-    while not any(isinstance(each, Replayed) for each in seen):
+    while not any(isinstance(each, ReplayComplete) for each in seen):
         parts = dealer.recv_multipart()
         if len(parts) == 2:
             bodies += 1
         else:
-            seen.append(decode_answer(parts[0]))
+            seen.append(decode_reply(parts[0]))
     assert bodies == 300
-    assert all(isinstance(each, (Busy, Replayed)) for each in seen)
+    assert all(isinstance(each, (ReplayBusy, ReplayComplete)) for each in seen)

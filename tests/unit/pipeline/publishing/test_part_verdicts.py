@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.part_verdict import PartVerdict, combine
+from edgeinspect.domain.part_verdict import PartVerdict, combine_decisions
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
-from edgeinspect.pipeline.publishing.part_verdicts import HELD_MAX, PartBook
+from edgeinspect.pipeline.publishing.part_verdicts import PARTS_MAX, PartAggregator
 
 CAMERAS = ("top", "side", "end")
 WINDOW_NS = 300 * NS_PER_MS
@@ -54,13 +54,13 @@ def verdict(
     )
 
 
-def book() -> PartBook:
-    return PartBook("l", CAMERAS, WINDOW_NS)
+def book() -> PartAggregator:
+    return PartAggregator("l", CAMERAS, WINDOW_NS)
 
 
 @given(st.lists(decisions, max_size=3), st.booleans())
 def test_a_pass_needs_everybody(found: list[Decision], complete: bool) -> None:
-    together = combine(found, complete=complete)
+    together = combine_decisions(found, complete=complete)
     assert (together is Decision.REJECT) == (Decision.REJECT in found)
     if together is Decision.PASS:
         assert complete
@@ -75,7 +75,7 @@ def test_the_order_of_arrival_changes_nothing(found: dict[str, Decision]) -> Non
         parts = book()
         out: list[PartVerdict] = []
         for camera in order:
-            out += parts.take(verdict(camera, found[camera]), 0, 0, EPOCH)
+            out += parts.add(verdict(camera, found[camera]), 0, 0, EPOCH)
         sure = len(found) == len(CAMERAS) or Decision.REJECT in found.values()
         assert len(out) == sure, "as soon as it is certain"
         assert not parts.expire(WINDOW_NS - 1, EPOCH)
@@ -84,7 +84,7 @@ def test_the_order_of_arrival_changes_nothing(found: dict[str, Decision]) -> Non
         ends |= {part.decision for part in out}
         assert not parts.expire(2 * WINDOW_NS, EPOCH)
         assert not len(parts)
-    wanted = combine(found.values(), complete=len(found) == len(CAMERAS))
+    wanted = combine_decisions(found.values(), complete=len(found) == len(CAMERAS))
     assert ends == ({wanted} if found else set())
 
 
@@ -109,7 +109,7 @@ def test_each_part_has_one_verdict_in_time(script: list[tuple[str, str, Decision
             continue  # ids are not used again so soon
         first.setdefault(part_id, now_ns)
         seen.setdefault(part_id, {}).setdefault(camera, []).append(decision)
-        closed = parts.take(verdict(camera, decision, part_id, at_ns=now_ns), now_ns, now_ns, EPOCH)
+        closed = parts.add(verdict(camera, decision, part_id, at_ns=now_ns), now_ns, now_ns, EPOCH)
         out += [(now_ns, part) for part in closed]
         until_ns = now_ns + gap_ms * NS_PER_MS
         while (due_ns := parts.due_in_ns(now_ns)) is not None and now_ns + due_ns <= until_ns:
@@ -133,8 +133,8 @@ def test_each_part_has_one_verdict_in_time(script: list[tuple[str, str, Decision
 def test_a_pass_after_the_deadline_does_not_make_the_part_good() -> None:
     parts = book()
     for camera in CAMERAS[:2]:
-        assert not parts.take(verdict(camera, Decision.PASS), 0, 0, EPOCH)
-    (part,) = parts.take(verdict("end", Decision.PASS), 0, WINDOW_NS, EPOCH)
+        assert not parts.add(verdict(camera, Decision.PASS), 0, 0, EPOCH)
+    (part,) = parts.add(verdict("end", Decision.PASS), 0, WINDOW_NS, EPOCH)
     assert part.decision is Decision.NO_VERDICT
     assert part.missing == ("end",)
     assert [member.camera for member in part.members] == ["top", "side"]
@@ -146,22 +146,22 @@ def test_the_last_pass_does_not_make_a_part_good_whose_deadline_it_brings_forwar
     later_ns = WINDOW_NS // 2
     for camera in CAMERAS[1:]:
         seen = verdict(camera, Decision.PASS, at_ns=later_ns)
-        assert not parts.take(seen, later_ns, later_ns, EPOCH)
+        assert not parts.add(seen, later_ns, later_ns, EPOCH)
     first = verdict(CAMERAS[0], Decision.PASS, at_ns=0)
-    (part,) = parts.take(first, 0, WINDOW_NS, EPOCH)
+    (part,) = parts.add(first, 0, WINDOW_NS, EPOCH)
     assert (part.decision, part.missing) == (Decision.NO_VERDICT, CAMERAS[:1])
     assert not parts.expire(10 * WINDOW_NS, EPOCH)
 
 
 def test_a_reject_is_told_at_once_with_the_most_severe_code() -> None:
     parts = book()
-    parts.take(verdict("side", Decision.PASS, at_ns=5), 5, 5, EPOCH)
-    (part,) = parts.take(verdict("top", Decision.REJECT, at_ns=9, severity=4), 9, 9, EPOCH)
+    parts.add(verdict("side", Decision.PASS, at_ns=5), 5, 5, EPOCH)
+    (part,) = parts.add(verdict("top", Decision.REJECT, at_ns=9, severity=4), 9, 9, EPOCH)
     assert (part.decision, part.severity, part.reject_code) == (Decision.REJECT, 4, 14)
     assert part.missing == ("end",)
     assert part.act_by_utc_ns == 1005
     assert part.deadline_utc_ns == 5 + WINDOW_NS
-    assert not parts.take(verdict("end", Decision.REJECT, severity=9), 10, 10, EPOCH)
+    assert not parts.add(verdict("end", Decision.REJECT, severity=9), 10, 10, EPOCH)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_a_reject_is_told_at_once_with_the_most_severe_code() -> None:
 )
 def test_frames_of_no_part_are_left_out(other: Verdict) -> None:
     parts = book()
-    assert not parts.take(other, 0, 0, EPOCH)
+    assert not parts.add(other, 0, 0, EPOCH)
     assert not len(parts)
 
 
 def test_parts_held_are_bounded() -> None:
     parts = book()
     closed = []
-    for number in range(HELD_MAX + 5):
-        closed += parts.take(verdict("top", Decision.PASS, str(number)), 0, 0, EPOCH)
+    for number in range(PARTS_MAX + 5):
+        closed += parts.add(verdict("top", Decision.PASS, str(number)), 0, 0, EPOCH)
     assert [part.part_id for part in closed] == ["0", "1", "2", "3", "4"]
     assert {part.decision for part in closed} == {Decision.NO_VERDICT}

@@ -12,20 +12,20 @@ import zmq
 
 from edgeinspect.errors import AddressError
 from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.wire.messages import Heartbeat, decode
-from tests.unit.pipeline.publishing.harness import HEARTBEAT_NS, Desk
+from edgeinspect.wire.messages import Heartbeat, decode_message
+from tests.unit.pipeline.publishing.harness import HEARTBEAT_NS, PublishingHarness
 
 
-class Press(Desk):
+class PublisherHarness(PublishingHarness):
     """A publisher that is stepped by hand, and one subscriber to everything."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.healthy = (True, "")
         self.publisher = self.make("tcp://127.0.0.1:*")
-        self.disposals.append(self.publisher.dispose)
+        self.close_callbacks.append(self.publisher.close)
         self.ear = self.subscribe("")
-        self.hear()  # what a newcomer gets
+        self.receive()  # what a newcomer gets
 
     def make(
         self, address: str, context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -37,7 +37,7 @@ class Press(Desk):
             heartbeat_ns=HEARTBEAT_NS,
             line="t",
             spool=self.spool,
-            traces=self.closer.traces,
+            timings=self.closer.timings,
             clock=self.clock,
             health=lambda: self.healthy,
         )
@@ -46,50 +46,50 @@ class Press(Desk):
         ear = self.peer(zmq.SUB, self.publisher.address)
         ear.subscribe(topic)
         assert self.publisher._socket.poll(5_000)
-        self.publisher._welcome()
+        self.publisher._accept_subscriptions()
         return ear
 
-    def hear(self, ear: zmq.Socket[bytes] | None = None) -> tuple[bytes, object]:
+    def receive(self, ear: zmq.Socket[bytes] | None = None) -> tuple[bytes, object]:
         topic, body = (ear or self.ear).recv_multipart()
-        return topic, decode(body)
+        return topic, decode_message(body)
 
 
 @pytest.fixture
-def press(tmp_path: Path) -> Iterator[Press]:
-    press = Press(tmp_path)
+def press(tmp_path: Path) -> Iterator[PublisherHarness]:
+    press = PublisherHarness(tmp_path)
     yield press
-    press.dispose()
+    press.close()
 
 
-def seqs(press: Press, count: int) -> list[int]:
-    heard = [press.hear() for _ in range(count)]
+def seqs(press: PublisherHarness, count: int) -> list[int]:
+    heard = [press.receive() for _ in range(count)]
     assert {topic for topic, _message in heard} <= {b"verdict.t.top.pass"}
     return [message.seq for _topic, message in heard]  # type: ignore[attr-defined]
 
 
-def test_verdicts_leave_in_order_and_wait_for_the_first_open_frame(press: Press) -> None:
+def test_verdicts_leave_in_order_and_wait_for_the_first_open_frame(press: PublisherHarness) -> None:
     first, second, third = press.open(), press.open(), press.open()
-    press.end(third)
-    press.end(second)
-    assert press.publisher.release() == 0
+    press.close_frame(third)
+    press.close_frame(second)
+    assert press.publisher.publish_ready() == 0
     assert press.spool.published_seq == 0
-    press.end(first)
-    assert press.publisher.release() == 3
+    press.close_frame(first)
+    assert press.publisher.publish_ready() == 3
     assert seqs(press, 3) == [1, 2, 3]
     assert press.spool.published_seq == 3
-    assert press.publisher.release() == 0, "each once"
+    assert press.publisher.publish_ready() == 0, "each once"
     assert press.ear.poll(50) == 0
 
 
-def test_the_heartbeat_carries_the_last_seq_that_was_sent(press: Press) -> None:
-    press.judge(5)
+def test_the_heartbeat_carries_the_last_seq_that_was_sent(press: PublisherHarness) -> None:
+    press.close_frames(5)
     press.open()
-    press.publisher.release()
+    press.publisher.publish_ready()
     seqs(press, 5)
     for beat, (healthy, inspecting) in enumerate((((True, ""), True), ((False, "hot"), False)), 1):
         press.healthy = healthy
-        press.publisher.beat()
-        topic, message = press.hear()
+        press.publisher.send_heartbeat()
+        topic, message = press.receive()
         assert topic == b"heartbeat.t"
         assert isinstance(message, Heartbeat)
         assert message.last_seq == 5, "not of the frame that is open"
@@ -100,70 +100,74 @@ def test_the_heartbeat_carries_the_last_seq_that_was_sent(press: Press) -> None:
         assert message.alarm == healthy[1]
 
 
-def test_a_gap_that_the_spool_overwrote_is_counted_and_does_not_stop_it(press: Press) -> None:
+def test_a_gap_that_the_spool_overwrote_is_counted_and_does_not_stop_it(
+    press: PublisherHarness,
+) -> None:
     press.spool.mark_ledgered(100)
-    press.judge(100)
-    assert press.publisher.release() == 64
-    assert press.publisher.unsent == 36
+    press.close_frames(100)
+    assert press.publisher.publish_ready() == 64
+    assert press.publisher.unsent_count == 36
     assert press.spool.published_seq == 100
     assert seqs(press, 64) == list(range(37, 101))
 
 
-def test_a_newcomer_gets_the_last_value_of_what_it_asked_for(press: Press) -> None:
-    press.judge(2)
-    press.publisher.release()
-    press.publisher._say([press.publisher._status_topic, b'{"of":"a status"}'])
-    verdict = press.hear(press.subscribe("verdict.t.top.pass"))[1]
+def test_a_newcomer_gets_the_last_value_of_what_it_asked_for(press: PublisherHarness) -> None:
+    press.close_frames(2)
+    press.publisher.publish_ready()
+    press.publisher._send_multipart([press.publisher._status_topic, b'{"of":"a status"}'])
+    verdict = press.receive(press.subscribe("verdict.t.top.pass"))[1]
     assert verdict.seq == 2  # type: ignore[attr-defined]
     assert press.subscribe("status").recv_multipart() == [b"status.t", b'{"of":"a status"}']
-    beat = press.hear(press.subscribe("heartbeat"))[1]
+    beat = press.receive(press.subscribe("heartbeat"))[1]
     assert isinstance(beat, Heartbeat)
     assert abs(beat.utc_ns - time.time_ns()) < 5e9, "made now: an old one would mislead"
     assert seqs(press, 2) == [1, 2]
 
 
 @pytest.mark.parametrize("topic", ["status", "verdict", "heartbeat", ""])
-def test_who_unsubscribes_takes_no_verdict_from_the_others(press: Press, topic: str) -> None:
+def test_who_unsubscribes_takes_no_verdict_from_the_others(
+    press: PublisherHarness, topic: str
+) -> None:
     leaver = press.subscribe(topic)
     while leaver.poll(50):  # what a newcomer gets
         leaver.recv_multipart()
     leaver.unsubscribe(topic)
     assert press.publisher._socket.poll(5_000)
-    press.publisher._welcome()
-    press.judge(3)
-    press.publisher.release()
+    press.publisher._accept_subscriptions()
+    press.close_frames(3)
+    press.publisher.publish_ready()
     assert seqs(press, 3) == [1, 2, 3]
     assert leaver.poll(50) == 0
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x02verdict", b"junk", b"x" * 1_025])
 def test_a_message_from_a_subscriber_takes_no_verdict_from_anyone(
-    press: Press, junk: bytes
+    press: PublisherHarness, junk: bytes
 ) -> None:
     stranger = press.peer(zmq.XSUB, press.publisher.address)
     stranger.send(junk)
     assert press.publisher._socket.poll(1_000) or len(junk) > 1024  # it was shut out
-    press.publisher._welcome()
-    press.judge(3)
-    press.publisher.release()
+    press.publisher._accept_subscriptions()
+    press.close_frames(3)
+    press.publisher.publish_ready()
     assert seqs(press, 3) == [1, 2, 3]
 
 
-def test_it_ends_with_a_heartbeat_that_does_not_inspect(press: Press) -> None:
-    press.judge(3)
+def test_it_ends_with_a_heartbeat_that_does_not_inspect(press: PublisherHarness) -> None:
+    press.close_frames(3)
     press.publisher.stop()
     press.publisher.run()
     assert seqs(press, 3) == [1, 2, 3], "what is closed by then is sent"
-    beat = press.hear()[1]
+    beat = press.receive()[1]
     assert isinstance(beat, Heartbeat)
     assert (beat.last_seq, beat.inspecting) == (3, False)
 
 
-def test_whoever_closes_may_send_unless_another_sends(press: Press) -> None:
-    press.judge(2)
+def test_whoever_closes_may_send_unless_another_sends(press: PublisherHarness) -> None:
+    press.close_frames(2)
     press.publisher.try_send()
     assert seqs(press, 2) == [1, 2]
-    press.judge(1)
+    press.close_frames(1)
     with press.publisher._lock:
         press.publisher.try_send()  # it does not wait, and the thread is woken for it
         assert press.ear.poll(50) == 0
@@ -172,7 +176,9 @@ def test_whoever_closes_may_send_unless_another_sends(press: Press) -> None:
     assert seqs(press, 1) == [3]
 
 
-def test_a_subscription_that_comes_while_another_thread_sends_is_answered(press: Press) -> None:
+def test_a_subscription_that_comes_while_another_thread_sends_is_answered(
+    press: PublisherHarness,
+) -> None:
     """What a send takes in by the way does not show on the socket's descriptor again."""
     thread = threading.Thread(target=press.publisher.run)
     thread.start()
@@ -180,7 +186,7 @@ def test_a_subscription_that_comes_while_another_thread_sends_is_answered(press:
 
     def send() -> None:
         while not done.is_set():
-            press.judge(1)
+            press.close_frames(1)
             press.publisher.try_send()
 
     sender = threading.Thread(target=send)
@@ -198,7 +204,7 @@ def test_a_subscription_that_comes_while_another_thread_sends_is_answered(press:
         thread.join()
 
 
-def test_a_taken_address_is_said(press: Press) -> None:
+def test_a_taken_address_is_said(press: PublisherHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.verdicts: tcp://.* cannot be bound")
     with zmq.Context() as context, said:  # which ends: nothing of it was left open
         press.make(press.publisher.address, context)

@@ -15,217 +15,219 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.frame import Part
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import AddressError, UsageError
-from edgeinspect.pipeline.capture.pending_triggers import Ticket, Tickets
-from edgeinspect.pipeline.publishing.replay_server import ENTRIES, Replay
-from edgeinspect.pipeline.publishing.trigger_expiry import VALID_NS
+from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger, PendingTriggers
+from edgeinspect.pipeline.publishing.replay_server import LEDGER_ENTRIES_MAX, ReplayServer
+from edgeinspect.pipeline.publishing.trigger_expiry import QUEUE_AGE_MAX_NS
 from edgeinspect.system import boot_id
 from edgeinspect.wire.requests import (
     Ack,
-    Answer,
     ChallengeRequest,
-    Gone,
+    CommandResult,
+    LineReply,
+    NoLongerHeld,
     OperatorRequest,
-    Replayed,
+    ReplayComplete,
     ReplayRequest,
     TriggerCount,
-    Triggered,
     TriggerRequest,
-    decode_answer,
-    encode,
+    decode_reply,
+    encode_body,
 )
 from tests.system.plant import wait_for
-from tests.unit.pipeline.publishing.harness import Desk, Socket
+from tests.unit.pipeline.publishing.harness import PublishingHarness, Socket
 
 SLOTS = 64
 
 
-class Router(Desk):
+class ReplayServerHarness(PublishingHarness):
     """A replay in its thread, and one dealer."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, SLOTS)
         self.triggered: list[tuple[str, Part]] = []
-        self.tickets = Tickets()
+        self.tickets = PendingTriggers()
         self.counted: list[TriggerCount] = []
         self.challenged: list[tuple[str | None, str]] = []
-        self.replay = Replay(
+        self.replay = ReplayServer(
             context=self.context,
             address="tcp://127.0.0.1:*",
             spool=self.spool,
             clock=self.clock,
             trigger=self._trigger,
-            challenge=lambda camera, picture: self.challenged.append((camera, picture)),
-            count_triggers=self._count,
+            read_challenge=lambda camera, picture: self.challenged.append((camera, picture)),
+            add_trigger_count=self._count,
         )
         thread = threading.Thread(target=self.replay.run)
         thread.start()
-        self.disposals += [self.replay.stop, thread.join, self.replay.dispose]
+        self.close_callbacks += [self.replay.stop, thread.join, self.replay.close]
         self.dealer = self.peer(zmq.DEALER, self.replay.address)
 
-    def _trigger(self, camera: str, part: Part) -> Ticket | None:
+    def _trigger(self, camera: str, part: Part) -> PendingTrigger | None:
         if camera != "top":
             raise UsageError(f"there is no camera '{camera}'")
         self.triggered.append((camera, part))
-        return self.tickets.issue(part) if part.encoder_count != 7 else None
+        return self.tickets.add(part) if part.encoder_count != 7 else None
 
     def _count(self, said: TriggerCount) -> None:
         if said.camera != "top":
             raise UsageError("there is no such camera")
         self.counted.append(said)
 
-    def ask(self, from_seq: int, **limit: int) -> tuple[list[bytes], Answer]:
-        self.dealer.send(encode(ReplayRequest(from_seq=from_seq, **limit)))
+    def request(self, from_seq: int, **limit: int) -> tuple[list[bytes], LineReply]:
+        self.dealer.send(encode_body(ReplayRequest(from_seq=from_seq, **limit)))
         return self.answer()
 
-    def answer(self, dealer: Socket | None = None) -> tuple[list[bytes], Answer]:
+    def answer(self, dealer: Socket | None = None) -> tuple[list[bytes], LineReply]:
         """Verdicts up to the answer that ends them."""
         bodies: list[bytes] = []
         while len(parts := (dealer or self.dealer).recv_multipart()) == 2:
             assert parts[0] == b"verdict"
             bodies.append(parts[1])
-        return bodies, decode_answer(parts[0])
+        return bodies, decode_reply(parts[0])
 
     def settle(self) -> None:
         """Until everything sent before has been heard."""
-        self.dealer.send(encode(TriggerRequest(camera="nobody")))
-        while not isinstance(self.answer()[1], Triggered):
+        self.dealer.send(encode_body(TriggerRequest(camera="nobody")))
+        while not isinstance(self.answer()[1], CommandResult):
             pass
 
 
 @pytest.fixture
-def router(tmp_path: Path) -> Iterator[Router]:
-    router = Router(tmp_path)
+def router(tmp_path: Path) -> Iterator[ReplayServerHarness]:
+    router = ReplayServerHarness(tmp_path)
     yield router
-    router.dispose()
+    router.close()
 
 
-def test_what_was_published_comes_again_as_it_was(router: Router) -> None:
-    sent = router.judge(10)
+def test_what_was_published_comes_again_as_it_was(router: ReplayServerHarness) -> None:
+    sent = router.close_frames(10)
     router.spool.mark_published(8)
     epoch = router.spool.epoch
-    bodies, answer = router.ask(3)
+    bodies, answer = router.request(3)
     assert bodies == sent[2:8], "what is not published yet comes in its turn"
-    assert answer == Replayed(epoch=epoch, from_seq=3, to_seq=8, last_seq=8)
-    bodies, answer = router.ask(3, limit=2)
+    assert answer == ReplayComplete(epoch=epoch, from_seq=3, to_seq=8, last_seq=8)
+    bodies, answer = router.request(3, limit=2)
     assert bodies == sent[2:4]
-    assert answer == Replayed(epoch=epoch, from_seq=3, to_seq=4, last_seq=8)
-    assert router.replay.replayed == 8
+    assert answer == ReplayComplete(epoch=epoch, from_seq=3, to_seq=4, last_seq=8)
+    assert router.replay.replayed_count == 8
 
 
 def test_a_flood_of_entries_does_not_fill_the_ledger(tmp_path: Path) -> None:
     clock, written = ManualClock(), []
-    desk = Desk(tmp_path, SLOTS)
-    replay = Replay(
+    desk = PublishingHarness(tmp_path, SLOTS)
+    replay = ReplayServer(
         context=desk.context,
         address="tcp://127.0.0.1:*",
         spool=desk.spool,
         clock=clock,
         trigger=lambda _camera, _part: None,
-        challenge=lambda _camera, _picture: None,
-        operate=lambda *words: written.append(words),
+        read_challenge=lambda _camera, _picture: None,
+        record_operator_action=lambda *words: written.append(words),
     )
     try:
-        entry = encode(OperatorRequest(actor="anna", action="acknowledge", detail="x" * 500))
+        entry = encode_body(OperatorRequest(actor="anna", action="acknowledge", detail="x" * 500))
         for _ in range(1000):
-            replay._hear([b"client", entry])
-        assert len(written) == ENTRIES
+            replay._on_message([b"client", entry])
+        assert len(written) == LEDGER_ENTRIES_MAX
         clock.advance(NS_PER_S)
         for _ in range(1000):
-            replay._hear([b"client", entry])
-        assert len(written) == ENTRIES + 2
+            replay._on_message([b"client", entry])
+        assert len(written) == LEDGER_ENTRIES_MAX + 2
         clock.advance(3600 * NS_PER_S)
         for _ in range(1000):
-            replay._hear([b"client", entry])
-        assert len(written) == 2 * ENTRIES + 2
+            replay._on_message([b"client", entry])
+        assert len(written) == 2 * LEDGER_ENTRIES_MAX + 2
     finally:
-        replay.dispose()
-        desk.dispose()
+        replay.close()
+        desk.close()
 
 
-def test_what_is_not_there_yet_is_an_empty_answer(router: Router) -> None:
+def test_what_is_not_there_yet_is_an_empty_answer(router: ReplayServerHarness) -> None:
     epoch = router.spool.epoch
-    assert router.ask(1) == ([], Replayed(epoch=epoch, from_seq=1, to_seq=0, last_seq=0))
-    router.judge(3)
+    assert router.request(1) == ([], ReplayComplete(epoch=epoch, from_seq=1, to_seq=0, last_seq=0))
+    router.close_frames(3)
     router.spool.mark_published(3)
-    bodies, answer = router.ask(900)
+    bodies, answer = router.request(900)
     assert not bodies
-    assert answer == Replayed(epoch=epoch, from_seq=900, to_seq=899, last_seq=3)
+    assert answer == ReplayComplete(epoch=epoch, from_seq=900, to_seq=899, last_seq=3)
 
 
-def test_an_open_frame_is_never_given(router: Router) -> None:
-    sent = router.judge(2)
+def test_an_open_frame_is_never_given(router: ReplayServerHarness) -> None:
+    sent = router.close_frames(2)
     seq = router.open()
     router.spool.mark_published(seq)  # as a mistake: the slot itself decides
-    bodies, answer = router.ask(1)
+    bodies, answer = router.request(1)
     assert bodies == sent
-    assert isinstance(answer, Replayed)
+    assert isinstance(answer, ReplayComplete)
     assert answer.to_seq == 2
 
 
 @pytest.mark.parametrize("from_seq", [0, 1, 36])
-def test_what_is_overwritten_is_gone_and_the_oldest_is_named(router: Router, from_seq: int) -> None:
+def test_what_is_overwritten_is_gone_and_the_oldest_is_named(
+    router: ReplayServerHarness, from_seq: int
+) -> None:
     router.spool.mark_ledgered(100)
-    router.judge(100)
+    router.close_frames(100)
     router.spool.mark_published(100)
     oldest = 100 - SLOTS + 1
-    bodies, answer = router.ask(from_seq)
+    bodies, answer = router.request(from_seq)
     assert not bodies
-    assert answer == Gone(epoch=router.spool.epoch, from_seq=from_seq, oldest_seq=oldest)
-    bodies, answer = router.ask(oldest)
+    assert answer == NoLongerHeld(epoch=router.spool.epoch, from_seq=from_seq, oldest_seq=oldest)
+    bodies, answer = router.request(oldest)
     assert len(bodies) == SLOTS
-    assert router.replay.dropped == 0
+    assert router.replay.dropped_count == 0
 
 
-def test_the_newest_ack_of_each_is_kept_and_names_are_bounded(router: Router) -> None:
+def test_the_newest_ack_of_each_is_kept_and_names_are_bounded(router: ReplayServerHarness) -> None:
     for seq in (1, 5, 9):
-        router.dealer.send(encode(Ack(name="plc-1", seq=seq)))
+        router.dealer.send(encode_body(Ack(name="plc-1", seq=seq)))
     for number in range(300):
-        router.dealer.send(encode(Ack(name=f"n{number}", seq=1)))
+        router.dealer.send(encode_body(Ack(name=f"n{number}", seq=1)))
     router.settle()
     assert router.replay.acks["plc-1"] == 9
     assert len(router.replay.acks) == 256
-    assert router.replay.dropped == 45
-    router.dealer.send(encode(Ack(name="plc-1", seq=10)))
+    assert router.replay.dropped_count == 45
+    router.dealer.send(encode_body(Ack(name="plc-1", seq=10)))
     router.settle()
     assert router.replay.acks["plc-1"] == 10, "a known name is heard though it is full"
 
 
-def test_orders_are_obeyed_or_refused_in_words(router: Router) -> None:
-    router.dealer.send(encode(TriggerRequest(camera="top", part_id="p-1", encoder_count=7)))
-    assert router.answer()[1] == Triggered(accepted=True)
+def test_orders_are_obeyed_or_refused_in_words(router: ReplayServerHarness) -> None:
+    router.dealer.send(encode_body(TriggerRequest(camera="top", part_id="p-1", encoder_count=7)))
+    assert router.answer()[1] == CommandResult(accepted=True)
     assert router.triggered == [("top", Part("p-1", 7, False))]
-    router.dealer.send(encode(TriggerRequest(camera="side")))
-    assert router.answer()[1] == Triggered(accepted=False, problem="there is no camera 'side'")
-    router.dealer.send(encode(ChallengeRequest(picture="bad.png")))
-    assert router.answer()[1] == Triggered(accepted=True)
+    router.dealer.send(encode_body(TriggerRequest(camera="side")))
+    assert router.answer()[1] == CommandResult(accepted=False, problem="there is no camera 'side'")
+    router.dealer.send(encode_body(ChallengeRequest(picture="bad.png")))
+    assert router.answer()[1] == CommandResult(accepted=True)
     assert router.challenged == [(None, "bad.png")]
 
 
-def test_a_trigger_is_answered_with_the_seq_of_its_frame(router: Router) -> None:
+def test_a_trigger_is_answered_with_the_seq_of_its_frame(router: ReplayServerHarness) -> None:
     """A REQ socket too; in the order of the frames, not of the requests."""
     asker = router.peer(zmq.REQ, router.replay.address)
-    asker.send(encode(TriggerRequest(camera="top", part_id="p-1")))
-    router.dealer.send(encode(TriggerRequest(camera="top", part_id="p-2")))
+    asker.send(encode_body(TriggerRequest(camera="top", part_id="p-1")))
+    router.dealer.send(encode_body(TriggerRequest(camera="top", part_id="p-2")))
     wait_for(lambda: len(router.triggered) == 2)
     parts = {part.part_id: part for _, part in router.triggered}
-    router.tickets.stamp(Part("p-2"), 99)  # equal is not enough: it must be that trigger's
-    router.tickets.stamp(parts["p-2"], 12)
-    assert router.answer()[1] == Triggered(accepted=True, seq=12)
-    router.tickets.stamp(parts["p-1"], 13)
-    assert decode_answer(asker.recv()) == Triggered(accepted=True, seq=13)
+    router.tickets.resolve(Part("p-2"), 99)  # equal is not enough: it must be that trigger's
+    router.tickets.resolve(parts["p-2"], 12)
+    assert router.answer()[1] == CommandResult(accepted=True, seq=12)
+    router.tickets.resolve(parts["p-1"], 13)
+    assert decode_reply(asker.recv()) == CommandResult(accepted=True, seq=13)
 
 
-def test_a_trigger_without_a_frame_is_answered_in_time(router: Router) -> None:
-    router.dealer.send(encode(TriggerRequest(camera="top", part_id="p-1")))
-    assert router.answer()[1] == Triggered(accepted=True, seq=None)
+def test_a_trigger_without_a_frame_is_answered_in_time(router: ReplayServerHarness) -> None:
+    router.dealer.send(encode_body(TriggerRequest(camera="top", part_id="p-1")))
+    assert router.answer()[1] == CommandResult(accepted=True, seq=None)
 
 
-def test_a_count_of_triggers_is_handed_on_and_not_answered(router: Router) -> None:
-    router.dealer.send(encode(TriggerCount(camera="top", count=5)))
-    router.dealer.send(encode(TriggerCount(camera="side", count=5)))
+def test_a_count_of_triggers_is_handed_on_and_not_answered(router: ReplayServerHarness) -> None:
+    router.dealer.send(encode_body(TriggerCount(camera="top", count=5)))
+    router.dealer.send(encode_body(TriggerCount(camera="side", count=5)))
     router.settle()
     assert router.counted == [TriggerCount(camera="top", count=5)]
-    assert router.replay.dropped == 1
+    assert router.replay.dropped_count == 1
 
 
 @pytest.mark.parametrize(
@@ -249,16 +251,18 @@ def test_a_count_of_triggers_is_handed_on_and_not_answered(router: Router) -> No
     ],
     ids=lambda parts: repr(parts[0][:48]),
 )
-def test_what_is_no_request_is_dropped_and_counted(router: Router, parts: list[bytes]) -> None:
-    router.judge(1)
+def test_what_is_no_request_is_dropped_and_counted(
+    router: ReplayServerHarness, parts: list[bytes]
+) -> None:
+    router.close_frames(1)
     router.dealer.send_multipart(parts)
     router.settle()
-    assert router.replay.dropped == 1
-    assert router.replay.replayed == 0
+    assert router.replay.dropped_count == 1
+    assert router.replay.replayed_count == 0
     assert router.replay.acks == {}
 
 
-def test_any_bytes_leave_it_alive(router: Router) -> None:
+def test_any_bytes_leave_it_alive(router: ReplayServerHarness) -> None:
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4))
     def send(parts: list[bytes]) -> None:
@@ -266,46 +270,46 @@ def test_any_bytes_leave_it_alive(router: Router) -> None:
 
     send()
     router.settle()
-    assert router.replay.dropped > 100
+    assert router.replay.dropped_count > 100
 
 
-def test_a_peer_that_takes_nothing_holds_up_nobody(router: Router) -> None:
-    router.judge(60)
+def test_a_peer_that_takes_nothing_holds_up_nobody(router: ReplayServerHarness) -> None:
+    router.close_frames(60)
     router.spool.mark_published(60)
     greedy = router.peer(zmq.DEALER, router.replay.address)
     for _ in range(50):  # 3,000 verdicts, none of which it reads
-        greedy.send(encode(ReplayRequest(from_seq=1)))
-    bodies, _answer = router.ask(1)
+        greedy.send(encode_body(ReplayRequest(from_seq=1)))
+    bodies, _answer = router.request(1)
     assert len(bodies) == 60
 
 
-def test_a_taken_address_is_said(router: Router) -> None:
+def test_a_taken_address_is_said(router: ReplayServerHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
     with zmq.Context() as context, said:  # which ends: nothing of it was left open
-        Replay(
+        ReplayServer(
             context=context,
             address=router.replay.address,
             spool=router.spool,
             clock=router.clock,
             trigger=lambda camera, part: None,
-            challenge=lambda camera, picture: None,
+            read_challenge=lambda camera, picture: None,
         )
 
 
-def test_a_trigger_carries_its_end_and_one_without_gets_one(router: Router) -> None:
-    router.dealer.send(encode(TriggerRequest(camera="top", encoder_count=7)))
-    assert router.answer()[1] == Triggered(accepted=True)
+def test_a_trigger_carries_its_end_and_one_without_gets_one(router: ReplayServerHarness) -> None:
+    router.dealer.send(encode_body(TriggerRequest(camera="top", encoder_count=7)))
+    assert router.answer()[1] == CommandResult(accepted=True)
     now_ns = router.clock.now_ns()
     ends = now_ns + 100 * NS_PER_MS
     router.dealer.send(
-        encode(
+        encode_body(
             TriggerRequest(
                 camera="top", encoder_count=7, expires_monotonic_ns=ends, boot_id=boot_id.boot_id()
             )
         )
     )
-    assert router.answer()[1] == Triggered(accepted=True)
+    assert router.answer()[1] == CommandResult(accepted=True)
     first, second = (part.expires_at_ns for _, part in router.triggered)
     assert first is not None
-    assert first <= now_ns + VALID_NS
+    assert first <= now_ns + QUEUE_AGE_MAX_NS
     assert second == ends

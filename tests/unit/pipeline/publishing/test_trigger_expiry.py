@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, STALL_NS
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.pipeline.publishing.trigger_expiry import VALID_NS, TriggerExpiry
+from edgeinspect.pipeline.publishing.trigger_expiry import QUEUE_AGE_MAX_NS, TriggerExpiry
 from edgeinspect.system import boot_id
 from edgeinspect.wire.requests import TriggerRequest
 
@@ -15,9 +15,9 @@ MS = NS_PER_MS
 
 
 def look(expiry: TriggerExpiry, *, empty: bool = True) -> None:
-    at_ns = expiry.turn()
+    at_ns = expiry.begin_poll()
     if empty:
-        expiry.saw_empty(at_ns)
+        expiry.record_empty(at_ns)
 
 
 def test_a_client_that_says_nothing_gets_half_a_second() -> None:
@@ -27,7 +27,7 @@ def test_a_client_that_says_nothing_gets_half_a_second() -> None:
     empty_ns = clock.now_ns()
     clock.advance(3 * MS)
     look(expiry, empty=False)
-    assert expiry.of(TriggerRequest(camera="top")) == empty_ns + VALID_NS
+    assert expiry.expires_at_ns(TriggerRequest(camera="top")) == empty_ns + QUEUE_AGE_MAX_NS
 
 
 def test_what_queued_while_the_thread_stood_still_has_expired() -> None:
@@ -42,13 +42,13 @@ def test_what_queued_while_the_thread_stood_still_has_expired() -> None:
             TriggerRequest(camera="top"),
             TriggerRequest(camera="top", expires_utc_ns=clock.utc_ns() + NS_PER_S),
         ):
-            assert expiry.of(request) <= clock.now_ns()
+            assert expiry.expires_at_ns(request) <= clock.now_ns()
     clock.advance(STALL_NS)
     look(expiry)
     look(expiry)
     clock.advance(STALL_NS)
     look(expiry)
-    assert expiry.of(TriggerRequest(camera="top")) > clock.now_ns()
+    assert expiry.expires_at_ns(TriggerRequest(camera="top")) > clock.now_ns()
 
 
 @given(step_ms=st.integers(-100_000, 100_000), valid_ms=st.integers(-1000, 400))
@@ -63,7 +63,7 @@ def test_on_one_pc_no_step_of_the_wall_clock_moves_it(step_ms: int, valid_ms: in
         expires_monotonic_ns=wanted_ns,
         expires_utc_ns=clock.utc_ns() + (valid_ms + step_ms) * MS,
     )
-    assert expiry.of(request) == wanted_ns
+    assert expiry.expires_at_ns(request) == wanted_ns
 
 
 def test_another_pc_s_monotonic_clock_says_nothing_here() -> None:
@@ -76,7 +76,7 @@ def test_another_pc_s_monotonic_clock_says_nothing_here() -> None:
         expires_monotonic_ns=clock.now_ns() + 10 * NS_PER_S,
         expires_utc_ns=clock.utc_ns() + 100 * MS,
     )
-    assert expiry.of(request) == clock.now_ns() + 100 * MS
+    assert expiry.expires_at_ns(request) == clock.now_ns() + 100 * MS
 
 
 def test_a_far_end_does_not_outlive_the_queue() -> None:
@@ -88,4 +88,4 @@ def test_a_far_end_does_not_outlive_the_queue() -> None:
         request = TriggerRequest(
             camera="top", boot_id=boot_id.boot_id(), expires_monotonic_ns=hour_ns
         )
-        assert expiry.of(request) == clock.now_ns() + VALID_NS
+        assert expiry.expires_at_ns(request) == clock.now_ns() + QUEUE_AGE_MAX_NS

@@ -10,14 +10,18 @@ import pytest
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.pipeline.supervision.liveness import OPENING_NS, PATIENCE_NS, Progress
+from edgeinspect.pipeline.supervision.liveness import (
+    CAMERA_OPEN_TIMEOUT_NS,
+    STALL_TIMEOUT_NS,
+    LivenessMonitor,
+)
 from edgeinspect.services.daemon import service
 
 
-class Threads:
+class FakeThreads:
     """A line's threads as `Progress` sees them; those not in `stuck` turn."""
 
-    def __init__(self, budget_ms: int = 100, patience_ns: int = PATIENCE_NS) -> None:
+    def __init__(self, budget_ms: int = 100, patience_ns: int = STALL_TIMEOUT_NS) -> None:
         self.clock = ManualClock()
         self.publisher = SimpleNamespace(turns=0)
         self.guard = SimpleNamespace(turns=0, overdue_ns=0)
@@ -25,16 +29,16 @@ class Threads:
         self.inspector = SimpleNamespace(turns=0, working=True)
         rules = SimpleNamespace(camera="top")
         self.capture = SimpleNamespace(turns=0, state="live", rules=rules)
-        self.progress = Progress(
-            captures=[self.capture],  # type: ignore[list-item]
-            inspectors=[self.inspector],  # type: ignore[list-item]
+        self.progress = LivenessMonitor(
+            capture_threads=[self.capture],  # type: ignore[list-item]
+            workers=[self.inspector],  # type: ignore[list-item]
             publisher=self.publisher,  # type: ignore[arg-type]
             guard=self.guard,  # type: ignore[arg-type]
-            replay=self.replay,  # type: ignore[arg-type]
+            replay_server=self.replay,  # type: ignore[arg-type]
             clock=self.clock,
             budget_ns=budget_ms * NS_PER_MS,
             heartbeat_ns=50 * NS_PER_MS,
-            patience_ns=patience_ns,
+            stall_timeout_ns=patience_ns,
         )
 
     def problem_after(self, for_ns: int, *stuck: Any, step_ns: int = NS_PER_S // 2) -> str:
@@ -52,10 +56,10 @@ class Threads:
 
 @pytest.mark.parametrize("name", ["publisher", "guard", "replay", "inspector", "capture"])
 def test_a_thread_that_stands_still_is_named(name: str) -> None:
-    threads = Threads()
+    threads = FakeThreads()
     assert threads.problem_after(3600 * NS_PER_S) == ""
     stuck = getattr(threads, name)
-    assert threads.problem_after(PATIENCE_NS - NS_PER_S, stuck) == ""
+    assert threads.problem_after(STALL_TIMEOUT_NS - NS_PER_S, stuck) == ""
     found = threads.problem_after(2 * NS_PER_S, stuck)
     assert "stands still" in found
     assert found.startswith(name[:5].replace("inspe", "inspect-0").replace("captu", "capture-top"))
@@ -63,37 +67,37 @@ def test_a_thread_that_stands_still_is_named(name: str) -> None:
 
 
 def test_an_idle_worker_may_wait_for_ever() -> None:
-    threads = Threads()
+    threads = FakeThreads()
     threads.inspector.working = False
     assert threads.problem_after(3600 * NS_PER_S, threads.inspector) == ""
 
 
 def test_a_worker_may_take_two_budgets() -> None:
-    threads = Threads(budget_ms=60_000)
+    threads = FakeThreads(budget_ms=60_000)
     assert threads.problem_after(119 * NS_PER_S, threads.inspector) == ""
     assert "inspect-0" in threads.problem_after(2 * NS_PER_S, threads.inspector)
 
 
 def test_a_lost_camera_may_take_long_to_open_and_a_finished_one_is_done() -> None:
-    threads = Threads()
+    threads = FakeThreads()
     threads.capture.state = "lost"
-    assert threads.problem_after(OPENING_NS - NS_PER_S, threads.capture) == ""
+    assert threads.problem_after(CAMERA_OPEN_TIMEOUT_NS - NS_PER_S, threads.capture) == ""
     assert "capture-top" in threads.problem_after(2 * NS_PER_S, threads.capture)
     threads.capture.state = "finished"
     assert threads.problem_after(3600 * NS_PER_S, threads.capture) == ""
 
 
 def test_a_frame_without_a_verdict_is_no_progress() -> None:
-    threads = Threads()
-    threads.guard.overdue_ns = PATIENCE_NS
+    threads = FakeThreads()
+    threads.guard.overdue_ns = STALL_TIMEOUT_NS
     assert threads.progress.problem() == ""
-    threads.guard.overdue_ns = PATIENCE_NS + 1
+    threads.guard.overdue_ns = STALL_TIMEOUT_NS + 1
     assert threads.progress.problem() == ""  # a process that was stopped closes it first
     assert "without a verdict" in threads.progress.problem()
 
 
 def test_time_that_we_were_stopped_ourselves_is_not_held_against_the_threads() -> None:
-    threads = Threads()
+    threads = FakeThreads()
     threads.progress.problem()
     threads.clock.advance(8 * 3600 * NS_PER_S)  # a PC that slept
     assert threads.progress.problem() == ""
@@ -101,7 +105,7 @@ def test_time_that_we_were_stopped_ourselves_is_not_held_against_the_threads() -
 
 def test_the_heartbeat_is_told_within_its_timeout_and_a_stop_is_not_held_against_anybody() -> None:
     timeout_ns, beat_ns = 200 * NS_PER_MS, 50 * NS_PER_MS
-    threads = Threads(budget_ms=50, patience_ns=timeout_ns)
+    threads = FakeThreads(budget_ms=50, patience_ns=timeout_ns)
     assert threads.problem_after(10 * NS_PER_S, step_ns=beat_ns) == ""
     for stuck in (threads.guard, threads.replay, threads.inspector, threads.capture):
         assert threads.problem_after(timeout_ns - beat_ns, stuck, step_ns=beat_ns) == ""
@@ -114,7 +118,7 @@ def test_the_heartbeat_is_told_within_its_timeout_and_a_stop_is_not_held_against
 
 
 def test_a_camera_that_takes_long_to_open_is_told_before_it_is_restarted() -> None:
-    threads = Threads(patience_ns=200 * NS_PER_MS)
+    threads = FakeThreads(patience_ns=200 * NS_PER_MS)
     threads.capture.state = "starting"
     beat_ns = 50 * NS_PER_MS
     assert threads.problem_after(4 * NS_PER_S, threads.capture, step_ns=beat_ns) == ""
@@ -122,7 +126,7 @@ def test_a_camera_that_takes_long_to_open_is_told_before_it_is_restarted() -> No
 
 
 def test_a_slow_engine_with_a_long_budget_is_no_alarm() -> None:
-    threads = Threads(budget_ms=2_000, patience_ns=200 * NS_PER_MS)
+    threads = FakeThreads(budget_ms=2_000, patience_ns=200 * NS_PER_MS)
     beat_ns = 50 * NS_PER_MS
     assert threads.problem_after(3_900 * NS_PER_MS, threads.inspector, step_ns=beat_ns) == ""
     assert "inspect-0" in threads.problem_after(200 * NS_PER_MS, threads.inspector, step_ns=beat_ns)
@@ -136,10 +140,10 @@ def test_systemd_is_fed_only_while_the_line_gets_on(monkeypatch: pytest.MonkeyPa
         return True
 
     monkeypatch.setattr("edgeinspect.services.daemon.service.notify", hear)
-    monkeypatch.setattr("edgeinspect.system.systemd.notify", hear)
+    monkeypatch.setattr("edgeinspect.system.systemd.sd_notify", hear)
     monkeypatch.setenv("WATCHDOG_USEC", "2000000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    threads = Threads()
+    threads = FakeThreads()
     line: Any = SimpleNamespace(
         clock=threads.clock,
         progress=threads.progress,
@@ -166,7 +170,7 @@ def test_systemd_is_fed_only_while_the_line_gets_on(monkeypatch: pytest.MonkeyPa
                 one.turns += one not in stuck
             return self.turns == 40
 
-    service.attend(line, Ended())
+    service.run_watchdog(line, Ended())
     stood = next(index for index, words in enumerate(said) if "stands still" in words)
     assert said[0] == "READY=1"
     assert "STATUS=inspecting press" in said[:stood]

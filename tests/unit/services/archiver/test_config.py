@@ -11,19 +11,19 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import ConfigError
-from edgeinspect.services.archiver.config import load, parse
-from edgeinspect.services.archiver.service import Archive
-from edgeinspect.services.gateway.config import parse as parse_gateway
-from edgeinspect.storage.archive.format import Kind
+from edgeinspect.services.archiver.config import load_archive_config, parse_archive_config
+from edgeinspect.services.archiver.service import ArchiverService
+from edgeinspect.services.gateway.config import parse_config as parse_gateway
+from edgeinspect.storage.archive.format import Category
 from tests.archive_fixture import config
 
 ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_the_example_has_no_fault_and_is_the_lines_of_the_examples() -> None:
-    from edgeinspect.config.loader import load as load_line
+    from edgeinspect.config.loader import load_config as load_line
 
-    made = load(ROOT / "examples" / "archive.yaml")
+    made = load_archive_config(ROOT / "examples" / "archive.yaml")
     line = load_line(ROOT / "examples" / "strip.yaml").config
     assert made.feed.line == line.line
     assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
@@ -32,9 +32,9 @@ def test_the_example_has_no_fault_and_is_the_lines_of_the_examples() -> None:
 
 
 def test_the_example_of_the_service_is_its_lines() -> None:
-    from edgeinspect.config.loader import load as load_line
+    from edgeinspect.config.loader import load_config as load_line
 
-    made = load(ROOT / "examples" / "service" / "example.archive.yaml")
+    made = load_archive_config(ROOT / "examples" / "service" / "example.archive.yaml")
     line = load_line(ROOT / "examples" / "service" / "example.yaml").config
     assert made.feed.line == line.line
     assert made.ring in (None, line.spool.folder)
@@ -43,7 +43,7 @@ def test_the_example_of_the_service_is_its_lines() -> None:
 
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse("""\
+        parse_archive_config("""\
 schema: 1
 archive: A!
 feed: {line: t, verdicts: "nowhere"}
@@ -73,8 +73,8 @@ def test_a_wrong_file_ends_with_78(tmp_path: Path) -> None:
 def test_the_documentation_names_the_kinds_in_their_order() -> None:
     text = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]*\|$", text, flags=re.MULTILINE)
-    assert [name for name in named if name in {kind.value for kind in Kind}] == [
-        kind.value for kind in Kind
+    assert [name for name in named if name in {kind.value for kind in Category}] == [
+        kind.value for kind in Category
     ]
 
 
@@ -91,5 +91,5 @@ def test_an_archive_that_cannot_connect_leaves_its_folder_free(tmp_path: Path) -
     bad = msgspec.structs.replace(made.feed, replay="nonsense")
     for _turn in range(2):  # the second would be refused if the first still held the folder
         with pytest.raises(Exception, match="is not an address"):
-            Archive(msgspec.structs.replace(made, feed=bad), SystemClock())
+            ArchiverService(msgspec.structs.replace(made, feed=bad), SystemClock())
     assert sqlite3.connect(tmp_path / "archive" / "index.sqlite").close() is None

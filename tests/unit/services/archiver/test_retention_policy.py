@@ -9,50 +9,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.domain.verdict import Decision, Reason
-from edgeinspect.services.archiver.config import Shares
+from edgeinspect.services.archiver.config import Quotas
 from edgeinspect.services.archiver.retention_policy import (
+    category_to_evict,
     classify,
     is_sampled,
-    kind_to_drop,
-    label_to_drop,
+    label_to_evict,
 )
-from edgeinspect.storage.archive.format import Kind, label_of
+from edgeinspect.storage.archive.format import Category, verdict_label
 from tests.archive_fixture import SCRATCH, config, verdict
 
-USEFUL = [Kind.SIMULATED, Kind.PASS, Kind.NO_VERDICT, Kind.REJECT, Kind.NEAR]
+USEFUL = [Category.SIMULATED, Category.PASS, Category.NO_VERDICT, Category.REJECT, Category.NEAR]
 
 
 def test_the_order_of_usefulness_is_what_the_documentation_says() -> None:
-    assert list(Kind) == USEFUL
+    assert list(Category) == USEFUL
     assert [kind.rank for kind in USEFUL] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"decision": Decision.REJECT}, Kind.REJECT),
-        ({"decision": Decision.REJECT, "defect_prob": 0.5}, Kind.NEAR),
-        ({"decision": Decision.PASS, "defect_prob": 0.4}, Kind.NEAR),
+        ({"decision": Decision.REJECT}, Category.REJECT),
+        ({"decision": Decision.REJECT, "defect_prob": 0.5}, Category.NEAR),
+        ({"decision": Decision.PASS, "defect_prob": 0.4}, Category.NEAR),
         ({"decision": Decision.PASS, "defect_prob": 0.61}, None),
-        ({"decision": Decision.PASS, "reason": Reason.BELOW_THRESHOLDS}, Kind.NEAR),
-        ({"decision": Decision.PASS, "degraded": True}, Kind.NEAR),
-        ({"decision": Decision.REJECT, "simulated": True}, Kind.SIMULATED),
-        ({"decision": Decision.NO_VERDICT}, Kind.NO_VERDICT),
-        ({"decision": Decision.NO_VERDICT, "reason": Reason.RESTART}, Kind.NO_VERDICT),
+        ({"decision": Decision.PASS, "reason": Reason.BELOW_THRESHOLDS}, Category.NEAR),
+        ({"decision": Decision.PASS, "degraded": True}, Category.NEAR),
+        ({"decision": Decision.REJECT, "simulated": True}, Category.SIMULATED),
+        ({"decision": Decision.NO_VERDICT}, Category.NO_VERDICT),
+        ({"decision": Decision.NO_VERDICT, "reason": Reason.RESTART}, Category.NO_VERDICT),
         ({"decision": Decision.NO_VERDICT, "reason": Reason.CAPTURE_LOST}, None),
         ({"decision": Decision.NO_VERDICT, "reason": Reason.SHAPE}, None),
         ({"decision": Decision.PASS, "defect_prob": None}, None),
     ],
 )
-def test_why_a_frame_is_kept(tmp_path: Path, changes: dict[str, object], kind: Kind | None) -> None:
+def test_why_a_frame_is_kept(
+    tmp_path: Path, changes: dict[str, object], kind: Category | None
+) -> None:
     rules = config(tmp_path, "near: {low: 0.4, high: 0.6}\npass_ratio: 0")
     assert classify(verdict(1, **changes), rules) is kind  # type: ignore[arg-type]
 
 
 def test_the_label_is_the_worst_regions_class() -> None:
-    assert label_of(verdict(1, Decision.REJECT)) == "scratch"
-    assert label_of(verdict(1, Decision.REJECT, regions=())) == "gate"
-    assert label_of(verdict(1)) == ""
+    assert verdict_label(verdict(1, Decision.REJECT)) == "scratch"
+    assert verdict_label(verdict(1, Decision.REJECT, regions=())) == "gate"
+    assert verdict_label(verdict(1)) == ""
     mild = [
         SCRATCH.__class__(
             **{
@@ -62,8 +64,8 @@ def test_the_label_is_the_worst_regions_class() -> None:
             }
         )
     ]
-    assert label_of(verdict(1, regions=(*mild, SCRATCH))) == "scratch"
-    assert label_of(verdict(1, regions=tuple(mild))) == "pit"
+    assert verdict_label(verdict(1, regions=(*mild, SCRATCH))) == "scratch"
+    assert verdict_label(verdict(1, regions=tuple(mild))) == "pit"
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.01, 0.25, 1.0])
@@ -75,25 +77,25 @@ def test_passes_are_sampled_by_their_number_and_not_every_nth(ratio: float) -> N
         assert len({seq % period for seq in drawn}) == period
 
 
-sizes = st.dictionaries(st.sampled_from(Kind), st.integers(0, 100), min_size=1).filter(
+sizes = st.dictionaries(st.sampled_from(Category), st.integers(0, 100), min_size=1).filter(
     lambda held: any(held.values())
 )
 
 
 @given(sizes, st.integers(1, 300))
 def test_what_gives_way_is_the_least_useful_above_its_share(
-    held: dict[Kind, int], room: int
+    held: dict[Category, int], room: int
 ) -> None:
-    share = Shares().of
-    victim = kind_to_drop(held, share, room)
+    share = Quotas().quota_of
+    victim = category_to_evict(held, share, room)
     assert held[victim] > 0
-    above = [kind for kind in Kind if held.get(kind, 0) > share(kind) * room]
+    above = [kind for kind in Category if held.get(kind, 0) > share(kind) * room]
     if above:
         assert victim is above[0]
     else:
-        assert victim is next(kind for kind in Kind if held.get(kind, 0))
+        assert victim is next(kind for kind in Category if held.get(kind, 0))
 
 
 def test_the_label_with_the_most_room_gives_way() -> None:
-    assert label_to_drop({"pit": 3, "scratch": 9, "": 2}) == "scratch"
-    assert label_to_drop({"b": 3, "a": 3}) == "b"
+    assert label_to_evict({"pit": 3, "scratch": 9, "": 2}) == "scratch"
+    assert label_to_evict({"b": 3, "a": 3}) == "b"

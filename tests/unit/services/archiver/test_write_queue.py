@@ -10,52 +10,54 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edgeinspect.services.archiver.config import Shares
-from edgeinspect.services.archiver.write_queue import Caught, Waiting
-from edgeinspect.storage.archive.format import Kind
-from edgeinspect.storage.archive.progress import Account, Why
-from tests.archive_fixture import caught
+from edgeinspect.services.archiver.config import Quotas
+from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
+from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.progress import ArchiveProgress, LossReason
+from tests.archive_fixture import pending_frame
 
-ONE = caught(1).size_bytes
-SHARE = Shares().of
+ONE = pending_frame(1).size_bytes
+SHARE = Quotas().quota_of
 
 
 def test_the_most_useful_is_written_first_and_the_oldest_of_its_kind() -> None:
-    waiting = Waiting(100 * ONE, SHARE)
-    for seq, kind in enumerate([Kind.PASS, Kind.REJECT, Kind.NEAR, Kind.REJECT, Kind.SIMULATED]):
-        assert not waiting.put(caught(seq, kind))
-    order = [waiting.take(0) for _ in range(5)]
+    waiting = WriteQueue(100 * ONE, SHARE)
+    for seq, kind in enumerate(
+        [Category.PASS, Category.REJECT, Category.NEAR, Category.REJECT, Category.SIMULATED]
+    ):
+        assert not waiting.put(pending_frame(seq, kind))
+    order = [waiting.get(0) for _ in range(5)]
     assert [frame.key[1] for frame in order if frame] == [2, 1, 3, 0, 4]
-    assert waiting.take(0) is None
+    assert waiting.get(0) is None
     assert waiting.size_bytes == 0
 
 
 def test_a_reject_pushes_out_passes_and_not_the_other_way() -> None:
-    waiting = Waiting(10 * ONE, SHARE)
+    waiting = WriteQueue(10 * ONE, SHARE)
     for seq in range(10):
-        assert not waiting.put(caught(seq, Kind.PASS))
+        assert not waiting.put(pending_frame(seq, Category.PASS))
     for seq in range(10, 19):
-        (dropped,) = waiting.put(caught(seq, Kind.REJECT))
-        assert dropped.kind is Kind.PASS
-    (dropped,) = waiting.put(caught(19, Kind.REJECT))  # the one pass left is its share
-    assert (dropped.kind, dropped.key[1]) == (Kind.REJECT, 10)
-    (dropped,) = waiting.put(caught(20, Kind.PASS))
-    assert (dropped.kind, dropped.key[1]) == (Kind.PASS, 9)
+        (dropped,) = waiting.put(pending_frame(seq, Category.REJECT))
+        assert dropped.kind is Category.PASS
+    (dropped,) = waiting.put(pending_frame(19, Category.REJECT))  # the one pass left is its share
+    assert (dropped.kind, dropped.key[1]) == (Category.REJECT, 10)
+    (dropped,) = waiting.put(pending_frame(20, Category.PASS))
+    assert (dropped.kind, dropped.key[1]) == (Category.PASS, 9)
 
 
 def test_a_frame_larger_than_all_the_room_is_given_back_itself() -> None:
-    waiting = Waiting(ONE // 2, SHARE)
-    frame = caught(1)
+    waiting = WriteQueue(ONE // 2, SHARE)
+    frame = pending_frame(1)
     assert waiting.put(frame) == [frame]
 
 
 def test_take_wakes_for_a_frame_and_for_the_end() -> None:
-    waiting = Waiting(10 * ONE, SHARE)
-    got: list[Caught | None] = []
-    thread = threading.Thread(target=lambda: got.extend([waiting.take(60), waiting.take(60)]))
+    waiting = WriteQueue(10 * ONE, SHARE)
+    got: list[PendingFrame | None] = []
+    thread = threading.Thread(target=lambda: got.extend([waiting.get(60), waiting.get(60)]))
     thread.start()
     time.sleep(0.05)
-    waiting.put(caught(1))
+    waiting.put(pending_frame(1))
     time.sleep(0.05)
     waiting.close()
     thread.join(30)
@@ -63,17 +65,17 @@ def test_take_wakes_for_a_frame_and_for_the_end() -> None:
     assert [frame.key[1] if frame else None for frame in got] == [1, None]
 
 
-@given(st.lists(st.tuples(st.sampled_from(Kind), st.booleans()), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from(Category), st.booleans()), max_size=60))
 @settings(deadline=None)
-def test_nothing_is_lost_without_being_told(steps: list[tuple[Kind, bool]]) -> None:
-    waiting = Waiting(5 * ONE, SHARE)
+def test_nothing_is_lost_without_being_told(steps: list[tuple[Category, bool]]) -> None:
+    waiting = WriteQueue(5 * ONE, SHARE)
     inside: set[int] = set()
     for seq, (kind, take) in enumerate(steps):
         inside.add(seq)
-        for dropped in waiting.put(caught(seq, kind)):
+        for dropped in waiting.put(pending_frame(seq, kind)):
             inside.remove(dropped.key[1])
         if take:
-            frame = waiting.take(0)
+            frame = waiting.get(0)
             assert frame is not None
             inside.remove(frame.key[1])
         assert len(waiting) == len(inside)
@@ -84,18 +86,18 @@ def test_nothing_is_lost_without_being_told(steps: list[tuple[Kind, bool]]) -> N
 
 
 def test_the_cursor_stays_behind_what_is_not_saved() -> None:
-    account = Account(None)
+    account = ArchiveProgress(None)
     assert account.cursor is None
-    account.begin(10)
-    account.begin(99)
+    account.start_at(10)
+    account.start_at(99)
     assert account.cursor == 10
-    account.opened((1, 12))
+    account.mark_pending((1, 12))
     account.opened((1, 11))
     account.heard(13)
     assert account.cursor == 10
     account.settled((1, 11))
     assert account.cursor == 11
-    account.missed(13, 0, "reject", Why.TOO_LATE)
+    account.missed(13, 0, "reject", LossReason.TOO_LATE)
     assert account.take() == (11, Counter())
     account.settled((1, 12))
     cursor, missed = account.take()
@@ -106,13 +108,13 @@ def test_the_cursor_stays_behind_what_is_not_saved() -> None:
 
 
 def test_a_line_that_counts_anew_does_not_hold_the_cursor() -> None:
-    account = Account(500)
-    account.opened((1, 400))
-    account.missed(600, 0, "pass", Why.MEMORY)
-    account.renumbered()
+    account = ArchiveProgress(500)
+    account.mark_pending((1, 400))
+    account.record_loss(600, 0, "pass", LossReason.EVICTED)
+    account.reset_sequence()
     assert account.cursor == 0
-    account.heard(3)
-    cursor, missed = account.take()
+    account.advance(3)
+    cursor, missed = account.take_committable()
     assert (cursor, sum(missed.values())) == (3, 1)
 
 
@@ -129,7 +131,7 @@ class Crashes(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        self.account = Account(self.stored_cursor)
+        self.account = ArchiveProgress(self.stored_cursor)
         self.heard = self.stored_cursor
         self.inside: list[int] = []
 
@@ -139,12 +141,12 @@ class Crashes(RuleBasedStateMachine):
         self.line = max(self.line, self.heard)
         if self.heard not in self.saved:
             if save and self.heard not in self.lost:
-                self.account.opened((1, self.heard))
+                self.account.mark_pending((1, self.heard))
                 self.inside.append(self.heard)
             else:
                 self.lost.add(self.heard)
-                self.account.missed(self.heard, 0, "reject", Why.TOO_LATE)
-        self.account.heard(self.heard)
+                self.account.record_loss(self.heard, 0, "reject", LossReason.TOO_LATE)
+        self.account.advance(self.heard)
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())
@@ -152,13 +154,13 @@ class Crashes(RuleBasedStateMachine):
         seq = data.draw(st.sampled_from(self.inside))
         self.inside.remove(seq)
         self.saved.add(seq)
-        self.account.settled((1, seq))
+        self.account.mark_done((1, seq))
 
     @rule(fails=st.booleans())
     def commit(self, fails: bool) -> None:
-        cursor, missed = self.account.take()
+        cursor, missed = self.account.take_committable()
         if fails:
-            self.account.give_back(missed)
+            self.account.restore(missed)
             return
         assert cursor is not None
         self.stored_cursor = cursor

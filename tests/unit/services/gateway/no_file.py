@@ -7,10 +7,10 @@ from pathlib import Path
 
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX
 
-NO_FILES = ("pipe", "folder", "device", "huge")
+INVALID_KINDS = ("pipe", "folder", "device", "huge")
 
 
-def put_no_file(path: Path, kind: str) -> None:
+def put_invalid_file(path: Path, kind: str) -> None:
     """Put one of `NO_FILES` at a path where nothing is yet."""
     if kind == "pipe":
         os.mkfifo(path)

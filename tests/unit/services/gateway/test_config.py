@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from edgeinspect.errors import ConfigError
-from edgeinspect.services.gateway.config import parse
-from edgeinspect.services.gateway.part_memory import CELL_BYTES, TRIGGERS
+from edgeinspect.services.gateway.config import parse_config
+from edgeinspect.services.gateway.part_memory import CELL_BYTES, TRIGGERS_MAX
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX
 
 GOOD = "schema: 1\ngateway: plc-1\nfeed: {line: press}\nlink: {type: modbus}\ncursor: /tmp/j\n"
@@ -12,13 +12,13 @@ GOOD = "schema: 1\ngateway: plc-1\nfeed: {line: press}\nlink: {type: modbus}\ncu
 
 def faults(text: str) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
-        parse(text)
+        parse_config(text)
     assert caught.value.exit_code == 78
     return {fault.path: fault.problem for fault in caught.value.faults}
 
 
 def test_the_defaults() -> None:
-    loaded = parse(GOOD)
+    loaded = parse_config(GOOD)
     assert loaded.config.fail_safe_ms == 300
     assert loaded.config.no_verdict_as == "reject"
     assert (loaded.link.type, loaded.link.options.port) == ("modbus", 502)
@@ -67,7 +67,7 @@ def test_a_heartbeat_slower_than_the_fail_safe_is_refused() -> None:
 
 
 def test_the_largest_journal_and_memory_can_be_read_at_the_next_start() -> None:
-    for key, head in (("journal", 1), ("part_memory", 3 + TRIGGERS)):
+    for key, head in (("journal", 1), ("part_memory", 3 + TRIGGERS_MAX)):
         assert set(faults(f"{GOOD}{key}: 1000001\n")) == {key}
-        assert parse(f"{GOOD}{key}: 1000000\n")
+        assert parse_config(f"{GOOD}{key}: 1000000\n")
         assert (1_000_000 + head) * CELL_BYTES <= TEXT_BYTES_MAX

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.domain.plc import Outcome, PlcResult
+from edgeinspect.domain.plc import PlcOutcome, PlcResult
 from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
-from edgeinspect.services.gateway.handshake import Applied, How
+from edgeinspect.services.gateway.handshake import CompletedResult, Completion
 from edgeinspect.services.gateway.journal import (
     _HEADER,
     RECORD_BYTES,
     Journal,
-    decode,
-    encode,
+    decode_record,
+    encode_record,
 )
-from tests.unit.services.gateway.no_file import NO_FILES, put_no_file
+from tests.unit.services.gateway.no_file import INVALID_KINDS, put_invalid_file
 
 
-def applied(seq: int, how: How = How.ACKED) -> Applied:
-    return Applied(how, PlcResult(seq, 7, Outcome.REJECT, 10, reject_code=12), 7)
+def applied(seq: int, how: Completion = Completion.ACKED) -> CompletedResult:
+    return CompletedResult(how, PlcResult(seq, 7, PlcOutcome.REJECT, 10, reject_code=12), 7)
 
 
 def journal(path: Path, capacity: int = 16) -> Journal:
@@ -32,18 +32,18 @@ def journal(path: Path, capacity: int = 16) -> Journal:
 def test_it_goes_on_where_it_ended(tmp_path: Path) -> None:
     first = journal(tmp_path / "j")
     assert first.cursor is None
-    first.begin(40, 7, 1)
+    first.set_cursor(40, 7, 1)
     for seq in range(41, 44):
         first.append(applied(seq), seq)
-    first.append(applied(44, How.FORCED), 44)
+    first.append(applied(44, Completion.FORCED), 44)
     first.close()
     second = journal(tmp_path / "j")
     assert second.cursor == 44
-    assert second.last is not None
-    assert second.last.totals.results == 4
-    assert second.last.totals.forced == 1
-    assert second.last.totals.last_id == 44
-    assert [record.seq for record in second.records()] == [40, 41, 42, 43, 44]
+    assert second.last_record is not None
+    assert second.last_record.totals.results == 4
+    assert second.last_record.totals.forced == 1
+    assert second.last_record.totals.last_id == 44
+    assert [record.seq for record in second.read_records()] == [40, 41, 42, 43, 44]
     second.close()
 
 
@@ -51,7 +51,7 @@ def test_it_keeps_the_newest(tmp_path: Path) -> None:
     log = journal(tmp_path / "j")
     for seq in range(1, 101):
         log.append(applied(seq), seq)
-    assert [record.seq for record in log.records()] == list(range(85, 101))
+    assert [record.seq for record in log.read_records()] == list(range(85, 101))
     log.close()
     assert (tmp_path / "j").stat().st_size == _HEADER.size + 16 * RECORD_BYTES
 
@@ -63,24 +63,24 @@ def test_another_capacity_takes_the_newest_along(tmp_path: Path) -> None:
     log.close()
     smaller = journal(tmp_path / "j", 16)
     assert smaller.cursor == 40
-    assert len(smaller.records()) == 16
+    assert len(smaller.read_records()) == 16
     smaller.append(applied(41), 41)
     smaller.close()
     larger = journal(tmp_path / "j", 100)
-    assert [record.seq for record in larger.records()] == list(range(26, 42))
+    assert [record.seq for record in larger.read_records()] == list(range(26, 42))
     larger.close()
 
 
 def test_renumbering_begins_again_at_0(tmp_path: Path) -> None:
     log = journal(tmp_path / "j")
     log.append(applied(9), 1)
-    log.append(Applied(How.RENUMBERED, None, 8), 2)
+    log.append(CompletedResult(Completion.SEQUENCE_RESET, None, 8), 2)
     log.close()
     again = journal(tmp_path / "j")
     assert again.cursor == 0
-    assert again.last is not None
-    assert (again.last.epoch, again.last.results) == (8, 1)
-    assert again.last.numbering == log.fresh.numbering + 1
+    assert again.last_record is not None
+    assert (again.last_record.epoch, again.last_record.results) == (8, 1)
+    assert again.last_record.sequence_generation == log.initial_totals.sequence_generation + 1
     again.close()
 
 
@@ -107,14 +107,14 @@ def test_a_write_cut_anywhere_leaves_the_record_before(tmp_path: Path) -> None:
 def test_no_flipped_bit_makes_another_record() -> None:
     log = [applied(seq) for seq in (5,)]
     assert log
-    from edgeinspect.services.gateway.journal import _record
+    from edgeinspect.services.gateway.journal import _next_record
 
-    raw = encode(_record(None, 5, 7, 1, How.ACKED, applied(5)))
-    assert decode(raw) is not None
+    raw = encode_record(_next_record(None, 5, 7, 1, Completion.ACKED, applied(5)))
+    assert decode_record(raw) is not None
     for at, bit in itertools.product(range(RECORD_BYTES), range(8)):
         flipped = bytearray(raw)
         flipped[at] ^= 1 << bit
-        assert decode(bytes(flipped)) is None
+        assert decode_record(bytes(flipped)) is None
 
 
 def test_what_is_no_journal_of_ours_is_refused(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
     child.wait()
     child.stdout.close()
     log = journal(tmp_path / "j", 100_000)
-    seqs = [record.seq for record in log.records()]
+    seqs = [record.seq for record in log.read_records()]
     log.close()
     assert seqs == list(range(1, len(seqs) + 1))
     assert len(seqs) >= said
@@ -171,12 +171,12 @@ def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -
     for name in "abcdef":
         log = journal(tmp_path / name)
         assert log.is_new
-        log.begin(40, 7, 1)
-        assert log.totals.numbering == log.fresh.numbering
+        log.set_cursor(40, 7, 1)
+        assert log.totals.sequence_generation == log.initial_totals.sequence_generation
         log.close()
         again = journal(tmp_path / name)
         assert again.is_new
-        assert again.totals.numbering == log.fresh.numbering >= 1_000
+        assert again.totals.sequence_generation == log.initial_totals.sequence_generation >= 1_000
         again.append(applied(41), 2)
         assert not again.is_new
         assert again.totals.numbering == log.fresh.numbering
@@ -185,10 +185,10 @@ def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -
     assert len(numbers) > 1
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("kind", INVALID_KINDS)
 def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m"
-    put_no_file(path, kind)
+    put_invalid_file(path, kind)
     with pytest.raises(DataError) as caught:
         journal(path)
     assert exit_code_of(caught.value) == 65
@@ -196,7 +196,7 @@ def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -
 
 def test_records_that_do_not_check_are_counted(tmp_path: Path) -> None:
     first = journal(tmp_path / "j")
-    first.begin(40, 7, 1)
+    first.set_cursor(40, 7, 1)
     for seq in range(41, 46):
         first.append(applied(seq), seq)
     first.close()
@@ -212,4 +212,4 @@ def journal_of(path: Path) -> tuple[int | None, int]:
     """(cursor, damaged)"""
     held = journal(path)
     held.close()
-    return held.cursor, held.damaged
+    return held.cursor, held.damaged_records

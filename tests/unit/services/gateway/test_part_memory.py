@@ -6,46 +6,48 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.domain.plc import Refusal
+from edgeinspect.domain.plc import TriggerRefusal
 from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
 from edgeinspect.services.gateway.part_memory import (
     CELL_BYTES,
-    TRIGGERS,
-    Kind,
+    TRIGGERS_MAX,
     LastTrigger,
-    Memory,
+    NotPassedReason,
+    PartMemory,
     TriggerState,
-    digest,
+    digest_part_id,
 )
-from tests.unit.services.gateway.no_file import NO_FILES, put_no_file
+from tests.unit.services.gateway.no_file import INVALID_KINDS, put_invalid_file
 
 
-def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> Memory:
-    return Memory(path, name=name, capacity=capacity)
+def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> PartMemory:
+    return PartMemory(path, name=name, capacity=capacity)
 
 
-def kinds(held: Memory, names: str) -> dict[str, Kind]:
-    found = {name: held.not_passed(digest(name)) for name in names}
-    return {name: noted.kind for name, noted in found.items() if noted is not None}
+def kinds(held: PartMemory, names: str) -> dict[str, NotPassedReason]:
+    found = {name: held.find_not_passed(digest_part_id(name)) for name in names}
+    return {name: noted.reason for name, noted in found.items() if noted is not None}
 
 
 def test_it_knows_after_a_restart_what_it_knew(tmp_path: Path) -> None:
     first = memory(tmp_path / "m")
-    assert first.trigger is None
+    assert first.last_trigger is None
     for number in range(1, 6):
-        first.note_trigger(LastTrigger(number, TriggerState.ASKED, Refusal.NONE, digest("a")))
-    first.note_trigger(LastTrigger(6, TriggerState.REFUSED, Refusal.TORN))
-    first.note_part(digest("a"), Kind.REJECTED, 1, 2)
-    first.note_part(digest("b"), Kind.NO_VERDICT, 3, 4)
-    first.note_part(digest("c"), Kind.REFUSED, 3, 4)
-    first.note_part(digest("a"), Kind.NO_VERDICT, 5, 6)
-    first.forgive_refused(digest("c"))
-    first.forgive_refused(digest("a"))
+        first.save_last_trigger(
+            LastTrigger(number, TriggerState.REQUESTED, TriggerRefusal.NONE, digest_part_id("a"))
+        )
+    first.save_last_trigger(LastTrigger(6, TriggerState.REFUSED, TriggerRefusal.TORN))
+    first.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
+    first.save_not_passed(digest_part_id("b"), NotPassedReason.NO_VERDICT, 3, 4)
+    first.save_not_passed(digest_part_id("c"), NotPassedReason.REFUSED, 3, 4)
+    first.save_not_passed(digest_part_id("a"), NotPassedReason.NO_VERDICT, 5, 6)
+    first.clear_refused(digest_part_id("c"))
+    first.clear_refused(digest_part_id("a"))
     first.close()
     again = memory(tmp_path / "m")
-    assert again.trigger == LastTrigger(6, TriggerState.REFUSED, Refusal.TORN)
-    assert kinds(again, "abc") == {"a": Kind.REJECTED, "b": Kind.NO_VERDICT}
-    noted = again.not_passed(digest("b"))
+    assert again.last_trigger == LastTrigger(6, TriggerState.REFUSED, TriggerRefusal.TORN)
+    assert kinds(again, "abc") == {"a": NotPassedReason.REJECTED, "b": NotPassedReason.NO_VERDICT}
+    noted = again.find_not_passed(digest_part_id("b"))
     assert noted is not None
     assert again.age_ns(noted, 13, 1_000_000) == 10, "the same boot: the monotonic clock"
     again.close()
@@ -54,44 +56,44 @@ def test_it_knows_after_a_restart_what_it_knew(tmp_path: Path) -> None:
 
 def test_it_knows_the_triggers_that_were_heard(tmp_path: Path) -> None:
     held = memory(tmp_path / "m")
-    for number in range(TRIGGERS + 10):
-        assert held.hear_trigger(number, digest("a"), number, 2) is None
-    assert held.hear_trigger(20, digest("a"), 5_000, 2) is not None
-    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    for number in range(TRIGGERS_MAX + 10):
+        assert held.save_trigger(number, digest_part_id("a"), number, 2) is None
+    assert held.save_trigger(20, digest_part_id("a"), 5_000, 2) is not None
+    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     held.close()
     for capacity in (8, 3, 20):
         again = memory(tmp_path / "m", capacity)
-        assert kinds(again, "a") == {"a": Kind.REJECTED}
-        noted = again.hear_trigger(20, digest("a"), 6_000, 2)
+        assert kinds(again, "a") == {"a": NotPassedReason.REJECTED}
+        noted = again.save_trigger(20, digest_part_id("a"), 6_000, 2)
         assert noted is not None
         assert noted.monotonic_ns >= 5_000
-        assert again.hear_trigger(TRIGGERS + 9, digest("a"), 6_000, 2) is not None
+        assert again.save_trigger(TRIGGERS_MAX + 9, digest_part_id("a"), 6_000, 2) is not None
         again.close()
     again = memory(tmp_path / "m", 20)
-    assert again.hear_trigger(0, digest("a"), 6_000, 2) is None, "the oldest are forgotten"
-    assert again.hear_trigger(20, digest("b"), 6_000, 2) is None, "another part"
+    assert again.save_trigger(0, digest_part_id("a"), 6_000, 2) is None, "the oldest are forgotten"
+    assert again.save_trigger(20, digest_part_id("b"), 6_000, 2) is None, "another part"
     again.close()
 
 
 def test_the_file_of_a_version_without_triggers_keeps_its_parts(tmp_path: Path) -> None:
     held = memory(tmp_path / "m")
-    held.hear_trigger(7, digest("a"), 1, 2)
-    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.save_trigger(7, digest_part_id("a"), 1, 2)
+    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     held.close()
-    os.truncate(tmp_path / "m", (tmp_path / "m").stat().st_size - TRIGGERS * CELL_BYTES)
+    os.truncate(tmp_path / "m", (tmp_path / "m").stat().st_size - TRIGGERS_MAX * CELL_BYTES)
     again = memory(tmp_path / "m")
-    assert kinds(again, "a") == {"a": Kind.REJECTED}
-    assert again.hear_trigger(7, digest("a"), 1, 2) is None
+    assert kinds(again, "a") == {"a": NotPassedReason.REJECTED}
+    assert again.save_trigger(7, digest_part_id("a"), 1, 2) is None
     again.close()
 
 
 def test_after_a_start_of_the_pc_the_wall_clock_counts(tmp_path: Path) -> None:
     first = memory(tmp_path / "m")
-    first._boot += 1
-    first.note_part(digest("a"), Kind.REJECTED, 1, 100)
+    first._boot_crc += 1
+    first.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 100)
     first.close()
     again = memory(tmp_path / "m")
-    noted = again.not_passed(digest("a"))
+    noted = again.find_not_passed(digest_part_id("a"))
     assert noted is not None
     assert again.age_ns(noted, 5, 150) == 50
     again.close()
@@ -101,17 +103,17 @@ def test_it_keeps_the_newest_over_turns_and_sizes(tmp_path: Path) -> None:
     names = "abcdefghijklmnopqrst"
     held = memory(tmp_path / "m")
     for name in names:
-        held.note_part(digest(name), Kind.REJECTED, 1, 2)
+        held.save_not_passed(digest_part_id(name), NotPassedReason.REJECTED, 1, 2)
     assert "".join(kinds(held, names)) == names[-8:]
-    held.note_trigger(LastTrigger(9, TriggerState.ACCEPTED))
+    held.save_last_trigger(LastTrigger(9, TriggerState.ACCEPTED))
     held.close()
     for capacity, wanted in ((20, 8), (3, 3), (20, 3)):
         again = memory(tmp_path / "m", capacity)
         assert "".join(kinds(again, names)) == names[-wanted:]
-        assert again.trigger == LastTrigger(9, TriggerState.ACCEPTED)
+        assert again.last_trigger == LastTrigger(9, TriggerState.ACCEPTED)
         again.close()
     again = memory(tmp_path / "m", 20)
-    again.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    again.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     again.close()
     again = memory(tmp_path / "m", 20)
     assert "".join(kinds(again, names)) == "arst"
@@ -121,11 +123,11 @@ def test_it_keeps_the_newest_over_turns_and_sizes(tmp_path: Path) -> None:
 def test_a_write_cut_anywhere_leaves_what_was_known_before(tmp_path: Path) -> None:
     path = tmp_path / "m"
     held = memory(path)
-    held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
-    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+    held.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     old = path.read_bytes()
-    held.note_trigger(LastTrigger(2, TriggerState.ACCEPTED))
-    held.note_part(digest("b"), Kind.REJECTED, 1, 2)
+    held.save_last_trigger(LastTrigger(2, TriggerState.ACCEPTED))
+    held.save_not_passed(digest_part_id("b"), NotPassedReason.REJECTED, 1, 2)
     held.close()
     new = path.read_bytes()
     changed = [
@@ -140,8 +142,8 @@ def test_a_write_cut_anywhere_leaves_what_was_known_before(tmp_path: Path) -> No
             path.write_bytes(old[:at] + mixed + old[at + CELL_BYTES :])
             again = memory(path)
             whole = mixed == new[at : at + CELL_BYTES]
-            assert again.trigger is not None
-            assert again.trigger.trigger_id in ((1, 2) if whole else (1,))
+            assert again.last_trigger is not None
+            assert again.last_trigger.trigger_id in ((1, 2) if whole else (1,))
             assert "a" in kinds(again, "ab")
             again.close()
 
@@ -157,10 +159,10 @@ def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
         memory(tmp_path / "text" / "m")
 
 
-@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("kind", INVALID_KINDS)
 def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m"
-    put_no_file(path, kind)
+    put_invalid_file(path, kind)
     with pytest.raises(DataError) as caught:
         memory(path)
     assert exit_code_of(caught.value) == 65
@@ -169,14 +171,14 @@ def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -
 def test_what_does_not_check_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "m"
     held = memory(path)
-    assert (held.is_new, held.damaged) == (True, 0)
-    held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    assert (held.is_new, held.damaged_records) == (True, 0)
+    held.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
     for name in "abc":
-        held.note_part(digest(name), Kind.REJECTED, 1, 2)
-        held.hear_trigger(1, digest(name), 1, 2)
+        held.save_not_passed(digest_part_id(name), NotPassedReason.REJECTED, 1, 2)
+        held.save_trigger(1, digest_part_id(name), 1, 2)
     held.close()
     held = memory(path)
-    assert (held.is_new, held.damaged) == (False, 0)
+    assert (held.is_new, held.damaged_records) == (False, 0)
     held.close()
     data = bytearray(path.read_bytes())
     for at in range(CELL_BYTES, len(data), CELL_BYTES):
@@ -184,7 +186,7 @@ def test_what_does_not_check_is_counted(tmp_path: Path) -> None:
             data[at + 5] ^= 1
     path.write_bytes(bytes(data) + b"rest")
     held = memory(path)
-    assert (held.is_new, held.damaged, held.trigger) == (False, 8, None)
+    assert (held.is_new, held.damaged_records, held.last_trigger) == (False, 8, None)
     held.close()
 
 
@@ -193,8 +195,8 @@ def test_a_memory_of_another_version_is_refused(tmp_path: Path, at: int) -> None
     path = tmp_path / "m"
     held = memory(path)
     for _ in range(2):
-        held.note_trigger(LastTrigger(1, TriggerState.ACCEPTED))
-    held.note_part(digest("a"), Kind.REJECTED, 1, 2)
+        held.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     held.close()
     data = bytearray(path.read_bytes())
     data[at] = 200

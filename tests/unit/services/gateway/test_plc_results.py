@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
-from edgeinspect.domain.plc import CAUSE_DEAD_EPOCH, CAUSE_LATE, CAUSES, Outcome, PlcResult
+from edgeinspect.domain.plc import CAUSE_DEAD_EPOCH, CAUSE_LATE, CAUSES, PlcOutcome, PlcResult
 from edgeinspect.domain.verdict import Decision, Reason, StageTimes, Verdict
-from edgeinspect.services.gateway.plc_results import from_verdict
+from edgeinspect.services.gateway.plc_results import result_for_verdict
 
 UTC_NS = 1_700_000_000 * NS_PER_S
 VERDICT = Verdict(
@@ -31,13 +31,13 @@ def result_of(
     verdict: Verdict,
     now_ns: int = 0,
     epoch: int = 7,
-    as_: Outcome = Outcome.REJECT,
+    as_: PlcOutcome = PlcOutcome.REJECT,
     sent_at_ns: int | None = 5,
     utc_ns: int = UTC_NS,
     *,
     stepped: bool = False,
 ) -> PlcResult:
-    pending = from_verdict(
+    pending = result_for_verdict(
         verdict,
         now_ns=5,
         utc_ns=utc_ns,
@@ -46,7 +46,7 @@ def result_of(
         newest_epoch=epoch,
         no_verdict_as=as_,
     )
-    return pending.at(5 + now_ns)
+    return pending.result_at(5 + now_ns)
 
 
 def test_every_reason_has_a_number_of_its_own() -> None:
@@ -56,13 +56,13 @@ def test_every_reason_has_a_number_of_its_own() -> None:
 
 def test_a_pass_in_time_is_a_pass() -> None:
     result = result_of(VERDICT, NS_PER_S - NS_PER_MS)
-    assert (result.outcome, result.act_by_ms, result.late) == (Outcome.PASS, 1, False)
+    assert (result.outcome, result.act_by_ms, result.late) == (PlcOutcome.PASS, 1, False)
     assert result.key == "part:x"
 
 
 def test_a_pass_past_its_act_by_is_a_reject() -> None:
     result = result_of(VERDICT, NS_PER_S)
-    assert (result.outcome, result.cause, result.late) == (Outcome.REJECT, CAUSE_LATE, True)
+    assert (result.outcome, result.cause, result.late) == (PlcOutcome.REJECT, CAUSE_LATE, True)
 
 
 YEAR_NS = 365 * 86_400 * NS_PER_S
@@ -78,33 +78,33 @@ def test_after_a_step_of_the_clock_act_by_counts_from_the_capture(by_ns: int, ma
     def at(now_ns: int) -> PlcResult:
         return result_of(verdict, now_ns, utc_ns=UTC_NS + by_ns, stepped=not marked)
 
-    assert (at(0).outcome, at(0).late, at(0).act_by_ms) == (Outcome.PASS, False, 700)
-    assert at(699 * NS_PER_MS).outcome is Outcome.PASS
-    assert (at(700 * NS_PER_MS).outcome, at(700 * NS_PER_MS).late) == (Outcome.REJECT, True)
+    assert (at(0).outcome, at(0).late, at(0).act_by_ms) == (PlcOutcome.PASS, False, 700)
+    assert at(699 * NS_PER_MS).outcome is PlcOutcome.PASS
+    assert (at(700 * NS_PER_MS).outcome, at(700 * NS_PER_MS).late) == (PlcOutcome.REJECT, True)
 
 
 def test_after_a_step_a_replayed_pass_is_late() -> None:
     """Nobody knows how old it is."""
     result = result_of(JUDGED, sent_at_ns=None, utc_ns=UTC_NS - YEAR_NS, stepped=True)
-    assert (result.outcome, result.cause, result.late) == (Outcome.REJECT, CAUSE_LATE, True)
+    assert (result.outcome, result.cause, result.late) == (PlcOutcome.REJECT, CAUSE_LATE, True)
 
 
 def test_after_a_step_what_waited_in_the_queue_counts_from_when_it_was_empty() -> None:
     result = result_of(JUDGED, sent_at_ns=5 - NS_PER_S, stepped=True)
-    assert (result.outcome, result.late) == (Outcome.REJECT, True)
+    assert (result.outcome, result.late) == (PlcOutcome.REJECT, True)
 
 
 def test_a_pass_of_a_dead_daemon_is_a_reject() -> None:
     result = result_of(VERDICT, epoch=8)
-    assert (result.outcome, result.cause) == (Outcome.REJECT, CAUSE_DEAD_EPOCH)
+    assert (result.outcome, result.cause) == (PlcOutcome.REJECT, CAUSE_DEAD_EPOCH)
 
 
 @pytest.mark.parametrize("reason", [r for r in Reason if CAUSES[r] >= 20])
 @pytest.mark.parametrize("now_ns", [0, 2 * NS_PER_S])
 @pytest.mark.parametrize("epoch", [7, 8])
-@pytest.mark.parametrize("shown_as", [Outcome.REJECT, Outcome.NEITHER])
+@pytest.mark.parametrize("shown_as", [PlcOutcome.REJECT, PlcOutcome.NEITHER])
 def test_no_verdict_never_reads_as_a_pass(
-    reason: Reason, now_ns: int, epoch: int, shown_as: Outcome
+    reason: Reason, now_ns: int, epoch: int, shown_as: PlcOutcome
 ) -> None:
     verdict = msgspec.structs.replace(VERDICT, decision=Decision.NO_VERDICT, reason=reason)
     result = result_of(verdict, now_ns, epoch, shown_as)
@@ -118,5 +118,5 @@ def test_a_reject_stays_a_reject_with_its_own_cause() -> None:
     )
     for now_ns, epoch in ((0, 7), (2 * NS_PER_S, 8)):
         result = result_of(verdict, now_ns, epoch)
-        assert (result.outcome, result.cause, result.reject_code) == (Outcome.REJECT, 10, 12)
+        assert (result.outcome, result.cause, result.reject_code) == (PlcOutcome.REJECT, 10, 12)
         assert result.key == "encoder:9"

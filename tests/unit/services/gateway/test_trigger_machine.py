@@ -22,13 +22,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.domain.plc import Outcome, PlcResult, Refusal
+from edgeinspect.domain.plc import PlcOutcome, PlcResult, TriggerRefusal
 from edgeinspect.pipeline.publishing.trigger_expiry import TriggerExpiry
-from edgeinspect.plclinks._input_age import Contact
-from edgeinspect.plclinks._modbus.inputs import WrittenInputs
-from edgeinspect.services.gateway.part_memory import Kind, LastTrigger, Memory, TriggerState, digest
-from edgeinspect.services.gateway.part_outcome import Screen
-from edgeinspect.services.gateway.trigger_ids import Answer, Ask, TriggerWatch
+from edgeinspect.plclinks._input_age import PeerActivity
+from edgeinspect.plclinks._modbus.inputs import ModbusServerInputs
+from edgeinspect.services.gateway.part_memory import (
+    LastTrigger,
+    NotPassedReason,
+    PartMemory,
+    TriggerState,
+    digest_part_id,
+)
+from edgeinspect.services.gateway.part_outcome import PartOutcomePolicy
+from edgeinspect.services.gateway.trigger_ids import FrameRequest, TriggerAnswer, TriggerValidator
 from edgeinspect.system import boot_id
 from edgeinspect.wire.requests import TriggerRequest
 
@@ -53,17 +59,17 @@ class Belt:
 class Gateway:
     """One life of a gateway, with the server in it."""
 
-    inputs: WrittenInputs
-    watch: TriggerWatch
-    screen: Screen
-    memory: Memory
-    contact: Contact | None = None
+    inputs: ModbusServerInputs
+    watch: TriggerValidator
+    screen: PartOutcomePolicy
+    memory: PartMemory
+    contact: PeerActivity | None = None
     left_at_ns: int | None = None
     looked_at_ns: int = 0
     look_at_ns: int = 0
-    asking: tuple[Ask, bool] | None = None
+    asking: tuple[FrameRequest, bool] | None = None
     """What was sent and not yet answered; True if the line has it."""
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[TriggerAnswer] = field(default_factory=list)
     arrived: deque[tuple[int, str] | None] = field(default_factory=deque)
     """What lies in the socket: id and part as the PLC sent them; None is a request to read."""
     given_up: bool = False
@@ -99,26 +105,30 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.gateway is None)
     @rule()
     def start_gateway(self) -> None:
-        memory = Memory(Path(self.folder.name) / "m", name="plc-1", capacity=64)
-        last = memory.trigger
-        if last is not None and last.state is TriggerState.ASKED:
-            if any(last.part):
-                memory.note_part(last.part, Kind.REFUSED, self.clock.now_ns(), 0)
-            memory.note_trigger(LastTrigger(last.trigger_id, TriggerState.REFUSED, Refusal.LINE))
+        memory = PartMemory(Path(self.folder.name) / "m", name="plc-1", capacity=64)
+        last = memory.last_trigger
+        if last is not None and last.state is TriggerState.REQUESTED:
+            if any(last.part_digest):
+                memory.save_not_passed(
+                    last.part_digest, NotPassedReason.REFUSED, self.clock.now_ns(), 0
+                )
+            memory.save_last_trigger(
+                LastTrigger(last.trigger_id, TriggerState.REFUSED, TriggerRefusal.LINE)
+            )
         self.gateway = Gateway(
-            WrittenInputs(little=False),
-            TriggerWatch(memory.trigger, MAX_AGE_NS, self.is_again(memory)),
-            Screen(memory, self.clock),
+            ModbusServerInputs(low_word_first=False),
+            TriggerValidator(memory.last_trigger, MAX_AGE_NS, self.is_again(memory)),
+            PartOutcomePolicy(memory, self.clock),
             memory,
             looked_at_ns=self.clock.now_ns(),
             look_at_ns=self.clock.now_ns(),
         )
         self.gateway_stopped = False
 
-    def is_again(self, memory: Memory) -> Callable[[int, str], bool]:
+    def is_again(self, memory: PartMemory) -> Callable[[int, str], bool]:
         def heard(trigger_id: int, part_id: str) -> bool:
             now_ns = self.clock.now_ns()
-            return memory.hear_trigger(trigger_id, digest(part_id), now_ns, 0) is not None
+            return memory.save_trigger(trigger_id, digest_part_id(part_id), now_ns, 0) is not None
 
         return heard
 
@@ -172,7 +182,7 @@ class Machine(RuleBasedStateMachine):
             if gateway.given_up:
                 continue
             if gateway.contact is None:
-                gateway.contact = Contact("plc", gateway.left_at_ns)
+                gateway.contact = PeerActivity("plc", gateway.left_at_ns)
             if self.gateway_stopped:  # its time-out will end this connection
                 gateway.arrived.append((self.trigger_id, self.part) if self.named % 2 else None)
                 gateway.given_up = True
@@ -184,7 +194,7 @@ class Machine(RuleBasedStateMachine):
     def plc_hangs_up(self) -> None:
         gateway = self.gateway
         if gateway is not None and gateway.contact is not None and not self.gateway_stopped:
-            heard_at_ns = gateway.inputs.forget(gateway.contact)
+            heard_at_ns = gateway.inputs.remove_peer(gateway.contact)
             gateway.left_at_ns = heard_at_ns or gateway.left_at_ns
             gateway.contact = None
             gateway.arrived.clear()
@@ -270,11 +280,11 @@ class Machine(RuleBasedStateMachine):
         contact = gateway.contact
         while gateway.arrived and contact is not None:
             message = gateway.arrived.popleft()
-            contact.receive(now_ns, gateway.looked_at_ns)
+            contact.record_message(now_ns, gateway.looked_at_ns)
             if message is not None:
                 words = struct.pack(">HHIi32s", 0, message[0], 0, 0, message[1].encode())
                 gateway.inputs.write(0, words, contact)
-            contact.answered()
+            contact.record_answered()
         if gateway.given_up:
             gateway.given_up = False
             self.plc_hangs_up()
@@ -287,13 +297,17 @@ class Machine(RuleBasedStateMachine):
             if self.clock.now_ns() >= ask.expires_at_ns + 450 * MS:
                 self.conclude(gateway, ask, None)
             return
-        found = gateway.watch.hear(gateway.inputs.commands(), self.clock.now_ns())
-        if isinstance(found, Answer):
-            memory.note_trigger(LastTrigger(found.trigger_id, TriggerState.REFUSED, found.refusal))
+        found = gateway.watch.check(gateway.inputs.commands(), self.clock.now_ns())
+        if isinstance(found, TriggerAnswer):
+            memory.save_last_trigger(
+                LastTrigger(found.trigger_id, TriggerState.REFUSED, found.refusal)
+            )
             gateway.answers.append(found)
         elif found is not None:
-            part = digest(found.commands.trigger_part_id)
-            memory.note_trigger(LastTrigger(found.trigger_id, TriggerState.ASKED, part=part))
+            part = digest_part_id(found.commands.trigger_part_id)
+            memory.save_last_trigger(
+                LastTrigger(found.trigger_id, TriggerState.REQUESTED, part_digest=part)
+            )
             gateway.asking = found, False
             request = TriggerRequest(
                 camera="top",
@@ -304,15 +318,15 @@ class Machine(RuleBasedStateMachine):
             self.queue.append((request, gateway))
             self.line_turns()
 
-    def conclude(self, gateway: Gateway, ask: Ask, accepted: bool | None) -> None:
-        part = digest(ask.commands.trigger_part_id)
+    def conclude(self, gateway: Gateway, ask: FrameRequest, accepted: bool | None) -> None:
+        part = digest_part_id(ask.commands.trigger_part_id)
         if accepted is None:
-            gateway.memory.note_part(part, Kind.REFUSED, self.clock.now_ns(), 0)
+            gateway.memory.save_not_passed(part, NotPassedReason.REFUSED, self.clock.now_ns(), 0)
         elif accepted:
-            gateway.memory.forgive_refused(part)
+            gateway.memory.clear_refused(part)
         state = TriggerState.ACCEPTED if accepted else TriggerState.REFUSED
-        gateway.memory.note_trigger(LastTrigger(ask.trigger_id, state, part=part))
-        gateway.answers.append(Answer(ask.trigger_id, not accepted))
+        gateway.memory.save_last_trigger(LastTrigger(ask.trigger_id, state, part_digest=part))
+        gateway.answers.append(TriggerAnswer(ask.trigger_id, not accepted))
         gateway.asking = None
 
     @precondition(lambda self: self.gateway is not None and not self.gateway_stopped)
@@ -323,11 +337,11 @@ class Machine(RuleBasedStateMachine):
             return
         assert self.gateway is not None
         part, good = self.results[0]
-        result = PlcResult(1, 7, Outcome.PASS if good else Outcome.REJECT, 10, part_id=part)
-        shown = self.gateway.screen.look(result)
-        self.belt[part].shown.append(shown.outcome is Outcome.PASS)
+        result = PlcResult(1, 7, PlcOutcome.PASS if good else PlcOutcome.REJECT, 10, part_id=part)
+        shown = self.gateway.screen.apply(result)
+        self.belt[part].shown.append(shown.outcome is PlcOutcome.PASS)
         if killed_after != "shown":
-            self.gateway.screen.note(part, shown)
+            self.gateway.screen.record_shown(part, shown)
             if killed_after != "noted":
                 self.results.popleft()
                 return
@@ -338,11 +352,11 @@ class Machine(RuleBasedStateMachine):
     def line_turns(self) -> None:
         if self.line_stopped:
             return
-        looked_at_ns = self.expiry.turn()
+        looked_at_ns = self.expiry.begin_poll()
         while self.queue:
             request, gateway = self.queue.popleft()
             now_ns = self.clock.now_ns()
-            taken = now_ns < self.expiry.of(request)
+            taken = now_ns < self.expiry.expires_at_ns(request)
             if taken:
                 part = request.part_id or ""
                 belt = self.belt[part]
@@ -354,7 +368,7 @@ class Machine(RuleBasedStateMachine):
                 self.results.append((part, self.named % 3 == 0))
             if gateway is self.gateway and gateway.asking is not None:
                 self.conclude(gateway, gateway.asking[0], taken)
-        self.expiry.saw_empty(looked_at_ns)
+        self.expiry.record_empty(looked_at_ns)
 
     # -- what must hold -------------------------------------------------------------
 

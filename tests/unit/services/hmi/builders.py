@@ -22,8 +22,8 @@ from edgeinspect.domain.verdict import (
     StageTimes,
     Verdict,
 )
-from edgeinspect.services.hmi.line_state import Board
-from edgeinspect.wire.messages import Counts, Heartbeat, Status
+from edgeinspect.services.hmi.line_state import LineState
+from edgeinspect.wire.messages import Heartbeat, Status, VerdictCounts
 
 ROOT = Path(__file__).resolve().parents[4]
 HOUR_NS = 3600 * NS_PER_S
@@ -36,7 +36,7 @@ REASONS = {
 }
 
 
-def verdict(
+def make_verdict(
     seq: int,
     decision: Decision = Decision.PASS,
     *,
@@ -65,7 +65,7 @@ def verdict(
     )
 
 
-def heartbeat(*, inspecting: bool = True, alarm: str = "") -> Heartbeat:
+def make_heartbeat(*, inspecting: bool = True, alarm: str = "") -> Heartbeat:
     return Heartbeat(
         line="strip",
         epoch=1,
@@ -78,13 +78,13 @@ def heartbeat(*, inspecting: bool = True, alarm: str = "") -> Heartbeat:
     )
 
 
-def status(**counts: int) -> Status:
+def make_status(**counts: int) -> Status:
     names = ("captured", "passed", "reject", "no_verdict", "open", "late", "degraded")
     return Status(
         line="strip",
         epoch=1_795_000_000_000,
         utc_ns=0,
-        counts=Counts(
+        counts=VerdictCounts(
             **{name: counts.get(name, 0) for name in names},
             reasons={"deadline": counts.get("no_verdict", 0)},
         ),
@@ -97,17 +97,25 @@ def status(**counts: int) -> Status:
     )
 
 
-def board(clock: ManualClock, *, hours: int = 8, beside: Callable[[], str] = lambda: "") -> Board:
+def make_line_state(
+    clock: ManualClock, *, hours: int = 8, service_alarm: Callable[[], str] = lambda: ""
+) -> LineState:
     """A board whose shifts are `hours` long, counted from 1970."""
 
     def bounds(utc_ns: int) -> tuple[int, int]:
         start = utc_ns // (hours * HOUR_NS) * hours * HOUR_NS
         return start, start + hours * HOUR_NS
 
-    return Board("strip", clock=clock, silent_ns=500 * NS_PER_MS, bounds=bounds, beside=beside)
+    return LineState(
+        "strip",
+        clock=clock,
+        silence_timeout_ns=500 * NS_PER_MS,
+        shift_bounds=bounds,
+        service_alarm=service_alarm,
+    )
 
 
-def page_file(folder: Path, **keys: Any) -> Path:
+def write_hmi_config(folder: Path, **keys: Any) -> Path:
     """A page's file for the example line, with keys of its own."""
     line = (ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8")
     (folder / "strip.yaml").write_text(line, encoding="utf-8")
@@ -117,7 +125,7 @@ def page_file(folder: Path, **keys: Any) -> Path:
     return path
 
 
-class Got:
+class ReceivedResponse:
     """The answer to one request."""
 
     def __init__(self) -> None:
@@ -130,16 +138,16 @@ class Got:
         return json.loads(self.body)
 
 
-def ask(app: ASGIApp, path: str, **request: Any) -> Got:
+def http_request(app: ASGIApp, path: str, **request: Any) -> ReceivedResponse:
     """One request to an ASGI app, without a socket; as `ask_async`."""
 
-    async def run() -> Got:
-        return await ask_async(app, path, **request)
+    async def run() -> ReceivedResponse:
+        return await http_request_async(app, path, **request)
 
     return anyio.run(run)
 
 
-async def ask_async(
+async def http_request_async(
     app: ASGIApp,
     path: str,
     *,
@@ -147,7 +155,7 @@ async def ask_async(
     headers: dict[str, str] | None = None,
     body: bytes | list[bytes] = b"",
     query: str = "",
-) -> Got:
+) -> ReceivedResponse:
     """One request; a list is a body in pieces, of no length."""
     sent = {"host": "localhost", **(headers or {})}
     pieces = body if isinstance(body, list) else [body]
@@ -167,7 +175,7 @@ async def ask_async(
         "server": ("localhost", 80),
         "state": {},
     }
-    got = Got()
+    got = ReceivedResponse()
     waiting = [
         {"type": "http.request", "body": piece, "more_body": index + 1 < len(pieces)}
         for index, piece in enumerate(pieces)

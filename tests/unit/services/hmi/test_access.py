@@ -17,10 +17,15 @@ from starlette.types import ASGIApp
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.services.hmi.http.request_guard import HEADERS, BodyTooLargeError, Fence, too_large
-from edgeinspect.services.hmi.login.sessions import Sessions
-from edgeinspect.system.user_file import Role, User, Users
-from tests.unit.services.hmi.builders import ask
+from edgeinspect.services.hmi.http.request_guard import (
+    RESPONSE_HEADERS,
+    BodyTooLargeError,
+    RequestGuard,
+    body_too_large_response,
+)
+from edgeinspect.services.hmi.login.sessions import LoginSessions
+from edgeinspect.system.user_file import Role, User, UserFile
+from tests.unit.services.hmi.builders import http_request
 
 GOOD = "four unlike words"
 OURS = {
@@ -32,32 +37,32 @@ OURS = {
 
 def test_a_password_is_kept_as_a_slow_hash_in_a_file_of_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
-    users = Users(path)
-    assert users.check("anna", GOOD) is None
-    users.set("anna", Role.OPERATOR, GOOD)
-    users.set("otto", Role.ENGINEER, GOOD)
+    users = UserFile(path)
+    assert users.authenticate("anna", GOOD) is None
+    users.add_or_update("anna", Role.OPERATOR, GOOD)
+    users.add_or_update("otto", Role.ENGINEER, GOOD)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     text = path.read_text(encoding="utf-8")
     assert GOOD not in text
     kept = users.read()
     assert kept["anna"].hash != kept["otto"].hash, "each has its own salt"
-    assert users.check("anna", GOOD) == kept["anna"]
+    assert users.authenticate("anna", GOOD) == kept["anna"]
     for name, password in (("anna", GOOD + "x"), ("anna", ""), ("nobody", GOOD), ("", "")):
-        assert users.check(name, password) is None
+        assert users.authenticate(name, password) is None
     users.remove("anna")
-    assert users.check("anna", GOOD) is None
+    assert users.authenticate("anna", GOOD) is None
     with pytest.raises(UsageError):
         users.remove("anna")
 
 
 def test_what_cannot_be_a_name_or_a_password_is_refused(tmp_path: Path) -> None:
-    users = Users(tmp_path / "users.json")
+    users = UserFile(tmp_path / "users.json")
     for name in ("", "Anna", "a/b", "../x", "a" * 40):
         with pytest.raises(UsageError):
-            users.set(name, Role.OPERATOR, GOOD)
+            users.add_or_update(name, Role.OPERATOR, GOOD)
     for password in ("short", "x" * 129):
         with pytest.raises(UsageError):
-            users.set("anna", Role.OPERATOR, password)
+            users.add_or_update("anna", Role.OPERATOR, password)
     assert not (tmp_path / "users.json").exists()
 
 
@@ -67,15 +72,15 @@ def test_a_damaged_file_of_users_lets_nobody_in(tmp_path: Path, text: str) -> No
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
     with pytest.raises(DataError):
-        Users(path).check("anna", GOOD)
+        UserFile(path).authenticate("anna", GOOD)
 
 
 def test_a_file_of_users_that_everybody_reads_is_refused(tmp_path: Path) -> None:
-    users = Users(tmp_path / "users.json")
-    users.set("anna", Role.OPERATOR, GOOD)
+    users = UserFile(tmp_path / "users.json")
+    users.add_or_update("anna", Role.OPERATOR, GOOD)
     os.chmod(tmp_path / "users.json", 0o644)
     with pytest.raises(DataError, match="chmod"):
-        users.check("anna", GOOD)
+        users.authenticate("anna", GOOD)
 
 
 def test_roles_cover_those_below() -> None:
@@ -89,8 +94,8 @@ USER = User(Role.OPERATOR, "", "")
 
 def test_a_session_ends_by_a_pause_by_its_age_or_by_logging_out() -> None:
     clock = ManualClock()
-    sessions = Sessions(30 * 60 * NS_PER_S, clock)
-    token, session = sessions.begin("anna", USER)
+    sessions = LoginSessions(30 * 60 * NS_PER_S, clock)
+    token, session = sessions.create("anna", USER)
     assert sessions.find(token) is session
     assert sessions.find("x" * 43) is None
     assert sessions.find(None) is None
@@ -100,14 +105,14 @@ def test_a_session_ends_by_a_pause_by_its_age_or_by_logging_out() -> None:
         sessions.touch(session)
     clock.advance(60 * 60 * NS_PER_S)
     assert sessions.find(token) is None
-    token, session = sessions.begin("anna", USER)
+    token, session = sessions.create("anna", USER)
     for _ in range(25):
         clock.advance(29 * 60 * NS_PER_S)
         if (found := sessions.find(token)) is not None:
             sessions.touch(found)
     assert sessions.find(token) is None, "twelve hours are enough"
-    token, _session = sessions.begin("anna", USER)
-    sessions.end(token)
+    token, _session = sessions.create("anna", USER)
+    sessions.remove(token)
     assert sessions.find(token) is None
 
 
@@ -120,9 +125,9 @@ def fenced() -> ASGIApp:
 
     app = Starlette(
         routes=[Route("/x", echo, methods=["GET", "POST"])],
-        exception_handlers={BodyTooLargeError: too_large},
+        exception_handlers={BodyTooLargeError: body_too_large_response},
     )
-    return Fence(app, ["localhost", "line-7"])
+    return RequestGuard(app, ["localhost", "line-7"])
 
 
 @pytest.mark.parametrize(
@@ -139,14 +144,18 @@ def fenced() -> ASGIApp:
     ],
 )
 def test_it_is_asked_by_its_own_name(host: str, status: int) -> None:
-    assert ask(fenced(), "/x", headers={"host": host}).status == status
+    assert http_request(fenced(), "/x", headers={"host": host}).status == status
 
 
 def test_every_answer_carries_the_policy() -> None:
-    for got in (ask(fenced(), "/x"), ask(fenced(), "/none"), ask(fenced(), "/x", method="PUT")):
-        for name, value in HEADERS.items():
+    for got in (
+        http_request(fenced(), "/x"),
+        http_request(fenced(), "/none"),
+        http_request(fenced(), "/x", method="PUT"),
+    ):
+        for name, value in RESPONSE_HEADERS.items():
             assert got.headers[name.lower()] == value
-    policy = HEADERS["Content-Security-Policy"]
+    policy = RESPONSE_HEADERS["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
@@ -166,18 +175,18 @@ def test_every_answer_carries_the_policy() -> None:
     ],
 )
 def test_an_action_comes_from_our_own_page(changed: dict[str, str], status: int) -> None:
-    got = ask(fenced(), "/x", method="POST", headers=OURS | changed, body=b"{}")
+    got = http_request(fenced(), "/x", method="POST", headers=OURS | changed, body=b"{}")
     assert got.status == status
 
 
 def test_a_body_is_small_whether_it_says_its_length_or_not() -> None:
-    assert ask(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4096).status == 200
-    assert ask(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4097).status == 413
+    assert http_request(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4096).status == 200
+    assert http_request(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4097).status == 413
     pieces = [b" " * 1_000] * 5
-    assert ask(fenced(), "/x", method="POST", headers=OURS, body=pieces).status == 413
+    assert http_request(fenced(), "/x", method="POST", headers=OURS, body=pieces).status == 413
     for length in ("-1", "1e9", "9" * 40, "x"):
         headers = OURS | {"content-length": length}
-        assert ask(fenced(), "/x", method="POST", headers=headers).status == 413
+        assert http_request(fenced(), "/x", method="POST", headers=headers).status == 413
 
 
 def test_nothing_of_the_page_names_another_machine() -> None:
@@ -194,7 +203,7 @@ def test_nothing_of_the_page_names_another_machine() -> None:
 
 
 def test_the_users_file_is_json_that_a_person_can_read(tmp_path: Path) -> None:
-    Users(tmp_path / "u").set("anna", Role.OPERATOR, GOOD)
+    UserFile(tmp_path / "u").add_or_update("anna", Role.OPERATOR, GOOD)
     told = json.loads((tmp_path / "u").read_text(encoding="utf-8"))
     assert told["schema"] == 1
     assert set(told["users"]["anna"]) == {"role", "salt", "hash"}

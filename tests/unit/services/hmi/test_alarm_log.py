@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.services.hmi.alarm_log import Alarms, cause_of
+from edgeinspect.services.hmi.alarm_log import AlarmLog, alarm_key
 
 LOST, LATE = "camera top is lost", "camera top: waits for a3.png"
 RUN = "at least 5 frames in a row without a verdict"
 
 
 def told(*said: tuple[float, str]) -> list[dict[str, object]]:
-    alarms = Alarms("strip")
+    alarms = AlarmLog("strip")
     for at_s, text in said:
-        alarms.tell(text, round(at_s * NS_PER_S))
+        alarms.update(text, round(at_s * NS_PER_S))
     return alarms.to_list()
 
 
 def test_what_an_alarm_is_about() -> None:
-    assert cause_of(LOST) == cause_of(LATE) == "camera top"
-    assert cause_of(LOST) != cause_of("camera side is lost")
+    assert alarm_key(LOST) == alarm_key(LATE) == "camera top"
+    assert alarm_key(LOST) != alarm_key("camera side is lost")
     one = "the PLC counted 3 more triggers than there are frames"
-    assert cause_of(one) == cause_of(one.replace("3", "41"))
-    assert cause_of("new engines: a") != cause_of("new engines: b")
+    assert alarm_key(one) == alarm_key(one.replace("3", "41"))
+    assert alarm_key("new engines: a") != alarm_key("new engines: b")
 
 
 def test_a_camera_that_goes_and_comes_back_is_one_alarm() -> None:
@@ -40,16 +40,16 @@ def test_one_that_flickers_is_one_alarm_that_counts() -> None:
 
 
 def test_numbers_that_change_make_no_new_alarm_and_stay_seen() -> None:
-    alarms = Alarms("strip")
+    alarms = AlarmLog("strip")
     for count in range(1, 50):
-        alarms.tell(f"the PLC counted {count} more triggers than there are frames", count)
+        alarms.update(f"the PLC counted {count} more triggers than there are frames", count)
         if count == 1:
             alarms.acknowledge("anna", 1)
     (alarm,) = alarms.to_list()
     assert alarm["by"] == "anna"
-    alarms.tell("camera top: it is too hot", 60)
+    alarms.update("camera top: it is too hot", 60)
     alarms.acknowledge("anna", 61)
-    alarms.tell(LOST, 62)
+    alarms.update(LOST, 62)
     assert alarms.to_list()[0]["by"] == "", "it is worse now: somebody must see it again"
     assert len(alarms.to_list()) == 2
 
@@ -75,10 +75,10 @@ def test_one_that_a_worse_one_covers_is_still_the_same() -> None:
 
 
 def test_what_was_seen_stays_seen_under_a_worse_one() -> None:
-    alarms = Alarms("strip")
-    alarms.tell(ARCHIVE, 1)
+    alarms = AlarmLog("strip")
+    alarms.update(ARCHIVE, 1)
     alarms.acknowledge("anna", 2)
-    alarms.tell(LOST, 3)
-    alarms.tell(ARCHIVE, 4)
-    assert alarms.standing is not None
-    assert alarms.standing.acknowledged_by == "anna"
+    alarms.update(LOST, 3)
+    alarms.update(ARCHIVE, 4)
+    assert alarms.active is not None
+    assert alarms.active.acknowledged_by == "anna"

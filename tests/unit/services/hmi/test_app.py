@@ -16,35 +16,42 @@ from click.testing import CliRunner
 
 from edgeinspect.cli.hmi import page as command
 from edgeinspect.cli.main import main
-from edgeinspect.client import order
+from edgeinspect.client import send_request
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import ConfigError, DataError, ModelError
 from edgeinspect.services.hmi import model_versions
-from edgeinspect.services.hmi.config import load
-from edgeinspect.services.hmi.event_stream import Stream
-from edgeinspect.services.hmi.ledger_history import History
-from edgeinspect.services.hmi.service import Page
-from edgeinspect.services.hmi.shift_counters import Shift
-from edgeinspect.storage.ledger.query import Filter
-from edgeinspect.storage.ledger.schema import pack
-from edgeinspect.storage.model_store import Store
-from edgeinspect.storage.paths import own_address
-from edgeinspect.storage.shadow_results import Record, Shown, model_key
-from edgeinspect.system.user_file import Role, Users
-from edgeinspect.wire.messages import encode
+from edgeinspect.services.hmi.config import load_hmi_config
+from edgeinspect.services.hmi.event_stream import EventStream
+from edgeinspect.services.hmi.ledger_history import LedgerHistory
+from edgeinspect.services.hmi.service import HmiService
+from edgeinspect.services.hmi.shift_counters import ShiftCounters
+from edgeinspect.storage.ledger.query import VerdictFilter
+from edgeinspect.storage.ledger.schema import compress
+from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.storage.paths import local_address
+from edgeinspect.storage.shadow_results import ShadowResultWriter, ShadowSample, model_key
+from edgeinspect.system.user_file import Role, UserFile
+from edgeinspect.wire.messages import encode_message
 from edgeinspect.wire.requests import OperatorRequest
-from tests.flow.frame_source import Feeder
-from tests.ledger_fixture import Desk
-from tests.unit.services.hmi.builders import HOUR_NS, ROOT, ask, heartbeat, page_file, verdict
+from tests.flow.frame_source import FakeLine
+from tests.ledger_fixture import LedgerFixture
+from tests.unit.services.hmi.builders import (
+    HOUR_NS,
+    ROOT,
+    http_request,
+    make_heartbeat,
+    make_verdict,
+    write_hmi_config,
+)
 
 NUMBERED = (("api/verdict/", ""), ("picture/", ".jpg"), ("thumb/", ".jpg"), ("mask/", ".png"))
 POST = {"content-type": "application/json"}
 GOOD = "four unlike words"
 
 
-def made(folder: Path, **keys: Any) -> Page:
-    return Page(load(page_file(folder, **keys)), ManualClock())
+def made(folder: Path, **keys: Any) -> HmiService:
+    return HmiService(load_hmi_config(write_hmi_config(folder, **keys)), ManualClock())
 
 
 # -- its file ------------------------------------------------------------------------------
@@ -52,7 +59,7 @@ def made(folder: Path, **keys: Any) -> Page:
 
 def test_the_example_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    loaded = load("examples/page.yaml")
+    loaded = load_hmi_config("examples/page.yaml")
     assert loaded.line.config.line == "strip"
     assert loaded.host == "127.0.0.1"
 
@@ -72,48 +79,51 @@ def test_the_example_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_faults_of_a_file(tmp_path: Path, keys: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        load(page_file(tmp_path, **keys))
+        load_hmi_config(write_hmi_config(tmp_path, **keys))
 
 
 def test_beyond_this_machine_only_when_it_is_said(tmp_path: Path) -> None:
-    assert load(page_file(tmp_path, bind="0.0.0.0:80", insecure=True)).host == "0.0.0.0"
+    assert (
+        load_hmi_config(write_hmi_config(tmp_path, bind="0.0.0.0:80", insecure=True)).host
+        == "0.0.0.0"
+    )
     tls = {"certificate": "c.pem", "key": "k.pem"}
-    assert load(page_file(tmp_path, bind="[::]:443", tls=tls)).host == "::"
+    assert load_hmi_config(write_hmi_config(tmp_path, bind="[::]:443", tls=tls)).host == "::"
 
 
 def test_a_line_without_a_fixed_address_cannot_be_heard(tmp_path: Path) -> None:
-    path = page_file(tmp_path)
+    path = write_hmi_config(tmp_path)
     line = tmp_path / "strip.yaml"
     text = line.read_text()
     line.write_text(text.replace("publish:\n", 'publish:\n  verdicts: "tcp://127.0.0.1:*"\n'))
     with pytest.raises(ConfigError, match="no fixed address"):
-        load(path)
+        load_hmi_config(path)
 
 
 def test_where_a_client_connects() -> None:
-    assert own_address("tcp://*:5590") == "tcp://127.0.0.1:5590"
-    assert own_address("tcp://0.0.0.0:1") == "tcp://127.0.0.1:1"
-    assert own_address("tcp://10.0.0.7:1") == "tcp://10.0.0.7:1"
-    assert own_address("ipc:///run/x") == "ipc:///run/x"
+    assert local_address("tcp://*:5590") == "tcp://127.0.0.1:5590"
+    assert local_address("tcp://0.0.0.0:1") == "tcp://127.0.0.1:1"
+    assert local_address("tcp://10.0.0.7:1") == "tcp://10.0.0.7:1"
+    assert local_address("ipc:///run/x") == "ipc:///run/x"
 
 
 # -- its command -----------------------------------------------------------------------------
 
 
 def test_users_by_the_command(tmp_path: Path) -> None:
-    path = page_file(tmp_path, users=str(tmp_path / "users.json"))
+    path = write_hmi_config(tmp_path, users=str(tmp_path / "users.json"))
     runner = CliRunner()
     arguments = [str(path), "--passwd", "anna", "--role", "engineer"]
     done = runner.invoke(command, arguments, input=f"{GOOD}\n{GOOD}\n")
     assert done.exit_code == 0, done.output
     assert GOOD not in done.output
-    user = Users(tmp_path / "users.json").check("anna", GOOD)
+    user = UserFile(tmp_path / "users.json").authenticate("anna", GOOD)
     assert user is not None
     assert user.role is Role.ENGINEER
     assert main(["page", str(path), "--remove", "anna"]) == 0
     assert main(["page", str(path), "--remove", "anna"]) == 64
     assert main(["page", str(path), "--remove", "a", "--passwd", "b"]) == 64
-    assert main(["page", str(page_file(tmp_path, bind="x"))]) == 78
+    assert main(["page", str(write_hmi_config(tmp_path, bind="x"))]) == 78
 
 
 # -- its answers -------------------------------------------------------------------------------
@@ -121,11 +131,15 @@ def test_users_by_the_command(tmp_path: Path) -> None:
 
 def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
     page = made(tmp_path)
-    assert ask(page.app, "/api/state").status == 503, "not inspected"
-    page.board.hear(heartbeat())
-    assert ask(page.app, "/api/state").status == 200
-    assert b"NOT INSPECTED" in ask(page.app, "/").body, "before any script has run"
-    assert ask(page.app, "/static/app.js").headers["content-type"].startswith("text/javascript")
+    assert http_request(page.app, "/api/state").status == 503, "not inspected"
+    page.line_state.on_heartbeat(make_heartbeat())
+    assert http_request(page.app, "/api/state").status == 200
+    assert b"NOT INSPECTED" in http_request(page.app, "/").body, "before any script has run"
+    assert (
+        http_request(page.app, "/static/app.js")
+        .headers["content-type"]
+        .startswith("text/javascript")
+    )
     for path in (
         "/static/none.js",
         "/static/__init__.py",
@@ -139,10 +153,10 @@ def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
         "/api/verdict/\u0661",
         *(f"/{each}" + "9" * 5_000 + end for each, end in NUMBERED),
     ):
-        assert ask(page.app, path).status == 404, path
-    assert ask(page.app, "/api/search").status == 503, "this line keeps no ledger"
-    assert ask(page.app, "/metrics").status == 200
-    told = ask(page.app, "/api/engines").json()
+        assert http_request(page.app, path).status == 404, path
+    assert http_request(page.app, "/api/search").status == 503, "this line keeps no ledger"
+    assert http_request(page.app, "/metrics").status == 200
+    told = http_request(page.app, "/api/engines").json()
     assert [one["name"] for one in told] == ["strip-gate", "strip-segmenter"]
 
 
@@ -164,39 +178,39 @@ def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_searched_for(tmp_path: Path, query: str) -> None:
-    got = ask(made(tmp_path).app, "/api/search", query=query)
+    got = http_request(made(tmp_path).app, "/api/search", query=query)
     assert got.status == 400, got.body
 
 
 def test_a_verdict_heard_is_a_verdict_shown(tmp_path: Path) -> None:
     page = made(tmp_path)
-    one = verdict(7, Decision.REJECT)
-    page.board.take(one, encode(one), replayed=False)
-    told = ask(page.app, "/api/verdict/7").json()
+    one = make_verdict(7, Decision.REJECT)
+    page.line_state.on_verdict(one, encode_message(one), replayed=False)
+    told = http_request(page.app, "/api/verdict/7").json()
     assert told["verdict"]["regions"][0]["class_name"] == "scratch"
     assert (told["picture"], told["mask"]) == (False, False)
 
 
 def test_the_stream_lets_a_browser_go_that_cannot_follow() -> None:
-    told = Stream(lambda: {"n": 1}, lambda: {"board": 1}, dict, 1)
+    told = EventStream(lambda: {"n": 1}, lambda: {"board": 1}, dict, 1)
 
     async def watch() -> int:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(told.run)
             heard = 0
-            async for _event in told.listen("192.0.2.1"):
+            async for _event in told.subscribe("192.0.2.1"):
                 heard += 1
                 if heard == 3:
                     assert told.is_full("192.0.2.2")
                     for _ in range(40):  # it does not read
-                        told._tell(b"x")
+                        told._broadcast(b"x")
                 if heard > 60:
                     raise AssertionError("it was never let go")
             tasks.cancel_scope.cancel()
         return heard
 
     assert anyio.run(watch) < 60
-    assert told.listeners == 0
+    assert told.subscriber_count == 0
 
 
 # -- its actions -------------------------------------------------------------------------------
@@ -204,20 +218,20 @@ def test_the_stream_lets_a_browser_go_that_cannot_follow() -> None:
 
 def test_an_action_that_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
     """Nobody answers at the line's address: nothing is sent, nothing is promoted."""
-    users = Users(tmp_path / "users.json")
-    users.set("otto", Role.ENGINEER, GOOD)
+    users = UserFile(tmp_path / "users.json")
+    users.add_or_update("otto", Role.ENGINEER, GOOD)
     page = made(tmp_path, users=str(tmp_path / "users.json"))
     body = b'{"name":"otto","password":"four unlike words"}'
-    got = ask(page.app, "/api/login", method="POST", headers=POST, body=body)
+    got = http_request(page.app, "/api/login", method="POST", headers=POST, body=body)
     assert got.status == 200
     cookie = got.headers["set-cookie"]
     for word in ("edgeinspect_session_strip=", "HttpOnly", "SameSite=strict", "Path=/"):
         assert word in cookie
     headers = {**POST, "cookie": cookie.partition(";")[0], "x-csrf-token": got.json()["csrf"]}
-    who = ask(page.app, "/api/session", headers={"cookie": headers["cookie"]}).json()
+    who = http_request(page.app, "/api/session", headers={"cookie": headers["cookie"]}).json()
     assert (who["name"], who["role"]) == ("otto", "engineer")
     body = b'{"model":"strip-gate/1","why":"test"}'
-    answer = ask(page.app, "/api/promote", method="POST", headers=headers, body=body)
+    answer = http_request(page.app, "/api/promote", method="POST", headers=headers, body=body)
     assert answer.status == 503
     assert "nothing was done" in answer.json()["problem"]
     for body in (
@@ -227,21 +241,21 @@ def test_an_action_that_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
         b"\xff",
         b"[]",
     ):
-        answer = ask(page.app, "/api/promote", method="POST", headers=headers, body=body)
+        answer = http_request(page.app, "/api/promote", method="POST", headers=headers, body=body)
         assert answer.status == 400
-    users.set("otto", Role.OPERATOR, GOOD)
-    answer = ask(page.app, "/api/logout", method="POST", headers=headers, body=b"{}")
+    users.add_or_update("otto", Role.OPERATOR, GOOD)
+    answer = http_request(page.app, "/api/logout", method="POST", headers=headers, body=b"{}")
     assert answer.status == 401, "his role was changed: he logs in again"
 
 
 def test_wrong_passwords_are_slowed_down(tmp_path: Path) -> None:
-    users = Users(tmp_path / "users.json")
-    users.set("anna", Role.OPERATOR, GOOD)
+    users = UserFile(tmp_path / "users.json")
+    users.add_or_update("anna", Role.OPERATOR, GOOD)
     page = made(tmp_path, users=str(tmp_path / "users.json"))
 
     def login(password: str) -> int:
         body = b'{"name":"anna","password":"%s"}' % password.encode()
-        return ask(page.app, "/api/login", method="POST", headers=POST, body=body).status
+        return http_request(page.app, "/api/login", method="POST", headers=POST, body=body).status
 
     assert [login("wrong") for _ in range(6)] == [401] * 5 + [429]
     assert login(GOOD) == 429, "even the right one waits"
@@ -249,54 +263,56 @@ def test_wrong_passwords_are_slowed_down(tmp_path: Path) -> None:
 
 def test_without_users_nobody_logs_in(tmp_path: Path) -> None:
     page = made(tmp_path)
-    assert ask(page.app, "/api/session").json()["logins"] is False
+    assert http_request(page.app, "/api/session").json()["logins"] is False
     body = b'{"name":"anna","password":"four unlike words"}'
-    assert ask(page.app, "/api/login", method="POST", headers=POST, body=body).status == 401
+    assert (
+        http_request(page.app, "/api/login", method="POST", headers=POST, body=body).status == 401
+    )
 
 
 def test_a_promotion_names_the_person(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "engines" / "strip-gate", tmp_path / "store" / "strip-gate")
     for path in (tmp_path / "store").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    store = Store(tmp_path / "store")
+    store = ModelStore(tmp_path / "store")
     words = model_versions.promote(store, "strip-gate/1", "otto", "a test", "none")
     assert "strip-gate/1 is live" in words
-    change = store.shelf("strip-gate").register().history[-1]
+    change = store.model_versions("strip-gate").read_state().history[-1]
     assert (change.who, change.why, change.live) == ("otto", "a test", 1)
-    told = model_versions.describe(store, ("strip-gate", "none"), tmp_path / "no.record")
+    told = model_versions.describe_versions(store, ("strip-gate", "none"), tmp_path / "no.record")
     assert [each["state"] for each in told[0]["versions"]] == ["candidate", "live"]
     assert told[1]["problem"]
     with pytest.raises(ModelError, match="was not promoted"):
         model_versions.promote(store, "strip-gate/9", "otto", "x", "none")
     with pytest.raises(ModelError, match="not reloaded"):
-        model_versions.reload(["false"])
+        model_versions.run_reload_command(["false"])
 
 
 # -- the ledger --------------------------------------------------------------------------------
 
 
 def test_a_shift_is_counted_out_of_the_ledger(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = LedgerFixture(tmp_path)
     start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
-    desk.judge(5)
-    desk.judge(3, Decision.REJECT, part="plate-1")
-    desk.judge(2, Decision.NO_VERDICT)
-    assert desk.writer.catch_up()
-    history = History(desk.path)
-    shift = Shift(start, start + HOUR_NS)
-    assert history.load(shift) == 10
-    assert (shift.captured, shift.holds) == (10, True)
+    desk.add_verdicts(5)
+    desk.add_verdicts(3, Decision.REJECT, part="plate-1")
+    desk.add_verdicts(2, Decision.NO_VERDICT)
+    assert desk.writer.write_backlog()
+    history = LedgerHistory(desk.path)
+    shift = ShiftCounters(start, start + HOUR_NS)
+    assert history.count_shift(shift) == 10
+    assert (shift.captured, shift.is_balanced) == (10, True)
     assert shift.reasons == {"deadline": 2}
-    assert shift.trend()["buckets"][0]["classes"] == {"scratch": 3}
-    later = Shift(start + HOUR_NS, start + 2 * HOUR_NS)
-    assert history.load(later) == 10
+    assert shift.trend_payload()["buckets"][0]["classes"] == {"scratch": 3}
+    later = ShiftCounters(start + HOUR_NS, start + 2 * HOUR_NS)
+    assert history.count_shift(later) == 10
     assert later.captured == 0
-    rows = history.search(Filter(decision="REJECT", limit=2))
+    rows = history.search(VerdictFilter(decision="REJECT", limit=2))
     assert [row["seq"] for row in rows] == [8, 7]
-    assert len(history.search(Filter(part_id="plate-1"))) == 3
-    assert history.body(8) is not None
-    assert history.body(99) is None
-    assert len(history.bodies("REJECT", 2)) == 2
+    assert len(history.search(VerdictFilter(part_id="plate-1"))) == 3
+    assert history.verdict_json(8) is not None
+    assert history.verdict_json(99) is None
+    assert len(history.newest_verdicts_json("REJECT", 2)) == 2
     assert history.events(5) == []
     desk.dispose()
 
@@ -305,7 +321,7 @@ def test_a_ledger_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
     for path in (None, tmp_path / "none.sqlite", tmp_path / "damaged.sqlite"):
         (tmp_path / "damaged.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4096)
         with pytest.raises(DataError):
-            History(path).search(Filter(limit=1))
+            LedgerHistory(path).search(VerdictFilter(limit=1))
 
 
 @pytest.mark.parametrize(
@@ -317,15 +333,15 @@ def test_a_ledger_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_rows_that_somebody_wrote_end_no_page(tmp_path: Path, harm: str) -> None:
-    desk = Desk(tmp_path)
+    desk = LedgerFixture(tmp_path)
     start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
-    desk.judge(3, Decision.REJECT)
-    assert desk.writer.catch_up()
-    desk.alter(harm)
-    history = History(desk.path)
+    desk.add_verdicts(3, Decision.REJECT)
+    assert desk.writer.write_backlog()
+    desk.execute(harm)
+    history = LedgerHistory(desk.path)
     for look in (
-        lambda: history.load(Shift(start, start + HOUR_NS)),
-        lambda: history.search(Filter(limit=1)),
+        lambda: history.count_shift(ShiftCounters(start, start + HOUR_NS)),
+        lambda: history.search(VerdictFilter(limit=1)),
     ):
         with pytest.raises(DataError):
             look()
@@ -333,35 +349,41 @@ def test_rows_that_somebody_wrote_end_no_page(tmp_path: Path, harm: str) -> None
 
 
 def test_a_body_that_somebody_wrote_is_told_or_left_out(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.judge(3, Decision.REJECT)
-    assert desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path)
+    desk.add_verdicts(3, Decision.REJECT)
+    assert desk.writer.write_backlog()
     with closing(sqlite3.connect(desk.path)) as base, base:
         (dictionary,) = base.execute("SELECT dictionary FROM causes").fetchone()
-        junk = pack(b'{"schema": "other"}', dictionary)
+        junk = compress(b'{"schema": "other"}', dictionary)
         base.execute("UPDATE verdicts SET body = ? WHERE seq = 2", (junk,))
         base.execute("UPDATE verdicts SET defect_prob = 'x' WHERE seq = 1")
-    history = History(desk.path)
+    history = LedgerHistory(desk.path)
     with pytest.raises(DataError, match="verdict 2 is damaged"):
-        history.body(2)
-    assert history.body(3) is not None
-    assert len(history.bodies("REJECT", 2)) == 1
+        history.verdict_json(2)
+    assert history.verdict_json(3) is not None
+    assert len(history.newest_verdicts_json("REJECT", 2)) == 1
     with pytest.raises(DataError):
-        history.gate_scores("ab" * 32, 10)
+        history.first_gate_scores("ab" * 32, 10)
     desk.dispose()
 
 
 def test_a_candidates_figures_in_shadow_are_those_of_its_record(tmp_path: Path) -> None:
-    store = Store(ROOT / "engines")
+    store = ModelStore(ROOT / "engines")
     specs = [store.resolve(f"strip-gate/{version}").id for version in (2, 1)]
     live, candidate = (model_key(each.name, each.version, each.sha256) for each in specs)
-    record = Record(tmp_path / "r.sqlite", live, candidate)
+    record = ShadowResultWriter(tmp_path / "r.sqlite", live, candidate)
     for seq, decision in enumerate(("PASS", "REJECT", "REJECT"), 1):
-        judged = Shown(seq=seq, epoch=1, at_utc_ns=seq, decision="REJECT", classes=(), prob=0.5)
-        other = Shown(seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=(), prob=0.5)
+        judged = ShadowSample(
+            seq=seq, epoch=1, at_utc_ns=seq, decision="REJECT", classes=(), prob=0.5
+        )
+        other = ShadowSample(
+            seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=(), prob=0.5
+        )
         record.add(judged, other, 900)
     record.close()
-    told = model_versions.describe(store, ("strip-gate",), tmp_path / "r.sqlite")[0]["versions"]
+    told = model_versions.describe_versions(store, ("strip-gate",), tmp_path / "r.sqlite")[0][
+        "versions"
+    ]
     shadows = {each["ref"]: each["shadow"] for each in told}
     assert shadows["strip-gate/2"] == []
     (found,) = shadows["strip-gate/1"]
@@ -369,10 +391,10 @@ def test_a_candidates_figures_in_shadow_are_those_of_its_record(tmp_path: Path) 
 
 
 def test_a_line_without_a_ledger_refuses_what_it_cannot_record(tmp_path: Path) -> None:
-    feeder = Feeder(tmp_path)
+    feeder = FakeLine(tmp_path)
     try:
         wanted = OperatorRequest(actor="anna", action="acknowledge", detail="x")
-        answer = order(feeder.replay.address, wanted)
+        answer = send_request(feeder.replay_server.address, wanted)
     finally:
         feeder.close()
     assert not answer.accepted
@@ -395,6 +417,6 @@ def test_an_address_that_cannot_be_bound(
     def bind(_socket: socket.socket, _address: object) -> None:
         raise error
 
-    path = page_file(tmp_path)
+    path = write_hmi_config(tmp_path)
     monkeypatch.setattr(socket.socket, "bind", bind)
     assert main(["page", str(path)]) == code

@@ -18,9 +18,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edgeinspect.services.hmi.http import protocol
-from edgeinspect.services.hmi.http.client_address import is_among, parse_networks
-from edgeinspect.services.hmi.http.connection_limits import Gate, Listener
-from edgeinspect.services.hmi.http.request_guard import Fence
+from edgeinspect.services.hmi.http.client_address import is_in_networks, parse_networks
+from edgeinspect.services.hmi.http.connection_limits import ConnectionLimiter, LimitedListener
+from edgeinspect.services.hmi.http.request_guard import RequestGuard
 from edgeinspect.services.hmi.http.server import make_server
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -49,12 +49,14 @@ async def still(_request: Request) -> Response:
     return StreamingResponse(silent())
 
 
-class Served:
+class LimitedServer:
     """A fenced app on a port of its own."""
 
     def __init__(self, most: int, most_each: int, trusted: tuple[str, ...] = ()) -> None:
         networks = parse_networks(trusted)
-        self.gate = Gate(most, most_each, lambda address: is_among(address, networks))
+        self.gate = ConnectionLimiter(
+            most, most_each, lambda address: is_in_networks(address, networks)
+        )
         app = Starlette(
             routes=[
                 Route("/", echo, methods=["GET", "POST"]),
@@ -62,10 +64,10 @@ class Served:
                 Route("/still", still),
             ]
         )
-        self.server = make_server(Fence(app, ["localhost"]), self.gate, None)
+        self.server = make_server(RequestGuard(app, ["localhost"]), self.gate, None)
         bound = socket.create_server(("127.0.0.1", 0))
         self.port: int = bound.getsockname()[1]
-        self.listener = Listener(bound, self.gate)
+        self.listener = LimitedListener(bound, self.gate)
         self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
         self.server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self.thread.start()
@@ -77,7 +79,7 @@ class Served:
             client.sendall(data)
         return client
 
-    def ask(self, source: str = "127.0.0.1") -> int:
+    def request(self, source: str = "127.0.0.1") -> int:
         connection = http.client.HTTPConnection(
             "127.0.0.1", self.port, timeout=20, source_address=(source, 0)
         )
@@ -111,8 +113,8 @@ def ends(client: socket.socket) -> bytes:
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
-    made = Served(120, 40)
+def served() -> Iterator[LimitedServer]:
+    made = LimitedServer(120, 40)
     yield made
     made.close()
 
@@ -129,28 +131,28 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", SHORT],
 )
 def test_many_idle_connections_of_one_client_cost_nobody_anything(
-    served: Served, data: bytes
+    served: LimitedServer, data: bytes
 ) -> None:
     """Not the others, not the client's own next request: the oldest idle one is given up."""
     clients = [served.connect(data) for _ in range(250)]
-    assert served.ask() == 200
-    assert served.ask("127.0.0.2") == 200
+    assert served.request() == 200
+    assert served.request("127.0.0.2") == 200
     wait_for(lambda: len(served.gate) <= 41)
-    assert served.gate.refused >= 250 - 40
+    assert served.gate.refused_count >= 250 - 40
     for client in clients:
         client.close()
     wait_for(lambda: len(served.gate) == 0)
 
 
-def test_idle_connections_of_many_clients_leave_room_too(served: Served) -> None:
+def test_idle_connections_of_many_clients_leave_room_too(served: LimitedServer) -> None:
     clients = [served.connect(source=f"127.0.0.{2 + i % 8}") for i in range(300)]
-    assert served.ask("127.0.0.99") == 200
+    assert served.request("127.0.0.99") == 200
     assert len(served.gate) <= 121
     for client in clients:
         client.close()
 
 
-def test_one_that_is_being_answered_is_never_taken_away(served: Served) -> None:
+def test_one_that_is_being_answered_is_never_taken_away(served: LimitedServer) -> None:
     request = b"GET /still HTTP/1.1\r\nHost: localhost\r\n\r\n"
     clients = [served.connect(request) for _ in range(40)]
     for client in clients:
@@ -160,13 +162,13 @@ def test_one_that_is_being_answered_is_never_taken_away(served: Served) -> None:
     assert words.startswith(b"HTTP/1.1 429")
     assert b"edgeinspect-overload: connections" in words.lower()
     assert b"Retry-After" in words
-    assert served.ask("127.0.0.2") == 200
+    assert served.request("127.0.0.2") == 200
     for client in (*clients, late):
         client.close()
 
 
 def test_a_trusted_proxy_has_no_limit_of_its_own() -> None:
-    served = Served(200, 10, ("127.0.0.7",))
+    served = LimitedServer(200, 10, ("127.0.0.7",))
     request = b"GET /still HTTP/1.1\r\nHost: localhost\r\n\r\n"
     clients = [served.connect(request, "127.0.0.7") for _ in range(60)]
     for client in clients:
@@ -185,14 +187,14 @@ def test_a_trusted_proxy_has_no_limit_of_its_own() -> None:
         (CHUNKED, b"HTTP/1.1 408"),
     ],
 )
-def test_who_owes_something_is_let_go(served: Served, data: bytes, answer: bytes) -> None:
+def test_who_owes_something_is_let_go(served: LimitedServer, data: bytes, answer: bytes) -> None:
     words = ends(served.connect(data))
     assert words.startswith(answer)
     assert bool(words) == bool(answer)
 
 
 @pytest.mark.usefixtures("quick")
-def test_bytes_that_drip_do_not_keep_a_connection(served: Served) -> None:
+def test_bytes_that_drip_do_not_keep_a_connection(served: LimitedServer) -> None:
     client = served.connect(b"GET / HTTP/1.1\r\n")
     begun = time.monotonic()
     with contextlib.suppress(OSError):
@@ -205,7 +207,9 @@ def test_bytes_that_drip_do_not_keep_a_connection(served: Served) -> None:
     assert time.monotonic() - begun < 15
 
 
-def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_heard(served: Served) -> None:
+def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_heard(
+    served: LimitedServer,
+) -> None:
     smuggled = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     both = POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     with served.connect(both + smuggled) as client:
@@ -215,14 +219,14 @@ def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_heard(serve
 
 
 @pytest.mark.usefixtures("quick")
-def test_who_does_not_read_is_let_go(served: Served) -> None:
+def test_who_does_not_read_is_let_go(served: LimitedServer) -> None:
     client = served.connect(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")
     wait_for(lambda: len(served.gate) == 1)
     wait_for(lambda: len(served.gate) == 0)
     client.close()
 
 
-def test_a_connection_is_used_again(served: Served) -> None:
+def test_a_connection_is_used_again(served: LimitedServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     for _ in range(5):
         connection.request("GET", "/")
@@ -232,7 +236,7 @@ def test_a_connection_is_used_again(served: Served) -> None:
 
 
 def test_clients_that_hang_up_and_heads_that_are_none_write_no_traceback(
-    served: Served, capfd: pytest.CaptureFixture[str]
+    served: LimitedServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     digits = b"9" * 5_000
     for data in (
@@ -251,6 +255,6 @@ def test_clients_that_hang_up_and_heads_that_are_none_write_no_traceback(
             ends(client)
             client.close()
     wait_for(lambda: len(served.gate) == 0)
-    assert served.ask() == 200
+    assert served.request() == 200
     told = capfd.readouterr()
     assert "Traceback" not in told.out + told.err

@@ -14,79 +14,81 @@ from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
 from edgeinspect.services.hmi import archive_frames
-from edgeinspect.services.hmi.drift import Drift
-from edgeinspect.services.hmi.encoding import color_bgr, encode_mask, encode_thumb
-from edgeinspect.services.hmi.frame_cache import Pictures
+from edgeinspect.services.hmi.drift import DriftMonitor
+from edgeinspect.services.hmi.encoding import class_color_bgr, encode_mask_png, encode_thumbnail
+from edgeinspect.services.hmi.frame_cache import FrameCache
 from edgeinspect.storage.archive.format import (
-    Kind,
-    PictureFile,
+    Category,
+    ImageFile,
     Sidecar,
     frame_folder,
     frame_name,
 )
-from edgeinspect.storage.archive.format import encode as encode_sidecar
-from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.storage.archive.format import encode_document as encode_sidecar
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.wire.messages import Mask
-from tests.unit.services.hmi.builders import SCRATCH, verdict
+from tests.unit.services.hmi.builders import SCRATCH, make_verdict
 
 SHAPE = FrameShape(32, 64, 1)
 
 
-class Desk:
+class RingFixture:
     """A daemon's ring, and the page that looks into it."""
 
     def __init__(self, folder: Path, slots: int = 4) -> None:
         self.path = folder / "strip.top.ring"
         self.clock = ManualClock()
-        self.drift = Drift("strip", 200, 200, None)
-        self.pictures = Pictures({"top": self.path}, 2.0, self.drift, self.clock)
+        self.drift = DriftMonitor("strip", 200, 200, None)
+        self.pictures = FrameCache({"top": self.path}, 2.0, self.drift, self.clock)
         self.slots = slots
         self.make()
 
     def make(self) -> None:
-        self.ring = Ring(self.path, self.slots, SHAPE, "mono")
+        self.ring = FrameRing(self.path, self.slots, SHAPE, "mono")
 
     def capture(self, seq: int, level: int = 90) -> int:
-        slot = self.ring.take()
+        slot = self.ring.acquire()
         assert slot is not None
         self.ring.pixels(slot)[:] = level
-        self.ring.stamp(slot, seq)
-        self.ring.give_back(slot)
+        self.ring.publish(slot, seq)
+        self.ring.release(slot)
         return slot
 
-    def see(self, seq: int, decision: Decision = Decision.PASS, mask: Mask | None = None) -> None:
-        self.pictures.see(verdict(seq, decision), mask)
-        while self.pictures._waiting:
-            self.pictures.encode_one()
+    def receive_verdict(
+        self, seq: int, decision: Decision = Decision.PASS, mask: Mask | None = None
+    ) -> None:
+        self.pictures.on_verdict(make_verdict(seq, decision), mask)
+        while self.pictures._pending:
+            self.pictures.encode_next()
 
 
 def test_a_live_picture_with_its_mask_at_its_rate(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = RingFixture(tmp_path)
     mask = Mask(seq=1, height_px=8, width_px=16, stride=4, runs={3: [1, 4]})
     for seq in (1, 2):
         desk.capture(seq)
-        desk.see(seq, mask=mask if seq == 1 else None)
-    newest = desk.pictures.newest()["top"]
+        desk.receive_verdict(seq, mask=mask if seq == 1 else None)
+    newest = desk.pictures.newest_live()["top"]
     assert newest.seq == 1, "the second came too soon"
     shown = cv2.imdecode(np.frombuffer(newest.jpeg, np.uint8), cv2.IMREAD_UNCHANGED)
     assert shown.shape == (32, 64)
     assert newest.mask_png is not None
     colors = cv2.imdecode(np.frombuffer(newest.mask_png, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert tuple(colors[0, 0, :3]) == color_bgr(3)
+    assert tuple(colors[0, 0, :3]) == class_color_bgr(3)
     assert colors[:, :, 3].astype(bool).sum() == 4
-    assert desk.drift.pictures["top"] == (90.0, 0.0)
+    assert desk.drift.image_stats["top"] == (90.0, 0.0)
     desk.clock.advance(NS_PER_S)
     desk.capture(3)
-    desk.see(3)
-    assert desk.pictures.newest()["top"].seq == 3
+    desk.receive_verdict(3)
+    assert desk.pictures.newest_live()["top"].seq == 3
 
 
 def test_a_picture_overwritten_while_it_is_read_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(tmp_path, slots=2)
+    desk = RingFixture(tmp_path, slots=2)
     slot = desk.capture(1)
-    desk.see(1)
+    desk.receive_verdict(1)
     desk.clock.advance(NS_PER_S)
     assert "top" in desk.pictures._readers
     read = os.preadv
@@ -97,79 +99,79 @@ def test_a_picture_overwritten_while_it_is_read_is_not_shown(
         return taken_bytes
 
     monkeypatch.setattr(os, "preadv", torn)
-    desk.see(1, Decision.REJECT)
-    assert not desk.pictures._rejects
-    desk.see(99, Decision.REJECT)
+    desk.receive_verdict(1, Decision.REJECT)
+    assert not desk.pictures._reject_frames
+    desk.receive_verdict(99, Decision.REJECT)
     assert desk.pictures.find(99) is None, "a frame the ring does not have"
 
 
 def test_every_reject_is_kept_up_to_a_rate_and_a_number(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = RingFixture(tmp_path)
     for seq in range(1, 11):
         desk.capture(seq)
-        desk.see(seq, Decision.REJECT)
-    assert len(desk.pictures._rejects) == 4, "four a second"
+        desk.receive_verdict(seq, Decision.REJECT)
+    assert len(desk.pictures._reject_frames) == 4, "four a second"
     for seq in range(11, 60):
         desk.clock.advance(NS_PER_S // 4)
         desk.capture(seq)
-        desk.see(seq, Decision.REJECT)
-    assert len(desk.pictures._rejects) == 24
+        desk.receive_verdict(seq, Decision.REJECT)
+    assert len(desk.pictures._reject_frames) == 24
     kept = desk.pictures.find(59)
     assert kept is not None
-    assert kept.thumb_jpeg is not None
-    desk.pictures.forget()
+    assert kept.thumbnail_jpeg is not None
+    desk.pictures.clear()
     assert desk.pictures.find(59) is None
 
 
 def test_another_daemons_ring_is_found_and_none_is_no_error(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.ring.dispose()
-    desk.see(1, Decision.REJECT)
+    desk = RingFixture(tmp_path)
+    desk.ring.remove_file()
+    desk.receive_verdict(1, Decision.REJECT)
     desk.clock.advance(2 * NS_PER_S)
     desk.make()
     desk.capture(2)
-    desk.see(2)
-    assert desk.pictures.newest()["top"].seq == 2
+    desk.receive_verdict(2)
+    assert desk.pictures.newest_live()["top"].seq == 2
     desk.make()
     desk.clock.advance(2 * NS_PER_S)
     desk.capture(3)
-    desk.see(3)
-    assert desk.pictures.newest()["top"].seq == 3
+    desk.receive_verdict(3)
+    assert desk.pictures.newest_live()["top"].seq == 3
 
 
 def test_a_mask_that_lies_about_its_size_is_refused() -> None:
     with pytest.raises(DataError):
-        encode_mask(Mask(seq=1, height_px=1 << 20, width_px=1 << 20, stride=1, runs={}))
+        encode_mask_png(Mask(seq=1, height_px=1 << 20, width_px=1 << 20, stride=1, runs={}))
     with pytest.raises(DataError):
-        encode_mask(Mask(seq=1, height_px=2, width_px=2, stride=1, runs={1: [4, 9]}))
+        encode_mask_png(Mask(seq=1, height_px=2, width_px=2, stride=1, runs={1: [4, 9]}))
 
 
 @pytest.mark.parametrize("size", [(3, 3), (8, 2_000), (600, 7), (256, 1600)])
 def test_a_thumb_of_any_picture(size: tuple[int, int]) -> None:
     shown = np.full(size, 100, np.uint8)
     for regions in ((), (SCRATCH,)):
-        data = np.frombuffer(encode_thumb(shown, regions), np.uint8)
+        data = np.frombuffer(encode_thumbnail(shown, regions), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
 
 
 def test_the_archives_picture_is_found_by_the_verdict_alone(tmp_path: Path) -> None:
-    one = verdict(5, Decision.REJECT, at_utc_ns=1_795_230_004_170_000_000)
-    assert archive_frames.find(tmp_path, one) is None
+    one = make_verdict(5, Decision.REJECT, at_utc_ns=1_795_230_004_170_000_000)
+    assert archive_frames.find_archived_frame(tmp_path, one) is None
     folder = tmp_path / frame_folder(one)
     folder.mkdir(parents=True)
     _, data = cv2.imencode(".png", np.full((32, 64), 70, np.uint8))
     name = f"{frame_name(one)}.png"
     (folder / name).write_bytes(data.tobytes())
     told = Sidecar(
-        kind=Kind.REJECT,
+        kind=Category.REJECT,
         label="scratch",
         saved_at_utc_ns=0,
         verdict=one,
-        picture=PictureFile(file=name, size_bytes=len(data), sha256="", lossless=True),
+        picture=ImageFile(file=name, size_bytes=len(data), sha256="", lossless=True),
     )
     sidecar = folder / f"{frame_name(one)}.json"
     sidecar.write_bytes(encode_sidecar(told))
-    found = archive_frames.find(tmp_path, one)
+    found = archive_frames.find_archived_frame(tmp_path, one)
     assert found is not None
     assert (found.height_px, found.width_px) == (32, 64)
     huge = bytearray(data.tobytes())
@@ -177,11 +179,11 @@ def test_the_archives_picture_is_found_by_the_verdict_alone(tmp_path: Path) -> N
     (folder / name).write_bytes(huge)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cv2, "imdecode", None)  # not even asked: it would take 10 GB
-        assert archive_frames.find(tmp_path, one) is None
+        assert archive_frames.find_archived_frame(tmp_path, one) is None
     (folder / name).write_bytes(data.tobytes())
-    assert archive_frames.find(tmp_path, one) is not None
+    assert archive_frames.find_archived_frame(tmp_path, one) is not None
     outside = msgspec.structs.replace(told.picture, file="../../../etc/passwd")
     sidecar.write_bytes(encode_sidecar(msgspec.structs.replace(told, picture=outside)))
-    assert archive_frames.find(tmp_path, one) is None
+    assert archive_frames.find_archived_frame(tmp_path, one) is None
     sidecar.write_bytes(b"{")
-    assert archive_frames.find(tmp_path, one) is None
+    assert archive_frames.find_archived_frame(tmp_path, one) is None

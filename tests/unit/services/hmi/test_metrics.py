@@ -15,49 +15,68 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.services.hmi.archive_frames import ArchiveWatch
-from edgeinspect.services.hmi.drift import Drift, make_reference, sharpness_of, stability_index
-from edgeinspect.services.hmi.host_sensors import HostState, read_host
-from edgeinspect.services.hmi.metrics import Measures
-from edgeinspect.storage.archive.status import ArchiveState, write_state
-from tests.unit.services.hmi.builders import GATE, ROOT, board, heartbeat, status, verdict
+from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
+from edgeinspect.services.hmi.drift import (
+    DriftMonitor,
+    laplacian_sharpness,
+    make_reference,
+    stability_index,
+)
+from edgeinspect.services.hmi.host_sensors import HostState, read_host_state
+from edgeinspect.services.hmi.metrics import Metrics
+from edgeinspect.storage.archive.status import ArchiveStatus, write_status
+from tests.unit.services.hmi.builders import (
+    GATE,
+    ROOT,
+    make_heartbeat,
+    make_line_state,
+    make_status,
+    make_verdict,
+)
 
 HOST = HostState({"cpu-0": 61.5}, 3, 0.8)
 
 
-def measures(window: int = 300) -> Measures:
+def measures(window: int = 300) -> Metrics:
     """Everything that can be told is told."""
-    seen = board(ManualClock())
-    seen.hear(heartbeat())
-    seen.hear(status(captured=20, passed=15, reject=3, no_verdict=1, open=1, late=1, degraded=2))
-    drift = Drift("strip", 200, 200, None)
-    drift.pictures["top"] = (92.5, 140.0)
+    seen = make_line_state(ManualClock())
+    seen.on_heartbeat(make_heartbeat())
+    seen.on_heartbeat(
+        make_status(captured=20, passed=15, reject=3, no_verdict=1, open=1, late=1, degraded=2)
+    )
+    drift = DriftMonitor("strip", 200, 200, None)
+    drift.image_stats["top"] = (92.5, 140.0)
     rng = np.random.default_rng(1)
-    drift.begin(GATE.sha256, rng.random(200).tolist())
+    drift.start_model(GATE.sha256, rng.random(200).tolist())
     for score in rng.random(window):
-        drift.take(GATE.sha256, float(score))
+        drift.add_score(GATE.sha256, float(score))
     with tempfile.TemporaryDirectory() as folder:
         clock = ManualClock()
-        write_state(Path(folder), ArchiveState(at_utc_ns=clock.utc_ns(), saved=12, missed=2))
-        archive = ArchiveWatch(Path(folder), clock)
-        archive.look()
+        write_status(Path(folder), ArchiveStatus(at_utc_ns=clock.utc_ns(), saved=12, missed=2))
+        archive = ArchiveMonitor(Path(folder), clock)
+        archive.poll()
         assert archive.alarm() == ""
-    made = Measures(
-        seen, drift, cameras=("top",), budget_ms=150, read_host=lambda: HOST, archive=archive
+    made = Metrics(
+        seen,
+        drift,
+        cameras=("top",),
+        budget_ms=150,
+        read_host_state=lambda: HOST,
+        archive_monitor=archive,
     )
     for seq in range(1, 20):
         decision = Decision.NO_VERDICT if seq == 19 else Decision.PASS
-        one = verdict(seq, decision)
-        seen.take(one, b"", replayed=False)
-        made.take(one)
+        one = make_verdict(seq, decision)
+        seen.on_verdict(one, b"", replayed=False)
+        made.on_verdict(one)
     return made
 
 
-def families(made: Measures) -> dict[str, object]:
+def families(made: Metrics) -> dict[str, object]:
     return {f.name: f for f in text_string_to_metric_families(made.render().decode())}
 
 
-def names(made: Measures) -> set[str]:
+def names(made: Metrics) -> set[str]:
     """Every name a query may use."""
     text = made.render().decode()
     return {s.name for f in text_string_to_metric_families(text) for s in f.samples}
@@ -87,9 +106,13 @@ def test_what_prometheus_reads_is_what_the_daemon_said() -> None:
 
 
 def test_nothing_heard_is_told_without_an_error() -> None:
-    seen, drift = board(ManualClock()), Drift("strip", 200, 200, None)
-    made = Measures(
-        seen, drift, cameras=("top",), budget_ms=150, read_host=lambda: HostState({}, None, None)
+    seen, drift = make_line_state(ManualClock()), DriftMonitor("strip", 200, 200, None)
+    made = Metrics(
+        seen,
+        drift,
+        cameras=("top",),
+        budget_ms=150,
+        read_host_state=lambda: HostState({}, None, None),
     )
     found = names(made)
     assert "edgeinspect_inspected" in found
@@ -150,17 +173,17 @@ def test_the_index_grows_with_the_change() -> None:
 
 def test_a_reference_outlives_the_page_and_belongs_to_one_gate(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    first = Drift("strip", 200, 200, tmp_path)
-    first.begin("aa", [])
+    first = DriftMonitor("strip", 200, 200, tmp_path)
+    first.start_model("aa", [])
     for score in rng.random(250):
-        assert first.take("aa", float(score))
+        assert first.add_score("aa", float(score))
     assert first.reference is not None
-    assert not first.take("bb", 0.5), "another gate must be begun first"
-    second = Drift("strip", 200, 200, tmp_path)
-    second.begin("aa", [])
+    assert not first.add_score("bb", 0.5), "another gate must be begun first"
+    second = DriftMonitor("strip", 200, 200, tmp_path)
+    second.start_model("aa", [])
     assert second.reference == first.reference
-    assert second.index() is None, "no window yet"
-    second.begin("bb", [])
+    assert second.current_index() is None, "no window yet"
+    second.start_model("bb", [])
     assert second.reference is None
     (tmp_path / "strip.aa.scores.json").write_bytes(b"{")
     second.begin("aa", [])
@@ -171,11 +194,11 @@ def test_sharpness_falls_with_blur() -> None:
     rng = np.random.default_rng(4)
     sharp = rng.integers(0, 255, (64, 96, 1), np.uint8)
     blurred = cv2.GaussianBlur(sharp, (0, 0), 1.5).reshape(64, 96, 1)
-    assert sharpness_of(blurred) < sharpness_of(sharp) / 10
+    assert laplacian_sharpness(blurred) < laplacian_sharpness(sharp) / 10
 
 
 def test_the_host_is_read_as_far_as_it_tells(tmp_path: Path) -> None:
-    assert read_host(tmp_path) == HostState({}, None, None)
+    assert read_host_state(tmp_path) == HostState({}, None, None)
     for path, text in (
         ("class/thermal/thermal_zone0/type", "x86_pkg_temp\n"),
         ("class/thermal/thermal_zone0/temp", "61500\n"),
@@ -191,6 +214,6 @@ def test_the_host_is_read_as_far_as_it_tells(tmp_path: Path) -> None:
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    host = read_host(tmp_path)
+    host = read_host_state(tmp_path)
     assert host.temperatures == {"x86_pkg_temp-0": 61.5, "nvme-Composite": 40.0}
-    assert (host.throttles, host.speed_ratio) == (7, 0.25)
+    assert (host.throttle_count, host.min_clock_ratio) == (7, 0.25)

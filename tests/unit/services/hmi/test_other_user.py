@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger_fixture import Desk
+from tests.ledger_fixture import LedgerFixture
 from tests.unit.services.hmi.builders import ROOT
 
 READ = """
@@ -53,9 +53,9 @@ def test_a_user_who_may_not_write_reads_a_ledger_in_each_state(open_to_all: Path
     """The page's: while the daemon writes, after it was killed, and after it has ended."""
     folder = open_to_all / "kept"
     folder.mkdir(mode=0o755)
-    desk = Desk(folder)
-    desk.judge(3)
-    assert desk.writer.catch_up()
+    desk = LedgerFixture(folder)
+    desk.add_verdicts(3)
+    assert desk.writer.write_backlog()
     for path in folder.iterdir():
         path.chmod(0o644)
     assert read_as_another(desk.path) == "3 False", "the daemon writes"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
-from edgeinspect.services.hmi.http.rate_limit import Turns
+from edgeinspect.services.hmi.http.rate_limit import FairRateLimiter
 
 
-async def gather(turns: Turns, *keys: str) -> list[bool]:
-    return list(await asyncio.gather(*(turns.take(key) for key in keys)))
+async def gather(turns: FairRateLimiter, *keys: str) -> list[bool]:
+    return list(await asyncio.gather(*(turns.acquire(key) for key in keys)))
 
 
 def test_a_burst_is_answered_and_then_they_wait() -> None:
     begun = time.monotonic()
-    assert all(asyncio.run(gather(Turns(100), *["a"] * 60)))
+    assert all(asyncio.run(gather(FairRateLimiter(100), *["a"] * 60)))
     assert time.monotonic() - begun >= 0.15, "40 at once, then 10 ms each"
 
 
@@ -22,10 +22,10 @@ def test_one_address_cannot_take_the_turns_of_another() -> None:
     """It has two hundred waiting; the other's one is answered second at the latest."""
 
     async def run() -> tuple[list[bool], int]:
-        turns, order = Turns(50), []
+        turns, order = FairRateLimiter(50), []
 
         async def one(key: str) -> bool:
-            got = await turns.take(key)
+            got = await turns.acquire(key)
             order.append(key)
             return got
 
@@ -45,8 +45,8 @@ def test_one_address_cannot_take_the_turns_of_another() -> None:
 
 def test_when_all_places_are_taken_the_address_with_most_gives_one_up() -> None:
     async def run() -> tuple[int, list[bool]]:
-        turns = Turns(10)
-        crowd = [asyncio.create_task(turns.take(f"{i % 3}")) for i in range(200)]
+        turns = FairRateLimiter(10)
+        crowd = [asyncio.create_task(turns.acquire(f"{i % 3}")) for i in range(200)]
         await asyncio.sleep(0)
         late = await gather(turns, "late")
         waiting = turns._count

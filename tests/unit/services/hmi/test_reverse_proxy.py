@@ -11,24 +11,31 @@ from hypothesis import strategies as st
 
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import ConfigError
-from edgeinspect.services.hmi.config import load
-from edgeinspect.services.hmi.http.client_address import counted_as, parse_address, parse_networks
-from edgeinspect.services.hmi.http.reverse_proxy import PREFIX, Asked, Proxies, is_same_origin
-from edgeinspect.services.hmi.service import Page
-from edgeinspect.system.user_file import Role, Users
-from tests.unit.services.hmi.builders import Got, ask, page_file
+from edgeinspect.services.hmi.config import load_hmi_config
+from edgeinspect.services.hmi.http.client_address import client_key, parse_address, parse_networks
+from edgeinspect.services.hmi.http.reverse_proxy import (
+    PREFIX_PATTERN,
+    OriginalRequest,
+    TrustedProxies,
+    is_same_origin,
+)
+from edgeinspect.services.hmi.service import HmiService
+from edgeinspect.system.user_file import Role, UserFile
+from tests.unit.services.hmi.builders import ReceivedResponse, http_request, write_hmi_config
 
 GOOD = "four unlike words"
 NAME = "line-7.plant.example"
-PROXIES = Proxies(parse_networks(["127.0.0.1", "10.0.0.0/24", "fd00::/8"]), "/line7")
+PROXIES = TrustedProxies(parse_networks(["127.0.0.1", "10.0.0.0/24", "fd00::/8"]), "/line7")
 
 
-def read(peer: str, path: str = "/", scheme: str = "http", **headers: str | list[str]) -> Asked:
+def read(
+    peer: str, path: str = "/", scheme: str = "http", **headers: str | list[str]
+) -> OriginalRequest:
     sent = []
     for key, values in {"host": "127.0.0.1:8480", **headers}.items():
         for value in values if isinstance(values, list) else [values]:
             sent.append((key.replace("_", "-").encode(), value.encode("latin-1")))
-    return PROXIES.read(
+    return PROXIES.resolve(
         {"type": "http", "client": (peer, 5), "path": path, "scheme": scheme, "headers": sent}
     )
 
@@ -41,7 +48,7 @@ def test_a_stranger_is_not_believed() -> None:
         x_forwarded_host=NAME,
         x_forwarded_prefix="/evil",
     )
-    assert asked == Asked("192.0.2.9", "http", False, "127.0.0.1:8480", True, "", False)
+    assert asked == OriginalRequest("192.0.2.9", "http", False, "127.0.0.1:8480", True, "", False)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +103,14 @@ def test_a_header_that_comes_twice_is_one_list() -> None:
 )
 def test_a_prefix_that_is_none_is_passed_over(prefix: str) -> None:
     assert read("127.0.0.1", x_forwarded_prefix=prefix).prefix == "/line7"
-    assert PREFIX.fullmatch(prefix.rstrip("/")) is None
+    assert PREFIX_PATTERN.fullmatch(prefix.rstrip("/")) is None
 
 
 def test_host_scheme_and_prefix_of_a_proxy() -> None:
     asked = read(
         "127.0.0.1", x_forwarded_host=NAME, x_forwarded_proto="https", x_forwarded_prefix="/line8/"
     )
-    told = (asked.host, asked.scheme, asked.prefix, asked.scheme_known)
+    told = (asked.host, asked.scheme, asked.prefix, asked.is_scheme_known)
     assert told == (NAME, "https", "/line8", True)
     assert read("127.0.0.1", x_forwarded_proto="javascript").scheme == "http"
     for bad in ("evil\r\nSet-Cookie: a=b", "a b", "<x>", "a" * 300, "a:b", "x/y", "user@host"):
@@ -129,7 +136,7 @@ def test_nothing_of_a_header_gets_through_unchecked(headers: dict[str, str]) -> 
     asked = read("127.0.0.1", **headers)
     assert parse_address(asked.client) is not None
     assert asked.scheme in ("http", "https")
-    assert asked.prefix == "" or PREFIX.fullmatch(asked.prefix)
+    assert asked.prefix == "" or PREFIX_PATTERN.fullmatch(asked.prefix)
     assert set(asked.host) <= set(
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]"
     )
@@ -138,31 +145,47 @@ def test_nothing_of_a_header_gets_through_unchecked(headers: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("origin", "asked", "same"),
     [
-        ("http://line-7", Asked("", "http", False, "line-7", True, "", False), True),
-        ("https://line-7", Asked("", "http", False, "line-7", True, "", False), True),
-        ("http://line-7:8480", Asked("", "http", False, "line-7:8480", True, "", False), True),
-        ("http://LINE-7", Asked("", "http", False, "line-7:80", True, "", False), True),
-        ("http://line-7:8481", Asked("", "http", False, "line-7:8480", True, "", False), False),
-        ("http://line-7:8583", Asked("", "http", False, "line-7", True, "", False), False),
-        ("http://line-7:8583", Asked("", "http", True, "line-7", False, "", True), True),
-        ("https://line-7", Asked("", "https", True, "line-7:443", True, "", True), True),
-        ("http://line-7", Asked("", "https", True, "line-7", True, "", True), False),
-        ("https://[::1]:5", Asked("", "https", True, "[::1]:5", True, "", True), True),
-        ("null", Asked("", "http", False, "null", True, "", False), False),
-        ("http://evil", Asked("", "http", False, "", True, "", False), False),
-        ("file://line-7", Asked("", "http", False, "line-7", True, "", False), False),
-        ("http://line-7.evil", Asked("", "http", False, "line-7", True, "", False), False),
+        ("http://line-7", OriginalRequest("", "http", False, "line-7", True, "", False), True),
+        ("https://line-7", OriginalRequest("", "http", False, "line-7", True, "", False), True),
+        (
+            "http://line-7:8480",
+            OriginalRequest("", "http", False, "line-7:8480", True, "", False),
+            True,
+        ),
+        ("http://LINE-7", OriginalRequest("", "http", False, "line-7:80", True, "", False), True),
+        (
+            "http://line-7:8481",
+            OriginalRequest("", "http", False, "line-7:8480", True, "", False),
+            False,
+        ),
+        (
+            "http://line-7:8583",
+            OriginalRequest("", "http", False, "line-7", True, "", False),
+            False,
+        ),
+        ("http://line-7:8583", OriginalRequest("", "http", True, "line-7", False, "", True), True),
+        ("https://line-7", OriginalRequest("", "https", True, "line-7:443", True, "", True), True),
+        ("http://line-7", OriginalRequest("", "https", True, "line-7", True, "", True), False),
+        ("https://[::1]:5", OriginalRequest("", "https", True, "[::1]:5", True, "", True), True),
+        ("null", OriginalRequest("", "http", False, "null", True, "", False), False),
+        ("http://evil", OriginalRequest("", "http", False, "", True, "", False), False),
+        ("file://line-7", OriginalRequest("", "http", False, "line-7", True, "", False), False),
+        (
+            "http://line-7.evil",
+            OriginalRequest("", "http", False, "line-7", True, "", False),
+            False,
+        ),
     ],
 )
 def test_the_origin_is_the_page_as_the_browser_sees_it(
-    origin: str, asked: Asked, same: bool
+    origin: str, asked: OriginalRequest, same: bool
 ) -> None:
     assert is_same_origin(origin, asked) is same
 
 
 def test_what_a_client_is_counted_under() -> None:
-    assert counted_as("10.0.0.7") == counted_as("::ffff:10.0.0.7")
-    assert counted_as("2001:db8::1") == counted_as("2001:db8::2") != counted_as("2001:db8:0:1::1")
+    assert client_key("10.0.0.7") == client_key("::ffff:10.0.0.7")
+    assert client_key("2001:db8::1") == client_key("2001:db8::2") != client_key("2001:db8:0:1::1")
 
 
 @pytest.mark.parametrize(
@@ -179,28 +202,34 @@ def test_what_a_client_is_counted_under() -> None:
 )
 def test_faults_of_the_file(tmp_path: Path, keys: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(keys))):
-        load(page_file(tmp_path, **keys))
+        load_hmi_config(write_hmi_config(tmp_path, **keys))
 
 
 # -- the whole page behind one -------------------------------------------------------------------
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Page:
-    users = Users(tmp_path / "users.json")
-    users.set("anna", Role.OPERATOR, GOOD)
+def page(tmp_path: Path) -> HmiService:
+    users = UserFile(tmp_path / "users.json")
+    users.add_or_update("anna", Role.OPERATOR, GOOD)
     keys = {"users": str(tmp_path / "users.json"), "hosts": [NAME], "prefix": "/line7/"}
-    return Page(load(page_file(tmp_path, proxies=["192.0.2.1"], **keys)), ManualClock())
+    return HmiService(
+        load_hmi_config(write_hmi_config(tmp_path, proxies=["192.0.2.1"], **keys)), ManualClock()
+    )
 
 
-def login(page: Page, path: str = "/api/login", word: str = GOOD, **headers: str) -> Got:
+def login(
+    page: HmiService, path: str = "/api/login", word: str = GOOD, **headers: str
+) -> ReceivedResponse:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     body = b'{"name":"anna","password":"%s"}' % word.encode()
     sent |= {"content-type": "application/json"}
-    return ask(page.app, path, method="POST", headers=sent, body=body)
+    return http_request(page.app, path, method="POST", headers=sent, body=body)
 
 
-def test_with_tls_at_the_proxy_the_cookie_is_secure_and_the_prefix_its_path(page: Page) -> None:
+def test_with_tls_at_the_proxy_the_cookie_is_secure_and_the_prefix_its_path(
+    page: HmiService,
+) -> None:
     told = {"host": NAME, "x_forwarded_proto": "https", "origin": f"https://{NAME}"}
     got = login(page, **told, x_forwarded_for="198.51.100.7")
     assert got.status == 200, got.body
@@ -214,21 +243,21 @@ def test_with_tls_at_the_proxy_the_cookie_is_secure_and_the_prefix_its_path(page
     assert "Path=/;" in plain.cookies[-1], "asked directly it is at the root"
 
 
-def test_paths_with_and_without_the_prefix(page: Page) -> None:
+def test_paths_with_and_without_the_prefix(page: HmiService) -> None:
     for path in ("/", "/static/app.js", "/api/engines", "/metrics"):
-        assert ask(page.app, path).status == 200
-        assert ask(page.app, f"/line7{path}").status == 200
-    got = ask(page.app, "/line7")
+        assert http_request(page.app, path).status == 200
+        assert http_request(page.app, f"/line7{path}").status == 200
+    got = http_request(page.app, "/line7")
     assert (got.status, got.headers["location"]) == (308, "/line7/")
-    assert ask(page.app, "/line8/").status == 404
-    assert ask(page.app, "/line7/line7/").status == 404
+    assert http_request(page.app, "/line8/").status == 404
+    assert http_request(page.app, "/line7/line7/").status == 404
 
 
-def test_a_proxys_own_host_is_repeated_nowhere(page: Page) -> None:
+def test_a_proxys_own_host_is_repeated_nowhere(page: HmiService) -> None:
     told = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
     for host in ("evil.example", "[", "a b", "x:y:z"):
         for path in ("/", "/api/state/", "/line7", "/static", "/none/"):
-            got = ask(page.app, path, headers={**told, "host": host})
+            got = http_request(page.app, path, headers={**told, "host": host})
             assert got.status in (200, 308, 404)
             assert host not in got.headers.get("location", "/")
         assert (
@@ -246,14 +275,14 @@ def test_nothing_that_the_page_links_to_is_at_the_root() -> None:
             assert word not in text, f"{path.name}: {word}"
 
 
-def test_a_proxy_that_rewrites_the_host_is_told_what_to_do(page: Page) -> None:
+def test_a_proxy_that_rewrites_the_host_is_told_what_to_do(page: HmiService) -> None:
     got = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
     assert got.status == 403
     for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/page.md"):
         assert word in got.body
 
 
-def test_failures_are_those_of_the_browsers_address(page: Page) -> None:
+def test_failures_are_those_of_the_browsers_address(page: HmiService) -> None:
     for last in range(1, 6):
         assert login(page, word="wrong", x_forwarded_for=f"198.51.100.{last}").status == 401
     assert login(page, x_forwarded_for="198.51.100.9").status == 200

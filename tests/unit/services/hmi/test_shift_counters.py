@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.services.hmi.shift_counters import BUCKET_NS, Shift
+from edgeinspect.services.hmi.shift_counters import BUCKET_NS, ShiftCounters
 from tests.unit.services.hmi.builders import HOUR_NS
 
 START = 1_000 * HOUR_NS
@@ -23,9 +23,9 @@ JUDGED = st.fixed_dictionaries(
 )
 
 
-def told(shift: Shift, judged: list[dict[str, Any]]) -> None:
+def told(shift: ShiftCounters, judged: list[dict[str, Any]]) -> None:
     for seq, one in enumerate(judged, 1):
-        shift.count(
+        shift.count_verdict(
             seq,
             START + one["after_ns"],
             one["decision"],
@@ -39,9 +39,9 @@ def told(shift: Shift, judged: list[dict[str, Any]]) -> None:
 def test_every_frame_is_in_one_bucket_and_every_reject_under_one_name(
     judged: list[dict[str, Any]], quarters: int
 ) -> None:
-    shift = Shift(START, START + quarters * BUCKET_NS - 7)
+    shift = ShiftCounters(START, START + quarters * BUCKET_NS - 7)
     told(shift, judged)
-    plot, table = shift.trend(), shift.to_dict()
+    plot, table = shift.trend_payload(), shift.payload()
     buckets = plot["buckets"]
     assert (plot["start_ms"], plot["end_ms"]) == (table["start_ms"], table["end_ms"])
     for name, key in (("PASS", "pass"), ("REJECT", "reject"), ("NO_VERDICT", "no_verdict")):
@@ -59,7 +59,10 @@ def test_every_frame_is_in_one_bucket_and_every_reject_under_one_name(
 @given(st.lists(JUDGED, max_size=60))
 def test_groups_as_the_ledger_counts_them_give_the_same(judged: list[dict[str, Any]]) -> None:
     """As `history.load` does: by bucket and kind, with the last seq of each group."""
-    one, grouped = Shift(START, START + 8 * HOUR_NS), Shift(START, START + 8 * HOUR_NS)
+    one, grouped = (
+        ShiftCounters(START, START + 8 * HOUR_NS),
+        ShiftCounters(START, START + 8 * HOUR_NS),
+    )
     told(one, judged)
     groups: dict[Any, list[int]] = {}
     for seq, each in enumerate(judged, 1):
@@ -68,7 +71,7 @@ def test_groups_as_the_ledger_counts_them_give_the_same(judged: list[dict[str, A
         groups.setdefault(key, []).append(seq)
     grouped.first_seq = 1 if judged else 0
     for (bucket, decision, reason, classes, simulated), seqs in groups.items():
-        grouped.count(
+        grouped.count_verdict(
             max(seqs),
             START + bucket * BUCKET_NS,
             decision,
@@ -77,5 +80,5 @@ def test_groups_as_the_ledger_counts_them_give_the_same(judged: list[dict[str, A
             simulated=simulated,
             times=len(seqs),
         )
-    assert one.trend() == grouped.trend()
-    assert one.to_dict() == grouped.to_dict()
+    assert one.trend_payload() == grouped.trend_payload()
+    assert one.payload() == grouped.payload()

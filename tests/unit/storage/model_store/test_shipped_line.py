@@ -12,16 +12,16 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.model import Precision
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.imaging.regions import find_blobs
-from edgeinspect.imaging.synthetic_strip import render
+from edgeinspect.imaging.synthetic_strip import render_strip
 from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,
+    DecisionRules,
     GateLimits,
-    Rules,
     decide_by_gate,
     decide_by_regions,
 )
-from edgeinspect.registry import names, part
-from edgeinspect.storage.model_store import Store, read_manifest
+from edgeinspect.registry import load_plugin, plugin_names
+from edgeinspect.storage.model_store import ModelStore, read_manifest
 
 ROOT = Path(__file__).parents[4] / "engines"
 UNSEEN_SEED = 4711
@@ -30,7 +30,7 @@ UNSEEN_SEED = 4711
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("name", ["strip-gate", "strip-segmenter"])
 def test_manifest_and_file_agree(name: str, version: str) -> None:
-    spec = Store(ROOT).resolve(f"{name}/{version}")
+    spec = ModelStore(ROOT).resolve(f"{name}/{version}")
     assert spec.shape.dims == (256, 1600, 1)
     assert spec.path.stat().st_size < 5_000_000
     assert spec.thresholds
@@ -39,7 +39,7 @@ def test_manifest_and_file_agree(name: str, version: str) -> None:
 
 @pytest.mark.parametrize("name", ["strip-gate", "strip-segmenter"])
 def test_the_int8_version_is_its_parents_and_has_its_papers(name: str) -> None:
-    store = Store(ROOT)
+    store = ModelStore(ROOT)
     parent, child = store.resolve(f"{name}/1"), store.resolve(f"{name}/2")
     assert child.thresholds == parent.thresholds
     assert store.resolve(name).id == child.id
@@ -56,20 +56,20 @@ def test_the_int8_version_is_its_parents_and_has_its_papers(name: str) -> None:
     "backend",
     [
         pytest.param(name, marks=(pytest.mark.gpu,) if name == "trt" else ())
-        for name in names("backend")
+        for name in plugin_names("backend")
     ],
 )
 def test_line_on_unseen_pictures(backend: str, version: str) -> None:
-    module = part("backend", backend)
+    module = load_plugin("backend", backend)
     for package, _extra in getattr(module, "REQUIRES", ()):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    store = Store(ROOT)
+    store = ModelStore(ROOT)
     gate, segmenter = (
         module.build(module.Options(model=f"{name}/{version}"), SystemClock(), store=store)
         for name in ("strip-gate", "strip-segmenter")
     )
     limits = gate.spec.thresholds
-    rules = Rules(
+    rules = DecisionRules(
         GateLimits(limits["suspect"], limits["reject"], limits["degraded"], 1),
         {
             index: ClassLimits(name, rule["score"], rule["area_px"], 1, 1)
@@ -82,14 +82,14 @@ def test_line_on_unseen_pictures(backend: str, version: str) -> None:
     )
     wrong = 0
     for index in range(60):
-        picture = render(UNSEEN_SEED, index)
+        picture = render_strip(UNSEEN_SEED, index)
         image = np.ascontiguousarray(picture.image[:, :, None])
         prob = float(gate.infer(image)[0][0])
         finding = decide_by_gate(prob, rules)
         if finding is None:
             class_map, area, score = segmenter.infer(image)
             finding = decide_by_regions(prob, find_blobs(class_map[0], area[0], score[0]), rules)
-        wrong += (finding.decision is Decision.REJECT) != picture.defective
+        wrong += (finding.decision is Decision.REJECT) != picture.has_defect
     gate.close()
     segmenter.close()
     assert wrong <= 4, f"{wrong} of 60 unseen pictures were judged wrongly"

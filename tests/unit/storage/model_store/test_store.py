@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelKind, Precision
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.storage.model_store import Shelf, State, Store, default_root, read_manifest
+from edgeinspect.storage.model_store import (
+    ModelStore,
+    ModelVersions,
+    Stage,
+    default_root,
+    read_manifest,
+)
 from edgeinspect.storage.model_store import manifest as manifest_module
 from edgeinspect.storage.model_store import store as models_module
-from edgeinspect.storage.model_store.golden_frames import make_golden, prove
+from edgeinspect.storage.model_store.golden_frames import create_golden_frames, verify_engine
 from edgeinspect.system import file_ownership as trust_module
 from edgeinspect.testing.doubles import brightness_gate, model_spec, pixel_segmenter
 from tests import graphs
@@ -31,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 def refused(root: Path, ref: str = "tiny-gate") -> str:
     with pytest.raises(ModelError) as caught:
-        Store(root).resolve(ref)
+        ModelStore(root).resolve(ref)
     assert caught.value.exit_code == 65
     return str(caught.value)
 
@@ -39,7 +45,7 @@ def refused(root: Path, ref: str = "tiny-gate") -> str:
 def test_the_latest_version_by_number(root: Path) -> None:
     for version in (1, 2, 10):
         graphs.install(root, BYTES, version=version)
-    store = Store(root)
+    store = ModelStore(root)
     assert store.names() == ("tiny-gate",)
     assert store.versions("tiny-gate") == (1, 2, 10)
     assert str(store.resolve("tiny-gate").id) == "tiny-gate/10"
@@ -50,7 +56,7 @@ def test_the_spec(root: Path) -> None:
     graphs.install(
         root, BYTES, name="tiny-segmenter", kind="segmenter", calibration="cal-7", precision="int8"
     )
-    spec = Store(root).resolve("tiny-segmenter")
+    spec = ModelStore(root).resolve("tiny-segmenter")
     assert spec.kind is ModelKind.SEGMENTER
     assert spec.shape == FrameShape(32, 48, 1)
     assert spec.color == "mono"
@@ -65,10 +71,10 @@ def test_the_spec(root: Path) -> None:
 
 def test_a_folder_is_a_reference(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = graphs.install(root, BYTES)
-    assert Store(Path("/nonexistent")).resolve(str(folder)).path.read_bytes() == BYTES
+    assert ModelStore(Path("/nonexistent")).resolve(str(folder)).path.read_bytes() == BYTES
     monkeypatch.chdir(folder)
-    assert str(Store().resolve("./").id) == "tiny-gate/1"
-    assert str(Store().resolve("../1").id) == "tiny-gate/1"
+    assert str(ModelStore().resolve("./").id) == "tiny-gate/1"
+    assert str(ModelStore().resolve("../1").id) == "tiny-gate/1"
 
 
 def test_what_is_not_there(root: Path) -> None:
@@ -188,11 +194,11 @@ def test_an_unreadable_manifest(root: Path, text: str) -> None:
 def test_the_default_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEINSPECT_STORE", str(tmp_path))
     assert default_root() == tmp_path
-    assert Store().root == tmp_path
+    assert ModelStore().root == tmp_path
     monkeypatch.delenv("EDGEINSPECT_STORE")
-    monkeypatch.setattr(models_module, "_INSTALLED", tmp_path)
+    monkeypatch.setattr(models_module, "_INSTALLED_ROOT", tmp_path)
     assert default_root() == tmp_path
-    monkeypatch.setattr(models_module, "_INSTALLED", tmp_path / "absent")
+    monkeypatch.setattr(models_module, "_INSTALLED_ROOT", tmp_path / "absent")
     assert default_root().parts[-1] == "engines"
 
 
@@ -202,7 +208,7 @@ def test_shipped_models_are_what_their_manifests_say() -> None:
     assert {"strip-gate", "strip-segmenter"} <= {path.parts[-3] for path in paths}
     for path in paths:
         manifest = read_manifest(path)
-        spec = Store(engines).resolve(f"{manifest.name}/{manifest.version}")
+        spec = ModelStore(engines).resolve(f"{manifest.name}/{manifest.version}")
         assert spec.path.stat().st_size < 5_000_000
 
 
@@ -214,7 +220,7 @@ def test_shipped_models_are_what_their_manifests_say() -> None:
 def test_what_others_can_write_is_refused(
     root: Path, part: str, mode: int, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trust_module, "_private_group", lambda uid, gid: False)
+    monkeypatch.setattr(trust_module, "_is_private_group", lambda uid, gid: False)
     folder = graphs.install(root, BYTES)
     path = (folder / part).resolve()
     path.chmod(path.stat().st_mode & 0o755 | mode)
@@ -222,7 +228,7 @@ def test_what_others_can_write_is_refused(
     assert f"can be written by {who}" in message
     assert str(path) in message
     path.chmod(path.stat().st_mode & 0o755)
-    Store(root).resolve("tiny-gate")
+    ModelStore(root).resolve("tiny-gate")
 
 
 def test_the_users_own_group_is_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,8 +239,8 @@ def test_the_users_own_group_is_nobody_else(monkeypatch: pytest.MonkeyPatch) -> 
     }
     monkeypatch.setattr(trust_module.pwd, "getpwuid", lambda uid: user)
     monkeypatch.setattr(trust_module.grp, "getgrgid", lambda gid: groups[gid])
-    assert trust_module._private_group(1000, 1000)
-    assert not trust_module._private_group(1000, 50)
+    assert trust_module._is_private_group(1000, 1000)
+    assert not trust_module._is_private_group(1000, 50)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -246,7 +252,7 @@ def test_what_belongs_to_somebody_else_is_refused(
     os.chown(folder / part, 54321, 0)
     assert "belongs to user 54321" in refused(root)
     monkeypatch.setenv("EDGEINSPECT_STORE_OWNER", "54321")
-    Store(root).resolve("tiny-gate")
+    ModelStore(root).resolve("tiny-gate")
     monkeypatch.setenv("EDGEINSPECT_STORE_OWNER", "nobody-of-that-name")
     assert "there is no user" in refused(root)
 
@@ -264,56 +270,56 @@ def test_a_plan_for_another_device(root: Path, monkeypatch: pytest.MonkeyPatch) 
     message = refused(root)
     assert "was built for NVIDIA Orin; this machine has NVIDIA H200" in message
     monkeypatch.setattr(manifest_module, "devices", lambda: ("NVIDIA Orin",))
-    Store(root).resolve("tiny-gate")
+    ModelStore(root).resolve("tiny-gate")
 
 
 # -- states -------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def shelf(root: Path) -> Shelf:
+def shelf(root: Path) -> ModelVersions:
     for version in (1, 2, 3):
         graphs.install(root, BYTES, version=version)
-    return Store(root).shelf("tiny-gate")
+    return ModelStore(root).model_versions("tiny-gate")
 
 
 def live(root: Path) -> int:
-    return Store(root).resolve("tiny-gate").id.version
+    return ModelStore(root).resolve("tiny-gate").id.version
 
 
-def test_promote_and_roll_back(root: Path, shelf: Shelf) -> None:
+def test_promote_and_roll_back(root: Path, shelf: ModelVersions) -> None:
     assert live(root) == 3
     shelf.promote(1, "first")
     assert live(root) == 1
-    assert Store(root).state("tiny-gate", 3) is State.CANDIDATE
+    assert ModelStore(root).stage_of("tiny-gate", 3) is Stage.CANDIDATE
     shelf.promote(2, "better", who="ann")
     assert shelf.rollback("worse").live == 1
     assert shelf.rollback().live == 3
     with pytest.raises(ModelError, match="no earlier live version"):
         shelf.rollback()
-    history = shelf.register().history
+    history = shelf.read_state().history
     assert [change.did for change in history] == ["promote", "promote", "rollback", "rollback"]
     assert (history[1].who, history[1].why, history[1].live) == ("ann", "better", 2)
 
 
-def test_a_pinned_model_is_not_changed_by_a_new_version(root: Path, shelf: Shelf) -> None:
-    shelf.pin()
+def test_a_pinned_model_is_not_changed_by_a_new_version(root: Path, shelf: ModelVersions) -> None:
+    shelf.pin_live()
     graphs.install(root, BYTES, version=4)
     assert live(root) == 3
 
 
-def test_shadow_is_one_version_and_never_the_live_one(root: Path, shelf: Shelf) -> None:
+def test_shadow_is_one_version_and_never_the_live_one(root: Path, shelf: ModelVersions) -> None:
     shelf.promote(1)
-    shelf.shadow(2)
-    assert shelf.shadow(3).state(3) is State.SHADOW
-    assert shelf.register().state(2) is State.CANDIDATE
+    shelf.set_shadow(2)
+    assert shelf.set_shadow(3).stage_of(3) is Stage.SHADOW
+    assert shelf.read_state().stage_of(2) is Stage.CANDIDATE
     with pytest.raises(ModelError, match="is the live version"):
-        shelf.shadow(1)
+        shelf.set_shadow(1)
     assert shelf.promote(3).shadow is None
-    assert shelf.shadow(None).shadow is None
+    assert shelf.set_shadow(None).shadow is None
 
 
-def test_gc_keeps_what_is_needed(root: Path, shelf: Shelf) -> None:
+def test_gc_keeps_what_is_needed(root: Path, shelf: ModelVersions) -> None:
     for version in (4, 5):
         graphs.install(root, BYTES, version=version)
     for version in (1, 2, 4):
@@ -322,12 +328,12 @@ def test_gc_keeps_what_is_needed(root: Path, shelf: Shelf) -> None:
     assert shelf.removable(keep=0) == (1, 2, 3)
     assert shelf.remove(1) > len(BYTES)
     assert shelf.versions() == (2, 3, 4, 5)
-    assert 1 not in shelf.register().before
+    assert 1 not in shelf.read_state().before
     with pytest.raises(ModelError, match="live"):
         shelf.remove(4)
 
 
-def test_a_manifest_changed_after_it_was_accepted(root: Path, shelf: Shelf) -> None:
+def test_a_manifest_changed_after_it_was_accepted(root: Path, shelf: ModelVersions) -> None:
     shelf.promote(2)
     path = shelf.folder / "2" / "manifest.yaml"
     text = path.read_text()
@@ -348,19 +354,19 @@ def test_a_manifest_changed_after_it_was_accepted(root: Path, shelf: Shelf) -> N
         '{"schema": 1, "live": 1, "extra": 2}',
     ],
 )
-def test_a_damaged_state_file(root: Path, shelf: Shelf, text: str) -> None:
+def test_a_damaged_state_file(root: Path, shelf: ModelVersions, text: str) -> None:
     (shelf.folder / "state.json").write_text(text)
     assert "the state of tiny-gate cannot be read" in refused(root)
 
 
-def test_a_state_file_that_names_what_is_gone(root: Path, shelf: Shelf) -> None:
+def test_a_state_file_that_names_what_is_gone(root: Path, shelf: ModelVersions) -> None:
     shelf.promote(1)
     (shelf.folder / "1").rename(root / "elsewhere")
     assert "there is no model tiny-gate/1, which is live" in refused(root)
 
 
 def test_a_write_that_fails_leaves_the_old_state(
-    root: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    root: Path, shelf: ModelVersions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf.promote(1)
 
@@ -388,7 +394,7 @@ def test_any_history_goes_back_the_way_it_came(
     root = tmp_path_factory.mktemp("store")
     for version in (1, 2, 3):
         graphs.install(root, BYTES, version=version)
-    shelf = Shelf(root / "tiny-gate")
+    shelf = ModelVersions(root / "tiny-gate")
     path = [3]
     for step in steps:
         if step == "back":
@@ -396,18 +402,18 @@ def test_any_history_goes_back_the_way_it_came(
                 path.pop()
                 shelf.rollback()
         elif step == "none":
-            shelf.shadow(None)
+            shelf.set_shadow(None)
         elif isinstance(step, str):
             if int(step[1]) != path[-1]:
-                shelf.shadow(int(step[1]))
+                shelf.set_shadow(int(step[1]))
         else:
             if step != path[-1]:
                 path.append(step)
             shelf.promote(step)
-        register = shelf.register()
+        register = shelf.read_state()
         assert (*register.before, register.live) == tuple(path)
         assert register.shadow != register.live
-        assert Store(root).resolve("tiny-gate").id.version == path[-1]
+        assert ModelStore(root).resolve("tiny-gate").id.version == path[-1]
 
 
 # -- golden frames ------------------------------------------------------------------------
@@ -416,29 +422,29 @@ def test_any_history_goes_back_the_way_it_came(
 def golden_engine(root: Path, **changes: Any) -> Any:
     graphs.install(root, BYTES, **changes)
     engine = brightness_gate(graphs.SHAPE)
-    engine._spec = Store(root).resolve("tiny-gate")
+    engine._spec = ModelStore(root).resolve("tiny-gate")
     return engine
 
 
 def test_golden_frames_are_made_and_held(root: Path) -> None:
     engine = golden_engine(root)
-    assert "no golden frames" in prove(engine)
+    assert "no golden frames" in verify_engine(engine)
     pictures = [np.full(graphs.SHAPE.dims, level, np.uint8) for level in (10, 200)]
-    make_golden(engine, pictures)
-    engine._spec = Store(root).resolve("tiny-gate")
-    assert "2 golden frames" in prove(engine)
+    create_golden_frames(engine, pictures)
+    engine._spec = ModelStore(root).resolve("tiny-gate")
+    assert "2 golden frames" in verify_engine(engine)
     outputs = engine._outputs
     engine._outputs = lambda image: (outputs(image)[0] * np.float32(0.9),)
     with pytest.raises(ModelError, match="golden frame 1"):
-        prove(engine)
+        verify_engine(engine)
     with pytest.raises(DataError, match="1 to 16"):
-        make_golden(engine, [])
+        create_golden_frames(engine, [])
     with pytest.raises(DataError, match="takes"):
-        make_golden(engine, [np.zeros((2, 2, 1), np.uint8)])
+        create_golden_frames(engine, [np.zeros((2, 2, 1), np.uint8)])
 
 
 def test_golden_frames_that_were_exchanged_are_refused(root: Path) -> None:
-    make_golden(golden_engine(root), [np.zeros(graphs.SHAPE.dims, np.uint8)])
+    create_golden_frames(golden_engine(root), [np.zeros(graphs.SHAPE.dims, np.uint8)])
     path = root / "tiny-gate" / "1" / "golden.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert "golden.npz" in refused(root)
@@ -449,12 +455,12 @@ def test_an_impossible_probability_is_refused(prob: float) -> None:
     engine = brightness_gate(graphs.SHAPE)
     engine._outputs = lambda image: (np.array([prob], np.float32),)
     with pytest.raises(ModelError, match="gives a probability of"):
-        prove(engine)
+        verify_engine(engine)
 
 
 def test_impossible_segments_are_refused() -> None:
     sound = pixel_segmenter(graphs.SHAPE)
-    assert "outputs are sound" in prove(sound)
+    assert "outputs are sound" in verify_engine(sound)
     for position, value, words in ((0, 9, "class 9 of 2"), (1, 1e9, "areas"), (2, 7, "scores")):
         engine = pixel_segmenter(graphs.SHAPE)
 
@@ -467,9 +473,9 @@ def test_impossible_segments_are_refused() -> None:
 
         engine._outputs = broken
         with pytest.raises(ModelError, match=words):
-            prove(engine)
+            verify_engine(engine)
     spec = model_spec(ModelKind.SEGMENTER, graphs.SHAPE, ("a",))
     engine = pixel_segmenter(graphs.SHAPE)
     engine._spec = spec
     with pytest.raises(ModelError, match="outputs of shapes"):
-        prove(engine)
+        verify_engine(engine)

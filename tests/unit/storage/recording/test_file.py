@@ -15,20 +15,20 @@ pytest.importorskip("mcap", reason="mcap is not installed: extra record")
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError, StorageError, UsageError
 from edgeinspect.storage.recording.messages import (
-    About,
     ClockReading,
-    Configuration,
-    End,
     FrameRecord,
-    Missed,
+    MissedVerdicts,
+    RecordedConfiguration,
+    RecordingEnd,
+    RecordingInfo,
 )
-from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, Packer
-from edgeinspect.storage.recording.reader import Item, RecordedFrame, open_recording
+from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker
+from edgeinspect.storage.recording.reader import RecordedFrame, RecordingItem, open_recording
 from edgeinspect.storage.recording.writer import RecordingWriter
-from edgeinspect.wire.messages import encode
+from edgeinspect.wire.messages import encode_message
 
-ABOUT = About(line="strip", edgeinspect="1", began_utc_ns=5, machine={"processor": "x"})
-CONFIGURATION = Configuration(hash="abc", text="{}")
+ABOUT = RecordingInfo(line="strip", edgeinspect="1", began_utc_ns=5, machine={"processor": "x"})
+CONFIGURATION = RecordedConfiguration(hash="abc", text="{}")
 
 
 def verdict(seq: int, epoch: int = 7) -> Verdict:
@@ -54,50 +54,55 @@ def pixels(seq: int) -> np.ndarray:
 
 
 def record(seq: int, epoch: int = 7) -> FrameRecord:
-    packed = Packer().pack(pixels(seq))
+    packed = PixelPacker().pack(pixels(seq))
     return FrameRecord(
-        verdict=encode(verdict(seq, epoch)), dims=(8, 16, 1), packing=LEFT_ZSTD, pixels=packed
+        verdict=encode_message(verdict(seq, epoch)),
+        dims=(8, 16, 1),
+        packing=LEFT_ZSTD,
+        pixels=packed,
     )
 
 
 def write(path: Path, seqs: range, *, end: bool = True, epoch: int = 7) -> None:
     writer = RecordingWriter(path, ABOUT)
-    writer.configuration(CONFIGURATION, 6)
+    writer.write_configuration(CONFIGURATION, 6)
     for seq in seqs:
-        writer.clock(ClockReading(mono_ns=seq, utc_ns=seq))
-        writer.frame(record(seq, epoch), "top", seq, 10 + seq)
+        writer.write_clock(ClockReading(mono_ns=seq, utc_ns=seq))
+        writer.write_frame(record(seq, epoch), "top", seq, 10 + seq)
         writer.flush()
     if end:
-        writer.finish(End(why="full", frames=len(seqs), without_picture=0, missed=0), 99)
+        writer.finish(RecordingEnd(why="full", frames=len(seqs), without_picture=0, missed=0), 99)
     else:
-        writer.abandon()
+        writer.close_unfinished()
 
 
-def read(path: Path) -> tuple[list[Item], list[str]]:
+def read(path: Path) -> tuple[list[RecordingItem], list[str]]:
     recording = open_recording(path)
     items = list(recording.items())
-    return items, [how for _path, how in recording.cuts]
+    return items, [how for _path, how in recording.truncations]
 
 
-def frames(items: list[Item]) -> list[int]:
+def frames(items: list[RecordingItem]) -> list[int]:
     return [item.verdict.seq for item in items if isinstance(item, RecordedFrame)]
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     writer = RecordingWriter(path, ABOUT)
-    writer.configuration(CONFIGURATION, 6)
-    writer.missed(Missed(from_seq=1, to_seq=3), 7)
-    writer.frame(record(4), "top", 4, 8)
-    writer.frame(FrameRecord(verdict=encode(verdict(5)), why_not="none came"), "top", 5, 9)
-    end = End(why="stopped", frames=2, without_picture=1, missed=3)
+    writer.write_configuration(CONFIGURATION, 6)
+    writer.write_missed(MissedVerdicts(from_seq=1, to_seq=3), 7)
+    writer.write_frame(record(4), "top", 4, 8)
+    writer.write_frame(
+        FrameRecord(verdict=encode_message(verdict(5)), why_not="none came"), "top", 5, 9
+    )
+    end = RecordingEnd(why="stopped", frames=2, without_picture=1, missed=3)
     writer.finish(end, 10)
     items, cuts = read(path)
     assert cuts == []
     assert [items[0], items[1], items[2], items[-1]] == [
         ABOUT,
         CONFIGURATION,
-        Missed(from_seq=1, to_seq=3),
+        MissedVerdicts(from_seq=1, to_seq=3),
         end,
     ]
     first, second = items[3:5]
@@ -264,7 +269,7 @@ def test_nothing_is_overwritten_and_a_full_disk_is_said(tmp_path: Path) -> None:
         writer = RecordingWriter(tmp_path / "full.mcap", ABOUT)
         import os
 
-        os.dup2(os.open(full, os.O_WRONLY), writer._sink._file)
+        os.dup2(os.open(full, os.O_WRONLY), writer._file._file)
         with pytest.raises(StorageError, match="No space"):
             writer.flush()
-        writer.abandon()
+        writer.close_unfinished()

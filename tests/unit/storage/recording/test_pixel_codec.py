@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as arrays
 pytest.importorskip("zstandard", reason="zstandard is not installed: extra record")
 
 from edgeinspect.errors import DataError
-from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, Packer, unpack
+from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker, unpack_pixels
 
-PACKER = Packer()
+PACKER = PixelPacker()
 PICTURES = arrays.arrays(
     np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4))
 )
@@ -24,7 +24,7 @@ PICTURES = arrays.arrays(
 def test_what_is_packed_comes_back(pixels: np.ndarray) -> None:
     dims = pixels.shape
     assert len(dims) == 3
-    back = unpack(LEFT_ZSTD, PACKER.pack(pixels), dims)
+    back = unpack_pixels(LEFT_ZSTD, PACKER.pack(pixels), dims)
     assert back.dtype == np.uint8
     assert np.array_equal(back, pixels)
     assert back.flags.writeable
@@ -32,14 +32,14 @@ def test_what_is_packed_comes_back(pixels: np.ndarray) -> None:
 
 def test_a_view_that_is_not_contiguous_comes_back() -> None:
     pixels = np.arange(2 * 8 * 12, dtype=np.uint8).reshape(8, 12, 2)[::2, ::-3, :1]
-    assert np.array_equal(unpack(LEFT_ZSTD, PACKER.pack(pixels), (4, 4, 1)), pixels)
+    assert np.array_equal(unpack_pixels(LEFT_ZSTD, PACKER.pack(pixels), (4, 4, 1)), pixels)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(DataError):
-        unpack(LEFT_ZSTD, data, (4, 4, 1))
+        unpack_pixels(LEFT_ZSTD, data, (4, 4, 1))
 
 
 def test_it_is_not_more_memory_than_told() -> None:
@@ -47,11 +47,11 @@ def test_it_is_not_more_memory_than_told() -> None:
 
     bomb = zstandard.ZstdCompressor().compress(bytes(1 << 28))
     with pytest.raises(DataError, match="268435456 bytes where 4x4x1"):
-        unpack(LEFT_ZSTD, bomb, (4, 4, 1))
+        unpack_pixels(LEFT_ZSTD, bomb, (4, 4, 1))
     with pytest.raises(DataError, match="more than"):
-        unpack(LEFT_ZSTD, bomb, (65_536, 65_536, 1))
+        unpack_pixels(LEFT_ZSTD, bomb, (65_536, 65_536, 1))
     with pytest.raises(DataError, match="packed as 'jpeg'"):
-        unpack("jpeg", bomb, (4, 4, 1))
+        unpack_pixels("jpeg", bomb, (4, 4, 1))
 
 
 def test_a_changed_byte_is_seen() -> None:
@@ -60,4 +60,4 @@ def test_a_changed_byte_is_seen() -> None:
     packed = bytearray(PACKER.pack(pixels))
     packed[len(packed) // 2] ^= 1
     with pytest.raises(DataError):
-        unpack(LEFT_ZSTD, bytes(packed), (16, 32, 1))
+        unpack_pixels(LEFT_ZSTD, bytes(packed), (16, 32, 1))

@@ -12,8 +12,8 @@ import pytest
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import ConfigError, DeviceLostError
 from edgeinspect.storage.shared_memory import folder as shared_memory
-from edgeinspect.storage.shared_memory.frame_ring import Ring, RingReader
-from edgeinspect.storage.shared_memory.side_buffer import Aside, AsideReader
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing, FrameRingReader
+from edgeinspect.storage.shared_memory.side_buffer import SideBuffer, SideBufferReader
 from edgeinspect.storage.spool.reader import SpoolReader
 from edgeinspect.storage.spool.spool import Spool
 
@@ -35,15 +35,15 @@ def test_what_is_made_is_for_the_user_and_the_group(tmp_path: Path, umask: int) 
     before = os.umask(umask)
     try:
         one = spool(folder)
-        ring = Ring(folder / "t.top.ring", 2, SHAPE)
-        aside = AsideReader(folder / "t.aside", 2, 64)
+        ring = FrameRing(folder / "t.top.ring", 2, SHAPE)
+        aside = SideBufferReader(folder / "t.aside", 2, 64)
     finally:
         os.umask(before)
     assert mode(folder) == 0o750
     assert {mode(path) for path in folder.iterdir()} == {0o640}
     aside.close()
-    ring.dispose()
-    one.dispose()
+    ring.remove_file()
+    one.release()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +53,7 @@ def test_a_link_is_not_followed(tmp_path: Path, name: str) -> None:
     victim.write_bytes(b"of value")
     (folder / name).symlink_to(victim)
     try:
-        spool(folder).dispose()
+        spool(folder).release()
     except Exception as error:
         assert getattr(error, "exit_code", 0) in (75, 78), error
     assert victim.read_bytes() == b"of value"
@@ -65,12 +65,12 @@ def test_no_link_is_followed_for_a_ring_or_an_aside(tmp_path: Path) -> None:
     (tmp_path / "t.top.ring").symlink_to(victim)
     (tmp_path / f"t.aside.{os.getpid()}").symlink_to(victim)
     (tmp_path / "t.aside").symlink_to(victim)
-    ring = Ring(tmp_path / "t.top.ring", 2, SHAPE)
-    assert not Aside(tmp_path / "t.aside").keep(1, np.zeros((2, 2, 1), np.uint8), 1)
-    aside = AsideReader(tmp_path / "t.aside", 2, 64)
+    ring = FrameRing(tmp_path / "t.top.ring", 2, SHAPE)
+    assert not SideBuffer(tmp_path / "t.aside").store(1, np.zeros((2, 2, 1), np.uint8), 1)
+    aside = SideBufferReader(tmp_path / "t.aside", 2, 64)
     assert victim.read_bytes() == b"of value"
     aside.close()
-    ring.dispose()
+    ring.remove_file()
 
 
 @pytest.mark.parametrize("bits", [0o777, 0o1777, 0o757])
@@ -78,7 +78,7 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, bits: int) ->
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(bits)
-    for make in (spool, lambda f: Ring(f / "t.top.ring", 2, SHAPE)):
+    for make in (spool, lambda f: FrameRing(f / "t.top.ring", 2, SHAPE)):
         with pytest.raises(ConfigError, match=r"written by everybody .* chmod go-w"):
             make(folder)
     assert not list(folder.iterdir())
@@ -106,7 +106,7 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.mkdir(0o750)
     os.chown(given, 12345, 12345)
-    shared_memory.check_folder(given)
+    shared_memory.check_folder_permissions(given)
 
 
 def test_a_pipe_or_a_folder_in_the_place_of_a_file_never_hangs(tmp_path: Path) -> None:
@@ -114,50 +114,50 @@ def test_a_pipe_or_a_folder_in_the_place_of_a_file_never_hangs(tmp_path: Path) -
     with pytest.raises(ConfigError, match="no regular file"):
         spool(tmp_path)
     with pytest.raises(DeviceLostError):
-        RingReader(tmp_path / "t.spool")
+        FrameRingReader(tmp_path / "t.spool")
 
 
 def test_readers_look_at_the_owner_first(tmp_path: Path) -> None:
     one = spool(tmp_path)
-    ring = Ring(tmp_path / "t.top.ring", 2, SHAPE)
+    ring = FrameRing(tmp_path / "t.top.ring", 2, SHAPE)
     SpoolReader(tmp_path / "t.spool")
-    RingReader(tmp_path / "t.top.ring")
-    for name, reader in (("t.spool", SpoolReader), ("t.top.ring", RingReader)):
+    FrameRingReader(tmp_path / "t.top.ring")
+    for name, reader in (("t.spool", SpoolReader), ("t.top.ring", FrameRingReader)):
         (tmp_path / name).chmod(0o666)
         with pytest.raises(DeviceLostError, match="is not trusted"):
             reader(tmp_path / name)
-    ring.dispose()
-    one.dispose()
+    ring.remove_file()
+    one.release()
 
 
 def test_a_ring_that_is_cut_is_refused(tmp_path: Path) -> None:
-    ring = Ring(tmp_path / "t.top.ring", 2, SHAPE)
+    ring = FrameRing(tmp_path / "t.top.ring", 2, SHAPE)
     os.truncate(tmp_path / "t.top.ring", 4096)
     with pytest.raises(DeviceLostError):
-        RingReader(tmp_path / "t.top.ring")
-    ring.dispose()
+        FrameRingReader(tmp_path / "t.top.ring")
+    ring.remove_file()
 
 
 def test_the_default_folder_is_the_units_or_the_users_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}:/elsewhere")
-    assert shared_memory.own_folder() == tmp_path
+    assert shared_memory.default_folder() == tmp_path
     monkeypatch.delenv("RUNTIME_DIRECTORY")
-    assert shared_memory.own_folder().name == f"edgeinspect-{os.geteuid()}"
+    assert shared_memory.default_folder().name == f"edgeinspect-{os.geteuid()}"
 
 
 def test_a_line_is_found_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     services, own = tmp_path / "run", tmp_path / "own"
-    monkeypatch.setattr(shared_memory, "_SERVICES", services)
+    monkeypatch.setattr(shared_memory, "_RUNTIME_ROOT", services)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(own))
     monkeypatch.delenv("INVOCATION_ID", raising=False)
-    assert shared_memory.find_folder("t") == own
+    assert shared_memory.find_line_folder("t") == own
     (services / "t").mkdir(parents=True)
-    assert shared_memory.find_folder("t") == services / "t"
+    assert shared_memory.find_line_folder("t") == services / "t"
     one = spool(own)
-    assert shared_memory.find_folder("t") == own
-    assert shared_memory.living_lines() == [("t", own)]
-    one.dispose()
-    assert shared_memory.living_lines() == []
-    assert not shared_memory.is_held(own / "t.spool")
+    assert shared_memory.find_line_folder("t") == own
+    assert shared_memory.running_lines() == [("t", own)]
+    one.release()
+    assert shared_memory.running_lines() == []
+    assert not shared_memory.is_locked(own / "t.spool")

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.shared_memory.frame_ring import Ring, RingReader
+from edgeinspect.storage.shared_memory.frame_ring import FrameRing, FrameRingReader
 from edgeinspect.storage.spool.format import OpenRecord
 from edgeinspect.storage.spool.spool import Spool
 
@@ -23,9 +23,9 @@ SHAPE = FrameShape(4, 6, 1)
 
 
 def test_pixels_do_not_overlap(tmp_path: Path) -> None:
-    ring = Ring(tmp_path / "a.ring", 3, SHAPE)
-    slots = [ring.take() for _ in range(3)]
-    assert ring.take() is None
+    ring = FrameRing(tmp_path / "a.ring", 3, SHAPE)
+    slots = [ring.acquire() for _ in range(3)]
+    assert ring.acquire() is None
     for value, slot in enumerate(slots):
         assert slot is not None
         ring.pixels(slot)[:] = value
@@ -33,64 +33,64 @@ def test_pixels_do_not_overlap(tmp_path: Path) -> None:
         assert slot is not None
         assert (ring.pixels(slot) == value).all()
         assert ring.pixels(slot).flags.c_contiguous
-    ring.dispose()
+    ring.remove_file()
 
 
 def test_reader_sees_the_newest_whole_picture(tmp_path: Path) -> None:
-    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
-    reader = RingReader(tmp_path / "a.ring")
+    ring = FrameRing(tmp_path / "a.ring", 2, SHAPE)
+    reader = FrameRingReader(tmp_path / "a.ring")
     assert reader.newest() is None
     for seq in (1, 2, 3):
-        slot = ring.take()
+        slot = ring.acquire()
         assert slot is not None
-        assert reader.find(seq) is None
+        assert reader.read(seq) is None
         ring.pixels(slot)[:] = seq
-        ring.stamp(slot, seq)
-        ring.give_back(slot)
+        ring.publish(slot, seq)
+        ring.release(slot)
     newest = reader.newest()
     assert newest is not None
     assert newest[0] == 3
     assert (newest[1] == 3).all()
-    assert reader.find(1) is None
-    assert np.array_equal(reader.find(2), np.full(SHAPE.dims, 2, np.uint8))  # type: ignore[arg-type]
-    ring.dispose()
+    assert reader.read(1) is None
+    assert np.array_equal(reader.read(2), np.full(SHAPE.dims, 2, np.uint8))  # type: ignore[arg-type]
+    ring.remove_file()
 
 
 def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Path) -> None:
     path = tmp_path / "a.ring"
-    ring = Ring(path, 2, FrameShape(4, 6, 3), "rgb", 1_732_000_000_123)
-    reader = RingReader(path)
+    ring = FrameRing(path, 2, FrameShape(4, 6, 3), "rgb", 1_732_000_000_123)
+    reader = FrameRingReader(path)
     assert (reader.color, reader.is_current) == ("rgb", True)
     assert reader.epoch == 1_732_000_000_123
-    again = Ring(path, 2, SHAPE)
+    again = FrameRing(path, 2, SHAPE)
     assert not reader.is_current
-    assert (RingReader(path).color, RingReader(path).is_current) == ("", True)
-    again.dispose()
+    assert (FrameRingReader(path).color, FrameRingReader(path).is_current) == ("", True)
+    again.remove_file()
     assert not reader.is_current
-    ring.dispose()
+    ring.remove_file()
 
 
 def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
-    slot = ring.take()
+    ring = FrameRing(tmp_path / "a.ring", 2, SHAPE)
+    slot = ring.acquire()
     assert slot is not None
-    ring.stamp(slot, 5)
-    reader = RingReader(tmp_path / "a.ring")
+    ring.publish(slot, 5)
+    reader = FrameRingReader(tmp_path / "a.ring")
 
-    assert reader.find(5) is not None
+    assert reader.read(5) is not None
     read = os.preadv
 
     def meanwhile(handle: int, into: list[np.ndarray], at: int) -> int:  # type: ignore[type-arg]
         taken_bytes = read(handle, into, at)
-        ring.stamp(slot, 7)
+        ring.publish(slot, 7)
         return taken_bytes
 
     monkeypatch.setattr(os, "preadv", meanwhile)
-    assert reader.find(5) is None
-    assert reader.find(7) is not None
-    ring.dispose()
+    assert reader.read(5) is None
+    assert reader.read(7) is not None
+    ring.remove_file()
 
 
 CUT_SHORT = """
@@ -125,11 +125,11 @@ def test_a_file_that_its_owner_cuts_short_ends_no_reader(tmp_path: Path, size: i
     spool = Spool(tmp_path / "a.spool", line="a", slots=8, utc_ns=10**9)
     spool.close(spool.open(OpenRecord("top", 1, 1, 0, 0, 0)), b"verdict")
     spool.mark_published(1)
-    spool.dispose()
-    ring = Ring(tmp_path / "a.ring", 2, SHAPE)
-    slot = ring.take()
+    spool.release()
+    ring = FrameRing(tmp_path / "a.ring", 2, SHAPE)
+    slot = ring.acquire()
     assert slot is not None
-    ring.stamp(slot, 1)
+    ring.publish(slot, 1)
     del ring, slot
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path), str(size)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -142,7 +142,7 @@ def test_reader_refuses_what_is_no_ring(tmp_path: Path, content: bytes | None) -
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DeviceLostError):
-        RingReader(path)
+        FrameRingReader(path)
 
 
 class RingMachine(RuleBasedStateMachine):
@@ -153,12 +153,12 @@ class RingMachine(RuleBasedStateMachine):
         import tempfile
 
         self.folder = tempfile.TemporaryDirectory()
-        self.ring = Ring(Path(self.folder.name) / "m.ring", 4, SHAPE)
+        self.ring = FrameRing(Path(self.folder.name) / "m.ring", 4, SHAPE)
         self.owned: list[int] = []
 
     @rule()
     def take(self) -> None:
-        slot = self.ring.take()
+        slot = self.ring.acquire()
         assert (slot is None) == (len(self.owned) == 4)
         if slot is not None:
             assert slot not in self.owned
@@ -169,16 +169,16 @@ class RingMachine(RuleBasedStateMachine):
     def give_back(self, data: st.DataObject) -> None:
         slot = data.draw(st.sampled_from(self.owned))
         self.owned.remove(slot)
-        self.ring.give_back(slot)
+        self.ring.release(slot)
 
     @invariant()
     def none_is_lost(self) -> None:
         if hasattr(self, "ring"):
-            assert self.ring.free + len(self.owned) == 4
+            assert self.ring.free_slots + len(self.owned) == 4
 
     def teardown(self) -> None:
         if hasattr(self, "ring"):
-            self.ring.dispose()
+            self.ring.remove_file()
             self.folder.cleanup()
 
 

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.storage.shared_memory.side_buffer import WANTED_NS, Aside, AsideReader
+from edgeinspect.storage.shared_memory.side_buffer import (
+    REQUEST_TIMEOUT_NS,
+    SideBuffer,
+    SideBufferReader,
+)
 
-NOW_NS = 100 * WANTED_NS
+NOW_NS = 100 * REQUEST_TIMEOUT_NS
 
 
 def picture(value: int, *dims: int) -> np.ndarray:
@@ -17,60 +21,60 @@ def picture(value: int, *dims: int) -> np.ndarray:
 
 def test_nothing_is_kept_unless_it_is_wanted(tmp_path: Path) -> None:
     path = tmp_path / "top.aside"
-    line = Aside(path)
-    assert not line.keep(1, picture(1), NOW_NS)
-    reader = AsideReader(path, 2, 64)
-    assert not line.keep(2, picture(2), NOW_NS)
-    reader.want(NOW_NS)
-    assert line.keep(3, picture(3), NOW_NS + 1)
-    found = reader.find(3)
+    line = SideBuffer(path)
+    assert not line.store(1, picture(1), NOW_NS)
+    reader = SideBufferReader(path, 2, 64)
+    assert not line.store(2, picture(2), NOW_NS)
+    reader.request(NOW_NS)
+    assert line.store(3, picture(3), NOW_NS + 1)
+    found = reader.read(3)
     assert found is not None
     assert np.array_equal(found, picture(3))
-    assert reader.find(2) is None
-    assert not line.keep(4, picture(4), NOW_NS + WANTED_NS + 1)
-    reader.want(NOW_NS)
+    assert reader.read(2) is None
+    assert not line.store(4, picture(4), NOW_NS + REQUEST_TIMEOUT_NS + 1)
+    reader.request(NOW_NS)
     reader.close()
     assert not path.exists()
-    assert not line.keep(5, picture(5), NOW_NS)
+    assert not line.store(5, picture(5), NOW_NS)
 
 
 def test_other_sizes_fit_and_too_large_ones_are_left(tmp_path: Path) -> None:
-    reader = AsideReader(tmp_path / "a", 2, 64)
-    reader.want(NOW_NS)
-    line = Aside(tmp_path / "a")
-    assert line.keep(1, picture(7, 2, 5, 3), NOW_NS)
-    assert not line.keep(2, picture(7, 65, 1, 1), NOW_NS)
-    assert not line.keep(3, np.zeros((4, 4), np.uint8), NOW_NS)
-    assert not line.keep(4, np.zeros((0, 4, 1), np.uint8), NOW_NS)
-    found = reader.find(1)
+    reader = SideBufferReader(tmp_path / "a", 2, 64)
+    reader.request(NOW_NS)
+    line = SideBuffer(tmp_path / "a")
+    assert line.store(1, picture(7, 2, 5, 3), NOW_NS)
+    assert not line.store(2, picture(7, 65, 1, 1), NOW_NS)
+    assert not line.store(3, np.zeros((4, 4), np.uint8), NOW_NS)
+    assert not line.store(4, np.zeros((0, 4, 1), np.uint8), NOW_NS)
+    found = reader.read(1)
     assert found is not None
     assert found.shape == (2, 5, 3)
 
 
 def test_the_oldest_makes_room_and_is_not_taken_for_another(tmp_path: Path) -> None:
-    reader = AsideReader(tmp_path / "a", 2, 64)
-    reader.want(NOW_NS)
-    line = Aside(tmp_path / "a")
+    reader = SideBufferReader(tmp_path / "a", 2, 64)
+    reader.request(NOW_NS)
+    line = SideBuffer(tmp_path / "a")
     for seq in (1, 2, 3):
-        assert line.keep(seq, picture(seq), NOW_NS)
-    assert reader.find(1) is None
+        assert line.store(seq, picture(seq), NOW_NS)
+    assert reader.read(1) is None
     for seq in (2, 3):
-        found = reader.find(seq)
+        found = reader.read(seq)
         assert found is not None
         assert np.array_equal(found, picture(seq))
 
 
 def test_a_second_recorder_takes_over_and_a_strange_file_is_left(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    first = AsideReader(path, 2, 64)
-    first.want(NOW_NS)
-    line = Aside(path)
-    assert line.keep(1, picture(1), NOW_NS)
-    second = AsideReader(path, 2, 64)
-    later_ns = NOW_NS + 2 * WANTED_NS
-    second.want(later_ns)
-    assert line.keep(2, picture(2), later_ns)
-    assert second.find(2) is not None
+    first = SideBufferReader(path, 2, 64)
+    first.request(NOW_NS)
+    line = SideBuffer(path)
+    assert line.store(1, picture(1), NOW_NS)
+    second = SideBufferReader(path, 2, 64)
+    later_ns = NOW_NS + 2 * REQUEST_TIMEOUT_NS
+    second.request(later_ns)
+    assert line.store(2, picture(2), later_ns)
+    assert second.read(2) is not None
     path.unlink()
     path.write_bytes(b"nonsense" * 100)
-    assert not line.keep(3, picture(3), later_ns + 2 * WANTED_NS)
+    assert not line.store(3, picture(3), later_ns + 2 * REQUEST_TIMEOUT_NS)

@@ -21,7 +21,7 @@ from edgeinspect.storage.spool.format import (
     PAYLOAD_BYTES,
     SLOT_BYTES,
     OpenRecord,
-    scan_file,
+    scan_spool,
 )
 from edgeinspect.storage.spool.spool import Spool, SpoolFullError
 
@@ -34,7 +34,7 @@ def record(frame: int = 1, label: str | None = None) -> OpenRecord:
 
 def make(path: Path, slots: int = SLOTS, *, ended: bool = False, **known: int) -> Spool:
     utc_ns = 1_700_000_000_000_000_000
-    return Spool(path, line="t", slots=slots, utc_ns=utc_ns, ended=ended, **known)
+    return Spool(path, line="t", slots=slots, utc_ns=utc_ns, clean_shutdown=ended, **known)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_first_close_wins(path: Path) -> None:
     assert spool.close(seq, b"first")
     assert not spool.close(seq, b"second")
     assert spool.read(seq) == b"first"
-    spool.dispose()
+    spool.release()
 
 
 def test_first_close_wins_between_threads(path: Path) -> None:
@@ -69,7 +69,7 @@ def test_first_close_wins_between_threads(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sum(wins) == len(seqs)
-    spool.dispose()
+    spool.release()
 
 
 def test_restart_keeps_seq_changes_epoch_and_finds_the_open(path: Path) -> None:
@@ -78,7 +78,7 @@ def test_restart_keeps_seq_changes_epoch_and_finds_the_open(path: Path) -> None:
     spool.close(spool.open(record(1)), b"one")
     spool.open(record(2, "plate.png"))
     spool.mark_published(1)
-    spool.dispose()
+    spool.release()
     again = make(path)
     assert again.epoch > first_epoch
     assert again.last_seq == 2
@@ -89,15 +89,15 @@ def test_restart_keeps_seq_changes_epoch_and_finds_the_open(path: Path) -> None:
     assert left.record == record(2, "plate.png")
     assert again.close(2, b"restart")
     assert again.open(record(3)) == 3
-    again.dispose()
+    again.release()
 
 
 def test_second_daemon_is_refused(path: Path) -> None:
     spool = make(path)
     with pytest.raises(SpoolError, match="runs already"):
         make(path)
-    spool.dispose()
-    make(path).dispose()
+    spool.release()
+    make(path).release()
 
 
 def test_lost_spool_goes_on_from_a_ledger_that_ended_in_order(path: Path) -> None:
@@ -108,7 +108,7 @@ def test_lost_spool_goes_on_from_a_ledger_that_ended_in_order(path: Path) -> Non
     assert spool.skipped is None
     assert spool.open(record()) == 501
     assert spool.oldest_seq == 501
-    spool.dispose()
+    spool.release()
 
 
 @pytest.mark.parametrize("last", [500, 0])
@@ -118,19 +118,19 @@ def test_lost_spool_uses_no_seq_that_may_have_been_given_out(path: Path, last: i
     assert spool.published_seq == last + 128
     assert spool.unfinished == []
     assert spool.open(record()) == last + 129
-    spool.dispose()
+    spool.release()
     again = make(path, 64, at_least_seq=last, at_least_epoch=7)
     assert again.skipped == (last + 1, last + 128), "kept, until the ledger has noted it"
     assert again.last_seq == last + 129
     assert again.oldest_seq == last + 129
-    again.dispose()
+    again.release()
 
 
 def test_a_line_that_never_ran_begins_at_one(path: Path) -> None:
     spool = make(path)
     assert spool.skipped is None
     assert spool.open(record()) == 1
-    spool.dispose()
+    spool.release()
 
 
 @pytest.mark.parametrize("slots", [64, 128, 96])
@@ -140,14 +140,14 @@ def test_another_size_keeps_what_fits(path: Path, slots: int) -> None:
         seq = spool.open(record(index))
         if index < 200:
             spool.close(seq, b"%d" % index)
-    spool.dispose()
+    spool.release()
     again = make(path, slots)
     assert again.last_seq == 200
     assert [left.seq for left in again.unfinished] == [200]
     assert again.oldest_seq == 200 - min(slots, 128) + 1
     for seq in range(again.oldest_seq, 200):
         assert again.read(seq) == b"%d" % seq
-    again.dispose()
+    again.release()
 
 
 def test_a_turn_of_the_spool_asks_to_close_the_one_in_the_way(path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_turn_of_the_spool_asks_to_close_the_one_in_the_way(path: Path) -> Non
     assert spool.overwritten_unledgered == 1
     with pytest.raises(SpoolError, match="not in the spool"):
         spool.close(first, b"again")
-    spool.dispose()
+    spool.release()
 
 
 def test_payload_too_long_is_refused(path: Path) -> None:
@@ -174,7 +174,7 @@ def test_payload_too_long_is_refused(path: Path) -> None:
         spool.close(seq, b"x" * (PAYLOAD_BYTES + 1))
     assert spool.close(seq, b"x" * PAYLOAD_BYTES)
     assert spool.read(seq) == b"x" * PAYLOAD_BYTES
-    spool.dispose()
+    spool.release()
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,7 +186,7 @@ def test_any_bytes_as_a_spool_are_set_aside_not_fatal(
     path.write_bytes(junk)
     spool = make(path)
     assert spool.open(record()) == spool.last_seq
-    spool.dispose()
+    spool.release()
 
 
 def filled(path: Path) -> bytes:
@@ -195,7 +195,7 @@ def filled(path: Path) -> bytes:
     for index in range(1, 4):
         spool.close(spool.open(record(index)), b"verdict %d" % index)
     spool.open(record(4))
-    spool.dispose()
+    spool.release()
     return path.read_bytes()
 
 
@@ -207,7 +207,7 @@ def test_no_flipped_byte_of_a_slot_gives_a_wrong_verdict(path: Path) -> None:
         data = bytearray(sound)
         data[at + offset] ^= 0x5A
         path.write_bytes(data)
-        scan = scan_file(path)
+        scan = scan_spool(path)
         assert scan is not None
         found = scan.frames.get(2)
         assert found is None or found.payload in (None, b"verdict 2"), offset
@@ -224,7 +224,7 @@ def test_torn_open_and_close_become_restart_not_a_verdict(path: Path) -> None:
     seq = spool.open(record(5, "later"))
     opened = path.read_bytes()
     spool.close(seq, b"verdict 5")
-    spool.dispose()
+    spool.release()
     closed = path.read_bytes()
     at = HEADER_BYTES + seq * SLOT_BYTES
     used = slice(at, at + 400)
@@ -233,7 +233,7 @@ def test_torn_open_and_close_become_restart_not_a_verdict(path: Path) -> None:
             data = bytearray(opened)
             data[used] = after[used][:cut] + start[used][cut:]
             path.write_bytes(data)
-            scan = scan_file(path)
+            scan = scan_spool(path)
             assert scan is not None
             found = scan.frames.get(seq)
             if found and found.payload is not None:
@@ -254,7 +254,7 @@ def test_truncated_anywhere_it_still_opens(path: Path) -> None:
         for left in spool.unfinished:
             spool.close(left.seq, b"restart")
         assert spool.open(record()) == spool.last_seq
-        spool.dispose()
+        spool.release()
 
 
 def test_kill_at_a_random_moment_leaves_nothing_unaccounted(path: Path) -> None:
@@ -284,7 +284,7 @@ def test_kill_at_a_random_moment_leaves_nothing_unaccounted(path: Path) -> None:
         for seq in range(spool.oldest_seq, spool.last_seq):
             body = spool.read(seq)
             assert body in (b"verdict %d" % seq, b"restart")
-        spool.dispose()
+        spool.release()
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -330,7 +330,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         epoch = self.spool.epoch
-        self.spool.dispose()
+        self.spool.release()
         self.spool = make(self.path, 8 * 8)
         assert self.spool.epoch > epoch
         assert {left.seq for left in self.spool.unfinished} == self.open_seqs
@@ -348,7 +348,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "spool"):
-            self.spool.dispose()
+            self.spool.release()
             self.folder.cleanup()
 
 
@@ -377,18 +377,18 @@ TestSpoolMachine.settings = settings(
 def test_a_name_is_read_back_whole_or_not_at_all(path: Path, part_id: str, kept: bool) -> None:
     spool = make(path)
     spool.open(of_part(record(1), part_id))
-    spool.dispose()
+    spool.release()
     again = make(path)
     (left,) = again.unfinished
     assert left.record.part_id == (part_id if kept else None)
-    again.dispose()
+    again.release()
 
 
 def test_a_name_that_fills_its_field_in_an_older_file_may_have_been_cut(path: Path) -> None:
     spool = make(path)
     spool.open(of_part(record(1), "x" * 64))
     spool.open(of_part(record(2), "x" * 63))
-    spool.dispose()
+    spool.release()
     data = bytearray(path.read_bytes())
     for seq in (1, 2):
         at = HEADER_BYTES + seq % SLOTS * SLOT_BYTES
@@ -399,7 +399,7 @@ def test_a_name_that_fills_its_field_in_an_older_file_may_have_been_cut(path: Pa
     path.write_bytes(data)
     again = make(path)
     assert [left.record.part_id for left in again.unfinished] == [None, "x" * 63]
-    again.dispose()
+    again.release()
 
 
 def of_part(plain: OpenRecord, part_id: str) -> OpenRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeinspect.tools.bench.tail_fit import fit_tail, project
+from edgeinspect.tools.bench.tail_fit import estimate_tail, fit_tail
 
 
 @pytest.mark.parametrize("shape", [0.0, 0.2, 0.4])
@@ -24,17 +24,17 @@ def test_the_upper_bound_holds_as_often_as_it_says() -> None:
     held = 0
     for turn in range(40):
         seen = (5_000 + rng.exponential(400, 4_000)).astype(np.int64)
-        found = project(seen, seed=turn)
+        found = estimate_tail(seen, seed=turn)
         held += found.upper_us >= exact_us
         assert found.upper_us >= found.latency_us >= seen.max()
     assert held >= 32, held
 
 
 def test_a_constant_latency_projects_to_itself() -> None:
-    found = project(np.full(1_000, 7_000, np.int64))
+    found = estimate_tail(np.full(1_000, 7_000, np.int64))
     assert found.latency_us == found.upper_us == 7_000
 
 
 def test_too_few_frames_are_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
-        project(np.arange(700, dtype=np.int64))
+        estimate_tail(np.arange(700, dtype=np.int64))

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from edgeinspect.cli.main import main
-from edgeinspect.config.loader import Loaded, parse
+from edgeinspect.config.loader import LoadedConfig, parse_config
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.storage.shared_memory.folder import own_folder
-from edgeinspect.tools.doctor import Finding, Machine, State, examine
-from edgeinspect.tools.doctor.cameras import ask_line
-from edgeinspect.tools.doctor.network import examine_network
+from edgeinspect.storage.shared_memory.folder import default_folder
+from edgeinspect.tools.doctor import Diagnostic, Host, Severity, run_checks
+from edgeinspect.tools.doctor.cameras import read_camera_states
+from edgeinspect.tools.doctor.network import check_network
 
 ROOT = Path(__file__).resolve().parents[4]
 GIB = 1 << 30
@@ -36,15 +36,15 @@ GOOD = {
 }
 
 
-class Pc(Machine):
+class FakeHost(Host):
     """A tree, and answers to what no file says."""
 
     def __init__(self, root: Path, files: Mapping[str, str]) -> None:
         super().__init__(root)
         self.ring: tuple[int, int] | None = (4096, 4096)
-        self.follows: bool | None = True
+        self.clock_follows: bool | None = True
         self.free = 100 * GIB
-        self.says: dict[str, str] = {}
+        self.command_outputs: dict[str, str] = {}
         for name, text in files.items():
             self.put(name, text)
         self.path("/etc/edgeinspect/keys/server.key_secret").chmod(0o600)
@@ -56,42 +56,44 @@ class Pc(Machine):
     def free_bytes(self, name: str | Path) -> int | None:
         return self.free if super().free_bytes(name) is not None else None
 
-    def run(self, words: Any) -> str | None:
-        return self.says.get(words[0])
+    def run_command(self, words: Any) -> str | None:
+        return self.command_outputs.get(words[0])
 
     def receive_ring(self, interface: str) -> tuple[int, int] | None:
         return self.ring
 
-    def clock_is_synchronous(self) -> bool | None:
-        return self.follows
+    def is_clock_synchronised(self) -> bool | None:
+        return self.clock_follows
 
 
 @pytest.fixture
-def pc(tmp_path: Path) -> Pc:
-    return Pc(tmp_path, GOOD)
+def pc(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path, GOOD)
 
 
-def line(**changes: Any) -> Loaded:
+def line(**changes: Any) -> LoadedConfig:
     """The installed example with other values; its camera sends packets."""
     config = yaml.safe_load((ROOT / "examples/service/example.yaml").read_text(encoding="utf-8"))
     config["cameras"] = {"top": {"type": "folder", "path": str(ROOT / "examples/pictures")}}
-    return parse(yaml.safe_dump(config | changes))
+    return parse_config(yaml.safe_dump(config | changes))
 
 
-def look(pc: Pc, loaded: Loaded | None = None, **said: str) -> dict[str, Finding]:
-    found = examine(pc, ManualClock(), loaded, ask=lambda _loaded: said or None)
+def diagnose(
+    pc: FakeHost, loaded: LoadedConfig | None = None, **said: str
+) -> dict[str, Diagnostic]:
+    found = run_checks(pc, ManualClock(), loaded, read_states=lambda _loaded: said or None)
     return {finding.check: finding for finding in found}
 
 
-def test_a_good_pc_has_nothing_to_put_right(pc: Pc) -> None:
-    found = look(pc)
-    assert {f.state for f in found.values()} <= {State.GOOD, State.NONE}
+def test_a_good_pc_has_nothing_to_put_right(pc: FakeHost) -> None:
+    found = diagnose(pc)
+    assert {f.state for f in found.values()} <= {Severity.OK, Severity.SKIPPED}
     assert not any(f.remedy for f in found.values())
-    assert len([f for f in found.values() if f.state is State.GOOD]) >= 9
+    assert len([f for f in found.values() if f.state is Severity.OK]) >= 9
 
 
 def test_an_empty_tree_is_no_error(tmp_path: Path) -> None:
-    found = list(examine(Machine(tmp_path), ManualClock(), None))
+    found = list(run_checks(Host(tmp_path), ManualClock(), None))
     assert "bad" not in {f.state.value for f in found}
 
 
@@ -102,141 +104,143 @@ def test_an_empty_tree_is_no_error(tmp_path: Path) -> None:
             "/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
             "powersave",
             "processor.governor",
-            State.WARN,
+            Severity.WARNING,
             "cpupower",
         ),
         (
             "/proc/sys/kernel/sched_rt_runtime_us",
             "500000",
             "processor.realtime_share",
-            State.WARN,
+            Severity.WARNING,
             "sched_rt_runtime_us=950000",
         ),
         (
             "/proc/sys/net/core/rmem_max",
             "212992",
             "network.socket_buffers",
-            State.WARN,
+            Severity.WARNING,
             "net.core.rmem_max=",
         ),
-        ("/sys/class/net/eth0/mtu", "1500", "network.eth0.mtu", State.WARN, "mtu 9000"),
+        ("/sys/class/net/eth0/mtu", "1500", "network.eth0.mtu", Severity.WARNING, "mtu 9000"),
     ],
 )
 def test_each_setting_is_seen_and_has_its_remedy(
-    pc: Pc, name: str, text: str, check: str, state: State, remedy: str
+    pc: FakeHost, name: str, text: str, check: str, state: Severity, remedy: str
 ) -> None:
-    assert look(pc)[check].state is State.GOOD
+    assert diagnose(pc)[check].state is Severity.OK
     pc.put(name, text)
-    found = look(pc)[check]
+    found = diagnose(pc)[check]
     assert found.state is state
     assert remedy in found.remedy
 
 
-def set_ring(pc: Pc) -> None:
+def set_ring(pc: FakeHost) -> None:
     pc.ring = (256, 4096)
 
 
-def set_clock(pc: Pc) -> None:
-    pc.follows = False
+def set_clock(pc: FakeHost) -> None:
+    pc.clock_follows = False
 
 
-def set_disk(pc: Pc) -> None:
+def set_disk(pc: FakeHost) -> None:
     pc.free = GIB // 2
 
 
-def set_journal(pc: Pc) -> None:
+def set_journal(pc: FakeHost) -> None:
     pc.path("/var/log/journal/x").unlink()
     pc.path("/var/log/journal").rmdir()
 
 
-def set_mode(pc: Pc) -> None:
+def set_mode(pc: FakeHost) -> None:
     pc.path("/etc/edgeinspect/keys/server.key_secret").chmod(0o640)
 
 
 @pytest.mark.parametrize(
     ("spoil", "check", "state"),
     [
-        (set_ring, "network.eth0.ring", State.WARN),
-        (set_clock, "time.synchronous", State.WARN),
-        (set_disk, "storage.disk", State.BAD),
-        (set_journal, "storage.journal", State.WARN),
-        (set_mode, "keys.server.key_secret", State.BAD),
+        (set_ring, "network.eth0.ring", Severity.WARNING),
+        (set_clock, "time.synchronous", Severity.WARNING),
+        (set_disk, "storage.disk", Severity.ERROR),
+        (set_journal, "storage.journal", Severity.WARNING),
+        (set_mode, "keys.server.key_secret", Severity.ERROR),
     ],
 )
 def test_what_no_setting_says(
-    pc: Pc, spoil: Callable[[Pc], None], check: str, state: State
+    pc: FakeHost, spoil: Callable[[FakeHost], None], check: str, state: Severity
 ) -> None:
-    assert look(pc)[check].state is State.GOOD
+    assert diagnose(pc)[check].state is Severity.OK
     spoil(pc)
-    found = look(pc)[check]
+    found = diagnose(pc)[check]
     assert found.state is state
     assert found.remedy
 
 
-def test_a_card_without_cable_or_with_a_radio_is_passed_over(pc: Pc) -> None:
+def test_a_card_without_cable_or_with_a_radio_is_passed_over(pc: FakeHost) -> None:
     pc.put("/sys/class/net/wlan0/device/x", "")
     pc.put("/sys/class/net/wlan0/wireless/x", "")
     pc.put("/sys/class/net/wlan0/operstate", "up")
     pc.put("/sys/class/net/eth1/device/x", "")
     pc.put("/sys/class/net/eth1/operstate", "down")
     pc.put("/sys/class/net/lo/operstate", "up")
-    assert {f.check.split(".")[1] for f in examine_network(pc, None)} == {"socket_buffers", "eth0"}
+    assert {f.check.split(".")[1] for f in check_network(pc, None)} == {"socket_buffers", "eth0"}
 
 
 # -- what a line wants -------------------------------------------------------------------
 
 
-def test_a_line_without_packets_is_not_bothered_with_the_network(pc: Pc) -> None:
-    assert look(pc, line())["network"].state is State.NONE
+def test_a_line_without_packets_is_not_bothered_with_the_network(pc: FakeHost) -> None:
+    assert diagnose(pc, line())["network"].state is Severity.SKIPPED
 
 
-def test_real_time_needs_its_drop_in(pc: Pc) -> None:
+def test_real_time_needs_its_drop_in(pc: FakeHost) -> None:
     wanting = line(real_time={"fifo_priority": 20, "lock_memory": True})
-    assert look(pc, wanting)["processor.realtime_limits"].state is State.NONE
+    assert diagnose(pc, wanting)["processor.realtime_limits"].state is Severity.SKIPPED
     unit = (ROOT / "systemd/edgeinspect@.service").read_text(encoding="utf-8")
     pc.put("/usr/lib/systemd/system/edgeinspect@.service", unit)
-    found = look(pc, wanting)["processor.realtime_limits"]
-    assert found.state is State.BAD
+    found = diagnose(pc, wanting)["processor.realtime_limits"]
+    assert found.state is Severity.ERROR
     assert "drop-ins/realtime.conf" in found.remedy
-    assert look(pc, line())["processor.realtime_limits"].state is State.NONE
+    assert diagnose(pc, line())["processor.realtime_limits"].state is Severity.SKIPPED
     drop_in = (ROOT / "systemd/drop-ins/realtime.conf").read_text(encoding="utf-8")
     pc.put("/etc/systemd/system/edgeinspect@example.service.d/realtime.conf", drop_in)
-    assert look(pc, wanting)["processor.realtime_limits"].state is State.GOOD
+    assert diagnose(pc, wanting)["processor.realtime_limits"].state is Severity.OK
 
 
-def test_the_disk_must_hold_the_ledger_that_was_allowed(pc: Pc) -> None:
+def test_the_disk_must_hold_the_ledger_that_was_allowed(pc: FakeHost) -> None:
     pc.free = 10 * GIB
     small, large = ({"folder": "/var/lib/edgeinspect/ledger", "max_mib": m} for m in (5e3, 2e4))
-    assert look(pc, line(ledger=small))["storage.disk"].state is State.GOOD
-    assert look(pc, line(ledger=large))["storage.disk"].state is State.WARN
+    assert diagnose(pc, line(ledger=small))["storage.disk"].state is Severity.OK
+    assert diagnose(pc, line(ledger=large))["storage.disk"].state is Severity.WARNING
 
 
-def test_the_memory_must_hold_the_spool(pc: Pc) -> None:
+def test_the_memory_must_hold_the_spool(pc: FakeHost) -> None:
     pc.free = 80 << 20
-    assert look(pc, line())["storage.memory"].state is State.BAD
+    assert diagnose(pc, line())["storage.memory"].state is Severity.ERROR
     small = {"folder": "/run/edgeinspect/example", "slots": 64}
-    assert look(pc, line(spool=small))["storage.memory"].state is State.GOOD
+    assert diagnose(pc, line(spool=small))["storage.memory"].state is Severity.OK
 
 
 def test_the_memory_is_sought_where_the_line_would_have_it(
-    pc: Pc, monkeypatch: pytest.MonkeyPatch
+    pc: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setattr(pc, "is_root", lambda: False)
-    assert "/run/edgeinspect/example" in look(pc, line(spool={}))["storage.memory"].found
-    assert own_folder().name in look(pc, line(line="press", spool={}))["storage.memory"].found
+    assert "/run/edgeinspect/example" in diagnose(pc, line(spool={}))["storage.memory"].found
+    assert (
+        default_folder().name in diagnose(pc, line(line="press", spool={}))["storage.memory"].found
+    )
     monkeypatch.setattr(pc, "is_read_only", lambda name: name == "/run/edgeinspect/example")
-    finding = look(pc, line())["storage.memory"]
-    assert finding.state is State.BAD
+    finding = diagnose(pc, line())["storage.memory"]
+    assert finding.state is Severity.ERROR
     assert "read-only" in finding.found
 
 
-def test_an_encrypted_line_needs_its_key(pc: Pc) -> None:
+def test_an_encrypted_line_needs_its_key(pc: FakeHost) -> None:
     publish = {"verdicts": "tcp://*:5590", "replay": "tcp://*:5591", "curve": "/etc/nowhere"}
-    found = look(pc, line(publish=publish))["keys.server"]
-    assert found.state in (State.BAD, State.NONE)
+    found = diagnose(pc, line(publish=publish))["keys.server"]
+    assert found.state in (Severity.ERROR, Severity.SKIPPED)
     publish["curve"] = "/etc/edgeinspect/keys"
-    assert look(pc, line(publish=publish))["keys.server.key_secret"].state is State.GOOD
+    assert diagnose(pc, line(publish=publish))["keys.server.key_secret"].state is Severity.OK
 
 
 # -- GPU ---------------------------------------------------------------------------------
@@ -255,60 +259,60 @@ CARD = "NVIDIA L4, {persistent}, {slow}, Not Active, {limit} W, 72.00 W, {heat}\
     ],
 )
 def test_a_card_that_is_slowed_is_seen(
-    pc: Pc, changes: dict[str, str], bad_checks: set[str]
+    pc: FakeHost, changes: dict[str, str], bad_checks: set[str]
 ) -> None:
     pc.put("/proc/driver/nvidia/version", "570")
     words = {"persistent": "Enabled", "slow": "Not Active", "limit": "72.00", "heat": "50"}
-    pc.says["nvidia-smi"] = CARD.format(**words | changes)
-    gpu = {c: f for c, f in look(pc).items() if c.startswith("gpu")}
+    pc.command_outputs["nvidia-smi"] = CARD.format(**words | changes)
+    gpu = {c: f for c, f in diagnose(pc).items() if c.startswith("gpu")}
     assert {c for c, f in gpu.items() if f.remedy} == bad_checks
     assert len(gpu) == 3
 
 
-def test_a_driver_that_does_not_answer_or_is_not_there(pc: Pc) -> None:
-    assert look(pc)["gpu"].state is State.NONE
+def test_a_driver_that_does_not_answer_or_is_not_there(pc: FakeHost) -> None:
+    assert diagnose(pc)["gpu"].state is Severity.SKIPPED
     engines = {"gate": {"type": "trt", "model": "a"}, "segmenter": {"type": "trt", "model": "b"}}
-    assert look(pc, line(engines=engines))["gpu.driver"].state is State.BAD
+    assert diagnose(pc, line(engines=engines))["gpu.driver"].state is Severity.ERROR
     pc.put("/proc/driver/nvidia/version", "570")
-    assert look(pc)["gpu.driver"].state is State.BAD
+    assert diagnose(pc)["gpu.driver"].state is Severity.ERROR
 
 
-def test_a_jetson_says_its_mode_and_clocks(pc: Pc) -> None:
+def test_a_jetson_says_its_mode_and_clocks(pc: FakeHost) -> None:
     pc.put("/etc/nv_tegra_release", "# R36")
     pc.put("/sys/class/devfreq/17000000.gpu/min_freq", "306000000")
     pc.put("/sys/class/devfreq/17000000.gpu/max_freq", "1300500000")
-    pc.says["nvpmodel"] = "NV Power Mode: 15W\n2\n"
-    found = look(pc)
+    pc.command_outputs["nvpmodel"] = "NV Power Mode: 15W\n2\n"
+    found = diagnose(pc)
     assert found["gpu.power_mode"].remedy == "nvpmodel -m 0"
     assert "jetson_clocks" in found["gpu.clocks"].remedy
-    pc.says["nvpmodel"] = "NV Power Mode: MAXN\n0\n"
+    pc.command_outputs["nvpmodel"] = "NV Power Mode: MAXN\n0\n"
     pc.put("/sys/class/devfreq/17000000.gpu/min_freq", "1300500000")
-    found = look(pc)
-    assert {found[c].state for c in ("gpu.power_mode", "gpu.clocks")} == {State.GOOD}
+    found = diagnose(pc)
+    assert {found[c].state for c in ("gpu.power_mode", "gpu.clocks")} == {Severity.OK}
 
 
 # -- cameras -----------------------------------------------------------------------------
 
 
-def test_a_camera_is_opened_if_no_line_runs(pc: Pc, tmp_path: Path) -> None:
-    assert look(pc, line())["camera.top"].state is State.GOOD
+def test_a_camera_is_opened_if_no_line_runs(pc: FakeHost, tmp_path: Path) -> None:
+    assert diagnose(pc, line())["camera.top"].state is Severity.OK
     away = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
-    found = look(pc, away)["camera.top"]
-    assert found.state is State.BAD
+    found = diagnose(pc, away)["camera.top"]
+    assert found.state is Severity.ERROR
     assert found.remedy
 
 
-def test_a_camera_that_the_line_holds_is_not_touched(pc: Pc, tmp_path: Path) -> None:
+def test_a_camera_that_the_line_holds_is_not_touched(pc: FakeHost, tmp_path: Path) -> None:
     away = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
-    assert look(pc, away, top="live")["camera.top"].state is State.GOOD
-    found = look(pc, away, top="lost")["camera.top"]
-    assert found.state is State.BAD
+    assert diagnose(pc, away, top="live")["camera.top"].state is Severity.OK
+    found = diagnose(pc, away, top="lost")["camera.top"]
+    assert found.state is Severity.ERROR
     assert "EI_CAMERA=top" in found.remedy
 
 
 def test_no_line_runs_where_nobody_says_a_status() -> None:
     publish = {"verdicts": "tcp://127.0.0.1:1", "replay": "tcp://127.0.0.1:2", "status_ms": 50}
-    assert ask_line(line(publish=publish)) is None
+    assert read_camera_states(line(publish=publish)) is None
 
 
 # -- the command -------------------------------------------------------------------------
@@ -317,20 +321,20 @@ def test_no_line_runs_where_nobody_says_a_status() -> None:
 @pytest.mark.parametrize(
     ("states", "words", "code"),
     [
-        ({"a": State.GOOD, "b": State.WARN}, [], 0),
-        ({"a": State.GOOD, "b": State.WARN}, ["--strict"], 78),
-        ({"camera.top": State.BAD, "b": State.GOOD}, [], 75),
-        ({"camera.top": State.BAD, "b": State.BAD}, [], 78),
+        ({"a": Severity.OK, "b": Severity.WARNING}, [], 0),
+        ({"a": Severity.OK, "b": Severity.WARNING}, ["--strict"], 78),
+        ({"camera.top": Severity.ERROR, "b": Severity.OK}, [], 75),
+        ({"camera.top": Severity.ERROR, "b": Severity.ERROR}, [], 78),
     ],
 )
 def test_the_exit_code_says_who_must_come(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    states: dict[str, State],
+    states: dict[str, Severity],
     words: list[str],
     code: int,
 ) -> None:
-    findings = [Finding(name, state, "found", f"do {name}") for name, state in states.items()]
+    findings = [Diagnostic(name, state, "found", f"do {name}") for name, state in states.items()]
     monkeypatch.setattr("edgeinspect.cli.doctor.examine", lambda *_words: iter(findings))
     assert main(["doctor", *words]) == code
     assert f"do {next(iter(states))}" in capsys.readouterr().out

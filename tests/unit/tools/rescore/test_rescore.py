@@ -19,15 +19,21 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.registry import installed
-from edgeinspect.services.archiver.writer import Keeper
-from edgeinspect.storage.archive.format import Kind
+from edgeinspect.registry import is_installed
+from edgeinspect.services.archiver.writer import ArchiveWriter
+from edgeinspect.storage.archive.format import Category
 from edgeinspect.testing.doubles import brightness_gate, pixel_segmenter
-from edgeinspect.tools.rescore.plan import Frame, part_path
-from edgeinspect.tools.rescore.run import RESULTS, SUMMARY, Outcome, rescore, results
-from edgeinspect.tools.rescore.runners import Chunks, Here, Runner
-from edgeinspect.tools.rescore.scorer import Request, Scorer
-from tests.archive_fixture import caught, config
+from edgeinspect.tools.rescore.plan import RescoreFrame, chunk_result_path
+from edgeinspect.tools.rescore.run import (
+    RESULTS_FILE,
+    SUMMARY_FILE,
+    RescoreResult,
+    read_results,
+    rescore,
+)
+from edgeinspect.tools.rescore.runners import ChunkRunner, Chunks, LocalRunner
+from edgeinspect.tools.rescore.scorer import FrameScorer, ScorerConfig
+from tests.archive_fixture import config, pending_frame
 
 SHAPE = FrameShape(16, 32, 1)
 ENGINES = Path(__file__).resolve().parents[4] / "engines"
@@ -35,25 +41,27 @@ ENGINES = Path(__file__).resolve().parents[4] / "engines"
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    keeper = Keeper(config(tmp_path), ManualClock())
+    keeper = ArchiveWriter(config(tmp_path), ManualClock())
     for seq in range(1, 41):
-        frame = caught(seq, Kind.REJECT if seq % 4 == 0 else Kind.PASS)
+        frame = pending_frame(seq, Category.REJECT if seq % 4 == 0 else Category.PASS)
         frame.pixels[0, 0] = seq * 6  # by `brightness_gate` the probability, of 255
         keeper.save(frame)
     keeper.close()
     return keeper.root
 
 
-def run(source: Path, out: Path, runner: Runner | None = None, **more: object) -> Outcome:
+def run(
+    source: Path, out: Path, runner: ChunkRunner | None = None, **more: object
+) -> RescoreResult:
     engine = brightness_gate(SHAPE)
-    request = Request(str(source), "scripted", "ov")
-    mine = runner or Here(Scorer(request, engine))
+    request = ScorerConfig(str(source), "scripted", "ov")
+    mine = runner or LocalRunner(FrameScorer(request, engine))
     options: dict[str, object] = {"chunk_frames": 7, **more}
     return rescore(source, out, request, engine.spec, mine, **options)  # type: ignore[arg-type]
 
 
 def table(out: Path) -> list[dict[str, str]]:
-    with (out / RESULTS).open(newline="", encoding="utf-8") as file:
+    with (out / RESULTS_FILE).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -62,7 +70,7 @@ def test_every_frame_has_its_own_result(archive: Path, tmp_path: Path) -> None:
     done = run(
         archive, tmp_path / "out", threshold=0.5, progress=lambda *figures: told.append(figures)
     )
-    assert (done.frames, done.problems) == (40, 0)
+    assert (done.frame_count, done.problem_count) == (40, 0)
     rows = table(tmp_path / "out")
     assert [row["frame"] for row in rows] == [f"t.top.7.{seq}" for seq in range(1, 41)]
     for seq, row in enumerate(rows, 1):
@@ -74,7 +82,7 @@ def test_every_frame_has_its_own_result(archive: Path, tmp_path: Path) -> None:
         "REJECT -> PASS": 5,
         "REJECT -> REJECT": 5,
     }
-    assert json.loads((tmp_path / "out" / SUMMARY).read_text())["frames"] == 40
+    assert json.loads((tmp_path / "out" / SUMMARY_FILE).read_text())["frames"] == 40
     assert told[0] == (0, 0, 40)
     assert told[-1] == (0, 40, 40)
 
@@ -85,9 +93,15 @@ def test_a_segmenter_says_areas_by_class(tmp_path: Path) -> None:
     pixels[2:4, 5:9] = 2
     cv2.imwrite(str(tmp_path / "in" / "a.png"), pixels)
     engine = pixel_segmenter(SHAPE)
-    request = Request(str(tmp_path / "in"), "scripted", "ov")
-    rescore(tmp_path / "in", tmp_path / "out", request, engine.spec, Here(Scorer(request, engine)))
-    ((frame, result),) = results(tmp_path / "out")
+    request = ScorerConfig(str(tmp_path / "in"), "scripted", "ov")
+    rescore(
+        tmp_path / "in",
+        tmp_path / "out",
+        request,
+        engine.spec,
+        LocalRunner(FrameScorer(request, engine)),
+    )
+    ((frame, result),) = read_results(tmp_path / "out")
     assert (frame.name, result.area_px, result.defect_prob) == ("a.png", {"bright": 8.0}, None)
 
 
@@ -97,7 +111,7 @@ def test_a_picture_that_is_gone_or_broken_is_a_result_too(archive: Path, tmp_pat
     paths[5].write_bytes(b"")
     paths[9].write_bytes(paths[9].read_bytes()[:80])
     done = run(archive, tmp_path / "out")
-    assert (done.frames, done.problems) == (40, 3)
+    assert (done.frame_count, done.problem_count) == (40, 3)
     assert {row["frame"] for row in table(tmp_path / "out") if row["problem"]} == {
         paths[index].stem for index in (3, 5, 9)
     }
@@ -106,22 +120,22 @@ def test_a_picture_that_is_gone_or_broken_is_a_result_too(archive: Path, tmp_pat
 class Twice:
     """A runner whose workers die after their answer, so that it comes again; in any order."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: ChunkRunner) -> None:
         self._runner = runner
 
-    def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
         answers = list(self._runner.run(request, todo)) * 2
         random.Random(5).shuffle(answers)
         yield from answers
 
 
 def test_an_answer_that_comes_twice_counts_once(archive: Path, tmp_path: Path) -> None:
-    request = Request(str(archive), "scripted", "ov")
+    request = ScorerConfig(str(archive), "scripted", "ov")
     told: list[tuple[int, int, int]] = []
     run(
         archive,
         tmp_path / "out",
-        Twice(Here(Scorer(request, brightness_gate(SHAPE)))),
+        Twice(LocalRunner(FrameScorer(request, brightness_gate(SHAPE)))),
         progress=lambda *figures: told.append(figures),
     )
     assert told[-1] == (0, 40, 40)
@@ -144,9 +158,9 @@ def test_kill_9_and_it_goes_on(archive: Path, tmp_path: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                request = Request(str(archive), "scripted", "ov")
+                request = ScorerConfig(str(archive), "scripted", "ov")
                 engine = brightness_gate(SHAPE, count_and_wait)
-                run(archive, out, Here(Scorer(request, engine)), chunk_frames=3)
+                run(archive, out, LocalRunner(FrameScorer(request, engine)), chunk_frames=3)
             finally:
                 os._exit(1)
         end = time.monotonic() + 20
@@ -158,47 +172,50 @@ def test_kill_9_and_it_goes_on(archive: Path, tmp_path: Path) -> None:
     assert 4 <= whole < 14
     calls = counted.stat().st_size
     engine = brightness_gate(SHAPE)
-    request = Request(str(archive), "scripted", "ov")
-    run(archive, out, Here(Scorer(request, engine)), chunk_frames=3)
-    assert engine.calls == 40 - min(40, 3 * whole), "what is done is not done again"
+    request = ScorerConfig(str(archive), "scripted", "ov")
+    run(archive, out, LocalRunner(FrameScorer(request, engine)), chunk_frames=3)
+    assert engine.call_count == 40 - min(40, 3 * whole), "what is done is not done again"
     assert calls < 40 + 4 * 3 + 4
-    assert (out / RESULTS).read_bytes() == (plain / RESULTS).read_bytes()
+    assert (out / RESULTS_FILE).read_bytes() == (plain / RESULTS_FILE).read_bytes()
     engine = brightness_gate(SHAPE)
-    assert run(archive, out, Here(Scorer(request, engine)), chunk_frames=3).frames == 40
-    assert engine.calls == 0
+    assert (
+        run(archive, out, LocalRunner(FrameScorer(request, engine)), chunk_frames=3).frame_count
+        == 40
+    )
+    assert engine.call_count == 0
 
 
 def test_an_archive_that_grows_changes_no_plan(archive: Path, tmp_path: Path) -> None:
     class Dies:
-        def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-            scorer = Scorer(request, brightness_gate(SHAPE))
+        def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+            scorer = FrameScorer(request, brightness_gate(SHAPE))
             for number, frames in todo:
                 if number == 3:
                     raise DeviceLostError("gone")
-                yield number, scorer.part(frames)
+                yield number, scorer.score_chunk(frames)
 
     with pytest.raises(DeviceLostError):
         run(archive, tmp_path / "out", Dies())
-    keeper = Keeper(config(tmp_path), ManualClock())
-    keeper.save(caught(0))
-    keeper.save(caught(99))
+    keeper = ArchiveWriter(config(tmp_path), ManualClock())
+    keeper.save(pending_frame(0))
+    keeper.save(pending_frame(99))
     keeper.close()
-    assert run(archive, tmp_path / "out").frames == 40
-    assert run(archive, tmp_path / "new").frames == 42
+    assert run(archive, tmp_path / "out").frame_count == 40
+    assert run(archive, tmp_path / "new").frame_count == 42
 
 
 def test_a_folder_is_one_runs_and_one_processes(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(archive, out)
-    request = Request(str(archive), "scripted", "trt")
+    request = ScorerConfig(str(archive), "scripted", "trt")
     spec = brightness_gate(SHAPE).spec
     with pytest.raises(DataError, match="another backend: ov"):
-        rescore(archive, out, request, spec, Here())
+        rescore(archive, out, request, spec, LocalRunner())
     with pytest.raises(DataError, match="another frames"):
-        rescore(tmp_path, out, request, spec, Here())
+        rescore(tmp_path, out, request, spec, LocalRunner())
 
     class Nested:
-        def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+        def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
             run(archive, tmp_path / "b")
             yield from ()
 
@@ -210,17 +227,17 @@ def test_a_folder_is_one_runs_and_one_processes(archive: Path, tmp_path: Path) -
 def test_a_part_that_is_not_its_chunks_is_refused(archive: Path, tmp_path: Path, how: str) -> None:
     out = tmp_path / "out"
     run(archive, out)
-    path = part_path(out, 1)
+    path = chunk_result_path(out, 1)
     lines = path.read_bytes().splitlines(keepends=True)
     made = {"short": lines[:-1], "long": lines + lines[-1:], "other": lines[::-1]}[how]
     path.write_bytes(b"".join(made))
     with pytest.raises(DataError, match="other frames"):
         run(archive, out)
     path.unlink()
-    assert run(archive, out).frames == 40
+    assert run(archive, out).frame_count == 40
 
     class Short:
-        def run(self, request: Request, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+        def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
             yield next(iter(todo))[0], b"{}\n"
 
     with pytest.raises(DataError, match="1 results for 7"):
@@ -230,9 +247,9 @@ def test_a_part_that_is_not_its_chunks_is_refused(archive: Path, tmp_path: Path,
 def test_a_frame_goes_over_the_wire_as_it_is() -> None:
     import msgspec
 
-    frame = Frame("a", "b/c.png", "PASS", 0.5)
+    frame = RescoreFrame("a", "b/c.png", "PASS", 0.5)
     row = {"chunk": 3, "frames": msgspec.json.encode([frame])}
-    answer = Scorer(Request("/nowhere", "m", "ov"), brightness_gate(SHAPE))(row)
+    answer = FrameScorer(ScorerConfig("/nowhere", "m", "ov"), brightness_gate(SHAPE))(row)
     assert answer["chunk"] == 3
     assert b"cannot be read" in answer["part"]
 
@@ -259,11 +276,11 @@ def command(archive: Path, out: Path, *more: str) -> int:
 
 @pytest.fixture
 def strips(tmp_path: Path) -> Path:
-    from edgeinspect.imaging.synthetic_strip import render
+    from edgeinspect.imaging.synthetic_strip import render_strip
 
     (tmp_path / "strips").mkdir()
     for index in range(10):
-        cv2.imwrite(str(tmp_path / "strips" / f"{index}.png"), render(77, index).image)
+        cv2.imwrite(str(tmp_path / "strips" / f"{index}.png"), render_strip(77, index).image)
     return tmp_path / "strips"
 
 
@@ -278,7 +295,7 @@ def test_the_command_in_one_process(
     assert command(tmp_path / "out", tmp_path / "none", "--plain") == 65
 
 
-@pytest.mark.skipif(installed("ray"), reason="ray is installed")
+@pytest.mark.skipif(is_installed("ray"), reason="ray is installed")
 def test_without_ray_it_says_what_to_install(
     strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

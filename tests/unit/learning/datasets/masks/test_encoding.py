@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import shrink_masks
-from edgeinspect.learning.datasets.load import load
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import VOID, DataSet, has_class
-from edgeinspect.learning.datasets.scan import survey
+from edgeinspect.learning.datasets.arrays import downsample_masks
+from edgeinspect.learning.datasets.load import load_arrays
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import VOID, Dataset, has_class
+from edgeinspect.learning.datasets.scan import scan_dataset
 
 
 def masks(make: Any, *files: np.ndarray) -> Path:
@@ -32,12 +32,12 @@ def bordered(make: Any, class_id: int = 1) -> np.ndarray:
 
 
 def test_a_void_border_is_no_defect(make: Any) -> None:
-    data = open_data(masks(make, bordered(make), make.mask(), bordered(make), make.mask(1)))
+    data = open_dataset(masks(make, bordered(make), make.mask(), bordered(make), make.mask(1)))
     assert data.classes == ("defect",)
-    found = data.records[0].read_mask(40, 64)
+    found = data.samples[0].read_mask(40, 64)
     assert np.array_equal(found == 1, make.mask(1) == 1)
     assert np.count_nonzero(found == VOID) == np.count_nonzero(bordered(make) == 255)
-    seen = survey(data).seen
+    seen = scan_dataset(data).images
     assert [one.defect_px for one in seen] == [96, 0, 96, 96]
     assert seen[0].void_px == np.count_nonzero(bordered(make) == 255)
 
@@ -45,23 +45,23 @@ def test_a_void_border_is_no_defect(make: Any) -> None:
 def test_void_is_carried_through_loading(make: Any) -> None:
     only_void = np.where(make.mask(1) > 0, 255, 0).astype(np.uint8)
     make.text("labels.txt", "__ignore__", "_background_", "pit")
-    data = open_data(masks(make, bordered(make), only_void, make.mask()))
-    pictures = load(data, data.records, height_px=40, width_px=64, channels=1)
+    data = open_dataset(masks(make, bordered(make), only_void, make.mask()))
+    pictures = load_arrays(data, data.samples, height_px=40, width_px=64, channels=1)
     assert pictures.defective.tolist() == [True, False, False]
-    assert [record.defective for record in data.records] == [True, False, False]
+    assert [record.is_defective for record in data.samples] == [True, False, False]
     assert set(np.unique(pictures.masks[1])) == {0, VOID}
 
 
 def test_two_ways_of_drawing_are_an_error_with_names(make: Any) -> None:
     root = masks(make, make.mask(1), make.mask(1, value=255), make.mask(1), make.mask())
     with pytest.raises(DataError, match=r"two ways: 1 hold 255 alone \(masks/p1\.png\).*p0\.png"):
-        open_data(root)
+        open_dataset(root)
 
 
 @pytest.mark.parametrize("second", [128, 200])
 def test_two_ways_without_white_are_an_error_too(make: Any, second: int) -> None:
     with pytest.raises(DataError, match="two ways"):
-        open_data(masks(make, make.mask(1), make.mask(1, value=second)))
+        open_dataset(masks(make, make.mask(1), make.mask(1, value=second)))
 
 
 def test_ids_that_were_resized_with_smoothing_are_an_error(make: Any) -> None:
@@ -71,34 +71,37 @@ def test_ids_that_were_resized_with_smoothing_are_an_error(make: Any) -> None:
     assert set(np.unique(blended[2])) == {0, 1, 2, 3}
     root = masks(make, *blended, make.mask())
     with pytest.raises(DataError, match=r"in 4 of 4 masks of several ids .*resized") as caught:
-        open_data(root)
+        open_dataset(root)
     assert caught.value.remedy
     make.text("classes.txt", "pit", "scratch", "patch")
-    assert open_data(root).classes == ("pit", "scratch", "patch")
+    assert open_dataset(root).classes == ("pit", "scratch", "patch")
 
 
 def test_ids_that_lie_beside_and_within_each_other_are_classes(make: Any) -> None:
     mask = make.mask(2)
     mask[6:24, 2:40] += mask[6:24, 2:40] == 0  # a part, and the defect on it
-    assert open_data(masks(make, mask, mask, mask, make.mask())).classes == ("class_1", "class_2")
+    assert open_dataset(masks(make, mask, mask, mask, make.mask())).classes == (
+        "class_1",
+        "class_2",
+    )
 
 
 def test_ids_among_soft_masks_are_an_error(make: Any) -> None:
     soft = np.asarray(cv2.GaussianBlur(make.mask(1, 1, value=255), (0, 0), 2))
     with pytest.raises(DataError, match=r"small values only \(masks/p2\.png\)"):
-        open_data(masks(make, soft, soft, make.mask(1)))
+        open_dataset(masks(make, soft, soft, make.mask(1)))
 
 
 def test_a_lone_id_keeps_its_number(make: Any) -> None:
-    data = open_data(masks(make, make.mask(), make.mask(2, 2)))
+    data = open_dataset(masks(make, make.mask(), make.mask(2, 2)))
     assert data.classes == ("class_1", "class_2")
-    assert data.records[1].class_ids == (2,)
+    assert data.samples[1].class_ids == (2,)
 
 
 def test_greys_that_nothing_names_are_named_by_themselves(make: Any, tmp_path: Path) -> None:
     other = type(make)(tmp_path / "other")
-    first = open_data(masks(make, make.mask(1, 2) * np.uint8(85), make.mask(2) * np.uint8(85)))
-    second = open_data(
+    first = open_dataset(masks(make, make.mask(1, 2) * np.uint8(85), make.mask(2) * np.uint8(85)))
+    second = open_dataset(
         masks(
             other,
             make.mask(2) * np.uint8(85),
@@ -114,18 +117,18 @@ def test_a_jpeg_of_ids_is_refused_and_never_clean(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.jpg", make.mask(1, 2, 3))
-    data = open_data(make.root)
-    assert all(record.defective for record in data.records)
+    data = open_dataset(make.root)
+    assert all(record.is_defective for record in data.samples)
     with pytest.raises(DataError, match="JPEG of more than black and white"):
-        data.records[0].read_mask(40, 64)
+        data.samples[0].read_mask(40, 64)
 
 
 def test_a_black_and_white_jpeg_is_read(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.jpg", make.mask(*[1] * (index % 2), value=255))
-    data = open_data(make.root)
-    assert [record.defective for record in data.records] == [False, True, False, True]
+    data = open_dataset(make.root)
+    assert [record.is_defective for record in data.samples] == [False, True, False, True]
 
 
 def alpha(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -143,13 +146,13 @@ def test_a_mask_is_the_same_however_it_is_stored(make: Any, form: str) -> None:
         "16 bits": mask.astype(np.uint16) * 257,
         "2 bits": mask,
     }[form]
-    data = open_data(masks(make, stored, np.zeros_like(stored)))
+    data = open_dataset(masks(make, stored, np.zeros_like(stored)))
     assert data.classes == ("defect",)
-    assert np.array_equal(data.records[0].read_mask(40, 64), make.mask(1))
+    assert np.array_equal(data.samples[0].read_mask(40, 64), make.mask(1))
 
 
 def test_a_half_transparent_mask_is_refused(make: Any) -> None:
-    data = open_data(
+    data = open_dataset(
         masks(
             make,
             alpha(make.mask(1, value=255), make.mask(1, value=100)),
@@ -158,7 +161,7 @@ def test_a_half_transparent_mask_is_refused(make: Any) -> None:
         )
     )
     with pytest.raises(DataError, match="half transparent"):
-        data.records[0].read_mask(40, 64)
+        data.samples[0].read_mask(40, 64)
 
 
 def test_pictures_in_the_place_of_masks_are_refused(make: Any) -> None:
@@ -166,7 +169,7 @@ def test_pictures_in_the_place_of_masks_are_refused(make: Any) -> None:
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", make.pixels())
     with pytest.raises(DataError, match="look like pictures"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_a_palette_with_a_colour_twice_keeps_its_indices(make: Any) -> None:
@@ -178,15 +181,15 @@ def test_a_palette_with_a_colour_twice_keeps_its_indices(make: Any) -> None:
         path = make.root / f"masks/p{index}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(palette_png(make.mask(*classes), colors))
-    assert [record.class_ids for record in open_data(make.root).records] == [(1,), (2, 3)]
+    assert [record.class_ids for record in open_dataset(make.root).samples] == [(1,), (2, 3)]
 
 
 def test_void_in_files_per_class(make: Any) -> None:
     for index in range(2):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}_pit.png", bordered(make, 1) * (index != 0))
-    data: DataSet = open_data(make.root)
-    found = data.records[1].read_mask(40, 64)
+    data: Dataset = open_dataset(make.root)
+    found = data.samples[1].read_mask(40, 64)
     assert np.array_equal(found == 1, make.mask(1) == 1)
     assert (found == VOID).any()
 
@@ -197,7 +200,7 @@ def test_a_cell_of_void_is_void_unless_a_class_is_in_it() -> None:
     mask[0, :4, 4:8] = VOID
     mask[0, 0, 4:8] = 2
     mask[0, 0, 8] = VOID
-    assert shrink_masks(mask, 4).tolist() == [[[VOID, 2, 0], [0, 0, 0]]]
+    assert downsample_masks(mask, 4).tolist() == [[[VOID, 2, 0], [0, 0, 0]]]
     assert has_class(mask)
     assert not has_class(np.full((2, 2), VOID, np.uint8))
 
@@ -224,7 +227,7 @@ def test_few_greys_beside_each_other_are_soft_edges(make: Any, way: str) -> None
         rng = np.random.default_rng(index)
         make.write(f"images/p{index}.png", rng.integers(0, 255, drawn.shape).astype(np.uint8))
         make.write(f"masks/p{index}.png", drawn)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("defect",)
     assert any("soft edges" in note for note in data.notes)
 
@@ -238,7 +241,7 @@ def test_few_greys_in_areas_of_their_own_are_classes(make: Any) -> None:
         cv2.circle(drawn, (20, 30), 4, grey, -1)
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.png", drawn)
-    assert open_data(make.root).classes == ("grey_60", "grey_120", "grey_180", "grey_255")
+    assert open_dataset(make.root).classes == ("grey_60", "grey_120", "grey_180", "grey_255")
 
 
 @pytest.mark.parametrize("colors", [((250, 50, 83),), ((250, 50, 83), (51, 221, 255))])
@@ -250,4 +253,4 @@ def test_colours_that_were_mixed_at_edges_are_no_classes(make: Any, colors: Any)
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.png", cv2.GaussianBlur(drawn, (3, 3), 0))
     with pytest.raises(DataError, match="stand only at the edges of others"):
-        open_data(make.root)
+        open_dataset(make.root)

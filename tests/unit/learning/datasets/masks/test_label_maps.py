@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR
+from edgeinspect.imaging.mask_file import COLOR_FLAG
 from edgeinspect.learning.datasets.masks.label_maps import (
-    Naming,
-    naming_of,
+    LabelMap,
+    parse_class_list,
     parse_labelmap,
-    parse_list,
+    read_label_map,
 )
-from edgeinspect.learning.datasets.open import open_data
-from edgeinspect.learning.datasets.records import DataSet
+from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.records import Dataset
 
 COLORS = {
     "background": (0, 0, 0),
@@ -46,18 +46,18 @@ def cvat(make: Any, *drawn: tuple[str, ...]) -> Path:
     return Path(make.root)
 
 
-def ids_of(data: DataSet) -> list[tuple[int, ...]]:
-    return [record.class_ids for record in data.records]
+def ids_of(data: Dataset) -> list[tuple[int, ...]]:
+    return [record.class_ids for record in data.samples]
 
 
 def test_two_exports_of_one_cvat_project_agree(make: Any, tmp_path: Path) -> None:
     other = type(make)(tmp_path / "other")
-    first = open_data(cvat(make, ("scratch", "pit", "patch"), (), ("patch",)))
-    second = open_data(cvat(other, ("pit",), ("pit", "scratch")))
+    first = open_dataset(cvat(make, ("scratch", "pit", "patch"), (), ("patch",)))
+    second = open_dataset(cvat(other, ("pit",), ("pit", "scratch")))
     assert first.classes == second.classes == ("scratch", "pit", "patch")
     assert ids_of(first) == [(1, 2, 3), (), (3,)]
     assert ids_of(second) == [(2,), (1, 2)]
-    mask = second.records[1].read_mask(40, 64)
+    mask = second.samples[1].read_mask(40, 64)
     assert (mask[10, 6], mask[10, 18], mask[0, 0]) == (2, 1, 0)
 
 
@@ -65,7 +65,7 @@ def test_a_colour_that_the_labelmap_does_not_name_is_an_error(make: Any) -> None
     root = cvat(make, ("pit",), ("patch",))
     make.text("labelmap.txt", *LABELMAP[:-1])
     with pytest.raises(DataError, match=r"does not name: #33ddff \(in .*p1\.png\)"):
-        open_data(root)
+        open_dataset(root)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_list_of_names_begins_where_labelme_begins(
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.png", make.mask(*classes))
     make.text(file, *first, *names)
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == names
     assert ids_of(data) == [(), (1,), (1, 2), (2,)]
 
@@ -98,22 +98,22 @@ def test_roboflows_table_names_values(make: Any) -> None:
         make.text(
             f"{split}/_classes.csv", "Pixel Value, Class", "0, background", "1, pit", "3, scratch"
         )
-    data = open_data(make.root)
+    data = open_dataset(make.root)
     assert data.classes == ("pit", "class_2", "scratch")
     assert ids_of(data) == [(), (3,)] * 4
     make.text("valid/_classes.csv", "Pixel Value, Class", "0, background", "1, scratch", "3, pit")
     with pytest.raises(DataError, match="names other classes than"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_lists_that_disagree_are_refused(make: Any) -> None:
     make.mask_folder(1)
     make.text("labels.txt", "__ignore__", "_background_", "pit")
     make.text("classes.txt", "pit")
-    assert open_data(make.root).classes == ("pit",)
+    assert open_dataset(make.root).classes == ("pit",)
     make.text("classes.txt", "scar")
     with pytest.raises(DataError, match="names other classes"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_a_value_without_a_name_is_an_error(make: Any) -> None:
@@ -122,19 +122,19 @@ def test_a_value_without_a_name_is_an_error(make: Any) -> None:
         make.write(f"masks/p{index}.png", make.mask(*range(1, index + 2)))
     make.text("classes.txt", "pit", "scar")
     with pytest.raises(DataError, match=r"1 masks hold values that classes\.txt does not name: 3"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_white_masks_with_several_names_are_an_error(make: Any) -> None:
     make.mask_folder(255)
     make.text("classes.txt", "pit", "scar")
     with pytest.raises(DataError, match="Which class is white"):
-        open_data(make.root)
+        open_dataset(make.root)
     make.text("classes.txt", "pit")
-    assert open_data(make.root).classes == ("pit",)
+    assert open_dataset(make.root).classes == ("pit",)
     make.text("classes.txt", "__ignore__", "_background_", "pit")
     with pytest.raises(DataError, match="calls unlabelled"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_labelmap_that_cannot_be_understood(text: str, said: str) -> None:
 )
 def test_a_list_that_cannot_be_understood(text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        parse_list(text, "labels.txt")
+        parse_class_list(text, "labels.txt")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_hostile_list_is_one_error(make: Any, content: bytes, said: str) -> No
     make.mask_folder(1)
     (make.root / "labels.txt").write_bytes(content)
     with pytest.raises(DataError, match=said):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
@@ -186,11 +186,11 @@ def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
     make.mask_folder(1)
     os.mkfifo(make.root / "labels.txt")
     with pytest.raises(DataError, match="is a named pipe, not a regular file"):
-        open_data(make.root)
+        open_dataset(make.root)
 
 
 def test_no_list_no_names(make: Any) -> None:
-    assert naming_of(make.mask_folder().parent) is None
+    assert read_label_map(make.mask_folder().parent) is None
 
 
 WORD = st.text(
@@ -210,16 +210,16 @@ def test_what_cvat_writes_is_read_back(labels: dict[str, tuple[int, int, int]]) 
     naming = parse_labelmap(text, "labelmap.txt")
     assert naming.names == tuple(told)
     for name, (r, g, b) in told.items():
-        value = r if r == g == b else COLOR | r << 16 | g << 8 | b
+        value = r if r == g == b else COLOR_FLAG | r << 16 | g << 8 | b
         assert naming.names[naming.ids[value] - 1] == name
 
 
 @given(st.lists(WORD, max_size=70))
 def test_any_text_is_names_or_one_error(lines: list[str]) -> None:
     text = "\n".join(lines)
-    for parse in (parse_labelmap, parse_list):
+    for parse in (parse_labelmap, parse_class_list):
         try:
-            naming: Naming = parse(text, "file")
+            naming: LabelMap = parse(text, "file")
         except DataError:
             continue
         assert len(set(naming.names)) == len(naming.names) <= 64
