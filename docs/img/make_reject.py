@@ -24,10 +24,10 @@ from edgeinspect.backends import ov  # noqa: E402
 from edgeinspect.config.loader import load  # noqa: E402
 from edgeinspect.domain.clock import SystemClock  # noqa: E402
 from edgeinspect.domain.verdict import Finding, Region  # noqa: E402
-from edgeinspect.imaging.regions import find_blobs  # noqa: E402
+from edgeinspect.imaging.blobs import find_blobs  # noqa: E402
 from edgeinspect.imaging.synthetic_strip import render  # noqa: E402
 from edgeinspect.pipeline.inspection.decision import decide_by_regions  # noqa: E402
-from edgeinspect.pipeline.inspection.setup import decision_rules  # noqa: E402
+from edgeinspect.pipeline.inspection.from_config import decision_rules  # noqa: E402
 from edgeinspect.storage.model_store import Store  # noqa: E402
 
 SEED, INDEX = 2026, 48

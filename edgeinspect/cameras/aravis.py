@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from edgeinspect.cameras._aravis.connection import AravisConnection, wait_until_closed
 from edgeinspect.cameras._aravis.library import (
     BUFFER_PROBLEMS,
     BUFFER_SUCCESS,
@@ -22,7 +23,6 @@ from edgeinspect.cameras._aravis.library import (
     AravisLibrary,
     load_library,
 )
-from edgeinspect.cameras._aravis.session import AravisConnection, wait_until_closed
 from edgeinspect.cameras._genicam.camera import GenicamCamera
 from edgeinspect.cameras._genicam.device import DeviceBuffer, FeatureValue, StreamStatistics
 from edgeinspect.cameras._genicam.line_scan import wrap_line_scan

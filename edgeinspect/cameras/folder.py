@@ -27,7 +27,8 @@ from edgeinspect.cameras._reader_thread import ReaderThread
 from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.domain.frame import Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, ConfigFault, DataError
-from edgeinspect.imaging.formats.header import LINE_PIXELS_MAX
+from edgeinspect.imaging.depth_declaration import check_depth_declared, declared_depth_warning
+from edgeinspect.imaging.formats.image_size import LINE_PIXELS_MAX
 from edgeinspect.imaging.image_file import (
     IMAGE_SUFFIXES,
     ReadSettings,
@@ -36,7 +37,6 @@ from edgeinspect.imaging.image_file import (
 )
 from edgeinspect.imaging.image_names import image_label
 from edgeinspect.imaging.read_settings import BitDepth, load_declaration
-from edgeinspect.imaging.undeclared_depth import check_depth_declared, declared_depth_warning
 from edgeinspect.ports import CameraFinished
 from edgeinspect.system.regular_file import FileReadError, escape_name
 

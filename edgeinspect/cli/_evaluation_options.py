@@ -13,7 +13,7 @@ from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+    from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
     from edgeinspect.ports import Engine
 
 PATH = click.Path(path_type=Path)

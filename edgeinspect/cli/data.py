@@ -19,8 +19,8 @@ from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, DataError
 from edgeinspect.system.untrusted_text import escape_line
 
 if TYPE_CHECKING:
+    from edgeinspect.learning.datasets.dataset import Dataset, Sample
     from edgeinspect.learning.datasets.findings import Finding
-    from edgeinspect.learning.datasets.records import Dataset, Sample
     from edgeinspect.learning.datasets.scan import DatasetScan
 
 _PIPE_WIDTH = 120

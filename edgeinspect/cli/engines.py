@@ -11,8 +11,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli import _engine_actions as check
-from edgeinspect.cli._engine_tables import (
+from edgeinspect.cli import _model_actions as check
+from edgeinspect.cli._model_tables import (
     comparison_dict,
     plain_table,
     print_comparison,

@@ -12,8 +12,8 @@ from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.explain.explain import HeatmapMethod
-    from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+    from edgeinspect.learning.evaluate.explain.explanation import HeatmapMethod
+    from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 
 
 @click.command()
@@ -56,8 +56,8 @@ def explain(
     (Grad-CAM), the segmenter's regions. For a training run's folder the gradients are
     torch's own, from its checkpoint; for any other model they come from the ONNX graph.
     """
-    from edgeinspect.learning.evaluate.explain.explain import SCHEMA, read_frames
-    from edgeinspect.learning.evaluate.explain.explain import explain_frame as draw
+    from edgeinspect.learning.evaluate.explain.explanation import SCHEMA, read_frames
+    from edgeinspect.learning.evaluate.explain.explanation import explain_frame as draw
 
     judge = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
@@ -90,7 +90,7 @@ def explain(
 
 def _method(judge: OfflineInspector, model: str, wanted: str) -> HeatmapMethod | None:
     """Torch's gradients for a run, else what the graph allows."""
-    from edgeinspect.learning.evaluate.explain.explain import (
+    from edgeinspect.learning.evaluate.explain.explanation import (
         AUTO,
         GRADCAM,
         HeatmapMethod,
@@ -102,7 +102,7 @@ def _method(judge: OfflineInspector, model: str, wanted: str) -> HeatmapMethod |
     run = Path(model) if Path(model).name != CHECKPOINT_FILE else Path(model).parent
     is_run = (run / CHECKPOINT_FILE).is_file() and judge.segmenter is None
     if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or is_installed("torch")):
-        from edgeinspect.learning.train.gradcam import load_grad_cam
+        from edgeinspect.learning.train.torch_grad_cam import load_grad_cam
 
         cam = load_grad_cam(run)
         return HeatmapMethod(

@@ -14,7 +14,6 @@ the network or either process does, and says so where a verdict is gone for good
 
 from __future__ import annotations
 
-from edgeinspect.client.connection import LineEndpoint, find_line
 from edgeinspect.client.feed import VerdictFeed
 from edgeinspect.client.feed_events import (
     FeedEvent,
@@ -23,10 +22,11 @@ from edgeinspect.client.feed_events import (
     VerdictReceived,
     VerdictsLost,
 )
-from edgeinspect.client.listener import Subscriber
-from edgeinspect.client.proof import LineVerifier, LineVerifiers
+from edgeinspect.client.line_endpoint import LineEndpoint, find_line
+from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
 from edgeinspect.client.requests import send_request
 from edgeinspect.client.sockets import ReceivedMessage, SocketSetup
+from edgeinspect.client.subscriber import Subscriber
 
 __all__ = [
     "FeedEvent",

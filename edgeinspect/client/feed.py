@@ -15,7 +15,7 @@ from edgeinspect.client.feed_events import (
     VerdictReceived,
     VerdictsLost,
 )
-from edgeinspect.client.proof import LineVerifier, forged_error
+from edgeinspect.client.line_verifier import LineVerifier, forged_error
 from edgeinspect.client.sockets import (
     RECONNECT_AFTER_NS,
     AuthFailureMonitor,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from edgeinspect.client.connection import LineEndpoint, find_line
+from edgeinspect.client.line_endpoint import LineEndpoint, find_line
 from edgeinspect.config.cross_checks import address_problem, is_local
 from edgeinspect.config.schema import Name, Section
 from edgeinspect.config.validation import Validator

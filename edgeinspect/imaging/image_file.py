@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import bmp, pnm, tiff
-from edgeinspect.imaging.formats.content import (
+from edgeinspect.imaging.formats.detection import check_is_image, verify_image
+from edgeinspect.imaging.formats.image_info import (
     ImageFileError,
     ImageInfo,
     UnsupportedImageError,
     check_missing_blocks,
     unsupported,
 )
-from edgeinspect.imaging.formats.detection import check_is_image, verify_image
-from edgeinspect.imaging.formats.header import (
+from edgeinspect.imaging.formats.image_size import (
     DATASET_PIXELS_MAX,
     FILE_BYTES_MAX,
     check_size,

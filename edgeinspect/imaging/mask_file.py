@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import bmp, tiff
-from edgeinspect.imaging.formats.content import ImageFileError, ImageInfo, UnsupportedImageError
 from edgeinspect.imaging.formats.detection import read_info
+from edgeinspect.imaging.formats.image_info import ImageFileError, ImageInfo, UnsupportedImageError
 from edgeinspect.imaging.image_file import apply_orientation, decode_tiff, read_verified_bytes
 
 COLOR_FLAG = 1 << 24

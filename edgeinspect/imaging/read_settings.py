@@ -21,7 +21,7 @@ from edgeinspect.config import yaml_document
 from edgeinspect.config.validation import INVALID, Validator
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import ConfigError, DataError
-from edgeinspect.imaging.formats.content import ImageFileError, ImageInfo
+from edgeinspect.imaging.formats.image_info import ImageFileError, ImageInfo
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 BitDepth = Literal[8, 10, 12, 14, 16]

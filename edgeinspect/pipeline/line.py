@@ -20,7 +20,7 @@ from edgeinspect.pipeline.capture.commands import CommandHandler
 from edgeinspect.pipeline.capture.rules import capture_rules
 from edgeinspect.pipeline.inspection.engine_swap import EngineSwap
 from edgeinspect.pipeline.inspection.frame_inspector import WorkerEngines
-from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
 from edgeinspect.pipeline.inspection.worker import InspectionWorker, make_fault_logger
 from edgeinspect.pipeline.publishing.part_verdicts import make_part_aggregator
 from edgeinspect.pipeline.publishing.publisher import Publisher
@@ -31,7 +31,7 @@ from edgeinspect.pipeline.recovery import (
     open_spool,
     recover_unfinished,
 )
-from edgeinspect.pipeline.shadow.shadow import ShadowProcess
+from edgeinspect.pipeline.shadow.process import ShadowProcess
 from edgeinspect.pipeline.supervision.alarms import AlarmEvaluator
 from edgeinspect.pipeline.supervision.liveness import make_liveness_monitors
 from edgeinspect.pipeline.supervision.status_reporter import StatusReporter, log_fields

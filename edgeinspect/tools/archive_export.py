@@ -16,9 +16,9 @@ from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.read_settings import COLOR_AS_STORED, ReadSettings
 from edgeinspect.learning.datasets.archive_frames import archive_dataset, upsample_class_map
 from edgeinspect.learning.datasets.corrections import Correction
-from edgeinspect.learning.datasets.records import ClassMap, Dataset, Sample
-from edgeinspect.learning.datasets.writing import LABELS_FILE, write_dataset
-from edgeinspect.learning.evaluate.batches import class_id_table
+from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, Sample
+from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
+from edgeinspect.learning.evaluate.image_source import class_id_table
 from edgeinspect.ports import Engine
 from edgeinspect.services.archiver.files import write_atomically
 from edgeinspect.storage.archive.format import Sidecar, frame_name, is_complete, read_sidecar

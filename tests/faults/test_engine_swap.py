@@ -153,7 +153,7 @@ def test_a_swap_during_a_hang_waits_for_nobody_else(tmp_path: Path) -> None:
 
 def test_workers_that_differ_are_refused() -> None:
     from edgeinspect.config.loader import parse_config
-    from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+    from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
 
     config = parse_config(
         """\

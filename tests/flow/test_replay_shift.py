@@ -25,7 +25,7 @@ from edgeinspect.tools.replay.compare import CONTEXT_FIELDS, NOT_COMPARED, RESUL
 from edgeinspect.tools.replay.engine_selection import ReplayOverrides
 from edgeinspect.tools.replay.replay import NO_HISTORY, replay_recording
 from tests.flow.line_harness import SHAPE, LineHarness
-from tests.flow.shift import HASH, RecordedShift, everything, scripted
+from tests.flow.recorded_shift import HASH, RecordedShift, everything, scripted
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.formats.content import ImageInfo, invalid_header, truncated, unsupported
+from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, truncated, unsupported
 
 _UNCOMPRESSED, _RLE8, _RLE4, _BIT_FIELDS, _ALPHA_BIT_FIELDS = 0, 1, 2, 3, 6
 _OS2_HEADERS = frozenset((12, 64))

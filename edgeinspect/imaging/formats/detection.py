@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff
-from edgeinspect.imaging.formats.content import (
+from edgeinspect.imaging.formats.image_info import (
     ImageFileError,
     ImageInfo,
     invalid_header,

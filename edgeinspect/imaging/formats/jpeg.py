@@ -6,7 +6,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from edgeinspect.imaging.formats.content import (
+from edgeinspect.imaging.formats.image_info import (
     EXIF_SIGNATURE,
     ZERO_BLOCK_BYTES,
     ImageFileError,

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
-from edgeinspect.imaging.formats.content import (
+from edgeinspect.imaging.formats.image_info import (
     ImageFileError,
     ImageInfo,
     ambiguous_orientation,

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.formats.content import ImageInfo, invalid_header, truncated, unsupported
+from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, truncated, unsupported
 
 _HEADER_BYTES = 4096
 _NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})")

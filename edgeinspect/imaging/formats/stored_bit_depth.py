@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgeinspect.imaging.formats import png, pnm, tiff
-from edgeinspect.imaging.formats.content import ImageFileError
+from edgeinspect.imaging.formats.image_info import ImageFileError
 from edgeinspect.system.regular_file import open_regular
 
 _HEAD_BYTES = 4096

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.imaging.formats import jpeg
-from edgeinspect.imaging.formats.content import ImageInfo, invalid_header, truncated, unsupported
+from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, truncated, unsupported
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

@@ -23,7 +23,7 @@ from edgeinspect.learning.evaluate.metrics.scores import (
     iou_and_dice,
     wilson_interval,
 )
-from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.open_model import build_inspector
 from edgeinspect.ports import Engine
 

@@ -21,12 +21,12 @@ from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.imaging.read_settings import load_declaration
 from edgeinspect.learning.datasets.arrays import ImageArrays
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.dataset import Dataset, SkippedImage
 from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.folder_names import is_annotation_folder
 from edgeinspect.learning.datasets.load import load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import Dataset, SkippedImage
-from edgeinspect.learning.evaluate.batches import ImageSource, class_id_table
+from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
 from edgeinspect.system.regular_file import escape_name
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")

@@ -17,9 +17,9 @@ from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.run_length import decode_classes
 from edgeinspect.learning.datasets.corrections import DROP, GOOD, Correction
+from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, Mask, Sample
 from edgeinspect.learning.datasets.files import natural_key
-from edgeinspect.learning.datasets.masks.masks import BINARY_ENCODING, MaskFile
-from edgeinspect.learning.datasets.records import ClassMap, Dataset, Mask, Sample
+from edgeinspect.learning.datasets.masks.sources import BINARY_ENCODING, MaskFile
 from edgeinspect.storage.archive.format import Category, Sidecar, frame_name
 from edgeinspect.wire.messages import Mask as WireMask
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.datasets.records import VOID, SkippedImage
+from edgeinspect.learning.datasets.dataset import VOID, SkippedImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.depth_declaration import declared_depth_warning
 from edgeinspect.imaging.formats.stored_bit_depth import StoredBitDepth, read_stored_bit_depth
 from edgeinspect.imaging.image_file import read_native
 from edgeinspect.imaging.read_settings import (
@@ -19,7 +20,6 @@ from edgeinspect.imaging.read_settings import (
     ReadSettings,
     smallest_bit_depth,
 )
-from edgeinspect.imaging.undeclared_depth import declared_depth_warning
 from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.system.regular_file import escape_name
 

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeinspect.learning.datasets.dataset import SPLITS
 from edgeinspect.learning.datasets.duplicates import DuplicatePair
 from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
-from edgeinspect.learning.datasets.records import SPLITS
 from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
 
 Level = Literal["error", "warning", "note"]

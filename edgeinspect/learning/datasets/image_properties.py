@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.image_file import read_image
+from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.parallel import map_in_threads
-from edgeinspect.learning.datasets.records import Dataset
 
 _SAMPLE_COUNT = 256
 _COLOR_LEVELS = 2.0

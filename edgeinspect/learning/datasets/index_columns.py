@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.files import SPLIT_NAMES
-from edgeinspect.learning.datasets.masks.masks import MAX_CLASSES
-from edgeinspect.learning.datasets.records import LayoutHints
+from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
 from edgeinspect.learning.datasets.tables import NumberedRow
 
 _KNOWN_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))

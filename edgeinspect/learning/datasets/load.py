@@ -19,10 +19,10 @@ from edgeinspect.imaging.image_file import ReadSettings, read_image, to_channels
 from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
 from edgeinspect.learning.datasets.archive_frames import BinaryMask
 from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.dataset import Dataset, Sample, SkippedImage, has_class
 from edgeinspect.learning.datasets.image_properties import common_size, infer_channels
-from edgeinspect.learning.datasets.masks.masks import MaskFile, MaskPerClass
+from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.parallel import map_in_threads
-from edgeinspect.learning.datasets.records import Dataset, Sample, SkippedImage, has_class
 from edgeinspect.system.decoding import decode_json
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
 

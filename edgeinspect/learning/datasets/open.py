@@ -26,15 +26,15 @@ from edgeinspect.errors import DataError, InternalError, UsageError
 from edgeinspect.imaging.read_settings import load_declaration
 from edgeinspect.learning.datasets import layouts as package
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
-from edgeinspect.learning.datasets.coverage import (
+from edgeinspect.learning.datasets.completeness import (
     check_images,
     with_unread_skipped,
     without_same_stem,
 )
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
 from edgeinspect.learning.datasets.folder_names import is_annotation_folder
 from edgeinspect.learning.datasets.name_matching import normalize_name
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints
 from edgeinspect.learning.datasets.unsupported_formats import (
     detect_unsupported_format,
     note_unsupported_labels,

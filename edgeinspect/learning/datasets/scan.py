@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.image_file import read_image
+from edgeinspect.learning.datasets.dataset import VOID, Dataset, Sample
 from edgeinspect.learning.datasets.duplicates import (
     DuplicatePair,
     ImageFingerprint,
@@ -19,7 +20,6 @@ from edgeinspect.learning.datasets.duplicates import (
 )
 from edgeinspect.learning.datasets.image_properties import is_colored
 from edgeinspect.learning.datasets.parallel import map_in_threads
-from edgeinspect.learning.datasets.records import VOID, Dataset, Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.learning.datasets.records import SPLITS, TRAIN, VAL, Dataset, Sample
+from edgeinspect.learning.datasets.dataset import SPLITS, TRAIN, VAL, Dataset, Sample
 from edgeinspect.system.decoding import decode_json_names
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.learning.datasets.files import contains_images, files_in, is_image_name, subfolders
+from edgeinspect.imaging.image_names import is_image_name
+from edgeinspect.learning.datasets.files import contains_images, files_in, subfolders
 from edgeinspect.system.regular_file import is_regular, open_regular
 
 _PEEK_BYTES = 1 << 16

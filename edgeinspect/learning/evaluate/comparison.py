@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.evaluate.batches import ImageSource, source_in_memory, with_model_classes
+from edgeinspect.learning.evaluate.image_source import (
+    ImageSource,
+    source_in_memory,
+    with_model_classes,
+)
 from edgeinspect.learning.evaluate.metrics.frame_results import (
     FrameResult,
     FrameSample,
@@ -24,7 +28,7 @@ from edgeinspect.learning.evaluate.metrics.paired_tests import (
     compare_errors,
     compare_overlap,
 )
-from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 
 NOISE_TOLERANCE = 5e-4
 """Two runs of one graph on two machines differ by less, in probability and in share of pixels."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.evaluate.batches import ImageSource
+from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.calibration_curve import (
     ReliabilityCurve,
     measure_reliability,
@@ -29,7 +29,7 @@ from edgeinspect.learning.evaluate.metrics.segmentation import (
     measure_segmentation,
 )
 from edgeinspect.learning.evaluate.metrics.thresholds import SplitScores, choose_class_thresholds
-from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.worst_frames import WorstFrames
 from edgeinspect.ports import Engine
 

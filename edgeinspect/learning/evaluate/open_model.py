@@ -18,9 +18,9 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import ConfigError, ConfigFault, MissingExtraError, ModelError, UsageError
 from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX
-from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
-from edgeinspect.pipeline.inspection.setup import decision_rules
+from edgeinspect.pipeline.inspection.from_config import decision_rules
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_model
 from edgeinspect.system.decoding import decode_json

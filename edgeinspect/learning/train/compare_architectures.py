@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.datasets.records import TEST, TRAIN, VAL
+from edgeinspect.learning.datasets.dataset import TEST, TRAIN, VAL
 from edgeinspect.learning.train import architectures
-from edgeinspect.learning.train.comparison import compare_architectures
+from edgeinspect.learning.train.architecture_comparison import compare_architectures
 from edgeinspect.learning.train.plan import TrainingConfig
 from edgeinspect.learning.train.training import prepare_training, train_model
 from edgeinspect.learning.train.write_version import StageProgress

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.records import VOID, has_class
+from edgeinspect.learning.datasets.dataset import VOID, has_class
 from edgeinspect.learning.train.augment import augment_image
 from edgeinspect.learning.train.recipe import Recipe
 

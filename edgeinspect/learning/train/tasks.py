@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks
-from edgeinspect.learning.datasets.records import VOID, has_class
+from edgeinspect.learning.datasets.dataset import VOID, has_class
 from edgeinspect.learning.evaluate.metrics.scores import (
     classifier_scores,
     confusion_matrix,

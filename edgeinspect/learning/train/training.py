@@ -23,9 +23,9 @@ from torch import nn
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.dataset import TEST, TRAIN, VAL, Dataset, SkippedImage, has_class
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import TEST, TRAIN, VAL, Dataset, SkippedImage, has_class
 from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
 from edgeinspect.learning.train import architectures, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity

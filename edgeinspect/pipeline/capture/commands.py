@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
 from edgeinspect.domain.frame import TRIGGER_EXPIRED, Part
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging.formats.header import LINE_PIXELS_MAX
+from edgeinspect.imaging.formats.image_size import LINE_PIXELS_MAX
 from edgeinspect.imaging.image_file import ReadSettings, read_image
 from edgeinspect.imaging.image_names import image_label
 from edgeinspect.imaging.read_settings import load_declaration

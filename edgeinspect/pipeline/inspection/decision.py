@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeinspect.domain.verdict import Assessment, Box, Decision, Reason, Region
-from edgeinspect.imaging.regions import Blobs
+from edgeinspect.imaging.blobs import Blobs
 
 
 @dataclass(frozen=True, slots=True)

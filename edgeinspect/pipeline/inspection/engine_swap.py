@@ -20,7 +20,7 @@ from edgeinspect.domain.model import ModelSpec
 from edgeinspect.domain.verdict import model_name
 from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
-from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
 from edgeinspect.pipeline.inspection.worker import InspectionWorker
 from edgeinspect.pipeline.verdicts.closer import VerdictCloser
 from edgeinspect.pipeline.verdicts.open_frames import FrameQueue

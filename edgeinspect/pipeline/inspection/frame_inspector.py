@@ -18,7 +18,7 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.latency import LatencyEstimate
 from edgeinspect.domain.verdict import Assessment, Reason, StageTimes
 from edgeinspect.errors import EngineFault
-from edgeinspect.imaging.regions import find_blobs
+from edgeinspect.imaging.blobs import find_blobs
 from edgeinspect.imaging.run_length import encode_classes
 from edgeinspect.pipeline.inspection.decision import (
     DecisionRules,

@@ -22,7 +22,7 @@ from edgeinspect import registry
 from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
 from edgeinspect.errors import EXIT_DATAERR, DataError, EdgeInspectError, EngineFault
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
-from edgeinspect.pipeline.shadow.shadow import READY, ShadowPlan, to_sample
+from edgeinspect.pipeline.shadow.process import READY, ShadowPlan, to_sample
 from edgeinspect.pipeline.verdicts.closer import Provenance
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import ModelStore

@@ -12,8 +12,8 @@ from asyncua.server.address_space import AttributeService, ViewService
 
 from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._opcua.access import NO_USER, SessionUser
-from edgeinspect.plclinks._opcua.bounds import PATH_ELEMENTS_MAX, REFERENCES_MAX
 from edgeinspect.plclinks._opcua.inputs import Inputs
+from edgeinspect.plclinks._opcua.limits import PATH_ELEMENTS_MAX, REFERENCES_MAX
 
 
 class MapAttributeService(AttributeService):

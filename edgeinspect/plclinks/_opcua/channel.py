@@ -19,7 +19,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from edgeinspect.plclinks._connection_limits import address_of
 from edgeinspect.plclinks._opcua.access import NONE_URI, AccessControl, ConnectionRejected
-from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
+from edgeinspect.plclinks._opcua.limits import NODES_PER_READ, NODES_PER_REQUEST
 from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer, OpcUaSession
 
 MESSAGE_BYTES_MAX = 2 << 20

@@ -17,8 +17,8 @@ from edgeinspect import __version__
 from edgeinspect.domain.plc import PlcError, PlcResult, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._opcua.attributes import MapAttributeService
-from edgeinspect.plclinks._opcua.bounds import NODES_PER_READ, NODES_PER_REQUEST
 from edgeinspect.plclinks._opcua.inputs import TAG_TYPES, initial_values
+from edgeinspect.plclinks._opcua.limits import NODES_PER_READ, NODES_PER_REQUEST
 from edgeinspect.plclinks._opcua.listener import BoundedServer
 
 NAMESPACE = "urn:edgeinspect:machine-vision"

@@ -23,7 +23,8 @@ from asyncua.server.internal_session import InternalSession, SessionState
 from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._opcua.access import NO_USER, AccessControl, SessionUser
 from edgeinspect.plclinks._opcua.attributes import BoundedViewService, MapAttributeService
-from edgeinspect.plclinks._opcua.bounds import (
+from edgeinspect.plclinks._opcua.inputs import Inputs
+from edgeinspect.plclinks._opcua.limits import (
     EVENT_ITEMS_PER_SESSION,
     EVENT_QUEUE_MAX,
     ITEMS_PER_SESSION,
@@ -41,7 +42,6 @@ from edgeinspect.plclinks._opcua.bounds import (
     is_event_item,
     service_error,
 )
-from edgeinspect.plclinks._opcua.inputs import Inputs
 
 
 class OpcUaSession(InternalSession):

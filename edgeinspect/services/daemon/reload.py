@@ -18,7 +18,7 @@ from edgeinspect.errors import (
 )
 from edgeinspect.pipeline.factory import load_engines
 from edgeinspect.pipeline.line import Line
-from edgeinspect.pipeline.shadow.shadow import ShadowProcess, find_candidates, make_plan
+from edgeinspect.pipeline.shadow.process import ShadowProcess, find_candidates, make_plan
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.paths import shared_memory_folder
 from edgeinspect.storage.shadow_results import RESULTS_SUFFIX

@@ -22,7 +22,11 @@ from edgeinspect.services.gateway.part_memory import (
     TriggerState,
     digest_part_id,
 )
-from edgeinspect.services.gateway.trigger_ids import FrameRequest, TriggerAnswer, TriggerValidator
+from edgeinspect.services.gateway.trigger_validation import (
+    FrameRequest,
+    TriggerAnswer,
+    TriggerValidator,
+)
 from edgeinspect.system import boot_id, log_events
 from edgeinspect.system.decoding import DecodeError
 from edgeinspect.system.log import RateLimitedLogger

@@ -11,7 +11,7 @@ import numpy as np
 from edgeinspect.domain.clock import Clock
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.header import LINE_PIXELS_MAX, check_size
+from edgeinspect.imaging.formats.image_size import LINE_PIXELS_MAX, check_size
 from edgeinspect.services.hmi.alarm_remedies import ARCHIVE_FAILED, ARCHIVE_SILENT
 from edgeinspect.services.hmi.encoding import encode_jpeg, encode_mask_png, encode_thumbnail
 from edgeinspect.services.hmi.frame_cache import EncodedFrame

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from edgeinspect import __version__
 from edgeinspect.client import VerdictFeed
-from edgeinspect.client.connection import find_line
+from edgeinspect.client.line_endpoint import find_line
 from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edgeinspect.domain.model import ModelSpec

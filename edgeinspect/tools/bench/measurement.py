@@ -27,7 +27,7 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.errors import InternalError
 from edgeinspect.pipeline.factory import build_line, load_engines
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector
-from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
 from edgeinspect.tools.bench.memory_camera import MemoryCamera
 from edgeinspect.wire.messages import decode_verdict
 

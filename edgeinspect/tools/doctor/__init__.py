@@ -4,7 +4,7 @@ It changes nothing, and looks at files of /proc, /sys and /etc under a root that
 """
 
 from edgeinspect.tools.doctor.checks import run_checks
-from edgeinspect.tools.doctor.finding import Diagnostic, Severity
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, Severity
 from edgeinspect.tools.doctor.host import Host
 
 __all__ = ["Diagnostic", "Host", "Severity", "run_checks"]

@@ -10,7 +10,7 @@ from edgeinspect.domain.clock import NS_PER_S, Clock
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
-from edgeinspect.tools.doctor.finding import Diagnostic, failure, ok, warning
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, warning
 from edgeinspect.wire.messages import STATUS_TOPIC, Status
 
 GRAB_TIMEOUT_NS = 2 * NS_PER_S

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgeinspect.config.loader import LoadedConfig
 from edgeinspect.domain.clock import Clock
 from edgeinspect.tools.doctor.cameras import Ask, check_cameras, read_camera_states
-from edgeinspect.tools.doctor.finding import Diagnostic
+from edgeinspect.tools.doctor.diagnostic import Diagnostic
 from edgeinspect.tools.doctor.gpu import check_gpu
 from edgeinspect.tools.doctor.host import Host
 from edgeinspect.tools.doctor.network import check_network

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.tools.doctor.finding import Diagnostic, ok, skipped, warning
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 
 PACKET_CAMERA_TYPES = frozenset({"aravis", "genicam", "pylon"})

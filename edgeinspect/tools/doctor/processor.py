@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.tools.doctor.finding import Diagnostic, failure, ok, skipped, warning
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 
 _UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.storage.shared_memory.folder import default_folder
 from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
-from edgeinspect.tools.doctor.finding import Diagnostic, failure, ok, skipped, warning
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 
 STATE_FOLDER = "/var/lib/edgeinspect"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.tools.doctor.finding import Diagnostic, failure, ok, skipped, warning
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 
 _KEYS_FOLDER = "/etc/edgeinspect/keys"

@@ -18,7 +18,7 @@ from edgeinspect.domain.verdict import ModelRef, Verdict
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.pipeline.factory import load_engine
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
-from edgeinspect.pipeline.inspection.setup import make_frame_inspectors
+from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.recording.messages import RecordedConfiguration

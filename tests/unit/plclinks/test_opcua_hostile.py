@@ -197,7 +197,7 @@ class _Deaf:
 def test_a_where_clause_that_would_not_end() -> None:
     from asyncua import ua
 
-    from edgeinspect.plclinks._opcua.bounds import WHERE_COST_MAX, where_cost
+    from edgeinspect.plclinks._opcua.limits import WHERE_COST_MAX, where_cost
 
     def both(index: int) -> Any:
         operands = [ua.ElementOperand(index), ua.ElementOperand(index)]

@@ -153,7 +153,7 @@ OWN = {
     "services/hmi/host_sensors.py",
     "system/boot_id.py",
     "tools/doctor/host.py",
-    "cli/_engine_actions.py",
+    "cli/_model_actions.py",
     "system/gpu_devices.py",
     "backends/_tensorrt/cuda.py",
     "wire/listening_sockets.py",

@@ -11,7 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.image_names import is_image_name
 from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample
 from edgeinspect.learning.datasets.files import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
@@ -19,7 +21,6 @@ from edgeinspect.learning.datasets.files import (
     files_in,
     find_split_name,
     images_below,
-    is_image_name,
     subfolders,
     unique_names,
 )
@@ -30,7 +31,6 @@ from edgeinspect.learning.datasets.folder_names import (
     split_words,
 )
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Sample
 
 NEEDS = (
     "a folder of pictures per class, at least two (ok/ and defect/, or crazing/ and scratches/), "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import (
     IMAGE_FOLDER_NAMES,
     contains_images,
@@ -31,7 +32,6 @@ from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_RATIO,
     normalize_name,
 )
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, SkippedImage
 
 NEEDS = (
     "a folder of pictures per class (good/, crack/) and a folder of masks beside them (masks/), "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Mask, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     images_below,
     natural_key,
@@ -31,14 +32,14 @@ from edgeinspect.learning.datasets.index_columns import (
 )
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
 from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_class_names
-from edgeinspect.learning.datasets.masks.masks import (
+from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
     UNLABELLED,
     MaskEncoding,
     MaskFile,
     MaskPerClass,
 )
-from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.masks.stored_values import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
@@ -47,7 +48,6 @@ from edgeinspect.learning.datasets.name_matching import (
     check_missing_images,
     normalize_name,
 )
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Mask, Sample, SkippedImage
 from edgeinspect.learning.datasets.tables import NumberedRow, read_header, read_numbered_rows
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
@@ -22,7 +23,6 @@ from edgeinspect.learning.datasets.files import (
 from edgeinspect.learning.datasets.folder_names import is_annotation_folder
 from edgeinspect.learning.datasets.masks.pairing import MASK_NAME, ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import normalize_name, split_suffix
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints
 
 NEEDS = "each picture's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
 RANK = 50

@@ -14,6 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.image_names import is_image_name
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
@@ -21,7 +23,6 @@ from edgeinspect.learning.datasets.files import (
     files_in,
     find_split_name,
     images_below,
-    is_image_name,
     subfolders,
 )
 from edgeinspect.learning.datasets.folder_names import (
@@ -40,7 +41,6 @@ from edgeinspect.learning.datasets.name_matching import (
     normalize_name,
     split_suffix,
 )
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, SkippedImage
 
 NEEDS = "images/ and masks/ (or labels/, annotations/, ground_truth/) with files of the same stem"
 RANK = 40

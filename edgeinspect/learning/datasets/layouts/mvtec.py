@@ -18,6 +18,7 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Mask, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     SPLIT_NAMES,
     contains_images,
@@ -27,10 +28,9 @@ from edgeinspect.learning.datasets.files import (
     unique_names,
 )
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks
-from edgeinspect.learning.datasets.masks.masks import MaskPerClass
+from edgeinspect.learning.datasets.masks.sources import MaskPerClass
 from edgeinspect.learning.datasets.masks.stored_values import read_mask_contents
 from edgeinspect.learning.datasets.name_matching import normalize_name
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Mask, Sample, SkippedImage
 
 NEEDS = "train/good/, test/<defect>/ and ground_truth/<defect>/NAME_mask.png (MVTec-AD)"
 RANK = 30

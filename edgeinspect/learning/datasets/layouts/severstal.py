@@ -17,18 +17,19 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.image_file import read_native
+from edgeinspect.imaging.image_names import is_image_name
 from edgeinspect.imaging.run_length import detect_run_direction, parse_runs
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     files_in,
     find_split_name,
     images_below,
-    is_image_name,
     natural_key,
     subfolders,
     unique_names,
 )
 from edgeinspect.learning.datasets.masks.label_maps import read_class_names
-from edgeinspect.learning.datasets.masks.masks import MAX_CLASSES, MaskRuns
+from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, MaskRuns
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
@@ -36,7 +37,6 @@ from edgeinspect.learning.datasets.name_matching import (
     FileNameIndex,
     check_missing_images,
 )
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.tables import read_header, read_numbered_rows, read_table_text
 
 NEEDS = (

@@ -11,9 +11,9 @@ import numpy as np
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.image_file import read_native
+from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.masks.pairing import mask_stems
 from edgeinspect.learning.datasets.name_matching import normalize_name
-from edgeinspect.learning.datasets.records import LayoutHints
 
 _SAMPLE_COUNT = 5
 _PAIR_SAMPLE_COUNT = 8

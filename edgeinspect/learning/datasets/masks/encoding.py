@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import COLOR_FLAG
 from edgeinspect.learning.datasets.masks.label_maps import LabelMap, describe_values
-from edgeinspect.learning.datasets.masks.masks import (
+from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
     MAX_CLASSES,
     UNLABELLED,

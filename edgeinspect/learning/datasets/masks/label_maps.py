@@ -20,7 +20,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import COLOR_FLAG
 from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.files import SPLIT_NAMES, subfolders
-from edgeinspect.learning.datasets.masks.masks import MAX_CLASSES, UNLABELLED, describe_value
+from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, UNLABELLED, describe_value
 from edgeinspect.learning.datasets.tables import parse_rows, read_table_text
 
 LABELMAP, VALUE_TABLE = "labelmap.txt", "_classes.csv"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import natural_key, unique_names
 from edgeinspect.learning.datasets.folder_names import is_mask_folder, split_words
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks, infer_encoding
 from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_label_map
-from edgeinspect.learning.datasets.masks.masks import (
+from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
     MAX_CLASSES,
     MaskEncoding,
@@ -37,7 +38,6 @@ from edgeinspect.learning.datasets.name_matching import (
     normalize_name,
     split_suffix,
 )
-from edgeinspect.learning.datasets.records import Dataset, LayoutHints, Sample, SkippedImage
 
 MASK_NAME = re.compile(
     r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE

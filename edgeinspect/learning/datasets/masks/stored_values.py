@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import read_mask_values
-from edgeinspect.learning.datasets.masks.masks import (
+from edgeinspect.learning.datasets.masks.sources import (
     MAX_CLASSES,
     SOFT_THRESHOLD,
     UNLABELLED,

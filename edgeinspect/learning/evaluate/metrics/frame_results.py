@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.datasets.records import VOID
-from edgeinspect.learning.evaluate.batches import ImageSource
+from edgeinspect.learning.datasets.dataset import VOID
+from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.scores import confusion_matrix, upsample_class_map
-from edgeinspect.learning.evaluate.offline_judge import InspectionResult, OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks
-from edgeinspect.learning.datasets.records import VOID
+from edgeinspect.learning.datasets.dataset import VOID
 
 
 def wilson_interval(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:

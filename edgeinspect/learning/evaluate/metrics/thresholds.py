@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.regions import find_blobs
+from edgeinspect.imaging.blobs import find_blobs
 from edgeinspect.learning.datasets.arrays import ImageArrays
 from edgeinspect.learning.evaluate.metrics.scores import wilson_interval
 

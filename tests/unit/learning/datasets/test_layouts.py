@@ -14,8 +14,8 @@ import pytest
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.run_length import encode_runs, format_runs
 from edgeinspect.learning.datasets.class_names import is_good_class
+from edgeinspect.learning.datasets.dataset import VOID, Dataset, Sample
 from edgeinspect.learning.datasets.open import layout_names, load_layout, open_dataset
-from edgeinspect.learning.datasets.records import VOID, Dataset, Sample
 
 
 def by_name(data: Dataset) -> dict[str, Sample]:

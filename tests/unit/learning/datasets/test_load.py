@@ -13,9 +13,9 @@ import pytest
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.learning.datasets import load as module
 from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import Dataset
 
 
 def load_all(data: Dataset, **more: Any) -> ImageArrays:

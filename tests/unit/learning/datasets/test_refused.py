@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.findings import check_dataset
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import Dataset
 from edgeinspect.learning.datasets.scan import scan_dataset
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError, UsageError
+from edgeinspect.learning.datasets.dataset import Dataset, Sample
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import Dataset, Sample
 from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
 
 

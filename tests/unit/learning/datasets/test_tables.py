@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.run_length import detect_run_direction, encode_runs, format_runs
+from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.name_matching import FileNameIndex, normalize_name
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import Dataset
 from edgeinspect.learning.datasets.tables import parse_rows, read_header, read_rows
 
 CODE = "9 12 49 12"

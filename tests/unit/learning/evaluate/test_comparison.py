@@ -18,7 +18,7 @@ from edgeinspect.learning.evaluate.comparison import (
     compare_results,
 )
 from edgeinspect.learning.evaluate.metrics.paired_tests import mcnemar_p_value
-from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.open_model import build_inspector, load_engine
 from edgeinspect.storage.model_store import ModelStore
 from tests import graphs

@@ -13,7 +13,7 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError, EngineFault, MissingExtraError
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.evaluate.explain.explain import (
+from edgeinspect.learning.evaluate.explain.explanation import (
     AUTO,
     GRADCAM,
     OCCLUSION,
@@ -36,8 +36,8 @@ def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
     torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
     from edgeinspect.learning.train import torch_engine
     from edgeinspect.learning.train.export import ModelCard, export_graph
-    from edgeinspect.learning.train.gradcam import TorchGradCam
     from edgeinspect.learning.train.networks import SmallGate
+    from edgeinspect.learning.train.torch_grad_cam import TorchGradCam
 
     torch.manual_seed(2)
     net = SmallGate(ignore_black=True)

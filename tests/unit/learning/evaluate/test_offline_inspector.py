@@ -10,13 +10,13 @@ import pytest
 
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, ModelError, UsageError
-from edgeinspect.imaging.regions import find_blobs
+from edgeinspect.imaging.blobs import find_blobs
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.split import split_dataset, write_split
-from edgeinspect.learning.evaluate.batches import class_id_table, with_model_classes
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, evaluate
+from edgeinspect.learning.evaluate.image_source import class_id_table, with_model_classes
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
-from edgeinspect.learning.evaluate.offline_judge import OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
 from edgeinspect.learning.evaluate.open_model import (
     build_inspector,

@@ -27,7 +27,10 @@ from edgeinspect.learning.onnx_graphs.manifest import (  # noqa: E402
     set_metadata,
     write_manifest,
 )
-from edgeinspect.learning.train.comparison import compare_architectures, youden_threshold  # noqa: E402
+from edgeinspect.learning.train.architecture_comparison import (  # noqa: E402
+    compare_architectures,
+    youden_threshold,
+)
 from tests import graphs  # noqa: E402
 
 LEVELS = (10, 40, 90, 120, 150, 200, 220, 250)

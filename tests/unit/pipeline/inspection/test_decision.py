@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.domain.verdict import Decision, Reason
-from edgeinspect.imaging.regions import Blobs
+from edgeinspect.imaging.blobs import Blobs
 from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,
     DecisionRules,

@@ -18,7 +18,7 @@ from edgeinspect.services.gateway.journal import (
     decode_record,
     encode_record,
 )
-from tests.unit.services.gateway.no_file import INVALID_KINDS, put_invalid_file
+from tests.unit.services.gateway.invalid_files import INVALID_KINDS, put_invalid_file
 
 
 def applied(seq: int, how: Completion = Completion.ACKED) -> CompletedResult:

@@ -17,7 +17,7 @@ from edgeinspect.services.gateway.part_memory import (
     TriggerState,
     digest_part_id,
 )
-from tests.unit.services.gateway.no_file import INVALID_KINDS, put_invalid_file
+from tests.unit.services.gateway.invalid_files import INVALID_KINDS, put_invalid_file
 
 
 def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> PartMemory:

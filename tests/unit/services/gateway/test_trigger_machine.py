@@ -34,7 +34,11 @@ from edgeinspect.services.gateway.part_memory import (
     digest_part_id,
 )
 from edgeinspect.services.gateway.part_outcome import PartOutcomePolicy
-from edgeinspect.services.gateway.trigger_ids import FrameRequest, TriggerAnswer, TriggerValidator
+from edgeinspect.services.gateway.trigger_validation import (
+    FrameRequest,
+    TriggerAnswer,
+    TriggerValidator,
+)
 from edgeinspect.system import boot_id
 from edgeinspect.wire.requests import TriggerRequest
 

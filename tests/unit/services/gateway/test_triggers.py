@@ -20,7 +20,11 @@ from edgeinspect.services.gateway.part_memory import (
     TriggerState,
     digest_part_id,
 )
-from edgeinspect.services.gateway.trigger_ids import FrameRequest, TriggerAnswer, TriggerValidator
+from edgeinspect.services.gateway.trigger_validation import (
+    FrameRequest,
+    TriggerAnswer,
+    TriggerValidator,
+)
 from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
 from edgeinspect.wire.requests import TriggerRequest, decode_request
 from tests.flow.frame_source import FakeLine

@@ -11,7 +11,7 @@ import pytest
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.model import Precision
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.imaging.regions import find_blobs
+from edgeinspect.imaging.blobs import find_blobs
 from edgeinspect.imaging.synthetic_strip import render_strip
 from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,

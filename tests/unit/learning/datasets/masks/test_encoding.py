@@ -11,9 +11,9 @@ import pytest
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.arrays import downsample_masks
+from edgeinspect.learning.datasets.dataset import VOID, Dataset, has_class
 from edgeinspect.learning.datasets.load import load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import VOID, Dataset, has_class
 from edgeinspect.learning.datasets.scan import scan_dataset
 
 

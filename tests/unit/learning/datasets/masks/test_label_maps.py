@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import COLOR_FLAG
+from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.masks.label_maps import (
     LabelMap,
     parse_class_list,
@@ -19,7 +20,6 @@ from edgeinspect.learning.datasets.masks.label_maps import (
     read_label_map,
 )
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.records import Dataset
 
 COLORS = {
     "background": (0, 0, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.client.proof import LineVerifier
+from edgeinspect.client.line_verifier import LineVerifier
 from edgeinspect.config.cross_checks import is_local
 from edgeinspect.storage.paths import default_addresses
 from edgeinspect.storage.shared_memory.folder import find_line_folder

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.records import VOID, has_class
+from edgeinspect.learning.datasets.dataset import VOID, has_class
 
 
 @dataclass(frozen=True, slots=True)

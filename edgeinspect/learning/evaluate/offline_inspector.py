@@ -14,7 +14,7 @@ from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.model import ModelSpec
 from edgeinspect.domain.verdict import Assessment, Decision
 from edgeinspect.errors import ModelError
-from edgeinspect.imaging.regions import Blobs, find_blobs
+from edgeinspect.imaging.blobs import Blobs, find_blobs
 from edgeinspect.pipeline.inspection.decision import (
     DecisionRules,
     decide_by_gate,

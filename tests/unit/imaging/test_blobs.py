@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.regions import Blobs, find_blobs
+from edgeinspect.imaging.blobs import Blobs, find_blobs
 
 
 def areas(class_map: NDArray[np.uint8], classes: int = 3) -> NDArray[np.float32]:

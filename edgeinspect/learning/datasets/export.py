@@ -17,7 +17,7 @@ import numpy as np
 from edgeinspect.errors import DataError, StorageError
 from edgeinspect.imaging.image_file import ReadSettings, read_image
 from edgeinspect.imaging.run_length import encode_runs, format_runs
-from edgeinspect.learning.datasets.records import VOID, ClassMap, Dataset, Sample, has_class
+from edgeinspect.learning.datasets.dataset import VOID, ClassMap, Dataset, Sample, has_class
 from edgeinspect.system.untrusted_text import TableWriter
 
 Progress = Callable[[int], None]

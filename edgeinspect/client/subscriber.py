@@ -7,7 +7,7 @@ from types import TracebackType
 
 import zmq
 
-from edgeinspect.client.proof import LineVerifier, LineVerifiers
+from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
 from edgeinspect.client.sockets import (
     RECONNECT_AFTER_NS,
     AuthFailureMonitor,

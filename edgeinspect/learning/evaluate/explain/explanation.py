@@ -22,7 +22,7 @@ from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
 from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
-from edgeinspect.learning.evaluate.offline_judge import InspectionResult, OfflineInspector
+from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
 from edgeinspect.learning.reporting.overlay import (
     class_color,
     display_width_px,

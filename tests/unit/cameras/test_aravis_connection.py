@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.cameras._aravis.session import AravisConnection, wait_until_closed
+from edgeinspect.cameras._aravis.connection import AravisConnection, wait_until_closed
 from edgeinspect.errors import CameraLostError
 
 

@@ -12,20 +12,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.dataset import Dataset, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     UNSUPPORTED_SUFFIXES,
     images_below,
     unsupported_below,
 )
 from edgeinspect.learning.datasets.folder_names import is_annotation_folder
-from edgeinspect.learning.datasets.masks.masks import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.masks.pairing import mask_stems
+from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
     normalize_name,
 )
-from edgeinspect.learning.datasets.records import Dataset, Sample, SkippedImage
 from edgeinspect.system.regular_file import escape_name
 
 _MAX_NAMES = 4

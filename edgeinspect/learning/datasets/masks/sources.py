@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.mask_file import read_mask_values
 from edgeinspect.imaging.run_length import decode_runs, parse_runs
-from edgeinspect.learning.datasets.records import VOID, ClassMap
+from edgeinspect.learning.datasets.dataset import VOID, ClassMap
 
 SOFT_THRESHOLD = 128
 """From this grey value on a soft (anti-aliased, JPEG) binary mask is set."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.header import check_size, read_image_size
+from edgeinspect.imaging.formats.image_size import check_size, read_image_size
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".tif", ".webp", ".pgm", ".ppm")
 
