@@ -26,13 +26,12 @@ import numpy as np
 
 from edgeinspect.cameras import aravis
 from edgeinspect.cameras.synthetic import Options, SyntheticCamera
-from edgeinspect.config.loader import parse_config
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape, Grab, Pixels
+from edgeinspect.config import parse_config
+from edgeinspect.domain import FrameShape, Grab, Pixels, SystemClock
 from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.ports import Camera
-from edgeinspect.system.log import configure
-from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
+from edgeinspect.system import configure
+from edgeinspect.testing import ScriptedEngine, brightness_gate
 
 
 class Watched:

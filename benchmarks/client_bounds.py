@@ -24,7 +24,7 @@ from typing import Any
 
 import zmq
 
-from edgeinspect.testing.peers import zmtp_client
+from edgeinspect.testing import zmtp_client
 
 Socket = zmq.Socket[bytes]
 REPLAY = b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":4096}'

@@ -27,12 +27,11 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import Verdict
 from edgeinspect.services.gateway.journal import Journal
-from edgeinspect.storage.ledger.query import read_body
-from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
-from edgeinspect.testing.peers import ModbusPlc, PlcResultRecord
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.storage.ledger import open_ledger, read_body, verify_ledger
+from edgeinspect.testing import ModbusPlc, PlcResultRecord
+from edgeinspect.wire import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 STALL_S = (0.05, 0.4)
@@ -64,12 +63,11 @@ buffer: 4096
 
 def daemon(folder: Path, rate_hz: float) -> None:
     """The line, until killed or told to stop."""
-    from edgeinspect.config.loader import parse_config
-    from edgeinspect.domain.clock import SystemClock
-    from edgeinspect.domain.frame import FrameShape
+    from edgeinspect.config import parse_config
+    from edgeinspect.domain import FrameShape, SystemClock
     from edgeinspect.pipeline.line import Line, WorkerEngines
-    from edgeinspect.system.log import configure
-    from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
+    from edgeinspect.system import configure
+    from edgeinspect.testing import NoiseCamera, brightness_gate
 
     configure("console", "error")
     shape = FrameShape(16, 32, 1)

@@ -16,14 +16,11 @@ import tempfile
 import threading
 import time
 
-from edgeinspect.config.loader import parse_config
-from edgeinspect.config.schema import RealTimeConfig
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape
+from edgeinspect.config import RealTimeConfig, parse_config
+from edgeinspect.domain import FrameShape, SystemClock
 from edgeinspect.pipeline.line import Line, WorkerEngines
-from edgeinspect.system import realtime
-from edgeinspect.system.log import configure
-from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
+from edgeinspect.system import configure, realtime
+from edgeinspect.testing import NoiseCamera, brightness_gate
 
 SHAPE = FrameShape(64, 256, 1)
 

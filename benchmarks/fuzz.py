@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from edgeinspect.system.log import configure
+from edgeinspect.system import configure
 from tests.fuzz import certificates, files, messages, protocols, recordings, stored
 from tests.fuzz.target import BrokenDecoderError, attack
 

@@ -28,15 +28,11 @@ import numpy as np
 import zmq
 
 from edgeinspect.client import Subscriber
-from edgeinspect.config.loader import parse_config
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.config import parse_config
+from edgeinspect.domain import FrameShape, SystemClock, Verdict
 from edgeinspect.pipeline.line import Line, WorkerEngines
-from edgeinspect.system import realtime
-from edgeinspect.system.log import configure
-from edgeinspect.testing.doubles import NoiseCamera, brightness_gate
-from edgeinspect.testing.peers import fuzz_message
+from edgeinspect.system import configure, realtime
+from edgeinspect.testing import NoiseCamera, brightness_gate, fuzz_message
 
 SHAPE = FrameShape(64, 256, 1)
 KINDS = ("quiet", "elsewhere", "attack")

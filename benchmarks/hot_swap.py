@@ -26,17 +26,14 @@ import yaml
 from edgeinspect.cameras import synthetic
 from edgeinspect.cameras._frame_rate import FramePacer
 from edgeinspect.client import Subscriber
-from edgeinspect.config.loader import load_config
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.config import load_config
+from edgeinspect.domain import Decision, Grab, Part, Pixels, SystemClock, Verdict
 from edgeinspect.pipeline.factory import build_line
 from edgeinspect.services.daemon.reload import Reloader, restart_shadow
-from edgeinspect.storage.ledger.verification import verify_ledger
-from edgeinspect.storage.model_store import ModelStore, default_root
-from edgeinspect.storage.model_store.shipped_line import GATE, SEGMENTER
+from edgeinspect.storage.ledger import verify_ledger
+from edgeinspect.storage.model_store import GATE, SEGMENTER, ModelStore, default_root
 from edgeinspect.storage.shadow_results import read_comparisons
-from edgeinspect.system.log import configure
+from edgeinspect.system import configure
 
 BLOCK_SWAPS = 10
 

@@ -18,21 +18,27 @@ from collections import deque
 from contextlib import closing
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, SystemClock
-from edgeinspect.domain.verdict import (
+from edgeinspect.domain import (
+    NS_PER_MS,
     Box,
     Decision,
     ModelRef,
     Reason,
     Region,
     StageTimes,
+    SystemClock,
     Verdict,
 )
-from edgeinspect.storage.ledger.query import COLUMNS, VerdictFilter, find_verdicts
-from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
-from edgeinspect.storage.ledger.writer import LedgerWriter
-from edgeinspect.system.log import configure
-from edgeinspect.wire.messages import encode_message
+from edgeinspect.storage.ledger import (
+    COLUMNS,
+    LedgerWriter,
+    VerdictFilter,
+    find_verdicts,
+    open_ledger,
+    verify_ledger,
+)
+from edgeinspect.system import configure
+from edgeinspect.wire import encode_message
 
 STARTED_NS = 1_790_000_000_000_000_000
 STEP_NS = 5 * NS_PER_MS

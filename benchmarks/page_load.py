@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 
 from edgeinspect.client import Subscriber
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.domain import Decision, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 PORT, VERDICTS, REPLAY = 18_480, 18_481, 18_482

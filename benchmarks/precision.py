@@ -27,12 +27,11 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.backends import ov
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec, SystemClock
 from edgeinspect.imaging import synthetic_strip
 from edgeinspect.learning.calibrate.sessions import write_temporary_model
 from edgeinspect.learning.calibrate.space_to_depth import space_to_depth_stem
-from edgeinspect.learning.evaluate.open_model import resolve_model
+from edgeinspect.learning.evaluate import resolve_model
 from edgeinspect.learning.onnx_graphs.graph import load_model
 from edgeinspect.storage.model_store import ModelStore
 

@@ -21,13 +21,10 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.client import Subscriber, send_request
-from edgeinspect.domain.model import ModelKind, ModelSpec
-from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.imaging.run_length import decode_classes
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.load import load_arrays
-from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.evaluate.metrics.scores import (
+from edgeinspect.domain import Decision, ModelKind, ModelSpec, Verdict
+from edgeinspect.imaging import decode_classes
+from edgeinspect.learning.datasets import ImageArrays, load_arrays, open_dataset
+from edgeinspect.learning.evaluate import (
     classifier_scores,
     confusion_matrix,
     iou_and_dice,
@@ -36,7 +33,7 @@ from edgeinspect.learning.evaluate.metrics.scores import (
 )
 from edgeinspect.learning.onnx_graphs.run import run_graph
 from edgeinspect.storage.model_store import ModelStore
-from edgeinspect.wire.requests import TriggerRequest
+from edgeinspect.wire import TriggerRequest
 
 
 def main() -> None:

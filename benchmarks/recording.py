@@ -31,20 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.cameras._frame_rate import FramePacer
-from edgeinspect.config.loader import load_config
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.config import load_config
+from edgeinspect.domain import Grab, ModelSpec, Part, Pixels, SystemClock
 from edgeinspect.errors import EdgeInspectError, EngineFault
-from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.imaging import render_strip
 from edgeinspect.pipeline.factory import load_engines
 from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.ports import CameraFinished, Engine
-from edgeinspect.storage.ledger.query import read_body
-from edgeinspect.storage.ledger.verification import open_ledger
-from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
-from edgeinspect.storage.spool.reader import SpoolReader
-from edgeinspect.system.log import configure
+from edgeinspect.storage.ledger import open_ledger, read_body
+from edgeinspect.storage.recording import RecordedFrame, open_recording
+from edgeinspect.storage.spool import SpoolReader
+from edgeinspect.system import configure
 from edgeinspect.tools.replay.engine_selection import ReplayOverrides
 from edgeinspect.tools.replay.replay import replay_recording
 

@@ -33,12 +33,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import Verdict
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
-from edgeinspect.storage.ledger.query import read_body
-from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.storage.ledger import open_ledger, read_body, verify_ledger
+from edgeinspect.wire import decode_verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 SCAN_S = 0.03
@@ -72,12 +71,11 @@ def daemon(folder: Path) -> None:
     import numpy as np
 
     from edgeinspect.cameras._frame_rate import FramePacer
-    from edgeinspect.config.loader import parse_config
-    from edgeinspect.domain.clock import SystemClock
-    from edgeinspect.domain.frame import FrameShape, Grab, Part
+    from edgeinspect.config import parse_config
+    from edgeinspect.domain import FrameShape, Grab, Part, SystemClock
     from edgeinspect.pipeline.line import Line, WorkerEngines
-    from edgeinspect.system.log import configure
-    from edgeinspect.testing.doubles import brightness_gate
+    from edgeinspect.system import configure
+    from edgeinspect.testing import brightness_gate
 
     class Camera:
         """Every second picture of what stands before it is bright, which is bad."""

@@ -32,10 +32,9 @@ from wire_examples import EXAMPLES  # noqa: E402
 
 from edgeinspect import errors, registry  # noqa: E402
 from edgeinspect.cli.main import COMMANDS  # noqa: E402
-from edgeinspect.config.schema import LineConfig  # noqa: E402
-from edgeinspect.config.validation import describe_type  # noqa: E402
+from edgeinspect.config import LineConfig, describe_type  # noqa: E402
+from edgeinspect.domain import PartVerdict  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
-from edgeinspect.domain.part_verdict import PartVerdict  # noqa: E402
 from edgeinspect.services.archiver.config import ArchiveConfig  # noqa: E402
 from edgeinspect.services.hmi.config import HmiConfig  # noqa: E402
 from edgeinspect.system import log_events  # noqa: E402

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import msgspec
 
-from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.part_verdict import PartMember, PartVerdict
-from edgeinspect.domain.verdict import (
+from edgeinspect.domain import (
     Box,
+    CameraCounts,
     Decision,
     ModelRef,
+    PartMember,
+    PartVerdict,
     Reason,
     Region,
     StageTimes,
     Verdict,
 )
-from edgeinspect.wire.messages import Heartbeat, Mask, Status, VerdictCounts
-from edgeinspect.wire.requests import (
+from edgeinspect.wire import (
     Ack,
     ChallengeRequest,
     CommandResult,
+    Heartbeat,
+    Mask,
     NoLongerHeld,
     OperatorRequest,
     ReplayBusy,
     ReplayComplete,
     ReplayRequest,
+    Status,
     TriggerCount,
     TriggerRequest,
+    VerdictCounts,
 )
 
 _EPOCH = 1_795_230_000_000

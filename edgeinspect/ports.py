@@ -11,9 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.plc import PlcInputs, ProcessImage
+from edgeinspect.domain import Grab, ModelSpec, Part, Pixels, PlcInputs, ProcessImage
 
 
 class CameraFinished(Exception):  # noqa: N818 - an end, not an error

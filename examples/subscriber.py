@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgeinspect.client import Delivered, Feed, Lost, Renumbered, find_line
-from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.errors import ForgedError
+from edgeinspect.client import SequenceReset, VerdictFeed, VerdictReceived, VerdictsLost, find_line
+from edgeinspect.domain import Decision, Verdict
+from edgeinspect.errors import ImpersonationError
 
 FAIL_SAFE_MS = 300
 
@@ -35,32 +35,32 @@ def main(path: Path) -> None:
     """Follow the line until Ctrl-C."""
     cursor = int(path.read_text(encoding="utf-8")) if path.exists() else None
     line = find_line("strip")
-    with Feed(
+    with VerdictFeed(
         line.verdicts,
         line.replay,
         name="example",
         line=line.line,
         cursor=cursor,
-        proof=line.proof(),
+        verifier=line.verifier(),
     ) as feed:
         safe = False
         while True:
             try:
                 event = feed.receive(50)
-            except ForgedError as error:  # silence follows, and with it fail-safe
+            except ImpersonationError as error:  # silence follows, and with it fail-safe
                 print(error, flush=True)
                 continue
-            if isinstance(event, Delivered):
+            if isinstance(event, VerdictReceived):
                 apply(event.verdict)
                 store(path, event.verdict.seq)
                 feed.ack(event.verdict.seq)
-            elif isinstance(event, Lost):
+            elif isinstance(event, VerdictsLost):
                 print(f"eject {event.from_seq} to {event.to_seq}: nobody knows", flush=True)
                 store(path, event.to_seq)
-            elif isinstance(event, Renumbered):
+            elif isinstance(event, SequenceReset):
                 print("eject all that are under way: the line counts anew", flush=True)
                 store(path, 0)
-            if safe is not (safe := feed.silent_ms > FAIL_SAFE_MS):
+            if safe is not (safe := feed.silence_ms > FAIL_SAFE_MS):
                 print("no heartbeat: eject everything" if safe else "the line is on", flush=True)
 
 

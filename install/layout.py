@@ -245,12 +245,12 @@ def configuration() -> Iterator[Path]:
 
 def put_manual(destdir: Path) -> None:
     """The manual page and the shell's completion, both from the command line itself."""
-    from edgeinspect.cli._man_page import completion, manual
+    from edgeinspect.cli._man_page import bash_completion, man_page
 
     page = destdir / "usr/share/man/man1/edgeinspect.1.gz"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_bytes(gzip.compress(manual().encode(), mtime=0))
-    write(destdir / "usr/share/bash-completion/completions/edgeinspect", completion())
+    page.write_bytes(gzip.compress(man_page().encode(), mtime=0))
+    write(destdir / "usr/share/bash-completion/completions/edgeinspect", bash_completion())
     document = destdir / "usr/share/doc/edgeinspect"
     for name in ("CHANGELOG.md", "README.md"):
         copy(ROOT / name, document / name)

@@ -9,8 +9,8 @@ import structlog
 from job import AREA_MIN, Job
 
 from edgeinspect import __version__
-from edgeinspect.config.loader import parse_config
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.config import parse_config
+from edgeinspect.domain import ModelSpec
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
 

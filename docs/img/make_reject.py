@@ -21,14 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from edgeinspect.backends import ov  # noqa: E402
-from edgeinspect.config.loader import load  # noqa: E402
-from edgeinspect.domain.clock import SystemClock  # noqa: E402
-from edgeinspect.domain.verdict import Finding, Region  # noqa: E402
-from edgeinspect.imaging.blobs import find_blobs  # noqa: E402
-from edgeinspect.imaging.synthetic_strip import render  # noqa: E402
-from edgeinspect.pipeline.inspection.decision import decide_by_regions  # noqa: E402
-from edgeinspect.pipeline.inspection.from_config import decision_rules  # noqa: E402
-from edgeinspect.storage.model_store import Store  # noqa: E402
+from edgeinspect.config import load_config  # noqa: E402
+from edgeinspect.domain import Assessment, Region, SystemClock  # noqa: E402
+from edgeinspect.imaging import find_blobs, render_strip  # noqa: E402
+from edgeinspect.pipeline.inspection import decide_by_regions, decision_rules  # noqa: E402
+from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
 SEED, INDEX = 2026, 48
 COLORS = {  # BGR; told apart by people who see no red from green, too
@@ -47,30 +44,30 @@ STRIP = 34
 Picture = NDArray[np.uint8]
 
 
-def judge(image: Picture) -> tuple[float, Picture, Finding]:
-    """(the gate's probability, the class map at frame size, the finding)."""
-    store, clock = Store(ROOT / "engines"), SystemClock()
+def judge(image: Picture) -> tuple[float, Picture, Assessment]:
+    """(the gate's probability, the class map at frame size, the assessment)."""
+    store, clock = ModelStore(ROOT / "engines"), SystemClock()
     frame = np.ascontiguousarray(image)[:, :, None]
     gate = ov.build(ov.Options(model="strip-gate"), clock, store=store)
     segmenter = ov.build(ov.Options(model="strip-segmenter"), clock, store=store)
     prob = float(gate.infer(frame)[0][0])
     outputs: Any = [output[0] for output in segmenter.infer(frame)]
-    rules = decision_rules(load(ROOT / "examples" / "strip.yaml").config, segmenter.spec)
+    rules = decision_rules(load_config(ROOT / "examples" / "strip.yaml").config, segmenter.spec)
     rules = dataclasses.replace(rules, max_regions=64)  # draw all, list or not
-    finding = decide_by_regions(prob, find_blobs(*outputs), rules)
+    assessment = decide_by_regions(prob, find_blobs(*outputs), rules)
     stride = segmenter.spec.output_stride
     whole = np.repeat(np.repeat(outputs[0], stride, 0), stride, 1)
-    return prob, whole, finding
+    return prob, whole, assessment
 
 
-def overlay(image: Picture, class_map: Picture, finding: Finding) -> Picture:
+def overlay(image: Picture, class_map: Picture, assessment: Assessment) -> Picture:
     """The frame with the map in colour, and a named box around every fatal region."""
     out: Any = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     for class_id, color in enumerate(COLORS.values(), start=1):
         mine = class_map == class_id
         out[mine] = 0.45 * out[mine] + 0.55 * np.array(color)
     fatal: dict[str, list[Region]] = {}
-    for region in finding.regions:
+    for region in assessment.regions:
         if region.fatal:
             fatal.setdefault(region.class_name, []).append(region)
     taken: list[tuple[int, int, int, int]] = []
@@ -118,7 +115,7 @@ def _meet(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def compose(image: Picture, prob: float, judged: Picture, finding: Finding) -> Picture:
+def compose(image: Picture, prob: float, judged: Picture, assessment: Assessment) -> Picture:
     """Both pictures on one page with a line of text above each."""
     height, width = image.shape
     page: Any = np.full((2 * (height + STRIP) + MARGIN, width, 3), PAPER, np.uint8)
@@ -126,9 +123,9 @@ def compose(image: Picture, prob: float, judged: Picture, finding: Finding) -> P
     cv2.putText(page, words, (8, 23), FONT, 0.62, INK, 1, cv2.LINE_AA)
     page[STRIP : STRIP + height] = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     at = 2 * STRIP + height + MARGIN
-    fatal = sum(region.fatal for region in finding.regions)
+    fatal = sum(region.fatal for region in assessment.regions)
     words = (
-        f"{finding.decision.value}, reject code {finding.reject_code}, "
+        f"{assessment.decision.value}, reject code {assessment.reject_code}, "
         f"gate {prob:.3f}, {fatal} fatal region{'s' * (fatal != 1)}"
     )
     cv2.putText(page, words, (8, at - 11), FONT, 0.62, (30, 30, 190), 1, cv2.LINE_AA)
@@ -146,14 +143,14 @@ def compose(image: Picture, prob: float, judged: Picture, finding: Finding) -> P
 
 def main() -> None:
     """Write the picture, small enough for a README."""
-    image = render(SEED, INDEX).image
-    prob, class_map, finding = judge(image)
-    page = compose(image, prob, overlay(image, class_map, finding), finding)
+    image = render_strip(SEED, INDEX).image
+    prob, class_map, assessment = judge(image)
+    page = compose(image, prob, overlay(image, class_map, assessment), assessment)
     small = cv2.resize(page, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
     target = Path(__file__).with_name("reject.png")
     # 6 bits a channel: nobody sees it, and the file is half as large.
     cv2.imwrite(str(target), small & 0xFC, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    print(f"{target.name}: {target.stat().st_size // 1000} kB, {finding.decision.value}")
+    print(f"{target.name}: {target.stat().st_size // 1000} kB, {assessment.decision.value}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import MODEL_CONTRACT_VERSION, ModelKind, ModelSpec
+from edgeinspect.domain import MODEL_CONTRACT_VERSION, ModelKind, ModelSpec, Pixels
 from edgeinspect.errors import EngineFault, ModelError, is_transient
 
 INPUT_NAME = "image"

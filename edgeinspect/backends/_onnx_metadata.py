@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
+from edgeinspect.system import MODEL_BYTES_MAX, read_regular
 
 METADATA_FIELD = 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

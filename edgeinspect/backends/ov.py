@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.backends import _contract
 from edgeinspect.backends._contract import TensorInfo
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import Clock, ModelSpec, Pixels
 from edgeinspect.errors import EngineFault, MissingExtraError
 from edgeinspect.storage.model_store import ModelStore
 

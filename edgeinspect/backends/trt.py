@@ -29,12 +29,10 @@ from edgeinspect.backends._tensorrt.plan_cache import (
     TrtPlan,
     default_plan_folder,
 )
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.model import ModelSpec, Precision
+from edgeinspect.domain import Clock, ModelSpec, Precision
 from edgeinspect.errors import ModelError
 from edgeinspect.storage.model_store import ModelStore
-from edgeinspect.system import log_events
-from edgeinspect.system.systemd import sd_notify
+from edgeinspect.system import log_events, sd_notify
 
 REQUIRES = (("tensorrt", "trt"), ("pycuda", "trt"))
 FLOAT_PRECISION_KEY = "edgeinspect.float"

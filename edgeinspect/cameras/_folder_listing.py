@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.errors import CameraLostError, DataError
-from edgeinspect.imaging.image_names import is_hidden, is_image_name
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, FileReadError, escape_name, read_regular
+from edgeinspect.imaging import is_hidden, is_image_name
+from edgeinspect.system import TEXT_BYTES_MAX, FileReadError, escape_name, read_regular
 
 NAMES_MAX = 1_000_000
 """Most names of one folder."""

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from edgeinspect.cameras._folder_listing import SkippedEntries, list_folder
 from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Pixels
 from edgeinspect.errors import CameraLostError
-from edgeinspect.system.regular_file import FileMissingError, FileReadError, escape_name
+from edgeinspect.system import FileMissingError, FileReadError, escape_name
 
 _SCAN_INTERVAL_NS = 250 * NS_PER_MS
 """Longest pause between two looks at a folder that is looked through quickly."""

@@ -6,8 +6,7 @@ import threading
 from collections import deque
 from typing import Literal
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import NO_PART, TRIGGER_EXPIRED, Part
+from edgeinspect.domain import NO_PART, NS_PER_S, TRIGGER_EXPIRED, Clock, Part
 from edgeinspect.errors import UsageError
 
 PaceMode = Literal["rate", "max", "trigger"]

@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.system.decoding import decode_json
-from edgeinspect.system.regular_file import (
+from edgeinspect.domain import NS_PER_S
+from edgeinspect.system import (
     FileMissingError,
     FileReadError,
+    decode_json,
     escape_name,
     read_regular,
 )

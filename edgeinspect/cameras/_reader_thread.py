@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain import NS_PER_S
 
 T = TypeVar("T")
 

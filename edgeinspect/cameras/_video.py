@@ -17,8 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.ports import CameraFinished
 

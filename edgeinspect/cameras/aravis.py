@@ -28,7 +28,7 @@ from edgeinspect.cameras._genicam.device import DeviceBuffer, FeatureValue, Stre
 from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
 from edgeinspect.cameras._genicam.pixel_format import FORMATS_BY_CODE
-from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock, read_utc_offset_ns
+from edgeinspect.domain import NS_PER_S, NS_PER_US, Clock, read_utc_offset_ns
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
 

@@ -24,21 +24,22 @@ from edgeinspect.cameras._folder_watch import FolderWatcher
 from edgeinspect.cameras._frame_rate import FramePacer
 from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
 from edgeinspect.cameras._reader_thread import ReaderThread
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import Grab, Part, Pixels
+from edgeinspect.domain import NS_PER_S, Clock, Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, ConfigFault, DataError
-from edgeinspect.imaging.depth_declaration import check_depth_declared, declared_depth_warning
-from edgeinspect.imaging.formats.image_size import LINE_PIXELS_MAX
-from edgeinspect.imaging.image_file import (
+from edgeinspect.imaging import (
     IMAGE_SUFFIXES,
+    LINE_PIXELS_MAX,
+    BitDepth,
     ReadSettings,
+    check_depth_declared,
+    declared_depth_warning,
+    image_label,
+    load_declaration,
     read_image,
     read_image_bytes,
 )
-from edgeinspect.imaging.image_names import image_label
-from edgeinspect.imaging.read_settings import BitDepth, load_declaration
 from edgeinspect.ports import CameraFinished
-from edgeinspect.system.regular_file import FileReadError, escape_name
+from edgeinspect.system import FileReadError, escape_name
 
 _OPEN_TIMEOUT_NS = 3 * NS_PER_S
 """Longest wait for the first listing of a folder; longer, and the camera counts as away."""

@@ -23,7 +23,7 @@ from edgeinspect.cameras._genicam.device import (
 )
 from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.errors import CameraLostError, DataError, MissingExtraError
 from edgeinspect.ports import Camera
 

@@ -22,7 +22,7 @@ from edgeinspect.cameras._genicam.device import (
 from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
 from edgeinspect.cameras._genicam.pixel_format import FORMATS_BY_CODE
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain import NS_PER_MS, Clock
 from edgeinspect.errors import CameraLostError, MissingExtraError
 from edgeinspect.ports import Camera
 

@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.cameras._video import ColorOrder, VideoCamera
-from edgeinspect.domain.clock import Clock
+from edgeinspect.domain import Clock
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
-from edgeinspect.system.regular_file import FileReadError, check_regular
+from edgeinspect.system import FileReadError, check_regular
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,9 +10,8 @@ import numpy as np
 from msgspec import Meta
 
 from edgeinspect.cameras._frame_rate import FramePacer
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.frame import Grab, Part, Pixels
-from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.domain import Clock, Grab, Part, Pixels
+from edgeinspect.imaging import render_strip
 from edgeinspect.ports import CameraFinished
 
 

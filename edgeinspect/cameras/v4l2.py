@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from edgeinspect.cameras._video import ColorOrder, VideoCamera
-from edgeinspect.domain.clock import Clock
+from edgeinspect.domain import Clock
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.ports import Camera
 

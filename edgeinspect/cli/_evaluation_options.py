@@ -13,7 +13,7 @@ from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
+    from edgeinspect.learning.evaluate import OfflineInspector
     from edgeinspect.ports import Engine
 
 PATH = click.Path(path_type=Path)
@@ -68,7 +68,7 @@ def load_inspector(
         ModelError: There is no such model.
         ConfigError: The line has faults.
     """
-    from edgeinspect.learning.evaluate.open_model import (
+    from edgeinspect.learning.evaluate import (
         DEFAULT_BACKEND,
         build_inspector,
         load_engine,
@@ -84,7 +84,7 @@ def load_inspector(
     named = backend or DEFAULT_BACKEND
     store = None
     if config is not None:
-        from edgeinspect.config.loader import load_config
+        from edgeinspect.config import load_config
         from edgeinspect.storage.model_store import ModelStore
 
         folder = load_config(config).config.store
@@ -100,7 +100,7 @@ def load_inspector(
     judge = build_inspector(engine, first, label=f"{model} ({named})")
     if config is None:
         return judge
-    from edgeinspect.learning.evaluate.open_model import with_line_thresholds
+    from edgeinspect.learning.evaluate import with_line_thresholds
 
     return with_line_thresholds(judge, config)
 

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from edgeinspect.client import LineEndpoint, find_line
-from edgeinspect.config.loader import load_config
+from edgeinspect.config import load_config
 from edgeinspect.errors import DeviceLostError, UsageError
 from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
-from edgeinspect.storage.shared_memory.folder import running_lines
+from edgeinspect.storage.shared_memory import running_lines
 
 _LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 """As `config.schema.Name`: else a name would be a path to another folder's sockets."""

@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect import registry
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec, SystemClock
 from edgeinspect.errors import EngineFault, ModelError, UsageError
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import ModelStore, read_manifest
-from edgeinspect.storage.model_store.golden_frames import (
+from edgeinspect.storage.model_store import (
+    ModelStore,
     create_golden_frames,
+    read_manifest,
     update_manifest,
     verify_engine,
 )
@@ -26,7 +26,7 @@ from edgeinspect.storage.shadow_results import (
     model_key,
     read_comparisons,
 )
-from edgeinspect.system.gpu_devices import gpu_names
+from edgeinspect.system import gpu_names
 
 GRAPH_BACKENDS = ("ov", "ort")
 """What a graph is loaded with, in this order, if nobody says otherwise."""
@@ -99,10 +99,9 @@ def save_golden_frames(
     """
     import numpy as np
 
-    from edgeinspect.imaging.image_file import read_image
+    from edgeinspect.imaging import ReadDeclaration, load_declaration, read_image
     from edgeinspect.imaging.letterbox import letterbox
-    from edgeinspect.imaging.read_settings import ReadDeclaration, load_declaration
-    from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+    from edgeinspect.learning.datasets import find_bit_depth
 
     spec = store.resolve(ref)
     backend = choose_backend(spec, requested)
@@ -180,7 +179,7 @@ def shadow_result_files(line: Path | None, record: Path | None) -> list[Path]:
         return [record]
     if line is None:
         return sorted(_LEDGERS.glob(f"*{RESULTS_SUFFIX}"))
-    from edgeinspect.config.loader import load_config as load_config
+    from edgeinspect.config import load_config as load_config
     from edgeinspect.storage.paths import shared_memory_folder
 
     config = load_config(line).config
@@ -210,7 +209,7 @@ def require_shadow_agreement(
         ModelError: Fewer frames than demanded against what is live now, or the upper end of
             the interval of its disagreement is above the bound.
     """
-    from edgeinspect.learning.evaluate.metrics.scores import wilson_interval
+    from edgeinspect.learning.evaluate import wilson_interval
 
     live = store.resolve(name).id
     key = model_key(live.name, live.version, live.sha256)

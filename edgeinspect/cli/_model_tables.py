@@ -87,7 +87,7 @@ def comparison_dict(one: ShadowComparison) -> dict[str, Any]:
 
 def print_comparison(one: ShadowComparison) -> None:
     """Print a comparison: rejects, then each defect type, then the frames that differ."""
-    from edgeinspect.learning.evaluate.metrics.scores import wilson_interval
+    from edgeinspect.learning.evaluate import wilson_interval
 
     def share(hits: int, total: int) -> str:
         low, high = wilson_interval(hits, total)

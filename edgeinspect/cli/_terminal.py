@@ -12,7 +12,7 @@ import click
 import rich.console
 from rich.segment import Segment
 
-from edgeinspect.system.untrusted_text import escape_json, escape_lines
+from edgeinspect.system import escape_json, escape_lines
 
 
 class Console(rich.console.Console):

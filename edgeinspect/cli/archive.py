@@ -15,16 +15,13 @@ from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo, echo_json
 from edgeinspect.cli._timestamps import parse_timestamp
-from edgeinspect.domain.verdict import Decision
+from edgeinspect.domain import Decision
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
-from edgeinspect.storage.archive.format import Category
-from edgeinspect.system import log
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
-from edgeinspect.system.untrusted_text import escape_line
+from edgeinspect.storage.archive import Category
+from edgeinspect.system import TEXT_BYTES_MAX, escape_line, log, read_regular
 
 if TYPE_CHECKING:
-    from edgeinspect.storage.archive.format import Sidecar
-    from edgeinspect.storage.archive.reader import FrameQuery
+    from edgeinspect.storage.archive import FrameQuery, Sidecar
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _PIPE_WIDTH = 240
@@ -90,7 +87,7 @@ def _filter_options(command: Command) -> Command:
 
 
 def _parse_query(limit: int | None, words: dict[str, Any]) -> FrameQuery:
-    from edgeinspect.storage.archive.reader import FrameQuery
+    from edgeinspect.storage.archive import FrameQuery
 
     return FrameQuery(
         since_utc_ns=parse_timestamp(words["since"]),
@@ -111,7 +108,7 @@ def _parse_query(limit: int | None, words: dict[str, Any]) -> FrameQuery:
 @click.option("--lost", is_flag=True, help="What has no picture, by hour, instead.")
 def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> None:
     """List frames of ARCHIVE, the newest first."""
-    from edgeinspect.storage.archive.reader import find_frames
+    from edgeinspect.storage.archive import find_frames
 
     if lost:
         _print_losses(folder, as_json)
@@ -150,8 +147,7 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **words: Any) -> 
 
 
 def _print_losses(folder: Path, as_json: bool) -> None:
-    from edgeinspect.storage.archive.format import read_marker
-    from edgeinspect.storage.archive.reader import read_losses
+    from edgeinspect.storage.archive import read_losses, read_marker
 
     read_marker(folder)
     table = Table("hour", "kind", "why", "frames", box=None, pad_edge=False)
@@ -171,7 +167,7 @@ def _print_losses(folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The sidecar as it is.")
 def show(folder: Path, frame: str, as_json: bool) -> None:
     """Show what is known of FRAME: its name in the list, or its seq."""
-    from edgeinspect.storage.archive.reader import find_frame
+    from edgeinspect.storage.archive import find_frame
 
     path, told = find_frame(folder, frame)
     if as_json:
@@ -252,8 +248,8 @@ def export(
     Labels are the line's own verdicts, but for what a person corrects; look through the
     labels.csv that is written, fill its column `label` in, and export again with it.
     """
-    from edgeinspect.learning.datasets.corrections import read_corrections
-    from edgeinspect.learning.evaluate.open_model import load_engine
+    from edgeinspect.learning.datasets import read_corrections
+    from edgeinspect.learning.evaluate import load_engine
     from edgeinspect.storage.model_store import ModelStore
     from edgeinspect.tools.archive_export import export_dataset as write
 
@@ -281,7 +277,7 @@ def check(folder: Path) -> int:
 
     Ends with 65 if one is not what was saved. The archive may be running.
     """
-    from edgeinspect.storage.archive.reader import check_integrity as look
+    from edgeinspect.storage.archive import check_integrity as look
 
     found = look(folder)
     for path in found.broken:

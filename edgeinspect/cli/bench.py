@@ -20,7 +20,7 @@ from rich.text import Text
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
-from edgeinspect.system.decoding import decode_json
+from edgeinspect.system import decode_json
 from edgeinspect.tools.bench.benchmark import (
     Benchmark,
     BenchmarkConfig,

@@ -145,7 +145,7 @@ def calibrate(
         write_reports,
         write_version,
     )
-    from edgeinspect.learning.evaluate.open_model import resolve_model
+    from edgeinspect.learning.evaluate import resolve_model
     from edgeinspect.storage.model_store import ModelStore
 
     if backend not in ("", "ov", "ort"):

@@ -10,8 +10,8 @@ from edgeinspect.cli._line_source import find_line_source
 from edgeinspect.cli._terminal import echo
 from edgeinspect.client import send_request
 from edgeinspect.errors import UsageError
-from edgeinspect.system.regular_file import escape_name
-from edgeinspect.wire.requests import ChallengeRequest
+from edgeinspect.system import escape_name
+from edgeinspect.wire import ChallengeRequest
 
 
 @click.command()

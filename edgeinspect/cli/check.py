@@ -11,12 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.config.cross_checks import check_models
-from edgeinspect.config.loader import LoadedConfig, PluginSelection, load_config
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
-from edgeinspect.domain.frame import Grab
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.config import LineConfig, LoadedConfig, PluginSelection, check_models, load_config
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab, ModelSpec, SystemClock
 from edgeinspect.errors import (
     EXIT_CONFIG,
     EXIT_DATAERR,
@@ -29,8 +25,7 @@ from edgeinspect.errors import (
 )
 from edgeinspect.pipeline.start_checks import is_running, unmet_requirements
 from edgeinspect.ports import Camera, CameraFinished, Engine
-from edgeinspect.storage.model_store import ModelStore
-from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_manifest
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
 
 WARM_UP_RUNS = 10

@@ -14,7 +14,7 @@ from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.comparison import PairedComparison
+    from edgeinspect.learning.evaluate import PairedComparison
 
 
 @click.command()
@@ -68,11 +68,12 @@ def compare(
     A and B are models as `evaluate` takes them; the same model twice with --backend-b
     compares backends. Differences are B less A.
     """
-    from edgeinspect.learning.evaluate import comparison
-    from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
-    from edgeinspect.learning.evaluate.reports.comparison_report import (
+    from edgeinspect.learning.evaluate import (
         SCHEMA,
         DifferenceImages,
+        comparison,
+        find_training_split,
+        open_image_source,
         render_comparison,
     )
 
@@ -127,7 +128,7 @@ def compare(
 
 def _print_comparison(found: PairedComparison, notes: Sequence[str]) -> None:
     """The headline figures on the terminal."""
-    from edgeinspect.learning.evaluate.reports.comparison_report import describe_discordant_pairs
+    from edgeinspect.learning.evaluate import describe_discordant_pairs
 
     echo(f"A: {found.a}\nB: {found.b}")
     echo(f"{found.pictures} pictures, {found.defective} defective")

@@ -16,12 +16,10 @@ from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, DataError
-from edgeinspect.system.untrusted_text import escape_line
+from edgeinspect.system import escape_line
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.datasets.dataset import Dataset, Sample
-    from edgeinspect.learning.datasets.findings import Finding
-    from edgeinspect.learning.datasets.scan import DatasetScan
+    from edgeinspect.learning.datasets import Dataset, DatasetScan, Finding, Sample
 
 _PIPE_WIDTH = 120
 _MAX_SHOWN = 20
@@ -90,11 +88,13 @@ def inspect(
     that are there twice: the same, or turned, mirrored, under another exposure. Ends with 65 if
     the set cannot be trained on as it is.
     """
-    from edgeinspect.learning.datasets.contact_sheet import write_contact_sheet
-    from edgeinspect.learning.datasets.findings import check_dataset
-    from edgeinspect.learning.datasets.open import open_dataset
-    from edgeinspect.learning.datasets.scan import scan_dataset
-    from edgeinspect.learning.datasets.split import read_split
+    from edgeinspect.learning.datasets import (
+        check_dataset,
+        open_dataset,
+        read_split,
+        scan_dataset,
+        write_contact_sheet,
+    )
 
     if sheet is not None and not sheet.absolute().parent.is_dir():
         raise DataError("there is no such folder", where=str(sheet.parent))
@@ -149,9 +149,7 @@ def split_(
     By group, balanced by class, the same for the same seed. A split that the set brings is
     kept, and only completed, without --anew.
     """
-    from edgeinspect.learning.datasets.open import open_dataset
-    from edgeinspect.learning.datasets.scan import scan_dataset
-    from edgeinspect.learning.datasets.split import split_dataset, write_split
+    from edgeinspect.learning.datasets import open_dataset, scan_dataset, split_dataset, write_split
 
     found = open_dataset(path, layout, good_classes=good)
     families: list[list[str]] = []

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.config.loader import load_config
-from edgeinspect.domain.clock import SystemClock
+from edgeinspect.config import load_config
+from edgeinspect.domain import SystemClock
 from edgeinspect.errors import EXIT_CONFIG, EXIT_OK, EXIT_TEMPFAIL
 from edgeinspect.tools.doctor import Diagnostic, Host, Severity, run_checks
 

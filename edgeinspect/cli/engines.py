@@ -23,8 +23,13 @@ from edgeinspect.cli._model_tables import (
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
-from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
-from edgeinspect.storage.model_store.store import default_root
+from edgeinspect.storage.model_store import (
+    MANIFEST_FILE,
+    ModelStore,
+    ModelVersions,
+    default_root,
+    read_manifest,
+)
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")

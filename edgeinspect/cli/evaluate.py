@@ -15,7 +15,7 @@ from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.evaluation import EvaluationResult
+    from edgeinspect.learning.evaluate import EvaluationResult
 
 
 @click.command()
@@ -77,9 +77,8 @@ def evaluate(
     model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
     the line's code, with the thresholds of the manifest or of --config.
     """
-    from edgeinspect.learning.evaluate.evaluation import ErrorCosts
-    from edgeinspect.learning.evaluate.evaluation import evaluate as run
-    from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
+    from edgeinspect.learning.evaluate import ErrorCosts, find_training_split, open_image_source
+    from edgeinspect.learning.evaluate import evaluate as run
 
     if (cost_escape is None) != (cost_overkill is None):
         raise UsageError("--cost-escape and --cost-overkill go together")
@@ -107,7 +106,7 @@ def evaluate(
     if json_path is not None:
         _evaluation_options.write_json(json_path, card)
     if report is not None:
-        from edgeinspect.learning.evaluate.reports.evaluation_report import render_evaluation
+        from edgeinspect.learning.evaluate import render_evaluation
 
         _evaluation_options.write_text(report, render_evaluation(card, worst))
     _print_evaluation(card)
@@ -115,7 +114,7 @@ def evaluate(
 
 def _print_evaluation(card: EvaluationResult) -> None:
     """The headline figures on the terminal."""
-    from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
+    from edgeinspect.learning.evaluate import format_interval, format_percent
 
     title = f"{card.label} on {card.data}: {card.defective} defective, {card.sound} sound"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)

@@ -12,8 +12,7 @@ from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate.explain.explanation import HeatmapMethod
-    from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
+    from edgeinspect.learning.evaluate import HeatmapMethod, OfflineInspector
 
 
 @click.command()
@@ -56,8 +55,9 @@ def explain(
     (Grad-CAM), the segmenter's regions. For a training run's folder the gradients are
     torch's own, from its checkpoint; for any other model they come from the ONNX graph.
     """
-    from edgeinspect.learning.evaluate.explain.explanation import SCHEMA, read_frames
-    from edgeinspect.learning.evaluate.explain.explanation import explain_frame as draw
+    from edgeinspect.learning.evaluate import explain_frame as draw
+    from edgeinspect.learning.evaluate import read_frames
+    from edgeinspect.learning.evaluate.explain.explanation import SCHEMA
 
     judge = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
@@ -90,13 +90,13 @@ def explain(
 
 def _method(judge: OfflineInspector, model: str, wanted: str) -> HeatmapMethod | None:
     """Torch's gradients for a run, else what the graph allows."""
-    from edgeinspect.learning.evaluate.explain.explanation import (
+    from edgeinspect.learning.evaluate import (
         AUTO,
+        CHECKPOINT_FILE,
         GRADCAM,
         HeatmapMethod,
         choose_heatmap_method,
     )
-    from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
     from edgeinspect.registry import is_installed
 
     run = Path(model) if Path(model).name != CHECKPOINT_FILE else Path(model).parent

@@ -75,7 +75,7 @@ def _change_access(file: Path, passwd: str | None, remove: str | None, trust: st
             raise UsageError("the link names no pki", remedy="Add `pki: FOLDER` to an opcua link")
         echo(f"let in by {trust_certificate(Path(folder), trust)}")
         return
-    from edgeinspect.system.user_file import Role, UserFile
+    from edgeinspect.system import Role, UserFile
 
     named = getattr(options, "users", None)
     users = UserFile(Path(named) if named else None)

@@ -60,7 +60,7 @@ def page(
 
 def _change_users(file: Path, passwd: str | None, role: str, remove: str | None) -> None:
     from edgeinspect.services.hmi.config import load_hmi_config
-    from edgeinspect.system.user_file import Role, UserFile
+    from edgeinspect.system import Role, UserFile
 
     named = load_hmi_config(file).config.users
     users = UserFile(Path(named) if named else None)

@@ -16,21 +16,22 @@ from rich.text import Text
 
 from edgeinspect.cli._terminal import Console, echo, echo_json
 from edgeinspect.cli._timestamps import parse_timestamp
-from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.domain import Decision, Reason
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, UsageError
-from edgeinspect.storage.ledger.query import (
+from edgeinspect.storage.ledger import (
     COLUMNS,
+    EpochCheck,
     VerdictFilter,
+    VerificationReport,
     export_csv,
     export_parquet,
     find_verdicts,
+    open_ledger,
     read_body,
     read_events,
 )
-from edgeinspect.storage.ledger.verification import EpochCheck, VerificationReport, open_ledger
-from edgeinspect.storage.ledger.verification import verify_ledger as verify_ledger
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.untrusted_text import escape_line
+from edgeinspect.storage.ledger import verify_ledger as verify_ledger
+from edgeinspect.system import DecodeError, decode_json, escape_line
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
 _PIPE_WIDTH = 240
@@ -169,7 +170,7 @@ def _find_files(file: Path) -> tuple[Path, Path | None]:
     """The ledger, and the spool where a configuration tells it."""
     if file.suffix not in {".yaml", ".yml"}:
         return file, None
-    from edgeinspect.config.loader import load_config
+    from edgeinspect.config import load_config
     from edgeinspect.storage.paths import find_shared_memory_folder
 
     config = load_config(file).config

@@ -29,8 +29,7 @@ from edgeinspect.errors import (
     is_transient,
 )
 from edgeinspect.registry import EXTRAS
-from edgeinspect.system.regular_file import escape_name
-from edgeinspect.system.untrusted_text import escape_lines
+from edgeinspect.system import escape_lines, escape_name
 
 EXIT_INTERRUPTED = 130
 _STARTED_S = time.monotonic()

@@ -9,7 +9,7 @@ import click
 
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
-from edgeinspect.system.untrusted_text import is_short_decimal
+from edgeinspect.system import is_short_decimal
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _ORDER = click.Choice(["bgr", "rgb"])
@@ -129,7 +129,7 @@ def import_(file: Path, **options: Any) -> None:
     seen in the file is found and printed; what cannot must be said. The new graph must give
     on the samples what the old one gives, or nothing is written (exit code 65).
     """
-    from edgeinspect.domain.model import ModelKind
+    from edgeinspect.domain import ModelKind
     from edgeinspect.learning.onnx_graphs.importer.importer import import_model
     from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
 

@@ -10,7 +10,7 @@ import click
 
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import echo
-from edgeinspect.system.log import configure
+from edgeinspect.system import configure
 
 
 @click.command()
@@ -65,7 +65,7 @@ def record(
     restarts. The line does not wait for it; what it could not take is counted and said. What was
     written can be replayed after a `kill -9`, too.
     """
-    from edgeinspect.domain.clock import NS_PER_S, SystemClock
+    from edgeinspect.domain import NS_PER_S, SystemClock
     from edgeinspect.services.recorder.service import Recorder, RecordingLimits
 
     configure(log_format, "info")

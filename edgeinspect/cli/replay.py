@@ -18,9 +18,8 @@ from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
 
 if TYPE_CHECKING:
-    from edgeinspect.domain.frame import Pixels
-    from edgeinspect.domain.verdict import Verdict
-    from edgeinspect.storage.recording.reader import RecordedFrame
+    from edgeinspect.domain import Pixels, Verdict
+    from edgeinspect.storage.recording import RecordedFrame
     from edgeinspect.tools.replay.compare import ReplaySummary, VerdictSummary
 
 _PATH = click.Path(path_type=Path)
@@ -91,7 +90,7 @@ def replay(
     from edgeinspect.tools.replay.engine_selection import ReplayOverrides, models_by_role
     from edgeinspect.tools.replay.export import RecordingExporter
     from edgeinspect.tools.replay.replay import replay_recording as run
-    from edgeinspect.wire.messages import encode_message
+    from edgeinspect.wire import encode_message
 
     models = models_by_role(engines, ModelStore(store or default_root())) if engines else {}
     wanted = ReplayOverrides(models, backend, overrides, store)
@@ -212,7 +211,7 @@ def _result_lines(summary: ReplaySummary) -> list[str]:
 
 
 def _decision_table(summary: ReplaySummary) -> Table:
-    from edgeinspect.domain.verdict import Decision
+    from edgeinspect.domain import Decision
 
     table = Table("recorded", *(f"now {d.value}" for d in Decision), box=None, pad_edge=False)
     for before in Decision:

@@ -11,7 +11,7 @@ import click
 from edgeinspect.cli._terminal import echo
 from edgeinspect.pipeline.line import Line
 from edgeinspect.services.daemon.service import run_daemon as run_line
-from edgeinspect.system.log import configure
+from edgeinspect.system import configure
 
 
 @click.command()

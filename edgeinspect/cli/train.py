@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edgeinspect.cli._skipped_images import skipped_image_lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import MissingExtraError, UsageError
-from edgeinspect.system.untrusted_text import is_short_decimal
+from edgeinspect.system import is_short_decimal
 
 Report = Callable[[str, int, int, float], None]
 

@@ -12,11 +12,11 @@ from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._number_types import FiniteRange
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Subscriber
-from edgeinspect.config.cross_checks import is_local
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.config import is_local
+from edgeinspect.domain import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.system.untrusted_text import escape_line
-from edgeinspect.wire.messages import Heartbeat, Status
+from edgeinspect.system import escape_line
+from edgeinspect.wire import Heartbeat, Status
 
 NO_ANSWER_S = 1.5
 """Silence after which a line that was never heard is said to be away."""

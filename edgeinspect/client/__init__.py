@@ -22,25 +22,52 @@ from edgeinspect.client.feed_events import (
     VerdictReceived,
     VerdictsLost,
 )
+from edgeinspect.client.line_config import (
+    ClientKeysConfig,
+    LineConnectionConfig,
+    check_line_connection,
+)
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
 from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
 from edgeinspect.client.requests import send_request
-from edgeinspect.client.sockets import ReceivedMessage, SocketSetup
+from edgeinspect.client.sockets import (
+    ReceivedMessage,
+    Socket,
+    SocketSetup,
+    connect_socket,
+    no_encryption,
+)
 from edgeinspect.client.subscriber import Subscriber
 
 __all__ = [
-    "FeedEvent",
-    "LineEndpoint",
-    "LineVerifier",
-    "LineVerifiers",
-    "ReceivedMessage",
-    "SequenceReset",
-    "SocketSetup",
-    "StatusReceived",
-    "Subscriber",
+    #
+    "annotations",
+    # feed
     "VerdictFeed",
+    # feed events
+    "FeedEvent",
+    "SequenceReset",
+    "StatusReceived",
     "VerdictReceived",
     "VerdictsLost",
+    # line config
+    "ClientKeysConfig",
+    "LineConnectionConfig",
+    "check_line_connection",
+    # line endpoint
+    "LineEndpoint",
     "find_line",
+    # line verifier
+    "LineVerifier",
+    "LineVerifiers",
+    # requests
     "send_request",
+    # sockets
+    "ReceivedMessage",
+    "Socket",
+    "SocketSetup",
+    "connect_socket",
+    "no_encryption",
+    # subscriber
+    "Subscriber",
 ]

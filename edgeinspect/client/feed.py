@@ -25,25 +25,21 @@ from edgeinspect.client.sockets import (
     no_encryption,
     parse_message,
 )
-from edgeinspect.domain.clock import NS_PER_MS, Clock, SystemClock
-from edgeinspect.domain.part_verdict import PartVerdict
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import NS_PER_MS, Clock, PartVerdict, SystemClock, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.wire.messages import (
+from edgeinspect.wire import (
     HEARTBEAT_TOPIC,
     STATUS_TOPIC,
     VERDICT_TOPIC,
-    Heartbeat,
-    Mask,
-    Status,
-)
-from edgeinspect.wire.requests import (
     Ack,
+    Heartbeat,
     LineReply,
+    Mask,
     NoLongerHeld,
     ReplayBusy,
     ReplayComplete,
     ReplayRequest,
+    Status,
     decode_reply,
     encode_body,
 )

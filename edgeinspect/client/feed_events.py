@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire.messages import Heartbeat, Mask, Status
+from edgeinspect.domain import Verdict
+from edgeinspect.wire import Heartbeat, Mask, Status
 
 
 @dataclass(frozen=True, slots=True)

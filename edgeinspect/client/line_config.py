@@ -7,11 +7,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
-from edgeinspect.config.cross_checks import address_problem, is_local
-from edgeinspect.config.schema import Name, Section
-from edgeinspect.config.validation import Validator
-from edgeinspect.config.yaml_document import Node
-from edgeinspect.system.file_ownership import find_user_id
+from edgeinspect.config import Name, Node, Section, Validator, address_problem, is_local
+from edgeinspect.system import find_user_id
 
 
 class ClientKeysConfig(Section, frozen=True):

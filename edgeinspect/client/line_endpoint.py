@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.client.line_verifier import LineVerifier
-from edgeinspect.config.cross_checks import is_local
+from edgeinspect.config import is_local
 from edgeinspect.storage.paths import default_addresses
-from edgeinspect.storage.shared_memory.folder import find_line_folder
-from edgeinspect.system.file_ownership import find_user_id
+from edgeinspect.storage.shared_memory import find_line_folder
+from edgeinspect.system import find_user_id
 
 
 @dataclass(frozen=True, slots=True)

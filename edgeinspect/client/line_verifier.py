@@ -16,10 +16,10 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from edgeinspect.domain.part_verdict import PartVerdict
+from edgeinspect.domain import PartVerdict
 from edgeinspect.errors import ConfigError, DataError, ImpersonationError
-from edgeinspect.storage.shared_memory.folder import find_line_folder, is_locked, open_line_file
-from edgeinspect.storage.spool.format import (
+from edgeinspect.storage.shared_memory import find_line_folder, is_locked, open_line_file
+from edgeinspect.storage.spool import (
     ANNOUNCED_EPOCH_AT,
     CURSOR,
     HEADER_BYTES,
@@ -27,7 +27,7 @@ from edgeinspect.storage.spool.format import (
     read_closed_payload,
     read_line_name,
 )
-from edgeinspect.wire.messages import HEARTBEAT_TOPIC, Heartbeat, Status
+from edgeinspect.wire import HEARTBEAT_TOPIC, Heartbeat, Status
 
 _LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LINES_MAX = 64

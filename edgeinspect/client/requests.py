@@ -7,7 +7,7 @@ import zmq
 
 from edgeinspect.client.sockets import Socket, SocketSetup, connect_socket, no_encryption
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.wire.requests import (
+from edgeinspect.wire import (
     ChallengeRequest,
     CommandResult,
     OperatorRequest,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import msgspec
 import zmq
 
-from edgeinspect.domain.clock import NS_PER_MS
+from edgeinspect.domain import NS_PER_MS
 from edgeinspect.errors import DataError
-from edgeinspect.wire.messages import Mask, WireMessage, decode_mask, decode_message
+from edgeinspect.wire import Mask, WireMessage, decode_mask, decode_message
 
 Socket = zmq.Socket[bytes]
 MESSAGE_BYTES_MAX = 1 << 26

@@ -18,9 +18,8 @@ from edgeinspect.client.sockets import (
     no_encryption,
     parse_message,
 )
-from edgeinspect.domain.clock import NS_PER_MS, SystemClock
-from edgeinspect.domain.verdict import Verdict
-from edgeinspect.wire.messages import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, WireMessage
+from edgeinspect.domain import NS_PER_MS, SystemClock, Verdict
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, WireMessage
 
 _CHECK_INTERVAL_MS = 250
 """How long it waits before it looks whether the line turned it away."""

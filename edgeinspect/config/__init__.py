@@ -1,1 +1,49 @@
 """Configuration: types, loading with every fault listed, and the hash verdicts carry."""
+
+from edgeinspect.config.cross_checks import address_problem, check_models, is_local
+from edgeinspect.config.loader import (
+    LoadedConfig,
+    PluginSelection,
+    dump_canonical,
+    load_config,
+    parse_config,
+)
+from edgeinspect.config.schema import (
+    CameraActByConfig,
+    LineConfig,
+    Name,
+    PluginTable,
+    Ratio,
+    RealTimeConfig,
+    Section,
+)
+from edgeinspect.config.validation import INVALID, Validator, describe_type, suggest_spelling
+from edgeinspect.config.yaml_document import Node
+
+__all__ = [
+    # cross checks
+    "address_problem",
+    "check_models",
+    "is_local",
+    # loader
+    "LoadedConfig",
+    "PluginSelection",
+    "dump_canonical",
+    "load_config",
+    "parse_config",
+    # schema
+    "CameraActByConfig",
+    "LineConfig",
+    "Name",
+    "PluginTable",
+    "Ratio",
+    "RealTimeConfig",
+    "Section",
+    # validation
+    "INVALID",
+    "Validator",
+    "describe_type",
+    "suggest_spelling",
+    # yaml document
+    "Node",
+]

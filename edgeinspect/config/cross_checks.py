@@ -9,7 +9,7 @@ from typing import Any
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.config.validation import INVALID, Validator, suggest_spelling
 from edgeinspect.config.yaml_document import Node
-from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.errors import ConfigError, ConfigFault
 
 MAX_IPC_BYTES = 107

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from edgeinspect.errors import ConfigError, ConfigFault
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import open_regular
 
 MAX_BYTES = 1 << 20
 """Largest file that is read."""

@@ -1,1 +1,149 @@
 """The nouns of the line: clock, frame, tensor, verdict. No input or output happens here."""
+
+from edgeinspect.domain.camera import CameraCounts
+from edgeinspect.domain.clock import (
+    NS_PER_MS,
+    NS_PER_S,
+    NS_PER_US,
+    STALL_NS,
+    Clock,
+    SystemClock,
+    read_utc_offset_ns,
+)
+from edgeinspect.domain.frame import (
+    NO_PART,
+    TRIGGER_EXPIRED,
+    ClockSource,
+    FrameShape,
+    Grab,
+    Letterbox,
+    Part,
+    Pixels,
+    challenge_part,
+)
+from edgeinspect.domain.latency import LatencyEstimate, LatencyHistogram
+from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.domain.model import (
+    MODEL_CONTRACT_VERSION,
+    ModelId,
+    ModelKind,
+    ModelSpec,
+    Precision,
+    model_ref,
+)
+from edgeinspect.domain.numbers import Count, DurationUs, ImageSidePx, Int64, PlcWord, UtcNs
+from edgeinspect.domain.part_verdict import PartMember, PartVerdict, combine_decisions
+from edgeinspect.domain.plc import (
+    CAUSE_DEAD_EPOCH,
+    CAUSE_LATE,
+    CAUSE_LOST,
+    CAUSE_NOT_PASSED_BEFORE,
+    CAUSE_PART_ID,
+    CAUSE_TRIGGER_REFUSED,
+    CAUSE_UNKNOWN,
+    CAUSES,
+    NO_COMMANDS,
+    PART_ID_BYTES,
+    UINT32,
+    PlcCommands,
+    PlcError,
+    PlcInputs,
+    PlcOutcome,
+    PlcResult,
+    ProcessImage,
+    TriggerRefusal,
+)
+from edgeinspect.domain.text import fits_utf8, has_control_characters
+from edgeinspect.domain.verdict import (
+    VERDICT_SCHEMA,
+    Assessment,
+    Box,
+    Decision,
+    LetterboxRef,
+    ModelRef,
+    Reason,
+    Region,
+    StageTimes,
+    Verdict,
+    model_name,
+)
+
+__all__ = [
+    # camera
+    "CameraCounts",
+    # clock
+    "NS_PER_MS",
+    "NS_PER_S",
+    "NS_PER_US",
+    "STALL_NS",
+    "Clock",
+    "SystemClock",
+    "read_utc_offset_ns",
+    # frame
+    "NO_PART",
+    "TRIGGER_EXPIRED",
+    "ClockSource",
+    "FrameShape",
+    "Grab",
+    "Letterbox",
+    "Part",
+    "Pixels",
+    "challenge_part",
+    # latency
+    "LatencyEstimate",
+    "LatencyHistogram",
+    # manual clock
+    "ManualClock",
+    # model
+    "MODEL_CONTRACT_VERSION",
+    "ModelId",
+    "ModelKind",
+    "ModelSpec",
+    "Precision",
+    "model_ref",
+    # numbers
+    "Count",
+    "DurationUs",
+    "ImageSidePx",
+    "Int64",
+    "PlcWord",
+    "UtcNs",
+    # part verdict
+    "PartMember",
+    "PartVerdict",
+    "combine_decisions",
+    # plc
+    "CAUSES",
+    "CAUSE_DEAD_EPOCH",
+    "CAUSE_LATE",
+    "CAUSE_LOST",
+    "CAUSE_NOT_PASSED_BEFORE",
+    "CAUSE_PART_ID",
+    "CAUSE_TRIGGER_REFUSED",
+    "CAUSE_UNKNOWN",
+    "NO_COMMANDS",
+    "PART_ID_BYTES",
+    "UINT32",
+    "PlcCommands",
+    "PlcError",
+    "PlcInputs",
+    "PlcOutcome",
+    "PlcResult",
+    "ProcessImage",
+    "TriggerRefusal",
+    # text
+    "fits_utf8",
+    "has_control_characters",
+    # verdict
+    "VERDICT_SCHEMA",
+    "Assessment",
+    "Box",
+    "Decision",
+    "LetterboxRef",
+    "ModelRef",
+    "Reason",
+    "Region",
+    "StageTimes",
+    "Verdict",
+    "model_name",
+]

@@ -1,1 +1,89 @@
 """Pictures: the synthetic strip, letterboxing, regions and run-length masks. No line here."""
+
+from edgeinspect.imaging.blobs import Blobs, find_blobs
+from edgeinspect.imaging.depth_declaration import check_depth_declared, declared_depth_warning
+from edgeinspect.imaging.formats.image_size import DATASET_PIXELS_MAX, LINE_PIXELS_MAX, check_size
+from edgeinspect.imaging.formats.stored_bit_depth import StoredBitDepth, read_stored_bit_depth
+from edgeinspect.imaging.image_file import (
+    IMAGE_SUFFIXES,
+    ReadSettings,
+    read_image,
+    read_image_bytes,
+    read_native,
+    read_verified_bytes,
+    to_channels,
+)
+from edgeinspect.imaging.image_names import image_label, is_hidden, is_image_name
+from edgeinspect.imaging.letterbox import fit_into, letterbox_mask
+from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
+from edgeinspect.imaging.read_settings import (
+    BIT_DEPTHS,
+    COLOR_AS_STORED,
+    DECLARATION_FILE,
+    BitDepth,
+    ReadDeclaration,
+    load_declaration,
+    smallest_bit_depth,
+)
+from edgeinspect.imaging.run_length import (
+    decode_classes,
+    decode_runs,
+    detect_run_direction,
+    encode_classes,
+    encode_runs,
+    format_runs,
+    parse_runs,
+)
+from edgeinspect.imaging.synthetic_strip import render_strip
+
+__all__ = [
+    # blobs
+    "Blobs",
+    "find_blobs",
+    # depth declaration
+    "check_depth_declared",
+    "declared_depth_warning",
+    # formats: image size
+    "DATASET_PIXELS_MAX",
+    "LINE_PIXELS_MAX",
+    "check_size",
+    # formats: stored bit depth
+    "StoredBitDepth",
+    "read_stored_bit_depth",
+    # image file
+    "IMAGE_SUFFIXES",
+    "ReadSettings",
+    "read_image",
+    "read_image_bytes",
+    "read_native",
+    "read_verified_bytes",
+    "to_channels",
+    # image names
+    "image_label",
+    "is_hidden",
+    "is_image_name",
+    # letterbox
+    "fit_into",
+    "letterbox_mask",
+    # mask file
+    "COLOR_FLAG",
+    "read_mask_values",
+    # read settings
+    "BIT_DEPTHS",
+    "COLOR_AS_STORED",
+    "DECLARATION_FILE",
+    "BitDepth",
+    "ReadDeclaration",
+    "load_declaration",
+    "smallest_bit_depth",
+    # run length
+    "decode_classes",
+    "decode_runs",
+    "detect_run_direction",
+    "encode_classes",
+    "encode_runs",
+    "format_runs",
+    "parse_runs",
+    # synthetic strip
+    "render_strip",
+]

@@ -13,7 +13,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
 from edgeinspect.imaging.image_file import read_native
 from edgeinspect.imaging.read_settings import BIT_DEPTHS, DECLARATION_FILE, smallest_bit_depth
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 _FILES_SAMPLED_MAX = 256
 _FILES_DECODED_MAX = 16

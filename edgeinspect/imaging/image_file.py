@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import bmp, pnm, tiff
 from edgeinspect.imaging.formats.detection import check_is_image, verify_image
@@ -32,7 +32,7 @@ from edgeinspect.imaging.formats.image_size import (
     read_image_size,
 )
 from edgeinspect.imaging.read_settings import ReadSettings, to_8_bits
-from edgeinspect.system.regular_file import escape_name, read_regular
+from edgeinspect.system import escape_name, read_regular
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -6,7 +6,7 @@ import hashlib
 import os
 
 from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 LABEL_BYTES = 96
 """Of a label in UTF-8; the spool keeps no more."""

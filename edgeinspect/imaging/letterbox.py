@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Letterbox, Pixels
+from edgeinspect.domain import Letterbox, Pixels
 
 
 def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:

@@ -17,9 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.config import yaml_document
-from edgeinspect.config.validation import INVALID, Validator
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.config import INVALID, Validator, yaml_document
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import ConfigError, DataError
 from edgeinspect.imaging.formats.image_info import ImageFileError, ImageInfo
 

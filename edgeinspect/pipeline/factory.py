@@ -7,8 +7,8 @@ from pathlib import Path
 
 import structlog
 
-from edgeinspect.config.loader import LoadedConfig, PluginSelection
-from edgeinspect.domain.clock import Clock
+from edgeinspect.config import LoadedConfig, PluginSelection
+from edgeinspect.domain import Clock
 from edgeinspect.errors import (
     InternalError,
 )

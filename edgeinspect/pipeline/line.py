@@ -10,41 +10,38 @@ from typing import Any
 import structlog
 import zmq
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.verdict import Reason
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Reason
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.pipeline import recovery
-from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.pipeline.capture.commands import CommandHandler
-from edgeinspect.pipeline.capture.rules import capture_rules
-from edgeinspect.pipeline.inspection.engine_swap import EngineSwap
-from edgeinspect.pipeline.inspection.frame_inspector import WorkerEngines
-from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
-from edgeinspect.pipeline.inspection.worker import InspectionWorker, make_fault_logger
-from edgeinspect.pipeline.publishing.part_verdicts import make_part_aggregator
-from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import ReplayServer, no_ledger
+from edgeinspect.pipeline.capture import CaptureThread, CommandHandler, capture_rules
+from edgeinspect.pipeline.inspection import (
+    EngineSwap,
+    InspectionWorker,
+    WorkerEngines,
+    make_fault_logger,
+    make_frame_inspectors,
+)
+from edgeinspect.pipeline.publishing import Publisher, ReplayServer, make_part_aggregator, no_ledger
 from edgeinspect.pipeline.recovery import (
     assign_history_files,
     open_ledger,
     open_spool,
     recover_unfinished,
 )
-from edgeinspect.pipeline.shadow.process import ShadowProcess
-from edgeinspect.pipeline.supervision.alarms import AlarmEvaluator
-from edgeinspect.pipeline.supervision.liveness import make_liveness_monitors
-from edgeinspect.pipeline.supervision.status_reporter import StatusReporter, log_fields
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser
-from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
-from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
+from edgeinspect.pipeline.shadow import ShadowProcess
+from edgeinspect.pipeline.supervision import (
+    AlarmEvaluator,
+    StatusReporter,
+    log_fields,
+    make_liveness_monitors,
+)
+from edgeinspect.pipeline.verdicts import DeadlineGuard, FrameQueue, VerdictCloser
 from edgeinspect.ports import Camera
 from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
-from edgeinspect.storage.shared_memory.frame_ring import FrameRing
-from edgeinspect.system import log_events
-from edgeinspect.system.realtime import freeze_gc, set_thread_realtime
-from edgeinspect.wire.curve_authenticator import CurveAuthenticator, no_encryption
-from edgeinspect.wire.messages import VerdictCounts
+from edgeinspect.storage.shared_memory import FrameRing
+from edgeinspect.system import freeze_gc, log_events, set_thread_realtime
+from edgeinspect.wire import CurveAuthenticator, VerdictCounts, no_encryption
 
 __all__ = ["Line", "WorkerEngines"]
 _log = structlog.get_logger()

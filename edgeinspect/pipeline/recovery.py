@@ -8,18 +8,16 @@ from typing import Any
 
 import structlog
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import NS_PER_MS, Clock
 from edgeinspect.errors import StorageError
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser, restart_verdict
+from edgeinspect.pipeline.verdicts import VerdictCloser, restart_verdict
 from edgeinspect.ports import Camera
-from edgeinspect.storage.ledger.database import LedgerTail, read_tail
-from edgeinspect.storage.ledger.writer import LedgerWriter
+from edgeinspect.storage.ledger import LedgerTail, LedgerWriter, read_tail
 from edgeinspect.storage.paths import shared_memory_folder
-from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.system import log_events
-from edgeinspect.system.wall_clock import ClockStep, ClockStepDetector, is_synchronised
-from edgeinspect.wire.messages import encode_message
+from edgeinspect.storage.spool import Spool
+from edgeinspect.system import ClockStep, ClockStepDetector, is_synchronised, log_events
+from edgeinspect.wire import encode_message
 
 _log = structlog.get_logger()
 

@@ -16,20 +16,19 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.frame import FrameShape
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import FrameShape
 from edgeinspect.errors import EdgeInspectError, SpoolError
 from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
-from edgeinspect.storage.shared_memory.folder import (
+from edgeinspect.storage.shared_memory import (
     check_folder_permissions,
     is_locked,
     open_line_file,
+    ring_size_bytes,
 )
-from edgeinspect.storage.shared_memory.frame_ring import ring_size_bytes
-from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
+from edgeinspect.storage.spool import HEADER_BYTES, SLOT_BYTES
 from edgeinspect.system import realtime
-from edgeinspect.wire.curve_keys import read_server_keys
-from edgeinspect.wire.listening_sockets import bind
+from edgeinspect.wire import bind, read_server_keys
 
 
 def is_running(config: LineConfig) -> bool:

@@ -9,7 +9,7 @@ the gateway refuses what may be too old.
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import NS_PER_MS, STALL_NS
+from edgeinspect.domain import NS_PER_MS, STALL_NS
 
 WRITER_SILENCE_NS = 300 * NS_PER_MS
 """A peer that writes in every cycle and is silent for longer has been away."""

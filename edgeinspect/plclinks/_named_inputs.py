@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
+from edgeinspect.domain import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._input_age import PeerActivity
 

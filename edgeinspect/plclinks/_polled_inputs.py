@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
+from edgeinspect.domain import Clock, PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
 
 TRIGGER_CHECK_WORDS = 1

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgeinspect.domain.plc import (
+from edgeinspect.domain import (
     CAUSE_NOT_PASSED_BEFORE,
     CAUSE_TRIGGER_REFUSED,
     PART_ID_BYTES,
@@ -28,8 +28,9 @@ from edgeinspect.domain.plc import (
     PlcResult,
     ProcessImage,
     TriggerRefusal,
+    fits_utf8,
+    has_control_characters,
 )
-from edgeinspect.domain.text import fits_utf8, has_control_characters
 
 MAP_VERSION = 1
 

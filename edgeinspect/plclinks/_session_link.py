@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.plc import PlcCommands, PlcInputs, ProcessImage
+from edgeinspect.domain import NS_PER_MS, Clock, PlcCommands, PlcInputs, ProcessImage
 from edgeinspect.plclinks._ack_order import AckTracker
 
 _BACKOFF_MIN_MS = 100

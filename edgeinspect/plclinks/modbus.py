@@ -11,8 +11,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.plc import PART_ID_BYTES, PlcInputs, ProcessImage
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, PART_ID_BYTES, Clock, PlcInputs, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._connection_limits import (
     AddressAllowlist,
@@ -30,8 +29,7 @@ from edgeinspect.plclinks._modbus.outputs import EncodedImage, ModbusServerOutpu
 from edgeinspect.plclinks._polled_inputs import TRIGGER_CHECK_WORDS, PolledInputs
 from edgeinspect.plclinks._session_link import SessionLink
 from edgeinspect.ports import PlcLink
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system import RateLimitedLogger, log_events
 
 _RECEIVE_BYTES = 4096
 _ADDRESSES_MAX = 256

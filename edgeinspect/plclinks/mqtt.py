@@ -17,8 +17,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.plc import PlcCommands, ProcessImage
+from edgeinspect.domain import NS_PER_MS, Clock, PlcCommands, ProcessImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks._connection_limits import format_address, strip_brackets
 from edgeinspect.plclinks._input_age import PeerActivity, PollTimes
@@ -33,10 +32,7 @@ from edgeinspect.plclinks._sparkplug.node import (
     split_commands,
 )
 from edgeinspect.ports import PlcLink
-from edgeinspect.system import log_events
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.regular_file import read_text
+from edgeinspect.system import DecodeError, RateLimitedLogger, decode_json, log_events, read_text
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client

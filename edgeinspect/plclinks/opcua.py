@@ -18,8 +18,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.plc import PlcInputs, ProcessImage
+from edgeinspect.domain import NS_PER_S, Clock, PlcInputs, ProcessImage
 from edgeinspect.errors import EdgeInspectError, MissingExtraError
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._connection_limits import (

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PART_ID_BYTES, PlcCommands, ProcessImage
+from edgeinspect.domain import PART_ID_BYTES, Clock, PlcCommands, ProcessImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._connection_limits import discard_unsent, format_address, strip_brackets

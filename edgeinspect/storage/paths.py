@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.storage.shared_memory.folder import default_folder, find_line_folder
+from edgeinspect.config import LineConfig
+from edgeinspect.storage.shared_memory import default_folder, find_line_folder
 
 
 def shared_memory_folder(config: LineConfig) -> Path:

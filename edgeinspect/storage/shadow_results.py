@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain import Int64
 from edgeinspect.errors import DataError
 from edgeinspect.storage.sqlite_file import (
     check_plain_schema,

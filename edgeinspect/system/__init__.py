@@ -1,1 +1,115 @@
 """The operating system and untrusted input: files, log, systemd, real-time settings, decoding."""
+
+from edgeinspect.system.decoding import (
+    DecodeError,
+    Decoder,
+    decode_arrays,
+    decode_json,
+    decode_json_names,
+    json_decoder,
+    msgpack_decoder,
+)
+from edgeinspect.system.file_ownership import (
+    OwnershipProblem,
+    find_user_id,
+    folder_problem,
+    owner_problem,
+    user_name,
+    write_permission_problem,
+)
+from edgeinspect.system.gpu_devices import gpu_names
+from edgeinspect.system.log import RateLimitedLogger, configure
+from edgeinspect.system.machine_info import describe_machine
+from edgeinspect.system.realtime import freeze_gc, set_thread_realtime
+from edgeinspect.system.regular_file import (
+    MODEL_BYTES_MAX,
+    TEXT_BYTES_MAX,
+    FileMissingError,
+    FileReadError,
+    NotRegularError,
+    check_regular,
+    escape_name,
+    is_regular,
+    open_regular,
+    read_regular,
+    read_text,
+    sha256_of,
+    unescape_name,
+)
+from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
+from edgeinspect.system.untrusted_text import (
+    TableWriter,
+    escape_json,
+    escape_line,
+    escape_lines,
+    is_short_decimal,
+    unescape_cell,
+)
+from edgeinspect.system.user_file import Role, User, UserFile
+from edgeinspect.system.wall_clock import (
+    ClockStep,
+    ClockStepDetector,
+    RetentionClock,
+    is_synchronised,
+)
+
+__all__ = [
+    # decoding
+    "DecodeError",
+    "Decoder",
+    "decode_arrays",
+    "decode_json",
+    "decode_json_names",
+    "json_decoder",
+    "msgpack_decoder",
+    # file ownership
+    "OwnershipProblem",
+    "find_user_id",
+    "folder_problem",
+    "owner_problem",
+    "user_name",
+    "write_permission_problem",
+    # gpu devices
+    "gpu_names",
+    # log
+    "RateLimitedLogger",
+    "configure",
+    # machine info
+    "describe_machine",
+    # realtime
+    "freeze_gc",
+    "set_thread_realtime",
+    # regular file
+    "MODEL_BYTES_MAX",
+    "TEXT_BYTES_MAX",
+    "FileMissingError",
+    "FileReadError",
+    "NotRegularError",
+    "check_regular",
+    "escape_name",
+    "is_regular",
+    "open_regular",
+    "read_regular",
+    "read_text",
+    "sha256_of",
+    "unescape_name",
+    # systemd
+    "WatchdogNotifier",
+    "sd_notify",
+    # untrusted text
+    "TableWriter",
+    "escape_json",
+    "escape_line",
+    "escape_lines",
+    "is_short_decimal",
+    "unescape_cell",
+    # user file
+    "Role",
+    "User",
+    "UserFile",
+    # wall clock
+    "ClockStep",
+    "ClockStepDetector",
+    "RetentionClock",
+    "is_synchronised",
+]

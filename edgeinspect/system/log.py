@@ -25,7 +25,7 @@ from typing import Any, Protocol, TextIO
 import structlog
 from structlog.typing import BindableLogger, Processor
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.system.untrusted_text import escape_line, escape_lines
 
 MODES = ("auto", "console", "json", "journal")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 
-from edgeinspect.domain.clock import NS_PER_S, NS_PER_US, Clock
+from edgeinspect.domain import NS_PER_S, NS_PER_US, Clock
 
 _NOTIFICATIONS_PER_TIMEOUT = 4
 """Beats within the watchdog's time: one that is lost or late is forgiven."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
 
 STEP_NS = 100 * NS_PER_MS
 """Wall and monotonic clock that go apart by more between two looks: a step. Slewing is none,

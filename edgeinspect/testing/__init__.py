@@ -1,1 +1,16 @@
 """Test doubles and scripted peers for tests and benchmarks."""
+
+from edgeinspect.testing.doubles import NoiseCamera, ScriptedEngine, brightness_gate
+from edgeinspect.testing.peers import ModbusPlc, PlcResultRecord, fuzz_message, zmtp_client
+
+__all__ = [
+    # doubles
+    "NoiseCamera",
+    "ScriptedEngine",
+    "brightness_gate",
+    # peers
+    "ModbusPlc",
+    "PlcResultRecord",
+    "fuzz_message",
+    "zmtp_client",
+]

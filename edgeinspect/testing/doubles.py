@@ -9,9 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.cameras._frame_rate import FramePacer
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
-from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.domain import (
+    FrameShape,
+    Grab,
+    ModelId,
+    ModelKind,
+    ModelSpec,
+    Part,
+    Pixels,
+    Precision,
+    SystemClock,
+)
 from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import CameraFinished
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain.plc import (
+from edgeinspect.domain import (
     CAUSE_DEAD_EPOCH,
     CAUSE_LATE,
     CAUSE_LOST,
@@ -17,10 +17,11 @@ from edgeinspect.domain.plc import (
     CAUSE_PART_ID,
     CAUSE_TRIGGER_REFUSED,
     CAUSES,
+    Decision,
+    Verdict,
 )
-from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.plclinks import _register_map
-from edgeinspect.wire.requests import Ack, ReplayRequest, TriggerRequest, encode_body
+from edgeinspect.wire import Ack, ReplayRequest, TriggerRequest, encode_body
 
 ACK_REGISTER = 202
 """Holding register of `ResultsAck` where a Modbus server is at its defaults."""

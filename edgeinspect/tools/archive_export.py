@@ -9,21 +9,33 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.imaging.image_file import read_image
+from edgeinspect.imaging import COLOR_AS_STORED, read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import COLOR_AS_STORED, ReadSettings
-from edgeinspect.learning.datasets.archive_frames import archive_dataset, upsample_class_map
-from edgeinspect.learning.datasets.corrections import Correction
-from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, Sample
-from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
-from edgeinspect.learning.evaluate.image_source import class_id_table
+from edgeinspect.imaging.read_settings import ReadSettings
+from edgeinspect.learning.datasets import (
+    LABELS_FILE,
+    ClassMap,
+    Correction,
+    Dataset,
+    Sample,
+    archive_dataset,
+    upsample_class_map,
+    write_dataset,
+)
+from edgeinspect.learning.evaluate import class_id_table
 from edgeinspect.ports import Engine
 from edgeinspect.services.archiver.files import write_atomically
-from edgeinspect.storage.archive.format import Sidecar, frame_name, is_complete, read_sidecar
-from edgeinspect.storage.archive.reader import FrameQuery, find_frames
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.storage.archive import (
+    FrameQuery,
+    Sidecar,
+    find_frames,
+    frame_name,
+    is_complete,
+    read_sidecar,
+)
+from edgeinspect.system import TableWriter
 
 Progress = Callable[[int], None]
 

@@ -12,12 +12,11 @@ from typing import Any
 
 from edgeinspect.cameras import synthetic
 from edgeinspect.client import Subscriber
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.domain import Decision, SystemClock, Verdict
 from edgeinspect.errors import InvariantError
 from edgeinspect.pipeline.factory import build_line
-from edgeinspect.storage.model_store.shipped_line import shipped_line_config
-from edgeinspect.wire.messages import VerdictCounts
+from edgeinspect.storage.model_store import shipped_line_config
+from edgeinspect.wire import VerdictCounts
 
 _MAX_IMAGES = 500
 _MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -19,9 +19,8 @@ import structlog
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.system import RateLimitedLogger, log_events
 from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, BoundEndpoint, Socket
 from edgeinspect.wire.slow_clients import ClientMonitors
 from edgeinspect.wire.tcp_connections import (

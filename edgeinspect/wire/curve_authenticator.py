@@ -18,10 +18,9 @@ import structlog
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.errors import DataError
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system import RateLimitedLogger, log_events
 from edgeinspect.wire.curve_keys import Socket, read_key_file, read_server_keys
 from edgeinspect.wire.listening_sockets import HANDSHAKE_MS
 from edgeinspect.wire.slow_clients import ClientMonitors

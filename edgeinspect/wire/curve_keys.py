@@ -19,7 +19,7 @@ import zmq.auth
 from zmq.utils import z85
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.system.regular_file import read_regular
+from edgeinspect.system import read_regular
 
 Socket = zmq.Socket[bytes]
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -22,8 +22,7 @@ import structlog
 import zmq
 
 from edgeinspect.errors import AddressError, ConfigError, ConfigFault, EdgeInspectError
-from edgeinspect.system import log_events
-from edgeinspect.system.file_ownership import user_name
+from edgeinspect.system import log_events, user_name
 from edgeinspect.wire.tcp_connections import drop_packets, drop_resets
 
 Socket = zmq.Socket[bytes]

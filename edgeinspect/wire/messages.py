@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import msgspec
 
-from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.numbers import Count, DurationUs, ImageSidePx, Int64, UtcNs
-from edgeinspect.domain.part_verdict import PartVerdict
-from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.system.decoding import Decoder, json_decoder
+from edgeinspect.domain import (
+    CameraCounts,
+    Count,
+    Decision,
+    DurationUs,
+    ImageSidePx,
+    Int64,
+    PartVerdict,
+    UtcNs,
+    Verdict,
+)
+from edgeinspect.system import Decoder, json_decoder
 
 HEARTBEAT_SCHEMA = "edgeinspect.heartbeat/1"
 STATUS_SCHEMA = "edgeinspect.status/1"

@@ -11,8 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.domain.numbers import Count, Int64, UtcNs
-from edgeinspect.system.decoding import Decoder, json_decoder
+from edgeinspect.domain import Count, Int64, UtcNs
+from edgeinspect.system import Decoder, json_decoder
 
 REQUEST_BYTES_MAX = 4096
 """A longer request is dropped by the socket itself."""

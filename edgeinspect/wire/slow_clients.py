@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.wire.tcp_connections import send_queue_bytes
 from edgeinspect.wire.unfinished_messages import UnfinishedMessageMonitor
 

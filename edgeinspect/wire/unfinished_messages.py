@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain import NS_PER_MS, Clock
 from edgeinspect.wire.tcp_connections import receive_queue_bytes
 
 _SUSPECT_CHECKS = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from edgeinspect.imaging.synthetic_strip import render
+from edgeinspect.imaging import render_strip
 
 SEED = 2026
 """A coil that the shipped models were not trained on."""
@@ -25,7 +25,7 @@ def main() -> None:
     """Write every picture beside this script."""
     folder = Path(__file__).resolve().parent
     for name, (index, height_px, width_px) in PICTURES.items():
-        picture = render(SEED, index, 256, 1600).image
+        picture = render_strip(SEED, index, 256, 1600).image
         if picture.shape != (height_px, width_px):
             picture = cv2.resize(picture, (width_px, height_px), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeinspect.backends._contract import DYNAMIC_SIZE, TensorInfo
 from edgeinspect.errors import MissingExtraError, ModelError
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
+from edgeinspect.system import MODEL_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
     import tensorrt as trt

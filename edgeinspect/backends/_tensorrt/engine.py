@@ -19,9 +19,7 @@ from edgeinspect.backends._onnx_metadata import read_metadata
 from edgeinspect.backends._tensorrt import builder
 from edgeinspect.backends._tensorrt.cuda import CudaContext, CudaGraph
 from edgeinspect.backends._tensorrt.plan_cache import TrtPlan
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import NS_PER_S, Clock, ModelSpec, Pixels
 from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
 from edgeinspect.system import log_events
 

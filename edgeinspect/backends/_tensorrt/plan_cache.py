@@ -23,9 +23,9 @@ from typing import Literal
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain import Int64
 from edgeinspect.errors import ModelError
-from edgeinspect.system.decoding import decode_json
+from edgeinspect.system import decode_json
 
 PLAN_BYTES_MAX = 4 << 30
 _FILE_NAME_FIELDS = (

@@ -16,9 +16,18 @@ from edgeinspect.cameras._genicam.options import GenicamOptions, list_features
 from edgeinspect.cameras._genicam.pixel_format import PixelConverter, find_format
 from edgeinspect.cameras._genicam.trigger_matching import LostFrame, TriggerMatcher
 from edgeinspect.cameras._genicam.trigger_sender import TriggerSender
-from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.frame import NO_PART, TRIGGER_EXPIRED, ClockSource, Grab, Part, Pixels
+from edgeinspect.domain import (
+    NO_PART,
+    NS_PER_MS,
+    NS_PER_S,
+    TRIGGER_EXPIRED,
+    CameraCounts,
+    Clock,
+    ClockSource,
+    Grab,
+    Part,
+    Pixels,
+)
 from edgeinspect.errors import CameraLostError, UsageError
 
 UNANSWERED_TRIGGERS_MAX = 3

@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.frame import NO_PART, ClockSource, Grab, Part, Pixels
+from edgeinspect.domain import NO_PART, CameraCounts, ClockSource, Grab, Part, Pixels
 from edgeinspect.errors import UsageError
 from edgeinspect.ports import Camera
 

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
 
 ColorOrder = Literal["mono", "bgr", "rgb"]

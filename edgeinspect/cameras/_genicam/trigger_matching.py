@@ -18,8 +18,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.frame import NO_PART, Part
+from edgeinspect.domain import NO_PART, NS_PER_MS, Part
 
 _STAMP_TOLERANCE_NS = NS_PER_MS
 """How far a mapped time stamp may be early."""

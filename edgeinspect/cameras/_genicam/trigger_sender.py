@@ -11,8 +11,7 @@ from collections import deque
 
 from edgeinspect.cameras._genicam.device import Device
 from edgeinspect.cameras._genicam.trigger_matching import TriggerMatcher
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.frame import TRIGGER_EXPIRED, Part
+from edgeinspect.domain import TRIGGER_EXPIRED, Clock, Part
 from edgeinspect.errors import CameraLostError
 
 TRIGGER_COMMAND = "TriggerSoftware"

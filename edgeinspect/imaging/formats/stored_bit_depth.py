@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from edgeinspect.imaging.formats import png, pnm, tiff
 from edgeinspect.imaging.formats.image_info import ImageFileError
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import open_regular
 
 _HEAD_BYTES = 4096
 _DIRECTORY_BYTES = 1 << 16

@@ -27,10 +27,10 @@ from edgeinspect.backends._tensorrt.builder import (
 )
 from edgeinspect.backends._tensorrt.cuda import open_device
 from edgeinspect.backends._tensorrt.plan_cache import TrtPlan, read_plan
-from edgeinspect.domain.model import ModelSpec, Precision
+from edgeinspect.domain import ModelSpec, Precision
 from edgeinspect.errors import DataError, ModelError, StorageError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore
-from edgeinspect.system.regular_file import check_regular, read_text
+from edgeinspect.system import check_regular, read_text
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -79,7 +79,7 @@ def plan_requests(
         return [
             PlanRequest(target, backend.Options(model=target, **overrides), store or ModelStore())
         ]
-    from edgeinspect.config.loader import load_config
+    from edgeinspect.config import load_config
 
     loaded = load_config(target)
     root = loaded.config.store

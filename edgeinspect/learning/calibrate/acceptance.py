@@ -8,23 +8,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frames import FrameSet
-from edgeinspect.learning.evaluate.comparison import (
+from edgeinspect.learning.evaluate import (
+    DetectionBySize,
+    DiscordantPairs,
+    FrameResult,
+    FrameSample,
+    OfflineInspector,
     PairedComparison,
+    build_inspector,
     compare_inspectors,
     compare_results,
-)
-from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
-from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
-from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
-from edgeinspect.learning.evaluate.metrics.scores import (
     confusion_matrix,
     iou_and_dice,
+    recall_by_size,
     wilson_interval,
 )
-from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.learning.evaluate.open_model import build_inspector
 from edgeinspect.ports import Engine
 
 MAX_REPORT_FRAMES = 12

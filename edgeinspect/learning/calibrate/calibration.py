@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelKind, ModelSpec, Precision
+from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.calibrate import qdq_placement, ranges
 from edgeinspect.learning.calibrate import sampling as sample

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import StorageError
-from edgeinspect.system.decoding import DecodeError, decode_arrays
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
+from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, decode_arrays, read_regular
 
 ProgressCallback = Callable[[str, int, int], None]
 """Told (stage, done, total)."""

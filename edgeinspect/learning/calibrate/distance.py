@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frames import FrameLabel
-from edgeinspect.learning.datasets.arrays import downsample_masks
-from edgeinspect.learning.evaluate.metrics.scores import confusion_matrix, iou_and_dice
+from edgeinspect.learning.datasets import downsample_masks
+from edgeinspect.learning.evaluate import confusion_matrix, iou_and_dice
 
 Outputs = Sequence[NDArray[Any]]
 _MIN_PROB = 1e-3

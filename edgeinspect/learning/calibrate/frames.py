@@ -12,22 +12,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.domain import ModelKind, ModelSpec, Pixels
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging import synthetic_strip
-from edgeinspect.imaging.image_file import ReadSettings, read_image, read_verified_bytes
+from edgeinspect.imaging import (
+    ReadSettings,
+    load_declaration,
+    read_image,
+    read_verified_bytes,
+    synthetic_strip,
+)
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import load_declaration
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.bit_depth import find_bit_depth
-from edgeinspect.learning.datasets.dataset import Dataset, SkippedImage
-from edgeinspect.learning.datasets.files import images_below
-from edgeinspect.learning.datasets.folder_names import is_annotation_folder
-from edgeinspect.learning.datasets.load import load_arrays
-from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.learning.datasets import (
+    Dataset,
+    ImageArrays,
+    SkippedImage,
+    find_bit_depth,
+    images_below,
+    is_annotation_folder,
+    load_arrays,
+    open_dataset,
+)
+from edgeinspect.learning.evaluate import ImageSource, class_id_table
+from edgeinspect.system import escape_name
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
 _BATCH = 8

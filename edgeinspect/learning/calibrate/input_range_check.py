@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.calibrate import sampling
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelManifest, read_manifest

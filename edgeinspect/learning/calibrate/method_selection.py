@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec
 from edgeinspect.learning.calibrate.checkpoint import ProgressCallback, no_progress
 from edgeinspect.learning.calibrate.distance import Distance, distance_from_reference
 from edgeinspect.learning.calibrate.frames import FrameSet

@@ -20,7 +20,7 @@ from edgeinspect.learning.calibrate.histogram import Histogram
 from edgeinspect.learning.calibrate.qdq_placement import int8_scale
 from edgeinspect.learning.calibrate.range_methods import METHODS, clip_value
 from edgeinspect.learning.calibrate.sessions import TensorProbe
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.system import TableWriter
 
 STAGE = "ranges"
 

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from edgeinspect.learning.calibrate.acceptance import AcceptanceResult, ChangedFrame
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
-from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize
-from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
-from edgeinspect.learning.reporting import html
-from edgeinspect.learning.reporting.overlay import (
+from edgeinspect.learning.evaluate import DetectionBySize, upsample_class_map
+from edgeinspect.learning.reporting import (
+    AMBER,
+    BLUE,
+    Axis,
+    Plot,
     display_width_px,
+    html,
     jpeg_data_uri,
     overlay_class_map,
     to_display_size,
 )
-from edgeinspect.learning.reporting.svg_plot import AMBER, BLUE, Axis, Plot
 
 _MAX_PLOTTED_LAYERS = 30
 

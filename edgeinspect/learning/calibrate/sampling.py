@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.learning.calibrate.checkpoint import (
     CHECKPOINT_INTERVAL,
@@ -19,7 +19,7 @@ from edgeinspect.learning.calibrate.checkpoint import (
     no_progress,
 )
 from edgeinspect.learning.calibrate.frames import FrameSet
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.system import TableWriter
 
 STAGE = "scan"
 MEASURES = ("brightness", "contrast", "score")

@@ -10,9 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeinspect import registry
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelSpec, Precision
+from edgeinspect.domain import ModelSpec, Pixels, Precision, SystemClock
 from edgeinspect.errors import MissingExtraError, ModelError
 from edgeinspect.learning.onnx_graphs.graph import copy_model, serialize_model
 from edgeinspect.ports import Engine

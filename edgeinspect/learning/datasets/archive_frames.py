@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.verdict import Decision
+from edgeinspect.domain import Decision
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.run_length import decode_classes
+from edgeinspect.imaging import decode_classes
 from edgeinspect.learning.datasets.corrections import DROP, GOOD, Correction
 from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, Mask, Sample
 from edgeinspect.learning.datasets.files import natural_key
 from edgeinspect.learning.datasets.masks.sources import BINARY_ENCODING, MaskFile
-from edgeinspect.storage.archive.format import Category, Sidecar, frame_name
-from edgeinspect.wire.messages import Mask as WireMask
+from edgeinspect.storage.archive import Category, Sidecar, frame_name
+from edgeinspect.wire import Mask as WireMask
 
 ArchivedFrames = Iterable[tuple[Path, Sidecar]]
 _MAX_NAMES = 5

@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.depth_declaration import declared_depth_warning
-from edgeinspect.imaging.formats.stored_bit_depth import StoredBitDepth, read_stored_bit_depth
-from edgeinspect.imaging.image_file import read_native
-from edgeinspect.imaging.read_settings import (
+from edgeinspect.imaging import (
     BIT_DEPTHS,
     COLOR_AS_STORED,
     DECLARATION_FILE,
     ReadDeclaration,
-    ReadSettings,
+    StoredBitDepth,
+    declared_depth_warning,
+    read_native,
+    read_stored_bit_depth,
     smallest_bit_depth,
 )
+from edgeinspect.imaging.read_settings import ReadSettings
 from edgeinspect.learning.datasets.parallel import map_in_threads
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 _MAX_NAMES = 3
 _ONE_DEPTH_REMEDY = "A camera has one depth: take out those of the other"

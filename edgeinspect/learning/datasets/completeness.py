@@ -26,7 +26,7 @@ from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_RATIO,
     normalize_name,
 )
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 _MAX_NAMES = 4
 _SUFFIX_PREFERENCE = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".webp", ".gif")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read_image, to_channels
+from edgeinspect.imaging import read_image, to_channels
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets.dataset import VOID
 from edgeinspect.learning.datasets.parallel import map_in_threads

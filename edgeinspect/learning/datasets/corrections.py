@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
+from edgeinspect.imaging import IMAGE_SUFFIXES
 from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.tables import read_rows
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.image_file import to_channels
+from edgeinspect.imaging import to_channels
 
 THUMBNAIL_SIDE_PX = 32
 MAX_BITS = 14

@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 
 from edgeinspect.errors import DataError, StorageError
-from edgeinspect.imaging.image_file import ReadSettings, read_image
-from edgeinspect.imaging.run_length import encode_runs, format_runs
+from edgeinspect.imaging import ReadSettings, encode_runs, format_runs, read_image
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap, Dataset, Sample, has_class
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.system import TableWriter
 
 Progress = Callable[[int], None]
 LABELS_FILE = "labels.csv"

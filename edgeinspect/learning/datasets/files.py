@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_names import is_hidden, is_image_name
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.imaging import is_hidden, is_image_name
+from edgeinspect.system import escape_name
 
 SPLIT_NAMES = {
     "train": "train",

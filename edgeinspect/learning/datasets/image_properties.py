@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read_image
+from edgeinspect.imaging import read_image
 from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.parallel import map_in_threads
 

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging.image_file import ReadSettings, read_image, to_channels
-from edgeinspect.imaging.letterbox import letterbox, letterbox_mask
+from edgeinspect.imaging import ReadSettings, letterbox_mask, read_image, to_channels
+from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets.archive_frames import BinaryMask
 from edgeinspect.learning.datasets.arrays import ImageArrays
 from edgeinspect.learning.datasets.dataset import Dataset, Sample, SkippedImage, has_class
 from edgeinspect.learning.datasets.image_properties import common_size, infer_channels
 from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.parallel import map_in_threads
-from edgeinspect.system.decoding import decode_json
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, decode_json, read_regular
 
 __all__ = ["MAX_IN_MEMORY_BYTES", "common_size", "infer_channels", "load_arrays"]
 

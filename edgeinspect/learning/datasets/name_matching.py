@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
+from edgeinspect.imaging import IMAGE_SUFFIXES
 
 MAX_MISSING_COUNT = 2
 """So many names without a picture are a few in any set, however small."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from edgeinspect.errors import DataError, InternalError, UsageError
-from edgeinspect.imaging.read_settings import load_declaration
+from edgeinspect.imaging import load_declaration
 from edgeinspect.learning.datasets import layouts as package
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.completeness import (
@@ -39,7 +39,7 @@ from edgeinspect.learning.datasets.unsupported_formats import (
     detect_unsupported_format,
     note_unsupported_labels,
 )
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 _MAX_TABLE_RANK = 20
 """Up to this rank a layout has a file that says what the folder holds."""

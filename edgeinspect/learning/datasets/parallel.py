@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 SLOW_READ_S = 20.0
 """A file that takes longer is named: a dead server never answers, and nobody would know why."""

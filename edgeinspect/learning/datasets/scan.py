@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read_image
+from edgeinspect.imaging import read_image
 from edgeinspect.learning.datasets.dataset import VOID, Dataset, Sample
 from edgeinspect.learning.datasets.duplicates import (
     DuplicatePair,

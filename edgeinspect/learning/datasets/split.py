@@ -13,8 +13,7 @@ import numpy as np
 
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.learning.datasets.dataset import SPLITS, TRAIN, VAL, Dataset, Sample
-from edgeinspect.system.decoding import decode_json_names
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
 
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 _SCHEMA = "edgeinspect.split/1"

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.system.regular_file import is_regular, open_regular, read_regular
-from edgeinspect.system.untrusted_text import unescape_cell
+from edgeinspect.system import is_regular, open_regular, read_regular, unescape_cell
 
 MAX_BYTES = 256 << 20
 """Of a table; a larger one was not made by labelling pictures."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.imaging.image_names import is_image_name
+from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.files import contains_images, files_in, subfolders
-from edgeinspect.system.regular_file import is_regular, open_regular
+from edgeinspect.system import is_regular, open_regular
 
 _PEEK_BYTES = 1 << 16
 _FOLDERS = 24

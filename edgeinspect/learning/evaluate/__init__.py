@@ -1,1 +1,119 @@
 """How good a model is: figures with their intervals, from exported graphs."""
+
+from edgeinspect.learning.evaluate.comparison import (
+    PairedComparison,
+    compare_inspectors,
+    compare_results,
+)
+from edgeinspect.learning.evaluate.evaluation import ErrorCosts, EvaluationResult, evaluate
+from edgeinspect.learning.evaluate.explain.explanation import (
+    AUTO,
+    GRADCAM,
+    HeatmapMethod,
+    choose_heatmap_method,
+    explain_frame,
+    read_frames,
+)
+from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
+from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
+from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
+from edgeinspect.learning.evaluate.metrics.scores import (
+    classifier_scores,
+    confusion_matrix,
+    iou_and_dice,
+    segmentation_scores,
+    upsample_class_map,
+    wilson_interval,
+)
+from edgeinspect.learning.evaluate.metrics.thresholds import (
+    MIN_AREA_PX,
+    choose_class_thresholds,
+    choose_gate_thresholds,
+    line_metrics,
+    summarise_outputs,
+)
+from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
+from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
+from edgeinspect.learning.evaluate.open_model import (
+    CHECKPOINT_FILE,
+    DEFAULT_BACKEND,
+    build_inspector,
+    load_engine,
+    load_line_inspector,
+    resolve_model,
+    with_line_thresholds,
+)
+from edgeinspect.learning.evaluate.reports.comparison_report import (
+    SCHEMA,
+    DifferenceImages,
+    describe_discordant_pairs,
+    render_comparison,
+)
+from edgeinspect.learning.evaluate.reports.evaluation_report import render_evaluation
+from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
+
+__all__ = [
+    # comparison
+    "PairedComparison",
+    "compare_inspectors",
+    "compare_results",
+    # evaluation
+    "ErrorCosts",
+    "EvaluationResult",
+    "evaluate",
+    # explain: explanation
+    "AUTO",
+    "GRADCAM",
+    "HeatmapMethod",
+    "choose_heatmap_method",
+    "explain_frame",
+    "read_frames",
+    # image source
+    "ImageSource",
+    "class_id_table",
+    # metrics: detection by size
+    "DetectionBySize",
+    "recall_by_size",
+    # metrics: frame results
+    "FrameResult",
+    "FrameSample",
+    # metrics: paired tests
+    "DiscordantPairs",
+    # metrics: scores
+    "classifier_scores",
+    "confusion_matrix",
+    "iou_and_dice",
+    "segmentation_scores",
+    "upsample_class_map",
+    "wilson_interval",
+    # metrics: thresholds
+    "MIN_AREA_PX",
+    "choose_class_thresholds",
+    "choose_gate_thresholds",
+    "line_metrics",
+    "summarise_outputs",
+    # offline inspector
+    "OfflineInspector",
+    # open dataset
+    "find_training_split",
+    "open_image_source",
+    # open model
+    "CHECKPOINT_FILE",
+    "DEFAULT_BACKEND",
+    "build_inspector",
+    "load_engine",
+    "load_line_inspector",
+    "resolve_model",
+    "with_line_thresholds",
+    # reports: comparison report
+    "SCHEMA",
+    "DifferenceImages",
+    "describe_discordant_pairs",
+    "render_comparison",
+    # reports: evaluation report
+    "render_evaluation",
+    # reports: plots
+    "format_interval",
+    "format_percent",
+]

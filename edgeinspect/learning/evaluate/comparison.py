@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate.image_source import (
     ImageSource,
     source_in_memory,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.calibration_curve import (
     ReliabilityCurve,

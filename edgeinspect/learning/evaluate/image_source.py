@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.dataset import VOID, has_class
+from edgeinspect.learning.datasets import VOID, ImageArrays, has_class
 
 
 @dataclass(frozen=True, slots=True)

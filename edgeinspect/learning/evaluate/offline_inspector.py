@@ -10,16 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.verdict import Assessment, Decision
+from edgeinspect.domain import Assessment, Decision, ModelSpec, Pixels
 from edgeinspect.errors import ModelError
-from edgeinspect.imaging.blobs import Blobs, find_blobs
-from edgeinspect.pipeline.inspection.decision import (
-    DecisionRules,
-    decide_by_gate,
-    decide_by_regions,
-)
+from edgeinspect.imaging import Blobs, find_blobs
+from edgeinspect.pipeline.inspection import DecisionRules, decide_by_gate, decide_by_regions
 from edgeinspect.ports import Engine
 
 

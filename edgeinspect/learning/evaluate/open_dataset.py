@@ -8,18 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging import synthetic_strip
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.dataset import SPLITS, Dataset, Sample
-from edgeinspect.learning.datasets.load import load_arrays
-from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.split import read_split
+from edgeinspect.learning.datasets import (
+    SPLITS,
+    Dataset,
+    ImageArrays,
+    Sample,
+    load_arrays,
+    open_dataset,
+    read_split,
+)
 from edgeinspect.learning.evaluate.image_source import ImageSource, with_model_classes
 from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
-from edgeinspect.system.regular_file import escape_name
-from edgeinspect.system.untrusted_text import is_short_decimal
+from edgeinspect.system import escape_name, is_short_decimal
 
 ALL_SPLITS = "all"
 SPLIT_FILE_NAME = "split.json"

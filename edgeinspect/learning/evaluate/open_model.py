@@ -11,20 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeinspect import registry
-from edgeinspect.config.cross_checks import check_models
-from edgeinspect.config.loader import LoadedConfig, load_config
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.config import LoadedConfig, check_models, load_config
+from edgeinspect.domain import FrameShape, ModelId, ModelKind, ModelSpec, Precision, SystemClock
 from edgeinspect.errors import ConfigError, ConfigFault, MissingExtraError, ModelError, UsageError
 from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
-from edgeinspect.pipeline.inspection.from_config import decision_rules
+from edgeinspect.pipeline.inspection import ClassLimits, DecisionRules, GateLimits, decision_rules
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_model
-from edgeinspect.system.decoding import decode_json
-from edgeinspect.system.regular_file import sha256_of
+from edgeinspect.system import decode_json, sha256_of
 
 CHECKPOINT_FILE = "checkpoint.pt"
 """What makes a folder a training run."""

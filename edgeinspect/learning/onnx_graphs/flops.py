@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.errors import MissingExtraError, ModelError
-from edgeinspect.system.regular_file import check_regular
+from edgeinspect.system import check_regular
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError
-from edgeinspect.system.regular_file import check_regular
+from edgeinspect.system import check_regular
 
 MIN_QDQ_OPSET = 19
 """Opset from which QuantizeLinear is what TensorRT, OpenVINO and ONNX Runtime agree on."""

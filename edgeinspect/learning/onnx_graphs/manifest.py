@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgeinspect.domain.model import MODEL_CONTRACT_VERSION, ModelKind
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
+from edgeinspect.domain import MODEL_CONTRACT_VERSION, ModelKind
+from edgeinspect.system import MODEL_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
     import onnx

@@ -1,1 +1,29 @@
 """Building blocks of HTML reports: tables, SVG plots, image overlays."""
+
+from edgeinspect.learning.reporting.overlay import (
+    class_color,
+    display_width_px,
+    jpeg_data_uri,
+    overlay_class_map,
+    overlay_heatmap,
+    to_display_size,
+)
+from edgeinspect.learning.reporting.svg_plot import AMBER, BLUE, FAINT, GREEN, RED, Axis, Plot
+
+__all__ = [
+    # overlay
+    "class_color",
+    "display_width_px",
+    "jpeg_data_uri",
+    "overlay_class_map",
+    "overlay_heatmap",
+    "to_display_size",
+    # svg plot
+    "AMBER",
+    "BLUE",
+    "FAINT",
+    "GREEN",
+    "RED",
+    "Axis",
+    "Plot",
+]

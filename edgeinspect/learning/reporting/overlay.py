@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.datasets.dataset import VOID
+from edgeinspect.learning.datasets import VOID
 
 CLASS_COLORS = (
     "#e4572e",

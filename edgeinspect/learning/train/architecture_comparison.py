@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect import registry
-from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain import SystemClock
 from edgeinspect.errors import EdgeInspectError, UsageError
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.evaluate.metrics.scores import classifier_scores, wilson_interval
+from edgeinspect.learning.datasets import ImageArrays
+from edgeinspect.learning.evaluate import classifier_scores, wilson_interval
 from edgeinspect.learning.onnx_graphs.flops import count_flops
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import ModelStore, read_manifest
-from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
 TrainFunction = Callable[[str], Path]
 """Trains the network of that name and exports it; returns its version's folder."""

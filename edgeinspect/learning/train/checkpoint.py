@@ -15,9 +15,14 @@ from msgspec import Meta
 from torch import nn
 
 from edgeinspect.errors import DataError, StorageError
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, check_regular, read_regular
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.system import (
+    TEXT_BYTES_MAX,
+    DecodeError,
+    TableWriter,
+    check_regular,
+    decode_json,
+    read_regular,
+)
 
 _MAX_SIDE_PX = 65_535
 _MAX_CLASSES = 4096

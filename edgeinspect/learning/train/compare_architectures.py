@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.datasets.dataset import TEST, TRAIN, VAL
+from edgeinspect.learning.datasets import TEST, TRAIN, VAL
 from edgeinspect.learning.train import architectures
 from edgeinspect.learning.train.architecture_comparison import compare_architectures
 from edgeinspect.learning.train.plan import TrainingConfig

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.manifest import (
     EXPORT_OPSET,

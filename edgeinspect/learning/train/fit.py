@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState, load_state_into
 from edgeinspect.learning.train.recipe import Recipe

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeinspect.system.regular_file import read_text
+from edgeinspect.system import read_text
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 720, 320, 56, 28
 _LOSS, _SCORE = "#b5651d", "#1f5fa8"

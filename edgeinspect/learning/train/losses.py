@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgeinspect.learning.datasets.dataset import VOID
+from edgeinspect.learning.datasets import VOID
 from edgeinspect.learning.train.recipe import LossName
 
 

@@ -12,7 +12,7 @@ import msgspec
 from edgeinspect.errors import UsageError
 from edgeinspect.learning.train.augment import AugmentSettings
 from edgeinspect.learning.train.recipe import Recipe
-from edgeinspect.system.decoding import DecodeError, decode_json
+from edgeinspect.system import DecodeError, decode_json
 
 TrainedKind = Literal["gate", "segmenter"]
 

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.dataset import VOID, has_class
+from edgeinspect.learning.datasets import VOID, ImageArrays, has_class
 from edgeinspect.learning.train.augment import augment_image
 from edgeinspect.learning.train.recipe import Recipe
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgeinspect.learning.datasets.arrays import ImageArrays, load_strip
-from edgeinspect.learning.evaluate.metrics.scores import segmentation_scores
-from edgeinspect.learning.evaluate.metrics.thresholds import (
+from edgeinspect.learning.datasets import ImageArrays, load_strip
+from edgeinspect.learning.evaluate import (
     choose_class_thresholds,
     choose_gate_thresholds,
     line_metrics,
+    segmentation_scores,
     summarise_outputs,
 )
 from edgeinspect.learning.train import distributed

@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks
-from edgeinspect.learning.datasets.dataset import VOID, has_class
-from edgeinspect.learning.evaluate.metrics.scores import (
-    classifier_scores,
-    confusion_matrix,
-    iou_and_dice,
-)
+from edgeinspect.learning.datasets import VOID, ImageArrays, downsample_masks, has_class
+from edgeinspect.learning.evaluate import classifier_scores, confusion_matrix, iou_and_dice
 from edgeinspect.learning.train.losses import binary_loss, coarse_targets, segmentation_loss
 from edgeinspect.learning.train.recipe import LossName
 

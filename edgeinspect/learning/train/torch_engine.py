@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeinspect.domain.frame import FrameShape, Pixels
-from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
+from edgeinspect.domain import FrameShape, ModelId, ModelKind, ModelSpec, Pixels, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
-from edgeinspect.learning.evaluate.open_model import resolve_model
+from edgeinspect.learning.evaluate import resolve_model
 from edgeinspect.learning.train.export import GateGraph, SegmenterGraph
 from edgeinspect.learning.train.training import load_run
 from edgeinspect.storage.model_store import ModelStore, read_model
-from edgeinspect.system.regular_file import sha256_of
+from edgeinspect.system import sha256_of
 
 
 class TorchEngine:

@@ -22,11 +22,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.datasets.dataset import TEST, TRAIN, VAL, Dataset, SkippedImage, has_class
-from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
-from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
+from edgeinspect.learning.datasets import (
+    TEST,
+    TRAIN,
+    VAL,
+    Dataset,
+    ImageArrays,
+    SkippedImage,
+    common_size,
+    has_class,
+    infer_channels,
+    load_arrays,
+    open_dataset,
+    read_split,
+    split_dataset,
+    write_split,
+)
 from edgeinspect.learning.train import architectures, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.fit import fit
@@ -36,7 +47,7 @@ from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, outp
 from edgeinspect.learning.train.recipe import Recipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import StageProgress, export_gate, export_segmenter
-from edgeinspect.system.regular_file import sha256_of
+from edgeinspect.system import sha256_of
 
 
 def train_model(

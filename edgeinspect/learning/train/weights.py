@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgeinspect.errors import ModelError
-from edgeinspect.system.regular_file import check_regular
+from edgeinspect.system import check_regular
 
 CACHED_WEIGHTS = Path("cached")
 """In place of a file: what torch or the zoo keep of earlier downloads."""

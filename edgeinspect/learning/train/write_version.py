@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeinspect.learning.datasets.arrays import ImageArrays
-from edgeinspect.learning.evaluate.metrics.scores import classifier_scores, segmentation_scores
-from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX, choose_gate_thresholds
+from edgeinspect.learning.datasets import ImageArrays
+from edgeinspect.learning.evaluate import (
+    MIN_AREA_PX,
+    choose_gate_thresholds,
+    classifier_scores,
+    segmentation_scores,
+)
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.onnx_graphs.run import run_graph
 from edgeinspect.learning.train.export import export_graph

@@ -6,7 +6,7 @@ not scheduled, must not take its own absence for the camera's.
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
+from edgeinspect.domain import NS_PER_MS, NS_PER_S
 
 POLL_TIMEOUT_NS = 100 * NS_PER_MS
 """Longest wait in one call of the camera, so that a stop is seen soon."""

@@ -7,12 +7,18 @@ from collections.abc import Callable
 
 import structlog
 
-from edgeinspect.domain.camera import CameraCounts
-from edgeinspect.domain.clock import Clock, read_utc_offset_ns
-from edgeinspect.domain.frame import Grab, Part, Pixels, challenge_part
-from edgeinspect.domain.verdict import Reason
+from edgeinspect.domain import (
+    CameraCounts,
+    Clock,
+    Grab,
+    Part,
+    Pixels,
+    Reason,
+    challenge_part,
+    read_utc_offset_ns,
+)
 from edgeinspect.errors import CameraLostError, DataError
-from edgeinspect.imaging.letterbox import fit_into
+from edgeinspect.imaging import fit_into
 from edgeinspect.pipeline.capture.camera_monitor import POLL_TIMEOUT_NS
 from edgeinspect.pipeline.capture.frame_gaps import FrameGapDetector
 from edgeinspect.pipeline.capture.grab_monitor import GrabMonitor
@@ -20,13 +26,10 @@ from edgeinspect.pipeline.capture.image_checks import ImageChecker, shape_proble
 from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger, PendingTriggers
 from edgeinspect.pipeline.capture.rules import CaptureRules, open_record
 from edgeinspect.pipeline.capture.triggers import TriggerAudit
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser
-from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
-from edgeinspect.pipeline.verdicts.open_frames import FrameQueue, OpenFrame
+from edgeinspect.pipeline.verdicts import DeadlineGuard, FrameQueue, OpenFrame, VerdictCloser
 from edgeinspect.ports import Camera, CameraFinished
-from edgeinspect.storage.shared_memory.frame_ring import FrameRing
-from edgeinspect.storage.shared_memory.side_buffer import SideBuffer
-from edgeinspect.storage.spool.spool import Spool, SpoolFullError
+from edgeinspect.storage.shared_memory import FrameRing, SideBuffer
+from edgeinspect.storage.spool import Spool, SpoolFullError
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()

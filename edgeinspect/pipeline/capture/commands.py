@@ -7,17 +7,19 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
-from edgeinspect.domain.frame import TRIGGER_EXPIRED, Part
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, TRIGGER_EXPIRED, Clock, Part, read_utc_offset_ns
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging.formats.image_size import LINE_PIXELS_MAX
-from edgeinspect.imaging.image_file import ReadSettings, read_image
-from edgeinspect.imaging.image_names import image_label
-from edgeinspect.imaging.read_settings import load_declaration
+from edgeinspect.imaging import (
+    LINE_PIXELS_MAX,
+    ReadSettings,
+    image_label,
+    load_declaration,
+    read_image,
+)
 from edgeinspect.pipeline.capture.camera_thread import CaptureThread
 from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger
-from edgeinspect.system.regular_file import escape_name, unescape_name
-from edgeinspect.wire.requests import TriggerCount
+from edgeinspect.system import escape_name, unescape_name
+from edgeinspect.wire import TriggerCount
 
 _STAMP_AGE_MAX_NS = 10 * NS_PER_S
 """A stamp that is older says that the sender's clock is wrong."""

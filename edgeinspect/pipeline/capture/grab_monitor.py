@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.frame import Grab
+from edgeinspect.domain import NS_PER_MS, Clock, Grab
 from edgeinspect.errors import CameraLostError
 from edgeinspect.pipeline.capture.camera_monitor import CameraSilenceMonitor
 from edgeinspect.ports import Camera

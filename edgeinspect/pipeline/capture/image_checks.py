@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeinspect.domain.frame import FrameShape, Grab, Pixels
-from edgeinspect.domain.verdict import Reason
+from edgeinspect.domain import FrameShape, Grab, Pixels, Reason
 
 _SAMPLED_ROWS = 16
 _SAMPLED_VALUES_MIN = 256

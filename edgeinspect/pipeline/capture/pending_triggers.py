@@ -4,7 +4,7 @@ another. The part itself is the link: a camera hands on the very object it was t
 
 from __future__ import annotations
 
-from edgeinspect.domain.frame import Part
+from edgeinspect.domain import Part
 
 _PENDING_MAX = 1024
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeinspect.config.schema import CameraActByConfig, LineConfig
-from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.frame import Grab
+from edgeinspect.config import CameraActByConfig, LineConfig
+from edgeinspect.domain import NS_PER_MS, Grab
 from edgeinspect.pipeline.capture.image_checks import ImageLimits
-from edgeinspect.storage.spool.format import OpenRecord
+from edgeinspect.storage.spool import OpenRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import threading
 from bisect import bisect_right
 from collections import deque
 
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain import NS_PER_S
 
 COUNT_STEP_MAX = 1000
 """A larger step, or one back, and the PLC began to count anew."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeinspect.domain.verdict import Assessment, Box, Decision, Reason, Region
-from edgeinspect.imaging.blobs import Blobs
+from edgeinspect.domain import Assessment, Box, Decision, Reason, Region
+from edgeinspect.imaging import Blobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,14 @@ from typing import Any
 
 import structlog
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.verdict import model_name
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, ModelSpec, model_name
 from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
 from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
 from edgeinspect.pipeline.inspection.worker import InspectionWorker
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser
-from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
-from edgeinspect.storage.model_store.golden_frames import verify_engine
+from edgeinspect.pipeline.verdicts import FrameQueue, VerdictCloser
+from edgeinspect.storage.model_store import verify_engine
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()

@@ -13,23 +13,28 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, NS_PER_US, Clock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.latency import LatencyEstimate
-from edgeinspect.domain.verdict import Assessment, Reason, StageTimes
+from edgeinspect.domain import (
+    NS_PER_MS,
+    NS_PER_S,
+    NS_PER_US,
+    Assessment,
+    Clock,
+    LatencyEstimate,
+    Pixels,
+    Reason,
+    StageTimes,
+)
 from edgeinspect.errors import EngineFault
-from edgeinspect.imaging.blobs import find_blobs
-from edgeinspect.imaging.run_length import encode_classes
+from edgeinspect.imaging import encode_classes, find_blobs
 from edgeinspect.pipeline.inspection.decision import (
     DecisionRules,
     decide_by_gate,
     decide_by_regions,
     decide_degraded,
 )
-from edgeinspect.pipeline.verdicts.closer import Measurements, Provenance, VerdictCloser
-from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
+from edgeinspect.pipeline.verdicts import Measurements, OpenFrame, Provenance, VerdictCloser
 from edgeinspect.ports import Engine
-from edgeinspect.wire.messages import Mask, encode_message
+from edgeinspect.wire import Mask, encode_message
 
 _MARGIN_NS = NS_PER_MS
 """Kept free for regions, decision and publishing when a stage is weighed against the budget."""

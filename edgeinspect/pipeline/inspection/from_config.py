@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeinspect.config.cross_checks import check_models
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.model import ModelSpec, model_ref
-from edgeinspect.domain.verdict import ModelRef
+from edgeinspect.config import LineConfig, check_models
+from edgeinspect.domain import Clock, ModelRef, ModelSpec, model_ref
 from edgeinspect.errors import ModelError
 from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
-from edgeinspect.pipeline.verdicts.closer import Provenance
+from edgeinspect.pipeline.verdicts import Provenance
 
 
 def make_frame_inspectors(

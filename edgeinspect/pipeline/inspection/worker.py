@@ -8,15 +8,12 @@ from collections.abc import Callable
 
 import structlog
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.verdict import Reason
+from edgeinspect.domain import NS_PER_S, Clock, Reason
 from edgeinspect.errors import EngineFault
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, UntimedResult
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser
-from edgeinspect.pipeline.verdicts.open_frames import FrameQueue, OpenFrame
-from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.pipeline.verdicts import FrameQueue, OpenFrame, VerdictCloser
+from edgeinspect.storage.spool import Spool
+from edgeinspect.system import RateLimitedLogger, log_events
 
 _log = structlog.get_logger()
 OnInspected = Callable[[OpenFrame, UntimedResult], None]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
+from edgeinspect.domain import NS_PER_MS, Clock
 from edgeinspect.errors import EdgeInspectError, UsageError
 
 ReadTask = Callable[[], Callable[[], None] | None]

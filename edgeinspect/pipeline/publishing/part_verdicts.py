@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.part_verdict import PartMember, PartVerdict, combine_decisions
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import (
+    NS_PER_MS,
+    Decision,
+    PartMember,
+    PartVerdict,
+    Verdict,
+    combine_decisions,
+)
 
 _SEVERITY_ORDER = {Decision.PASS: 0, Decision.NO_VERDICT: 1, Decision.REJECT: 2}
 PARTS_MAX = 4096

@@ -18,33 +18,34 @@ from collections.abc import Callable, Sequence
 import structlog
 import zmq
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US, Clock
-from edgeinspect.domain.latency import LatencyHistogram
-from edgeinspect.domain.part_verdict import PartVerdict
+from edgeinspect.domain import NS_PER_MS, NS_PER_US, Clock, LatencyHistogram, PartVerdict
 from edgeinspect.pipeline.publishing.part_verdicts import PartAggregator
 from edgeinspect.pipeline.publishing.subscription_limits import (
     CURVE_BYTES_MAX,
     TOPIC_BYTES_MAX,
     SubscriptionLimiter,
 )
-from edgeinspect.pipeline.verdicts.closer import SlotTimings
-from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.pipeline.verdicts import SlotTimings
+from edgeinspect.storage.spool import Spool
 from edgeinspect.system import log_events
-from edgeinspect.wire.admission import AdmissionControl
-from edgeinspect.wire.curve_authenticator import ServerSocketSetup, no_encryption
-from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, bind
-from edgeinspect.wire.messages import (
+from edgeinspect.wire import (
+    HANDSHAKE_MS,
+    AdmissionControl,
+    ClientMonitors,
     Heartbeat,
+    ServerSocketSetup,
+    SlowClientMonitor,
     Status,
+    UnfinishedMessageMonitor,
+    bind,
     decode_verdict,
     encode_message,
     heartbeat_topic,
+    no_encryption,
     part_topic,
     status_topic,
     verdict_topic,
 )
-from edgeinspect.wire.slow_clients import ClientMonitors, SlowClientMonitor
-from edgeinspect.wire.unfinished_messages import UnfinishedMessageMonitor
 
 Socket = zmq.Socket[bytes]
 _log = structlog.get_logger()

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.messages import VERDICT_TOPIC
-from edgeinspect.wire.requests import (
+from edgeinspect.domain import NS_PER_S, Clock
+from edgeinspect.storage.spool import Spool
+from edgeinspect.wire import (
+    VERDICT_TOPIC,
     NoLongerHeld,
     ReplayBusy,
     ReplayComplete,

@@ -14,31 +14,33 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.frame import Part
+from edgeinspect.domain import NS_PER_MS, Clock, Part
 from edgeinspect.errors import EdgeInspectError, UsageError
-from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger
+from edgeinspect.pipeline.capture import PendingTrigger
 from edgeinspect.pipeline.publishing.disk_tasks import DiskTasks
 from edgeinspect.pipeline.publishing.replay_jobs import ReplayJobs, SendResult
 from edgeinspect.pipeline.publishing.trigger_expiry import TriggerExpiry
-from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.admission import AdmissionControl
-from edgeinspect.wire.curve_authenticator import ServerSocketSetup, no_encryption
-from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, bind
-from edgeinspect.wire.requests import (
+from edgeinspect.storage.spool import Spool
+from edgeinspect.wire import (
+    HANDSHAKE_MS,
     REQUEST_BYTES_MAX,
     Ack,
+    AdmissionControl,
     ChallengeRequest,
+    ClientMonitors,
     CommandResult,
     OperatorRequest,
     ReplayRequest,
+    ServerSocketSetup,
+    SlowClientMonitor,
     TriggerCount,
     TriggerRequest,
+    UnfinishedMessageMonitor,
+    bind,
     decode_request,
     encode_body,
+    no_encryption,
 )
-from edgeinspect.wire.slow_clients import ClientMonitors, SlowClientMonitor
-from edgeinspect.wire.unfinished_messages import UnfinishedMessageMonitor
 
 Socket = zmq.Socket[bytes]
 _REQUESTS_PER_LOOP = 16

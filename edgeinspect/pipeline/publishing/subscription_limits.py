@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 import structlog
 import zmq
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.verdict import Decision
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.wire.tcp_connections import disconnect
+from edgeinspect.domain import NS_PER_S, Clock, Decision
+from edgeinspect.system import RateLimitedLogger, log_events
+from edgeinspect.wire import disconnect
 
 TOPIC_BYTES_MAX = 128
 """Of a subscription, or of what a client says of itself when it connects; who sends more is

@@ -11,9 +11,9 @@ Source: docs/wire.md, "Request: trigger"
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import NS_PER_MS, STALL_NS, Clock, read_utc_offset_ns
+from edgeinspect.domain import NS_PER_MS, STALL_NS, Clock, read_utc_offset_ns
 from edgeinspect.system import boot_id
-from edgeinspect.wire.requests import TriggerRequest
+from edgeinspect.wire import TriggerRequest
 
 QUEUE_AGE_MAX_NS = 500 * NS_PER_MS
 """A message that may have waited longer at the ROUTER is refused."""

@@ -19,18 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect import registry
-from edgeinspect.domain.clock import NS_PER_US, Clock, SystemClock
+from edgeinspect.domain import NS_PER_US, Clock, SystemClock
 from edgeinspect.errors import EXIT_DATAERR, DataError, EdgeInspectError, EngineFault
-from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
+from edgeinspect.pipeline.inspection import FrameInspector, WorkerEngines
 from edgeinspect.pipeline.shadow.process import READY, ShadowPlan, to_sample
-from edgeinspect.pipeline.verdicts.closer import Provenance
+from edgeinspect.pipeline.verdicts import Provenance
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import ModelStore
-from edgeinspect.storage.model_store.golden_frames import verify_engine
+from edgeinspect.storage.model_store import ModelStore, verify_engine
 from edgeinspect.storage.shadow_results import ShadowResultWriter, ShadowSample
-from edgeinspect.storage.shared_memory.folder import open_line_file
-from edgeinspect.system.decoding import Decoder, decode_json, json_decoder
-from edgeinspect.system.untrusted_text import escape_lines
+from edgeinspect.storage.shared_memory import open_line_file
+from edgeinspect.system import Decoder, decode_json, escape_lines, json_decoder
 
 _FLUSH_FRAMES = 64
 _FLUSH_S = 1.0

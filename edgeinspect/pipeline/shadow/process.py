@@ -20,18 +20,14 @@ import msgspec
 import numpy as np
 import structlog
 
-from edgeinspect.config.loader import LoadedConfig, PluginSelection
-from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.numbers import Int64
-from edgeinspect.domain.verdict import Assessment
+from edgeinspect.config import LoadedConfig, PluginSelection
+from edgeinspect.domain import Assessment, FrameShape, Int64, ModelSpec
 from edgeinspect.errors import DeviceLostError, ModelError
-from edgeinspect.pipeline.inspection.decision import DecisionRules
-from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, UntimedResult
-from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
+from edgeinspect.pipeline.inspection import DecisionRules, FrameInspector, UntimedResult
+from edgeinspect.pipeline.verdicts import OpenFrame
 from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.storage.shadow_results import ShadowSample, model_key, set_key
-from edgeinspect.storage.shared_memory.folder import allocate_file
+from edgeinspect.storage.shared_memory import allocate_file
 from edgeinspect.system import log_events
 
 READY = b"r"

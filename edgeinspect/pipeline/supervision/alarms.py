@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.pipeline.verdicts.closer import VerdictCounters
+from edgeinspect.domain import Clock
+from edgeinspect.pipeline.capture import CaptureThread
+from edgeinspect.pipeline.verdicts import VerdictCounters
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()

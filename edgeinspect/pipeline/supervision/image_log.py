@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.pipeline.capture import CaptureThread
+from edgeinspect.storage.spool import Spool
 from edgeinspect.system import log_events
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.wire import decode_verdict
 
 _log = structlog.get_logger()
 _LINES_MAX = 500

@@ -15,14 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.pipeline.capture.camera_monitor import POLL_TIMEOUT_NS
-from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.pipeline.inspection.worker import InspectionWorker
-from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import ReplayServer
-from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
+from edgeinspect.pipeline.capture import POLL_TIMEOUT_NS, CaptureThread
+from edgeinspect.pipeline.inspection import InspectionWorker
+from edgeinspect.pipeline.publishing import Publisher, ReplayServer
+from edgeinspect.pipeline.verdicts import DeadlineGuard
 
 STALL_TIMEOUT_NS = 5 * NS_PER_S
 """Longest stay of a thread at one piece of work before systemd is not fed any more. A lost GPU

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.errors import CameraLostError
-from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.pipeline.publishing.publisher import Publisher
+from edgeinspect.pipeline.capture import CaptureThread
+from edgeinspect.pipeline.publishing import Publisher
 from edgeinspect.pipeline.supervision.alarms import AlarmEvaluator
 from edgeinspect.pipeline.supervision.image_log import ImageLog
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser
+from edgeinspect.pipeline.verdicts import VerdictCloser
 from edgeinspect.system import log_events
-from edgeinspect.wire.messages import Status, VerdictCounts
+from edgeinspect.wire import Status, VerdictCounts
 
 _log = structlog.get_logger()
 _TEMPERATURE_PERIODS = 10

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.clock import NS_PER_US, Clock
-from edgeinspect.domain.verdict import (
+from edgeinspect.domain import (
+    NS_PER_US,
     Assessment,
+    Clock,
     Decision,
     LetterboxRef,
     ModelRef,
@@ -26,10 +27,9 @@ from edgeinspect.domain.verdict import (
     Verdict,
 )
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
-from edgeinspect.storage.spool.format import PAYLOAD_BYTES, OpenRecord
-from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.system.wall_clock import ClockStepDetector
-from edgeinspect.wire.messages import VerdictCounts, encode_message, verdict_topic
+from edgeinspect.storage.spool import PAYLOAD_BYTES, OpenRecord, Spool
+from edgeinspect.system import ClockStepDetector
+from edgeinspect.wire import VerdictCounts, encode_message, verdict_topic
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 
-from edgeinspect.domain.clock import NS_PER_MS, Clock
-from edgeinspect.domain.verdict import Reason
+from edgeinspect.domain import NS_PER_MS, Clock, Reason
 from edgeinspect.pipeline.verdicts.closer import VerdictCloser
 from edgeinspect.pipeline.verdicts.open_frames import FrameQueue, OpenFrame
-from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.storage.spool import Spool
 
 _IDLE_NS = 100 * NS_PER_MS
 

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from edgeinspect.domain.frame import Letterbox, Pixels
-from edgeinspect.storage.shared_memory.frame_ring import FrameRing
-from edgeinspect.storage.spool.format import OpenRecord
+from edgeinspect.domain import Letterbox, Pixels
+from edgeinspect.storage.shared_memory import FrameRing
+from edgeinspect.storage.spool import OpenRecord
 
 
 class SlotOwner(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeinspect.domain.plc import PlcCommands, ProcessImage
+from edgeinspect.domain import PlcCommands, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._polled_inputs import PolledInputs

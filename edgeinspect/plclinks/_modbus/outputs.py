@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import ProcessImage
+from edgeinspect.domain import Clock, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._modbus import protocol
 

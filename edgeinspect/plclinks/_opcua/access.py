@@ -15,14 +15,12 @@ from asyncua import ua
 from asyncua.crypto import security_policies, uacrypto
 from asyncua.crypto.permission_rules import UserRole
 
-from edgeinspect.domain.clock import Clock
+from edgeinspect.domain import Clock
 from edgeinspect.errors import DataError
 from edgeinspect.plclinks._connection_limits import AddressAllowlist
 from edgeinspect.plclinks._opcua.identity import ServerIdentity, certificate_uris
 from edgeinspect.plclinks._opcua.trust import UNKNOWN_CERTIFICATE, TrustList, thumbprint
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.user_file import UserFile
+from edgeinspect.system import RateLimitedLogger, UserFile, log_events
 
 POLICIES = (
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from edgeinspect.errors import ConfigError, ConfigFault, DeviceLostError
-from edgeinspect.system.regular_file import FileReadError, read_regular
+from edgeinspect.system import FileReadError, read_regular
 
 CERTIFICATE_BYTES_MAX = 1 << 20
 KEY_BITS_MIN, KEY_BITS_MAX = 2048, 4096

@@ -8,9 +8,7 @@ from typing import Any
 
 from asyncua import ua
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import PlcCommands
-from edgeinspect.domain.text import has_control_characters
+from edgeinspect.domain import Clock, PlcCommands, has_control_characters
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._ack_order import AckTracker
 from edgeinspect.plclinks._input_age import PeerActivity, PollTimes

@@ -14,7 +14,7 @@ from typing import Any
 from asyncua import ua
 
 from edgeinspect import __version__
-from edgeinspect.domain.plc import PlcError, PlcResult, ProcessImage
+from edgeinspect.domain import PlcError, PlcResult, ProcessImage
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._opcua.attributes import MapAttributeService
 from edgeinspect.plclinks._opcua.inputs import TAG_TYPES, initial_values

@@ -28,7 +28,7 @@ from edgeinspect.plclinks._opcua.identity import (
     certificate_uris,
     parse_certificate,
 )
-from edgeinspect.system.regular_file import FileReadError, read_regular
+from edgeinspect.system import FileReadError, read_regular
 
 UNKNOWN_CERTIFICATE = "unknown certificate"
 REJECTED_MAX = 64

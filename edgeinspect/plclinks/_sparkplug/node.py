@@ -17,9 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.plc import PlcResult, ProcessImage
-from edgeinspect.domain.text import fits_utf8
+from edgeinspect.domain import NS_PER_MS, PlcResult, ProcessImage, fits_utf8
 from edgeinspect.plclinks import _register_map
 from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
 

@@ -7,13 +7,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgeinspect.client.line_config import LineConnectionConfig, check_line_connection
-from edgeinspect.config import yaml_document
-from edgeinspect.config.cross_checks import address_problem
-from edgeinspect.config.schema import Name, Ratio, Section
-from edgeinspect.config.validation import INVALID, Validator
+from edgeinspect.client import LineConnectionConfig, check_line_connection
+from edgeinspect.config import (
+    INVALID,
+    Name,
+    Ratio,
+    Section,
+    Validator,
+    address_problem,
+    yaml_document,
+)
 from edgeinspect.errors import ConfigError
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive import Category
 
 
 class NearThreshold(Section, frozen=True):

@@ -11,21 +11,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.services.archiver.config import ImageFormat
 from edgeinspect.services.archiver.write_queue import PendingFrame
-from edgeinspect.storage.archive.format import (
+from edgeinspect.storage.archive import (
     PARTIAL_SUFFIX,
     SIDECAR_SUFFIX,
     ImageFile,
+    IndexEntry,
     Sidecar,
     encode_document,
+    entry_from_sidecar,
     frame_folder,
     frame_name,
     verdict_label,
 )
-from edgeinspect.storage.archive.index_rows import IndexEntry, entry_from_sidecar
 
 
 def encode_image(pixels: Pixels, color: str, image_format: ImageFormat) -> bytes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import Pixels, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
+from edgeinspect.storage.shared_memory import FrameRingReader
 
 _EPOCHS_KEPT = 2
 

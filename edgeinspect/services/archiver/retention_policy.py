@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 
-from edgeinspect.domain.verdict import Decision, Reason, Verdict
+from edgeinspect.domain import Decision, Reason, Verdict
 from edgeinspect.services.archiver.config import ArchiveConfig
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive import Category
 
 NEVER_IN_RING = frozenset(
     (Reason.SHAPE, Reason.CAPTURE_ERROR, Reason.CAPTURE_HEALTH, Reason.CAPTURE_LOST)

@@ -12,21 +12,18 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.client import Subscriber, VerdictFeed
-from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
-from edgeinspect.domain.clock import NS_PER_S, Clock, SystemClock
+from edgeinspect.client import Socket, SocketSetup, Subscriber, VerdictFeed, no_encryption
+from edgeinspect.domain import NS_PER_S, Clock, SystemClock
 from edgeinspect.services.archiver.config import ArchiveConfig, load_archive_config
 from edgeinspect.services.archiver.frame_source import FrameSource
 from edgeinspect.services.archiver.retention_policy import classify
 from edgeinspect.services.archiver.subscriber import ArchiveSubscriber
 from edgeinspect.services.archiver.write_queue import WriteQueue
 from edgeinspect.services.archiver.writer import MIB, ArchiveWriter
-from edgeinspect.storage.archive.status import ArchiveStatus, write_status
-from edgeinspect.storage.shared_memory.folder import find_line_folder
-from edgeinspect.system import log_events
-from edgeinspect.system.systemd import sd_notify
-from edgeinspect.wire.curve_keys import use_client_keys
-from edgeinspect.wire.messages import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
+from edgeinspect.storage.archive import ArchiveStatus, write_status
+from edgeinspect.storage.shared_memory import find_line_folder
+from edgeinspect.system import log_events, sd_notify
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, use_client_keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_MS = 50

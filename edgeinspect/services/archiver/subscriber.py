@@ -20,16 +20,13 @@ from edgeinspect.client import (
     VerdictReceived,
     VerdictsLost,
 )
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.verdict import Reason, Verdict
+from edgeinspect.domain import Clock, Reason, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.services.archiver.frame_source import FrameSource
 from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
-from edgeinspect.storage.archive.format import Category
-from edgeinspect.storage.archive.progress import ArchiveProgress, LossReason
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.wire.messages import Heartbeat, Mask
+from edgeinspect.storage.archive import ArchiveProgress, Category, LossReason
+from edgeinspect.system import RateLimitedLogger, log_events
+from edgeinspect.wire import Heartbeat, Mask
 
 _BATCH_SIZE = 256
 _MAX_PENDING_KEYS = 1 << 20

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import Pixels, Verdict
 from edgeinspect.services.archiver.retention_policy import category_to_evict
-from edgeinspect.storage.archive.format import Category
-from edgeinspect.wire.messages import Mask
+from edgeinspect.storage.archive import Category
+from edgeinspect.wire import Mask
 
 _FRAME_OVERHEAD_BYTES = 4_096
 """What a waiting frame takes beside its pixels, roughly."""

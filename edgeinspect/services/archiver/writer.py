@@ -16,27 +16,26 @@ from pathlib import Path
 
 import structlog
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.services.archiver import files
 from edgeinspect.services.archiver.config import ArchiveConfig
 from edgeinspect.services.archiver.retention_policy import category_to_evict, label_to_evict
 from edgeinspect.services.archiver.subscriber import discard
 from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
-from edgeinspect.storage.archive.format import (
+from edgeinspect.storage.archive import (
     MARKER_FILE,
+    ArchiveIndex,
     ArchiveMarker,
+    ArchiveProgress,
     Category,
+    IndexEntry,
+    LossReason,
     encode_document,
     is_archive,
     read_marker,
 )
-from edgeinspect.storage.archive.index import ArchiveIndex
-from edgeinspect.storage.archive.index_rows import IndexEntry
-from edgeinspect.storage.archive.progress import ArchiveProgress, LossReason
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.wall_clock import RetentionClock
+from edgeinspect.system import RateLimitedLogger, RetentionClock, log_events
 
 MIB = 1 << 20
 DAY_NS = 86_400 * NS_PER_S

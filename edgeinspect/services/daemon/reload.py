@@ -9,7 +9,7 @@ from queue import SimpleQueue
 
 import structlog
 
-from edgeinspect.config.loader import LoadedConfig, load_config
+from edgeinspect.config import LoadedConfig, load_config
 from edgeinspect.errors import (
     ConfigError,
     ConfigFault,
@@ -18,12 +18,11 @@ from edgeinspect.errors import (
 )
 from edgeinspect.pipeline.factory import load_engines
 from edgeinspect.pipeline.line import Line
-from edgeinspect.pipeline.shadow.process import ShadowProcess, find_candidates, make_plan
+from edgeinspect.pipeline.shadow import ShadowProcess, find_candidates, make_plan
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.paths import shared_memory_folder
 from edgeinspect.storage.shadow_results import RESULTS_SUFFIX
-from edgeinspect.system import log_events
-from edgeinspect.system.systemd import sd_notify
+from edgeinspect.system import log_events, sd_notify
 
 _log = structlog.get_logger()
 

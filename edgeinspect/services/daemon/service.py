@@ -10,17 +10,16 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.config.loader import load_config
-from edgeinspect.domain.clock import SystemClock
+from edgeinspect.config import load_config
+from edgeinspect.domain import SystemClock
 from edgeinspect.errors import (
     InvariantError,
 )
 from edgeinspect.pipeline.factory import build_line
 from edgeinspect.pipeline.line import Line
 from edgeinspect.services.daemon.reload import Reloader
-from edgeinspect.system import log_events
-from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
-from edgeinspect.wire.messages import VerdictCounts
+from edgeinspect.system import WatchdogNotifier, log_events, sd_notify
+from edgeinspect.wire import VerdictCounts
 
 _log = structlog.get_logger()
 

@@ -9,14 +9,20 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edgeinspect import registry
-from edgeinspect.client.line_config import LineConnectionConfig, check_line_connection
-from edgeinspect.config import yaml_document
-from edgeinspect.config.cross_checks import address_problem
-from edgeinspect.config.loader import PluginSelection
-from edgeinspect.config.schema import Name, PluginTable, Section
-from edgeinspect.config.validation import INVALID, Validator, suggest_spelling
-from edgeinspect.config.yaml_document import Node
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.client import LineConnectionConfig, check_line_connection
+from edgeinspect.config import (
+    INVALID,
+    Name,
+    Node,
+    PluginSelection,
+    PluginTable,
+    Section,
+    Validator,
+    address_problem,
+    suggest_spelling,
+    yaml_document,
+)
+from edgeinspect.domain import NS_PER_S
 from edgeinspect.errors import ConfigError, EdgeInspectError
 
 

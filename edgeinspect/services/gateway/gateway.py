@@ -20,8 +20,16 @@ from edgeinspect.client import (
     VerdictReceived,
     VerdictsLost,
 )
-from edgeinspect.domain.clock import NS_PER_MS, Clock, read_utc_offset_ns
-from edgeinspect.domain.plc import PART_ID_BYTES, PlcInputs, PlcOutcome, PlcResult, ProcessImage
+from edgeinspect.domain import (
+    NS_PER_MS,
+    PART_ID_BYTES,
+    Clock,
+    PlcInputs,
+    PlcOutcome,
+    PlcResult,
+    ProcessImage,
+    read_utc_offset_ns,
+)
 from edgeinspect.errors import DataError, ImpersonationError
 from edgeinspect.ports import PlcLink
 from edgeinspect.services.gateway.config import GatewayConfig
@@ -33,10 +41,8 @@ from edgeinspect.services.gateway.part_outcome import PartOutcomePolicy
 from edgeinspect.services.gateway.plc_results import result_for_lost, result_for_verdict
 from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
 from edgeinspect.services.gateway.verdict_age import VerdictAgeTracker
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.wall_clock import ClockStepDetector
-from edgeinspect.wire.messages import Heartbeat
+from edgeinspect.system import ClockStepDetector, RateLimitedLogger, log_events
+from edgeinspect.wire import Heartbeat
 
 _IDLE_POLL_MS = 10
 _BUSY_POLL_MS = 1

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.plc import (
+from edgeinspect.domain import (
     NO_COMMANDS,
+    NS_PER_MS,
     UINT32,
     PlcCommands,
     PlcError,

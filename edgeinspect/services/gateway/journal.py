@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.domain.plc import PlcOutcome
+from edgeinspect.domain import PlcOutcome
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
 from edgeinspect.services.gateway.synced_file import (
@@ -31,7 +31,7 @@ from edgeinspect.services.gateway.synced_file import (
     replace_file,
     write_at,
 )
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, NotRegularError, read_regular
 
 __all__ = ["SYNC_INTERVAL_S", "Journal", "JournalRecord"]
 

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeinspect.domain.plc import PlcError
-from edgeinspect.wire.messages import (
-    HEARTBEAT_TOPIC,
-    STATUS_TOPIC,
-    VERDICT_TOPIC,
-    Heartbeat,
-    Status,
-)
+from edgeinspect.domain import PlcError
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heartbeat, Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from edgeinspect.domain.plc import TriggerRefusal
+from edgeinspect.domain import TriggerRefusal
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.services.gateway.synced_file import SyncedFile, replace_file, write_at
+from edgeinspect.system import TEXT_BYTES_MAX, NotRegularError, read_regular
 from edgeinspect.system import boot_id as boot
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, NotRegularError, read_regular
 
 MAGIC = b"EIGWMEM1"
 CELL_BYTES = 64

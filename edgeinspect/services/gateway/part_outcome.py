@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.plc import (
+from edgeinspect.domain import (
     CAUSE_NOT_PASSED_BEFORE,
     CAUSE_PART_ID,
     CAUSE_TRIGGER_REFUSED,
+    Clock,
     PlcOutcome,
     PlcResult,
+    fits_utf8,
 )
-from edgeinspect.domain.text import fits_utf8
 from edgeinspect.services.gateway.part_memory import NotPassedReason, PartMemory, digest_part_id
 
 

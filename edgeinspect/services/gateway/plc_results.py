@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeinspect.client import VerdictsLost
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_US
-from edgeinspect.domain.plc import (
+from edgeinspect.domain import (
     CAUSE_DEAD_EPOCH,
     CAUSE_LATE,
     CAUSE_LOST,
     CAUSE_UNKNOWN,
     CAUSES,
+    NS_PER_MS,
+    NS_PER_US,
+    Decision,
     PlcOutcome,
     PlcResult,
+    Verdict,
 )
-from edgeinspect.domain.verdict import Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.client import VerdictFeed
-from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
-from edgeinspect.domain.clock import Clock, SystemClock
+from edgeinspect.client import Socket, SocketSetup, VerdictFeed, no_encryption
+from edgeinspect.domain import Clock, SystemClock
 from edgeinspect.errors import InternalError
 from edgeinspect.ports import PlcLink
 from edgeinspect.services.gateway.config import GatewayConfig, LoadedGatewayConfig, load_config
@@ -20,9 +19,8 @@ from edgeinspect.services.gateway.gateway import Gateway
 from edgeinspect.services.gateway.journal import Journal
 from edgeinspect.services.gateway.part_memory import PartMemory
 from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
-from edgeinspect.system import log_events
-from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
-from edgeinspect.wire.curve_keys import use_client_keys
+from edgeinspect.system import WatchdogNotifier, log_events, sd_notify
+from edgeinspect.wire import use_client_keys
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
+from edgeinspect.domain import PlcCommands, TriggerRefusal
 from edgeinspect.services.gateway.part_memory import LastTrigger, TriggerState
 
 _LAST_ID = 0xFFFF

@@ -11,9 +11,16 @@ from dataclasses import replace
 import structlog
 import zmq
 
-from edgeinspect.client.sockets import Socket, SocketSetup, connect_socket, no_encryption
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
-from edgeinspect.domain.plc import PlcCommands, PlcInputs, TriggerRefusal
+from edgeinspect.client import Socket, SocketSetup, connect_socket, no_encryption
+from edgeinspect.domain import (
+    NS_PER_MS,
+    NS_PER_S,
+    Clock,
+    PlcCommands,
+    PlcInputs,
+    TriggerRefusal,
+    read_utc_offset_ns,
+)
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.services.gateway.part_memory import (
     LastTrigger,
@@ -27,16 +34,8 @@ from edgeinspect.services.gateway.trigger_validation import (
     TriggerAnswer,
     TriggerValidator,
 )
-from edgeinspect.system import boot_id, log_events
-from edgeinspect.system.decoding import DecodeError
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.wire.requests import (
-    CommandResult,
-    TriggerCount,
-    TriggerRequest,
-    decode_reply,
-    encode_body,
-)
+from edgeinspect.system import DecodeError, RateLimitedLogger, boot_id, log_events
+from edgeinspect.wire import CommandResult, TriggerCount, TriggerRequest, decode_reply, encode_body
 
 _ANSWER_TIMEOUT_NS = 450 * NS_PER_MS
 """Beyond a trigger's end: the line answers within 400 ms of hearing it."""

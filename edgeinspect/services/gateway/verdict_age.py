@@ -9,7 +9,7 @@ process the thread that reads the network may not have caught up.
 
 from __future__ import annotations
 
-from edgeinspect.domain.clock import STALL_NS
+from edgeinspect.domain import STALL_NS
 
 
 class VerdictAgeTracker:

@@ -18,9 +18,8 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from edgeinspect.client import send_request
-from edgeinspect.client.sockets import SocketSetup
-from edgeinspect.domain.clock import Clock, SystemClock
+from edgeinspect.client import SocketSetup, send_request
+from edgeinspect.domain import Clock, SystemClock
 from edgeinspect.errors import DataError, EdgeInspectError
 from edgeinspect.services.hmi import model_versions
 from edgeinspect.services.hmi.alarm_log import alarm_key
@@ -30,11 +29,16 @@ from edgeinspect.services.hmi.login import known_browsers
 from edgeinspect.services.hmi.login.sessions import LoginSession, LoginSessions
 from edgeinspect.services.hmi.login.throttle import LoginAttempt, LoginThrottle
 from edgeinspect.storage.model_store import ModelStore
-from edgeinspect.system import log_events
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.user_file import Role, User, UserFile
-from edgeinspect.wire.requests import ChallengeRequest, OperatorRequest
+from edgeinspect.system import (
+    DecodeError,
+    RateLimitedLogger,
+    Role,
+    User,
+    UserFile,
+    decode_json,
+    log_events,
+)
+from edgeinspect.wire import ChallengeRequest, OperatorRequest
 
 _log = structlog.get_logger()
 _COOKIE_PREFIX = "edgeinspect_session"

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain import NS_PER_S
 from edgeinspect.services.hmi.alarm_remedies import (
     DAEMON_SILENT,
     FORGED_MESSAGES,
     WIRE_VERSION_MISMATCH,
     remedy_for,
 )
-from edgeinspect.storage.ledger.query import StoredEvent
-from edgeinspect.system.decoding import DecodeError, decode_json
+from edgeinspect.storage.ledger import StoredEvent
+from edgeinspect.system import DecodeError, decode_json
 
 _MAX_ALARMS = 100
 _RECURRENCE_NS = 10 * NS_PER_S

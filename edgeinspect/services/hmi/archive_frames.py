@@ -8,21 +8,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import Clock, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.image_size import LINE_PIXELS_MAX, check_size
+from edgeinspect.imaging import LINE_PIXELS_MAX, check_size
 from edgeinspect.services.hmi.alarm_remedies import ARCHIVE_FAILED, ARCHIVE_SILENT
 from edgeinspect.services.hmi.encoding import encode_jpeg, encode_mask_png, encode_thumbnail
 from edgeinspect.services.hmi.frame_cache import EncodedFrame
-from edgeinspect.storage.archive.format import (
+from edgeinspect.storage.archive import (
     SIDECAR_SUFFIX,
+    STATUS_STALE_NS,
+    ArchiveStatus,
     frame_folder,
     frame_name,
     read_sidecar,
+    read_status,
 )
-from edgeinspect.storage.archive.status import STATUS_STALE_NS, ArchiveStatus, read_status
-from edgeinspect.system.regular_file import read_regular
+from edgeinspect.system import read_regular
 
 _MAX_FILE_BYTES = 256 << 20
 _POLL_S = 1.0

@@ -10,13 +10,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgeinspect.client.line_config import ClientKeysConfig
-from edgeinspect.config import yaml_document
-from edgeinspect.config.loader import LoadedConfig
-from edgeinspect.config.loader import load_config as load_line
-from edgeinspect.config.schema import LineConfig, Section
-from edgeinspect.config.validation import INVALID, Validator
-from edgeinspect.config.yaml_document import Node
+from edgeinspect.client import ClientKeysConfig
+from edgeinspect.config import (
+    INVALID,
+    LineConfig,
+    LoadedConfig,
+    Node,
+    Section,
+    Validator,
+    yaml_document,
+)
+from edgeinspect.config import load_config as load_line
 from edgeinspect.errors import ConfigError
 from edgeinspect.services.hmi.http.client_address import parse_networks
 from edgeinspect.services.hmi.http.config import TlsConfig

@@ -20,10 +20,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.numbers import Int64
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.domain import Int64, Pixels
+from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular
 
 BINS = 10
 _MIN_WINDOW_FRAMES = 200

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.verdict import Region
+from edgeinspect.domain import Region
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.run_length import decode_classes
-from edgeinspect.wire.messages import Mask
+from edgeinspect.imaging import decode_classes
+from edgeinspect.wire import Mask
 
 CLASS_COLORS: tuple[str, ...] = (
     "#ff5c5c",

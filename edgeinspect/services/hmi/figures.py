@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeinspect.domain.verdict import StageTimes
+from edgeinspect.domain import StageTimes
 
 
 def latency_payload(stage_times: Sequence[StageTimes], budget_us: int) -> dict[str, Any]:

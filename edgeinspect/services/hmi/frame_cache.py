@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.domain import NS_PER_S, Clock, Decision, Pixels, Verdict
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.services.hmi.drift import DriftMonitor, laplacian_sharpness, mean_brightness
 from edgeinspect.services.hmi.encoding import encode_jpeg, encode_mask_png, encode_thumbnail
-from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
-from edgeinspect.wire.messages import Mask
+from edgeinspect.storage.shared_memory import FrameRingReader
+from edgeinspect.wire import Mask
 
 _LIVE_FRAMES_PER_CAMERA = 6
 _MAX_REJECTS = 24

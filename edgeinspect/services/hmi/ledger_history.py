@@ -16,18 +16,19 @@ import msgspec
 
 from edgeinspect.errors import DataError
 from edgeinspect.services.hmi.shift_counters import BUCKET_NS, ShiftCounters
-from edgeinspect.storage.ledger.query import (
+from edgeinspect.storage.ledger import (
     COLUMNS,
     StoredEvent,
     VerdictFilter,
     find_verdicts,
+    last_accounted_seq,
+    open_ledger,
     read_body,
     read_events,
+    skipped_ranges,
 )
-from edgeinspect.storage.ledger.schema import last_accounted_seq, skipped_ranges
-from edgeinspect.storage.ledger.verification import open_ledger
-from edgeinspect.system.decoding import DecodeError
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.system import DecodeError
+from edgeinspect.wire import decode_verdict
 
 _QUERY_TIMEOUT_S = 5.0
 _TIMEOUT_CHECK_OPS = 20_000

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock
-from edgeinspect.domain.verdict import Decision, StageTimes, Verdict
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Decision, StageTimes, Verdict
 from edgeinspect.services.hmi.alarm_log import AlarmLog
 from edgeinspect.services.hmi.alarm_remedies import DAEMON_SILENT, remedy_for
 from edgeinspect.services.hmi.shift_counters import ShiftCounters
-from edgeinspect.storage.ledger.query import StoredEvent
-from edgeinspect.wire.messages import Heartbeat, Status
+from edgeinspect.storage.ledger import StoredEvent
+from edgeinspect.wire import Heartbeat, Status
 
 _MAX_VERDICTS = 2_000
 _LATENCY_WINDOW_FRAMES = 600

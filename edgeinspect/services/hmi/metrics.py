@@ -25,12 +25,12 @@ from prometheus_client.core import (
 )
 
 from edgeinspect import __version__
-from edgeinspect.domain.verdict import Decision, ModelRef, Verdict
+from edgeinspect.domain import Decision, ModelRef, Verdict
 from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
 from edgeinspect.services.hmi.drift import DriftMonitor
 from edgeinspect.services.hmi.host_sensors import HostState
 from edgeinspect.services.hmi.line_state import LineState
-from edgeinspect.wire.messages import Status
+from edgeinspect.wire import Status
 
 _SECONDS_PER_US = 1e-6
 _BUCKETS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000)

@@ -12,8 +12,14 @@ from typing import Any
 import msgspec
 
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
-from edgeinspect.storage.model_store.versions import ACTOR_VARIABLE, VersionState
+from edgeinspect.storage.model_store import (
+    ACTOR_VARIABLE,
+    MANIFEST_FILE,
+    ModelStore,
+    ModelVersions,
+    VersionState,
+    read_manifest,
+)
 from edgeinspect.storage.shadow_results import ShadowComparison, model_key, read_comparisons
 
 _TIMEOUT_S = 300

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.domain import Decision, Reason
 from edgeinspect.errors import DataError
 from edgeinspect.services.hmi import archive_frames
 from edgeinspect.services.hmi import model_versions as engines
@@ -27,10 +27,10 @@ from edgeinspect.services.hmi.http.request_guard import overload_response
 from edgeinspect.services.hmi.ledger_history import LedgerHistory
 from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.services.hmi.metrics import CONTENT_TYPE, Metrics
-from edgeinspect.storage.ledger.query import VerdictFilter
+from edgeinspect.storage.ledger import VerdictFilter
 from edgeinspect.storage.model_store import ModelStore
-from edgeinspect.system.decoding import decode_json
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.system import decode_json
+from edgeinspect.wire import decode_verdict
 
 STATIC = Path(__file__).resolve().parent / "static"
 _CONTENT_TYPES = {

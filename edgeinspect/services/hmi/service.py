@@ -14,11 +14,8 @@ import structlog
 from starlette.types import ASGIApp
 
 from edgeinspect import __version__
-from edgeinspect.client import VerdictFeed
-from edgeinspect.client.line_endpoint import find_line
-from edgeinspect.client.sockets import Socket, SocketSetup, no_encryption
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.client import Socket, SocketSetup, VerdictFeed, find_line, no_encryption
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, ModelSpec, SystemClock
 from edgeinspect.errors import (
     ConfigError,
     ConfigFault,
@@ -63,11 +60,8 @@ from edgeinspect.services.hmi.subscriber import LineSubscriber
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
 from edgeinspect.storage.shadow_results import RESULTS_SUFFIX
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.user_file import UserFile
-from edgeinspect.wire.curve_keys import use_client_keys
-from edgeinspect.wire.listening_sockets import process_holding
+from edgeinspect.system import RateLimitedLogger, UserFile, log_events
+from edgeinspect.wire import process_holding, use_client_keys
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.domain.verdict import Decision
+from edgeinspect.domain import NS_PER_S, Decision
 
 BUCKET_NS = 15 * 60 * NS_PER_S
 

@@ -15,7 +15,7 @@ from edgeinspect.client import (
     VerdictReceived,
     VerdictsLost,
 )
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.errors import DataError, ImpersonationError
 from edgeinspect.services.hmi.alarm_remedies import FORGED_MESSAGES, WIRE_VERSION_MISMATCH
 from edgeinspect.services.hmi.drift import DriftMonitor
@@ -24,9 +24,8 @@ from edgeinspect.services.hmi.ledger_history import LedgerHistory
 from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.services.hmi.metrics import Metrics
 from edgeinspect.services.hmi.shift_counters import ShiftCounters
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.system import RateLimitedLogger, log_events
+from edgeinspect.wire import decode_verdict
 
 _log = structlog.get_logger()
 _RELOAD_PERIOD_NS = 10 * NS_PER_S

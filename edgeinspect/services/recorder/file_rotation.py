@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain import NS_PER_S
 from edgeinspect.errors import StorageError
-from edgeinspect.storage.recording.messages import (
+from edgeinspect.storage.recording import (
     RECORDING_SUFFIX,
     ClockReading,
     FrameRecord,
@@ -20,8 +20,8 @@ from edgeinspect.storage.recording.messages import (
     RecordedConfiguration,
     RecordingEnd,
     RecordingInfo,
+    RecordingWriter,
 )
-from edgeinspect.storage.recording.writer import RecordingWriter
 
 FAILED = "failed"
 _TIMESTAMP_FORMAT = "%Y%m%dT%H%M%S"

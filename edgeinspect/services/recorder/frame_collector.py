@@ -6,12 +6,9 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeinspect.domain.clock import Clock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.verdict import Reason, Verdict
+from edgeinspect.domain import Clock, Pixels, Reason, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
-from edgeinspect.storage.shared_memory.side_buffer import SideBufferReader
+from edgeinspect.storage.shared_memory import FrameRingReader, SideBufferReader
 
 _SIDE_BUFFER_SLOTS = 8
 _MAX_SIDE_BUFFER_SLOT_BYTES = 16 << 20

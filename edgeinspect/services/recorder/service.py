@@ -10,10 +10,16 @@ from pathlib import Path
 import structlog
 
 from edgeinspect import __version__
-from edgeinspect.config.loader import LoadedConfig, dump_canonical, load_config
-from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
-from edgeinspect.domain.model import model_ref
-from edgeinspect.domain.verdict import ModelRef, Verdict
+from edgeinspect.config import LoadedConfig, dump_canonical, load_config
+from edgeinspect.domain import (
+    NS_PER_MS,
+    NS_PER_S,
+    Clock,
+    ModelRef,
+    Verdict,
+    model_ref,
+    read_utc_offset_ns,
+)
 from edgeinspect.errors import ConfigError, ConfigFault, EdgeInspectError
 from edgeinspect.services.recorder.file_rotation import FAILED, RotatingWriter
 from edgeinspect.services.recorder.frame_collector import FrameCollector
@@ -21,16 +27,14 @@ from edgeinspect.services.recorder.verdict_reader import VerdictReader
 from edgeinspect.services.recorder.writer_thread import CapturedFrame, WriterThread
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.paths import find_shared_memory_folder
-from edgeinspect.storage.recording.messages import (
+from edgeinspect.storage.recording import (
     ClockReading,
     MissedVerdicts,
     RecordedConfiguration,
     RecordingInfo,
 )
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
-from edgeinspect.system.machine_info import describe_machine
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.system import RateLimitedLogger, describe_machine, log_events
+from edgeinspect.wire import decode_verdict
 
 POLL_NS = 3 * NS_PER_MS
 _ATTACH_PERIOD_NS = 100 * NS_PER_MS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.storage.recording.messages import MissedVerdicts
-from edgeinspect.storage.spool.reader import SpoolReader
+from edgeinspect.storage.recording import MissedVerdicts
+from edgeinspect.storage.spool import SpoolReader
 
 
 class VerdictReader:

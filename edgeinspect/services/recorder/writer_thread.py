@@ -10,9 +10,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import NS_PER_S, Clock, Pixels, Verdict
 from edgeinspect.services.recorder.file_rotation import (
     FAILED,
     RotatingWriter,
@@ -20,15 +18,16 @@ from edgeinspect.services.recorder.file_rotation import (
     record_size_bytes,
 )
 from edgeinspect.services.recorder.frame_collector import NOT_DELIVERED
-from edgeinspect.storage.recording.messages import (
+from edgeinspect.storage.recording import (
+    LEFT_ZSTD,
+    MAX_IMAGE_BYTES,
     ClockReading,
     FrameRecord,
     MissedVerdicts,
+    PixelPacker,
     RecordedConfiguration,
 )
-from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, MAX_IMAGE_BYTES, PixelPacker
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system import RateLimitedLogger, log_events
 
 _FLUSH_PERIOD_S = 1.0
 _SYNC_PERIOD_NS = 5 * NS_PER_S

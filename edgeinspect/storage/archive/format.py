@@ -24,12 +24,17 @@ from pathlib import Path
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64, UtcNs
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.domain import Decision, Int64, UtcNs, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.system.decoding import DecodeError, Decoder, json_decoder
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, TEXT_BYTES_MAX, read_regular
-from edgeinspect.wire.messages import Mask
+from edgeinspect.system import (
+    MODEL_BYTES_MAX,
+    TEXT_BYTES_MAX,
+    DecodeError,
+    Decoder,
+    json_decoder,
+    read_regular,
+)
+from edgeinspect.wire import Mask
 
 MARKER_FILE = "archive.json"
 INDEX_FILE = "index.sqlite"

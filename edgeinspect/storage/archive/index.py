@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 
-from edgeinspect.domain.clock import NS_PER_S
+from edgeinspect.domain import NS_PER_S
 from edgeinspect.storage.archive.format import (
     INDEX_FILE,
     Category,
@@ -25,7 +25,7 @@ from edgeinspect.storage.archive.index_rows import (
     scan_hour_folder,
 )
 from edgeinspect.storage.archive.progress import LostFrames
-from edgeinspect.system.systemd import sd_notify
+from edgeinspect.system import sd_notify
 
 _RESCAN_NS = 60 * NS_PER_S
 """Folders that changed so long before the last commit are looked into again: a power cut may

@@ -20,8 +20,7 @@ from edgeinspect.storage.archive.format import (
     read_sidecar,
     sidecars_in,
 )
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular
 
 COLUMNS = (
     "epoch",

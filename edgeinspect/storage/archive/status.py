@@ -12,10 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.domain.numbers import Int64, UtcNs
-from edgeinspect.system.decoding import DecodeError, Decoder, json_decoder
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.domain import NS_PER_S, Int64, UtcNs
+from edgeinspect.system import DecodeError, Decoder, json_decoder, open_regular
 
 STATUS_FILE = "state.json"
 STATUS_STALE_NS = 10 * NS_PER_S

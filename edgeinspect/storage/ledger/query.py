@@ -13,11 +13,10 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.domain import Decision, Reason
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
 from edgeinspect.storage.ledger.schema import OWN_COLUMNS, decompress
-from edgeinspect.system.decoding import DecodeError, json_decoder
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.system import DecodeError, TableWriter, json_decoder
 
 _STORED = (
     *OWN_COLUMNS,

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.storage.ledger.schema import PRUNED, RemovedVerdicts
-from edgeinspect.system import log_events
-from edgeinspect.system.wall_clock import RetentionClock, is_synchronised
+from edgeinspect.system import RetentionClock, is_synchronised, log_events
 
 _log = structlog.get_logger()
 _MAX_REMOVED_AT_ONCE = 2_000

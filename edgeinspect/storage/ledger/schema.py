@@ -14,10 +14,20 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.numbers import Count, DurationUs, Int64, PlcWord, UtcNs
-from edgeinspect.domain.verdict import VERDICT_SCHEMA, Box, ModelRef, Region, Verdict
-from edgeinspect.system.decoding import DecodeError, Decoder, decode_json, json_decoder
-from edgeinspect.wire.messages import decode_verdict, encode_message
+from edgeinspect.domain import (
+    VERDICT_SCHEMA,
+    Box,
+    Count,
+    DurationUs,
+    Int64,
+    ModelRef,
+    PlcWord,
+    Region,
+    UtcNs,
+    Verdict,
+)
+from edgeinspect.system import DecodeError, Decoder, decode_json, json_decoder
+from edgeinspect.wire import decode_verdict, encode_message
 
 SCHEMA_VERSION = 2
 _MAX_BODY_BYTES = 1 << 20

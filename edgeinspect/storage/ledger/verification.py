@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.verdict import Decision
+from edgeinspect.domain import Decision
 from edgeinspect.errors import DataError, is_transient
 from edgeinspect.storage.ledger.schema import (
     OWN_COLUMNS,
@@ -25,9 +25,9 @@ from edgeinspect.storage.ledger.schema import (
     skipped_ranges,
     verdict_columns,
 )
-from edgeinspect.storage.spool.format import SpoolScan, scan_spool
+from edgeinspect.storage.spool import SpoolScan, scan_spool
 from edgeinspect.storage.sqlite_file import find_irregular_file, find_unexpected_object
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.wire import decode_verdict
 
 _SPOOL_ATTEMPTS = 5
 _SPOOL_PAUSE_S = 0.05

@@ -19,8 +19,7 @@ import msgspec
 import structlog
 
 from edgeinspect import __version__
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import NS_PER_S, Clock, Verdict
 from edgeinspect.storage.ledger.database import (
     LedgerDatabase,
     UnusableLedgerError,
@@ -34,7 +33,7 @@ from edgeinspect.storage.ledger.schema import (
     last_accounted_seq,
     late_row,
 )
-from edgeinspect.storage.spool.spool import Spool
+from edgeinspect.storage.spool import Spool
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()

@@ -7,24 +7,48 @@ beside the versions, in `state.json`.
 Source: docs/models.md, docs/decisions/0010-engine-store.md
 """
 
+from edgeinspect.storage.model_store.golden_frames import (
+    create_golden_frames,
+    update_manifest,
+    verify_engine,
+)
 from edgeinspect.storage.model_store.manifest import (
     MANIFEST_FILE,
     ModelManifest,
     read_manifest,
     read_model,
 )
+from edgeinspect.storage.model_store.shipped_line import GATE, SEGMENTER, shipped_line_config
 from edgeinspect.storage.model_store.store import ModelStore, default_root
-from edgeinspect.storage.model_store.versions import ModelVersions, Stage, StateChange, VersionState
+from edgeinspect.storage.model_store.versions import (
+    ACTOR_VARIABLE,
+    ModelVersions,
+    Stage,
+    StateChange,
+    VersionState,
+)
 
 __all__ = [
+    # golden frames
+    "create_golden_frames",
+    "update_manifest",
+    "verify_engine",
+    # manifest
     "MANIFEST_FILE",
     "ModelManifest",
+    "read_manifest",
+    "read_model",
+    # shipped line
+    "GATE",
+    "SEGMENTER",
+    "shipped_line_config",
+    # store
     "ModelStore",
+    "default_root",
+    # versions
+    "ACTOR_VARIABLE",
     "ModelVersions",
     "Stage",
     "StateChange",
     "VersionState",
-    "default_root",
-    "read_manifest",
-    "read_model",
 ]

@@ -17,13 +17,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelKind, ModelSpec, Precision
+from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
-from edgeinspect.system.decoding import DecodeError, decode_arrays
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular, read_text
+from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, decode_arrays, read_regular, read_text
 
 GOLDEN_FILE = "golden.npz"
 MAX_FRAMES = 16

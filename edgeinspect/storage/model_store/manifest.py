@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.config import yaml_document
-from edgeinspect.config.validation import INVALID, Validator
-from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.model import (
+from edgeinspect.config import INVALID, Validator, yaml_document
+from edgeinspect.domain import (
     MODEL_CONTRACT_VERSION,
+    FrameShape,
     ModelId,
     ModelKind,
     ModelSpec,
@@ -23,8 +22,7 @@ from edgeinspect.domain.model import (
 )
 from edgeinspect.errors import ConfigError, ModelError
 from edgeinspect.storage.model_store.permissions import check_permissions
-from edgeinspect.system.gpu_devices import gpu_names
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import gpu_names, open_regular
 
 MANIFEST_FILE = "manifest.yaml"
 MAX_MODEL_BYTES = 512 << 20

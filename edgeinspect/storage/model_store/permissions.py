@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 from edgeinspect.errors import ModelError
-from edgeinspect.system.file_ownership import find_user_id, owner_problem, write_permission_problem
+from edgeinspect.system import find_user_id, owner_problem, write_permission_problem
 
 OWNER_VARIABLE = "EDGEINSPECT_STORE_OWNER"
 """Environment variable: one more user, by name or number, whose files are trusted."""

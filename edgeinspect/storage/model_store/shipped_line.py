@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgeinspect.config.loader import LoadedConfig, parse_config
-from edgeinspect.domain.model import Precision
-from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, default_root, read_manifest
+from edgeinspect.config import LoadedConfig, parse_config
+from edgeinspect.domain import Precision
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_manifest
+from edgeinspect.storage.model_store.store import ModelStore, default_root
 
 GATE = "strip-gate"
 SEGMENTER = "strip-segmenter"

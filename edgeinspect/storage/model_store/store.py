@@ -7,9 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from edgeinspect.config import yaml_document
-from edgeinspect.config.validation import suggest_spelling
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.config import suggest_spelling, yaml_document
+from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import ModelError
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_model
 from edgeinspect.storage.model_store.permissions import check_permissions

@@ -21,12 +21,11 @@ from typing import Literal
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain import Int64
 from edgeinspect.errors import ModelError
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
 from edgeinspect.storage.model_store.permissions import check_permissions
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular, sha256_of
+from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular, sha256_of
 
 STATE_FILE = "state.json"
 ACTOR_VARIABLE = "EDGEINSPECT_ACTOR"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgeinspect.errors import DataError
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import open_regular
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 512 << 20

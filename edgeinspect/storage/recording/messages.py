@@ -12,8 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.domain.numbers import Int64
-from edgeinspect.domain.verdict import ModelRef
+from edgeinspect.domain import Int64, ModelRef
 
 SCHEMA = "edgeinspect.recording/1"
 MCAP_PROFILE = "edgeinspect"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.verdict import Verdict
+from edgeinspect.domain import Pixels, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.storage.recording.mcap_reader import McapMessage, McapReader
 from edgeinspect.storage.recording.messages import (
@@ -29,8 +28,8 @@ from edgeinspect.storage.recording.messages import (
     RecordingInfo,
 )
 from edgeinspect.storage.recording.pixel_codec import unpack_pixels
-from edgeinspect.system.decoding import DecodeError, Decoder, decode_json, msgpack_decoder
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.system import DecodeError, Decoder, decode_json, msgpack_decoder
+from edgeinspect.wire import decode_verdict
 
 _TYPES: dict[str, type[msgspec.Struct]] = {
     TOPIC_INFO: RecordingInfo,

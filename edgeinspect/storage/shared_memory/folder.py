@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edgeinspect.errors import ConfigError, ConfigFault
-from edgeinspect.system.file_ownership import (
+from edgeinspect.system import (
     OwnershipProblem,
     folder_problem,
     owner_problem,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.frame import FrameShape, Pixels
+from edgeinspect.domain import FrameShape, Pixels
 from edgeinspect.errors import ConfigError, DeviceLostError
 from edgeinspect.storage.shared_memory.folder import allocate_file, open_line_file
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import NS_PER_S, Pixels
 from edgeinspect.errors import ConfigError, DeviceLostError
 from edgeinspect.storage.shared_memory.folder import create_file, open_folder, open_line_file
 

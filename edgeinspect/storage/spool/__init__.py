@@ -1,1 +1,35 @@
 """The spool: open and closed frames in a memory-mapped file."""
+
+from edgeinspect.storage.spool.format import (
+    ANNOUNCED_EPOCH_AT,
+    CURSOR,
+    HEADER_BYTES,
+    PAYLOAD_BYTES,
+    SLOT_BYTES,
+    OpenRecord,
+    SpoolScan,
+    read_closed_payload,
+    read_line_name,
+    scan_spool,
+)
+from edgeinspect.storage.spool.reader import SpoolReader
+from edgeinspect.storage.spool.spool import Spool, SpoolFullError
+
+__all__ = [
+    # format
+    "ANNOUNCED_EPOCH_AT",
+    "CURSOR",
+    "HEADER_BYTES",
+    "PAYLOAD_BYTES",
+    "SLOT_BYTES",
+    "OpenRecord",
+    "SpoolScan",
+    "read_closed_payload",
+    "read_line_name",
+    "scan_spool",
+    # reader
+    "SpoolReader",
+    # spool
+    "Spool",
+    "SpoolFullError",
+]

@@ -10,12 +10,7 @@ import time
 from pathlib import Path
 
 from edgeinspect.errors import SpoolError
-from edgeinspect.storage.shared_memory.folder import (
-    FILE_MODE,
-    create_file,
-    open_folder,
-    open_line_file,
-)
+from edgeinspect.storage.shared_memory import FILE_MODE, create_file, open_folder, open_line_file
 from edgeinspect.storage.spool.format import (
     ANNOUNCED_EPOCH_AT,
     CURSOR,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from pathlib import Path
 
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import open_regular
 
 SLOT_BYTES = 8192
 HEADER_BYTES = 4096

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from edgeinspect.errors import ConfigError, DeviceLostError
-from edgeinspect.storage.shared_memory.folder import open_line_file
+from edgeinspect.storage.shared_memory import open_line_file
 from edgeinspect.storage.spool.format import (
     CURSOR,
     EPOCH_AT,

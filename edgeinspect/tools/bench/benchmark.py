@@ -14,11 +14,10 @@ import msgspec
 import numpy as np
 
 from edgeinspect import __version__
-from edgeinspect.config.loader import LoadedConfig, load_config
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.config import LoadedConfig, load_config
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import UsageError
-from edgeinspect.storage.model_store import ModelStore, default_root
-from edgeinspect.storage.model_store.shipped_line import shipped_line_config
+from edgeinspect.storage.model_store import ModelStore, default_root, shipped_line_config
 from edgeinspect.tools.bench.measurement import (
     EngineOnlyRun,
     FrameSamples,

@@ -21,15 +21,13 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.config.loader import LoadedConfig
-from edgeinspect.domain.clock import NS_PER_S, SystemClock
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.config import LoadedConfig
+from edgeinspect.domain import NS_PER_S, Pixels, SystemClock
 from edgeinspect.errors import InternalError
 from edgeinspect.pipeline.factory import build_line, load_engines
-from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector
-from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
+from edgeinspect.pipeline.inspection import FrameInspector, make_frame_inspectors
 from edgeinspect.tools.bench.memory_camera import MemoryCamera
-from edgeinspect.wire.messages import decode_verdict
+from edgeinspect.wire import decode_verdict
 
 _MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _STALL_TIMEOUT_S = 60.0

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.domain.frame import FrameShape, Grab, Part, Pixels
+from edgeinspect.domain import NS_PER_S, Clock, FrameShape, Grab, Part, Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import IMAGE_SUFFIXES, read_image
+from edgeinspect.imaging import IMAGE_SUFFIXES, load_declaration, read_image, render_strip
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import load_declaration
-from edgeinspect.imaging.synthetic_strip import render_strip
-from edgeinspect.learning.datasets.bit_depth import find_bit_depth
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.learning.datasets import find_bit_depth
+from edgeinspect.system import escape_name
 
 _SEED = 2026
 

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.learning.reporting.svg_plot import BLUE, GREEN, RED, Axis, Plot
+from edgeinspect.learning.reporting import BLUE, GREEN, RED, Axis, Plot
 from edgeinspect.tools.bench.results import BenchmarkResult, Quantiles, RateSummary
 
 _QUANTILES = ("p50", "p90", "p99", "p999", "max")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.latency import LatencyEstimate
+from edgeinspect.domain import LatencyEstimate
 from edgeinspect.tools.bench.measurement import REJECT, FrameSamples
 
 

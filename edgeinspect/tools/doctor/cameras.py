@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from edgeinspect.client import Subscriber
-from edgeinspect.config.loader import LoadedConfig, PluginSelection
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.config import LoadedConfig, PluginSelection
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
 from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, warning
-from edgeinspect.wire.messages import STATUS_TOPIC, Status
+from edgeinspect.wire import STATUS_TOPIC, Status
 
 GRAB_TIMEOUT_NS = 2 * NS_PER_S
 

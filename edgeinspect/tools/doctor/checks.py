@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeinspect.config.loader import LoadedConfig
-from edgeinspect.domain.clock import Clock
+from edgeinspect.config import LoadedConfig
+from edgeinspect.domain import Clock
 from edgeinspect.tools.doctor.cameras import Ask, check_cameras, read_camera_states
 from edgeinspect.tools.doctor.diagnostic import Diagnostic
 from edgeinspect.tools.doctor.gpu import check_gpu

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeinspect.config.schema import LineConfig
+from edgeinspect.config import LineConfig
 from edgeinspect.tools.doctor.diagnostic import Diagnostic, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from edgeinspect.config.schema import LineConfig
+from edgeinspect.config import LineConfig
 from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.storage.shared_memory.folder import default_folder
-from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
+from edgeinspect.config import LineConfig
+from edgeinspect.storage.shared_memory import default_folder
+from edgeinspect.storage.spool import HEADER_BYTES, SLOT_BYTES
 from edgeinspect.tools.doctor.diagnostic import Diagnostic, failure, ok, skipped, warning
 from edgeinspect.tools.doctor.host import Host
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from edgeinspect.domain.verdict import Reason, Verdict
+from edgeinspect.domain import Reason, Verdict
 
 
 class DecidedBy(str, Enum):

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from edgeinspect.domain.verdict import Decision, Verdict
+from edgeinspect.domain import Decision, Verdict
 
 RESULT_FIELDS = (
     "decision",

@@ -9,19 +9,14 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect import registry
-from edgeinspect.config.loader import LoadedConfig, PluginSelection, parse_config
-from edgeinspect.domain.clock import SystemClock
-from edgeinspect.domain.frame import FrameShape
-from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.domain.model import ModelKind
-from edgeinspect.domain.verdict import ModelRef, Verdict
+from edgeinspect.config import LoadedConfig, PluginSelection, parse_config
+from edgeinspect.domain import FrameShape, ManualClock, ModelKind, ModelRef, SystemClock, Verdict
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.pipeline.factory import load_engine
-from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
-from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
+from edgeinspect.pipeline.inspection import FrameInspector, WorkerEngines, make_frame_inspectors
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import ModelStore, default_root
-from edgeinspect.storage.recording.messages import RecordedConfiguration
+from edgeinspect.storage.recording import RecordedConfiguration
 from edgeinspect.tools.replay.offline_line import ReplayedEngine
 
 ROLES = tuple(kind.value for kind in ModelKind)

@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 import cv2
 
-from edgeinspect.domain.frame import Pixels
+from edgeinspect.domain import Pixels
 from edgeinspect.errors import StorageError
-from edgeinspect.storage.recording.reader import RecordedFrame
+from edgeinspect.storage.recording import RecordedFrame
 
 
 class RecordingExporter:

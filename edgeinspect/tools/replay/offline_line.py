@@ -12,27 +12,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.config.schema import LineConfig
-from edgeinspect.domain.clock import NS_PER_MS
-from edgeinspect.domain.frame import ClockSource, FrameShape, Grab, Part, Pixels
-from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.domain.model import ModelSpec
-from edgeinspect.domain.verdict import Reason, Verdict
+from edgeinspect.config import LineConfig
+from edgeinspect.domain import (
+    NS_PER_MS,
+    ClockSource,
+    FrameShape,
+    Grab,
+    ManualClock,
+    ModelSpec,
+    Part,
+    Pixels,
+    Reason,
+    Verdict,
+)
 from edgeinspect.errors import CameraLostError, DataError, EngineFault, InternalError
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.pipeline.capture.rules import capture_rules
-from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, UntimedResult
-from edgeinspect.pipeline.inspection.worker import InspectionWorker
-from edgeinspect.pipeline.verdicts.closer import VerdictCloser, restart_verdict
-from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
-from edgeinspect.pipeline.verdicts.open_frames import FrameQueue, OpenFrame
+from edgeinspect.pipeline.capture import CaptureThread, capture_rules
+from edgeinspect.pipeline.inspection import FrameInspector, InspectionWorker, UntimedResult
+from edgeinspect.pipeline.verdicts import (
+    DeadlineGuard,
+    FrameQueue,
+    OpenFrame,
+    VerdictCloser,
+    restart_verdict,
+)
 from edgeinspect.ports import CameraFinished, Engine
-from edgeinspect.storage.recording.reader import RecordedFrame
-from edgeinspect.storage.shared_memory.frame_ring import FrameRing
-from edgeinspect.storage.spool.format import OpenRecord
-from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.wire.messages import decode_verdict, encode_message
+from edgeinspect.storage.recording import RecordedFrame
+from edgeinspect.storage.shared_memory import FrameRing
+from edgeinspect.storage.spool import OpenRecord, Spool
+from edgeinspect.wire import decode_verdict, encode_message
 
 _SPOOL_SLOTS = 64
 _RING_SLOTS = 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgeinspect.errors import DataError
-from edgeinspect.storage.recording.messages import (
+from edgeinspect.storage.recording import (
     ClockReading,
     MissedVerdicts,
     RecordedConfiguration,
+    RecordedFrame,
+    Recording,
     RecordingInfo,
 )
-from edgeinspect.storage.recording.reader import RecordedFrame, Recording
 from edgeinspect.tools.replay.engine_selection import RecordedSegment, recorded_models
 
 _CLOCK_STEP_NS = 50_000_000

@@ -11,14 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgeinspect.domain.clock import NS_PER_S
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.domain.verdict import Reason, Verdict, model_name
+from edgeinspect.domain import NS_PER_S, ManualClock, Pixels, Reason, Verdict, model_name
 from edgeinspect.errors import DataError, EngineFault
-from edgeinspect.storage.recording.messages import ClockReading
-from edgeinspect.storage.recording.reader import RecordedFrame, open_recording
-from edgeinspect.system.machine_info import describe_machine
+from edgeinspect.storage.recording import ClockReading, RecordedFrame, open_recording
+from edgeinspect.system import describe_machine
 from edgeinspect.tools.replay.causes import DecidedBy, decided_by
 from edgeinspect.tools.replay.compare import (
     ReplaySummary,

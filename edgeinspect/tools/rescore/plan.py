@@ -13,17 +13,16 @@ from pathlib import Path
 
 import msgspec
 
-from edgeinspect.domain.numbers import Int64
+from edgeinspect.domain import Int64
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.read_settings import load_declaration
-from edgeinspect.learning.datasets.bit_depth import find_bit_depth
-from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.imaging import load_declaration
+from edgeinspect.learning.datasets import find_bit_depth, images_below
 from edgeinspect.services.archiver.files import write_atomically
-from edgeinspect.storage.archive.format import is_archive, read_sidecar
-from edgeinspect.storage.archive.reader import FrameQuery, find_frames
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.regular_file import (
+from edgeinspect.storage.archive import FrameQuery, find_frames, is_archive, read_sidecar
+from edgeinspect.system import (
     TEXT_BYTES_MAX,
+    DecodeError,
+    decode_json,
     escape_name,
     open_regular,
     read_regular,

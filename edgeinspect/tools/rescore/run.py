@@ -14,12 +14,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.services.archiver.files import write_atomically
-from edgeinspect.system.decoding import DecodeError, decode_json
-from edgeinspect.system.regular_file import MODEL_BYTES_MAX, read_regular
-from edgeinspect.system.untrusted_text import TableWriter
+from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, TableWriter, decode_json, read_regular
 from edgeinspect.tools.rescore.plan import (
     RescoreFrame,
     RescorePlan,

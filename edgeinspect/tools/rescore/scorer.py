@@ -10,13 +10,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgeinspect.domain.model import ModelKind, ModelSpec
+from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, EngineFault
-from edgeinspect.imaging.image_file import ReadSettings, read_image
+from edgeinspect.imaging import ReadSettings, read_image
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.ports import Engine
-from edgeinspect.system.decoding import decode_json
-from edgeinspect.system.regular_file import unescape_name
+from edgeinspect.system import decode_json, unescape_name
 from edgeinspect.tools.rescore.plan import RescoreFrame
 
 
@@ -94,7 +93,7 @@ class FrameScorer:
 
 def open_scorer_engine(request: ScorerConfig) -> Engine:
     """The engine that a request names."""
-    from edgeinspect.learning.evaluate.open_model import load_engine
+    from edgeinspect.learning.evaluate import load_engine
     from edgeinspect.storage.model_store import ModelStore
 
     store = ModelStore(Path(request.store)) if request.store else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeinspect.learning.datasets.archive_frames import ArchivedFrames, archive_dataset
 from edgeinspect.learning.datasets.corrections import read_corrections
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
-from edgeinspect.storage.archive.format import is_archive, is_complete, read_sidecar, sidecars
+from edgeinspect.storage.archive import is_archive, is_complete, read_sidecar, sidecars
 
 NEEDS = "archive.json, as `edgeinspect archive run` writes it"
 RANK = 5

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_names import is_image_name
+from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample
 from edgeinspect.learning.datasets.files import (

@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_names import is_image_name
+from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import (
     IMAGE_FOLDER_NAMES,

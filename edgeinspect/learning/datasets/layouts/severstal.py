@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read_native
-from edgeinspect.imaging.image_names import is_image_name
-from edgeinspect.imaging.run_length import detect_run_direction, parse_runs
+from edgeinspect.imaging import detect_run_direction, is_image_name, parse_runs, read_native
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     files_in,

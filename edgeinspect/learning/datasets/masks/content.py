@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.image_file import read_native
+from edgeinspect.imaging import read_native
 from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.masks.pairing import mask_stems
 from edgeinspect.learning.datasets.name_matching import normalize_name

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR_FLAG
+from edgeinspect.imaging import COLOR_FLAG
 from edgeinspect.learning.datasets.masks.label_maps import LabelMap, describe_values
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,

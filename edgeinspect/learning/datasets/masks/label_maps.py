@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import COLOR_FLAG
+from edgeinspect.imaging import COLOR_FLAG
 from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.files import SPLIT_NAMES, subfolders
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, UNLABELLED, describe_value

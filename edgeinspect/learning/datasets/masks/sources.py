@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import read_mask_values
-from edgeinspect.imaging.run_length import decode_runs, parse_runs
+from edgeinspect.imaging import decode_runs, parse_runs, read_mask_values
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap
 
 SOFT_THRESHOLD = 128

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.mask_file import read_mask_values
+from edgeinspect.imaging import read_mask_values
 from edgeinspect.learning.datasets.masks.sources import (
     MAX_CLASSES,
     SOFT_THRESHOLD,

@@ -12,25 +12,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.model import ModelSpec
+from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
-from edgeinspect.imaging.image_file import read_image
-from edgeinspect.imaging.image_names import image_label, is_image_name
+from edgeinspect.imaging import image_label, is_image_name, load_declaration, read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import load_declaration
-from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
 from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
 from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
-from edgeinspect.learning.reporting.overlay import (
+from edgeinspect.learning.reporting import (
     class_color,
     display_width_px,
     overlay_class_map,
     overlay_heatmap,
     to_display_size,
 )
-from edgeinspect.system.regular_file import escape_name
+from edgeinspect.system import escape_name
 
 SCHEMA = "edgeinspect.explanation/1"
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"

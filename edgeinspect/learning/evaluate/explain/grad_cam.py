@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError
-from edgeinspect.system.regular_file import check_regular
+from edgeinspect.system import check_regular
 
 _IMAGE = "image"
 _OUTPUT = "defect_prob"

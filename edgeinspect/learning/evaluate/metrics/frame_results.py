@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.datasets.dataset import VOID
+from edgeinspect.learning.datasets import VOID
 from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.scores import confusion_matrix, upsample_class_map
 from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks
-from edgeinspect.learning.datasets.dataset import VOID
+from edgeinspect.learning.datasets import VOID, ImageArrays, downsample_masks
 
 
 def wilson_interval(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.blobs import find_blobs
-from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.imaging import find_blobs
+from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate.metrics.scores import wilson_interval
 
 MIN_AREA_PX = 48.0

@@ -17,9 +17,9 @@ from edgeinspect.learning.evaluate.metrics.frame_results import FrameSample
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs, PairedDifference
 from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
 from edgeinspect.learning.evaluate.reports.plots import format_percent
-from edgeinspect.learning.reporting import html
-from edgeinspect.learning.reporting.overlay import (
+from edgeinspect.learning.reporting import (
     display_width_px,
+    html,
     jpeg_data_uri,
     overlay_class_map,
     to_display_size,
@@ -90,8 +90,8 @@ class DifferenceImages:
             for title, pixels in shown
         )
         truth = "defective" if sample_a.result.is_defective else "sound"
-        found = f"A {_describe_result(sample_a)}, B {_describe_result(sample_b)}"
-        head = f"<b>{quote(sample_a.result.name)}</b> {quote(f'{truth}; {found}')}"
+        results = f"A {_describe_result(sample_a)}, B {_describe_result(sample_b)}"
+        head = f"<b>{quote(sample_a.result.name)}</b> {quote(f'{truth}; {results}')}"
         body = f'<div class="small">{head}</div><div class="row">{row}</div>'
         return f'<div class="picture">{body}</div>'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from edgeinspect.learning.evaluate.worst_frames import FrameSnapshot
-from edgeinspect.learning.reporting.overlay import (
+from edgeinspect.learning.reporting import (
     display_width_px,
     jpeg_data_uri,
     overlay_class_map,

@@ -9,7 +9,7 @@ from edgeinspect.learning.evaluate.metrics.cost_threshold import CostThreshold
 from edgeinspect.learning.evaluate.metrics.detection_by_size import TARGET_RECALL, DetectionBySize
 from edgeinspect.learning.evaluate.metrics.rates import DecisionMetrics, Rate
 from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis
-from edgeinspect.learning.reporting.svg_plot import AMBER, BLUE, FAINT, GREEN, RED, Axis, Plot
+from edgeinspect.learning.reporting import AMBER, BLUE, FAINT, GREEN, RED, Axis, Plot
 
 
 def format_percent(value: float | None) -> str:

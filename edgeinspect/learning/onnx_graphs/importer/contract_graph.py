@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.importer.inputs import opset_of
 from edgeinspect.learning.onnx_graphs.importer.model_kind import all_nodes

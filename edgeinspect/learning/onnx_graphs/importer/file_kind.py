@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import open_regular
 
 _HEAD_BYTES = 64
 _TORCH = "Export the network: torch.onnx.export(model.eval(), example, 'model.onnx')"

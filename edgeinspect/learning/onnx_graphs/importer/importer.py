@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind, Pixels
 from edgeinspect.errors import DataError, EdgeInspectError, ModelError, StorageError, UsageError
-from edgeinspect.imaging.image_file import IMAGE_SUFFIXES, read_image
+from edgeinspect.imaging import IMAGE_SUFFIXES, load_declaration, read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import load_declaration
-from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.learning.onnx_graphs.importer.contract_graph import (
     FOREIGN_PREFIX,
     RESIZE_MODE_OPSET,
@@ -64,7 +62,7 @@ from edgeinspect.learning.onnx_graphs.manifest import (
     write_manifest,
 )
 from edgeinspect.storage.model_store import read_model
-from edgeinspect.system.regular_file import escape_name, sha256_of
+from edgeinspect.system import escape_name, sha256_of
 
 if TYPE_CHECKING:
     import onnx

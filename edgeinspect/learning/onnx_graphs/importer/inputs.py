@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
-from edgeinspect.imaging.formats.image_size import DATASET_PIXELS_MAX
+from edgeinspect.imaging import DATASET_PIXELS_MAX
 from edgeinspect.learning.onnx_graphs.importer.file_kind import identify_file
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, InputSpec, Layout
-from edgeinspect.system.regular_file import open_regular
+from edgeinspect.system import open_regular
 
 if TYPE_CHECKING:
     import onnx

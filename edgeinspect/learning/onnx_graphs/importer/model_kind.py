@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, InputSpec
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind
 from edgeinspect.errors import UsageError
 
 Layout = Literal["nchw", "nhwc"]

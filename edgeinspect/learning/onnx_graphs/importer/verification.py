@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain.frame import Pixels
-from edgeinspect.domain.model import ModelKind
+from edgeinspect.domain import ModelKind, Pixels
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.importer.request import (
     GraphInterpretation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeinspect.config.schema import Section
+from edgeinspect.config import Section
 
 
 class TlsConfig(Section, frozen=True):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system import RateLimitedLogger, log_events
 
 _LOGGER_NAMES = ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")
 _MAX_CHARACTERS = 300

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgeinspect.domain.clock import Clock, SystemClock
+from edgeinspect.domain import Clock, SystemClock
 from edgeinspect.services.hmi.http.client_address import client_key
 from edgeinspect.services.hmi.http.rate_limit import FairRateLimiter
 from edgeinspect.services.hmi.http.reverse_proxy import (
@@ -27,8 +27,7 @@ from edgeinspect.services.hmi.http.reverse_proxy import (
     is_same_origin,
     strip_prefix,
 )
-from edgeinspect.system import log_events
-from edgeinspect.system.log import RateLimitedLogger
+from edgeinspect.system import RateLimitedLogger, log_events
 
 _log = structlog.get_logger()
 MAX_BODY_BYTES = 4096

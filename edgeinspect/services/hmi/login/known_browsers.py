@@ -13,7 +13,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 
-from edgeinspect.system.user_file import User
+from edgeinspect.system import User
 
 MAX_AGE_S = 180 * 24 * 3600
 _COOKIE = "edgeinspect_device_"

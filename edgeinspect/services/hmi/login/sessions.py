@@ -6,8 +6,8 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
-from edgeinspect.system.user_file import Role, User
+from edgeinspect.domain import NS_PER_S, Clock
+from edgeinspect.system import Role, User
 
 _MAX_AGE_NS = 12 * 3600 * NS_PER_S
 _MAX_SESSIONS = 500

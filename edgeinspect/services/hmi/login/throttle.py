@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from edgeinspect.domain.clock import NS_PER_S, Clock
+from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.services.hmi.http.client_address import client_key
 
 _HALF_LIFE_NS = 30 * 60 * NS_PER_S
