@@ -188,7 +188,7 @@ def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Pa
             options[name] = "x"
     link = module.build(module.Options(**options), SystemClock())
     link.open()
-    link.show(online(1, 1, PlcOutcome.PASS))
+    link.write(online(1, 1, PlcOutcome.PASS))
     wait_for(lambda: link.poll().problem)
     time.sleep(0.3)
     got = link.poll()

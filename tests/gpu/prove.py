@@ -170,8 +170,8 @@ def machine() -> dict[str, Any]:
 
 def context() -> dict[str, Any]:
     device = open_cuda()
-    assert device.works()
-    return asdict(device.hardware)
+    assert device.is_alive()
+    return asdict(device.device_info)
 
 
 def memory() -> dict[str, Any]:
@@ -185,18 +185,18 @@ def _copies(device: Any) -> dict[str, Any]:
     import numpy as np
 
     stream = device.stream()
-    there, back = (device.pinned(FRAME, np.dtype(np.uint8)) for _ in range(2))
+    there, back = (device.allocate_pinned(FRAME, np.dtype(np.uint8)) for _ in range(2))
     on_device = device.allocate(there.nbytes)
     there[...] = np.random.default_rng(0).integers(0, 256, FRAME, np.uint8)
-    device.copy_in(on_device, there, stream)
-    device.copy_out(back, on_device, stream)
+    device.copy_to_device(on_device, there, stream)
+    device.copy_to_host(back, on_device, stream)
     stream.synchronize()
     assert np.array_equal(there, back)
-    mapped = device.pinned(FRAME, np.dtype(np.uint8), mapped=True)
+    mapped = device.allocate_pinned(FRAME, np.dtype(np.uint8), mapped=True)
     assert device.mapped_address(mapped)
 
     def copy() -> None:
-        device.copy_in(on_device, there, stream)
+        device.copy_to_device(on_device, there, stream)
         stream.synchronize()
 
     return measure_latency(copy)
@@ -219,8 +219,8 @@ def _measure_kernel(device: Any) -> dict[str, Any]:
 
     function = load_invert_kernel()
     stream = device.stream()
-    source = device.pinned(FRAME, np.dtype(np.uint8), mapped=True)
-    result = device.pinned(FRAME, np.dtype(np.uint8))
+    source = device.allocate_pinned(FRAME, np.dtype(np.uint8), mapped=True)
+    result = device.allocate_pinned(FRAME, np.dtype(np.uint8))
     size = source.nbytes
     here, there = device.allocate(size), device.allocate(size)
     source[...] = np.random.default_rng(1).integers(0, 256, FRAME, np.uint8)
@@ -228,10 +228,10 @@ def _measure_kernel(device: Any) -> dict[str, Any]:
 
     def compute(address: int) -> None:
         function.prepared_async_call(grid, (256, 1, 1), stream, address, int(there), size)
-        device.copy_out(result, there, stream)
+        device.copy_to_host(result, there, stream)
 
     def copied() -> None:
-        device.copy_in(here, source, stream)
+        device.copy_to_device(here, source, stream)
         compute(int(here))
 
     def mapped() -> None:
@@ -280,10 +280,10 @@ def loss() -> dict[str, Any]:
         words = fault.what
     else:
         words = ""
-    assert not device.works(), "the context seems to work after an illegal access"
+    assert not device.is_alive(), "the context seems to work after an illegal access"
     try:
         fresh = open_cuda()
-        again = fresh is not device and fresh.works()
+        again = fresh is not device and fresh.is_alive()
     except NotHere:
         again = False
     # True or false is a fact about CUDA, not about us: docs/hardware.md says what follows.
@@ -304,7 +304,7 @@ def rtx() -> dict[str, Any]:
         parser = rt.OnnxParser(network, logger)
         assert parser.parse_from_file(str(ROOT / "engines" / "strip-gate" / "1" / "model.onnx"))
         plan = builder.build_serialized_network(network, builder.create_builder_config())
-        assert plan is not None, f"no plan for {device.hardware.compute_capability}"
+        assert plan is not None, f"no plan for {device.device_info.compute_capability}"
         engine = rt.Runtime(logger).deserialize_cuda_engine(plan)
         assert engine is not None
         assert engine.create_execution_context() is not None

@@ -367,7 +367,7 @@ def test_a_lost_device_is_told_and_comes_back(gpu: FakeGpu, root: Path) -> None:
     clock.advance(RETRY_NS)
     assert engine.infer(image(255))[0][0] == 1
     assert not engine.is_device_lost
-    gpu.broken = True
+    gpu.is_context_lost = True
     engine.close()  # raises nothing, whatever the device says
 
 

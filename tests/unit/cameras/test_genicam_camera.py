@@ -121,7 +121,7 @@ def test_each_frame_that_the_camera_counted_is_one_grab(first: int, fate: list[s
     device.send(wire[0])
     for frame_id, what in zip(wire[1:], fate, strict=False):
         if what != "missing":
-            device.send(frame_id, whole=what != "torn")
+            device.send(frame_id, is_complete=what != "torn")
         if what == "twice":
             device.send(frame_id)
     device.send(wire[-1])

@@ -63,7 +63,7 @@ def test_no_two_values_share_a_word_and_32_bits_are_even(tags: Any) -> None:
     at = 0
     for tag in tags:
         assert tag.word == at, tag.name
-        at += tag.size
+        at += tag.word_count
         if tag.type in ("uint32", "int32"):
             assert tag.word % 2 == 0, tag.name
     names = [tag.name for tag in tags]

@@ -363,10 +363,10 @@ def test_a_wrong_graph_is_refused_and_nothing_written(
         if harm == "wrong_scale":
             asked = replace(asked, scale=1.1 * asked.scale)
         if harm == "no_flip":
-            reading = replace(reading, intake=replace(reading.intake, flips=False))
+            reading = replace(reading, input_spec=replace(reading.input_spec, flips=False))
         if harm == "no_resize":
-            mean = tuple(value + 0.02 for value in reading.intake.mean)
-            reading = replace(reading, intake=replace(reading.intake, mean=mean))
+            mean = tuple(value + 0.02 for value in reading.input_spec.mean)
+            reading = replace(reading, input_spec=replace(reading.input_spec, mean=mean))
         return honest(model, asked, reading)
 
     monkeypatch.setattr(importer, "build", harmed)

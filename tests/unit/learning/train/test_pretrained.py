@@ -154,7 +154,7 @@ def test_encoder_weights_from_a_file(fakes: dict[str, Any], tmp_path: Path) -> N
     torch.save({**state, "fc.weight": torch.zeros(1)}, tmp_path / "e.pth")
     net = architectures.build_segmenter("unet-resnet18", 2, channels=1, weights=tmp_path / "e.pth")
     assert torch.equal(net.encoder.stages[2].weight, state["stages.2.weight"])
-    assert net.adapt.fixed
+    assert net.adapt.has_fixed_statistics
     state.pop("stages.1.bias")
     torch.save(state, tmp_path / "e.pth")
     with pytest.raises(ModelError, match=r"lacks stages\.1\.bias"):

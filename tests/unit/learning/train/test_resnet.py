@@ -140,7 +140,7 @@ def test_a_checkpoint_carries_how_frames_are_taken(tmp_path: Path) -> None:
 
 def test_padding_is_no_surface() -> None:
     gate = ResNetGate("resnet18", 1, ignore_black=True).eval()
-    gate.adapt.fix(torch.tensor(120.0), torch.tensor(50.0))
+    gate.adapt.use_fixed_statistics(torch.tensor(120.0), torch.tensor(50.0))
     image = torch.full((1, 1, 32, 32), 200.0)
     image[..., :8] = 0
     taken = gate.adapt(image)
@@ -181,7 +181,7 @@ def test_cached_weights_are_looked_for_and_never_downloaded(
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     path, _net = saved(tmp_path)
     path.rename(tmp_path / "hub" / "checkpoints" / "resnet18-abc.pth")
-    assert architectures.build_gate("resnet18", weights=Path("cached")).adapt.fixed
+    assert architectures.build_gate("resnet18", weights=Path("cached")).adapt.has_fixed_statistics
 
 
 @pytest.mark.parametrize("name", architectures.GATE_NAMES)

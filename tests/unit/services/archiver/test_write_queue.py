@@ -92,17 +92,17 @@ def test_the_cursor_stays_behind_what_is_not_saved() -> None:
     account.start_at(99)
     assert account.cursor == 10
     account.mark_pending((1, 12))
-    account.opened((1, 11))
-    account.heard(13)
+    account.mark_pending((1, 11))
+    account.advance(13)
     assert account.cursor == 10
-    account.settled((1, 11))
+    account.mark_done((1, 11))
     assert account.cursor == 11
-    account.missed(13, 0, "reject", LossReason.TOO_LATE)
+    account.record_loss(13, 0, "reject", LossReason.TOO_LATE)
     assert account.take() == (11, Counter())
-    account.settled((1, 12))
+    account.mark_done((1, 12))
     cursor, missed = account.take()
     assert (cursor, sum(missed.values())) == (13, 1)
-    account.give_back(missed)
+    account.restore(missed)
     assert account.take() == (13, missed)
     assert account.take() == (13, Counter())
 

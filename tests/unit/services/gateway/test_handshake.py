@@ -391,7 +391,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.turn()
         assert self.image.online is self.online
 
-    @precondition(lambda self: self.connected)
+    @precondition(lambda self: self.is_connected)
     @rule()
     def link_writes(self) -> None:
         self.block = _register_map.encode_outputs(self.image)
@@ -399,7 +399,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.delivered = self.image.revision
         self.turn()
 
-    @precondition(lambda self: self.connected)
+    @precondition(lambda self: self.is_connected)
     @rule(after=st.integers(0, 75), from_the_end=st.booleans())
     def link_writes_a_part(self, after: int, from_the_end: bool) -> None:
         """The PLC scans while its block is half new."""

@@ -186,7 +186,7 @@ def test_a_reference_outlives_the_page_and_belongs_to_one_gate(tmp_path: Path) -
     second.start_model("bb", [])
     assert second.reference is None
     (tmp_path / "strip.aa.scores.json").write_bytes(b"{")
-    second.begin("aa", [])
+    second.start_model("aa", [])
     assert second.reference is None
 
 

@@ -90,7 +90,7 @@ def line(tmp_path: Path) -> RecordedLine:
 
 def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) -> None:
     account = line.record(lambda: [line.frame() for _ in range(5)] and None, frames=5)
-    assert (account.frames, account.without_picture, account.missed) == (5, 0, 0)
+    assert (account.frames, account.without_image_count, account.missed_count) == (5, 0, 0)
     items = list(open_recording(line.out).items())
     told = next(item for item in items if isinstance(item, RecordedConfiguration))
     assert (told.hash, parse_config(told.text).hash) == (line.hash, line.hash)
