@@ -89,6 +89,15 @@ def test_files_named_in_backticks_exist(name: str) -> None:
             assert (ROOT / target).exists(), f"{name}: {target}"
 
 
+def test_files_of_the_architecture_page_exist() -> None:
+    """Its paths are relative to the package, and name whole files."""
+    text = prose((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    paths = re.findall(r"`([\w/]+\.(?:py|js))`", text)
+    assert len(paths) > 80
+    for target in paths:
+        assert any((ROOT / top / target).exists() for top in ("edgeinspect", ".")), target
+
+
 def commands(text: str) -> list[list[str]]:
     """Every whole command in a code block or in backticks, comments cut off."""
     lines = re.findall(r"^\s*(edgeinspect [a-z].*)$", text, flags=re.MULTILINE)

@@ -41,7 +41,7 @@ def test_faults_are_listed() -> None:
         ("UsageError", 64),
         ("DataError", 65),
         ("ModelError", 65),
-        ("LawError", 65),
+        ("InvariantError", 65),
         ("MissingExtraError", 69),
         ("InternalError", 70),
         ("SpoolError", 75),
