@@ -80,7 +80,7 @@ def load_inspector(
             raise UsageError("names no model", remedy="Give MODEL, or --config LINE.yaml")
         if gate is not None:
             raise UsageError("--gate goes with MODEL", remedy="The line names its own gate")
-        return load_line_inspector(config, backend=backend)[0]
+        return load_line_inspector(config, backend=backend)
     named = backend or DEFAULT_BACKEND
     store = None
     if config is not None:

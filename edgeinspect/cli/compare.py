@@ -69,7 +69,7 @@ def compare(
     compares backends. Differences are B less A.
     """
     from edgeinspect.learning.evaluate import (
-        SCHEMA,
+        COMPARISON_SCHEMA,
         DifferenceImages,
         comparison,
         find_training_split,
@@ -94,8 +94,6 @@ def compare(
                 layout=layout,
             )
             keeper = DifferenceImages(
-                first.label,
-                second.label,
                 strides=(first.stride, second.stride),
                 has_masks=source.has_masks,
             )
@@ -116,7 +114,7 @@ def compare(
     notes = list(dict.fromkeys((*first.notes, *second.notes, *source.notes)))
     notes += [f"{name} is left out: {why}" for name, why in source.skipped.items()]
     if json_path is not None:
-        document = {"schema": SCHEMA, "data": source.where, "notes": notes}
+        document = {"schema": COMPARISON_SCHEMA, "data": source.where, "notes": notes}
         _evaluation_options.write_json(json_path, {**document, **msgspec.to_builtins(found)})
     if report is not None:
         page = render_comparison(

@@ -1,6 +1,7 @@
 """Pictures: the synthetic strip, letterboxing, regions and run-length masks. No line here."""
 
 from edgeinspect.imaging.blobs import Blobs, find_blobs
+from edgeinspect.imaging.class_colors import CLASS_COLORS, class_color, class_color_bgr
 from edgeinspect.imaging.depth_declaration import check_depth_declared, declared_depth_warning
 from edgeinspect.imaging.formats.image_size import DATASET_PIXELS_MAX, LINE_PIXELS_MAX, check_size
 from edgeinspect.imaging.formats.stored_bit_depth import StoredBitDepth, read_stored_bit_depth
@@ -40,6 +41,10 @@ __all__ = [
     # blobs
     "Blobs",
     "find_blobs",
+    # class colors
+    "CLASS_COLORS",
+    "class_color",
+    "class_color_bgr",
     # depth declaration
     "check_depth_declared",
     "declared_depth_warning",

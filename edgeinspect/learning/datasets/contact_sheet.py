@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import read_image, to_channels
+from edgeinspect.imaging import class_color_bgr, read_image, to_channels
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets.dataset import VOID
 from edgeinspect.learning.datasets.parallel import map_in_threads
@@ -19,19 +19,6 @@ from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
 
 Color = tuple[int, int, int]
 
-CLASS_COLORS: tuple[Color, ...] = (
-    (60, 160, 255),
-    (235, 190, 60),
-    (170, 90, 255),
-    (90, 220, 120),
-    (70, 230, 245),
-    (255, 120, 120),
-    (220, 110, 220),
-    (150, 200, 30),
-    (120, 120, 255),
-    (255, 220, 170),
-)
-"""Blue, green, red of the classes 1.., repeated."""
 BACKGROUND_COLOR: Color = (30, 27, 25)
 TEXT_COLOR: Color = (235, 235, 235)
 DIM_COLOR: Color = (160, 155, 150)
@@ -113,7 +100,7 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
         sections.append(
             _Section(
                 f"{name}: {len(of)} pictures{share}",
-                _class_color(class_id),
+                class_color_bgr(class_id),
                 _evenly_spaced(of, limit),
                 len(of),
             )
@@ -185,10 +172,6 @@ def _cell_size(scan: DatasetScan) -> tuple[int, int]:
     return int(np.clip(width / ratio, 70, 380)), width
 
 
-def _class_color(class_id: int) -> Color:
-    return CLASS_COLORS[(class_id - 1) % len(CLASS_COLORS)]
-
-
 # -- drawing ------------------------------------------------------------------------------
 
 
@@ -208,7 +191,7 @@ def _header(scan: DatasetScan) -> NDArray[np.uint8]:
         wide = cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
         if x + wide + 30 > _WIDTH - _MARGIN:
             break
-        cv2.rectangle(legend, (x, 10), (x + 16, 24), _class_color(class_id), -1)
+        cv2.rectangle(legend, (x, 10), (x + 16, 24), class_color_bgr(class_id), -1)
         _put_text(legend, text, (x + 24, 22), TEXT_COLOR, 0.5)
         x += wide + 52
     return np.concatenate([title, _text_line(line, DIM_COLOR, 30, 0.55), legend])
@@ -279,7 +262,7 @@ def _draw_outlines(
         target = placed[top : top + height, left : left + width]
         target[:] = (small > 1e-6)[: target.shape[0], : target.shape[1]]
         ring = cv2.dilate(placed, kernel, iterations=2) - cv2.dilate(placed, kernel)
-        frame[ring > 0] = _class_color(class_id)
+        frame[ring > 0] = class_color_bgr(class_id)
         count, _labels, boxes, _centres = cv2.connectedComponentsWithStats(placed)
         for x, y, wide, tall, _area in boxes[1:count].tolist():
             if max(wide, tall) < _SMALL_PX:
@@ -288,7 +271,7 @@ def _draw_outlines(
                     frame,
                     (x - pad, y - pad),
                     (x + wide + pad, y + tall + pad),
-                    _class_color(class_id),
+                    class_color_bgr(class_id),
                     1,
                 )
 

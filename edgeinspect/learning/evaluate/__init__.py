@@ -1,4 +1,4 @@
-"""How good a model is: figures with their intervals, from exported graphs."""
+"""Evaluation of models: metrics with intervals, comparisons, explanations and reports."""
 
 from edgeinspect.learning.evaluate.comparison import (
     PairedComparison,
@@ -18,13 +18,13 @@ from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_tab
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
-from edgeinspect.learning.evaluate.metrics.scores import (
-    classifier_scores,
+from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
+from edgeinspect.learning.evaluate.metrics.roc import classifier_scores
+from edgeinspect.learning.evaluate.metrics.segmentation import (
     confusion_matrix,
     iou_and_dice,
     segmentation_scores,
     upsample_class_map,
-    wilson_interval,
 )
 from edgeinspect.learning.evaluate.metrics.thresholds import (
     MIN_AREA_PX,
@@ -45,7 +45,7 @@ from edgeinspect.learning.evaluate.open_model import (
     with_line_thresholds,
 )
 from edgeinspect.learning.evaluate.reports.comparison_report import (
-    SCHEMA,
+    COMPARISON_SCHEMA,
     DifferenceImages,
     describe_discordant_pairs,
     render_comparison,
@@ -80,13 +80,15 @@ __all__ = [
     "FrameSample",
     # metrics: paired tests
     "DiscordantPairs",
-    # metrics: scores
+    # metrics: rates
+    "wilson_interval",
+    # metrics: roc
     "classifier_scores",
+    # metrics: segmentation
     "confusion_matrix",
     "iou_and_dice",
     "segmentation_scores",
     "upsample_class_map",
-    "wilson_interval",
     # metrics: thresholds
     "MIN_AREA_PX",
     "choose_class_thresholds",
@@ -107,7 +109,7 @@ __all__ = [
     "resolve_model",
     "with_line_thresholds",
     # reports: comparison report
-    "SCHEMA",
+    "COMPARISON_SCHEMA",
     "DifferenceImages",
     "describe_discordant_pairs",
     "render_comparison",

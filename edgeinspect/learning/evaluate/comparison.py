@@ -1,4 +1,4 @@
-"""Two judges on the same pictures: what changed, and whether more than by chance."""
+"""Compares two inspectors on the same images: what changed, and whether it is significant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeinspect.learning.evaluate.metrics.frame_results import (
     FrameResult,
     FrameSample,
     evaluate_frames,
-    summarise_frame,
+    inspect_labelled,
 )
 from edgeinspect.learning.evaluate.metrics.paired_tests import (
     DiscordantPairs,
@@ -31,12 +31,12 @@ from edgeinspect.learning.evaluate.metrics.paired_tests import (
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 
 NOISE_TOLERANCE = 5e-4
-"""Two runs of one graph on two machines differ by less, in probability and in share of pixels."""
+"""Runs of one graph on two machines differ by less, in probability and in share of pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DifferingFrame:
-    """One picture on which the two do not say the same."""
+    """One image with different results of A and B."""
 
     name: str
     defective: bool
@@ -52,29 +52,29 @@ class DifferingFrame:
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """Everything `compare` found. Differences are B less A."""
+    """The result of `compare_inspectors`. Differences are B minus A."""
 
     a: str
     b: str
     pictures: int
     defective: int
     escapes: DiscordantPairs | None
-    """None without a defective picture."""
+    """None without a defective image."""
     overkills: DiscordantPairs | None
-    """None without a sound picture."""
+    """None without a good image."""
     dice: tuple[PairedDifference, ...]
     """Per class over all pixels, then `mean`; empty without two segmenters and masks."""
     iou: tuple[PairedDifference, ...]
     """As `dice`, with the background first."""
     auc: PairedDifference | None
-    """After DeLong 1988, paired; None unless both kinds of pictures are there."""
+    """After DeLong 1988, paired; None unless there are good and defective images."""
     agreement_ratio: float
-    """Share of pictures with the same decision."""
+    """Share of images with the same decision."""
     pixel_agreement_ratio: float | None
     """Share of frame pixels with the same class."""
     largest_prob_difference: float | None
     differing: tuple[DifferingFrame, ...]
-    """Changed decisions first, then the largest changes of the map or the probability."""
+    """Changed decisions first, then by the change of class map or probability."""
     seed: int
     rounds: int
 
@@ -90,20 +90,20 @@ def compare_inspectors(
     progress: Callable[[int], None] = lambda done: None,
     on_pair: Callable[[FrameSample, FrameSample, float | None], None] = lambda a, b, ratio: None,
 ) -> PairedComparison:
-    """Judge the same pictures with both, one picture at a time; nothing large is kept.
+    """Inspect the same images with both, one image at a time.
 
     Args:
         a: The reference, as the FP32 graph.
-        b: The candidate, as the INT8 graph. Must take A's frame and find A's classes.
-        pictures: In memory, or a source that is read once.
+        b: The candidate, as the INT8 graph. Must have A's frame and A's classes.
+        images: In memory, or a source that is read once.
         seed: Of the bootstrap.
-        rounds: Resamplings of the bootstrap over pictures.
-        most_differing: Rows of `PairedComparison.differing`.
-        progress: Told how many pictures are done.
-        on_pair: Given both judgements of each picture and the share of pixels that differ.
+        rounds: Resamplings of the bootstrap over images.
+        max_differing: Limits `PairedComparison.differing`.
+        progress: Called with the number of images done.
+        on_pair: Called with both samples of each image and the share of differing pixels.
 
     Raises:
-        DataError: There is no picture, or the two cannot be compared.
+        DataError: There is no image, or the two cannot be compared.
         EngineFault: An inference failed.
     """
     if (a.spec.shape, a.spec.color) != (b.spec.shape, b.spec.color):
@@ -114,34 +114,33 @@ def compare_inspectors(
         )
     if a.segmenter and b.segmenter and a.classes != b.classes:
         raise DataError(
-            f"{a.label} finds {', '.join(a.classes)}; {b.label} finds {', '.join(b.classes)}",
+            f"{a.label} has the classes {', '.join(a.classes)}; {b.label} {', '.join(b.classes)}",
             remedy="Compare two models of the same classes, in the same order",
         )
     source = images if isinstance(images, ImageSource) else source_in_memory(images)
     source = with_model_classes(source, a.classes or b.classes)
-    mine: list[FrameResult] = []
-    theirs: list[FrameResult] = []
+    results_a: list[FrameResult] = []
+    results_b: list[FrameResult] = []
     ratios: list[float | None] = []
-    for seen in evaluate_frames(a, source, progress):
-        judged = b.inspect(seen.image)
-        answer = summarise_frame(
+    for sample_a in evaluate_frames(a, source, progress):
+        sample_b = inspect_labelled(
             b,
-            judged,
-            seen.mask,
-            name=seen.result.name,
-            is_defective=seen.result.is_defective,
+            sample_a.image,
+            sample_a.mask,
+            name=sample_a.result.name,
+            is_defective=sample_a.result.is_defective,
             has_masks=source.has_masks,
         )
         ratio = _map_difference_ratio(
-            seen.inspection.class_map, judged.class_map, a.stride, b.stride
+            sample_a.inspection.class_map, sample_b.inspection.class_map, a.stride, b.stride
         )
-        on_pair(seen, FrameSample(answer, judged, seen.image, seen.mask), ratio)
-        mine.append(seen.result)
-        theirs.append(answer)
+        on_pair(sample_a, sample_b, ratio)
+        results_a.append(sample_a.result)
+        results_b.append(sample_b.result)
         ratios.append(ratio)
     return compare_results(
-        mine,
-        theirs,
+        results_a,
+        results_b,
         ratios,
         a=a.label,
         b=b.label,
@@ -164,44 +163,43 @@ def compare_results(
     rounds: int = 2000,
     max_differing: int = 200,
 ) -> PairedComparison:
-    """The figures of `compare`, from the answers of both on the same pictures in order.
+    """Compare the results of both on the same images, in the same order.
 
     Raises:
-        DataError: There is no answer, or the pictures are not the same.
+        DataError: There is no result, or the images are not the same.
     """
     if not results_a or [one.name for one in results_a] != [one.name for one in results_b]:
-        raise DataError("two comparable sets of answers have the same pictures, at least one")
+        raise DataError("a comparison needs results of the same images, at least one")
+    pairs = list(zip(results_a, results_b, strict=True))
     bad = np.array([one.is_defective for one in results_a], np.bool_)
     reject_a = np.array([one.is_rejected for one in results_a], np.bool_)
     reject_b = np.array([one.is_rejected for one in results_b], np.bool_)
+    scores_a = np.array([one.score for one in results_a])
+    scores_b = np.array([one.score for one in results_b])
     dice, iou = compare_overlap(results_a, results_b, classes, seed, rounds)
-    known = [one for one in ratios if one is not None]
-    probs = [
+    escapes = compare_errors("escape rate", ~reject_a[bad], ~reject_b[bad]) if bad.any() else None
+    overkills = (
+        None if bad.all() else compare_errors("overkill rate", reject_a[~bad], reject_b[~bad])
+    )
+    known = [ratio for ratio in ratios if ratio is not None]
+    prob_differences = [
         abs(one.prob - other.prob)
-        for one, other in zip(results_a, results_b, strict=True)
+        for one, other in pairs
         if one.prob is not None and other.prob is not None
     ]
     return PairedComparison(
         a=a,
         b=b,
-        pictures=len(results_a),
+        pictures=len(pairs),
         defective=int(bad.sum()),
-        escapes=compare_errors("escape rate", ~reject_a[bad], ~reject_b[bad])
-        if bad.any()
-        else None,
-        overkills=compare_errors("overkill rate", reject_a[~bad], reject_b[~bad])
-        if not bad.all()
-        else None,
+        escapes=escapes,
+        overkills=overkills,
         dice=dice,
         iou=iou,
-        auc=compare_auc(
-            np.array([one.score for one in results_a]),
-            np.array([one.score for one in results_b]),
-            bad,
-        ),
+        auc=compare_auc(scores_a, scores_b, bad),
         agreement_ratio=float((reject_a == reject_b).mean()),
         pixel_agreement_ratio=1 - float(np.mean(known)) if known else None,
-        largest_prob_difference=max(probs) if probs else None,
+        largest_prob_difference=max(prob_differences, default=None),
         differing=_differing_frames(results_a, results_b, ratios)[:max_differing],
         seed=seed,
         rounds=rounds,
@@ -249,6 +247,6 @@ def _row_change(row: DifferingFrame) -> float:
 
 
 def change(a_prob: float | None, b_prob: float | None, ratio: float | None) -> float:
-    """How far two judgements of a picture lie apart: probability or share of pixels."""
+    """Return the larger of the change of probability and the share of differing pixels."""
     moved = abs(a_prob - b_prob) if a_prob is not None and b_prob is not None else 0.0
     return max(moved, ratio or 0.0)

@@ -1,4 +1,4 @@
-"""One evaluation from end to end: pictures through a judge, figures out."""
+"""Evaluates an inspector on labelled images: one `EvaluationResult` with every metric."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.calibration_curve import (
     ReliabilityCurve,
@@ -20,9 +19,9 @@ from edgeinspect.learning.evaluate.metrics.cost_threshold import (
     CostThreshold,
     choose_cost_threshold,
 )
+from edgeinspect.learning.evaluate.metrics.decisions import DecisionMetrics, measure_decisions
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
-from edgeinspect.learning.evaluate.metrics.rates import DecisionMetrics, measure_decisions
 from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis, analyse_roc
 from edgeinspect.learning.evaluate.metrics.segmentation import (
     SegmentationMetrics,
@@ -30,17 +29,17 @@ from edgeinspect.learning.evaluate.metrics.segmentation import (
 )
 from edgeinspect.learning.evaluate.metrics.thresholds import SplitScores, choose_class_thresholds
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.learning.evaluate.worst_frames import WorstFrames
+from edgeinspect.learning.evaluate.worst_frames import CATEGORIES, WorstFrames
 from edgeinspect.ports import Engine
 
 SCHEMA = "edgeinspect.evaluation/1"
 DEFAULT_WORST_COUNT = 8
-"""Pictures of each sort that a report shows."""
+"""Images of each category in a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A model that was evaluated."""
+    """Identity of a model in an evaluation."""
 
     kind: str
     name: str
@@ -49,12 +48,12 @@ class EvaluatedModel:
     precision: str
     backend: str
     takes: str
-    """Its frame."""
+    """Shape and colours of its frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """Everything that one evaluation says. JSON by `to_builtins` of msgspec."""
+    """Every metric of one evaluation; encoded as JSON field by field."""
 
     schema: str
     label: str
@@ -69,10 +68,10 @@ class EvaluationResult:
     """In force: of the gate, and per class."""
     notes: tuple[str, ...]
     skipped: dict[str, str]
-    """Pictures that could not be used, and why."""
+    """Unusable images, and why."""
     decisions: DecisionMetrics
     ranked_by: str
-    """What ROC and cost are drawn over."""
+    """The score of ROC and cost curves."""
     ranking: RocAnalysis | None
     reliability: ReliabilityCurve | None
     """Of the gate; None without one."""
@@ -80,22 +79,23 @@ class EvaluationResult:
     regions: DetectionBySize | None
     """Recall of single regions by area."""
     by_picture: DetectionBySize | None
-    """Recall of pictures by their whole defect area."""
+    """Recall of images by their total defect area."""
     costs: CostThreshold | None
     searched_limits: dict[str, dict[str, float]] | None
-    """Score and least area per class that find most on these very pictures at 1.2 % overkill."""
+    """Score and minimum area per class with the highest recall on these images within
+    `MAX_OVERKILL_RATIO`."""
     worst: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names of the worst pictures by sort."""
+    """Names of the worst images by category."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCosts:
-    """What the two errors cost, in one unit."""
+    """Costs of the two kinds of error, in one unit."""
 
     escape: float
     overkill: float
     prevalence_ratio: float | None = None
-    """Share of defective parts on the line; the set's own when None."""
+    """Share of defective parts on the line; the data set's own when None."""
 
 
 def evaluate(
@@ -107,31 +107,34 @@ def evaluate(
     worst_count: int = DEFAULT_WORST_COUNT,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[EvaluationResult, WorstFrames]:
-    """Judge all pictures of a source and sum up. Keeps counts, and `worst` pictures of a sort.
+    """Inspect all images of a source and compute the metrics.
+
+    Holds counts of every image, and pixels of `worst_count` images per category.
 
     Args:
-        judge: Engines and thresholds.
-        source: Its masks carry the judge's class ids (`source.for_classes`).
-        costs: To choose a threshold by; none is chosen when absent.
+        inspector: Engines and thresholds.
+        source: Its masks have the inspector's class ids (`with_model_classes`).
+        costs: Chooses a threshold by cost; none is chosen when absent.
         seed: Of every resampling.
-        worst: Pictures kept of each sort.
-        progress: Told how many are done.
+        worst_count: Images per category.
+        progress: Called with the number of images done.
 
     Raises:
-        DataError: No picture, or for a gate alone only one kind of pictures.
+        DataError: No image, or for a gate alone only good or only defective images.
         EngineFault: An inference failed.
     """
-    keeper = WorstFrames(worst_count, stride=inspector.stride, has_masks=source.has_masks)
-    found: list[FrameResult] = []
-    for seen in evaluate_frames(inspector, source, progress):
-        keeper.add(seen)
-        found.append(seen.result)
-    if not found:
-        raise DataError("has no picture to evaluate on", where=source.where)
-    card = summarise_results(inspector, source, found, costs=costs, seed=seed)
-    for sort in ("escapes", "overkills", "overlap"):
-        card.worst[sort] = tuple(kept.result.name for kept in keeper.top(sort))
-    return card, keeper
+    worst = WorstFrames(worst_count, stride=inspector.stride, has_masks=source.has_masks)
+    results: list[FrameResult] = []
+    for sample in evaluate_frames(inspector, source, progress):
+        worst.add(sample)
+        results.append(sample.result)
+    if not results:
+        raise DataError("has no image to evaluate on", where=source.where)
+    evaluation = summarise_results(inspector, source, results, costs=costs, seed=seed)
+    for category in CATEGORIES:
+        names = (snapshot.result.name for snapshot in worst.top(category))
+        evaluation.worst[category] = tuple(names)
+    return evaluation, worst
 
 
 def summarise_results(
@@ -142,23 +145,23 @@ def summarise_results(
     costs: ErrorCosts | None = None,
     seed: int = 1,
 ) -> EvaluationResult:
-    """The figures, from all pictures' answers.
+    """Compute the metrics from the results of all images.
 
     Raises:
-        DataError: A gate alone saw only one kind of pictures.
+        DataError: A gate alone has only good or only defective images.
     """
     bad = np.array([one.is_defective for one in results], np.bool_)
-    rank = np.array([one.score for one in results], np.float64)
+    scores = np.array([one.score for one in results], np.float64)
     if inspector.segmenter is None and (bad.all() or not bad.any()):
         raise DataError(
-            f"all {len(results)} pictures are {'defective' if bad.any() else 'sound'}",
+            f"all {len(results)} images are {'defective' if bad.any() else 'good'}",
             where=source.where,
-            remedy="A gate is judged by both kinds: add the other, or name another split",
+            remedy="A gate needs good and defective images: add some, or name another split",
         )
-    choice = None
+    cost_threshold = None
     if costs is not None:
-        choice = choose_cost_threshold(
-            rank,
+        cost_threshold = choose_cost_threshold(
+            scores,
             bad,
             escape_cost=costs.escape,
             overkill_cost=costs.overkill,
@@ -167,12 +170,11 @@ def summarise_results(
             seed=seed,
         )
     probs = np.array([one.prob for one in results if one.prob is not None])
+    engines = (inspector.gate, inspector.segmenter)
     return EvaluationResult(
         schema=SCHEMA,
         label=inspector.label,
-        models=tuple(
-            _describe_model(engine) for engine in (inspector.gate, inspector.segmenter) if engine
-        ),
+        models=tuple(_describe_model(engine) for engine in engines if engine),
         data=source.where,
         pictures=len(results),
         defective=int(bad.sum()),
@@ -186,12 +188,12 @@ def summarise_results(
         ranked_by="the gate's probability"
         if inspector.gate
         else "the best class score whose region is large enough",
-        ranking=analyse_roc(rank, bad),
+        ranking=analyse_roc(scores, bad),
         reliability=measure_reliability(probs, bad, seed) if inspector.gate else None,
-        overlap=measure_segmentation(results, inspector.classes),
+        overlap=measure_segmentation([one.confusion for one in results], inspector.classes),
         regions=_recall_by_region_size(results, seed),
         by_picture=_recall_by_frame_defect_size(results, seed),
-        costs=choice,
+        costs=cost_threshold,
         searched_limits=_search_thresholds(inspector, results, bad),
     )
 
@@ -225,11 +227,11 @@ def _active_thresholds(inspector: OfflineInspector) -> dict[str, Any]:
 
 
 def _recall_by_region_size(results: Sequence[FrameResult], seed: int) -> DetectionBySize | None:
-    each = [(one, group) for group, answer in enumerate(results) for one in answer.labelled_regions]
+    regions = [(each, i) for i, one in enumerate(results) for each in one.labelled_regions]
     return recall_by_size(
-        [one.area_px for one, _group in each],
-        [one.is_found for one, _group in each],
-        [group for _one, group in each],
+        [region.area_px for region, _image in regions],
+        [region.is_found for region, _image in regions],
+        [image for _region, image in regions],
         "regions",
         seed,
     )
@@ -238,11 +240,11 @@ def _recall_by_region_size(results: Sequence[FrameResult], seed: int) -> Detecti
 def _recall_by_frame_defect_size(
     results: Sequence[FrameResult], seed: int
 ) -> DetectionBySize | None:
-    mine = [(group, one) for group, one in enumerate(results) if one.defect_px]
+    labelled = [one for one in results if one.defect_px]
     return recall_by_size(
-        [one.defect_px for _group, one in mine],
-        [one.is_rejected for _group, one in mine],
-        [group for group, _one in mine],
+        [one.defect_px for one in labelled],
+        [one.is_rejected for one in labelled],
+        range(len(labelled)),
         "pictures",
         seed,
     )
@@ -251,22 +253,17 @@ def _recall_by_frame_defect_size(
 def _search_thresholds(
     inspector: OfflineInspector, results: Sequence[FrameResult], bad: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]] | None:
-    """Thresholds per class, searched on these pictures; needs sound ones to weigh against."""
+    """Search thresholds per class on these images; needs good and defective ones."""
     if inspector.segmenter is None or bad.all() or not bad.any():
         return None
-    number = len(results)
-    evidence = SplitScores(
+    scores = SplitScores(
         np.array([0.0 if one.prob is None else one.prob for one in results]),
         np.stack([one.class_scores for one in results if one.class_scores is not None]),
         np.stack([one.largest_region_px for one in results if one.largest_region_px is not None]),
     )
     gate = inspector.rules.gate
-    rule = {
+    limits = {
         "suspect": gate.suspect_at if gate else 0.0,
-        "reject": gate.reject_at if gate else 2.0,  # never by itself
+        "reject": gate.reject_at if gate else 2.0,  # unreachable: no gate rejects
     }
-    nothing = np.empty((number, 0, 0), np.uint8)
-    labels = ImageArrays(
-        nothing[..., None], nothing, bad, [one.name for one in results], inspector.classes
-    )
-    return choose_class_thresholds(evidence, labels, rule)
+    return choose_class_thresholds(scores, bad, inspector.classes, limits)

@@ -1,4 +1,4 @@
-"""Pictures for an evaluation, a batch at a time, with the model's class ids in their masks."""
+"""Images for an evaluation, a batch at a time, with the model's class ids in their masks."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from edgeinspect.learning.datasets import VOID, ImageArrays, has_class
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """A split of a data set that can be read as often as wanted."""
+    """A split of a data set that can be read repeatedly."""
 
     where: str
-    """For messages and reports."""
+    """Name in messages and reports."""
     image_count: int
     classes: tuple[str, ...]
     has_masks: bool
-    """False if the set has labels of pictures only."""
+    """False if the data set labels whole images only."""
     batches: Callable[[], Iterator[ImageArrays]]
-    """Starts from the first picture at each call; a batch is valid until the next."""
+    """Starts with the first image at each call; a batch is valid until the next."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Pictures that could not be used so far, and why; grows as batches are read."""
+    """Unusable images so far, and why; grows while batches are read."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed of the set."""
+    """Assumptions made about the data set."""
 
 
-def source_in_memory(pictures: ImageArrays, *, where: str = "pictures") -> ImageSource:
-    """A source of pictures that are in memory already."""
+def source_in_memory(images: ImageArrays, *, where: str = "images") -> ImageSource:
+    """Return a source of images that are in memory."""
     return ImageSource(
         where,
-        len(pictures),
-        tuple(pictures.classes),
-        has_class(pictures.masks),
-        lambda: iter((pictures,)),
+        len(images),
+        tuple(images.classes),
+        has_class(images.masks),
+        lambda: iter((images,)),
     )
 
 
 def with_model_classes(source: ImageSource, model_classes: Sequence[str]) -> ImageSource:
-    """The same pictures with the ids of a model's classes in their masks.
+    """Return the source with the ids of a model's classes in its masks.
 
-    Classes are matched by name. A model with one class takes every class of the data as
+    Classes are matched by name. A model with one class takes every class of the data set as
     its own.
 
     Args:
-        source: As the data set gives it.
-        classes: The segmenter's; none for a gate, which leaves the masks as they are.
+        source: As the data set provides it.
+        model_classes: The segmenter's; empty for a gate, which leaves the masks unchanged.
 
     Raises:
-        DataError: A class of the data is unknown to the model.
+        DataError: The model does not have a class of the data set.
     """
     if not model_classes or tuple(model_classes) == source.classes or not source.has_masks:
         return source
     table = class_id_table(source.classes, model_classes, where=source.where)
 
     def batches() -> Iterator[ImageArrays]:
-        for pictures in source.batches():
-            yield replace(pictures, masks=table[pictures.masks], classes=tuple(model_classes))
+        for images in source.batches():
+            yield replace(images, masks=table[images.masks], classes=tuple(model_classes))
 
     return replace(source, classes=tuple(model_classes), batches=batches)
 
@@ -68,10 +68,10 @@ def with_model_classes(source: ImageSource, model_classes: Sequence[str]) -> Ima
 def class_id_table(
     dataset_classes: Sequence[str], model_classes: Sequence[str], *, where: str = ""
 ) -> NDArray[np.uint8]:
-    """(256,) uint8: a data set's class id to the model's; void stays void.
+    """Return (256,) uint8 that maps a data set's class id to the model's; void stays void.
 
     Raises:
-        DataError: As `for_classes`.
+        DataError: As `with_model_classes`.
     """
     table = np.zeros(256, np.uint8)
     table[VOID] = VOID
@@ -82,8 +82,8 @@ def class_id_table(
     unknown = [name for name in dataset_classes if name.casefold() not in ids]
     if unknown:
         raise DataError(
-            f"has the classes {', '.join(dataset_classes)}; the model finds "
-            f"{', '.join(model_classes)}",
+            f"has the classes {', '.join(dataset_classes)}; "
+            f"the model has {', '.join(model_classes)}",
             where=where,
             remedy="Rename the data set's classes to the model's, or name another model",
         )

@@ -1,4 +1,4 @@
-"""The line's judgement of one picture, off the line: same engines, same decision, no clock."""
+"""Inspection of single images offline: the line's engines and decision rules, without deadlines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeinspect.ports import Engine
 
 @dataclass(frozen=True, slots=True)
 class InspectionResult:
-    """What the models gave on one picture, and what the line makes of it."""
+    """The models' outputs for one image, and the decision of the line's rules."""
 
     assessment: Assessment
     prob: float | None
@@ -31,38 +31,36 @@ class InspectionResult:
     class_scores: NDArray[np.float64] | None
     """(K,): the segmenter's `class_score`."""
     largest_region_px: NDArray[np.float64] | None
-    """(K,): largest region of a class, frame pixels."""
+    """(K,): area of the largest region of each class in frame pixels."""
     segmenter_score: float = 0.0
-    """The segmenter's best score among classes whose largest region passes its least area."""
+    """Highest score among the classes whose largest region reaches its minimum area."""
 
     @property
     def is_rejected(self) -> bool:
-        """True if the line would reject the picture."""
+        """Whether the line would reject the image."""
         return self.assessment.decision is Decision.REJECT
 
     @property
     def score(self) -> float:
-        """One number a picture can be ranked by: what ROC and PR curves are drawn over.
+        """The number that ROC and PR curves rank images by.
 
-        The gate's probability; without a gate the segmenter's `own_rank`.
+        The gate's probability; without a gate the segmenter's `segmenter_score`.
         """
-        if self.prob is not None:
-            return self.prob
-        return self.segmenter_score
+        return self.segmenter_score if self.prob is None else self.prob
 
 
 class OfflineInspector:
     """One or both models with the line's rules. For one thread; owns its engines.
 
-    Unlike on the line the segmenter sees every picture, so that its own figures do not
-    depend on the gate; the finding is still the line's: below `suspect_at` a picture passes.
+    Unlike on the line, the segmenter runs on every image, so that its metrics do not depend
+    on the gate. The decision is still the line's: an image below `suspect_at` passes.
 
     Args:
         gate: Engine of a gate, or None.
         segmenter: Engine of a segmenter, or None; at least one of the two.
-        rules: As the line's (`pipeline.settings.decision_rules`).
-        label: How reports name it.
-        notes: What a reader must know of the thresholds.
+        rules: As the line's (`pipeline.inspection.setup.decision_rules`).
+        label: Name in reports.
+        notes: Remarks on the thresholds for reports.
     """
 
     def __init__(
@@ -75,7 +73,7 @@ class OfflineInspector:
         notes: tuple[str, ...] = (),
     ) -> None:
         if gate is None and segmenter is None:
-            raise ValueError("a judge needs a model")
+            raise ValueError("an inspector needs a gate or a segmenter")
         self.gate = gate
         self.segmenter = segmenter
         self.rules = rules
@@ -84,14 +82,14 @@ class OfflineInspector:
 
     @property
     def spec(self) -> ModelSpec:
-        """The model that says which frame is taken: the segmenter, or the gate alone."""
+        """The model whose frame is used: the segmenter, or the gate alone."""
         engine = self.segmenter or self.gate
         assert engine is not None
         return engine.spec
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The segmenter's classes; none for a gate alone."""
+        """The segmenter's classes; empty for a gate alone."""
         return self.segmenter.spec.classes if self.segmenter else ()
 
     @property
@@ -100,17 +98,17 @@ class OfflineInspector:
         return self.segmenter.spec.output_stride if self.segmenter else 1
 
     def inspect(self, image: Pixels) -> InspectionResult:
-        """Judge one frame.
+        """Run the models on one frame and decide.
 
         Args:
             image: uint8 (H, W, C), C-contiguous, of the models' size.
 
         Raises:
             EngineFault: An inference failed.
-            ModelError: The gate gave what is no number.
+            ModelError: The gate's probability is NaN.
         """
         prob: float | None = None
-        finding: Assessment | None = None
+        assessment: Assessment | None = None
         if self.gate is not None:
             prob = float(self.gate.infer(image)[0][0])
             if prob != prob:
@@ -119,22 +117,22 @@ class OfflineInspector:
                     where=str(self.gate.spec.id),
                     remedy="The line would give NO_VERDICT(engine_error): train or export again",
                 )
-            finding = decide_by_gate(prob, self.rules)
+            assessment = decide_by_gate(prob, self.rules)
         if self.segmenter is None:
-            assert finding is not None
-            return InspectionResult(finding, prob, None, None, None, None)
+            assert assessment is not None
+            return InspectionResult(assessment, prob, None, None, None, None)
         outputs: Any = self.segmenter.infer(image)
-        class_map, score = outputs[0][0].copy(), outputs[2][0].astype(np.float64)
+        class_map, scores = outputs[0][0].copy(), outputs[2][0].astype(np.float64)
         blobs = find_blobs(class_map, outputs[1][0], outputs[2][0])
-        if finding is None:
-            finding = decide_by_regions(prob, blobs, self.rules)
-        largest_px = np.zeros(len(score))
+        if assessment is None:
+            assessment = decide_by_regions(prob, blobs, self.rules)
+        largest_px = np.zeros(len(scores))
         for group in blobs:
             largest_px[group.class_id - 1] = group.largest_px * self.stride**2
-        least_px = np.array([self.rules.classes[k + 1].area_px for k in range(len(score))])
-        rank = float(np.max(score * (largest_px >= least_px), initial=0.0))
-        fatal = self._fatal_map(class_map, blobs)
-        return InspectionResult(finding, prob, class_map, fatal, score, largest_px, rank)
+        min_area_px = np.array([self.rules.classes[k + 1].area_px for k in range(len(scores))])
+        best = float(np.max(scores * (largest_px >= min_area_px), initial=0.0))
+        fatal_map = self._fatal_map(class_map, blobs)
+        return InspectionResult(assessment, prob, class_map, fatal_map, scores, largest_px, best)
 
     def close(self) -> None:
         """Free the engines."""
@@ -143,7 +141,7 @@ class OfflineInspector:
                 engine.close()
 
     def _fatal_map(self, class_map: NDArray[np.uint8], blobs: Sequence[Blobs]) -> NDArray[np.bool_]:
-        """Cells of regions that reject by themselves."""
+        """Return the cells of regions that cause a rejection by themselves."""
         out = np.zeros(class_map.shape, np.bool_)
         for group in blobs:
             limits = self.rules.classes[group.class_id]
@@ -153,7 +151,7 @@ class OfflineInspector:
             _count, labels, stats, _centroids = cv2.connectedComponentsWithStats(
                 binary, connectivity=8
             )
-            passed = stats[:, cv2.CC_STAT_AREA] * self.stride**2 >= limits.area_px
-            passed[0] = False  # the background
-            out |= passed[labels]
+            is_large = stats[:, cv2.CC_STAT_AREA] * self.stride**2 >= limits.area_px
+            is_large[0] = False  # the background
+            out |= is_large[labels]
         return out

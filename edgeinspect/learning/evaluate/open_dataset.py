@@ -1,4 +1,4 @@
-"""From a data set's folder to the pictures of one split, as a model takes them."""
+"""Opens a split of a data set, or a synthetic set, as an `ImageSource` for a model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from edgeinspect.system import escape_name, is_short_decimal
 
 ALL_SPLITS = "all"
 SPLIT_FILE_NAME = "split.json"
-"""In a training run's folder: which picture was trained on."""
+"""In a training run's folder: the split of each image."""
 SYNTHETIC_PREFIX = "strip:"
-"""`strip:SEED:COUNT` instead of a folder: rendered pictures of the synthetic strip."""
+"""`strip:SEED:COUNT` instead of a folder: rendered images of the synthetic strip."""
 _BATCH_BYTES = 64 << 20
 _MIN_BATCH, _MAX_BATCH = 8, 256
 
@@ -44,22 +44,22 @@ def open_image_source(
     good_classes: Sequence[str] = (),
     layout: str | None = None,
 ) -> ImageSource:
-    """The pictures of one split, decoded a batch at a time.
+    """Open the images of one split, decoded a batch at a time.
 
     Args:
         data: A data set's folder, or `strip:SEED:COUNT`.
-        spec: The model that will see them: its frame, its colours.
+        spec: The model that receives them; gives frame size and colours.
         split: `train`, `val`, `test` or `all`.
-        split_file: Which picture is in which split, instead of the set's own word.
-        run_split: The same from the model's training; passed over, and noted, where it is of
-            other pictures.
-        classes: Of the masks: the segmenter's; the data set's own where None or empty.
-        good: Names of the data set's classes that are good, where the rule guesses wrongly.
-        layout: The data set's layout, where it is recognised wrongly.
+        split_file: Assigns images to splits, instead of the data set's own split.
+        training_split: The same from the model's training run; ignored, with a note, if it
+            lists other images.
+        classes: The segmenter's, for the ids in the masks; the data set's own if empty.
+        good_classes: Names of the data set's classes that are good.
+        layout: The data set's layout, if it is not recognised.
 
     Raises:
-        DataError: No such set, no picture in the split, or other classes than the model's.
-        UsageError: `split` is unknown, or `strip:` is followed by no numbers.
+        DataError: No such data set, no image in the split, or a class unknown to the model.
+        UsageError: `split` is unknown, or `strip:` is not followed by two numbers.
     """
     if split not in (*SPLITS, ALL_SPLITS):
         raise UsageError(
@@ -67,42 +67,41 @@ def open_image_source(
         )
     if data.startswith(SYNTHETIC_PREFIX):
         return with_model_classes(_synthetic_source(data, spec), classes or ())
-    found = open_dataset(Path(data), layout, good_classes=good_classes)
+    dataset = open_dataset(Path(data), layout, good_classes=good_classes)
     if split_file is not None:
-        found = read_split(split_file, found)
+        dataset = read_split(split_file, dataset)
     elif training_split is not None:
-        found = _with_training_split(found, training_split)
-    records = _split_records(found, split)
-    per_picture = spec.shape.height_px * spec.shape.width_px * (spec.shape.channels + 1)
-    batch = max(_MIN_BATCH, min(_MAX_BATCH, _BATCH_BYTES // per_picture))
-    skipped = {one.name: one.reason for one in found.skipped if not one.is_intentional}
+        dataset = _with_training_split(dataset, training_split)
+    samples = _split_samples(dataset, split)
+    batch = _batch_size(spec, spec.shape.channels + 1)
+    skipped = {each.name: each.reason for each in dataset.skipped if not each.is_intentional}
 
     def batches() -> Iterator[ImageArrays]:
-        for first in range(0, len(records), batch):
-            pictures = load_arrays(
-                found,
-                records[first : first + batch],
+        for first in range(0, len(samples), batch):
+            images = load_arrays(
+                dataset,
+                samples[first : first + batch],
                 height_px=spec.shape.height_px,
                 width_px=spec.shape.width_px,
                 channels=spec.shape.channels,
             )
-            skipped.update({each.name: each.reason for each in pictures.skipped})
-            yield _to_model_color_order(pictures, spec.color)
+            skipped.update({each.name: each.reason for each in images.skipped})
+            yield _to_model_color_order(images, spec.color)
 
     source = ImageSource(
         where=f"{escape_name(data)}, {'all of it' if split == ALL_SPLITS else f'split {split}'}",
-        image_count=len(records),
-        classes=found.classes,
-        has_masks=found.has_masks,
+        image_count=len(samples),
+        classes=dataset.classes,
+        has_masks=dataset.has_masks,
         batches=batches,
         skipped=skipped,
-        notes=found.notes,
+        notes=dataset.notes,
     )
     return with_model_classes(source, classes or ())
 
 
 def find_training_split(model: str) -> Path | None:
-    """The split that a training run was made with, if the model's folder is one."""
+    """Return the split file of a model's training run; None if `model` is not in one."""
     path = Path(model)
     for folder in (path, *path.absolute().parents[:3]):
         if (folder / CHECKPOINT_FILE).is_file() and (folder / SPLIT_FILE_NAME).is_file():
@@ -110,61 +109,67 @@ def find_training_split(model: str) -> Path | None:
     return None
 
 
-def _with_training_split(data: Dataset, file: Path) -> Dataset:
-    """The set as the training split it; as it is if the training had other pictures."""
+def _with_training_split(dataset: Dataset, file: Path) -> Dataset:
+    """Return the data set with the training's split, or unchanged if that has other images."""
     try:
-        return read_split(file, data).with_notes(f"split as in the model's training, {file}")
+        return read_split(file, dataset).with_notes(f"split as in the model's training, {file}")
     except DataError:
-        return data.with_notes(
-            f"{file} splits other pictures than these: nothing tells whether some of these were "
-            "trained on"
+        return dataset.with_notes(
+            f"{file} splits other images than these: some of these may have been trained on"
         )
 
 
-def _split_records(data: Dataset, split: str) -> tuple[Sample, ...]:
+def _split_samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
     if split == ALL_SPLITS:
-        return data.samples
-    if not any(record.split for record in data.samples):
+        return dataset.samples
+    available = sorted({sample.split for sample in dataset.samples if sample.split})
+    if not available:
         raise DataError(
             "brings no split of its own",
-            where=str(data.root),
+            where=str(dataset.root),
             remedy="Give --split all, or --split-file FILE (a training run's split.json)",
         )
-    records = data.in_splits(split)
-    if not records:
-        held = sorted({record.split for record in data.samples if record.split})
+    samples = dataset.in_splits(split)
+    if not samples:
         raise DataError(
-            f"has no picture in split '{split}'",
-            where=str(data.root),
-            remedy=f"It has: {', '.join(held)}; or give --split all",
+            f"has no image in split '{split}'",
+            where=str(dataset.root),
+            remedy=f"It has: {', '.join(available)}; or give --split all",
         )
-    return records
+    return samples
 
 
-def _to_model_color_order(pictures: ImageArrays, color: str) -> ImageArrays:
-    """Blue, green, red as loaded; turned where the model was trained the other way."""
+def _to_model_color_order(images: ImageArrays, color: str) -> ImageArrays:
+    """Loaded images are BGR; reverse the channels for a model that was trained on RGB."""
     if color != "rgb":
-        return pictures
-    return replace(pictures, images=np.ascontiguousarray(pictures.images[..., ::-1]))
+        return images
+    return replace(images, images=np.ascontiguousarray(images.images[..., ::-1]))
+
+
+def _batch_size(spec: ModelSpec, bytes_per_px: int) -> int:
+    bytes_per_image = spec.shape.height_px * spec.shape.width_px * bytes_per_px
+    return max(_MIN_BATCH, min(_MAX_BATCH, _BATCH_BYTES // bytes_per_image))
 
 
 def _synthetic_source(data: str, spec: ModelSpec) -> ImageSource:
-    words = data.removeprefix(SYNTHETIC_PREFIX).split(":")
-    if len(words) != 2 or not all(map(is_short_decimal, words)) or not int(words[1]):
+    numbers = data.removeprefix(SYNTHETIC_PREFIX).split(":")
+    if len(numbers) != 2 or not all(map(is_short_decimal, numbers)) or not int(numbers[1]):
         raise UsageError(f"'{data:.80}' names no rendered strip", remedy="Write strip:SEED:COUNT")
     if spec.shape.channels != 1:
         raise UsageError("the synthetic strip is grey", where=str(spec.id))
-    seed, count = int(words[0]), int(words[1])
+    seed, count = int(numbers[0]), int(numbers[1])
     height, width = spec.shape.height_px, spec.shape.width_px
-    per_batch = max(_MIN_BATCH, min(_MAX_BATCH, _BATCH_BYTES // (2 * height * width)))
+    batch = _batch_size(spec, 2)
 
     def batches() -> Iterator[ImageArrays]:
-        for first in range(0, count, per_batch):
-            indices = range(first, min(count, first + per_batch))
-            drawn = [synthetic_strip.render_strip(seed, index, height, width) for index in indices]
-            masks = np.stack([each.mask for each in drawn])
+        for first in range(0, count, batch):
+            indices = range(first, min(count, first + batch))
+            rendered = [
+                synthetic_strip.render_strip(seed, index, height, width) for index in indices
+            ]
+            masks = np.stack([each.mask for each in rendered])
             yield ImageArrays(
-                np.stack([each.image for each in drawn])[..., None],
+                np.stack([each.image for each in rendered])[..., None],
                 masks,
                 np.asarray(masks.reshape(len(masks), -1).any(axis=1)),
                 [f"strip-{seed}-{index}" for index in indices],

@@ -1,4 +1,4 @@
-"""From what a person names (a model, a folder, a line) to a judge with engines and rules."""
+"""Loads a model, a run folder or a configured line as an `OfflineInspector`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_mode
 from edgeinspect.system import decode_json, sha256_of
 
 CHECKPOINT_FILE = "checkpoint.pt"
-"""What makes a folder a training run."""
+"""A folder with this file is a training run."""
 DEFAULT_BACKEND = "ort"
 _DEFAULT_THRESHOLD = 0.5
 _MAX_REGIONS = 16
 
 
 class SingleModelStore(ModelStore):
-    """A store that has one model, whatever is asked for: for a file without a manifest."""
+    """A store that resolves every reference to one model, for a file without a manifest."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec.path.parent)
@@ -45,22 +45,22 @@ def load_engine(model: str, backend: str, *, store: ModelStore | None = None) ->
     Args:
         model: `NAME`, `NAME/VERSION` of the store; the folder of a manifest; an ONNX file
             under the model contract; a training run's folder (its newest export).
-        backend: A part of kind `backend`, as `ort`, `ov`, `trt`.
-        store: Where names are looked up.
+        backend: A plugin of kind `backend`, as `ort`, `ov`, `trt`.
+        store: Resolves names.
 
     Raises:
         ModelError: There is no such model, or it breaks the contract.
         UsageError: There is no such backend.
         MissingExtraError: The backend's library is not installed.
     """
-    part = registry.load_plugin("backend", backend)
-    source, ref = resolve_model(model, store or ModelStore())
-    engine: Engine = part.build(part.Options(model=ref), SystemClock(), store=source)
+    plugin = registry.load_plugin("backend", backend)
+    model_store, ref = resolve_model(model, store or ModelStore())
+    engine: Engine = plugin.build(plugin.Options(model=ref), SystemClock(), store=model_store)
     return engine
 
 
 def resolve_model(model: str, store: ModelStore) -> tuple[ModelStore, str]:
-    """The store, and the reference in it, that a person's words mean.
+    """Return the store that has the model, and the reference in it.
 
     Raises:
         ModelError: There is no such file, or a folder holds no model.
@@ -84,35 +84,37 @@ def resolve_model(model: str, store: ModelStore) -> tuple[ModelStore, str]:
 
 
 def _find_model_folder(path: Path) -> Path:
-    """The folder of a manifest: itself, or a run's or a name's newest version."""
+    """Return the folder of a manifest: `path`, or the newest version below it."""
     if (path / MANIFEST_FILE).is_file():
         return path
-    found = [
-        each.parent
-        for each in (*path.glob(f"*/{MANIFEST_FILE}"), *path.glob(f"*/*/{MANIFEST_FILE}"))
+    folders = [
+        file.parent
+        for file in (*path.glob(f"*/{MANIFEST_FILE}"), *path.glob(f"*/*/{MANIFEST_FILE}"))
     ]
-    found = [each for each in found if re.fullmatch("[1-9][0-9]{0,8}", each.name)]
-    names = {each.parent for each in found}
+    versions = [folder for folder in folders if re.fullmatch("[1-9][0-9]{0,8}", folder.name)]
+    names = {folder.parent for folder in versions}
     if len(names) > 1:
-        listing = ", ".join(sorted(str(each) for each in names))
+        listing = ", ".join(sorted(str(name) for name in names))
         raise ModelError("holds several models", where=str(path), remedy=f"Name one: {listing}")
-    if not found:
-        run = (path / CHECKPOINT_FILE).is_file()
+    if not versions:
+        is_run = (path / CHECKPOINT_FILE).is_file()
         raise ModelError(
-            "is a training run without an exported model" if run else f"holds no {MANIFEST_FILE}",
+            "is a training run without an exported model"
+            if is_run
+            else f"holds no {MANIFEST_FILE}",
             where=str(path),
             remedy="Write its graph with `edgeinspect export`"
-            if run
+            if is_run
             else "Give a model's folder, an ONNX file, or NAME/VERSION of the store",
         )
-    return max(found, key=lambda each: int(each.name))
+    return max(versions, key=lambda folder: int(folder.name))
 
 
 def read_graph_metadata(path: Path) -> ModelSpec:
-    """What a bare contract graph says of itself in its metadata.
+    """Read the spec of a contract graph without a manifest from its ONNX metadata.
 
     Raises:
-        ModelError: It is no ONNX file, or says too little.
+        ModelError: It is not an ONNX file, or its metadata is incomplete.
         MissingExtraError: onnxruntime is not installed.
     """
     try:
@@ -126,68 +128,43 @@ def read_graph_metadata(path: Path) -> ModelSpec:
     except Exception as error:  # its own exceptions share no base class below this one
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"is no ONNX graph that loads: {reason}", where=str(path)) from error
-    said = {
+    metadata = {
         key.removeprefix("edgeinspect."): value
         for key, value in session.get_modelmeta().custom_metadata_map.items()
     }
     try:
-        shape = session.get_inputs()[0].shape
-        _one, height, width, channels = (int(size) for size in shape)
+        _batch, height, width, channels = (int(size) for size in session.get_inputs()[0].shape)
         return ModelSpec(
             id=ModelId(path.stem, 1, sha256_of(path)),
-            kind=ModelKind(said["kind"]),
+            kind=ModelKind(metadata["kind"]),
             path=path.resolve(),
             shape=FrameShape(height, width, channels),
-            color=said.get("color", "mono" if channels == 1 else "bgr"),
-            classes=tuple(decode_json(said.get("classes", "[]"), list[str])),
-            output_stride=int(said.get("output_stride", "1")),
+            color=metadata.get("color", "mono" if channels == 1 else "bgr"),
+            classes=tuple(decode_json(metadata.get("classes", "[]"), list[str])),
+            output_stride=int(metadata.get("output_stride", "1")),
             precision=Precision.FP32,
-            thresholds=MappingProxyType(decode_json(said.get("thresholds", "{}"), dict[str, Any])),
+            thresholds=MappingProxyType(
+                decode_json(metadata.get("thresholds", "{}"), dict[str, Any])
+            ),
         )
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ModelError(
-            "has no manifest beside it, and says too little of itself in its metadata",
+            "has no manifest beside it, and its metadata is incomplete",
             where=str(path),
             remedy="Bring it under the model contract with `edgeinspect models import`",
         ) from error
 
 
-def load_inspector(
-    model: str,
-    *,
-    gate: str | None = None,
-    backend: str = DEFAULT_BACKEND,
-    store: ModelStore | None = None,
-) -> OfflineInspector:
-    """A judge with the thresholds that the manifests propose.
-
-    Args:
-        model: A gate or a segmenter, as `open_engine`.
-        gate: A gate to go before a segmenter.
-        backend: Of both.
-        store: Where names are looked up.
-
-    Raises:
-        UsageError: `gate` names no gate, or `model` is a gate itself.
-        ModelError: As `open_engine`.
-    """
-    first = load_engine(model, backend, store=store)
-    return build_inspector(
-        first,
-        load_engine(gate, backend, store=store) if gate else None,
-        label=f"{model} ({backend})",
-    )
-
-
 def build_inspector(
     engine: Engine, gate: Engine | None = None, *, label: str = ""
 ) -> OfflineInspector:
-    """A judge of loaded engines, with the thresholds that their manifests propose.
+    """Build an inspector from loaded engines, with the thresholds of their manifests.
 
     Raises:
-        UsageError: `gate` is no gate, `engine` is one too, or they take different frames.
+        UsageError: `gate` is not a gate, `engine` is one too, or their frames differ.
     """
-    named = label or str(engine.spec.id)
+    label = label or str(engine.spec.id)
+    segmenter: Engine | None = engine
     if gate is not None:
         kinds = (engine.spec.kind, gate.spec.kind)
         if kinds != (ModelKind.SEGMENTER, ModelKind.GATE):
@@ -201,93 +178,84 @@ def build_inspector(
                 f"{gate.spec.shape} {gate.spec.color}, {engine.spec.id} "
                 f"{engine.spec.shape} {engine.spec.color}"
             )
-        label = f"{named} after {gate.spec.id}"
+        label = f"{label} after {gate.spec.id}"
     elif engine.spec.kind is ModelKind.GATE:
-        gate, engine_or_none = engine, None
-        rules, notes = manifest_thresholds(gate.spec, None)
-        return OfflineInspector(
-            gate=gate, segmenter=engine_or_none, rules=rules, label=named, notes=notes
-        )
-    rules, notes = manifest_thresholds(gate.spec if gate else None, engine.spec)
-    return OfflineInspector(
-        gate=gate, segmenter=engine, rules=rules, label=label or named, notes=notes
+        gate, segmenter = engine, None
+    rules, notes = manifest_thresholds(
+        gate.spec if gate else None, segmenter.spec if segmenter else None
     )
+    return OfflineInspector(gate=gate, segmenter=segmenter, rules=rules, label=label, notes=notes)
 
 
-def load_line_inspector(
-    path: Path, *, backend: str | None = None
-) -> tuple[OfflineInspector, LoadedConfig]:
-    """The judge of a configured line: its models, its backends, its thresholds.
+def load_line_inspector(path: Path, *, backend: str | None = None) -> OfflineInspector:
+    """Load the models of a configured line, with its backends and thresholds.
 
     Args:
         path: The line's configuration.
-        backend: Instead of those of the configuration.
+        backend: Replaces those of the configuration.
 
     Raises:
-        ConfigError: The configuration has faults, or speaks of other models.
-        ModelError: As `open_engine`.
+        ConfigError: The configuration is invalid, or does not match its models.
+        ModelError: As `load_engine`.
     """
     loaded = load_config(path)
     store = ModelStore(Path(loaded.config.store) if loaded.config.store else None)
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as on_error:
         engines: dict[str, Engine] = {}
         for name, choice in loaded.engines.items():
             if backend:
                 engines[name] = load_engine(choice.options.model, backend, store=store)
             else:
                 engines[name] = choice.module.build(choice.options, SystemClock(), store=store)
-            undo.callback(engines[name].close)
+            on_error.callback(engines[name].close)
         gate, segmenter = engines.get("gate"), engines.get("segmenter")
-        check_models(
-            loaded.config,
-            gate.spec if gate else None,
-            segmenter.spec if segmenter else None,
-            where=loaded.where,
-        )
-        undo.pop_all()
-    rules = decision_rules(loaded.config, segmenter.spec if segmenter else None)
-    note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
-    label = f"line {loaded.config.line}"
+        rules, note = _line_thresholds(loaded, gate, segmenter)
+        on_error.pop_all()
     return OfflineInspector(
-        gate=gate, segmenter=segmenter, rules=rules, label=label, notes=(note,)
-    ), loaded
+        gate=gate,
+        segmenter=segmenter,
+        rules=rules,
+        label=f"line {loaded.config.line}",
+        notes=(note,),
+    )
 
 
 def with_line_thresholds(inspector: OfflineInspector, path: Path) -> OfflineInspector:
-    """The same engines under the thresholds of a line's configuration.
+    """Return the same engines with the thresholds of a line's configuration.
 
     Raises:
-        ConfigError: The configuration has faults, or has no rule for what these models find.
+        ConfigError: The configuration is invalid, or has no thresholds for these models.
     """
     loaded = load_config(path)
-    gate = inspector.gate.spec if inspector.gate else None
-    segmenter = inspector.segmenter.spec if inspector.segmenter else None
-    check_models(loaded.config, gate, segmenter, where=loaded.where)
-    faults = []
+    gate, segmenter = inspector.gate, inspector.segmenter
+    rules, note = _line_thresholds(loaded, gate, segmenter)
     if gate and loaded.config.decide.gate is None:
-        faults.append(ConfigFault("decide.gate", f"required: {gate.id} is a gate"))
-    if faults:
-        raise ConfigError(faults, where=loaded.where)
-    rules = decision_rules(loaded.config, segmenter)
-    if gate is None:  # the line's gate rule speaks of a model that is not asked
+        fault = ConfigFault("decide.gate", f"required: {gate.spec.id} is a gate")
+        raise ConfigError([fault], where=loaded.where)
+    if gate is None:
         rules = replace(rules, gate=None)
-    note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
     return OfflineInspector(
-        gate=inspector.gate,
-        segmenter=inspector.segmenter,
-        rules=rules,
-        label=inspector.label,
-        notes=(note,),
+        gate=gate, segmenter=segmenter, rules=rules, label=inspector.label, notes=(note,)
     )
+
+
+def _line_thresholds(
+    loaded: LoadedConfig, gate: Engine | None, segmenter: Engine | None
+) -> tuple[DecisionRules, str]:
+    """Return the decision rules of a line for these models, and a note that names it."""
+    spec = segmenter.spec if segmenter else None
+    check_models(loaded.config, gate.spec if gate else None, spec, where=loaded.where)
+    note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
+    return decision_rules(loaded.config, spec), note
 
 
 def manifest_thresholds(
     gate: ModelSpec | None, segmenter: ModelSpec | None
 ) -> tuple[DecisionRules, tuple[str, ...]]:
-    """The decision's rules from manifests, and what must be said of them.
+    """Return decision rules with the thresholds of the manifests, and notes on them.
 
-    A gate alone decides as it does on the line when no time is left for the segmenter: at
-    its `degraded` threshold.
+    A gate alone rejects at its `degraded` threshold, as it does on the line when no time
+    remains for the segmenter.
     """
     notes: list[str] = []
     limits = _gate_thresholds(gate, alone=segmenter is None, notes=notes) if gate else None
@@ -301,12 +269,11 @@ def manifest_thresholds(
 
 
 def _gate_thresholds(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:
-    said: Mapping[str, Any] = spec.thresholds
-    keys = ("suspect", "reject", "degraded")
-    if not all(isinstance(said.get(key), (int, float)) for key in keys):
-        notes.append(f"{spec.id} proposes no thresholds: {_DEFAULT_THRESHOLD} stands in for them")
+    values: list[Any] = [spec.thresholds.get(key) for key in ("suspect", "reject", "degraded")]
+    if not all(isinstance(value, (int, float)) for value in values):
+        notes.append(f"{spec.id} proposes no thresholds: {_DEFAULT_THRESHOLD} is used")
         return GateLimits(_DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, 1)
-    suspect, reject, degraded = (float(said[key]) for key in keys)
+    suspect, reject, degraded = map(float, values)
     if alone:
         notes.append(f"a gate alone rejects at its manifest's `degraded` threshold, {degraded:g}")
         return GateLimits(degraded, degraded, degraded, 1)
@@ -319,6 +286,6 @@ def _class_thresholds(proposed: object, name: str, notes: list[str]) -> tuple[fl
         return float(proposed["score"]), float(proposed["area_px"])
     notes.append(
         f"the manifest proposes no threshold for {name}: score {_DEFAULT_THRESHOLD} and "
-        f"{MIN_AREA_PX:g} px stand in for it"
+        f"{MIN_AREA_PX:g} px are used"
     )
     return _DEFAULT_THRESHOLD, MIN_AREA_PX

@@ -1,4 +1,4 @@
-"""The worst pictures of an evaluation: kept while it runs, never more than a few."""
+"""The worst frames of an evaluation, selected while it runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
-from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
+from edgeinspect.learning.evaluate.metrics.segmentation import upsample_class_map
+
+CATEGORIES = ("escapes", "overkills", "overlap")
+"""Missed defects, false rejects, lowest Dice."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSnapshot:
-    """One picture with what is true and what was found, at frame size."""
+    """One frame with its label and prediction, at frame size."""
 
     result: FrameResult
     image: NDArray[np.uint8]
     """uint8 (H, W, C)."""
     label_mask: NDArray[np.uint8] | None
-    """uint8 (H, W); None where the set has no masks."""
+    """uint8 (H, W); None where the data set has no masks."""
     predicted_mask: NDArray[np.uint8] | None
     """uint8 (H, W); None without a segmenter."""
 
@@ -30,62 +33,57 @@ class FrameSnapshot:
 class _HeapEntry:
     severity: float
     order: int
-    """The earlier picture wins a tie, so that a report can be repeated."""
+    """Descending: the earlier frame wins a tie, which keeps reports reproducible."""
     snapshot: FrameSnapshot = field(compare=False)
 
 
 class WorstFrames:
-    """Escapes, overkills and lowest Dice. For one thread.
+    """The frames of each category with the highest severity. For one thread.
 
     Args:
-        most: Pictures kept of each sort.
-        stride: Of the found maps.
-        has_masks: Whether the truth is known by pixel.
+        max_per_category: Frames to hold per category.
+        stride: Of the predicted class maps.
+        has_masks: Whether the data set has masks.
     """
 
     def __init__(self, max_per_category: int, *, stride: int, has_masks: bool) -> None:
         self._max_per_category = max_per_category
         self._stride = stride
         self._has_masks = has_masks
-        self._heaps: dict[str, list[_HeapEntry]] = {"escapes": [], "overkills": [], "overlap": []}
+        self._heaps: dict[str, list[_HeapEntry]] = {category: [] for category in CATEGORIES}
         self._frame_count = 0
 
     def add(self, sample: FrameSample) -> None:
-        """Keep a copy of a picture if it is among the worst so far."""
-        answer = sample.result
+        """Copy a frame if it is among the worst so far."""
+        result = sample.result
         self._frame_count += 1
-        if answer.is_defective and not answer.is_rejected:
-            # The largest defect that got through; without masks the one least suspected.
-            self._add_to_heap("escapes", answer.defect_px + 1 - answer.score, sample)
-        elif answer.is_rejected and not answer.is_defective:
-            self._add_to_heap("overkills", answer.score, sample)
-        if answer.dice is not None and answer.dice < 1 and answer.defect_px:
-            self._add_to_heap("overlap", 1 - answer.dice, sample)
+        if result.is_defective and not result.is_rejected:
+            # By the defect's area; without masks by the lowest score.
+            self._add_to_heap("escapes", result.defect_px + 1 - result.score, sample)
+        elif result.is_rejected and not result.is_defective:
+            self._add_to_heap("overkills", result.score, sample)
+        if result.dice is not None and result.dice < 1 and result.defect_px:
+            self._add_to_heap("overlap", 1 - result.dice, sample)
 
     def top(self, category: str) -> Sequence[FrameSnapshot]:
-        """The worst of `escapes`, `overkills` or `overlap`, the worst first."""
+        """Return the worst frames of one of `CATEGORIES`, the worst first."""
         return [entry.snapshot for entry in sorted(self._heaps[category], reverse=True)]
 
     def _add_to_heap(self, category: str, severity: float, sample: FrameSample) -> None:
-        heap = self._heaps[category]
-        if len(heap) >= self._max_per_category and (severity, -self._frame_count) <= (
-            heap[0].severity,
-            heap[0].order,
-        ):
-            return
-        entry = _HeapEntry(severity, -self._frame_count, self._snapshot(sample))
+        heap, order = self._heaps[category], -self._frame_count
         if len(heap) < self._max_per_category:
-            heapq.heappush(heap, entry)
-        else:
-            heapq.heapreplace(heap, entry)
+            heapq.heappush(heap, _HeapEntry(severity, order, self._snapshot(sample)))
+        elif (severity, order) > (heap[0].severity, heap[0].order):
+            heapq.heapreplace(heap, _HeapEntry(severity, order, self._snapshot(sample)))
 
     def _snapshot(self, sample: FrameSample) -> FrameSnapshot:
-        found = sample.inspection.class_map
+        class_map = sample.inspection.class_map
+        height, width = sample.mask.shape
         return FrameSnapshot(
             sample.result,
             sample.image.copy(),
             sample.mask.copy() if self._has_masks else None,
             None
-            if found is None
-            else upsample_class_map(found, self._stride, *sample.mask.shape).copy(),
+            if class_map is None
+            else upsample_class_map(class_map, self._stride, height, width).copy(),
         )

@@ -1,7 +1,6 @@
 """Building blocks of HTML reports: tables, SVG plots, image overlays."""
 
 from edgeinspect.learning.reporting.overlay import (
-    class_color,
     display_width_px,
     jpeg_data_uri,
     overlay_class_map,
@@ -12,7 +11,6 @@ from edgeinspect.learning.reporting.svg_plot import AMBER, BLUE, FAINT, GREEN, R
 
 __all__ = [
     # overlay
-    "class_color",
     "display_width_px",
     "jpeg_data_uri",
     "overlay_class_map",

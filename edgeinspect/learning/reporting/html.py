@@ -1,11 +1,15 @@
-"""Pieces of a self-contained page: no script, no font, no picture from elsewhere."""
+"""Pieces of a self-contained HTML document: no script, no font, no external image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from edgeinspect.learning.reporting.overlay import class_legend
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.imaging.class_colors import class_color
+from edgeinspect.learning.reporting.overlay import jpeg_data_uri
 from edgeinspect.learning.reporting.svg_plot import Plot
 
 STYLE = """
@@ -36,7 +40,7 @@ th,td{padding:4px 12px 4px 0;text-align:right;border-bottom:1px solid #e9edf1}
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:#5b6675;font-size:13px}
 td.heat{padding:4px 10px;border:1px solid #fff}
 .note{border-left:4px solid #b7791f;background:#fdf6e7;padding:8px 12px;margin:8px 0}
-.picture{background:#fff;border:1px solid #dde2e8;border-radius:6px;padding:10px;margin:10px 0;
+.frame{background:#fff;border:1px solid #dde2e8;border-radius:6px;padding:10px;margin:10px 0;
 break-inside:avoid}
 .row{display:flex;flex-wrap:wrap;gap:8px}.row div{font-size:12px;color:#5b6675}
 .row img{display:block;max-width:100%}
@@ -47,7 +51,7 @@ code{font-size:13px}
 
 
 def document(title: str, body: Iterable[str]) -> str:
-    """A whole document."""
+    """Return a complete document."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -58,14 +62,16 @@ def document(title: str, body: Iterable[str]) -> str:
 
 
 def stat_tile(name: str, value: str, *lines: str, kind: str = "") -> str:
-    """One headline figure. `kind`: `good`, `warn`, `bad` or nothing."""
-    more = "".join(f"<span>{escape(line)}</span>" for line in lines if line)
-    return f'<div class="tile {kind}"><span>{escape(name)}</span><b>{escape(value)}</b>{more}</div>'
+    """Return one headline figure. `kind`: `good`, `warn`, `bad` or nothing."""
+    details = "".join(f"<span>{escape(line)}</span>" for line in lines if line)
+    return (
+        f'<div class="tile {kind}"><span>{escape(name)}</span><b>{escape(value)}</b>{details}</div>'
+    )
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
-    """A table; its cells are text."""
-    head = "".join(f"<th>{escape(each)}</th>" for each in headings)
+    """Return a table whose cells are text."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
@@ -75,8 +81,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: st
 
 
 def confusion_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
-    """A confusion matrix, each row as shares of what is true; darker is more."""
-    out = ["<table><thead><tr><th>true \\ found</th>"]
+    """Return a confusion matrix, each row as shares of its true class; darker is more."""
+    out = ["<table><thead><tr><th>true \\ predicted</th>"]
     out += [f"<th>{escape(name)}</th>" for name in names]
     out.append("<th>pixels</th></tr></thead><tbody>")
     for name, row in zip(names, rows, strict=True):
@@ -94,30 +100,48 @@ def confusion_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
 
 
 def plot_grid(plots: Iterable[Plot], text: str = "") -> str:
-    """Plots side by side, then what is to be said of them."""
+    """Return plots side by side, followed by `text`, which is HTML."""
     figures = "".join(
-        f"<figure><figcaption>{escape(each.title)}</figcaption>{each.to_svg()}</figure>"
-        for each in plots
+        f"<figure><figcaption>{escape(plot.title)}</figcaption>{plot.to_svg()}</figure>"
+        for plot in plots
     )
-    said = f'<div class="text">{text}</div>' if text else ""
-    return f'<div class="plots">{figures}{said}</div>'
+    beside = f'<div class="text">{text}</div>' if text else ""
+    return f'<div class="plots">{figures}{beside}</div>'
+
+
+def image_row(title: str, images: Iterable[tuple[str, NDArray[np.uint8]]], text: str = "") -> str:
+    """Return one frame as several labelled images side by side.
+
+    Args:
+        title: Name of the frame, text.
+        images: (label, BGR image) in display size.
+        text: Follows the title.
+    """
+    cells = "".join(
+        f'<div>{escape(label)}<img alt="{escape(title)}, {escape(label)}" '
+        f'width="{image.shape[1]}" src="{jpeg_data_uri(image)}"></div>'
+        for label, image in images
+    )
+    head = f'<div class="small"><b>{escape(title)}</b> {escape(text)}</div>'
+    return f'<div class="frame">{head}<div class="row">{cells}</div></div>'
 
 
 def warning_note(text: str) -> str:
-    """A warning that nobody should read past."""
+    """Return a highlighted warning."""
     return f'<p class="note">{escape(text)}</p>'
 
 
 def paragraph(text: str, *, faint: bool = False) -> str:
-    """A paragraph."""
+    """Return a paragraph of text."""
     return f'<p class="{"faint small" if faint else ""}">{escape(text)}</p>'
 
 
 def legend_paragraph(classes: Sequence[str]) -> str:
-    """The colours of the classes."""
+    """Return the colours of the classes; empty without classes."""
     if not classes:
         return ""
     items = "".join(
-        f'<i style="background:{color}"></i>{escape(name)}' for name, color in class_legend(classes)
+        f'<i style="background:{class_color(index)}"></i>{escape(name)}'
+        for index, name in enumerate(classes, 1)
     )
     return f'<p class="key small">{items}</p>'

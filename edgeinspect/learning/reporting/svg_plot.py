@@ -1,4 +1,4 @@
-"""Plots as inline SVG: two axes, lines, bars, points with intervals. No library, no script."""
+"""Plots as inline SVG: two axes, lines, bars, points with intervals; the same bytes each time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLUE, RED, AMBER, GREEN = "#1f5fbf", "#c4314b", "#b7791f", "#2f7d4f"
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 26, 14, 46
 _MIN_TICK_SPACING_PX = 46
-"""Least room of a tick's label along the x axis."""
+"""Minimum distance of two labels on the x axis."""
 _FONT = 12
 
 Point = tuple[float, float]
@@ -20,7 +20,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis: its range, its ticks, its words."""
+    """One axis: label, range and scale."""
 
     label: str
     low: float
@@ -30,14 +30,14 @@ class Axis:
     """Values are shares; labels are percentages."""
 
     def normalise(self, value: float) -> float:
-        """0 to 1 along the axis; what lies outside is put on its end."""
+        """Map a value to 0 to 1 along the axis; values outside are clipped to its ends."""
         low, high = self.low, self.high
         if self.is_log:
-            value, low, high = (math.log10(max(each, 1e-12)) for each in (value, low, high))
+            value, low, high = (math.log10(max(v, 1e-12)) for v in (value, low, high))
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
     def ticks(self) -> list[float]:
-        """Round values between the ends."""
+        """Return round values within the range."""
         if self.is_log:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1, 2, 5) if last - first <= 3 else (1,)
@@ -55,7 +55,7 @@ class Axis:
         return self.low - edge <= value <= self.high + edge
 
     def tick_label(self, value: float) -> str:
-        """A tick's label."""
+        """Format the label of a tick."""
         if self.is_percent:
             return f"{100 * value:.4g} %"
         return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.4g}"
@@ -63,7 +63,7 @@ class Axis:
 
 @dataclass(slots=True)
 class Plot:
-    """A plot in the making. Marks are drawn in the order they are added."""
+    """A plot under construction. Marks are drawn in the order in which they are added."""
 
     title: str
     x: Axis
@@ -76,7 +76,7 @@ class Plot:
     def line(
         self, points: Sequence[Point], color: str, name: str = "", *, dashed: bool = False
     ) -> None:
-        """A line through points."""
+        """Add a line through points."""
         path = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in points)
         dash = ' stroke-dasharray="5 4"' if dashed else ""
         self._marks.append(
@@ -85,7 +85,7 @@ class Plot:
         self._add_legend(name, color)
 
     def step(self, points: Sequence[Point], color: str, name: str = "") -> None:
-        """A line that goes sideways first, then up or down."""
+        """Add a step line: horizontal first, then vertical."""
         out: list[Point] = []
         for x, y in points:
             if out:
@@ -98,13 +98,16 @@ class Plot:
         points: Sequence[tuple[float, float, float, float]],
         color: str,
         name: str = "",
-        words: Callable[[int], str] = lambda index: "",
+        tooltip: Callable[[int], str] = lambda index: "",
     ) -> None:
-        """Points with their intervals upright: (x, y, low, high)."""
+        """Add points with vertical intervals: (x, y, low, high).
+
+        `tooltip` maps a point's index to text; no tooltip where it is empty.
+        """
         for index, (x, y, low, high) in enumerate(points):
             at = self._x(x)
-            said = words(index)
-            title = f"<title>{escape(said)}</title>" if said else ""
+            text = tooltip(index)
+            title = f"<title>{escape(text)}</title>" if text else ""
             self._marks.append(
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{self._y(low):.1f}" '
                 f'y2="{self._y(high):.1f}" stroke="{color}" stroke-width="1.5" opacity="0.55"/>'
@@ -113,18 +116,18 @@ class Plot:
         self._add_legend(name, color)
 
     def bars(self, bars: Sequence[tuple[float, float, float]], color: str, name: str = "") -> None:
-        """Upright bars: (from x, to x, y)."""
+        """Add vertical bars: (from x, to x, y)."""
         for low, high, y in bars:
             x, top = self._x(low), self._y(y)
-            wide, tall = self._x(high) - x, self._y(self.y.low) - top
+            width, height = self._x(high) - x, self._y(self.y.low) - top
             self._marks.append(
-                f'<rect x="{x:.1f}" y="{top:.1f}" width="{max(0.5, wide - 1):.1f}" '
-                f'height="{max(0.0, tall):.1f}" fill="{color}" opacity="0.75"/>'
+                f'<rect x="{x:.1f}" y="{top:.1f}" width="{max(0.5, width - 1):.1f}" '
+                f'height="{max(0.0, height):.1f}" fill="{color}" opacity="0.75"/>'
             )
         self._add_legend(name, color)
 
     def vline(self, x: float, color: str, name: str = "") -> None:
-        """A dashed line from bottom to top."""
+        """Add a dashed vertical line."""
         at = self._x(x)
         self._marks.append(
             f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{self._y(self.y.low):.1f}" '
@@ -133,11 +136,10 @@ class Plot:
         self._add_legend(name, color)
 
     def to_svg(self) -> str:
-        """The SVG element."""
-        legend = 18 * len(self._legend)
-        tall = self.height + legend + 4
+        """Return the SVG element."""
+        height = self.total_height
         parts = [
-            f'<svg viewBox="0 0 {self.width} {tall}" width="{self.width}" height="{tall}" '
+            f'<svg viewBox="0 0 {self.width} {height}" width="{self.width}" height="{height}" '
             f'role="img" aria-label="{escape(self.title)}" font-size="{_FONT}" '
             'font-family="system-ui, sans-serif">',
             *self._draw_axes(),
@@ -147,7 +149,10 @@ class Plot:
         ]
         return "".join(parts)
 
-    # -- pieces -------------------------------------------------------------------------
+    @property
+    def total_height(self) -> int:
+        """Height with the legend, in pixels."""
+        return self.height + 18 * len(self._legend) + 4
 
     def _x(self, value: float) -> float:
         return _LEFT + self.x.normalise(value) * (self.width - _LEFT - _RIGHT)
@@ -204,7 +209,7 @@ class Plot:
 
 
 def _tick_priority(value: float) -> tuple[float, float]:
-    """Powers of ten come first, then fives, then the rest, each from small to large."""
+    """Sort key of tick labels: powers of ten first, then fives, then the rest."""
     if value <= 0:
         return (0, value)
     lead = round(value / 10.0 ** math.floor(math.log10(value) + 1e-9), 6)

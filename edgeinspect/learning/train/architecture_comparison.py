@@ -1,4 +1,4 @@
-"""Several gates on the same pictures: how good, how large, how fast.
+"""Several gates on the same images: how good, how large, how fast.
 
 Every figure is taken from the exported graph under the line's own backend; thresholds are
 chosen on the validation split, everything else is measured on the test split.
@@ -65,9 +65,9 @@ class ArchitectureResult:
     auc: float
     accuracy: ProportionWithInterval
     escape: ProportionWithInterval
-    """Defective pictures that passed."""
+    """Defective images that passed."""
     overkill: ProportionWithInterval
-    """Sound pictures that were rejected."""
+    """Sound images that were rejected."""
     latency_ms: float
     """Median of one inference on this machine's processor."""
     latency_p95_ms: float

@@ -1,4 +1,4 @@
-"""Augmentation of one picture, by a generator of its own: a seed, a step and a place decide all."""
+"""Augmentation of one image, by a generator of its own: a seed, a step and a place decide all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AugmentSettings:
     noise: float = 3.0
     """Grey levels, deviation at most."""
     blur: float = 0.0
-    """Share of pictures that are blurred a little."""
+    """Share of images that are blurred a little."""
 
 
 def augment_image(
@@ -41,13 +41,13 @@ def augment_image(
     settings: AugmentSettings,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Change one picture and its mask.
+    """Change one image and its mask.
 
     Args:
         image: (H, W, C); not changed.
         mask: (H, W); not changed.
         rules: What may be done.
-        rng: Decides; the same state gives the same picture.
+        rng: Decides; the same state gives the same image.
 
     Returns:
         float32 (H, W, C), 0 to 255, and the mask; (W, H) after a turn.

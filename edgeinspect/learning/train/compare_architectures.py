@@ -59,7 +59,7 @@ def train_and_compare_gates(
 
 
 def _quantize(folder: Path, config: TrainingConfig, on_progress: StageProgress) -> Path:
-    """Calibrate a version on its own training pictures; returns the INT8 version."""
+    """Calibrate a version on its own training images; returns the INT8 version."""
     from edgeinspect.learning.calibrate.calibration import CalibrationConfig, calibrate
     from edgeinspect.learning.calibrate.write_version import write_version
 

@@ -72,7 +72,7 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
         net: In eval mode; one with a `stride` is a segmenter, any other a gate.
         card: For metadata and manifest.
         root: A model store's folder.
-        samples: uint8 (N, H, W, C) real pictures; the graph is fixed to their size, and ONNX
+        samples: uint8 (N, H, W, C) real images; the graph is fixed to their size, and ONNX
             Runtime must give on each what torch gives.
 
     Raises:

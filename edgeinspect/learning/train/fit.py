@@ -42,7 +42,7 @@ def fit(
     Args:
         net: Its weights are the start; it is changed.
         task: What for.
-        pictures: To learn from.
+        images: To learn from.
         recipe: How.
         validation: Chooses the best of the averaged weights; the last ones without it.
         folder: Where the state is kept, each minute and at the end.
@@ -56,7 +56,7 @@ def fit(
         DataError: The loss became NaN, or `state` is of another network.
         StorageError: The state cannot be written.
 
-    The same weights come out of a training that was killed and resumed: pictures, dropout
+    The same weights come out of a training that was killed and resumed: images, dropout
     and schedule depend on the step alone.
     """
     checkpoint = run_folder.checkpoint if run_folder is not None else None

@@ -1,4 +1,4 @@
-"""The curve of a training as a picture: loss down, validation score up."""
+"""The curve of a training as an image: loss down, validation score up."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What training minimises. Sums go over all processes, so that N of them equal one.
 
-Each process gives its own pictures' part of the loss: the parts add up to the loss of the
+Each process gives its own images' part of the loss: the parts add up to the loss of the
 whole batch, and so do their gradients.
 """
 
@@ -74,7 +74,7 @@ def _tversky(probs: Tensor, target: Tensor, miss: float, extra: float) -> Tensor
 
 
 def _lovasz(probs: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Lovász-softmax per picture, mean over its classes and over all processes' pictures."""
+    """Lovász-softmax per image, mean over its classes and over all processes' images."""
     losses = []
     for whole, all_true, seen in zip(probs, target, known, strict=True):
         one, true = whole[:, seen], all_true[seen]

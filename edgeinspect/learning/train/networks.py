@@ -2,7 +2,7 @@
 
 Both are shaped to quantize: BN and ReLU, additive skips, nearest upsampling, channels in
 multiples of 16, no attention, no SiLU, no deconvolution. They take raw grey levels as
-float32 (N, C, H, W), 0 to 255, and standardise each picture themselves, so that training
+float32 (N, C, H, W), 0 to 255, and standardise each image themselves, so that training
 and line cannot differ in it.
 Source: docs/decisions/0006-networks.md
 """
@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 
 class PerImageStandardize(nn.Module):
-    """Each picture less its mean, over its deviation; in float32, whatever follows.
+    """Each image less its mean, over its deviation; in float32, whatever follows.
 
     With `ignore_black` a pixel of grey 0 counts as letterbox padding: it has no part in mean
-    and deviation and comes out as 0. Otherwise the proportions of a picture, by the share
+    and deviation and comes out as 0. Otherwise the proportions of an image, by the share
     of padding that they need, would decide its contrast.
     """
 
@@ -198,7 +198,7 @@ class ResUNet(nn.Module):
 class MapGate(nn.Module):
     """A gate that segments first: the verdict is read off a fine map of defects.
 
-    For small defects in few pictures, where a classifier alone has too little to learn
+    For small defects in few images, where a classifier alone has too little to learn
     from: the map (stride 4) learns from every pixel of the masks, and the verdict from the
     map's peak, its sum, and the deepest features. About twenty times the work of `Gate`.
     Source: Tabernik 2019, "Segmentation-based deep-learning approach for surface-defect

@@ -1,4 +1,4 @@
-"""What to train, and the recipe that fits the pictures, unless it is said otherwise."""
+"""What to train, and the recipe that fits the images, unless it is said otherwise."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TrainingConfig:
     split_file: Path | None = None
     resume: bool = False
     turns: bool = False
-    """The part has no direction: turning a picture by 90° leaves its label true."""
+    """The part has no direction: turning an image by 90° leaves its label true."""
     layout: str | None = None
     """Of the data set, where it could be read in more than one."""
     good: Sequence[str] = ()
@@ -70,8 +70,8 @@ def default_recipe(
             gradient=20,
         )
         # Crops show a small defect large; without masks nobody knows which crop has it.
-        # A small frame is taken whole: each picture is standardised by itself, and a crop's
-        # own light and contrast are not the whole picture's.
+        # A small frame is taken whole: each image is standardised by itself, and a crop's
+        # own light and contrast are not the whole image's.
         small = height * width <= _SMALL_FRAME_PX
         crop = size if small else (min(192, height), min(640 if height <= 256 else 256, width))
         whole = 0.2 if has_masks and crop != size else 0.0
@@ -103,8 +103,8 @@ def default_recipe(
             steps,
             crop_height_px=crop[0],
             crop_width_px=crop[1],
-            # What is whole in the picture tells classes apart; a crop does not show it.
-            # On neu_seg: mIoU 0.767 on crops alone, 0.797 with whole pictures at the end.
+            # What is whole in the image tells classes apart; a crop does not show it.
+            # On neu_seg: mIoU 0.767 on crops alone, 0.797 with whole images at the end.
             whole_ratio=0.35 if stride == 2 and crop != size else 0.0,
             positive_share=0.7 if has_good else 1.0,
             centred_share=0.6,

@@ -46,7 +46,7 @@ UNET_PREFIX = "unet-"
 """`unet-ENCODER`: a U-Net of segmentation-models-pytorch, any of its encoders."""
 
 BODY_CHANNELS = 3
-"""Channels of every body: weights of colour then answer grey frames as they did grey pictures."""
+"""Channels of every body: weights of colour then answer grey frames as they did grey images."""
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 

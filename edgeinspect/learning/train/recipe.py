@@ -17,7 +17,7 @@ class Recipe:
 
     steps: int
     batch: int = 16
-    """Pictures of a step, over all processes."""
+    """Images of a step, over all processes."""
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     schedule: Schedule = "onecycle"
@@ -26,12 +26,12 @@ class Recipe:
     """Of the exponential average of the weights, which is what is kept."""
     clip_norm: float = 2.0
     crop_height_px: int | None = None
-    """Crops of this height; whole pictures when None."""
+    """Crops of this height; whole images when None."""
     crop_width_px: int | None = None
     whole_ratio: float = 0.0
-    """Share of the steps, the last ones, on whole pictures and half the batch."""
+    """Share of the steps, the last ones, on whole images and half the batch."""
     positive_share: float = 0.5
-    """Share of defective pictures in a batch."""
+    """Share of defective images in a batch."""
     centred_share: float = 0.8
     """Share of their crops that are centred on a defect."""
     loss: LossName = "ce+dice"
@@ -44,7 +44,7 @@ class Recipe:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def full_frame_start(self) -> int:
-        """The first step (from 0) on whole pictures."""
+        """The first step (from 0) on whole images."""
         return self.steps - round(self.steps * self.whole_ratio)
 
     def to_document(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Batches: so many defective, crops that follow rare classes. Nothing remembered.
 
 What stands at a place of a step is decided by (seed, step, place) alone. So a training that
-is resumed goes on with the same pictures, and two processes that share a batch draw, each
+is resumed goes on with the same images, and two processes that share a batch draw, each
 its part, what one process would draw.
 """
 
@@ -24,7 +24,7 @@ class BatchSampler:
     """Draws batches. Thread-safe: it only reads."""
 
     def __init__(self, images: ImageArrays, recipe: Recipe) -> None:
-        """Look at which picture holds which class."""
+        """Look at which image holds which class."""
         self._images = images
         self._recipe = recipe
         self._defective = np.flatnonzero(images.defective)
@@ -32,7 +32,7 @@ class BatchSampler:
         self._weights = self._image_weights()
 
     def _image_weights(self) -> NDArray[np.float64]:
-        """A picture is drawn by its rarest class, by the root of that class's rarity."""
+        """An image is drawn by its rarest class, by the root of that class's rarity."""
         present = np.zeros((len(self._defective), len(self._images.classes)), np.bool_)
         for row, index in enumerate(self._defective):
             ids = np.unique(self._images.masks[index])
@@ -45,7 +45,7 @@ class BatchSampler:
         return np.asarray(weights / total if total else weights)
 
     def batch_size(self, step: int) -> int:
-        """Pictures of a step."""
+        """Images of a step."""
         batch = self._recipe.batch
         return batch if step < self._recipe.full_frame_start() else max(2, batch // 2)
 
@@ -78,9 +78,9 @@ class BatchSampler:
         return image, mask, self._label(index, mask)
 
     def _label(self, index: int, mask: NDArray[np.uint8]) -> float:
-        """A crop is defective if it shows some; a whole picture as it was labelled.
+        """A crop is defective if it shows some; a whole image as it was labelled.
 
-        So is a crop of a picture that is labelled defective and has no mask.
+        So is a crop of an image that is labelled defective and has no mask.
         """
         whole = mask.size == self._images.masks[index].size
         if whole or not has_class(self._images.masks[index]):

@@ -49,9 +49,9 @@ def train_shipped_models(
     Args:
         out: A model store's folder; `strip-gate/` and `strip-segmenter/` go there.
         steps: Of each model; the gate takes a fifth more, on whole frames.
-        pictures: To train on; half as many choose the thresholds.
+        images: To train on; half as many choose the thresholds.
         test_pictures: Unseen, for the figures in the manifests.
-        seed: Of the training; the pictures have seeds of their own.
+        seed: Of the training; the images have seeds of their own.
         version: To write.
         threads: To compute with; the last bits depend on it.
         report: Told how far it is.
@@ -87,12 +87,13 @@ def train_shipped_models(
     maps = run_exported_graph(segmenter, validation, "thresholds", on_progress)
     gate_rule = choose_gate_thresholds(probs, validation.defective)
     class_rule = choose_class_thresholds(
-        summarise_outputs(probs, maps, net.stride), validation, gate_rule
+        summarise_outputs(probs, maps, net.stride), validation.defective, train.classes, gate_rule
     )
     probs = run_gate(gate, test, "test", on_progress)
     maps = run_exported_graph(segmenter, test, "test", on_progress)
     figures = gate_manifest_scores(probs, test.defective)
-    line = line_metrics(summarise_outputs(probs, maps, net.stride), test, gate_rule, class_rule)
+    scores = summarise_outputs(probs, maps, net.stride)
+    line = line_metrics(scores, test.defective, gate_rule, class_rule)
     areas = segmentation_scores(maps, test, net.stride)
     note = {"pictures": len(test), "seed": TEST_SEED, "set": "synthetic strip, unseen"}
     export_version(

@@ -30,7 +30,7 @@ class TrainingTask(Protocol):
 
 
 class GateTask:
-    """Defective or not. Raises DataError when there is only one kind of picture."""
+    """Defective or not. Raises DataError when there is only one kind of image."""
 
     def __init__(self, pictures: ImageArrays) -> None:
         if pictures.defective.all() or not pictures.defective.any():
@@ -43,7 +43,7 @@ class GateTask:
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         logit, coarse = net(images)
         loss = binary_loss(logit, labels)
-        # A picture that is defective and has no mask cannot say where.
+        # An image that is defective and has no mask cannot say where.
         drawn = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
         wanted, known = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
         known = known & ((labels < 0.5) | drawn)[:, None, None, None]

@@ -28,7 +28,7 @@ class TorchGradCam:
         self.layer, self._module = _find_feature_layer(net)
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-        """Where the gate sees reason to call a picture defective.
+        """Where the gate sees reason to call an image defective.
 
         Args:
             image: uint8 (H, W, C).

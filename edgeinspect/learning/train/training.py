@@ -1,7 +1,7 @@
 """A whole training: a data set in; a run folder with a checked, measured model out.
 
 RUN/run.json         recipe, data and versions: a run goes on only with the same
-RUN/split.json       which picture was in which split
+RUN/split.json       which image was in which split
 RUN/checkpoint.pt    everything a killed training needs to go on
 RUN/curve.csv        loss and validation score by step; curve.svg shows it
 RUN/<name>/1/        the exported model, for a store
@@ -60,14 +60,14 @@ def train_model(
     Args:
         plan: What to train.
         report: Told how far it is.
-        tell: Given, before the first step, the pictures that are left out and why.
+        tell: Given, before the first step, the images that are left out and why.
 
     Returns:
         The figures on the test split, from the exported graph; empty in all processes but
         the first.
 
     Raises:
-        DataError: Unusable pictures, a loss that became NaN, or a run of another kind there.
+        DataError: Unusable images, a loss that became NaN, or a run of another kind there.
         StorageError: The disk is full.
     """
     distributed.set_thread_count(config.threads)
@@ -99,9 +99,9 @@ class PreparedTraining:
     stride: int
     """Of the class map; 1 for a gate."""
     ignore_black: bool
-    """Whether letterboxing leaves black bands around some picture."""
+    """Whether letterboxing leaves black bands around some image."""
     left_out: tuple[SkippedImage, ...] = ()
-    """Pictures that are not trained or measured on, and why."""
+    """Images that are not trained or measured on, and why."""
 
 
 def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> PreparedTraining:
@@ -169,7 +169,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
 
 
 def _check_both_labels(config: TrainingConfig, pictures: dict[str, ImageArrays]) -> None:
-    """A gate learns, chooses its thresholds and is measured on good and defective pictures.
+    """A gate learns, chooses its thresholds and is measured on good and defective images.
 
     Raises:
         DataError: A split lacks one of them.
@@ -185,7 +185,7 @@ def _check_both_labels(config: TrainingConfig, pictures: dict[str, ImageArrays])
 
 
 def _has_black_borders(images: NDArray[np.uint8]) -> bool:
-    """Whether letterboxing left black bands in more than one picture of a hundred."""
+    """Whether letterboxing left black bands in more than one image of a hundred."""
     black = 0
     for image in images:
         edges = (image[0], image[-1], image[:, 0], image[:, -1])

@@ -115,7 +115,7 @@ def export_version(
 def run_gate(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> NDArray[np.float64]:
-    """`defect_prob` of each picture, (N,)."""
+    """`defect_prob` of each image, (N,)."""
     outputs = run_exported_graph(folder, images, stage, on_progress)
     return np.array([float(output[0][0]) for output in outputs])
 
@@ -123,7 +123,7 @@ def run_gate(
 def run_exported_graph(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> list[list[NDArray[Any]]]:
-    """What the written graph gives on each picture."""
+    """What the written graph gives on each image."""
     return run_graph(
         folder / "model.onnx",
         images.images,

@@ -11,32 +11,14 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import Region
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import decode_classes
+from edgeinspect.imaging import class_color_bgr, decode_classes
 from edgeinspect.wire import Mask
 
-CLASS_COLORS: tuple[str, ...] = (
-    "#ff5c5c",
-    "#ffb000",
-    "#4dc4ff",
-    "#d98cff",
-    "#5ee2a0",
-    "#ffe45c",
-    "#ff8ac2",
-    "#9fb4ff",
-)
-"""Of class 1, 2, 3 …; told apart by the colour-blind, seen on grey steel."""
 _MAX_WIDTH_PX = 2_000
 _JPEG_QUALITY = 82
 _THUMBNAIL_SIZE_PX = (240, 144)
 _MASK_ALPHA = 150
 _MAX_MASK_PX = 1 << 24
-
-
-def class_color_bgr(class_id: int) -> tuple[int, int, int]:
-    """A class's colour in OpenCV's order."""
-    text = CLASS_COLORS[(class_id - 1) % len(CLASS_COLORS)]
-    red, green, blue = (int(text[at : at + 2], 16) for at in (1, 3, 5))
-    return blue, green, red
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:

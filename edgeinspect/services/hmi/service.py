@@ -24,6 +24,7 @@ from edgeinspect.errors import (
     ModelError,
     is_transient,
 )
+from edgeinspect.imaging import CLASS_COLORS
 from edgeinspect.services.hmi import shift_counters
 from edgeinspect.services.hmi.action_routes import ActionContext, ActionRoutes
 from edgeinspect.services.hmi.app import make_app
@@ -35,7 +36,6 @@ from edgeinspect.services.hmi.config import (
     load_hmi_config,
 )
 from edgeinspect.services.hmi.drift import DriftMonitor
-from edgeinspect.services.hmi.encoding import CLASS_COLORS
 from edgeinspect.services.hmi.event_stream import EventStream
 from edgeinspect.services.hmi.frame_cache import FrameCache
 from edgeinspect.services.hmi.host_sensors import read_host_state

@@ -1,13 +1,14 @@
-"""Grad-CAM from an ONNX graph alone: no training library, no gradient engine.
+"""Grad-CAM from an ONNX graph, without a training library or gradients.
 
-The weight that Grad-CAM gives a channel is the derivative of the output when that channel
-is raised everywhere by the same amount, over its cells. So one run of the graph's tail per
-channel, each way, gives it exactly up to the step: no gradient is needed.
+Grad-CAM's weight of a channel is the derivative of the output when that channel is raised
+everywhere by the same amount, divided by its cells. Two runs of the graph's tail per channel
+give it by central differences.
 Source: Selvaraju et al. 2017, equation 1; docs/evaluation.md
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,13 @@ from edgeinspect.system import check_regular
 _IMAGE = "image"
 _OUTPUT = "defect_prob"
 _STEP = 0.01
-"""Of a channel's own spread."""
+"""Relative to the channel's standard deviation."""
 _MIN_CELLS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SplitGraph:
-    """A graph cut at one tensor that everything flows through."""
+    """A graph split at one tensor that all paths share."""
 
     tensor: str
     shape: tuple[int, int, int]
@@ -40,10 +41,10 @@ class SplitGraph:
 
 
 def split_graph(path: Path) -> SplitGraph | None:
-    """Cut a gate's graph at its deepest feature map; None if it has no such place.
+    """Split a gate's graph at its deepest feature map; None without a suitable tensor.
 
-    The place is the last tensor (1, C, h, w) with several channels and cells through which
-    everything that the output knows of the image must flow.
+    That is the last tensor (1, C, h, w) with several channels and cells that all paths from
+    the image to the output pass through.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
@@ -64,10 +65,10 @@ def split_graph(path: Path) -> SplitGraph | None:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def session(inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-        part = _extract_subgraph(onnx, model, inputs, outputs, shapes)
-        return ort.InferenceSession(part.SerializeToString(), options, ["CPUExecutionProvider"])
+        subgraph = _extract_subgraph(onnx, model, inputs, outputs, shapes)
+        return ort.InferenceSession(subgraph.SerializeToString(), options, ["CPUExecutionProvider"])
 
-    _one, channels, height, width = shapes[tensor]
+    _batch, channels, height, width = shapes[tensor]
     return SplitGraph(
         tensor,
         (channels, height, width),
@@ -77,10 +78,10 @@ def split_graph(path: Path) -> SplitGraph | None:
 
 
 def grad_cam(graph: SplitGraph, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-    """Where the gate sees reason to call the picture defective.
+    """Compute which parts of the image raise the gate's probability.
 
     Args:
-        cut: Of the gate's graph.
+        graph: Of the gate.
         image: uint8 (H, W, C).
 
     Returns:
@@ -90,53 +91,52 @@ def grad_cam(graph: SplitGraph, image: NDArray[np.uint8]) -> tuple[NDArray[np.fl
     channels, height, width = graph.shape
     steps = _STEP * np.maximum(1e-3, features.std(axis=(0, 2, 3)))
     weights = np.empty(channels, np.float32)
-    raised = features.copy()
+    shifted = features.copy()
     for channel, step in enumerate(steps):
-        original = raised[:, channel].copy()
-        sides = []
-        for way in (step, -step):
-            raised[:, channel] = original + np.float32(way)
-            sides.append(float(np.ravel(graph.tail.run(None, {graph.tensor: raised})[0])[0]))
-        raised[:, channel] = original
-        weights[channel] = (sides[0] - sides[1]) / (2 * step * height * width)
-    found = np.tensordot(weights, features[0], axes=1)
-    return np.maximum(found, 0).astype(np.float32), float(np.ravel(prob)[0])
+        original = shifted[:, channel].copy()
+        outputs = []
+        for offset in (step, -step):
+            shifted[:, channel] = original + np.float32(offset)
+            outputs.append(float(np.ravel(graph.tail.run(None, {graph.tensor: shifted})[0])[0]))
+        shifted[:, channel] = original
+        weights[channel] = (outputs[0] - outputs[1]) / (2 * step * height * width)
+    heat = np.tensordot(weights, features[0], axes=1)
+    return np.maximum(heat, 0).astype(np.float32), float(np.ravel(prob)[0])
 
 
 def deepest_bottleneck(graph: Any, shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """Name of the deepest feature map that all paths from image to output share."""
-    alive = _tensors_on_path(graph)
-    left: dict[str, int] = {}  # readers that a live tensor still has
+    """Return the deepest feature map that all paths from image to output share."""
+    on_path = _tensors_on_path(graph)
+    readers: dict[str, int] = {}  # remaining readers of each tensor
     for node in graph.node:
         for name in node.input:
-            if name in alive and any(out in alive for out in node.output):
-                left[name] = left.get(name, 0) + 1
-    open_now = {_IMAGE}
-    found: str | None = None
+            if name in on_path and any(out in on_path for out in node.output):
+                readers[name] = readers.get(name, 0) + 1
+    live = {_IMAGE}
+    deepest: str | None = None
     for node in graph.node:
-        if not any(out in alive for out in node.output):
+        if not any(out in on_path for out in node.output):
             continue
         for name in node.input:
-            if name in alive:
-                left[name] -= 1
-                if not left[name]:
-                    open_now.discard(name)
-        open_now.update(out for out in node.output if out in alive)
-        if len(open_now) == 1:
-            (only,) = open_now
-            shape = shapes.get(only, ())
-            if len(shape) == 4 and shape[1] > 1 and shape[2] * shape[3] >= _MIN_CELLS:
-                found = only if _is_feature_map(shape) else found
-    return found
+            if name in on_path:
+                readers[name] -= 1
+                if not readers[name]:
+                    live.discard(name)
+        live.update(out for out in node.output if out in on_path)
+        if len(live) == 1 and _is_feature_map(shapes.get(next(iter(live)), ())):
+            (deepest,) = live
+    return deepest
 
 
 def _is_feature_map(shape: Sequence[int]) -> bool:
-    """(1, C, h, w), and not the frame itself as (1, H, W, C)."""
+    """Whether a shape is (1, C, h, w) with several channels; (1, H, W, C) is the frame."""
+    if len(shape) != 4 or shape[1] < 2 or shape[2] * shape[3] < _MIN_CELLS:
+        return False
     return shape[0] == 1 and shape[3] > 1 and shape[2] > 1
 
 
 def _tensors_on_path(graph: Any) -> set[str]:
-    """Tensors that depend on the image and that the output depends on."""
+    """Return the tensors that depend on the image and that the output depends on."""
     after = {_IMAGE}
     for node in graph.node:
         if any(name in after for name in node.input) and node.op_type not in ("Shape", "Size"):
@@ -149,11 +149,11 @@ def _tensors_on_path(graph: Any) -> set[str]:
 
 
 def _logit_tensor(graph: Any) -> str | None:
-    """What goes into the sigmoid that makes the probability."""
-    makers = {out: node for node in graph.node for out in node.output}
+    """Return the input of the sigmoid that produces the probability."""
+    producers = {out: node for node in graph.node for out in node.output}
     name = _OUTPUT
-    while name in makers:
-        node = makers[name]
+    while name in producers:
+        node = producers[name]
         if node.op_type == "Sigmoid":
             return str(node.input[0])
         if node.op_type not in ("Reshape", "Squeeze", "Flatten", "Identity", "Cast", "Unsqueeze"):
@@ -178,27 +178,27 @@ def _extract_subgraph(
     outputs: Sequence[str],
     shapes: Mapping[str, Sequence[int]],
 ) -> Any:
-    """The part of a graph between tensors; its constants go along."""
-    wanted, nodes = set(outputs), []
+    """Return the part of a graph between tensors, with its constants."""
+    required, nodes = set(outputs), []
     for node in reversed(model.graph.node):
-        if any(name in wanted for name in node.output) and not set(node.output) <= set(inputs):
+        if any(name in required for name in node.output) and not set(node.output) <= set(inputs):
             nodes.append(node)
-            wanted.update(name for name in node.input if name not in inputs)
-    known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+            required.update(name for name in node.input if name not in inputs)
+    declared = {value.name: value for value in (*model.graph.input, *model.graph.output)}
 
-    def describe(name: str) -> Any:
-        if name in known:
-            return known[name]
+    def value_info(name: str) -> Any:
+        if name in declared:
+            return declared[name]
         return onnx.helper.make_tensor_value_info(
             name, onnx.TensorProto.FLOAT, list(shapes[name]) if name in shapes else None
         )
 
     graph = onnx.helper.make_graph(
         list(reversed(nodes)),
-        "part",
-        [describe(name) for name in inputs],
-        [describe(name) for name in outputs],
-        [each for each in model.graph.initializer if each.name in wanted],
+        "subgraph",
+        [value_info(name) for name in inputs],
+        [value_info(name) for name in outputs],
+        [each for each in model.graph.initializer if each.name in required],
     )
     return onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version
@@ -206,8 +206,6 @@ def _extract_subgraph(
 
 
 def _import_optional(name: str, extra: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:

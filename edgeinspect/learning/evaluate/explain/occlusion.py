@@ -1,4 +1,4 @@
-"""Occlusion: what the gate's probability loses where the picture is covered. For any engine."""
+"""Occlusion map: the gate's loss of logit where the image is covered. For any engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATCHES_ACROSS = 12
 
 
 def occlusion_map(engine: Engine, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-    """Cover the picture patch by patch with its own mean and ask the gate again.
+    """Cover the image patch by patch with its mean and run the gate each time.
 
     Args:
         engine: Of a gate.
@@ -20,7 +20,7 @@ def occlusion_map(engine: Engine, image: NDArray[np.uint8]) -> tuple[NDArray[np.
 
     Returns:
         (map float32 (h, w), at least 0: the loss of logit under each patch; the probability).
-        Patches are half as far apart as they are wide.
+        Patches overlap by half.
 
     Raises:
         EngineFault: An inference failed.
@@ -30,21 +30,21 @@ def occlusion_map(engine: Engine, image: NDArray[np.uint8]) -> tuple[NDArray[np.
     step = max(2, side // 2)
     tops, lefts = range(0, height, step), range(0, width, step)
     prob = float(engine.infer(image)[0][0])
-    base = _logit(prob)
-    grey = image.mean(axis=(0, 1)).astype(np.uint8)
+    uncovered = _logit(prob)
+    mean = image.mean(axis=(0, 1)).astype(np.uint8)
     loss = np.zeros((len(tops), len(lefts)), np.float32)
     covered = image.copy()
     for row, top in enumerate(tops):
         for column, left in enumerate(lefts):
-            middle_y, middle_x = top + step // 2, left + step // 2
+            y, x = top + step // 2, left + step // 2
             area = (
-                slice(max(0, middle_y - side // 2), middle_y + side // 2),
-                slice(max(0, middle_x - side // 2), middle_x + side // 2),
+                slice(max(0, y - side // 2), y + side // 2),
+                slice(max(0, x - side // 2), x + side // 2),
             )
-            kept = covered[area].copy()
-            covered[area] = grey
-            loss[row, column] = base - _logit(float(engine.infer(covered)[0][0]))
-            covered[area] = kept
+            original = covered[area].copy()
+            covered[area] = mean
+            loss[row, column] = uncovered - _logit(float(engine.infer(covered)[0][0]))
+            covered[area] = original
     return np.maximum(loss, 0), prob
 
 

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: reliability curve, ECE, and Platt's correction."""
+"""Calibration of a probability: reliability curve, ECE, Brier score and Platt scaling."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate
 
 BIN_COUNT = 10
 _MIN_PROB = 1e-6
-"""Probabilities are kept this far from 0 and 1 before their logit is taken."""
+"""Probabilities are clipped to this distance from 0 and 1 for their logit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pictures whose probability lies in one tenth."""
+    """Images whose probability is between `low` and `high`."""
 
     low: float
     high: float
@@ -32,40 +32,40 @@ class PlattScaling:
     offset: float
 
     def __call__(self, probs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Corrected probabilities."""
-        return _sigmoid(self.slope * _logit(probs) + self.offset)
+        """Return the corrected probabilities."""
+        return sigmoid(self.slope * _logit(probs) + self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityCurve:
-    """How probabilities compare with what came true, at this set's share of defective ones."""
+    """Predicted probabilities against the observed share of defective images."""
 
     bins: tuple[ReliabilityBin, ...]
-    """Without the empty ones."""
+    """Without empty ones."""
     ece: float
     """Expected calibration error over ten equal bins."""
     brier: float
     platt: PlattScaling
     ece_after_platt: float
-    """On the half of the pictures that the correction was not fitted on, both ways round."""
+    """On images that the scaling was not fitted on (two-fold)."""
 
 
 def measure_reliability(
     probs: NDArray[np.float64], defective: NDArray[np.bool_], seed: int = 1
 ) -> ReliabilityCurve | None:
-    """Calibration of the gate's probabilities; None unless both kinds are there.
+    """Measure the calibration; None with fewer than two good or two defective images.
 
     Args:
         probs: (N,), 0 to 1.
         defective: (N,).
-        seed: Divides the pictures in two for `ece_after_platt`.
+        seed: Of the two folds for `ece_after_platt`.
     """
     if min(defective.sum(), (~defective).sum()) < 2:
         return None
     corrected = np.empty_like(probs)
     half = _stratified_half(defective, seed)
-    for mine in (half, ~half):
-        corrected[mine] = fit_platt_scaling(probs[~mine], defective[~mine])(probs[mine])
+    for fold in (half, ~half):
+        corrected[fold] = fit_platt_scaling(probs[~fold], defective[~fold])(probs[fold])
     return ReliabilityCurve(
         bins=_reliability_bins(probs, defective),
         ece=expected_calibration_error(probs, defective),
@@ -76,7 +76,7 @@ def measure_reliability(
 
 
 def expected_calibration_error(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
-    """ECE: the bins' distance between mean probability and share, weighted by their pictures."""
+    """Return the mean distance of probability and share in the bins, weighted by their images."""
     return float(
         sum(
             each.defective.total / len(probs) * abs((each.defective.value or 0.0) - each.mean_prob)
@@ -86,7 +86,7 @@ def expected_calibration_error(probs: NDArray[np.float64], defective: NDArray[np
 
 
 def fit_platt_scaling(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> PlattScaling:
-    """Slope and offset by Newton's method with halved steps, on Platt's smoothed targets.
+    """Fit slope and offset to Platt's smoothed targets, by Newton with backtracking.
 
     Source: Platt 1999; Lin, Lin and Weng 2007
     """
@@ -97,49 +97,26 @@ def fit_platt_scaling(probs: NDArray[np.float64], defective: NDArray[np.bool_]) 
     weights = np.array([1.0, 0.0])
     loss = _log_loss(weights @ columns, target)
     for _ in range(100):
-        guess = _sigmoid(weights @ columns)
-        slope = columns @ (guess - target)
-        bend = (columns * (guess * (1 - guess))) @ columns.T + 1e-9 * np.eye(2)
-        step = np.linalg.solve(bend, slope)
-        # Newton leaps past the minimum where saturated probabilities make the bend flat.
-        while (now := _log_loss((weights - step) @ columns, target)) > loss:
+        predicted = sigmoid(weights @ columns)
+        gradient = columns @ (predicted - target)
+        hessian = (columns * (predicted * (1 - predicted))) @ columns.T + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        # A full step overshoots where saturated probabilities make the Hessian flat.
+        while (new_loss := _log_loss((weights - step) @ columns, target)) > loss:
             step /= 2
             if np.abs(step).max() < 1e-12:
                 break
         else:
-            weights, loss = weights - step, now
+            weights, loss = weights - step, new_loss
         if np.abs(step).max() < 1e-9:
             break
     return PlattScaling(float(weights[0]), float(weights[1]))
 
 
-def _log_loss(values: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Of sigmoid(values), without ever taking the logarithm of 0."""
-    return float(np.sum(np.logaddexp(0.0, values) - target * values))
-
-
-def _reliability_bins(
-    probs: NDArray[np.float64], defective: NDArray[np.bool_]
-) -> tuple[ReliabilityBin, ...]:
-    index = np.minimum((probs * BIN_COUNT).astype(int), BIN_COUNT - 1)
-    found = []
-    for number in range(BIN_COUNT):
-        mine = index == number
-        if mine.any():
-            share = estimate_rate(int(defective[mine].sum()), int(mine.sum()))
-            mean = float(probs[mine].mean())
-            found.append(ReliabilityBin(number / BIN_COUNT, (number + 1) / BIN_COUNT, mean, share))
-    return tuple(found)
-
-
-def _stratified_half(defective: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    """Half of the defective and half of the sound ones, drawn by seed."""
-    rng = np.random.default_rng(seed)
-    half = np.zeros(len(defective), np.bool_)
-    for kind in (defective, ~defective):
-        places = rng.permutation(np.flatnonzero(kind))
-        half[places[: len(places) // 2]] = True
-    return half
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logistic function, without overflow."""
+    out: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))
+    return out
 
 
 def _logit(probs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,6 +125,29 @@ def _logit(probs: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    out: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))
-    return out
+def _log_loss(logits: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Cross-entropy of sigmoid(logits), finite for saturated values."""
+    return float(np.sum(np.logaddexp(0.0, logits) - target * logits))
+
+
+def _reliability_bins(
+    probs: NDArray[np.float64], defective: NDArray[np.bool_]
+) -> tuple[ReliabilityBin, ...]:
+    index = np.minimum((probs * BIN_COUNT).astype(int), BIN_COUNT - 1)
+    bins = []
+    for number in np.unique(index).tolist():
+        inside = index == number
+        share = estimate_rate(int(defective[inside].sum()), int(inside.sum()))
+        low, high = number / BIN_COUNT, (number + 1) / BIN_COUNT
+        bins.append(ReliabilityBin(low, high, float(probs[inside].mean()), share))
+    return tuple(bins)
+
+
+def _stratified_half(defective: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """Select half of the defective and half of the good images at random."""
+    rng = np.random.default_rng(seed)
+    half = np.zeros(len(defective), np.bool_)
+    for kind in (defective, ~defective):
+        indices = rng.permutation(np.flatnonzero(kind))
+        half[indices[: len(indices) // 2]] = True
+    return half

@@ -1,4 +1,4 @@
-"""The threshold that costs least, when an escape costs so much and an overkill so much."""
+"""The threshold with the lowest expected cost of escapes and overkills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeinspect.learning.evaluate.metrics.roc import MAX_CURVE_POINTS, every_nt
 _BOOTSTRAP_ROUNDS = 500
 _PARTS_PER_COST = 1000
 _MAX_COST_SHARE_OF_ONE_FRAME = 0.1
-"""One picture should not decide over more than this share of the cost."""
+"""Above this share of the cost for a single image, the data set is too small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class CostPoint:
 
 @dataclass(frozen=True, slots=True)
 class CostThreshold:
-    """Least expected cost on these pictures, and how far it can be believed."""
+    """The threshold with the lowest expected cost on these images, and its uncertainty."""
 
     escape_cost: float
     overkill_cost: float
     prevalence_ratio: float
-    """Share of defective parts that the cost is reckoned with."""
+    """Share of defective parts that the cost is computed for."""
     threshold: float
-    """Everything at or above it rejected."""
+    """Scores of at least this are rejected."""
     cost_per_1000: float
     """Of 1000 parts, in the unit of the two costs."""
     cost_low: float
@@ -44,15 +44,15 @@ class CostThreshold:
     escape: Rate
     overkill: Rate
     threshold_low: float
-    """Where 95 % of resamplings of the pictures choose the threshold."""
+    """95 % bootstrap interval of the chosen threshold."""
     threshold_high: float
     overkill_low: float
-    """The same, as the share of these sound pictures that it would reject."""
+    """The same, as the share of these good images that it would reject."""
     overkill_high: float
     cost_now_per_1000: float | None
-    """With the decisions as the thresholds in force make them."""
+    """With the thresholds in force."""
     warning: str
-    """Empty if the set is large enough for this ratio."""
+    """Why the set is too small for this cost ratio; empty if it is large enough."""
     curve: tuple[CostPoint, ...]
 
 
@@ -66,19 +66,16 @@ def choose_cost_threshold(
     rejected: NDArray[np.bool_] | None = None,
     seed: int = 1,
 ) -> CostThreshold | None:
-    """Weigh escapes against overkills over every threshold.
+    """Choose the threshold with the lowest cost; None without good and defective images.
 
     Args:
-        rank: (N,): what the threshold is put on.
+        scores: (N,): the threshold applies to these.
         defective: (N,).
         escape_cost: Of one defective part that passes, any unit.
-        overkill_cost: Of one sound part that is thrown away, same unit.
+        overkill_cost: Of one good part that is rejected, same unit.
         prevalence_ratio: Share of defective parts on the line; the set's own when absent.
-        rejected: (N,): decisions in force, to give their cost beside.
+        rejected: (N,): the decisions in force, to compare their cost.
         seed: Of the resampling.
-
-    Returns:
-        None unless both kinds of pictures are there.
     """
     bad, good = int(defective.sum()), int((~defective).sum())
     if not bad or not good:
@@ -87,38 +84,33 @@ def choose_cost_threshold(
     weights = (_PARTS_PER_COST * share * escape_cost, _PARTS_PER_COST * (1 - share) * overkill_cost)
     points = _cost_curve(scores, defective, weights)
     best = min(points, key=lambda point: (point.cost_per_1000, -point.threshold))
-    over_threshold = scores >= best.threshold
-    escape = estimate_rate(int((defective & ~over_threshold).sum()), bad)
-    overkill = estimate_rate(int((~defective & over_threshold).sum()), good)
-    drawn = _resampled_thresholds(scores, defective, weights, seed)
-    sound = np.sort(scores[~defective])
-    overkills = 1 - np.searchsorted(sound, drawn, "left") / good
-    low, high = (
-        weights[0] * getattr(escape, end) + weights[1] * getattr(overkill, end)
-        for end in ("low", "high")
-    )
-    now = None
+    is_above = scores >= best.threshold
+    escape = estimate_rate(int((defective & ~is_above).sum()), bad)
+    overkill = estimate_rate(int((~defective & is_above).sum()), good)
+    resampled = _resampled_thresholds(scores, defective, weights, seed)
+    overkills = 1 - np.searchsorted(np.sort(scores[~defective]), resampled, "left") / good
+    cost_now = None
     if rejected is not None:
-        now = float(
+        cost_now = float(
             weights[0] * (~rejected[defective]).mean() + weights[1] * rejected[~defective].mean()
         )
-    spread = np.quantile(overkills, (0.025, 0.975)).astype(np.float64)
+    interval = np.quantile(overkills, (0.025, 0.975)).astype(np.float64)
     return CostThreshold(
         escape_cost=escape_cost,
         overkill_cost=overkill_cost,
         prevalence_ratio=share,
         threshold=best.threshold,
         cost_per_1000=best.cost_per_1000,
-        cost_low=float(low),
-        cost_high=float(high),
+        cost_low=weights[0] * escape.low + weights[1] * overkill.low,
+        cost_high=weights[0] * escape.high + weights[1] * overkill.high,
         escape=escape,
         overkill=overkill,
-        threshold_low=float(np.quantile(drawn, 0.025)),
-        threshold_high=float(np.quantile(drawn, 0.975)),
-        overkill_low=float(spread[0]),
-        overkill_high=float(spread[1]),
-        cost_now_per_1000=now,
-        warning=_sample_size_warning(escape, escape_cost / overkill_cost, weights, best, spread),
+        threshold_low=float(np.quantile(resampled, 0.025)),
+        threshold_high=float(np.quantile(resampled, 0.975)),
+        overkill_low=float(interval[0]),
+        overkill_high=float(interval[1]),
+        cost_now_per_1000=cost_now,
+        warning=_sample_size_warning(escape, escape_cost / overkill_cost, weights, best, interval),
         curve=every_nth(points, MAX_CURVE_POINTS),
     )
 
@@ -147,41 +139,42 @@ def _resampled_thresholds(
     weights: tuple[float, float],
     seed: int,
 ) -> NDArray[np.float64]:
-    """(rounds,) thresholds chosen on resamplings, defective and sound ones drawn apart."""
+    """Return (rounds,) thresholds chosen on resamplings, stratified by label."""
     rng = np.random.default_rng(seed)
-    values, place = np.unique(scores, return_inverse=True)
-    choices = np.append(values, np.nextafter(values[-1], np.inf))
+    values, index = np.unique(scores, return_inverse=True)
+    candidates = np.append(values, np.nextafter(values[-1], np.inf))
     out = np.empty(_BOOTSTRAP_ROUNDS)
-    bad, good = place[defective], place[~defective]
+    bad, good = index[defective], index[~defective]
     for number in range(_BOOTSTRAP_ROUNDS):
-        drawn_bad = np.bincount(rng.choice(bad, len(bad)), minlength=len(choices))
-        drawn_good = np.bincount(rng.choice(good, len(good)), minlength=len(choices))
-        escapes = (np.cumsum(drawn_bad) - drawn_bad) / len(bad)  # those strictly below
+        drawn_bad = np.bincount(rng.choice(bad, len(bad)), minlength=len(candidates))
+        drawn_good = np.bincount(rng.choice(good, len(good)), minlength=len(candidates))
+        escapes = (np.cumsum(drawn_bad) - drawn_bad) / len(bad)  # strictly below
         overkills = np.cumsum(drawn_good[::-1])[::-1] / len(good)
         cost = weights[0] * escapes + weights[1] * overkills
-        out[number] = choices[len(cost) - 1 - int(np.argmin(cost[::-1]))]
+        out[number] = candidates[len(cost) - 1 - int(np.argmin(cost[::-1]))]
     return out
 
 
 def _sample_size_warning(
     escape: Rate,
-    ratio: float,
+    cost_ratio: float,
     weights: tuple[float, float],
     best: CostPoint,
-    spread: NDArray[np.float64],
+    overkill_interval: NDArray[np.float64],
 ) -> str:
-    """What makes the choice unsafe, in words; empty if nothing does."""
+    """Explain why the set is too small for the choice; empty if it is large enough."""
     reasons = []
     one_more = weights[0] / escape.total / max(best.cost_per_1000, 1e-9)
+    low, high = overkill_interval
     if one_more > _MAX_COST_SHARE_OF_ONE_FRAME:
         reasons.append(
-            f"at {ratio:g}:1 a single escape among its {escape.total} defective pictures "
-            f"changes the cost by {one_more:.0%}, and their escape rate is only known to lie "
+            f"at {cost_ratio:g}:1 a single escape among its {escape.total} defective images "
+            f"changes the cost by {one_more:.0%}, and their escape rate is only known to be "
             f"between {escape.low:.1%} and {escape.high:.1%}"
         )
-    if spread[1] - spread[0] > max(0.02, spread[0]):
+    if high - low > max(0.02, low):
         reasons.append(
-            f"other pictures of the same kind would choose a threshold that rejects between "
-            f"{spread[0]:.1%} and {spread[1]:.1%} of the sound ones"
+            "other images of the same kind would choose a threshold that rejects between "
+            f"{low:.1%} and {high:.1%} of the good ones"
         )
-    return "The set is too small to carry this ratio: " + "; ".join(reasons) if reasons else ""
+    return "The set is too small for this cost ratio: " + "; ".join(reasons) if reasons else ""

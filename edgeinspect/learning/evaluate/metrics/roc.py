@@ -1,29 +1,28 @@
-"""How well one number ranks defective above sound pictures: ROC, precision and recall, AUC."""
+"""Metrics of a score that ranks images, without a threshold: ROC, precision-recall, AUC."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate
-from edgeinspect.learning.evaluate.metrics.scores import classifier_scores
+from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate, wilson_interval
 
 FALSE_REJECT_RATES = (0.01, 0.05)
 HISTOGRAM_BINS = 20
 MAX_CURVE_POINTS = 500
-"""Points of a curve that a report keeps."""
-
+"""Points of a curve in a report."""
 
 _Point = TypeVar("_Point")
 
 
 @dataclass(frozen=True, slots=True)
 class RocPoint:
-    """Everything at or above `threshold` rejected."""
+    """All images with a score of at least `threshold` rejected."""
 
     threshold: float
     false_reject_ratio: float
@@ -33,17 +32,17 @@ class RocPoint:
 
 @dataclass(frozen=True, slots=True)
 class RecallAtFalseRejectRate:
-    """Recall at a false-reject rate that is not exceeded."""
+    """Highest recall whose false-reject rate does not exceed `false_reject_rate`."""
 
     false_reject_rate: float
     recall: Rate
     threshold: float
-    """Above it a picture is rejected."""
+    """Images with a higher score are rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreBin:
-    """Pictures whose rank lies in one twentieth."""
+    """Number of images with a score between `low` and `high`."""
 
     low: float
     high: float
@@ -53,7 +52,7 @@ class ScoreBin:
 
 @dataclass(frozen=True, slots=True)
 class RocAnalysis:
-    """Figures that need no threshold."""
+    """Metrics that need no threshold."""
 
     auc: float
     auc_low: float
@@ -66,37 +65,91 @@ class RocAnalysis:
     histogram: tuple[ScoreBin, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ClassifierScores:
+    """How well probabilities separate defective from good images."""
+
+    auc: float
+    recall: dict[float, float]
+    """By false-reject rate."""
+    recall_interval: dict[float, tuple[float, float]]
+    threshold: dict[float, float]
+    auc_interval: tuple[float, float]
+    """95 %, after DeLong 1988."""
+
+
+def delong_placements(
+    scores: NDArray[np.floating[Any]], is_defective: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each defective image's share of good images below it, each good one's of those above.
+
+    A tie counts half. The mean of either is the area under the ROC curve (AUC).
+    Source: DeLong, DeLong and Clarke-Pearson 1988
+    """
+    bad, good = np.sort(scores[is_defective]), np.sort(scores[~is_defective])
+    below = np.searchsorted(good, bad, "left") + np.searchsorted(good, bad, "right")
+    under = np.searchsorted(bad, good, "left") + np.searchsorted(bad, good, "right")
+    return below / (2 * max(1, len(good))), 1 - under / (2 * max(1, len(bad)))
+
+
+def delong_variance(*placements: NDArray[np.float64]) -> float:
+    """Return the variance of an AUC, or of a difference of two, from its placements."""
+    return sum(float(np.var(each, ddof=1)) / len(each) for each in placements if len(each) > 1)
+
+
+def classifier_scores(
+    probs: NDArray[np.floating[Any]],
+    defective: NDArray[np.bool_],
+    false_reject_rates: Sequence[float],
+) -> ClassifierScores:
+    """Compute the AUC, and the recall at given false-reject rates."""
+    bad, good = probs[defective], np.sort(probs[~defective])
+    placements = delong_placements(probs, defective)
+    auc = float(placements[0].mean()) if len(bad) and len(good) else 0.0
+    spread = 1.96 * math.sqrt(delong_variance(*placements))
+    recall, recall_interval, threshold = {}, {}, {}
+    for rate in false_reject_rates:
+        allowed = int(rate * len(good))  # good images that may be rejected
+        limit = float(good[len(good) - 1 - allowed]) if len(good) > allowed else 0.0
+        hits = int((bad > limit).sum())
+        recall[rate] = hits / max(1, len(bad))
+        recall_interval[rate] = wilson_interval(hits, len(bad))
+        threshold[rate] = limit
+    around = (max(0.0, auc - spread), min(1.0, auc + spread))
+    return ClassifierScores(auc, recall, recall_interval, threshold, around)
+
+
 def analyse_roc(
     scores: NDArray[np.float64],
     defective: NDArray[np.bool_],
     false_reject_rates: Sequence[float] = FALSE_REJECT_RATES,
 ) -> RocAnalysis | None:
-    """ROC, precision-recall and their areas; None unless both kinds of pictures are there.
+    """Compute ROC, precision-recall and their areas; None without good and defective images.
 
     Args:
-        rank: (N,): higher is more likely defective.
+        scores: (N,): higher is more likely defective.
         defective: (N,).
-        rates: False-reject rates to give the recall at.
+        false_reject_rates: Rates at which the recall is given.
     """
     bad = int(defective.sum())
     if not bad or bad == len(defective):
         return None
-    figures = classifier_scores(scores, defective, false_reject_rates)
+    summary = classifier_scores(scores, defective, false_reject_rates)
     points = roc_curve(scores, defective)
     recalls = np.array([point.recall for point in points])
     precisions = np.array([point.precision for point in points])
-    # A step's area is its own precision: no interpolation, which would flatter.
-    area = float(np.sum(np.diff(recalls, prepend=0.0) * precisions))
+    # Average precision is a sum of steps: interpolation would overestimate it.
+    average_precision = float(np.sum(np.diff(recalls, prepend=0.0) * precisions))
     return RocAnalysis(
-        auc=figures.auc,
-        auc_low=figures.auc_interval[0],
-        auc_high=figures.auc_interval[1],
-        average_precision=area,
+        auc=summary.auc,
+        auc_low=summary.auc_interval[0],
+        auc_high=summary.auc_interval[1],
+        average_precision=average_precision,
         recall_at=tuple(
             RecallAtFalseRejectRate(
-                each, estimate_rate(round(figures.recall[each] * bad), bad), figures.threshold[each]
+                rate, estimate_rate(round(summary.recall[rate] * bad), bad), summary.threshold[rate]
             )
-            for each in false_reject_rates
+            for rate in false_reject_rates
         ),
         curve=downsample_curve(points),
         histogram=_score_histogram(scores, defective),
@@ -104,7 +157,7 @@ def analyse_roc(
 
 
 def roc_curve(scores: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[RocPoint, ...]:
-    """One point for each different value of `rank`, from the highest to the lowest."""
+    """Return one point for each distinct score, from the highest to the lowest."""
     order = np.argsort(-scores, kind="stable")
     values, bad = scores[order], defective[order]
     last = np.flatnonzero(np.append(np.diff(values) != 0, True))
@@ -129,26 +182,23 @@ def _score_histogram(
 
 
 def every_nth(points: Sequence[_Point], max_points: int) -> tuple[_Point, ...]:
-    """At most `most` of the points at even places, first and last among them."""
+    """Return at most `max_points` evenly spaced points, first and last included."""
     if len(points) <= max_points:
         return tuple(points)
-    return tuple(points[i] for i in np.linspace(0, len(points) - 1, max_points).round().astype(int))
+    indices = np.linspace(0, len(points) - 1, max_points).round().astype(int)
+    return tuple(points[i] for i in indices)
 
 
 def downsample_curve(
     points: Sequence[RocPoint], max_points: int = MAX_CURVE_POINTS
 ) -> tuple[RocPoint, ...]:
-    """At most `most` of the points, first and last among them, the corners before the rest."""
+    """Return at most `max_points` points, first and last included, corners preferred."""
     if len(points) <= max_points:
         return tuple(points)
+    last = len(points) - 1
     over = [point.false_reject_ratio for point in points]
-    corners = [0, len(points) - 1]
-    corners += [i for i in range(1, len(points) - 1) if over[i - 1] != over[i]]
+    corners = [0, *(i for i in range(1, last) if over[i - 1] != over[i]), last]
     if len(corners) > max_points:
-        corners = sorted(set(corners))
-        picks = np.linspace(0, len(corners) - 1, max_points).round().astype(int)
-        corners = [corners[i] for i in picks]
-    else:
-        even = np.linspace(0, len(points) - 1, max_points - len(corners) + 1).round().astype(int)
-        corners += even.tolist()
-    return tuple(points[i] for i in sorted(set(corners)))
+        return tuple(points[i] for i in every_nth(corners, max_points))
+    even = np.linspace(0, last, max_points - len(corners) + 1).round().astype(int)
+    return tuple(points[i] for i in sorted({*corners, *even.tolist()}))

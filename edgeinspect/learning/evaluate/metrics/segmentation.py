@@ -1,81 +1,111 @@
-"""IoU and Dice of a segmenter, over all pixels and by Severstal's convention."""
+"""Confusion matrices, IoU and Dice of class maps, over all pixels and as Severstal counts them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
-from edgeinspect.learning.evaluate.metrics.scores import iou_and_dice
+from edgeinspect.learning.datasets import VOID, ImageArrays, downsample_masks
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSegmentationMetrics:
-    """One class over the pixels of all pictures together, at frame size."""
+    """One class over the pixels of all images together, at frame size."""
 
     name: str
     iou: float | None
-    """None where the class is neither there nor found."""
+    """None where the class is neither labelled nor predicted."""
     dice: float | None
     precision: float | None
-    """Pixels: right among found."""
+    """Correct among the predicted pixels."""
     recall: float | None
-    """Pixels: found among true."""
+    """Predicted among the labelled pixels."""
     pictures: int
-    """Pictures that have it."""
+    """Images with the class."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeverstalDice:
-    """Mean Dice over every (picture, class), 1 where both are empty.
+    """Mean Dice over every (image, class), 1 where both masks are empty.
 
     Source: the rules of Kaggle's Severstal competition (2019)
     """
 
     dice: float
     dice_of_empty: float
-    """What an answer without any defect scores on these pictures."""
+    """Score of a prediction without any defect on these images; the baseline of `dice`."""
     lift: float
-    """`dice` less `dice_of_empty`."""
+    """`dice` minus `dice_of_empty`."""
     dice_where_present: float | None
-    """Mean over the pairs whose truth is not empty."""
+    """Mean over the pairs with a labelled pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentationMetrics:
-    """How well found and true masks agree."""
+    """Agreement of predicted and labelled masks."""
 
     classes: tuple[ClassSegmentationMetrics, ...]
     """Background first."""
     miou: float
-    """Mean IoU of the background and all classes, 0 for one that is neither there nor found."""
+    """Mean IoU of background and classes, 0 for a class neither labelled nor predicted."""
     mean_dice: float
     """Mean Dice of the classes, without background."""
     severstal: SeverstalDice
     confusion: tuple[tuple[int, ...], ...]
-    """Pixels, rows true, columns found, background first."""
+    """Pixels, rows true, columns predicted, background first."""
+
+
+def upsample_class_map(
+    class_map: NDArray[np.uint8], stride: int, height: int, width: int
+) -> NDArray[Any]:
+    """Return a class map at frame size, each cell repeated."""
+    return np.repeat(np.repeat(class_map, stride, 0), stride, 1)[:height, :width]
+
+
+def confusion_matrix(
+    predicted_maps: Sequence[NDArray[np.uint8]], label_maps: NDArray[np.uint8], classes: int
+) -> NDArray[np.int64]:
+    """Return (K+1, K+1) pixel counts, rows true, columns predicted; void pixels are ignored."""
+    size = classes + 1
+    matrix = np.zeros((size, size), np.int64)
+    for predicted, true in zip(predicted_maps, label_maps, strict=True):
+        index = true.astype(np.int64) * size + predicted
+        known = index[true != VOID] if (true == VOID).any() else index.ravel()
+        matrix += np.bincount(known, minlength=size * size).reshape(size, size)
+    return matrix
+
+
+def iou_and_dice(matrix: NDArray[np.int64]) -> tuple[list[float], list[float]]:
+    """Return IoU and Dice per class, background first."""
+    hit = np.diag(matrix).astype(float)
+    true, predicted = matrix.sum(1), matrix.sum(0)
+    iou = hit / np.maximum(1, true + predicted - hit)
+    dice = 2 * hit / np.maximum(1, true + predicted)
+    return iou.tolist(), dice.tolist()
 
 
 def measure_segmentation(
-    results: Sequence[FrameResult], classes: Sequence[str]
+    confusions: Sequence[NDArray[np.int64] | None], classes: Sequence[str]
 ) -> SegmentationMetrics | None:
-    """None unless every answer has its pixels counted against a mask."""
-    cells = [one.confusion for one in results if one.confusion is not None]
-    if not cells or len(cells) != len(results):
+    """Compute the metrics from the confusion matrix of each image; None if one has none."""
+    counted = [matrix for matrix in confusions if matrix is not None]
+    if not counted or len(counted) != len(confusions):
         return None
-    each = np.stack(cells)  # (N, K+1, K+1)
-    whole = each.sum(0)
-    iou, dice = iou_and_dice(whole)
-    true, found, hit = whole.sum(1), whole.sum(0), np.diagonal(whole)
-    present = (each.sum(2) > 0).sum(0)
+    per_image = np.stack(counted)  # (N, K+1, K+1)
+    total = per_image.sum(0)
+    iou, dice = iou_and_dice(total)
+    true, predicted, hit = total.sum(1), total.sum(0), np.diagonal(total)
+    present = (per_image.sum(2) > 0).sum(0)
     rows = tuple(
         ClassSegmentationMetrics(
             name,
-            iou[k] if true[k] + found[k] else None,
-            dice[k] if true[k] + found[k] else None,
-            float(hit[k] / found[k]) if found[k] else None,
+            iou[k] if true[k] + predicted[k] else None,
+            dice[k] if true[k] + predicted[k] else None,
+            float(hit[k] / predicted[k]) if predicted[k] else None,
             float(hit[k] / true[k]) if true[k] else None,
             int(present[k]),
         )
@@ -85,16 +115,55 @@ def measure_segmentation(
         classes=rows,
         miou=float(np.mean(iou)),
         mean_dice=float(np.mean(dice[1:])),
-        severstal=_severstal_dice(each),
-        confusion=tuple(tuple(int(value) for value in row) for row in whole),
+        severstal=_severstal_dice(per_image),
+        confusion=tuple(tuple(int(value) for value in row) for row in total),
     )
 
 
-def _severstal_dice(each: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> SeverstalDice:
-    hit = np.diagonal(each, axis1=1, axis2=2)[:, 1:]
-    true, found = each.sum(2)[:, 1:], each.sum(1)[:, 1:]
-    dice = np.where(true + found == 0, 1.0, 2 * hit / np.maximum(1, true + found))
-    empty = float((true == 0).mean())
-    mean = float(dice.mean())
-    there = float(dice[true > 0].mean()) if (true > 0).any() else None
-    return SeverstalDice(mean, empty, mean - empty, there)
+def segmentation_scores(
+    outputs: Sequence[Sequence[NDArray[Any]]], images: ImageArrays, stride: int
+) -> dict[str, Any]:
+    """Return the scores of a segmenter for its manifest, rounded.
+
+    Dice and IoU are over all pixels of the set, at the output stride and at frame size;
+    `severstal_*` and `dice_where_present` are those of `SeverstalDice`.
+
+    Args:
+        outputs: Of the segmenter's graph, for each image.
+        images: With masks.
+        stride: Frame pixels per class-map cell.
+    """
+    maps = [output[0][0] for output in outputs]
+    height, width = images.masks.shape[1:]
+    count = len(images.classes)
+    at_stride = confusion_matrix(maps, downsample_masks(images.masks, stride), count)
+    per_image = [
+        confusion_matrix([upsample_class_map(one, stride, height, width)], true[None], count)
+        for one, true in zip(maps, images.masks, strict=True)
+    ]
+    metrics = measure_segmentation(per_image, images.classes)
+    assert metrics is not None
+    _iou, dice_at_stride = iou_and_dice(at_stride)
+    defects = metrics.classes[1:]
+    severstal = metrics.severstal
+    return {
+        "dice": {row.name: round(row.dice or 0.0, 4) for row in defects},
+        "dice_at_stride": {
+            row.name: round(dice, 4) for row, dice in zip(defects, dice_at_stride[1:], strict=True)
+        },
+        "iou": {row.name: round(row.iou or 0.0, 4) for row in metrics.classes},
+        "miou": round(metrics.miou, 4),
+        "severstal_dice": round(severstal.dice, 4),
+        "severstal_dice_of_empty": round(severstal.dice_of_empty, 4),
+        "dice_where_present": round(severstal.dice_where_present or 0.0, 4),
+        "definition": "dice and iou over the pixels of all images together, at frame size",
+    }
+
+
+def _severstal_dice(per_image: NDArray[np.int64]) -> SeverstalDice:
+    hit = np.diagonal(per_image, axis1=1, axis2=2)[:, 1:]
+    true, predicted = per_image.sum(2)[:, 1:], per_image.sum(1)[:, 1:]
+    dice = np.where(true + predicted == 0, 1.0, 2 * hit / np.maximum(1, true + predicted))
+    empty, mean = float((true == 0).mean()), float(dice.mean())
+    present = float(dice[true > 0].mean()) if (true > 0).any() else None
+    return SeverstalDice(mean, empty, mean - empty, present)

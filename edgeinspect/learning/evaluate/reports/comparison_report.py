@@ -1,99 +1,83 @@
-"""The page of a comparison: what changed from A to B, and on which pictures."""
+"""The HTML report of a comparison: what changed from A to B, and on which images."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape as quote
+from html import escape
 
 from edgeinspect.learning.evaluate.comparison import (
     NOISE_TOLERANCE,
-    DifferingFrame,
     PairedComparison,
     change,
 )
-from edgeinspect.learning.evaluate.metrics.frame_results import FrameSample
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs, PairedDifference
-from edgeinspect.learning.evaluate.metrics.scores import upsample_class_map
+from edgeinspect.learning.evaluate.metrics.segmentation import upsample_class_map
 from edgeinspect.learning.evaluate.reports.plots import format_percent
 from edgeinspect.learning.reporting import (
     display_width_px,
     html,
-    jpeg_data_uri,
     overlay_class_map,
     to_display_size,
 )
 
-SCHEMA = "edgeinspect.comparison/1"
+COMPARISON_SCHEMA = "edgeinspect.comparison/1"
 MAX_SHOWN_IMAGES = 12
-"""Pictures on the page."""
 _MAX_TABLE_ROWS = 60
+_DIFFERENCE_HEADINGS = ("A", "B", "B minus A", "95 % interval")
 
 
 @dataclass(order=True, slots=True)
 class _HeapEntry:
     weight: tuple[bool, float]
     order: int
-    name: str = field(compare=False)
     html: str = field(compare=False)
 
 
 class DifferenceImages:
-    """Draws the pictures that differ most, while a comparison runs. For one thread."""
+    """Renders the images that differ most while a comparison runs. For one thread."""
 
-    def __init__(self, a: str, b: str, *, strides: tuple[int, int], has_masks: bool) -> None:
-        self._a = a
-        self._b = b
+    def __init__(self, *, strides: tuple[int, int], has_masks: bool) -> None:
         self._strides = strides
         self._has_masks = has_masks
         self._heap: list[_HeapEntry] = []
         self._order = 0
 
     def add(self, sample_a: FrameSample, sample_b: FrameSample, ratio: float | None) -> None:
-        """`on_pair` of `compare`."""
+        """Render a pair if it is among the most different so far (`on_pair`)."""
         self._order -= 1
-        apart = change(sample_a.result.prob, sample_b.result.prob, ratio)
-        weight = (sample_a.result.is_rejected != sample_b.result.is_rejected, apart)
-        if not weight[0] and apart <= NOISE_TOLERANCE:
+        a, b = sample_a.result, sample_b.result
+        is_flipped, distance = a.is_rejected != b.is_rejected, change(a.prob, b.prob, ratio)
+        if not is_flipped and distance <= NOISE_TOLERANCE:
             return
-        if len(self._heap) >= MAX_SHOWN_IMAGES and (weight, self._order) <= (
-            self._heap[0].weight,
-            self._heap[0].order,
-        ):
-            return
-        entry = _HeapEntry(
-            weight, self._order, sample_a.result.name, self._render(sample_a, sample_b)
-        )
+        key = ((is_flipped, distance), self._order)
         if len(self._heap) < MAX_SHOWN_IMAGES:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heapreplace(self._heap, entry)
+            heapq.heappush(self._heap, _HeapEntry(*key, self._render(sample_a, sample_b)))
+        elif key > (self._heap[0].weight, self._heap[0].order):
+            heapq.heapreplace(self._heap, _HeapEntry(*key, self._render(sample_a, sample_b)))
 
     def render(self) -> Sequence[str]:
-        """The pictures as HTML, those that differ most first."""
+        """Return the images as HTML, the most different first."""
         return [entry.html for entry in sorted(self._heap, reverse=True)]
 
     def _render(self, sample_a: FrameSample, sample_b: FrameSample) -> str:
-        height, width = sample_a.image.shape[:2]
-        wide = display_width_px(height, width)
-        shown = [("picture", to_display_size(sample_a.image, wide))]
+        frame, result = sample_a.image, sample_a.result
+        height, width = frame.shape[:2]
+        display_px = display_width_px(height, width)
+        images = [("image", to_display_size(frame, display_px))]
         if self._has_masks:
-            shown.append(("truth", overlay_class_map(sample_a.image, sample_a.mask, wide)))
-        for name, seen, stride in zip("AB", (sample_a, sample_b), self._strides, strict=True):
-            if seen.inspection.class_map is not None:
-                found = upsample_class_map(seen.inspection.class_map, stride, height, width)
-                shown.append((f"{name} found", overlay_class_map(sample_a.image, found, wide)))
-        row = "".join(
-            f'<div>{title}<img alt="{quote(sample_a.result.name)}, {title}" width="{wide}" '
-            f'src="{jpeg_data_uri(pixels)}"></div>'
-            for title, pixels in shown
-        )
-        truth = "defective" if sample_a.result.is_defective else "sound"
-        results = f"A {_describe_result(sample_a)}, B {_describe_result(sample_b)}"
-        head = f"<b>{quote(sample_a.result.name)}</b> {quote(f'{truth}; {results}')}"
-        body = f'<div class="small">{head}</div><div class="row">{row}</div>'
-        return f'<div class="picture">{body}</div>'
+            images.append(("label", overlay_class_map(frame, sample_a.mask, display_px)))
+        for name, sample, stride in zip("AB", (sample_a, sample_b), self._strides, strict=True):
+            if sample.inspection.class_map is not None:
+                class_map = upsample_class_map(sample.inspection.class_map, stride, height, width)
+                images.append(
+                    (f"{name} predicted", overlay_class_map(frame, class_map, display_px))
+                )
+        label = "defective" if result.is_defective else "good"
+        results = f"A {_describe_result(result)}, B {_describe_result(sample_b.result)}"
+        return html.image_row(result.name, images, f"{label}; {results}")
 
 
 def render_comparison(
@@ -104,7 +88,7 @@ def render_comparison(
     classes: Sequence[str],
     notes: Sequence[str] = (),
 ) -> str:
-    """A comparison as one self-contained HTML document."""
+    """Render a comparison as one self-contained HTML document."""
     body = [
         *_head(paired, data, notes),
         *_tables(paired),
@@ -114,84 +98,76 @@ def render_comparison(
 
 
 def _head(paired: PairedComparison, data: str, notes: Sequence[str]) -> Iterator[str]:
-    yield f"<h1>A: {quote(paired.a)}<br>B: {quote(paired.b)}</h1>"
-    yield html.paragraph(f"on {data}: {paired.pictures} pictures, {paired.defective} defective")
-    for each in notes:
-        yield html.paragraph(each, faint=True)
+    yield f"<h1>A: {escape(paired.a)}<br>B: {escape(paired.b)}</h1>"
+    yield html.paragraph(f"on {data}: {paired.pictures} images, {paired.defective} defective")
+    for note in notes:
+        yield html.paragraph(note, faint=True)
+    changed = round((1 - paired.agreement_ratio) * paired.pictures)
     tiles = [
         html.stat_tile(
             "same decision",
             format_percent(paired.agreement_ratio),
-            f"{_changed_count(paired)} of {paired.pictures} pictures changed",
-            kind="good" if not _changed_count(paired) else "warn",
+            f"{changed} of {paired.pictures} images changed",
+            kind="warn" if changed else "good",
         )
     ]
-    for name, flips in (
+    for name, pairs in (
         ("more escapes with B", paired.escapes),
         ("more overkills with B", paired.overkills),
     ):
-        if flips is not None:
-            more = flips.only_b - flips.only_a
-            said = (
-                f"of {flips.pictures}; p = {flips.p_value:.3g}",
-                f"95 %: {_format_points(flips.rate)}",
+        if pairs is not None:
+            more = pairs.only_b - pairs.only_a
+            tiles.append(
+                html.stat_tile(
+                    name,
+                    f"{more:+d}",
+                    f"of {pairs.pictures}; p = {pairs.p_value:.3g}",
+                    f"95 %: {_format_points(pairs.rate)}",
+                    kind="bad" if more > 0 else "",
+                )
             )
-            kind = "bad" if more > 0 else ""
-            tiles.append(html.stat_tile(name, f"{more:+d}", *said, kind=kind))
     if paired.dice:
         mean = paired.dice[-1]
-        tiles.append(
-            html.stat_tile(
-                "mean Dice, B less A",
-                f"{mean.difference:+.4f}",
-                f"95 %: {mean.low:+.4f} to {mean.high:+.4f}",
-            )
-        )
+        interval = f"95 %: {mean.low:+.4f} to {mean.high:+.4f}"
+        tiles.append(html.stat_tile("mean Dice, B minus A", f"{mean.difference:+.4f}", interval))
     if paired.pixel_agreement_ratio is not None:
-        tiles.append(
-            html.stat_tile(
-                "pixels of the same class", f"{100 * paired.pixel_agreement_ratio:.3f} %"
-            )
-        )
+        share = f"{100 * paired.pixel_agreement_ratio:.3f} %"
+        tiles.append(html.stat_tile("pixels of the same class", share))
     if paired.largest_prob_difference is not None:
-        tiles.append(
-            html.stat_tile(
-                "largest change of the gate's probability", f"{paired.largest_prob_difference:.4f}"
-            )
-        )
+        largest = f"{paired.largest_prob_difference:.4f}"
+        tiles.append(html.stat_tile("largest change of the gate's probability", largest))
     yield f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def _tables(paired: PairedComparison) -> Iterator[str]:
-    yield '<h2>Figures</h2><div class="card cols">'
-    errors = [("escapes", paired.escapes), ("overkills", paired.overkills)]
+    yield '<h2>Metrics</h2><div class="card cols">'
+    errors = [
+        (name, pairs)
+        for name, pairs in (("escapes", paired.escapes), ("overkills", paired.overkills))
+        if pairs is not None
+    ]
     yield html.table(
         ("error", "A alone", "B alone", "both", "possible", "McNemar p"),
         [
-            (name, str(f.only_a), str(f.only_b), str(f.both), str(f.pictures), f"{f.p_value:.3g}")
-            for name, f in errors
-            if f is not None
+            (name, *map(str, (p.only_a, p.only_b, p.both, p.pictures)), f"{p.p_value:.3g}")
+            for name, p in errors
         ],
-        caption="Errors, paired by picture",
+        caption="Errors, paired by image",
     )
-    rows = [f.rate for _name, f in errors if f is not None]
+    rates = [pairs.rate for _name, pairs in errors]
     if paired.auc is not None:
-        rows.append(paired.auc)
-    yield html.table(
-        ("figure", "A", "B", "B less A", "95 % interval"),
-        map(_difference_row, rows),
-        caption="Rates",
-    )
-    for caption, differences in (("Dice", paired.dice), ("IoU", paired.iou)):
-        if differences:
-            yield html.table(
-                ("class", "A", "B", "B less A", "95 % interval"),
-                map(_difference_row, differences),
-                caption=caption,
-            )
+        rates.append(paired.auc)
+    for caption, heading, rows in (
+        ("Rates", "metric", rates),
+        ("Dice", "class", paired.dice),
+        ("IoU", "class", paired.iou),
+    ):
+        if rows or caption == "Rates":
+            headings = (heading, *_DIFFERENCE_HEADINGS)
+            yield html.table(headings, map(_difference_row, rows), caption=caption)
     yield "</div>"
     yield html.paragraph(
-        f"Intervals of Dice and IoU: bootstrap over pictures, both models on the same draws, "
+        "Intervals of Dice and IoU: bootstrap over images, both models on the same draws, "
         f"{paired.rounds} rounds, seed {paired.seed}. Of rates: Agresti and Min. Of AUC: DeLong.",
         faint=True,
     )
@@ -200,26 +176,26 @@ def _tables(paired: PairedComparison) -> Iterator[str]:
 def _differing_frames(
     paired: PairedComparison, images: Sequence[str], classes: Sequence[str]
 ) -> Iterator[str]:
-    yield "<h2>Pictures on which they differ</h2>"
+    yield "<h2>Images on which they differ</h2>"
     if not paired.differing:
         yield html.paragraph(
-            f"None: no decision changed, and nothing moved by more than {NOISE_TOLERANCE:g}."
+            f"None: no decision changed, and no change is larger than {NOISE_TOLERANCE:g}."
         )
         return
     yield '<div class="card">'
     yield html.table(
-        ("picture", "is", "A", "B", "gate A", "gate B", "Dice A", "Dice B", "pixels that differ"),
+        ("image", "is", "A", "B", "gate A", "gate B", "Dice A", "Dice B", "differing pixels"),
         [
             (
                 row.name,
-                "defective" if row.defective else "sound",
+                "defective" if row.defective else "good",
                 _decision_label(row.a_rejected),
                 _decision_label(row.b_rejected),
                 _format_optional(row.a_prob),
                 _format_optional(row.b_prob),
                 _format_optional(row.a_dice),
                 _format_optional(row.b_dice),
-                _format_difference_ratio(row),
+                "–" if row.differing_ratio is None else f"{100 * row.differing_ratio:.3f} %",
             )
             for row in paired.differing[:_MAX_TABLE_ROWS]
         ],
@@ -227,14 +203,10 @@ def _differing_frames(
     yield "</div>"
     if len(paired.differing) > _MAX_TABLE_ROWS:
         yield html.paragraph(
-            f"The first {_MAX_TABLE_ROWS} of {len(paired.differing)}; the JSON has them."
+            f"The first {_MAX_TABLE_ROWS} of {len(paired.differing)}; the JSON has all."
         )
     yield html.legend_paragraph(classes)
     yield from images
-
-
-def _changed_count(paired: PairedComparison) -> int:
-    return round((1 - paired.agreement_ratio) * paired.pictures)
 
 
 def _format_points(rate: PairedDifference) -> str:
@@ -259,21 +231,17 @@ def _format_optional(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _format_difference_ratio(row: DifferingFrame) -> str:
-    return "–" if row.differing_ratio is None else f"{100 * row.differing_ratio:.3f} %"
+def _describe_result(result: FrameResult) -> str:
+    decision = "rejects" if result.is_rejected else "passes"
+    prob = "" if result.prob is None else f" at {result.prob:.4f}"
+    dice = "" if result.dice is None else f", Dice {result.dice:.3f}"
+    return f"{decision}{prob}{dice}"
 
 
-def _describe_result(sample: FrameSample) -> str:
-    answer = sample.result
-    prob = "" if answer.prob is None else f" at {answer.prob:.4f}"
-    dice = "" if answer.dice is None else f", Dice {answer.dice:.3f}"
-    return f"{_decision_label(answer.is_rejected)}es{prob}{dice}".replace("rejectes", "rejects")
-
-
-def describe_discordant_pairs(name: str, flips: DiscordantPairs) -> str:
-    """One line for the terminal."""
+def describe_discordant_pairs(name: str, pairs: DiscordantPairs) -> str:
+    """Return one line for the terminal."""
     return (
-        f"{name}: {flips.only_a} of A alone, {flips.only_b} of B alone, {flips.both} of both, "
-        f"of {flips.pictures}; McNemar p = {flips.p_value:.3g}; B less A "
-        f"{100 * flips.rate.difference:+.2f} points ({_format_points(flips.rate)})"
+        f"{name}: {pairs.only_a} of A alone, {pairs.only_b} of B alone, {pairs.both} of both, "
+        f"of {pairs.pictures}; McNemar p = {pairs.p_value:.3g}; B minus A "
+        f"{100 * pairs.rate.difference:+.2f} points ({_format_points(pairs.rate)})"
     )

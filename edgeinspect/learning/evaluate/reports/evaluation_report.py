@@ -1,82 +1,76 @@
-"""The page of one evaluation."""
+"""The HTML report of one evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape as quote
+from html import escape
 
 from edgeinspect.learning.evaluate.evaluation import EvaluationResult
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 from edgeinspect.learning.evaluate.metrics.rates import Rate
 from edgeinspect.learning.evaluate.reports import plots
-from edgeinspect.learning.evaluate.reports.image_row import image_row
 from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
 from edgeinspect.learning.evaluate.worst_frames import FrameSnapshot, WorstFrames
-from edgeinspect.learning.reporting import html
+from edgeinspect.learning.reporting import (
+    display_width_px,
+    html,
+    overlay_class_map,
+    to_display_size,
+)
 
 _MAX_SHOWN_SKIPPED = 10
 
 
 def render_evaluation(evaluation: EvaluationResult, worst: WorstFrames) -> str:
-    """A scorecard as one self-contained HTML document."""
+    """Render an evaluation as one self-contained HTML document."""
+    sections = (
+        _head,
+        _tiles,
+        _decisions,
+        _roc,
+        _detection_by_size,
+        _segmentation,
+        _reliability,
+        _cost_threshold,
+    )
     body = [
-        *_head(evaluation),
-        *_tiles(evaluation),
-        *_decisions(evaluation),
-        *_roc(evaluation),
-        *_detection_by_size(evaluation),
-        *_segmentation(evaluation),
-        *_reliability(evaluation),
-        *_cost_threshold(evaluation),
+        *(part for section in sections for part in section(evaluation)),
         *_worst_frames(evaluation, worst),
         *_glossary(),
     ]
     return html.document(f"{evaluation.label} on {evaluation.data}", body)
 
 
-def _head(card: EvaluationResult) -> Iterator[str]:
-    yield f"<h1>{quote(card.label)}</h1>"
+def _head(evaluation: EvaluationResult) -> Iterator[str]:
+    yield f"<h1>{escape(evaluation.label)}</h1>"
     yield html.paragraph(
-        f"on {card.data}: {card.pictures} pictures, {card.defective} defective, "
-        f"{card.sound} sound{'' if card.has_masks else '; labels only, no masks'}"
+        f"on {evaluation.data}: {evaluation.pictures} images, {evaluation.defective} defective, "
+        f"{evaluation.sound} good{'' if evaluation.has_masks else '; labels only, no masks'}"
     )
-    for name, why in list(card.skipped.items())[:_MAX_SHOWN_SKIPPED]:
+    skipped = evaluation.skipped
+    for name, why in list(skipped.items())[:_MAX_SHOWN_SKIPPED]:
         yield html.warning_note(f"{name} is left out: {why}")
-    if len(card.skipped) > _MAX_SHOWN_SKIPPED:
-        yield html.warning_note(
-            f"{len(card.skipped)} pictures are left out in all; the JSON lists them"
-        )
-    for each in card.notes:
-        yield html.paragraph(each, faint=True)
+    if len(skipped) > _MAX_SHOWN_SKIPPED:
+        yield html.warning_note(f"{len(skipped)} images are left out in all; the JSON lists them")
+    for note in evaluation.notes:
+        yield html.paragraph(note, faint=True)
 
 
-def _tiles(card: EvaluationResult) -> Iterator[str]:
+def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
     tiles = []
-    escape, overkill = card.decisions.escape, card.decisions.overkill
-    if escape.total:
-        said = f"{escape.hits} of {escape.total} defective passed"
-        tiles.append(
-            html.stat_tile(
-                "escape rate",
-                format_percent(escape.value),
-                said,
-                *_interval_lines(escape),
-                kind="bad",
-            )
-        )
-    if overkill.total:
-        said = f"{overkill.hits} of {overkill.total} sound rejected"
-        tiles.append(
-            html.stat_tile(
-                "overkill rate",
-                format_percent(overkill.value),
-                said,
-                *_interval_lines(overkill),
-                kind="warn",
-            )
-        )
-    if card.ranking is not None:
-        at = card.ranking.recall_at[0]
+    escape_rate, overkill = evaluation.decisions.escape, evaluation.decisions.overkill
+    for name, rate, counted, kind in (
+        ("escape rate", escape_rate, "defective passed", "bad"),
+        ("overkill rate", overkill, "good rejected", "warn"),
+    ):
+        if rate.total:
+            count = f"{rate.hits} of {rate.total} {counted}"
+            value = format_percent(rate.value)
+            tiles.append(html.stat_tile(name, value, count, *_interval_lines(rate), kind=kind))
+    roc = evaluation.ranking
+    if roc is not None:
+        at = roc.recall_at[0]
         tiles.append(
             html.stat_tile(
                 f"recall at {format_percent(at.false_reject_rate)} false rejects",
@@ -86,28 +80,19 @@ def _tiles(card: EvaluationResult) -> Iterator[str]:
                 kind="good",
             )
         )
+        interval = f"95 %: {roc.auc_low:.4f} to {roc.auc_high:.4f}"
+        tiles.append(html.stat_tile("AUC", f"{roc.auc:.4f}", evaluation.ranked_by, interval))
+    masks = evaluation.overlap
+    if masks is not None:
+        dice = f"mean Dice of the classes {masks.mean_dice:.4f}"
         tiles.append(
-            html.stat_tile(
-                "AUC",
-                f"{card.ranking.auc:.4f}",
-                card.ranked_by,
-                f"95 %: {card.ranking.auc_low:.4f} to {card.ranking.auc_high:.4f}",
-            )
+            html.stat_tile("mean IoU", f"{masks.miou:.4f}", "background and all classes", dice)
         )
-    if card.overlap is not None:
-        tiles.append(
-            html.stat_tile(
-                "mean IoU",
-                f"{card.overlap.miou:.4f}",
-                "background and all classes",
-                f"mean Dice of the classes {card.overlap.mean_dice:.4f}",
-            )
-        )
-    size = card.regions or card.by_picture
+    size = evaluation.regions or evaluation.by_picture
     if size is not None:
-        said = "90 % found from here on" if size.a90_px is not None else ""
+        meaning = "90 % found from here on" if size.a90_px is not None else ""
         name = "smallest defect found reliably"
-        tiles.append(html.stat_tile(name, _format_a90(size), said, _a90_interval(size)))
+        tiles.append(html.stat_tile(name, _format_a90(size), meaning, _a90_interval(size)))
     yield f'<div class="tiles">{"".join(tiles)}</div>'
 
 
@@ -115,7 +100,10 @@ def _interval_lines(rate: Rate) -> tuple[str, ...]:
     lines = (f"95 %: {format_interval(rate)}",)
     if rate.no_better_than is None:
         return lines
-    return (*lines, f"none seen: claim no better than {format_percent(rate.no_better_than)} (3/n)")
+    return (
+        *lines,
+        f"no error seen: claim no better than {format_percent(rate.no_better_than)} (3/n)",
+    )
 
 
 def _format_a90(size: DetectionBySize) -> str:
@@ -133,8 +121,8 @@ def _a90_interval(size: DetectionBySize) -> str:
     return f"95 %: {size.a90_low_px:.0f} to {high}"
 
 
-def _decisions(card: EvaluationResult) -> Iterator[str]:
-    found = card.decisions
+def _decisions(evaluation: EvaluationResult) -> Iterator[str]:
+    counts = evaluation.decisions
     yield "<h2>Decisions with the thresholds in force</h2>"
     yield '<div class="card cols">'
     yield html.table(
@@ -142,106 +130,97 @@ def _decisions(card: EvaluationResult) -> Iterator[str]:
         (
             (
                 "defective",
-                str(found.defective_rejected),
-                f"{found.defective_passed} (escapes)",
-                str(card.defective),
+                str(counts.defective_rejected),
+                f"{counts.defective_passed} (escapes)",
+                str(evaluation.defective),
             ),
             (
-                "sound",
-                f"{found.sound_rejected} (overkills)",
-                str(found.sound_passed),
-                str(card.sound),
+                "good",
+                f"{counts.sound_rejected} (overkills)",
+                str(counts.sound_passed),
+                str(evaluation.sound),
             ),
         ),
-        caption="Pictures",
+        caption="Images",
     )
-    rows = []
-    for name, rate in (
-        ("accuracy", found.accuracy),
-        ("precision", found.precision),
-        ("recall", found.recall),
-        ("escape rate", found.escape),
-        ("overkill rate", found.overkill),
-    ):
-        if rate.total:
-            rows.append(
-                (
-                    name,
-                    format_percent(rate.value),
-                    format_interval(rate),
-                    f"{rate.hits} of {rate.total}",
-                )
-            )
-    if found.f1 is not None:
-        rows.append(("F1", f"{found.f1:.4f}", "", ""))
-    yield html.table(("figure", "value", "95 % interval", "counted"), rows, caption="Figures")
+    rows = [
+        (name, format_percent(rate.value), format_interval(rate), f"{rate.hits} of {rate.total}")
+        for name, rate in (
+            ("accuracy", counts.accuracy),
+            ("precision", counts.precision),
+            ("recall", counts.recall),
+            ("escape rate", counts.escape),
+            ("overkill rate", counts.overkill),
+        )
+        if rate.total
+    ]
+    if counts.f1 is not None:
+        rows.append(("F1", f"{counts.f1:.4f}", "", ""))
+    yield html.table(("metric", "value", "95 % interval", "counted"), rows, caption="Metrics")
     yield html.table(
-        ("reason of the verdict", "pictures"),
-        [(name, str(count)) for name, count in found.reasons.items()],
+        ("reason of the verdict", "images"),
+        [(name, str(count)) for name, count in counts.reasons.items()],
         caption="Reasons",
     )
-    yield html.table(("threshold", "value"), _threshold_rows(card), caption="Thresholds in force")
+    yield html.table(
+        ("threshold", "value"), _threshold_rows(evaluation), caption="Thresholds in force"
+    )
     yield "</div>"
 
 
-def _threshold_rows(card: EvaluationResult) -> list[tuple[str, str]]:
-    rows = [
-        (f"gate, {key}", f"{value:g}") for key, value in card.thresholds.get("gate", {}).items()
-    ]
-    for name, limits in card.thresholds.get("classes", {}).items():
+def _threshold_rows(evaluation: EvaluationResult) -> list[tuple[str, str]]:
+    gate = evaluation.thresholds.get("gate", {})
+    rows = [(f"gate, {key}", f"{value:g}") for key, value in gate.items()]
+    for name, limits in evaluation.thresholds.get("classes", {}).items():
         text = f"score ≥ {limits['score']:g} and area ≥ {limits['area_px']:g} px"
-        if card.searched_limits and name in card.searched_limits:
-            other = card.searched_limits[name]
-            text += (
-                f"   (searched on these pictures: {other['score']:g} and {other['area_px']:g} px)"
-            )
+        found = (evaluation.searched_limits or {}).get(name)
+        if found:
+            text += f"   (best on these images: {found['score']:g} and {found['area_px']:g} px)"
         rows.append((name, text))
     return rows
 
 
-def _roc(card: EvaluationResult) -> Iterator[str]:
-    if card.ranking is None:
+def _roc(evaluation: EvaluationResult) -> Iterator[str]:
+    roc = evaluation.ranking
+    if roc is None:
         yield html.warning_note(
-            "Only one kind of pictures is there: no ROC, no precision and recall, "
-            "no overkill rate can be had from them."
+            "ROC, precision-recall and overkill rate need both good and defective images."
         )
         return
-    yield "<h2>Ranking: what another threshold would give</h2>"
-    yield html.paragraph(f"Drawn over {card.ranked_by}.", faint=True)
-    gate = card.thresholds.get("gate")
+    yield "<h2>ROC: results of other thresholds</h2>"
+    yield html.paragraph(f"Ranked by {evaluation.ranked_by}.", faint=True)
+    gate = evaluation.thresholds.get("gate")
     rows = [
         (
-            format_percent(each.false_reject_rate),
-            format_percent(each.recall.value),
-            format_interval(each.recall),
-            f"{each.recall.hits} of {each.recall.total}",
-            f"{each.threshold:.5f}",
+            format_percent(at.false_reject_rate),
+            format_percent(at.recall.value),
+            format_interval(at.recall),
+            f"{at.recall.hits} of {at.recall.total}",
+            f"{at.threshold:.5f}",
         )
-        for each in card.ranking.recall_at
+        for at in roc.recall_at
     ]
     text = html.table(
         ("false rejects", "recall", "95 % interval", "found", "rejects above"),
         rows,
         caption="Recall at a fixed share of false rejects",
     )
-    drawn = (
-        plots.roc_plot(card.ranking, card.decisions),
-        plots.precision_recall_plot(card.ranking, card.decisions),
-        plots.score_histogram_plot(
-            card.ranking, card.ranked_by, gate["reject_at"] if gate else None
-        ),
+    figures = (
+        plots.roc_plot(roc, evaluation.decisions),
+        plots.precision_recall_plot(roc, evaluation.decisions),
+        plots.score_histogram_plot(roc, evaluation.ranked_by, gate["reject_at"] if gate else None),
     )
-    yield html.plot_grid(drawn, text)
+    yield html.plot_grid(figures, text)
 
 
-def _detection_by_size(card: EvaluationResult) -> Iterator[str]:
-    found = [each for each in (card.regions, card.by_picture) if each is not None]
-    if not found:
+def _detection_by_size(evaluation: EvaluationResult) -> Iterator[str]:
+    sizes = [size for size in (evaluation.regions, evaluation.by_picture) if size is not None]
+    if not sizes:
         return
     yield "<h2>Recall against defect area</h2>"
-    yield html.plot_grid(plots.detection_by_size_plot(each) for each in found)
-    for each in found:
-        yield html.paragraph(f"{each.what}: {_describe_a90(each)}.")
+    yield html.plot_grid(plots.detection_by_size_plot(size) for size in sizes)
+    for size in sizes:
+        yield html.paragraph(f"{plots.counted_items(size)}: {_describe_a90(size)}.")
 
 
 def _describe_a90(size: DetectionBySize) -> str:
@@ -250,13 +229,14 @@ def _describe_a90(size: DetectionBySize) -> str:
     return f"90 % found from {_format_a90(size)} on ({_a90_interval(size)})"
 
 
-def _segmentation(card: EvaluationResult) -> Iterator[str]:
-    if card.overlap is None:
+def _segmentation(evaluation: EvaluationResult) -> Iterator[str]:
+    masks = evaluation.overlap
+    if masks is None:
         return
     yield "<h2>Masks</h2>"
     yield '<div class="card">'
     yield html.table(
-        ("class", "IoU", "Dice", "pixel precision", "pixel recall", "pictures with it"),
+        ("class", "IoU", "Dice", "pixel precision", "pixel recall", "images with it"),
         [
             (
                 row.name,
@@ -266,92 +246,99 @@ def _segmentation(card: EvaluationResult) -> Iterator[str]:
                 format_percent(row.recall),
                 str(row.pictures),
             )
-            for row in card.overlap.classes
+            for row in masks.classes
         ],
-        caption="Over the pixels of all pictures together, at frame size",
+        caption="Over the pixels of all images together, at frame size",
     )
-    each = card.overlap.severstal
+    severstal = masks.severstal
     yield html.paragraph(
-        f"By Severstal's convention (mean over every picture and class, 1 where both are empty): "
-        f"Dice {each.dice:.4f}. An answer without any defect scores {each.dice_of_empty:.4f} "
-        f"here, so the lift is {each.lift:+.4f}; where a class is present the mean Dice is "
-        f"{_format_4(each.dice_where_present)}."
+        "By Severstal's convention (mean over every image and class, 1 where both are empty): "
+        f"Dice {severstal.dice:.4f}. A prediction without any defect scores "
+        f"{severstal.dice_of_empty:.4f} here, so the lift is {severstal.lift:+.4f}; where a "
+        f"class is present the mean Dice is {_format_4(severstal.dice_where_present)}."
     )
-    yield "<h3>Which pixels are taken for which</h3>"
-    yield html.confusion_table(["background", *card.classes], card.overlap.confusion)
+    yield "<h3>Confusion of pixels</h3>"
+    yield html.confusion_table(["background", *evaluation.classes], masks.confusion)
     yield "</div>"
 
 
-def _reliability(card: EvaluationResult) -> Iterator[str]:
-    if card.reliability is None:
+def _reliability(evaluation: EvaluationResult) -> Iterator[str]:
+    curve = evaluation.reliability
+    if curve is None:
         return
-    found = card.reliability
     yield "<h2>Calibration of the gate's probability</h2>"
     text = html.paragraph(
-        f"Expected calibration error {found.ece:.4f}, Brier score {found.brier:.4f}. Platt's "
-        f"correction: logit × {found.platt.slope:.3f} {found.platt.offset:+.3f}; on pictures it "
-        f"was not fitted on, the error is then {found.ece_after_platt:.4f}. Valid at this set's "
-        f"share of defective pictures ({format_percent(card.defective / card.pictures)})."
+        f"Expected calibration error {curve.ece:.4f}, Brier score {curve.brier:.4f}. Platt "
+        f"scaling: logit × {curve.platt.slope:.3f} {curve.platt.offset:+.3f}; on images it was "
+        f"not fitted on, the error is then {curve.ece_after_platt:.4f}. Valid at this set's "
+        f"share of defective images ({format_percent(evaluation.defective / evaluation.pictures)})."
     )
-    yield html.plot_grid((plots.reliability_plot(found),), text)
+    yield html.plot_grid((plots.reliability_plot(curve),), text)
 
 
-def _cost_threshold(card: EvaluationResult) -> Iterator[str]:
-    if card.costs is None:
+def _cost_threshold(evaluation: EvaluationResult) -> Iterator[str]:
+    cost = evaluation.costs
+    if cost is None:
         return
-    found = card.costs
     yield "<h2>Threshold by cost</h2>"
-    if found.warning:
-        yield html.warning_note(found.warning)
+    if cost.warning:
+        yield html.warning_note(cost.warning)
     text = html.paragraph(
-        f"With {format_percent(found.prevalence_ratio)} defective parts, an escape at "
-        f"{found.escape_cost:g} and an overkill at {found.overkill_cost:g}, rejecting at "
-        f"{found.threshold:.5f} costs {found.cost_per_1000:.0f} per 1000 parts "
-        f"({found.cost_low:.0f} to {found.cost_high:.0f}): "
-        f"{format_percent(found.escape.value)} escapes, "
-        f"{format_percent(found.overkill.value)} overkills. Resamplings of these pictures choose "
-        f"thresholds from {found.threshold_low:.5f} to {found.threshold_high:.5f}. Chosen on "
-        "these pictures: prove it on others."
+        f"With {format_percent(cost.prevalence_ratio)} defective parts, an escape at "
+        f"{cost.escape_cost:g} and an overkill at {cost.overkill_cost:g}, rejecting at "
+        f"{cost.threshold:.5f} costs {cost.cost_per_1000:.0f} per 1000 parts "
+        f"({cost.cost_low:.0f} to {cost.cost_high:.0f}): {format_percent(cost.escape.value)} "
+        f"escapes, {format_percent(cost.overkill.value)} overkills. Resamplings of these images "
+        f"choose thresholds from {cost.threshold_low:.5f} to {cost.threshold_high:.5f}. Chosen "
+        "on these images: verify it on others."
     )
-    yield html.plot_grid((plots.cost_plot(found),), text)
+    yield html.plot_grid((plots.cost_plot(cost),), text)
 
 
-def _worst_frames(card: EvaluationResult, worst: WorstFrames) -> Iterator[str]:
-    yield "<h2>The worst pictures</h2>"
-    yield html.legend_paragraph(card.classes)
+def _worst_frames(evaluation: EvaluationResult, worst: WorstFrames) -> Iterator[str]:
+    yield "<h2>Worst images</h2>"
+    yield html.legend_paragraph(evaluation.classes)
     yield html.paragraph(
-        "Contrast is spread for the eye; the models see the pictures as they are.", faint=True
+        "Contrast is raised for display; the models see the images as they are.", faint=True
     )
-    for sort, title, empty in (
+    for category, title, if_empty in (
         (
             "escapes",
             "Escapes: defective, passed",
-            "No defective picture passed." if card.defective else "",
+            "No defective image passed." if evaluation.defective else "",
         ),
         (
             "overkills",
-            "Overkills: sound, rejected",
-            "No sound picture was rejected." if card.sound else "",
+            "Overkills: good, rejected",
+            "No good image was rejected." if evaluation.sound else "",
         ),
         ("overlap", "Lowest Dice", ""),
     ):
-        kept = worst.top(sort)
-        if kept:
+        snapshots = worst.top(category)
+        if snapshots:
             yield f"<h3>{title}</h3>"
-            yield from (image_row(each, _frame_caption(each)) for each in kept)
-        elif empty:
-            yield html.paragraph(empty)
+            yield from map(_image_row, snapshots)
+        elif if_empty:
+            yield html.paragraph(if_empty)
 
 
-def _frame_caption(kept: FrameSnapshot) -> str:
-    answer = kept.result
-    parts = [answer.reason.replace("_", " ")]
-    if answer.prob is not None:
-        parts.append(f"gate {answer.prob:.4f}")
-    if answer.dice is not None:
-        parts.append(f"Dice {answer.dice:.3f}")
-    if answer.defect_px:
-        parts.append(f"{answer.defect_px} px of defect")
+def _image_row(snapshot: FrameSnapshot) -> str:
+    width = display_width_px(*snapshot.image.shape[:2])
+    images = [("image", to_display_size(snapshot.image, width))]
+    for label, mask in (("label", snapshot.label_mask), ("predicted", snapshot.predicted_mask)):
+        if mask is not None:
+            images.append((label, overlay_class_map(snapshot.image, mask, width)))
+    return html.image_row(snapshot.result.name, images, _frame_caption(snapshot.result))
+
+
+def _frame_caption(result: FrameResult) -> str:
+    parts = [result.reason.replace("_", " ")]
+    if result.prob is not None:
+        parts.append(f"gate {result.prob:.4f}")
+    if result.dice is not None:
+        parts.append(f"Dice {result.dice:.3f}")
+    if result.defect_px:
+        parts.append(f"{result.defect_px} px of defect")
     return ", ".join(parts)
 
 
@@ -362,14 +349,14 @@ def _format_4(value: float | None) -> str:
 def _glossary() -> Iterator[str]:
     yield "<h2>Terms</h2>"
     for text in (
-        "Escape rate: defective pictures that pass, of all defective ones. Overkill rate: sound "
-        "pictures that are rejected, of all sound ones. Intervals of rates are Wilson's, 95 %; "
-        "with no error seen in n pictures, claim no better than 3/n.",
-        "AUC: chance that a defective picture ranks above a sound one; interval after DeLong.",
-        "Found by area: a region counts as found if a found region that rejects by itself "
-        "touches it; a picture counts as found if it is rejected. a90 is where the logistic fit "
+        "Escape rate: defective images that pass, of all defective ones. Overkill rate: good "
+        "images that are rejected, of all good ones. Intervals of rates are Wilson's, 95 %; "
+        "with no error seen in n images, claim no better than 3/n.",
+        "AUC: probability that a defective image ranks above a good one; interval after DeLong.",
+        "Found by area: a region counts as found if a predicted region that causes a rejection "
+        "touches it; an image counts as found if it is rejected. a90 is where the logistic fit "
         "in the logarithm of the area reaches 90 % (as in MIL-HDBK-1823A), with a bootstrap over "
-        "pictures.",
+        "images.",
         "Decisions are made by the line's own code with the thresholds shown above.",
     ):
         yield html.paragraph(text, faint=True)

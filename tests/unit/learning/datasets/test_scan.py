@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.class_colors import class_color_bgr
 from edgeinspect.learning.datasets import contact_sheet as sheet_module
 from edgeinspect.learning.datasets.contact_sheet import draw_contact_sheet, write_contact_sheet
 from edgeinspect.learning.datasets.duplicates import (
@@ -232,7 +233,7 @@ def test_the_sheet_shows_every_section(
         "good",
         "cannot be used",
     ]
-    for color in sheet_module.CLASS_COLORS[:2]:
+    for color in (class_color_bgr(1), class_color_bgr(2)):
         assert (picture == color).all(axis=2).any()
     write_contact_sheet(tmp_path / "sheet.png", found)
     assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png")), picture)
@@ -247,7 +248,9 @@ def test_the_outline_leaves_the_defect_visible() -> None:
     mask[20:22, 150:152] = 2
     sheet_module._draw_outlines(frame, mask, 1.0, 0, 0)
     assert (frame[40:60, 50:90] == 90).all()
-    first, second = ((frame == color).all(axis=2) for color in sheet_module.CLASS_COLORS[:2])
+    first, second = (
+        (frame == color).all(axis=2) for color in (class_color_bgr(1), class_color_bgr(2))
+    )
     assert first[38, 50:90].all()
     assert second[10:35, 140:165].sum() > 40  # boxed, as it is tiny
 

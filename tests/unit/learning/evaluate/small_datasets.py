@@ -1,4 +1,4 @@
-"""Small data sets on disk, and answers made by hand."""
+"""Small data sets on disk, and results built by hand."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 
 GOOD_GRAY = 120
-"""Grey of a sound picture: neither dark nor bright to the tiny segmenter."""
+"""Gray level of a good image: neither dark nor bright to the tiny segmenter."""
 
 
 def make_image(kind: str, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(image, mask) uint8 (32, 48): `sound`, `dark` or `bright`."""
+    """(image, mask) uint8 (32, 48): `good`, `dark` or `bright`."""
     rng = np.random.default_rng(seed)
     image = rng.integers(GOOD_GRAY - 10, GOOD_GRAY + 10, (32, 48)).astype(np.uint8)
     mask = np.zeros((32, 48), np.uint8)
-    if kind != "sound":
+    if kind != "good":
         top, left = (int(each) for each in rng.integers(2, (16, 24)) // 2 * 2)
         image[top : top + 10, left : left + 12] = 10 if kind == "dark" else 250
         mask[top : top + 10, left : left + 12] = 1 if kind == "dark" else 2
@@ -44,9 +44,9 @@ def write_dataset(root: Path, kinds: list[str], *, split: str = "test") -> Path:
 def make_result(
     name: str,
     *,
-    defective: bool,
-    rejected: bool,
+    is_defective: bool,
+    is_rejected: bool,
     prob: float | None = None,
-    cells: NDArray[np.int64] | None = None,
+    confusion: NDArray[np.int64] | None = None,
 ) -> FrameResult:
-    return FrameResult(name, defective, rejected, "gate", prob, prob or 0.0, cells)
+    return FrameResult(name, is_defective, is_rejected, "gate", prob, prob or 0.0, confusion)

@@ -12,12 +12,12 @@ import pytest
 from edgeinspect.cli.main import main
 from tests import graphs
 from tests.unit.learning.evaluate.small_datasets import write_dataset
-from tests.unit.learning.evaluate.test_reports import check_page
+from tests.unit.learning.evaluate.test_reports import check_document
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
 
 REAL = Path(__file__).parents[5] / "real"
-"""Models trained on the real pictures, beside the checkout; they are not in it."""
+"""Models trained on real images, beside the checkout and not part of it."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +33,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    return write_dataset(tmp_path / "mixed", ["sound"] * 8 + ["dark"] * 6 + ["bright"] * 6)
+    return write_dataset(tmp_path / "mixed", ["good"] * 8 + ["dark"] * 6 + ["bright"] * 6)
 
 
-def test_evaluate_writes_a_page_and_json(
+def test_evaluate_writes_html_and_json(
     mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page, figures = tmp_path / "new" / "out.html", tmp_path / "out.json"
+    html, metrics = tmp_path / "new" / "out.html", tmp_path / "out.json"
     code = main(
         [
             "evaluate",
@@ -49,9 +49,9 @@ def test_evaluate_writes_a_page_and_json(
             "--data",
             str(mixed),
             "--report",
-            str(page),
+            str(html),
             "--json",
-            str(figures),
+            str(metrics),
             "--cost-escape",
             "50",
             "--cost-overkill",
@@ -59,24 +59,24 @@ def test_evaluate_writes_a_page_and_json(
         ]
     )
     assert code == 0
-    card = json.loads(figures.read_text())
-    assert card["schema"] == "edgeinspect.evaluation/1"
-    assert card["models"][0]["sha256"] != card["models"][1]["sha256"]
-    # Dark pictures are below the gate's `suspect`: on the line they pass.
-    assert card["decisions"]["escape"]["hits"] == 6
-    assert card["overlap"]["miou"] == 1.0
-    seen = check_page(page.read_text())
-    assert seen.pictures == 3 * 6
+    evaluation = json.loads(metrics.read_text())
+    assert evaluation["schema"] == "edgeinspect.evaluation/1"
+    assert evaluation["models"][0]["sha256"] != evaluation["models"][1]["sha256"]
+    # Dark images are below the gate's `suspect`: on the line they pass.
+    assert evaluation["decisions"]["escape"]["hits"] == 6
+    assert evaluation["overlap"]["miou"] == 1.0
+    report = check_document(html.read_text())
+    assert report.images == 3 * 6
     assert "escape rate" in capsys.readouterr().out
 
 
-def test_names_cannot_break_the_page(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "set", ["sound", "dark", "dark"])
+def test_image_names_are_escaped_in_the_report(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set", ["good", "dark", "dark"])
     (folder / "images" / "p001.png").rename(folder / "images" / "<b>&.png")
     (folder / "masks" / "p001.png").rename(folder / "masks" / "<b>&.png")
     index = folder / "index.csv"
     index.write_text(index.read_text().replace("p001.png", "<b>&.png"))
-    page = tmp_path / "out.html"
+    html = tmp_path / "out.html"
     main(
         [
             "evaluate",
@@ -86,15 +86,15 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
             "--data",
             str(folder),
             "--report",
-            str(page),
+            str(html),
         ]
     )
-    assert "&lt;b&gt;&amp;.png" in page.read_text()
-    check_page(page.read_text())
+    assert "&lt;b&gt;&amp;.png" in html.read_text()
+    check_document(html.read_text())
 
 
-def test_compare_writes_a_page_and_json(mixed: Path, tmp_path: Path) -> None:
-    page, figures = tmp_path / "out.html", tmp_path / "out.json"
+def test_compare_writes_html_and_json(mixed: Path, tmp_path: Path) -> None:
+    html, metrics = tmp_path / "out.html", tmp_path / "out.json"
     code = main(
         [
             "compare",
@@ -103,9 +103,9 @@ def test_compare_writes_a_page_and_json(mixed: Path, tmp_path: Path) -> None:
             "--data",
             str(mixed),
             "--report",
-            str(page),
+            str(html),
             "--json",
-            str(figures),
+            str(metrics),
             "--rounds",
             "100",
             "--gate-b",
@@ -113,11 +113,11 @@ def test_compare_writes_a_page_and_json(mixed: Path, tmp_path: Path) -> None:
         ]
     )
     assert code == 0
-    found = json.loads(figures.read_text())
+    found = json.loads(metrics.read_text())
     assert found["schema"] == "edgeinspect.comparison/1"
     assert (found["escapes"]["only_a"], found["escapes"]["only_b"]) == (0, 6)
     assert len(found["differing"]) == 6
-    assert check_page(page.read_text()).pictures == 4 * 6
+    assert check_document(html.read_text()).images == 4 * 6
 
 
 def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None:
@@ -133,10 +133,10 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
     ("arguments", "code", "message"),
     [
         (["evaluate", "--data", "SET"], 64, "names no model"),
-        (["evaluate", "nobody", "--data", "SET"], 65, "there is no model nobody"),
+        (["evaluate", "unknown", "--data", "SET"], 65, "there is no model unknown"),
         (["evaluate", "./nowhere", "--data", "SET"], 65, "no such model"),
         (["evaluate", "tiny-gate", "--data", "SET/none"], 65, "does not exist"),
-        (["evaluate", "tiny-gate", "--data", "SET", "--split", "train"], 65, "no picture in split"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--split", "train"], 65, "no image in split"),
         (["evaluate", "tiny-gate", "--data", "SET", "--split", "tets"], 64, "no split 'tets'"),
         (["evaluate", "tiny-gate", "--data", "SET", "--backend", "x"], 64, "no backend"),
         (["evaluate", "tiny-gate", "--data", "SET", "--cost-escape", "5"], 64, "go together"),
@@ -150,23 +150,23 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
 def test_wrong_input_ends_with_one_message_and_its_code(
     arguments: list[str], code: int, message: str, mixed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([each.replace("SET", str(mixed)) for each in arguments]) == code
+    assert main([argument.replace("SET", str(mixed)) for argument in arguments]) == code
     error = capsys.readouterr().err.strip().splitlines()
     assert sum(line.startswith("edgeinspect: error:") for line in error) == 1
     assert message in "\n".join(error)
 
 
-def test_one_kind_alone_cannot_judge_a_gate(
+def test_a_gate_cannot_be_evaluated_on_one_label_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_dataset(tmp_path / "bad", ["dark"] * 4)
     assert main(["evaluate", "tiny-gate", "--data", str(folder)]) == 65
-    assert "all 4 pictures are defective" in capsys.readouterr().err
-    # A segmenter has its masks to be judged by.
+    assert "all 4 images are defective" in capsys.readouterr().err
+    # A segmenter is evaluated on its masks.
     assert main(["evaluate", "tiny-seg", "--data", str(folder)]) == 0
 
 
-def test_no_picture_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nothing").mkdir()
     assert main(["evaluate", "tiny-gate", "--data", str(tmp_path / "nothing")]) == 65
     assert "layout" in capsys.readouterr().err
@@ -179,39 +179,39 @@ def test_masks_of_another_size(mixed: Path, capsys: pytest.CaptureFixture[str]) 
     assert "mask is 16 x 16 px" in capsys.readouterr().err
 
 
-def test_one_broken_picture_is_left_out_and_named(mixed: Path, tmp_path: Path) -> None:
-    (mixed / "images" / "p003.png").write_bytes(b"no picture")
-    figures = tmp_path / "out.json"
-    assert main(["evaluate", "tiny-seg", "--data", str(mixed), "--json", str(figures)]) == 0
-    card = json.loads(figures.read_text())
-    assert card["pictures"] == 19
-    assert list(card["skipped"]) == ["p003.png"]
+def test_a_broken_image_is_left_out_and_named(mixed: Path, tmp_path: Path) -> None:
+    (mixed / "images" / "p003.png").write_bytes(b"no image")
+    metrics = tmp_path / "out.json"
+    assert main(["evaluate", "tiny-seg", "--data", str(mixed), "--json", str(metrics)]) == 0
+    evaluation = json.loads(metrics.read_text())
+    assert evaluation["pictures"] == 19
+    assert list(evaluation["skipped"]) == ["p003.png"]
 
 
-def test_classes_that_the_model_does_not_know(
+def test_classes_that_the_model_does_not_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_dataset(tmp_path / "set", ["dark", "sound"])
+    folder = write_dataset(tmp_path / "set", ["dark", "good"])
     index = folder / "index.csv"
     index.write_text(index.read_text().replace("dark_px", "rust_px"))
     assert main(["evaluate", "tiny-seg", "--data", str(folder)]) == 65
-    assert "the model finds dark, bright" in capsys.readouterr().err
+    assert "the model has dark, bright" in capsys.readouterr().err
 
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("model", "data", "path", "wanted"),
+    ("model", "data", "path", "expected"),
     [
         ("neu-segmenter", "neu_seg", ("overlap", "miou"), 0.6694),
         ("tile-gate", "magnetic_tile", ("ranking", "auc"), 0.7885),
     ],
 )
-def test_the_figures_are_those_of_the_daemon(
-    model: str, data: str, path: tuple[str, str], wanted: float, shared_data: Path, tmp_path: Path
+def test_the_metrics_are_those_of_the_daemon(
+    model: str, data: str, path: tuple[str, str], expected: float, shared_data: Path, tmp_path: Path
 ) -> None:
     if not (REAL / model / "1").is_dir():
         pytest.skip(f"the model {model} is not here")
-    figures = tmp_path / "out.json"
+    metrics = tmp_path / "out.json"
     code = main(
         [
             "evaluate",
@@ -219,9 +219,9 @@ def test_the_figures_are_those_of_the_daemon(
             "--data",
             str(shared_data / data),
             "--json",
-            str(figures),
+            str(metrics),
         ]
     )
     assert code == 0
-    card = json.loads(figures.read_text())
-    assert card[path[0]][path[1]] == pytest.approx(wanted, abs=5e-5)
+    evaluation = json.loads(metrics.read_text())
+    assert evaluation[path[0]][path[1]] == pytest.approx(expected, abs=5e-5)

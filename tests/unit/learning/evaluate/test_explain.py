@@ -1,4 +1,4 @@
-"""Heat maps: Grad-CAM from the graph against torch's gradients, occlusion against the truth."""
+"""Heat maps: Grad-CAM from the graph against torch's gradients, occlusion on known images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra c
 ENGINES = Path(__file__).parents[4] / "engines"
 
 
-def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
+def test_grad_cam_and_checkpoint_agree_with_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
@@ -49,14 +49,14 @@ def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
     image[20:30, 40:60] //= 4
     card = ModelCard("g", 1, ("defect",), "run", {"suspect": 0.4}, {}, {}, "2026-01-01")
     folder = export_graph(net, card, tmp_path, image[None])
-    cut = split_graph(folder / "model.onnx")
-    assert cut is not None
-    assert cut.shape == (64, 4, 6)
-    mine, prob = grad_cam(cut, image)
-    theirs, other = TorchGradCam(net)(image)
-    assert prob == pytest.approx(other, abs=1e-5)
-    assert theirs.max() > 0
-    assert np.abs(mine - theirs).max() < 0.03 * theirs.max()
+    graph = split_graph(folder / "model.onnx")
+    assert graph is not None
+    assert graph.shape == (64, 4, 6)
+    heat, prob = grad_cam(graph, image)
+    expected, expected_prob = TorchGradCam(net)(image)
+    assert prob == pytest.approx(expected_prob, abs=1e-5)
+    assert expected.max() > 0
+    assert np.abs(heat - expected).max() < 0.03 * expected.max()
 
     frame = {"height_px": 64, "width_px": 96, "channels": 1}
     run = {"kind": "gate", "name": "g", "stride": 1, "classes": ["pit"], "frame": frame}
@@ -73,27 +73,27 @@ def test_the_graphs_grad_cam_is_torchs_and_so_is_the_checkpoint(
 
 def test_grad_cam_of_the_shipped_gate_points_at_the_defect() -> None:
     spec = ModelStore(ENGINES).resolve("strip-gate")
-    cut = split_graph(spec.path)
-    assert cut is not None
+    graph = split_graph(spec.path)
+    assert graph is not None
     hits = 0
     chosen = [i for i in range(40) if synthetic_strip.render_strip(4711, i).mask.any()][:5]
     for index in chosen:
-        drawn = synthetic_strip.render_strip(4711, index)
-        heat, _prob = grad_cam(cut, drawn.image[..., None])
+        strip = synthetic_strip.render_strip(4711, index)
+        heat, _prob = grad_cam(graph, strip.image[..., None])
         row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-        near = drawn.mask[
+        near = strip.mask[
             max(0, row * 16 - 24) : row * 16 + 40, max(0, column * 16 - 24) : column * 16 + 40
         ]
         hits += bool(near.any())
     assert hits >= 4
 
 
-def test_a_graph_without_a_common_feature_map_has_no_cut(tmp_path: Path) -> None:
+def test_a_graph_without_a_common_feature_map_cannot_be_split(tmp_path: Path) -> None:
     folder = graphs.install(tmp_path, graphs.gate())
     assert split_graph(folder / "model.onnx") is None
 
 
-def test_occlusion_finds_what_makes_the_probability(tmp_path: Path) -> None:
+def test_occlusion_finds_what_raises_the_probability(tmp_path: Path) -> None:
     graphs.install(tmp_path, graphs.gate())
     engine = load_engine("tiny-gate", "ort", store=ModelStore(tmp_path))
     image = np.full((32, 48, 1), 40, np.uint8)
@@ -105,7 +105,7 @@ def test_occlusion_finds_what_makes_the_probability(tmp_path: Path) -> None:
     assert 28 <= (column + 0.5) * 48 / heat.shape[1] <= 44
 
 
-def test_the_command_draws_and_says_how(
+def test_the_command_draws_and_names_its_method(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "store"
@@ -113,11 +113,11 @@ def test_the_command_draws_and_says_how(
     graphs.install(root, graphs.gate(), thresholds=gate)
     graphs.install(root, graphs.segmenter(), name="tiny-seg", kind="segmenter")
     monkeypatch.setenv("EDGEINSPECT_STORE", str(root))
-    pictures = tmp_path / "pictures"
+    images = tmp_path / "images"
     for folder in ("a", "b"):
-        (pictures / folder).mkdir(parents=True)
+        (images / folder).mkdir(parents=True)
         image, _mask = make_image("dark", 3)
-        cv2.imwrite(str(pictures / folder / "same.png"), image)
+        cv2.imwrite(str(images / folder / "same.png"), image)
     out = tmp_path / "out"
     code = main(
         [
@@ -125,23 +125,23 @@ def test_the_command_draws_and_says_how(
             "tiny-seg",
             "--gate",
             "tiny-gate",
-            str(pictures / "a"),
-            str(pictures / "b" / "same.png"),
+            str(images / "a"),
+            str(images / "b" / "same.png"),
             "--out",
             str(out),
         ]
     )
     assert code == 0
     assert "occlusion" in capsys.readouterr().out
-    told = json.loads((out / "explain.json").read_text())
-    assert (told["schema"], told["method"]) == ("edgeinspect.explanation/1", "occlusion")
-    assert [each["file"] for each in told["pictures"]] == ["same.png", "same-2.png"]
-    assert told["pictures"][0]["regions"][0]["class"] == "dark"
+    document = json.loads((out / "explain.json").read_text())
+    assert (document["schema"], document["method"]) == ("edgeinspect.explanation/1", "occlusion")
+    assert [each["file"] for each in document["pictures"]] == ["same.png", "same-2.png"]
+    assert document["pictures"][0]["regions"][0]["class"] == "dark"
     drawn = cv2.imread(str(out / "same.png"))
     assert drawn is not None
     assert drawn.shape[0] > 3 * 280
     gradcam = main(
-        ["explain", "tiny-gate", str(pictures / "a"), "--out", str(out), "--method", "gradcam"]
+        ["explain", "tiny-gate", str(images / "a"), "--out", str(out), "--method", "gradcam"]
     )
     assert gradcam == 64
     assert main(["explain", "tiny-gate", str(tmp_path / "none.png"), "--out", str(out)]) == 65
@@ -153,13 +153,13 @@ def test_a_gate_is_explained_without_torch_and_without_onnx(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine = load_engine("strip-gate/1", "ort", store=ModelStore(ENGINES))
-    judge = build_inspector(engine)
+    inspector = build_inspector(engine)
     for package in ("torch", "onnx"):
         monkeypatch.setitem(sys.modules, package, None)  # importing it raises ImportError
-    method = choose_heatmap_method(judge, AUTO)
+    method = choose_heatmap_method(inspector, AUTO)
     assert method is not None
     assert method.name == OCCLUSION
     assert "edgeinspect[onnx]" in method.description
     with pytest.raises(MissingExtraError, match=r"edgeinspect\[onnx\]"):
-        choose_heatmap_method(judge, GRADCAM)
+        choose_heatmap_method(inspector, GRADCAM)
     engine.close()

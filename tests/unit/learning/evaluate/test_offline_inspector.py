@@ -1,4 +1,4 @@
-"""The judge against the line's own decision, and against the tiny graphs' definitions."""
+"""OfflineInspector against the line's own decision and the tiny graphs' definitions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeinspect.config.loader import load_config
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.imaging.blobs import find_blobs
@@ -15,7 +16,11 @@ from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.split import split_dataset, write_split
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, evaluate
 from edgeinspect.learning.evaluate.image_source import class_id_table, with_model_classes
-from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
+from edgeinspect.learning.evaluate.metrics.frame_results import (
+    FrameResult,
+    FrameSample,
+    evaluate_frames,
+)
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
 from edgeinspect.learning.evaluate.open_model import (
@@ -47,69 +52,69 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 @pytest.fixture
-def judge(store: ModelStore) -> Iterator[OfflineInspector]:
-    made = build_inspector(
+def inspector(store: ModelStore) -> Iterator[OfflineInspector]:
+    built = build_inspector(
         load_engine("tiny-seg", "ort", store=store), load_engine("tiny-gate", "ort", store=store)
     )
-    yield made
-    made.close()
+    yield built
+    built.close()
 
 
-@pytest.mark.parametrize("kind", ["sound", "dark", "bright"])
+@pytest.mark.parametrize("kind", ["good", "dark", "bright"])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_decides_as_the_line_does(judge: OfflineInspector, kind: str, seed: int) -> None:
+def test_decisions_are_those_of_the_line(inspector: OfflineInspector, kind: str, seed: int) -> None:
     image, _mask = make_image(kind, seed)
-    judged = judge.inspect(image[..., None])
+    result = inspector.inspect(image[..., None])
     prob = float(graphs.gate_numpy(image)[0][0])
     class_map, area, score = graphs.segmenter_numpy(image[..., None])
-    finding = decide_by_gate(prob, judge.rules)
+    finding = decide_by_gate(prob, inspector.rules)
     if finding is None:
         blobs = find_blobs(class_map[0], area[0], score[0])
-        finding = decide_by_regions(prob, blobs, judge.rules)
-    assert judged.assessment == finding
-    assert judged.prob == pytest.approx(prob, abs=1e-6)
-    assert judged.class_map is not None
-    assert np.array_equal(judged.class_map, class_map[0])
-    assert judged.is_rejected == (kind != "sound")
-    assert judged.fatal_map is not None
-    assert np.array_equal(judged.fatal_map, class_map[0] > 0)
+        finding = decide_by_regions(prob, blobs, inspector.rules)
+    assert result.assessment == finding
+    assert result.prob == pytest.approx(prob, abs=1e-6)
+    assert result.class_map is not None
+    assert np.array_equal(result.class_map, class_map[0])
+    assert result.is_rejected == (kind != "good")
+    assert result.fatal_map is not None
+    assert np.array_equal(result.fatal_map, class_map[0] > 0)
 
 
 def test_regions_below_their_area_are_not_fatal(store: ModelStore) -> None:
-    judge = build_inspector(load_engine("tiny-seg", "ort", store=store))
+    inspector = build_inspector(load_engine("tiny-seg", "ort", store=store))
     image = np.full((32, 48, 1), 120, np.uint8)
     image[4:10, 4:10] = 0  # 3x3 cells: 36 px, below 40
     image[16:24, 16:24] = 255  # 4x4 cells: 64 px
-    judged = judge.inspect(image)
-    assert judged.fatal_map is not None
-    assert judged.largest_region_px is not None
-    assert judged.largest_region_px.tolist() == [36, 64]
-    assert not judged.fatal_map[:8].any()
-    assert judged.fatal_map.sum() == 16
-    assert judged.score == pytest.approx(16 / (16 * 24))
+    result = inspector.inspect(image)
+    assert result.fatal_map is not None
+    assert result.largest_region_px is not None
+    assert result.largest_region_px.tolist() == [36, 64]
+    assert not result.fatal_map[:8].any()
+    assert result.fatal_map.sum() == 16
+    assert result.score == pytest.approx(16 / (16 * 24))
 
 
-def test_a_gate_alone_rejects_at_degraded_and_says_so(store: ModelStore) -> None:
-    judge = build_inspector(load_engine("tiny-gate", "ort", store=store))
-    assert judge.rules.gate is not None
-    assert judge.rules.gate.reject_at == 0.49
-    assert "degraded" in judge.notes[0]
-    assert judge.inspect(np.full((32, 48, 1), 126, np.uint8)).is_rejected
-    assert not judge.inspect(np.full((32, 48, 1), 124, np.uint8)).is_rejected
+def test_a_gate_alone_rejects_at_degraded_with_a_note(store: ModelStore) -> None:
+    inspector = build_inspector(load_engine("tiny-gate", "ort", store=store))
+    assert inspector.rules.gate is not None
+    assert inspector.rules.gate.reject_at == 0.49
+    assert "degraded" in inspector.notes[0]
+    assert inspector.inspect(np.full((32, 48, 1), 126, np.uint8)).is_rejected
+    assert not inspector.inspect(np.full((32, 48, 1), 124, np.uint8)).is_rejected
 
 
-def test_a_manifest_without_thresholds_is_told(tmp_path: Path) -> None:
+def test_a_manifest_without_thresholds_is_noted(tmp_path: Path) -> None:
     graphs.install(tmp_path, graphs.gate())
-    judge = build_inspector(load_engine("tiny-gate", "ort", store=ModelStore(tmp_path)))
-    assert "proposes no thresholds" in judge.notes[0]
+    inspector = build_inspector(load_engine("tiny-gate", "ort", store=ModelStore(tmp_path)))
+    assert "proposes no thresholds" in inspector.notes[0]
 
 
-def test_a_gate_that_gives_no_number_is_refused(store: ModelStore) -> None:
-    judge = build_inspector(load_engine("tiny-gate", "ort", store=store))
-    assert judge.gate is not None
+def test_a_gate_that_gives_nan_is_rejected(store: ModelStore) -> None:
+    inspector = build_inspector(load_engine("tiny-gate", "ort", store=store))
+    assert inspector.gate is not None
 
     class Broken:
-        spec = judge.gate.spec
+        spec = inspector.gate.spec
 
         def infer(self, image: object) -> tuple[np.ndarray]:
             return (np.array([np.nan], np.float32),)
@@ -117,12 +122,12 @@ def test_a_gate_that_gives_no_number_is_refused(store: ModelStore) -> None:
         def close(self) -> None:
             """Nothing to close."""
 
-    broken = OfflineInspector(gate=Broken(), segmenter=None, rules=judge.rules, label="broken")  # type: ignore[arg-type]
+    broken = OfflineInspector(gate=Broken(), segmenter=None, rules=inspector.rules, label="broken")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="not a number"):
         broken.inspect(np.zeros((32, 48, 1), np.uint8))
 
 
-def test_every_way_to_name_a_model(store: ModelStore, tmp_path: Path) -> None:
+def test_every_reference_to_a_model(store: ModelStore, tmp_path: Path) -> None:
     folder = store.root / "tiny-gate" / "1"
     run = tmp_path / "run"
     graphs.install(run, graphs.gate(), version=1)
@@ -152,18 +157,18 @@ def test_every_way_to_name_a_model(store: ModelStore, tmp_path: Path) -> None:
         (lambda path: (path / "x.onnx").write_bytes(b"rubbish") and path / "x.onnx", "no ONNX"),
     ],
 )
-def test_what_is_no_model_is_refused(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_other_files_are_rejected(tmp_path: Path, make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ModelError, match=message):
         resolve_model(str(make(tmp_path)), ModelStore(tmp_path))
 
 
-def test_a_run_that_was_not_exported_says_what_to_do(tmp_path: Path) -> None:
+def test_a_run_without_an_export_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(ModelError, match="edgeinspect export"):
         resolve_model(str(tmp_path), ModelStore(tmp_path))
 
 
-def test_two_gates_do_not_go_together(store: ModelStore) -> None:
+def test_two_gates_cannot_be_combined(store: ModelStore) -> None:
     gate = load_engine("tiny-gate", "ort", store=store)
     with pytest.raises(UsageError, match="--gate goes with a segmenter"):
         build_inspector(gate, gate)
@@ -172,32 +177,32 @@ def test_two_gates_do_not_go_together(store: ModelStore) -> None:
 def test_classes_are_matched_by_name() -> None:
     assert class_id_table(("b", "A"), ("a", "b", "c"))[:4].tolist() == [0, 2, 1, 0]
     assert class_id_table(("b", "A"), ("defect",))[:4].tolist() == [0, 1, 1, 0]
-    with pytest.raises(DataError, match="the model finds a, b"):
+    with pytest.raises(DataError, match="the model has a, b"):
         class_id_table(("a", "z"), ("a", "b"))
 
 
-def test_a_scorecard_from_a_folder(judge: OfflineInspector, tmp_path: Path) -> None:
-    kinds = ["sound"] * 8 + ["dark"] * 5 + ["bright"] * 5
+def test_evaluation_of_a_folder(inspector: OfflineInspector, tmp_path: Path) -> None:
+    kinds = ["good"] * 8 + ["dark"] * 5 + ["bright"] * 5
     folder = write_dataset(tmp_path / "set", kinds)
-    source = with_model_classes(open_image_source(str(folder), judge.spec), judge.classes)
-    card, worst = evaluate(judge, source, costs=ErrorCosts(10, 1))
-    assert (card.pictures, card.defective, card.sound) == (18, 10, 8)
-    assert card.decisions.defective_rejected == 10
-    assert card.decisions.sound_rejected == 0
-    assert card.overlap is not None
-    assert card.overlap.miou == 1.0
-    assert card.overlap.severstal.dice == 1.0
-    assert card.overlap.severstal.dice_of_empty == pytest.approx(26 / 36)
-    assert card.costs is not None
+    source = with_model_classes(open_image_source(str(folder), inspector.spec), inspector.classes)
+    evaluation, worst = evaluate(inspector, source, costs=ErrorCosts(10, 1))
+    assert (evaluation.pictures, evaluation.defective, evaluation.sound) == (18, 10, 8)
+    assert evaluation.decisions.defective_rejected == 10
+    assert evaluation.decisions.sound_rejected == 0
+    assert evaluation.overlap is not None
+    assert evaluation.overlap.miou == 1.0
+    assert evaluation.overlap.severstal.dice == 1.0
+    assert evaluation.overlap.severstal.dice_of_empty == pytest.approx(26 / 36)
+    assert evaluation.costs is not None
     assert worst.top("escapes") == []
 
 
-def test_a_runs_own_split_is_taken_and_anothers_is_told(
-    judge: OfflineInspector, tmp_path: Path
+def test_the_split_of_the_training_is_used_if_it_fits(
+    inspector: OfflineInspector, tmp_path: Path
 ) -> None:
     trained, other = (
         write_dataset(
-            tmp_path / name, ["sound", "dark"] * 6, split="train" if name == "a" else "test"
+            tmp_path / name, ["good", "dark"] * 6, split="train" if name == "a" else "test"
         )
         for name in ("a", "b")
     )
@@ -213,34 +218,34 @@ def test_a_runs_own_split_is_taken_and_anothers_is_told(
     file = find_training_split(str(run / "name" / "1"))
     assert file == run / "split.json"
     assert find_training_split(str(tmp_path)) is None
-    source = open_image_source(str(trained), judge.spec, training_split=file)
+    source = open_image_source(str(trained), inspector.spec, training_split=file)
     assert source.image_count == len(data.in_splits("test")) < 12
     assert "as in the model's training" in source.notes[-1]
-    source = open_image_source(str(other), judge.spec, training_split=file)
+    source = open_image_source(str(other), inspector.spec, training_split=file)
     assert source.image_count == 12
-    assert "other pictures" in source.notes[-1]
-    with pytest.raises(DataError, match="splits other pictures"):
-        open_image_source(str(other), judge.spec, split_file=file)
+    assert "other images" in source.notes[-1]
+    with pytest.raises(DataError, match="splits other"):
+        open_image_source(str(other), inspector.spec, split_file=file)
 
 
-def test_the_worst_are_the_worst_and_few(judge: OfflineInspector, tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "set", ["dark", "sound", "bright"] * 6)
-    source = open_image_source(str(folder), judge.spec, classes=judge.classes)
-    keeper = WorstFrames(3, stride=2, has_masks=True)
-    seen = []
-    for index, each in enumerate(evaluate_frames(judge, source)):
-        wrong = each.result
-        said = FrameResult(
-            wrong.name, True, False, "clean", index / 20, index / 20, wrong.confusion, index
-        )
-        seen.append(said)
-        keeper.add(type(each)(said, each.inspection, each.image, each.mask))
-    kept = [each.result.name for each in keeper.top("escapes")]
-    badness = sorted(seen, key=lambda one: -(one.defect_px + 1 - one.score))
-    assert kept == [one.name for one in badness[:3]]
+def test_the_worst_frames_have_the_highest_severity(
+    inspector: OfflineInspector, tmp_path: Path
+) -> None:
+    folder = write_dataset(tmp_path / "set", ["dark", "good", "bright"] * 6)
+    source = open_image_source(str(folder), inspector.spec, classes=inspector.classes)
+    worst = WorstFrames(3, stride=2, has_masks=True)
+    results = []
+    for index, each in enumerate(evaluate_frames(inspector, source)):
+        name, confusion, score = each.result.name, each.result.confusion, index / 20
+        missed = FrameResult(name, True, False, "clean", score, score, confusion, index)
+        results.append(missed)
+        worst.add(FrameSample(missed, each.inspection, each.image, each.mask))
+    names = [each.result.name for each in worst.top("escapes")]
+    expected = sorted(results, key=lambda one: -(one.defect_px + 1 - one.score))
+    assert names == [one.name for one in expected[:3]]
 
 
-def test_a_line_gives_its_thresholds(store: ModelStore, tmp_path: Path) -> None:
+def test_thresholds_of_a_line(store: ModelStore, tmp_path: Path) -> None:
     line = tmp_path / "line.yaml"
     line.write_text(
         f"""
@@ -260,19 +265,19 @@ decide:
 store: {store.root}
 """
     )
-    judge, loaded = load_line_inspector(line)
-    assert judge.rules.classes[1].area_px == 40
-    assert judge.rules.gate is not None
-    assert judge.rules.gate.suspect_at == 0.2
-    assert loaded.hash in judge.notes[0]
-    judge.close()
+    inspector = load_line_inspector(line)
+    assert inspector.rules.classes[1].area_px == 40
+    assert inspector.rules.gate is not None
+    assert inspector.rules.gate.suspect_at == 0.2
+    assert load_config(line).hash in inspector.notes[0]
+    inspector.close()
 
 
-def test_a_graph_without_an_input_is_no_model(tmp_path: Path) -> None:
+def test_a_graph_without_an_input_is_rejected(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
-    made = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [1.0])
+    value = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [1.0])
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Constant", [], ["y"], value=made)],
+        [onnx.helper.make_node("Constant", [], ["y"], value=value)],
         "g",
         [],
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
@@ -281,5 +286,5 @@ def test_a_graph_without_an_input_is_no_model(tmp_path: Path) -> None:
         graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)]
     )
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="says too little of itself"):
+    with pytest.raises(ModelError, match="metadata is incomplete"):
         load_engine(str(tmp_path / "m.onnx"), "ort")

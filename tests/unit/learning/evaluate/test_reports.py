@@ -1,4 +1,4 @@
-"""Pages: well formed, nothing from elsewhere, names quoted."""
+"""Reports: well-formed, self-contained HTML; plots; overlays."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from edgeinspect.learning.reporting.svg_plot import BLUE, Axis, Plot
 VOID = {"meta", "img", "br", "link", "input"}
 
 
-class Strict(HTMLParser):
-    """Counts tags, and finds every reference."""
+class StrictParser(HTMLParser):
+    """Checks nesting, counts images and collects every reference."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.references: list[str] = []
-        self.pictures = 0
+        self.images = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert tag not in ("script", "link", "iframe", "object")
-        self.pictures += tag == "img"
+        self.images += tag == "img"
         self.references += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
         if tag not in VOID:
             self.open.append(tag)
@@ -42,9 +42,9 @@ class Strict(HTMLParser):
         assert self.open.pop() == tag
 
 
-def check_page(text: str) -> Strict:
-    """A page that parses, and refers to nothing outside itself."""
-    parser = Strict()
+def check_document(text: str) -> StrictParser:
+    """Check that a document is well-formed and refers to nothing outside itself."""
+    parser = StrictParser()
     parser.feed(text)
     parser.close()
     assert parser.open == []
@@ -61,7 +61,7 @@ def check_page(text: str) -> Strict:
     st.booleans(),
     st.text(max_size=8),
 )
-def test_plots_are_xml_and_stay_inside(
+def test_plots_are_xml_with_all_marks_inside(
     points: list[tuple[float, float]], log: bool, name: str
 ) -> None:
     name = "".join(each for each in name if each.isprintable())
@@ -69,7 +69,7 @@ def test_plots_are_xml_and_stay_inside(
         "t", Axis("x <&>", 0.001 if log else 0, 1, is_log=log), Axis("y", 0, 1, is_percent=True)
     )
     plot.step(points, BLUE, name)
-    plot.errorbar([(x, y, y, y) for x, y in points], BLUE, words=lambda index: f"<{index}>")
+    plot.errorbar([(x, y, y, y) for x, y in points], BLUE, tooltip=lambda index: f"<{index}>")
     root = ElementTree.fromstring(plot.to_svg())
     for circle in root.iter("circle"):
         assert 0 <= float(circle.attrib["cx"]) <= plot.width
@@ -94,7 +94,7 @@ def test_ticks_are_inside_and_not_too_many(low: float, high: float, log: bool) -
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
 
 
-def test_an_overlay_shows_even_a_single_pixel() -> None:
+def test_an_overlay_shows_a_single_pixel() -> None:
     image = np.full((256, 1600, 1), 100, np.uint8)
     mask = np.zeros((256, 1600), np.uint8)
     plain = overlay_class_map(image, mask, 1000)
@@ -107,7 +107,7 @@ def test_an_overlay_shows_even_a_single_pixel() -> None:
     assert abs(columns.mean() - 437.5) < 3
 
 
-def test_stretching_keeps_what_is_there() -> None:
+def test_stretching_keeps_the_order_of_gray_levels() -> None:
     dull = np.random.default_rng(1).normal(60, 5, (64, 64, 1)).astype(np.uint8)
     assert stretch_contrast(dull).std() > 2 * dull.std()
     order = np.argsort(dull, axis=None, kind="stable")
@@ -118,13 +118,13 @@ def test_stretching_keeps_what_is_there() -> None:
     assert stretch_contrast(black) is black
 
 
-def test_pictures_in_a_page_are_pictures(tmp_path: Path) -> None:
+def test_jpeg_data_uris_decode(tmp_path: Path) -> None:
     from base64 import b64decode
 
     from edgeinspect.learning.reporting.overlay import jpeg_data_uri
 
-    shown = np.full((20, 30, 3), 77, np.uint8)
-    head, _comma, data = jpeg_data_uri(shown).partition(",")
+    image = np.full((20, 30, 3), 77, np.uint8)
+    head, _comma, data = jpeg_data_uri(image).partition(",")
     assert head == "data:image/jpeg;base64"
     back = cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_COLOR)
     assert back is not None

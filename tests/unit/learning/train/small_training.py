@@ -23,7 +23,7 @@ from edgeinspect.learning.train.tasks import GateTask
 
 
 class Plain(nn.Module):
-    """No norm over the batch and no dropout: nothing that depends on who has which picture."""
+    """No norm over the batch and no dropout: nothing that depends on who has which image."""
 
     def __init__(self) -> None:
         super().__init__()

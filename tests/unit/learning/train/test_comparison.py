@@ -34,7 +34,7 @@ from edgeinspect.learning.train.architecture_comparison import (  # noqa: E402
 from tests import graphs  # noqa: E402
 
 LEVELS = (10, 40, 90, 120, 150, 200, 220, 250)
-"""Grey of each picture; the gate of `graphs` answers grey / 255."""
+"""Grey of each image; the gate of `graphs` answers grey / 255."""
 DEFECTIVE = (False, False, False, True, False, True, True, True)
 
 
@@ -73,7 +73,7 @@ def test_figures_are_those_of_the_graph(tmp_path: Path) -> None:
         runs=3,
     )
     first = done.rows[0].fp32
-    # Between 90 and 120 one sound picture (150) is rejected; between 150 and 200 one escapes.
+    # Between 90 and 120 one good image (150) is rejected; between 150 and 200 one escapes.
     assert (first.accuracy.hits, first.escape.hits + first.overkill.hits) == (7, 1)
     assert first.auc == pytest.approx(15 / 16, abs=1e-4)
     assert done.rows[0].parameters == 42

@@ -25,7 +25,7 @@ TORCHVISION = {
     "resnet18": [-99.7709, -9.51342, 16.8145, -35.9099, 7.96246],
     "resnet50": [-2116.58, 401.941, 297.269, -3027.01, 103.164],
 }
-"""The first logits of torchvision 0.28 with the weights of `invented` on its picture."""
+"""The first logits of torchvision 0.28 with the weights of `invented` on its image."""
 
 
 def invented(net: Any) -> None:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra train
 
 from edgeinspect.errors import DataError  # noqa: E402
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip  # noqa: E402
-from edgeinspect.learning.evaluate.metrics.scores import (  # noqa: E402
+from edgeinspect.learning.evaluate import (  # noqa: E402
     classifier_scores,
     confusion_matrix,
     iou_and_dice,

@@ -40,7 +40,7 @@ def castings(root: Path, count: int = 24) -> Path:
 
 
 def cracks(root: Path, count: int = 14) -> Path:
-    """Thin cracks on wide 16-bit pictures, a mask folder beside."""
+    """Thin cracks on wide 16-bit images, a mask folder beside."""
     rng = np.random.default_rng(2)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)

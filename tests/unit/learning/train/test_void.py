@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from edgeinspect.learning.datasets.arrays import ImageArrays  # noqa: E402
 from edgeinspect.learning.datasets.dataset import VOID  # noqa: E402
 from edgeinspect.learning.evaluate.image_source import class_id_table  # noqa: E402
-from edgeinspect.learning.evaluate.metrics.scores import confusion_matrix  # noqa: E402
+from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix  # noqa: E402
 from edgeinspect.learning.train.losses import coarse_targets, segmentation_loss  # noqa: E402
 from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
 from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402

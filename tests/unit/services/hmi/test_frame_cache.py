@@ -13,9 +13,10 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import DataError
+from edgeinspect.imaging.class_colors import class_color_bgr
 from edgeinspect.services.hmi import archive_frames
 from edgeinspect.services.hmi.drift import DriftMonitor
-from edgeinspect.services.hmi.encoding import class_color_bgr, encode_mask_png, encode_thumbnail
+from edgeinspect.services.hmi.encoding import encode_mask_png, encode_thumbnail
 from edgeinspect.services.hmi.frame_cache import FrameCache
 from edgeinspect.storage.archive.format import (
     Category,
