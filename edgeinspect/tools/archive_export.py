@@ -11,9 +11,8 @@ import numpy as np
 
 from edgeinspect.domain import ModelKind
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.imaging import COLOR_AS_STORED, read_image
+from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings, read_image
 from edgeinspect.imaging.letterbox import letterbox
-from edgeinspect.imaging.read_settings import ReadSettings
 from edgeinspect.learning.datasets import (
     LABELS_FILE,
     ClassMap,

@@ -14,13 +14,13 @@ from edgeinspect.imaging import (
     COLOR_AS_STORED,
     DECLARATION_FILE,
     ReadDeclaration,
+    ReadSettings,
     StoredBitDepth,
     declared_depth_warning,
     read_native,
     read_stored_bit_depth,
     smallest_bit_depth,
 )
-from edgeinspect.imaging.read_settings import ReadSettings
 from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.system import escape_name
 

@@ -10,8 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging import COLOR_AS_STORED
-from edgeinspect.imaging.read_settings import ReadSettings
+from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings
 
 ClassMap = NDArray[np.uint8]
 """uint8 (h, w), class ids; 0 is background, `VOID` is what nobody labelled."""

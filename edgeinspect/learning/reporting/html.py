@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.imaging.class_colors import class_color
+from edgeinspect.imaging import class_color
 from edgeinspect.learning.reporting.overlay import jpeg_data_uri
 from edgeinspect.learning.reporting.svg_plot import Plot
 
