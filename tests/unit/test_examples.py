@@ -65,6 +65,6 @@ def test_the_subscriber_stores_what_it_applied(tmp_path: Path) -> None:
     subscriber.store(path, 7)
     subscriber.store(path, 8)
     assert path.read_text(encoding="utf-8") == "8"
-    assert subscriber.Delivered is VerdictReceived
-    assert subscriber.Lost is VerdictsLost
+    assert subscriber.VerdictReceived is VerdictReceived
+    assert subscriber.VerdictsLost is VerdictsLost
     assert [entry.name for entry in tmp_path.iterdir()] == ["cursor"]
