@@ -1,8 +1,8 @@
-"""The configuration of a line, as types. Every field says what it means and its unit.
+"""The configuration of a line, as types. Every field has its meaning and unit.
 
-No reject threshold has a default: a line that throws parts away says at what it does so.
-A part's own options live with the part (`type:` names its file), not here.
-Source: docs/config_changes.md lists every change to these names.
+No reject threshold has a default: a line that rejects parts states explicitly when.
+A plugin's options are defined in the plugin's file (`type:` is its name), not here.
+Changes to these names are listed in docs/config_changes.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 PluginTable = dict[str, Any]
-"""A part as written: `type:` and that part's options, not yet checked against its file."""
+"""A plugin as configured: `type:` and its options, not yet validated against the plugin."""
 
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
@@ -21,82 +21,82 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every section: immutable, and an unknown key is a fault."""
+    """Base of all sections: immutable, and an unknown key is a fault."""
 
 
 class ReconnectConfig(Section):
     """What to do when a camera is lost."""
 
     attempts: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """Tries before the daemon gives up with exit code 75; 0 means for ever."""
+    """Attempts before the daemon gives up with exit code 75; 0 means unlimited."""
     first_ms: Annotated[float, Meta(ge=1, le=60_000)] = 200
-    """Pause before the first try; doubled at each further one."""
+    """Pause before the first attempt; doubled for each further one."""
     max_ms: Annotated[float, Meta(ge=1, le=600_000)] = 5_000
-    """Longest pause."""
+    """Maximum pause."""
 
 
 class ImageHealthConfig(Section, frozen=True):
-    """Pictures that cannot be judged: each is a NO_VERDICT(capture_health)."""
+    """Images that cannot be inspected: each is a NO_VERDICT(capture_health)."""
 
     dark_level: Annotated[float, Meta(ge=0, le=255)] = 3.0
-    """Mean grey level below which a picture is black: the lamp is off."""
+    """Mean grey level below which an image is black: the lamp is off."""
     bright_level: Annotated[float, Meta(ge=0, le=255)] = 252.0
-    """Mean grey level above which a picture is saturated."""
+    """Mean grey level above which an image is saturated."""
     frozen_frames: Annotated[int, Meta(ge=0, le=1_000)] = 5
-    """So many pictures with the same pixels as the one before, or with a camera count that
-    stands still, are frozen; 0 turns the check off."""
+    """Number of consecutive frames with unchanged pixels, or an unchanged camera counter, that
+    count as frozen; 0 turns the check off."""
 
 
 class CaptureConfig(Section):
     """Between the camera and the ring."""
 
     ring_slots: Annotated[int, Meta(ge=2, le=1024)] = 8
-    """Frames of pixels held at once, per camera."""
+    """Frames held at once, per camera."""
     overload: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
     """Which frame gets NO_VERDICT(overrun) when all slots are taken; `block` makes the
     camera wait instead and suits folders, not lines."""
     wrong_shape: Literal["no_verdict", "letterbox"] = "no_verdict"
-    """What to do with a picture that is not of the models' size."""
+    """What to do with an image that does not have the models' input size."""
     timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 200
-    """Longest silence of a free-running camera before it counts as lost, or three of its
+    """Maximum silence of a free-running camera before it counts as lost, or three of its
     periods if that is longer. The first frame after opening may take 2 s. Also how long a
-    thread of the frame's path, that of the ROUTER, or the reading of a file may stand still
-    before the heartbeat says `inspecting: false`."""
+    thread on the path of a frame, the ROUTER's thread, or the reading of a file may stall
+    before the heartbeat has `inspecting: false`."""
     reconnect: ReconnectConfig = ReconnectConfig()
     health: ImageHealthConfig = ImageHealthConfig()
     challenge_folder: str | None = None
-    """Folder of known-bad pictures that `edgeinspect challenge` may send through the line."""
+    """Folder of known defective images that `edgeinspect challenge` may send through the line."""
 
 
 class OpticsConfig(Section):
-    """From pixels to the part's surface."""
+    """Scale from pixels to the part's surface."""
 
     mm_per_px_x: Positive
     mm_per_px_y: Positive
 
 
 class GateThresholds(Section):
-    """What the gate's defect probability means."""
+    """Thresholds on the gate's defect probability."""
 
     suspect_at: Ratio
-    """At or above it the segmenter looks; below it the frame passes."""
+    """At or above it the segmenter runs; below it the frame passes."""
     reject_at: Ratio
     """At or above it the frame is rejected whatever the segmenter finds."""
     degraded_reject_at: Ratio
-    """Threshold when the gate decides alone for lack of time; at most `reject_at`."""
+    """Threshold when the gate decides alone because time is short; at most `reject_at`."""
     reject_code: Annotated[int, Meta(ge=1, le=65_535)]
     """Code of a reject by the gate alone."""
 
 
 class ClassThresholds(Section, kw_only=True):
-    """When a region of one class makes the frame a reject: all given bounds passed."""
+    """When a region of one class rejects the frame: it reaches all given limits."""
 
     score: Ratio
-    """Least mean probability."""
+    """Minimum mean probability."""
     area_px: Annotated[int, Meta(ge=1)] | None = None
-    """Least area in frame pixels. Give this or `area_mm2`, not both."""
+    """Minimum area in frame pixels. Give this or `area_mm2`, not both."""
     area_mm2: Positive | None = None
-    """Least area in mm²."""
+    """Minimum area in mm²."""
     severity: Annotated[int, Meta(ge=1, le=9)]
     """1 (cosmetic) to 9 (dangerous); the most severe fatal region names the reject code."""
     reject_code: Annotated[int, Meta(ge=1, le=65_535)]
@@ -120,16 +120,16 @@ class EnginesConfig(Section):
 
 
 class InspectionConfig(Section):
-    """The workers between ring and verdict."""
+    """The inspection workers."""
 
     workers: Annotated[int, Meta(ge=1, le=16)] = 1
-    """Threads that judge frames, each with engines of its own."""
+    """Threads that inspect frames, each with its own engines."""
     keep_warm_ms: Annotated[float, Meta(ge=0, le=60_000)] = 1_000
     """Idle time after which a warm-up inference runs; 0 turns it off."""
 
 
 class CameraActByConfig(Section, frozen=True):
-    """What differs for a camera that stands elsewhere."""
+    """Settings of a camera at another position."""
 
     travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] | None = None
     """Time from this camera to the ejector."""
@@ -145,28 +145,28 @@ class ActByConfig(Section):
     gate_distance_counts: Annotated[int, Meta(ge=0)] | None = None
     """Encoder counts from the camera to the ejector."""
     cameras: dict[Name, CameraActByConfig] = {}
-    """For each camera that stands elsewhere, what differs."""
+    """Settings per camera that is at another position."""
 
 
 class PartVerdictsConfig(Section, kw_only=True):
-    """One verdict for a part that several cameras see: reject if any of them rejects, pass if
-    all of them pass, else no verdict, at `window_ms` at the latest.
+    """One verdict for a part that several cameras inspect: reject if any of them rejects, pass if
+    all of them pass, otherwise no verdict, after `window_ms` at the latest.
     """
 
     cameras: list[Name] = []
     """Cameras that each part passes; all of the line's when empty. The trigger gives their
     frames the same part id."""
     window_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
-    """From a part's first exposure to its verdict: the way from the first camera to the last
-    one, and the budget."""
+    """Time from a part's first exposure to its verdict: the travel from the first camera to the
+    last, plus the budget."""
 
 
 class PublishConfig(Section):
-    """The wire to gateways, pages and archives."""
+    """The wire to gateways, HMIs and archives."""
 
     verdicts: str | None = None
     """PUB address: verdicts, heartbeat, status. `ipc://`, the socket `<line>.verdicts` in the
-    folder of the spool, when absent: only the line's user and the folder's group get there."""
+    folder of the spool, when absent: only the line's user and the folder's group have access."""
     replay: str | None = None
     """ROUTER address: replay requests, acknowledgements, triggers; `<line>.replay` there when
     absent."""
@@ -177,36 +177,36 @@ class PublishConfig(Section):
     mask: bool = False
     """Send the run-length class map as a third part of each live message."""
     insecure: bool = False
-    """Permit an address beyond this machine without CURVE. Written out, or refused."""
+    """Permit an address reachable from other machines without CURVE; otherwise it is refused."""
     curve: str | None = None
-    """Folder with the server's key pair and `clients/`, the public keys let in."""
+    """Folder with the server's key pair and `clients/`, the public keys of permitted clients."""
 
 
 class SpoolConfig(Section):
-    """The memory-mapped file that every verdict stands in before it is sent."""
+    """The memory-mapped file that stores every verdict before it is sent."""
 
     folder: str | None = None
-    """Folder of spool, rings and sockets, which nobody else may write: systemd's runtime folder
-    of the unit when absent, and /dev/shm/edgeinspect-UID without systemd. It survives `kill -9`
-    anywhere, a power cut only on a disk."""
+    """Folder of spool, rings and sockets, writable by the line's user only. When absent: the
+    unit's runtime folder, or /dev/shm/edgeinspect-UID without systemd. Its content survives
+    `kill -9` anywhere, a power cut only on a disk."""
     slots: Annotated[int, Meta(ge=64, le=1_000_000)] = 4_096
-    """Verdicts held for replay and recovery."""
+    """Verdicts stored for replay and recovery."""
 
 
 class LedgerConfig(Section, frozen=True):
-    """The SQLite file that keeps every verdict."""
+    """The SQLite file that stores every verdict."""
 
     folder: str = "/var/lib/edgeinspect/ledger"
     """Folder of `<line>.ledger.sqlite`; on a disk."""
     keep_days: Annotated[float, Meta(gt=0, le=36_500)] = 90
-    """Verdicts kept for longer are removed: days that have really passed, whatever the clock says.
-    Days on which the PC was off count where its clock is synchronised."""
+    """Verdicts are removed after this time has elapsed, regardless of wall-clock steps. Days on
+    which the PC was off count if its clock is synchronised."""
     max_mib: Annotated[float, Meta(ge=1, le=10_000_000)] = 20_000
     """The oldest verdicts are removed when the file grows beyond this."""
 
 
 class AlarmsConfig(Section):
-    """When a person must be called."""
+    """When an alarm is raised."""
 
     no_verdict_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 20
     degraded_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 50
@@ -215,14 +215,14 @@ class AlarmsConfig(Section):
 
 
 class RealTimeConfig(Section):
-    """What the daemon asks of the kernel. Refused with an error when not permitted."""
+    """Real-time settings of the daemon. Refused with an error when not permitted."""
 
     fifo_priority: Annotated[int, Meta(ge=1, le=98)] | None = None
     """SCHED_FIFO priority of capture, guard and publisher; needs CAP_SYS_NICE."""
     lock_memory: bool = False
     """mlockall; needs CAP_IPC_LOCK."""
     cpus: list[Annotated[int, Meta(ge=0, le=4096)]] = []
-    """Processors the daemon may use; empty means all."""
+    """Processors that the daemon may use; empty means all."""
     switch_interval_us: Annotated[float, Meta(ge=10, le=50_000)] = 500
     """How long one Python thread may delay another."""
 
@@ -234,8 +234,8 @@ class LineConfig(Section):
     line: Name
     """The line's name in topics, file names and verdicts."""
     budget_ms: Annotated[float, Meta(gt=0, le=600_000)]
-    """From capture to published verdict. One budget a line: deadlines are then in the order
-    of capture, which is what lets verdicts leave in order without ever waiting past theirs."""
+    """Time from capture to published verdict. One budget per line: deadlines are then in the order
+    of capture, so that verdicts can be sent in order without exceeding their own deadlines."""
     cameras: dict[Name, PluginTable]
     """`name: {type: ..., options}`, at least one."""
     engines: EnginesConfig
@@ -245,12 +245,12 @@ class LineConfig(Section):
     inspect: InspectionConfig = InspectionConfig()
     act_by: ActByConfig = ActByConfig()
     parts: PartVerdictsConfig | None = None
-    """No verdict per part is made when absent, only those of the frames."""
+    """When absent there are no verdicts per part, only per frame."""
     publish: PublishConfig = PublishConfig()
     spool: SpoolConfig = SpoolConfig()
     ledger: LedgerConfig | None = None
-    """No ledger is kept when absent: then only what the spool holds can be proven."""
+    """When absent there is no ledger: only what is in the spool can be verified."""
     alarms: AlarmsConfig = AlarmsConfig()
     real_time: RealTimeConfig = RealTimeConfig()
     store: str | None = None
-    """Folder of the models; the installed one, or the checkout's `engines/`, when absent."""
+    """Folder of the models; when absent the installed one, or the checkout's `engines/`."""

@@ -1,9 +1,9 @@
-"""Checking a tree against a type, with every fault collected instead of the first raised.
+"""Validates a tree against a type and collects all faults instead of raising the first.
 
-msgspec stops at the first mistake and speaks of types. A technician at night wants all of
-them, each with its line, what stands there and what may stand there. So the type is walked
-here, from msgspec's own description of it; msgspec makes the objects once nothing is wrong,
-and has the last word (`__post_init__` included).
+msgspec stops at the first fault and reports types. A technician needs all of them, each with
+its line, the value found and the values allowed. So the tree is compared here with msgspec's
+description of the type; once it has no fault, msgspec creates the objects and validates them
+finally (`__post_init__` included).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from edgeinspect.errors import ConfigFault
 
 
 class _Invalid:
-    """The type of `BAD`."""
+    """The type of `INVALID`."""
 
 
 INVALID: Final = _Invalid()
-"""Stands for a value that has a fault; what depends on it is not checked."""
+"""Marks a value with a fault; checks that depend on it are skipped."""
 
 _NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,31}$"
 _NAME_WORDS = "a name of lower-case letters, digits, `-` and `_`, at most 32"
@@ -34,16 +34,16 @@ _SECRET = re.compile(r"password|passwd|secret|token|private", re.IGNORECASE)
 
 
 def suggest_spelling(word: str, known: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing."""
+    """Return `; did you mean x?`, or an empty string."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def describe_type(kind: inspect.Type) -> str:
-    """A type in plain words with its range, as `a whole number from 1 to 9`."""
+    """Describe a type with its range, such as `a whole number from 1 to 9`."""
     if isinstance(kind, inspect.Metadata):
-        said = (kind.extra_json_schema or {}).get("description")
-        return str(said) if said else describe_type(kind.type)
+        description = (kind.extra_json_schema or {}).get("description")
+        return str(description) if description else describe_type(kind.type)
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
         noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
         return noun + _range(kind)
@@ -73,18 +73,18 @@ def describe_type(kind: inspect.Type) -> str:
 
 
 class Validator:
-    """Walks nodes against types; gathers faults and remembers every good value by path."""
+    """Validates nodes against types; collects faults and the valid values by path."""
 
     def __init__(self) -> None:
         self.faults: list[ConfigFault] = []
-        self._good: dict[str, Any] = {}
+        self._valid: dict[str, Any] = {}
 
     def value_at(self, path: str) -> Any:
-        """The checked value at a path, defaults included; `BAD` if it has a fault or is absent."""
-        return self._good.get(path, INVALID)
+        """Return the validated value at a path, or its default; `INVALID` if faulty or absent."""
+        return self._valid.get(path, INVALID)
 
     def add_fault(self, path: str, problem: str, node: Node | None = None, line: int = 0) -> None:
-        """Add one fault; its value and line are the node's."""
+        """Add one fault, with the value and line of the node."""
         value = ""
         if node is not None:
             line = line or node.line
@@ -94,16 +94,16 @@ class Validator:
     def validate_struct(
         self, node: Node, cls: type[msgspec.Struct], path: str, skip: Sequence[str] = ()
     ) -> Any:
-        """Check a table against a struct.
+        """Validate a table against a struct.
 
         Args:
             node: The table.
             cls: The struct.
-            path: Where the table stands; empty for the root.
-            skip: Keys that belong to somebody else, as `type`.
+            path: Path of the table; empty for the root.
+            skip: Keys that are validated elsewhere, such as `type`.
 
         Returns:
-            The object made, or `BAD` with the faults added.
+            The object, or `INVALID` with the faults added.
         """
         kind = inspect.type_info(cls)
         assert isinstance(kind, inspect.StructType)
@@ -145,7 +145,7 @@ class Validator:
             self.add_fault(path or "file", str(error), line=node.line)
             return INVALID
         if path:
-            self._good[path] = made
+            self._valid[path] = made
         return plain
 
     def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
@@ -167,13 +167,13 @@ class Validator:
         if value is INVALID:
             self.add_fault(path, f"must be {describe_type(kind)}{_type_hint(node, kind)}", node)
         else:
-            self._good[path] = value
+            self._valid[path] = value
         return value
 
     def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
         options = _without_none(kind)
         if node.value is None and kind.includes_none:
-            self._good[path] = None
+            self._valid[path] = None
             return None
         if len(options) == 1:
             return self._value(node, options[0], path)
@@ -181,7 +181,7 @@ class Validator:
             attempt = Validator()
             value = attempt._value(node, option, path)
             if not attempt.faults:
-                self._good.update(attempt._good)
+                self._valid.update(attempt._valid)
                 return value
         self.add_fault(path, f"must be {describe_type(kind)}", node)
         return INVALID
@@ -203,7 +203,7 @@ class Validator:
             plain[key] = value
         if bad:
             return INVALID
-        self._good[path] = plain
+        self._valid[path] = plain
         return plain
 
     def _list(self, node: Node, kind: inspect.ListType | inspect.VarTupleType, path: str) -> Any:
@@ -220,12 +220,12 @@ class Validator:
             return INVALID
         if any(item is INVALID for item in items):
             return INVALID
-        self._good[path] = items
+        self._valid[path] = items
         return items
 
     def _store_value(self, path: str, value: Any) -> None:
-        """Make a default, and the fields of a default section, known to the cross checks."""
-        self._good[path] = value
+        """Store a default, and the fields of a default section, for the cross checks."""
+        self._valid[path] = value
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
                 self._store_value(_join(path, name), getattr(value, name))
@@ -242,7 +242,7 @@ def _default(entry: inspect.Field) -> Any:
 
 
 def _scalar(value: Any, kind: inspect.Type) -> Any:
-    """The value if it fits a scalar type, or `BAD`."""
+    """Return the value if it fits a scalar type, otherwise `INVALID`."""
     if isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
         fits = any(value == each and type(value) is type(each) for each in _choices(kind))
     elif isinstance(kind, inspect.IntType):
@@ -256,7 +256,7 @@ def _scalar(value: Any, kind: inspect.Type) -> Any:
         fits = isinstance(value, bool)
     elif isinstance(kind, inspect.NoneType):
         fits = value is None
-    else:  # left to msgspec, when the object is made
+    else:  # left to msgspec when it creates the object
         fits = True
     return value if fits else INVALID
 
@@ -277,20 +277,20 @@ def _text_fits(value: str, kind: inspect.StrType) -> bool:
         return False
     if kind.max_length is not None and len(value) > kind.max_length:
         return False
-    # Python's `$` lets a line feed follow; a name does not.
+    # Python's `$` also matches before a trailing line feed; a name has none.
     return kind.pattern is None or (
         re.search(kind.pattern, value) is not None and not value.endswith("\n")
     )
 
 
 def _type_hint(node: Node, kind: inspect.Type) -> str:
-    """A word on what YAML made of the value, when that is not what was written."""
+    """Return a hint if YAML parsed the value as another type than the text suggests."""
     if isinstance(kind, inspect.StrType):
         if node.value is None:
-            return ", but nothing is written"
+            return ", but is empty"
         if isinstance(node.value, (bool, int, float)):
             what = "true or false" if isinstance(node.value, bool) else "a number"
-            return f'; YAML reads this as {what}: write "{node.raw}" in quotes'
+            return f'; YAML parses this as {what}: write "{node.raw}" in quotes'
     if isinstance(node.value, str) and isinstance(kind, (inspect.LiteralType, inspect.EnumType)):
         return suggest_spelling(node.value, [str(value) for value in _choices(kind)])
     return ""

@@ -1,9 +1,8 @@
-"""A YAML text as a tree that remembers its lines, read as if it were hostile.
+"""Parses untrusted YAML text into a tree with line numbers.
 
-Built from the parser's events rather than by `yaml.safe_load`, for four reasons: every
-value keeps its line, a key written twice is seen, the work is bounded whatever aliases
-multiply, and words that YAML 1.1 silently turns into something else (`on`, `012`, `1:30`)
-are either kept as text or reported.
+Built from the parser's events instead of `yaml.safe_load`, for four reasons: each value has its
+line, duplicate keys are detected, the work is bounded even when aliases multiply, and words
+that YAML 1.1 converts silently (`on`, `012`, `1:30`) are either kept as text or reported.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from edgeinspect.errors import ConfigError, ConfigFault
 from edgeinspect.system import open_regular
 
 MAX_BYTES = 1 << 20
-"""Largest file that is read."""
+"""Maximum size of a file."""
 MAX_NODES = 20_000
-"""Most values in a file, each alias counted with all that it stands for."""
+"""Maximum number of values in a file, aliases expanded."""
 MAX_DEPTH = 32
 
 Scalar = str | int | float | bool | None
@@ -43,16 +42,16 @@ class Node:
 
     value: Scalar | list[Node] | dict[str, Node]
     line: int
-    """Where the value stands, from 1; 0 if it is not from the file."""
+    """Line number from 1; 0 if it is not from the file."""
     raw: str = ""
-    """A scalar as it was written."""
+    """The source text of a scalar."""
     size: int = 1
     """Nodes in this value, aliases expanded."""
     key_lines: dict[str, int] = field(default_factory=dict)
-    """For a dict: where each key stands."""
+    """For a dict: the line of each key."""
 
     def to_builtins(self) -> Any:
-        """The value as ordinary dicts, lists and scalars."""
+        """Return the value as dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.to_builtins() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -61,17 +60,17 @@ class Node:
 
 
 def read_text(path: Path) -> str:
-    """The text of a configuration file.
+    """Return the text of a configuration file.
 
     Raises:
-        ConfigError: It is missing, no ordinary file, unreadable, larger than `MAX_BYTES`,
+        ConfigError: It is missing, not a regular file, unreadable, larger than `MAX_BYTES`,
             or not UTF-8.
     """
     where = str(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "not an ordinary file"
-            raise _config_error(f"is {kind}; give the path of a YAML file", where)
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise _config_error(f"is {kind}; name a YAML file", where)
         with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -89,11 +88,11 @@ def read_text(path: Path) -> str:
 
 
 def set_value(root: Node, assignment: str) -> None:
-    """Put a value in its place: `words` is `key.of.a.table=VALUE`, VALUE being YAML.
+    """Apply an assignment `key.of.a.table=VALUE`, where VALUE is YAML.
 
     Raises:
-        ConfigError: It is not of that form, or the way leads through something that is no
-            table.
+        ConfigError: It does not have that form, or the path leads through a value that is not
+            a table.
     """
     keys, equals, text = assignment.partition("=")
     names = keys.split(".")
@@ -112,14 +111,14 @@ def set_value(root: Node, assignment: str) -> None:
         node.key_lines.setdefault(name, 0)
         node = node.value.setdefault(name, Node({}, 0))
     if not isinstance(node.value, dict) or set(value.value) != {"value"}:
-        raise _config_error(f"{keys} cannot be set: there is no table to put it in", "--set")
+        raise _config_error(f"{keys} cannot be set: its parent is not a table", "--set")
     _clear_lines(value)
     node.value[names[-1]] = value.value["value"]
     node.key_lines[names[-1]] = 0
 
 
 def _clear_lines(node: Node) -> None:
-    """What was not in the file has no line there."""
+    """Remove line numbers from a value that is not from the file."""
     node.line = 0
     node.key_lines = dict.fromkeys(node.key_lines, 0)
     if isinstance(node.value, dict):
@@ -131,14 +130,14 @@ def _clear_lines(node: Node) -> None:
 
 
 def parse_yaml(text: str, where: str) -> tuple[Node, list[ConfigFault]]:
-    """The tree of a YAML document, and the faults that leave the rest readable.
+    """Parse a YAML document into a tree, and collect faults that leave the rest readable.
 
     Args:
         text: The document.
         where: Name of the file, for messages.
 
     Returns:
-        The root, always a mapping, and a fault for each key written twice.
+        The root, always a mapping, and a fault for each duplicate key.
 
     Raises:
         ConfigError: The text cannot be read as one YAML mapping of bounded size.
@@ -154,7 +153,7 @@ def parse_yaml(text: str, where: str) -> tuple[Node, list[ConfigFault]]:
         ) from error
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
-        problem = "has a character that no YAML text has: is it a binary file?"
+        problem = "has a character that YAML does not allow: is it a binary file?"
         raise ConfigError([ConfigFault("file", problem, line=line)], where=where) from error
     except _RefusedError as error:
         raise ConfigError(
@@ -169,13 +168,13 @@ def parse_yaml(text: str, where: str) -> tuple[Node, list[ConfigFault]]:
 
 
 def shorten(text: str, most: int = 48) -> str:
-    """One line of at most `most` characters, for a message."""
+    """Return one line of at most `most` characters, for a message."""
     text = "".join(char if char.isprintable() else " " for char in text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class _RefusedError(Exception):
-    """The document cannot be used at all."""
+    """The document is unusable as a whole."""
 
     def __init__(self, problem: str, line: int) -> None:
         self.line = line
@@ -183,7 +182,7 @@ class _RefusedError(Exception):
 
 
 class _TreeBuilder:
-    """Makes the tree from the parser's events. One document, one use."""
+    """Builds the tree from the parser's events, for one document."""
 
     def __init__(self) -> None:
         self.faults: list[ConfigFault] = []
@@ -195,7 +194,7 @@ class _TreeBuilder:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    problem = "has a second document (`---`); one is all that is read"
+                    problem = "has a second document (`---`); only one is allowed"
                     raise _RefusedError(problem, _line(event))
                 root = self._node(next(events), events, 0, "")
         return root
@@ -212,7 +211,7 @@ class _TreeBuilder:
         if isinstance(event, yaml.ScalarEvent):
             node = _scalar(event, line)
         elif event.tag is not None:
-            raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not read", line)
+            raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not supported", line)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self._sequence(events, line, depth, path)
         else:
@@ -240,14 +239,14 @@ class _TreeBuilder:
             value = self._node(next(events), events, depth + 1, here)
             if name is None:
                 hint = f'write "{shown}" in quotes' if key_node.raw else "tables cannot be keys"
-                problem = f"a key must be text; YAML reads this one otherwise: {hint}"
+                problem = f"a key must be text; YAML parses this one as something else: {hint}"
                 self.faults.append(ConfigFault(here, problem, line=key_line))
             elif name == "<<" and key_node.raw == "<<":
                 merged.append(value)
             elif name in entries:
                 first = key_lines[name]
                 self.faults.append(
-                    ConfigFault(here, f"stands twice; first in line {first}", line=key_line)
+                    ConfigFault(here, f"is a duplicate; first in line {first}", line=key_line)
                 )
             else:
                 entries[name] = value
@@ -277,7 +276,7 @@ def _line(event: Any) -> int:
 
 
 def _merge(value: Node, entries: dict[str, Node], key_lines: dict[str, int]) -> None:
-    """YAML's `<<`: take over the keys that are not given here."""
+    """Apply YAML's `<<`: add the keys that are not already present."""
     sources = value.value if isinstance(value.value, list) else [value]
     for source in sources:
         if not isinstance(source.value, dict):
@@ -291,13 +290,13 @@ def _merge(value: Node, entries: dict[str, Node], key_lines: dict[str, int]) -> 
 def _scalar(event: Any, line: int) -> Node:
     text: str = event.value
     if event.tag not in (None, "!", _STR_TAG):
-        raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not read", line)
+        raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not supported", line)
     quoted = event.style is not None or event.tag is not None
     return Node(text if quoted else _resolve(text), line, raw=text)
 
 
 def _resolve(text: str) -> Scalar:
-    """What an unquoted word means."""
+    """Return the value of an unquoted scalar."""
     if text in _NULLS:
         return None
     lowered = text.lower()
@@ -305,7 +304,7 @@ def _resolve(text: str) -> Scalar:
         return _BOOLS[lowered]
     if lowered in _SPECIAL or lowered in ("-.nan", "+.nan"):
         return _SPECIAL.get(lowered, math.nan)
-    if len(text) <= 40:  # a longer row of digits is an identifier
+    if len(text) <= 40:  # more digits than that are an identifier
         if _INT.match(text):
             return int(text.replace("_", ""), 0)
         if _FLOAT.match(text):
@@ -316,7 +315,7 @@ def _resolve(text: str) -> Scalar:
 def _plain_message(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "unknown fault"
     if "'\\t'" in problem:
-        return "has a tab where YAML wants spaces: indent with spaces"
+        return "has a tab where YAML requires spaces: indent with spaces"
     context = f" ({error.context})" if error.context else ""
     return f"is not YAML: {shorten(problem, 120)}{shorten(context, 80)}"
 

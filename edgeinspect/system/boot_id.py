@@ -1,7 +1,7 @@
-"""Which start of which PC this is: what an instant of the monotonic clock must be told with.
+"""Identifies the boot and time namespace that an instant of the monotonic clock belongs to.
 
-Two processes with the same word here read the same CLOCK_MONOTONIC, which no step of the
-wall clock moves. The time namespace belongs to it: a container may have a clock of its own.
+Two processes with the same identifier read the same CLOCK_MONOTONIC, which no step of the
+wall clock moves. It includes the time namespace: a container may have its own clock.
 Source: man 5 proc (random/boot_id), man 7 time_namespaces
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 @cache
 def boot_id() -> str | None:
-    """At most 64 characters; None where the system does not tell."""
+    """Return an identifier of at most 64 characters; None if the system does not provide one."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, ValueError):
         return None
     try:
         space = os.readlink("/proc/self/ns/time").strip("time:[]")
-    except OSError:  # a kernel before 5.6 has one clock for all
+    except OSError:  # kernels before 5.6 have a single clock
         space = ""
     return f"{boot}/{space}"[:64] if boot else None

@@ -1,10 +1,10 @@
-"""Decoding of JSON, MessagePack and arrays that somebody else wrote: one error, whatever it does.
+"""Decoding of untrusted JSON, MessagePack and array files: every failure is a `DecodeError`.
 
 msgspec raises `DecodeError` for what is malformed, but `RecursionError` for deep nesting (also
-inside a field that nobody reads), and `UnicodeDecodeError` for bytes that are no UTF-8. A thread
-that forgets one of them dies of a message of 4 kB. Here all are `DecodeError`.
+inside an unused field), and `UnicodeDecodeError` for bytes that are not UTF-8. A thread that
+catches only one of them can be ended by a message of 4 kB. Here all become `DecodeError`.
 
-Nothing else in the project calls msgspec's decoders; a test checks it.
+No other module calls msgspec's decoders; a test checks this.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Encoded = bytes | bytearray | memoryview | str
 Decoder = Callable[[Encoded], T]
 
 DecodeError = msgspec.DecodeError
-"""What every decoder here raises, and nothing else."""
+"""The only exception that the decoders of this module raise."""
 ARRAYS_BYTES_MAX = 2 << 30
-"""Of all arrays of a file, unpacked: a few MB of zeros packed would fill any memory."""
+"""Maximum size of a file's arrays, unpacked: a few MB of compressed zeros would fill the memory."""
 
 
 @overload
@@ -34,16 +34,16 @@ def json_decoder(kind: type[T]) -> Decoder[T]: ...
 @overload
 def json_decoder(kind: Any) -> Decoder[Any]: ...
 def json_decoder(kind: Any) -> Decoder[Any]:
-    """A decoder of one type (or union), made once and called often. Thread-safe.
+    """Create a reusable decoder for a type or union. Thread-safe.
 
     Returns:
-        A function of the JSON text that returns a `kind`, and raises `DecodeError` for all else.
+        A function from JSON text to a `kind`; it raises `DecodeError` for anything else.
     """
     return _guarded(msgspec.json.Decoder(kind).decode)
 
 
 def msgpack_decoder(kind: type[T]) -> Decoder[T]:
-    """As `json_decoder`, for MessagePack."""
+    """Create a reusable MessagePack decoder; see `json_decoder`."""
     return _guarded(msgspec.msgpack.Decoder(kind).decode)
 
 
@@ -52,40 +52,42 @@ def decode_json(data: Encoded, kind: type[T]) -> T: ...
 @overload
 def decode_json(data: Encoded, kind: Any = ...) -> Any: ...
 def decode_json(data: Encoded, kind: Any = Any) -> Any:
-    """One document; raises `DecodeError` if it is no JSON of that type."""
+    """Decode one document; raises `DecodeError` if it is not JSON of that type."""
     return json_decoder(kind)(data)
 
 
 def decode_json_names(data: bytes) -> Any:
-    r"""One document that holds file names: a byte that is no UTF-8 stands in it as `\udcef`.
+    r"""Decode one document with file names, in which a byte that is not UTF-8 is written `\udcef`.
 
-    msgspec takes no lone surrogate. Raises `DecodeError` as the others.
+    msgspec does not accept lone surrogates. Raises `DecodeError` as the other decoders do.
     """
     try:
         return json.loads(data)
     except RecursionError as error:
         raise DecodeError("is nested too deeply") from error
-    except ValueError as error:  # no UTF-8, malformed, or a number of thousands of digits
+    except ValueError as error:  # not UTF-8, malformed, or a number with thousands of digits
         raise DecodeError(f"JSON is malformed: {error}") from error
 
 
 def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file, in new memory; never pickled objects.
+    """Decode the arrays of an .npz file into new memory; never pickled objects.
 
     Raises:
-        DecodeError: It is none, larger than `ARRAYS_BYTES_MAX` unpacked, or damaged: zipfile,
-            zlib and numpy have an error each, and RuntimeError for a file that says to be
-            encrypted.
+        DecodeError: It is not an .npz file, larger than `ARRAYS_BYTES_MAX` unpacked, or damaged:
+            zipfile, zlib and numpy each raise their own error, and RuntimeError for an encrypted
+            file.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:  # no member unpacks to more than it says
+        with zipfile.ZipFile(
+            io.BytesIO(data)
+        ) as packed:  # no member unpacks to more than its header states
             size = sum(member.file_size for member in packed.infolist())
         if size > ARRAYS_BYTES_MAX:
-            raise ValueError(f"{size} bytes unpacked, {ARRAYS_BYTES_MAX} at most")
+            raise ValueError(f"{size} bytes unpacked; the maximum is {ARRAYS_BYTES_MAX}")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:
-        raise DecodeError(f"is no file of arrays: {error}") from error
+        raise DecodeError(f"is not a valid .npz file: {error}") from error
 
 
 def _guarded(decode: Callable[[Any], T]) -> Decoder[T]:

@@ -1,8 +1,8 @@
-"""Who may have written this? Looked at before it is loaded, mapped or believed.
+"""Checks of owner and permissions, before a file is loaded, mapped or trusted.
 
-The owner of a file or folder must be root, the user of this process or one that is named,
-and nobody else may be able to write it. A folder that root placed where nobody else can put
-anything (as systemd does below /run) is trusted whoever owns it: root chose its owner.
+The owner of a file or folder must be root, the user of this process or one of the given users,
+and no other user may be able to write it. A folder that root created where only root can write
+(as systemd does below /run) is trusted with any owner: root chose it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class OwnershipProblem:
 
     problem: str
     remedy: str
-    """Begins in lower case with what to do."""
+    """What to do, beginning in lower case."""
 
 
 def user_name(uid: int) -> str:
-    """`user anna`, or `user 1000` where nobody has the number."""
+    """Return `user anna`, or `user 1000` for an id without a name."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:
@@ -34,7 +34,7 @@ def user_name(uid: int) -> str:
 
 
 def find_user_id(name: str) -> int | None:
-    """The number of a user that is given by name or number; None if there is none."""
+    """Return the id of a user given by name or number; None if there is no such user."""
     if name.isdigit():
         return int(name)
     try:
@@ -44,21 +44,21 @@ def find_user_id(name: str) -> int | None:
 
 
 def owner_problem(found: os.stat_result, owners: Collection[int]) -> OwnershipProblem | None:
-    """Whether an entry belongs to root, to this process's user or to one of `owners`."""
+    """Check that a file belongs to root, to this process's user or to one of `owners`."""
     if found.st_uid in {0, os.geteuid(), *owners}:
         return None
-    ours = user_name(os.geteuid())
+    trusted = {"root", user_name(os.geteuid()).removeprefix("user ")}
     return OwnershipProblem(
-        f"belongs to {user_name(found.st_uid)}, who is neither root nor {ours}",
-        f"chown it to root or to {ours.removeprefix('user ')}",
+        f"belongs to {user_name(found.st_uid)}, which is not trusted",
+        f"chown it to {' or '.join(sorted(trusted))}",
     )
 
 
 def write_permission_problem(found: os.stat_result) -> OwnershipProblem | None:
-    """Whether somebody else than its owner can write an entry."""
+    """Check that only the owner can write a file."""
     mode = stat.S_IMODE(found.st_mode)
     if mode & stat.S_IWOTH:
-        who = "everybody"
+        who = "all users"
     elif mode & stat.S_IWGRP and not _is_private_group(found.st_uid, found.st_gid):
         who = f"the group {_group_name(found.st_gid)}"
     else:
@@ -67,23 +67,23 @@ def write_permission_problem(found: os.stat_result) -> OwnershipProblem | None:
 
 
 def folder_problem(path: Path, owners: Collection[int] = ()) -> OwnershipProblem | None:
-    """Whether somebody else may exchange what lies in a folder.
+    """Check that no untrusted user can replace files in a folder.
 
     Args:
         path: The folder itself, not a link to it.
-        owners: More users that are trusted.
+        owners: Ids of further trusted users.
 
     Raises:
-        OSError: It cannot be looked at.
+        OSError: Its status cannot be read.
     """
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
-        return OwnershipProblem("is a link", "give the folder itself")
+        return OwnershipProblem("is a link", "name the folder itself")
     if not stat.S_ISDIR(found.st_mode):
-        return OwnershipProblem("is no folder", "give a folder, or move this file away")
-    distrust = owner_problem(found, owners)
-    if distrust is not None and not _parent_is_root_only(path):
-        return distrust
+        return OwnershipProblem("is not a folder", "name a folder, or move this file away")
+    problem = owner_problem(found, owners)
+    if problem is not None and not _parent_is_root_only(path):
+        return problem
     return write_permission_problem(found) or _ancestor_problem(path)
 
 
@@ -93,19 +93,19 @@ def _parent_is_root_only(path: Path) -> bool:
 
 
 def _ancestor_problem(path: Path) -> OwnershipProblem | None:
-    """A folder above in which anybody may rename what belongs to others."""
+    """Find a parent folder in which any user may rename the files of others."""
     for above in path.absolute().parents:
         found = os.stat(above)
         if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
             return OwnershipProblem(
-                f"lies below {above}, which everybody can write and which is not sticky",
+                f"is below {above}, which all users can write and which is not sticky",
                 f"chmod o-w {above}",
             )
     return None
 
 
 def _is_private_group(uid: int, gid: int) -> bool:
-    """True for the group that many systems make for each user, with nobody else in it."""
+    """True for the group that many systems create per user, with no other member."""
     try:
         user, group = pwd.getpwuid(uid), grp.getgrgid(gid)
     except KeyError:

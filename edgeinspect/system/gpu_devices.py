@@ -1,4 +1,4 @@
-"""Which devices this machine has, without loading a driver.
+"""Names of the GPUs in this machine, without loading a driver.
 
 Source: /proc/driver/nvidia (NVIDIA's driver), /proc/device-tree/model (Jetson)
 """
@@ -12,7 +12,7 @@ _BOARD = Path("/proc/device-tree/model")
 
 
 def gpu_names() -> tuple[str, ...]:
-    """The GPUs and the board of this machine, by their drivers' names; empty without any."""
+    """Return the names of GPUs and of a Jetson board as their drivers report them."""
     found = []
     for card in sorted(_DRIVER.glob("*/information")):
         for line in _text(card).splitlines():

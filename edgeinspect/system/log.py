@@ -1,8 +1,8 @@
 """Logging: structlog to a terminal, to JSON lines or to journald, never blocking a caller.
 
-A daemon must not stop inspecting because nobody reads its log. Lines for a stream go
-through a bounded queue to a thread of their own; journald is sent datagrams without
-waiting. What does not fit is dropped and counted.
+The daemon must not stop inspecting because its log is not read. Lines for a stream go
+through a bounded queue to a separate thread; journald gets datagrams without waiting. What
+does not fit is dropped and counted.
 
 Source: Klipper's queue logger; systemd's native journal protocol
 (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
@@ -29,7 +29,7 @@ from edgeinspect.domain import NS_PER_S, Clock
 from edgeinspect.system.untrusted_text import escape_line, escape_lines
 
 MODES = ("auto", "console", "json", "journal")
-"""What `configure` takes."""
+"""Modes that `configure` accepts."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """Level names to the numbers of the standard library."""
@@ -42,17 +42,17 @@ _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
 class Sink(Protocol):
-    """Where rendered events go."""
+    """Output of rendered events."""
 
     dropped: int
     """Events lost because the reader was too slow."""
 
     def close(self) -> None:
-        """Write what waits, for a second at most."""
+        """Write what is queued, for at most one second."""
 
 
 class StreamSink:
-    """Writes lines to a stream from a thread of its own. Thread-safe; never blocks.
+    """Writes lines to a stream in a separate thread. Thread-safe; callers never block.
 
     structlog calls the method named after the level, so every level is `_put`.
     """
@@ -79,7 +79,7 @@ class StreamSink:
                 self._stream.write(line + "\n")
                 if self._lines.empty():
                     self._stream.flush()
-            except (OSError, ValueError):  # the reader is gone; so is where to report it
+            except (OSError, ValueError):  # the reader is gone, and with it the place to report it
                 self.dropped += 1
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class StreamSink:
 class JournalSink:
     """Sends events to journald with their fields searchable as `EI_*`. Thread-safe.
 
-    An event that the journal's buffer has no room for is dropped and counted.
+    An event that does not fit into the journal's buffer is dropped and counted.
     """
 
     def __init__(self, address: str = JOURNAL_SOCKET, identifier: str = "edgeinspect") -> None:
@@ -108,7 +108,7 @@ class JournalSink:
     def _put(self, **fields: Any) -> None:
         try:
             self._socket.send(_datagram(self._identifier, fields))
-        except OSError:  # full, too large, or journald restarts: the line goes on
+        except OSError:  # full, too large, or journald restarts
             self.dropped += 1
 
     msg = debug = info = warning = error = critical = exception = fatal = _put
@@ -118,7 +118,7 @@ class JournalSink:
 
 
 def _datagram(identifier: str, event: MutableMapping[str, Any]) -> bytes:
-    """One event in journald's native protocol."""
+    """Encode one event in journald's native protocol."""
     level = event.pop("level", "info")
     message = str(event.pop("event", ""))
     if trace := event.get("exception"):
@@ -148,20 +148,20 @@ _sink: Sink | None = None
 
 
 def configure(mode: str = "auto", level: str = "info", stream: TextIO | None = None) -> Sink:
-    """Set logging up for the process; may be called again.
+    """Set up logging for the process; may be called again.
 
     Args:
-        mode: `console` for a person, `json` for a collector, `journal` for systemd; `auto`
-            takes the journal under systemd, the console on a terminal, else JSON.
-        level: Least level that is written: a key of `LEVELS`.
+        mode: `console` for people, `json` for a collector, `journal` for systemd; `auto`
+            selects the journal under systemd, the console on a terminal, otherwise JSON.
+        level: Minimum level: a key of `LEVELS`.
         stream: Instead of stderr.
 
     Returns:
-        The sink, whose `dropped` counts what nobody was quick enough to read.
+        The sink, whose `dropped` counts the lines that were not read in time.
 
     Raises:
         ValueError: No such mode or level.
-        OSError: `journal` was demanded and journald is not there.
+        OSError: `journal` was requested and journald is not running.
     """
     global _sink
     if mode not in MODES or level not in LEVELS:
@@ -187,7 +187,7 @@ def configure(mode: str = "auto", level: str = "info", stream: TextIO | None = N
 
 
 def close() -> None:
-    """Write out what waits; for the end of a process, and for tests."""
+    """Write what is queued and reset logging; for the end of a process, and for tests."""
     global _sink
     with _lock:
         before, _sink = _sink, None
@@ -206,17 +206,17 @@ def _select_mode(stream: TextIO) -> str:
 
 
 def _is_journal(stream: TextIO) -> bool:
-    """True if systemd connected this very stream to the journal.
+    """True if systemd connected this stream to the journal.
 
-    The variable alone is inherited by terminals of a desktop session; device and inode of
-    the stream are what tells (systemd.exec(5), $JOURNAL_STREAM).
+    Terminals of a desktop session inherit the variable, so device and inode of the stream
+    are compared (systemd.exec(5), $JOURNAL_STREAM).
     """
-    said = os.environ.get("JOURNAL_STREAM", "")
+    journal_stream = os.environ.get("JOURNAL_STREAM", "")
     try:
         status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # a stream in memory has no descriptor
+    except (OSError, ValueError):  # an in-memory stream has no descriptor
         return False
-    return said == f"{status.st_dev}:{status.st_ino}"
+    return journal_stream == f"{status.st_dev}:{status.st_ino}"
 
 
 def _processors(mode: str, stream: TextIO) -> list[Processor]:
@@ -224,7 +224,7 @@ def _processors(mode: str, stream: TextIO) -> list[Processor]:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
     ]
-    if mode == "journal":  # journald stamps the time itself
+    if mode == "journal":  # journald adds the time itself
         return [*shared, structlog.processors.format_exc_info, _as_keywords]
     if mode == "json":
         return [
@@ -248,7 +248,7 @@ def _processors(mode: str, stream: TextIO) -> list[Processor]:
 def _stamp_local(
     _logger: Any, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """The PC's own time for a person, with its zone."""
+    """Add the local time with its UTC offset."""
     event["timestamp"] = datetime.now().astimezone().strftime("%H:%M:%S%z")
     return event
 
@@ -256,7 +256,7 @@ def _stamp_local(
 def _escape_untrusted(
     _logger: Any, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """What a person sees of foreign text moves no cursor and makes no line of its own."""
+    """Escape control characters and line ends of untrusted text."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = escape_lines(value) if key == "exception" else escape_line(value)
@@ -270,12 +270,12 @@ def _as_keywords(
 
 
 class RateLimitedLogger:
-    """Logs each event at most once per interval, with the number held back. Thread-safe.
+    """Logs each event at most once per interval, with the number suppressed. Thread-safe.
 
     Args:
         logger: Any structlog logger.
-        clock: Its monotonic time decides.
-        interval_ns: Least time between two lines of one event.
+        clock: Its monotonic time is used.
+        interval_ns: Minimum time between two lines of one event.
     """
 
     def __init__(
@@ -286,28 +286,28 @@ class RateLimitedLogger:
         self._interval_ns = interval_ns
         self._lock = threading.Lock()
         self._next_ns: dict[str, int] = {}
-        self._held: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
 
     def info(self, event: str, **fields: Any) -> None:
-        """Log at info, or hold back."""
+        """Log at info, or suppress."""
         self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log at warning, or hold back."""
+        """Log at warning, or suppress."""
         self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Log at error, or hold back."""
+        """Log at error, or suppress."""
         self._log("error", event, fields)
 
     def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         now_ns = self._clock.now_ns()
         with self._lock:
             if now_ns < self._next_ns.get(event, now_ns):
-                self._held[event] = self._held.get(event, 0) + 1
+                self._suppressed[event] = self._suppressed.get(event, 0) + 1
                 return
             self._next_ns[event] = now_ns + self._interval_ns
-            suppressed = self._held.pop(event, 0)
+            suppressed = self._suppressed.pop(event, 0)
         if suppressed:
             fields["suppressed"] = suppressed
         getattr(self._logger, level)(event, **fields)

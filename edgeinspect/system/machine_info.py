@@ -1,4 +1,4 @@
-"""What "the same machine" means for a verdict: processor, system, and the libraries that judge."""
+"""Processor, operating system and inference libraries: what makes verdicts reproducible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIBRARIES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime", "ten
 
 
 def describe_machine() -> dict[str, str]:
-    """By name, for people and for comparison; no library is imported."""
+    """Return versions and names for display and comparison; no library is imported."""
     found = {
         "processor": _processor(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,7 +1,7 @@
-"""What the daemon asks of the kernel and of the interpreter so that a deadline is kept.
+"""Real-time settings of the process and its threads, of the kernel and of the interpreter.
 
-Each request is either granted or refused with an error that says what permission is
-missing; nothing is asked for silently. Figures: docs/decisions/0005-threads-and-clocks.md
+A setting is either applied or refused with an error that names the missing permission.
+Figures: docs/decisions/0005-threads-and-clocks.md
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def apply_process_settings(
     fifo_priority: int | None,
     switch_interval_us: float,
 ) -> dict[str, object]:
-    """Apply the settings of `real_time:`; returns what is in force, for the log.
+    """Apply the settings of `real_time:` and return those in effect, for the log.
 
     Raises:
-        ConfigError: A request is not permitted; all refusals together.
+        ConfigError: Settings that are not permitted; all of them.
     """
     faults: list[ConfigFault] = []
     if cpus:
@@ -67,7 +67,7 @@ def apply_process_settings(
             )
     if faults:
         raise ConfigError(faults)
-    cv2.setNumThreads(1)  # its pool would take processors from the engines
+    cv2.setNumThreads(1)  # its thread pool would compete with the engines
     sys.setswitchinterval(switch_interval_us / 1e6)
     return {
         "fifo_priority": fifo_priority or 0,
@@ -78,13 +78,13 @@ def apply_process_settings(
 
 
 def set_thread_realtime(priority: int | None) -> None:
-    """Make the calling thread's timers exact, and put it under SCHED_FIFO unless None.
+    """Remove the calling thread's timer slack, and schedule it with SCHED_FIFO unless None.
 
-    For the threads that keep time (capture, guard, publisher), never for the engines'.
-    `apply_process_settings` has shown before that it is permitted.
+    For threads with deadlines (capture, guard, publisher), never for the engines' threads.
+    `apply_process_settings` has checked the permission.
 
-    The kernel lets timers of normal threads be late by 50 us to save power (prctl(2),
-    PR_SET_TIMERSLACK).
+    By default the kernel delays timers of normal threads by up to 50 us to save power
+    (prctl(2), PR_SET_TIMERSLACK).
     """
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     if priority is not None:
@@ -92,7 +92,10 @@ def set_thread_realtime(priority: int | None) -> None:
 
 
 def freeze_gc() -> None:
-    """Freeze what start-up made and collect only when idle (`InspectionWorker.run` does)."""
+    """Exclude start-up objects from garbage collection and turn it off.
+
+    `InspectionWorker.run` collects when the line is idle.
+    """
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -1,11 +1,11 @@
-"""Opening a file that somebody else named: a regular file, of bounded size, never waited for.
+"""Opens files with untrusted names: only regular files, of bounded size, without blocking.
 
-A name with a picture's ending may be a named pipe, a socket, a terminal, or a device whose
-opening alone does something. Opening a pipe waits for its writer, for ever. So the kind is
-looked at before the file is opened and again on what was opened, which never waits.
+A name that ends in `.png` may be a named pipe, a socket, a terminal, or a device with side
+effects when opened. Opening a pipe blocks until it has a writer. So the file type is checked
+before the file is opened and again on the opened descriptor, and the open itself never blocks.
 
-What no flag can prevent is a read that does not return: a dead file server, a failing disk.
-A thread that must not wait does not read files.
+No flag prevents a read that never returns: a dead file server, a failing disk. A thread that
+must not block does not read files.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 TEXT_BYTES_MAX = 64 * MIB
-"""Largest table, list or record that is read at once."""
+"""Maximum size of a table, list or record that is read at once."""
 MODEL_BYTES_MAX = 8192 * MIB
-"""Largest file of weights; ONNX itself ends at 2 GiB, and puts the rest beside it."""
+"""Maximum size of a weights file; ONNX files end at 2 GiB, with the rest in another file."""
 _CHUNK_BYTES = 4 * MIB
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -43,10 +43,10 @@ _KINDS = {
 
 
 class FileReadError(DataError, OSError):
-    """A file cannot be read as a whole regular file.
+    """A file cannot be read completely as a regular file.
 
-    It is an `OSError` too, with `errno` and `strerror`, so that whoever expects the system's
-    errors from a path catches these with them.
+    It is also an `OSError`, with `errno` and `strerror`, for callers that expect the system's
+    errors from a path.
     """
 
     def __init__(
@@ -63,15 +63,14 @@ class FileMissingError(FileReadError, FileNotFoundError):
 
 
 class NotRegularError(FileReadError):
-    """It is a pipe, a device, a folder, or larger than anything that is meant."""
+    """It is a pipe, a device, a folder, or larger than allowed."""
 
 
 def escape_name(name: Path | str) -> str:
-    r"""A file's name as text that can be shown, stored and sent: what is no UTF-8 is escaped.
+    r"""Return a file name as text that can be displayed, stored and sent.
 
-    Bytes that are no UTF-8 become `\xE4`, control characters and the marks that turn the
-    direction of text `\x0A` or `\u202E`, and a backslash is doubled: so different names
-    stay different.
+    Bytes that are not UTF-8 become `\xE4`, control characters and bidirectional controls
+    `\x0A` or `\u202E`, and a backslash is doubled, so that different names stay different.
     """
     text = os.fspath(name)
     if "\\" not in text and all(map(_is_plain, text)):
@@ -80,7 +79,7 @@ def escape_name(name: Path | str) -> str:
 
 
 def unescape_name(text: str) -> str:
-    """The name that `printable` made `text` of."""
+    """Return the name from which `escape_name` made `text`."""
     return _ESCAPE.sub(_unescape_match, text)
 
 
@@ -93,20 +92,20 @@ def _unescape_match(found: re.Match[str]) -> str:
         return word
     code = int(word[1:], 16)
     if code > sys.maxunicode:
-        return found[0]  # no character: it stands for itself
+        return found[0]  # not a character: keep it as it is
     return chr(code + 0xDC00 if word[0] == "x" and code >= 0x80 else code)
 
 
 def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
-    """Open a regular file to read; the caller closes it.
+    """Open a regular file for reading; the caller closes it.
 
     Args:
         path: The file.
-        follow: Links are followed to the regular file they name; else a link is refused.
+        follow: Follow links to a regular file; otherwise a link is refused.
 
     Raises:
-        FileMissingError: It is not there.
-        FileReadError: It is no regular file, or cannot be opened.
+        FileMissingError: It does not exist.
+        FileReadError: It is not a regular file, or cannot be opened.
     """
     try:
         _check_kind(os.stat(path, follow_symlinks=follow), path)
@@ -119,7 +118,7 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
     except ValueError as error:  # a NUL in the path
         raise FileReadError(f"is not a path: {error}", path, errno.EINVAL) from error
     try:
-        _check_kind(os.fstat(handle), path)  # it may have been exchanged in between
+        _check_kind(os.fstat(handle), path)  # it may have been replaced in between
         return io.BufferedReader(_NonBlockingFile(handle, "rb"))
     except BaseException:
         os.close(handle)
@@ -127,9 +126,9 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
 
 
 class _NonBlockingFile(io.FileIO):
-    """A file of which nothing to read now is an error: of `/proc/kmsg` and its like.
+    """Raises instead of returning None when no data is available, as from `/proc/kmsg`.
 
-    To a reader they are regular files without an end, and None would not be the bytes it expects.
+    Such files have the type of a regular file, and readers do not expect None.
     """
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
@@ -152,18 +151,18 @@ def read_regular(
     follow: bool = True,
     check: Callable[[bytes, int], None] | None = None,
 ) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Args:
         path: The file.
-        bytes_max: Of a larger file nothing is read.
-        follow: As in `open_regular`.
-        check: Is given the first bytes of a long file and the size that the system tells, before
-            the rest is read; raises if it is not wanted.
+        bytes_max: A larger file is refused.
+        follow: See `open_regular`.
+        check: Called with the first bytes of a long file and its size before the rest is
+            read; raises to refuse it.
 
     Raises:
-        FileMissingError: It is not there.
-        FileReadError: It is no regular file, is larger, cannot be read, or was changed while
+        FileMissingError: It does not exist.
+        FileReadError: It is not a regular file, is larger, cannot be read, or changed while
             it was being read.
     """
     with open_regular(path, follow=follow) as file:
@@ -176,7 +175,7 @@ def read_regular(
             while chunk := file.read(min(_CHUNK_BYTES, bytes_max + 1 - size)):
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > bytes_max:  # it grows, or is of a system that tells no size
+                if size > bytes_max:  # it grows, or its file system reports no size
                     raise _too_large(path, size, bytes_max)
                 if check is not None and len(chunks) == 1 and size == _CHUNK_BYTES:
                     check(chunk, before.st_size)
@@ -185,29 +184,32 @@ def read_regular(
             raise
         except OSError as error:
             raise _as_read_error(error, path) from error
-    told = after.st_size or size  # /proc and its like tell a size of 0
-    if size != told or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    reported = after.st_size or size  # /proc reports a size of 0
+    if size != reported or (before.st_size, before.st_mtime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+    ):
         raise FileReadError(
-            "was changed while it was being read",
+            "changed while it was being read",
             path,
             errno.EAGAIN,
-            remedy="Read it again when whoever writes it is done",
+            remedy="Read it again when the program that writes it is done",
         )
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def read_text(path: Path | str, bytes_max: int = TEXT_BYTES_MAX) -> str:
-    """The text of a regular file in UTF-8, with or without a byte order mark.
+    """Return the text of a regular UTF-8 file, with or without a byte order mark.
 
     Raises:
-        FileReadError: As `read_regular`.
+        FileReadError: See `read_regular`.
         UnicodeDecodeError: It is not UTF-8.
     """
     return read_regular(path, bytes_max).decode("utf-8-sig")
 
 
 def sha256_of(path: Path | str, bytes_max: int = MODEL_BYTES_MAX) -> str:
-    """The SHA-256 of a regular file in hex, read piece by piece; raises as `read_regular`."""
+    """Return the SHA-256 of a regular file in hex; errors as of `read_regular`."""
     digest = hashlib.sha256()
     size = 0
     with open_regular(path) as file:
@@ -225,18 +227,18 @@ def sha256_of(path: Path | str, bytes_max: int = MODEL_BYTES_MAX) -> str:
 
 
 def check_regular(path: Path | str) -> Path | str:
-    """The path, if it leads to a regular file; for a library that opens it by its name.
+    """Return the path if it is a regular file, for a library that opens files by name.
 
     Raises:
-        FileMissingError: It is not there.
-        FileReadError: It is no regular file.
+        FileMissingError: It does not exist.
+        FileReadError: It is not a regular file.
     """
     open_regular(path).close()
     return path
 
 
 def is_regular(path: Path | str) -> bool:
-    """True if a name leads to a regular file, over links or not; never opens it."""
+    """True if a path is a regular file or a link to one; does not open it."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -245,19 +247,22 @@ def is_regular(path: Path | str) -> bool:
 
 def _check_kind(status: os.stat_result, path: Path | str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown type")
         number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
         raise NotRegularError(
-            f"is {kind}, not a regular file", path, number, remedy="Give a file, or remove it"
+            f"is {kind}, not a regular file",
+            path,
+            number,
+            remedy="Name a regular file, or remove it",
         )
 
 
 def _too_large(path: Path | str, size_bytes: int, bytes_max: int) -> FileReadError:
     return NotRegularError(
-        f"is larger ({size_bytes} bytes) than the {bytes_max} bytes that are read",
+        f"is larger ({size_bytes} bytes) than the maximum of {bytes_max} bytes",
         path,
         errno.EFBIG,
-        remedy="Check that it is the file that was meant",
+        remedy="Check that it is the right file",
     )
 
 
@@ -272,7 +277,7 @@ def _as_read_error(error: OSError, path: Path | str) -> FileReadError:
 _BIDI_CONTROLS = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
-"""Marks that turn the direction of the text around them."""
+"""Bidirectional control characters."""
 
 
 def _is_plain(character: str) -> bool:
@@ -281,7 +286,7 @@ def _is_plain(character: str) -> bool:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8 (PEP 383)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02X}"
     if character == "\\":
         return "\\\\"

@@ -1,8 +1,8 @@
-"""Text from elsewhere (part ids, file names, alarms, names of devices) where it could do harm.
+"""Escaping of untrusted text (part ids, file names, alarms, device names) for output.
 
-On a terminal, where a control sequence moves the cursor, colours, or lies about what stands there;
-in a table, where a spreadsheet takes a cell for a formula. What is published and kept stays as
-it came: text is changed on its way out alone, and so that a reader sees what was there.
+On a terminal a control sequence can move the cursor or disguise other text; in a table a
+spreadsheet evaluates a cell as a formula. Text is published and stored unchanged and escaped
+only for output, so that a reader sees what it contained.
 Source: OWASP, "CSV Injection"; Unicode TR 36 on bidirectional text.
 """
 
@@ -17,22 +17,22 @@ _FORMULA_STARTS = frozenset(
     "=+-@|%\uff1d\uff0b\uff0d\uff20\uff5c\uff05\u2212\u207a\u208a"
     "\ufe62\ufe63\ufe66\ufe6b\ufe6a\u207b\u208b\u207c\u208c"
 )
-"""What spreadsheets begin a formula or a command with, in all its widths."""
+"""Characters that start a formula or a command in a spreadsheet, in all Unicode widths."""
 _IGNORED_BEFORE = " '\"`\u2018\u2019\u201c\u201d\uff07\uff02\\"
-"""What they pass over before it."""
+"""Characters that spreadsheets skip before a formula."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.ASCII)
 
 _FORMULA_START = "[" + re.escape("".join(sorted(_FORMULA_STARTS))) + "]"
 _FORMULA_AFTER_SEPARATOR = re.compile(f";(?=[{re.escape(_IGNORED_BEFORE)}]*{_FORMULA_START})")
-"""Where a semicolon parts columns, as in half of Europe, a cell begins after each."""
+"""With a semicolon as the separator, as in much of Europe, a cell starts after each."""
 _ESCAPED_AFTER_SEPARATOR = re.compile(f";'(?=[{re.escape(_IGNORED_BEFORE)}]*{_FORMULA_START})")
 
 
 def escape_line(text: str) -> str:
-    r"""Text with everything written out (`\x1b`, `\u202e`, `\n`) that is not to be seen.
+    r"""Escape all characters that are not printable (`\x1b`, `\u202e`, `\n`).
 
-    Control characters, line ends, directions, invisible and unassigned characters, and halves of
-    characters as they come from file names that are no UTF-8.
+    Control characters, line ends, bidirectional controls, invisible and unassigned characters,
+    and the lone surrogates of file names that are not UTF-8.
     """
     if text.isprintable():
         return text
@@ -40,21 +40,21 @@ def escape_line(text: str) -> str:
 
 
 def escape_lines(text: str) -> str:
-    """The same for text that may have lines and tabulators of its own."""
+    """Escape as `escape_line`, but keep line ends and tabs."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else _escape_character(c) for c in text)
 
 
 def escape_json(text: str) -> str:
-    """JSON text with everything written out as JSON does it: it means the same."""
+    """Escape characters that are not printable in JSON text; it decodes to the same value."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
 
 
 def escape_cell(value: Any) -> Any:
-    """A value for a cell of a CSV file: no formula, on one line; a number stays a number."""
+    """Return a value for a CSV cell: not a formula, on one line; numbers are unchanged."""
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
     text = escape_line(value)
@@ -63,28 +63,28 @@ def escape_cell(value: Any) -> Any:
 
 
 def unescape_cell(text: str) -> str:
-    """The text of a cell in which `as_cell` has put apostrophes."""
+    """Remove the apostrophes that `escape_cell` added."""
     text = _ESCAPED_AFTER_SEPARATOR.sub(";", text) if ";'" in text else text
     return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
 
 
 class TableWriter:
-    """Writes rows of a CSV file, each cell by `as_cell`.
+    """Writes a CSV file, each cell escaped by `escape_cell`.
 
     Args:
         file: Opened with `newline=""`.
-        lineterminator: Of each row.
+        lineterminator: Line end of each row.
     """
 
     def __init__(self, file: TextIO, lineterminator: str = "\n") -> None:
         self._rows = csv.writer(file, lineterminator=lineterminator)
 
     def writerow(self, row: Iterable[Any]) -> None:
-        """One row."""
+        """Write one row."""
         self._rows.writerow([escape_cell(value) for value in row])
 
     def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
-        """Some rows."""
+        """Write several rows."""
         for row in rows:
             self.writerow(row)
 
@@ -103,5 +103,5 @@ def _json_escape(char: str) -> str:
 
 
 def is_short_decimal(text: str) -> bool:
-    """Whether a text is a whole number of at most 9 digits, without a sign: `int` takes it."""
+    """True for an unsigned integer of at most 9 digits, which `int` can parse."""
     return text.isdecimal() and len(text) <= 9

@@ -1,6 +1,6 @@
-"""Who may log in: names, roles and hashed passwords in one file of mode 0600.
+"""Users: names, roles and hashed passwords in one file of mode 0600.
 
-Passwords are hashed with scrypt (N = 2^15, r = 8, p = 1: 32 MiB and some 0.1 s a try).
+Passwords are hashed with scrypt (N = 2^15, r = 8, p = 1: 32 MiB and about 0.1 s per attempt).
 Source: RFC 7914; OWASP's password storage cheat sheet.
 """
 
@@ -30,23 +30,23 @@ _MEMORY = 128 * _N * _R * 2
 
 
 class Role(str, Enum):
-    """What somebody who has logged in may do; each may do what the one before may."""
+    """Permissions of a user, in ascending order; each includes those before it."""
 
     VIEWER = "viewer"
-    """Nothing more than anybody."""
+    """Only what needs no login."""
     OPERATOR = "operator"
     """Acknowledge alarms, send challenge parts."""
     ENGINEER = "engineer"
-    """Promote versions of the engines."""
+    """Promote model versions."""
 
     def covers(self, wanted: Role) -> bool:
-        """True if this role may do what `wanted` may."""
+        """True if this role includes `wanted`."""
         order = list(Role)
         return order.index(self) >= order.index(wanted)
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One person."""
+    """One user."""
 
     role: Role
     salt: str
@@ -59,20 +59,20 @@ class _StoredUsers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class UserFile:
-    """The file of users, read anew at each question: who is struck from it is out at once.
+    """The file of users. Re-read on each request: a removed user loses access immediately.
 
     Args:
-        path: The file; None for a page on which nobody can log in.
+        path: The file; None if logging in is not configured.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def read(self) -> dict[str, User]:
-        """Everybody in the file; nobody if there is none.
+        """Return all users by name; empty if the file does not exist.
 
         Raises:
-            DataError: It cannot be read, is damaged, or others than its owner can read it.
+            DataError: It cannot be read, is damaged, or can be read by other users.
         """
         if self.path is None:
             return {}
@@ -82,60 +82,65 @@ class UserFile:
         except FileNotFoundError:
             return {}
         except (OSError, DecodeError) as error:
-            raise DataError(f"the users cannot be read: {error}", where=str(self.path)) from error
+            raise DataError(
+                f"the user file cannot be read: {error}", where=str(self.path)
+            ) from error
         if mode & 0o007:
             raise DataError(
-                "can be read by everybody", where=str(self.path), remedy=f"chmod 640 {self.path}"
+                "can be read by all users", where=str(self.path), remedy=f"chmod 640 {self.path}"
             )
         return found.users
 
     def authenticate(self, name: str, password: str) -> User | None:
-        """The user, if name and password are right; takes as long if they are not.
+        """Return the user if name and password are correct, in constant time.
 
         Raises:
-            DataError: As `read`.
+            DataError: See `read`.
         """
         user = self.read().get(name)
-        known = user if user is not None else _UNKNOWN_USER
-        right = hmac.compare_digest(_hash(password, b64decode(known.salt)), b64decode(known.hash))
-        return user if right else None
+        stored = user if user is not None else _UNKNOWN_USER
+        expected = b64decode(stored.hash)
+        is_correct = hmac.compare_digest(_hash(password, b64decode(stored.salt)), expected)
+        return user if is_correct else None
 
     def add_or_update(self, name: str, role: Role, password: str) -> None:
-        """Add a user, or give one another password and role.
+        """Add a user, or change the password and role of one.
 
         Raises:
-            UsageError: The name or the password cannot be one.
+            UsageError: The name or the password is not allowed.
             DataError: The file cannot be read or written.
         """
         if not _NAME.fullmatch(name):
             raise UsageError(
-                "is no name", where=name, remedy="Use lower-case letters, digits, '.', '_' and '-'"
+                "is not a valid name",
+                where=name,
+                remedy="Use lower-case letters, digits, '.', '_' and '-'",
             )
         if not PASSWORD_MIN_CHARACTERS <= len(password) <= PASSWORD_MAX_CHARACTERS:
             raise UsageError(
                 f"a password has {PASSWORD_MIN_CHARACTERS} to {PASSWORD_MAX_CHARACTERS} characters",
-                remedy="Four words that have nothing to do with each other are a good one",
+                remedy="Four unrelated words make a good password",
             )
         salt = secrets.token_bytes(16)
         user = User(role, b64encode(salt).decode(), b64encode(_hash(password, salt)).decode())
         self._write({**self.read(), name: user})
 
     def remove(self, name: str) -> None:
-        """Strike a user.
+        """Remove a user.
 
         Raises:
-            UsageError: There is none of that name.
-            DataError: As `set`.
+            UsageError: There is no user of that name.
+            DataError: See `add_or_update`.
         """
         users = self.read()
         if users.pop(name, None) is None:
-            raise UsageError("is no user", where=name, remedy=f"There are: {', '.join(users)}")
+            raise UsageError("is not a user", where=name, remedy=f"There are: {', '.join(users)}")
         self._write(users)
 
     def _write(self, users: dict[str, User]) -> None:
         if self.path is None:
             raise UsageError(
-                "no file of users is named", remedy="Add `users: FILE` to the configuration"
+                "no user file is configured", remedy="Add `users: FILE` to the configuration"
             )
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         text = msgspec.json.format(msgspec.json.encode(_StoredUsers(users=users)), indent=2) + b"\n"

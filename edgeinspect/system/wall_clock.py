@@ -1,9 +1,9 @@
-"""The wall clock is a stranger's word: it is watched for steps, and nothing ages by it.
+"""Detects steps of the wall clock, and measures retention without relying on it.
 
-A dead RTC battery, a wrong date in the firmware, a hand at `date`, a forged time server: each
-moves the wall clock by years at once. What must not be deleted early or late counts the time
-that has really passed, by the monotonic clock; what is stamped with wall time is marked while
-the stamp cannot be trusted. Source: docs/decisions/0021-clocks-that-jump.md
+A dead RTC battery, a wrong date in the firmware, a manual `date`, a forged time server: each
+can move the wall clock by years. Retention counts elapsed time by the monotonic clock, and
+wall-clock timestamps are marked while they cannot be trusted.
+Source: docs/decisions/0021-clocks-that-jump.md
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, read_utc_offset_ns
 
 STEP_NS = 100 * NS_PER_MS
-"""Wall and monotonic clock that go apart by more between two looks: a step. Slewing is none,
-for it moves both alike."""
+"""Change of the offset between wall and monotonic clock, from check to check, that counts as a
+step. Slewing does not: it moves both clocks."""
 _NEVER_UTC_NS = 1_577_836_800 * NS_PER_S
-"""2020: a clock that stands before was never set, as one without a battery in 1970."""
+"""2020: a clock with an earlier time was never set, such as one without a battery in 1970."""
 _CONFIRMED_NS = 3600 * NS_PER_S
-"""How long a step is an alarm, and the least that stamps stay marked after it."""
+"""Duration of the alarm after a step, and minimum time that timestamps stay marked."""
 
 _STA_UNSYNC = 0x40
 _TIMEX_BYTES = 512
@@ -32,11 +32,11 @@ _TIMESYNCD = Path("/run/systemd/timesync/synchronized")
 
 
 def is_synchronised() -> bool:
-    """Whether the kernel, or systemd-timesyncd, says that the wall clock follows a server.
+    """True if the kernel or systemd-timesyncd reports that the wall clock follows a server.
 
-    A unit with ProtectClock= may not ask the kernel; where nobody tells, it is False.
+    With ProtectClock= the kernel does not answer; False if neither reports it.
     """
-    timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes 0: only asked, nothing is set
+    timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes 0: read only
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.adjtimex(timex) >= 0:
         status = ctypes.c_int.from_buffer(timex, _TIMEX_STATUS).value
@@ -49,31 +49,31 @@ class ClockStep:
     """The wall clock was set."""
 
     by_ns: int
-    """How far; negative if it was set back."""
+    """Size of the step; negative if the clock was set back."""
     undone: bool
-    """True if it stands again where it stood before the first step."""
+    """True if the clock is back at its offset before the first step."""
 
 
 class ClockStepDetector:
-    """Finds steps of the wall clock. `check` is one thread's; the rest may be read by any."""
+    """Detects steps of the wall clock. One thread calls `check`; any may read the rest."""
 
     def __init__(self, clock: Clock, synchronised: Callable[[], bool] = is_synchronised) -> None:
         self.stepped = False
-        """True while stamps of wall time are not to be trusted: since the first step, until it
-        is undone, or the clock has stood for an hour and is synchronised."""
+        """True while timestamps are not reliable: from the first step until it is undone, or
+        the clock has had no step for an hour and is synchronised."""
         self.alarm = ""
-        """The last step in words, for an hour; empty for none."""
+        """Text about the last step, for an hour; otherwise empty."""
         self._clock = clock
         self._synchronised = synchronised
         self._offset_ns = self._first_ns = read_utc_offset_ns(clock)
         self._at_ns = 0
 
     def begin(self, last_utc_ns: int | None) -> ClockStep | None:
-        """Compare with the newest stamp of the run before; a step that is certain, or likely.
+        """Compare with the newest timestamp of the previous run; return a certain or likely step.
 
-        A clock that stands before it was set back. One that stands a month after it may be
-        right, but a person must say so. Without a stamp (None) only a clock is told that was
-        never set.
+        A clock earlier than that was set back. One more than a month later may be right, but
+        an operator must confirm it. Without a timestamp (None) only a clock that was never
+        set is reported.
         """
         by_ns = self._clock.utc_ns() - (_NEVER_UTC_NS if last_utc_ns is None else last_utc_ns)
         if by_ns >= -STEP_NS and (by_ns <= _OFF_MAX_NS or last_utc_ns is None):
@@ -82,11 +82,11 @@ class ClockStepDetector:
         self._first_ns = self._offset_ns - by_ns
         where = "before" if by_ns < 0 else "after"
         what = "2020: it was never set" if last_utc_ns is None else "the last verdict"
-        self.alarm = f"the clock stands {_format_duration(by_ns)} {where} {what}"
+        self.alarm = f"the clock is {_format_duration(by_ns)} {where} {what}"
         return ClockStep(by_ns, undone=False)
 
     def check(self) -> ClockStep | None:
-        """Look now; to be called about once a second. Returns the step since the last look."""
+        """Check now, about once a second; returns a step since the previous check."""
         now_ns = self._clock.now_ns()
         offset_ns = read_utc_offset_ns(self._clock)
         by_ns = offset_ns - self._offset_ns
@@ -97,7 +97,7 @@ class ClockStepDetector:
         if not self.stepped:
             self._first_ns = self._offset_ns
         undone = abs(offset_ns - self._first_ns) <= STEP_NS
-        # In this order: `spans_step` of another thread must see one of both.
+        # In this order: `spans_step` in another thread must see at least one of the two.
         self.stepped, self._at_ns = not undone, now_ns
         self._offset_ns = offset_ns
         way = "forward" if by_ns > 0 else "back"
@@ -110,14 +110,14 @@ class ClockStepDetector:
             self.stepped = not self._synchronised()
 
     def spans_step(self, at_ns: int, at_utc_ns: int) -> bool:
-        """Whether a stamp cannot be trusted now: made before a step, or with one in force.
+        """True if a timestamp is not reliable: taken before a step, or while one is unresolved.
 
         Args:
             at_ns: An instant on the monotonic clock.
-            at_utc_ns: Its stamp, made by the wall clock as it stood then.
+            at_utc_ns: The wall-clock time that was read then.
 
-        Exact between two looks too: it reads both clocks, at one instant. Allocates nothing
-        that lasts.
+        Exact between two checks too: it reads both clocks at one instant. Allocates nothing
+        lasting.
         """
         if self.stepped:
             return True
@@ -142,13 +142,13 @@ _OFF_RATE = 4
 
 
 class RetentionClock:
-    """How long what is kept has been kept: time that has really passed. One thread.
+    """Elapsed time for retention, independent of wall-clock steps. For one thread.
 
-    It counts while its owner runs, by the monotonic clock. Time in which the PC was off can
-    only be told by the wall clock, so it is taken on slowly: once the wall clock has been
-    synchronised without a step for an hour, at most four seconds a second, at most 31 days
-    a stop. So whatever the clock says, what is kept ages at most five times as fast as time
-    passes; if nobody vouches for the clock, the days that the PC was on are counted alone.
+    It counts by the monotonic clock while its owner runs. Only the wall clock knows how long
+    the PC was off, so that time is added slowly: after the wall clock has been synchronised
+    without a step for an hour, at most four seconds per second, at most 31 days per stop.
+    Whatever the clock reads, data ages at most five times as fast as time passes; without a
+    synchronised clock only the time that the PC was on is counted.
     """
 
     def __init__(self, clock: Clock, synchronised: Callable[[], bool] = is_synchronised) -> None:
@@ -160,14 +160,14 @@ class RetentionClock:
         self._off_ns = self._taken_ns = 0
 
     def resume(self, kept_ns: int, at_utc_ns: int | None) -> None:
-        """Go on from what `store` gave, maybe of another process.
+        """Continue from what `store` returned, possibly in another process.
 
         Args:
-            kept_ns: As stored.
-            at_utc_ns: Wall time when it was stored; None if it never was.
+            kept_ns: Retention time as stored.
+            at_utc_ns: Wall time when it was stored; None if it was not.
         """
         if kept_ns == self._stored_ns and kept_ns:
-            return  # our own: the file was closed and opened while we ran
+            return  # stored by this object: the file was closed and reopened
         now_ns = self._clock.now_ns()
         self._kept_ns = self._stored_ns = kept_ns
         self._at_ns = self._quiet_since_ns = now_ns
@@ -176,12 +176,12 @@ class RetentionClock:
         self._off_ns = 0 if at_utc_ns is None else now_ns + self._offset_ns - at_utc_ns
 
     def now_ns(self) -> int:
-        """Kept time now; never goes back."""
+        """Return the retention time; it never decreases."""
         now_ns = self._clock.now_ns()
         passed_ns = max(0, now_ns - self._at_ns)
         offset_ns = read_utc_offset_ns(self._clock)
         by_ns, self._offset_ns, self._at_ns = offset_ns - self._offset_ns, offset_ns, now_ns
-        if abs(by_ns) > STEP_NS:  # the clock at our start was wrong, or is now
+        if abs(by_ns) > STEP_NS:  # the clock was wrong at the start, or is now
             self._off_ns += by_ns
             self._quiet_since_ns = now_ns
         elif not self._synchronised():
@@ -195,6 +195,6 @@ class RetentionClock:
         return self._kept_ns
 
     def store(self) -> tuple[int, int]:
-        """(kept time, wall time) to be stored and given to `resume` by the next process."""
+        """Return (retention time, wall time) to store; the next process passes them to `resume`."""
         self._stored_ns = self._kept_ns
         return self._kept_ns, self._clock.utc_ns()

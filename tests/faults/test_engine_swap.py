@@ -303,7 +303,7 @@ def many_keys(plant: ReloadableLine) -> None:
     [
         (corrupt, "has the SHA-256"),
         (tamper, "was changed after it was accepted"),
-        (open_to_all, "can be written by everybody"),
+        (open_to_all, "can be written by all users"),
         (own_no_graph, "cannot be loaded"),
         (other_device, "was built for NVIDIA Orin; this machine has NVIDIA H200"),
         (many_keys, "budget_ms: cannot be changed while the line runs"),
@@ -416,7 +416,7 @@ spool: {{folder: {tmp_path}/run}}
         wait_for(lambda: status("gate") == "tiny-gate/2")
         (root / "tiny-gate" / "2").chmod(0o777)
         child.send_signal(signal.SIGHUP)
-        wait_for(lambda: "can be written by everybody" in (status("alarm") or ""))
+        wait_for(lambda: "can be written by all users" in (status("alarm") or ""))
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
     finally:

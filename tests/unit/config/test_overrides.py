@@ -42,7 +42,7 @@ def test_values_are_replaced_and_tables_made() -> None:
         ("budget_ms", "not of the form"),
         ("=3", "not of the form"),
         ("a..b=3", "not of the form"),
-        ("line.x.y=3", "no table"),
+        ("line.x.y=3", "not a table"),
         ("budget_ms=-1", "budget_ms"),
         ("budgetms=10", "budgetms"),
         ("budget_ms=[", "--set: 1 fault\n  budget_ms: is not YAML"),

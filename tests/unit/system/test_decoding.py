@@ -22,6 +22,6 @@ def test_arrays_are_bounded_by_what_they_unpack_to(monkeypatch: pytest.MonkeyPat
     assert len(data) < 20_000
     assert set(decode_arrays(data)) == {"a", "b"}
     monkeypatch.setattr(decoding, "ARRAYS_BYTES_MAX", 5_000_000)
-    with pytest.raises(DecodeError, match="bytes unpacked, 5000000 at most"):
+    with pytest.raises(DecodeError, match="bytes unpacked; the maximum is 5000000"):
         decode_arrays(data)
     assert set(decode_arrays(packed(a=np.zeros(500_000)))) == {"a"}

@@ -79,7 +79,7 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, bits: int) ->
     folder.mkdir()
     folder.chmod(bits)
     for make in (spool, lambda f: FrameRing(f / "t.top.ring", 2, SHAPE)):
-        with pytest.raises(ConfigError, match=r"written by everybody .* chmod go-w"):
+        with pytest.raises(ConfigError, match=r"written by all users .* chmod go-w"):
             make(folder)
     assert not list(folder.iterdir())
 
