@@ -55,9 +55,8 @@ def explain(
     (Grad-CAM), the segmenter's regions. For a training run's folder the gradients are
     torch's own, from its checkpoint; for any other model they come from the ONNX graph.
     """
+    from edgeinspect.learning.evaluate import EXPLANATION_SCHEMA, read_frames
     from edgeinspect.learning.evaluate import explain_frame as draw
-    from edgeinspect.learning.evaluate import read_frames
-    from edgeinspect.learning.evaluate.explain.explanation import SCHEMA
 
     judge = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
@@ -74,7 +73,7 @@ def explain(
         judge.close()
     words = how.description if how else "no gate: the segmenter's regions alone"
     document = {
-        "schema": SCHEMA,
+        "schema": EXPLANATION_SCHEMA,
         "model": judge.label,
         "method": how.name if how else None,
         "how": words,

@@ -8,6 +8,7 @@ from edgeinspect.learning.evaluate.comparison import (
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, EvaluationResult, evaluate
 from edgeinspect.learning.evaluate.explain.explanation import (
     AUTO,
+    EXPLANATION_SCHEMA,
     GRADCAM,
     HeatmapMethod,
     choose_heatmap_method,
@@ -63,6 +64,7 @@ __all__ = [
     "EvaluationResult",
     "evaluate",
     # explain: explanation
+    "EXPLANATION_SCHEMA",
     "AUTO",
     "GRADCAM",
     "HeatmapMethod",
