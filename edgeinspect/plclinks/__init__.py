@@ -1,5 +1,5 @@
-"""PLC links: one file each, found by the registry. Its name is the `type:` of a gateway's link.
+"""PLC links: one file each, found by the registry; its name is the `type:` of a gateway's link.
 
-A file exposes `Options`, `REQUIRES` and `build(options, clock)`, which gives a
-`ports.PlcLink`. What a PLC sees is laid out once, in `_map.py`.
+A file exposes `Options`, `REQUIRES` and `build(options, clock)`, which returns a
+`ports.PlcLink`. `_register_map.py` defines what a PLC sees and writes, for all of them.
 """

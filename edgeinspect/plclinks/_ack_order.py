@@ -8,20 +8,24 @@ from __future__ import annotations
 
 
 class AckTracker:
-    """The order of one PLC's acknowledgements and of the images that reach it."""
+    """Relates a PLC's acknowledgements to the images that had reached it.
+
+    An id stays in its register until the next one is written, so the id that is found there
+    may be years old. A link that was just started can tell only by the order of reads and
+    writes.
+    """
 
     def __init__(self) -> None:
-        """Nothing is written yet."""
         self._ack: int | None = None
         self._revision_at_ack = -1
 
     def revision_at_ack(self, ack: int | None, delivered_revision: int) -> int:
-        """The revision that had reached the PLC when it wrote this id; `PlcCommands.ack_after`.
+        """Return the revision that had reached the PLC when it wrote `ack`.
 
         Args:
-            ack: What stands there now; None if it was never written.
-            reached: Revision of the newest image that has reached the PLC by now, but not
-                later than it could have read it before it wrote; -1 for none.
+            ack: The acknowledged id; None if the PLC never wrote one.
+            delivered_revision: Revision of the newest image that the PLC can have read before
+                it wrote; -1 for none.
         """
         if ack != self._ack:
             self._ack, self._revision_at_ack = ack, delivered_revision

@@ -1,5 +1,5 @@
-"""Who may connect to a server of ours, who must make room for the next, and what goes with a
-connection of ours that has ended.
+"""Limits on the connections of a PLC link: allowed addresses, which connection closes when there
+are too many, and the errors and addresses of its sockets.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from edgeinspect.errors import AddressError, ConfigError, ConfigFault, EdgeInspe
 
 
 class ConnectedPeer(Protocol):
-    """One connection, or one session."""
+    """One open connection, or one session."""
 
     address: str
-    """IP address of the other side, as `address_of` gives it."""
+    """IP address of the remote side, as returned by `address_of`."""
     is_established: bool
-    """It has done what a real client does: a whole request, or an activated session."""
+    """True after what only a real client does: a complete request, or an activated session."""
     last_received_ns: int
-    """Monotonic time of its last bytes."""
+    """Monotonic time at which its last bytes were received."""
 
 
 P = TypeVar("P", bound=ConnectedPeer)
 
 
 class AddressAllowlist:
-    """Which addresses may connect."""
+    """The addresses that may connect."""
 
     def __init__(self, allow: Sequence[str]) -> None:
-        """Addresses (`192.0.2.20`) and networks (`192.0.2.0/24`); none means everybody.
+        """Allow addresses (`192.0.2.20`) and networks (`192.0.2.0/24`); all if there are none.
 
         Raises:
             ValueError: An entry is neither.
@@ -42,7 +42,7 @@ class AddressAllowlist:
         self._networks = [_parse_network(entry) for entry in allow]
 
     def allows(self, address: str) -> bool:
-        """Whether a peer may stay."""
+        """Whether this address may connect."""
         if not self._networks:
             return True
         try:
@@ -53,7 +53,7 @@ class AddressAllowlist:
 
 
 def address_of(peer_name: Any) -> str:
-    """The IP address of a socket's peer: IPv4 as such behind a socket for both, no zone."""
+    """Return the IP address of a socket's peer, without zone; a mapped IPv4 address as IPv4."""
     host = str(peer_name[0]) if isinstance(peer_name, tuple) and peer_name else ""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -64,35 +64,36 @@ def address_of(peer_name: Any) -> str:
 
 
 def strip_brackets(host: str) -> str:
-    """A host without the brackets that an IPv6 address has in an address with a port."""
+    """Return a host without the brackets of an IPv6 address."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def format_address(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
+    """Return `host:port`, with an IPv6 address in brackets."""
     host = strip_brackets(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def discard_unsent(connection: socket.socket | None) -> None:
-    """Have what the network has not taken go with a connection, when it is closed.
+    """Discard unsent data when the connection is closed.
 
-    Else the system sends it again for minutes: an image of before a cable was pulled would
-    come to the PLC behind those of the next connection.
+    Otherwise the system retransmits it for minutes: an image from before a cable was pulled
+    would reach the PLC after those of the next connection.
     """
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def peer_to_close(peers: Iterable[P], new_address: str) -> P:
-    """Which connection ends so that the next one fits; there is at least one.
+    """Return the connection to close for a new one.
 
-    Of the address that would hold the most, what never proved itself, then what was silent
-    longest: whoever opens hundreds of connections closes its own, not those of the PLC.
+    Of the address with the most connections, first one that is not established, then the one
+    that was silent longest: a client that opens hundreds of connections closes its own, not
+    those of the PLC.
 
     Args:
-        peers: All that are open.
-        newcomer: Address of the one that wants in.
+        peers: All that are open; at least one.
+        new_address: Address of the new connection.
     """
     every = list(peers)
     held = Counter(peer.address for peer in every)
@@ -107,17 +108,18 @@ def _parse_network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(strip_brackets(entry))
     except ValueError as error:
         raise ValueError(
-            f"allow: '{entry}' is no address such as 192.0.2.20 and no network such as 192.0.2.0/24"
+            f"allow: '{entry}' is not an address such as 192.0.2.20, nor a network such as "
+            "192.0.2.0/24"
         ) from error
 
 
 def listen_error(error: Exception, where: str) -> EdgeInspectError:
-    """What a server that cannot be bound raises.
+    """Return the error to raise if a server cannot listen.
 
-    An address in use, or not there yet, may be free in a moment: systemd tries again.
+    An address in use, or not assigned yet, may become available: systemd restarts the unit.
     """
     number = error.errno if isinstance(error, OSError) else None
-    words = os.strerror(number) if number else str(error) or type(error).__name__
+    reason = os.strerror(number) if number else str(error) or type(error).__name__
     if number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE):
-        return AddressError(f"link.port: cannot be listened on: {words}", where=where)
-    return ConfigError([ConfigFault("link.port", f"cannot be listened on: {words}", where)])
+        return AddressError(f"link.port: cannot listen: {reason}", where=where)
+    return ConfigError([ConfigFault("link.port", f"cannot listen: {reason}", where)])

@@ -1,10 +1,9 @@
-"""How old can it be, what a peer has just written? Pure, on the caller's clock.
+"""Bounds the age of what a PLC has written. Pure; the caller passes the time.
 
-Whoever writes a trigger means the part that is at the camera now. Between the PLC's wish and
-its arrival here lie its own retries, a cable that was out, and a gateway that was stopped. A
-link never knows the age of what came, but it can know a bound: the last moment at which it
-was still in contact, or found nothing there to read. That bound goes with the trigger, and
-the gateway refuses what may be too old.
+A PLC that writes a trigger means the part at the camera at that moment. Its own retries, an
+unplugged cable or a stopped gateway may delay the trigger. A link cannot know the age of a
+message, but it knows a bound: the last time it was in contact with the peer, or found nothing
+to read. The trigger carries that bound, and the gateway refuses what may be too old.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from __future__ import annotations
 from edgeinspect.domain import NS_PER_MS, STALL_NS
 
 WRITER_SILENCE_NS = 300 * NS_PER_MS
-"""A peer that writes in every cycle and is silent for longer has been away."""
+"""A peer that writes in every cycle and is silent for longer counts as disconnected."""
 READER_SILENCE_NS = 1_000 * NS_PER_MS
-"""The same for one that reads in every cycle, and writes when it has something to say."""
+"""The same for a peer that reads in every cycle and writes only on an event."""
 _POLLING_MESSAGES_MIN = 5
-"""So many messages without a silence, and the peer polls."""
+"""Messages without a silence after which a peer counts as polling."""
 
 
 class PeerActivity:
-    """One connection, or one session, of a peer that writes."""
+    """The messages of one connection, or one session, of a peer that writes."""
 
     __slots__ = (
         "_arrived_ns",
@@ -38,15 +37,16 @@ class PeerActivity:
     )
 
     def __init__(self, address: str = "", previous_contact_ns: int | None = None) -> None:
-        """A new one.
+        """Start without a message.
 
         Args:
             address: Of the peer.
-            before_ns: When this peer was last heard on the connection before; None for never.
+            previous_contact_ns: `last_contact_ns` of the peer's previous connection; None if
+                there was none.
         """
         self.address = address
         self.last_contact_ns: int | None = None
-        """The earliest that what was answered last can have been sent."""
+        """The earliest time at which the last answered message was sent; None for none."""
         self._arrived_ns = 0
         self._previous_contact_ns = previous_contact_ns
         self._silence_began_ns: int | None = None
@@ -56,15 +56,15 @@ class PeerActivity:
         self._has_written = self._is_reader = False
 
     def record_message(self, now_ns: int, arrived_after_ns: int) -> None:
-        """Some bytes have come; call before what they say is carried out.
+        """Record that bytes were received; call before the request is executed.
 
         Args:
             now_ns: The time.
-            arrived_after_ns: An instant at which they were not there yet.
+            arrived_after_ns: A time at which they had not arrived yet.
         """
         heard_at_ns, self._arrived_ns = self.last_contact_ns, arrived_after_ns
         self._now_ns = now_ns
-        # Taken for a writer until it has shown that it only reads: the shorter bound is safe.
+        # Counts as a writer until it has shown that it only reads: the shorter bound is safe.
         self._messages_since_trigger += 1
         self._is_reader = self._is_reader or (
             self._has_written and self._messages_since_trigger > _POLLING_MESSAGES_MIN
@@ -86,18 +86,18 @@ class PeerActivity:
             self._sent_after_ns = arrived_after_ns
 
     def record_answered(self) -> None:
-        """What came has been answered, and nothing of it is left.
+        """Record that everything received has been answered.
 
-        Not now was the peer there, but when it sent that: a gateway that was stopped answers
-        somebody who may have hung up long ago.
+        The contact is as old as the message: a gateway that was stopped may answer a peer
+        that has disconnected long ago.
         """
         self.last_contact_ns = self._arrived_ns
 
     def record_trigger(self) -> int | None:
-        """A trigger id came; gives when the peer can have wanted it at the earliest.
+        """Record a trigger id; return the earliest time at which the PLC requested it.
 
-        The first one of a connection may be as old as the connection before. One that comes
-        after a silence may be as old as that. The next is judged anew.
+        None if that is not known. The first trigger of a connection may be as old as the
+        previous connection; one after a silence may be as old as the silence.
         """
         since_ns = self._sent_after_ns
         in_cycle = self._has_written and self._now_ns - self._written_at_ns <= WRITER_SILENCE_NS
@@ -111,10 +111,10 @@ class PeerActivity:
 
 
 class PollTimes:
-    """A loop that looks for what came, and that may be stopped for a while.
+    """When a loop polled for messages; the process may be stopped for a while.
 
-    For a loop that is told of messages by another thread, or another task: which of the two
-    wakes up first after a stop is chance, so what comes soon after one is as old as the stop.
+    For a loop that gets its messages from another thread or task. After a stop either may run
+    first, so a message received soon after it may be as old as the stop.
     """
 
     def __init__(self, now_ns: int) -> None:
@@ -123,14 +123,14 @@ class PollTimes:
         self._uncertain_until_ns = now_ns
 
     def record_poll(self, now_ns: int) -> None:
-        """The loop has gone around."""
+        """Record one iteration of the loop."""
         if now_ns - self._latest_ns > STALL_NS:
             self._stall_began_ns = self._previous_ns
             self._uncertain_until_ns = now_ns + STALL_NS
         self._previous_ns, self._latest_ns = self._latest_ns, now_ns
 
     def arrived_after_ns(self, now_ns: int) -> int:
-        """An instant at which what is there now was not there yet."""
+        """Return a time at which what is received now had not arrived yet."""
         stopped = now_ns - self._latest_ns > STALL_NS
         if not stopped and now_ns < self._uncertain_until_ns:
             return self._stall_began_ns

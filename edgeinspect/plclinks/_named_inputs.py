@@ -1,8 +1,7 @@
-"""What clients wrote by name since the memory began, for protocols whose inputs have names.
+"""The inputs that clients have written by name, for protocols with named values.
 
-One call here is one write of a client. A trigger is what one write says: its id, and the part
-and the encoder that stand in the same write. What stands there from another write belongs to
-another part, and the trigger is torn.
+One call of `write` is one write of a client. A trigger is the id, part and encoder of one
+write. A part or encoder left from another write belongs to another part: the trigger is torn.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _PART_TAGS = ("TriggerEncoder", "TriggerPartId")
 
 
 class NamedInputs:
-    """For one thread, or one event loop. `commands` may be called from any."""
+    """The inputs of one link. For one thread or event loop; `commands` may be called from any."""
 
     def __init__(self) -> None:
         """Nothing is written yet."""
@@ -38,12 +37,12 @@ class NamedInputs:
     def write(
         self, peer: PeerActivity, values: Mapping[str, object], rejected_names: Collection[str] = ()
     ) -> None:
-        """One write of one client.
+        """Process one write of one client.
 
         Args:
-            contact: Of its session; `receive` has been called.
-            values: By the map's names; a name or a type that is none is passed over.
-            refused: Names in the same write that could not be taken.
+            peer: Of its session; `record_message` has been called.
+            values: By tag name; an unknown name or a wrong type is ignored.
+            rejected_names: Names in the same write that were rejected.
         """
         taken = {
             name: value
@@ -70,13 +69,13 @@ class NamedInputs:
             )
 
     def commands(self) -> PlcCommands:
-        """What counts now."""
+        """Return the commands now in force."""
         return self._commands
 
     def _is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
-        """Whether this client changed it; what another one wrote is no change of its own."""
+        """Whether this client changed the id since its own last write of it."""
         _held, last = self._last_trigger_ids.get(id(peer), (peer, None))
         if len(self._last_trigger_ids) >= _PEERS_MAX:
             self._last_trigger_ids.pop(next(iter(self._last_trigger_ids)))
-        self._last_trigger_ids[id(peer)] = peer, trigger_id  # held, so nobody else gets its id
+        self._last_trigger_ids[id(peer)] = peer, trigger_id  # referenced, so its id is not reused
         return last != trigger_id

@@ -1,9 +1,9 @@
-"""What the PLC holds in its own memory, where we are the one who reads.
+"""The input block in the PLC's own memory, which the gateway polls.
 
-The PLC writes there as it likes, so a read may find the id of a trigger before its part has
-arrived. A new id therefore counts when two readings of it and its part are equal, and, where
-the PLC repeats it in `TriggerIdCheck`, when both ids are. How old it can be is known: at the
-reading before, the old one stood there.
+The PLC writes at any time, so a read may return the id of a trigger before its part. A new
+id is therefore accepted when two reads of it and its part are equal and, if the PLC repeats
+it in `TriggerIdCheck`, both ids are equal. Its age is bounded by the previous read, which
+returned the old id.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from edgeinspect.domain import Clock, PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
 
 TRIGGER_CHECK_WORDS = 1
-"""Words behind the input block, with `trigger_check`."""
+"""Words after the input block, with `trigger_check`."""
 _READS_MAX = 5
 
 
 class PolledInputs:
-    """One PLC's inputs, across its connections. For the courier's thread."""
+    """The inputs of one PLC, across its connections. For the thread of the link."""
 
     def __init__(self, clock: Clock, *, has_trigger_check: bool = False) -> None:
-        """Nothing is read yet.
+        """Start without a read.
 
         Args:
-            clock: Of the readings' ages.
-            check: True if `TriggerIdCheck` follows the block.
+            clock: For the age of a trigger.
+            has_trigger_check: True if `TriggerIdCheck` follows the block.
         """
         self._clock = clock
         self._has_trigger_check = has_trigger_check
@@ -36,14 +36,14 @@ class PolledInputs:
 
     @property
     def word_count(self) -> int:
-        """How many to read."""
+        """Number of words to read."""
         return _register_map.INPUT_WORDS + (TRIGGER_CHECK_WORDS if self._has_trigger_check else 0)
 
     def read_commands(self, read_block: Callable[[], bytes]) -> PlcCommands:
-        """Read until it is clear what stands there.
+        """Read the block, more than once if the trigger id changes.
 
         Args:
-            read: One reading of `words` words, big-endian, high word first.
+            read_block: Reads `word_count` words, big-endian, high word first.
         """
         read_at_ns, block = self._clock.now_ns(), read_block()
         now = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
@@ -52,7 +52,7 @@ class PolledInputs:
             held = self._confirm_trigger(now, block, read_block)
         else:
             self._unchanged_at_ns = read_at_ns
-        if held is None:  # not whole yet
+        if held is None:  # not complete yet
             return self._merge_trigger(now, self._trigger)
         self._trigger = held
         return self._merge_trigger(now, held)
@@ -60,7 +60,7 @@ class PolledInputs:
     def _confirm_trigger(
         self, now: PlcCommands, block: bytes, read_block: Callable[[], bytes]
     ) -> PlcCommands | None:
-        """A new id: the same, with its part, in two readings; None if it is not complete."""
+        """Return a new trigger once two reads are equal; None if it is not complete yet."""
         since_ns = self._unchanged_at_ns
         for _ in range(_READS_MAX):
             read_at_ns, again = self._clock.now_ns(), read_block()
@@ -95,6 +95,6 @@ class PolledInputs:
 
 
 def _trigger_bytes(block: bytes) -> tuple[bytes, bytes]:
-    """(id, encoder and part) as they stand in a block."""
+    """Return the bytes of (id, encoder and part) in a block."""
     first, end = _register_map.TRIGGER_PART_WORDS
     return block[2:4], block[2 * first : 2 * end]

@@ -1,16 +1,16 @@
 """The map: every bit, register and tag that a PLC sees or writes, for every protocol.
 
-Two blocks of 16-bit words, big-endian inside a word, high word first: one the gateway
-writes (`OUTPUTS`), one the PLC writes (`INPUTS`). Modbus reads them as registers, S7 as
-bytes of a DB (byte = 2 x word), OPC UA and MQTT as tags of the same names. 32-bit values
-stand on even words. The result id stands at both ends, around all that belongs to it, so
-that a block of which a part is old can be told from a whole one, whatever a PLC's cycle does.
-Without a result the one at the end is 0: else the head of a result could stand before the
-tail of the block in which its id is only remembered, and be taken without its part.
-Text is UTF-8, two bytes a word, filled up with zero bytes. A name is never cut: one that
-does not fit is left out, and a part without its name does not pass.
-Changing a place here is a breaking change: raise `MAP_VERSION` and say so in the changelog.
-docs/plc.md shows these tables; a test keeps it equal.
+Two blocks of 16-bit words, big-endian inside a word, high word first: the gateway writes
+`OUTPUT_TAGS`, the PLC writes `INPUT_TAGS`. Modbus has them as registers, S7 as bytes of a DB
+(byte = 2 x word), OPC UA and MQTT as values of the same names. 32-bit values are on even
+words. The result id is at both ends of its data, so that a partly updated block differs from
+a complete one, whatever the PLC's cycle. Without a result the id at the end is 0: otherwise
+the head of a result, followed by the tail of the next block in which only its id is left,
+would be taken without its part. Text is UTF-8, two bytes a word, padded with zero bytes. A
+part id is never truncated: one that does not fit is left out, and its part does not pass.
+
+Moving a value is a breaking change: raise `MAP_VERSION` and note it in the changelog. A test
+keeps the tables in docs/plc.md equal to these.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class MapBit:
     bit: int
     """From 0, the least significant."""
     description: str
-    """What 1 means."""
+    """Meaning of 1."""
     get: Callable[[ProcessImage], bool] | None = None
 
 
@@ -60,14 +60,14 @@ class MapTag:
     """Offset in its block, in 16-bit words."""
     type: TagType
     description: str
-    """What it means, with its unit."""
+    """Meaning, with the unit."""
     get: Callable[[ProcessImage], TagValue] | None = None
     length_bytes: int = 0
-    """Bytes of a text."""
+    """Size of a text."""
 
     @property
     def word_count(self) -> int:
-        """Words it takes."""
+        """Size in words."""
         return self.length_bytes // 2 if self.type == "text" else _WORDS_PER_TYPE[self.type]
 
 
@@ -387,20 +387,20 @@ RESULT_TAGS = {
     "PartIdUnfit",
     "NotPassedBefore",
 }
-"""What every result says whole, so that a reader need not remember the one before."""
+"""Bits and tags of a result; sent completely with each result, changed or not."""
 TRIGGER_PART_WORDS = INPUT_TAGS[3].word, INPUT_WORDS
-"""Where the part of a trigger stands in the input block: first word, and the one behind it."""
+"""The part of a trigger in the input block: first word, and the word after the last."""
 PART_ID_CHARACTERS_MAX = 64
-"""Longest part id on the line's wire."""
+"""Longest part id in the line's messages."""
 
 
 def status_word(image: ProcessImage) -> int:
-    """The status bits as one word."""
+    """Return the word of `STATUS_BITS`."""
     return _pack_bits(STATUS_BITS, image)
 
 
 def status2_word(image: ProcessImage) -> int:
-    """The second word of status bits."""
+    """Return the word of `STATUS2_BITS`."""
     return _pack_bits(STATUS2_BITS, image)
 
 
@@ -413,7 +413,7 @@ def _pack_bits(bits: tuple[MapBit, ...], image: ProcessImage) -> int:
 
 
 def tag_values(image: ProcessImage) -> dict[str, TagValue]:
-    """Every bit and tag by name, for protocols that have names."""
+    """Return every bit and tag of an image by name."""
     every = (*STATUS_BITS, *STATUS2_BITS)
     named: dict[str, TagValue] = {bit.name: bool(bit.get(image)) for bit in every if bit.get}
     for tag in OUTPUT_TAGS:
@@ -424,11 +424,10 @@ def tag_values(image: ProcessImage) -> dict[str, TagValue]:
 
 
 def fit_value(tag: MapTag, value: TagValue) -> TagValue:
-    """A value as its type can hold it in a block.
+    """Return a value within the range of its tag.
 
-    A text that does not fit is left out: half a name is another part's. Unsigned counters
-    and encoders wrap around as a PLC's own do; what is a measure (time left, buffer, code)
-    stops at its limit instead.
+    A text that does not fit becomes empty: a truncated id could be that of another part.
+    Counters and encoders wrap as a PLC's own do; other numbers are clamped.
     """
     if isinstance(value, str):
         return value if fits_utf8(value, tag.length_bytes) else ""
@@ -447,7 +446,7 @@ _WRAPPING = {"Numbering", "LinkLosses", "TriggerAck", "EncoderCount", "ActByEnco
 
 
 def encode_outputs(image: ProcessImage) -> bytes:
-    """The output block: 2 * `OUTPUT_WORDS` bytes."""
+    """Return the output block of an image: 2 * `OUTPUT_WORDS` bytes."""
     block = bytearray(2 * OUTPUT_WORDS)
     for tag in OUTPUT_TAGS:
         if tag.get is not None:
@@ -470,7 +469,7 @@ def _pack_tag(block: bytearray, tag: MapTag, value: TagValue) -> None:
 def decode_block(
     block: bytes, tags: tuple[MapTag, ...], bits: tuple[MapBit, ...]
 ) -> dict[str, TagValue]:
-    """Every tag and bit of a block by name; what a PLC's program does, and our tests."""
+    """Return every tag and bit of a block by name, as a PLC program decodes it."""
     named: dict[str, TagValue] = {}
     for tag in tags:
         at = 2 * tag.word
@@ -488,17 +487,17 @@ def decode_block(
 
 
 def decode_commands(block: bytes) -> PlcCommands:
-    """The input block, as the PLC wrote it. Any bytes are some commands."""
+    """Decode the input block; any bytes are valid."""
     named = decode_block(block, INPUT_TAGS, COMMAND_BITS)
     at = 2 * INPUT_TAGS[4].word
     name, _, rest = block[at : at + PART_ID_BYTES].partition(b"\0")
-    # Bytes behind the end are what is left of a longer name, or the second half of this one.
+    # Bytes after the end are left from a longer id, or the second half of this one.
     whole = name.decode("utf-8", "surrogateescape") + ("\0" if any(rest) else "")
     return commands_from_values({**named, "TriggerPartId": whole})
 
 
 def commands_from_values(values: Mapping[str, Any]) -> PlcCommands:
-    """Commands from values by name; what nobody has written is not among them."""
+    """Return the commands of values by name; values that were never written are missing."""
     trigger_id, part_id = values.get("TriggerId"), str(values.get("TriggerPartId", ""))
     fits = fits_utf8(part_id) and len(part_id) <= PART_ID_CHARACTERS_MAX
     good = fits and not has_control_characters(part_id)
@@ -514,7 +513,7 @@ def commands_from_values(values: Mapping[str, Any]) -> PlcCommands:
 
 
 def swap_words(block: bytes, tags: tuple[MapTag, ...]) -> bytes:
-    """The block with the words of every 32-bit value exchanged, for low word first."""
+    """Swap the words of every 32-bit value in a block, for low word first."""
     swapped = bytearray(block)
     for tag in tags:
         if tag.type in ("uint32", "int32"):

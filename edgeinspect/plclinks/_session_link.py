@@ -1,8 +1,8 @@
-"""The courier: a thread that keeps a session with a PLC, writes images and reads commands.
+"""A PLC link that keeps a session with a peer, in a thread: writes images and reads commands.
 
-For protocols where the gateway calls and the peer answers (Modbus client, S7, MQTT). It retries for
-ever with a back-off and never makes the gateway wait. An image that was overtaken by a
-newer one is not written; the handshake does not go on before its result has arrived.
+For protocols in which the gateway connects and the peer answers (Modbus client, S7, MQTT).
+Retries indefinitely with a back-off and never makes the gateway wait. An image is skipped if
+there is a newer one; the handshake does not continue before its result has arrived.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _ANSWER_TIMEOUT_NS = 500 * NS_PER_MS
 
 
 class PlcSession(Protocol):
-    """A connection to a peer. One thread; any exception ends it."""
+    """A connection to a peer. For one thread; any exception ends it."""
 
     @property
     def not_ready_reason(self) -> str:
-        """Why nothing may be shown yet, in words; empty if it may."""
+        """Why nothing may be written yet, as text; empty if it may."""
 
     def write(self, image: ProcessImage) -> None:
-        """Returns when the peer has it."""
+        """Write an image; returns when the peer has it."""
 
     def read_commands(self) -> PlcCommands | None:
-        """What the peer wrote last; None if it never wrote."""
+        """Return what the peer wrote last; None if it never wrote."""
 
     def close(self) -> None:
         """Disconnect; never raises."""
 
 
 class SessionLink:
-    """A `ports.PlcLink` over sessions. `show` and `poll` are thread-safe."""
+    """A `ports.PlcLink` over sessions. `write` and `poll` are thread-safe."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class SessionLink:
         acknowledges: bool = True,
         part_id_bytes: int | None = None,
     ) -> None:
-        """Nothing runs yet.
+        """Create a link that is not open yet.
 
         Args:
-            connect: Makes a session, or raises anything.
-            clock: Of the pauses.
+            connect: Opens a session; may raise any exception.
+            clock: For the pauses.
             poll_ms: Time between two reads of the commands.
             where: The PLC's address, for messages.
-            acknowledges: As `ports.PlcLink` says.
-            part_id_bytes: As `ports.PlcLink` says.
+            acknowledges: See `ports.PlcLink`.
+            part_id_bytes: See `ports.PlcLink`.
         """
         self.acknowledges = acknowledges
         self.part_id_bytes = part_id_bytes
@@ -72,7 +72,7 @@ class SessionLink:
         self._last_answer_ns = 0
         self._acks = AckTracker()
         self._delivered_revision = -1
-        """Revision of the newest image that any session has brought there."""
+        """Revision of the newest image that any session has written."""
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -87,8 +87,8 @@ class SessionLink:
 
     def poll(self) -> PlcInputs:
         inputs = self._inputs
-        # A library may wait for seconds before it says that a cable is out; the timeout of
-        # the handshake must not run meanwhile.
+        # A library may wait for seconds before it reports an unplugged cable; the handshake's
+        # timeout must not run meanwhile.
         if inputs.is_connected and self._clock.now_ns() - self._last_answer_ns > _ANSWER_TIMEOUT_NS:
             problem = f"{self._where}: no answer for {_ANSWER_TIMEOUT_NS // NS_PER_MS} ms"
             return PlcInputs(False, inputs.delivered_revision, None, problem)
@@ -106,7 +106,7 @@ class SessionLink:
         while not self._stop:
             try:
                 session = self._connect()
-            except Exception as error:  # whatever a library raises, the line goes on
+            except Exception as error:  # a library may raise any exception
                 self._on_disconnect(error)
             else:
                 try:
@@ -121,9 +121,9 @@ class SessionLink:
                 pause_ms = min(2 * pause_ms, _BACKOFF_MAX_MS)
 
     def _serve(self, session: PlcSession) -> None:
-        """Write what is new, read what the PLC says, until something breaks."""
+        """Write new images and read commands until an exception or `close`."""
         written = -1
-        self._read_commands(session)  # what stands there before anything of this session is shown
+        self._read_commands(session)  # what was written before this session shows anything
         while not self._stop:
             waits_for = session.not_ready_reason
             if waits_for:
@@ -139,7 +139,7 @@ class SessionLink:
             self._inputs = PlcInputs(True, written, commands)
             if self._image is image:
                 self._wake_event.wait_until(self._clock.now_ns() + self._poll_ns)
-        # What was shown last is the fail-safe image of a gateway that stops.
+        # The last image of a gateway that stops is its fail-safe image.
         image = self._image
         if not session.not_ready_reason and image is not None and image.revision != written:
             session.write(image)

@@ -1,4 +1,4 @@
-"""Modbus/TCP: the PLC reads us (`role: server`), or we write to the PLC (`role: client`)."""
+"""Modbus/TCP: the PLC reads the gateway (`role: server`), or the gateway writes (`client`)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REQUIRES: tuple[tuple[str, str], ...] = ()
 
 Address = Annotated[int, Meta(ge=0, le=65_000)]
 _FIRST_REQUEST_TIMEOUT_NS, _IDLE_TIMEOUT_NS = 5 * NS_PER_S, 600 * NS_PER_S
-"""Silence after which a connection ends: one that has not asked for anything yet, and any."""
+"""Silence after which a connection is closed: before its first request, and after it."""
 
 _log = structlog.get_logger()
 
@@ -47,35 +47,36 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: modbus`."""
 
     role: Literal["server", "client"] = "server"
-    """`server`: the PLC asks us. `client`: we write to the PLC's holding registers."""
+    """`server`: the PLC polls the gateway. `client`: the gateway writes the PLC's registers."""
     host: str = "127.0.0.1"
-    """Server: the interface to listen on. Client: the PLC. IPv6 too."""
+    """Server: the interface to listen on. Client: the PLC. IPv4 or IPv6."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 502
-    """0 lets the system choose a server's port."""
+    """0: the system chooses the server's port."""
     unit: Annotated[int, Meta(ge=0, le=255)] = 1
-    """Unit identifier of a client's requests; a server answers to all."""
+    """Unit identifier in a client's requests; a server answers any."""
     output_address: Address = 0
-    """First register of what we show, from 0."""
+    """First register of the output block, from 0."""
     input_address: Address = 200
-    """First holding register of what the PLC writes, from 0."""
+    """First holding register of the input block, from 0."""
     word_order: Literal["big", "little"] = "big"
-    """Which word of a 32-bit value comes first: `big` is the high one."""
+    """Order of the words of a 32-bit value: `big` is the high word first."""
     allow: list[str] = []
-    """Server: addresses and networks that may connect; empty means all. Name the PLC's, so that
-    no panel or laptop is taken for it: whoever reads the first words has read the result."""
+    """Server: addresses and networks that may connect; empty allows all. Set the PLC's address:
+    a panel or laptop that reads the first words would count as the PLC."""
     clients: Annotated[int, Meta(ge=1, le=64)] = 8
-    """Server: connections at once; one more closes the one that was silent longest, of the
-    address that has the most."""
+    """Server: largest number of connections; one more closes the one that was silent longest,
+    of the address that has the most."""
     peer_timeout_ms: Annotated[float, Meta(ge=50, le=600_000)] = 2_000
-    """Server: silence after which the PLC counts as gone. Client: longest wait for an answer."""
+    """Server: silence after which the PLC counts as disconnected. Client: longest wait for a
+    response."""
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
-    """Client: time between two reads of what the PLC writes."""
+    """Client: time between two reads of the input block."""
     trigger_check: bool = False
-    """Client: one register more is read behind the input block, `TriggerIdCheck`; a trigger
+    """Client: one more register is read after the input block, `TriggerIdCheck`; a trigger
     counts when the PLC has written its id there too, after everything else."""
 
     def __post_init__(self) -> None:
-        """Refuse two blocks in one place."""
+        """Reject overlapping blocks."""
         AddressAllowlist(self.allow)
         first, second = self.output_address, self.input_address
         words = _register_map.INPUT_WORDS + (TRIGGER_CHECK_WORDS if self.trigger_check else 0)
@@ -85,11 +86,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 f"({words}) overlap"
             )
         if self.trigger_check and self.role == "server":
-            raise ValueError("trigger_check is for role: client; a server sees each write whole")
+            raise ValueError(
+                "trigger_check is for role: client; a server receives each write complete"
+            )
 
 
 class _Connection:
-    """One PLC, panel or stranger. See `_peers.Peer`."""
+    """One connection of a PLC or any other client. A `_connection_limits.ConnectedPeer`."""
 
     def __init__(self, address: str, now_ns: int) -> None:
         self.address = address
@@ -100,23 +103,23 @@ class _Connection:
 
 
 class ModbusServer:
-    """Serves one image at a time; a read never mixes two. See `ports.PlcLink`.
+    """A `ports.PlcLink` that serves one image at a time; a read never mixes two.
 
-    Its thread answers requests; `show` and `poll` only exchange references with it.
+    Its thread answers requests; `write` and `poll` only exchange references with it.
     """
 
     acknowledges = True
     part_id_bytes = PART_ID_BYTES
 
     def __init__(self, options: Options, clock: Clock) -> None:
-        """Nothing is bound yet."""
+        """Create a server that does not listen yet."""
         self._options = options
         self._clock = clock
         little = options.word_order == "little"
         self._outputs = ModbusServerOutputs(clock, low_word_first=little)
         self._inputs = ModbusServerInputs(low_word_first=little)
         self._last_contact_by_address: dict[str, int] = {}
-        """When each address was last heard on a connection that wrote triggers and is gone."""
+        """`last_contact_ns` of closed connections that wrote triggers, by address."""
         self._previous_poll_ns = self._poll_ns = clock.now_ns()
         self._last_request_ns: int | None = None
         self._selector: selectors.BaseSelector | None = None
@@ -124,11 +127,11 @@ class ModbusServer:
         self._allowlist = AddressAllowlist(options.allow)
         self._throttled_log = RateLimitedLogger(_log, clock)
         self.errors = 0
-        """Requests that raised something unforeseen."""
+        """Requests that raised an unexpected exception."""
         self._thread: threading.Thread | None = None
         self._stop = False
         self.port = options.port
-        """The port that is listened on."""
+        """The port of the server."""
 
     def open(self) -> None:
         options = self._options
@@ -173,7 +176,7 @@ class ModbusServer:
     def _run(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
         try:
             while not self._stop:
-                # What is found now was not there when the look before this one began.
+                # What is found now had not arrived when the previous poll began.
                 self._previous_poll_ns, self._poll_ns = self._poll_ns, self._clock.now_ns()
                 for key, _events in selector.select(0.05):
                     peer = key.fileobj
@@ -192,7 +195,7 @@ class ModbusServer:
     def _accept(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
         try:
             peer, address = listener.accept()
-        except OSError:  # gone again, or no more files: then one connection ends
+        except OSError:  # disconnected, or too many open files: then close one
             if len(self._connections) > 1:
                 self._close_one_for("", selector)
             return
@@ -217,7 +220,7 @@ class ModbusServer:
         )
 
     def _close_idle(self, selector: selectors.BaseSelector) -> None:
-        """End connections that only stand there."""
+        """Close idle connections."""
         now_ns = self._clock.now_ns()
         for peer, each in list(self._connections.items()):
             if now_ns - each.last_received_ns > (
@@ -227,11 +230,9 @@ class ModbusServer:
 
     def _serve(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
         connection = self._connections.get(peer)
-        if connection is None:  # it made room in this very turn
+        if connection is None:  # closed in this iteration for a new one
             return
-        if (
-            not connection.is_established
-        ):  # only now: what it hung up before it called has been heard
+        if not connection.is_established:  # only now are its previous connections closed
             connection.activity = PeerActivity(
                 connection.address, self._previous_contact_ns(connection.address)
             )
@@ -245,19 +246,19 @@ class ModbusServer:
             reading = _Transaction(self, contact)
             out = connection.parser.feed(data, lambda _unit, pdu: protocol.respond(pdu, reading))
             if out:
-                # Whoever does not read its answers is dropped, and is not waited for.
+                # A client that does not read its responses is disconnected, not waited for.
                 if peer.send(out) != len(out):
                     raise BlockingIOError
                 connection.is_established = True
                 self._last_request_ns = self._clock.now_ns()
-                # Only now: an answer that never left has delivered nothing.
+                # Only now: a response that was not sent has delivered nothing.
                 if reading.image_read is not None:
                     self._outputs.mark_read(reading.image_read)
             if len(data) < _RECEIVE_BYTES and not connection.parser.has_partial_request:
                 contact.record_answered()
         except (OSError, ValueError):
             self._close_connection(peer, selector)
-        except Exception as error:  # a stranger's bytes must not end the thread
+        except Exception as error:  # no input may end the thread
             self.errors += 1
             words = f"{type(error).__name__}: {error}"[:300]
             self._throttled_log.error(
@@ -279,20 +280,23 @@ class ModbusServer:
         peer.close()
 
     def _previous_contact_ns(self, address: str) -> int | None:
-        """When a PLC that calls anew was heard before; None if another writer is still there."""
+        """Return the last contact of closed connections of an address.
+
+        None if there were none, or if another writer of that address is connected.
+        """
         there = any(each.address == address for each in self._inputs.peers())
         return None if there else self._last_contact_by_address.get(address)
 
 
 class _Transaction:
-    """One batch of requests against the server's memory. `_modbus.Memory`."""
+    """One batch of requests of a connection. A `protocol.ModbusMemory`."""
 
     def __init__(self, server: ModbusServer, peer: PeerActivity | None = None) -> None:
         self._server = server
         self._peer = peer or PeerActivity()
         self._options = server._options
         self.image_read: EncodedImage | None = None
-        """The newest of which the result id and the status word were read."""
+        """The newest image of which the result id and the status word were read."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
         if function == protocol.READ_DISCRETE:
@@ -309,7 +313,7 @@ class _Transaction:
             at = address - first
             block = self._server._outputs.readable_image()
             newest = self.image_read.revision if self.image_read is not None else -1
-            if at == 0 and count >= 3 and block.revision >= newest:  # id and status in one reading
+            if at == 0 and count >= 3 and block.revision >= newest:  # id and status in one request
                 self.image_read = block
             return block.words[2 * at : 2 * (at + count)]
         at = address - self._options.input_address
@@ -335,13 +339,13 @@ class _Transaction:
         self._write(at, words)
 
     def _write(self, word: int, words: bytes) -> None:
-        # What this batch reads has not left yet: nobody can have answered it.
+        # What this batch reads has not been sent yet, so this write cannot acknowledge it.
         server = self._server
         server._inputs.write(word, words, self._peer, server._outputs.delivered)
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
-    """A link; nothing is opened yet."""
+    """Build the link, not opened yet."""
     if options.role == "server":
         return ModbusServer(options, clock)
     where = format_address(options.host, options.port)

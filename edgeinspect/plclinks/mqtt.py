@@ -1,9 +1,9 @@
-"""MQTT with Sparkplug B payloads: for the plant's side, not for an ejector.
+"""MQTT with Sparkplug B payloads: for plant systems, not for an ejector.
 
-Births, data and deaths go as Sparkplug 3.0 has them, with QoS 0; `_sparkplug_node` says which.
-QoS 0 has no confirmation, so each batch is followed by a request that changes nothing and that
-the broker must answer (UNSUBSCRIBE): it handles a connection's packets in order, so its answer
-says that the batch has arrived. Only then is a result applied.
+`_sparkplug.node` decides which births, data and deaths are published, with QoS 0 as Sparkplug
+3.0 requires. QoS 0 has no confirmation, so each batch is followed by a request without effect
+that the broker must answer (UNSUBSCRIBE). It handles a connection's packets in order, so its
+answer means that the batch has arrived. Only then is a result applied.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The broker."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 1883
     group: TopicName = "edgeinspect"
-    """Sparkplug's group id."""
+    """Sparkplug group id."""
     node: TopicName
-    """Sparkplug's edge node id; one per gateway."""
+    """Sparkplug edge node id; one per gateway."""
     device: TopicName
-    """Sparkplug's device id: the line."""
+    """Sparkplug device id: the line."""
     primary_host: TopicName | None = None
-    """Id of the host that must be online: data wait while its STATE is not."""
+    """Id of the host that must be online: data waits while its STATE is not."""
     state_file: str | None = None
-    """File that keeps the number of the last connection (bdSeq) over a restart of the gateway;
-    absent, each start counts from 0."""
+    """File that keeps the number of the last connection (bdSeq) across restarts of the gateway;
+    if absent, each start counts from 0."""
     username: str | None = None
     password_file: str | None = None
     """File whose first line is the password."""
     ca_file: str | None = None
-    """Certificate authority of the broker; given, the connection is TLS."""
+    """Certificate authority of the broker; if set, the connection uses TLS."""
     keepalive_s: Annotated[int, Meta(ge=1, le=3600)] = 2
-    """The broker tells of our death after 1.5 times this silence."""
+    """The broker publishes the gateway's will after 1.5 times this silence."""
     acknowledge: bool = False
     """True if a subscriber writes `ResultsAck` (DCMD) for each result."""
     timeout_ms: Annotated[float, Meta(ge=50, le=60_000)] = 2_000
@@ -84,12 +84,12 @@ class HostState(msgspec.Struct, frozen=True):
 
 
 class _NodeState:
-    """What outlives a connection: its number, the last result that was sent, dropped messages."""
+    """State across connections: the bdSeq, the last result sent, the number of dropped messages."""
 
     def __init__(self, path: Path | None, clock: Clock) -> None:
         self.last_result_sent: tuple[int, int] | None = None
         self.host_timestamp_ms = 0
-        """Of the newest STATE of the primary host that counted."""
+        """Timestamp of the newest accepted STATE of the primary host."""
         self.dropped_messages = 0
         self._path = path
         self._throttled_log = RateLimitedLogger(_log, clock)
@@ -97,11 +97,11 @@ class _NodeState:
 
     @property
     def next_bd_seq(self) -> int:
-        """The number of the next CONNECT."""
+        """The bdSeq of the next connection."""
         return (self._bd_seq + 1) % 256
 
     def save_connect(self) -> None:
-        """A CONNECT was sent with that number; a broker that cannot be reached uses up none."""
+        """Advance the bdSeq after a CONNECT was sent; a failed connection does not use one."""
         self._bd_seq = self.next_bd_seq
         if self._path is not None:
             fresh = self._path.with_name(f"{self._path.name}.new")
@@ -109,7 +109,7 @@ class _NodeState:
             fresh.replace(self._path)
 
     def report_dropped(self, topic: str, problem: BaseException) -> None:
-        """Count and log a message that cannot be used; nothing ends by it."""
+        """Count and log a message that is not valid."""
         self.dropped_messages += 1
         words = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_PROBLEM_CHARACTERS_MAX]
         self._throttled_log.warning(
@@ -121,15 +121,15 @@ class _NodeState:
             return -1
         try:
             return int(read_text(self._path, 64)) % 256
-        except (OSError, ValueError):  # none yet, or none that can be read: from 0
+        except (OSError, ValueError):  # missing or not readable: count from 0
             return -1
 
 
 class _MqttSession:
-    """One connection: birth, data, and the commands that come back."""
+    """One connection to the broker. A `_session_link.PlcSession`."""
 
     def __init__(self, mqtt: Any, options: Options, clock: Clock, state: _NodeState) -> None:
-        """Connect; returns when the broker has taken us in."""
+        """Connect; returns when the broker has accepted the connection."""
         self._mqtt = mqtt
         self._options = options
         self._clock = clock
@@ -143,7 +143,7 @@ class _MqttSession:
         self._has_host_gone = False
         self._is_born = False
         self._echoed_commands: dict[str, Any] | None = None
-        """Commands that DDATA has repeated to the hosts."""
+        """Commands that were repeated to the hosts by DDATA."""
         self._inputs = NamedInputs()
         self._activity = PeerActivity()
         self._poll_times = PollTimes(clock.now_ns())
@@ -155,7 +155,6 @@ class _MqttSession:
 
     @property
     def not_ready_reason(self) -> str:
-        """Why nothing may be shown yet; empty if it may."""
         self._raise_if_ended()
         if self._is_host_online:
             return ""
@@ -187,7 +186,7 @@ class _MqttSession:
         return None if self._commands is None else self._inputs.commands()
 
     def _raise_if_ended(self) -> None:
-        """Raises when the connection has ended, or must."""
+        """Raise if the connection has ended, or must end."""
         if self._problem:
             raise ConnectionResetError(self._problem)
         if self._has_host_gone:
@@ -195,14 +194,14 @@ class _MqttSession:
 
     def close(self) -> None:
         try:
-            # A node that says goodbye itself must send the message that its will would be.
+            # A node that disconnects itself must publish the NDEATH of its will.
             if not self._problem:
                 death = _sparkplug.encode_payload(self._node.death(self._now_ms()))
                 sent = self._client.publish(self._topic("NDEATH", node=True), death, qos=1)
                 sent.wait_for_publish(min(self._timeout_s, 0.5))
             self._client.disconnect()
             self._client.loop_stop()
-        except (OSError, ValueError, RuntimeError):  # it is gone, which is all that is wanted
+        except (OSError, ValueError, RuntimeError):  # disconnected already
             pass
 
     # -- the connection -------------------------------------------------------------
@@ -229,7 +228,7 @@ class _MqttSession:
         client.connect(strip_brackets(options.host), options.port, keepalive=options.keepalive_s)
         self._state.save_connect()
         connection: Any = client.socket()
-        if connection is not None:  # else each confirmation waits 40 ms for a delayed ACK
+        if connection is not None:  # otherwise each confirmation waits 40 ms for a delayed ACK
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.loop_start()
         if not self._connected.wait(self._timeout_s) or self._problem:
@@ -242,7 +241,7 @@ class _MqttSession:
         return client
 
     def _confirm(self) -> None:
-        """Wait until the broker has handled all that was published.
+        """Wait until the broker has handled everything that was published.
 
         Source: MQTT 3.1.1, 3.10.4: UNSUBSCRIBE of a topic without subscription is answered too
         """
@@ -273,10 +272,10 @@ class _MqttSession:
             self._confirmed.notify_all()
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
-        """A command or a STATE. Anybody on the broker may send anything here."""
+        """Handle a command or a STATE; any client of the broker may publish any bytes here."""
         try:
             self._handle_message(message)
-        except Exception as error:  # an error here would end the library's thread
+        except Exception as error:  # an exception here would end the library's thread
             self._state.report_dropped(str(getattr(message, "topic", "")), error)
 
     def _handle_message(self, message: Any) -> None:
@@ -284,7 +283,7 @@ class _MqttSession:
         if message.topic.startswith("spBv1.0/STATE/"):
             self._handle_host_state(message.payload)
             return
-        if message.retain:  # said to somebody else, nobody knows when
+        if message.retain:  # of unknown age
             raise ValueError("a command must not be retained")
         payload = _sparkplug.decode_payload(message.payload)
         if kind == "NCMD":
@@ -299,18 +298,18 @@ class _MqttSession:
             self._commands = merge_commands(self._commands or initial_commands(), payload)
 
     def _handle_host_state(self, data: bytes) -> None:
-        """The primary host is online, or offline; an older word than the last is not heard."""
+        """Handle a STATE of the primary host; one older than the last is ignored."""
         if len(data) > _STATE_BYTES_MAX:
-            raise DecodeError("longer than any STATE")
+            raise DecodeError(f"a STATE is longer than {_STATE_BYTES_MAX} bytes")
         state: HostState = decode_json(data, HostState)
         if state.timestamp < self._state.host_timestamp_ms:
             return
-        # A time far ahead would make every true word after it an old one.
+        # A time in the future would make every later STATE look old.
         self._state.host_timestamp_ms = min(state.timestamp, self._now_ms())
         if state.online:
             self._is_host_online = True
         elif self._is_born:
-            # This connection ends, with its death said; the next one waits for the host.
+            # This connection publishes NDEATH and ends; the next one waits for the host.
             with self._confirmed:
                 self._has_host_gone = True
                 self._confirmed.notify_all()
@@ -333,7 +332,7 @@ def _password(path: str | None) -> str | None:
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
-    """A link; nothing is opened yet.
+    """Build the link, not opened yet.
 
     Raises:
         MissingExtraError: paho-mqtt is not installed.

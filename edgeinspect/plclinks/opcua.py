@@ -1,7 +1,7 @@
-"""OPC UA server: the vision system's state, a ResultReady event per result, and the map's tags.
+"""OPC UA server: the state of the vision system, a ResultReady event per result, and the map.
 
-With a certificate only encrypted sessions of trusted clients and known users; without one,
-everybody who may connect. The server itself is in `_opcua/`, for it needs asyncua.
+With a certificate, sessions are encrypted and for trusted clients and known users only;
+without one, for every client that may connect. `_opcua/` is separate because it needs asyncua.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ REQUIRES = (("asyncua", "plc"),)
 
 _RESTART_DELAY_S = 1.0
 _OPEN_TIMEOUT_S = 120.0
-"""The standard address space takes seconds to make on a slow PC."""
+"""Building the standard address space takes seconds on a slow PC."""
 _STALL_TIMEOUT_NS = 2 * NS_PER_S
-_SWEEP_INTERVAL_NS = NS_PER_S
+_CLOSE_EXPIRED_INTERVAL_NS = NS_PER_S
 _WRITABLE_TAGS = (
     *(tag.name for tag in _register_map.INPUT_TAGS if tag.type != "bits"),
     *(bit.name for bit in _register_map.COMMAND_BITS),
@@ -53,36 +53,37 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: opcua`."""
 
     host: str = "127.0.0.1"
-    """The interface to listen on; IPv6 too."""
+    """The interface to listen on; IPv4 or IPv6."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 4840
     allow: list[str] = []
-    """Addresses and networks that may connect; empty means all."""
+    """Addresses and networks that may connect; empty allows all."""
     clients: Annotated[int, Meta(ge=2, le=256)] = 32
-    """Sessions at once; one more ends the one that was silent longest, of the address that has
-    the most."""
+    """Largest number of sessions; one more closes the one that was silent longest, of the
+    address that has the most."""
     certificate: str | None = None
-    """Server certificate (DER or PEM); with it and `private_key` only encrypted sessions of
-    clients in `pki`."""
+    """Server certificate (DER or PEM); with it and `private_key`, only encrypted sessions of
+    the clients in `pki`."""
     private_key: str | None = None
-    """Its RSA key (DER or PEM), not encrypted, readable by its owner alone."""
+    """Its RSA key (DER or PEM), not encrypted, readable only by its owner."""
     application_uri: str | None = None
-    """ApplicationUri, one of the URIs in the certificate's subjectAltName; absent, the first."""
+    """ApplicationUri, one of the URIs in the certificate's subjectAltName; if absent, the
+    first."""
     pki: str | None = None
-    """Folder of the clients that are let in: `trusted` has their certificates, or those of the
-    authority that issued them, `crl` its revocation lists; unknown ones land in `rejected`. It
-    is read again while the gateway runs. Absent, nobody is let in."""
+    """Folder of the trusted clients: `trusted` has their certificates, or those of the
+    authority that issued them, `crl` its revocation lists; unknown certificates are saved in
+    `rejected`. It is read again while the gateway runs. If absent, no client is trusted."""
     users: str | None = None
     """File of users with hashed passwords; `edgeinspect gateway FILE --passwd NAME` writes it."""
     anonymous: bool = False
-    """True if a trusted client needs no user; it is called `anonymous` in `write`."""
+    """True if a trusted client needs no user; its name in `write` is `anonymous`."""
     write: dict[str, list[str]] = {}
     """With a certificate: which inputs a user may write, as `{press-plc: ["*"], scada:
-    [FaultReset]}`; whoever is not named only reads."""
+    [FaultReset]}`; other users only read."""
     acknowledge: bool = True
-    """False if clients live from events alone and nobody writes `ResultsAck`."""
+    """False if clients use events only and none writes `ResultsAck`."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Reject contradictory options."""
         AddressAllowlist(self.allow)
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together")
@@ -97,7 +98,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if value and self.certificate is None:
                 raise ValueError(
                     f"{name} needs certificate and private_key: without encryption "
-                    "nobody can prove who he is"
+                    "no client can be authenticated"
                 )
         for user, tags in self.write.items():
             for tag in tags:
@@ -107,17 +108,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class OpcUaServer:
-    """A server in a thread and an event loop of its own. See `ports.PlcLink`.
+    """A `ports.PlcLink` that is a server, in a thread with its own event loop.
 
-    An image is written tag by tag with the status last and its event after; images that
-    were overtaken are left out, results never (the handshake waits for each). Nothing that a
-    client sends ends or rebuilds the server.
+    An image is written tag by tag, the status last, then its event. An image is skipped if
+    there is a newer one; a result is not, because the handshake waits for it. Nothing that a
+    client sends ends or restarts the server.
     """
 
     part_id_bytes = None
 
     def __init__(self, options: Options, clock: Clock) -> None:
-        """Nothing is bound yet."""
+        """Create a server that does not listen yet."""
         self.acknowledges = options.acknowledge
         self._options = options
         self._clock = clock
@@ -153,7 +154,7 @@ class OpcUaServer:
             and self._clock.now_ns() - self._last_iteration_ns > _STALL_TIMEOUT_NS
         ):
             return PlcInputs(
-                False, inputs.delivered_revision, None, "the server's thread stands still"
+                False, inputs.delivered_revision, None, "the server's thread does not respond"
             )
         return inputs
 
@@ -178,7 +179,7 @@ class OpcUaServer:
         while not self._stop:
             try:
                 asyncio.run(self._serve())
-            except Exception as error:  # whatever the library raises, the line goes on
+            except Exception as error:  # the library may raise any exception
                 self._inputs = PlcInputs(False, -1, None, str(error) or type(error).__name__)
                 if not self._opened.is_set():
                     self._error = error
@@ -187,7 +188,7 @@ class OpcUaServer:
                 time.sleep(_RESTART_DELAY_S)
 
     async def _serve(self) -> None:
-        from edgeinspect.plclinks._opcua.inputs import Inputs
+        from edgeinspect.plclinks._opcua.inputs import OpcUaInputs
         from edgeinspect.plclinks._opcua.listener import BoundedServer
         from edgeinspect.plclinks._opcua.nodes import PRODUCT, VisionNodes
         from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer
@@ -202,7 +203,7 @@ class OpcUaServer:
             )
         )
         self._image_changed = asyncio.Event()
-        inputs = Inputs(self._clock)
+        inputs = OpcUaInputs(self._clock)
         server = BoundedServer(
             BoundedInternalServer(access, inputs, options.clients), access, host, options.port
         )
@@ -225,21 +226,21 @@ class OpcUaServer:
         await nodes.build(self._image or ProcessImage())
         await server.start()
         self._opened.set()
-        sweep_at_ns = 0
+        close_expired_at_ns = 0
         try:
             while not self._stop:
                 await self._wait_for_image()
                 try:
                     await self._iterate(server, nodes, inputs)
-                    if self._clock.now_ns() >= sweep_at_ns:
-                        sweep_at_ns = self._clock.now_ns() + _SWEEP_INTERVAL_NS
-                        await server.listener.sweep()
-                except Exception as error:  # one turn fails, the server stays
+                    if self._clock.now_ns() >= close_expired_at_ns:
+                        close_expired_at_ns = self._clock.now_ns() + _CLOSE_EXPIRED_INTERVAL_NS
+                        await server.listener.close_expired()
+                except Exception as error:  # one iteration fails, the server continues
                     access.report_error(error, "")
             await self._iterate(server, nodes, inputs)
-            await asyncio.sleep(0.1)  # what was shown last must leave before the sockets do
+            await asyncio.sleep(0.1)  # the last image must be sent before the sockets close
         finally:
-            server.listener.hang_up()
+            server.listener.abort_unread()
             await server.stop()
 
     def _make_access(self) -> AccessControl:
@@ -265,52 +266,53 @@ class OpcUaServer:
         )
 
     def _log_security_warnings(self, secure: bool) -> None:
-        """Say what the configuration leaves open, or shuts to everybody."""
+        """Warn if the configuration allows everything, or excludes every client."""
         options = self._options
         problems = []
         if not secure:
-            who = "the addresses in allow" if options.allow else "everybody"
+            who = "the addresses in allow" if options.allow else "any client"
             problems.append(f"no certificate: nothing is encrypted, {who} may connect and write")
         else:
             if options.pki is None:
-                problems.append("no pki: no client certificate is trusted, nobody can connect")
+                problems.append("no pki: no client certificate is trusted, no client can connect")
             if options.users is None and not options.anonymous:
-                problems.append("neither users nor anonymous: nobody can open a session")
+                problems.append("neither users nor anonymous: no client can open a session")
             writers = [tags for tags in options.write.values() if {"*", "ResultsAck"} & set(tags)]
             if options.acknowledge and not writers:
-                problems.append("nobody may write ResultsAck: see write, or acknowledge: false")
+                problems.append("no user may write ResultsAck: see write, or acknowledge: false")
         for problem in problems:
             _log.warning(log_events.LINK_WARNED, problem=problem)
 
     async def _wait_for_image(self) -> None:
-        """Until there is something to show; not long, for clients write as well."""
+        """Wait for a new image, at most 5 ms, because clients write as well."""
         assert self._image_changed is not None
         try:
             await asyncio.wait_for(self._image_changed.wait(), 0.005)
-        except asyncio.TimeoutError:  # look for what clients wrote
+        except asyncio.TimeoutError:  # read what clients wrote
             pass
         self._image_changed.clear()
 
     async def _iterate(self, server: BoundedServer, nodes: Any, inputs: Any) -> None:
-        inputs.turns.turn(self._clock.now_ns())
+        inputs.poll_times.record_poll(self._clock.now_ns())
         image = self._image
         if image is None:
             return
         connected = self._has_result_client(server)
-        # A result that nobody is there to hear is not delivered, and does not stand there until
-        # somebody comes, who could read it before this loop turns.
+        # Without a client a result is not delivered, and not written either: the next client
+        # could read it before this loop runs again.
         if connected or image.result is None:
-            inputs.shown = image.revision  # a client may answer before all of it is written
-            await nodes.show(image)
+            # Before: a client may acknowledge while the image is being written.
+            inputs.visible_revision = image.revision
+            await nodes.write(image)
         else:
-            await nodes.show(replace(image, result=None))
+            await nodes.write(replace(image, result=None))
         problem = "" if connected else "no client has a session"
         delivered = image.revision if connected else -1
         self._inputs = PlcInputs(connected, delivered, inputs.commands(), problem)
         self._last_iteration_ns = self._clock.now_ns()
 
     def _has_result_client(self, server: BoundedServer) -> bool:
-        """Whether a session is there that results are for: one that may acknowledge them."""
+        """Whether a session is open that receives results: one that may acknowledge them."""
         sessions = [each.session for each in server.listener.clients]
         return any(
             session is not None and (not self.acknowledges or session.user.may_write("ResultsAck"))
@@ -325,7 +327,7 @@ def _application_type() -> Any:
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
-    """A link; nothing is opened yet.
+    """Build the link, not opened yet.
 
     Raises:
         MissingExtraError: asyncua is not installed.

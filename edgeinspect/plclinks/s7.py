@@ -1,7 +1,7 @@
-"""Siemens S7: writes the map into a data block of the PLC and reads what the PLC says.
+"""Siemens S7: writes the output block into a data block of the PLC and reads the input block.
 
-The blocks must not be "optimised" in TIA Portal, and PUT/GET must be permitted; docs/plc.md
-shows where. Byte = 2 x word of the map; S7 is big-endian, as the map is.
+The data blocks must not be "optimized" in TIA Portal, and PUT/GET must be permitted; see
+docs/plc.md. Byte = 2 x word of the map; S7 is big-endian, as the map is.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     slot: Annotated[int, Meta(ge=0, le=31)] = 1
     """1 for S7-1200 and S7-1500, 2 for S7-300."""
     output_db: DbNumber
-    """Data block that we write."""
+    """Data block that the gateway writes."""
     output_start: StartByte = 0
     """First byte in it."""
     input_db: DbNumber
-    """Data block that the PLC writes and we read; may be the same one."""
+    """Data block that the PLC writes; may be the same one."""
     input_start: StartByte = 0
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
-    """Time between two reads of what the PLC writes."""
+    """Time between two reads of the input block."""
     trigger_check: bool = False
-    """One word more is read behind the input block, `TriggerIdCheck`; a trigger counts when
+    """One more word is read after the input block, `TriggerIdCheck`; a trigger counts when
     the PLC has written its id there too, after everything else."""
 
     def __post_init__(self) -> None:
-        """Refuse two blocks in one place."""
+        """Reject overlapping blocks."""
         first, second = self.output_start, self.input_start
         size = 2 * (_register_map.INPUT_WORDS + (TRIGGER_CHECK_WORDS if self.trigger_check else 0))
         if (
@@ -67,7 +67,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class _S7Session:
-    """One connection. The library answers within 5 s or raises."""
+    """One connection. A `_session_link.PlcSession`; the library answers within 5 s or raises."""
 
     not_ready_reason = ""
 
@@ -80,8 +80,8 @@ class _S7Session:
     def write(self, image: ProcessImage) -> None:
         block = bytearray(_register_map.encode_outputs(image))
         options = self._options
-        # One write, which fits the smallest PDU (240 bytes). Not every CPU keeps that much
-        # together against its scan; ResultIdCheck at the end tells a PLC that sees half.
+        # One write, which fits the smallest PDU (240 bytes). Not every CPU writes that much
+        # between two scans; ResultIdCheck at the end shows the PLC an incomplete block.
         try:
             self._client.db_write(options.output_db, options.output_start, block)
         except Exception as error:
@@ -102,14 +102,14 @@ class _S7Session:
             if not self._client.get_connected():
                 discard_unsent(self._client.connection.socket)
             self._client.disconnect()
-        except Exception:  # it is gone, which is all that is wanted
+        except Exception:  # disconnected already
             pass
 
     def _block_error(self, which: str, size: int, error: Exception) -> Exception:
-        """An error that says which block it is about, and what is wrong with the block.
+        """Return an error that names the block and its problem.
 
-        A CPU says the same whether a block is missing, too short or optimised; so it is
-        measured, by reading single bytes of it.
+        A CPU reports the same error for a missing, short or optimized block; so the block's
+        length is determined by reading single bytes.
         """
         db: int = getattr(self._options, f"{which}_db")
         start: int = getattr(self._options, f"{which}_start")
@@ -122,14 +122,14 @@ class _S7Session:
         except Exception:  # the connection ends meanwhile
             return ConnectionError(f"{block}: {error}")
         if length == 0:
-            return LookupError(f"{block}: there is no such block, or it is optimised: {error}")
+            return LookupError(f"{block}: does not exist, or is optimized: {error}")
         if length < wanted:
             need = f"{which}_start {start} and {size} bytes need {wanted}"
             return LookupError(f"{block} is {length} bytes long; {need}")
         return ConnectionError(f"{block}: {error}")
 
     def _readable_bytes(self, db: int, limit: int) -> int:
-        """Bytes of a block that can be read, up to `most`; 0 if there is none."""
+        """Return how many bytes of a block can be read, up to `limit`; 0 if it does not exist."""
         from snap7.error import S7ConnectionError, S7Error, S7TimeoutError
 
         known, missing = 0, limit + 1
@@ -147,7 +147,7 @@ class _S7Session:
 
 
 def build(options: Options, clock: Clock) -> PlcLink:
-    """A link; nothing is opened yet.
+    """Build the link, not opened yet.
 
     Raises:
         MissingExtraError: python-snap7 is not installed.

@@ -192,7 +192,7 @@ def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Pa
     wait_for(lambda: link.poll().problem)
     time.sleep(0.3)
     got = link.poll()
-    assert (got.connected, got.delivered) == (False, -1)
+    assert (got.is_connected, got.delivered_revision) == (False, -1)
     link.close()
 
 

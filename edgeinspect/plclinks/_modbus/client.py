@@ -1,4 +1,4 @@
-"""The session with a PLC that is the Modbus server: we write its registers, and read them."""
+"""The Modbus client of a link: writes the output block into the PLC and reads the input block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgeinspect.plclinks._polled_inputs import PolledInputs
 
 
 class ModbusClientSession:
-    """Our side of one connection. See `_courier.Session`."""
+    """One connection to a PLC that is a Modbus server. A `_session_link.PlcSession`."""
 
     not_ready_reason = ""
 

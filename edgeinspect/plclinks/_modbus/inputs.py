@@ -1,9 +1,8 @@
-"""The input block of a Modbus server: which of it the PLC has written since this start.
+"""The input block of a Modbus server.
 
-Before that a register is 0, which means nothing: not where the PLC stood, and not an order. A
-trigger is what one request says: its id, and the part that stands in the same request. Words
-of a part that stand there from another request belong to another part, and the trigger is
-torn; a PLC that uses no part ids leaves them 0, and writes the id alone.
+A register that the PLC has not written since the start is 0 and is not a command. A trigger
+is the id and part of one request. Part words left from another request belong to another
+part: the trigger is torn. A PLC without part ids leaves them 0 and writes the id alone.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ _TRIGGER_ID_WORD, _ACK_WORD = 1, 2
 
 
 class ModbusServerInputs:
-    """For the server's thread; `commands` may be called from any."""
+    """The registers that the PLC writes. For the server's thread; `commands` for any."""
 
     def __init__(self, *, low_word_first: bool) -> None:
-        """Nothing is written yet; `little`: the low word of a 32-bit value comes first."""
+        """Start with a block of zeros; `low_word_first` is the order of 32-bit values."""
         self._low_word_first = low_word_first
         self._block = bytearray(2 * _register_map.INPUT_WORDS)
         self._written: set[int] = set()
@@ -32,24 +31,24 @@ class ModbusServerInputs:
         self._last_trigger_ids: dict[int, tuple[PeerActivity, int]] = {}
 
     def read(self, word: int, count: int) -> bytes:
-        """Words as they stand."""
+        """Return words of the block."""
         return bytes(self._block[2 * word : 2 * (word + count)])
 
     def coils(self) -> list[bool]:
-        """The command word as coils."""
+        """Return the command word as coils."""
         return protocol.unpack_bits(bytes(self._block[1::-1]), 16)
 
     def commands(self) -> PlcCommands:
-        """What counts now."""
+        """Return the commands now in force."""
         return self._commands
 
     def write(self, word: int, words: bytes, peer: PeerActivity, delivered: int = -1) -> None:
-        """One request of one connection.
+        """Process one write request.
 
         Args:
-            word: The first word of the block.
-            words: The registers.
-            contact: Of the connection; `receive` has been called.
+            word: Index of the first word in the block.
+            words: The registers, 2 bytes each.
+            peer: Of the connection; `record_message` has been called.
             delivered: Revision of the newest image that had been read before.
         """
         self._block[2 * word : 2 * word + len(words)] = words
@@ -75,23 +74,23 @@ class ModbusServerInputs:
         )
 
     def peers(self) -> list[PeerActivity]:
-        """The open connections that have written a trigger id."""
+        """Return the open connections that have written a trigger id."""
         return [contact for contact, _id in self._last_trigger_ids.values()]
 
     def remove_peer(self, peer: PeerActivity) -> int | None:
-        """Its connection has ended; when it was last heard, if it is one that writes triggers."""
+        """Remove a closed connection; return its last contact if it wrote a trigger id."""
         known = self._last_trigger_ids.pop(id(peer), None)
         return peer.last_contact_ns if known is not None else None
 
     def _is_torn(self, covered: range) -> bool:
-        """Whether words of the part stand there from another request."""
+        """Whether the part has words left from another request."""
         return any(
             word not in covered and any(self._block[2 * word : 2 * word + 2])
             for word in range(*_register_map.TRIGGER_PART_WORDS)
         )
 
     def _is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
-        """Whether this connection changed it; what another one wrote is no change of its own."""
+        """Whether this connection changed the id since its own last write of it."""
         _held, last = self._last_trigger_ids.get(id(peer), (peer, None))
         self._last_trigger_ids[id(peer)] = peer, trigger_id
         return last != trigger_id

@@ -1,7 +1,7 @@
-"""The output block of a Modbus server: one image at a time, and what of it has been read.
+"""The output block of a Modbus server: the current image, and which result has been read.
 
-A gateway that stood still cannot withdraw a pass in time, and its server may answer before it
-looks again. So a pass that nobody has read yet is not given out past its act-by.
+A gateway that was stopped cannot withdraw a pass in time, and its server may answer before
+the gateway's loop runs. So a pass that has not been read yet is not served after its act-by.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from edgeinspect.plclinks._modbus import protocol
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """One image as it is read."""
+    """An image as registers and bits."""
 
     revision: int
     words: bytes
     bits: list[bool]
     pass_key: tuple[int, int] | None = None
-    """(numbering, seq) of the pass in it, if that has an act-by."""
+    """(sequence generation, seq) of its pass, if that has an act-by."""
     act_by_at_ns: int = 0
-    """Its act-by, monotonic."""
+    """Act-by of the pass, monotonic."""
     without_result: EncodedImage | None = None
-    """The same without a result: what is read from then on."""
+    """The image without its result, served after the act-by."""
 
 
 class ModbusServerOutputs:
-    """`show` may be called from any thread, the rest is for the server's."""
+    """The registers that the PLC reads. For the server's thread; `set_image` for any."""
 
     def __init__(self, clock: Clock, *, low_word_first: bool) -> None:
-        """Zeros are shown; `little`: the low word of a 32-bit value comes first."""
+        """Start with a block of zeros; `low_word_first` is the order of 32-bit values."""
         self._clock = clock
         self._low_word_first = low_word_first
         self._block = EncodedImage(-1, bytes(2 * _register_map.OUTPUT_WORDS), [False] * 16)
         self._last_read_pass: tuple[int, int] | None = None
-        """The pass that was read last: whoever has it may read it again."""
+        """The pass that was read last; it may be read again after its act-by."""
         self.delivered = -1
-        """Newest revision of which the result was read."""
+        """Newest revision of which the result was read; -1 for none."""
 
     def set_image(self, image: ProcessImage) -> None:
-        """Put the next image in the place of the one before."""
+        """Replace the current image."""
         block, result = self._encode(image), image.result
         if result is not None and image.passed and result.act_by_at_ns is not None:
             block = replace(
@@ -54,14 +54,14 @@ class ModbusServerOutputs:
         self._block = block
 
     def readable_image(self) -> EncodedImage:
-        """What may be read now."""
+        """Return the image that may be read now."""
         block = self._block
         if block.without_result is None or block.pass_key == self._last_read_pass:
             return block
         return block if self._clock.now_ns() < block.act_by_at_ns else block.without_result
 
     def mark_read(self, block: EncodedImage) -> None:
-        """An answer with its result has left."""
+        """Record that a response with its result has been sent."""
         self.delivered = max(self.delivered, block.revision)
         self._last_read_pass = block.pass_key or self._last_read_pass
 

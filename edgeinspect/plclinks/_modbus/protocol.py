@@ -1,8 +1,8 @@
-"""Modbus/TCP: frames, a small server, and a client. Only what a PLC link needs.
+"""Modbus/TCP: the functions that a PLC link needs.
 
-Our own, for three reasons: a read must be one consistent moment (an image is swapped
-whole), the gateway must know that the PLC has read a result, and pymodbus' server is
-changing its interface. Tested against libmodbus (mbpoll) and pymodbus.
+Not pymodbus, because a read must return one consistent image, the gateway must know that
+the PLC has read a result, and the interface of pymodbus' server changes. Tested against
+libmodbus (mbpoll) and pymodbus.
 
 Source: MODBUS Application Protocol V1.1b3; MODBUS Messaging on TCP/IP V1.0b
 """
@@ -17,7 +17,7 @@ from typing import Protocol
 from edgeinspect.plclinks._connection_limits import discard_unsent
 
 MBAP_HEADER = struct.Struct(">HHHB")
-"""Transaction, protocol (0), bytes that follow (the unit included), unit."""
+"""Transaction, protocol (0), number of bytes that follow (the unit included), unit."""
 PDU_BYTES_MAX = 253
 
 READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT = 1, 2, 3, 4
@@ -27,7 +27,7 @@ ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 
 
 class ModbusExceptionResponse(Exception):  # noqa: N818 - the protocol's own word is exception
-    """A request that gets an exception response."""
+    """A request is answered with an exception response."""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -35,29 +35,29 @@ class ModbusExceptionResponse(Exception):  # noqa: N818 - the protocol's own wor
 
 
 class ModbusMemory(Protocol):
-    """What a server serves. Called from one thread; raises `Refused`."""
+    """The bits and registers of a server. For one thread; raises `ModbusExceptionResponse`."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
-        """Coils or discrete inputs."""
+        """Return coils or discrete inputs."""
 
     def read_words(self, function: int, address: int, count: int) -> bytes:
-        """Holding or input registers, 2 bytes each."""
+        """Return holding or input registers, 2 bytes each."""
 
     def write_bits(self, address: int, bits: list[bool]) -> None:
-        """Coils."""
+        """Write coils."""
 
     def write_words(self, address: int, words: bytes) -> None:
-        """Holding registers."""
+        """Write holding registers."""
 
 
 def respond(pdu: bytes, memory: ModbusMemory) -> bytes:
-    """The response to one request, whatever it holds."""
+    """Return the response PDU to a request PDU of any content."""
     function = pdu[0] if pdu else 0
     try:
         return _respond(function, pdu, memory)
     except ModbusExceptionResponse as refused:
         return bytes((function | 0x80, refused.code))
-    except struct.error:  # shorter or longer than its function says
+    except struct.error:  # shorter or longer than its function requires
         return bytes((function | 0x80, ILLEGAL_VALUE))
 
 
@@ -100,40 +100,40 @@ def _require(condition: bool) -> None:
 
 
 def pack_bits(bits: list[bool]) -> bytes:
-    """Bits, the first in the least significant place."""
+    """Pack bits into bytes, the first bit in the least significant place."""
     word = sum(1 << place for place, bit in enumerate(bits) if bit)
     return word.to_bytes((len(bits) + 7) // 8, "little")
 
 
 def unpack_bits(data: bytes, count: int) -> list[bool]:
-    """As `pack_bits`, back."""
+    """Unpack `count` bits; the inverse of `pack_bits`."""
     word = int.from_bytes(data, "little")
     return [bool(word >> place & 1) for place in range(count)]
 
 
 class RequestParser:
-    """Cuts a stream into requests. One per connection."""
+    """Splits the stream of one connection into requests."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     @property
     def has_partial_request(self) -> bool:
-        """True while a request has come in part."""
+        """True while part of a request has been received."""
         return bool(self._data)
 
     def feed(self, data: bytes, serve: Callable[[int, bytes], bytes]) -> bytes:
-        """Take bytes, answer what is complete.
+        """Process received bytes.
 
         Args:
-            data: As they came.
-            serve: (unit, pdu) to the response's pdu; empty for no response.
+            data: The bytes.
+            serve: Returns the response PDU for (unit, request PDU); empty for no response.
 
         Returns:
-            What to send.
+            The bytes to send.
 
         Raises:
-            ValueError: This is not Modbus; the connection must be closed.
+            ValueError: The stream is not Modbus; the connection must be closed.
         """
         self._data += data
         out = bytearray()
@@ -152,13 +152,13 @@ class RequestParser:
 
 
 class ModbusClient:
-    """A master. One thread; every failure is an OSError, after which it must be reopened."""
+    """A Modbus client. For one thread; after an OSError the connection must be reopened."""
 
     def __init__(self, host: str, port: int, unit: int, timeout_s: float) -> None:
         """Connect.
 
         Raises:
-            OSError: Nobody there.
+            OSError: The server cannot be reached.
         """
         self._unit = unit
         self._transaction = 0
@@ -167,14 +167,14 @@ class ModbusClient:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def read(self, address: int, count: int) -> bytes:
-        """Holding registers, 2 bytes each; at most 125."""
+        """Read at most 125 holding registers, 2 bytes each."""
         data = self._request(struct.pack(">BHH", READ_HOLDING, address, count))
         if len(data) != 2 + 2 * count or data[1] != 2 * count:
-            raise OSError("the PLC's answer has another length than was asked for")
+            raise OSError("the PLC's response does not have the requested length")
         return data[2:]
 
     def write(self, address: int, words: bytes) -> None:
-        """Holding registers, at most 123, in one request."""
+        """Write at most 123 holding registers in one request."""
         count = len(words) // 2
         self._request(struct.pack(">BHHB", WRITE_REGISTERS, address, count, len(words)) + words)
 
@@ -194,16 +194,16 @@ class ModbusClient:
                 self._receive_exactly(MBAP_HEADER.size)
             )
             if protocol != 0 or not 2 <= length <= PDU_BYTES_MAX + 1:
-                raise OSError("the peer does not speak Modbus")
+                raise OSError("the peer's response is not Modbus")
             answer = self._receive_exactly(length - 1)
-            if transaction == self._transaction:  # else an answer that came too late
+            if transaction == self._transaction:  # else a response that came too late
                 break
         self._is_awaiting_response = False
         if answer[0] == pdu[0] | 0x80:
             code = answer[1] if len(answer) > 1 else 0
-            raise OSError(f"the PLC refuses function {pdu[0]} with exception {code}")
+            raise OSError(f"the PLC rejects function {pdu[0]} with exception {code}")
         if answer[0] != pdu[0]:
-            raise OSError("the PLC answers another function than was asked")
+            raise OSError("the PLC's response has another function than the request")
         return answer
 
     def _receive_exactly(self, size: int) -> bytes:

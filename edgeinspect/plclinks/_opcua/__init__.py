@@ -1,5 +1,6 @@
-"""The OPC UA server behind `plclinks/opcua.py`; imported when a link is opened: it needs asyncua.
+"""The OPC UA server of `plclinks/opcua.py`; imported when a link is opened, as it needs asyncua.
 
-`identity` and `trust` are certificates, `access` says who may do what, `sessions` and `channel`
-hold asyncua's server to that and to bounds, `inputs` is what clients write, `nodes` what they read.
+`identity` and `trust` handle certificates, `access` authenticates and authorizes clients,
+`listener`, `channel`, `sessions` and `attributes` enforce that and `limits` on asyncua's server,
+`inputs` is what clients write, `nodes` what they read.
 """

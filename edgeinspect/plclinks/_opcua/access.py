@@ -1,4 +1,4 @@
-"""Who may open a session, and which inputs they may write."""
+"""Access control: which clients and users may open a session, and which inputs they may write."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ POLICIES = (
     ua.SecurityPolicyType.Aes128Sha256RsaOaep_SignAndEncrypt,
     ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
 )
-"""What is offered with a certificate; the older ones of OPC UA are broken."""
+"""The security policies offered with a certificate; the older ones of OPC UA are insecure."""
 
 ANONYMOUS_NAME = "anonymous"
 ALL_INPUTS = "*"
 NONE_URI = security_policies.SecurityPolicyNone.URI
 _PENDING_LOGINS_MAX = 8
-"""Passwords that wait to be tried; each takes some 0.1 s."""
+"""Logins that may wait for the check of their password, which takes about 0.1 s."""
 _PASSWORD_BYTES_MAX = 1_024
 
 _log = structlog.get_logger()
 
 
 class ConnectionRejected(Exception):  # noqa: N818 - the protocol's own word is rejected
-    """A connection that is ended with an error message."""
+    """A connection must be closed with an error message."""
 
     def __init__(self, code: int, problem: str) -> None:
         self.code = code
@@ -49,13 +49,13 @@ class ConnectionRejected(Exception):  # noqa: N818 - the protocol's own word is 
 
 @dataclass(frozen=True)
 class SessionUser:
-    """Whom a session belongs to."""
+    """The user of a session."""
 
     name: str
     writes: frozenset[str]
     """Inputs that may be written; `*` for all."""
     role: UserRole = UserRole.User
-    """What asyncua looks at: nobody from outside is its administrator."""
+    """asyncua's role; no client is its administrator."""
 
     def may_write(self, tag: str) -> bool:
         return ALL_INPUTS in self.writes or tag in self.writes
@@ -65,7 +65,7 @@ NO_USER = SessionUser("", frozenset(), UserRole.Anonymous)
 
 
 class AccessControl:
-    """The rules of one server. For the server's one event loop."""
+    """The access control of one server. For its event loop."""
 
     def __init__(
         self,
@@ -78,13 +78,13 @@ class AccessControl:
         write: Mapping[str, Sequence[str]],
         allowlist: AddressAllowlist,
     ) -> None:
-        """Without an identity there is no security: everybody who may connect may do all."""
+        """Create the access control; without an identity any client may write every input."""
         self.identity = identity
         self.allowlist = allowlist
         self.rejections = 0
-        """Connections, logins and requests that were turned away."""
+        """Number of rejected connections, logins and requests."""
         self.errors = 0
-        """Requests of others that raised something nobody had thought of."""
+        """Number of requests that raised an unexpected exception."""
         self._trust = trust
         self._users = UserFile(users) if users is not None else None
         self._anonymous = anonymous
@@ -103,7 +103,7 @@ class AccessControl:
 
     @property
     def identity_tokens(self) -> list[type]:
-        """What a client may prove itself with, in asyncua's types."""
+        """The types of identity token that are accepted, of asyncua."""
         tokens: list[type] = []
         if not self.is_secure or self._anonymous:
             tokens.append(ua.AnonymousIdentityToken)
@@ -112,7 +112,7 @@ class AccessControl:
         return tokens
 
     def report_rejection(self, what: str, problem: str, **fields: Any) -> None:
-        """Count and log a refusal."""
+        """Count and log a rejection."""
         self.rejections += 1
         self._throttled_logs[what].warning(
             log_events.PEER_REFUSED,
@@ -122,23 +122,23 @@ class AccessControl:
         )
 
     def report_error(self, problem: BaseException, address: str) -> None:
-        """Count and log an error that a client's bytes made; nothing ends by it."""
+        """Count and log an unexpected exception."""
         self.errors += 1
-        words = f"{type(problem).__name__}: {problem}"[:300]
+        text = f"{type(problem).__name__}: {problem}"[:300]
         self._throttled_logs["fault"].error(
-            log_events.PEER_FAILED, problem=words, address=address, faults=self.errors
+            log_events.PEER_FAILED, problem=text, address=address, faults=self.errors
         )
 
     # -- channels -------------------------------------------------------------------
 
     async def check_channel(self, head: Any, address: str) -> None:
-        """Whether an OpenSecureChannel may go on.
+        """Check the certificate and security policy of an OpenSecureChannel.
 
         Raises:
-            Refused: The policy is not offered, or the certificate is not trusted.
+            ConnectionRejected: The policy is not offered, or the certificate is not trusted.
         """
         if head.SecurityPolicyURI == NONE_URI:
-            return  # for discovery; sessions on it are refused where there is a certificate
+            return  # for discovery; with a certificate, sessions on it are rejected
         identity = self.identity
         offered = {security_policies.SECURITY_POLICY_TYPE_MAP[each][0].URI for each in POLICIES}
         if identity is None or head.SecurityPolicyURI not in offered:
@@ -148,7 +148,7 @@ class AccessControl:
             certificate = uacrypto.x509_from_der(head.SenderCertificate)
             der = uacrypto.der_from_x509(certificate)
             name = certificate.subject.rfc4514_string()[:100]
-        except Exception as error:  # hostile bytes; the library raises many things
+        except Exception as error:  # the library has many exceptions for invalid bytes
             raise ConnectionRejected(
                 ua.StatusCodes.BadSecurityChecksFailed, f"no certificate: {error}"
             ) from error
@@ -158,7 +158,7 @@ class AccessControl:
             )
         ours = bytes.fromhex(thumbprint(identity.der))
         if head.ReceiverCertificateThumbPrint != ours:
-            problem = "the client holds another certificate of this server"
+            problem = "the client has another certificate of this server"
             raise ConnectionRejected(ua.StatusCodes.BadCertificateInvalid, problem)
         problem = await asyncio.to_thread(self._trust.check, der)
         if problem:
@@ -170,14 +170,15 @@ class AccessControl:
             raise ConnectionRejected(ua.StatusCodes.BadSecurityChecksFailed, "")
 
     def is_still_trusted(self, der: bytes | None) -> bool:
-        """False once a certificate was taken out of the folder, or has expired. Reads files."""
+        """Whether a certificate is still in the folder and valid. Reads files."""
         return not self.is_secure or (der is not None and not self._trust.check(der))
 
     def check_client(self, params: Any, peer_certificate: bytes | None) -> None:
-        """Whether a CreateSession belongs to the channel it came by.
+        """Check that a CreateSession belongs to its channel.
 
         Raises:
-            ua.UaStatusCodeError: Another certificate, or an ApplicationUri that is not its.
+            ua.UaStatusCodeError: It has another certificate, or an ApplicationUri that is not
+                in the certificate.
         """
         if not self.is_secure:
             return
@@ -193,10 +194,10 @@ class AccessControl:
     async def authenticate(
         self, token: Any, nonce: bytes | None, policy: Any, address: str
     ) -> SessionUser:
-        """Who activates a session.
+        """Return the user of an identity token.
 
         Raises:
-            ua.UaStatusCodeError: Nobody who is let in.
+            ua.UaStatusCodeError: The token is not accepted, or the password is wrong.
         """
         if isinstance(token, ua.ExtensionObject) and token.TypeId == ua.NodeId(
             ua.ObjectIds.Null
@@ -204,14 +205,14 @@ class AccessControl:
             token = ua.AnonymousIdentityToken()
         if not isinstance(token, tuple(self.identity_tokens)):
             kind = type(token).__name__.removesuffix("IdentityToken").lower()
-            self.report_rejection("login", f"{kind} is not let in", address=address)
+            self.report_rejection("login", f"{kind} is not accepted", address=address)
             raise ua.UaStatusCodeError(ua.StatusCodes.BadIdentityTokenRejected)
         if isinstance(token, ua.AnonymousIdentityToken):
             return self._user(ANONYMOUS_NAME)
         name = str(getattr(token, "UserName", ""))[:64]
         try:
             password = self._decrypt(token, nonce, policy)
-        except Exception as error:  # a padding error must look as any other
+        except Exception as error:  # a padding error must look like any other
             self.report_rejection(
                 "login", "the password cannot be read", user=name, address=address
             )
@@ -240,20 +241,20 @@ class AccessControl:
             self._pending_logins -= 1
 
     def _decrypt(self, token: Any, nonce: bytes | None, policy: Any) -> str:
-        """The password of a token that was encrypted for this session; raises for all else.
+        """Return the password of a token that was encrypted for this session, or raise.
 
         Source: OPC UA Part 4, 7.40.2.2: length, password, the server's last nonce.
         """
         assert self.identity is not None
         assert nonce
         if token.EncryptionAlgorithm != policy.AsymmetricEncryptionURI:
-            raise ValueError("is not encrypted as the policy wants")
+            raise ValueError("is not encrypted as the policy requires")
         sha256 = token.EncryptionAlgorithm.endswith("rsa-oaep-sha2-256")
         decrypt = uacrypto.decrypt_rsa_oaep_sha256 if sha256 else uacrypto.decrypt_rsa_oaep
         block = self.identity.key.key_size // 8
         secret: bytes = token.Password
         if not 0 < len(secret) <= _PASSWORD_BYTES_MAX or len(secret) % block:
-            raise ValueError("has no whole number of blocks")
+            raise ValueError("is not a whole number of blocks")
         plain = b"".join(
             decrypt(self.identity.key, secret[at : at + block])
             for at in range(0, len(secret), block)
@@ -261,5 +262,5 @@ class AccessControl:
         (size,) = struct.unpack_from("<I", plain)
         body = plain[4 : 4 + size]
         if len(body) != size or not hmac.compare_digest(body[-len(nonce) :], nonce):
-            raise ValueError("was not made for this session")
+            raise ValueError("was not encrypted for this session")
         return body[: -len(nonce)].decode()

@@ -1,4 +1,4 @@
-"""asyncua's attribute and view services: what is read carries its times, writes are checked."""
+"""asyncua's attribute and view services: reads have both time stamps, writes are checked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from asyncua.server.address_space import AttributeService, ViewService
 
 from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._opcua.access import NO_USER, SessionUser
-from edgeinspect.plclinks._opcua.inputs import Inputs
+from edgeinspect.plclinks._opcua.inputs import OpcUaInputs
 from edgeinspect.plclinks._opcua.limits import PATH_ELEMENTS_MAX, REFERENCES_MAX
 
 
 class MapAttributeService(AttributeService):
-    """Reads carry both times; of what clients write only sound inputs are taken."""
+    """Reads return both time stamps; clients may write valid inputs only."""
 
-    def __init__(self, aspace: Any, inputs: Inputs) -> None:
+    def __init__(self, aspace: Any, inputs: OpcUaInputs) -> None:
         super().__init__(aspace)
         self.input_names: dict[Any, str] = {}
         """Node ids of the inputs; filled when the address space is built."""
         self._inputs = inputs
 
     def read_as(self, params: Any, user: SessionUser) -> list[ua.DataValue]:
-        """The values as `user` may see them."""
+        """Return the values as `user` may see them."""
         wanted = params.TimestampsToReturn
         source = wanted in (ua.TimestampsToReturn.Source, ua.TimestampsToReturn.Both)
         server = wanted in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both)
@@ -51,23 +51,23 @@ class MapAttributeService(AttributeService):
         return found
 
     async def write(self, params: Any, user: Any = NO_USER) -> list[ua.StatusCode]:
-        if user.role is UserRole.Admin:  # ourselves: no user from outside has this role
+        if user.role is UserRole.Admin:  # the server itself: no client has this role
             return await super().write(params, user)
         return await self.write_as(params, user, PeerActivity())
 
     async def write_as(
-        self, params: Any, user: SessionUser, contact: PeerActivity
+        self, params: Any, user: SessionUser, peer: PeerActivity
     ) -> list[ua.StatusCode]:
-        """One Write call of a session, which is one write of the PLC."""
-        codes, values, refused = [], {}, []
+        """Process one Write call of a session, which is one write of the PLC."""
+        codes, values, rejected_names = [], {}, []
         for each in params.NodesToWrite:
             codes.append(await self._write_input(each, user))
             name = self.input_names.get(each.NodeId)
             if name is not None and ua.StatusCode(codes[-1]).is_good():
                 values[name] = each.Value.Value.Value
             elif name is not None:
-                refused.append(name)
-        self._inputs.take(contact, values, refused)
+                rejected_names.append(name)
+        self._inputs.write(peer, values, rejected_names)
         return [ua.StatusCode(code) for code in codes]
 
     async def _write_input(self, each: Any, user: SessionUser) -> int:
@@ -81,7 +81,7 @@ class MapAttributeService(AttributeService):
             return int(ua.StatusCodes.BadNotWritable)
         if not user.may_write(name):
             return int(ua.StatusCodes.BadUserAccessDenied)
-        problem = self._inputs.problem(name, each)
+        problem = self._inputs.check_write(name, each)
         if problem is not None:
             return problem
         now = datetime.now(timezone.utc)
@@ -95,7 +95,7 @@ class MapAttributeService(AttributeService):
 
 
 class BoundedViewService(ViewService):
-    """Browse paths whose width cannot explode."""
+    """Limits the number of nodes on a browse path."""
 
     def _navigate(self, start_nodeid: Any, elements: Any) -> list[Any]:
         current = [start_nodeid]

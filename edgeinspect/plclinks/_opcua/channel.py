@@ -1,7 +1,7 @@
-"""What may come over which channel of an OPC UA client.
+"""The messages of a connection: which requests are allowed on its channel.
 
-Discovery is answered on any channel; sessions only on one that is encrypted, if the server has a
-certificate.
+Discovery is answered on any channel; if the server has a certificate, sessions only on an
+encrypted one.
 
 Source: OPC UA Part 6, 6.7 and 7.1; asyncua/server/uaprocessor.py
 """
@@ -23,13 +23,13 @@ from edgeinspect.plclinks._opcua.limits import NODES_PER_READ, NODES_PER_REQUEST
 from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer, OpcUaSession
 
 MESSAGE_BYTES_MAX = 2 << 20
-"""Of a write; a long text must still get its own status."""
+"""Limit for a write, in which a long text must still get its own status."""
 REQUEST_BYTES_MAX = 128 << 10
-"""Of every other request; and of all before there is a session."""
+"""Limit for every other request, and for all requests before there is a session."""
 ANSWER_BYTES_MAX = 8 << 20
-"""Waiting for a client that does not read; more ends its connection."""
+"""Unsent responses after which the connection of a client that does not read is closed."""
 BUFFER_BYTES_MIN = 8_192
-"""Source: OPC UA Part 6, 7.1.2.3: no buffer is smaller."""
+"""Source: OPC UA Part 6, 7.1.2.3: the smallest buffer size."""
 
 _IDS = ua.ObjectIds
 _DISCOVERY = {
@@ -67,50 +67,50 @@ _SERVICES = {
         "CloseSession",
     )
 }
-"""What a session may ask for. Nodes are added by nobody, and servers are not registered here."""
+"""The services of a session. Clients cannot add nodes or register servers."""
 
 
 class SessionRegistry(Protocol):
-    """What a connection needs of all the others."""
+    """All connections and sessions, as one connection uses them."""
 
     iserver: BoundedInternalServer
     access: AccessControl
 
-    async def make_room_for_session(self, newcomer: str) -> None:
-        """End a session if there are too many."""
+    async def close_session_for(self, new_address: str) -> None:
+        """Close a session if there are too many for a new one."""
 
-    def detach(self, session: OpcUaSession) -> None:
-        """End the connection that a session has."""
+    def disconnect_session(self, session: OpcUaSession) -> None:
+        """Close the connection of a session."""
 
 
 class RequestProcessor(UaProcessor):
-    """One connection's messages."""
+    """The messages of one connection."""
 
     def __init__(self, listener: SessionRegistry, transport: Any, limits: Any) -> None:
         super().__init__(listener.iserver, transport, limits)
         self._listener = listener
         self._access: AccessControl = listener.access
-        self._greeted = False
+        self._has_hello = False
         self.address = address_of(self.name)
 
     async def process(self, header: Any, body: Any) -> Any:
-        """One chunk.
+        """Process one chunk.
 
         Raises:
-            Refused: The connection must end.
+            ConnectionRejected: The connection must be closed.
         """
         kind = header.MessageType
         if kind == ua.MessageType.Hello:
             hello = struct_from_binary(ua.Hello, body.copy())
             smallest = min(hello.ReceiveBufferSize, hello.SendBufferSize)
-            if self._greeted or smallest < BUFFER_BYTES_MIN:
+            if self._has_hello or smallest < BUFFER_BYTES_MIN:
                 raise ConnectionRejected(
-                    ua.StatusCodes.BadTcpMessageTypeInvalid, "a Hello that is none"
+                    ua.StatusCodes.BadTcpMessageTypeInvalid, "an invalid Hello"
                 )
-            self._greeted = True
-        elif not self._greeted or kind not in _CHANNEL_MESSAGES:
+            self._has_hello = True
+        elif not self._has_hello or kind not in _CHANNEL_MESSAGES:
             raise ConnectionRejected(
-                ua.StatusCodes.BadTcpMessageTypeInvalid, "a message of no known type"
+                ua.StatusCodes.BadTcpMessageTypeInvalid, "a message of unknown type"
             )
         elif kind == ua.MessageType.SecureOpen and not self._connection.is_open():
             head = struct_from_binary(ua.AsymmetricAlgorithmHeader, body.copy(header.body_size))
@@ -138,7 +138,7 @@ class RequestProcessor(UaProcessor):
         super().send_response(*args, **options)
         if self._transport.get_write_buffer_size() > ANSWER_BYTES_MAX:
             self._access.report_rejection(
-                "connection", "does not read its answers", address=self.address
+                "connection", "does not read its responses", address=self.address
             )
             self._transport.abort()
 
@@ -157,9 +157,9 @@ class RequestProcessor(UaProcessor):
             )
             raise ServiceError(ua.StatusCodes.BadSecurityModeInsufficient)
         if service == _ACTIVATE:
-            return await self._activate(requesthdr, seqhdr, body)
+            return await self._activate_session(requesthdr, seqhdr, body)
         if service == _CREATE:
-            return await self._create(typeid, requesthdr, seqhdr, body)
+            return await self._create_session(typeid, requesthdr, seqhdr, body)
         session: Any = self.session
         if (
             session is None
@@ -169,21 +169,21 @@ class RequestProcessor(UaProcessor):
             raise ServiceError(ua.StatusCodes.BadSessionIdInvalid)
         if not session.is_activated() and service != _CLOSE:
             raise ServiceError(ua.StatusCodes.BadSessionNotActivated)
-        # Counted before it is decoded: a million tiny structures take seconds.
+        # Counted before decoding: a million small structures take seconds.
         if service == _READ:
             _check_count(body, 12, NODES_PER_READ)
         elif service == _WRITE:
             _check_count(body, 0, NODES_PER_REQUEST)
         return await super()._process_message(typeid, requesthdr, seqhdr, body)
 
-    async def _create(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+    async def _create_session(self, typeid: Any, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
         own: Any = self.session
         if own is not None and own.state is not SessionState.Closed:
             raise ServiceError(ua.StatusCodes.BadTooManySessions)  # one for each connection
         policy = self._connection.security_policy
         params = struct_from_binary(ua.CreateSessionParameters, body.copy())
         self._access.check_client(params, policy.peer_certificate)
-        await self._listener.make_room_for_session(self.address)
+        await self._listener.close_session_for(self.address)
         going_on = await super()._process_message(typeid, requesthdr, seqhdr, body)
         session: Any = self.session
         session.address = self.address
@@ -191,8 +191,8 @@ class RequestProcessor(UaProcessor):
         session.policy_uri = policy.URI
         return going_on
 
-    async def _activate(self, requesthdr: Any, seqhdr: Any, body: Any) -> bool:
-        """Prove the client and the user first, then let the session have them."""
+    async def _activate_session(self, requesthdr: Any, seqhdr: Any, body: Any) -> bool:
+        """Authenticate the client and the user, then activate the session."""
         params = struct_from_binary(ua.ActivateSessionParameters, body)
         policy = self._connection.security_policy
         own: Any = self.session
@@ -222,15 +222,15 @@ class RequestProcessor(UaProcessor):
         if moves:
             if user.name != session.user.name:
                 raise ServiceError(ua.StatusCodes.BadIdentityChangeNotSupported)
-            self._take_over(session)
+            self._attach_session(session)
         response = ua.ActivateSessionResponse()
         response.Parameters = session.activate(user)
         self.send_response(requesthdr.RequestHandle, seqhdr, response)
         return True
 
-    def _take_over(self, session: OpcUaSession) -> None:
-        """A session goes on over this connection; the one that it had ends."""
-        self._listener.detach(session)
+    def _attach_session(self, session: OpcUaSession) -> None:
+        """Continue a session over this connection and close its previous one."""
+        self._listener.disconnect_session(session)
         self.session = session
         self._closing = False
         session.address = self.address
@@ -248,10 +248,10 @@ _CHANNEL_MESSAGES = (
 )
 
 
-def _check_count(body: Any, at: int, most: int) -> None:
-    """Bound an array by its length field, before its elements are made."""
+def _check_count(body: Any, at: int, limit: int) -> None:
+    """Limit an array by its length field, before its elements are decoded."""
     head = body.copy()
     head.skip(at)
     count = int.from_bytes(head.read(4), "little", signed=True)
-    if count > most:
+    if count > limit:
         raise ServiceError(ua.StatusCodes.BadTooManyOperations)

@@ -1,4 +1,4 @@
-"""The server's own certificate and key, checked before anybody connects."""
+"""The server's own certificate and key, checked on opening the link."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from edgeinspect.system import FileReadError, read_regular
 
 CERTIFICATE_BYTES_MAX = 1 << 20
 KEY_BITS_MIN, KEY_BITS_MAX = 2048, 4096
-"""What the security policies allow."""
+"""Key sizes that the security policies allow."""
 _ACL = "system.posix_acl_access"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What the server proves itself with."""
+    """The certificate and key of a server."""
 
     certificate: x509.Certificate
     key: RSAPrivateKey
     application_uri: str
-    """Of the certificate's subjectAltName."""
+    """One of the URIs in the certificate's subjectAltName."""
 
     @property
     def der(self) -> bytes:
@@ -40,16 +40,16 @@ class ServerIdentity:
 
 
 def read_identity(certificate: Path, key: Path, application_uri: str | None) -> ServerIdentity:
-    """Read and check the pair.
+    """Read and check a certificate and its key.
 
     Args:
         certificate: DER or PEM.
-        key: DER or PEM, not encrypted, readable by its owner alone.
-        application_uri: Which of the certificate's URIs; None takes its only one.
+        key: DER or PEM, not encrypted, readable only by its owner.
+        application_uri: Which of the certificate's URIs; None for the first.
 
     Raises:
-        ConfigError: Something that a person must mend.
-        DeviceLostError: The clock is behind the certificate's file: it is not yet set.
+        ConfigError: One of the files is not valid.
+        DeviceLostError: The clock is earlier than the certificate's file: it is not set yet.
     """
     made = read_certificate(certificate, "link.certificate")
     _check_times(made, certificate)
@@ -63,26 +63,26 @@ def read_identity(certificate: Path, key: Path, application_uri: str | None) -> 
 
 
 def read_certificate(path: Path, where: str) -> x509.Certificate:
-    """One certificate of a DER or PEM file.
+    """Read one certificate of a DER or PEM file.
 
     Raises:
-        ConfigError: It cannot be read, or holds none.
+        ConfigError: The file cannot be read, or does not contain a certificate.
     """
     try:
         return parse_certificate(read_regular(path, CERTIFICATE_BYTES_MAX))
     except FileReadError as error:
         _raise_fault(where, error.what, path)
     except ValueError as error:
-        _raise_fault(where, f"is no certificate in DER or PEM: {error}", path)
+        _raise_fault(where, f"is not a certificate in DER or PEM: {error}", path)
 
 
 def parse_certificate(data: bytes) -> x509.Certificate:
-    """One certificate, whose key, algorithm and extensions can be read.
+    """Parse one certificate, including its key, algorithm and extensions.
 
-    The library reads these when they are asked for, and has an error of its own for each.
+    The library parses these on access, with a different exception for each.
 
     Raises:
-        ValueError: It is none, or holds what the library cannot read.
+        ValueError: Not a certificate, or with content that the library cannot parse.
     """
     pem = b"-----BEGIN CERT" in data
     try:
@@ -103,9 +103,9 @@ def parse_certificate(data: bytes) -> x509.Certificate:
 
 
 def certificate_uris(certificate: x509.Certificate) -> list[str]:
-    """The URIs of its subjectAltName; empty if it has none.
+    """Return the URIs of its subjectAltName; empty if it has none.
 
-    Source: OPC UA Part 6, 6.2.2: the ApplicationUri stands there.
+    Source: OPC UA Part 6, 6.2.2: it contains the ApplicationUri.
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -119,8 +119,8 @@ def _choose_uri(certificate: x509.Certificate, path: Path, wanted: str | None) -
     if not uris:
         _raise_fault(
             "link.certificate",
-            "names no ApplicationUri: clients refuse a server whose certificate has no URI in its "
-            "subjectAltName. Make it with -addext subjectAltName=URI:urn:PLANT:LINE,DNS:HOST",
+            "has no ApplicationUri: clients reject a server whose certificate has no URI in its "
+            "subjectAltName. Create it with -addext subjectAltName=URI:urn:PLANT:LINE,DNS:HOST",
             path,
         )
     if wanted is None:
@@ -141,10 +141,10 @@ def _check_times(certificate: x509.Certificate, path: Path) -> None:
     if begins > now:
         if path.stat().st_mtime > now.timestamp():
             raise DeviceLostError(
-                f"is valid from {begins:%Y-%m-%d}, and the clock says {now:%Y-%m-%d %H:%M} UTC, "
+                f"is valid from {begins:%Y-%m-%d}, but the clock is {now:%Y-%m-%d %H:%M} UTC, "
                 "before the file was written",
                 where=str(path),
-                remedy="The clock is not set; it is tried again",
+                remedy="Set the clock; the gateway retries",
             )
         _raise_fault("link.certificate", f"is not valid before {begins:%Y-%m-%d %H:%M} UTC", path)
 
@@ -154,7 +154,7 @@ def _read_key(path: Path) -> RSAPrivateKey:
     try:
         data = read_regular(path, CERTIFICATE_BYTES_MAX)
         mode = path.stat().st_mode
-        # Where there is an access list the group's bits are its mask: systemd's credentials.
+        # With an access list (systemd's credentials) the group's bits are its mask.
         if mode & 0o007 or (mode & 0o070 and _ACL not in os.listxattr(path)):
             _raise_fault(where, f"can be read by others than its owner: chmod 600 {path}", path)
         load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
@@ -162,10 +162,10 @@ def _read_key(path: Path) -> RSAPrivateKey:
     except FileReadError as error:
         _raise_fault(where, error.what, path)
     except TypeError:
-        problem = "is encrypted, and nobody is there to type its passphrase: store it without one "
+        problem = "is encrypted, and there is no prompt for a passphrase: store it without one "
         _raise_fault(where, f"{problem}(openssl pkey -in {path} -out FILE)", path)
     except ValueError as error:
-        _raise_fault(where, f"is no private key in DER or PEM: {error}", path)
+        _raise_fault(where, f"is not a private key in DER or PEM: {error}", path)
     if not isinstance(key, RSAPrivateKey) or not KEY_BITS_MIN <= key.key_size <= KEY_BITS_MAX:
         _raise_fault(where, f"must be RSA of {KEY_BITS_MIN} to {KEY_BITS_MAX} bits", path)
     return key

@@ -1,4 +1,4 @@
-"""What clients write: checked before it is taken, so that nothing else can be there to read."""
+"""The inputs that clients write: checked before they are stored."""
 
 from __future__ import annotations
 
@@ -26,32 +26,31 @@ TAG_TYPES = {
     tag.name: _VARIANT_TYPES[tag.type]
     for tag in (*_register_map.OUTPUT_TAGS, *_register_map.INPUT_TAGS)
 }
-"""Types of the map's tags; what is not here is a bit, and Boolean."""
+"""Types of the map's tags; bits are not in here and are Boolean."""
 
 
 def initial_values() -> dict[str, _register_map.TagValue]:
-    """Every input, as it is before anybody writes."""
+    """Return the value of every input before it is written."""
     block = bytes(2 * _register_map.INPUT_WORDS)
     named = _register_map.decode_block(block, _register_map.INPUT_TAGS, _register_map.COMMAND_BITS)
     return {name: value for name, value in named.items() if name != "Command"}
 
 
-class Inputs:
-    """The inputs' values. For the server's event loop."""
+class OpcUaInputs:
+    """The values of the inputs. For the server's event loop."""
 
     def __init__(self, clock: Clock) -> None:
-        """Nobody has written anything; what is read then, is `blank`."""
-        self.turns = PollTimes(clock.now_ns())
-        """Of the loop that shows images: whether it was stopped."""
-        self.shown = -1
-        """Revision of the newest image that clients can have seen."""
+        self.poll_times = PollTimes(clock.now_ns())
+        """The iterations of the loop that writes images."""
+        self.visible_revision = -1
+        """Revision of the newest image that clients can have read."""
         self._clock = clock
         self._named = NamedInputs()
         self._acks = AckTracker()
         self._ack_after = -1
 
-    def problem(self, name: str, write: Any) -> int | None:
-        """The status code that refuses a WriteValue to an input; None if it may be taken.
+    def check_write(self, name: str, write: Any) -> int | None:
+        """Return the status code that rejects a WriteValue to an input; None if it is valid.
 
         Source: OPC UA Part 4, 5.11.4: the results of Write
         """
@@ -75,24 +74,32 @@ class Inputs:
             return int(ua.StatusCodes.BadTypeMismatch)
         return None
 
-    def hear(self, contact: PeerActivity) -> None:
-        """A session has sent something."""
+    def record_activity(self, peer: PeerActivity) -> None:
+        """Record a message of a session."""
         now_ns = self._clock.now_ns()
-        contact.record_message(now_ns, self.turns.arrived_after_ns(now_ns))
-        contact.record_answered()
+        peer.record_message(now_ns, self.poll_times.arrived_after_ns(now_ns))
+        peer.record_answered()
 
-    def take(
+    def write(
         self,
-        contact: PeerActivity,
+        peer: PeerActivity,
         values: Mapping[str, _register_map.TagValue],
-        refused: Collection[str],
+        rejected_names: Collection[str],
     ) -> None:
-        """One Write call: its values that have no `problem`, and the names of those that have."""
-        self._named.write(contact, values, refused)
-        self._ack_after = self._acks.revision_at_ack(self._named.commands().results_ack, self.shown)
+        """Process one Write call.
+
+        Args:
+            peer: Of the session.
+            values: The valid values by name.
+            rejected_names: Names whose value `check_write` has rejected.
+        """
+        self._named.write(peer, values, rejected_names)
+        self._ack_after = self._acks.revision_at_ack(
+            self._named.commands().results_ack, self.visible_revision
+        )
 
     def commands(self) -> PlcCommands:
-        """What counts now."""
+        """Return the commands now in force."""
         return replace(self._named.commands(), ack_after=self._ack_after)
 
 
@@ -101,7 +108,7 @@ def _check_text(text: Any) -> int | None:
         return int(ua.StatusCodes.BadTypeMismatch)
     try:
         size = len(text.encode())
-    except UnicodeEncodeError:  # bytes that are no UTF-8
+    except UnicodeEncodeError:  # not UTF-8
         return int(ua.StatusCodes.BadOutOfRange)
     if size > TEXT_BYTES_MAX or has_control_characters(text):
         return int(ua.StatusCodes.BadOutOfRange)

@@ -1,6 +1,6 @@
-"""How much one client may ask for, and the filters that would not end.
+"""Limits on the requests of one client, and on the cost of event filters.
 
-Source: OPC UA Part 4; asyncua bounds neither
+Source: OPC UA Part 4; asyncua limits neither
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from asyncua import ua
 
 NODES_PER_READ = 1_000
 NODES_PER_REQUEST = 100
-"""Of any other service."""
+"""Limit for any other service."""
 REFERENCES_MAX = 10_000
-"""In one answer to Browse, and on one way of TranslateBrowsePaths."""
+"""In one response to Browse, and on one path of TranslateBrowsePaths."""
 PATH_ELEMENTS_MAX = 32
 SUBSCRIPTIONS_PER_SESSION = 8
 ITEMS_PER_SESSION = 500
@@ -24,21 +24,21 @@ UNACKNOWLEDGED_MAX = 16
 """Notification messages kept for a republish."""
 SELECT_CLAUSES_MAX = 64
 WHERE_COST_MAX = 1_000
-"""Operations that one event may take in a where clause."""
+"""Operations that a where clause may take for one event."""
 PUBLISHING_MIN_MS, PUBLISHING_MAX_MS = 10.0, 60_000.0
 KEEP_ALIVE_MAX_MS, LIFETIME_MAX_MS = 30_000.0, 120_000.0
 
 
 def service_error(code: int) -> ua.UaStatusCodeError:
-    """An error of a whole service."""
+    """Return the error of a service call."""
     return ua.UaStatusCodeError(code)
 
 
-def check_count(items: Any, most: int) -> None:
-    """Refuse a request for nothing, or for more than `most`."""
+def check_count(items: Any, limit: int) -> None:
+    """Reject a request without items, or with more than `limit`."""
     if items is None or len(items) == 0:
         raise service_error(ua.StatusCodes.BadNothingToDo)
-    if len(items) > most:
+    if len(items) > limit:
         raise service_error(ua.StatusCodes.BadTooManyOperations)
 
 
@@ -48,7 +48,7 @@ def is_event_item(item: Any) -> bool:
 
 
 def check_monitored_item(item: Any) -> None:
-    """Refuse a filter that would raise, or not end, at each change."""
+    """Reject a filter that would raise, or not terminate, at each change."""
     wanted = item.RequestedParameters
     if isinstance(wanted.Filter, ua.ExtensionObject):  # an empty one
         wanted.Filter = None
@@ -66,7 +66,7 @@ def check_monitored_item(item: Any) -> None:
 
 
 def where_cost(elements: Any) -> float:
-    """Operations that a where clause may take; infinite if an operand points back.
+    """Return the operations that a where clause takes; infinite if an operand refers back.
 
     Source: OPC UA Part 4, 7.7.4.2: an ElementOperand refers to a later element.
     """

@@ -1,6 +1,6 @@
-"""Connections of OPC UA clients: who gets one, how many there may be, and when they end.
+"""The connections of OPC UA clients: how many there may be, and when they are closed.
 
-A connection is ended with an error message at the first byte that breaks the protocol.
+A connection is closed with an error message at the first violation of the protocol.
 
 Source: OPC UA Part 6, 7.1; asyncua/server/binary_server_asyncio.py
 """
@@ -26,11 +26,11 @@ from edgeinspect.plclinks._opcua.sessions import BoundedInternalServer, OpcUaSes
 
 CHUNK_BYTES_MAX = 65_535
 _SILENCE_TIMEOUT_NS, _ACTIVATION_TIMEOUT_NS = 10_000_000_000, 60_000_000_000
-"""Time that a connection without an activated session may be silent, and may last."""
+"""How long a connection without an activated session may be silent, and may be open."""
 
 
 class OpcUaConnection(OPCUAProtocol):
-    """One TCP connection. See `_peers.Peer`."""
+    """One TCP connection. A `_connection_limits.ConnectedPeer`."""
 
     def __init__(self, listener: OpcUaListener, limits: Any) -> None:
         super().__init__(
@@ -38,7 +38,7 @@ class OpcUaConnection(OPCUAProtocol):
         )
         self._listener = listener
         self.address = ""
-        self.opened_at_ns = self.heard_at_ns = monotonic_ns()
+        self.opened_at_ns = self.last_received_ns = monotonic_ns()
 
     @property
     def session(self) -> Any:
@@ -48,7 +48,7 @@ class OpcUaConnection(OPCUAProtocol):
         return session if session is not None and session.is_activated() else None
 
     @property
-    def proven(self) -> bool:
+    def is_established(self) -> bool:
         return self.session is not None
 
     def connection_made(self, transport: Any) -> None:
@@ -59,16 +59,16 @@ class OpcUaConnection(OPCUAProtocol):
             )
             transport.abort()
             return
-        self._listener.make_room(self.address)
+        self._listener.close_connection_for(self.address)
         super().connection_made(transport)
         self.processor = RequestProcessor(self._listener, transport, self.limits)
         self.processor.set_policies(self.policies)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at_ns = monotonic_ns()
+        self.last_received_ns = monotonic_ns()
         super().data_received(data)
         if len(self._buffer) > CHUNK_BYTES_MAX:  # asyncua would wait for 4 GiB
-            self.end(ua.StatusCodes.BadTcpMessageTooLarge)
+            self.close_with(ua.StatusCodes.BadTcpMessageTooLarge)
 
     async def _process_one_msg(self, header: Any, buf: Any) -> bool:
         try:
@@ -78,17 +78,17 @@ class OpcUaConnection(OPCUAProtocol):
                 self._listener.access.report_rejection(
                     "connection", str(refusal), address=self.address
                 )
-            self.end(refusal.code)
-        except Exception as error:  # a client's bytes may raise anything; they end its connection
+            self.close_with(refusal.code)
+        except Exception as error:  # invalid bytes may raise any exception
             self._listener.access.report_error(error, self.address)
             opens = header.MessageType == ua.MessageType.SecureOpen
             codes = ua.StatusCodes
             other = codes.BadSecurityChecksFailed if opens else codes.BadTcpInternalError
-            self.end(int(getattr(error, "code", None) or other))
+            self.close_with(int(getattr(error, "code", None) or other))
         return False
 
-    def end(self, code: int) -> None:
-        """Say why, and close."""
+    def close_with(self, code: int) -> None:
+        """Send a status code as an error message, and close the connection."""
         if self.transport is None or self.transport.is_closing():
             return
         status = ua.StatusCode(code)
@@ -110,7 +110,7 @@ class OpcUaListener(BinaryServer):
     ) -> None:
         super().__init__(internals, host, port, limits)
         self.access = access
-        internals.is_attached = lambda session: any(
+        internals.is_connected = lambda session: any(
             each.processor is not None and each.processor.session is session
             for each in self.clients
         )
@@ -118,49 +118,51 @@ class OpcUaListener(BinaryServer):
     def _make_protocol(self) -> OpcUaConnection:
         return OpcUaConnection(self, self.limits)
 
-    def make_room(self, newcomer: str) -> None:
-        """End a connection if there are too many."""
+    def close_connection_for(self, new_address: str) -> None:
+        """Close a connection if there are too many for a new one."""
         while len(self.clients) >= 2 * self.iserver.sessions_max:
-            victim: Any = peer_to_close(self.clients, newcomer)
+            oldest: Any = peer_to_close(self.clients, new_address)
             self.access.report_rejection(
-                "connection", "makes room for another", address=victim.address
+                "connection", "closed for a new one", address=oldest.address
             )
-            self._drop(victim)
+            self._close(oldest)
 
-    async def make_room_for_session(self, newcomer: str) -> None:
-        """End a session if there are too many."""
+    async def close_session_for(self, new_address: str) -> None:
+        """Close a session if there are too many for a new one."""
         while len(self.iserver.sessions) >= self.iserver.sessions_max:
-            victim: Any = peer_to_close(self.iserver.sessions, newcomer)
-            self.access.report_rejection("request", "a session makes room", address=victim.address)
-            self.detach(victim)
-            await victim.close_session(True)
+            oldest: Any = peer_to_close(self.iserver.sessions, new_address)
+            self.access.report_rejection(
+                "request", "a session is closed for a new one", address=oldest.address
+            )
+            self.disconnect_session(oldest)
+            await oldest.close_session(True)
 
-    def detach(self, session: OpcUaSession) -> None:
-        """End the connection that a session has."""
+    def disconnect_session(self, session: OpcUaSession) -> None:
+        """Close the connection of a session."""
         for each in list(self.clients):
             if each.processor is not None and each.processor.session is session:
                 each.processor.session = None
-                self._drop(each)
+                self._close(each)
 
-    def hang_up(self) -> None:
-        """End what would hold the server's end up: clients that do not read their answers."""
+    def abort_unread(self) -> None:
+        """Abort clients that do not read their responses, so that the server can stop."""
         for each in list(self.clients):
             if each.transport is not None and each.transport.get_write_buffer_size():
                 each.transport.abort()
 
-    async def sweep(self) -> None:
-        """End connections that never became sessions, and those of clients not trusted any more.
+    async def close_expired(self) -> None:
+        """Close connections without a session, and sessions of clients no longer trusted.
 
-        Now and then, from the event loop.
+        To be called regularly from the event loop.
         """
         now = monotonic_ns()
         for each in list(self.clients):
             connection: Any = each
-            if not connection.proven and (
-                now - connection.heard_at_ns > _SILENCE_TIMEOUT_NS
+            if not connection.is_established and (
+                now - connection.last_received_ns > _SILENCE_TIMEOUT_NS
                 or now - connection.opened_at_ns > _ACTIVATION_TIMEOUT_NS
             ):
-                self._drop(connection)
+                self._close(connection)
         if not self.access.is_secure:
             return
         for session in self.iserver.sessions:
@@ -168,10 +170,10 @@ class OpcUaListener(BinaryServer):
                 self.access.report_rejection(
                     "certificate", "no longer trusted", address=session.address
                 )
-                self.detach(session)
+                self.disconnect_session(session)
                 await session.close_session(True)
 
-    def _drop(self, connection: Any) -> None:
+    def _close(self, connection: Any) -> None:
         if connection in self.clients:
             self.clients.remove(connection)
         if connection.transport is not None:
@@ -179,7 +181,7 @@ class OpcUaListener(BinaryServer):
 
 
 class BoundedServer(Server):
-    """asyncua's server with the parts above."""
+    """asyncua's server with the listener above and limits on its buffers."""
 
     def __init__(
         self, internals: BoundedInternalServer, access: AccessControl, host: str | None, port: int
@@ -199,13 +201,13 @@ class BoundedServer(Server):
         super()._set_endpoints(policy, mode, level)
         for token in self.iserver.endpoints[-1].UserIdentityTokens:
             if token.TokenType == ua.UserTokenType.UserName:
-                token.SecurityPolicyUri = policy.URI  # a password is encrypted for itself, always
+                token.SecurityPolicyUri = policy.URI  # encrypt the password itself, too
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            OSError: The address cannot be had.
+            OSError: The address cannot be bound.
         """
         await self._setup_server_nodes()
         await self.iserver.start()
@@ -219,6 +221,6 @@ class BoundedServer(Server):
 
     @property
     def listener(self) -> OpcUaListener:
-        """Only after `start`."""
+        """The listener; available after `start`."""
         assert isinstance(self.bserver, OpcUaListener)
         return self.bserver

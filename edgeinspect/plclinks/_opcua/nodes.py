@@ -1,7 +1,7 @@
-"""The address space: what clients see, with the time that each value is of.
+"""The nodes of the vision system in the server's address space.
 
-The names follow OPC 40100-1 (Machine Vision): the objects and properties are called as there,
-with plain text for its identifier structures; it is not a certified implementation.
+The names of objects and properties follow OPC 40100-1 (Machine Vision), with plain text for
+its identifier structures; it is not a certified implementation.
 """
 
 from __future__ import annotations
@@ -33,58 +33,60 @@ _STATES = {
     PlcError.WIRE: "Error",
 }
 _STATUS_NAMES = {bit.name for bit in _register_map.STATUS_BITS}
-_VARIANT_TYPES = ua.VariantType
+_VARIANT = ua.VariantType
 _EVENT_PROPERTIES = [
-    ("ResultId", _VARIANT_TYPES.String),
-    ("IsPartial", _VARIANT_TYPES.Boolean),
-    ("IsSimulated", _VARIANT_TYPES.Boolean),
-    ("ResultState", _VARIANT_TYPES.Int32),
-    ("PartId", _VARIANT_TYPES.String),
-    ("JobId", _VARIANT_TYPES.String),
-    ("RecipeId", _VARIANT_TYPES.String),
-    ("Pass", _VARIANT_TYPES.Boolean),
-    ("Reject", _VARIANT_TYPES.Boolean),
-    ("NoVerdict", _VARIANT_TYPES.Boolean),
-    ("Cause", _VARIANT_TYPES.UInt16),
-    ("RejectCode", _VARIANT_TYPES.UInt16),
-    ("EncoderCount", _VARIANT_TYPES.Int64),
-    ("Covers", _VARIANT_TYPES.UInt32),
+    ("ResultId", _VARIANT.String),
+    ("IsPartial", _VARIANT.Boolean),
+    ("IsSimulated", _VARIANT.Boolean),
+    ("ResultState", _VARIANT.Int32),
+    ("PartId", _VARIANT.String),
+    ("JobId", _VARIANT.String),
+    ("RecipeId", _VARIANT.String),
+    ("Pass", _VARIANT.Boolean),
+    ("Reject", _VARIANT.Boolean),
+    ("NoVerdict", _VARIANT.Boolean),
+    ("Cause", _VARIANT.UInt16),
+    ("RejectCode", _VARIANT.UInt16),
+    ("EncoderCount", _VARIANT.Int64),
+    ("Covers", _VARIANT.UInt32),
 ]
 
 
 class VisionNodes:
-    """Everything of ours in a server's address space. For its event loop."""
+    """The vision system's nodes in the address space of a server. For its event loop."""
 
-    def __init__(self, server: BoundedServer, note_fault: Callable[[Exception], None]) -> None:
-        """`build` makes the nodes; `note_fault` hears what hostile subscriptions raise."""
+    def __init__(self, server: BoundedServer, report_error: Callable[[Exception], None]) -> None:
+        """Create no nodes yet, see `build`; `report_error` gets what subscriptions raise."""
         self._server = server
-        self._note_fault = note_fault
+        self._report_error = report_error
         self._tags: dict[str, tuple[Any, Any]] = {}
-        self._written: dict[str, _register_map.TagValue] = {}
+        self._last_values: dict[str, _register_map.TagValue] = {}
         self._state = ""
-        self._told: tuple[int, int] = (-1, -1)
+        self._last_result: tuple[int, int] = (-1, -1)
 
-    async def show(self, image: ProcessImage) -> None:
-        """Write what changed, the status last, and raise the event of a new result."""
+    async def write(self, image: ProcessImage) -> None:
+        """Write what changed, the status last, and send the event of a new result."""
         result = image.result
-        fresh = result is not None and self._told != (image.sequence_generation, result.seq)
+        fresh = result is not None and self._last_result != (image.sequence_generation, result.seq)
         now = datetime.now(timezone.utc)
         of_result = decided_at(result) or now if result is not None else now
         values = _register_map.tag_values(image)
         for name in sorted(values, key=lambda name: name in _STATUS_NAMES):
             belongs = name in _register_map.RESULT_TAGS
-            if self._written.get(name) != values[name] or (fresh and belongs):
-                await self._set(*self._tags[name], values[name], of_result if belongs else now)
-                self._written[name] = values[name]
+            if self._last_values.get(name) != values[name] or (fresh and belongs):
+                await self._write_value(
+                    *self._tags[name], values[name], of_result if belongs else now
+                )
+                self._last_values[name] = values[name]
         state = _STATES.get(image.error, "Operational") if not image.online else "Operational"
         if state != self._state:
-            await self._set(*self._state_node, state, now)
+            await self._write_value(*self._state_node, state, now)
             self._state = state
         if result is not None and fresh:
-            self._told = (image.sequence_generation, result.seq)
-            await self._announce(result, of_result)
+            self._last_result = (image.sequence_generation, result.seq)
+            await self._send_event(result, of_result)
 
-    async def _set(
+    async def _write_value(
         self, node: Any, kind: Any, value: _register_map.TagValue, source: datetime
     ) -> None:
         written = ua.DataValue(
@@ -94,8 +96,8 @@ class VisionNodes:
         )
         await self._server.write_attribute_value(node, written)
 
-    async def _announce(self, result: PlcResult, decided: datetime) -> None:
-        """One ResultReady event, at our object and at the Server object.
+    async def _send_event(self, result: PlcResult, decided: datetime) -> None:
+        """Send a ResultReady event from the vision system and from the Server object.
 
         Source: OPC UA Part 3, 4.7: the Server object notifies of every event of the server
         """
@@ -125,30 +127,30 @@ class VisionNodes:
             for each in list(self._server.iserver.subscription_service.subscriptions.values()):
                 try:
                     await each.monitored_item_srv.trigger_event(event)
-                except Exception as error:  # one client's filter must not keep it from the others
-                    self._note_fault(error)
+                except Exception as error:  # the filter of one client must not affect the others
+                    self._report_error(error)
 
     # -- building -------------------------------------------------------------------
 
     async def build(self, image: ProcessImage) -> None:
-        """Make the nodes with the values of the first image; once, before the server starts."""
+        """Create the nodes with the values of the first image, before the server starts."""
         server = self._server
         space = await server.register_namespace(NAMESPACE)
-        await self._describe(space)
+        await self._write_server_info(space)
         system = await server.nodes.objects.add_object(space, "VisionSystem")
         machine = await system.add_object(space, "VisionStateMachine")
         state = await machine.add_variable(
             space, "CurrentState", "Preoperational", ua.VariantType.String
         )
         self._state_node = (state.nodeid, ua.VariantType.String)
-        await self._set(*self._state_node, "Preoperational", datetime.now(timezone.utc))
+        await self._write_value(*self._state_node, "Preoperational", datetime.now(timezone.utc))
         outputs = await system.add_object(space, "Outputs")
         for name, value in _register_map.tag_values(image).items():
-            self._tags[name] = await self._add(outputs, "Outputs", name, value, space)
+            self._tags[name] = await self._add_variable(outputs, "Outputs", name, value, space)
         inputs = await system.add_object(space, "Inputs")
         attributes: MapAttributeService = server.iserver.attribute_service
         for name, value in initial_values().items():
-            node, _kind = await self._add(inputs, "Inputs", name, value, space)
+            node, _kind = await self._add_variable(inputs, "Inputs", name, value, space)
             await server.get_node(node).set_writable()
             attributes.input_names[node] = name
         ready_type = await server.create_custom_event_type(
@@ -159,18 +161,18 @@ class VisionNodes:
         await server.nodes.server.add_reference(system.nodeid, ua.ObjectIds.HasNotifier)
         await server.nodes.server.set_event_notifier([ua.EventNotifier.SubscribeToEvents])
 
-    async def _add(
+    async def _add_variable(
         self, parent: Any, group: str, name: str, value: _register_map.TagValue, space: int
     ) -> tuple[Any, Any]:
         kind = TAG_TYPES.get(name, ua.VariantType.Boolean)
         node = await parent.add_variable(
             ua.NodeId(f"{group}.{name}", space), ua.QualifiedName(name, space), value, kind
         )
-        await self._set(node.nodeid, kind, value, datetime.now(timezone.utc))
+        await self._write_value(node.nodeid, kind, value, datetime.now(timezone.utc))
         return node.nodeid, kind
 
-    async def _describe(self, space: int) -> None:
-        """What clients look up about the server: its namespaces, its product, its bounds."""
+    async def _write_server_info(self, space: int) -> None:
+        """Write the server's build info, namespace metadata and operation limits."""
         server, now = self._server, datetime.now(timezone.utc)
         await server.set_build_info(
             PRODUCT, "edgeinspect", "edgeinspect gateway", __version__, __version__, now
@@ -198,17 +200,17 @@ class VisionNodes:
             "MaxMonitoredItemsPerCall": NODES_PER_REQUEST,
         }
         prefix = "Server_ServerCapabilities_OperationLimits_"
-        for name, most in limits.items():
+        for name, limit in limits.items():
             node = server.get_node(ua.NodeId(getattr(ua.ObjectIds, prefix + name)))
-            await node.write_value(ua.Variant(most, ua.VariantType.UInt32))
+            await node.write_value(ua.Variant(limit, ua.VariantType.UInt32))
 
 
 _NAMESPACE_PUBLISHED = datetime(2026, 11, 21, tzinfo=timezone.utc)
-"""Of the first map."""
+"""Date of the first map."""
 
 
 def decided_at(result: PlcResult) -> datetime | None:
-    """When a result came to be: its capture and the time until the decision; None if unknown."""
+    """Return the time of a decision: capture plus processing; None if not known."""
     if not result.captured_at_utc_ns:
         return None
     since = timedelta(microseconds=result.captured_at_utc_ns // 1_000 + result.processing_us)

@@ -1,8 +1,8 @@
-"""asyncua's sessions, held to rights and bounds.
+"""asyncua's sessions with access control and limits.
 
-asyncua 2.1 dispatches by connection and lets any session name any subscription, write arrays
-into scalars, and ask for as much as it likes; here each session has its own subscriptions, its
-own writes, and a share of everything.
+asyncua 2.1 dispatches by connection, lets any session use any subscription and write arrays
+into scalars, and limits nothing; here each session has its own subscriptions, its own writes,
+and a limit on every request.
 
 Source: OPC UA Part 4; asyncua/server/internal_session.py
 """
@@ -23,7 +23,7 @@ from asyncua.server.internal_session import InternalSession, SessionState
 from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._opcua.access import NO_USER, AccessControl, SessionUser
 from edgeinspect.plclinks._opcua.attributes import BoundedViewService, MapAttributeService
-from edgeinspect.plclinks._opcua.inputs import Inputs
+from edgeinspect.plclinks._opcua.inputs import OpcUaInputs
 from edgeinspect.plclinks._opcua.limits import (
     EVENT_ITEMS_PER_SESSION,
     EVENT_QUEUE_MAX,
@@ -54,27 +54,27 @@ class OpcUaSession(InternalSession):
         self.address = ""
         self.peer_certificate: bytes | None = None
         self.policy_uri = ""
-        self.contact = PeerActivity()
-        """How old what it writes can be."""
-        # asyncua counts its tokens up, so anybody could name somebody else's.
+        self.activity = PeerActivity()
+        """Its messages, which bound the age of its writes."""
+        # asyncua numbers its tokens, so that a client could guess another's.
         self.iserver.unregister_external_session(self)
         self.auth_token = ua.NodeId(secrets.token_bytes(32), 0)
         self.iserver.register_external_session(self)
 
     def touch(self) -> None:
         super().touch()
-        self.iserver.inputs.hear(self.contact)
+        self.iserver.inputs.record_activity(self.activity)
 
     @property
-    def proven(self) -> bool:
+    def is_established(self) -> bool:
         return bool(self.is_activated())
 
     @property
-    def heard_at_ns(self) -> int:
+    def last_received_ns(self) -> int:
         return int(self._last_activity * 1e9)
 
     def activate(self, user: SessionUser) -> ua.ActivateSessionResult:
-        """Give the session to a user who has proved who he is."""
+        """Activate the session for an authenticated user."""
         first = self.state is SessionState.Created
         self.user = user
         self.nonce = create_nonce(32)
@@ -97,7 +97,7 @@ class OpcUaSession(InternalSession):
     async def write(self, params: Any) -> list[ua.StatusCode]:
         check_count(params.NodesToWrite, NODES_PER_REQUEST)
         service: MapAttributeService = self.iserver.attribute_service
-        return await service.write_as(params, self.user, self.contact)
+        return await service.write_as(params, self.user, self.activity)
 
     async def browse(self, params: Any) -> list[ua.BrowseResult]:
         check_count(params.NodesToBrowse, NODES_PER_REQUEST)
@@ -126,21 +126,21 @@ class OpcUaSession(InternalSession):
 
     # -- subscriptions --------------------------------------------------------------
 
-    def _own(self, identifier: Any) -> Any:
-        """A subscription of this session; others are as if they were not there."""
+    def _find_own(self, identifier: Any) -> Any:
+        """Return a subscription of this session; another one does not exist for it."""
         found = self.subscription_service.subscriptions.get(int(identifier))
         if found is None or found.session_id != self.session_id:
             raise service_error(ua.StatusCodes.BadSubscriptionIdInvalid)
         return found
 
-    def _owned(self) -> list[Any]:
+    def _list_own(self) -> list[Any]:
         every = self.subscription_service.subscriptions.values()
         return [each for each in every if each.session_id == self.session_id]
 
     async def create_subscription(
         self, params: Any, callback: Callable[..., Any], request_callback: Any = None
     ) -> ua.CreateSubscriptionResult:
-        if len(self._owned()) >= SUBSCRIPTIONS_PER_SESSION:
+        if len(self._list_own()) >= SUBSCRIPTIONS_PER_SESSION:
             raise service_error(ua.StatusCodes.BadTooManySubscriptions)
         wanted_ms = float(params.RequestedPublishingInterval)
         if math.isnan(wanted_ms):
@@ -156,25 +156,25 @@ class OpcUaSession(InternalSession):
         return await super().create_subscription(params, callback, request_callback)
 
     def modify_subscription(self, params: Any) -> ua.ModifySubscriptionResult:
-        self._own(params.SubscriptionId)
+        self._find_own(params.SubscriptionId)
         return super().modify_subscription(params)
 
     async def delete_subscriptions(self, ids: list[int]) -> list[ua.StatusCode]:
-        if ids:  # asyncua itself asks with none when a session ends
+        if ids:  # asyncua itself passes none when a session ends
             check_count(ids, NODES_PER_REQUEST)
-        mine = {each.data.SubscriptionId for each in self._owned()}
+        mine = {each.data.SubscriptionId for each in self._list_own()}
         return await super().delete_subscriptions([each if each in mine else 0 for each in ids])
 
     async def set_publishing_mode(self, params: Any) -> list[ua.StatusCode]:
         check_count(params.SubscriptionIds, NODES_PER_REQUEST)
-        mine = {each.data.SubscriptionId for each in self._owned()}
+        mine = {each.data.SubscriptionId for each in self._list_own()}
         params.SubscriptionIds = [each if each in mine else 0 for each in params.SubscriptionIds]
         return await super().set_publishing_mode(params)
 
     async def create_monitored_items(self, params: Any) -> list[ua.MonitoredItemCreateResult]:
-        self._own(params.SubscriptionId)
+        self._find_own(params.SubscriptionId)
         check_count(params.ItemsToCreate, ITEMS_PER_SESSION)
-        services = [each.monitored_item_srv for each in self._owned()]
+        services = [each.monitored_item_srv for each in self._list_own()]
         items = sum(len(each._monitored_items) for each in services)
         events = sum(len(each) for one in services for each in one._monitored_events.values())
         events += sum(is_event_item(each) for each in params.ItemsToCreate)
@@ -187,31 +187,31 @@ class OpcUaSession(InternalSession):
         return await super().create_monitored_items(params)
 
     async def modify_monitored_items(self, params: Any) -> list[ua.MonitoredItemModifyResult]:
-        self._own(params.SubscriptionId)
+        self._find_own(params.SubscriptionId)
         check_count(params.ItemsToModify, ITEMS_PER_SESSION)
         for each in params.ItemsToModify:
             wanted = each.RequestedParameters
             wanted.QueueSize = min(int(wanted.QueueSize) or 1, EVENT_QUEUE_MAX)
-            wanted.Filter = None  # it stays as it was created
+            wanted.Filter = None  # keeps the filter it was created with
         return await super().modify_monitored_items(params)
 
     async def delete_monitored_items(self, params: Any) -> list[ua.StatusCode]:
-        self._own(params.SubscriptionId)
+        self._find_own(params.SubscriptionId)
         return await super().delete_monitored_items(params)
 
     async def set_monitoring_mode(self, params: Any) -> list[ua.StatusCode]:
-        self._own(params.SubscriptionId)
+        self._find_own(params.SubscriptionId)
         check_count(params.MonitoredItemIds, ITEMS_PER_SESSION)
         return await super().set_monitoring_mode(params)
 
     def republish(self, params: Any) -> ua.NotificationMessage:
-        held = self._own(params.SubscriptionId)._not_acknowledged_results
+        held = self._find_own(params.SubscriptionId)._not_acknowledged_results
         if params.RetransmitSequenceNumber not in held:
             raise service_error(ua.StatusCodes.BadMessageNotAvailable)
         return held[params.RetransmitSequenceNumber].NotificationMessage
 
     def publish(self, acks: Any = None) -> tuple[int, list[ua.StatusCode]]:
-        mine = {each.data.SubscriptionId: each for each in self._owned()}
+        mine = {each.data.SubscriptionId: each for each in self._list_own()}
         if not mine:
             raise service_error(ua.StatusCodes.BadNoSubscription)
         results = []
@@ -226,7 +226,7 @@ class OpcUaSession(InternalSession):
     async def transfer_subscriptions(
         self, params: Any, callback: Callable[..., Any]
     ) -> list[ua.TransferResult]:
-        """Take over what a session of the same client left behind."""
+        """Transfer subscriptions of an earlier session of the same client."""
         check_count(params.SubscriptionIds, NODES_PER_REQUEST)
         results = []
         for identifier in params.SubscriptionIds:
@@ -234,9 +234,9 @@ class OpcUaSession(InternalSession):
             found = self.subscription_service.subscriptions.get(int(identifier))
             if found is None:
                 result.StatusCode = ua.StatusCode(ua.StatusCodes.BadSubscriptionIdInvalid)
-            elif not self._may_take(found.session_id):
+            elif not self._may_transfer(found.session_id):
                 result.StatusCode = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
-            elif len(self._owned()) >= SUBSCRIPTIONS_PER_SESSION:
+            elif len(self._list_own()) >= SUBSCRIPTIONS_PER_SESSION:
                 result.StatusCode = ua.StatusCode(ua.StatusCodes.BadTooManySubscriptions)
             else:
                 found.session_id = self.session_id
@@ -246,21 +246,21 @@ class OpcUaSession(InternalSession):
             results.append(result)
         return results
 
-    def _may_take(self, session_id: Any) -> bool:
-        owner = self.iserver.session_of(session_id)
+    def _may_transfer(self, session_id: Any) -> bool:
+        owner = self.iserver.find_session(session_id)
         return owner is self or (
             owner is not None
             and owner.user.name == self.user.name
             and owner.peer_certificate == self.peer_certificate
             and owner.address == self.address
-            and not self.iserver.is_attached(owner)
+            and not self.iserver.is_connected(owner)
         )
 
 
 class BoundedInternalServer(InternalServer):
-    """asyncua's inner server with the sessions above."""
+    """asyncua's internal server with the sessions above."""
 
-    def __init__(self, access: AccessControl, inputs: Inputs, sessions_max: int) -> None:
+    def __init__(self, access: AccessControl, inputs: OpcUaInputs, sessions_max: int) -> None:
         super().__init__()
         self.access = access
         self.inputs = inputs
@@ -269,14 +269,14 @@ class BoundedInternalServer(InternalServer):
         self.supported_tokens = tuple(access.identity_tokens)
         self.attribute_service = MapAttributeService(self.aspace, inputs)
         self.view_service = BoundedViewService(self.aspace)
-        self.max_connections = 1 << 30  # `channel.Listener` makes room instead of refusing
-        self.max_pending_activation_seconds = 0.0  # as `Listener.sweep` does
+        self.max_connections = 1 << 30  # the listener closes the oldest instead
+        self.max_pending_activation_seconds = 0.0  # see `OpcUaListener.close_expired`
         self.max_pending_messages_per_connection = 128
         self.max_monitored_item_queue_size = EVENT_QUEUE_MAX
         self.max_unacked_messages_per_subscription = UNACKNOWLEDGED_MAX
         self.max_subscriptions = SUBSCRIPTIONS_PER_SESSION * sessions_max
-        self.is_attached: Callable[[OpcUaSession], bool] = lambda _session: False
-        """Whether a session has a connection; the listener knows."""
+        self.is_connected: Callable[[OpcUaSession], bool] = lambda _session: False
+        """Whether a session has a connection; set by the listener."""
 
     def create_session(self, name: Any, user: Any = NO_USER, external: bool = False) -> Any:
         return OpcUaSession(
@@ -288,11 +288,11 @@ class BoundedInternalServer(InternalServer):
         """All that are open."""
         return list(self._external_sessions.values())
 
-    def session_of(self, session_id: Any) -> OpcUaSession | None:
-        """The open session of that id."""
+    def find_session(self, session_id: Any) -> OpcUaSession | None:
+        """Return the open session with this id; None if there is none."""
         return next((each for each in self.sessions if each.session_id == session_id), None)
 
 
 def monotonic_ns() -> int:
-    """Monotonic time on the clock of asyncua's own timers."""
+    """Return the time of the clock that asyncua's timers use."""
     return int(time.monotonic() * 1e9)

@@ -1,10 +1,10 @@
-"""Which client certificates are let in: a folder, as other OPC UA servers have it.
+"""The trusted client certificates: a folder with the layout of other OPC UA servers.
 
     <pki>/trusted/    certificates of clients, or of the authority that issues them (DER or PEM)
     <pki>/crl/        revocation lists of such authorities
-    <pki>/rejected/   certificates that were turned away, by their thumbprints
+    <pki>/rejected/   certificates that were rejected, by thumbprint
 
-Moving a file from `rejected` to `trusted` lets that client in; nothing is restarted.
+Moving a file from `rejected` to `trusted` trusts that client; a restart is not needed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _FILES_MAX = 1_000
 
 
 def thumbprint(der: bytes) -> str:
-    """SHA-1 of a certificate, as OPC UA tools show it."""
+    """Return the SHA-1 of a certificate, as OPC UA tools show it."""
     return hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
 
 
 class TrustList:
-    """Judges certificates. Thread-safe; its methods read files."""
+    """The certificates of a folder. Thread-safe; its methods read files."""
 
     def __init__(self, folder: Path | None) -> None:
-        """None trusts nobody. Files that hold no certificate are passed over; see `problems`."""
+        """Use `folder`; None trusts no certificate. Invalid files are ignored, see `problems`."""
         self.problems: list[str] = []
-        """Files that could not be used when the folder was read last."""
+        """Files that were not valid when the folder was last read."""
         self._folder = folder
         self._lock = threading.Lock()
         self._last_listing: object = None
@@ -56,19 +56,19 @@ class TrustList:
         self._revoked: list[x509.CertificateRevocationList] = []
 
     def check(self, der: bytes) -> str:
-        """Why a certificate is refused, in words; empty if it is trusted."""
+        """Return why a certificate is rejected, as text; empty if it is trusted."""
         self._refresh()
         try:
             certificate = parse_certificate(der)
         except ValueError as error:
-            return f"no certificate that can be used: {error}"
+            return f"not a valid certificate: {error}"
         key = certificate.public_key()
         algorithm = certificate.signature_hash_algorithm
         now = datetime.now(timezone.utc)
         if not isinstance(key, RSAPublicKey) or not KEY_BITS_MIN <= key.key_size <= KEY_BITS_MAX:
             return f"its key is not RSA of {KEY_BITS_MIN} to {KEY_BITS_MAX} bits"
         if algorithm is None or isinstance(algorithm, (SHA1, MD5)):
-            return "it is signed with SHA-1 or worse"
+            return "it is signed with SHA-1 or MD5"
         if der not in self._trusted and not self._is_issued(certificate, now):
             return UNKNOWN_CERTIFICATE
         if certificate.not_valid_after_utc < now:
@@ -78,7 +78,7 @@ class TrustList:
         return "revoked" if self._is_revoked(certificate) else ""
 
     def save_rejected(self, der: bytes) -> None:
-        """Store a certificate that was turned away, for an engineer to look at."""
+        """Save a rejected certificate, for an engineer to check."""
         if self._folder is None:
             return
         folder = self._folder / "rejected"
@@ -92,7 +92,7 @@ class TrustList:
                 for old in kept[: max(0, len(kept) + 1 - REJECTED_MAX)]:
                     old.unlink()
                 path.write_bytes(der)
-            except (OSError, ValueError):  # the refusal stands in the log all the same
+            except (OSError, ValueError):  # the rejection is logged anyway
                 return
 
     def _is_issued(self, certificate: x509.Certificate, now: datetime) -> bool:
@@ -101,7 +101,7 @@ class TrustList:
                 continue
             try:
                 certificate.verify_directly_issued_by(authority)
-            except Exception:  # another issuer, signature or algorithm: each has its own
+            except Exception:  # each of issuer, signature and algorithm has its own exception
                 continue
             return True
         return False
@@ -139,7 +139,7 @@ class TrustList:
             for path, *_ in lists:
                 try:
                     self._add_revocation_list(read_regular(path, CERTIFICATE_BYTES_MAX))
-                except Exception as error:  # the library has one for each thing that it cannot read
+                except Exception as error:  # the library has many exceptions
                     problems.append(f"{path}: {error}")
             self.problems = problems
             self._last_listing = (trusted, lists)
@@ -160,8 +160,8 @@ class TrustList:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    """Whether it may vouch for others. What has an ApplicationUri is a client's, and may not,
-    though tools such as openssl make every self-signed certificate an authority too.
+    """Whether it may issue certificates. One with an ApplicationUri is a client's and may not,
+    although tools such as openssl mark every self-signed certificate as an authority.
     """
     if certificate_uris(certificate):
         return False
@@ -175,30 +175,30 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 def _list_files(folder: Path) -> list[tuple[Path, int, int]]:
-    """Files with what tells that they changed."""
+    """Return the files of a folder with ctime and size, which show changes."""
     try:
         paths = sorted(folder.iterdir())[:_FILES_MAX]
-    except OSError:  # not there: nobody is let in
+    except OSError:  # missing: no client is trusted
         return []
     found = []
     for path in paths:
         try:
             status = path.stat()
-        except OSError:  # gone between the two looks
+        except OSError:  # removed meanwhile
             continue
         found.append((path, status.st_ctime_ns, status.st_size))
     return found
 
 
 def trust_certificate(folder: Path, wanted: str) -> Path:
-    """Move a certificate from `rejected` to `trusted`; returns where it lies now.
+    """Move a certificate from `rejected` to `trusted`; return its new path.
 
     Args:
         folder: The pki.
-        wanted: Its thumbprint, or the beginning of it.
+        wanted: Its thumbprint, or the first 8 digits or more.
 
     Raises:
-        UsageError: None, or more than one, was rejected under it.
+        UsageError: No rejected certificate, or more than one, has this thumbprint.
         StorageError: It cannot be moved.
     """
     rejected = folder / "rejected"
@@ -207,9 +207,9 @@ def trust_certificate(folder: Path, wanted: str) -> Path:
     if len(known) != 1 or len(wanted) < 8:
         names = ", ".join(sorted(path.stem for path in rejected.glob("*.der"))) or "none"
         raise UsageError(
-            f"{len(known)} certificates were rejected under it",
+            f"{len(known)} rejected certificates have this thumbprint",
             where=wanted,
-            remedy=f"Give 8 digits or more of one of: {names}",
+            remedy=f"Use 8 digits or more of one of: {names}",
         )
     target = folder / "trusted" / known[0].name
     try:

@@ -1,12 +1,12 @@
-"""A Sparkplug edge node with one device: which messages an image becomes. Pure; no broker here.
+"""A Sparkplug edge node with one device: the messages for each image. Pure; no broker here.
 
-    connected --NBIRTH--> node --DBIRTH--> device lives: DDATA
+    connected --NBIRTH--> node --DBIRTH--> device alive: DDATA
                            ^                   |
-                           +----- DDEATH ------+   the daemon is not heard
+                           +----- DDEATH ------+   the line is offline
 
-The device is the line. It is born when the daemon is heard and dies when it is not; the node
-is this gateway, and its death is the broker's word. A result is always a DDATA, with the time
-of its capture; one that was captured before this birth is historical.
+The device is the line, alive while the line is online. The node is this gateway; the broker
+publishes its death. A result is always a DDATA, with the time of its capture; one that was
+captured before this connection is historical.
 
 Source: Eclipse Sparkplug 3.0.0, chapters 5 and 6
 """
@@ -39,7 +39,7 @@ _TAG_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class SparkplugMessage:
-    """One message to be published."""
+    """A message to be published."""
 
     kind: str
     """`NBIRTH`, `DBIRTH`, `DDATA` or `DDEATH`."""
@@ -47,25 +47,25 @@ class SparkplugMessage:
 
     @property
     def is_node_message(self) -> bool:
-        """True if its topic ends with the node."""
+        """True if its topic ends with the node, not the device."""
         return self.kind.startswith("N")
 
 
 class EdgeNode:
-    """One connection's messages, in order. Not thread-safe."""
+    """The messages of one connection, in order. Not thread-safe."""
 
     def __init__(
         self, bd_seq: int, now_ms: int, last_result_sent: tuple[int, int] | None = None
     ) -> None:
-        """Connected, not yet born.
+        """Start before the births.
 
         Args:
-            bd_seq: Number of the connection, 0 to 255; the will has the same.
+            bd_seq: Number of the connection, 0 to 255; the same as in the will.
             now_ms: UTC of the connection.
-            told: The last result that was sent over an earlier connection, for sure.
+            last_result_sent: Key of the last result that an earlier connection has sent.
         """
         self.last_result_sent = last_result_sent
-        """(numbering, seq) of the last result sent as DDATA."""
+        """(sequence generation, seq) of the last result sent as DDATA."""
         self._bd_seq = bd_seq
         self._born_at_ms = now_ms
         self._seq = 0
@@ -76,26 +76,26 @@ class EdgeNode:
         self._rebirth_requested = False
 
     def death(self, now_ms: int) -> Payload:
-        """NDEATH: the will, and what is said before a disconnect. It has no seq."""
+        """Return the NDEATH for the will and for a disconnect. It has no seq."""
         return Payload(now_ms, (Metric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),), None)
 
     def request_rebirth(self) -> None:
-        """The next `show` gives birth again, with the same bdSeq."""
+        """Send the births again with the next image, with the same bdSeq."""
         self._rebirth_requested = True
 
     @property
     def is_rebirth_requested(self) -> bool:
-        """Whether somebody waits for a birth."""
+        """Whether a host has requested the births."""
         return self._rebirth_requested
 
     def messages_for(
         self, image: ProcessImage, inputs: dict[str, Any], now_ms: int
     ) -> Iterator[SparkplugMessage]:
-        """What must be published so that every host knows this image.
+        """Yield what must be published so that every host has this image.
 
         Args:
-            image: What shall be seen.
-            inputs: The command tags as they stand.
+            image: The image.
+            inputs: The current values of the inputs.
             now_ms: UTC.
         """
         values = {**_register_map.tag_values(image), **inputs}
@@ -138,7 +138,7 @@ class EdgeNode:
     def _result_messages(
         self, values: dict[str, _register_map.TagValue], image: ProcessImage, now_ms: int
     ) -> Iterator[SparkplugMessage]:
-        """A result whole, changed or not, with what else changed; each once."""
+        """Yield a new result completely, changed or not, with what else changed; once each."""
         if image.result is None or self.last_result_sent == _result_key(image, image.result):
             return
         wanted = {
@@ -156,7 +156,7 @@ class EdgeNode:
         now_ms: int,
         is_new_result: bool = False,
     ) -> tuple[Metric, ...]:
-        """Metrics with their own times; of a result that is told now, maybe historical."""
+        """Return metrics with their times; those of a new result may be historical."""
         captured_ms = result.captured_at_utc_ns // NS_PER_MS if result is not None else 0
         historical = is_new_result and 0 < captured_ms < self._born_at_ms
         made = []
@@ -185,7 +185,7 @@ def _result_key(image: ProcessImage, result: PlcResult) -> tuple[int, int]:
 
 
 def initial_commands() -> dict[str, Any]:
-    """Every command tag, as it is before anybody writes."""
+    """Return the value of every input before it is written."""
     return {
         "Enable": False,
         "FaultReset": False,
@@ -197,7 +197,7 @@ def initial_commands() -> dict[str, Any]:
 
 
 def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
-    """What one DCMD writes: values by name, and the names whose type is another."""
+    """Return the values that a DCMD writes, by name, and the names with a wrong type."""
     values, refused = {}, []
     for metric in payload.metrics:
         if metric.type is _TAG_TYPES.get(metric.name, DataType.BOOLEAN):
@@ -208,8 +208,9 @@ def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
 
 
 def merge_commands(current: dict[str, Any], payload: Payload) -> dict[str, Any]:
-    """The command tags after a DCMD, to be repeated to the hosts: only metrics of the right
-    name and type are taken, and no text that is none.
+    """Return the inputs after a DCMD, to be repeated to the hosts.
+
+    Metrics with another name or type, and text that is not UTF-8, are ignored.
     """
     values, _refused = split_commands(payload)
     sound = {

@@ -1,12 +1,12 @@
-"""Sparkplug B payloads: the few protobuf fields that the map needs, both ways.
+"""Sparkplug B payloads: encodes and decodes the fields that the map needs.
 
 A payload is `timestamp = 1`, repeated `metrics = 2`, `seq = 3`; a metric `name = 1`,
 `timestamp = 3`, `datatype = 4`, `is_historical = 5` and one of `int_value = 10`,
-`long_value = 11`, `boolean_value = 14`, `string_value = 15`. Written here because the generated
-code would bring protobuf's runtime for five kinds of field; tested against that runtime.
+`long_value = 11`, `boolean_value = 14`, `string_value = 15`. Generated code would need the
+protobuf runtime for these few fields; a test compares with that runtime.
 
-UInt32 goes as a long, as Eclipse Tahu's encoders in Java, C and JavaScript write it (the last
-reads nothing else), though the text of the specification names a uint32; both are read.
+UInt32 is sent as a long, as Eclipse Tahu's encoders in Java, C and JavaScript do (the last
+reads nothing else), although the specification says uint32; both are read.
 
 Source: Eclipse Sparkplug 3.0.0, chapter 6; sparkplug_b.proto of Eclipse Tahu
 """
@@ -23,7 +23,7 @@ _METRICS_MAX = 1_000
 
 
 class DataType(IntEnum):
-    """Sparkplug's data types, those that are used here."""
+    """The Sparkplug data types that are used here."""
 
     INT32 = 3
     INT64 = 4
@@ -42,9 +42,9 @@ class Metric:
     type: DataType
     value: bool | int | str
     timestamp_ms: int | None = None
-    """When the value came to be, ms since 1970; None for the payload's own time."""
+    """Time of the value, ms since 1970; None for the payload's own time."""
     is_historical: bool = False
-    """True for a value that had to wait: it must not become the current one."""
+    """True for a value that was delayed: it must not become the current one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class Payload:
     timestamp_ms: int
     metrics: tuple[Metric, ...]
     seq: int | None
-    """0 to 255; None for NDEATH, which has none."""
+    """0 to 255; None for NDEATH."""
 
 
 def encode_payload(payload: Payload) -> bytes:
-    """The bytes of a payload."""
+    """Encode a payload."""
     out = bytearray()
     _put_varint(out, 1, payload.timestamp_ms)
     for metric in payload.metrics:
@@ -69,13 +69,13 @@ def encode_payload(payload: Payload) -> bytes:
 
 
 def decode_payload(data: bytes) -> Payload:
-    """A payload from its bytes; fields and types that are not known here are passed over.
+    """Decode a payload; unknown fields and types are ignored.
 
     Raises:
-        ValueError: The bytes are no payload.
+        ValueError: The bytes are not a payload, or exceed its limits.
     """
     if len(data) > _PAYLOAD_BYTES_MAX:
-        raise ValueError("longer than any payload of ours")
+        raise ValueError(f"is longer than {_PAYLOAD_BYTES_MAX} bytes")
     timestamp_ms, seq = 0, None
     metrics: list[Metric] = []
     for field, value in _fields(data):
@@ -86,7 +86,7 @@ def decode_payload(data: bytes) -> Payload:
         elif field == 2 and isinstance(value, bytes):
             metric = _decode_metric(value)
             if len(metrics) >= _METRICS_MAX:
-                raise ValueError("has more metrics than any payload of ours")
+                raise ValueError(f"has more than {_METRICS_MAX} metrics")
             if metric is not None:
                 metrics.append(metric)
     return Payload(timestamp_ms, tuple(metrics), seq)
@@ -108,13 +108,13 @@ def _encode_metric(metric: Metric, timestamp_ms: int) -> bytes:
         _put_varint(out, 11, value % (1 << 32))
     elif metric.type in (DataType.INT64, DataType.UINT64):
         _put_varint(out, 11, value % (1 << 64))
-    else:  # a signed value goes as the unsigned one of the same bits
+    else:  # a signed value is sent as the unsigned one of the same bits
         _put_varint(out, 10, value % (1 << 32))
     return bytes(out)
 
 
 def _decode_metric(data: bytes) -> Metric | None:
-    """One metric; None if it is of a type, or without a value, that we do not know."""
+    """Decode a metric; None if its type is unknown, or it has no value of that type."""
     name, kind = "", 0
     timestamp_ms: int | None = None
     historical = False
@@ -131,7 +131,7 @@ def _decode_metric(data: bytes) -> Metric | None:
         elif field in (10, 11, 14) and isinstance(found, int):
             value = found
         elif field == 15 and isinstance(found, bytes):
-            # Bytes that are no text stay what they are: nobody may be named by a "?".
+            # Invalid UTF-8 stays recognizable: a part id must not become a valid "?".
             value = found.decode("utf-8", "surrogateescape")
     if value is None or kind not in set(DataType):
         return None

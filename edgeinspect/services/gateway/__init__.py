@@ -1,8 +1,8 @@
-"""The gateway: from the line's wire to one PLC, each result shown once, nothing skipped.
+"""The gateway: carries the verdicts of one line to one PLC, each result once, none skipped.
 
-One process per PLC. `loop.Gateway` takes verdicts from `client.Feed`, `results` says what
-each means to an ejector, `handshake.Handshake` decides what the PLC sees, a link of
-`plclinks/` carries it there, and `journal.Journal` remembers what has been applied.
+One process per PLC. `gateway.Gateway` reads verdicts from `client.Feed`, `plc_results` maps
+each one to what the ejector must do, `handshake.Handshake` decides what the PLC sees, a link
+of `plclinks/` carries it there, and `journal.Journal` records what has been applied.
 
 Source: docs/plc.md
 """

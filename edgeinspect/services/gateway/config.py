@@ -31,45 +31,45 @@ class GatewayConfig(Section, frozen=True):
 
     schema: Literal[1]
     gateway: Name
-    """This gateway's name: in logs, in its journal, and in its acknowledgements."""
+    """Name of this gateway in logs, in its journal and in its acknowledgements."""
     feed: LineConnectionConfig
     link: PluginTable
-    """`type:` names the protocol; its other keys are that link's options."""
+    """`type:` names the protocol; the other keys are the options of that link."""
     cursor: str
-    """File of the journal: what has been applied, and where to go on after a restart."""
+    """File of the journal: what has been applied, and where to continue after a restart."""
     journal: Annotated[int, Meta(ge=16, le=1_000_000)] = 100_000
-    """Results the journal holds, 64 bytes each."""
+    """Number of results the journal holds, 64 bytes each."""
     fail_safe_ms: Annotated[float, Meta(ge=20, le=60_000)] = 300
-    """Silence of the daemon after which the PLC is told to reject everything. Give it at
+    """Silence of the daemon after which the PLC is shown fail-safe: reject everything. Use at
     least three times the line's `publish.heartbeat_ms`."""
     heartbeat_ms: Annotated[float, Meta(ge=10, le=10_000)] = 100
-    """Time between two turns of the heartbeat bit at the PLC."""
+    """Time between two changes of the heartbeat bit at the PLC."""
     ack_timeout_ms: Annotated[float, Meta(ge=10, le=600_000)] = 1_000
     """How long a result waits for the PLC's acknowledgement before the next one is shown."""
     buffer: Annotated[int, Meta(ge=1, le=10_000)] = 64
     """Results that may wait before the overrun bit is set."""
     no_verdict_as: Literal["reject", "neither"] = "reject"
-    """What a frame that could not be judged shows: the reject bit, or neither bit. In both
-    cases the no-verdict bit is set; it never shows as a pass."""
+    """What a frame without a verdict shows: the reject bit, or neither bit. In both cases
+    the no-verdict bit is set; it is never shown as a pass."""
     enable_required: bool = False
-    """True if the trigger is ready only while the PLC's enable bit is 1."""
+    """True if the gateway is ready for triggers only while the PLC's enable bit is 1."""
     trigger_camera: Name | None = None
-    """Camera that the PLC's trigger asks for a frame; absent, triggers are refused."""
+    """Camera that the PLC triggers by `TriggerId`; if absent, triggers are refused."""
     trigger_max_age_ms: Annotated[float, Meta(ge=20, le=10_000)] = 300
-    """Longest time from the PLC's wish for a frame to its exposure. What is older, or of an
-    age that nobody can know, is refused: another part may be at the camera."""
+    """Longest time from the PLC's request for a frame to its exposure. A trigger that is
+    older, or of unknown age, is refused: another part may be at the camera."""
     part_memory: Annotated[int, Meta(ge=256, le=1_000_000)] = 65_536
-    """Part ids that did not pass and are remembered, across restarts, 64 bytes each: none of
-    them is shown as a pass any more."""
+    """Number of part ids that did not pass and are remembered across restarts, 64 bytes
+    each. None of them is shown as a pass again."""
     inspect_again: bool = False
     """True if a part without a verdict may pass when it is inspected again under its id. A
-    reject stays a reject."""
+    rejected part stays rejected."""
     part_id_repeats_after_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
-    """Time after which a part id that did not pass, or was triggered, stands for another part,
-    as the number of a carrier does; absent, it never does."""
+    """Time after which a part id that did not pass, or was triggered, denotes another part,
+    as with the number of a carrier; absent, it never does."""
     trigger_count_of: Name | None = None
-    """Camera whose triggers the PLC counts in TriggerId, by whatever way it triggers it: the
-    line raises an alarm when a trigger has no frame, or a frame no trigger."""
+    """Camera whose triggers the PLC counts in TriggerId, however it triggers that camera:
+    the line raises an alarm when a trigger has no frame, or a frame no trigger."""
 
     @property
     def part_id_repeats_after_ns(self) -> int | None:
@@ -80,7 +80,7 @@ class GatewayConfig(Section, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class LoadedGatewayConfig:
-    """A configuration without a fault."""
+    """A validated configuration."""
 
     config: GatewayConfig
     link: PluginSelection
@@ -88,10 +88,10 @@ class LoadedGatewayConfig:
 
 
 def load_config(path: str | Path) -> LoadedGatewayConfig:
-    """Read and check a gateway's file. Imports no protocol's library.
+    """Read and validate a gateway's file. Imports no protocol library.
 
     Raises:
-        ConfigError: Every fault of the file.
+        ConfigError: With every fault of the file.
     """
     return parse_config(yaml_document.read_text(Path(path)), str(path))
 
@@ -116,7 +116,7 @@ def _validate_link(collector: Validator, root: Node) -> PluginSelection | None:
     assert isinstance(root.value, dict)
     node = root.value.get("link")
     if node is None or not isinstance(node.value, dict):
-        return None  # reported by the walk of the whole
+        return None  # reported by the validation of the whole file
     existing = registry.plugin_names("plclink")
     listing = ", ".join(existing)
     named = node.value.get("type")

@@ -1,8 +1,8 @@
-"""The gateway's loop: hears the line and the PLC, and shows what the handshake says.
+"""The gateway's loop: reads the line and the PLC, and shows what the handshake decides.
 
-One thread. It never waits for the PLC (the link has a thread of its own) nor for the disk
-(the journal has one to sync), so the heartbeat bit turns as long as this loop lives, and
-stops when it does not: the bit is made here and nowhere else.
+One thread. It never waits for the PLC (the link has its own thread) or for the disk (the
+journal has a thread that syncs). The heartbeat bit is set here only, so it toggles as long
+as this loop runs and stops when it does not.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from edgeinspect.wire import Heartbeat
 
 _IDLE_POLL_MS = 10
 _BUSY_POLL_MS = 1
-"""How long the loop sleeps at most: with nothing at the PLC, and while it waits for an ack."""
+"""Longest wait for the line: with no result at the PLC, and while waiting for an ack."""
 _EVENTS_PER_ITERATION = 64
 _SILENCE_RATIO = 0.9
-"""Share of `fail_safe_ms` after which silence counts: the PLC must see it inside the whole,
-and a turn of this loop and the link's write come after."""
+"""Share of `fail_safe_ms` after which the line counts as silent: an iteration of this loop and
+the link's write follow, and the PLC must see fail-safe within `fail_safe_ms`."""
 _IMAGE_AGE_MAX_NS = 5 * NS_PER_MS
 _IMAGE_ATTEMPTS = 20
 BACKLOG_MAX = 4_096
-"""Results held here while the PLC is away; the rest stays in the line's spool."""
+"""Results held here while the PLC is disconnected; the rest stays in the line's spool."""
 
 _log = structlog.get_logger()
 
 
 class VerdictFeed(Protocol):
-    """What the loop needs of `client.Feed`."""
+    """The part of `client.Feed` that the loop uses."""
 
     cursor: int | None
 
@@ -85,17 +85,17 @@ class Gateway:
         memory: PartMemory | None = None,
         backlog: int = BACKLOG_MAX,
     ) -> None:
-        """Put together; nothing is opened.
+        """Create a gateway; the link is not opened yet.
 
         Args:
-            config: Checked.
-            subscribe: Makes the feed that begins after a cursor.
+            config: A validated configuration.
+            subscribe: Opens the feed of the verdicts after a cursor.
             link: To the PLC.
-            journal: Open; where it ends is where this begins.
-            clock: Of all timeouts.
-            triggers: Takes the PLC's triggers to the line; None refuses them.
-            counter: Takes its count of triggers there.
-            memory: Of the parts that did not pass; None begins with an empty one.
+            journal: Open; the gateway continues after its last record.
+            clock: For all timeouts.
+            triggers: Forwards the PLC's triggers to the line; None refuses them.
+            counter: Reports the PLC's trigger count to the line.
+            memory: The parts that did not pass; None starts with an empty one.
             backlog: Results held in memory.
         """
         self.config = config
@@ -131,18 +131,18 @@ class Gateway:
         self._last_logged = ("", "", False)
 
     def run(self, on_iteration: Callable[[], None] = lambda: None) -> None:
-        """Work until `stop`, then show the PLC that nobody does any more.
+        """Run until `stop`, then show the PLC fail-safe.
 
         Args:
-            each_turn: Called after each turn, at least every 10 ms or so.
+            on_iteration: Called after each iteration, about every 10 ms or more often.
 
         Raises:
             ConfigError: The link can never work.
             DeviceLostError: The journal cannot be written.
         """
         try:
-            # Before a PLC can look: a number of ours that it did not see before would be
-            # another numbering, and the results that it has taken would be new to it.
+            # Before a PLC can read: the 0 of an empty image would be another sequence
+            # generation, and results that the PLC has taken would be new to it.
             self._write_image()
             self._link.open()
             try:
@@ -157,11 +157,11 @@ class Gateway:
             self._feed.close()
 
     def stop(self) -> None:
-        """End `run` within some ms. Thread-safe, and safe in a signal handler."""
+        """End `run` within a few ms. Thread-safe, and safe in a signal handler."""
         self._stopping.set()
 
     def step(self, timeout_ms: int | None = None) -> None:
-        """One turn: hear the line, hear the PLC, record, show."""
+        """Run one iteration: poll the line, poll the PLC, record, show."""
         if timeout_ms is None:
             timeout_ms = _BUSY_POLL_MS if len(self.handshake) else _IDLE_POLL_MS
         self._step_detector.check()
@@ -171,8 +171,8 @@ class Gateway:
         self.handshake.extend_ack_deadline(self._verdict_age.record_iteration(now_ns))
         inputs = self._link.poll()
         for applied in self.handshake.process_inputs(inputs, now_ns):
-            # Recorded before anything else is shown: see journal.py for why in this order. Its
-            # part comes first: what is shown again is a reject again.
+            # Recorded before anything else is shown; see journal.py for the order. The part
+            # comes first: a result that is shown again after a crash is a reject again.
             if applied.result is not None:
                 self._part_policy.record_shown(applied.part_id, applied.result)
             self._journal.append(applied, self._clock.utc_ns())
@@ -191,7 +191,7 @@ class Gateway:
 
     def _poll_line(self, timeout_ms: int) -> None:
         for _ in range(_EVENTS_PER_ITERATION):
-            looked_at_ns = self._clock.now_ns()  # before the look: a pause may follow it
+            polled_at_ns = self._clock.now_ns()  # before the poll: a pause may follow it
             try:
                 event = self._feed.receive(timeout_ms)
             except DataError as error:
@@ -201,7 +201,7 @@ class Gateway:
                 self._throttled_log.error(name, problem=str(error))
                 return
             if event is None:
-                self._verdict_age.record_empty_poll(looked_at_ns)
+                self._verdict_age.record_empty_poll(polled_at_ns)
                 return
             self._on_event(event)
             timeout_ms = 0
@@ -223,7 +223,7 @@ class Gateway:
             self._enqueue(event, now_ns)
 
     def _enqueue(self, event: VerdictReceived | VerdictsLost, now_ns: int) -> None:
-        """One result more, unless there are too many: then the line's spool keeps it."""
+        """Enqueue one result; if the backlog is full, leave it in the line's spool."""
         if len(self.handshake) >= self._backlog:
             self._is_backlogged = True
             return
@@ -254,13 +254,13 @@ class Gateway:
         self._last_enqueued_seq = verdict.seq
 
     def _set_first_cursor(self, seq: int, epoch: int) -> None:
-        """Fix the first cursor, so that a restart before the first result skips nothing."""
+        """Record the first cursor, so that a restart before the first result skips nothing."""
         self._journal.set_cursor(seq, epoch, self._clock.utc_ns())
         if self._last_enqueued_seq is None:
             self._last_enqueued_seq = seq
 
     def _resubscribe(self) -> None:
-        """Have what was not kept given again, from the line's spool."""
+        """Subscribe again, so that the line replays what was not enqueued."""
         self._feed.close()
         self._feed = self._subscribe(self._last_enqueued_seq)
         self._is_backlogged = False
@@ -268,7 +268,7 @@ class Gateway:
     # -- the PLC --------------------------------------------------------------------
 
     def _apply_part_policy(self, result: PlcResult) -> PlcResult:
-        """What a result may be shown as."""
+        """Return the result as it may be shown."""
         shown = self._part_policy.apply(result)
         if shown.outcome is not result.outcome:
             self._throttled_log.warning(
@@ -282,7 +282,7 @@ class Gateway:
             self.handshake.trigger_ack = answer.trigger_id
             self.handshake.trigger_refused = answer.refused
             self.handshake.trigger_refusal = answer.refusal
-        # The memory's disk may make it wait: what is shown is judged by the time that it is.
+        # The part memory may wait for its disk: an image that took too long is made again.
         for _ in range(_IMAGE_ATTEMPTS):
             now_ns = self._clock.now_ns()
             image = self.handshake.update_image(self.line_monitor.status(now_ns), now_ns)
@@ -293,7 +293,7 @@ class Gateway:
             self._link.write(image)
 
     def _show_fail_safe(self) -> None:
-        """Fail-safe at the PLC, waited for a little."""
+        """Show fail-safe and wait up to 300 ms for its delivery."""
         self.line_monitor.set_stopping()
         self._write_image()
         until_ns = self._clock.now_ns() + 300 * NS_PER_MS
@@ -318,7 +318,7 @@ class Gateway:
         )
 
     def _log_changes(self, inputs: PlcInputs) -> None:
-        """Log what a person must know, when it changes."""
+        """Log changes of the error code and of the PLC's connection."""
         assert self._image is not None
         was_error, was_problem, was_connected = self._last_logged
         error = self._image.error.name.lower()

@@ -3,13 +3,13 @@
     waiting --shown--> shown --delivered--> delivered --ack, or timeout--> applied
               ^           |                     |
               +-- fail-safe hides it            |
-              +-- the connection is lost: judged anew; it is shown again, under the same id
+              +-- connection lost: checked against its act-by and shown again, same id
 
-Delivered is the link's word that the image reached the PLC; applied is when the PLC wrote
-its id (or, for a link without acknowledgement, when it was delivered, or, after
-`ack_timeout_ns`, by force). Only then is the next one shown, so no result is skipped. A
-result that may have been seen is shown again only under its own id, so a PLC that compares
-ids takes none twice. Pure: time and the PLC's words are arguments.
+Delivered: the link reports that the image reached the PLC. Applied: the PLC wrote the
+result's id; or the link has no acknowledgement and delivered it; or `ack_timeout_ns` has
+passed since delivery. Only then is the next result shown, so no result is skipped. A result
+that the PLC may have seen is shown again only under its own id, so a PLC that compares ids
+takes none twice. Pure: the time and the PLC's inputs are arguments.
 """
 
 from __future__ import annotations
@@ -35,50 +35,50 @@ from edgeinspect.services.gateway.line_monitor import LineStatus
 from edgeinspect.services.gateway.plc_results import PendingResult
 
 _REFRESH_NS = 50 * NS_PER_MS
-"""How old `act_by_ms` may be on a result that the PLC has not been able to read."""
+"""Oldest `act_by_ms` on a result that the PLC cannot have read yet."""
 
 
 class Completion(Enum):
-    """How a result came to be applied."""
+    """How a result was applied. The values are stored in the journal."""
 
     ACKED = 1
     """The PLC wrote its id."""
     DELIVERED = 2
-    """The link has no acknowledgement, and delivered it."""
+    """The link delivered it and has no acknowledgement."""
     FORCED = 3
-    """It was delivered, and the PLC did not acknowledge it in time."""
+    """It was delivered and not acknowledged in time."""
     SEQUENCE_RESET = 4
-    """No result: ids begin again."""
+    """Not a result: ids start again from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedResult:
-    """Something that is done and must never be done again."""
+    """A result, or a sequence reset, that has been applied and must not be applied again."""
 
     completion: Completion
     result: PlcResult | None
-    """None for a renumbering."""
+    """None for a sequence reset."""
     epoch: int
     part_id: str = ""
-    """Of its part, also where the PLC could not be told."""
+    """Id of its part, also if the protocol cannot carry it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeSettings:
-    """How the handshake goes."""
+    """Parameters of the handshake."""
 
     acknowledges: bool
     ack_timeout_ns: int
     buffer_size: int
-    """Results that may wait before the overrun bit."""
+    """Results that may wait before the overrun bit is set."""
     heartbeat_interval_ns: int
-    """Time between two turns of the heartbeat bit."""
+    """Time between two changes of the heartbeat bit."""
     enable_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ResultTotals:
-    """Counters that outlive the process; the journal keeps them."""
+    """Counters that the journal keeps across restarts."""
 
     results: int = 0
     lost: int = 0
@@ -93,7 +93,7 @@ class _SequenceReset:
 
 
 ResultFilter = Callable[[PlcResult], PlcResult]
-"""Says what a result may be shown as, given what the PLC has been shown before."""
+"""Returns a result as it may be shown, given what the PLC has been shown before."""
 
 
 class _CurrentResult:
@@ -115,19 +115,19 @@ class _CurrentResult:
         self.result = result_filter(pending.result_at(now_ns))
         self.refreshed_at_ns = now_ns
         self.revision: int | None = None
-        """Of the first image that has it; None while it is hidden."""
+        """Of the first image that contains it; None while it is hidden."""
         self.delivered_at_ns: int | None = None
         self.lost_delivery: tuple[int, PlcResult] | None = None
-        """(revision, result) as it was delivered over a connection that is lost."""
+        """(revision, result) as delivered over a connection that was lost since."""
 
     def on_disconnect(self) -> None:
-        """The connection is lost: the PLC has read it, or will see it first after its act-by."""
+        """Handle a lost connection: the PLC may have read the result, or not."""
         if self.delivered_at_ns is not None and self.revision is not None:
             self.lost_delivery = self.lost_delivery or (self.revision, self.result)
             self.revision = self.delivered_at_ns = None
 
     def was_acked_before_disconnect(self, commands: PlcCommands) -> bool:
-        """Whether its id was written by who had read it over the lost connection."""
+        """Whether its id was written by a PLC that had read it over the lost connection."""
         after = commands.ack_after
         return (
             self.lost_delivery is not None
@@ -136,7 +136,7 @@ class _CurrentResult:
         )
 
     def refresh(self, now_ns: int) -> None:
-        """Judge again whether it is in time; only while nobody can have seen it."""
+        """Check again whether it is in time; only while the PLC cannot have seen it."""
         passed_late = (
             self.result.outcome is PlcOutcome.PASS
             and self.pending.act_by_at_ns is not None
@@ -151,7 +151,7 @@ class _CurrentResult:
 
 
 class Handshake:
-    """One PLC's results. Not thread-safe; the gateway's loop owns it."""
+    """The results of one PLC. Not thread-safe; the gateway's loop owns it."""
 
     def __init__(
         self,
@@ -161,13 +161,13 @@ class Handshake:
         is_new_journal: bool = False,
         result_filter: ResultFilter = lambda result: result,
     ) -> None:
-        """Begin, or go on where `totals` of the journal end.
+        """Continue from `totals`.
 
         Args:
-            rules: How it goes.
-            totals: Of the journal.
-            is_new: True if the journal was made now, as on a spare PC.
-            look: Turns a result into what may be shown.
+            settings: Parameters of the handshake.
+            totals: Counters of the journal.
+            is_new_journal: True if the journal was created now, as on a spare PC.
+            result_filter: Turns a result into what may be shown.
         """
         self.settings = settings
         self.totals = totals
@@ -186,28 +186,28 @@ class Handshake:
         self._latched_errors: set[PlcError] = {PlcError.NEW_JOURNAL} if is_new_journal else set()
 
     def __len__(self) -> int:
-        """Results not yet applied."""
+        """Number of results not yet applied."""
         return len(self._waiting) + (self._current is not None)
 
     def pending_results(self) -> Iterator[PlcResult]:
-        """Results not yet applied, the next one first; find a part's by `key`."""
+        """Yield the results not yet applied, the next one first."""
         if self._current is not None:
             yield self._current.result
         yield from (item.result for item in self._waiting if isinstance(item, PendingResult))
 
     def enqueue(self, pending: PendingResult) -> None:
-        """The next result in order."""
+        """Add the next result in order."""
         self._waiting.append(pending)
 
     def reset_sequence(self, epoch: int) -> None:
-        """Ids begin again after what waits now."""
+        """Restart the ids after the results that wait now."""
         self._waiting.append(_SequenceReset(epoch))
 
     def process_inputs(self, inputs: PlcInputs, now_ns: int) -> list[CompletedResult]:
-        """Take in what the link knows.
+        """Process the state of the link and the PLC's commands.
 
         Returns:
-            What is applied now, in order; the caller records it before it shows anything.
+            What has been applied, in order; the caller records it before it shows anything.
         """
         if self._is_connected and not inputs.is_connected:
             self._link_losses += 1
@@ -227,7 +227,7 @@ class Handshake:
         return applied
 
     def update_image(self, status: LineStatus, now_ns: int) -> ProcessImage:
-        """What the PLC must see now; the same object as before if nothing changed."""
+        """Return what the PLC must see now; the previous object if nothing changed."""
         result = self._current_result(status, now_ns)
         error = min({status.error, *self._latched_errors} - {PlcError.NONE}, default=PlcError.NONE)
         enabled = self._commands.enable or not self.settings.enable_required
@@ -265,7 +265,7 @@ class Handshake:
         return self._image
 
     def _current_result(self, status: LineStatus, now_ns: int) -> PlcResult | None:
-        """The result to show, if any may be shown."""
+        """Return the result to show; None if none may be shown."""
         if len(self) > self.settings.buffer_size:
             self._latched_errors.add(PlcError.OVERRUN)
         shown = self._current
@@ -283,14 +283,14 @@ class Handshake:
         return shown.result
 
     def extend_ack_deadline(self, ns: int) -> None:
-        """The gateway stood still: nobody's acknowledgement could be heard meanwhile."""
+        """Extend the time for an acknowledgement by a pause of this process."""
         if self._current is not None and self._current.delivered_at_ns is not None:
             self._current.delivered_at_ns += ns
 
     def _completion_of(
         self, shown: _CurrentResult, inputs: PlcInputs, now_ns: int
     ) -> Completion | None:
-        """How the shown result is applied; None if it is not yet."""
+        """Return how the current result has been applied; None if it has not."""
         ack = self._commands.results_ack
         answers = ack == shown.result.result_id and ack != self._stale_ack
         if (
@@ -298,7 +298,7 @@ class Handshake:
             and shown.lost_delivery is not None
             and shown.was_acked_before_disconnect(self._commands)
         ):
-            shown.result = shown.lost_delivery[1]  # as the PLC took it
+            shown.result = shown.lost_delivery[1]  # as the PLC read it
             return Completion.ACKED
         if shown.delivered_at_ns is None:
             if shown.revision is None or inputs.delivered_revision < shown.revision:
@@ -311,7 +311,7 @@ class Handshake:
         if ack is not None and ack != self._stale_ack and _is_newer(ack, shown.result.result_id):
             self._latched_errors.add(PlcError.ACK_AHEAD)
         if not inputs.is_connected:
-            # Nobody is there to acknowledge: its time begins again when somebody is.
+            # No PLC to acknowledge it: the time starts again with the next connection.
             shown.on_disconnect()
             return None
         if now_ns - shown.delivered_at_ns >= self.settings.ack_timeout_ns:
@@ -325,14 +325,14 @@ class Handshake:
         ack = commands.results_ack
         if ack is not None:
             if self._is_new_journal and not self._is_answer(commands):
-                self._stale_ack = ack  # of whoever stood in this place before
+                self._stale_ack = ack  # written for the gateway that this one replaces
             self._is_new_journal = False
             if ack != self._stale_ack:
                 self._stale_ack = None
         self._commands = commands
 
     def _is_answer(self, commands: PlcCommands) -> bool:
-        """Whether the first ack that is heard answers the result that is shown."""
+        """Whether the first ack received answers the current result."""
         shown = self._current
         if shown is None or shown.revision is None:
             return False
@@ -353,7 +353,7 @@ class Handshake:
         return CompletedResult(completion, result, result.epoch, part_id)
 
     def _complete_reset(self, epoch: int) -> CompletedResult:
-        # The PLC's ack register still holds an id of the old count.
+        # The PLC's ack register still holds an id of the previous generation.
         self._stale_ack = self._commands.results_ack
         self._latched_errors.add(PlcError.RENUMBERED)
         self.totals = replace(
@@ -363,5 +363,5 @@ class Handshake:
 
 
 def _is_newer(one: int, other: int) -> bool:
-    """As a PLC compares ids: by their signed 32-bit difference."""
+    """Compare two ids as a PLC does: by their signed 32-bit difference."""
     return 0 < (one - other) % UINT32 < UINT32 // 2

@@ -1,12 +1,12 @@
-"""The journal: what this gateway has applied, and thereby where it goes on.
+"""The journal: what this gateway has applied, and thus where it continues.
 
-One file holds both, so that they cannot contradict each other: a ring of records of 64
-bytes, each with a count and a CRC-32. The newest record that checks is the cursor. A record
-is written after the PLC has taken its result, in one write. A gateway killed before the
-write shows that result once more under the same id, which the PLC does not take twice; a
-gateway killed in the middle of the write leaves a record that does not check, which is the
-same thing. Written to the page cache: it survives `kill -9` at once and a power cut but for
-the last `SYNC_S`.
+One file holds both, so that they cannot contradict each other: a ring of 64-byte records,
+each with a count and a CRC-32. The newest valid record is the cursor. A record is written
+after the PLC has taken its result, in one write. A gateway killed before the write shows
+that result once more under the same id, which the PLC does not take twice; a gateway killed
+in the middle of the write leaves an invalid record, which has the same effect. Written to
+the page cache: it survives `kill -9`, and a power cut except for the last
+`SYNC_INTERVAL_S`.
 
 Source: docs/plc.md, "What was applied"
 """
@@ -43,28 +43,28 @@ _CRC = struct.Struct("<I")
 _PAD_BYTES = RECORD_BYTES - _BODY.size - _CRC.size
 _OUTCOMES = (None, PlcOutcome.PASS, PlcOutcome.REJECT, PlcOutcome.NEITHER)
 CURSOR_SET = 5
-"""How of a record that only says where the cursor began."""
+"""Completion code of a record that only sets the first cursor."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """One thing that was applied."""
+    """One applied result, sequence reset, or first cursor."""
 
     count: int
-    """Of all records ever written, from 1."""
+    """Number of the record among all that were written, from 1."""
     seq: int
     epoch: int
     applied_at_utc_ns: int
     frames_covered: int
     results: int
-    """Frames applied, this one included."""
+    """Frames applied up to this record, inclusive."""
     lost: int
     forced: int
     sequence_generation: int
     cause: int
     outcome: PlcOutcome | None
     completion: Completion | None
-    """None where the cursor began."""
+    """None for a record that sets the first cursor."""
     reject_code: int
 
     @property
@@ -75,10 +75,10 @@ class JournalRecord:
 
 
 def random_sequence_generation() -> int:
-    """A numbering that the PLC has hardly seen: those of renumbered lines are small.
+    """Return a generation that the PLC has hardly seen; those of reset lines are small.
 
-    A spare PC behind a running PLC begins its ids anew; by another numbering the PLC knows
-    that, and takes its first result.
+    The ids of a spare PC behind a running PLC start again; another generation shows that to
+    the PLC, so that it takes the first result.
     """
     return 1_000 + secrets.randbelow(64_000)
 
@@ -86,8 +86,8 @@ def random_sequence_generation() -> int:
 class Journal:
     """The open journal of one gateway. One process at a time (file lock).
 
-    `begin` and `append` are for one thread. What is written is on the disk within
-    `SYNC_S`, by a thread of its own: a slow disk does not stop the heartbeat at the PLC.
+    `set_cursor` and `append` are for one thread. A thread of its own syncs the file within
+    `SYNC_INTERVAL_S`: a slow disk does not stop the heartbeat at the PLC.
     """
 
     def __init__(self, path: Path, *, name: str, capacity: int) -> None:
@@ -95,12 +95,12 @@ class Journal:
 
         Args:
             path: The file.
-            name: The gateway's; a journal of another gateway is refused.
+            name: Name of the gateway; the journal of another gateway is refused.
             capacity: Records held; the oldest is overwritten. A file of another capacity
-                is rewritten with the newest records it has.
+                is rewritten with its newest records.
 
         Raises:
-            DataError: It is no file, no journal, or another gateway's.
+            DataError: Not a regular file, not a journal, or another gateway's.
             DeviceLostError: It cannot be opened or written, or another process holds it.
         """
         self.path = path
@@ -115,20 +115,20 @@ class Journal:
                 _write_file(path, name, capacity, kept[-capacity:])
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except NotRegularError:
-            raise  # a person must mend it
+            raise  # not retried: an operator must remove it
         except OSError as error:
             raise DeviceLostError(
                 f"the journal cannot be used: {error.strerror}", where=str(path)
             ) from error
         found = [] if held is None else held.records
         self.damaged_records = 0 if held is None else held.damaged
-        """Records that did not check when it was opened; a crash leaves one."""
+        """Invalid records found on opening; a crash leaves one."""
         self.last_record: JournalRecord | None = max(
             found, key=lambda record: record.count, default=None
         )
         """The newest record; None in a new journal."""
         self.initial_totals = ResultTotals(sequence_generation=random_sequence_generation())
-        """Where a new journal begins."""
+        """Counters of a new journal."""
         self._syncer = SyncedFile(file, "journal")
         self._closed = False
 
@@ -139,25 +139,25 @@ class Journal:
 
     @property
     def is_new(self) -> bool:
-        """True until the first thing is applied."""
+        """True until the first result or sequence reset is recorded."""
         return self.last_record is None or self.last_record.completion is None
 
     @property
     def cursor(self) -> int | None:
-        """The last seq applied; None in a new journal."""
+        """Seq of the last applied result; None in a new journal."""
         return None if self.last_record is None else self.last_record.seq
 
     def set_cursor(self, seq: int, epoch: int, utc_ns: int) -> None:
-        """Fix where a new gateway begins, before it shows anything."""
+        """Record the first cursor of a new gateway, before it shows anything."""
         self._write(
             _next_record(self.last_record, seq, epoch, utc_ns, None, None, self.initial_totals)
         )
 
     def append(self, applied: CompletedResult, utc_ns: int) -> None:
-        """Record what has been applied; it survives `kill -9` when this returns.
+        """Record a completed result; it survives `kill -9` when this returns.
 
         Raises:
-            DeviceLostError: It cannot be written: the gateway must not go on.
+            DeviceLostError: It cannot be written: the gateway must stop.
         """
         seq = applied.result.seq if applied.result is not None else 0
         self._write(
@@ -173,12 +173,12 @@ class Journal:
         )
 
     def read_records(self) -> list[JournalRecord]:
-        """What is held, the oldest first."""
+        """Read the records of the file, the oldest first."""
         found = _load_file(self.path, self._name)
         return [] if found is None else sorted(found.records, key=lambda record: record.count)
 
     def close(self) -> None:
-        """Put everything on the disk and let go; harmless when done already."""
+        """Sync and close the file and release the lock; may be repeated."""
         if self._closed:
             return
         self._closed = True
@@ -224,7 +224,7 @@ _U32 = (1 << 32) - 1
 
 
 def encode_record(record: JournalRecord) -> bytes:
-    """One record as it stands in the file."""
+    """Return a record as it is stored."""
     body = _BODY.pack(
         record.count,
         record.seq,
@@ -244,7 +244,7 @@ def encode_record(record: JournalRecord) -> bytes:
 
 
 def decode_record(raw: bytes) -> JournalRecord | None:
-    """One record; None if it was never written, or not to its end."""
+    """Return a record; None if it is not valid."""
     if len(raw) != RECORD_BYTES or _CRC.unpack(raw[-4:])[0] != zlib.crc32(raw[:-4]):
         return None
     (
@@ -283,7 +283,7 @@ def decode_record(raw: bytes) -> JournalRecord | None:
 
 @dataclass(frozen=True, slots=True)
 class _LoadedJournal:
-    """What a file holds."""
+    """The content of a file."""
 
     capacity: int
     records: list[JournalRecord]
@@ -291,7 +291,7 @@ class _LoadedJournal:
 
 
 def _written_cells(data: bytes) -> Iterator[bytes]:
-    """Those that were ever written."""
+    """Yield the cells that were ever written."""
     for at in range(_HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
         cell = data[at : at + RECORD_BYTES]
         if any(cell):
@@ -299,7 +299,7 @@ def _written_cells(data: bytes) -> Iterator[bytes]:
 
 
 def _load_file(path: Path, name: str) -> _LoadedJournal | None:
-    """What a file holds; None if there is none, or an empty one."""
+    """Read a file; None if it does not exist or is empty."""
     try:
         data = read_regular(path, TEXT_BYTES_MAX)
     except FileNotFoundError:
@@ -310,7 +310,7 @@ def _load_file(path: Path, name: str) -> _LoadedJournal | None:
         raise DataError(
             "is not a gateway's journal",
             where=str(path),
-            remedy="Give `cursor:` a path of its own, or move this file away",
+            remedy="Set `cursor:` to another path, or move this file away",
         )
     _magic, raw_name, capacity = _HEADER.unpack_from(data)
     found = raw_name.rstrip(b"\0").decode("utf-8", "replace")
@@ -318,7 +318,7 @@ def _load_file(path: Path, name: str) -> _LoadedJournal | None:
         raise DataError(
             f"is the journal of the gateway '{found}'",
             where=str(path),
-            remedy="Give each gateway a `cursor:` of its own",
+            remedy="Use a separate `cursor:` for each gateway",
         )
     found_cells = [decode_record(cell) for cell in _written_cells(data)]
     records = [record for record in found_cells if record is not None]
@@ -326,7 +326,7 @@ def _load_file(path: Path, name: str) -> _LoadedJournal | None:
 
 
 def _write_file(path: Path, name: str, capacity: int, records: list[JournalRecord]) -> None:
-    """Write a new file and rename it over: there is the old one or the new one."""
+    """Replace the file by one with these records."""
     data = bytearray(_HEADER.size + capacity * RECORD_BYTES)
     data[: _HEADER.size] = _HEADER.pack(MAGIC, name.encode(), capacity)
     for record in records:
@@ -336,7 +336,7 @@ def _write_file(path: Path, name: str, capacity: int, records: list[JournalRecor
 
 
 def _lock_file(path: Path) -> int:
-    """Lock the journal against a second gateway; the lock goes with the process."""
+    """Lock the journal against a second gateway; the lock ends with the process."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     holder = os.open(path.with_name(path.name + ".lock"), flags, 0o640)
     try:
@@ -344,8 +344,8 @@ def _lock_file(path: Path) -> int:
     except OSError:
         os.close(holder)
         raise DeviceLostError(
-            "is held by another process: this gateway runs already",
+            "is locked by another process: this gateway runs already",
             where=str(path),
-            remedy="Stop the other one, or give this one a `cursor:` of its own",
+            remedy="Stop the other process, or use a separate `cursor:`",
         ) from None
     return holder

@@ -1,4 +1,4 @@
-"""The watch over the daemon: is anybody inspecting? Pure, on the caller's clock."""
+"""Monitors the daemon: is the line online and inspecting? Pure; the caller passes the time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heart
 
 @dataclass(frozen=True, slots=True)
 class LineStatus:
-    """What is known of the line at one moment."""
+    """The state of the line at one moment."""
 
     online: bool
     error: PlcError
@@ -20,18 +20,18 @@ class LineStatus:
 
 
 class LineMonitor:
-    """Hears heartbeats; says at any moment whether the line lives. Not thread-safe.
+    """Derives the line's status from its messages. Not thread-safe.
 
-    It starts fail-safe and falls back to it when nothing is heard for `fail_safe_ns`;
-    one heartbeat of the newest epoch ends it.
+    Starts fail-safe and returns to it when no message arrives for `fail_safe_ns`; one
+    heartbeat of the newest epoch ends it.
     """
 
     def __init__(self, fail_safe_ns: int, epoch: int = 0) -> None:
-        """Nothing heard yet; `epoch` is the newest that was known before a restart."""
+        """Start fail-safe; `epoch` is the newest that was known before a restart."""
         self.epoch = epoch
         self.alarm = ""
         self.clock_stepped = False
-        """The daemon says that its wall clock is not to be trusted."""
+        """The daemon reports that its wall clock was stepped."""
         self._fail_safe_ns = fail_safe_ns
         self._last_message_ns: int | None = None
         self._invalid_topics: set[str] = set()
@@ -40,7 +40,7 @@ class LineMonitor:
         self._is_stopping = False
 
     def on_heartbeat(self, message: Heartbeat | Status, now_ns: int) -> None:
-        """One heartbeat or status; those of a dead daemon are not heard."""
+        """Process a heartbeat or status; those of an older epoch are ignored."""
         if message.epoch < self.epoch:
             return
         self.epoch = message.epoch
@@ -54,19 +54,19 @@ class LineMonitor:
             self._set_checksum(message.config_hash)
 
     def on_sequence_reset(self, epoch: int, now_ns: int) -> None:
-        """A heartbeat that told of a renumbering."""
+        """Process a heartbeat that reported a sequence reset."""
         self.epoch = max(self.epoch, epoch)
         self._last_message_ns = now_ns
 
     def on_invalid_message(self, topic: str) -> None:
-        """Something that breaks the wire's schema: another version is talking.
+        """Process a message that violates the wire schema: the line has another version.
 
-        Fail-safe until a message of the same kind can be read.
+        Fail-safe until a message of the same topic can be read.
         """
         self._invalid_topics.add(topic.partition(".")[0])
 
     def on_verdict(self, epoch: int, config_hash: str) -> None:
-        """A verdict that could be read, with the hash of the configuration that judged."""
+        """Process a valid verdict, with the hash of the configuration that made it."""
         self.epoch = max(self.epoch, epoch)
         self._invalid_topics.discard(VERDICT_TOPIC)
         self._set_checksum(config_hash)
@@ -74,15 +74,15 @@ class LineMonitor:
     def _set_checksum(self, config_hash: str) -> None:
         try:
             self._checksum = int(config_hash[:8], 16)
-        except ValueError:  # not a hash: a part of a test, or of a future version
+        except ValueError:  # not a hash: from a test, or a future version
             self._checksum = 0
 
     def set_stopping(self) -> None:
-        """The gateway is being stopped: fail-safe from here on."""
+        """The gateway is stopping: fail-safe from now on."""
         self._is_stopping = True
 
     def status(self, now_ns: int) -> LineStatus:
-        """What is known at `now_ns`."""
+        """Return the status of the line at `now_ns`."""
         error = self._error(now_ns)
         online = error in (PlcError.NONE, PlcError.NOT_INSPECTING)
         return LineStatus(online, error, self.alarm, self.epoch, self._checksum)

@@ -1,10 +1,11 @@
-"""What must not be forgotten between two lives of a gateway, beside the journal.
+"""The part memory: what a gateway keeps across restarts beside its journal.
 
-Which part ids did not pass, so that none of them ever does; and which triggers were heard,
-so that none is carried out twice. One file of fixed size: a header, two cells for the last
-trigger that are written in turn, a ring of parts and a ring of triggers. Each record ends in a
-CRC-32, so one that was cut by a crash does not check and the one before counts. In the page
-cache at once, as the journal: it survives `kill -9`, and a power cut but for the last `SYNC_S`.
+The part ids that did not pass, so that none of them passes later; and the triggers that were
+received, so that none is executed twice. One file of fixed size: a header, two alternating
+cells for the last trigger, a ring of parts and a ring of triggers. Each record ends in a
+CRC-32; one that a crash cut is invalid, and the record before it counts. Written to the page
+cache, as the journal is: it survives `kill -9`, and a power cut except for the last
+`SYNC_INTERVAL_S`.
 
 Source: docs/plc.md, "One part, one outcome"
 """
@@ -36,84 +37,84 @@ _TRIGGER_RECORD = struct.Struct("<Q16sQQI")
 _CRC = struct.Struct("<I")
 _PARTS_AT = 3 * CELL_BYTES
 _TRIGGER_CRC_SEED = zlib.crc32(b"trigger")
-"""Begins the checksum of the second ring's records: none of them checks as one of a part."""
+"""Initial value of the CRC in the ring of triggers, so that its records are invalid as parts."""
 TRIGGERS_MAX = 1_024
-"""Triggers of named parts that are remembered; the oldest is overwritten."""
+"""Triggers with a part id that are remembered; the oldest is overwritten."""
 
 
 class TriggerState(IntEnum):
-    """How far the last trigger got."""
+    """Progress of the last trigger. The values are stored."""
 
     REQUESTED = 1
-    """It is written down, and may have been sent to the line."""
+    """Recorded; it may have been sent to the line."""
     ACCEPTED = 2
     REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LastTrigger:
-    """The trigger that was handled last."""
+    """The last trigger that was handled."""
 
     trigger_id: int
     state: TriggerState
     refusal: TriggerRefusal = TriggerRefusal.NONE
     part_digest: bytes = bytes(16)
-    """Digest of its part id; zeros for none."""
+    """Digest of its part id; zeros if it has none."""
 
 
 class NotPassedReason(IntEnum):
-    """Why a part must not pass; the higher one counts."""
+    """Why a part must not pass; the highest value counts. The values are stored."""
 
     NONE = 0
-    """It may: what stood here no longer holds."""
+    """It may pass: an earlier record of the part is withdrawn."""
     NO_VERDICT = 1
-    """It was shown as not judged."""
+    """It was shown as a frame without a verdict."""
     REFUSED = 2
-    """Its trigger was answered as refused, though the line may have taken it."""
+    """Its trigger was answered as refused, though the line may have executed it."""
     REJECTED = 3
     """It was shown as a reject."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordTime:
-    """When something was written down."""
+    """When a part or a trigger was recorded."""
 
     monotonic_ns: int
     utc_ns: int
     boot_crc: int
-    """CRC-32 of the boot's name: whether `monotonic_ns` can be compared."""
+    """CRC-32 of the boot id; `monotonic_ns` is comparable only within one boot."""
 
     def age_ns(self, now_ns: int, utc_ns: int, boot_crc: int) -> int:
-        """How long ago; by the wall clock only where the PC has been started since."""
+        """Return the age; by the wall clock if the PC was rebooted since."""
         return now_ns - self.monotonic_ns if boot_crc == self.boot_crc else utc_ns - self.utc_ns
 
 
 @dataclass(frozen=True, slots=True)
 class NotPassedPart(RecordTime):
-    """One part that did not pass."""
+    """A part that did not pass."""
 
     reason: NotPassedReason
 
 
 def digest_part_id(part_id: str) -> bytes:
-    """16 bytes that stand for a part id."""
+    """Return the 16-byte digest that stands for a part id."""
     return hashlib.blake2b(part_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class PartMemory:
-    """The open memory of one gateway; the journal's lock guards it. Thread-safe."""
+    """The open part memory of one gateway, under the journal's lock. Thread-safe."""
 
     def __init__(self, path: Path | None, *, name: str = "", capacity: int = 65_536) -> None:
         """Open or create.
 
         Args:
-            path: The file; None to forget everything at the end.
-            name: The gateway's; the memory of another gateway is refused.
+            path: The file; None to store nothing.
+            name: Name of the gateway; the memory of another gateway is refused.
             capacity: Parts held; the oldest is overwritten. A file of another capacity is
-                rewritten with the newest parts it has.
+                rewritten with its newest parts.
 
         Raises:
-            DataError: It is no file, no memory, or another gateway's.
+            DataError: Not a regular file, not a part memory, or another gateway's.
             DeviceLostError: It cannot be opened or written.
         """
         self._lock = threading.Lock()
@@ -126,14 +127,14 @@ class PartMemory:
         self._last_trigger: LastTrigger | None = None
         self._syncer: SyncedFile | None = None
         self.damaged_records = 0
-        """Records that did not check when it was opened; a crash leaves one."""
+        """Invalid records found on opening; a crash leaves one."""
         self.is_new = True
-        """True if there was no file, so that nothing is known of earlier parts."""
+        """True if there was no file, so that earlier parts are not known."""
         if path is not None:
             try:
                 self._open(path, name)
             except NotRegularError:
-                raise  # a person must mend it
+                raise  # not retried: an operator must remove it
             except OSError as error:
                 raise DeviceLostError(
                     f"the gateway's memory cannot be used: {error.strerror}", where=str(path)
@@ -145,10 +146,10 @@ class PartMemory:
         return self._last_trigger
 
     def save_last_trigger(self, trigger: LastTrigger) -> None:
-        """Write it down; it survives `kill -9` when this returns.
+        """Save the last trigger; it survives `kill -9` when this returns.
 
         Raises:
-            DeviceLostError: It cannot be written: the gateway must not go on.
+            DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
             self._last_trigger = trigger
@@ -165,10 +166,10 @@ class PartMemory:
     def save_not_passed(
         self, part: bytes, reason: NotPassedReason, now_ns: int, utc_ns: int
     ) -> None:
-        """A part did not pass. `part` is the digest of its id.
+        """Save a part that did not pass. `part` is the digest of its id.
 
         Raises:
-            DeviceLostError: It cannot be written: the gateway must not go on.
+            DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
             known = self._parts.pop(part, None)
@@ -184,10 +185,10 @@ class PartMemory:
             )
 
     def clear_refused(self, part: bytes) -> None:
-        """A later trigger of a part was taken, so that its result is waited for.
+        """Withdraw `REFUSED` of a part: the line accepted a later trigger of it.
 
         Raises:
-            DeviceLostError: It cannot be written: the gateway must not go on.
+            DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
             known = self._parts.get(part)
@@ -200,17 +201,17 @@ class PartMemory:
                 )
 
     def find_not_passed(self, part: bytes) -> NotPassedPart | None:
-        """What is known of a part that did not pass."""
+        """Return the record of a part that did not pass; None if there is none."""
         with self._lock:
             return self._parts.get(part)
 
     def save_trigger(
         self, trigger_id: int, part: bytes, now_ns: int, utc_ns: int
     ) -> RecordTime | None:
-        """Remember that a trigger of a part was heard; when it was before, if it was.
+        """Save a trigger of a part; return when it was saved before, None if it was not.
 
         Raises:
-            DeviceLostError: It cannot be written: the gateway must not go on.
+            DeviceLostError: It cannot be written: the gateway must stop.
         """
         key = hashlib.blake2b(trigger_id.to_bytes(2, "little") + part, digest_size=16).digest()
         with self._lock:
@@ -227,11 +228,11 @@ class PartMemory:
             return known
 
     def age_ns(self, noted: RecordTime, now_ns: int, utc_ns: int) -> int:
-        """How long ago something was written down."""
+        """Return the age of a record."""
         return noted.age_ns(now_ns, utc_ns, self._boot_crc)
 
     def close(self) -> None:
-        """Put everything on the disk and let go; harmless when done already."""
+        """Sync and close the file; may be repeated."""
         if self._syncer is not None:
             self._syncer.close()
             self._syncer = None
@@ -261,14 +262,14 @@ class PartMemory:
                 raise DataError(
                     f"is of another version: {error}",
                     where=str(path),
-                    remedy="Move it away: part ids that did not pass are then forgotten",
+                    remedy="Move it away; the part ids that did not pass are then lost",
                 ) from error
         if len(data) != size:
             header = _HEADER.pack(MAGIC, name.encode(), self._capacity)
             blank = bytearray(size)
             blank[: len(header)] = header
             blank[CELL_BYTES:_PARTS_AT] = data[CELL_BYTES:_PARTS_AT].ljust(2 * CELL_BYTES, b"\0")
-            # The newest keep their counts, so that the ring goes on behind them.
+            # The newest keep their counts, so that the ring continues after them.
             first = self._part_count - len(self._parts) + 1
             for count, (part, noted) in enumerate(self._parts.items(), first):
                 at = self._part_offset(count)
@@ -285,17 +286,17 @@ class PartMemory:
     def _load(self, data: bytes, path: Path, name: str) -> None:
         if len(data) < _PARTS_AT or not data.startswith(MAGIC):
             raise DataError(
-                "is not a gateway's memory",
+                "is not a gateway's part memory",
                 where=str(path),
-                remedy="Give `cursor:` a path of its own, or move this file away: part ids "
-                "that did not pass are then forgotten",
+                remedy="Set `cursor:` to another path, or move this file away; the part ids "
+                "that did not pass are then lost",
             )
         found = _HEADER.unpack_from(data)[1].rstrip(b"\0").decode("utf-8", "replace")
         if found != name:
             raise DataError(
-                f"is the memory of the gateway '{found}'",
+                f"is the part memory of the gateway '{found}'",
                 where=str(path),
-                remedy="Give each gateway a `cursor:` of its own",
+                remedy="Use a separate `cursor:` for each gateway",
             )
         for at in (CELL_BYTES, 2 * CELL_BYTES):
             body = _check_crc(data[at : at + CELL_BYTES])
@@ -331,7 +332,7 @@ class PartMemory:
 
 
 def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[Any, ...]]:
-    """The records of one ring, in the order of their counts; their checksums tell them apart."""
+    """Return the records of one ring, ordered by count; the CRC seed selects the ring."""
     cells = (
         _check_crc(data[at : at + CELL_BYTES], seed)
         for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES)
@@ -340,7 +341,7 @@ def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[An
 
 
 def _count_damaged(data: bytes) -> int:
-    """Cells that were written and check in no way."""
+    """Count the cells that were written and are not valid in either ring."""
     cells = (data[at : at + CELL_BYTES] for at in range(CELL_BYTES, len(data), CELL_BYTES))
     return sum(
         any(cell) and not any(_check_crc(cell, seed) for seed in (0, _TRIGGER_CRC_SEED))
@@ -364,6 +365,6 @@ def _add_crc(body: bytes, seed: int = 0) -> bytes:
 
 
 def _check_crc(cell: bytes, seed: int = 0) -> bytes | None:
-    """What a cell holds; None if it was never written, not to its end, or in the other ring."""
+    """Return the body of a cell; None if it is empty, cut, or of the other ring."""
     body, found = cell[: -_CRC.size], int.from_bytes(cell[-_CRC.size :], "little")
     return body if any(body) and found == zlib.crc32(body, seed) else None

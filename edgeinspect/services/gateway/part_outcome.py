@@ -1,8 +1,8 @@
-"""One part, one outcome: what may pass at the PLC, given what the PLC has been shown before.
+"""One part, one outcome: which passes are shown, given what the PLC has been shown before.
 
-A part that was shown as not passed does not pass any more, whoever asks for another frame of
-it: a restarted PLC, a person, a fault. A part that cannot be named by the protocol does not
-pass either, for its name would be another's.
+A part that was shown as not passed does not pass later, whatever caused another frame of it:
+a restarted PLC, a person, a fault. A part whose id the protocol cannot carry does not pass
+either: a truncated id could be that of another part.
 
 Source: docs/plc.md, "One part, one outcome"
 """
@@ -24,7 +24,7 @@ from edgeinspect.services.gateway.part_memory import NotPassedReason, PartMemory
 
 
 class PartOutcomePolicy:
-    """For the gateway's loop."""
+    """Turns passes that may not be shown into rejects. For the gateway's loop."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class PartOutcomePolicy:
         inspect_again: bool = False,
         repeats_after_ns: int | None = None,
     ) -> None:
-        """Put together.
+        """Create a policy over `memory`.
 
         Args:
-            memory: Of the parts that did not pass.
-            clock: Of their age.
+            memory: The parts that did not pass.
+            clock: For their age.
             part_id_bytes: Longest part id that the link carries, in UTF-8; None for any.
             inspect_again: True if a part without a verdict may be inspected again.
-            repeats_after_ns: Age after which an id stands for another part; None for never.
+            repeats_after_ns: Age after which an id denotes another part; None for never.
         """
         self._memory = memory
         self._clock = clock
@@ -51,7 +51,7 @@ class PartOutcomePolicy:
         self._repeats_after_ns = repeats_after_ns
 
     def apply(self, result: PlcResult) -> PlcResult:
-        """The result as it may be shown."""
+        """Return the result as it may be shown."""
         if not result.part_id:
             return result
         passed = result.outcome is PlcOutcome.PASS
@@ -69,14 +69,14 @@ class PartOutcomePolicy:
         )
 
     def record_shown(self, part_id: str, result: PlcResult) -> None:
-        """Remember what has been shown; call before it is recorded as applied.
+        """Record what has been shown; call before it is recorded as applied.
 
         Args:
-            part_id: Its part's, also where the PLC cannot be told.
+            part_id: Id of its part, also if the protocol cannot carry it.
             result: As it was shown.
 
         Raises:
-            DeviceLostError: It cannot be written down: the gateway must not go on.
+            DeviceLostError: It cannot be written: the gateway must stop.
         """
         if not part_id or result.simulated or result.outcome is PlcOutcome.PASS:
             return

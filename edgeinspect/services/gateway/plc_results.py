@@ -1,7 +1,7 @@
-"""What a verdict means to an ejector. Pure: no clock is read, nothing is kept.
+"""Maps verdicts to PLC results. Pure: reads no clock and keeps no state.
 
-There is one way to a pass: a verdict PASS, of the daemon that lives, shown before its
-act-by. Everything else is a reject, or, where so configured, neither.
+Only a verdict PASS of the running daemon, shown before its act-by, is a pass. Everything
+else is a reject or, if so configured, neither.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class PendingResult:
     """A result that waits to be shown."""
 
     result: PlcResult
-    """As it is if it can be shown in time; its `act_by_ms` is not yet set."""
+    """As it is if shown in time; its `act_by_ms` is not set yet."""
     act_by_at_ns: int | None
     """Monotonic; None for a result that has no act-by."""
 
     def result_at(self, now_ns: int) -> PlcResult:
-        """The result as it must be shown now: past its act-by a pass is a reject."""
+        """Return the result to show at `now_ns`: after its act-by a pass is a reject."""
         result = self.result
         if self.act_by_at_ns is None:
             return result
@@ -61,18 +61,18 @@ def result_for_verdict(
     newest_epoch: int,
     no_verdict_as: PlcOutcome,
 ) -> PendingResult:
-    """What a verdict tells the ejector.
+    """Return the result for a verdict.
 
     Args:
         verdict: The next in order.
-        now_ns: Monotonic time; act-by is put on this clock here, once, so that a later
-            step of the wall clock moves nothing.
+        now_ns: Monotonic time. Act-by is converted to this clock once, here, so that a later
+            step of the wall clock has no effect.
         utc_ns: Wall time at `now_ns`.
-        sent_at_ns: Monotonic, the earliest that it can have been sent; None if nobody knows
-            but the wall clock, as of one that was replayed.
-        clock_stepped: The wall clock here or at the line was set lately, so that act-by
-            counts from the capture; a replayed one then is late.
-        newest_epoch: Of the daemon that lives; a pass of an older one is a reject.
+        sent_at_ns: Monotonic, the earliest time at which it can have been sent; None if
+            only the wall clock tells, as for a replayed verdict.
+        clock_stepped: The wall clock here or at the line was stepped recently: act-by then
+            counts from the capture, and a replayed verdict is late.
+        newest_epoch: Of the running daemon; a pass of an older one is a reject.
         no_verdict_as: REJECT or NEITHER.
     """
     outcome, cause = _OUTCOMES[verdict.decision], CAUSES.get(verdict.reason, CAUSE_UNKNOWN)
@@ -114,7 +114,7 @@ _OUTCOMES = {
 
 
 def result_for_lost(lost: VerdictsLost, epoch: int) -> PendingResult:
-    """Verdicts that nobody holds any more: one reject that speaks for all of them."""
+    """Return the one reject that covers a range of lost verdicts."""
     covers = lost.to_seq - lost.from_seq + 1
     result = PlcResult(
         lost.to_seq, epoch, PlcOutcome.REJECT, CAUSE_LOST, no_verdict=True, frames_covered=covers

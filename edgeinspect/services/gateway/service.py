@@ -1,4 +1,4 @@
-"""The program: a gateway's file becomes a running gateway, and signals end it."""
+"""Runs a gateway from its configuration file until a signal."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_gateway(path: Path) -> None:
-    """Run the gateway of a configuration file until a signal.
+    """Run the gateway of a configuration file until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: The configuration cannot be used.
+        ConfigError: The configuration is not valid.
         MissingExtraError: The link's library is not installed.
-        DataError: The journal or a key is not what it should be.
-        DeviceLostError: The journal is held by another process, or cannot be written.
+        DataError: The journal, the part memory or a key file is not valid.
+        DeviceLostError: The journal is locked by another process, or cannot be written.
     """
     loaded = load_config(path)
     clock = SystemClock()
@@ -68,7 +68,7 @@ def _build_with_triggers(
     clock: Clock,
     stack: ExitStack,
 ) -> Gateway:
-    """The gateway with what carries the PLC's triggers; `held` closes that."""
+    """Build the gateway with what forwards the PLC's triggers; `stack` closes that."""
     prepare, address = make_socket_setup(config), config.feed.find().replay
     triggers: TriggerForwarder | None = None
     counter: TriggerCountReporter | None = None
@@ -90,10 +90,10 @@ def _build_with_triggers(
 
 
 def open_part_memory(config: GatewayConfig) -> PartMemory:
-    """What the gateway must not forget, beside its journal.
+    """Open the part memory beside the journal.
 
     Raises:
-        DataError: The file is no memory, or another gateway's.
+        DataError: The file is not a part memory, or is another gateway's.
         DeviceLostError: It cannot be opened.
     """
     path = Path(config.cursor + ".memory")
@@ -101,18 +101,18 @@ def open_part_memory(config: GatewayConfig) -> PartMemory:
 
 
 def _log_lost_state(journal: Journal, memory: PartMemory, config: GatewayConfig) -> None:
-    """Log what of an earlier life is not there any more: nothing is forgotten in silence."""
+    """Log stored state that is damaged or missing."""
     for held, path in ((journal, config.cursor), (memory, f"{config.cursor}.memory")):
         if held.damaged_records:
-            problem = f"{held.damaged_records} records do not check, and are passed over"
+            problem = f"{held.damaged_records} invalid records are ignored"
             _log.warning(log_events.GATEWAY_FORGOT, problem=problem, path=path)
     if memory.is_new and not journal.is_new:
-        problem = "there is a journal, but no memory: part ids that did not pass are forgotten"
+        problem = "there is a journal but no part memory: part ids that did not pass are lost"
         _log.warning(log_events.GATEWAY_FORGOT, problem=problem, path=f"{config.cursor}.memory")
 
 
 def _make_watchdog_callback(clock: Clock, line: str) -> Callable[[], None]:
-    """Tells systemd at the first turn that the gateway works, and feeds its watchdog."""
+    """Return a callback that reports readiness to systemd once and notifies its watchdog."""
     pulse = WatchdogNotifier(clock)
     told = False
 
@@ -135,7 +135,7 @@ def build_gateway(
     counter: TriggerCountReporter | None = None,
     memory: PartMemory | None = None,
 ) -> Gateway:
-    """A gateway on a real feed, not yet running."""
+    """Build a gateway on a feed of its line, not yet running."""
 
     def subscribe(cursor: int | None) -> VerdictFeed:
         source = config.feed.find()
@@ -164,7 +164,7 @@ def build_gateway(
 
 
 def make_link(loaded: LoadedGatewayConfig, clock: Clock) -> PlcLink:
-    """The link, not opened.
+    """Build the configured link, not opened yet.
 
     Raises:
         MissingExtraError: Its library is not installed.
@@ -176,7 +176,7 @@ def make_link(loaded: LoadedGatewayConfig, clock: Clock) -> PlcLink:
 
 
 def make_socket_setup(config: GatewayConfig) -> SocketSetup:
-    """Puts the configured keys on a socket; nothing where there are none."""
+    """Return what sets the configured CURVE keys on a socket, if there are any."""
     curve = config.feed.curve
     if curve is None:
         return no_encryption

@@ -1,4 +1,4 @@
-"""Files of fixed size that are written in place and put on the disk off the loop."""
+"""Files of fixed size that are written in place and synced by a thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeinspect.errors import DeviceLostError
 
 SYNC_INTERVAL_S = 0.1
-"""How often a file is put on the disk."""
+"""Shortest time between two syncs of a file."""
 
 
 class SyncedFile:
@@ -48,7 +48,7 @@ class SyncedFile:
     def _sync(self) -> None:
         try:
             os.fdatasync(self.fd)
-        except OSError:  # it is in the page cache; the next write will say it
+        except OSError:  # the data is in the page cache; the next write reports the error
             pass
 
 

@@ -1,16 +1,17 @@
-"""Which trigger id is a request for a frame. Pure: time and the PLC's words are arguments.
+"""Decides which trigger id requests a frame. Pure: time and the PLC's inputs are arguments.
 
-    id as before                        nothing
-    the first since this start          refused: it may have stood there for hours
-    0, but after 65535                  refused: a PLC that begins again writes zeros
-    an id and its part once more        refused: a memory of the PLC, or somebody else's
-    the one behind it, after a silence  refused: it may have stood there as long
-    torn, or a part that has no name    refused
-    older than it may be, or unknown    refused
-    else                                asked for, until its age is used up
+    the id is unchanged                     nothing
+    the first one since this start          refused: it may be hours old
+    0, not after 65535                      refused: a restarting PLC writes zeros
+    an id and part received before          refused: stored by the PLC, or another writer's
+    the next one after that, if it came     refused: it may be as old
+      after a silence
+    torn, or an invalid part id             refused
+    too old, or of unknown age              refused
+    else                                    requested, until it is too old
 
-Refused is an answer, so a part that is not inspected is known not to be, and is ejected. A
-trigger that is known from before this start needs none.
+A refusal is an answer, so the PLC knows that the part is not inspected, and ejects it. A
+trigger that was answered before this start needs no answer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LAST_ID = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class TriggerAnswer:
-    """What the PLC is told of one trigger."""
+    """The answer to one trigger, as the PLC sees it."""
 
     trigger_id: int
     refused: bool
@@ -35,16 +36,16 @@ class TriggerAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """A trigger that the line must be asked for."""
+    """A trigger to be forwarded to the line."""
 
     trigger_id: int
     commands: PlcCommands
     expires_at_ns: int
-    """Monotonic; no frame is taken from here on."""
+    """Monotonic; from then on no frame may be exposed for it."""
 
 
 class TriggerValidator:
-    """Hears what the PLC wrote. For one thread."""
+    """Checks each trigger id that the PLC writes. For one thread."""
 
     def __init__(
         self,
@@ -52,30 +53,30 @@ class TriggerValidator:
         max_age_ns: int,
         is_repeat: Callable[[int, str], bool] = lambda _trigger_id, _part_id: False,
     ) -> None:
-        """Nothing is heard yet.
+        """Start without a trigger received.
 
         Args:
-            last: Handled before this start; None if nothing is known.
-            max_age_ns: From the PLC's wish to the frame.
-            is_again: Whether a trigger of this id and part was heard before; called once for
-                each, and remembers it.
+            last: The last trigger before this start; None if not known.
+            max_age_ns: Longest time from the PLC's request to the exposure.
+            is_repeat: Returns whether a trigger of this id and part was received before;
+                called once for each, and records it.
         """
         self.initial_answer = (
             TriggerAnswer(last.trigger_id, last.state is not TriggerState.ACCEPTED, last.refusal)
             if last is not None
             else TriggerAnswer(0, False)
         )
-        """Where it begins."""
+        """The answer to the last trigger before this start."""
         self._max_age_ns = max_age_ns
         self._last_id = None if last is None else last.trigger_id
         self._is_repeat = is_repeat
         self._has_received = False
         self._is_uncertain = False
-        """The trigger before this one came again after a silence: two memories take turns, and
-        what the other says now may have stood there as long."""
+        """The previous trigger was a repeat after a silence: two writers alternate, and what
+        the other one writes now may be as old."""
 
     def check(self, commands: PlcCommands, now_ns: int) -> FrameRequest | TriggerAnswer | None:
-        """What to do about what the PLC wrote last; None if it is known already."""
+        """Return the answer or the request for a new trigger id; None if it is unchanged."""
         trigger_id, since_ns = commands.trigger_id, commands.trigger_since_ns
         if trigger_id is None:
             return None

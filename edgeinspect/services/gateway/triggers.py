@@ -1,5 +1,5 @@
-"""The PLC's triggers, carried to the line and answered, in a thread of their own; and its count
-of the triggers that it gives the camera by wire, carried to the line to be compared.
+"""Forwards the PLC's triggers to the line and answers them, in a thread; reports the PLC's count
+of the triggers that it sends the camera by wire, for the line to compare.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from edgeinspect.system import DecodeError, RateLimitedLogger, boot_id, log_even
 from edgeinspect.wire import CommandResult, TriggerCount, TriggerRequest, decode_reply, encode_body
 
 _ANSWER_TIMEOUT_NS = 450 * NS_PER_MS
-"""Beyond a trigger's end: the line answers within 400 ms of hearing it."""
+"""Added to a trigger's expiry: the line answers within 400 ms of receiving it."""
 _REPORT_INTERVAL_NS = NS_PER_S // 2
 
 _log = structlog.get_logger()
@@ -62,12 +62,12 @@ class TriggerForwarder:
 
         Args:
             address: The line's ROUTER.
-            camera: Asked for each frame.
-            clock: Of the triggers' age: the one that the link stamps with.
-            memory: Holds the triggers across restarts.
-            max_age_ms: From the PLC's wish to the frame.
-            repeats_after_ns: Age after which a part id stands for another part; None for never.
-            prepare: Puts CURVE keys on the socket.
+            camera: Name of the camera that is triggered.
+            clock: The one that the link stamps triggers with.
+            memory: Keeps the triggers across restarts.
+            max_age_ms: Longest time from the PLC's request to the exposure.
+            repeats_after_ns: Age after which a part id denotes another part; None for never.
+            prepare: Sets CURVE keys on the socket.
         """
         self._address = address
         self._camera = camera
@@ -77,24 +77,24 @@ class TriggerForwarder:
         self._repeats_after_ns = repeats_after_ns
         self._throttled_log = RateLimitedLogger(_log, clock)
         self._repeated_id: int | None = None
-        """Trigger id that was refused last because it came again, for the log."""
+        """The last trigger id that was refused as a repeat, for the log."""
         self._resolve_interrupted()
         self._validator = TriggerValidator(
             memory.last_trigger, round(max_age_ms * NS_PER_MS), self._is_repeat
         )
         self.answer: TriggerAnswer = self._validator.initial_answer
-        """Of the last trigger that was answered."""
+        """The answer to the last trigger that was answered."""
         self.failure: EdgeInspectError | None = None
-        """Why it cannot go on, if it cannot: the memory cannot be written."""
+        """Set when the thread has ended because the memory cannot be written."""
         self._queue: queue.SimpleQueue[FrameRequest | TriggerAnswer | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="triggers", daemon=True)
         self._thread.start()
 
     def process_commands(self, commands: PlcCommands) -> None:
-        """Look for a new trigger id, and have it carried out or refused.
+        """Forward or refuse a new trigger id.
 
         Raises:
-            EdgeInspectError: An answer could not be written down.
+            EdgeInspectError: An answer could not be saved.
         """
         if self.failure is not None:
             raise self.failure
@@ -108,11 +108,13 @@ class TriggerForwarder:
         self._thread.join(timeout=2.0)
 
     def _resolve_interrupted(self) -> None:
-        """A gateway that was killed while it asked does not know what the line did: refused,
-        and whatever comes of it does not pass.
+        """Refuse a trigger during which the gateway was killed: what the line did is not known,
+        so the result of its part must not pass.
         """
         last, clock = self._memory.last_trigger, self._clock
-        if last is not None and any(last.part_digest):  # a memory from before these were kept
+        if last is not None and any(
+            last.part_digest
+        ):  # a memory without triggers, of an older version
             self._memory.save_trigger(
                 last.trigger_id, last.part_digest, clock.now_ns(), clock.utc_ns()
             )
@@ -123,7 +125,7 @@ class TriggerForwarder:
             )
 
     def _is_repeat(self, trigger_id: int, part_id: str) -> bool:
-        """Whether this trigger of this part was heard before; it is from now on."""
+        """Save this trigger of this part; return whether it was received before."""
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         before = self._memory.save_trigger(trigger_id, digest_part_id(part_id), now_ns, utc_ns)
         again = before is not None and (
@@ -149,7 +151,7 @@ class TriggerForwarder:
                     self._save_answer(item, bytes(16))
                     continue
                 accepted = self._forward(socket, item)
-                if accepted is None:  # what still lies in its buffers goes with it
+                if accepted is None:  # discards what is left in its buffers
                     socket.close(0)
                     socket = self._connect(context)
         except EdgeInspectError as error:
@@ -161,10 +163,10 @@ class TriggerForwarder:
         return connect_socket(context, zmq.DEALER, self._address, self._prepare, immediate=True)
 
     def _forward(self, socket: Socket, request: FrameRequest) -> bool | None:
-        """Ask the line, and conclude; None if it did not answer."""
+        """Send a request to the line and save the answer; None if the line did not answer."""
         name = request.commands.trigger_part_id
         part = digest_part_id(name) if name else bytes(16)
-        # Before it is sent: a gateway that is killed now must not ask a second time.
+        # Before it is sent: a gateway that is killed now must not send it a second time.
         self._memory.save_last_trigger(
             LastTrigger(request.trigger_id, TriggerState.REQUESTED, part_digest=part)
         )
@@ -191,10 +193,10 @@ class TriggerForwarder:
             )
 
     def _request_frame(self, socket: Socket, ask: FrameRequest) -> bool | None:
-        """One trigger: whether the line took it; None if nobody knows."""
+        """Return whether the line accepted the trigger; None if that is not known."""
         clock, commands = self._clock, ask.commands
         try:
-            while socket.poll(0):  # an answer that came after its time
+            while socket.poll(0):  # an answer that came too late
                 socket.recv_multipart()
             left_ns = ask.expires_at_ns - clock.now_ns()
             if left_ns <= 0 or not socket.poll(max(1, left_ns // NS_PER_MS), zmq.POLLOUT):
@@ -208,7 +210,7 @@ class TriggerForwarder:
                 expires_utc_ns=ask.expires_at_ns + read_utc_offset_ns(clock),
             )
             socket.send(encode_body(request), zmq.NOBLOCK)
-        except zmq.Again:  # gone again; it was not sent
+        except zmq.Again:  # disconnected meanwhile; it was not sent
             return False
         except zmq.ZMQError:
             return None
@@ -226,9 +228,9 @@ class TriggerForwarder:
 
 
 class TriggerCountReporter:
-    """Tells the line how often the PLC triggered a camera by wire. For one thread.
+    """Reports to the line how often the PLC triggered a camera by wire. For one thread.
 
-    A count that is lost on the way costs nothing: the next one says it all.
+    A lost report has no effect: the count is cumulative.
     """
 
     def __init__(
@@ -238,9 +240,9 @@ class TriggerCountReporter:
 
         Args:
             address: The line's ROUTER.
-            camera: The one that the PLC triggers.
-            clock: Paces the messages.
-            prepare: Puts CURVE keys on the socket.
+            camera: Name of the camera that the PLC triggers.
+            clock: Limits the rate of the reports.
+            prepare: Sets CURVE keys on the socket.
         """
         self._camera = camera
         self._clock = clock
@@ -249,7 +251,7 @@ class TriggerCountReporter:
         self._socket = connect_socket(self._context, zmq.DEALER, address, prepare, immediate=True)
 
     def report(self, inputs: PlcInputs) -> None:
-        """Say the PLC's count twice a second, as long as it is there to be asked."""
+        """Send the PLC's count, at most twice a second, while the PLC is connected."""
         now_ns = self._clock.now_ns()
         count = inputs.commands.trigger_id if inputs.commands is not None else None
         if not inputs.is_connected or count is None or now_ns < self._next_report_ns:

@@ -1,10 +1,9 @@
-"""How old can it be, what the line has just said? Pure, on the caller's clock.
+"""Bounds the age of a verdict after a step of the wall clock. Pure; the caller passes the time.
 
-After a step of the wall clock a verdict's stamps say nothing of its age, so that counts from the
-last moment at which it cannot have been sent yet: when this loop found nothing waiting. That
-proves something only while the line is heard and this loop turns. A newcomer is given the last
-verdict, however old; after a silence a network brings what lay in it; and after a stop of this
-process the thread that reads the network may not have caught up.
+After a step a verdict's time stamps do not give its age. It cannot be older than the last poll
+that found the queue empty. That holds only while the line sends and this loop runs: a new
+subscriber is sent the last verdict, however old; after a silence the network delivers what it
+had buffered; and after a stop of this process the thread that reads the network may lag.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from edgeinspect.domain import STALL_NS
 
 
 class VerdictAgeTracker:
-    """For the gateway's loop."""
+    """The polls and messages of the gateway's loop. For that thread."""
 
     def __init__(self, now_ns: int, silence_ns: int) -> None:
-        """Nothing is heard yet; after `silence_ns` without a message the line was away."""
+        """Start without a message; after `silence_ns` without one the line counts as away."""
         self._silence_ns = silence_ns
         self._last_iteration_ns = now_ns
         self._last_message_ns: int | None = None
@@ -24,7 +23,11 @@ class VerdictAgeTracker:
         self._empty_at_ns: int | None = None
 
     def record_iteration(self, now_ns: int) -> int:
-        """Call before and after whatever waits; returns how long too long that was, ns."""
+        """Record one pass of the loop; call before and after anything that waits.
+
+        Returns:
+            By how many ns it exceeded `STALL_NS`; 0 if it did not.
+        """
         late_ns = max(0, now_ns - self._last_iteration_ns - STALL_NS)
         self._last_iteration_ns = now_ns
         if late_ns:
@@ -32,13 +35,13 @@ class VerdictAgeTracker:
         return late_ns
 
     def record_message(self, now_ns: int) -> None:
-        """Something of the line has come."""
+        """Record that a message of the line was received."""
         if self._last_message_ns is None or now_ns - self._last_message_ns > self._silence_ns:
             self._uncertain_until_ns = max(self._uncertain_until_ns, now_ns + STALL_NS)
         self._last_message_ns = now_ns
 
     def record_empty_poll(self, polled_at_ns: int) -> None:
-        """Nothing waited; `looked_at_ns` is before the look, for a pause may follow it."""
+        """Record an empty poll that began at `polled_at_ns`."""
         heard_at_ns = self._last_message_ns
         if (
             heard_at_ns is not None
@@ -48,5 +51,5 @@ class VerdictAgeTracker:
             self._empty_at_ns = polled_at_ns
 
     def sent_after_ns(self, now_ns: int) -> int | None:
-        """The earliest that what has come can have been sent; None if nobody knows."""
+        """Return the earliest time at which a received verdict was sent; None if not known."""
         return None if self._empty_at_ns is None else min(now_ns, self._empty_at_ns)

@@ -268,7 +268,7 @@ def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
 def test_a_taken_port_may_be_free_in_a_moment(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=server.port), SystemClock())
     with pytest.raises(
-        DeviceLostError, match=r"link\.port: cannot be listened on: Address already in use"
+        DeviceLostError, match=r"link\.port: cannot listen: Address already in use"
     ):
         link.open()
 
@@ -305,7 +305,7 @@ def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) 
     assert not allowed.allows("198.51.100.1")
     assert address_of(("::ffff:192.0.2.7", 5, 0, 0)) == "192.0.2.7"
     assert address_of(("fe80::1%eth0", 5, 0, 0)) == "fe80::1"
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="is not an address"):
         modbus.Options(allow=["plc"])
 
 

@@ -144,7 +144,7 @@ def test_each_writes_its_own_tags(secure: Any) -> None:
             assert level.Value.Value == wanted
         # A client that only looks is not the PLC: no result is delivered to it.
         await asyncio.sleep(0.1)
-        assert not served.link.poll().connected
+        assert not served.link.poll().is_connected
         await disconnect(client)
 
     run_async(work)
@@ -366,7 +366,7 @@ def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> No
         async def output(name: str) -> Any:
             return await client.get_node(f"ns=2;s=Outputs.{name}").read_value()
 
-        served.link.show(shown)
+        served.link.write(shown)
         for _ in range(3_000):
             if await output("ResultsTotal") == 7:
                 break
@@ -374,11 +374,11 @@ def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> No
         seen = [await output(name) for name in ("ResultsTotal", "Online", "ResultsValid", "Pass")]
         assert seen == [7, True, False, False]
         assert (await output("ResultId"), await output("ResultIdCheck")) == (7, 0)
-        assert served.link.poll().delivered == -1
+        assert served.link.poll().delivered_revision == -1
         await disconnect(client)
         plc = await connect(served.client(pairs["plc"], "press", PASSWORD))
         for _ in range(3_000):
-            if served.link.poll().delivered == shown.revision:
+            if served.link.poll().delivered_revision == shown.revision:
                 break
             await asyncio.sleep(0.01)
         assert await plc.get_node("ns=2;s=Outputs.Pass").read_value()
@@ -387,4 +387,4 @@ def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> No
     try:
         run_async(work)
     finally:
-        served.link.show(ProcessImage(revision=(1 << 30) + 1))
+        served.link.write(ProcessImage(revision=(1 << 30) + 1))

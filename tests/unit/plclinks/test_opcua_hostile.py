@@ -466,7 +466,7 @@ def test_nesting_ends_at_its_own_connection(served: RunningServer) -> None:
         ({"anonymous": True}, "needs certificate"),
         ({"write": {"a": ["*"]}}, "needs certificate"),
         ({"certificate": "x", "private_key": "y", "write": {"a": ["Enabel"]}}, "no input Enabel"),
-        ({"allow": ["plc"]}, "is no address"),
+        ({"allow": ["plc"]}, "is not an address"),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict[str, Any], problem: str) -> None:

@@ -38,7 +38,7 @@ RESULTS = st.builds(
     encoder_count=st.none() | BIG,
     act_by_encoder=st.none() | BIG,
     act_by_ms=BIG,
-    covers=st.integers(1, 1 << 62),
+    frames_covered=st.integers(1, 1 << 62),
     recipe_id=st.text(max_size=80),
     processing_us=BIG,
 )
@@ -48,7 +48,7 @@ IMAGES = st.builds(
     trigger_ready=st.booleans(),
     result=st.none() | RESULTS,
     error=st.sampled_from(PlcError),
-    numbering=BIG,
+    sequence_generation=BIG,
     buffered=BIG,
     results_total=BIG,
     epoch=BIG,

@@ -335,7 +335,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.applied: list[PlcResult] = []
         self.numbering_applied: list[int] = []
         self.totals = ResultTotals()
-        self.connected = True
+        self.is_connected = True
         self.online = True
         self.delivered = -1
         self.block = _register_map.encode_outputs(ProcessImage())
@@ -346,8 +346,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.image = self.handshake.update_image(OFFLINE, 0)
 
     def turn(self) -> None:
-        commands = PlcCommands(results_ack=self.ack) if self.connected else None
-        inputs = PlcInputs(self.connected, self.delivered, commands)
+        commands = PlcCommands(results_ack=self.ack) if self.is_connected else None
+        inputs = PlcInputs(self.is_connected, self.delivered, commands)
         for done in self.handshake.process_inputs(inputs, self.now_ns):
             assert done.result is not None
             last = self.applied[-1].seq if self.applied else 0
@@ -428,7 +428,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def link_drops(self) -> None:
-        self.connected = not self.connected
+        self.is_connected = not self.is_connected
         self.turn()
 
     @rule()

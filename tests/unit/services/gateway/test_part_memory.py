@@ -150,7 +150,7 @@ def test_a_write_cut_anywhere_leaves_what_was_known_before(tmp_path: Path) -> No
 
 def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("schema: 1\n" * 100)
-    with pytest.raises(DataError, match="is not a gateway's memory"):
+    with pytest.raises(DataError, match="is not a gateway's part memory"):
         memory(tmp_path / "text")
     memory(tmp_path / "m").close()
     with pytest.raises(DataError, match="memory of the gateway 'plc-1'"):
