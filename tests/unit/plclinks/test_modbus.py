@@ -267,9 +267,7 @@ def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
 
 def test_a_taken_port_may_be_free_in_a_moment(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=server.port), SystemClock())
-    with pytest.raises(
-        DeviceLostError, match=r"link\.port: cannot listen: Address already in use"
-    ):
+    with pytest.raises(DeviceLostError, match=r"link\.port: cannot listen: Address already in use"):
         link.open()
 
 
