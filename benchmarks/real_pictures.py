@@ -31,7 +31,7 @@ from edgeinspect.learning.evaluate import (
     upsample_class_map,
     wilson_interval,
 )
-from edgeinspect.learning.onnx_graphs.run import run_graph
+from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.wire import TriggerRequest
 

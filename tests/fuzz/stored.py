@@ -22,7 +22,7 @@ from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
 from edgeinspect.learning.datasets.split import read_split, write_split
 from edgeinspect.learning.datasets.unsupported_formats import detect_unsupported_format
-from edgeinspect.learning.onnx_graphs.importer.file_kind import identify_file
+from edgeinspect.learning.onnx_graphs.importer.foreign_file import identify_file
 from edgeinspect.services.archiver.writer import ArchiveWriter
 from edgeinspect.services.gateway.part_memory import NotPassedReason, PartMemory
 from edgeinspect.services.hmi.drift import DriftMonitor, ScoreReference, make_reference

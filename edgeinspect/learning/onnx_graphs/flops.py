@@ -1,4 +1,4 @@
-"""What one inference costs, counted from the graph: multiply-adds and weights."""
+"""Computational cost of one inference, counted from the graph: multiply-adds and weights."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.learning.onnx_graphs.graph import error_text
 from edgeinspect.system import check_regular
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceCost:
-    """Of one picture."""
+    """Cost of inference on one image."""
 
     macs: int
-    """Multiply-adds of convolutions and matrix products; the rest is small beside them."""
+    """Multiply-adds of convolutions and matrix products; other operators are negligible."""
     parameters: int
-    """Numbers in the graph's floating-point weights, batch norms folded as the graph has them."""
+    """Floating-point weights in the graph, batch norms as folded as the graph has them."""
 
     @property
     def gmac(self) -> float:
-        """In thousand millions."""
+        """Multiply-adds in billions."""
         return self.macs / 1e9
 
 
 def count_flops(path: Path) -> InferenceCost:
-    """Count a graph whose sizes are all fixed.
+    """Count the multiply-adds and weights of a graph with fixed sizes.
 
     Raises:
-        ModelError: It cannot be read, or a size that is needed is not known.
+        ModelError: The graph cannot be read, or a required size is not known.
         MissingExtraError: onnx is not installed.
     """
     try:
@@ -40,9 +41,8 @@ def count_flops(path: Path) -> InferenceCost:
         raise MissingExtraError("onnx", "onnx") from error
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load(check_regular(path)), data_prop=True)
-    except Exception as error:  # protobuf's and onnx's own, by the installed versions
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"cannot be counted: {reason}", where=str(path)) from error
+    except Exception as error:  # exception types differ by protobuf and onnx version
+        raise ModelError(f"cannot be counted: {error_text(error)}", where=str(path)) from error
     graph = model.graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -67,15 +67,15 @@ def count_flops(path: Path) -> InferenceCost:
 def _macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     if node.op_type in ("Conv", "QLinearConv"):
         kernel = shapes[node.input[3 if node.op_type == "QLinearConv" else 1]]
-        # (outputs, inputs / groups, height, width): all but the first per output number.
+        # (outputs, inputs / groups, height, width): one output value costs all but the first.
         return _product(shapes[node.output[0]]) * _product(kernel[1:])
     if node.op_type == "ConvTranspose":
         kernel = shapes[node.input[1]]
         return _product(shapes[node.input[0]]) * _product(kernel[1:])
     if node.op_type == "Gemm":
         first = shapes[node.input[0]]
-        turned = any(a.name == "transA" and a.i for a in node.attribute)
-        return _product(shapes[node.output[0]]) * first[0 if turned else 1]
+        is_transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return _product(shapes[node.output[0]]) * first[0 if is_transposed else 1]
     if node.op_type == "MatMul":
         return _product(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     return 0

@@ -1,4 +1,4 @@
-"""A view of an ONNX graph that answers what a placement must know: who makes what for whom."""
+"""Reading ONNX graphs: producers, consumers and constants; folding, copying, serialising."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeinspect.errors import MissingExtraError, ModelError
 from edgeinspect.system import check_regular
 
 MIN_QDQ_OPSET = 19
-"""Opset from which QuantizeLinear is what TensorRT, OpenVINO and ONNX Runtime agree on."""
+"""Opset from which TensorRT, OpenVINO and ONNX Runtime agree on QuantizeLinear."""
 
 
 def load_model(path: Path) -> Any:
@@ -21,7 +21,7 @@ def load_model(path: Path) -> Any:
 
     Raises:
         MissingExtraError: onnx is not installed.
-        ModelError: It cannot be parsed.
+        ModelError: The file cannot be parsed.
     """
     try:
         import onnx
@@ -29,18 +29,23 @@ def load_model(path: Path) -> Any:
         raise MissingExtraError("onnx", "onnx") from error
     try:
         return onnx.load(str(check_regular(path)), load_external_data=False)
-    except Exception as error:  # protobuf's own error has no public name
-        raise ModelError(f"is no ONNX file: {error}", where=str(path)) from error
+    except Exception as error:  # protobuf's exception has no public name
+        raise ModelError(f"is not an ONNX file: {error}", where=str(path)) from error
+
+
+def error_text(error: Exception, limit: int = 240) -> str:
+    """Return the message of a library's error on one line, shortened."""
+    return " ".join(str(error).split())[:limit]
 
 
 def non_float32_type(model: Any) -> str:
-    """The float type that a graph computes in beside float32, in words; empty for none.
+    """Return the name of a float type other than float32 that a graph computes in, or "".
 
-    Looks at weights, constants and casts: a scale of an INT8 graph must be of the weights' type.
+    Weights, constants and casts count: the scales of an INT8 graph must have the weights' type.
     """
     from onnx import TensorProto
 
-    halves = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+    names = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
     types = [tensor.data_type for tensor in model.graph.initializer]
     for node in model.graph.node:
         for entry in node.attribute:
@@ -48,9 +53,9 @@ def non_float32_type(model: Any) -> str:
                 types.append(entry.t.data_type)
             elif entry.name == "to" and node.op_type == "Cast":
                 types.append(entry.i)
-    if found := next((halves[kind] for kind in types if kind in halves), ""):
-        return found
-    # Exporters leave a size of one number in double here and there; weights are another matter.
+    if name := next((names[kind] for kind in types if kind in names), ""):
+        return name
+    # Exporters leave single size values in double; only weights in double matter.
     double = any(
         tensor.data_type == TensorProto.DOUBLE and len(tensor.dims) > 1
         for tensor in model.graph.initializer
@@ -59,24 +64,25 @@ def non_float32_type(model: Any) -> str:
 
 
 def copy_model(model: Any) -> Any:
-    """A copy that shares nothing."""
+    """Return a deep copy."""
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    return made
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
 
 
 def opset_version(model: Any) -> int:
-    """Version of the default operator set."""
-    return next((int(e.version) for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
+    """Return the version of the default operator set; 0 if there is none."""
+    versions = [int(e.version) for e in model.opset_import if e.domain in ("", "ai.onnx")]
+    return max(versions, default=0)
 
 
 class GraphIndex:
-    """Producers, consumers and constants of a model, as it was when this was made.
+    """Producers, consumers and constants of a model at the time of construction.
 
     Args:
-        model: onnx.ModelProto; not changed, not copied.
+        model: An `onnx.ModelProto`; neither changed nor copied.
     """
 
     def __init__(self, model: Any) -> None:
@@ -95,42 +101,42 @@ class GraphIndex:
         self.outputs = [value.name for value in model.graph.output]
 
     def producer(self, tensor: str) -> Any | None:
-        """The node that makes a tensor; None for inputs and constants."""
+        """Return the node that produces a tensor; None for inputs and constants."""
         return self._producers.get(tensor)
 
     def consumers(self, tensor: str) -> list[Any]:
-        """The nodes that read a tensor, once per reading."""
+        """Return the nodes that read a tensor, once per use."""
         return self._consumers.get(tensor, [])
 
     def position(self, node: Any) -> int:
-        """The node's place in the graph's order."""
+        """Return the node's position in the graph."""
         return self._positions[node.output[0]]
 
     def is_constant(self, tensor: str) -> bool:
-        """True for an initializer."""
+        """Return True for an initializer."""
         return tensor in self._constants
 
     def constant(self, tensor: str) -> NDArray[Any]:
-        """An initializer's value."""
+        """Return an initializer's value."""
         from onnx import numpy_helper
 
         return np.asarray(numpy_helper.to_array(self._constants[tensor]))
 
     def ancestors(self, tensor: str) -> Iterator[Any]:
-        """Every node that a tensor depends on, each once, nearest first."""
+        """Yield every node that a tensor depends on, once, nearest first."""
         seen: set[str] = set()
-        waiting = [tensor]
-        while waiting:
-            node = self._producers.get(waiting.pop(0))
+        pending = [tensor]
+        while pending:
+            node = self._producers.get(pending.pop(0))
             if node is None or node.output[0] in seen:
                 continue
             seen.add(node.output[0])
             yield node
-            waiting.extend(node.input)
+            pending.extend(node.input)
 
 
 def node_attribute(node: Any, name: str, default: Any) -> Any:
-    """A node's attribute, or a default."""
+    """Return a node's attribute, or `default`."""
     from onnx import helper
 
     for entry in node.attribute:
@@ -140,12 +146,9 @@ def node_attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def fold_batch_norms(model: Any) -> int:
-    """Fold every BatchNormalization that follows a Conv alone into it, in place.
+    """Fold each BatchNormalization into a Conv that only feeds it, in place; return the count.
 
-    Quantizing before folding would give weights scales that the fold then breaks.
-
-    Returns:
-        How many were folded.
+    Fold before quantizing: folding changes the weights that the scales were computed from.
     """
     from onnx import numpy_helper
 
@@ -170,12 +173,12 @@ def fold_batch_norms(model: Any) -> int:
         shape = (-1, *(1,) * (weight.ndim - 1))
         folded = (weight * factor.reshape(shape)).astype(weight.dtype)
         shifted = ((bias - mean) * factor + beta).astype(weight.dtype)
-        stem = f"{conv.output[0]}_folded"
-        model.graph.initializer.append(numpy_helper.from_array(folded, f"{stem}_weight"))
-        model.graph.initializer.append(numpy_helper.from_array(shifted, f"{stem}_bias"))
+        prefix = f"{conv.output[0]}_folded"
+        model.graph.initializer.append(numpy_helper.from_array(folded, f"{prefix}_weight"))
+        model.graph.initializer.append(numpy_helper.from_array(shifted, f"{prefix}_bias"))
         data = conv.input[0]
         del conv.input[:]
-        conv.input.extend([data, f"{stem}_weight", f"{stem}_bias"])
+        conv.input.extend([data, f"{prefix}_weight", f"{prefix}_bias"])
         conv.output[0] = norm.output[0]
         model.graph.node.remove(norm)
         count += 1
@@ -195,5 +198,5 @@ def drop_unused_initializers(model: Any) -> None:
 
 
 def serialize_model(model: Any) -> bytes:
-    """The model's bytes; the same model always gives the same ones."""
+    """Return the model's bytes, deterministically."""
     return bytes(model.SerializeToString(deterministic=True))

@@ -1,6 +1,6 @@
-"""What is written beside and into a model's graph: its metadata and its manifest.
+"""A model's graph metadata and its manifest, as training and import write them.
 
-Training and import write the same; `storage.model_store` reads it. Source: docs/models.md
+`storage.model_store` reads both. Source: docs/models.md
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import onnx
 
 EXPORT_OPSET = 20
-"""Of the graphs that we write."""
+"""Opset of exported graphs."""
 MIN_CONTRACT_OPSET = 19
+"""Lowest opset that the model contract allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the manifest and the graph's metadata say beside the weights."""
+    """Description of a model for its manifest and its graph metadata."""
 
     name: str
     version: int
@@ -40,11 +41,11 @@ class ModelCard:
 
 
 def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) -> dict[str, str]:
-    """The metadata of a graph, without their common prefix.
+    """Return the metadata of a graph, keys without the prefix `edgeinspect.`.
 
     Args:
-        kind: Gate or segmenter.
-        card: Its classes, run and thresholds are used.
+        kind: The model's kind.
+        card: Supplies classes, run and thresholds.
         color: `mono`, `bgr` or `rgb`.
         stride: Frame pixels per class-map pixel; 1 for a gate.
     """
@@ -60,7 +61,7 @@ def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) ->
 
 
 def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Put `metadata` into the graph, in place of whatever it said of itself."""
+    """Replace the metadata of a graph by `metadata`."""
     import onnx
 
     onnx.helper.set_model_props(model, {f"edgeinspect.{k}": v for k, v in metadata.items()})
@@ -76,16 +77,16 @@ def write_manifest(
     *,
     precision: str = "fp32",
 ) -> None:
-    """Write `manifest.yaml` for a model file that is complete.
+    """Write `manifest.yaml` for a complete model file.
 
     Args:
-        folder: Where to.
-        path: The model file; hashed.
-        card: As given to `describe`.
-        metadata: As `describe` gave it.
-        opset: Of the graph.
-        dims: (H, W, C) of the frame.
-        precision: `fp32`, `fp16` or `int8`, as the weights are.
+        folder: Receives the manifest.
+        path: The model file, which is hashed.
+        card: The model's description.
+        metadata: The result of `graph_metadata`.
+        opset: The graph's opset.
+        dims: The frame's (H, W, C).
+        precision: `fp32`, `fp16` or `int8`: the type of the weights.
     """
     data = read_regular(path, MODEL_BYTES_MAX)
     manifest = {

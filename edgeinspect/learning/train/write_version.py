@@ -19,7 +19,7 @@ from edgeinspect.learning.evaluate import (
     segmentation_scores,
 )
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
-from edgeinspect.learning.onnx_graphs.run import run_graph
+from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
 
 StageProgress = Callable[[str, int, int, float], None]

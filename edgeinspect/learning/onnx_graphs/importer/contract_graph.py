@@ -1,6 +1,6 @@
-"""Writing the contract around a foreign graph: raw frames in, small results out.
+"""Building the contract graph around a foreign graph: raw frames in, small results out.
 
-Source: docs/models.md; the order of Cast and Transpose is TensorRT's condition.
+TensorRT requires the order Cast, then Transpose. Source: docs/models.md
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import numpy as np
 
 from edgeinspect.domain import ModelKind
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.onnx_graphs.importer.inputs import opset_of
-from edgeinspect.learning.onnx_graphs.importer.model_kind import all_nodes
+from edgeinspect.learning.onnx_graphs.graph import copy_model, error_text, opset_version
 from edgeinspect.learning.onnx_graphs.importer.request import (
     GraphInterpretation,
     ImportRequest,
     InputSpec,
     OutputSpec,
 )
+from edgeinspect.learning.onnx_graphs.importer.unsupported_models import all_nodes
 from edgeinspect.learning.onnx_graphs.manifest import MIN_CONTRACT_OPSET
 
 if TYPE_CHECKING:
     import onnx
 
 RESIZE_MODE_OPSET = 11
-"""From here on a graph says how it resizes."""
+"""From this opset on, a graph states its resize mode."""
 FOREIGN_PREFIX = "network/"
-"""Before every name of the foreign graph, so that ours cannot meet one of them."""
+"""Prefix of every name of the foreign graph, against collisions with ours."""
 
 
 class _NodeWriter:
-    """Collects nodes and constants. For one thread."""
+    """Collects nodes and constants. Not thread-safe."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -40,7 +40,7 @@ class _NodeWriter:
         self.constants: list[Any] = []
 
     def node(self, op: str, inputs: Sequence[str], out: str = "", **attributes: Any) -> str:
-        """Append a node; returns its output's name."""
+        """Append a node; return its output's name."""
         from onnx import helper
 
         self._count += 1  # `nodes` may be emptied
@@ -49,7 +49,7 @@ class _NodeWriter:
         return name
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Append a constant; returns its name."""
+        """Append a constant; return its name."""
         from onnx import numpy_helper
 
         name = f"contract/constant_{len(self.constants)}"
@@ -57,18 +57,17 @@ class _NodeWriter:
         return name
 
     def indices(self, *values: int) -> str:
-        """A one-dimensional int64 constant."""
+        """Append a one-dimensional int64 constant; return its name."""
         return self.constant(values, np.int64)
 
 
 def build_contract_graph(
-    model: onnx.ModelProto, request: ImportRequest, reading: GraphInterpretation
+    model: onnx.ModelProto, request: ImportRequest, interpretation: GraphInterpretation
 ) -> onnx.ModelProto:
-    """The foreign graph under the contract. `model` is not changed.
+    """Return the foreign graph with the contract's input and outputs. `model` is not changed.
 
     Raises:
-        ModelError: Its operators cannot be raised to the opset that the contract asks for,
-            or the whole is no valid graph.
+        ModelError: Its opset cannot be upgraded to the contract's, or the result is invalid.
     """
     import onnx
     from onnx import TensorProto, compose, helper
@@ -77,16 +76,16 @@ def build_contract_graph(
     inner = upgrade_opset(model, where)
     inner = compose.add_prefix(inner, FOREIGN_PREFIX)
     writer = _NodeWriter()
-    _add_preprocessing(writer, request, reading.input_spec)
+    _add_preprocessing(writer, request, interpretation.input_spec)
     entry = list(writer.nodes)
     writer.nodes.clear()
-    source = FOREIGN_PREFIX + reading.output_spec.name
-    if reading.output_spec.dtype != np.float32:
+    source = FOREIGN_PREFIX + interpretation.output_spec.name
+    if interpretation.output_spec.dtype != np.float32:
         source = writer.node("Cast", [source], to=TensorProto.FLOAT)
     if request.kind is ModelKind.GATE:
-        outputs = _add_gate_outputs(writer, source, request, reading.output_spec)
+        outputs = _add_gate_outputs(writer, source, request, interpretation.output_spec)
     else:
-        outputs = _add_segmenter_outputs(writer, source, request, reading.output_spec)
+        outputs = _add_segmenter_outputs(writer, source, request, interpretation.output_spec)
     dims = [1, request.height_px, request.width_px, request.channels]
     graph = helper.make_graph(
         [*entry, *inner.graph.node, *writer.nodes],
@@ -104,7 +103,7 @@ def build_contract_graph(
         onnx.checker.check_model(built, full_check=True)
     except Exception as error:
         raise ModelError(
-            f"under the contract it is no valid graph: {' '.join(str(error).split())[:240]}",
+            f"with the contract it is not a valid graph: {error_text(error)}",
             where=where,
             remedy="Correct --layout, or name with --model-size a size that it takes",
         ) from error
@@ -112,37 +111,33 @@ def build_contract_graph(
 
 
 def upgrade_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """A copy at the contract's opset or above.
+    """Return a copy at the contract's opset or above.
 
     Raises:
-        ModelError: An operator has no way up.
+        ModelError: An operator cannot be converted.
     """
-    import onnx
     from onnx import version_converter
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    version = opset_of(copy)
+    copy = copy_model(model)
+    version = opset_version(copy)
     if version >= MIN_CONTRACT_OPSET:
         return copy
     try:
-        raised = version_converter.convert_version(copy, MIN_CONTRACT_OPSET)
+        upgraded = version_converter.convert_version(copy, MIN_CONTRACT_OPSET)
         if version < RESIZE_MODE_OPSET:
-            _set_legacy_resize_mode(raised)
-        return raised
+            _set_legacy_resize_mode(upgraded)
+        return upgraded
     except Exception as error:
         raise ModelError(
-            f"its opset {version} cannot be raised to {MIN_CONTRACT_OPSET}: "
-            f"{' '.join(str(error).split())[:200]}",
+            f"opset {version} cannot be upgraded to {MIN_CONTRACT_OPSET}: {error_text(error)}",
             where=where,
-            remedy=f"Export it again with opset {MIN_CONTRACT_OPSET}, or "
-            f"{RESIZE_MODE_OPSET} at least; or "
-            "run onnx.version_converter.convert_version on it, and look at what it gives",
+            remedy=f"Export it with opset {MIN_CONTRACT_OPSET}, or {RESIZE_MODE_OPSET} or later; "
+            "or run onnx.version_converter.convert_version on it, and compare the results",
         ) from error
 
 
 def _set_legacy_resize_mode(model: onnx.ModelProto) -> None:
-    """Let what was resized below opset 11 be resized as it was there; the converter forgets it."""
+    """Set the resize mode of opsets below 11, which the converter drops."""
     from onnx import helper
 
     for node in all_nodes(model.graph):
@@ -154,34 +149,34 @@ def _set_legacy_resize_mode(model: onnx.ModelProto) -> None:
             node.attribute.append(helper.make_attribute("nearest_mode", "floor"))
 
 
-def _add_preprocessing(writer: _NodeWriter, request: ImportRequest, intake: InputSpec) -> None:
-    """uint8 (1, H, W, C) to what the network was trained on, under its input's name."""
+def _add_preprocessing(writer: _NodeWriter, request: ImportRequest, input_spec: InputSpec) -> None:
+    """Add the conversion of uint8 (1, H, W, C) to the network's input."""
     from onnx import TensorProto, helper
 
     x = writer.node("Cast", ["image"], to=TensorProto.FLOAT)
     x = writer.node("Transpose", [x], perm=[0, 3, 1, 2])
-    if intake.channels != request.channels:
-        x = writer.node("Concat", [x] * intake.channels, axis=1)
-    if intake.channels_swapped:
+    if input_spec.channels != request.channels:
+        x = writer.node("Concat", [x] * input_spec.channels, axis=1)
+    if input_spec.channels_swapped:
         x = writer.node("Gather", [x, writer.indices(2, 1, 0)], axis=1)
-    if (intake.height_px, intake.width_px) != (request.height_px, request.width_px):
-        x = _resize(writer, x, intake.channels, intake.height_px, intake.width_px)
-    std = np.array(intake.std, np.float64)
+    if (input_spec.height_px, input_spec.width_px) != (request.height_px, request.width_px):
+        x = _resize(writer, x, input_spec.channels, input_spec.height_px, input_spec.width_px)
+    std = np.array(input_spec.std, np.float64)
     gain = 1 / (request.scale * std)
-    shift = -np.array(intake.mean, np.float64) / std
+    shift = -np.array(input_spec.mean, np.float64) / std
     if (gain != 1).any():
         x = writer.node("Mul", [x, writer.constant(gain.reshape(1, -1, 1, 1))])
     if shift.any():
         x = writer.node("Add", [x, writer.constant(shift.reshape(1, -1, 1, 1))])
-    if intake.layout == "nhwc":
+    if input_spec.layout == "nhwc":
         x = writer.node("Transpose", [x], perm=[0, 2, 3, 1])
-    if intake.dtype == np.uint8:
-        x = writer.node("Round", [x])  # a resized grey level
-    if intake.dtype == np.float32:
-        writer.nodes[-1].output[0] = FOREIGN_PREFIX + intake.name
+    if input_spec.dtype == np.uint8:
+        x = writer.node("Round", [x])  # resizing gives fractions
+    if input_spec.dtype == np.float32:
+        writer.nodes[-1].output[0] = FOREIGN_PREFIX + input_spec.name
         return
-    to = helper.np_dtype_to_tensor_dtype(np.dtype(intake.dtype))
-    writer.node("Cast", [x], FOREIGN_PREFIX + intake.name, to=to)
+    to = helper.np_dtype_to_tensor_dtype(np.dtype(input_spec.dtype))
+    writer.node("Cast", [x], FOREIGN_PREFIX + input_spec.name, to=to)
 
 
 def _resize(writer: _NodeWriter, x: str, channels: int, height: int, width: int) -> str:
@@ -192,14 +187,14 @@ def _resize(writer: _NodeWriter, x: str, channels: int, height: int, width: int)
 
 
 def _add_gate_outputs(
-    writer: _NodeWriter, x: str, request: ImportRequest, outcome: OutputSpec
+    writer: _NodeWriter, x: str, request: ImportRequest, output_spec: OutputSpec
 ) -> list[Any]:
-    """One vector to `defect_prob` (1,)."""
+    """Add the conversion of a vector to `defect_prob` (1,)."""
     from onnx import TensorProto, helper
 
-    x = writer.node("Reshape", [x, writer.indices(1, outcome.channels)])
-    if not outcome.activation_applied:
-        softmax = outcome.activation == "softmax"
+    x = writer.node("Reshape", [x, writer.indices(1, output_spec.channels)])
+    if not output_spec.activation_applied:
+        softmax = output_spec.activation == "softmax"
         x = writer.node("Softmax", [x], axis=1) if softmax else writer.node("Sigmoid", [x])
     index = request.good_index if request.good_index is not None else request.defect_index
     if index is None:
@@ -213,46 +208,46 @@ def _add_gate_outputs(
 
 
 def _add_segmenter_outputs(
-    writer: _NodeWriter, x: str, request: ImportRequest, outcome: OutputSpec
+    writer: _NodeWriter, x: str, request: ImportRequest, output_spec: OutputSpec
 ) -> list[Any]:
-    """A map to `class_map`, `class_area_px` and `class_score`."""
+    """Add the conversion of a map to `class_map`, `class_area_px` and `class_score`."""
     from onnx import TensorProto, helper
 
-    kinds = len(request.classes)
-    height, width = request.height_px // outcome.stride, request.width_px // outcome.stride
-    if outcome.rank == 3:
+    class_count = len(request.classes)
+    height, width = request.height_px // output_spec.stride, request.width_px // output_spec.stride
+    if output_spec.rank == 3:
         x = writer.node("Unsqueeze", [x, writer.indices(1)])
-    elif outcome.layout == "nhwc":
+    elif output_spec.layout == "nhwc":
         x = writer.node("Transpose", [x], perm=[0, 3, 1, 2])
-    if (outcome.height, outcome.width) != (height, width):
-        x = _resize(writer, x, outcome.channels, height, width)
-    if not outcome.activation_applied:
-        softmax = outcome.activation == "softmax"
+    if (output_spec.height, output_spec.width) != (height, width):
+        x = _resize(writer, x, output_spec.channels, height, width)
+    if not output_spec.activation_applied:
+        softmax = output_spec.activation == "softmax"
         x = writer.node("Softmax", [x], axis=1) if softmax else writer.node("Sigmoid", [x])
     probs = x
-    if outcome.channels == kinds + 1:
+    if output_spec.channels == class_count + 1:
         probs = writer.node(
-            "Slice", [x, writer.indices(1), writer.indices(kinds + 1), writer.indices(1)]
+            "Slice", [x, writer.indices(1), writer.indices(class_count + 1), writer.indices(1)]
         )
-    if outcome.activation == "sigmoid":
-        limits = np.broadcast_to(np.array(request.thresholds, np.float32), kinds)
+    if output_spec.activation == "sigmoid":
+        limits = np.broadcast_to(np.array(request.thresholds, np.float32), class_count)
         over = writer.node("Sub", [probs, writer.constant(limits.reshape(1, -1, 1, 1))])
-        sound = writer.constant(np.zeros((1, 1, height, width)))
-        x = writer.node("Concat", [sound, over], axis=1)  # the first of equals wins
-    winner = writer.node("ArgMax", [x], axis=1, keepdims=1)
-    winner = writer.node("Cast", [winner], to=TensorProto.FLOAT)
-    ids = writer.constant(np.arange(1, kinds + 1).reshape(1, -1, 1, 1))
-    mine = writer.node("Cast", [writer.node("Equal", [winner, ids])], to=TensorProto.FLOAT)
+        background = writer.constant(np.zeros((1, 1, height, width)))
+        x = writer.node("Concat", [background, over], axis=1)  # arg-max takes the first of equals
+    class_plane = writer.node("ArgMax", [x], axis=1, keepdims=1)
+    class_plane = writer.node("Cast", [class_plane], to=TensorProto.FLOAT)
+    ids = writer.constant(np.arange(1, class_count + 1).reshape(1, -1, 1, 1))
+    is_class = writer.node("Cast", [writer.node("Equal", [class_plane, ids])], to=TensorProto.FLOAT)
     plane = writer.indices(2, 3)
-    cells = writer.node("ReduceSum", [mine, plane], keepdims=0)
-    area = float(outcome.stride**2)
-    flat = writer.node("Squeeze", [winner, writer.indices(1)])
+    cells = writer.node("ReduceSum", [is_class, plane], keepdims=0)
+    area = float(output_spec.stride**2)
+    flat = writer.node("Squeeze", [class_plane, writer.indices(1)])
     writer.node("Cast", [flat], "class_map", to=TensorProto.UINT8)
     writer.node("Mul", [cells, writer.constant(area)], "class_area_px")
-    total = writer.node("ReduceSum", [writer.node("Mul", [probs, mine]), plane], keepdims=0)
+    total = writer.node("ReduceSum", [writer.node("Mul", [probs, is_class]), plane], keepdims=0)
     writer.node("Div", [total, writer.node("Max", [cells, writer.constant(1.0)])], "class_score")
     return [
         helper.make_tensor_value_info("class_map", TensorProto.UINT8, [1, height, width]),
-        helper.make_tensor_value_info("class_area_px", TensorProto.FLOAT, [1, kinds]),
-        helper.make_tensor_value_info("class_score", TensorProto.FLOAT, [1, kinds]),
+        helper.make_tensor_value_info("class_area_px", TensorProto.FLOAT, [1, class_count]),
+        helper.make_tensor_value_info("class_score", TensorProto.FLOAT, [1, class_count]),
     ]

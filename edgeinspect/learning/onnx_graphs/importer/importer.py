@@ -1,7 +1,6 @@
-"""A foreign ONNX network becomes a model of ours, and is proved equal on samples.
+"""Import of an ONNX network from another tool: interpret, convert, verify, install.
 
-Reading (`importing_source`, `importing_outcome`), writing (`importing_graph`) and proof
-(`importing_proof`) are apart; this module is their order. Source: docs/models.md
+Source: docs/models.md
 """
 
 from __future__ import annotations
@@ -23,19 +22,26 @@ from edgeinspect.errors import DataError, EdgeInspectError, ModelError, StorageE
 from edgeinspect.imaging import IMAGE_SUFFIXES, load_declaration, read_image
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets import find_bit_depth
+from edgeinspect.learning.onnx_graphs.graph import (
+    copy_model,
+    error_text,
+    opset_version,
+    serialize_model,
+)
 from edgeinspect.learning.onnx_graphs.importer.contract_graph import (
     FOREIGN_PREFIX,
     RESIZE_MODE_OPSET,
     build_contract_graph,
 )
-from edgeinspect.learning.onnx_graphs.importer.inputs import (
-    find_input,
-    load_foreign_model,
-    open_session,
-    opset_of,
-    run_session,
+from edgeinspect.learning.onnx_graphs.importer.foreign_file import load_foreign_model
+from edgeinspect.learning.onnx_graphs.importer.inputs import find_input
+from edgeinspect.learning.onnx_graphs.importer.outputs import choose_output, interpret_output
+from edgeinspect.learning.onnx_graphs.importer.request import (
+    GraphInterpretation,
+    ImportRequest,
+    InputSpec,
 )
-from edgeinspect.learning.onnx_graphs.importer.model_kind import (
+from edgeinspect.learning.onnx_graphs.importer.unsupported_models import (
     IMAGE_SIDES,
     all_nodes,
     check_map_proportions,
@@ -43,12 +49,6 @@ from edgeinspect.learning.onnx_graphs.importer.model_kind import (
     invert_half,
     raise_not_spatial,
     responds_locally,
-)
-from edgeinspect.learning.onnx_graphs.importer.outputs import choose_output, interpret_output
-from edgeinspect.learning.onnx_graphs.importer.request import (
-    GraphInterpretation,
-    ImportRequest,
-    InputSpec,
 )
 from edgeinspect.learning.onnx_graphs.importer.verification import (
     EquivalenceReport,
@@ -61,6 +61,7 @@ from edgeinspect.learning.onnx_graphs.manifest import (
     set_metadata,
     write_manifest,
 )
+from edgeinspect.learning.onnx_graphs.session import open_session, run_session
 from edgeinspect.storage.model_store import read_model
 from edgeinspect.system import escape_name, sha256_of
 
@@ -87,11 +88,11 @@ _QUANTIZED_OPS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What came of an import."""
+    """The installed version and the inferred facts."""
 
     folder: Path
     notes: tuple[str, ...]
-    """What was found in the graph rather than told."""
+    """What was inferred from the graph rather than specified."""
     equivalence: EquivalenceReport
 
 
@@ -104,18 +105,18 @@ def import_model(
     version: int | None = None,
     max_samples: int = 16,
 ) -> ImportResult:
-    """Import a foreign network into a store, or leave the store as it was.
+    """Import a foreign network into a store; on an error leave the store unchanged.
 
     Args:
-        request: What is known of it.
-        store: Folder of the store; made if absent.
-        name: The model's name in it.
-        samples: Folder of pictures, for the proof.
-        version: To write; the next free one when None.
-        most: Pictures of it to use, evenly spread.
+        request: What the user specified.
+        store: Folder of the store; created if absent.
+        name: The model's name in the store.
+        samples: Folder of images for the verification.
+        version: Version to write; the next free one when None.
+        max_samples: Images to use, evenly spread over the folder.
 
     Raises:
-        UsageError: An option is missing or contradicts another or the graph.
+        UsageError: An option is missing, or contradicts another one or the graph.
         DataError: There are no samples.
         ModelError: The file cannot be used, or the result disagrees with it.
         StorageError: The store cannot be written.
@@ -129,15 +130,14 @@ def import_model(
 
 @contextmanager
 def _library_errors_as_model_error(where: str) -> Iterator[None]:
-    """Whatever a library makes of a foreign graph is one error: a graph can hold anything."""
+    """Convert any library error to a ModelError: a foreign graph may contain anything."""
     try:
         yield
     except (EdgeInspectError, MemoryError):
         raise
     except Exception as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(
-            f"its graph cannot be used: {words[:240]}",
+            f"its graph cannot be used: {type(error).__name__}: {error_text(error)}",
             where=where,
             remedy="Export it again with standard operators and fixed shapes",
         ) from error
@@ -146,57 +146,57 @@ def _library_errors_as_model_error(where: str) -> Iterator[None]:
 def _import_into(request: ImportRequest, folder: Path, samples: Path, most: int) -> ImportResult:
     model = load_foreign_model(request.file)
     check_not_detector(model, request)
-    findings: list[str] = []
-    intake = find_input(model, request, findings)
+    notes: list[str] = []
+    input_spec = find_input(model, request, notes)
     frames = read_samples(samples, request, most)
     ops = {node.op_type for node in all_nodes(model.graph)}
-    if (opset := opset_of(model)) < RESIZE_MODE_OPSET and ops & {"Upsample", "Resize"}:
-        findings.append(
-            f"opset {opset} cannot say how it resizes, and the exporter may have meant otherwise: "
-            "export it at opset 11 or later (or run onnx.version_converter), and compare"
+    if (opset := opset_version(model)) < RESIZE_MODE_OPSET and ops & {"Upsample", "Resize"}:
+        notes.append(
+            f"opset {opset} does not state the resize mode, and the exporter may have meant "
+            "another: export it at opset 11 or later (or run onnx.version_converter), and compare"
         )
-    raws, reading = _interpret(model, request, intake, frames, findings)
+    raw_outputs, reading = _interpret(model, request, input_spec, frames, notes)
     built = build_contract_graph(model, request, reading)
-    card = _model_card(request, folder, raws)
+    card = _model_card(request, folder, raw_outputs)
     color = "mono" if request.channels == 1 else request.frame_color
     metadata = graph_metadata(request.kind, card, color, reading.output_spec.stride)
     set_metadata(built, metadata)
-    data = built.SerializeToString(deterministic=True)
+    data = serialize_model(built)
     session = open_session(data, str(request.file))
-    proof = verify_equivalence(
-        session, CONTRACT_OUTPUTS[request.kind], frames, raws, request, reading
+    report = verify_equivalence(
+        session, CONTRACT_OUTPUTS[request.kind], frames, raw_outputs, request, reading
     )
-    _check_not_uniform(proof, request)
-    foreign = sorted({entry.domain for entry in built.opset_import} - {"", "ai.onnx"})
-    if foreign:
-        findings.append(f"operators of {', '.join(foreign)}: other backends may refuse them")
-    _install(folder, data, card, metadata, opset_of(built), request, _precision(built))
-    return ImportResult(folder, tuple(findings), proof)
+    _check_not_uniform(report, request)
+    custom_domains = sorted({entry.domain for entry in built.opset_import} - {"", "ai.onnx"})
+    if custom_domains:
+        notes.append(f"operators of {', '.join(custom_domains)}: other backends may refuse them")
+    _install(folder, data, card, metadata, opset_version(built), request, _precision(built))
+    return ImportResult(folder, tuple(notes), report)
 
 
-def _check_not_uniform(proof: EquivalenceReport, request: ImportRequest) -> None:
-    if proof.uniform_result and not request.allow_uniform:
+def _check_not_uniform(report: EquivalenceReport, request: ImportRequest) -> None:
+    if report.uniform_result and not request.allow_uniform:
         raise ModelError(
-            f"says {proof.uniform_result} ({proof.sample_count}): it tells no parts apart",
+            f"gives {report.uniform_result} ({report.sample_count}): it separates nothing",
             where=str(request.file),
             remedy="Correct --scale, --mean, --std, --activation or the index; give --samples with "
-            "good and defective parts; or take it as it is with --allow-uniform",
+            "good and defective parts; or accept it with --allow-uniform",
         )
 
 
 def read_samples(
     folder: Path, request: ImportRequest, max_samples: int
 ) -> list[tuple[str, Pixels]]:
-    """Names and frames uint8 (H, W, C) of pictures, letterboxed where they have another size.
+    """Return names and frames uint8 (H, W, C) of images, letterboxed if of another size.
 
     Raises:
-        DataError: There is no such folder, or no picture in it can be read.
+        DataError: The folder does not exist, or contains no readable image.
     """
     if not folder.is_dir():
         raise DataError(
             "there is no such folder",
             where=str(folder),
-            remedy="Name a folder of pictures with --samples",
+            remedy="Name a folder of images with --samples",
         )
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     depth = find_bit_depth(files, load_declaration(folder), escape_name(folder))
@@ -205,20 +205,20 @@ def read_samples(
             files[round(i * (len(files) - 1) / max(1, max_samples - 1))] for i in range(max_samples)
         ]
     color = "mono" if request.channels == 1 else request.frame_color
-    reading, frames, broken = depth.read_settings(color), [], None
+    reading, frames, first_error = depth.read_settings(color), [], None
     for path in files:
         try:
-            picture = read_image(path, reading)
+            image = read_image(path, reading)
         except DataError as error:
-            broken = broken or error
+            first_error = first_error or error
             continue
-        frame, _scale, _left, _top = letterbox(picture, request.height_px, request.width_px)
+        frame, _scale, _left, _top = letterbox(image, request.height_px, request.width_px)
         frames.append((escape_name(path.relative_to(folder)), np.ascontiguousarray(frame)))
     if not frames:
         raise DataError(
-            "holds no picture that can be read" + (f"; the first: {broken}" if broken else ""),
+            "contains no readable image" + (f"; the first: {first_error}" if first_error else ""),
             where=str(folder),
-            remedy="Equality is proved on pictures: give some",
+            remedy="The import is verified on images: give some",
         )
     return frames
 
@@ -226,49 +226,50 @@ def read_samples(
 def _interpret(
     model: onnx.ModelProto,
     request: ImportRequest,
-    intake: InputSpec,
+    input_spec: InputSpec,
     frames: list[tuple[str, Pixels]],
-    findings: list[str],
+    notes: list[str],
 ) -> tuple[list[NDArray[Any]], GraphInterpretation]:
-    """Run the foreign graph on every sample and read what it gives."""
+    """Run the foreign graph on every sample and interpret its output."""
     where = str(request.file)
     session = open_session(model.SerializeToString(), where)
     names = [value.name for value in session.get_outputs()]
-    first = {intake.name: prepare_input(frames[0][1], request, intake)}
-    given_back = zip(names, run_session(session, first, None, where), strict=True)
-    values = {name: value for name, value in given_back if isinstance(value, np.ndarray)}
-    chosen = choose_output(model, request, values, findings)
-    if chosen[1]:
-        session = open_session(_expose_output(model, chosen[0]), where)
-    first_value = values.get(chosen[0])
+    first = {input_spec.name: prepare_input(frames[0][1], request, input_spec)}
+    outputs = zip(names, run_session(session, first, None, where), strict=True)
+    values = {name: value for name, value in outputs if isinstance(value, np.ndarray)}
+    tensor = choose_output(model, request, values, notes)
+    if tensor[1]:
+        session = open_session(_expose_output(model, tensor[0]), where)
+    first_value = values.get(tensor[0])
     if request.kind is ModelKind.SEGMENTER and first_value is not None and first_value.ndim == 3:
-        check_map_proportions(chosen[0], first_value.shape, first_value.shape[1:], request, intake)
+        check_map_proportions(
+            tensor[0], first_value.shape, first_value.shape[1:], request, input_spec
+        )
         for side in IMAGE_SIDES:
-            other = {intake.name: invert_half(first[intake.name], intake.layout, side)}
-            changed = run_session(session, other, [chosen[0]], where)[0]
+            other = {input_spec.name: invert_half(first[input_spec.name], input_spec.layout, side)}
+            changed = run_session(session, other, [tensor[0]], where)[0]
             if not responds_locally(first_value, changed, side):
-                raise_not_spatial(chosen[0], first_value.shape, request)
-    raws = []
+                raise_not_spatial(tensor[0], first_value.shape, request)
+    raw_outputs = []
     for _name, pixels in frames:
-        given = {intake.name: prepare_input(pixels, request, intake)}
-        raws.append(run_session(session, given, [chosen[0]], where)[0])
-    outcome = interpret_output(model, request, intake, chosen, raws, findings)
-    return raws, GraphInterpretation(intake, outcome, tuple(findings))
+        given = {input_spec.name: prepare_input(pixels, request, input_spec)}
+        raw_outputs.append(run_session(session, given, [tensor[0]], where)[0])
+    output_spec = interpret_output(model, request, input_spec, tensor, raw_outputs, notes)
+    return raw_outputs, GraphInterpretation(input_spec, output_spec, tuple(notes))
 
 
 def _expose_output(model: onnx.ModelProto, name: str) -> bytes:
-    """The graph with one more output."""
+    """Return the graph with one more output."""
     import onnx
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_model(model)
     copy.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    return bytes(copy.SerializeToString())
+    return serialize_model(copy)
 
 
-def _model_card(request: ImportRequest, folder: Path, raws: list[NDArray[Any]]) -> ModelCard:
+def _model_card(request: ImportRequest, folder: Path, raw_outputs: list[NDArray[Any]]) -> ModelCard:
     digest = sha256_of(request.file)
-    asked = {
+    specified = {
         "file": request.file.name,
         "sha256": digest,
         "scale": request.scale,
@@ -279,7 +280,7 @@ def _model_card(request: ImportRequest, folder: Path, raws: list[NDArray[Any]]) 
         "defect_index": request.defect_index,
         "outputs": list(request.classes) if request.kind is ModelKind.GATE else None,
         "thresholds": list(request.thresholds) if request.kind is ModelKind.SEGMENTER else None,
-        "samples": len(raws),
+        "samples": len(raw_outputs),
     }
     return ModelCard(
         name=folder.parent.name,
@@ -289,7 +290,7 @@ def _model_card(request: ImportRequest, folder: Path, raws: list[NDArray[Any]]) 
         thresholds={},
         training={
             "run": f"import-{digest[:12]}",
-            "imported": {key: value for key, value in asked.items() if value is not None},
+            "imported": {key: value for key, value in specified.items() if value is not None},
         },
         accuracy={},
         created=datetime.date.today().isoformat(),
@@ -297,24 +298,24 @@ def _model_card(request: ImportRequest, folder: Path, raws: list[NDArray[Any]]) 
 
 
 def _next_version_folder(store: Path, name: str, version: int | None) -> Path:
-    """Where the model will stand.
+    """Return the folder of the new version.
 
     Raises:
-        UsageError: The name cannot be used, or the version is taken.
+        UsageError: The name is invalid, or the version exists.
     """
     allowed = "abcdefghijklmnopqrstuvwxyz0123456789-_"
     if not name or len(name) > 64 or name[0] in "-_" or set(name) - set(allowed):
         raise UsageError(
-            f"'{name}' is no model's name",
+            f"'{name}' is not a valid model name",
             where="--name",
-            remedy="Use small letters, digits, - and _",
+            remedy="Use lower-case letters, digits, - and _",
         )
-    taken = [int(path.name) for path in (store / name).glob("*") if path.name.isdecimal()]
+    existing = [int(path.name) for path in (store / name).glob("*") if path.name.isdecimal()]
     if version is None:
-        version = max(taken, default=0) + 1
-    elif version in taken:
+        version = max(existing, default=0) + 1
+    elif version in existing:
         raise UsageError(
-            f"{name}/{version} is there already",
+            f"{name}/{version} exists already",
             where="--version",
             remedy="Leave --version out for the next free one",
         )
@@ -322,7 +323,7 @@ def _next_version_folder(store: Path, name: str, version: int | None) -> Path:
 
 
 def _precision(model: onnx.ModelProto) -> str:
-    """What most of the arithmetic runs in, by the operators and the weights."""
+    """Return the type of most of the arithmetic, by operators and weights."""
     import onnx
 
     if any(node.op_type in _QUANTIZED_OPS for node in model.graph.node):
@@ -338,7 +339,7 @@ def _precision(model: onnx.ModelProto) -> str:
     for tensor in model.graph.initializer:
         if tensor.data_type in sizes and tensor.name.startswith(
             FOREIGN_PREFIX
-        ):  # ours says nothing
+        ):  # ours do not count
             sizes[tensor.data_type] += int(np.prod(tensor.dims, dtype=np.int64))
     for tensor in constants:
         if tensor.data_type in sizes:
@@ -355,27 +356,27 @@ def _install(
     request: ImportRequest,
     precision: str,
 ) -> None:
-    """Write graph and manifest beside their place, read them as a line would, then move.
+    """Write graph and manifest into a temporary folder, read them as a line does, then rename it.
 
     Raises:
-        ModelError: A line would refuse it.
-        StorageError: It cannot be written.
+        ModelError: A line would reject the version.
+        StorageError: The store cannot be written.
     """
-    beside: Path | None = None
+    temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
-        beside.chmod(0o755)  # as mkdir makes it; the line may be another user
-        path = beside / "model.onnx"
+        temporary = Path(tempfile.mkdtemp(prefix=".import-", dir=folder.parent))
+        temporary.chmod(0o755)  # mkdtemp makes 0700; the line may run as another user
+        path = temporary / "model.onnx"
         path.write_bytes(data)
         dims = (request.height_px, request.width_px, request.channels)
-        write_manifest(beside, path, card, metadata, opset, dims, precision=precision)
-        read_model(beside)
-        beside.rename(folder)
+        write_manifest(temporary, path, card, metadata, opset, dims, precision=precision)
+        read_model(temporary)
+        temporary.rename(folder)
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}", where=str(folder), remedy="Nothing was changed"
         ) from error
     finally:
-        if beside is not None and beside.exists():
-            shutil.rmtree(beside, ignore_errors=True)
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,126 +1,31 @@
-"""Opening a foreign ONNX file, and finding out what goes into it."""
+"""Interpretation of a foreign graph's input: tensor, layout, size, scaling."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgeinspect.errors import MissingExtraError, ModelError, UsageError
+from edgeinspect.errors import ModelError, UsageError
 from edgeinspect.imaging import DATASET_PIXELS_MAX
-from edgeinspect.learning.onnx_graphs.importer.file_kind import identify_file
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, InputSpec, Layout
-from edgeinspect.system import open_regular
+from edgeinspect.learning.onnx_graphs.session import FLOAT32_REMEDY
 
 if TYPE_CHECKING:
     import onnx
 
-MAX_MODEL_BYTES = 512 << 20
-"""Weights included; a store takes no larger file."""
-_SMALLER_REMEDY = "Export a smaller network, without the state of its training"
-_FLOAT32_REMEDY = "Export the network in float32 (torch: model.float())"
-MAX_IR_VERSION = 10
-"""Of the file format's version; that of torch's exporter."""
 
-
-def load_foreign_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data; whether it is sound, ONNX Runtime will tell.
-
-    Raises:
-        ModelError: No such file, no ONNX, cut off, or data beside it missing.
-        MissingExtraError: onnx is not installed.
-    """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx") from error
-    where = str(path)
-    if not path.is_file():
-        raise ModelError("there is no such file", where=where, remedy="Name an .onnx file")
-    if path.stat().st_size > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"is larger than {MAX_MODEL_BYTES >> 20} MB", where=where, remedy=_SMALLER_REMEDY
-        )
-    if (known := identify_file(path)) is not None:
-        raise ModelError(f"is {known[0]}, no ONNX file", where=where, remedy=known[1])
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's, by the implementation that is installed
-        raise ModelError(
-            "is no ONNX file, or is cut off", where=where, remedy="Copy or export it again"
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise ModelError("holds no ONNX graph", where=where, remedy="Copy or export it again")
-    opset = opset_of(model)
-    if opset > (newest := onnx.defs.onnx_opset_version()):
-        raise ModelError(
-            f"is of opset {opset}; the onnx that is installed knows up to {newest}",
-            where=where,
-            remedy="Export it with opset_version=20, or install a newer onnx and onnxruntime",
-        )
-    try:
-        _check_external_data(onnx, model, path.parent)
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except Exception as error:
-        raise ModelError(
-            f"its weights are in another file, which cannot be read: {_one_line(error)}",
-            where=where,
-            remedy="Copy the data file beside it",
-        ) from error
-    for tensor in model.graph.initializer:
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
-    # Newer file formats only add what networks of pictures do not use, and runtimes lag.
-    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
-    if model.ByteSize() > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"is larger than {MAX_MODEL_BYTES >> 20} MB with its weights",
-            where=where,
-            remedy=_SMALLER_REMEDY,
-        )
-    return model
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the default operator set; 0 without one."""
-    return max(
-        (int(e.version) for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0
-    )
-
-
-def _check_external_data(onnx: Any, model: onnx.ModelProto, folder: Path) -> None:
-    """Raise for data that is no regular file, or more than is taken, before it is read."""
-    helper = onnx.external_data_helper
-    names = {
-        helper.ExternalDataInfo(tensor).location
-        for tensor in helper._get_all_tensors(model)
-        if helper.uses_external_data(tensor)
-    }
-    size = 0
-    for name in names:
-        # By its name alone: a graph is foreign, and may name any file of this machine.
-        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{name!r} lies outside of the folder")
-        with open_regular(folder / name) as file:
-            size += file.seek(0, os.SEEK_END)
-    if size > MAX_MODEL_BYTES:
-        raise ValueError(f"it is larger than {MAX_MODEL_BYTES >> 20} MB")
-
-
-def find_input(model: onnx.ModelProto, request: ImportRequest, findings: list[str]) -> InputSpec:
-    """Which input takes the picture, and in which form.
+def find_input(model: onnx.ModelProto, request: ImportRequest, notes: list[str]) -> InputSpec:
+    """Return the input that takes the image, and its form.
 
     Args:
         model: The foreign graph.
-        request: What is known.
-        findings: Appended to.
+        request: What the user specified.
+        notes: Receives what was inferred.
 
     Raises:
-        ModelError: There is none, or more than one, or it is of a form that no picture has.
-        UsageError: The graph leaves open what an option must say.
+        ModelError: There is no image input, more than one input, or an unsupported form.
+        UsageError: The graph is ambiguous and an option must decide.
     """
     where = str(request.file)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -128,7 +33,7 @@ def find_input(model: onnx.ModelProto, request: ImportRequest, findings: list[st
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise ModelError(
-            f"a picture goes into one input; this graph has: {names}",
+            f"an image goes into one input; this graph has: {names}",
             where=where,
             remedy="Export the network with the others as constants",
         )
@@ -137,17 +42,17 @@ def find_input(model: onnx.ModelProto, request: ImportRequest, findings: list[st
     dtype = _dtype(value, where)
     if len(dims) != 4:
         raise ModelError(
-            f"input {value.name} has {len(dims)} dimensions; a picture has 4", where=where
+            f"input {value.name} has {len(dims)} dimensions; an image has 4", where=where
         )
     if dims[0] not in (None, 1):
         raise ModelError(
-            f"input {value.name} takes {dims[0]} pictures at once; the line has one",
+            f"input {value.name} takes {dims[0]} images at once; the line has one",
             where=where,
             remedy="Export it with a batch of 1, or of any size",
         )
-    layout = request.layout or _infer_layout(dims, value.name, findings)
-    channels_at, height_at, width_at = (1, 2, 3) if layout == "nchw" else (3, 1, 2)
-    channels = dims[channels_at] or request.channels
+    layout = request.layout or _infer_layout(dims, value.name, notes)
+    channel_axis, height_axis, width_axis = (1, 2, 3) if layout == "nchw" else (3, 1, 2)
+    channels = dims[channel_axis] or request.channels
     if channels not in (1, 3) or (channels == 1 and request.channels == 3):
         raise ModelError(
             f"input {value.name} has {channels} channels as {layout}, the frame has "
@@ -156,77 +61,31 @@ def find_input(model: onnx.ModelProto, request: ImportRequest, findings: list[st
             remedy="Correct --channels or --layout",
         )
     height = _resolve_size(
-        dims[height_at], request.model_height_px, request.height_px, "height", findings
+        "height", dims[height_axis], request.model_height_px, request.height_px, notes
     )
     width = _resolve_size(
-        dims[width_at], request.model_width_px, request.width_px, "width", findings
+        "width", dims[width_axis], request.model_width_px, request.width_px, notes
     )
     if height * width > DATASET_PIXELS_MAX:
         raise ModelError(
             f"input {value.name} is {height} x {width} px; more than {DATASET_PIXELS_MAX} px "
-            "are no "
-            "picture",
+            "are not an image",
             where=where,
             remedy="Export it for the size of the line's frames",
         )
     if channels == 3 and request.channels == 1:
-        findings.append("frames are grey: each of the network's three channels gets the grey")
+        notes.append("frames are grey: each of the network's three channels gets the grey level")
     if (height, width) != (request.height_px, request.width_px):
-        findings.append(f"frames are resized to the network's own {height}x{width}, linearly")
+        notes.append(f"frames are resized to the network's own {height}x{width}, linearly")
     mean, std = _mean_and_std(request, channels)
     if dtype == np.uint8 and (request.scale != 1 or any(mean) or set(std) != {1.0}):
         raise UsageError(
-            "the network takes bytes: it cannot be given scaled ones",
+            "the network takes bytes, which cannot be scaled",
             where="--scale",
             remedy="Give --scale 1, without --mean and --std",
         )
-    flips = _channels_swapped(request, channels)
-    return InputSpec(value.name, dtype, layout, height, width, channels, mean, std, flips)
-
-
-def open_session(model: bytes, where: str) -> Any:
-    """A session on the processor.
-
-    Raises:
-        ModelError: ONNX Runtime cannot load the graph.
-        MissingExtraError: It is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("cpu", "onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own exceptions share no base class below this one
-        raise ModelError(
-            f"ONNX Runtime cannot load it: {_one_line(error)}",
-            where=where,
-            remedy=_FLOAT32_REMEDY
-            if "bfloat16" in str(error)
-            else "Export it again with standard operators",
-        ) from error
-
-
-def run_session(
-    session: Any, feed: dict[str, NDArray[Any]], outputs: list[str] | None, where: str
-) -> list[Any]:
-    """Outputs of one inference: arrays, or what else a graph can give.
-
-    Raises:
-        ModelError: It fails.
-    """
-    try:
-        return list(session.run(outputs, feed))
-    except Exception as error:
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in feed.items())
-        raise ModelError(
-            f"it does not run on {shapes}: {_one_line(error)}",
-            where=where,
-            remedy="Correct --layout, or name with --model-size a size that it takes",
-        ) from error
+    swapped = _channels_swapped(request, channels)
+    return InputSpec(value.name, dtype, layout, height, width, channels, mean, std, swapped)
 
 
 def _dims(value: Any) -> list[int | None]:
@@ -237,43 +96,43 @@ def _dims(value: Any) -> list[int | None]:
 def _dtype(value: Any, where: str) -> Any:
     import onnx
 
-    found = value.type.tensor_type.elem_type
-    known = {
+    element_type = value.type.tensor_type.elem_type
+    supported = {
         onnx.TensorProto.FLOAT: np.float32,
         onnx.TensorProto.FLOAT16: np.float16,
         onnx.TensorProto.DOUBLE: np.float64,
         onnx.TensorProto.UINT8: np.uint8,
     }
-    if found not in known:
-        name = onnx.TensorProto.DataType.Name(found).lower()
+    if element_type not in supported:
+        name = onnx.TensorProto.DataType.Name(element_type).lower()
         raise ModelError(
-            f"input {value.name} is {name}; a picture is float, float16, double or uint8",
+            f"input {value.name} is {name}; an image is float, float16, double or uint8",
             where=where,
-            remedy=_FLOAT32_REMEDY,
+            remedy=FLOAT32_REMEDY,
         )
-    return known[found]
+    return supported[element_type]
 
 
-def _infer_layout(dims: list[int | None], name: str, findings: list[str]) -> Layout:
+def _infer_layout(dims: list[int | None], name: str, notes: list[str]) -> Layout:
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
     if first == last:
         sizes = ", ".join("?" if size is None else str(size) for size in dims)
         raise UsageError(
-            f"whether input {name} ({sizes}) has its channels first or last cannot be told",
+            f"input {name} ({sizes}) may have its channels first or last",
             remedy="Give --layout nchw or --layout nhwc",
         )
     layout: Layout = "nchw" if first else "nhwc"
-    findings.append(f"layout {layout}, from the shape of input {name}")
+    notes.append(f"layout {layout}, from the shape of input {name}")
     return layout
 
 
 def _resolve_size(
-    fixed: int | None, asked: int | None, frame: int, what: str, findings: list[str]
+    what: str, fixed: int | None, requested: int | None, frame: int, notes: list[str]
 ) -> int:
     if fixed is None:
-        findings.append(f"{what} is free in the graph and fixed to {asked or frame}")
-        return asked or frame
-    if asked is not None and asked != fixed:
+        notes.append(f"{what} is free in the graph and fixed to {requested or frame}")
+        return requested or frame
+    if requested is not None and requested != fixed:
         raise UsageError(f"the network's {what} is fixed to {fixed}", where="--model-size")
     return fixed
 
@@ -281,10 +140,10 @@ def _resolve_size(
 def _mean_and_std(
     request: ImportRequest, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """One number stands for every channel."""
+    """Return mean and deviation per channel; a single number applies to every channel."""
     out = []
-    for option, values, plain in (("--mean", request.mean, 0.0), ("--std", request.std, 1.0)):
-        given = tuple(map(float, values)) or (plain,)
+    for option, values, default in (("--mean", request.mean, 0.0), ("--std", request.std, 1.0)):
+        given = tuple(map(float, values)) or (default,)
         if len(given) not in (1, channels):
             raise UsageError(
                 f"{len(given)} numbers for {channels} channels",
@@ -300,11 +159,7 @@ def _channels_swapped(request: ImportRequest, channels: int) -> bool:
         return False
     if request.color is None:
         raise UsageError(
-            "in which order the network expects its colours cannot be told",
+            "the graph does not show the colour order that the network expects",
             remedy="Give --color rgb or --color bgr (torchvision's and timm's expect rgb)",
         )
     return request.color != request.frame_color
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:240]

@@ -1,4 +1,4 @@
-"""Finding out what comes out of a foreign graph: which output, of which meaning."""
+"""Interpretation of a foreign graph's outputs: which tensor, layout and activation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelKind
 from edgeinspect.errors import ModelError, UsageError
-from edgeinspect.learning.onnx_graphs.importer.model_kind import check_map_proportions
 from edgeinspect.learning.onnx_graphs.importer.request import (
     Activation,
     ImportRequest,
@@ -20,6 +19,7 @@ from edgeinspect.learning.onnx_graphs.importer.request import (
     OutputSpec,
     check_stride,
 )
+from edgeinspect.learning.onnx_graphs.importer.unsupported_models import check_map_proportions
 
 if TYPE_CHECKING:
     import onnx
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 _PASS_THROUGH_OPS = frozenset(
     ("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Resize")
 )
-"""What may stand between an activation and the output it belongs to."""
+"""Operators allowed between an activation and its output."""
 _PROBABILITY_TOLERANCE = 2e-3
-"""What a probability may be outside 0 to 1, and a sum of them beside 1 (float16)."""
+"""Tolerated excess of a probability beyond 0 to 1, and of a sum beside 1 (float16)."""
 
 
 def choose_output(
     model: onnx.ModelProto,
     request: ImportRequest,
     values: dict[str, NDArray[Any]],
-    findings: list[str],
+    notes: list[str],
 ) -> tuple[str, bool]:
-    """Which tensor holds the answer, and whether it is inside the graph.
+    """Return the tensor with the result, and whether it is an intermediate tensor.
 
     Args:
         model: The foreign graph.
-        request: What is known.
-        values: The graph's outputs, by name, on one sample.
-        findings: Appended to.
+        request: What the user specified.
+        values: The graph's outputs on one sample, by name.
+        notes: Receives what was inferred.
 
     Raises:
-        UsageError: Several could be it; names them.
-        ModelError: None can, or it is an arg-max whose input cannot be found.
+        UsageError: Several outputs are possible.
+        ModelError: No output fits, or it is an arg-max without a known input.
     """
     where = str(request.file)
     listing = ", ".join(f"{name} {values[name].shape}" for name in values)
@@ -70,22 +70,22 @@ def choose_output(
             )
         if len(fitting) > 1:
             raise UsageError(
-                f"several outputs could be meant: {listing}", remedy="Name one with --output-name"
+                f"several outputs are possible: {listing}", remedy="Name one with --output-name"
             )
         name = fitting[0]
         if len(values) > 1:
-            findings.append(f"output {name}, the only one of the right shape among: {listing}")
-    inner = _argmax_input(model, name)
-    if inner is None and np.issubdtype(values[name].dtype, np.floating):
+            notes.append(f"output {name}, the only one of the right shape among: {listing}")
+    source = _argmax_input(model, name)
+    if source is None and np.issubdtype(values[name].dtype, np.floating):
         return name, False
-    if inner is None:
+    if source is None:
         raise ModelError(
-            f"output {name} is {values[name].dtype}: class numbers without probabilities",
+            f"output {name} is {values[name].dtype}: class indices without probabilities",
             where=where,
             remedy="Export the network without its arg-max",
         )
-    findings.append(f"the graph ends in an arg-max: its input {inner} is used")
-    return inner, True
+    notes.append(f"the graph ends in an arg-max: its input {source} is used")
+    return source, True
 
 
 def _fits_kind(kind: ModelKind, value: NDArray[Any]) -> bool:
@@ -98,51 +98,53 @@ def _fits_kind(kind: ModelKind, value: NDArray[Any]) -> bool:
 def interpret_output(
     model: onnx.ModelProto,
     request: ImportRequest,
-    intake: InputSpec,
-    chosen: tuple[str, bool],
-    raws: Sequence[NDArray[Any]],
-    findings: list[str],
+    input_spec: InputSpec,
+    tensor: tuple[str, bool],
+    raw_outputs: Sequence[NDArray[Any]],
+    notes: list[str],
 ) -> OutputSpec:
-    """What the chosen tensor means.
+    """Return the meaning of the chosen tensor.
 
     Args:
         model: The foreign graph.
-        request: What is known.
-        intake: As found.
-        chosen: As `choose_output` gave it.
-        raws: The tensor on every sample.
-        findings: Appended to.
+        request: What the user specified.
+        input_spec: The image input.
+        tensor: Result of `choose_output`.
+        raw_outputs: The tensor's value on each sample.
+        notes: Receives what was inferred.
 
     Raises:
-        UsageError: The graph leaves open what an option must say, or contradicts one.
-        ModelError: The tensor cannot be what the request says.
+        UsageError: The graph is ambiguous, or contradicts an option.
+        ModelError: The tensor does not fit the request.
     """
-    name, is_inner = chosen
-    ending = _final_activation(model, name)
-    if ending is not None:
-        findings.append(f"{ending} stands at the end: {name} holds probabilities")
-    applied = _is_activation_applied(request, ending)
-    shape = raws[0].shape
+    name, is_inner = tensor
+    final_activation = _final_activation(model, name)
+    if final_activation is not None:
+        notes.append(f"the graph ends in {final_activation}: {name} contains probabilities")
+    applied = _is_activation_applied(request, final_activation)
+    shape = raw_outputs[0].shape
     if request.kind is ModelKind.GATE:
-        if not _fits_kind(ModelKind.GATE, raws[0]):
+        if not _fits_kind(ModelKind.GATE, raw_outputs[0]):
             raise ModelError(
-                f"{name} of shape {tuple(shape)} is no answer to a whole picture: a gate gives one "
-                "number per class",
+                f"{name} of shape {tuple(shape)} does not classify a whole image: a gate outputs "
+                "one number per class",
                 where=str(request.file),
                 remedy="Import a classifier, or train one: edgeinspect train gate",
             )
-        outputs = raws[0].size
-        activation = _gate_activation(request, outputs, ending, findings)
-        outcome = OutputSpec(
-            name, is_inner, outputs, "nchw", len(shape), activation, applied, raws[0].dtype
+        outputs = raw_outputs[0].size
+        activation = _gate_activation(request, outputs, final_activation, notes)
+        output_spec = OutputSpec(
+            name, is_inner, outputs, "nchw", len(shape), activation, applied, raw_outputs[0].dtype
         )
         _check_indices(request, outputs, activation)
     else:
-        layout, outputs, activation = _map_layout(request, intake, shape, ending, findings)
+        layout, outputs, activation = _map_layout(
+            request, input_spec, shape, final_activation, notes
+        )
         height, width = map_size(shape, layout)
-        check_map_proportions(name, shape, (height, width), request, intake)
-        stride = _output_stride(request, height, width, findings)
-        outcome = OutputSpec(
+        check_map_proportions(name, shape, (height, width), request, input_spec)
+        stride = _output_stride(request, height, width, notes)
+        output_spec = OutputSpec(
             name,
             is_inner,
             outputs,
@@ -150,36 +152,42 @@ def interpret_output(
             len(shape),
             activation,
             applied,
-            raws[0].dtype,
+            raw_outputs[0].dtype,
             height,
             width,
             stride,
         )
-    _check_value_range(request, outcome, raws)
-    return outcome
+    _check_value_range(request, output_spec, raw_outputs)
+    return output_spec
 
 
 def map_size(shape: Sequence[int], layout: Layout) -> tuple[int, int]:
-    """Height and width of a map of three or four dimensions."""
+    """Return height and width of a map with three or four dimensions."""
     at = 1 if len(shape) == 3 or layout == "nhwc" else 2
     return shape[at], shape[at + 1]
 
 
-def _is_activation_applied(request: ImportRequest, ending: str | None) -> bool:
-    if ending is not None and request.output == "logits":
+def _is_activation_applied(request: ImportRequest, final_activation: str | None) -> bool:
+    if final_activation is not None and request.output == "logits":
         raise UsageError(
-            f"the graph ends in {ending}: those are no logits",
+            f"the graph ends in {final_activation}: its outputs are not logits",
             where="--output",
             remedy="Give --output probs, or leave it out",
         )
-    asked = request.activation
-    if ending is not None and asked in ("sigmoid", "softmax") and asked != ending.lower():
-        raise UsageError(f"the graph ends in {ending}", where="--activation", remedy="Leave it out")
-    return ending is not None or request.output == "probs" or asked == "none"
+    requested = request.activation
+    if (
+        final_activation is not None
+        and requested in ("sigmoid", "softmax")
+        and requested != final_activation.lower()
+    ):
+        raise UsageError(
+            f"the graph ends in {final_activation}", where="--activation", remedy="Leave it out"
+        )
+    return final_activation is not None or request.output == "probs" or requested == "none"
 
 
 def _gate_activation(
-    request: ImportRequest, outputs: int, ending: str | None, findings: list[str]
+    request: ImportRequest, outputs: int, final_activation: str | None, notes: list[str]
 ) -> Activation:
     if request.classes and len(request.classes) != outputs:
         raise ModelError(
@@ -187,20 +195,20 @@ def _gate_activation(
             where=str(request.file),
             remedy="Name every output, in order, or leave --classes out",
         )
-    if ending is not None:
-        found: Activation = "sigmoid" if ending == "Sigmoid" else "softmax"
+    if final_activation is not None:
+        chosen: Activation = "sigmoid" if final_activation == "Sigmoid" else "softmax"
     elif request.activation in ("sigmoid", "softmax"):
-        found = "sigmoid" if request.activation == "sigmoid" else "softmax"
+        chosen = "sigmoid" if request.activation == "sigmoid" else "softmax"
     else:
-        found = "sigmoid" if outputs == 1 else "softmax"
-        findings.append(f"{found}, from its {outputs} output{'s' * (outputs != 1)}")
-    if found == "softmax" and outputs == 1:
+        chosen = "sigmoid" if outputs == 1 else "softmax"
+        notes.append(f"{chosen}, from its {outputs} output{'s' * (outputs != 1)}")
+    if chosen == "softmax" and outputs == 1:
         raise UsageError(
             "a softmax of one output is always 1",
             where="--activation",
             remedy="Give --activation sigmoid",
         )
-    return found
+    return chosen
 
 
 def _check_indices(request: ImportRequest, outputs: int, activation: Activation) -> None:
@@ -210,71 +218,75 @@ def _check_indices(request: ImportRequest, outputs: int, activation: Activation)
     ):
         if index is not None and not 0 <= index < outputs:
             raise UsageError(
-                f"{index} is none of the network's {outputs} outputs, from 0", where=option
+                f"{index} is not one of the network's {outputs} outputs, counted from 0",
+                where=option,
             )
         if index is not None:
             return
     if activation == "sigmoid" and outputs > 1:
-        return  # any of several kinds of defect
+        return  # each output is a defect class of its own
     raise UsageError(
-        "which output stands for good and which for defective cannot be told",
+        "the graph does not show which output means good and which defective",
         remedy="Give --good-index I or --defect-index I, from 0 (with one output: 0)",
     )
 
 
 def _map_layout(
     request: ImportRequest,
-    intake: InputSpec,
+    input_spec: InputSpec,
     shape: Sequence[int],
-    ending: str | None,
-    findings: list[str],
+    final_activation: str | None,
+    notes: list[str],
 ) -> tuple[Layout, int, Activation]:
-    """Layout, channels and activation of a map, from its sizes and the number of classes."""
-    kinds = len(request.classes)
-    if request.background == "none" and (ending == "Softmax" or request.activation == "softmax"):
+    """Return layout, channels and activation of a map, from its shape and the class count."""
+    class_count = len(request.classes)
+    if request.background == "none" and (
+        final_activation == "Softmax" or request.activation == "softmax"
+    ):
         raise UsageError(
-            "a softmax without background calls every pixel defective",
+            "a softmax without background marks every pixel defective",
             where="--background",
             remedy="Give --background first",
         )
     wanted: dict[int, Activation] = {}
     with_background = request.background != "none"
-    sigmoid = ending == "Sigmoid" or request.activation == "sigmoid"
-    softmax = ending == "Softmax" or request.activation == "softmax"
+    sigmoid = final_activation == "Sigmoid" or request.activation == "sigmoid"
+    softmax = final_activation == "Softmax" or request.activation == "softmax"
     if not softmax and request.background != "first":
-        wanted[kinds] = "sigmoid"
+        wanted[class_count] = "sigmoid"
     if with_background and not (sigmoid and request.background is None):
-        wanted[kinds + 1] = "sigmoid" if sigmoid else "softmax"
+        wanted[class_count + 1] = "sigmoid" if sigmoid else "softmax"
     axes = {1: "nchw", 3: "nhwc"} if len(shape) == 4 else {}
     if request.output_layout is not None and axes:
         axes = {at: name for at, name in axes.items() if name == request.output_layout}
-    found = [at for at in axes if shape[at] in wanted] if axes else []
+    chosen = [at for at in axes if shape[at] in wanted] if axes else []
     if len(shape) == 3 and 1 in wanted:
-        findings.append("a map without channels: one class, by a sigmoid")
+        notes.append("a map without channels: one class, by a sigmoid")
         return "nchw", 1, wanted[1]
-    if not found:
-        channels = shape[3 if intake.layout == "nhwc" else 1] if len(shape) == 4 else 1
+    if not chosen:
+        channels = shape[3 if input_spec.layout == "nhwc" else 1] if len(shape) == 4 else 1
         need = " or ".join(f"{count} ({name})" for count, name in wanted.items())
         raise ModelError(
-            f"output of shape {tuple(shape)} has {channels} channels; {kinds} classes take {need}",
+            f"output of shape {tuple(shape)} has {channels} channels; {class_count} classes "
+            f"take {need}",
             where=str(request.file),
             remedy="Name the classes without background; see --background and --activation",
         )
-    if len(found) > 1:
+    if len(chosen) > 1:
         raise UsageError(
-            f"whether output {tuple(shape)} has its channels first or last cannot be told",
+            f"output {tuple(shape)} may have its channels first or last",
             remedy="Give --output-layout nchw or nhwc",
         )
-    layout: Layout = "nchw" if found[0] == 1 else "nhwc"
-    channels = shape[found[0]]
-    findings.append(
+    layout: Layout = "nchw" if chosen[0] == 1 else "nhwc"
+    channels = shape[chosen[0]]
+    notes.append(
         f"{channels} channels as {layout}: {wanted[channels]}"
-        f"{' with background first' if channels == kinds + 1 else ''}"
+        f"{' with background first' if channels == class_count + 1 else ''}"
     )
     return layout, channels, wanted[channels]
 
 
-def _output_stride(request: ImportRequest, height: int, width: int, findings: list[str]) -> int:
+def _output_stride(request: ImportRequest, height: int, width: int, notes: list[str]) -> int:
     if request.stride is not None:
         stride = request.stride
     else:
@@ -283,57 +295,60 @@ def _output_stride(request: ImportRequest, height: int, width: int, findings: li
             s for s in range(1, 65) if request.height_px % s == 0 and request.width_px % s == 0
         ]
         stride = min(fitting, key=lambda s: abs(math.log(s / ratio)))
-        findings.append(f"output stride {stride}")
+        notes.append(f"output stride {stride}")
     check_stride(request, stride)
     cells = (request.height_px // stride, request.width_px // stride)
     if cells != (height, width):
-        findings.append(
-            f"the map is resized from {height}x{width} to {cells[0]}x{cells[1]} "
-            "as the network gives it, linearly"
-        )
+        notes.append(f"the map is resized from {height}x{width} to {cells[0]}x{cells[1]} linearly")
     return stride
 
 
 def _check_value_range(
-    request: ImportRequest, outcome: OutputSpec, raws: Sequence[NDArray[Any]]
+    request: ImportRequest, output_spec: OutputSpec, raw_outputs: Sequence[NDArray[Any]]
 ) -> None:
-    """Numbers on samples must look like what they are said to be."""
-    axis = (3 if outcome.layout == "nhwc" else 1) if outcome.rank == 4 else -1
-    low = min(float(raw.min()) for raw in raws)
-    high = max(float(raw.max()) for raw in raws)
+    """Raise if the values on the samples contradict the assumed activation."""
+    axis = (3 if output_spec.layout == "nhwc" else 1) if output_spec.rank == 4 else -1
+    low = min(float(raw.min()) for raw in raw_outputs)
+    high = max(float(raw.max()) for raw in raw_outputs)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ModelError(
-            f"{outcome.name} is not finite on the samples",
+            f"{output_spec.name} is not finite on the samples",
             where=str(request.file),
             remedy="Correct --scale, --mean and --std, or the network",
         )
-    inside = between = low >= -_PROBABILITY_TOLERANCE and high <= 1 + _PROBABILITY_TOLERANCE
-    if inside and outcome.activation == "softmax":
-        flat = [raw.reshape(1, -1) if request.kind is ModelKind.GATE else raw for raw in raws]
+    sums_to_one = in_unit_range = (
+        low >= -_PROBABILITY_TOLERANCE and high <= 1 + _PROBABILITY_TOLERANCE
+    )
+    if sums_to_one and output_spec.activation == "softmax":
+        flat = [
+            raw.reshape(1, -1) if request.kind is ModelKind.GATE else raw for raw in raw_outputs
+        ]
         sums = [
             raw.astype(np.float64).sum(1 if request.kind is ModelKind.GATE else axis)
             for raw in flat
         ]
-        inside = all(bool(np.abs(total - 1).max() < 5 * _PROBABILITY_TOLERANCE) for total in sums)
-    span = f"{outcome.name} is from {low:.3g} to {high:.3g} on the samples"
-    if outcome.activation_applied and not inside:
+        sums_to_one = all(
+            bool(np.abs(total - 1).max() < 5 * _PROBABILITY_TOLERANCE) for total in sums
+        )
+    value_range = f"{output_spec.name} is from {low:.3g} to {high:.3g} on the samples"
+    if output_spec.activation_applied and not sums_to_one:
         raise UsageError(
-            f"{span}: no probabilities of a {outcome.activation}",
+            f"{value_range}: these are not probabilities of a {output_spec.activation}",
             where="--output",
             remedy="Give --output logits, or another --activation",
         )
-    if not outcome.activation_applied and between and request.output is None:
+    if not output_spec.activation_applied and in_unit_range and request.output is None:
         raise UsageError(
-            f"{span}: logits or probabilities cannot be told",
+            f"{value_range}: they may be logits or probabilities",
             remedy="Give --output logits or --output probs",
         )
 
 
 def _final_activation(model: onnx.ModelProto, name: str) -> str | None:
-    """`Sigmoid` or `Softmax` where a tensor comes out of one."""
-    makers = {output: node for node in model.graph.node for output in node.output}
-    while name in makers:
-        node = makers[name]
+    """Return `Sigmoid` or `Softmax` if a tensor is the result of one."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    while name in producers:
+        node = producers[name]
         if node.op_type in ("Sigmoid", "Softmax"):
             return str(node.op_type)
         if node.op_type not in _PASS_THROUGH_OPS:
@@ -343,9 +358,9 @@ def _final_activation(model: onnx.ModelProto, name: str) -> str | None:
 
 
 def _argmax_input(model: onnx.ModelProto, name: str) -> str | None:
-    makers = {output: node for node in model.graph.node for output in node.output}
-    while name in makers:
-        node = makers[name]
+    producers = {output: node for node in model.graph.node for output in node.output}
+    while name in producers:
+        node = producers[name]
         if node.op_type == "ArgMax":
             return str(node.input[0])
         if node.op_type not in _PASS_THROUGH_OPS:

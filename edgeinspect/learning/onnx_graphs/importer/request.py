@@ -1,4 +1,4 @@
-"""What is asked of an import, and how the foreign graph turned out to be read."""
+"""The specification of an import, and the interpretation of the foreign graph."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Activation = Literal["sigmoid", "softmax"]
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """What the caller knows of a foreign network. None: to be found in the graph."""
+    """What the user specified about a foreign network. None: to be inferred from the graph."""
 
     file: Path
     kind: ModelKind
     height_px: int
     width_px: int
     channels: int
-    """Of the frame, 1 or 3."""
+    """Channels of the frame, 1 or 3."""
     color: Literal["bgr", "rgb"] | None = None
-    """The order that the network expects; of no meaning for one channel."""
+    """Channel order that the network expects; ignored for one channel."""
     frame_color: Literal["bgr", "rgb"] = "bgr"
-    """The order in which the line's frames come."""
+    """Channel order of the line's frames."""
     layout: Layout | None = None
     output_layout: Layout | None = None
     mean: Sequence[float] = ()
@@ -37,23 +37,22 @@ class ImportRequest:
     output: Literal["logits", "probs"] | None = None
     activation: Literal["sigmoid", "softmax", "none"] | None = None
     classes: Sequence[str] = ()
-    """A segmenter's kinds of defect; the names of a classifier's outputs."""
+    """A segmenter's defect classes; the names of a classifier's outputs."""
     defect_index: int | None = None
     good_index: int | None = None
     background: Literal["first", "none"] | None = None
     thresholds: Sequence[float] = (0.5,)
-    """For sigmoids: what a cell's probability must exceed; one, or one per class."""
+    """For sigmoids: the threshold of a cell's probability; one, or one per class."""
     stride: int | None = None
     output_name: str | None = None
     model_height_px: int | None = None
     model_width_px: int | None = None
-    """Size that a network of free size runs at; the frame's when None."""
-
+    """Size at which a network of free size runs; the frame's when None."""
     allow_uniform: bool = False
-    """Whether a network that answers the same on every sample may be taken."""
+    """Accept a network with the same result on every sample."""
 
     def validate(self) -> None:
-        """Refuse what contradicts itself, whatever the graph.
+        """Raise if the options contradict each other, independent of the graph.
 
         Raises:
             UsageError: Names the option.
@@ -61,7 +60,9 @@ class ImportRequest:
         if self.channels not in (1, 3):
             raise UsageError("frames have 1 or 3 channels", where="--channels")
         if not 0 < self.scale < 1e9:
-            raise UsageError(f"{self.scale} is no scale", where="--scale", remedy="As 255, or 1")
+            raise UsageError(
+                f"{self.scale} is not a scale", where="--scale", remedy="For example 255, or 1"
+            )
         if any(not value > 0 for value in self.std):
             raise UsageError("a deviation must be above 0", where="--std")
         if self.defect_index is not None and self.good_index is not None:
@@ -75,8 +76,8 @@ class ImportRequest:
         if self.kind is ModelKind.SEGMENTER:
             if not self.classes:
                 raise UsageError(
-                    "a segmenter names its classes",
-                    remedy="Give --classes a,b,c: the kinds of defect in the channels' order, "
+                    "a segmenter needs class names",
+                    remedy="Give --classes a,b,c: the defect classes in the order of the channels, "
                     "without background",
                 )
             if self.stride is not None:
@@ -90,7 +91,7 @@ class ImportRequest:
 
 
 def check_stride(request: ImportRequest, stride: int) -> None:
-    """Refuse a stride under which the class map would not cover the frame.
+    """Raise for a stride at which the class map would not cover the frame.
 
     Raises:
         UsageError: It does not divide the frame's height and width.
@@ -105,11 +106,11 @@ def check_stride(request: ImportRequest, stride: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The side of a foreign graph that pictures go into."""
+    """The image input of a foreign graph."""
 
     name: str
     dtype: Any
-    """numpy's."""
+    """A numpy dtype."""
     layout: Layout
     height_px: int
     width_px: int
@@ -117,38 +118,38 @@ class InputSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels_swapped: bool
-    """Whether the frame's channels come in the other order."""
+    """The network expects the frame's channels in reverse order."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """The side of a foreign graph that answers come out of."""
+    """The tensor of a foreign graph that holds the result."""
 
     name: str
-    """A tensor of the graph; that before its arg-max where it ends in one."""
+    """Tensor name; the input of the arg-max if the graph ends in one."""
     is_intermediate: bool
-    """Whether it is no output of the graph yet."""
+    """The tensor is not a graph output."""
     channels: int
     layout: Layout
-    """Of a map with four dimensions; of no meaning else."""
+    """Layout of a map with four dimensions; unused otherwise."""
     rank: int
     activation: Activation
     activation_applied: bool
-    """Whether the graph applies it itself."""
+    """The graph applies the activation itself."""
     dtype: Any
-    """numpy's."""
+    """A numpy dtype."""
     height: int = 1
     width: int = 1
-    """Of the map, in cells."""
+    """Size of the map in cells."""
     stride: int = 1
-    """Frame pixels per cell of `class_map`, which has its own size."""
+    """Frame pixels per cell of the contract's `class_map`."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInterpretation:
-    """How the whole graph is read."""
+    """How a foreign graph's input and output are interpreted."""
 
     input_spec: InputSpec
     output_spec: OutputSpec
     notes: tuple[str, ...] = ()
-    """What was found out rather than told, for the reader to check."""
+    """What was inferred, for the user to check."""

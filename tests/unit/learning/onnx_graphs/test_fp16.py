@@ -1,4 +1,4 @@
-"""The FP16 pass: what becomes half, what must not, and that the answers stay."""
+"""The FP16 pass: which nodes become float16, which must not, and unchanged results."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.errors import ModelError
-from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.imaging import render_strip
 from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
 from edgeinspect.learning.onnx_graphs.fp16_rounding import simulate_fp16
 from tests import graphs, quantized
 
 ENGINES = Path(__file__).resolve().parents[4] / "engines"
 UNSEEN_SEED = 815
-PICTURES = 6
+IMAGE_COUNT = 6
 
 GATE_TOLERANCE = 2e-3
-"""Of a probability. Half keeps 11 bits; measured 1.1e-4 on 40 pictures."""
+"""For a probability. Float16 keeps 11 bits; measured 1.1e-4 on 40 images."""
 SCORE_TOLERANCE = 5e-3
-"""Measured 7.7e-4 on 40 pictures."""
+"""Measured 7.7e-4 on 40 images."""
 CELLS_TOLERANCE = 1e-3
-"""Share of cells whose class may change: a tie may fall either way."""
+"""Ratio of cells whose class may change: ties may flip."""
 
 
 def run(model: onnx.ModelProto, image: np.ndarray) -> list[Any]:
-    return answers(model, [image])[0]
+    return outputs_of(model, [image])[0]
 
 
-def answers(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> list[list[Any]]:
+def outputs_of(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> list[list[Any]]:
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime: extra cpu")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -47,9 +47,9 @@ def shipped(name: str) -> onnx.ModelProto:
     return onnx.load(ENGINES / name / "1" / "model.onnx")
 
 
-def pictures() -> list[np.ndarray]:
-    found = (render_strip(UNSEEN_SEED, index).image for index in range(PICTURES))
-    return [np.ascontiguousarray(image[:, :, None]) for image in found]
+def images() -> list[np.ndarray]:
+    rendered = (render_strip(UNSEEN_SEED, index).image for index in range(IMAGE_COUNT))
+    return [np.ascontiguousarray(image[:, :, None]) for image in rendered]
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
@@ -58,33 +58,37 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in every}
 
 
-def test_the_gate_keeps_its_answer() -> None:
+def test_the_gate_keeps_its_result() -> None:
     model = shipped("strip-gate")
-    half = convert_to_fp16(model)
-    assert not half.float32_layers
+    converted = convert_to_fp16(model)
+    assert not converted.float32_layers
     both = zip(
-        answers(model, pictures()), answers(simulate_fp16(half.model), pictures()), strict=True
+        outputs_of(model, images()),
+        outputs_of(simulate_fp16(converted.model), images()),
+        strict=True,
     )
-    worst = max(np.abs(wanted[0] - got[0]).max() for wanted, got in both)
+    worst = max(np.abs(expected[0] - actual[0]).max() for expected, actual in both)
     assert worst <= GATE_TOLERANCE
 
 
-def test_the_segmenter_keeps_its_answer() -> None:
+def test_the_segmenter_keeps_its_result() -> None:
     model = shipped("strip-segmenter")
-    half = convert_to_fp16(model)
+    converted = convert_to_fp16(model)
     both = zip(
-        answers(model, pictures()), answers(simulate_fp16(half.model), pictures()), strict=True
+        outputs_of(model, images()),
+        outputs_of(simulate_fp16(converted.model), images()),
+        strict=True,
     )
-    for wanted, got in both:
-        changed = wanted[0] != got[0]
+    for expected, actual in both:
+        changed = expected[0] != actual[0]
         assert changed.mean() <= CELLS_TOLERANCE
-        assert np.abs(wanted[1] - got[1]).sum() <= 2 * changed.sum() * 16  # stride squared
+        assert np.abs(expected[1] - actual[1]).sum() <= 2 * changed.sum() * 16  # stride squared
         if not changed.any():
-            np.testing.assert_allclose(got[2], wanted[2], atol=SCORE_TOLERANCE)
+            np.testing.assert_allclose(actual[2], expected[2], atol=SCORE_TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["strip-gate", "strip-segmenter"])
-def test_the_body_is_half_and_both_ends_are_not(name: str) -> None:
+def test_the_body_is_float16_and_both_ends_are_float32(name: str) -> None:
     before = shipped(name)
     copy = before.SerializeToString(deterministic=True)
     result = convert_to_fp16(before)
@@ -105,14 +109,14 @@ def test_the_body_is_half_and_both_ends_are_not(name: str) -> None:
     assert result.cast_count <= 3
 
 
-def test_it_is_the_same_each_time() -> None:
+def test_the_conversion_is_deterministic() -> None:
     first, second = (convert_to_fp16(shipped("strip-segmenter")).model for _ in range(2))
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(
         deterministic=True
     )
 
 
-def test_q_dq_scales_become_half_and_the_answer_stays() -> None:
+def test_qdq_scales_become_float16_and_the_result_stays() -> None:
     model = quantized.residual()
     result = convert_to_fp16(model)
     assert not result.float32_layers
@@ -130,7 +134,7 @@ def test_q_dq_scales_become_half_and_the_answer_stays() -> None:
         np.testing.assert_allclose(run(result.model, image)[0], run(model, image)[0], atol=2e-3)
 
 
-def test_a_scale_that_half_cannot_hold_keeps_its_layer_in_float32() -> None:
+def test_a_scale_beyond_float16_keeps_its_layer_in_float32() -> None:
     model = quantized.residual(factor=1e-5)
     result = convert_to_fp16(model)
     assert result.float32_layers == ("second",)
@@ -141,7 +145,7 @@ def test_a_scale_that_half_cannot_hold_keeps_its_layer_in_float32() -> None:
     np.testing.assert_allclose(run(result.model, image)[0], run(model, image)[0], atol=2e-3)
 
 
-def plane(name: str, size: int = 8) -> onnx.ValueInfoProto:
+def plane_info(name: str, size: int = 8) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, size, size])
 
 
@@ -155,7 +159,9 @@ def chain(
     ]
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 8, 1])
     tensors = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
-    graph = helper.make_graph([*front, *nodes], "chain", [image], [result or plane("y")], tensors)
+    graph = helper.make_graph(
+        [*front, *nodes], "chain", [image], [result or plane_info("y")], tensors
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
@@ -166,7 +172,7 @@ def conv(tensor: str, weights: str, result: str) -> onnx.NodeProto:
 WEIGHTS = np.full((1, 1, 3, 3), 0.1, np.float32)
 
 
-def test_weights_beyond_half_keep_their_layer_in_float32() -> None:
+def test_weights_beyond_float16_keep_their_layer_in_float32() -> None:
     model = chain(
         [conv("x", "w", "a"), conv("a", "big", "b"), conv("b", "w", "y")],
         w=WEIGHTS,
@@ -180,7 +186,7 @@ def test_weights_beyond_half_keep_their_layer_in_float32() -> None:
 
 
 def test_a_square_before_a_mean_stays_in_float32() -> None:
-    # 300 squared is beyond half, whatever the mean of it would be.
+    # 300 squared exceeds float16, whatever its mean.
     model = chain(
         [
             conv("x", "w", "a"),
@@ -197,7 +203,7 @@ def test_a_square_before_a_mean_stays_in_float32() -> None:
     assert kinds["less"] == TensorProto.FLOAT16
 
 
-def test_constants_in_nodes_and_a_shared_one_are_handled() -> None:
+def test_constant_nodes_and_shared_constants_are_handled() -> None:
     weights = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHTS))
     model = chain(
         [
@@ -217,17 +223,17 @@ def test_constants_in_nodes_and_a_shared_one_are_handled() -> None:
     np.testing.assert_allclose(run(result.model, image)[0], run(model, image)[0], rtol=5e-3)
 
 
-def test_written_out_it_shows_what_half_does() -> None:
-    # Three times 60000 is beyond half, and ONNX Runtime's own float32 would not tell.
+def test_the_simulation_shows_float16_errors() -> None:
+    # Three times 60000 exceeds float16; ONNX Runtime's float32 does not show it.
     model = chain(
         [conv("x", "big", "a"), conv("a", "small", "y")],
         big=np.full((1, 1, 3, 3), 6e4, np.float32),
         small=np.full((1, 1, 3, 3), 1e-3, np.float32),
     )
-    half = convert_to_fp16(model).model
+    converted = convert_to_fp16(model).model
     image = np.full((8, 8, 1), 3, np.uint8)
-    assert np.isfinite(run(half, image)[0]).all()
-    assert np.isinf(run(simulate_fp16(half), image)[0]).all()
+    assert np.isfinite(run(converted, image)[0]).all()
+    assert np.isinf(run(simulate_fp16(converted), image)[0]).all()
 
 
 def test_a_resize_keeps_its_factors_in_float32() -> None:
@@ -237,7 +243,7 @@ def test_a_resize_keeps_its_factors_in_float32() -> None:
             helper.make_node("Resize", ["a", "", "factors"], ["up"], mode="nearest"),
             conv("up", "w", "y"),
         ],
-        plane("y", 16),
+        plane_info("y", 16),
         w=WEIGHTS,
         factors=np.array([1, 1, 2, 2], np.float32),
     )
@@ -246,31 +252,31 @@ def test_a_resize_keeps_its_factors_in_float32() -> None:
     assert "factors" in {entry.name for entry in result.model.graph.initializer}
 
 
-def test_a_half_result_that_others_read_is_given_out_as_float32() -> None:
+def test_a_float16_result_with_other_consumers_is_output_as_float32() -> None:
     model = chain([conv("x", "w", "y"), conv("y", "w", "z")], w=WEIGHTS)
-    model.graph.output.append(plane("z"))
+    model.graph.output.append(plane_info("z"))
     result = convert_to_fp16(model)
     image = np.full((8, 8, 1), 9, np.uint8)
-    wanted, got = run(model, image), run(result.model, image)
-    for one, other in zip(wanted, got, strict=True):
+    expected, actual = run(model, image), run(result.model, image)
+    for one, other in zip(expected, actual, strict=True):
         assert other.dtype == np.float32
         np.testing.assert_allclose(other, one, rtol=5e-3)
 
 
-def test_a_graph_without_a_convolution_is_refused() -> None:
+def test_a_graph_without_a_convolution_is_rejected() -> None:
     with pytest.raises(ModelError, match="no convolution") as caught:
         convert_to_fp16(graphs.gate())
     assert caught.value.exit_code == 65
 
 
-def test_q_dq_below_opset_19_is_refused() -> None:
+def test_qdq_below_opset_19_is_rejected() -> None:
     model = quantized.residual()
     model.opset_import[0].version = 17
     with pytest.raises(ModelError, match="opset 17"):
         convert_to_fp16(model)
 
 
-def test_a_graph_that_contradicts_itself_is_refused() -> None:
+def test_an_inconsistent_graph_is_rejected() -> None:
     model = chain([conv("x", "w", "y")], w=WEIGHTS.astype(np.float64))
-    with pytest.raises(ModelError, match="no valid graph"):
+    with pytest.raises(ModelError, match="not a valid graph"):
         convert_to_fp16(model)

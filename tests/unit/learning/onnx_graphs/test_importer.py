@@ -1,4 +1,4 @@
-"""Import of foreign networks: every form of them, each refusal, and that equality is proved."""
+"""Import of foreign networks: every supported form, each error, and the verification."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (e
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from edgeinspect.cli.main import main  # noqa: E402
-from edgeinspect.domain.clock import SystemClock  # noqa: E402
-from edgeinspect.domain.model import ModelKind, Precision  # noqa: E402
+from edgeinspect.domain import (  # noqa: E402
+    ModelKind,
+    Precision,
+    SystemClock,
+)
 from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer.importer import import_model  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest  # noqa: E402
 from edgeinspect.registry import load_plugin  # noqa: E402
-from edgeinspect.storage.model_store import ModelStore  # noqa: E402
+from edgeinspect.storage.model_store import Store  # noqa: E402
 
 HEIGHT, WIDTH = 24, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Net:
-    """A small random network as others export them."""
+class ForeignNetwork:
+    """A small random network as other tools export it."""
 
     kind: str = "gate"
     layout: str = "nchw"
@@ -44,7 +47,7 @@ class Net:
     opset: int = 17
     dtype: Any = np.float32
     size: tuple[int, int] | None = (HEIGHT, WIDTH)
-    """Free where None."""
+    """None: free in the graph."""
     stride: int = 2
     batch: int | str = "N"
     arg_max: bool = False
@@ -53,7 +56,7 @@ class Net:
 
     def build(self) -> Any:
         rng = np.random.default_rng(7)
-        made = TensorProto.FLOAT16 if self.dtype == np.float16 else TensorProto.FLOAT
+        element_type = TensorProto.FLOAT16 if self.dtype == np.float16 else TensorProto.FLOAT
         weights = {
             "w1": rng.normal(0, 0.5, (6, self.channels, 3, 3)),
             "b1": rng.normal(0, 0.3, 6),
@@ -86,7 +89,7 @@ class Net:
             more = {"axis": 1} if self.ending == "Softmax" else {}
             nodes.append(helper.make_node(self.ending, [x], ["p"], **more))
             x = "p"
-        kind = made
+        kind = element_type
         if self.arg_max:
             nodes.append(helper.make_node("ArgMax", [x], ["m"], axis=1, keepdims=0))
             x, kind = "m", TensorProto.INT64
@@ -104,11 +107,15 @@ class Net:
         outputs = [helper.make_tensor_value_info("answer", kind, None)]
         if self.auxiliary:
             nodes.append(helper.make_node("Identity", ["r1"], ["features"]))
-            outputs.append(helper.make_tensor_value_info("features", made, None))
+            outputs.append(helper.make_tensor_value_info("features", element_type, None))
         constants = [numpy_helper.from_array(v.astype(self.dtype), k) for k, v in weights.items()]
         constants.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
         graph = helper.make_graph(
-            nodes, "net", [helper.make_tensor_value_info("input", made, dims)], outputs, constants
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("input", element_type, dims)],
+            outputs,
+            constants,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
         model.ir_version = 8
@@ -128,25 +135,25 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def request(file: Path, net: Net, **changes: Any) -> ImportRequest:
+def request(file: Path, net: ForeignNetwork, **changes: Any) -> ImportRequest:
     gate = net.kind == "gate"
-    known: dict[str, Any] = {
+    values: dict[str, Any] = {
         "file": file,
         "kind": ModelKind(net.kind),
         "height_px": HEIGHT,
         "width_px": WIDTH,
         "channels": net.channels,
         "color": "rgb" if net.channels == 3 else None,
-        "allow_uniform": True,  # random weights know one answer now and then
+        "allow_uniform": True,  # random weights sometimes give a constant result
         "mean": MEAN if net.channels == 3 else (0.5,),
         "std": STD if net.channels == 3 else (0.25,),
         "good_index": 0 if gate else None,
         "output": None if net.ending else "logits",
     }
-    return ImportRequest(**(known | changes))
+    return ImportRequest(**(values | changes))
 
 
-def saved(net: Net, folder: Path) -> Path:
+def save_network(net: ForeignNetwork, folder: Path) -> Path:
     path = folder / "foreign.onnx"
     path.write_bytes(net.build().SerializeToString())
     return path
@@ -193,13 +200,13 @@ def test_any_classifier(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("gate")
-    net = Net(outputs=head[0], ending=head[1], **form)
+    net = ForeignNetwork(outputs=head[0], ending=head[1], **form)
     activation = "sigmoid" if meaning == "any" and head == (4, "Sigmoid") else None
     index = {"good": (head[0] - 1, None), "defect": (None, 0), "any": (None, None)}[meaning]
     if meaning == "any" and activation is None:
         index = (0, None)
     asked = request(
-        saved(net, folder),
+        save_network(net, folder),
         net,
         color=color,
         frame_color=frame_color,
@@ -208,7 +215,7 @@ def test_any_classifier(
     )
     done = import_model(asked, folder / "store", "gate", samples)
     assert done.equivalence.sample_count == 4
-    assert check_under_the_line(folder / "store", "gate") == Precision(
+    assert check_loads_on_the_line(folder / "store", "gate") == Precision(
         "fp16" if net.dtype == np.float16 else "fp32"
     )
 
@@ -236,11 +243,13 @@ def test_any_segmenter(
     # test_importer_refusals.
     assume(spatial_px // stride not in (classes, classes + 1))
     folder = tmp_path_factory.mktemp("segmenter")
-    behind = head.lower() == "softmax" or "+" in head
+    has_background = head.lower() == "softmax" or "+" in head
     ending = head if head[0].isupper() else ""
-    net = Net("segmenter", outputs=classes + behind, ending=ending, stride=stride, **form)
+    net = ForeignNetwork(
+        "segmenter", outputs=classes + has_background, ending=ending, stride=stride, **form
+    )
     asked = request(
-        saved(net, folder),
+        save_network(net, folder),
         net,
         classes=names(classes),
         thresholds=limit,
@@ -248,16 +257,14 @@ def test_any_segmenter(
         activation="sigmoid" if head.startswith("sigmoid") else None,
     )
     import_model(asked, folder / "store", "segmenter", samples)
-    check_under_the_line(folder / "store", "segmenter")
+    check_loads_on_the_line(folder / "store", "segmenter")
 
 
-def check_under_the_line(store: Path, name: str) -> Precision:
-    """The line's own backend takes what was written."""
-    spec = ModelStore(store).resolve(f"{name}/1")
+def check_loads_on_the_line(store: Path, name: str) -> Precision:
+    """Load the written model with a backend of the line; return its precision."""
+    spec = Store(store).resolve(f"{name}/1")
     backend = load_plugin("backend", "ort")
-    engine = backend.build(
-        backend.Options(model=f"{name}/1"), SystemClock(), store=ModelStore(store)
-    )
+    engine = backend.build(backend.Options(model=f"{name}/1"), SystemClock(), store=Store(store))
     try:
         outputs = engine.infer(np.zeros(spec.shape.dims, np.uint8))
         assert all(np.isfinite(output.astype(float)).all() for output in outputs)
@@ -268,8 +275,8 @@ def check_under_the_line(store: Path, name: str) -> Precision:
     return spec.precision
 
 
-def test_the_answer_is_what_the_network_means(tmp_path: Path) -> None:
-    """By hand, without the importer's own proof: good is the share of red."""
+def test_the_result_matches_the_network(tmp_path: Path) -> None:
+    """Checked by hand, independent of the importer's verification: good is the red ratio."""
     graph = helper.make_graph(
         [
             helper.make_node("Slice", ["x", "zero", "one", "one"], ["red"]),
@@ -301,77 +308,80 @@ def test_the_answer_is_what_the_network_means(tmp_path: Path) -> None:
     assert session.run(None, {"image": pixels[None]})[0] == pytest.approx([0.8], abs=1e-6)
 
 
-def test_argmax_is_taken_off(tmp_path: Path, samples: Path) -> None:
-    net = Net("segmenter", outputs=4, arg_max=True)
-    asked = request(saved(net, tmp_path), net, classes=names(3))
+def test_a_final_argmax_is_removed(tmp_path: Path, samples: Path) -> None:
+    net = ForeignNetwork("segmenter", outputs=4, arg_max=True)
+    asked = request(save_network(net, tmp_path), net, classes=names(3))
     done = import_model(asked, tmp_path / "store", "s", samples)
-    assert any("arg-max" in finding for finding in done.notes)
+    assert any("arg-max" in note for note in done.notes)
 
 
-def test_a_map_without_channel_axis(tmp_path: Path, samples: Path) -> None:
-    net = Net("segmenter", outputs=1, drops_map_axis=True)
+def test_a_map_without_channel_axis_is_imported(tmp_path: Path, samples: Path) -> None:
+    net = ForeignNetwork("segmenter", outputs=1, drops_map_axis=True)
     import_model(
-        request(saved(net, tmp_path), net, classes=("scratch",)), tmp_path / "s", "s", samples
+        request(save_network(net, tmp_path), net, classes=("scratch",)),
+        tmp_path / "s",
+        "s",
+        samples,
     )
 
 
-def test_grey_frames_feed_a_network_of_colour(tmp_path: Path, samples: Path) -> None:
-    net = Net()
-    asked = request(saved(net, tmp_path), net, channels=1, color=None)
+def test_grey_frames_feed_a_colour_network(tmp_path: Path, samples: Path) -> None:
+    net = ForeignNetwork()
+    asked = request(save_network(net, tmp_path), net, channels=1, color=None)
     done = import_model(asked, tmp_path / "store", "g", samples)
-    assert any("grey" in finding for finding in done.notes)
-    assert ModelStore(tmp_path / "store").resolve("g").color == "mono"
+    assert any("grey" in note for note in done.notes)
+    assert Store(tmp_path / "store").resolve("g").color == "mono"
 
 
-def test_thresholds_per_class_and_versions_count_on(tmp_path: Path, samples: Path) -> None:
-    net = Net("segmenter", outputs=2, ending="Sigmoid")
-    asked = request(saved(net, tmp_path), net, classes=names(2), thresholds=(0.2, 0.7))
+def test_thresholds_per_class_and_consecutive_versions(tmp_path: Path, samples: Path) -> None:
+    net = ForeignNetwork("segmenter", outputs=2, ending="Sigmoid")
+    asked = request(save_network(net, tmp_path), net, classes=names(2), thresholds=(0.2, 0.7))
     for version in (1, 2):
         assert import_model(asked, tmp_path / "store", "s", samples).folder.name == str(version)
-    with pytest.raises(UsageError, match="s/2 is there already"):
+    with pytest.raises(UsageError, match="s/2 exists already"):
         import_model(asked, tmp_path / "store", "s", samples, version=2)
 
 
-def test_weights_beside_the_file(tmp_path: Path, samples: Path) -> None:
+def test_external_weights_are_loaded(tmp_path: Path, samples: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save_model(
-        Net().build(),
+        ForeignNetwork().build(),
         str(path),
         save_as_external_data=True,
         size_threshold=0,
         location="weights.bin",
     )
-    import_model(request(path, Net()), tmp_path / "store", "g", samples)
+    import_model(request(path, ForeignNetwork()), tmp_path / "store", "g", samples)
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(ModelError, match="in another file"):
-        import_model(request(path, Net()), tmp_path / "store", "h", samples)
+        import_model(request(path, ForeignNetwork()), tmp_path / "store", "h", samples)
     assert not (tmp_path / "store" / "h").exists()
 
 
-# -- equality can fail ----------------------------------------------------------------------
+# -- failed verification ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("harm", ["no_resize", "wrong_scale", "no_flip"])
-def test_a_wrong_graph_is_refused_and_nothing_written(
-    harm: str, tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["wrong_mean", "wrong_scale", "no_channel_swap"])
+def test_a_wrong_graph_is_rejected_and_nothing_is_written(
+    fault: str, tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
 
-    honest = contract_graph.build_contract_graph
+    correct_build = contract_graph.build_contract_graph
 
-    def harmed(model: Any, asked: ImportRequest, reading: Any) -> Any:
-        if harm == "wrong_scale":
+    def broken_build(model: Any, asked: ImportRequest, reading: Any) -> Any:
+        if fault == "wrong_scale":
             asked = replace(asked, scale=1.1 * asked.scale)
-        if harm == "no_flip":
-            reading = replace(reading, input_spec=replace(reading.input_spec, flips=False))
-        if harm == "no_resize":
-            mean = tuple(value + 0.02 for value in reading.input_spec.mean)
-            reading = replace(reading, input_spec=replace(reading.input_spec, mean=mean))
-        return honest(model, asked, reading)
+        spec = reading.input_spec
+        if fault == "no_channel_swap":
+            spec = replace(spec, channels_swapped=False)
+        if fault == "wrong_mean":
+            spec = replace(spec, mean=tuple(value + 0.02 for value in spec.mean))
+        return correct_build(model, asked, replace(reading, input_spec=spec))
 
-    monkeypatch.setattr(importer, "build", harmed)
-    net = Net("segmenter", outputs=3)
-    asked = request(saved(net, tmp_path), net, classes=names(2))
+    monkeypatch.setattr(importer, "build_contract_graph", broken_build)
+    net = ForeignNetwork("segmenter", outputs=3)
+    asked = request(save_network(net, tmp_path), net, classes=names(2))
     with pytest.raises(ModelError, match=r"disagrees with the original, worst on .*\.png"):
         import_model(asked, tmp_path / "store", "s", samples)
     assert not list((tmp_path / "store").rglob("*"))
@@ -383,84 +393,132 @@ def test_a_wrong_graph_is_refused_and_nothing_written(
 @pytest.mark.parametrize(
     ("net", "changes", "error", "words"),
     [
-        (Net(), {"color": None}, UsageError, "--color rgb or --color bgr"),
-        (Net(), {"good_index": None}, UsageError, "--good-index I or --defect-index I"),
-        (Net(), {"good_index": 2}, UsageError, "none of the network's 2 outputs"),
-        (Net(), {"good_index": 0, "defect_index": 1}, UsageError, "not both"),
-        (Net(), {"classes": ("ok", "bad", "ugly")}, ModelError, "--classes names 3"),
-        (Net(), {"mean": (0.5, 0.5)}, UsageError, "2 numbers for 3 channels"),
-        (Net(), {"std": (0.5, 0, 0.5)}, UsageError, "above 0"),
-        (Net(), {"scale": float("nan")}, UsageError, "is no scale"),
-        (Net(ending="Softmax"), {"output": "logits"}, UsageError, "ends in Softmax"),
-        (Net(ending="Softmax"), {"activation": "sigmoid"}, UsageError, "ends in Softmax"),
-        (Net(), {"output": "probs"}, UsageError, "no probabilities of a softmax"),
-        (Net(outputs=1), {"activation": "softmax"}, UsageError, "always 1"),
-        (Net(batch=8), {}, ModelError, "takes 8 pictures at once"),
-        (Net(size=(100_000, 100_000)), {}, ModelError, "are no picture"),
-        (Net(layout="nhwc"), {"layout": "nchw"}, ModelError, "24 channels as nchw"),
-        (Net(channels=1), {"channels": 3, "color": "rgb"}, ModelError, "has 1 channels"),
-        (Net(size=(3, 3), layout="nchw"), {}, UsageError, "--layout nchw or --layout nhwc"),
-        (Net(auxiliary=True), {"output_name": "nope"}, UsageError, "no output 'nope'"),
-        (Net("segmenter"), {"classes": ()}, UsageError, "--classes a,b,c"),
-        (Net("segmenter"), {"classes": names(5)}, ModelError, "2 channels; 5 classes take"),
-        (Net("segmenter"), {"classes": ("a", "a")}, UsageError, "must differ"),
-        (Net("segmenter"), {"classes": ("a",), "stride": 7}, UsageError, "does not divide"),
-        (Net("segmenter"), {"classes": ("a",), "thresholds": (0.5, 0.5)}, UsageError, "one per"),
-        (Net("segmenter", auxiliary=True), {"classes": ("a",)}, UsageError, "--output-name"),
-        (Net("segmenter"), {"kind": ModelKind.GATE, "good_index": 0}, ModelError, "no output fits"),
-        (Net(), {"kind": ModelKind.SEGMENTER, "classes": ("a",)}, ModelError, "no output fits"),
+        (ForeignNetwork(), {"color": None}, UsageError, "--color rgb or --color bgr"),
+        (ForeignNetwork(), {"good_index": None}, UsageError, "--good-index I or --defect-index I"),
+        (ForeignNetwork(), {"good_index": 2}, UsageError, "not one of the network's 2 outputs"),
+        (ForeignNetwork(), {"good_index": 0, "defect_index": 1}, UsageError, "not both"),
+        (ForeignNetwork(), {"classes": ("ok", "bad", "ugly")}, ModelError, "--classes names 3"),
+        (ForeignNetwork(), {"mean": (0.5, 0.5)}, UsageError, "2 numbers for 3 channels"),
+        (ForeignNetwork(), {"std": (0.5, 0, 0.5)}, UsageError, "above 0"),
+        (ForeignNetwork(), {"scale": float("nan")}, UsageError, "is not a scale"),
+        (ForeignNetwork(ending="Softmax"), {"output": "logits"}, UsageError, "ends in Softmax"),
         (
-            Net("segmenter"),
+            ForeignNetwork(ending="Softmax"),
+            {"activation": "sigmoid"},
+            UsageError,
+            "ends in Softmax",
+        ),
+        (ForeignNetwork(), {"output": "probs"}, UsageError, "not probabilities of a softmax"),
+        (ForeignNetwork(outputs=1), {"activation": "softmax"}, UsageError, "always 1"),
+        (ForeignNetwork(batch=8), {}, ModelError, "takes 8 images at once"),
+        (ForeignNetwork(size=(100_000, 100_000)), {}, ModelError, "are not an image"),
+        (ForeignNetwork(layout="nhwc"), {"layout": "nchw"}, ModelError, "24 channels as nchw"),
+        (ForeignNetwork(channels=1), {"channels": 3, "color": "rgb"}, ModelError, "has 1 channels"),
+        (
+            ForeignNetwork(size=(3, 3), layout="nchw"),
+            {},
+            UsageError,
+            "--layout nchw or --layout nhwc",
+        ),
+        (ForeignNetwork(auxiliary=True), {"output_name": "nope"}, UsageError, "no output 'nope'"),
+        (ForeignNetwork("segmenter"), {"classes": ()}, UsageError, "--classes a,b,c"),
+        (
+            ForeignNetwork("segmenter"),
+            {"classes": names(5)},
+            ModelError,
+            "2 channels; 5 classes take",
+        ),
+        (ForeignNetwork("segmenter"), {"classes": ("a", "a")}, UsageError, "must differ"),
+        (
+            ForeignNetwork("segmenter"),
+            {"classes": ("a",), "stride": 7},
+            UsageError,
+            "does not divide",
+        ),
+        (
+            ForeignNetwork("segmenter"),
+            {"classes": ("a",), "thresholds": (0.5, 0.5)},
+            UsageError,
+            "one per",
+        ),
+        (
+            ForeignNetwork("segmenter", auxiliary=True),
+            {"classes": ("a",)},
+            UsageError,
+            "--output-name",
+        ),
+        (
+            ForeignNetwork("segmenter"),
+            {"kind": ModelKind.GATE, "good_index": 0},
+            ModelError,
+            "no output fits",
+        ),
+        (
+            ForeignNetwork(),
+            {"kind": ModelKind.SEGMENTER, "classes": ("a",)},
+            ModelError,
+            "no output fits",
+        ),
+        (
+            ForeignNetwork("segmenter"),
             {"classes": ("a",), "background": "none", "activation": "softmax"},
             UsageError,
             "every pixel defective",
         ),
     ],
 )
-def test_refusals_name_the_remedy(
-    net: Net,
+def test_errors_name_the_remedy(
+    net: ForeignNetwork,
     changes: dict[str, Any],
     error: type[Exception],
     words: str,
     tmp_path: Path,
     samples: Path,
 ) -> None:
-    asked = request(saved(net, tmp_path), net, **changes)
+    asked = request(save_network(net, tmp_path), net, **changes)
     with pytest.raises(error, match=words):
         import_model(asked, tmp_path / "store", "m", samples)
     assert not list((tmp_path / "store").rglob("*"))
 
 
-def test_logits_that_could_be_probabilities_are_asked_about(tmp_path: Path, samples: Path) -> None:
-    net = Net(outputs=1, ending="HardSigmoid")
-    asked = request(saved(net, tmp_path), net, output=None)
+def test_logits_that_may_be_probabilities_require_an_option(tmp_path: Path, samples: Path) -> None:
+    net = ForeignNetwork(outputs=1, ending="HardSigmoid")
+    asked = request(save_network(net, tmp_path), net, output=None)
     with pytest.raises(UsageError, match="--output logits or --output probs"):
         import_model(asked, tmp_path / "store", "m", samples)
-    done = import_model(request(saved(net, tmp_path), net, output="probs"), tmp_path, "m", samples)
+    done = import_model(
+        request(save_network(net, tmp_path), net, output="probs"), tmp_path, "m", samples
+    )
     assert done.equivalence.largest_errors["defect_prob"] < 1e-5
 
 
-def test_files_that_are_no_network(tmp_path: Path, samples: Path) -> None:
-    good = saved(Net(), tmp_path).read_bytes()
+def test_files_that_are_not_a_network_are_rejected(tmp_path: Path, samples: Path) -> None:
+    good = save_network(ForeignNetwork(), tmp_path).read_bytes()
     for name, data, words in (
-        ("text.onnx", b"this is no network", "no ONNX"),
+        ("text.onnx", b"this is no network", "not an ONNX"),
         ("empty.onnx", b"", "no ONNX graph"),
-        ("cut.onnx", good[: len(good) // 2], "cut off|no valid ONNX|no ONNX graph"),
+        ("cut.onnx", good[: len(good) // 2], "truncated|no ONNX graph"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ModelError, match=words):
-            import_model(request(tmp_path / name, Net()), tmp_path / "store", "m", samples)
+            import_model(
+                request(tmp_path / name, ForeignNetwork()), tmp_path / "store", "m", samples
+            )
     with pytest.raises(ModelError, match="no such file"):
-        import_model(request(tmp_path / "absent.onnx", Net()), tmp_path / "store", "m", samples)
+        import_model(
+            request(tmp_path / "absent.onnx", ForeignNetwork()), tmp_path / "store", "m", samples
+        )
 
 
-def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> None:
-    model = Net().build()
+def test_two_inputs_or_class_indices_alone_are_rejected(tmp_path: Path, samples: Path) -> None:
+    model = ForeignNetwork().build()
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
     (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="has: input, more"):
-        import_model(request(tmp_path / "two.onnx", Net()), tmp_path / "store", "m", samples)
-    model = Net("segmenter", outputs=1, drops_map_axis=True).build()
+        import_model(
+            request(tmp_path / "two.onnx", ForeignNetwork()), tmp_path / "store", "m", samples
+        )
+    model = ForeignNetwork("segmenter", outputs=1, drops_map_axis=True).build()
     model.graph.node[-1].CopyFrom(
         helper.make_node("Cast", ["sq"], ["answer"], to=TensorProto.INT64)
     )
@@ -468,27 +526,32 @@ def test_two_inputs_and_class_numbers_alone(tmp_path: Path, samples: Path) -> No
     (tmp_path / "ids.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="class numbers without probabilities"):
         import_model(
-            request(tmp_path / "ids.onnx", Net("segmenter"), classes=("a",)),
+            request(tmp_path / "ids.onnx", ForeignNetwork("segmenter"), classes=("a",)),
             tmp_path / "store",
             "m",
             samples,
         )
 
 
-def test_samples_are_needed(tmp_path: Path) -> None:
-    asked = request(saved(Net(), tmp_path), Net())
+def test_samples_are_required(tmp_path: Path) -> None:
+    asked = request(save_network(ForeignNetwork(), tmp_path), ForeignNetwork())
     with pytest.raises(DataError, match="no such folder"):
         import_model(asked, tmp_path / "store", "m", tmp_path / "absent")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="no picture that can be read"):
+    with pytest.raises(DataError, match="no readable image"):
         import_model(asked, tmp_path / "store", "m", tmp_path / "broken")
 
 
-def test_a_store_that_cannot_be_written(tmp_path: Path, samples: Path) -> None:
+def test_an_unwritable_store_is_an_error(tmp_path: Path, samples: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="cannot be written"):
-        import_model(request(saved(Net(), tmp_path), Net()), tmp_path / "store", "m", samples)
+        import_model(
+            request(save_network(ForeignNetwork(), tmp_path), ForeignNetwork()),
+            tmp_path / "store",
+            "m",
+            samples,
+        )
 
 
 # -- the command ----------------------------------------------------------------------------
@@ -515,9 +578,11 @@ def command(file: Path, samples: Path, store: Path, *more: str) -> Sequence[str]
     ]
 
 
-def test_the_command(tmp_path: Path, samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = saved(Net(), tmp_path)
-    told = (
+def test_the_command_prints_its_report(
+    tmp_path: Path, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = save_network(ForeignNetwork(), tmp_path)
+    options = (
         "--color",
         "rgb",
         "--good-index",
@@ -529,7 +594,7 @@ def test_the_command(tmp_path: Path, samples: Path, capsys: pytest.CaptureFixtur
         "--output",
         "logits",
     )
-    assert main(command(file, samples, tmp_path / "store", *told)) == 0
+    assert main(command(file, samples, tmp_path / "store", *options)) == 0
     out = capsys.readouterr().out
     assert "found: layout nchw" in out
     assert "found: softmax" in out
@@ -538,5 +603,5 @@ def test_the_command(tmp_path: Path, samples: Path, capsys: pytest.CaptureFixtur
     assert main(command(file, samples, tmp_path / "store", "--good-index", "0")) == 64
     assert "--color rgb" in capsys.readouterr().err
     assert main(command(file, samples, tmp_path / "store", "--mean", "a,b")) == 64
-    assert main(command(tmp_path / "no.onnx", samples, tmp_path / "store", *told)) == 65
-    assert main(command(file, tmp_path / "no", tmp_path / "store", *told)) == 65
+    assert main(command(tmp_path / "no.onnx", samples, tmp_path / "store", *options)) == 65
+    assert main(command(file, tmp_path / "no", tmp_path / "store", *options)) == 65

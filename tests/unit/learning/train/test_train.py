@@ -19,7 +19,7 @@ from edgeinspect.learning.evaluate import (  # noqa: E402
     upsample_class_map,
     wilson_interval,
 )
-from edgeinspect.learning.onnx_graphs.run import run_graph  # noqa: E402
+from edgeinspect.learning.onnx_graphs.session import run_graph  # noqa: E402
 from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E402
 from edgeinspect.learning.train.export import ModelCard, export_graph  # noqa: E402
 from edgeinspect.learning.train.fit import fit  # noqa: E402

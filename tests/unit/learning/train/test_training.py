@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra train
 from edgeinspect.cli.main import main  # noqa: E402
 from edgeinspect.domain.model import ModelKind  # noqa: E402
 from edgeinspect.errors import DataError  # noqa: E402
-from edgeinspect.learning.onnx_graphs.run import run_graph  # noqa: E402
+from edgeinspect.learning.onnx_graphs.session import run_graph  # noqa: E402
 from edgeinspect.learning.train.training import load_run  # noqa: E402
 from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
