@@ -1,8 +1,7 @@
-"""What `edgeinspect engines` does with a version: load it, prove it, time it, count its shadow."""
+"""Actions of `edgeinspect models` on one version: load, verify, measure, compare in shadow."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,23 +25,23 @@ from edgeinspect.storage.shadow_results import (
     model_key,
     read_comparisons,
 )
-from edgeinspect.system import gpu_names
+from edgeinspect.system import describe_machine, gpu_names
 
 GRAPH_BACKENDS = ("ov", "ort")
-"""What a graph is loaded with, in this order, if nobody says otherwise."""
+"""Backends to load a graph with, in order of preference."""
 PLAN_BACKEND = "trt"
 _LEDGERS = Path("/var/lib/edgeinspect/ledger")
 
 
 def choose_backend(spec: ModelSpec, requested: str) -> str:
-    """The backend to load a version with; empty if none is installed.
+    """Return the backend to load a version with; empty if none is installed.
 
     Args:
-        spec: A plan needs the backend that made it.
-        named: A backend, `auto`, or `none`.
+        spec: The version; a plan needs the backend that built it.
+        requested: A backend, `auto`, or `none`.
 
     Raises:
-        UsageError: The named one cannot be used here.
+        UsageError: The requested backend is not available.
     """
     if requested == "none":
         return ""
@@ -51,16 +50,16 @@ def choose_backend(spec: ModelSpec, requested: str) -> str:
         if reason:
             raise UsageError(f"backend {requested}: {reason}")
         return requested
-    wanted = GRAPH_BACKENDS if spec.path.suffix == ".onnx" else (PLAN_BACKEND,)
-    existing = registry.plugin_names("backend")
-    for name in wanted:
-        if name in existing and registry.missing_reason("backend", name) is None:
+    preferred = GRAPH_BACKENDS if spec.path.suffix == ".onnx" else (PLAN_BACKEND,)
+    available = registry.plugin_names("backend")
+    for name in preferred:
+        if name in available and registry.missing_reason("backend", name) is None:
             return name
     return ""
 
 
 def load_engine(store: ModelStore, spec: ModelSpec, backend: str) -> Engine:
-    """A version as an engine; raises as the backend's `build`."""
+    """Load a version; raises what the backend's `build` raises."""
     module = registry.load_plugin("backend", backend)
     options = msgspec.convert({"model": str(spec.path.parent.absolute())}, module.Options)
     engine: Engine = module.build(options, SystemClock(), store=store)
@@ -68,19 +67,16 @@ def load_engine(store: ModelStore, spec: ModelSpec, backend: str) -> Engine:
 
 
 def verify_version(store: ModelStore, ref: str, requested: str) -> str:
-    """Verify a version's files, load it and hold it against its golden frames.
-
-    Returns:
-        What was shown, in words.
+    """Verify a version's files, load it and run its golden frames; return a summary.
 
     Raises:
-        ModelError: It is refused.
-        UsageError: As `pick_backend`.
+        ModelError: The version is rejected.
+        UsageError: The requested backend is not available.
     """
     spec = store.resolve(ref)
     backend = choose_backend(spec, requested)
     if not backend:
-        return "its files are the accepted ones; it was not loaded"
+        return "its files match its manifest; it was not loaded"
     engine = load_engine(store, spec, backend)
     try:
         return f"{backend}: {verify_engine(engine)}"
@@ -89,13 +85,13 @@ def verify_version(store: ModelStore, ref: str, requested: str) -> str:
 
 
 def save_golden_frames(
-    store: ModelStore, ref: str, requested: str, pictures: Sequence[Path], actor: str
+    store: ModelStore, ref: str, requested: str, image_paths: Sequence[Path], actor: str
 ) -> int:
-    """Make golden frames of pictures, cut or letterboxed to the model's frame; how many.
+    """Make golden frames from images, letterboxed to the model's frame; return the number.
 
     Raises:
-        DataError: A picture cannot be read, or there are too many.
-        ModelError: The version is refused, or cannot be written.
+        DataError: An image cannot be read, or there are too many.
+        ModelError: The version is rejected, or cannot be written.
     """
     import numpy as np
 
@@ -106,14 +102,16 @@ def save_golden_frames(
     spec = store.resolve(ref)
     backend = choose_backend(spec, requested)
     if not backend:
-        raise UsageError("golden frames need a backend to make them with")
+        raise UsageError("golden frames need a backend")
     height, width, _channels = spec.shape.dims
     images = []
-    said = load_declaration(pictures[0].parent) if pictures else ReadDeclaration()
-    reading = find_bit_depth(pictures, said, "the golden pictures").read_settings(spec.color)
-    for path in pictures:
-        fitted = letterbox(read_image(path, reading), height, width)[0]
-        images.append(np.ascontiguousarray(fitted.reshape(spec.shape.dims)))
+    declaration = load_declaration(image_paths[0].parent) if image_paths else ReadDeclaration()
+    settings = find_bit_depth(image_paths, declaration, "the golden images").read_settings(
+        spec.color
+    )
+    for path in image_paths:
+        frame = letterbox(read_image(path, settings), height, width)[0]
+        images.append(np.ascontiguousarray(frame.reshape(spec.shape.dims)))
     engine = load_engine(store, spec, backend)
     try:
         verify_engine(engine)
@@ -127,13 +125,13 @@ def save_golden_frames(
 
 
 def measure_latency(store: ModelStore, ref: str, requested: str, actor: str) -> tuple[int, int]:
-    """Time a version on this machine and write p50 and p99, in µs, into its manifest."""
-    from edgeinspect.cli.check import time_engine as time_engine
+    """Measure a version here and write p50 and p99 into its manifest; return both in µs."""
+    from edgeinspect.cli.check import time_engine
 
     spec = store.resolve(ref)
     backend = choose_backend(spec, requested)
     if not backend:
-        raise UsageError("a latency needs a backend to be measured with")
+        raise UsageError("measuring latency needs a backend")
     engine = load_engine(store, spec, backend)
     try:
         timing = time_engine(engine, SystemClock())
@@ -141,45 +139,35 @@ def measure_latency(store: ModelStore, ref: str, requested: str, actor: str) -> 
         raise ModelError(str(fault), where=str(spec.path)) from fault
     finally:
         engine.close()
-    device = (gpu_names() or ("",))[0] if backend == PLAN_BACKEND else processor_name()
+    device = (
+        (gpu_names() or ("",))[0] if backend == PLAN_BACKEND else describe_machine()["processor"]
+    )
     folder = spec.path.parent
-    kept = [
+    others = [
         each
         for each in read_manifest(folder / "manifest.yaml").latency
         if (each.backend, each.device) != (backend, device)
     ]
     p50_us, p99_us = timing.p50_ns // 1000, timing.p99_ns // 1000
-    fresh = {
+    measured = {
         "backend": backend,
         "device": device,
         "p50_us": p50_us,
         "p99_us": p99_us,
         "at": datetime.now(timezone.utc).date().isoformat(),
     }
-    update_manifest(folder, latency=[*map(msgspec.to_builtins, kept), fresh])
+    update_manifest(folder, latency=[*map(msgspec.to_builtins, others), measured])
     store.model_versions(spec.id.name).reapprove(spec.id.version, "latency", actor)
     return p50_us, p99_us
 
 
-def processor_name() -> str:
-    """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                return value.strip()
-    except OSError:
-        pass
-    return platform.machine()
-
-
-def shadow_result_files(line: Path | None, record: Path | None) -> list[Path]:
-    """The shadow's records: the one that is named, a line's, or all of this machine."""
-    if record is not None:
-        return [record]
+def shadow_result_files(line: Path | None, results: Path | None) -> list[Path]:
+    """Return the shadow result files: the one given, a line's, or all of this machine."""
+    if results is not None:
+        return [results]
     if line is None:
         return sorted(_LEDGERS.glob(f"*{RESULTS_SUFFIX}"))
-    from edgeinspect.config import load_config as load_config
+    from edgeinspect.config import load_config
     from edgeinspect.storage.paths import shared_memory_folder
 
     config = load_config(line).config
@@ -190,7 +178,7 @@ def shadow_result_files(line: Path | None, record: Path | None) -> list[Path]:
 def shadow_results(
     store: ModelStore, name: str, version: int, paths: Sequence[Path]
 ) -> list[ShadowComparison]:
-    """What the records say of this very file of a version."""
+    """Return the comparisons of exactly this file of a version with what was live."""
     sha256 = read_manifest(store.root / name / str(version) / "manifest.yaml").sha256
     return read_comparisons(paths, model_key(name, version, sha256))
 
@@ -203,34 +191,35 @@ def require_shadow_agreement(
     min_frames: int,
     max_disagreement: float,
 ) -> None:
-    """Refuse a promotion without enough agreement in shadow.
+    """Raise if a version has not agreed with the live one on enough frames in shadow.
 
     Raises:
-        ModelError: Fewer frames than demanded against what is live now, or the upper end of
-            the interval of its disagreement is above the bound.
+        ModelError: Fewer frames than `min_frames` beside the version that is live now, or the
+            upper limit of the disagreement's 95 % interval exceeds `max_disagreement`.
     """
     from edgeinspect.learning.evaluate import wilson_interval
 
     live = store.resolve(name).id
     key = model_key(live.name, live.version, live.sha256)
-    found = [
-        one for one in shadow_results(store, name, version, paths) if key in one.live.split(" ")
+    comparisons = [
+        each for each in shadow_results(store, name, version, paths) if key in each.live.split(" ")
     ]
-    seen = sum(one.frames for one in found)
-    differ = sum(one.disagreements for one in found)
+    compared = sum(each.frames for each in comparisons)
+    different = sum(each.disagreements for each in comparisons)
     where = ", ".join(map(str, paths)) or str(_LEDGERS)
-    if seen < min_frames:
+    command = f"edgeinspect models shadow {name}/{version}"
+    if compared < min_frames:
         raise ModelError(
-            f"{name}/{version} has judged {seen} frames in shadow of {live}; {min_frames} are "
-            "demanded",
+            f"{name}/{version} was compared with {live} on {compared} frames in shadow; "
+            f"{min_frames} are required",
             where=where,
-            remedy=f"edgeinspect engines shadow {name}/{version} --start, then reload the line",
+            remedy=f"{command} --start, then reload the line",
         )
-    upper = wilson_interval(differ, seen)[1]
+    upper = wilson_interval(different, compared)[1]
     if upper > max_disagreement:
         raise ModelError(
-            f"{name}/{version} decided otherwise on {differ} of {seen} frames: up to {upper:.2%} "
-            f"(95 %), more than {max_disagreement:.2%}",
+            f"{name}/{version} decided differently on {different} of {compared} frames: up to "
+            f"{upper:.2%} (95 %), more than {max_disagreement:.2%}",
             where=where,
-            remedy=f"Look at them: edgeinspect engines shadow {name}/{version}",
+            remedy=f"Compare the frames: {command}",
         )

@@ -1,4 +1,4 @@
-"""The entry: finds the subcommand, and alone turns errors into exit codes."""
+"""Entry point: finds the subcommand and turns errors into exit codes; only done here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _RETRY_PAUSE_S = 2.0
 EXIT_PIPE = 141
 
 _SERVICES = (["run"], ["page"], ["gateway"], ["archive"], ["record"])
-"""They say themselves what a person must mend; all else is worth another start."""
+"""Services report by their own errors what a person must fix; any other error is retried."""
 _PATH_ERRNOS = frozenset(
     {
         errno.EACCES,
@@ -58,43 +58,41 @@ _PATH_ERRNOS = frozenset(
 _MAX_SHOWN_PATH = 200
 
 COMPLETE_VARIABLE = "_EDGEINSPECT_COMPLETE"
-"""Environment variable by which the shell asks for completions; the name is click's."""
+"""Environment variable with which the shell requests completions; the name is click's."""
 
 DEBUG_VARIABLE = "EDGEINSPECT_DEBUG"
-"""Environment variable: 1 shows the traceback of an unforeseen error."""
+"""Environment variable: 1 shows the traceback of an unexpected error."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("edgeinspect.cli.demo:demo", "Run a whole line on synthetic steel strip."),
     "run": ("edgeinspect.cli.run:run", "Run the line that a configuration describes."),
     "check": ("edgeinspect.cli.check:check", "Check a configuration, its models and cameras."),
     "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts as they come."),
-    "ledger": ("edgeinspect.cli.ledger:ledger", "Prove, search and export what was decided."),
-    "record": ("edgeinspect.cli.record:record", "Keep a running line's frames and verdicts."),
-    "replay": ("edgeinspect.cli.replay:replay", "Judge a recorded shift again."),
-    "challenge": ("edgeinspect.cli.challenge:challenge", "Prove that the line sees a defect."),
-    "keys": ("edgeinspect.cli.keys:keys", "Make and list the keys of the encrypted wire."),
-    "data": ("edgeinspect.cli.data:data", "Look at a data set, and split it."),
+    "ledger": ("edgeinspect.cli.ledger:ledger", "Verify, search and export verdicts."),
+    "record": ("edgeinspect.cli.record:record", "Record a running line's frames and verdicts."),
+    "replay": ("edgeinspect.cli.replay:replay", "Inspect a recorded shift again."),
+    "challenge": ("edgeinspect.cli.challenge:challenge", "Check that the line detects a known defect."),
+    "keys": ("edgeinspect.cli.keys:keys", "Create and list keys of the encrypted wire."),
+    "data": ("edgeinspect.cli.data:data", "Check a data set, and split it."),
     "train": ("edgeinspect.cli.train:train", "Train the two models."),
-    "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Judge a data set and sum up how well."),
-    "compare": ("edgeinspect.cli.compare:compare", "Judge a data set with two models, paired."),
-    "explain": ("edgeinspect.cli.explain:explain", "Draw why pictures were judged so."),
-    "models": ("edgeinspect.cli.models:models", "Bring models from elsewhere into the store."),
-    "build": ("edgeinspect.cli.build:build", "Build TensorRT plans, and FP16 versions."),
-    "engines": ("edgeinspect.cli.engines:engines", "Keep the models' versions: promote, go back."),
-    "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and prove an INT8 version."),
-    "archive": ("edgeinspect.cli.archive:archive", "Keep pictures worth keeping, and export them."),
-    "rescore": ("edgeinspect.cli.rescore:rescore", "Judge an archive with another engine."),
-    "gateway": ("edgeinspect.cli.gateway:gateway", "Carry a line's verdicts to a PLC."),
-    "bench": ("edgeinspect.cli.bench:bench", "Measure what this PC and line can do."),
+    "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Measure a model on a data set."),
+    "compare": ("edgeinspect.cli.compare:compare", "Compare two models on a data set, paired."),
+    "explain": ("edgeinspect.cli.explain:explain", "Draw explanations of results."),
+    "models": ("edgeinspect.cli.models:models", "Manage models: import, build, verify, promote."),
+    "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and verify an INT8 version."),
+    "archive": ("edgeinspect.cli.archive:archive", "Archive images, and export them as a data set."),
+    "rescore": ("edgeinspect.cli.rescore:rescore", "Run another model over an archive."),
+    "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
+    "bench": ("edgeinspect.cli.bench:bench", "Measure throughput and latency on this PC."),
     "page": ("edgeinspect.cli.hmi:page", "Show a line to people, and its metrics."),
-    "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, and name what to put right."),
-    "version": ("edgeinspect.cli.version:version", "Show versions, and what is installed."),
+    "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, with remedies."),
+    "version": ("edgeinspect.cli.version:version", "Show versions and installed plugins."),
 }
-"""Subcommand to where it is and what it does, so that help imports none of them."""
+"""Subcommand to its target and summary, so that help imports none of them."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when called, not to be listed."""
+    """A group whose commands are imported when called, not when listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -123,8 +121,8 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 64 wrong use, 65 model or data refused, 69 extra not installed, "
-    "75 camera lost, 78 wrong configuration.",
+    epilog="Exit codes: 64 wrong usage, 65 model or data rejected, 69 extra not installed, "
+    "75 camera lost, 78 invalid configuration.",
 )
 @click.version_option(__version__, message="edgeinspect %(version)s")
 def cli() -> None:
@@ -139,7 +137,7 @@ def cli() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, and prints what went wrong.
+    """Run the command line and return the exit code; errors are printed.
 
     Args:
         argv: Arguments without the program's name; those of the process when absent.
@@ -156,14 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except OSError as error:
         _silence_stdout()
-        return code or _report_bug(error)  # else it was said
+        return code or _report_bug(error)  # with a code the error was printed already
 
 
 def _open_standard_streams() -> None:
-    """Give a process that was started without stdin, stdout or stderr an empty one.
+    """Open /dev/null for each of stdin, stdout and stderr that the process lacks.
 
-    Else Python has None there, and the next file that is opened, maybe the spool, has the
-    number to which libraries write their warnings.
+    Otherwise Python has None there, and the next file opened, perhaps the spool, gets the
+    descriptor to which libraries write their warnings.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
@@ -180,7 +178,7 @@ def _open_standard_streams() -> None:
 
 
 def _escape_unencodable_output() -> None:
-    """A name that the terminal's encoding has no characters for ends no command."""
+    """Escape characters that the terminal's encoding lacks instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -190,12 +188,12 @@ def _run(argv: list[str]) -> int:
     if asked := os.environ.get(COMPLETE_VARIABLE):
         return shell_complete(cli, {}, "edgeinspect", COMPLETE_VARIABLE, asked)
     try:
-        # Its own main would turn errors into codes 1 and 2 and swallow a broken pipe.
+        # click's main would turn errors into codes 1 and 2 and swallow a broken pipe.
         with cli.make_context("edgeinspect", argv) as ctx:
             return _exit_code(cli.invoke(ctx))
     except EdgeInspectError as error:
         code = exit_code_of(error)
-        passing = "" if code == error.exit_code else ". This may pass by itself: try again"
+        passing = "" if code == error.exit_code else ". This may be temporary: try again"
         return _report_error(f"{error}{passing}", code)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
@@ -223,7 +221,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _is_path_error(error: OSError) -> bool:
-    """Whether the system refused a name that somebody gave, and says which."""
+    """Return whether the system rejected a path that the user gave, and names it."""
     return error.filename is not None and error.errno in _PATH_ERRNOS and not is_transient(error)
 
 
@@ -234,13 +232,13 @@ def _describe_path_error(error: OSError) -> str:
 
 
 def _exit_code(result: Any) -> int:
-    """A command returns its exit code, or nothing."""
+    """Return a command's exit code; a command may return None."""
     return result if isinstance(result, int) else EXIT_OK
 
 
 def _show_usage(error: click.ClickException) -> None:
-    """Click's message in our words; help for a call without any argument."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; before, it exits
+    """Print click's message in our format; help for a call without arguments."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; earlier versions exit
         _write_stderr(error.format_message())
         return
     ctx = getattr(error, "ctx", None)
@@ -252,7 +250,7 @@ def _show_usage(error: click.ClickException) -> None:
 def _write_stderr(text: str) -> None:
     from edgeinspect.cli._terminal import echo
 
-    with contextlib.suppress(OSError):  # nobody reads stderr; the exit code still tells
+    with contextlib.suppress(OSError):  # stderr is closed; the exit code remains
         echo(text, err=True)
 
 
@@ -264,33 +262,33 @@ def _report_error(message: str, code: int) -> int:
 
 
 def _pause_before_retry() -> None:
-    """A service that could not start for something that may pass lets some time pass.
+    """Delay the exit of a service that failed at start for a temporary reason.
 
-    The unit starts a service that died again after 50 ms, which is right for one that ran. One
-    that waits for an address or for memory would take a processor from its neighbours.
+    systemd restarts a service after 50 ms, which suits one that was running. One that waits for
+    an address or for memory would occupy a processor.
     """
     if "NOTIFY_SOCKET" in os.environ and time.monotonic() - _STARTED_S < _STARTUP_S:
         time.sleep(_RETRY_PAUSE_S)
 
 
 def _report_bug(error: BaseException) -> int:
-    """A bug, a machine in a state nobody thought of, or one that is short of something."""
+    """Report a bug, an unexpected state of the machine, or a shortage of resources."""
     if os.environ.get(DEBUG_VARIABLE) == "1":
         traceback.print_exception(error)
-    words = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     if is_transient(error):
-        short = "there is not enough memory" if isinstance(error, MemoryError) else words
-        words = short or type(error).__name__
-        return _report_error(f"{words}. This may pass by itself: try again", EXIT_TEMPFAIL)
+        short = "there is not enough memory" if isinstance(error, MemoryError) else message
+        message = short or type(error).__name__
+        return _report_error(f"{message}. This may be temporary: try again", EXIT_TEMPFAIL)
     _print_error(
-        f"unforeseen {type(error).__name__}: {words or 'no message'}. "
+        f"unexpected {type(error).__name__}: {message or 'no message'}. "
         f"See the traceback with {DEBUG_VARIABLE}=1, and report it"
     )
     return EXIT_SOFTWARE
 
 
 def _print_error(message: str) -> None:
-    """`edgeinspect: error: ...` on stderr, in colour on a terminal; never a control character."""
+    """Print `edgeinspect: error: ...` on stderr, coloured on a terminal, control characters escaped."""
     message = escape_lines(message)
     try:
         if sys.stderr.isatty():
@@ -302,12 +300,12 @@ def _print_error(message: str) -> None:
             Console(stderr=True).print(text, soft_wrap=True)
         else:
             print(f"edgeinspect: error: {message}", file=sys.stderr, flush=True)
-    except OSError:  # nobody reads stderr; the exit code still tells
+    except OSError:  # stderr is closed; the exit code remains
         pass
 
 
 def _silence_stdout() -> None:
-    """Let the interpreter's last flush go nowhere instead of into the broken pipe."""
+    """Redirect stdout to /dev/null, so that the last flush does not hit the broken pipe."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # stdout is not a file

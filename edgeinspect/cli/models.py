@@ -1,217 +1,350 @@
-"""`edgeinspect models`: bring models from elsewhere into the store."""
+"""`edgeinspect models`: the model store: versions, verification, promotion, import, build."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
+from rich.table import Table
+from rich.text import Text
 
+from edgeinspect.cli import _model_actions as actions
+from edgeinspect.cli._model_build import build
+from edgeinspect.cli._model_import import import_
+from edgeinspect.cli._model_tables import print_comparison, version_entry, version_row
+from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._tables import plain_table, wide_console
 from edgeinspect.cli._terminal import echo
-from edgeinspect.errors import UsageError
-from edgeinspect.system import is_short_decimal
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
+from edgeinspect.storage.model_store import (
+    MANIFEST_FILE,
+    ModelStore,
+    ModelVersions,
+    read_manifest,
+)
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_ORDER = click.Choice(["bgr", "rgb"])
-_LAYOUT = click.Choice(["nchw", "nhwc"])
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=lambda _ctx, _param, folder: ModelStore(folder),
+    help="Folder of the models; the one that `edgeinspect version` names by default.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
+_WHY = click.option("--why", default="", help="Reason, for the history.")
+_BACKEND = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="Backend to load it with; `none` checks only the files.",
+)
+_LINE = click.option("--line", type=_FILE, help="A line's configuration, for its shadow results.")
+_RECORD = click.option("--record", type=_FILE, help="A file of shadow results.")
 
 
 @click.group()
 def models() -> None:
-    """Bring models from elsewhere under the model contract."""
+    """Manage models: import, build, verify, promote, roll back.
 
-
-@models.command(name="import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--kind", required=True, type=click.Choice(["gate", "segmenter"]))
-@click.option("--name", required=True, help="The model's name in the store.")
-@click.option("--version", type=click.IntRange(1), help="The next free one otherwise.")
-@click.option("--size", required=True, metavar="HxW", help="Size of the line's frames.")
-@click.option(
-    "--channels",
-    required=True,
-    type=click.Choice(["1", "3"]),
-    help="Of the line's frames: 1 grey, 3 colour.",
-)
-@click.option(
-    "--samples", required=True, type=_FOLDER, help="Pictures on which old and new must agree."
-)
-@click.option(
-    "--out", required=True, type=_FOLDER, help="Model store to write into: <out>/<name>/<version>/."
-)
-@click.option(
-    "--layout",
-    default="auto",
-    type=click.Choice(["auto", "nchw", "nhwc"]),
-    help="Of the network's input.",
-)
-@click.option("--color", type=_ORDER, help="Colour order that the network expects.")
-@click.option(
-    "--frame-color",
-    default="bgr",
-    show_default=True,
-    type=_ORDER,
-    help="Colour order of the line's frames.",
-)
-@click.option(
-    "--scale",
-    default=255.0,
-    show_default=True,
-    metavar="NUMBER",
-    help="Grey levels are divided by it first, ...",
-)
-@click.option(
-    "--mean",
-    default="",
-    metavar="A,B,C",
-    help="... then these are subtracted, in the network's order, ...",
-)
-@click.option("--std", default="", metavar="A,B,C", help="... and divided by these.")
-@click.option("--output-name", metavar="NAME", help="Where the network has several outputs.")
-@click.option(
-    "--output",
-    default="auto",
-    type=click.Choice(["auto", "logits", "probs"]),
-    help="What the network gives.",
-)
-@click.option(
-    "--activation",
-    default="auto",
-    type=click.Choice(["auto", "sigmoid", "softmax", "none"]),
-    help="What makes probabilities of it.",
-)
-@click.option("--output-layout", type=_LAYOUT, help="Of a segmenter's map.")
-@click.option(
-    "--classes",
-    default="",
-    metavar="A,B,C",
-    help="Segmenter: kinds of defect, without background. Gate: its outputs.",
-)
-@click.option(
-    "--good-index",
-    type=click.IntRange(0),
-    metavar="I",
-    help="Gate: the output that stands for good, from 0; defective is the rest.",
-)
-@click.option(
-    "--defect-index",
-    type=click.IntRange(0),
-    metavar="I",
-    help="Gate: the output that stands for defective, from 0.",
-)
-@click.option(
-    "--background",
-    type=click.Choice(["first", "none"]),
-    help="Segmenter: whether channel 0 is background.",
-)
-@click.option(
-    "--threshold",
-    default="0.5",
-    show_default=True,
-    metavar="A[,B,C]",
-    help="Segmenter with sigmoids: what a pixel must exceed; one, or one per class.",
-)
-@click.option("--stride", default="auto", metavar="S", help="Frame pixels per class-map pixel.")
-@click.option(
-    "--model-size",
-    metavar="HxW",
-    help="Size to run a network of free size at; the frame's otherwise.",
-)
-@click.option(
-    "--allow-uniform",
-    is_flag=True,
-    help="Take a network that gives the same answer on every sample.",
-)
-def import_(file: Path, **options: Any) -> None:
-    """Import the ONNX network in FILE.
-
-    Scaling, resizing, activation, arg-max and areas are written into its graph. What can be
-    seen in the file is found and printed; what cannot must be said. The new graph must give
-    on the samples what the old one gives, or nothing is written (exit code 65).
+    MODEL is NAME (its live version) or NAME/VERSION. A running line takes a change at its
+    next reload (`systemctl reload edgeinspect@LINE`, or SIGHUP), between two frames.
     """
-    from edgeinspect.domain import ModelKind
-    from edgeinspect.learning.onnx_graphs.importer.importer import import_model
-    from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
 
-    height, width = _parse_size(options["size"], "--size")
-    model_size = options["model_size"]
-    model_height, model_width = (
-        _parse_size(model_size, "--model-size") if model_size else (None, None)
+
+models.add_command(import_)
+models.add_command(build)
+
+
+@models.command("list")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@_JSON
+@_STORE
+def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
+    """List versions and their states. Ends with 65 if one cannot be read."""
+    table = plain_table(
+        "model",
+        "state",
+        "kind",
+        "precision",
+        "calibration",
+        "made",
+        "MB",
+        "p50/p99 ms",
+        "golden",
+        "",
     )
-    request = ImportRequest(
-        file=file,
-        kind=ModelKind(options["kind"]),
-        height_px=height,
-        width_px=width,
-        channels=int(options["channels"]),
-        color=options["color"],
-        frame_color=options["frame_color"],
-        layout=_none_if_auto(options["layout"]),
-        output_layout=options["output_layout"],
-        mean=_parse_numbers(options["mean"], "--mean"),
-        std=_parse_numbers(options["std"], "--std"),
-        scale=options["scale"],
-        output=_none_if_auto(options["output"]),
-        activation=_none_if_auto(options["activation"]),
-        classes=tuple(name.strip() for name in options["classes"].split(",") if name.strip()),
-        defect_index=options["defect_index"],
-        good_index=options["good_index"],
-        background=options["background"],
-        thresholds=_parse_numbers(options["threshold"], "--threshold"),
-        stride=_parse_stride(options["stride"]),
-        output_name=options["output_name"],
-        model_height_px=model_height,
-        model_width_px=model_width,
-        allow_uniform=options["allow_uniform"],
-    )
-    done = import_model(
-        request, options["out"], options["name"], options["samples"], version=options["version"]
-    )
-    for finding in done.notes:
-        echo(f"found: {finding}")
-    taken = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
-    echo(f"told:  {taken}: the graph cannot show it")
-    worst = ", ".join(f"{name} {off:.2g}" for name, off in done.equivalence.largest_errors.items())
-    echo(
-        f"equal: on {done.equivalence.sample_count} samples within "
-        f"{done.equivalence.tolerance:g}; worst: {worst}"
-    )
-    echo(f"says:  {done.equivalence.result_summary}")
-    if doubt := done.equivalence.uniform_result or done.equivalence.doubtful_result:
-        echo(f"WARNING: it says {doubt}: look at it before a line runs it", err=True)
-    echo(f"wrote: {done.folder}")
+    entries: list[dict[str, Any]] = []
+    for name in names or store.names():
+        _check_model_name(store, name)
+        versions = store.model_versions(name)
+        state = versions.read_state()
+        for version in versions.versions():
+            entry = version_entry(versions, state, version)
+            entries.append(entry)
+            table.add_row(*version_row(entry, state.stage_of(version), version in state.before))
+    if as_json:
+        echo(json.dumps(entries, indent=2))
+    else:
+        wide_console().print(table)
+        echo(f"store {store.root}")
+        for entry in entries:
+            if entry["problem"]:
+                echo(f"{entry['model']}: {entry['problem']}")
+    return EXIT_DATAERR if any(each["problem"] for each in entries) else EXIT_OK
 
 
-def _none_if_auto(text: str) -> Any:
-    return None if text == "auto" else text
+@models.command()
+@click.argument("model")
+@_JSON
+@_STORE
+def show(store: ModelStore, model: str, as_json: bool) -> None:
+    """Show one version: its manifest, its state, its model's history."""
+    name, version = store.parse_reference(model)
+    versions = store.model_versions(name)
+    state = versions.read_state()
+    manifest = read_manifest(versions.folder / str(version) / MANIFEST_FILE)
+    facts = {"state": state.stage_of(version).value, **msgspec.to_builtins(manifest)}
+    history = [msgspec.to_builtins(change) for change in state.history]
+    if as_json:
+        echo(json.dumps({**facts, "history": history}, indent=2, default=str))
+        return
+    facts_table = Table(show_header=False, box=None, pad_edge=False)
+    facts_table.add_column(style="dim", no_wrap=True)
+    facts_table.add_column(overflow="fold")
+    for key, value in facts.items():
+        if value not in (None, "", [], {}):
+            facts_table.add_row(key, Text(value if isinstance(value, str) else json.dumps(value)))
+    console = wide_console()
+    console.print(facts_table)
+    if history:
+        history_table = plain_table("at", "who", "did", "version", "live then", "why")
+        for change in reversed(state.history):
+            history_table.add_row(
+                change.at,
+                Text(change.who),
+                change.did,
+                str(change.version),
+                str(change.live),
+                Text(change.why),
+            )
+        console.print(history_table)
 
 
-def _parse_numbers(text: str, where: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError as error:
-        raise UsageError(
-            f"'{text}' is no list of numbers", where=where, remedy="As 0.485,0.456,0.406"
-        ) from error
+@models.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@_BACKEND
+@click.option(
+    "--make-golden",
+    "image_paths",
+    multiple=True,
+    type=_FILE,
+    metavar="IMAGE",
+    help="Save its outputs on this image as golden frames. Repeatable.",
+)
+@click.option(
+    "--measure", is_flag=True, help="Measure its latency here and write it into its manifest."
+)
+@_JSON
+@_STORE
+def verify(
+    store: ModelStore,
+    models: tuple[str, ...],
+    backend: str,
+    image_paths: tuple[Path, ...],
+    measure: bool,
+    as_json: bool,
+) -> int:
+    """Verify versions (all, if none is named): files, owner, mode, outputs.
 
-
-def _parse_stride(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not is_short_decimal(text):
-        raise UsageError(f"'{text}' is no stride", where="--stride", remedy="As 2, or auto")
-    return int(text)
-
-
-def _parse_size(text: str, where: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (
-        is_short_decimal(height)
-        and is_short_decimal(width)
-        and 1 <= int(height) <= 65_536
-        and 1 <= int(width) <= 65_536
-    ):
-        raise UsageError(
-            f"'{text}' is no size", where=where, remedy="Give HEIGHTxWIDTH, as 256x1600"
+    Each is loaded and compared with its golden frames. Ends with 65 if one is rejected.
+    """
+    if (image_paths or measure) and len(models) != 1:
+        raise UsageError("--make-golden and --measure are for one MODEL")
+    if image_paths:
+        actions.save_golden_frames(store, models[0], backend, image_paths, "")
+    if measure:
+        actions.measure_latency(store, models[0], backend, "")
+    refs = models or [f"{name}/{v}" for name in store.names() for v in store.versions(name)]
+    table = plain_table("model", "", "")
+    entries = []
+    for ref in refs:
+        ref = "{}/{}".format(*store.parse_reference(ref))
+        try:
+            summary, is_valid = actions.verify_version(store, ref, backend), True
+        except ModelError as error:
+            summary, is_valid = str(error), False
+        entries.append({"model": ref, "good": is_valid, "words": summary})
+        table.add_row(
+            ref, Text("good", "green") if is_valid else Text("REFUSED", "bold red"), Text(summary)
         )
-    return int(height), int(width)
+    if as_json:
+        echo(json.dumps(entries, indent=2))
+    else:
+        wide_console().print(table)
+    return EXIT_OK if all(each["good"] for each in entries) else EXIT_DATAERR
+
+
+@models.command()
+@click.argument("model")
+@_WHY
+@_BACKEND
+@click.option(
+    "--min-shadow-frames",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Require N frames compared with the live version in shadow.",
+)
+@click.option(
+    "--max-disagreement",
+    default=0.02,
+    show_default=True,
+    type=FiniteRange(0, 1),
+    help="Largest ratio of different decisions there (upper 95 % limit).",
+)
+@_LINE
+@_RECORD
+@_STORE
+def promote(
+    store: ModelStore,
+    model: str,
+    why: str,
+    backend: str,
+    min_shadow_frames: int | None,
+    max_disagreement: float,
+    line: Path | None,
+    record: Path | None,
+) -> None:
+    """Make MODEL (NAME/VERSION) live, if it verifies. Ends with 65 if it does not."""
+    if "/" not in model:
+        raise UsageError("name the version to promote, as NAME/VERSION")
+    name, version = store.parse_reference(model)
+    versions = store.model_versions(name)
+    summary = _verify_current_files(store, versions, version, backend)
+    if min_shadow_frames is not None:
+        paths = actions.shadow_result_files(line, record)
+        actions.require_shadow_agreement(
+            store, name, version, paths, min_shadow_frames, max_disagreement
+        )
+    previous = versions.read_state().live
+    versions.promote(version, why)
+    echo(f"{name}/{version} is live; {name}/{previous} was. {summary}")
+    echo("A running line takes it at its next reload.")
+
+
+@models.command()
+@click.argument("name")
+@_WHY
+@_BACKEND
+@_STORE
+def rollback(store: ModelStore, name: str, why: str, backend: str) -> None:
+    """Make the previously live version of NAME live again."""
+    _check_model_name(store, name)
+    versions = store.model_versions(name)
+    previous = [each for each in versions.read_state().before if each in versions.versions()]
+    if previous:  # without one, rollback raises
+        actions.verify_version(store, f"{name}/{previous[-1]}", backend)
+    state = versions.rollback(why)
+    echo(f"{name}/{state.live} is live again.")
+    echo("A running line takes it at its next reload.")
+
+
+@models.command()
+@click.argument("model")
+@click.option("--start", is_flag=True, help="Run it in shadow from the next reload on.")
+@click.option("--stop", is_flag=True, help="Stop it from the next reload on.")
+@_WHY
+@_LINE
+@_RECORD
+@_JSON
+@_STORE
+def shadow(
+    store: ModelStore,
+    model: str,
+    start: bool,
+    stop: bool,
+    why: str,
+    line: Path | None,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare MODEL in shadow with the live version, frame by frame.
+
+    NAME means its version in shadow. It runs in idle time only and changes no verdict.
+    """
+    if start and stop:
+        raise UsageError("give one of --start and --stop")
+    name, version = _shadow_version(store, model, start)
+    versions = store.model_versions(name)
+    if start:
+        store.resolve(f"{name}/{version}")
+        versions.set_shadow(version, why)
+        echo(f"{name}/{version} is in shadow from a line's next reload on.")
+        return
+    if stop:
+        versions.set_shadow(None, why)
+        echo(f"{name}/{version} is a candidate again.")
+        return
+    comparisons = actions.shadow_results(
+        store, name, version, actions.shadow_result_files(line, record)
+    )
+    if as_json:
+        echo(json.dumps(msgspec.to_builtins(comparisons), indent=2))
+        return
+    if not comparisons:
+        echo(f"{name}/{version} has no results in shadow here.")
+    for entry in comparisons:
+        print_comparison(entry)
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--keep",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Number of previously live versions to keep.",
+)
+@click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")
+@_STORE
+def gc(store: ModelStore, names: tuple[str, ...], keep: int, yes: bool) -> None:
+    """Remove versions that are not live, in shadow, recently live, or newer than live."""
+    freed_bytes = 0
+    for name in names or store.names():
+        _check_model_name(store, name)
+        versions = store.model_versions(name)
+        for version in versions.removable(keep):
+            if yes:
+                freed_bytes += versions.remove(version)
+            echo(f"{name}/{version} {'removed' if yes else 'would be removed'}")
+    echo(f"{freed_bytes / 1e6:.1f} MB freed" if yes else "Nothing was removed: add --yes")
+
+
+def _check_model_name(store: ModelStore, name: str) -> None:
+    if "/" in name:
+        raise UsageError(f"'{name}' has a version; name the model alone")
+    store.parse_reference(name)
+
+
+def _verify_current_files(
+    store: ModelStore, versions: ModelVersions, version: int, backend: str
+) -> str:
+    """Verify a version whose manifest may have changed since it was approved."""
+    is_approved = versions.is_approved(version, versions.read_state())
+    folder = str((versions.folder / str(version)).absolute())
+    return actions.verify_version(
+        store, f"{versions.name}/{version}" if is_approved else folder, backend
+    )
+
+
+def _shadow_version(store: ModelStore, model: str, start: bool) -> tuple[str, int]:
+    if "/" in model:
+        return store.parse_reference(model)
+    _check_model_name(store, model)
+    version = store.model_versions(model).read_state().shadow
+    if version is None or start:
+        raise UsageError(f"name the version, as {model}/2", remedy=f"{model} has none in shadow")
+    return model, version

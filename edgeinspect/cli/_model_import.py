@@ -1,0 +1,210 @@
+"""`edgeinspect models import`: bring a model from another tool into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeinspect.cli._options import parse_size
+from edgeinspect.cli._terminal import echo
+from edgeinspect.errors import UsageError
+from edgeinspect.system import is_short_decimal
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_ORDER = click.Choice(["bgr", "rgb"])
+_LAYOUT = click.Choice(["nchw", "nhwc"])
+_MAX_SIDE_PX = 65_536
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--kind", required=True, type=click.Choice(["gate", "segmenter"]))
+@click.option("--name", required=True, help="The model's name in the store.")
+@click.option(
+    "--version", type=click.IntRange(1), help="Version number; the next free one by default."
+)
+@click.option("--size", required=True, metavar="HxW", help="Size of the line's frames.")
+@click.option(
+    "--channels",
+    required=True,
+    type=click.Choice(["1", "3"]),
+    help="Channels of the line's frames: 1 grey, 3 colour.",
+)
+@click.option(
+    "--samples", required=True, type=_FOLDER, help="Images on which both graphs must agree."
+)
+@click.option(
+    "--store",
+    type=_FOLDER,
+    help="Model store that receives the version; the machine's own by default.",
+)
+@click.option(
+    "--layout",
+    default="auto",
+    type=click.Choice(["auto", "nchw", "nhwc"]),
+    help="Layout of the network's input.",
+)
+@click.option("--color", type=_ORDER, help="Colour order that the network expects.")
+@click.option(
+    "--frame-color",
+    default="bgr",
+    show_default=True,
+    type=_ORDER,
+    help="Colour order of the line's frames.",
+)
+@click.option(
+    "--scale",
+    default=255.0,
+    show_default=True,
+    metavar="NUMBER",
+    help="Grey levels are divided by this first, ...",
+)
+@click.option(
+    "--mean",
+    default="",
+    metavar="A,B,C",
+    help="... then these are subtracted, in the network's order, ...",
+)
+@click.option("--std", default="", metavar="A,B,C", help="... and divided by these.")
+@click.option("--output-name", metavar="NAME", help="Output to use if the network has several.")
+@click.option(
+    "--output",
+    default="auto",
+    type=click.Choice(["auto", "logits", "probs"]),
+    help="What the network outputs.",
+)
+@click.option(
+    "--activation",
+    default="auto",
+    type=click.Choice(["auto", "sigmoid", "softmax", "none"]),
+    help="Activation that turns the output into probabilities.",
+)
+@click.option("--output-layout", type=_LAYOUT, help="Layout of a segmenter's map.")
+@click.option(
+    "--classes",
+    default="",
+    metavar="A,B,C",
+    help="Segmenter: defect classes, without background. Gate: its outputs.",
+)
+@click.option(
+    "--good-index",
+    type=click.IntRange(0),
+    metavar="I",
+    help="Gate: the output for good, from 0; all others are defective.",
+)
+@click.option(
+    "--defect-index",
+    type=click.IntRange(0),
+    metavar="I",
+    help="Gate: the output for defective, from 0.",
+)
+@click.option(
+    "--background",
+    type=click.Choice(["first", "none"]),
+    help="Segmenter: whether channel 0 is background.",
+)
+@click.option(
+    "--threshold",
+    default="0.5",
+    show_default=True,
+    metavar="A[,B,C]",
+    help="Segmenter with sigmoids: threshold of a pixel; one, or one per class.",
+)
+@click.option("--stride", default="auto", metavar="S", help="Frame pixels per class-map pixel.")
+@click.option(
+    "--model-size",
+    metavar="HxW",
+    help="Size at which a network of free size runs; the frame's by default.",
+)
+@click.option(
+    "--allow-uniform",
+    is_flag=True,
+    help="Accept a network that gives the same result on every sample.",
+)
+def import_(file: Path, **options: Any) -> None:
+    """Import the ONNX network in FILE.
+
+    Scaling, resizing, activation, arg-max and areas are written into its graph. What the file
+    shows is inferred and printed; the rest must be given. The new graph must agree with the
+    original on the samples, or nothing is written (exit code 65).
+    """
+    from edgeinspect.domain import ModelKind
+    from edgeinspect.learning.onnx_graphs.importer.importer import import_model
+    from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
+    from edgeinspect.storage.model_store import ModelStore
+
+    height, width = _size(options["size"], "--size")
+    model_size = options["model_size"]
+    model_height, model_width = _size(model_size, "--model-size") if model_size else (None, None)
+    request = ImportRequest(
+        file=file,
+        kind=ModelKind(options["kind"]),
+        height_px=height,
+        width_px=width,
+        channels=int(options["channels"]),
+        color=options["color"],
+        frame_color=options["frame_color"],
+        layout=_none_if_auto(options["layout"]),
+        output_layout=options["output_layout"],
+        mean=_parse_numbers(options["mean"], "--mean"),
+        std=_parse_numbers(options["std"], "--std"),
+        scale=options["scale"],
+        output=_none_if_auto(options["output"]),
+        activation=_none_if_auto(options["activation"]),
+        classes=tuple(name.strip() for name in options["classes"].split(",") if name.strip()),
+        defect_index=options["defect_index"],
+        good_index=options["good_index"],
+        background=options["background"],
+        thresholds=_parse_numbers(options["threshold"], "--threshold"),
+        stride=_parse_stride(options["stride"]),
+        output_name=options["output_name"],
+        model_height_px=model_height,
+        model_width_px=model_width,
+        allow_uniform=options["allow_uniform"],
+    )
+    store = ModelStore(options["store"]).root
+    result = import_model(
+        request, store, options["name"], options["samples"], version=options["version"]
+    )
+    for note in result.notes:
+        echo(f"found: {note}")
+    given = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
+    echo(f"given: {given}: the graph does not show them")
+    report = result.equivalence
+    errors = ", ".join(f"{name} {error:.2g}" for name, error in report.largest_errors.items())
+    echo(f"equal: on {report.sample_count} samples within {report.tolerance:g}; errors: {errors}")
+    echo(f"result: {report.result_summary}")
+    if doubt := report.uniform_result or report.doubtful_result:
+        echo(f"WARNING: it gives {doubt}: check it before a line uses it", err=True)
+    echo(f"wrote: {result.folder}")
+
+
+def _size(text: str, where: str) -> tuple[int, int]:
+    return parse_size(text, where, max_height_px=_MAX_SIDE_PX, max_width_px=_MAX_SIDE_PX)
+
+
+def _none_if_auto(text: str) -> Any:
+    return None if text == "auto" else text
+
+
+def _parse_numbers(text: str, where: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise UsageError(
+            f"'{text}' is not a list of numbers",
+            where=where,
+            remedy="For example 0.485,0.456,0.406",
+        ) from error
+
+
+def _parse_stride(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not is_short_decimal(text):
+        raise UsageError(
+            f"'{text}' is not a stride", where="--stride", remedy="For example 2, or auto"
+        )
+    return int(text)

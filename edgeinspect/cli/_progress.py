@@ -1,0 +1,58 @@
+"""Progress bars on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from edgeinspect.cli._terminal import Console
+
+
+class StageReport(Protocol):
+    """Reports the progress of one stage of a command; stages appear in order of first report."""
+
+    def __call__(self, stage: str, done: int, total: int, loss: float = 0.0) -> None: ...
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar that disappears at the end; yields a function of the number done."""
+    with _bars(transient=True) as bars:
+        task = bars.add_task(label, total=total, note="")
+        yield lambda done: bars.update(task, completed=done)
+
+
+@contextmanager
+def stage_bars(prefix: str = "") -> Iterator[StageReport]:
+    """Show a bar per stage; yields the function that updates them."""
+    with _bars(transient=False) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, loss: float = 0.0) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(f"{prefix}{stage}", total=total, note="")
+            note = f"loss {loss:.3f}" if loss else ""
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield report
+
+
+def _bars(*, transient: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description:<22.40}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=transient)

@@ -1,0 +1,47 @@
+"""Adding a version to the model store that was derived from another version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeinspect.errors import StorageError
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelVersions
+
+MODEL_FILE = "model.onnx"
+
+
+def add_candidate(
+    versions: ModelVersions, graph: bytes, make_manifest: Callable[[int], str]
+) -> Path:
+    """Add a version after the highest one, as a candidate; the live version stays live.
+
+    The version appears complete or not at all.
+
+    Args:
+        versions: The model's versions.
+        graph: The serialised graph.
+        make_manifest: Returns the manifest's text for the version number.
+
+    Raises:
+        StorageError: The store cannot be written.
+        ModelError: The state of the versions cannot be read.
+    """
+    number = max(versions.versions(), default=0) + 1
+    target = versions.folder / str(number)
+    temporary = versions.folder / f".making-{number}-{os.getpid()}"
+    manifest = make_manifest(number)
+    try:
+        versions.folder.mkdir(parents=True, exist_ok=True)
+        versions.pin_live()
+        temporary.mkdir(mode=0o755)
+        (temporary / MODEL_FILE).write_bytes(graph)
+        (temporary / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
+        temporary.rename(target)
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
