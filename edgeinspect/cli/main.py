@@ -71,7 +71,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("edgeinspect.cli.ledger:ledger", "Verify, search and export verdicts."),
     "record": ("edgeinspect.cli.record:record", "Record a running line's frames and verdicts."),
     "replay": ("edgeinspect.cli.replay:replay", "Inspect a recorded shift again."),
-    "challenge": ("edgeinspect.cli.challenge:challenge", "Check that the line detects a known defect."),
+    "challenge": ("edgeinspect.cli.challenge:challenge", "Check that the line detects a defect."),
     "keys": ("edgeinspect.cli.keys:keys", "Create and list keys of the encrypted wire."),
     "data": ("edgeinspect.cli.data:data", "Check a data set, and split it."),
     "train": ("edgeinspect.cli.train:train", "Train the two models."),
@@ -80,7 +80,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("edgeinspect.cli.explain:explain", "Draw explanations of results."),
     "models": ("edgeinspect.cli.models:models", "Manage models: import, build, verify, promote."),
     "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and verify an INT8 version."),
-    "archive": ("edgeinspect.cli.archive:archive", "Archive images, and export them as a data set."),
+    "archive": (
+        "edgeinspect.cli.archive:archive",
+        "Archive images, and export them as a data set.",
+    ),
     "rescore": ("edgeinspect.cli.rescore:rescore", "Run another model over an archive."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure throughput and latency on this PC."),
@@ -288,7 +291,7 @@ def _report_bug(error: BaseException) -> int:
 
 
 def _print_error(message: str) -> None:
-    """Print `edgeinspect: error: ...` on stderr, coloured on a terminal, control characters escaped."""
+    """Print `edgeinspect: error: ...` on stderr; control characters are escaped."""
     message = escape_lines(message)
     try:
         if sys.stderr.isatty():
