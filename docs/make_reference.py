@@ -347,7 +347,7 @@ _EXIT_WORDS = {
     "EXIT_USAGE": ("the command was called wrongly", "`--help`"),
     "EXIT_DATAERR": ("a model, data or records were refused", "the message names the file"),
     "EXIT_UNAVAILABLE": ("an optional library is missing", "the message gives the `pip install`"),
-    "EXIT_SOFTWARE": ("unforeseen: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"),
+    "EXIT_SOFTWARE": ("unexpected: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"),
     "EXIT_TEMPFAIL": ("a camera or peer stayed away through all retries", "cable, power, address"),
     "EXIT_CONFIG": ("the configuration has faults; all are listed", "correct the lines named"),
 }

@@ -127,7 +127,7 @@ def find_or_build_plan(
         raise ModelError(
             f"{spec.id} has no plan for this machine: {reason}",
             where=str(folder.path),
-            remedy=f"Build it: edgeinspect build {spec.id}",
+            remedy=f"Build it: edgeinspect models build {spec.id}",
         )
     _log.info(log_events.PLAN_STALE, model=str(spec.id), problem=reason)
 

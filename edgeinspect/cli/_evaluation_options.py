@@ -1,15 +1,12 @@
-"""What the commands that judge pictures have in common: options, opening, writing."""
+"""Shared by evaluate, compare and explain: options, loading models, writing files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -28,60 +25,62 @@ SPLIT_FILE = click.option(
     "--split-file",
     type=PATH,
     metavar="FILE",
-    help="Which picture is in which split; for a run its own.",
+    help="File that assigns images to splits; a training run's own by default.",
 )
-GATE = click.option("--gate", metavar="MODEL", help="Gate that goes before a segmenter.")
+GATE = click.option("--gate", metavar="MODEL", help="Gate in front of a segmenter.")
 BACKEND = click.option(
     "--backend", metavar="NAME", help="ort (default), ov or trt; with --config the line's own."
 )
 LAYOUT = click.option(
-    "--layout", metavar="NAME", help="Layout of the data set, instead of the recognised one."
+    "--layout", metavar="NAME", help="Layout of the data set, if it is not recognised."
 )
 GOOD = click.option(
-    "--good",
+    "--good-class",
+    "good",
     multiple=True,
     metavar="CLASS",
-    help="Class of the data set that is good; may be given often.",
+    help="Class of the data set that is good. Repeatable.",
 )
 SEED = click.option(
     "--seed",
     default=1,
     show_default=True,
     type=click.IntRange(0, 1 << 31),
-    help="Of every resampling.",
+    help="Seed of every resampling.",
 )
 REPORT = click.option(
-    "--report", type=PATH, metavar="OUT.html", help="Write one self-contained page."
+    "--report", type=PATH, metavar="OUT.html", help="Write a self-contained HTML report."
 )
 JSON = click.option(
-    "--json", "json_path", type=PATH, metavar="OUT.json", help="Write every figure."
+    "--json", "json_path", type=PATH, metavar="OUT.json", help="Write all results as JSON."
 )
 
 
 def load_inspector(
     model: str | None, gate: str | None, config: Path | None, backend: str | None
 ) -> OfflineInspector:
-    """A judge from what the command line names.
+    """Return the inspector that the command line describes.
 
     Raises:
-        UsageError: Neither a model nor a line, or both with another gate.
+        UsageError: Neither a model nor a line is given, or a gate with a line's models.
         ModelError: There is no such model.
-        ConfigError: The line has faults.
+        ConfigError: The line's configuration is invalid.
     """
     from edgeinspect.learning.evaluate import (
         DEFAULT_BACKEND,
         build_inspector,
         load_engine,
         load_line_inspector,
+        with_line_thresholds,
     )
 
     if model is None:
         if config is None:
-            raise UsageError("names no model", remedy="Give MODEL, or --config LINE.yaml")
+            raise UsageError("no model is given", remedy="Give MODEL, or --config LINE.yaml")
         if gate is not None:
             raise UsageError("--gate goes with MODEL", remedy="The line names its own gate")
         return load_line_inspector(config, backend=backend)
-    named = backend or DEFAULT_BACKEND
+    backend_name = backend or DEFAULT_BACKEND
     store = None
     if config is not None:
         from edgeinspect.config import load_config
@@ -93,20 +92,18 @@ def load_inspector(
     if model.endswith(".pt"):
         from edgeinspect.learning.train.torch_engine import load_checkpoint_engine
 
-        engine, named = load_checkpoint_engine(Path(model)), "torch"
+        engine, backend_name = load_checkpoint_engine(Path(model)), "torch"
     else:
-        engine = load_engine(model, named, store=store)
-    first = load_engine(gate, backend or DEFAULT_BACKEND, store=store) if gate else None
-    judge = build_inspector(engine, first, label=f"{model} ({named})")
+        engine = load_engine(model, backend_name, store=store)
+    gate_engine = load_engine(gate, backend or DEFAULT_BACKEND, store=store) if gate else None
+    inspector = build_inspector(engine, gate_engine, label=f"{model} ({backend_name})")
     if config is None:
-        return judge
-    from edgeinspect.learning.evaluate import with_line_thresholds
-
-    return with_line_thresholds(judge, config)
+        return inspector
+    return with_line_thresholds(inspector, config)
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write figures as JSON.
+    """Write a document as JSON.
 
     Raises:
         DataError: The file cannot be written.
@@ -118,27 +115,15 @@ def write_json(path: Path, document: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole, or not at all.
+    """Write a file atomically.
 
     Raises:
         DataError: It cannot be written.
     """
-    fresh = path.with_name(path.name + ".new")
+    temporary = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
-
-
-@contextmanager
-def progress(stage: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
-
-    columns = (TextColumn(stage), BarColumn(), MofNCompleteColumn(), Left())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(stage, total=total)
-        yield lambda done: bars.update(task, completed=done)

@@ -23,7 +23,7 @@ _FILES = (
 )
 _VARIABLES = (
     ("EDGEINSPECT_STORE", "Folder of the models, in place of /var/lib/edgeinspect/engines."),
-    ("EDGEINSPECT_DEBUG", "1 shows the traceback of an unforeseen error."),
+    ("EDGEINSPECT_DEBUG", "1 shows the traceback of an unexpected error."),
 )
 _EXIT_CODES = {
     errors.EXIT_OK: "Done.",

@@ -1,4 +1,4 @@
-"""`edgeinspect bench`: what this PC and line can do, and what the line costs."""
+"""`edgeinspect bench`: throughput, latency and overhead of a line on this PC."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.system import decode_json
@@ -47,52 +47,54 @@ _SEARCH_FRAMES = 2_000
 @click.option(
     "--images",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Show these pictures; synthetic strip otherwise.",
+    help="Images to use; synthetic strip by default.",
 )
 @click.option(
     "--frames",
     default=200,
     show_default=True,
     type=click.IntRange(20, 100_000),
-    help="Frames of one round.",
+    help="Frames per round.",
 )
 @click.option(
     "--rounds",
     default=5,
     show_default=True,
     type=click.IntRange(1, 10_000),
-    help="Rounds of each measurement, in turns.",
+    help="Rounds of each measurement, interleaved.",
 )
 @click.option(
     "--load",
     default=0.7,
     show_default=True,
     type=FiniteRange(0.01, 0.99),
-    help="Share of the highest rate at which latency is measured.",
+    help="Ratio of the highest rate at which latency is measured.",
 )
 @click.option(
     "--budget-ms",
     default=150.0,
     show_default=True,
     type=FiniteRange(1, 60_000),
-    help="Budget of a frame, without a configuration.",
+    help="Time budget of a frame, without a configuration.",
 )
 @click.option(
-    "--backend", default="ov", show_default=True, help="Inference library, without a configuration."
+    "--backend", default="ov", show_default=True, help="Backend, without a configuration."
 )
 @click.option(
     "--as-configured",
     is_flag=True,
-    help="Measure the configured workers and threads, not the quickest.",
+    help="Use the configured workers and threads, not the fastest.",
 )
 @click.option(
     "--budget-search",
     is_flag=True,
-    help="Look for the highest rate that misses no frame of a million.",
+    help="Search for the highest rate that misses no frame in a million.",
 )
-@click.option("--options", is_flag=True, help="Measure what each real-time option does on this PC.")
-@click.option("--json", "to_json", type=_FILE, help="Write the figures to this file.")
-@click.option("--plot", "to_plot", type=_FILE, help="Write the plot (SVG) to this file.")
+@click.option(
+    "--options", is_flag=True, help="Measure the effect of each real-time option on this PC."
+)
+@click.option("--json", "json_path", type=_FILE, help="Write the results to this file.")
+@click.option("--plot", "plot_path", type=_FILE, help="Write the plot (SVG) to this file.")
 def bench(
     config: Path | None,
     overrides: tuple[str, ...],
@@ -105,16 +107,16 @@ def bench(
     as_configured: bool,
     budget_search: bool,
     options: bool,
-    to_json: Path | None,
-    to_plot: Path | None,
+    json_path: Path | None,
+    plot_path: Path | None,
 ) -> None:
     """Measure the whole line against its engines alone.
 
-    Both run over the same frames, in turns, in one process: frames a second, time from
-    capture to verdict, and what of it is not the engines'. Without CONFIG the shipped models
-    are measured on synthetic strip. Nothing else should run on the PC meanwhile.
+    Both process the same frames, interleaved, in one process. Reports frames a second, latency
+    from capture to verdict, and the overhead beyond the engines. Without CONFIG the shipped
+    models are measured on synthetic strip. Nothing else should run on the PC meanwhile.
     """
-    for path in (to_json, to_plot):
+    for path in (json_path, plot_path):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError("the folder does not exist", where=str(path.parent))
     if options and budget_search:
@@ -131,28 +133,28 @@ def bench(
         backend=backend,
         as_configured=as_configured,
     )
-    measured = Benchmark(plan)
+    benchmark = Benchmark(plan)
     if options:
-        _compare_options(measured, to_json)
+        _compare_options(benchmark, json_path)
         return
     if budget_search:
         tried = _run_with_progress(
-            measured, lambda: measured.search_rate(measured.choose_setting())
+            benchmark, lambda: benchmark.search_rate(benchmark.choose_setting())
         )
-        Console().print(search_table(tried, measured.budget_us))
-        if to_json is not None:
-            to_json.write_text(json.dumps(tried, indent=2) + "\n", encoding="utf-8")
+        Console().print(search_table(tried, benchmark.budget_us))
+        if json_path is not None:
+            json_path.write_text(json.dumps(tried, indent=2) + "\n", encoding="utf-8")
         return
-    figures = _run_with_progress(measured, measured.run)
+    figures = _run_with_progress(benchmark, benchmark.run)
     Console().print(result_table(figures))
-    if to_json is not None:
-        to_json.write_bytes(encode_result(figures))
-    if to_plot is not None:
-        to_plot.write_text(latency_plot(figures), encoding="utf-8")
+    if json_path is not None:
+        json_path.write_bytes(encode_result(figures))
+    if plot_path is not None:
+        plot_path.write_text(latency_plot(figures), encoding="utf-8")
 
 
-def _run_with_progress(measured: Benchmark, work: Callable[[], Found]) -> Found:
-    """Do the work in a thread of its own, so that the terminal can be drawn meanwhile."""
+def _run_with_progress(benchmark: Benchmark, work: Callable[[], Found]) -> Found:
+    """Run `work` in a thread, so that the display is updated meanwhile."""
     box: list[Found] = []
     errors: list[BaseException] = []
 
@@ -162,48 +164,48 @@ def _run_with_progress(measured: Benchmark, work: Callable[[], Found]) -> Found:
         except BaseException as error:
             errors.append(error)
 
-    # A daemon, so that Ctrl-C ends the command and not only its drawing.
+    # A daemon thread, so that Ctrl-C ends the command and not only the display.
     worker = threading.Thread(target=body, name="bench", daemon=True)
-    progress = measured.progress
+    progress = benchmark.progress
     with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
         worker.start()
         while worker.is_alive():
-            worker.join(0.5)  # seldom: to draw takes the interpreter from what is measured
+            worker.join(0.5)  # rarely: drawing takes interpreter time from the measurement
             live.update(Text(f"{progress.stage}  {progress.done}/{progress.total}"), refresh=True)
     if errors:
         raise errors[0]
     return box[0]
 
 
-def _compare_options(measured: Benchmark, to_json: Path | None) -> None:
-    """Each option in a process of its own, for it is asked of the kernel for a whole process."""
-    plan = measured.config
-    found: dict[str, list[BenchmarkResult]] = {}
-    refused: dict[str, str] = {}
-    kinds = realtime_variants(())
+def _compare_options(benchmark: Benchmark, json_path: Path | None) -> None:
+    """Measure each option in its own process: the kernel applies it to a whole process."""
+    plan = benchmark.config
+    results: dict[str, list[BenchmarkResult]] = {}
+    rejected: dict[str, str] = {}
+    variants = realtime_variants(())
     console = Console(stderr=True)
-    for turn in range(min(3, plan.rounds)):
-        for name, overrides in kinds:
-            if name in refused:
+    for round_index in range(min(3, plan.rounds)):
+        for name, overrides in variants:
+            if name in rejected:
                 continue
-            console.print(f"option {name}, round {turn + 1}", style="dim")
+            console.print(f"option {name}, round {round_index + 1}", style="dim")
             try:
-                found.setdefault(name, []).append(_run_subprocess(plan, overrides))
+                results.setdefault(name, []).append(_run_subprocess(plan, overrides))
             except EdgeInspectError as error:
-                refused[name] = error.what
+                rejected[name] = error.what
     out = Table(box=None, pad_edge=False)
-    for heading in ("option", "beside the engines p50", "p99", "p99.9", "latency p99", "missed"):
+    for heading in ("option", "overhead p50", "p99", "p99.9", "latency p99", "missed"):
         out.add_column(heading, justify="left" if heading == "option" else "right")
-    for name, runs in found.items():
+    for name, runs in results.items():
         values = [_figures_of(run) for run in runs]
-        middle = [sorted(column)[len(column) // 2] for column in zip(*values, strict=True)]
-        words = [f"{value / 1000:.2f} ms" for value in middle[:4]]
-        out.add_row(name, *words, str(sum(row[4] for row in values)))
-    for name, problem in refused.items():
+        medians = [sorted(column)[len(column) // 2] for column in zip(*values, strict=True)]
+        texts = [f"{value / 1000:.2f} ms" for value in medians[:4]]
+        out.add_row(name, *texts, str(sum(row[4] for row in values)))
+    for name, problem in rejected.items():
         out.add_row(name, Text(problem, style="yellow"))
     Console().print(out)
-    if to_json is not None:
-        to_json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    if json_path is not None:
+        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
 
 
 def _figures_of(figures: BenchmarkResult) -> tuple[int, ...]:
@@ -217,8 +219,8 @@ def _run_subprocess(plan: BenchmarkConfig, overrides: list[str]) -> BenchmarkRes
     command += ["--images", str(plan.images)] if plan.images else []
     command += ["--frames", str(plan.frames), "--rounds", "1", "--load", str(plan.load_ratio)]
     command += ["--budget-ms", str(plan.budget_ms), "--backend", plan.backend]
-    for each in (*plan.overrides, *overrides):
-        command += ["--set", each]
+    for override in (*plan.overrides, *overrides):
+        command += ["--set", override]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["ended"])[-1]

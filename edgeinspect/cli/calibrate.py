@@ -1,20 +1,18 @@
-"""`edgeinspect calibrate`: an INT8 version of a model, proved against its FP32 parent."""
+"""`edgeinspect calibrate`: an INT8 version of a model, verified against its FP32 parent."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._number_types import FiniteRange
-from edgeinspect.cli._skipped_images import skipped_image_lines
+from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
@@ -33,16 +31,16 @@ _MAX_SHOWN = 8
     "--labels",
     "--data",
     "labels",
-    help="Labelled frames to prove by: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
+    help="Labelled frames to verify on: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
     "Without them FP32 and INT8 must agree on held-out frames.",
 )
-@click.option("--gate", help="Gate whose score sorts a segmenter's frames into kinds.")
+@click.option("--gate", help="Gate whose score groups a segmenter's frames.")
 @click.option(
     "--method",
     default="best",
     show_default=True,
     type=click.Choice(METHODS),
-    help="How ranges are found; `best` compares all on held-out frames.",
+    help="How clip ranges are chosen; `best` compares all methods on held-out frames.",
 )
 @click.option(
     "--count",
@@ -59,58 +57,65 @@ _MAX_SHOWN = 8
     help="Frames to compare methods on.",
 )
 @click.option(
-    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**31), help="Of the drawing."
+    "--seed",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 2**31),
+    help="Seed of the sampling.",
 )
 @click.option(
     "--out",
     "--store",
     "out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Store that gets the version; the machine's own when absent.",
+    help="Model store that receives the version; the machine's own by default.",
 )
 @click.option(
-    "--papers",
+    "--reports-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for range tables and reports; `calibration` beside the store.",
+    help="Folder for range tables and reports; `calibration` beside the store by default.",
 )
 @click.option(
-    "--recover",
+    "--exclude-sensitive",
     is_flag=True,
-    help="If a bound is passed, leave the fewest layers in float that mend it.",
+    help="If a limit is exceeded, exclude the fewest layers that bring it back.",
 )
-@click.option("--keep-float", multiple=True, metavar="LAYER", help="Leave a layer in float.")
 @click.option(
-    "--most-float",
+    "--keep-float", multiple=True, metavar="LAYER", help="Keep a layer in float. Repeatable."
+)
+@click.option(
+    "--max-float-layers",
     default=6,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="Layers that --recover may leave in float.",
+    help="Layers that --exclude-sensitive may keep in float.",
 )
 @click.option(
-    "--blame",
-    "blame_frames",
+    "--sensitivity-frames",
     default=8,
     show_default=True,
     type=click.IntRange(0, 1000),
-    help="Frames to find out with what each layer costs; 0 leaves it out.",
+    help="Frames to measure each layer's sensitivity on; 0 skips it.",
 )
 @click.option(
     "--dice-points",
     default=1.0,
     show_default=True,
     type=FiniteRange(0, 100),
-    help="Points of Dice that a class may lose.",
+    help="Dice points that a class may lose.",
 )
-@click.option("--backend", default="", help="Runs the proofs: ov or ort; ov where installed.")
-@click.option("--resume", is_flag=True, help="Go on where the same calibration was ended.")
+@click.option(
+    "--backend", default="", help="Backend for the verification: ov or ort; ov if installed."
+)
+@click.option(
+    "--resume", is_flag=True, help="Continue an interrupted calibration with the same settings."
+)
 @click.option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the state of unfinished calibrations.",
+    help="Folder for checkpoints of unfinished calibrations.",
 )
-@click.pass_context
 def calibrate(
-    ctx: click.Context,
     model: str,
     images: str,
     labels: str | None,
@@ -120,21 +125,21 @@ def calibrate(
     held_out: int,
     seed: int,
     out: Path | None,
-    papers: Path | None,
-    recover: bool,
+    reports_dir: Path | None,
+    exclude_sensitive: bool,
     keep_float: tuple[str, ...],
-    most_float: int,
-    blame_frames: int,
+    max_float_layers: int,
+    sensitivity_frames: int,
     dice_points: float,
     backend: str,
     resume: bool,
     work: Path | None,
 ) -> None:
-    """Make an INT8 version of MODEL and prove it against MODEL on the same frames.
+    """Make an INT8 version of MODEL and verify it against MODEL on the same frames.
 
     MODEL is NAME/VERSION of the store or a folder with a manifest. The new version is a
-    candidate: `edgeinspect engines promote` makes it live. Exit code 65 if a bound is
-    passed; the report says why either way.
+    candidate: `edgeinspect models promote` makes it live. Exit code 65 if a limit is
+    exceeded; a report is written either way.
     """
     from edgeinspect.learning.calibrate.acceptance import AcceptanceLimits
     from edgeinspect.learning.calibrate.calibration import CalibrationConfig
@@ -149,53 +154,53 @@ def calibrate(
     from edgeinspect.storage.model_store import ModelStore
 
     if backend not in ("", "ov", "ort"):
-        raise UsageError(f"'{backend}' runs no INT8 graph here", remedy="Give ov or ort")
+        raise UsageError(f"'{backend}' cannot run an INT8 graph here", remedy="Give ov or ort")
     store = ModelStore(out)
     source = store if out is not None and store.names() else ModelStore()
-    found, ref = resolve_model(model, source)
-    parent = found.resolve(ref)
-    scoring = None
+    model_store, model_ref = resolve_model(model, source)
+    parent = model_store.resolve(model_ref)
+    gate_spec = None
     if gate is not None:
-        holder, named = resolve_model(gate, source)
-        scoring = holder.resolve(named)
-    request = CalibrationConfig(
+        gate_store, gate_ref = resolve_model(gate, source)
+        gate_spec = gate_store.resolve(gate_ref)
+    config = CalibrationConfig(
         parent,
         images,
         labels,
-        scoring,
+        gate_spec,
         method,
         seed,
         count,
         held_out,
-        blame_frames,
-        recover,
-        most_float,
+        sensitivity_frames,
+        exclude_sensitive,
+        max_float_layers,
         keep_float,
         replace(AcceptanceLimits(), dice=dice_points / 100),
         backend,
     )
-    with _progress() as report:
-        outcome = run(request, work or _default_work_folder(), resume=resume, progress=report)
-    folder = papers or store.root.absolute().parent / REPORTS_DIR
+    with stage_bars() as report:
+        result = run(config, work or _default_work_folder(), resume=resume, progress=report)
+    folder = reports_dir or store.root.absolute().parent / REPORTS_DIR
     name = parent.id.name
-    if not outcome.acceptance.is_accepted:
-        target = folder / name / f"refused-{outcome.id}"
-        write_reports(outcome, target, render_report(outcome))
-        outcome.checkpoint.clear()
-        _print_result(outcome)
+    if not result.acceptance.is_accepted:
+        target = folder / name / f"refused-{result.id}"
+        write_reports(result, target, render_report(result))
+        result.checkpoint.clear()
+        _print_result(result)
         raise ModelError(
-            f"INT8 of {parent.id} is refused: {outcome.acceptance.reason}",
+            f"INT8 of {parent.id} is rejected: {result.acceptance.reason}",
             where=str(target / "report.html"),
-            remedy="Blame names the layers; --recover leaves the fewest in float"
-            if not recover
-            else "Not even leaving layers in float mends it",
+            remedy="Keeping layers in float does not help"
+            if exclude_sensitive
+            else "The report names sensitive layers; --exclude-sensitive keeps the fewest in float",
         )
-    made = write_version(outcome, store)
-    write_reports(outcome, folder / name / made.name, render_report(outcome))
-    outcome.checkpoint.clear()
-    _print_result(outcome)
-    echo(f"{name}/{made.name} is a candidate in {made}")
-    echo(f"report: {folder / name / made.name / 'report.html'}")
+    version_folder = write_version(result, store)
+    write_reports(result, folder / name / version_folder.name, render_report(result))
+    result.checkpoint.clear()
+    _print_result(result)
+    echo(f"{name}/{version_folder.name} is a candidate in {version_folder}")
+    echo(f"report: {folder / name / version_folder.name / 'report.html'}")
 
 
 def _default_work_folder() -> Path:
@@ -203,76 +208,56 @@ def _default_work_folder() -> Path:
     return Path(base) / "edgeinspect" / "calibrate"
 
 
-def _print_result(outcome: object) -> None:
-    """Bounds and blame on the terminal."""
+def _print_result(result: object) -> None:
+    """Print the limits and the sensitivity of the layers."""
     from edgeinspect.learning.calibrate.calibration import CalibrationResult
     from edgeinspect.learning.calibrate.sampling import UNREADABLE
 
-    assert isinstance(outcome, CalibrationResult)
+    assert isinstance(result, CalibrationResult)
     console = Console()
-    broken = [
+    unreadable = [
         (name, "cannot be read")
-        for name, digest in zip(outcome.frames.names, outcome.frame_metrics.digests, strict=True)
+        for name, digest in zip(result.frames.names, result.frame_metrics.digests, strict=True)
         if digest == UNREADABLE
     ]
     for line in skipped_image_lines(
-        [*((one.name, one.reason) for one in outcome.frames.skipped), *broken],
+        [*((one.name, one.reason) for one in result.frames.skipped), *unreadable],
         "edgeinspect data inspect",
     ):
         Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
-    if outcome.frames.note:
-        echo(f"the frames are read as pictures of {outcome.frames.note}", err=True)
-    for words in outcome.drift:
+    if result.frames.note:
+        echo(f"the frames are read as images of {result.frames.note}", err=True)
+    for warning in result.drift:
         Console(stderr=True).print(
-            f"warning: the sample does not look like the reference: {words}",
+            f"warning: the sample does not look like the reference: {warning}",
             style="yellow",
             highlight=False,
         )
     table = Table(
-        title=f"{outcome.id}: method {outcome.method}",
+        title=f"{result.id}: method {result.method}",
         title_justify="left",
         box=None,
         pad_edge=False,
     )
-    for heading in ("bound", "FP32", "INT8", "", "how"):
+    for heading in ("limit", "FP32", "INT8", "", "how"):
         table.add_column(heading)
-    for check in outcome.acceptance.checks:
-        mark = Text("holds", "green") if check.passed else Text("passed over", "red")
+    for check in result.acceptance.checks:
+        mark = Text("met", "green") if check.passed else Text("exceeded", "red")
         table.add_row(check.name, f"{check.fp32:.4f}", f"{check.int8:.4f}", mark, check.words)
     console.print(table)
-    if outcome.sensitivity is not None:
-        table = Table(title="blame", title_justify="left", box=None, pad_edge=False)
+    if result.sensitivity is not None:
+        table = Table(title="layer sensitivity", title_justify="left", box=None, pad_edge=False)
         for heading in (
             "layer",
             "signal to noise",
-            "strays, alone in int8",
-            "restores, alone in float",
+            "error, alone in INT8",
+            "gain, alone in float",
         ):
             table.add_column(heading)
-        for row in outcome.sensitivity.rows[:_MAX_SHOWN]:
+        for row in result.sensitivity.rows[:_MAX_SHOWN]:
             table.add_row(
                 row.layer, f"{row.signal_db:.1f} dB", f"{row.strays:.5f}", f"{row.restores:+.5f}"
             )
         console.print(table)
-    if outcome.float_layers:
-        console.print(f"left in float: {', '.join(outcome.float_layers)}", highlight=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per stage, on stderr."""
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, int] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = int(bars.add_task(stage, total=total))
-            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield report
+    if result.float_layers:
+        console.print(f"kept in float: {', '.join(result.float_layers)}", highlight=False)

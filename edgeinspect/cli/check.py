@@ -1,4 +1,4 @@
-"""`edgeinspect check FILE`: would this line run, and in time?"""
+"""`edgeinspect check FILE`: check whether a line can run within its time budget."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_TIMING_NS = 5 * NS_PER_S
 GRAB_TIMEOUT_NS = 2 * NS_PER_S
 
 _EXIT_CODE_PRIORITY = (EXIT_CONFIG, EXIT_DATAERR, EXIT_UNAVAILABLE, EXIT_TEMPFAIL)
-"""Which exit code is given when faults of several kinds were found."""
+"""Priority of exit codes when there are faults of several kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class EngineTiming:
 
 @dataclass(slots=True)
 class CheckResult:
-    """What opening the line's parts showed."""
+    """Results of opening a line's cameras and engines."""
 
     errors: list[EdgeInspectError] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class CheckResult:
     timings: dict[str, EngineTiming] = field(default_factory=dict)
 
     def add_failure(self, path: str, error: EdgeInspectError) -> None:
-        """Note that one part cannot be used."""
+        """Record that a camera or engine cannot be used."""
         self.errors.append(error)
         self.failed.add(path)
         self.notes[path] = str(error)
@@ -76,78 +76,78 @@ class CheckResult:
     metavar="KEY=VALUE",
     help="Replace one value, as cameras.top.path=/data; may be given often.",
 )
-@click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
+@click.option("--no-open", is_flag=True, help="Only read FILE; open no model or camera.")
 def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
     """Check the line described in FILE, without running it.
 
-    Reads the configuration, verifies and times the models, opens the cameras, and tries out
-    what `run` needs: its memory, its addresses, its keys, what real time asks of the kernel.
-    Every fault is listed; a line whose time budget cannot be met is refused.
+    Reads the configuration, verifies and times the models, opens the cameras, and checks what
+    `run` needs: memory, addresses, keys, real-time permissions. Lists every fault; a time
+    budget that cannot be met is a fault.
     """
     loaded = load_config(file, overrides)
     console = Console()
-    findings = CheckResult()
+    result = CheckResult()
     running = is_running(loaded.config)
     if not no_open:
         with console.status("loading the models and timing them ..."):
-            open_plugins(loaded, SystemClock(), findings)
-    shape = next((spec.shape for spec in findings.specs.values()), None)
-    lacking = unmet_requirements(loaded.config, len(loaded.cameras), shape)
-    if no_open:  # the file may be another PC's
-        for error in lacking:
+            open_plugins(loaded, SystemClock(), result)
+    shape = next((spec.shape for spec in result.specs.values()), None)
+    unmet = unmet_requirements(loaded.config, len(loaded.cameras), shape)
+    if no_open:  # the file may be for another PC
+        for error in unmet:
             echo(f"edgeinspect: note: on this PC it could not start: {error}", err=True)
     else:
-        findings.errors += lacking
-    console.print(_plugin_table(loaded, findings))
+        result.errors += unmet
+    console.print(_plugin_table(loaded, result))
     console.print(_reject_rule_table(loaded.config))
-    if findings.timings:
-        console.print(_budget_text(loaded.config, findings))
-    for note in _depth_notes(loaded, findings):
+    if result.timings:
+        console.print(_budget_text(loaded.config, result))
+    for note in _depth_notes(loaded, result):
         echo(f"edgeinspect: note: {note}", err=True)
-    for error in findings.errors:
+    for error in result.errors:
         echo(f"edgeinspect: error: {error}", err=True)
-    if not findings.errors:
-        seen = "the file has no fault" if no_open else "this line can run"
+    if not result.errors:
+        summary = "the file is valid" if no_open else "this line can run"
         if running:
-            seen += ", and it runs now: its addresses and its memory were not tried"
-        console.print(Text(f"{seen}  (configuration {loaded.hash})", style="bold green"))
+            summary += ", and it is running: its addresses and memory were not checked"
+        console.print(Text(f"{summary}  (configuration {loaded.hash})", style="bold green"))
         return 0
-    codes = [exit_code_of(error) for error in findings.errors]
+    codes = [exit_code_of(error) for error in result.errors]
     return next((code for code in _EXIT_CODE_PRIORITY if code in codes), codes[0])
 
 
-def open_plugins(loaded: LoadedConfig, clock: Clock, findings: CheckResult) -> None:
-    """Open what can be opened; every failure becomes an entry of `findings`."""
+def open_plugins(loaded: LoadedConfig, clock: Clock, result: CheckResult) -> None:
+    """Open all cameras and engines; failures are added to `findings`."""
     config = loaded.config
     store = ModelStore(Path(config.store) if config.store else None)
     for name, choice in loaded.engines.items():
-        _check_engine(f"engines.{name}", name, choice, clock, store, findings)
+        _check_engine(f"engines.{name}", name, choice, clock, store, result)
     try:
-        gate, segmenter = findings.specs.get("gate"), findings.specs.get("segmenter")
+        gate, segmenter = result.specs.get("gate"), result.specs.get("segmenter")
         check_models(config, gate, segmenter, where=loaded.where)
     except ConfigError as error:
-        findings.errors.append(error)
+        result.errors.append(error)
     for name, choice in loaded.cameras.items():
-        _check_camera(f"cameras.{name}", choice, clock, findings)
-    if faults := _budget_faults(config, findings.timings):
-        findings.errors.append(ConfigError(faults, where=loaded.where))
+        _check_camera(f"cameras.{name}", choice, clock, result)
+    if faults := _budget_faults(config, result.timings):
+        result.errors.append(ConfigError(faults, where=loaded.where))
 
 
-def _depth_notes(loaded: LoadedConfig, findings: CheckResult) -> list[str]:
-    """Cameras of another depth than the pictures that a model was trained on.
+def _depth_notes(loaded: LoadedConfig, result: CheckResult) -> list[str]:
+    """Return notes on cameras whose bit depth differs from a model's training images.
 
-    Both are shifted to 8 bits by their own, so two cameras may differ. Where it is one camera,
-    the training took a dark set for a shallower one, and the line shows it darker.
+    Each is shifted to 8 bits by its own depth, so two cameras may differ. For one camera,
+    training has taken a dark set for one of lower depth, and the line's frames are darker.
     """
     notes = []
-    for name, spec in findings.specs.items():
+    for name, spec in result.specs.items():
         training = read_manifest(spec.path.parent / MANIFEST_FILE).training
         trained = training.get("bits") if isinstance(training, dict) else None
         for camera, choice in loaded.cameras.items():
-            has = getattr(choice.options, "bits", None) or 8
-            if isinstance(trained, int) and min(has, trained) > 8 and has != trained:
+            bits = getattr(choice.options, "bits", None) or 8
+            if isinstance(trained, int) and min(bits, trained) > 8 and bits != trained:
                 notes.append(
-                    f"cameras.{camera} has pictures of {has} bits, and engines.{name} was trained "
+                    f"cameras.{camera} has images of {bits} bits, and engines.{name} was trained "
                     f"on {trained}: if it is one camera, one of the two is wrong. Declare it in "
                     "the training set's reading.yaml and train again, or correct `bits` here"
                 )
@@ -155,7 +155,7 @@ def _depth_notes(loaded: LoadedConfig, findings: CheckResult) -> list[str]:
 
 
 def time_engine(engine: Engine, clock: Clock) -> EngineTiming:
-    """Time an engine on noise, after warming it up.
+    """Measure an engine on noise, after a warm-up.
 
     Raises:
         EngineFault: An inference failed.
@@ -179,53 +179,51 @@ def _check_engine(
     choice: PluginSelection,
     clock: Clock,
     store: ModelStore,
-    findings: CheckResult,
+    result: CheckResult,
 ) -> None:
     try:
         engine: Engine = choice.module.build(choice.options, clock, store=store)
         try:
-            spec = findings.specs[name] = engine.spec
-            timing = findings.timings[name] = time_engine(engine, clock)
+            spec = result.specs[name] = engine.spec
+            timing = result.timings[name] = time_engine(engine, clock)
         finally:
             engine.close()
     except EdgeInspectError as error:
-        findings.add_failure(path, error)
+        result.add_failure(path, error)
         return
-    findings.notes[path] = f"{spec.id} {spec.precision.value}, takes {spec.shape}, {timing}"
+    result.notes[path] = f"{spec.id} {spec.precision.value}, takes {spec.shape}, {timing}"
 
 
-def _check_camera(path: str, choice: PluginSelection, clock: Clock, findings: CheckResult) -> None:
+def _check_camera(path: str, choice: PluginSelection, clock: Clock, result: CheckResult) -> None:
     try:
         camera: Camera = choice.module.build(choice.options, clock)
         try:
             camera.open()
-            # A camera that waits for a trigger has nothing to show now.
+            # A triggered camera delivers nothing now.
             grab = camera.grab(GRAB_TIMEOUT_NS) if camera.period_ns is not None else None
             skipped = getattr(camera, "skipped", "")
-            passed_over = f"; passed over: {skipped}" if skipped else ""
+            skipped_text = f"; skipped: {skipped}" if skipped else ""
             alarm = getattr(camera, "alarm", "")
-            findings.notes[path] = (
-                _describe_grab(grab, findings)
-                + passed_over
-                + (f"; ALARM: {alarm}" if alarm else "")
+            result.notes[path] = (
+                _describe_grab(grab, result) + skipped_text + (f"; ALARM: {alarm}" if alarm else "")
             )
             if grab is not None:
                 camera.release(grab)
         finally:
             camera.close()
     except CameraFinished:
-        findings.notes[path] = "opened; it has no frame"
+        result.notes[path] = "opened; it has no frame"
     except EdgeInspectError as error:
-        findings.add_failure(path, error)
+        result.add_failure(path, error)
 
 
-def _describe_grab(grab: Grab | None, findings: CheckResult) -> str:
+def _describe_grab(grab: Grab | None, result: CheckResult) -> str:
     if grab is None:
         return "opened; no frame yet"
     if grab.pixels is None:
         return f"opened; its first frame cannot be read: {grab.problem}"
     size = "x".join(map(str, grab.pixels.shape))
-    shapes = {spec.shape.dims for spec in findings.specs.values()}
+    shapes = {spec.shape.dims for spec in result.specs.values()}
     if shapes and grab.pixels.shape not in shapes:
         wanted = " or ".join("x".join(map(str, dims)) for dims in sorted(shapes))
         return f"opened; delivers {size}, the models take {wanted}: see capture.wrong_shape"
@@ -236,9 +234,9 @@ def _budget_faults(config: LineConfig, timings: dict[str, EngineTiming]) -> list
     total_ms = _total_ms(timings)
     if total_ms <= config.budget_ms:
         return []
-    stages = " + ".join(f"{name} {t.p99_ns / NS_PER_MS:.1f}" for name, t in timings.items())
+    times = " + ".join(f"{name} {t.p99_ns / NS_PER_MS:.1f}" for name, t in timings.items())
     problem = (
-        f"cannot be met on this machine: {stages} = {total_ms:.1f} ms at p99. Raise it, use "
+        f"cannot be met on this machine: {times} = {total_ms:.1f} ms at p99. Raise it, use "
         "INT8 models, or a faster machine"
     )
     return [ConfigFault("budget_ms", problem, f"{config.budget_ms:g}")]
@@ -248,18 +246,18 @@ def _total_ms(timings: dict[str, EngineTiming]) -> float:
     return sum(timing.p99_ns for timing in timings.values()) / NS_PER_MS
 
 
-def _plugin_table(loaded: LoadedConfig, findings: CheckResult) -> Table:
+def _plugin_table(loaded: LoadedConfig, result: CheckResult) -> Table:
     config = loaded.config
     title = f"line {config.line}: {config.budget_ms:g} ms from capture to verdict"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("part", "type", "found"):
+    for heading in ("plugin", "type", "result"):
         table.add_column(heading, header_style="dim", overflow="fold")
     for section, parts in (("cameras", loaded.cameras), ("engines", loaded.engines)):
         for name, choice in parts.items():
             path = f"{section}.{name}"
-            style = "red" if path in findings.failed else "green"
-            found = Text(findings.notes.get(path, "not opened"), style=style)
-            table.add_row(path, choice.type, found)
+            style = "red" if path in result.failed else "green"
+            status = Text(result.notes.get(path, "not opened"), style=style)
+            table.add_row(path, choice.type, status)
     verdicts, replay = bind_addresses(config, shared_memory_folder(config))
     table.add_row("verdicts", "PUB", Text(verdicts))
     table.add_row("replay", "ROUTER", Text(replay))
@@ -284,8 +282,8 @@ def _reject_rule_table(config: LineConfig) -> Table:
     return table
 
 
-def _budget_text(config: LineConfig, findings: CheckResult) -> Text:
-    total_ms = _total_ms(findings.timings)
+def _budget_text(config: LineConfig, result: CheckResult) -> Text:
+    total_ms = _total_ms(result.timings)
     share = total_ms / config.budget_ms
     style = "red" if share > 1 else "yellow" if share > 0.7 else "green"
     words = f"engines take {total_ms:.1f} of {config.budget_ms:g} ms at p99 ({share:.0%})"

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from edgeinspect.cli import _evaluation_options
+from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 @_evaluation_options.SPLIT
 @_evaluation_options.SPLIT_FILE
 @_evaluation_options.GATE
-@click.option("--gate-b", metavar="MODEL", help="Gate of B, where it is another than A's.")
+@click.option("--gate-b", metavar="MODEL", help="Gate of B, if it differs from A's.")
 @click.option(
     "--config",
     type=_evaluation_options.PATH,
     metavar="LINE.yaml",
-    help="Take both models' thresholds from a line.",
+    help="Use a line's thresholds for both models.",
 )
 @_evaluation_options.BACKEND
-@click.option("--backend-b", metavar="NAME", help="Backend of B, where it is another than A's.")
+@click.option("--backend-b", metavar="NAME", help="Backend of B, if it differs from A's.")
 @_evaluation_options.REPORT
 @_evaluation_options.JSON
 @click.option(
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     default=2000,
     show_default=True,
     type=click.IntRange(100, 100_000),
-    help="Of the bootstrap.",
+    help="Bootstrap samples.",
 )
 @_evaluation_options.LAYOUT
 @_evaluation_options.GOOD
@@ -63,10 +64,10 @@ def compare(
     good: tuple[str, ...],
     seed: int,
 ) -> None:
-    """Judge the same pictures with A and B, and say what changed and whether by chance.
+    """Inspect the same images with A and B, and test the differences.
 
-    A and B are models as `evaluate` takes them; the same model twice with --backend-b
-    compares backends. Differences are B less A.
+    A and B are models as for `evaluate`; the same model twice with --backend-b compares
+    backends. Differences are B minus A.
     """
     from edgeinspect.learning.evaluate import (
         COMPARISON_SCHEMA,
@@ -93,55 +94,65 @@ def compare(
                 good_classes=good,
                 layout=layout,
             )
-            keeper = DifferenceImages(
+            images = DifferenceImages(
                 strides=(first.stride, second.stride),
                 has_masks=source.has_masks,
             )
-            with _evaluation_options.progress("comparing", source.image_count) as done:
-                found = comparison.compare_inspectors(
+            with progress_bar("comparing", source.image_count) as done:
+                paired = comparison.compare_inspectors(
                     first,
                     second,
                     source,
                     seed=seed,
                     rounds=rounds,
                     progress=done,
-                    on_pair=keeper.add,
+                    on_pair=images.add,
                 )
         finally:
             second.close()
     finally:
         first.close()
     notes = list(dict.fromkeys((*first.notes, *second.notes, *source.notes)))
-    notes += [f"{name} is left out: {why}" for name, why in source.skipped.items()]
+    notes += [f"{name} is skipped: {why}" for name, why in source.skipped.items()]
     if json_path is not None:
         document = {"schema": COMPARISON_SCHEMA, "data": source.where, "notes": notes}
-        _evaluation_options.write_json(json_path, {**document, **msgspec.to_builtins(found)})
+        _evaluation_options.write_json(json_path, {**document, **msgspec.to_builtins(paired)})
     if report is not None:
         page = render_comparison(
-            found, keeper.render(), data=source.where, classes=first.classes, notes=notes
+            paired,
+            images.render(),
+            data=source.where,
+            classes=first.classes,
+            notes=notes,
         )
         _evaluation_options.write_text(report, page)
-    _print_comparison(found, notes)
+    _print_comparison(paired, notes)
 
 
-def _print_comparison(found: PairedComparison, notes: Sequence[str]) -> None:
-    """The headline figures on the terminal."""
+def _print_comparison(paired: PairedComparison, notes: Sequence[str]) -> None:
+    """Print the main differences."""
     from edgeinspect.learning.evaluate import describe_discordant_pairs
 
-    echo(f"A: {found.a}\nB: {found.b}")
-    echo(f"{found.pictures} pictures, {found.defective} defective")
-    echo(f"same decision on {100 * found.agreement_ratio:.2f} % of them")
-    for name, flips in (("escapes", found.escapes), ("overkills", found.overkills)):
+    echo(f"A: {paired.a}\nB: {paired.b}")
+    echo(f"{paired.pictures} images, {paired.defective} defective")
+    echo(f"same decision on {100 * paired.agreement_ratio:.2f} % of them")
+    for name, flips in (
+        ("escapes", paired.escapes),
+        ("overkills", paired.overkills),
+    ):
         if flips is not None:
             echo(describe_discordant_pairs(name, flips))
-    for each in (*found.dice, *([found.auc] if found.auc else [])):
+    for each in (
+        *paired.dice,
+        *([paired.auc] if paired.auc else []),
+    ):
         plain = each.name in ("AUC", "mean")
         name = each.name.replace("mean", "mean Dice") if plain else f"Dice of {each.name}"
         between = f"{each.low:+.4f} to {each.high:+.4f}"
         echo(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
-    if found.pixel_agreement_ratio is not None:
-        echo(f"same class on {100 * found.pixel_agreement_ratio:.4f} % of the pixels")
-    if found.largest_prob_difference is not None:
-        echo(f"largest change of the probability {found.largest_prob_difference:.5f}")
+    if paired.pixel_agreement_ratio is not None:
+        echo(f"same class on {100 * paired.pixel_agreement_ratio:.4f} % of the pixels")
+    if paired.largest_prob_difference is not None:
+        echo(f"largest change of the probability {paired.largest_prob_difference:.5f}")
     for text in notes:
         echo(f"note: {text}")

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
@@ -38,7 +38,7 @@ from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
     default=150.0,
     show_default=True,
     type=FiniteRange(1, 60_000),
-    help="Time a frame may take, from capture to published verdict.",
+    help="Time budget of a frame, from capture to published verdict.",
 )
 @click.option(
     "--backend",
@@ -49,7 +49,7 @@ from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the figures as JSON to this file.",
+    help="Write the results as JSON to this file.",
 )
 def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None) -> None:
     """Inspect synthetic steel strip with the shipped models.
@@ -77,7 +77,7 @@ def _run_with_progress(
     backend: str,
     stop: threading.Event,
 ) -> DemoResult:
-    """Run the demo in a thread, so that the terminal can be drawn and Ctrl-C be heard."""
+    """Run the demo in a thread, so that the display is updated and Ctrl-C works."""
     box: list[DemoResult | BaseException] = []
 
     def body() -> None:
@@ -112,7 +112,7 @@ def _run_with_progress(
 
 
 def _progress_text(progress: DemoProgress) -> Text:
-    """The live line: stage, progress, verdicts so far."""
+    """Return the progress line: stage, frames, verdicts so far."""
     decisions = progress.decisions
     return Text.assemble(
         (f"{progress.stage:<15}", "bold"),
@@ -132,7 +132,7 @@ def _progress_text(progress: DemoProgress) -> Text:
 
 
 def _result_table(report: DemoResult) -> Table:
-    """The figures at the end."""
+    """Return the table of results."""
     counts, truth = report.counts, report.truth
     figures = report.measurements
     table = Table(
@@ -162,7 +162,7 @@ def _result_table(report: DemoResult) -> Table:
     for name in ("latency_us", "engine_us", "overhead_us"):
         stage = figures[name]
         table.add_row(
-            name.replace("_us", ", ms").replace("engine,", "of it engines,"),
+            name.replace("_us", ", ms").replace("engine,", "of which engines,"),
             "  ".join(f"{key} {stage[key] / 1000:.2f}" for key in ("p50", "p99", "p999", "max")),
         )
     table.add_row("late results", f"{counts.late}   degraded {counts.degraded}")

@@ -1,4 +1,4 @@
-"""`edgeinspect evaluate MODEL --data PATH`: how good is it, and how sure is that?"""
+"""`edgeinspect evaluate MODEL --data PATH`: metrics of a model with intervals."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import click
 from rich.table import Table
 
 from edgeinspect.cli import _evaluation_options
-from edgeinspect.cli._number_types import FiniteRange
-from edgeinspect.cli._skipped_images import skipped_image_lines
+from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     "--config",
     type=_evaluation_options.PATH,
     metavar="LINE.yaml",
-    help="Take thresholds, and without MODEL the models, from a line.",
+    help="Use the thresholds, and without MODEL the models, of a line.",
 )
 @_evaluation_options.BACKEND
 @_evaluation_options.REPORT
@@ -43,13 +44,13 @@ if TYPE_CHECKING:
     "--cost-overkill",
     type=FiniteRange(0, min_open=True),
     metavar="M",
-    help="Cost of a sound part that is thrown away, in the same unit.",
+    help="Cost of a good part that is rejected, in the same unit.",
 )
 @click.option(
     "--prevalence",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Share of defective parts on the line; the set's own when absent.",
+    help="Ratio of defective parts on the line; that of the set by default.",
 )
 @_evaluation_options.LAYOUT
 @_evaluation_options.GOOD
@@ -71,7 +72,7 @@ def evaluate(
     good: tuple[str, ...],
     seed: int,
 ) -> None:
-    """Judge the pictures of a data set as the line would, and sum up.
+    """Inspect the images of a data set as the line would, and report metrics.
 
     MODEL is a model of the store (NAME or NAME/VERSION), its folder, an ONNX file under the
     model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
@@ -99,7 +100,7 @@ def evaluate(
             good_classes=good,
             layout=layout,
         )
-        with _evaluation_options.progress("judging", source.image_count) as done:
+        with progress_bar("inspecting", source.image_count) as done:
             card, worst = run(judge, source, costs=costs, seed=seed, progress=done)
     finally:
         judge.close()
@@ -113,12 +114,12 @@ def evaluate(
 
 
 def _print_evaluation(card: EvaluationResult) -> None:
-    """The headline figures on the terminal."""
+    """Print the main metrics."""
     from edgeinspect.learning.evaluate import format_interval, format_percent
 
     title = f"{card.label} on {card.data}: {card.defective} defective, {card.sound} sound"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("figure", "value", "95 % interval", "counted"):
+    for heading in ("metric", "value", "95 % interval", "counted"):
         table.add_column(heading, header_style="dim", overflow="fold")
     found = card.decisions
     for name, rate in (

@@ -1,4 +1,4 @@
-"""`edgeinspect gateway FILE`: carry a line's verdicts to a PLC until told to stop."""
+"""`edgeinspect gateway FILE`: transfer a line's verdicts to a PLC until stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 from edgeinspect.system import log
@@ -16,27 +17,16 @@ from edgeinspect.system import log
 @click.option(
     "--passwd",
     metavar="NAME",
-    help="Do not run: let NAME log in, with a password that is asked for.",
+    help="Do not run: add user NAME; prompts for a password.",
 )
-@click.option("--remove", metavar="NAME", help="Do not run: strike NAME from the users.")
+@click.option("--remove", metavar="NAME", help="Do not run: remove user NAME.")
 @click.option(
     "--trust",
     metavar="THUMBPRINT",
-    help="Do not run: let the client in whose certificate was rejected.",
+    help="Do not run: trust the client with this rejected certificate.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "console", "json", "journal"]),
-    default="auto",
-    show_default=True,
-    help="How the log is written.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@LOG_FORMAT
+@LOG_LEVEL
 def gateway(
     file: Path,
     passwd: str | None,
@@ -47,13 +37,13 @@ def gateway(
 ) -> None:
     """Run the PLC gateway described in FILE.
 
-    Ends with 0 when stopped by SIGTERM or Ctrl-C. A PLC or a line that is away is waited
-    for; the PLC is told to reject everything meanwhile. See docs/plc.md.
+    Ends with 0 when stopped by SIGTERM or Ctrl-C. It waits for a PLC or a line that is not
+    available; the PLC is set to reject everything meanwhile. See docs/plc.md.
     """
-    orders = [order for order in (passwd, remove, trust) if order is not None]
-    if len(orders) > 1:
+    actions = [action for action in (passwd, remove, trust) if action is not None]
+    if len(actions) > 1:
         raise UsageError("give one of --passwd, --remove and --trust")
-    if orders:
+    if actions:
         _change_access(file, passwd, remove, trust)
         return
     from edgeinspect.services.gateway.service import run_gateway
@@ -63,7 +53,7 @@ def gateway(
 
 
 def _change_access(file: Path, passwd: str | None, remove: str | None, trust: str | None) -> None:
-    """Users and certificates of a link that has them; a running gateway takes both in."""
+    """Change users or certificates of a link; a running gateway applies both."""
     from edgeinspect.services.gateway.config import load_config
 
     options = load_config(file).link.options
@@ -72,18 +62,18 @@ def _change_access(file: Path, passwd: str | None, remove: str | None, trust: st
 
         folder = getattr(options, "pki", None)
         if folder is None:
-            raise UsageError("the link names no pki", remedy="Add `pki: FOLDER` to an opcua link")
-        echo(f"let in by {trust_certificate(Path(folder), trust)}")
+            raise UsageError("the link has no pki", remedy="Add `pki: FOLDER` to an opcua link")
+        echo(f"trusted by {trust_certificate(Path(folder), trust)}")
         return
     from edgeinspect.system import Role, UserFile
 
-    named = getattr(options, "users", None)
-    users = UserFile(Path(named) if named else None)
+    user_file = getattr(options, "users", None)
+    users = UserFile(Path(user_file) if user_file else None)
     if remove is not None:
         users.remove(remove)
-        echo(f"{remove} is no user any more")
+        echo(f"{remove} is no longer a user")
         return
     assert passwd is not None
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     users.add_or_update(passwd, Role.VIEWER, password)
-    echo(f"{passwd} may log in; what it may write stands under `write` in {file}")
+    echo(f"{passwd} may log in; `write` in {file} lists what this user may write")

@@ -29,7 +29,6 @@ from edgeinspect.errors import (
     is_transient,
 )
 from edgeinspect.registry import EXTRAS
-from edgeinspect.system import escape_lines, escape_name
 
 EXIT_INTERRUPTED = 130
 _STARTED_S = time.monotonic()
@@ -229,6 +228,8 @@ def _is_path_error(error: OSError) -> bool:
 
 
 def _describe_path_error(error: OSError) -> str:
+    from edgeinspect.system import escape_name  # imported here: help must start fast
+
     name = escape_name(os.fsdecode(error.filename))
     shown = name if len(name) <= _MAX_SHOWN_PATH else f"{name[:_MAX_SHOWN_PATH]}…"
     return f"{shown}: {error.strerror}. Check the path, and the rights of this user"
@@ -292,6 +293,8 @@ def _report_bug(error: BaseException) -> int:
 
 def _print_error(message: str) -> None:
     """Print `edgeinspect: error: ...` on stderr; control characters are escaped."""
+    from edgeinspect.system import escape_lines  # imported here: help must start fast
+
     message = escape_lines(message)
     try:
         if sys.stderr.isatty():

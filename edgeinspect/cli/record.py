@@ -1,4 +1,4 @@
-"""`edgeinspect record CONFIG --out PATH`: keep a running line's frames and verdicts."""
+"""`edgeinspect record CONFIG --out PATH`: record a running line's frames and verdicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType
 
 import click
 
-from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._options import LOG_FORMAT, OVERRIDES, FiniteRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.system import configure
 
@@ -19,36 +19,29 @@ from edgeinspect.system import configure
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="NAME.mcap, which ends when it is full; or a folder, whose oldest files make "
-    "room for ever.",
+    help="NAME.mcap, which ends when it is full; or a folder, whose oldest files are "
+    "removed when it is full.",
 )
 @click.option(
     "--max-mib",
     default=8192,
     show_default=True,
     type=click.IntRange(16, 1 << 30),
-    help="Bound of the file, or of the line's files in the folder.",
+    help="Size limit of the file, or of the line's files in the folder.",
 )
-@click.option("--frames", type=click.IntRange(1), help="End after so many frames.")
+@click.option("--frames", type=click.IntRange(1), help="End after this many frames.")
 @click.option(
-    "--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS", help="End after so long."
+    "--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS", help="End after this time."
 )
 @click.option(
     "--buffer-mib",
     default=256,
     show_default=True,
     type=click.IntRange(1, 1 << 20),
-    help="Pictures held in memory while the disk is slow.",
+    help="Memory for images while the disk is slow.",
 )
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As `run` was given it."
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "console", "json", "journal"]),
-    default="auto",
-    show_default=True,
-)
+@OVERRIDES
+@LOG_FORMAT
 def record(
     config: Path,
     out: Path,
@@ -61,9 +54,9 @@ def record(
 ) -> None:
     """Record the running line that CONFIG describes, until stopped by SIGTERM or Ctrl-C.
 
-    Runs on the line's PC as the line's user, before or after the line is started, and over its
-    restarts. The line does not wait for it; what it could not take is counted and said. What was
-    written can be replayed after a `kill -9`, too.
+    Runs on the line's PC as the line's user; the line may start before or after it, and
+    restart. The line does not wait for it; missed frames and verdicts are counted. The files
+    can be replayed after a `kill -9` too. Give the same --set options as to `run`.
     """
     from edgeinspect.domain import NS_PER_S, SystemClock
     from edgeinspect.services.recorder.service import Recorder, RecordingLimits

@@ -1,4 +1,4 @@
-"""`edgeinspect rescore`: judge an archive of millions of frames with another engine."""
+"""`edgeinspect rescore`: run another model over an archive of millions of frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
@@ -32,21 +32,24 @@ _REPORT_INTERVAL_S = 2.0
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="The run's folder; named again, an ended run goes on.",
+    help="Folder of the run; an interrupted run continues with the same folder.",
 )
 @click.option("--backend", default="ov", show_default=True)
 @click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the model's name is looked up.",
+    help="Folder of the models.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 10_000),
-    help="Engines at work at once; as many as processors if absent.",
+    help="Engines that run in parallel; one per processor by default.",
 )
 @click.option(
-    "--address", default="local", show_default=True, help="Of a Ray cluster, as ray://HOST:10001."
+    "--address",
+    default="local",
+    show_default=True,
+    help="Address of a Ray cluster, as ray://HOST:10001.",
 )
 @click.option("--gpus-per-worker", default=0.0, type=FiniteRange(0, 16))
 @click.option(
@@ -55,14 +58,14 @@ _REPORT_INTERVAL_S = 2.0
     default=64,
     show_default=True,
     type=click.IntRange(1, 100_000),
-    help="Frames per part.",
+    help="Frames per result file.",
 )
 @click.option(
     "--threshold",
     type=FiniteRange(0, 1),
-    help="Of a gate: count the frames that would change sides.",
+    help="Gate threshold: count the frames whose decision would change.",
 )
-@click.option("--plain", is_flag=True, help="In this process, one by one, without Ray.")
+@click.option("--plain", is_flag=True, help="Run in this process, frame by frame, without Ray.")
 def rescore(
     source: Path,
     model: str,
@@ -76,39 +79,41 @@ def rescore(
     threshold: float | None,
     plain: bool,
 ) -> None:
-    """Judge every frame of ARCHIVE (or of a folder of pictures) with an engine.
+    """Run a model on every frame of ARCHIVE, or of a folder of images.
 
-    Writes results.csv and summary.json into the run's folder: exactly one result per frame. A
-    run that was ended, by a kill too, goes on when it is called again.
+    Writes results.csv and summary.json into the run's folder: exactly one result per frame. An
+    interrupted run, even after `kill -9`, continues when it is called again.
     """
     from edgeinspect.tools.rescore.run import rescore as run
     from edgeinspect.tools.rescore.runners import LocalRunner, RayRunner
     from edgeinspect.tools.rescore.scorer import ScorerConfig, read_model_spec
 
-    named = str(Path(model).absolute()) if Path(model).exists() else model
-    request = ScorerConfig(
-        str(source.absolute()), named, backend, str(store.absolute()) if store else None
+    model_ref = str(Path(model).absolute()) if Path(model).exists() else model
+    config = ScorerConfig(
+        str(source.absolute()), model_ref, backend, str(store.absolute()) if store else None
     )
-    spec = read_model_spec(request)
-    many = workers or len(os.sched_getaffinity(0))
-    runner: ChunkRunner = LocalRunner() if plain else RayRunner(many, address, gpus_per_worker)
-    done = run(
+    spec = read_model_spec(config)
+    worker_count = workers or len(os.sched_getaffinity(0))
+    runner: ChunkRunner = (
+        LocalRunner() if plain else RayRunner(worker_count, address, gpus_per_worker)
+    )
+    result = run(
         source,
         out,
-        request,
+        config,
         spec,
         runner,
         chunk_frames=chunk_frames,
         threshold=threshold,
         progress=_ProgressPrinter().update,
     )
-    for words, count in dict(done.summary["line_said_and_now"]).items():  # type: ignore[call-overload]
-        echo(f"the line said {words} at {threshold:g}: {count}")
-    echo(f"{done.frame_count} frames, {done.problem_count} of them without a result, in {out}")
+    for transition, count in dict(result.summary["line_said_and_now"]).items():  # type: ignore[call-overload]
+        echo(f"{transition} at {threshold:g}: {count} frames")
+    echo(f"{result.frame_count} frames, {result.problem_count} of them without a result, in {out}")
 
 
 class _ProgressPrinter:
-    """A line on stderr every two seconds."""
+    """Prints a line on stderr every two seconds."""
 
     def __init__(self) -> None:
         self._started_s = self._reported_s = time.monotonic()
@@ -116,7 +121,7 @@ class _ProgressPrinter:
     def update(self, before: int, now: int, total: int) -> None:
         at = time.monotonic()
         if before and not now:
-            echo(f"{before} of {total} frames were done before", err=True)
+            echo(f"{before} of {total} frames were done in an earlier run", err=True)
         if not now or (at - self._reported_s < _REPORT_INTERVAL_S and before + now < total):
             return
         self._reported_s = at

@@ -1,4 +1,4 @@
-"""`edgeinspect run FILE`: run a line until it is told to stop."""
+"""`edgeinspect run FILE`: run a line until it is stopped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
 from edgeinspect.cli._terminal import echo
 from edgeinspect.pipeline.line import Line
 from edgeinspect.services.daemon.service import run_daemon as run_line
@@ -16,37 +17,20 @@ from edgeinspect.system import configure
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replace one value, as cameras.top.path=/data; may be given often.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "console", "json", "journal"]),
-    default="auto",
-    show_default=True,
-    help="How the log is written.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
+@OVERRIDES
+@LOG_FORMAT
+@LOG_LEVEL
 def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str) -> None:
     """Run the line described in FILE.
 
-    Ends with 0 when stopped by SIGTERM or Ctrl-C, or after a folder's last picture; with 75
-    when a camera stays lost through all its retries.
+    Ends with 0 when stopped by SIGTERM or Ctrl-C, or after a folder's last image; with 75
+    when a camera is lost and all retries fail.
     """
     configure(log_format, log_level)
-    faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where every thread stood
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: log the stack of every thread
 
     def announce(line: Line) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it: no reason to stop a line
+        with contextlib.suppress(OSError):  # a closed stdout must not stop a line
             echo(f"inspecting line {line.config.line}, verdicts at {line.publisher.address}")
 
     counts = run_line(file, overrides, on_started=announce)

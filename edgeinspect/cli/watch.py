@@ -1,4 +1,4 @@
-"""`edgeinspect watch`: see a line's verdicts as they come."""
+"""`edgeinspect watch`: print a line's verdicts as they arrive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from edgeinspect.cli._line_source import find_line_source, is_address
-from edgeinspect.cli._number_types import FiniteRange
+from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Subscriber
 from edgeinspect.config import is_local
@@ -19,7 +19,7 @@ from edgeinspect.system import escape_line
 from edgeinspect.wire import Heartbeat, Status
 
 NO_ANSWER_S = 1.5
-"""Silence after which a line that was never heard is said to be away."""
+"""Time without any message after which a line that never answered is reported."""
 _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
 
 
@@ -27,14 +27,16 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
 @click.argument("line", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
 @click.option("--rejects", is_flag=True, help="Only rejects.")
-@click.option("--count", type=click.IntRange(1), help="End after so many verdicts.")
+@click.option("--count", type=click.IntRange(1), help="End after this many verdicts.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=FiniteRange(0.1),
-    help="End with 75 after so many seconds without a heartbeat.",
+    help="End with 75 after this many seconds without a heartbeat.",
 )
-@click.option("--unproven", is_flag=True, help="Show what does not stand in the line's spool, too.")
+@click.option(
+    "--unproven", is_flag=True, help="Show also verdicts that are not in the line's spool."
+)
 def watch(
     line: str | None,
     as_json: bool,
@@ -45,54 +47,54 @@ def watch(
 ) -> None:
     """Print verdicts of LINE until stopped: its file, its name or its address.
 
-    Without LINE the one that runs on this PC. Says when the heartbeat stops: silence is
-    never a good part.
+    Without LINE, the line that runs on this PC. Reports when the heartbeat stops: without it
+    nothing is inspected.
     """
-    viewer = _MessagePrinter(as_json, rejects)
-    proof: LineVerifier | LineVerifiers | None = None
+    printer = _MessagePrinter(as_json, rejects)
+    verifier: LineVerifier | LineVerifiers | None = None
     if line is None or not is_address(line):
         source = find_line_source(line)
-        address, proof = source.verdicts, None if unproven else source.verifier()
+        address, verifier = source.verdicts, None if unproven else source.verifier()
     else:
         address = line
-        proof = LineVerifiers() if is_local(address) and not unproven else None
-    with Subscriber(address, verifier=proof) as listener:
-        heard_at = time.monotonic()
-        silent = True
-        heard = False
-        doubt = ""
-        while count is None or viewer.printed < count:
-            got = listener.receive(200)
+        verifier = LineVerifiers() if is_local(address) and not unproven else None
+    with Subscriber(address, verifier=verifier) as subscriber:
+        last_message_s = time.monotonic()
+        is_silent = True
+        has_answered = False
+        reported_reason = ""
+        while count is None or printer.printed < count:
+            received = subscriber.receive(200)
             now = time.monotonic()
-            if got is not None:
-                if silent and isinstance(got.message, Heartbeat):
-                    viewer.print_note(f"line {got.message.line} answers")
-                    silent, heard = False, True
-                heard_at = now
-                viewer.print_message(got)
+            if received is not None:
+                if is_silent and isinstance(received.message, Heartbeat):
+                    printer.print_note(f"line {received.message.line} answers")
+                    is_silent, has_answered = False, True
+                last_message_s = now
+                printer.print_message(received)
                 continue
-            if listener.rejection_reason and listener.rejection_reason != doubt:
-                viewer.print_note(
-                    f"somebody else speaks in the line's name: {listener.rejection_reason}"
+            if subscriber.rejection_reason and subscriber.rejection_reason != reported_reason:
+                printer.print_note(
+                    f"another process sends in the line's name: {subscriber.rejection_reason}"
                 )
-            doubt = listener.rejection_reason
-            if not silent and now - heard_at > 1.0:
-                viewer.print_note("no heartbeat: nobody inspects this line")
-                silent = True
-            if silent and not heard and now - heard_at > NO_ANSWER_S:
-                viewer.print_note(
-                    f"nobody answers at {address}. Is the line running, and is this its "
+            reported_reason = subscriber.rejection_reason
+            if not is_silent and now - last_message_s > 1.0:
+                printer.print_note("no heartbeat: this line is not inspected")
+                is_silent = True
+            if is_silent and not has_answered and now - last_message_s > NO_ANSWER_S:
+                printer.print_note(
+                    f"no answer at {address}. Is the line running, and is this its "
                     "publish.verdicts?"
                 )
-                heard = True
-            if timeout_s is not None and now - heard_at > timeout_s:
+                has_answered = True
+            if timeout_s is not None and now - last_message_s > timeout_s:
                 raise DeviceLostError(f"silent for {timeout_s:g} s", where=address)
-    if listener.missed and not rejects:
-        viewer.print_note(f"{listener.missed} verdicts were missed")
+    if subscriber.missed and not rejects:
+        printer.print_note(f"{subscriber.missed} verdicts were missed")
 
 
 class _MessagePrinter:
-    """Prints messages, for a program or for a person."""
+    """Prints messages as JSON or as text."""
 
     def __init__(self, as_json: bool, rejects: bool) -> None:
         self.printed = 0
@@ -103,18 +105,18 @@ class _MessagePrinter:
         self._alarm = ""
 
     def print_note(self, text: str) -> None:
-        """A remark beside the verdicts, on stderr."""
+        """Print a note on stderr."""
         self._notes.print(Text(escape_line(text), style="dim"), soft_wrap=True)
 
-    def print_message(self, got: ReceivedMessage) -> None:
-        """Print one message, if it is asked for."""
-        message = got.message
+    def print_message(self, received: ReceivedMessage) -> None:
+        """Print one message, if the options select it."""
+        message = received.message
         if isinstance(message, Verdict):
             if self._rejects_only and message.decision is not Decision.REJECT:
                 return
             self.printed += 1
             if self._as_json:
-                echo_json(got.body)
+                echo_json(received.body)
             else:
                 self._console.print(_verdict_line(message), soft_wrap=True)
         elif isinstance(message, Heartbeat) and message.alarm != self._alarm:
@@ -130,7 +132,7 @@ class _MessagePrinter:
 
 
 def _verdict_line(verdict: Verdict) -> Text:
-    """One verdict in one line of a terminal."""
+    """Return one verdict as one line."""
     at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9).astimezone()
     text = Text.assemble(
         (at.time().isoformat("milliseconds") + f"{at:%z}", "dim"),

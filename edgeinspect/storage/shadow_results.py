@@ -1,6 +1,6 @@
 """The shadow's record: what candidates would have decided of frames that the line judged.
 
-One SQLite file per line, written by the shadow's own process, read by `edgeinspect engines`.
+One SQLite file per line, written by the shadow's own process, read by `edgeinspect models`.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def test_the_package_installs(machine: Machine) -> None:
     for service, user in USERS.items():
         assert machine.show(f"{service}@x", "User") == user
         assert "edgeinspect" in machine.run(f"id -Gn {user}").split()
-    table = machine.run("edgeinspect engines list --json")
+    table = machine.run("edgeinspect models list --json")
     assert {"strip-gate", "strip-segmenter"} <= set(re.findall(r"strip-\w+", table))
 
 

@@ -27,6 +27,7 @@ from edgeinspect.storage.model_store import ModelStore
 if TYPE_CHECKING:
     import tensorrt as trt
 
+
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
     """One plan to build."""

@@ -326,7 +326,7 @@ def prepare_graph(parent: ModelSpec) -> Any:
 
 _FLOAT32_REMEDY = (
     "Calibrate the float32 version that it was made of: export the network in float32 (torch: "
-    "model.float()) and import that; FP16 is made of it by `edgeinspect build`"
+    "model.float()) and import that; FP16 is made of it by `edgeinspect models build`"
 )
 
 

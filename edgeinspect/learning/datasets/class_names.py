@@ -4,7 +4,7 @@ The rule: a name is cut into words at anything that is no letter, and at capital
 says good (`ok_front`, `Gutteile`) or names a defect is turned round by a negation directly before
 it (`not_ok`, `no_defect`, `nicht in Ordnung`), a defect also by `free` behind it (`scratch-free`).
 A name is good if it says good somewhere and defective nowhere: `nok_crack` and `not_ok_dent` are
-kinds of defect. Who knows better says so: `--good NAME`.
+kinds of defect. Who knows better says so: `--good-class NAME`.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _missing_labels(scan: DatasetScan) -> list[Finding]:
             Finding(
                 "error",
                 "no picture is defective",
-                "Nothing can be learnt; name the good classes with --good",
+                "Nothing can be learnt; name the good classes with --good-class",
             )
         ]
     if bad == len(usable):
@@ -127,7 +127,7 @@ def _missing_labels(scan: DatasetScan) -> list[Finding]:
             Finding(
                 "warning",
                 "every picture is defective: a gate cannot be trained on it",
-                f"Name those of its classes ({listed}) that are good: --good NAME; "
+                f"Name those of its classes ({listed}) that are good: --good-class NAME; "
                 f"else {otherwise} good pictures",
             )
         ]
@@ -199,7 +199,9 @@ def _duplicate_problems(scan: DatasetScan) -> list[Finding]:
 
     leaks = [pair for pair in scan.leaks() if pair.is_exact]
     near = [pair for pair in scan.leaks() if not pair.is_exact]
-    remedy = f"Split anew with: {_split_command(scan)} --anew --together --out split.json"
+    remedy = (
+        f"Split anew with: {_split_command(scan)} --resplit --group-duplicates --out split.json"
+    )
     if leaks:
         out.append(
             Finding(
@@ -269,7 +271,7 @@ def _split_problems(scan: DatasetScan) -> list[Finding]:
                 "warning",
                 f"train shows nothing of {names}, which val or test have",
                 "Spell the classes alike in all splits, or split anew with: "
-                f"{_split_command(scan)} --anew --out split.json",
+                f"{_split_command(scan)} --resplit --out split.json",
             )
         )
     shared = {record.group for record in train} & {record.group for record in test}
@@ -278,7 +280,7 @@ def _split_problems(scan: DatasetScan) -> list[Finding]:
             Finding(
                 "warning",
                 f"{len(shared)} groups stand in train and in test",
-                f"Split anew with: {_split_command(scan)} --anew --out split.json",
+                f"Split anew with: {_split_command(scan)} --resplit --out split.json",
             )
         )
     if test:

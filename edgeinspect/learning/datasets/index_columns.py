@@ -122,7 +122,7 @@ def _check_class_id_zero(class_id: int, name: str, where: str, hints: LayoutHint
             f"class_id is {class_id}, and {name[:40]!r} {says}",
             where=where,
             remedy="0 is good and the defects count from 1: correct the ids, or say which is good "
-            "with --good",
+            "with --good-class",
         )
 
 

@@ -37,7 +37,7 @@ class GateTask:
             raise DataError(
                 f"all pictures are {'defective' if pictures.defective.all() else 'good'}",
                 remedy="A gate needs defective and good ones; which classes are good is said by "
-                "--good NAME",
+                "--good-class NAME",
             )
 
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:

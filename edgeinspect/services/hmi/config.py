@@ -91,7 +91,7 @@ class HmiConfig(Section, frozen=True):
     can cost the PC is bounded."""
     drift: DriftConfig = DriftConfig()
     backend: str = "auto"
-    """What verifies a version before it is promoted; as `edgeinspect engines promote`."""
+    """What verifies a version before it is promoted; as `edgeinspect models promote`."""
     reload_command: Annotated[list[str], Meta(max_length=16)] = []  # noqa: RUF012
     """Command that reloads the line after a promotion, as `[systemctl, reload,
     edgeinspect@strip]`; without it somebody else reloads."""

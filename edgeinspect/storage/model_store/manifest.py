@@ -194,7 +194,7 @@ def _check_device(folder: Path, manifest: ModelManifest) -> None:
         raise ModelError(
             f"was built for {wanted}; this machine has {', '.join(here) or 'no GPU'}",
             where=str(folder),
-            remedy="Build it on this machine: edgeinspect build",
+            remedy="Build it on this machine: edgeinspect models build",
         )
 
 

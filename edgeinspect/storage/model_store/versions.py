@@ -129,7 +129,7 @@ class ModelVersions:
                 f"the manifest of {self.name}/{version} was changed after it was accepted",
                 where=str(self.folder / str(version) / MANIFEST_FILE),
                 remedy=f"Restore it, or accept what it says now: "
-                f"edgeinspect engines promote {self.name}/{version}",
+                f"edgeinspect models promote {self.name}/{version}",
             )
 
     def is_approved(self, version: int, register: VersionState) -> bool:

@@ -92,7 +92,7 @@ def test_a_line_that_can_run(root: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_only_the_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "store" / "tiny-gate" / "1" / "model.onnx").unlink()
     assert checked(root, "--no-open") == 0
-    assert "the file has no fault" in capsys.readouterr().out
+    assert "the file is valid" in capsys.readouterr().out
 
 
 def test_a_budget_that_cannot_be_met(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_a_camera_deeper_than_the_training_is_pointed_out(
     picture = np.full((graphs.SHAPE.height_px, graphs.SHAPE.width_px), 3000, np.uint16)
     cv2.imwrite(str(root / "pictures" / "a.png"), picture)
     assert checked(root, "--set", "cameras.top.bits=12") == 0
-    said = "has pictures of 12 bits, and engines.gate was trained on 10"
+    said = "has images of 12 bits, and engines.gate was trained on 10"
     assert (said in capsys.readouterr().err) is told
 
 
@@ -206,7 +206,7 @@ def test_a_line_that_runs_is_said_to_run(root: Path, capsys: pytest.CaptureFixtu
     try:
         fcntl.flock(holder, fcntl.LOCK_EX)
         assert checked(root) == 0
-        assert "it runs now" in capsys.readouterr().out
+        assert "it is running" in capsys.readouterr().out
     finally:
         os.close(holder)
 

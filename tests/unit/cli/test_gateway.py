@@ -9,7 +9,9 @@ from edgeinspect.cli.main import main
 GOOD = "schema: 1\ngateway: plc-1\nfeed: {line: press}\n"
 
 
-def test_a_bad_file_lists_its_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_file_lists_its_faults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(GOOD + "link: {type: profinet}\ncursor: x\n")
     assert main(["gateway", str(file)]) == 78
@@ -28,7 +30,9 @@ def test_a_missing_library_names_the_extra(
     assert "edgeinspect[plc]" in capsys.readouterr().err
 
 
-def test_a_foreign_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_kind_of_file_as_journal_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "j").write_text("something else, long enough to be a header of a journal")
     file = tmp_path / "gateway.yaml"
     file.write_text(GOOD + f"link: {{type: modbus, port: 0}}\ncursor: {tmp_path / 'j'}\n")
@@ -36,7 +40,7 @@ def test_a_foreign_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "is not a gateway's journal" in capsys.readouterr().err
 
 
-def test_a_taken_port_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -132,7 +132,7 @@ def test_the_unforeseen_is_70_in_one_line(
     command["outcome"] = error
     assert main(["trial"]) == 70
     err = capsys.readouterr().err
-    assert err.startswith(f"edgeinspect: error: unforeseen {type(error).__name__}: ")
+    assert err.startswith(f"edgeinspect: error: unexpected {type(error).__name__}: ")
     assert err.count("\n") == 1
     assert "EDGEINSPECT_DEBUG=1" in err
     monkeypatch.setenv("EDGEINSPECT_DEBUG", "1")
@@ -150,7 +150,7 @@ def test_the_unforeseen_is_70_in_one_line(
         ("keys", "new", "x" * 5000),
         ("data", "inspect", "x" * 5000),
         ("evaluate", "x" * 5000, "--data", "strip:1:4"),
-        ("engines", "--store", "x" * 5000, "list"),
+        ("models", "list", "--store", "x" * 5000),
     ],
 )
 def test_a_name_that_the_system_refuses_is_no_bug(
@@ -158,7 +158,7 @@ def test_a_name_that_the_system_refuses_is_no_bug(
 ) -> None:
     assert main(arguments) in (64, 65)
     err = capsys.readouterr().err
-    assert "unforeseen" not in err
+    assert "unexpected" not in err
     assert len(err) < 600
 
 
@@ -169,7 +169,7 @@ def test_a_name_that_the_system_refuses_is_no_bug(
         ("record", "/nonexistent.yaml", "--out", "x.mcap", "--for"),
         ("watch", "--timeout"),
         ("calibrate", "strip-gate/1", "--images", "strip:1:4", "--dice-points"),
-        ("engines", "promote", "strip-gate/1", "--at-most"),
+        ("models", "promote", "strip-gate/1", "--max-disagreement"),
         ("evaluate", "strip-gate", "--data", "strip:1:4", "--cost-escape"),
         ("demo", "--rate"),
     ],
@@ -178,7 +178,7 @@ def test_a_number_of_the_command_line_is_finite(
     arguments: tuple[str, ...], number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, number]) == 64
-    assert "unforeseen" not in capsys.readouterr().err
+    assert "unexpected" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_row_of_digits_is_refused(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 64
-    assert "unforeseen" not in capsys.readouterr().err
+    assert "unexpected" not in capsys.readouterr().err
 
 
 def test_a_service_is_started_again_whatever_the_system_says_of_a_name(
@@ -216,7 +216,7 @@ def test_as_a_process() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["version", "--json"], ["version"], ["--help"], ["engines", "list"]]
+    "arguments", [["version", "--json"], ["version"], ["--help"], ["models", "list"]]
 )
 def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()

@@ -13,7 +13,7 @@ from edgeinspect.cli._man_page import bash_completion, man_page
 from edgeinspect.cli.main import COMMANDS, COMPLETE_VARIABLE, main
 
 
-def test_every_command_and_exit_code_is_in_the_manual() -> None:
+def test_every_command_and_exit_code_is_in_the_man_page() -> None:
     text = man_page()
     for name in COMMANDS:
         assert f"\n.SS edgeinspect {name.replace('-', chr(92) + '-')}\n" in text
@@ -23,7 +23,7 @@ def test_every_command_and_exit_code_is_in_the_manual() -> None:
     assert "\n.B \\-\\-set KEY=VALUE\n" in text
 
 
-def test_roff_has_nothing_to_say_against_it(tmp_path: Path) -> None:
+def test_groff_accepts_the_man_page(tmp_path: Path) -> None:
     if shutil.which("groff") is None:
         return  # only what is said with groff is looked at; the text is tested above
     page = tmp_path / "edgeinspect.1"
@@ -33,7 +33,7 @@ def test_roff_has_nothing_to_say_against_it(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_bash_can_read_the_completion() -> None:
+def test_bash_accepts_the_completion() -> None:
     done = subprocess.run(
         ["bash", "-n"], input=bash_completion(), capture_output=True, text=True, check=False
     )
@@ -48,7 +48,7 @@ def test_bash_can_read_the_completion() -> None:
         ("edgeinspect check --no", "--no-open"),
     ],
 )
-def test_the_shell_is_told_what_fits(
+def test_the_shell_receives_completions(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, want: str
 ) -> None:
     monkeypatch.setenv(COMPLETE_VARIABLE, "bash_complete")

@@ -2,7 +2,7 @@
 
 `ok_front/`, `def_front/` (casting), `crazing/`, `inclusion/` … (NEU), optionally below `train/`,
 `val/`, `test/`, and with `images/` in between. Three or more folders in a class are groups. Which
-classes are good: `goodness.py`, or `--good NAME`. There are no masks.
+classes are good: `goodness.py`, or `--good-class NAME`. There are no masks.
 """
 
 from __future__ import annotations
@@ -153,14 +153,14 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             f"has the classes {first} and {second}, which do not say whether {first} or {second} "
             "is good",
             where=str(path),
-            remedy=f"Say --good {first} or --good {second}",
+            remedy=f"Say --good-class {first} or --good-class {second}",
         )
     classes = tuple(sorted(counts.keys() - good))
     if not classes:
         raise DataError(
             f"every class counts as good: {', '.join(sorted(good))}",
             where=str(path),
-            remedy="Name the good ones with --good",
+            remedy="Name the good ones with --good-class",
         )
     check_no_masks_as_images(
         path, [(file, place[0]) for file, place in placed if place is not None], hints

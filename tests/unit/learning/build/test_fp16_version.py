@@ -19,7 +19,7 @@ SHAPE = FrameShape(*quantized.SIZE, 1)
 
 
 def float_gate(factor: float = 1.0) -> onnx.ModelProto:
-    """A gate of two convolutions; `factor` makes what lies between them larger."""
+    """A gate of two convolutions; `factor` scales the values between them."""
     from onnx import TensorProto, helper, numpy_helper
 
     weights = np.random.default_rng(2).normal(0, 0.2, (4, 1, 3, 3)).astype(np.float32)
@@ -42,7 +42,7 @@ def float_gate(factor: float = 1.0) -> onnx.ModelProto:
     return model
 
 
-def pictures(folder: Path) -> Path:
+def write_images(folder: Path) -> Path:
     import cv2
 
     folder.mkdir()
@@ -61,27 +61,31 @@ def test_an_fp16_version_is_a_candidate(
     precision = "fp32" if model is float_gate else "int8"
     assert callable(model)
     graphs.install(store, model(), shape=SHAPE, precision=precision, opset=19)
-    images = str(pictures(tmp_path / "images"))
-    code = main(["build", "tiny-gate/1", "--store", str(store), "--fp16", "--images", images])
+    images = str(write_images(tmp_path / "images"))
+    code = main(
+        ["models", "build", "tiny-gate/1", "--store", str(store), "--fp16", "--images", images]
+    )
     assert code == 0, capsys.readouterr()
     spec = ModelStore(store).resolve("tiny-gate/2")
     assert spec.precision.value == ("fp16" if model is float_gate else "int8")
-    assert ModelStore(store).resolve("tiny-gate").id.version == 1, "the live one is what it was"
+    assert ModelStore(store).resolve("tiny-gate").id.version == 1, "the live version is unchanged"
     kinds = {entry.data_type for entry in onnx.load(spec.path).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds
 
 
-def test_an_fp16_version_that_overflows_is_refused(
+def test_an_fp16_version_that_overflows_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
     graphs.install(store, float_gate(2e4), shape=SHAPE, opset=19)
-    images = str(pictures(tmp_path / "images"))
-    code = main(["build", "tiny-gate/1", "--store", str(store), "--fp16", "--images", images])
+    images = str(write_images(tmp_path / "images"))
+    code = main(
+        ["models", "build", "tiny-gate/1", "--store", str(store), "--fp16", "--images", images]
+    )
     assert code == 65, capsys.readouterr()
     assert ModelStore(store).versions("tiny-gate") == (1,)
 
 
-def test_fp16_needs_frames(root: Path) -> None:
-    assert main(["build", "tiny-gate", "--store", str(root), "--fp16"]) == 64
-    assert main(["build", "tiny-gate", "--store", str(root), "--images", "x"]) == 64
+def test_fp16_requires_frames(tmp_path: Path) -> None:
+    assert main(["models", "build", "tiny-gate", "--store", str(tmp_path), "--fp16"]) == 64
+    assert main(["models", "build", "tiny-gate", "--store", str(tmp_path), "--images", "x"]) == 64

@@ -1,12 +1,10 @@
-"""Building plans and FP16 versions: from the command line to the files."""
+"""TensorRT plans, from the command line to the files."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from edgeinspect.backends._tensorrt import cuda
@@ -15,7 +13,6 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import DataError
 from edgeinspect.learning.build import plans
-from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, quantized
 from tests.fake_gpu import FakeGpu, install
 
@@ -27,10 +24,10 @@ SHAPE = FrameShape(*quantized.SIZE, 1)
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    made = FakeGpu()
-    install(monkeypatch.setitem, sys.modules, made)
+    fake = FakeGpu()
+    install(monkeypatch.setitem, sys.modules, fake)
     monkeypatch.setattr(cuda, "_contexts", {})
-    return made
+    return fake
 
 
 @pytest.fixture
@@ -41,10 +38,19 @@ def root(tmp_path: Path) -> Path:
 
 
 def arguments(root: Path, *more: str) -> list[str]:
-    return ["build", "tiny-gate", "--store", str(root), "--plans", str(root.parent / "p"), *more]
+    return [
+        "models",
+        "build",
+        "tiny-gate",
+        "--store",
+        str(root),
+        "--plans",
+        str(root.parent / "p"),
+        *more,
+    ]
 
 
-def test_a_plan_from_the_command_line(
+def test_a_plan_is_built_from_the_command_line(
     gpu: FakeGpu, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(root)) == 0
@@ -55,14 +61,14 @@ def test_a_plan_from_the_command_line(
     out = capsys.readouterr().out
     assert "strong typing, TensorRT 11.4.0.106" in out
     (plan,) = (root.parent / "p").glob("*.plan")
-    assert main(["build", str(plan), "--inspect"]) == 0
+    assert main(["models", "build", str(plan), "--inspect"]) == 0
     assert "Conv" in capsys.readouterr().out
-    assert main(["build", str(plan)]) == 64
+    assert main(["models", "build", str(plan)]) == 64
     plan.write_bytes(plan.read_bytes()[:-1])
-    assert main(["build", str(plan), "--inspect"]) == 65
+    assert main(["models", "build", str(plan), "--inspect"]) == 65
 
 
-def test_the_engines_of_a_configuration(tmp_path: Path) -> None:
+def test_every_trt_engine_of_a_configuration_is_requested(tmp_path: Path) -> None:
     text = EXAMPLE.read_text().replace("type: ov", "type: trt")
     path = tmp_path / "line.yaml"
     path.write_text(text)
@@ -73,7 +79,7 @@ def test_the_engines_of_a_configuration(tmp_path: Path) -> None:
         plans.plan_requests(str(EXAMPLE), {})
 
 
-TOLD = {
+INSPECTOR_JSON = {
     "Layers": [
         {
             "Name": "conv1 + relu",
@@ -103,8 +109,8 @@ TOLD = {
 }
 
 
-def test_the_inspector_is_read() -> None:
-    layers = parse_layers(TOLD)
+def test_the_inspector_output_is_parsed() -> None:
+    layers = parse_layers(INSPECTOR_JSON)
     assert layers == (
         LayerInfo("conv1 + relu", "CaskConvolution", ("int8",), ("fp16",)),
         LayerInfo("conv2", "CaskConvolution", ("fp16",), ("fp32",)),

@@ -52,7 +52,7 @@ def arguments(bench: Path, name: str, out: Path, *more: str) -> list[str]:
         str(out / "work"),
         "--images",
         f"{bench}/data#train",
-        "--blame",
+        "--sensitivity-frames",
         "4",
         *more,
     ]
@@ -129,7 +129,10 @@ def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
 
 
 def test_recover_leaves_that_layer_alone_in_float(bench: Path, tmp_path: Path) -> None:
-    assert main(arguments(bench, "broken", tmp_path, *label_arguments(bench), "--recover")) == 0
+    assert (
+        main(arguments(bench, "broken", tmp_path, *label_arguments(bench), "--exclude-sensitive"))
+        == 0
+    )
     found = read_reports(tmp_path, "broken", "1")
     assert found["calibration"]["left_in_float"] == ["third"]
     assert not all(check["passed"] for check in found["before_recovering"])
@@ -205,7 +208,13 @@ def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_p
 
     def command(out: str, speed: str, *more: str) -> list[str]:
         asked = arguments(
-            bench, "patches", tmp_path / out, *label_arguments(bench), "--blame", "0", *more
+            bench,
+            "patches",
+            tmp_path / out,
+            *label_arguments(bench),
+            "--sensitivity-frames",
+            "0",
+            *more,
         )
         return [sys.executable, "-c", program, speed, *asked]
 
@@ -237,7 +246,14 @@ def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_p
 def test_openvino_runs_the_convolutions_in_int8(bench: Path, tmp_path: Path) -> None:
     import openvino
 
-    assert main(arguments(bench, "patches", tmp_path, *label_arguments(bench), "--blame", "0")) == 0
+    assert (
+        main(
+            arguments(
+                bench, "patches", tmp_path, *label_arguments(bench), "--sensitivity-frames", "0"
+            )
+        )
+        == 0
+    )
     path = ModelStore(tmp_path / "store").resolve("patches/1").path
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     ran = {}

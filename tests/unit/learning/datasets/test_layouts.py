@@ -481,7 +481,7 @@ def test_one_class_only_is_refused(make: Any) -> None:
     with pytest.raises(DataError, match="at least two"):
         open_dataset(make.root)
     make.class_folder("good", count=2)
-    with pytest.raises(DataError, match=r"every class counts as good: good, ok.*--good"):
+    with pytest.raises(DataError, match=r"every class counts as good: good, ok.*--good-class"):
         open_dataset(make.root)
 
 

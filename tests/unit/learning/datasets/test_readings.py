@@ -321,7 +321,7 @@ def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "p0.jpg: is p0.bmp again, under another ending" in out
     assert "... and 10 more" in out
-    assert "30 pictures are left out" in out
+    assert "30 images are skipped" in out
     assert main(["data", "inspect", str(make.root), "--no-twins", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["left_out"]) == 30
 

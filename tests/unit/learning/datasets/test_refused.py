@@ -31,7 +31,7 @@ def defective(data: Dataset) -> set[str]:
 @pytest.mark.parametrize("names", [("0", "1"), ("class_0", "class_1"), ("true", "false")])
 def test_two_sides_of_a_decision_are_asked_about(make: Any, names: tuple[str, str]) -> None:
     make.class_folder(*names)
-    refused(make.root, f"--good {min(names)} or --good {max(names)}")
+    refused(make.root, f"--good-class {min(names)} or --good-class {max(names)}")
     data = open_dataset(make.root, good_classes=[names[0]])
     assert data.classes == (names[1],)
 
@@ -39,7 +39,7 @@ def test_two_sides_of_a_decision_are_asked_about(make: Any, names: tuple[str, st
 def test_numbered_kinds_of_defects_are_read_and_asked_about(make: Any) -> None:
     make.class_folder("1", "2", "3")  # GC10-DET
     found = check_dataset(scan_dataset(open_dataset(make.root), with_duplicates=False))
-    assert any("1, 2, 3" in one.remedy and "--good NAME" in one.remedy for one in found)
+    assert any("1, 2, 3" in one.remedy and "--good-class NAME" in one.remedy for one in found)
 
 
 def test_factory_names_in_capitals_below_splits(make: Any) -> None:

@@ -19,17 +19,13 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (e
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from edgeinspect.cli.main import main  # noqa: E402
-from edgeinspect.domain import (  # noqa: E402
-    ModelKind,
-    Precision,
-    SystemClock,
-)
+from edgeinspect.domain import ModelKind, Precision, SystemClock
 from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer.importer import import_model  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest  # noqa: E402
 from edgeinspect.registry import load_plugin  # noqa: E402
-from edgeinspect.storage.model_store import Store  # noqa: E402
+from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
 HEIGHT, WIDTH = 24, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -237,7 +233,7 @@ def test_any_segmenter(
     samples: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    height_px, width_px = form["size"]
+    height_px, width_px = form["size"] or (HEIGHT, WIDTH)
     spatial_px = height_px if form["layout"] == "nhwc" else width_px
     # A side as long as a class list makes the layout ambiguous, which is refused: see
     # test_importer_refusals.
@@ -262,9 +258,9 @@ def test_any_segmenter(
 
 def check_loads_on_the_line(store: Path, name: str) -> Precision:
     """Load the written model with a backend of the line; return its precision."""
-    spec = Store(store).resolve(f"{name}/1")
+    spec = ModelStore(store).resolve(f"{name}/1")
     backend = load_plugin("backend", "ort")
-    engine = backend.build(backend.Options(model=f"{name}/1"), SystemClock(), store=Store(store))
+    engine = backend.build(backend.Options(model=f"{name}/1"), SystemClock(), store=ModelStore(store))
     try:
         outputs = engine.infer(np.zeros(spec.shape.dims, np.uint8))
         assert all(np.isfinite(output.astype(float)).all() for output in outputs)
@@ -330,7 +326,7 @@ def test_grey_frames_feed_a_colour_network(tmp_path: Path, samples: Path) -> Non
     asked = request(save_network(net, tmp_path), net, channels=1, color=None)
     done = import_model(asked, tmp_path / "store", "g", samples)
     assert any("grey" in note for note in done.notes)
-    assert Store(tmp_path / "store").resolve("g").color == "mono"
+    assert ModelStore(tmp_path / "store").resolve("g").color == "mono"
 
 
 def test_thresholds_per_class_and_consecutive_versions(tmp_path: Path, samples: Path) -> None:
@@ -524,7 +520,7 @@ def test_two_inputs_or_class_indices_alone_are_rejected(tmp_path: Path, samples:
     )
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     (tmp_path / "ids.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match="class numbers without probabilities"):
+    with pytest.raises(ModelError, match="class indices without probabilities"):
         import_model(
             request(tmp_path / "ids.onnx", ForeignNetwork("segmenter"), classes=("a",)),
             tmp_path / "store",
@@ -572,7 +568,7 @@ def command(file: Path, samples: Path, store: Path, *more: str) -> Sequence[str]
         "3",
         "--samples",
         str(samples),
-        "--out",
+        "--store",
         str(store),
         *more,
     ]

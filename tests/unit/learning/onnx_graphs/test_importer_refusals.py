@@ -124,7 +124,7 @@ def import_network(
             "1",
             "--samples",
             str(samples),
-            "--out",
+            "--store",
             str(samples.parent / "store"),
             *options,
             *words,
@@ -206,12 +206,12 @@ def test_defect_everywhere_is_rejected_unless_allowed(
     assert "a defect on 100 % of every sample (3)" in err
     assert "--allow-uniform" in err
     assert import_network(model, samples, "--allow-uniform")[0] == 0
-    assert "WARNING: it says a defect on 100 %" in capsys.readouterr().err
+    assert "WARNING: it gives a defect on 100 %" in capsys.readouterr().err
 
 
 def test_defect_nowhere_is_a_warning(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert import_network(segmenter(bias=-1e4), samples)[0] == 0
-    assert "WARNING: it says no defect on any sample" in capsys.readouterr().err
+    assert "WARNING: it gives no defect on any sample" in capsys.readouterr().err
 
 
 def test_one_probability_for_all_samples_is_rejected(
@@ -323,7 +323,7 @@ from edgeinspect.cli.main import main
 for file in sorted(Path(sys.argv[1]).glob("*.onnx")):
     code = main(["models", "import", str(file), "--kind", "segmenter", "--classes", "defect",
                  "--output", "logits", "--allow-uniform", "--name", file.stem, "--size", "64x64",
-                 "--channels", "1", "--samples", sys.argv[2], "--out", sys.argv[3]])
+                 "--channels", "1", "--samples", sys.argv[2], "--store", sys.argv[3]])
     if code not in (0, 64, 65):
         sys.exit(f"{file.name}: {code}")
 """

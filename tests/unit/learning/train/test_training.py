@@ -73,7 +73,7 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
             6,
             "--threads",
             1,
-            "--turns",
+            "--rotation-invariant",
             "--set",
             "batch=4",
         )
@@ -288,9 +288,9 @@ def test_every_picture_that_is_left_out_is_named(
     err = capsys.readouterr().err
     said = json.loads((out / "run.json").read_text())["left_out"]
     assert {one["name"] for one in said} == {"p2.png", "p3.jpg", "p5.png", "masks/stray.png"}
-    assert "4 pictures are left out:" in err
+    assert "4 images are skipped:" in err
     for one in said:
-        assert f"left out: {one['name']}: {one['why']}" in err
+        assert f"skipped: {one['name']}: {one['why']}" in err
     assert (
         run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4", "--resume") == 0
     )

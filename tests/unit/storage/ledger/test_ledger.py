@@ -854,7 +854,7 @@ def test_a_row_of_another_kind_is_damage(
     desk.writer.write_backlog()
     desk.execute(harm)
     assert main(["ledger", words[0], str(desk.path), *words[1:]]) == 65
-    assert "unforeseen" not in capsys.readouterr().err
+    assert "unexpected" not in capsys.readouterr().err
     assert not Path("o").exists()
 
 
@@ -877,7 +877,7 @@ def test_what_no_ledger_holds_is_refused(
     desk.writer.write_backlog()
     desk.execute(harm)
     assert main(["ledger", "verify", str(desk.path)]) == 65
-    assert "unforeseen" not in capsys.readouterr().err
+    assert "unexpected" not in capsys.readouterr().err
 
 
 def test_bodies_and_events_of_another_kind_are_no_bug(
@@ -898,7 +898,7 @@ def test_bodies_and_events_of_another_kind_are_no_bug(
     ):
         desk.execute(harm)
         assert main(["ledger", words[0], str(desk.path), *words[1:]]) == code, harm
-        assert "unforeseen" not in capsys.readouterr().err
+        assert "unexpected" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -947,7 +947,7 @@ def test_exit_codes(
     make("hollow", "CREATE TABLE meta (name, value)", schema)
     given_words = [str(desk.path) if word == "LEDGER" else word for word in words]
     assert main(["ledger", *given_words]) == code
-    assert "unforeseen" not in capsys.readouterr().err
+    assert "unexpected" not in capsys.readouterr().err
 
 
 def make(name: str, *statements: str) -> None:

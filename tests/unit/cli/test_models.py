@@ -47,14 +47,14 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*words: str) -> tuple[int, str, str]:
-        code = main(["engines", "--store", str(root), *words])
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        code = main(["models", words[0], "--store", str(root), *words[1:]])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return call
 
 
-def test_promote_list_roll_back(run: Run, root: Path) -> None:
+def test_promote_list_and_roll_back(run: Run, root: Path) -> None:
     code, out, _ = run("promote", "tiny-gate/1", "--backend", "ort", "--why", "trial")
     assert code == 0
     assert "tiny-gate/1 is live; tiny-gate/3 was" in out
@@ -73,7 +73,7 @@ def test_promote_list_roll_back(run: Run, root: Path) -> None:
     assert "no earlier live version" in err
 
 
-def test_what_does_not_verify_is_not_promoted(run: Run, root: Path) -> None:
+def test_a_version_that_fails_verification_is_not_promoted(run: Run, root: Path) -> None:
     path = root / "tiny-gate" / "2" / "model.onnx"
     path.write_bytes(path.read_bytes() + b"x")
     code, _, err = run("promote", "tiny-gate/2", "--backend", "none")
@@ -86,7 +86,7 @@ def test_what_does_not_verify_is_not_promoted(run: Run, root: Path) -> None:
     assert ModelStore(root).resolve("tiny-gate").id.version == 3
 
 
-def test_a_graph_that_gives_nonsense_is_not_promoted(run: Run, root: Path) -> None:
+def test_a_graph_with_invalid_outputs_is_not_promoted(run: Run, root: Path) -> None:
     model = graphs.gate()
     for tensor in model.graph.initializer:
         tensor.float_data[:] = [2.0]
@@ -96,7 +96,7 @@ def test_a_graph_that_gives_nonsense_is_not_promoted(run: Run, root: Path) -> No
     assert "gives a probability of 127.5" in err
 
 
-def test_a_changed_manifest_is_accepted_by_promoting_it_again(run: Run, root: Path) -> None:
+def test_promoting_again_approves_a_changed_manifest(run: Run, root: Path) -> None:
     run("promote", "tiny-gate/2", "--backend", "none")
     path = root / "tiny-gate" / "2" / "manifest.yaml"
     path.write_text(path.read_text().replace("created: '2026-11-22'", "created: '2026-11-23'"))
@@ -107,11 +107,11 @@ def test_a_changed_manifest_is_accepted_by_promoting_it_again(run: Run, root: Pa
     assert run("list")[0] == 0
 
 
-def test_golden_frames_and_latency_go_into_the_manifest(run: Run, root: Path) -> None:
+def test_golden_frames_and_latency_are_written_into_the_manifest(run: Run, root: Path) -> None:
     run("promote", "tiny-gate/2", "--backend", "none")
-    picture = root.parent / "a.png"
-    cv2.imwrite(str(picture), np.full((32, 48), 90, np.uint8))
-    words = ("--backend", "ort", "--make-golden", str(picture), "--measure")
+    image_path = root.parent / "a.png"
+    cv2.imwrite(str(image_path), np.full((32, 48), 90, np.uint8))
+    words = ("--backend", "ort", "--make-golden", str(image_path), "--measure")
     code, out, _ = run("verify", "tiny-gate/2", *words)
     assert code == 0
     assert "1 golden frames" in out
@@ -140,11 +140,11 @@ def test_golden_frames_and_latency_go_into_the_manifest(run: Run, root: Path) ->
         (("gc", "other"), 65),
     ],
 )
-def test_wrong_use(run: Run, words: tuple[str, ...], code: int) -> None:
+def test_wrong_usage_has_its_exit_code(run: Run, words: tuple[str, ...], code: int) -> None:
     assert run(*words)[0] == code
 
 
-def test_gc_lists_first_and_removes_when_told(run: Run, root: Path) -> None:
+def test_gc_lists_and_removes_only_with_yes(run: Run, root: Path) -> None:
     assert "tiny-gate/1 would be removed" in run("gc")[1]
     assert ModelStore(root).versions("tiny-gate") == (1, 2, 3)
     assert "MB freed" in run("gc", "--yes")[1]
@@ -154,19 +154,21 @@ def test_gc_lists_first_and_removes_when_told(run: Run, root: Path) -> None:
 # -- shadow -------------------------------------------------------------------------------
 
 
-def opinion(seq: int, decision: str, *classes: str) -> ShadowSample:
+def sample(seq: int, decision: str, *classes: str) -> ShadowSample:
     return ShadowSample(
         seq=seq, epoch=1, at_utc_ns=seq, decision=decision, classes=classes, prob=0.5
     )
 
 
-def fill(path: Path, root: Path, live: int, shadow: int, pairs: list[tuple[Any, Any]]) -> None:
+def write_results(
+    path: Path, root: Path, live: int, shadow: int, pairs: list[tuple[Any, Any]]
+) -> None:
     ids = [ModelStore(root).resolve(f"tiny-gate/{version}").id for version in (live, shadow)]
     keys = [model_key(each.name, each.version, each.sha256) for each in ids]
-    record = ShadowResultWriter(path, *keys)
+    results_path = ShadowResultWriter(path, *keys)
     for seq, (mine, its) in enumerate(pairs, start=1):
-        record.add(opinion(seq, *mine), opinion(seq, *its), 1000 + seq)
-    record.close()
+        results_path.add(sample(seq, *mine), sample(seq, *its), 1000 + seq)
+    results_path.close()
 
 
 PASS = ("PASS",)
@@ -174,10 +176,10 @@ PIT = ("REJECT", "pit")
 BOTH = ("REJECT", "crack", "pit")
 
 
-def test_the_comparison_counts_pairs(root: Path) -> None:
+def test_a_comparison_counts_pairs(root: Path) -> None:
     path = root.parent / f"x{RESULTS_SUFFIX}"
     pairs = [(PASS, PASS)] * 10 + [(PIT, PIT), (PIT, PASS), (PASS, PIT), (BOTH, PIT)]
-    fill(path, root, 3, 2, pairs)
+    write_results(path, root, 3, 2, pairs)
     (one,) = read_comparisons([path, root / "absent"], "tiny-gate/2")
     assert (one.frames, one.both_reject, one.only_live_rejects, one.only_shadow_rejects) == (
         14,
@@ -194,7 +196,7 @@ def test_the_comparison_counts_pairs(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "damage",
     [
         "UPDATE opinions SET at_utc_ns = 'x'",
         "UPDATE opinions SET shadow_us = 'x' WHERE id = 2",
@@ -204,19 +206,19 @@ def test_the_comparison_counts_pairs(root: Path) -> None:
         "(SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT * FROM n",
     ],
 )
-def test_a_record_with_a_value_that_none_has_is_damaged(root: Path, harm: str) -> None:
+def test_results_with_invalid_values_are_rejected(root: Path, damage: str) -> None:
     path = root.parent / f"x{RESULTS_SUFFIX}"
-    fill(path, root, 3, 2, [(PASS, PIT)] * 3)
+    write_results(path, root, 3, 2, [(PASS, PIT)] * 3)
     with closing(sqlite3.connect(path)) as base:
-        base.executescript(harm)
+        base.executescript(damage)
     with pytest.raises(DataError, match="record cannot be read"):
         read_comparisons([path], "tiny-gate/2")
 
 
 @pytest.mark.parametrize("suffix", SQLITE_SUFFIXES)
-def test_nobody_waits_for_a_pipe_in_the_record_s_place(root: Path, suffix: str) -> None:
+def test_a_pipe_in_place_of_a_results_file_is_rejected(root: Path, suffix: str) -> None:
     path = root.parent / f"x{RESULTS_SUFFIX}"
-    fill(path, root, 3, 2, [(PASS, PIT)])
+    write_results(path, root, 3, 2, [(PASS, PIT)])
     pipe = path.with_name(path.name + suffix)
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe)
@@ -228,44 +230,46 @@ def test_nobody_waits_for_a_pipe_in_the_record_s_place(root: Path, suffix: str) 
             act()
 
 
-def test_promotion_demands_its_frames_in_shadow(run: Run, root: Path) -> None:
-    record = root.parent / f"x{RESULTS_SUFFIX}"
+def test_promotion_requires_frames_in_shadow(run: Run, root: Path) -> None:
+    results_path = root.parent / f"x{RESULTS_SUFFIX}"
     words = (
         "promote",
         "tiny-gate/2",
         "--backend",
         "none",
         "--record",
-        str(record),
-        "--after-shadow",
+        str(results_path),
+        "--min-shadow-frames",
         "500",
     )
     code, _, err = run(*words)
     assert code == 65
-    assert "has judged 0 frames in shadow of tiny-gate/3; 500 are demanded" in err
-    fill(record, root, 1, 2, [(PASS, PASS)] * 600)
+    assert "was compared with tiny-gate/3 on 0 frames in shadow; 500 are required" in err
+    write_results(results_path, root, 1, 2, [(PASS, PASS)] * 600)
     assert run(*words)[0] == 65, "frames beside another live version do not count"
-    fill(record, root, 3, 2, [(PASS, PASS)] * 480 + [(PASS, PIT)] * 20)
+    write_results(results_path, root, 3, 2, [(PASS, PASS)] * 480 + [(PASS, PIT)] * 20)
     code, _, err = run(*words)
     assert code == 65
-    assert "decided otherwise on 20 of 500 frames" in err
-    assert run(*words, "--at-most", "0.07")[0] == 0
+    assert "decided differently on 20 of 500 frames" in err
+    assert run(*words, "--max-disagreement", "0.07")[0] == 0
     assert ModelStore(root).resolve("tiny-gate").id.version == 2
 
 
 def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
     assert run("shadow", "tiny-gate/2", "--start")[0] == 0
     assert "shadow" in run("list")[1]
-    record = root.parent / f"x{RESULTS_SUFFIX}"
-    assert "has judged no frame" in run("shadow", "tiny-gate", "--record", str(record))[1]
-    fill(record, root, 3, 2, [(PASS, PASS)] * 50 + [(PIT, PASS)])
-    out = run("shadow", "tiny-gate", "--record", str(record))[1]
+    results_path = root.parent / f"x{RESULTS_SUFFIX}"
+    assert (
+        "has no results in shadow" in run("shadow", "tiny-gate", "--record", str(results_path))[1]
+    )
+    write_results(results_path, root, 3, 2, [(PASS, PASS)] * 50 + [(PIT, PASS)])
+    out = run("shadow", "tiny-gate", "--record", str(results_path))[1]
     assert "51 frames" in out
     assert "pit" in out
-    assert "they differ in the frames 51" in out
-    told = json.loads(run("shadow", "tiny-gate", "--record", str(record), "--json")[1])
-    assert told[0]["classes"]["pit"]["only_live"] == 1
-    record.write_bytes(b"no database at all, and long enough to be read as one" * 100)
-    assert run("shadow", "tiny-gate", "--record", str(record))[0] == 65
+    assert "different frames: 51" in out
+    captured = json.loads(run("shadow", "tiny-gate", "--record", str(results_path), "--json")[1])
+    assert captured[0]["classes"]["pit"]["only_live"] == 1
+    results_path.write_bytes(b"no database at all, and long enough to be read as one" * 100)
+    assert run("shadow", "tiny-gate", "--record", str(results_path))[0] == 65
     assert run("shadow", "tiny-gate", "--stop")[0] == 0
     assert ModelStore(root).model_versions("tiny-gate").read_state().shadow is None
