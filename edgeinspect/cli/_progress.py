@@ -55,4 +55,6 @@ def _bars(*, transient: bool) -> Progress:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=transient)
+    console = Console(stderr=True)
+    hidden = transient and not console.is_terminal
+    return Progress(*columns, console=console, transient=transient, disable=hidden)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -85,13 +85,12 @@ _KIND_OF_TOPIC = {b"pass": PASS, b"reject": REJECT, b"no_verdict": NO_VERDICT}
 
 
 def concatenate(parts: Sequence[FrameSamples]) -> FrameSamples:
-    """Several rounds as one."""
-    return FrameSamples(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("latency_us", "engine_us", "past_us", "kind", "segmenter_us")
-        )
+    """Return the samples of several rounds as one."""
+    columns = (
+        np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(FrameSamples)
     )
+    return FrameSamples(*columns)
 
 
 class ResourceMeter:

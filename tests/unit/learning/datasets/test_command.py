@@ -50,7 +50,7 @@ def test_inspect_ends_with_65_where_it_cannot_be_trained_on(
     assert main(["data", "inspect", str(root), "--strict"]) == 0
     path = root / "ok_front/ok_front_0.jpeg"
     path.write_bytes(path.read_bytes()[:-300])
-    assert main(["data", "inspect", str(root), "--no-twins"]) == 65
+    assert main(["data", "inspect", str(root), "--no-duplicates"]) == 65
     assert "cut off" in capsys.readouterr().out
 
 
@@ -93,7 +93,7 @@ def test_split_writes_a_file_that_inspect_reads(
         main(["data", "split", str(root), "--out", str(out), "--seed", "3", "--group-duplicates"])
         == 0
     )
-    assert "0 pictures in 0 families" in capsys.readouterr().out
+    assert "0 images in 0 groups" in capsys.readouterr().out
     splits = json.loads(out.read_text())["splits"]
     assert {name: len(names) for name, names in splits.items()} == {
         "train": 14,

@@ -317,12 +317,12 @@ def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture
         make.write(f"images/p{index}.bmp", pixels)
         make.write(f"images/p{index}.jpg", pixels)
         make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
-    assert main(["data", "inspect", str(make.root), "--no-twins"]) == 0
+    assert main(["data", "inspect", str(make.root), "--no-duplicates"]) == 0
     out = capsys.readouterr().out
     assert "p0.jpg: is p0.bmp again, under another ending" in out
     assert "... and 10 more" in out
-    assert "30 images are skipped" in out
-    assert main(["data", "inspect", str(make.root), "--no-twins", "--json"]) == 0
+    assert "30 pictures are left out" in out
+    assert main(["data", "inspect", str(make.root), "--no-duplicates", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["left_out"]) == 30
 
 

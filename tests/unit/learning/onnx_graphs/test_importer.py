@@ -260,7 +260,9 @@ def check_loads_on_the_line(store: Path, name: str) -> Precision:
     """Load the written model with a backend of the line; return its precision."""
     spec = ModelStore(store).resolve(f"{name}/1")
     backend = load_plugin("backend", "ort")
-    engine = backend.build(backend.Options(model=f"{name}/1"), SystemClock(), store=ModelStore(store))
+    engine = backend.build(
+        backend.Options(model=f"{name}/1"), SystemClock(), store=ModelStore(store)
+    )
     try:
         outputs = engine.infer(np.zeros(spec.shape.dims, np.uint8))
         assert all(np.isfinite(output.astype(float)).all() for output in outputs)

@@ -335,7 +335,7 @@ def test_the_exit_code_says_who_must_come(
     code: int,
 ) -> None:
     findings = [Diagnostic(name, state, "found", f"do {name}") for name, state in states.items()]
-    monkeypatch.setattr("edgeinspect.cli.doctor.examine", lambda *_words: iter(findings))
+    monkeypatch.setattr("edgeinspect.cli.doctor.run_checks", lambda *_words: iter(findings))
     assert main(["doctor", *words]) == code
     assert f"do {next(iter(states))}" in capsys.readouterr().out
     assert main(["doctor", "--json", *words]) == code

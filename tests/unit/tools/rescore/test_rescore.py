@@ -291,7 +291,7 @@ def test_the_command_in_one_process(
     assert command(strips, tmp_path / "out", "--plain", "--threshold", "0.5") == 0
     assert "10 frames, 0 of them without a result" in capsys.readouterr().out
     assert command(strips, tmp_path / "out", "--plain", "--threshold", "0.5") == 0
-    assert "10 of 10 frames were done before" in capsys.readouterr().err
+    assert "10 of 10 frames were done in an earlier run" in capsys.readouterr().err
     assert command(tmp_path / "out", tmp_path / "none", "--plain") == 65
 
 
