@@ -19,7 +19,7 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (e
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from edgeinspect.cli.main import main  # noqa: E402
-from edgeinspect.domain import ModelKind, Precision, SystemClock
+from edgeinspect.domain import ModelKind, Precision, SystemClock  # noqa: E402
 from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer  # noqa: E402
 from edgeinspect.learning.onnx_graphs.importer.importer import import_model  # noqa: E402
