@@ -246,5 +246,5 @@ def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     out = str(tmp_path / "set")
     capsys.readouterr()
     assert main(["archive", "export", str(archive), "--out", out, "--layout", "severstal"]) == 0
-    assert capsys.readouterr().out.startswith("13 pictures, 6 of them defective")
+    assert capsys.readouterr().out.startswith("13 images, 6 of them defective")
     assert main(["archive", "list", str(tmp_path)]) == 65
